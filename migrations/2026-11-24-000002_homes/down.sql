@@ -1,0 +1,3 @@
+drop table rooms;
+drop table memberships;
+drop table homes;

@@ -1,0 +1,2 @@
+drop table mqtt_deliveries;
+drop table rejected_messages;

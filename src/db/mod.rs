@@ -1,0 +1,128 @@
+//! PostgreSQL: connections with TLS and time-outs, the API's pool, the embedded migrations.
+
+pub mod schema;
+
+use std::time::Duration;
+
+use diesel::connection::{Instrumentation, InstrumentationEvent};
+use diesel::{ConnectionError, ConnectionResult};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use prometheus_client::metrics::counter::Counter;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::Error;
+use crate::settings::DatabaseSettings;
+
+/// The schema's history, compiled in.
+pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// Taken by whoever migrates, for the length of the connection.
+const MIGRATION_LOCK: i64 = 7001;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a request waits for a free connection before it is told UNAVAILABLE.
+const POOL_WAIT: Duration = Duration::from_secs(2);
+
+/// The API's connections.
+pub type Pool = bb8::Pool<AsyncDieselConnectionManager<AsyncPgConnection>>;
+/// One of them.
+pub type PooledConnection<'a> = bb8::PooledConnection<'a, AsyncDieselConnectionManager<AsyncPgConnection>>;
+
+/// Opens one connection outside the pool.
+///
+/// `statement_timeout` bounds each statement on the server's side; `None` for migrations.
+pub async fn connect(url: &str, statement_timeout: Option<Duration>) -> ConnectionResult<AsyncPgConnection> {
+    let bad = |error: tokio_postgres::Error| ConnectionError::BadConnection(error.to_string());
+    let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
+    // Planning over many partitions costs more than running the query: plan once, prune at run time.
+    let mut options = format!("{} -c plan_cache_mode=force_generic_plan", config.get_options().unwrap_or_default());
+    if let Some(timeout) = statement_timeout {
+        options.push_str(&format!(" -c statement_timeout={} -c lock_timeout=2000", timeout.as_millis()));
+    }
+    config.options(options.trim()).connect_timeout(CONNECT_TIMEOUT);
+    if config.get_application_name().is_none() {
+        config.application_name("smarthome");
+    }
+    // A peer that vanished without a word is noticed in about a minute, not in two hours.
+    config.keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(30));
+    let connecting = config.connect(MakeRustlsConnect::new(tls_config()?));
+    let (client, connection) = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .map_err(|_| ConnectionError::BadConnection("no answer within the connect time-out".to_owned()))?
+        .map_err(bad)?;
+    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+}
+
+/// Certificates are verified against the system's authorities (or `SSL_CERT_FILE`).
+fn tls_config() -> ConnectionResult<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ConnectionError::BadConnection(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+/// The API's pool. It opens its connections when they are needed, so a database that is away does
+/// not stop the start; `statements` counts what goes through it.
+pub fn pool(settings: &DatabaseSettings, statements: Counter) -> Pool {
+    let mut config = ManagerConfig::default();
+    config.recycling_method = RecyclingMethod::Fast;
+    config.custom_setup = Box::new(move |url| {
+        let (url, statements) = (url.to_owned(), statements.clone());
+        Box::pin(async move {
+            let mut conn = connect(&url, Some(Duration::from_secs(5))).await?;
+            conn.set_instrumentation(CountStatements(statements));
+            Ok(conn)
+        })
+    });
+    let manager = AsyncDieselConnectionManager::new_with_config(settings.url.reveal(), config);
+    bb8::Pool::builder()
+        .max_size(settings.pool_size)
+        .connection_timeout(POOL_WAIT)
+        .idle_timeout(Some(Duration::from_secs(300)))
+        .error_sink(Box::new(LogConnectErrors))
+        .build_unchecked(manager)
+}
+
+/// bb8 tells its callers "timed out" for a dead database and an empty pool alike; the reason is here.
+#[derive(Debug, Clone)]
+struct LogConnectErrors;
+
+impl bb8::ErrorSink<diesel_async::pooled_connection::PoolError> for LogConnectErrors {
+    fn sink(&self, error: diesel_async::pooled_connection::PoolError) {
+        tracing::warn!(error = %crate::error::Chain(&error), "a pooled database connection failed");
+    }
+
+    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<diesel_async::pooled_connection::PoolError>> {
+        Box::new(self.clone())
+    }
+}
+
+struct CountStatements(Counter);
+
+impl Instrumentation for CountStatements {
+    fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+        if let InstrumentationEvent::StartQuery { .. } = event {
+            self.0.inc();
+        }
+    }
+}
+
+/// Runs pending migrations under an advisory lock and returns their names.
+pub async fn migrate(settings: &DatabaseSettings) -> Result<Vec<String>, Error> {
+    let mut conn = connect(settings.url.reveal(), None).await.map_err(Error::unavailable)?;
+    // The lock goes with the connection, whatever happens.
+    conn.batch_execute(&format!("select pg_advisory_lock({MIGRATION_LOCK})")).await?;
+    // The harness blocks its thread.
+    tokio::task::spawn_blocking(move || {
+        let mut harness = AsyncMigrationHarness::new(conn);
+        let applied = harness.run_pending_migrations(MIGRATIONS).map_err(Error::Internal)?;
+        Ok(applied.iter().map(ToString::to_string).collect())
+    })
+    .await
+    .map_err(Error::internal)?
+}

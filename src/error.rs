@@ -1,0 +1,128 @@
+//! The one error of the features: what failed, free of any transport.
+//!
+//! `Display` is what a client may read. The text of `Unavailable` and `Internal` is fixed; their
+//! cause is for the log alone (walk the `source` chain).
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+/// The cause behind an error whose own text says nothing of the inside.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why an operation was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No valid credentials came with the request.
+    #[error("{0}")]
+    Unauthenticated(&'static str),
+    /// The caller sees the thing but may not do this to it.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// It does not exist, or the caller may not even know that it does.
+    #[error("{0} not found")]
+    NotFound(&'static str),
+    /// One input value is wrong.
+    #[error("{message}")]
+    BadInput {
+        /// The input field, as the client spells it.
+        field: &'static str,
+        /// What is wrong and what is expected.
+        message: String,
+    },
+    /// It clashes with the present state.
+    #[error("{0}")]
+    Conflict(String),
+    /// Too often; safe to retry later.
+    #[error("{0}")]
+    RateLimited(&'static str),
+    /// The database or the broker is away; safe to retry.
+    #[error("service temporarily unavailable, try again")]
+    Unavailable(#[source] Cause),
+    /// A fault of ours.
+    #[error("internal error")]
+    Internal(#[source] Cause),
+}
+
+impl Error {
+    /// The stable name clients see in `extensions.code`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated(_) => "UNAUTHENTICATED",
+            Self::Forbidden(_) => "FORBIDDEN",
+            Self::NotFound(_) => "NOT_FOUND",
+            Self::BadInput { .. } => "BAD_USER_INPUT",
+            Self::Conflict(_) => "CONFLICT",
+            Self::RateLimited(_) => "RATE_LIMITED",
+            Self::Unavailable(_) => "UNAVAILABLE",
+            Self::Internal(_) => "INTERNAL",
+        }
+    }
+
+    /// A wrong input value: which field, and what to do about it.
+    pub fn bad_input(field: &'static str, message: impl Into<String>) -> Self {
+        Self::BadInput { field, message: message.into() }
+    }
+
+    /// A broken invariant or an unexpected failure of ours.
+    pub fn internal(cause: impl Into<Cause>) -> Self {
+        Self::Internal(cause.into())
+    }
+
+    /// A dependency that is away.
+    pub fn unavailable(cause: impl Into<Cause>) -> Self {
+        Self::Unavailable(cause.into())
+    }
+
+    /// Whether the cause is for the log (and only there).
+    pub fn is_fault(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Internal(_))
+    }
+}
+
+impl From<DieselError> for Error {
+    /// No SQLSTATE reaches us, so trouble of the database is told by kind and, where that says
+    /// `Unknown`, by PostgreSQL's own wording.
+    fn from(error: DieselError) -> Self {
+        const TROUBLE: [&str; 6] = [
+            "due to statement timeout",
+            "due to lock timeout",
+            "terminating connection",
+            "the database system is",
+            "read-only transaction",
+            "No space left",
+        ];
+        match &error {
+            DieselError::DatabaseError(
+                DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+                _,
+            )
+            | DieselError::BrokenTransactionManager => Self::unavailable(error),
+            DieselError::DatabaseError(DatabaseErrorKind::Unknown, info)
+                if TROUBLE.iter().any(|text| info.message().contains(text)) =>
+            {
+                Self::unavailable(error)
+            }
+            _ => Self::internal(error),
+        }
+    }
+}
+
+impl From<bb8::RunError<diesel_async::pooled_connection::PoolError>> for Error {
+    fn from(error: bb8::RunError<diesel_async::pooled_connection::PoolError>) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+/// An error with its causes, for a log line: `outer: inner: innermost`.
+pub struct Chain<'a>(pub &'a (dyn std::error::Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,25 @@
+//! The tracing subscriber: for people on a terminal, JSON with `LOG_FORMAT=json`.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::{SettingsError, Source};
+
+/// Starts logging to standard error. `LOG` is a filter such as `info` or `smarthome=debug,info`.
+pub fn start(source: &impl Source) -> Result<(), SettingsError> {
+    let bad = |name: &str, problem: &str| SettingsError { name: name.to_owned(), problem: problem.to_owned() };
+    let filter = source.get("LOG").unwrap_or_else(|| "info".to_owned());
+    // The libraries' own running commentary is for debugging them, not us.
+    let filter = EnvFilter::try_new(format!("rumqttc=off,mqtt5=error,{filter}"))
+        .map_err(|_| bad("LOG", "a filter such as info or smarthome=debug,info"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match source.get("LOG_FORMAT").as_deref() {
+        Some("json") => builder.json().flatten_event(true).init(),
+        None | Some("text") => {
+            builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
+        }
+        Some(_) => return Err(bad("LOG_FORMAT", "`json` or `text`")),
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! The one binary, `smarthome`.
+
+fn main() {}

@@ -1,0 +1,97 @@
+//! Every counter of the process, under the name Prometheus sees. One instance per server, made in
+//! app.rs: `serverStatus` and `/metrics` read the very same numbers.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Why something was counted, e.g. the reason of a rejection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    /// A stable upper-case word.
+    pub reason: &'static str,
+}
+
+/// Counters and gauges of one server. Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    /// PUBLISH packets taken from the broker, redeliveries included.
+    pub mqtt_received: Counter,
+    /// Messages handed to the broker and confirmed by it.
+    pub mqtt_sent: Counter,
+    /// Failed or lost connections to the broker.
+    pub mqtt_connection_errors: Counter,
+    /// Messages whose content is committed.
+    pub mqtt_stored: Counter,
+    /// Messages that were stored already.
+    pub mqtt_duplicate: Counter,
+    /// Messages that could not be used, by reason.
+    pub mqtt_rejected: Family<Reason, Counter>,
+    /// Times the broker had lost our session: what it queued meanwhile is gone.
+    pub mqtt_sessions_lost: Counter,
+    /// Times the queue behind the link was full and reading stopped.
+    pub ingest_queue_full: Counter,
+    /// Batches committed.
+    pub ingest_batches: Counter,
+    /// Attempts to commit a batch that failed and were made again.
+    pub ingest_retries: Counter,
+    /// Rejected messages that were counted but not kept, because their home had its fill.
+    pub rejected_not_kept: Counter,
+    /// Readings of a wrong type that were left out of a message that was kept.
+    pub readings_dropped: Counter,
+    /// 1 while the link to the broker is up and subscribed.
+    pub mqtt_connected: Gauge,
+    /// SQL statements sent by the API's pool.
+    pub db_statements: Counter,
+    /// GraphQL subscriptions running now.
+    pub subscriptions: Gauge,
+    /// Events a slow subscriber was caught up on from the database.
+    pub subscription_catch_ups: Counter,
+    /// Subscriptions ended because their reader could not keep up.
+    pub subscriptions_lagged: Counter,
+}
+
+impl Metrics {
+    /// Zeroes, registered under their public names.
+    pub fn new() -> Self {
+        let mut m = Self::default();
+        let mut r = Registry::with_prefix("smarthome");
+        r.register("mqtt_messages_received", "PUBLISH packets taken from the broker", m.mqtt_received.clone());
+        r.register("mqtt_messages_sent", "Messages confirmed by the broker", m.mqtt_sent.clone());
+        r.register("mqtt_connection_errors", "Failed or lost broker links", m.mqtt_connection_errors.clone());
+        r.register("mqtt_messages_stored", "Messages whose content is committed", m.mqtt_stored.clone());
+        r.register("mqtt_messages_duplicate", "Messages that were stored already", m.mqtt_duplicate.clone());
+        r.register("mqtt_messages_rejected", "Unusable messages by reason", m.mqtt_rejected.clone());
+        r.register("mqtt_sessions_lost", "Broker sessions lost", m.mqtt_sessions_lost.clone());
+        r.register("mqtt_connected", "1 while the broker link is up", m.mqtt_connected.clone());
+        r.register("ingest_queue_full", "Times reading stopped for a full queue", m.ingest_queue_full.clone());
+        r.register("ingest_batches", "Batches committed", m.ingest_batches.clone());
+        r.register("ingest_retries", "Batch commits that failed and were retried", m.ingest_retries.clone());
+        r.register("rejected_messages_not_kept", "Rejected, counted, not kept", m.rejected_not_kept.clone());
+        r.register("readings_dropped", "Readings of a wrong type left out", m.readings_dropped.clone());
+        r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
+        r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());
+        r.register("subscription_catch_ups", "Slow subscribers caught up", m.subscription_catch_ups.clone());
+        r.register("subscriptions_lagged", "Subscriptions ended as LAGGED", m.subscriptions_lagged.clone());
+        m.registry = Arc::new(r);
+        m
+    }
+
+    /// Counts one rejected message.
+    pub fn reject(&self, reason: &'static str) {
+        self.mqtt_rejected.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Everything in the text format Prometheus scrapes.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string");
+        text
+    }
+}

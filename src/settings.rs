@@ -1,0 +1,387 @@
+//! The environment, read once into types. A missing or unusable value names itself and stops the
+//! start. Nothing else in the crate looks at the environment.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A value that must never reach a log: its `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The secret itself, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// A setting that is missing or unusable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {problem}")]
+pub struct SettingsError {
+    /// The environment variable.
+    pub name: String,
+    /// What is wrong and what is expected.
+    pub problem: String,
+}
+
+/// Everything `serve` is told by its environment.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The database.
+    pub database: DatabaseSettings,
+    /// The broker.
+    pub mqtt: MqttSettings,
+    /// The HTTP surface.
+    pub http: HttpSettings,
+    /// Tokens and accounts.
+    pub auth: AuthSettings,
+    /// `PRESENCE_TIMEOUT_SECONDS`: silence after which a device counts as offline.
+    pub presence_timeout: Duration,
+}
+
+/// Where the data lives.
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    /// `DATABASE_URL`: a PostgreSQL URL or keyword string; `sslmode=require` turns TLS on.
+    pub url: Secret,
+    /// `DATABASE_POOL_SIZE`: connections for the API; ingest has its own one.
+    pub pool_size: u32,
+}
+
+/// How to reach the broker, and as whom.
+#[derive(Debug, Clone)]
+pub struct MqttSettings {
+    /// `MQTT_BROKER_URL`.
+    pub broker: BrokerUrl,
+    /// `MQTT_USERNAME`.
+    pub username: Option<String>,
+    /// `MQTT_PASSWORD`.
+    pub password: Option<Secret>,
+    /// `MQTT_CLIENT_ID`: stable, because the broker keeps our session under it.
+    pub client_id: String,
+    /// `MQTT_CA_FILE`: PEM of the authority that signed the broker's certificate.
+    pub ca_file: Option<PathBuf>,
+    /// `MQTT_CLIENT_CERT_FILE`: our own certificate, for mutual TLS.
+    pub client_cert_file: Option<PathBuf>,
+    /// `MQTT_CLIENT_KEY_FILE`: its key.
+    pub client_key_file: Option<PathBuf>,
+    /// `MQTT_TOPIC_PREFIX`: first segment of every topic.
+    pub prefix: String,
+    /// `MQTT_SHARED_GROUP`: when set, subscriptions are `$share/<group>/…`.
+    pub shared_group: Option<String>,
+    /// `MQTT_PUBLIC_URL`: what devices are told; the broker's own URL by default.
+    pub public_url: String,
+}
+
+/// How packets travel to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// `mqtt://`
+    Tcp,
+    /// `mqtts://`
+    Tls,
+    /// `ws://`
+    WebSocket,
+    /// `wss://`
+    WebSocketTls,
+}
+
+/// A parsed `MQTT_BROKER_URL`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerUrl {
+    /// By its scheme.
+    pub transport: Transport,
+    /// Name or address.
+    pub host: String,
+    /// 1883, 8883, 80 or 443 by default.
+    pub port: u16,
+    /// Path of a WebSocket URL, `/mqtt` by default.
+    pub path: String,
+}
+
+/// What HTTP clients meet.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// `HTTP_ADDR`.
+    pub addr: SocketAddr,
+    /// `GRAPHQL_INTROSPECTION`.
+    pub introspection: bool,
+    /// `GRAPHIQL`.
+    pub graphiql: bool,
+    /// `CORS_ORIGINS`: comma-separated origins that may call from a browser; none by default.
+    pub cors_origins: Vec<String>,
+}
+
+/// Who may get a token, and what signs it.
+#[derive(Debug, Clone)]
+pub struct AuthSettings {
+    /// `JWT_SECRET`: HS256 key of at least 32 bytes.
+    pub jwt_secret: Secret,
+    /// `REGISTRATION`: whether anybody may register.
+    pub registration_open: bool,
+}
+
+/// Where variables come from: the process's environment, or a test's table.
+pub trait Source {
+    /// The value of one variable, if it is set and not empty.
+    fn get(&self, name: &str) -> Option<String>;
+}
+
+/// The process's environment.
+pub struct Environment;
+
+impl Source for Environment {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok().filter(|value| !value.is_empty())
+    }
+}
+
+impl<F: Fn(&str) -> Option<String>> Source for F {
+    fn get(&self, name: &str) -> Option<String> {
+        self(name)
+    }
+}
+
+impl Settings {
+    /// Reads everything `serve` needs.
+    pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
+        Ok(Self {
+            database: DatabaseSettings::read(source)?,
+            mqtt: MqttSettings::read(source)?,
+            http: HttpSettings::read(source)?,
+            auth: AuthSettings::read(source)?,
+            presence_timeout: Duration::from_secs(number(source, "PRESENCE_TIMEOUT_SECONDS", 150, 1..=86_400)?),
+        })
+    }
+}
+
+impl DatabaseSettings {
+    /// `DATABASE_URL` (or `DATABASE_URL_FILE`) and the pool's size.
+    pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
+        let url = required_secret(source, "DATABASE_URL")?;
+        let parsed: Result<tokio_postgres::Config, _> = url.reveal().parse();
+        // The parser's text may quote the URL, password included.
+        parsed.map_err(|_| bad("DATABASE_URL", "not a PostgreSQL URL, e.g. postgres://user:password@host/database"))?;
+        let pool_size = number(source, "DATABASE_POOL_SIZE", 10, 1..=1000)?;
+        Ok(Self { url, pool_size: u32::try_from(pool_size).expect("bounded above") })
+    }
+}
+
+impl MqttSettings {
+    /// The `MQTT_*` variables.
+    pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
+        let url = required(source, "MQTT_BROKER_URL")?;
+        let broker = url.parse().map_err(|problem: String| bad("MQTT_BROKER_URL", problem))?;
+        let prefix = source.get("MQTT_TOPIC_PREFIX").unwrap_or_else(|| "smarthome".to_owned());
+        if !is_segment(&prefix) {
+            return Err(bad("MQTT_TOPIC_PREFIX", "one topic segment of letters, digits, '_', '.' and '-'"));
+        }
+        let shared_group = source.get("MQTT_SHARED_GROUP");
+        if shared_group.as_deref().is_some_and(|group| !is_segment(group)) {
+            return Err(bad("MQTT_SHARED_GROUP", "letters, digits, '_', '.' and '-'"));
+        }
+        let (client_cert_file, client_key_file) =
+            (source.get("MQTT_CLIENT_CERT_FILE"), source.get("MQTT_CLIENT_KEY_FILE"));
+        if client_cert_file.is_some() != client_key_file.is_some() {
+            return Err(bad("MQTT_CLIENT_CERT_FILE", "set it together with MQTT_CLIENT_KEY_FILE"));
+        }
+        Ok(Self {
+            broker,
+            username: source.get("MQTT_USERNAME"),
+            password: secret(source, "MQTT_PASSWORD")?,
+            client_id: source.get("MQTT_CLIENT_ID").unwrap_or_else(|| format!("smarthome-{}", node_name(source))),
+            ca_file: source.get("MQTT_CA_FILE").map(PathBuf::from),
+            client_cert_file: client_cert_file.map(PathBuf::from),
+            client_key_file: client_key_file.map(PathBuf::from),
+            prefix,
+            shared_group,
+            public_url: source.get("MQTT_PUBLIC_URL").unwrap_or(url),
+        })
+    }
+}
+
+impl HttpSettings {
+    /// `HTTP_ADDR` and the switches of the GraphQL surface.
+    pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
+        let addr = source.get("HTTP_ADDR").unwrap_or_else(|| "127.0.0.1:4000".to_owned());
+        let origins = source.get("CORS_ORIGINS").unwrap_or_default();
+        Ok(Self {
+            addr: addr.parse().map_err(|_| bad("HTTP_ADDR", "an address and port such as 0.0.0.0:4000"))?,
+            introspection: switch(source, "GRAPHQL_INTROSPECTION", ("on", "off"), false)?,
+            graphiql: switch(source, "GRAPHIQL", ("on", "off"), false)?,
+            cors_origins: origins.split(',').map(str::trim).filter(|o| !o.is_empty()).map(str::to_owned).collect(),
+        })
+    }
+}
+
+impl AuthSettings {
+    /// `JWT_SECRET` (or `JWT_SECRET_FILE`) and `REGISTRATION`.
+    pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
+        let jwt_secret = required_secret(source, "JWT_SECRET")?;
+        if jwt_secret.reveal().len() < 32 {
+            return Err(bad("JWT_SECRET", "at least 32 bytes; make one with `openssl rand -base64 48`"));
+        }
+        Ok(Self { jwt_secret, registration_open: switch(source, "REGISTRATION", ("open", "closed"), false)? })
+    }
+}
+
+impl std::str::FromStr for BrokerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXPECTED: &str = "a URL such as mqtt://host:1883, mqtts://host, ws://host:9001/mqtt or wss://host/mqtt";
+        let url = url::Url::parse(text).map_err(|_| EXPECTED.to_owned())?;
+        let (transport, default_port) = match url.scheme() {
+            "mqtt" | "tcp" => (Transport::Tcp, 1883),
+            "mqtts" | "ssl" => (Transport::Tls, 8883),
+            "ws" => (Transport::WebSocket, 80),
+            "wss" => (Transport::WebSocketTls, 443),
+            _ => return Err(EXPECTED.to_owned()),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("credentials belong in MQTT_USERNAME and MQTT_PASSWORD, not in the URL".to_owned());
+        }
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(EXPECTED)?;
+        let path = if matches!(url.path(), "" | "/") { "/mqtt" } else { url.path() };
+        Ok(Self {
+            transport,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: url.port().unwrap_or(default_port),
+            path: path.to_owned(),
+        })
+    }
+}
+
+fn is_segment(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+/// The node's name, which makes the default client id stable on one machine and different on two.
+fn node_name(source: &impl Source) -> String {
+    let name = source.get("HOSTNAME").or_else(|| std::fs::read_to_string("/etc/hostname").ok()).unwrap_or_default();
+    let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(48).collect();
+    if name.is_empty() { "node".to_owned() } else { name }
+}
+
+fn bad(name: &str, problem: impl Into<String>) -> SettingsError {
+    SettingsError { name: name.to_owned(), problem: problem.into() }
+}
+
+fn required(source: &impl Source, name: &str) -> Result<String, SettingsError> {
+    source.get(name).ok_or_else(|| bad(name, "missing"))
+}
+
+/// `NAME`, or the content of the file that `NAME_FILE` names, without its line end.
+fn secret(source: &impl Source, name: &str) -> Result<Option<Secret>, SettingsError> {
+    let by_file = format!("{name}_FILE");
+    match (source.get(name), source.get(&by_file)) {
+        (Some(_), Some(_)) => Err(bad(name, format!("set either {name} or {by_file}, not both"))),
+        (Some(value), None) => Ok(Some(Secret(value))),
+        (None, Some(path)) => match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(Secret(text.trim_end_matches(['\r', '\n']).to_owned()))),
+            Err(error) => Err(bad(&by_file, format!("can't read {path}: {error}"))),
+        },
+        (None, None) => Ok(None),
+    }
+}
+
+fn required_secret(source: &impl Source, name: &str) -> Result<Secret, SettingsError> {
+    secret(source, name)?.ok_or_else(|| bad(name, format!("missing (or name a file in {name}_FILE)")))
+}
+
+fn number(
+    source: &impl Source,
+    name: &str,
+    default: u64,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<u64, SettingsError> {
+    let Some(text) = source.get(name) else { return Ok(default) };
+    text.parse()
+        .ok()
+        .filter(|value| range.contains(value))
+        .ok_or_else(|| bad(name, format!("a whole number from {} to {}", range.start(), range.end())))
+}
+
+fn switch(source: &impl Source, name: &str, (on, off): (&str, &str), default: bool) -> Result<bool, SettingsError> {
+    match source.get(name).as_deref() {
+        None => Ok(default),
+        Some(value) if value == on => Ok(true),
+        Some(value) if value == off => Ok(false),
+        Some(_) => Err(bad(name, format!("`{on}` or `{off}`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(vars: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        let vars: Vec<(String, String)> = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Settings::read(&move |name: &str| vars.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
+    }
+
+    const GOOD: [(&str, &str); 3] = [
+        ("DATABASE_URL", "postgres://u:p@db/smarthome"),
+        ("MQTT_BROKER_URL", "mqtts://broker.example.com"),
+        ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+    ];
+
+    #[test]
+    fn three_variables_are_enough() {
+        let settings = read(&GOOD).unwrap();
+        assert_eq!(settings.mqtt.broker.port, 8883);
+        assert_eq!(settings.mqtt.public_url, "mqtts://broker.example.com");
+        assert_eq!(settings.presence_timeout, Duration::from_secs(150));
+        assert!(!settings.http.introspection && !settings.http.graphiql && !settings.auth.registration_open);
+    }
+
+    #[test]
+    fn a_missing_or_unusable_value_names_itself() {
+        for (name, _) in GOOD {
+            let rest: Vec<_> = GOOD.into_iter().filter(|(n, _)| *n != name).collect();
+            assert_eq!(read(&rest).unwrap_err().name, name);
+        }
+        for wrong in [
+            ("JWT_SECRET", "short"),
+            ("MQTT_BROKER_URL", "http://host"),
+            ("MQTT_BROKER_URL", "mqtt://user:pw@host"),
+            ("HTTP_ADDR", "localhost"),
+            ("GRAPHIQL", "yes"),
+            ("PRESENCE_TIMEOUT_SECONDS", "0"),
+            ("MQTT_TOPIC_PREFIX", "a/b"),
+            ("DATABASE_URL", "mysql://secret-password@x"),
+        ] {
+            let mut vars: Vec<_> = GOOD.into_iter().filter(|(n, _)| *n != wrong.0).collect();
+            vars.push(wrong);
+            let error = read(&vars).unwrap_err();
+            assert_eq!(error.name, wrong.0);
+            assert!(!error.to_string().contains("secret-password") && !error.to_string().contains("user:pw"));
+        }
+    }
+
+    #[test]
+    fn a_secret_may_come_from_a_file_and_never_shows_in_debug() {
+        let file = std::env::temp_dir().join(format!("smarthome-secret-{}", std::process::id()));
+        std::fs::write(&file, "fedcba9876543210fedcba9876543210\n").unwrap();
+        let settings = read(&[GOOD[0], GOOD[1], ("JWT_SECRET_FILE", file.to_str().unwrap())]).unwrap();
+        std::fs::remove_file(file).unwrap();
+        assert_eq!(settings.auth.jwt_secret.reveal(), "fedcba9876543210fedcba9876543210");
+        assert!(!format!("{settings:?}").contains("fedcba"));
+        assert!(!format!("{settings:?}").contains("u:p@db"));
+    }
+}

@@ -1,0 +1,82 @@
+//! Readings: one row per telemetry message, seen by subscribers only after its commit.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::hub::Hub;
+use crate::ids::{DeviceId, HomeId, TelemetryId};
+
+/// The live stream of committed readings, by home.
+pub type ReadingHub = Hub<Reading>;
+
+/// A committed reading, shared by all its subscribers.
+pub type SharedReading = Arc<Reading>;
+
+/// Whose clock gave [`Reading::recorded_at`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeSource {
+    /// The device's.
+    Device,
+    /// Ours: the time of receipt.
+    Server,
+}
+
+/// One telemetry message as it was committed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// Opaque cursor in the order of commits.
+    pub id: TelemetryId,
+    /// The home it belongs to.
+    pub home: HomeId,
+    /// The device that spoke.
+    pub device: DeviceId,
+    /// Effective time of the reading.
+    pub recorded_at: DateTime<Utc>,
+    /// When we took it from the broker.
+    pub received_at: DateTime<Utc>,
+    /// Whose clock gave `recorded_at`.
+    pub time_source: TimeSource,
+    /// The seed's thirteen readings.
+    pub sensors: Sensors,
+    /// Readings the schema does not know, as a JSON object.
+    pub extra: Option<Value>,
+    /// Firmware that sent it.
+    pub firmware_version: Option<String>,
+    /// dBm.
+    pub signal_strength: Option<f64>,
+    /// Percent.
+    pub battery_level: Option<f64>,
+}
+
+/// The seed's thirteen readings; one the device did not send is `None`, never 0 or false.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sensors {
+    /// As the seed names it; ampere on its boards.
+    pub current: Option<f64>,
+    /// Gas concentration in ppm.
+    pub gas_ppm: Option<f64>,
+    /// Whether a flame is seen.
+    pub flame: Option<bool>,
+    /// Fill level of a bin in percent.
+    pub bin_level: Option<f64>,
+    /// Active power in watts.
+    pub power_w: Option<f64>,
+    /// Energy counter in kWh.
+    pub energy_kwh: Option<f64>,
+    /// Volts.
+    pub voltage_v: Option<f64>,
+    /// Amperes.
+    pub current_a: Option<f64>,
+    /// Hertz.
+    pub frequency_hz: Option<f64>,
+    /// 0 to 1.
+    pub power_factor: Option<f64>,
+    /// Centimetres.
+    pub distance_cm: Option<f64>,
+    /// Degrees Celsius.
+    pub temperature: Option<f64>,
+    /// Relative humidity in percent.
+    pub humidity: Option<f64>,
+}
