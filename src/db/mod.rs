@@ -115,6 +115,16 @@ impl bb8::ErrorSink<diesel_async::pooled_connection::PoolError> for LogConnectEr
     }
 }
 
+/// Whether the database answers now.
+pub async fn answers(pool: &Pool) -> bool {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let ask = async {
+        let mut conn = pool.get().await.ok()?;
+        conn.batch_execute("select 1").await.ok()
+    };
+    matches!(tokio::time::timeout(PATIENCE, ask).await, Ok(Some(())))
+}
+
 struct CountStatements(Counter);
 
 impl Instrumentation for CountStatements {

@@ -1,11 +1,14 @@
 //! Readings: one row per telemetry message, seen by subscribers only after its commit.
 
+mod follow;
 pub mod history;
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+
+pub use follow::Follow;
 
 use crate::hub::Hub;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
