@@ -8,5 +8,6 @@ pub mod hub;
 pub mod ids;
 pub mod logging;
 pub mod metrics;
+pub mod mqtt;
 pub mod settings;
 pub mod telemetry;

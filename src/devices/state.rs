@@ -29,3 +29,25 @@ pub struct DeviceState {
     /// The seed's `{"lastStatus": {...}}`.
     pub metadata: Value,
 }
+
+/// What a device says of its own health, in any kind of message; `None` where it says nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// Its firmware.
+    pub firmware_version: Option<String>,
+    /// dBm.
+    pub signal_strength: Option<f64>,
+    /// Percent.
+    pub battery_level: Option<f64>,
+}
+
+/// A status message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatusReport {
+    /// Whether the device says it is there; its Last Will says it is not.
+    pub online: bool,
+    /// Its health.
+    pub report: Report,
+    /// The message as it came, kept as `metadata.lastStatus`.
+    pub last_status: Value,
+}
