@@ -6,6 +6,7 @@ pub mod devices;
 pub mod error;
 pub mod hub;
 pub mod ids;
+pub mod ingest;
 pub mod logging;
 pub mod metrics;
 pub mod mqtt;

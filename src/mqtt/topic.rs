@@ -5,8 +5,7 @@
 
 use std::fmt;
 
-use crate::devices::Mac;
-use crate::ids::{DeviceId, HomeId};
+use crate::devices::{DeviceName, Name};
 
 /// The last segment of what devices send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,26 +30,6 @@ impl Kind {
             Self::Heartbeat => "heartbeat",
         }
     }
-}
-
-/// How a topic names a home.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HomeName<'a> {
-    /// By its decimal id.
-    Id(HomeId),
-    /// By its key.
-    Key(&'a str),
-}
-
-/// How a topic names a device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeviceName<'a> {
-    /// By its decimal id.
-    Id(DeviceId),
-    /// By its MAC address.
-    Mac(Mac),
-    /// By its key.
-    Key(&'a str),
 }
 
 /// A topic that follows the grammar.
@@ -99,13 +78,22 @@ impl fmt::Display for Topic<'_> {
     }
 }
 
-/// Reads the home's segment.
-pub fn home_name(segment: &str) -> HomeName<'_> {
-    segment.parse().map_or(HomeName::Key(segment), HomeName::Id)
+/// What `home/device` names, or a home alone where the device's part can't name anything.
+pub fn name(text: &str) -> Name<'_> {
+    let (home, device) = text.split_once('/').unwrap_or((text, ""));
+    Name { home: home.parse().map_err(|_| home), device: is_name(device).then(|| device_name(device)) }
 }
 
-/// Reads the device's segment.
-pub fn device_name(segment: &str) -> DeviceName<'_> {
+/// The `home/device` part of any topic that has four segments below `prefix`.
+pub fn names<'a>(prefix: &str, topic: &'a str) -> Option<&'a str> {
+    let rest = topic.strip_prefix(prefix)?.strip_prefix('/')?;
+    let (names, _) = rest.rsplit_once('/')?;
+    let (home, device) = names.split_once('/')?;
+    // A name that can't exist is not remembered: only its home is asked for.
+    if is_name(home) { Some(if is_name(device) { names } else { home }) } else { None }
+}
+
+fn device_name(segment: &str) -> DeviceName<'_> {
     if let Ok(id) = segment.parse() {
         DeviceName::Id(id)
     } else if let Ok(mac) = segment.parse() {
@@ -163,6 +151,10 @@ mod tests {
         for key in ["007", "1e3", "24x", "ESP32_001"] {
             assert_eq!(device_name(key), DeviceName::Key(key));
         }
-        assert_eq!(home_name("01"), HomeName::Key("01"));
+        assert_eq!(name("01/x").home, Err("01"));
+        assert_eq!(name("1/a b"), Name { home: Ok("1".parse().unwrap()), device: None });
+        assert_eq!(names("p", "p/1/ESP32_001/status"), Some("1/ESP32_001"));
+        assert_eq!(names("p", "p/1/a b/status"), Some("1"));
+        assert_eq!(names("p", "p/a b/1/status"), None);
     }
 }

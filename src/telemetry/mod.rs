@@ -1,16 +1,19 @@
 //! Readings: one row per telemetry message, seen by subscribers only after its commit.
 
+mod follow;
+mod read_store;
+mod record_store;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::devices::Report;
-use crate::hub::Hub;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
-/// The live stream of committed readings, by home.
-pub type ReadingHub = Hub<Reading>;
+pub use follow::{Follow, ReadingHub};
+pub use record_store::{Month, ensure_month, gone, insert, last_cursor};
 
 /// A committed reading, shared by all its subscribers.
 pub type SharedReading = Arc<Reading>;
