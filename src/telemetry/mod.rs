@@ -3,6 +3,7 @@
 mod follow;
 mod read_store;
 mod record_store;
+pub mod history;
 
 use std::sync::Arc;
 
