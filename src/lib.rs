@@ -5,6 +5,7 @@ pub mod db;
 pub mod dev;
 pub mod devices;
 pub mod error;
+pub mod http;
 pub mod hub;
 pub mod ids;
 pub mod logging;
