@@ -1,14 +1,19 @@
 //! Smart-home backend: MQTT in, PostgreSQL, hub, GraphQL out.
 
+pub mod auth;
 pub mod clock;
 pub mod db;
 pub mod dev;
 pub mod devices;
 pub mod error;
+pub mod graphql;
+pub mod homes;
 pub mod http;
 pub mod hub;
 pub mod ids;
 pub mod logging;
 pub mod metrics;
+pub mod names;
 pub mod settings;
 pub mod telemetry;
+pub mod users;

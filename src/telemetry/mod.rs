@@ -1,5 +1,7 @@
 //! Readings: one row per telemetry message, seen by subscribers only after its commit.
 
+pub mod history;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
