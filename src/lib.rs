@@ -9,4 +9,5 @@ pub mod ids;
 pub mod logging;
 pub mod metrics;
 pub mod settings;
+pub mod simulator;
 pub mod telemetry;
