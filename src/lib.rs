@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod db;
+pub mod dev;
 pub mod devices;
 pub mod error;
 pub mod hub;
