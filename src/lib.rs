@@ -15,5 +15,6 @@ pub mod logging;
 pub mod metrics;
 pub mod names;
 pub mod settings;
+pub mod simulator;
 pub mod telemetry;
 pub mod users;
