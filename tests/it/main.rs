@@ -1,0 +1,4 @@
+//! One binary for all tests that need a server, a broker or a database.
+
+mod services;
+mod support;
