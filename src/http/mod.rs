@@ -11,6 +11,7 @@ mod layers;
 mod limits;
 mod live;
 mod negotiate;
+pub mod pages;
 mod reply;
 mod serve;
 mod socket;
