@@ -66,7 +66,9 @@ mod tests {
         for text in ["24:6F:28:AA:BB:CC", "24:6f:28:aa:bb:cc", "24-6f-28-aa-bb-cc", "246f.28aa.bbcc", "246F28AABBCC"] {
             assert_eq!(text.parse::<Mac>().unwrap().as_str(), "24:6F:28:AA:BB:CC", "{text}");
         }
-        for text in ["", "24", "24:6F:28:AA:BB", "24:6F-28:AA:BB:CC", "24:6F:28:AA:BB:CG", "246F28AABBCCD", "24:6F:28:AA:BB:C€"] {
+        for text in
+            ["", "24", "24:6F:28:AA:BB", "24:6F-28:AA:BB:CC", "24:6F:28:AA:BB:CG", "246F28AABBCCD", "24:6F:28:AA:BB:C€"]
+        {
             assert_eq!(text.parse::<Mac>(), Err(MacError), "{text}");
         }
     }
