@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
 /// Tells the time in UTC with microsecond precision (what PostgreSQL keeps).
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Clock {
     /// Microseconds a test has moved it by.
     offset_us: Option<Arc<AtomicI64>>,

@@ -1,9 +1,15 @@
 //! The GraphQL schema over the features: it translates and delegates. Every field that leads into a
 //! home goes through `homes::Access` or a statement that joins the viewer's membership.
 
+pub mod answer;
+pub mod call;
 mod context;
+pub mod cost;
 mod devices;
+pub mod document;
+pub mod engine;
 mod error;
+pub mod gate;
 mod homes;
 mod live;
 mod loader;
@@ -17,6 +23,8 @@ mod scalars;
 mod sessions;
 mod status;
 mod telemetry;
+
+use std::net::IpAddr;
 
 use async_graphql::{MergedObject, SDLExportOptions};
 use paging::Page;
@@ -40,6 +48,10 @@ pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 /// Who asks: request data of every operation.
 #[derive(Clone)]
 pub struct Viewer(pub Option<Principal>);
+
+/// The client's network address: request data of every operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub Option<IpAddr>);
 
 /// Everything resolvers delegate to. Cheap to clone.
 #[derive(Clone)]

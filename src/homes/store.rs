@@ -152,7 +152,7 @@ pub(super) async fn members(conn: &mut AsyncPgConnection, ids: &[HomeId]) -> Que
 
 /// Waits until no batch of readings is being written, and lets none begin before the transaction ends.
 pub(crate) async fn close_ingest_gate(conn: &mut AsyncPgConnection) -> QueryResult<()> {
-    conn.batch_execute("select pg_advisory_xact_lock(7002, hashtext(current_schema()))").await
+    conn.batch_execute(crate::db::GATE).await
 }
 
 /// Deletes up to about `limit` of the home's oldest readings and says how many went.

@@ -1,0 +1,187 @@
+//! What a virtual device does with commands and configuration, and how it answers: the contract's
+//! `ack` payloads. A command that comes twice (QoS 1) is answered twice and done once.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// Command ids it remembers; an ESP32 has little memory.
+const REMEMBERED: usize = 32;
+const LONGEST_SAMPLE_RATE_S: f64 = 86_400.0;
+
+/// One `ack` message.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Ack {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config_version: Option<i64>,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<Map<String, Value>>,
+}
+
+impl Ack {
+    fn new(status: &'static str) -> Self {
+        Self { command_id: None, config_version: None, status, error: None, result: None, errors: None }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Command {
+    command_id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    payload: Map<String, Value>,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    config: Map<String, Value>,
+    version: Option<i64>,
+}
+
+/// The outputs of a board: what was switched and set, as it would report it.
+#[derive(Default)]
+pub(crate) struct Actuator {
+    state: Map<String, Value>,
+    done: VecDeque<(String, Ack)>,
+    sample_rate: Option<Duration>,
+    restart: bool,
+}
+
+impl Actuator {
+    /// Carries out a command: `ACKED`, then `SUCCEEDED` or `FAILED`. What can't be read as a command
+    /// has no id to answer for.
+    pub(crate) fn command(&mut self, payload: &[u8], now: DateTime<Utc>) -> Vec<Ack> {
+        let Ok(command) = serde_json::from_slice::<Command>(payload) else { return Vec::new() };
+        let for_it = |ack: Ack| Ack { command_id: Some(command.command_id.clone()), ..ack };
+        let known = self.done.iter().find(|(id, _)| *id == command.command_id);
+        let outcome = match known {
+            Some((_, outcome)) => outcome.clone(),
+            None => {
+                let outcome = for_it(self.carry_out(&command, now));
+                if self.done.len() == REMEMBERED {
+                    self.done.pop_front();
+                }
+                self.done.push_back((command.command_id.clone(), outcome.clone()));
+                outcome
+            }
+        };
+        vec![for_it(Ack::new("ACKED")), outcome]
+    }
+
+    fn carry_out(&mut self, command: &Command, now: DateTime<Utc>) -> Ack {
+        if command.expires_at.is_some_and(|expires_at| expires_at <= now) {
+            return Ack { error: Some("expired"), ..Ack::new("FAILED") };
+        }
+        match command.kind.as_str() {
+            "RESET" => {
+                self.restart = true;
+                self.state.clear();
+            }
+            "SET_POWER" if !command.payload.get("power").is_some_and(Value::is_boolean) => {
+                return Ack { error: Some("payload.power: expected true or false"), ..Ack::new("FAILED") };
+            }
+            // Every other type sets what its payload says: a virtual board has every output.
+            _ => self.state.extend(command.payload.clone()),
+        }
+        Ack { result: Some(Value::Object(self.state.clone())), ..Ack::new("SUCCEEDED") }
+    }
+
+    /// Takes over a configuration or says which values it can't use; all or nothing.
+    pub(crate) fn configure(&mut self, payload: &[u8]) -> Option<Ack> {
+        let config: Config = serde_json::from_slice(payload).ok()?;
+        let mut errors = Map::new();
+        let sample_rate = config.config.get("sampleRate").map(Value::as_f64);
+        match sample_rate {
+            Some(Some(seconds)) if seconds > 0.0 && seconds <= LONGEST_SAMPLE_RATE_S => {
+                self.sample_rate = Some(Duration::from_secs_f64(seconds));
+            }
+            Some(_) => {
+                errors.insert("sampleRate".to_owned(), json!("expected seconds, more than 0 and at most 86400"));
+            }
+            None => {}
+        }
+        let status = if errors.is_empty() { "APPLIED" } else { "REJECTED" };
+        let errors = (!errors.is_empty()).then_some(errors);
+        Some(Ack { config_version: Some(config.version?), errors, ..Ack::new(status) })
+    }
+
+    /// Whether the load is on.
+    pub(crate) fn is_on(&self) -> bool {
+        self.state.get("power").and_then(Value::as_bool).unwrap_or(true)
+    }
+
+    /// Whether a restart was asked for; asks once.
+    pub(crate) fn take_restart(&mut self) -> bool {
+        std::mem::take(&mut self.restart)
+    }
+
+    /// The configured time between readings.
+    pub(crate) fn sample_rate(&self) -> Option<Duration> {
+        self.sample_rate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acks(actuator: &mut Actuator, payload: &str) -> Vec<Value> {
+        let now = DateTime::from_timestamp(1_770_984_000, 0).unwrap();
+        actuator.command(payload.as_bytes(), now).iter().map(|ack| json!(ack)).collect()
+    }
+
+    #[test]
+    fn the_seeds_command_is_acked_then_succeeds_and_a_repeat_changes_nothing() {
+        let mut actuator = Actuator::default();
+        let off = r##"{"commandId":"cmd_1","timestamp":"2026-02-13T12:00:00.000Z","type":"SET_POWER",
+            "payload":{"power":false,"color":"#FF5733"},"source":"USER","correlationId":"corr_1"}"##;
+        let expected = vec![
+            json!({"commandId": "cmd_1", "status": "ACKED"}),
+            json!({"commandId": "cmd_1", "status": "SUCCEEDED", "result": {"power": false, "color": "#FF5733"}}),
+        ];
+        assert_eq!(acks(&mut actuator, off), expected);
+        assert!(!actuator.is_on());
+        acks(&mut actuator, r#"{"commandId":"cmd_2","type":"SET_POWER","payload":{"power":true}}"#);
+        assert_eq!(acks(&mut actuator, off), expected);
+        assert!(actuator.is_on());
+    }
+
+    #[test]
+    fn a_command_that_is_late_or_senseless_fails_with_its_reason() {
+        let mut actuator = Actuator::default();
+        for (payload, error) in [
+            (r#"{"commandId":"a","type":"X","expiresAt":"2026-02-13T11:59:59Z"}"#, "expired"),
+            (r#"{"commandId":"b","type":"SET_POWER","payload":{"power":1}}"#, "payload.power: expected true or false"),
+        ] {
+            assert_eq!(acks(&mut actuator, payload)[1]["error"], error);
+        }
+        assert!(acks(&mut actuator, "not JSON").is_empty());
+    }
+
+    #[test]
+    fn a_configuration_is_applied_or_rejected_by_key() {
+        let mut actuator = Actuator::default();
+        let applied = actuator.configure(br#"{"version":3,"config":{"sampleRate":5,"powerSaving":true}}"#).unwrap();
+        assert_eq!(json!(applied), json!({"configVersion": 3, "status": "APPLIED"}));
+        assert_eq!(actuator.sample_rate(), Some(Duration::from_secs(5)));
+        let rejected = json!(actuator.configure(br#"{"version":4,"config":{"sampleRate":-1}}"#));
+        assert_eq!(rejected["status"], "REJECTED");
+        assert!(rejected["errors"]["sampleRate"].is_string());
+        assert_eq!(actuator.sample_rate(), Some(Duration::from_secs(5)));
+        assert_eq!(actuator.configure(br#"{"config":{}}"#), None);
+    }
+}

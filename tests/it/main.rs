@@ -1,0 +1,8 @@
+//! One binary for all tests that need a server, a broker or a database.
+
+mod edge;
+mod http;
+mod protocol_ws;
+mod query_bombs;
+mod services;
+mod support;

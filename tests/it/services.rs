@@ -1,0 +1,54 @@
+//! The kit itself: are the servers there, and do the rules shipped for Mosquitto hold?
+
+use crate::support::broker::Broker;
+use crate::support::mqtt::Mqtt;
+use crate::support::services::services;
+
+#[tokio::test]
+async fn the_shared_servers_work() {
+    let (client, connection) =
+        tokio_postgres::connect(&services().database_url("smarthome_absent"), tokio_postgres::NoTls)
+            .await
+            .map_or((None, None), |(client, connection)| (Some(client), Some(connection)));
+    assert!(client.is_none() && connection.is_none(), "a database that is not there");
+    let mut listener = Mqtt::connect(services().mqtt_port()).await;
+    let topic = crate::support::unique("kit");
+    listener.subscribe(&topic).await.unwrap();
+    let talker = Mqtt::connect(services().mqtt_port()).await;
+    talker.publish(&topic, "hello").await.unwrap();
+    assert_eq!(listener.next().await, (topic, b"hello".to_vec()));
+}
+
+#[tokio::test]
+async fn mosquittos_rules_give_each_account_its_own_topics() {
+    let accounts =
+        [("smarthome_backend", "backend password"), ("main/ESP32_001", "device password"), ("main/lamp", "lamp")];
+    let broker = Broker::with_accounts(&accounts).await;
+    assert!(Mqtt::connect_as(broker.port(), None).await.is_err(), "nobody comes in without an account");
+    assert!(Mqtt::connect_as(broker.port(), Some(("main/ESP32_001", "wrong"))).await.is_err());
+    let mut backend = Mqtt::connect_as(broker.port(), Some(accounts[0])).await.unwrap();
+    let mut device = Mqtt::connect_as(broker.port(), Some(accounts[1])).await.unwrap();
+
+    for kind in ["telemetry", "status", "heartbeat", "ack"] {
+        backend.subscribe(&format!("smarthome/+/+/{kind}")).await.unwrap();
+    }
+    for kind in ["telemetry", "status", "heartbeat", "ack"] {
+        let own = format!("smarthome/main/ESP32_001/{kind}");
+        device.publish(&own, kind).await.unwrap();
+        assert_eq!(backend.next().await, (own, kind.as_bytes().to_vec()));
+        let neighbours = format!("smarthome/main/lamp/{kind}");
+        assert!(device.publish(&neighbours, "not mine").await.is_err(), "{neighbours}");
+    }
+    assert!(device.publish("smarthome/main/ESP32_001/commands", "my own order").await.is_err());
+
+    for kind in ["commands", "config"] {
+        device.subscribe(&format!("smarthome/main/ESP32_001/{kind}")).await.unwrap();
+        // Mosquitto grants a foreign filter and then delivers nothing.
+        let _ = device.subscribe(&format!("smarthome/main/lamp/{kind}")).await;
+        backend.publish(&format!("smarthome/main/lamp/{kind}"), "for the lamp").await.unwrap();
+        let own = format!("smarthome/main/ESP32_001/{kind}");
+        backend.publish(&own, kind).await.unwrap();
+        assert_eq!(device.next().await, (own, kind.as_bytes().to_vec()));
+    }
+    assert!(backend.try_next().is_none() && device.try_next().is_none());
+}

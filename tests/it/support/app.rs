@@ -1,0 +1,221 @@
+//! One server in the test's own process, with a database and a topic root of its own.
+//!
+//! A database and not a schema, because the locks that ingest and migrations take belong to a
+//! database: so no test waits for another one's.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use smarthome::app::{App, Options};
+use smarthome::clock::Clock;
+use smarthome::settings::Settings;
+use tokio::sync::OnceCell;
+
+use super::mqtt::Mqtt;
+use super::services::services;
+use super::unique;
+use super::user::{Device, Home, User};
+
+/// What signs the tests' tokens.
+pub const JWT_SECRET: &str = "a secret for tests, 32 bytes and more";
+
+/// A database of a test's own; dropped with the value.
+pub struct Database {
+    name: String,
+}
+
+impl Database {
+    /// An empty one.
+    pub async fn create() -> Self {
+        let name = unique("t");
+        admin(format!("create database {name}")).await;
+        Self { name }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        services().database_url(&self.name)
+    }
+
+    /// A connection beside the server's own.
+    pub async fn client(&self) -> tokio_postgres::Client {
+        connect(&self.url()).await
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let drop = format!("drop database if exists {} with (force)", self.name);
+        // A destructor can't await: a thread with a runtime of its own can.
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(admin(drop));
+        });
+        let _ = thread.join();
+    }
+}
+
+async fn admin(sql: String) {
+    let client = connect(&services().database_url("postgres")).await;
+    client.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+async fn connect(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("the database");
+    tokio::spawn(connection);
+    client
+}
+
+/// The server and what a test needs around it.
+pub struct TestApp {
+    app: App,
+    clock: Clock,
+    prefix: String,
+    mqtt_port: u16,
+    mqtt: OnceCell<Mqtt>,
+    database: Database,
+}
+
+/// How a test's server differs from the usual one.
+pub struct Builder {
+    variables: HashMap<String, String>,
+    mqtt_port: u16,
+    clock: Clock,
+}
+
+impl Builder {
+    /// Sets an environment variable, as `serve` would read it.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.variables.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Uses a broker on this port of the loopback instead of the shared one.
+    #[must_use]
+    pub fn broker(mut self, port: u16) -> Self {
+        self.mqtt_port = port;
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub async fn start(self) -> TestApp {
+        let database = Database::create().await;
+        let settings = settings(&self.variables, &database.url(), self.mqtt_port);
+        let prefix = settings.mqtt.prefix.clone();
+        let options = Options { clock: self.clock.clone(), ..Options::default() };
+        let app = App::start(settings, options).await.expect("the server starts");
+        TestApp { app, clock: self.clock, prefix, mqtt_port: self.mqtt_port, mqtt: OnceCell::new(), database }
+    }
+}
+
+/// The variables of a test's server, in this process or as one of its own.
+pub fn variables(overrides: &HashMap<String, String>, database_url: &str, mqtt_port: u16) -> HashMap<String, String> {
+    let name = unique("t");
+    let mut variables: HashMap<String, String> = [
+        ("DATABASE_URL", database_url),
+        ("DATABASE_POOL_SIZE", "5"),
+        ("MQTT_BROKER_URL", &format!("mqtt://127.0.0.1:{mqtt_port}")),
+        ("MQTT_CLIENT_ID", &name),
+        ("MQTT_TOPIC_PREFIX", &name),
+        ("JWT_SECRET", JWT_SECRET),
+        ("REGISTRATION", "open"),
+        ("GRAPHQL_INTROSPECTION", "on"),
+        ("HTTP_ADDR", "127.0.0.1:0"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect();
+    variables.extend(overrides.clone());
+    variables
+}
+
+fn settings(overrides: &HashMap<String, String>, database_url: &str, mqtt_port: u16) -> Settings {
+    let variables = variables(overrides, database_url, mqtt_port);
+    Settings::read(&move |name: &str| variables.get(name).cloned()).expect("usable settings")
+}
+
+impl TestApp {
+    /// The usual server.
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// A server that differs.
+    pub fn builder() -> Builder {
+        let _ = rustls_provider();
+        Builder { variables: HashMap::new(), mqtt_port: services().mqtt_port(), clock: Clock::movable() }
+    }
+
+    /// The server itself.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.app.http_addr()
+    }
+
+    /// Its clock, which a test may move.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The first segment of its topics.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Its database.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// A client on its broker, made when first asked for.
+    pub async fn mqtt(&self) -> &Mqtt {
+        self.mqtt.get_or_init(|| Mqtt::connect(self.mqtt_port)).await
+    }
+
+    /// Another client on its broker, for whoever reads an inbox.
+    pub async fn another_mqtt(&self) -> Mqtt {
+        Mqtt::connect(self.mqtt_port).await
+    }
+
+    /// Somebody without a token.
+    pub fn stranger(&self) -> User {
+        User::stranger(self.addr())
+    }
+
+    /// A fresh account.
+    pub async fn user(&self) -> User {
+        User::register(self.addr()).await
+    }
+
+    /// A fresh home and its owner.
+    pub async fn home(&self) -> (Home, User) {
+        let owner = self.user().await;
+        (owner.home().await, owner)
+    }
+
+    /// A device of a home, registered by whoever may.
+    pub async fn device(&self, owner: &User, home: &Home, key: &str) -> Device {
+        owner.device(&self.prefix, home, key).await
+    }
+
+    /// Publishes a device's message with QoS 1 and waits for the broker's acknowledgement.
+    pub async fn publish(&self, device: &Device, kind: &str, payload: impl AsRef<[u8]>) {
+        self.mqtt().await.publish(&device.topic(kind), payload).await.expect("the broker takes it");
+    }
+
+    /// Stops the server in order; the database goes with the returned value.
+    pub async fn stop(self) -> Database {
+        self.app.stop().await;
+        self.database
+    }
+}
+
+/// Two providers are compiled in, so rustls wants to be told which; once per process.
+fn rustls_provider() -> Result<(), std::sync::Arc<rustls::crypto::CryptoProvider>> {
+    rustls::crypto::aws_lc_rs::default_provider().install_default()
+}

@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# Runs one PostgreSQL and one Mosquitto for all tests of a run, from the system's binaries, in a folder
+# under the temporary directory. Started by the first test process (tests/it/support/services.rs), it
+# ends by itself IDLE seconds after the last one has let go of the `users` lock, and takes both servers
+# and the folder with it. If it is killed, the kernel tells both servers to stop.
+set -euo pipefail
+
+state=$1   # folder of the locks and of `ready`; it stays
+config=$2  # docker/mosquitto
+IDLE=15    # seconds
+
+fail() { echo "$1" | tee "$state/failed" >&2; exit 1; }
+
+exec 8> "$state/supervisor.lock"
+flock -n 8 || exit 0 # another one is at work
+rm -f "$state/ready" "$state/failed"
+# A supervisor that was killed could not clean up after itself.
+if [ -f "$state/folder" ]; then rm -rf "$(cat "$state/folder")"; fi
+
+folder=$(mktemp -d "${TMPDIR:-/tmp}/smarthome-tests.XXXXXX")
+echo "$folder" > "$state/folder"
+
+# Root can't run PostgreSQL: be the account that is there for it.
+account=()
+if [ "$(id -u)" = 0 ]; then
+    name=postgres
+    getent passwd postgres > /dev/null || name=nobody
+    account=("--reuid=$name" "--regid=$(id -g "$name")" --clear-groups)
+    chown "$name" "$folder"
+fi
+# as SIGNAL COMMAND: as that account, with SIGNAL when we end; our locks are not passed on.
+as() {
+    local signal=$1
+    shift
+    exec setpriv "${account[@]}" --pdeathsig "$signal" -- "$@" 8>&- < /dev/null
+}
+
+pg_bin=""
+for candidate in $(ls -d /usr/lib/postgresql/*/bin 2> /dev/null | sort -rV) \
+    "$(dirname "$(readlink -f "$(command -v initdb || echo /nowhere/initdb)")")"; do
+    if [ -x "$candidate/initdb" ]; then pg_bin=$candidate && break; fi
+done
+[ -n "$pg_bin" ] || fail "PostgreSQL is not installed: apt-get install postgresql"
+mosquitto=$(PATH=$PATH:/usr/sbin:/usr/local/sbin command -v mosquitto) ||
+    fail "Mosquitto is not installed: apt-get install mosquitto mosquitto-clients"
+
+pids=()
+finish() {
+    rm -f "$state/ready"
+    # Both take it as a sign to stop in order.
+    jobs -p | xargs -r kill -INT 2> /dev/null || true
+    wait || true
+    cd /
+    rm -rf "$folder" "$state/folder"
+}
+trap finish EXIT
+trap 'exit 1' INT TERM HUP
+
+cd "$folder"
+(as KILL "$pg_bin/initdb" -D "$folder/data" -U smarthome -A trust -E UTF8 --locale=C.UTF-8 -N) > initdb.log 2>&1 ||
+    fail "initdb: $(tail -n 3 initdb.log)"
+# The data is worth nothing after the run: no fsync. The socket's folder is for its owner alone.
+(as KILL mkdir -m 0700 "$folder/socket")
+(as INT "$pg_bin/postgres" -D "$folder/data" -c listen_addresses= -c "unix_socket_directories=$folder/socket" \
+    -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=300) > postgres.log 2>&1 &
+pids+=($!)
+
+# The production limits as they are, and a listener for whoever is on this machine.
+mkdir conf.d
+cp "$config"/conf.d/*.conf conf.d/
+chmod -R a+rX conf.d
+port=""
+for _ in $(seq 50); do
+    try=$((20000 + RANDOM % 12000)) # below the ports that the kernel gives to clients
+    printf '%s\n' "include_dir $folder/conf.d" "persistence_location $folder/" "log_dest stderr" \
+        "allow_anonymous true" "listener $try 127.0.0.1" > mosquitto.conf
+    chmod a+r mosquitto.conf
+    (as TERM "$mosquitto" -c "$folder/mosquitto.conf") > mosquitto.log 2>&1 &
+    pid=$!
+    while kill -0 $pid 2> /dev/null; do
+        if grep -q running mosquitto.log; then port=$try && break 2; fi
+        read -rt 0.02 <> <(:) || true
+    done
+done
+[ -n "$port" ] || fail "mosquitto: $(tail -n 3 mosquitto.log)"
+pids+=($pid)
+
+until [ "$(sed -n 8p data/postmaster.pid 2> /dev/null | tr -d ' ')" = ready ]; do
+    kill -0 "${pids[0]}" 2> /dev/null || fail "postgres: $(tail -n 3 postgres.log)"
+    read -rt 0.02 <> <(:) || true
+done
+
+printf '%s\n' "$folder/socket" "$port" > "$state/ready.new"
+mv "$state/ready.new" "$state/ready"
+
+idle=0
+while [ $idle -lt $IDLE ]; do
+    read -rt 1 <> <(:) || true
+    kill -0 "${pids[0]}" && kill -0 "${pids[1]}"
+    if flock -n "$state/users.lock" true; then idle=$((idle + 1)); else idle=0; fi
+    if [ $idle -ge $IDLE ]; then
+        # Nobody may come in between the last look and the end.
+        exec 7> "$state/start.lock"
+        flock 7
+        if flock -n "$state/users.lock" true; then rm -f "$state/ready"; else idle=0; fi
+        exec 7>&-
+    fi
+done
