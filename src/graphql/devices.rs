@@ -74,14 +74,15 @@ impl Device {
 
     /// The home it belongs to.
     async fn home(&self, ctx: &Context<'_>) -> Result<Home> {
-        let home = ctx.loaders().homes.get(ctx.viewer()?.user, self.0.home).await?;
+        let viewer = self.0.readable()?.access().user();
+        let home = ctx.loaders().homes.get(viewer, self.0.home).await?;
         Ok(Home(home.ok_or(Error::NotFound("home"))?))
     }
 
     /// The room it stands in, if any.
     async fn room(&self, ctx: &Context<'_>) -> Result<Option<Room>> {
         let Some(room) = self.0.room else { return Ok(None) };
-        Ok(ctx.loaders().rooms.get(ctx.viewer()?.user, room).await?.map(Room))
+        Ok(ctx.loaders().rooms.get(self.0.readable()?.access().user(), room).await?.map(Room))
     }
 
     /// Whether it counts as present: it gave a sign of life lately and has not said goodbye.

@@ -1,8 +1,7 @@
 //! Batching without a timer: all fields of one wave of resolving that need the same kind of thing
 //! share one statement.
 //!
-//! The first to ask leads: it gives way once, so that everything that is ready asks too, then loads
-//! for all. (The library's own loader waits a millisecond at every level, or, with no delay, races
+//! The first to ask leads: it gives way as long as that brings more who ask, then loads for all. (The library's own loader waits a millisecond at every level, or, with no delay, races
 //! the resolver on another thread and splits batches at random.) A leader that is dropped takes its
 //! batch with it, and those who waited ask again: one request can't fail another.
 
@@ -31,6 +30,11 @@ pub(super) trait Load: Send + Sync + 'static {
     ) -> impl Future<Output = std::result::Result<HashMap<Self::Key, Self::Value>, crate::error::Error>> + Send;
 }
 
+/// Turns without anybody new after which a batch goes.
+const QUIET_TURNS: usize = 2;
+/// Askers after which a batch goes at once.
+const MAX_WAITING: usize = 10_000;
+
 type Answer<L> = Result<Arc<HashMap<<L as Load>::Key, <L as Load>::Value>>>;
 
 struct Batch<L: Load> {
@@ -55,6 +59,35 @@ impl<L: Load> Leader<'_, L> {
     fn take(&self) -> Option<Batch<L>> {
         self.loader.open.lock().expect("loader lock").remove(self.group)
     }
+}
+
+impl<L: Load> Leader<'_, L> {
+    /// Nested lists come round in several turns: one quiet turn may only mean that the rest is next.
+    async fn wait_for_quiet(&self) {
+        let (mut quiet, mut asked) = (0, 0);
+        while quiet < QUIET_TURNS {
+            give_way().await;
+            let now = self.loader.open.lock().expect("loader lock").get(self.group).map_or(0, |b| b.waiting.len());
+            if now >= MAX_WAITING {
+                return;
+            }
+            quiet = if now == asked { quiet + 1 } else { 0 };
+            asked = now;
+        }
+    }
+}
+
+/// Lets the rest of this task's futures go first. (Tokio's own would wait for its whole queue.)
+async fn give_way() {
+    let mut gone = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut gone, true) {
+            return std::task::Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
 }
 
 impl<L: Load> Drop for Leader<'_, L> {
@@ -90,7 +123,8 @@ impl<L: Load> Loader<L> {
             match joined {
                 None => return Ok(self.lead(&group).await?.get(&key).cloned()),
                 Some(receiver) => {
-                    if let Ok(answer) = receiver.await {
+                    // Out of tokio's budget: a waiter it held back would come late for the next level's batch.
+                    if let Ok(answer) = tokio::task::unconstrained(receiver).await {
                         return Ok(answer?.get(&key).cloned());
                     }
                 }
@@ -101,14 +135,14 @@ impl<L: Load> Loader<L> {
     async fn lead(&self, group: &L::Group) -> Answer<L> {
         let batch = {
             let leader = Leader { loader: self, group };
-            tokio::task::yield_now().await;
+            leader.wait_for_quiet().await;
             let batch = leader.take().expect("only its leader takes a batch");
             std::mem::forget(leader);
             batch
         };
         let answer = self.load.load(group, batch.keys.into_iter().collect()).await.map(Arc::new).map_err(Failure::from);
         for waiting in batch.waiting {
-            // One that is gone no longer needs it.
+            // Who is gone no longer needs it.
             let _ = waiting.send(answer.clone());
         }
         answer
@@ -145,9 +179,9 @@ mod tests {
     async fn all_that_is_ready_shares_one_load() {
         let loads = Arc::<AtomicUsize>::default();
         let loader = Loader::new(Double(loads.clone()));
-        let found = join_all((0..300).map(|key| loader.get((), key / 2))).await;
+        let found = join_all((0..300).map(|key| loader.get((), 100 + key / 2))).await;
         assert_eq!(loads.load(Ordering::Relaxed), 1);
-        assert_eq!(found[8].as_ref().unwrap(), &Some(8));
+        assert_eq!(found[8].as_ref().unwrap(), &Some(208));
         assert_eq!(found[2].as_ref().unwrap(), &None);
     }
 

@@ -10,38 +10,43 @@ use super::homes::Home;
 use super::scalars::{HomeRole, Instant};
 use crate::error::Error;
 use crate::homes;
+use crate::ids::UserId;
 use crate::users;
 
 /// A person who can sign in, as their fellow members see them.
-pub(super) struct User(pub(super) Arc<users::User>);
+pub(super) struct User {
+    pub(super) user: Arc<users::User>,
+    /// Who sees them. Not always who asks: whoever signs in asks as nobody.
+    pub(super) viewer: UserId,
+}
 
 /// A person who can sign in, as their fellow members see them.
 #[Object]
 impl User {
     /// The person's id.
     async fn id(&self) -> ID {
-        self.0.id.into()
+        self.user.id.into()
     }
 
     /// Login name, in lower case.
     async fn email(&self) -> &str {
-        &self.0.email
+        &self.user.email
     }
 
     /// What to call them.
     async fn name(&self) -> &str {
-        &self.0.name
+        &self.user.name
     }
 
     /// When the account was made.
     async fn created_at(&self) -> Instant {
-        self.0.created_at.into()
+        self.user.created_at.into()
     }
 
     /// The homes of which both they and you are members; for yourself: all of yours.
     #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
     async fn homes(&self, ctx: &Context<'_>) -> Result<Vec<Home>> {
-        let homes = ctx.loaders().shared_homes.get(ctx.viewer()?.user, self.0.id).await?;
+        let homes = ctx.loaders().shared_homes.get(self.viewer, self.user.id).await?;
         Ok(homes.into_iter().flat_map(|homes| homes.to_vec()).map(Home).collect())
     }
 }
@@ -54,8 +59,9 @@ pub(super) struct HomeMember(pub(super) homes::Member);
 impl HomeMember {
     /// Who.
     async fn user(&self, ctx: &Context<'_>) -> Result<User> {
-        let user = ctx.loaders().users.get(ctx.viewer()?.user, self.0.user).await?;
-        Ok(User(user.ok_or(Error::NotFound("user"))?))
+        let viewer = ctx.viewer()?.user;
+        let user = ctx.loaders().users.get(viewer, self.0.user).await?.ok_or(Error::NotFound("user"))?;
+        Ok(User { user, viewer })
     }
 
     /// As what.
@@ -77,9 +83,9 @@ pub(super) struct MemberQuery;
 impl MemberQuery {
     /// Yourself.
     async fn me(&self, ctx: &Context<'_>) -> Result<User> {
-        let id = ctx.viewer()?.user;
-        let user = ctx.loaders().users.get(id, id).await?;
+        let viewer = ctx.viewer()?.user;
+        let user = ctx.loaders().users.get(viewer, viewer).await?;
         // The token outlived its account.
-        Ok(User(user.ok_or(Error::Unauthenticated("this account is no more"))?))
+        Ok(User { user: user.ok_or(Error::Unauthenticated("this account is no more"))?, viewer })
     }
 }

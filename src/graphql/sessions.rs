@@ -49,7 +49,7 @@ impl From<Session> for AuthPayload {
             access_token: session.access_token,
             expires_at: session.expires_at.into(),
             refresh_token: session.refresh_token,
-            user: User(Arc::new(session.user)),
+            user: User { viewer: session.user.id, user: Arc::new(session.user) },
         }
     }
 }

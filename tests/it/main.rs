@@ -5,6 +5,7 @@ mod graphiql;
 mod http;
 mod protocol_ws;
 mod query_bombs;
+mod registry;
 mod services;
 mod support;
 mod tidy;

@@ -1,0 +1,135 @@
+//! Devices: registering many or none, pages, filters, credentials.
+
+use serde_json::{Value, json};
+
+use super::{Graph, text};
+
+const REGISTER: &str = "mutation($i: RegisterDevicesInput!) { registerDevices(input: $i) { device { id key macAddress type topics { telemetry commands } } \
+                        credentials { username password clientId brokerUrl } } }";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_are_registered_all_or_none() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let input = |devices: Value| json!({"i": {"homeId": home, "devices": devices}});
+    let mac = "246f.28aa.bbcc";
+    let made = graph
+        .ask(
+            &ann,
+            REGISTER,
+            input(json!([
+                {"key": "lamp", "name": "Lamp", "macAddress": mac, "type": "LIGHT"}, {"key": "node", "name": "Node"},
+            ])),
+        )
+        .await;
+    let lamp = &made["registerDevices"][0];
+    assert_eq!(lamp["device"]["macAddress"], "24:6F:28:AA:BB:CC");
+    assert_eq!(lamp["credentials"]["username"], json!(format!("{home}/lamp")));
+    assert_eq!(text(&lamp["credentials"]["password"]).len(), 32);
+    assert_eq!(lamp["credentials"]["brokerUrl"], "mqtt://broker.example");
+    assert_eq!(lamp["device"]["topics"]["commands"], json!(format!("smarthome/{home}/lamp/commands")));
+    assert_eq!(made["registerDevices"][1]["device"]["type"], "SENSOR_NODE");
+
+    for (devices, code, says) in [
+        (json!([{"key": "new", "name": "N"}, {"key": "lamp", "name": "L"}]), "CONFLICT", "key \"lamp\""),
+        (json!([{"key": "new", "name": "N", "macAddress": "24-6F-28-AA-BB-CC"}]), "CONFLICT", "macAddress 24:6F"),
+        (json!([{"key": "new", "name": "N", "roomId": "99"}]), "NOT_FOUND", "room"),
+        (json!([{"key": "new", "name": "N"}, {"key": "7", "name": "N"}]), "BAD_USER_INPUT", "key"),
+        (json!([{"key": "new", "name": "N", "macAddress": "24:6F"}]), "BAD_USER_INPUT", "MAC"),
+        (json!([]), "BAD_USER_INPUT", "devices"),
+    ] {
+        let answer = graph.answer(&ann, REGISTER, input(devices.clone())).await;
+        assert_eq!(answer["errors"][0]["extensions"]["code"], code, "{answer}");
+        assert!(text(&answer["errors"][0]["message"]).contains(says), "{answer}");
+    }
+    assert_eq!(graph.count("devices").await, 2);
+    assert_eq!(graph.count("device_credentials").await, 2);
+
+    let statements = graph.services.metrics.db_statements.get();
+    let many: Vec<_> = (0..998).map(|n| json!({"key": format!("m{n}"), "name": "Many"})).collect();
+    let made = graph.ask(&ann, REGISTER, input(json!(many))).await;
+    assert_eq!(made["registerDevices"][997]["device"]["key"], "m997");
+    assert!(graph.services.metrics.db_statements.get() - statements <= 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_changes_only_what_is_given() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let devices = graph.devices(&ann, &home, 2).await;
+    let room =
+        graph.ask(&ann, "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }", json!({"h": home})).await;
+    let update = "mutation($d: ID!, $i: UpdateDeviceInput!) { updateDevice(id: $d, input: $i) { name type macAddress room { name } } }";
+    let change = |device: &str, input: Value| json!({"d": device, "i": input});
+    let room = &room["createRoom"]["id"];
+    let changed =
+        graph.ask(&ann, update, change(&devices[0], json!({"macAddress": "246F28AABBCC", "roomId": room}))).await;
+    let now =
+        json!({"name": "Device 0", "type": "SENSOR_NODE", "macAddress": "24:6F:28:AA:BB:CC", "room": {"name": "R"}});
+    assert_eq!(changed["updateDevice"], now);
+    assert_eq!(graph.ask(&ann, update, change(&devices[0], json!({}))).await["updateDevice"], now);
+    let taken = graph.code(&ann, update, change(&devices[1], json!({"macAddress": "24:6F:28:AA:BB:CC"}))).await;
+    assert_eq!(taken, "CONFLICT");
+    let cleared = json!({"roomId": null, "macAddress": null, "name": "New", "type": "FAN"});
+    let changed = graph.ask(&ann, update, change(&devices[0], cleared)).await;
+    assert_eq!(changed["updateDevice"], json!({"name": "New", "type": "FAN", "macAddress": null, "room": null}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_join_up_and_filters_hold() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let all = graph.devices(&ann, &home, 25).await;
+    let online = format!("insert into device_states (device_id, online) values ({}, true)", all[3]);
+    graph.sql.batch_execute(&online).await.unwrap();
+    let page = "query($h: ID!, $f: DeviceFilter, $n: Int, $a: String) { devices(homeId: $h, filter: $f, first: $n, after: $a) \
+                { edges { cursor node { id } } nodes { id online } pageInfo { hasNextPage hasPreviousPage endCursor } } }";
+    let (mut seen, mut after) = (Vec::new(), Value::Null);
+    loop {
+        let data = graph.ask(&ann, page, json!({"h": home, "n": 10, "a": after})).await;
+        let devices = &data["devices"];
+        seen.extend(devices["nodes"].as_array().unwrap().iter().map(|node| text(&node["id"])));
+        assert_eq!(devices["pageInfo"]["hasPreviousPage"], !after.is_null());
+        after = devices["pageInfo"]["endCursor"].clone();
+        if devices["pageInfo"]["hasNextPage"] == false {
+            break;
+        }
+    }
+    assert_eq!(seen, all);
+    let count = async |filter: Value| {
+        let data = graph.ask(&ann, page, json!({"h": home, "f": filter})).await;
+        data["devices"]["nodes"].as_array().unwrap().len()
+    };
+    assert_eq!(count(json!({"online": true})).await, 1);
+    assert_eq!(count(json!({"online": false})).await, 24);
+    assert_eq!(count(json!({"search": " DEVICE 2 "})).await, 6);
+    assert_eq!(count(json!({"search": "d2"})).await, 6);
+    assert_eq!(count(json!({"search": "%"})).await, 0);
+    assert_eq!(count(json!({"type": "FAN"})).await, 0);
+    assert_eq!(count(json!({"type": "SENSOR_NODE", "online": true})).await, 1);
+    assert_eq!(count(Value::Null).await, 25);
+
+    for (first, after, field) in [
+        (json!(-1), Value::Null, "first"),
+        (json!(501), Value::Null, "first"),
+        (json!(2_147_483_648_i64), Value::Null, "first"),
+        (json!(-9_223_372_036_854_775_808_i64), Value::Null, "first"),
+        (json!(10), json!("x"), "after"),
+        (json!(10), json!(""), "after"),
+    ] {
+        let answer = graph.answer(&ann, page, json!({"h": home, "n": first, "a": after})).await;
+        assert_eq!(
+            answer["errors"][0]["extensions"],
+            json!({"code": "BAD_USER_INPUT", "field": field}),
+            "{first} {after}"
+        );
+        assert!(answer["data"].is_null());
+    }
+    // Inside a list nothing may be left half.
+    let nested = graph.answer(&ann, "{ homes { devices(first: 3000000000) { nodes { id } } } }", json!({})).await;
+    assert!(nested["data"].is_null(), "{nested}");
+    assert_eq!(nested["errors"][0]["extensions"]["field"], "first", "{nested}");
+}

@@ -1,0 +1,72 @@
+//! The newest reading and the pages of the past.
+
+use serde_json::{Value, json};
+
+use super::{Graph, text};
+
+const PAGE: &str = "query($d: ID!, $n: Int, $a: String, $f: DateTime, $t: DateTime) { device(id: $d) { latestTelemetry { sensors { temperature } } \
+                    telemetry(first: $n, after: $a, from: $f, to: $t) { nodes { recordedAt timeSource sensors { temperature humidity } device { id } } \
+                    pageInfo { hasNextPage endCursor } } } }";
+
+fn temperatures(data: &Value) -> Vec<f64> {
+    let nodes = data["device"]["telemetry"]["nodes"].as_array().unwrap();
+    nodes.iter().map(|node| node["sensors"]["temperature"].as_f64().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_past_comes_newest_first_in_pages_that_join_up() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let devices = graph.devices(&ann, &home, 2).await;
+    for minute in [3, 1, 0, 2, 4, 6, 5] {
+        graph.reading(&home, &devices[0], minute).await;
+        graph.reading(&home, &devices[1], minute + 100).await;
+    }
+    let (mut seen, mut after) = (Vec::new(), Value::Null);
+    loop {
+        let data = graph.ask(&ann, PAGE, json!({"d": devices[0], "n": 3, "a": after})).await;
+        seen.extend(temperatures(&data));
+        let device = &data["device"];
+        assert_eq!(device["latestTelemetry"]["sensors"]["temperature"], 6.0);
+        assert_eq!(device["telemetry"]["nodes"][0]["device"]["id"], json!(devices[0]));
+        assert!(device["telemetry"]["nodes"][0]["sensors"]["humidity"].is_null());
+        after = device["telemetry"]["pageInfo"]["endCursor"].clone();
+        if device["telemetry"]["pageInfo"]["hasNextPage"] == false {
+            break;
+        }
+    }
+    assert_eq!(seen, [6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]);
+    let window = json!({"d": devices[0], "f": "2026-01-01T01:02:00+01:00", "t": "2026-01-01T00:04:00Z"});
+    let data = graph.ask(&ann, PAGE, window).await;
+    assert_eq!(temperatures(&data), [3.0, 2.0]);
+    assert_eq!(text(&data["device"]["telemetry"]["nodes"][0]["recordedAt"]), "2026-01-01T00:03:00.000Z");
+    let far = json!({"d": devices[0], "f": "0001-01-01T00:00:00Z", "t": "9999-12-31T23:59:59Z", "n": 500});
+    assert_eq!(temperatures(&graph.ask(&ann, PAGE, far).await).len(), 7);
+    for (name, wrong, field) in [("a", "x", "after"), ("f", "yesterday", "DateTime"), ("n", "", "first")] {
+        let mut variables = json!({"d": devices[0]});
+        variables[name] = if name == "n" { json!(501) } else { json!(wrong) };
+        let answer = graph.answer(&ann, PAGE, variables).await;
+        assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{answer}");
+        assert_eq!(answer["errors"][0]["extensions"]["field"], field, "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_messages_are_for_admins_newest_first() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let insert = format!(
+        "insert into rejected_messages (home_id, topic, reason, payload_preview, received_at) \
+                          select {home}, 't/' || n, 'BAD_JSON', '', now() from generate_series(1, 5) n"
+    );
+    graph.sql.batch_execute(&insert).await.unwrap();
+    let page = "query($h: ID!, $a: String) { rejectedMessages(homeId: $h, first: 3, after: $a) { nodes { topic reason } pageInfo { endCursor hasNextPage } } }";
+    let first = graph.ask(&ann, page, json!({"h": home})).await;
+    assert_eq!(first["rejectedMessages"]["nodes"][0]["topic"], "t/5");
+    let after = &first["rejectedMessages"]["pageInfo"]["endCursor"];
+    let second = graph.ask(&ann, page, json!({"h": home, "a": after})).await;
+    assert_eq!(second["rejectedMessages"]["nodes"][1], json!({"topic": "t/1", "reason": "BAD_JSON"}));
+    assert_eq!(second["rejectedMessages"]["pageInfo"]["hasNextPage"], false);
+}

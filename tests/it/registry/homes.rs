@@ -1,0 +1,102 @@
+//! Homes and rooms: their names, their roles, their end.
+
+use serde_json::json;
+
+use super::{Graph, text};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_has_a_key_a_zone_and_an_owner() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let create = "mutation($i: CreateHomeInput!) { createHome(input: $i) { id key name timezone myRole members { role user { id } } } }";
+    let made = graph.ask(&ann, create, json!({"i": {"name": "  Home "}})).await;
+    let home = &made["createHome"];
+    assert_eq!((home["name"].as_str(), home["timezone"].as_str()), (Some("Home"), Some("UTC")));
+    assert_eq!(home["key"], home["id"]);
+    assert_eq!((home["myRole"].as_str(), home["members"][0]["role"].as_str()), (Some("OWNER"), Some("OWNER")));
+    let made = graph.ask(&ann, create, json!({"i": {"name": "B", "key": "villa", "timezone": "Europe/Berlin"}})).await;
+    assert_eq!(made["createHome"]["key"], "villa");
+    for (input, code, field) in [
+        (json!({"name": "C", "key": "villa"}), "CONFLICT", None),
+        (json!({"name": "C", "key": "42"}), "BAD_USER_INPUT", Some("key")),
+        (json!({"name": "C", "timezone": "Mars"}), "BAD_USER_INPUT", Some("timezone")),
+        (json!({"name": "a\u{0}b"}), "BAD_USER_INPUT", Some("name")),
+        (json!({"name": " "}), "BAD_USER_INPUT", Some("name")),
+    ] {
+        let answer = graph.answer(&ann, create, json!({"i": input})).await;
+        let extensions = &answer["errors"][0]["extensions"];
+        assert_eq!((extensions["code"].as_str(), extensions["field"].as_str()), (Some(code), field), "{input}");
+    }
+    let update = "mutation($id: ID!) { updateHome(id: $id, input: {name: \"New\"}) { name timezone } }";
+    let changed = graph.ask(&ann, update, json!({"id": made["createHome"]["id"]})).await;
+    assert_eq!(changed["updateHome"], json!({"name": "New", "timezone": "Europe/Berlin"}));
+    assert_eq!(graph.ask(&ann, "{ homes { name } }", json!({})).await["homes"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_has_one_name_in_its_home() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let create =
+        "mutation($h: ID!, $n: String!) { createRoom(homeId: $h, name: $n) { id name home { id } devices { id } } }";
+    let kitchen = graph.ask(&ann, create, json!({"h": home, "n": "Kitchen"})).await;
+    let hall = graph.ask(&ann, create, json!({"h": home, "n": "Hall"})).await;
+    assert_eq!(graph.code(&ann, create, json!({"h": home, "n": "KITCHEN"})).await, "CONFLICT");
+    let rename = "mutation($r: ID!, $n: String!) { renameRoom(id: $r, name: $n) { name } }";
+    let hall = text(&hall["createRoom"]["id"]);
+    assert_eq!(graph.code(&ann, rename, json!({"r": hall, "n": "kitchen"})).await, "CONFLICT");
+    assert_eq!(graph.ask(&ann, rename, json!({"r": hall, "n": "hall"})).await["renameRoom"]["name"], "hall");
+    let rooms = graph.ask(&ann, "query($h: ID!) { home(id: $h) { rooms { name } } }", json!({"h": home})).await;
+    assert_eq!(rooms["home"]["rooms"], json!([{"name": "hall"}, {"name": "Kitchen"}]));
+    let delete = "mutation($r: ID!) { deleteRoom(id: $r) }";
+    let kitchen = &kitchen["createRoom"]["id"];
+    assert_eq!(graph.ask(&ann, delete, json!({"r": kitchen})).await["deleteRoom"], true);
+    assert_eq!(graph.code(&ann, delete, json!({"r": kitchen})).await, "NOT_FOUND");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_home_leaves_no_row() {
+    let graph = Graph::start().await;
+    let (ann, bob) = (graph.person().await, graph.person().await);
+    let (home, other) = (graph.home(&ann).await, graph.home(&bob).await);
+    graph.join(&home, &bob, "ADMIN").await;
+    graph.ask(&ann, "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }", json!({"h": home})).await;
+    let devices = graph.devices(&ann, &home, 3).await;
+    let kept = graph.devices(&bob, &other, 1).await;
+    for minute in 0..5 {
+        for device in &devices {
+            graph.reading(&home, device, minute).await;
+        }
+        graph.reading(&other, &kept[0], minute).await;
+    }
+    graph
+        .sql
+        .batch_execute("insert into device_states (device_id, online) select id, true from devices")
+        .await
+        .unwrap();
+    let rejected = "insert into rejected_messages (home_id, topic, reason, payload_preview, received_at) select id, 't', 'R', '', now() from homes";
+    graph.sql.batch_execute(rejected).await.unwrap();
+
+    let delete_device = "mutation($d: ID!) { deleteDevice(id: $d) }";
+    assert_eq!(graph.ask(&bob, delete_device, json!({"d": devices[0]})).await["deleteDevice"], true);
+    assert_eq!(graph.count("telemetry").await, 15);
+
+    let delete = "mutation($h: ID!) { deleteHome(id: $h) }";
+    assert_eq!(graph.code(&bob, delete, json!({"h": home})).await, "FORBIDDEN");
+    assert_eq!(graph.ask(&ann, delete, json!({"h": home})).await["deleteHome"], true);
+    for (table, left) in [
+        ("homes", 1),
+        ("memberships", 1),
+        ("rooms", 0),
+        ("devices", 1),
+        ("device_credentials", 1),
+        ("device_states", 1),
+        ("telemetry", 5),
+        ("rejected_messages", 1),
+        ("users", 2),
+    ] {
+        assert_eq!(graph.count(table).await, left, "{table}");
+    }
+    assert_eq!(graph.code(&ann, delete, json!({"h": home})).await, "NOT_FOUND");
+}

@@ -1,0 +1,120 @@
+//! Subscriptions: what they open with, what ends them.
+
+use std::sync::Arc;
+
+use async_graphql::{Request, Variables};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use serde_json::{Value, json};
+use smarthome::devices::DeviceState;
+use smarthome::graphql::Viewer;
+use smarthome::ids::HomeId;
+
+use super::{Graph, Person, number};
+use crate::support::soon;
+
+const STATUS: &str = "subscription($d: ID, $h: ID) { deviceStatus(deviceId: $d, homeId: $h) { id name online } }";
+const TELEMETRY: &str = "subscription($d: ID, $h: ID, $a: ID) { telemetry(deviceId: $d, homeId: $h, after: $a) { id sensors { temperature } device { name } } }";
+
+fn subscribe(graph: &Graph, who: &Person, query: &str, variables: Value) -> BoxStream<'static, Value> {
+    let request = Request::new(query).variables(Variables::from_json(variables)).data(Viewer(who.0.clone()));
+    let answers = graph.schema.execute_stream(request);
+    answers.map(|answer| serde_json::to_value(answer).unwrap()).boxed()
+}
+
+async fn next(stream: &mut BoxStream<'static, Value>) -> Option<Value> {
+    soon("an event or the end", stream.next()).await
+}
+
+fn state(device: &str, online: bool) -> Arc<DeviceState> {
+    Arc::new(DeviceState {
+        device: device.parse().unwrap(),
+        online,
+        online_changed_at: None,
+        last_seen_at: None,
+        firmware_version: None,
+        signal_strength: None,
+        battery_level: None,
+        metadata: json!({}),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_opens_with_the_present_and_goes_on_with_changes() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let devices = graph.devices(&ann, &home, 2).await;
+    let mut all = subscribe(&graph, &ann, STATUS, json!({"h": home}));
+    let mut one = subscribe(&graph, &ann, STATUS, json!({"d": devices[1]}));
+    for name in ["Device 0", "Device 1"] {
+        let device = &next(&mut all).await.unwrap()["data"]["deviceStatus"];
+        assert_eq!((device["name"].as_str(), device["online"].as_bool()), (Some(name), Some(false)));
+    }
+    assert_eq!(next(&mut one).await.unwrap()["data"]["deviceStatus"]["name"], "Device 1");
+    assert_eq!(graph.services.metrics.subscriptions.get(), 2);
+    let id = HomeId::from_database(number(&home));
+    graph.services.states.publish(id, state(&devices[0], true));
+    graph.services.states.publish(id, state(&devices[1], true));
+    assert_eq!(
+        next(&mut all).await.unwrap()["data"]["deviceStatus"],
+        json!({"id": devices[0], "name": "Device 0", "online": true})
+    );
+    assert_eq!(
+        next(&mut one).await.unwrap()["data"]["deviceStatus"],
+        json!({"id": devices[1], "name": "Device 1", "online": true})
+    );
+
+    // A reader that fell behind is told the present again.
+    for _ in 0..300 {
+        graph.services.states.publish(id, state(&devices[1], true));
+    }
+    assert_eq!(next(&mut one).await.unwrap()["data"]["deviceStatus"]["online"], false);
+
+    graph.ask(&ann, "mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": devices[1]})).await;
+    let end = async |stream: &mut BoxStream<'static, Value>| while next(stream).await.is_some() {};
+    end(&mut one).await;
+    graph.ask(&ann, "mutation($h: ID!) { deleteHome(id: $h) }", json!({"h": home})).await;
+    end(&mut all).await;
+    assert_eq!(graph.services.metrics.subscriptions.get(), 0);
+    assert_eq!(graph.services.states.n_homes(), 0);
+    assert_eq!(graph.services.devices.deletions().n_homes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readings_are_replayed_after_a_cursor_and_end_with_their_device() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let device = graph.devices(&ann, &home, 1).await.remove(0);
+    for minute in 0..3 {
+        graph.reading(&home, &device, minute).await;
+    }
+    let mut stream = subscribe(&graph, &ann, TELEMETRY, json!({"d": device, "a": "1"}));
+    for temperature in [1.0, 2.0] {
+        let event = next(&mut stream).await.unwrap();
+        assert_eq!(event["data"]["telemetry"]["sensors"]["temperature"], temperature, "{event}");
+        assert_eq!(event["data"]["telemetry"]["device"]["name"], "Device 0");
+    }
+    graph.ask(&ann, "mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": device})).await;
+    assert_eq!(next(&mut stream).await, None);
+    assert_eq!(graph.readings.n_homes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_one_of_the_two_ids_is_given() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    for (query, variables, field) in [
+        (STATUS, json!({}), "deviceId"),
+        (STATUS, json!({"h": home, "d": "1"}), "deviceId"),
+        (TELEMETRY, json!({}), "deviceId"),
+        (TELEMETRY, json!({"h": home, "a": "x"}), "after"),
+    ] {
+        let mut stream = subscribe(&graph, &ann, query, variables);
+        let answer = next(&mut stream).await.unwrap();
+        assert_eq!(answer["errors"][0]["extensions"], json!({"code": "BAD_USER_INPUT", "field": field}), "{answer}");
+        assert_eq!(next(&mut stream).await, None);
+    }
+}

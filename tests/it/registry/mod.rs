@@ -1,0 +1,161 @@
+//! The graph over a real database, without HTTP: who may see and change what, and at what price.
+
+mod devices;
+mod foreign;
+mod history;
+mod homes;
+mod live;
+mod sessions;
+mod statements;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_graphql::{Request, Variables};
+use serde_json::{Value, json};
+use smarthome::auth::{Principal, Tokens};
+use smarthome::clock::Clock;
+use smarthome::db;
+use smarthome::devices::{DeletionHub, Devices, RegistryListener, StateHub};
+use smarthome::graphql::{self, Schema, Services, Viewer};
+use smarthome::homes::Homes;
+use smarthome::hub::HomeChannel;
+use smarthome::ids::{DeviceId, HomeId, UserId};
+use smarthome::metrics::Metrics;
+use smarthome::settings::{Secret, Settings};
+use smarthome::telemetry::history::Readings;
+use smarthome::telemetry::{Follow, ReadingHub};
+use smarthome::users::Users;
+use tokio_postgres::types::ToSql;
+
+use super::support::app::{Database, JWT_SECRET};
+use super::support::unique;
+
+/// The schema over services of its own, on a database of its own.
+struct Graph {
+    schema: Schema,
+    services: Services,
+    clock: Clock,
+    readings: ReadingHub,
+    sql: tokio_postgres::Client,
+    _database: Database,
+}
+
+/// Somebody signed in, or nobody.
+#[derive(Clone)]
+struct Person(Option<Principal>);
+
+struct NobodyListens;
+
+impl RegistryListener for NobodyListens {
+    fn device_changed(&self, _home: HomeId, _device: DeviceId) {}
+    fn home_changed(&self, _home: HomeId) {}
+}
+
+impl Graph {
+    async fn start() -> Self {
+        let database = Database::create().await;
+        let url = database.url();
+        let settings = Settings::read(&move |name: &str| match name {
+            "DATABASE_URL" => Some(url.clone()),
+            "MQTT_BROKER_URL" => Some("mqtt://broker.example".to_owned()),
+            "JWT_SECRET" => Some(JWT_SECRET.to_owned()),
+            _ => None,
+        })
+        .unwrap();
+        db::migrate(&settings.database).await.unwrap();
+        let sql = database.client().await;
+        sql.batch_execute("create table telemetry_rest partition of telemetry default").await.unwrap();
+        let (metrics, clock) = (Metrics::new(), Clock::movable());
+        let pool = db::pool(&settings.database, metrics.db_statements.clone());
+        let (readings, states, deletions) = (ReadingHub::default(), StateHub::default(), DeletionHub::default());
+        let listener = Arc::new(NobodyListens);
+        let channels: [Arc<dyn HomeChannel>; 3] =
+            [Arc::new(readings.clone()), Arc::new(states.clone()), Arc::new(deletions.clone())];
+        let tokens = Tokens::new(&Secret::new(JWT_SECRET), clock.clone());
+        let services = Services {
+            users: Users::new(pool.clone(), tokens, clock.clone(), true),
+            homes: Homes::new(pool.clone(), clock.clone(), listener.clone(), channels),
+            devices: Devices::new(pool.clone(), clock.clone(), listener, deletions, &settings.mqtt),
+            readings: Readings::new(pool.clone()),
+            follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
+            states,
+            metrics,
+            clock: clock.clone(),
+            pool,
+            started: tokio::time::Instant::now(),
+        };
+        Self { schema: graphql::schema(services.clone()), services, clock, readings, sql, _database: database }
+    }
+
+    /// Somebody with an account, whose password nobody knows.
+    async fn person(&self) -> Person {
+        let insert = "insert into users (email, name, password_hash) values ($1, 'Test', '-') returning id";
+        let id: i64 = self.sql.query_one(insert, &[&format!("{}@test.example", unique("p"))]).await.unwrap().get(0);
+        let expires_at = self.clock.now() + Duration::from_secs(900);
+        Person(Some(Principal { user: UserId::from_database(id), expires_at }))
+    }
+
+    /// The whole answer.
+    async fn answer(&self, who: &Person, query: &str, variables: Value) -> Value {
+        let request = Request::new(query).variables(Variables::from_json(variables)).data(Viewer(who.0.clone()));
+        serde_json::to_value(self.schema.execute(request).await).unwrap()
+    }
+
+    /// The data of what must succeed.
+    async fn ask(&self, who: &Person, query: &str, variables: Value) -> Value {
+        let mut answer = self.answer(who, query, variables).await;
+        assert!(answer.get("errors").is_none(), "{query}: {answer}");
+        answer["data"].take()
+    }
+
+    /// The code of what must fail.
+    async fn code(&self, who: &Person, query: &str, variables: Value) -> String {
+        let answer = self.answer(who, query, variables).await;
+        let code = answer["errors"][0]["extensions"]["code"].as_str();
+        code.unwrap_or_else(|| panic!("{query}: no coded error in {answer}")).to_owned()
+    }
+
+    /// A home of somebody.
+    async fn home(&self, owner: &Person) -> String {
+        let made = self.ask(owner, "mutation { createHome(input: {name: \"Test\"}) { id } }", json!({})).await;
+        text(&made["createHome"]["id"])
+    }
+
+    /// Puts somebody into a home.
+    async fn join(&self, home: &str, who: &Person, role: &str) {
+        let insert = "insert into memberships (home_id, user_id, role) values ($1, $2, $3)";
+        let user = who.0.as_ref().unwrap().user.get();
+        self.sql.execute(insert, &[&number(home), &user, &role]).await.unwrap();
+    }
+
+    /// Devices `d0`, `d1`, … of a home; their ids.
+    async fn devices(&self, owner: &Person, home: &str, n: usize) -> Vec<String> {
+        let devices: Vec<_> = (0..n).map(|n| json!({"key": format!("d{n}"), "name": format!("Device {n}")})).collect();
+        let register = "mutation($input: RegisterDevicesInput!) { registerDevices(input: $input) { device { id } } }";
+        let made = self.ask(owner, register, json!({"input": {"homeId": home, "devices": devices}})).await;
+        made["registerDevices"].as_array().unwrap().iter().map(|made| text(&made["device"]["id"])).collect()
+    }
+
+    /// A stored reading of a device, `minute` minutes into 2026, with that temperature.
+    async fn reading(&self, home: &str, device: &str, minute: i64) {
+        let insert = "insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock, temperature) \
+                      values ($1, $2, '2026-01-01Z'::timestamptz + make_interval(mins => $3::int), now(), $3, true, $3)";
+        let values: [&(dyn ToSql + Sync); 3] = [&number(home), &number(device), &minute];
+        let insert = insert.replace("$3::int", "$3::bigint::int").replace("true, $3)", "true, $3::bigint::float8)");
+        self.sql.execute(&insert, &values).await.unwrap();
+    }
+
+    /// Rows of a table.
+    async fn count(&self, table: &str) -> i64 {
+        self.sql.query_one(&format!("select count(*) from {table}"), &[]).await.unwrap().get(0)
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
+
+fn number(id: &str) -> i64 {
+    id.parse().unwrap()
+}

@@ -1,0 +1,65 @@
+//! What a query costs the database does not grow with its page.
+
+use serde_json::json;
+
+use super::Graph;
+
+const ALL_EDGES: &str = "query($h: ID!, $n: Int) { devices(homeId: $h, first: $n) { nodes { id online metadata topics { commands } \
+    home { name myRole members { user { name homes { id } } } rooms { name devices { id } } devices(first: 2) { nodes { id } } } \
+    room { name home { id } devices { id home { id } } } \
+    latestTelemetry { sensors { temperature } device { name room { id } } } \
+    telemetry(first: 3) { nodes { id device { id } } } } } }";
+
+/// Edges of it that lead to the database.
+const EDGES: u64 = 17;
+
+const LISTS: [(&str, u64); 2] = [
+    (
+        "query($h: ID!, $n: Int) { devices(homeId: $h, first: $n) { nodes { id key latestTelemetry { sensors { temperature } } } } }",
+        2,
+    ),
+    ("query($h: ID!, $n: Int) { devices(homeId: $h, first: $n) { nodes { id key room { id } } } }", 2),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn five_devices_cost_as_many_statements_as_fifty() {
+    let graph = Graph::start().await;
+    let (ann, bob) = (graph.person().await, graph.person().await);
+    let home = graph.home(&ann).await;
+    graph.join(&home, &bob, "GUEST").await;
+    let devices = graph.devices(&ann, &home, 60).await;
+    for n in 0..7 {
+        let create = "mutation($h: ID!, $n: String!) { createRoom(homeId: $h, name: $n) { id } }";
+        graph.ask(&ann, create, json!({"h": home, "n": format!("Room {n}")})).await;
+    }
+    let spread = "update devices d set room_id = (select id from rooms order by id offset d.id % 7 limit 1)";
+    graph.sql.batch_execute(spread).await.unwrap();
+    for device in &devices {
+        graph.reading(&home, device, 1).await;
+        graph.reading(&home, device, 2).await;
+    }
+    let statements = &graph.services.metrics.db_statements;
+    let cost = async |query: &str, n: usize| {
+        // The first run may open connections and prepare.
+        graph.ask(&ann, query, json!({"h": home, "n": n})).await;
+        let before = statements.get();
+        graph.ask(&ann, query, json!({"h": home, "n": n})).await;
+        statements.get() - before
+    };
+    for (query, most) in LISTS {
+        for n in [1, 5, 50] {
+            assert_eq!(cost(query, n).await, most, "{query} with {n}");
+        }
+    }
+    let (mut five, mut fifty) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        five.push(cost(ALL_EDGES, 5).await);
+        fifty.push(cost(ALL_EDGES, 50).await);
+    }
+    // Two paths that need the same thing at the same moment may share a statement; none needs two.
+    assert!(five.iter().chain(&fifty).all(|n| *n <= EDGES), "{five:?} {fifty:?}");
+    let one = "query($d: ID!, $h: ID) { device(id: $d) { name telemetry(first: 100) { nodes { id } } } }";
+    let before = statements.get();
+    graph.ask(&ann, one, json!({"d": devices[0]})).await;
+    assert_eq!(statements.get() - before, 2);
+}
