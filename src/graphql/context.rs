@@ -3,6 +3,7 @@
 use async_graphql::Context;
 
 use super::error::Result;
+use super::loader::Wave;
 use super::loaders::Loaders;
 use super::{Services, Viewer};
 use crate::auth::Principal;
@@ -14,6 +15,8 @@ pub(super) trait ContextExt<'a> {
     fn services(&self) -> &'a Services;
     /// The batching loaders.
     fn loaders(&self) -> &'a Loaders;
+    /// With whom this field shares its batch.
+    fn wave(&self) -> Wave;
     /// Who asks; an error for nobody.
     fn viewer(&self) -> Result<&'a Principal>;
 }
@@ -25,6 +28,10 @@ impl<'a> ContextExt<'a> for Context<'a> {
 
     fn loaders(&self) -> &'a Loaders {
         self.data_unchecked()
+    }
+
+    fn wave(&self) -> Wave {
+        Wave::of(self)
     }
 
     fn viewer(&self) -> Result<&'a Principal> {

@@ -75,14 +75,14 @@ impl Device {
     /// The home it belongs to.
     async fn home(&self, ctx: &Context<'_>) -> Result<Home> {
         let viewer = self.0.readable()?.access().user();
-        let home = ctx.loaders().homes.get(viewer, self.0.home).await?;
+        let home = ctx.loaders().homes.get(ctx.wave(), viewer, self.0.home).await?;
         Ok(Home(home.ok_or(Error::NotFound("home"))?))
     }
 
     /// The room it stands in, if any.
     async fn room(&self, ctx: &Context<'_>) -> Result<Option<Room>> {
         let Some(room) = self.0.room else { return Ok(None) };
-        Ok(ctx.loaders().rooms.get(self.0.readable()?.access().user(), room).await?.map(Room))
+        Ok(ctx.loaders().rooms.get(ctx.wave(), self.0.readable()?.access().user(), room).await?.map(Room))
     }
 
     /// Whether it counts as present: it gave a sign of life lately and has not said goodbye.
@@ -141,7 +141,7 @@ impl Device {
     /// Its newest reading by time of recording.
     async fn latest_telemetry(&self, ctx: &Context<'_>) -> Result<Option<Telemetry>> {
         let device = self.0.readable()?;
-        Ok(ctx.loaders().latest.get(device.access().user(), device).await?.map(Telemetry))
+        Ok(ctx.loaders().latest.get(ctx.wave(), device.access().user(), device).await?.map(Telemetry))
     }
 
     /// Its readings, newest first.
@@ -211,7 +211,7 @@ pub(super) async fn page(
     let filter = filter.unwrap_or_default().parse()?;
     let after = paging::parse_id_cursor(after.as_deref())?;
     let common = DevicePage { viewer, filter, after, limit: paging::limit(size) };
-    let devices = ctx.loaders().device_pages.get(common, home).await?;
+    let devices = ctx.loaders().device_pages.get(ctx.wave(), common, home).await?;
     let devices = devices.map(|devices| devices.to_vec()).unwrap_or_default();
     Ok(paging::page(devices, size, after.is_some(), |device| (paging::id_cursor(&device.id), Device(device))))
 }
@@ -225,7 +225,7 @@ impl DeviceQuery {
     /// A device of one of your homes; NOT_FOUND for every other.
     async fn device(&self, ctx: &Context<'_>, #[graphql(desc = "The device's id.")] id: ID) -> Result<Option<Device>> {
         let viewer = ctx.viewer()?.user;
-        let device = ctx.loaders().devices.get(viewer, parse_id(&id, "device")?).await?;
+        let device = ctx.loaders().devices.get(ctx.wave(), viewer, parse_id(&id, "device")?).await?;
         Ok(Some(Device(device.ok_or(Error::NotFound("device"))?)))
     }
 

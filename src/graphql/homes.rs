@@ -54,7 +54,7 @@ impl Home {
     #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
     async fn members(&self, ctx: &Context<'_>) -> Result<Vec<HomeMember>> {
         let access = self.0.allow(Permission::Read)?;
-        let members = ctx.loaders().members.get(access.user(), access).await?;
+        let members = ctx.loaders().members.get(ctx.wave(), access.user(), access).await?;
         Ok(members.into_iter().flat_map(|members| members.to_vec()).map(HomeMember).collect())
     }
 
@@ -62,7 +62,7 @@ impl Home {
     #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
     async fn rooms(&self, ctx: &Context<'_>) -> Result<Vec<Room>> {
         let access = self.0.allow(Permission::Read)?;
-        let rooms = ctx.loaders().rooms_of.get(access.user(), access).await?;
+        let rooms = ctx.loaders().rooms_of.get(ctx.wave(), access.user(), access).await?;
         Ok(rooms.into_iter().flat_map(|rooms| rooms.to_vec()).map(Room).collect())
     }
 
@@ -121,7 +121,7 @@ impl HomeQuery {
     async fn home(&self, ctx: &Context<'_>, #[graphql(desc = "The home's id.")] id: ID) -> Result<Option<Home>> {
         let viewer = ctx.viewer()?.user;
         let id: HomeId = parse_id(&id, "home")?;
-        let home = ctx.loaders().homes.get(viewer, id).await?;
+        let home = ctx.loaders().homes.get(ctx.wave(), viewer, id).await?;
         Ok(Some(Home(home.ok_or(crate::error::Error::NotFound("home"))?)))
     }
 }

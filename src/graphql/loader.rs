@@ -6,9 +6,10 @@
 //! batch with it, and those who waited ask again: one request can't fail another.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
+use async_graphql::{Context, QueryPathNode, QueryPathSegment};
 use tokio::sync::oneshot;
 
 use super::error::{Failure, Result};
@@ -42,17 +43,44 @@ struct Batch<L: Load> {
     waiting: Vec<oneshot::Sender<Answer<L>>>,
 }
 
+/// One field of one request, for all items of the lists above it. Only they share a batch: two fields
+/// that met by chance would split each other's waves, and everything below them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Wave(u64);
+
+impl Wave {
+    /// The wave of a field.
+    pub(super) fn of(ctx: &Context<'_>) -> Self {
+        let mut hash = DefaultHasher::new();
+        // Alive, and so unique, as long as the request is.
+        std::ptr::from_ref(ctx.query_env).hash(&mut hash);
+        let mut node = ctx.path_node.as_ref();
+        while let Some(QueryPathNode { parent, segment }) = node {
+            if let QueryPathSegment::Name(name) = segment {
+                name.hash(&mut hash);
+            }
+            node = *parent;
+        }
+        Self(hash.finish())
+    }
+
+    /// Outside any request: what a subscription does between two events.
+    pub(super) fn between_events() -> Self {
+        Self(0)
+    }
+}
+
 /// A batching loader.
 pub(super) struct Loader<L: Load> {
     load: L,
     /// Batches whose leader has not gone yet.
-    open: Mutex<HashMap<L::Group, Batch<L>>>,
+    open: Mutex<HashMap<(Wave, L::Group), Batch<L>>>,
 }
 
 /// Takes the batch out when the leader goes, and also when it is dropped before that.
 struct Leader<'a, L: Load> {
     loader: &'a Loader<L>,
-    group: &'a L::Group,
+    group: &'a (Wave, L::Group),
 }
 
 impl<L: Load> Leader<'_, L> {
@@ -102,7 +130,8 @@ impl<L: Load> Loader<L> {
     }
 
     /// The thing, if it is there.
-    pub(super) async fn get(&self, group: L::Group, key: L::Key) -> Result<Option<L::Value>> {
+    pub(super) async fn get(&self, wave: Wave, group: L::Group, key: L::Key) -> Result<Option<L::Value>> {
+        let group = (wave, group);
         loop {
             let joined = {
                 let mut open = self.open.lock().expect("loader lock");
@@ -132,7 +161,7 @@ impl<L: Load> Loader<L> {
         }
     }
 
-    async fn lead(&self, group: &L::Group) -> Answer<L> {
+    async fn lead(&self, group: &(Wave, L::Group)) -> Answer<L> {
         let batch = {
             let leader = Leader { loader: self, group };
             leader.wait_for_quiet().await;
@@ -140,7 +169,8 @@ impl<L: Load> Loader<L> {
             std::mem::forget(leader);
             batch
         };
-        let answer = self.load.load(group, batch.keys.into_iter().collect()).await.map(Arc::new).map_err(Failure::from);
+        let answer =
+            self.load.load(&group.1, batch.keys.into_iter().collect()).await.map(Arc::new).map_err(Failure::from);
         for waiting in batch.waiting {
             // Who is gone no longer needs it.
             let _ = waiting.send(answer.clone());
@@ -179,7 +209,7 @@ mod tests {
     async fn all_that_is_ready_shares_one_load() {
         let loads = Arc::<AtomicUsize>::default();
         let loader = Loader::new(Double(loads.clone()));
-        let found = join_all((0..300).map(|key| loader.get((), 100 + key / 2))).await;
+        let found = join_all((0..300).map(|key| loader.get(Wave::between_events(), (), 100 + key / 2))).await;
         assert_eq!(loads.load(Ordering::Relaxed), 1);
         assert_eq!(found[8].as_ref().unwrap(), &Some(208));
         assert_eq!(found[2].as_ref().unwrap(), &None);
@@ -188,17 +218,17 @@ mod tests {
     #[tokio::test]
     async fn an_error_reaches_all_who_waited() {
         let loader = Loader::new(Double::default());
-        let found = join_all([12, 13, 14].map(|key| loader.get((), key))).await;
+        let found = join_all([12, 13, 14].map(|key| loader.get(Wave::between_events(), (), key))).await;
         assert!(found.iter().all(std::result::Result::is_err));
-        assert_eq!(loader.get((), 12).await.unwrap(), Some(24));
+        assert_eq!(loader.get(Wave::between_events(), (), 12).await.unwrap(), Some(24));
     }
 
     #[tokio::test]
     async fn a_leader_that_is_dropped_fails_nobody() {
         let loader = Loader::new(Double::default());
-        let mut leader = Box::pin(loader.get((), 2));
+        let mut leader = Box::pin(loader.get(Wave::between_events(), (), 2));
         assert!(futures_util::poll!(&mut leader).is_pending());
-        let mut follower = Box::pin(loader.get((), 4));
+        let mut follower = Box::pin(loader.get(Wave::between_events(), (), 4));
         assert!(futures_util::poll!(&mut follower).is_pending());
         drop(leader);
         assert_eq!(follower.await.unwrap(), Some(8));

@@ -46,7 +46,7 @@ impl User {
     /// The homes of which both they and you are members; for yourself: all of yours.
     #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
     async fn homes(&self, ctx: &Context<'_>) -> Result<Vec<Home>> {
-        let homes = ctx.loaders().shared_homes.get(self.viewer, self.user.id).await?;
+        let homes = ctx.loaders().shared_homes.get(ctx.wave(), self.viewer, self.user.id).await?;
         Ok(homes.into_iter().flat_map(|homes| homes.to_vec()).map(Home).collect())
     }
 }
@@ -60,7 +60,7 @@ impl HomeMember {
     /// Who.
     async fn user(&self, ctx: &Context<'_>) -> Result<User> {
         let viewer = ctx.viewer()?.user;
-        let user = ctx.loaders().users.get(viewer, self.0.user).await?.ok_or(Error::NotFound("user"))?;
+        let user = ctx.loaders().users.get(ctx.wave(), viewer, self.0.user).await?.ok_or(Error::NotFound("user"))?;
         Ok(User { user, viewer })
     }
 
@@ -84,7 +84,7 @@ impl MemberQuery {
     /// Yourself.
     async fn me(&self, ctx: &Context<'_>) -> Result<User> {
         let viewer = ctx.viewer()?.user;
-        let user = ctx.loaders().users.get(viewer, viewer).await?;
+        let user = ctx.loaders().users.get(ctx.wave(), viewer, viewer).await?;
         // The token outlived its account.
         Ok(User { user: user.ok_or(Error::Unauthenticated("this account is no more"))?, viewer })
     }

@@ -30,14 +30,14 @@ impl Room {
 
     /// The home it belongs to.
     async fn home(&self, ctx: &Context<'_>) -> Result<Home> {
-        let home = ctx.loaders().homes.get(ctx.viewer()?.user, self.0.home).await?;
+        let home = ctx.loaders().homes.get(ctx.wave(), ctx.viewer()?.user, self.0.home).await?;
         Ok(Home(home.ok_or(Error::NotFound("home"))?))
     }
 
     /// The devices in it, in the order they were registered.
     #[graphql(complexity = "super::paging::list_cost(20, child_complexity)")]
     async fn devices(&self, ctx: &Context<'_>) -> Result<Vec<Device>> {
-        let devices = ctx.loaders().devices_in.get(ctx.viewer()?.user, self.0.id).await?;
+        let devices = ctx.loaders().devices_in.get(ctx.wave(), ctx.viewer()?.user, self.0.id).await?;
         Ok(devices.into_iter().flat_map(|devices| devices.to_vec()).map(Device).collect())
     }
 }

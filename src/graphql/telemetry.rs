@@ -29,7 +29,7 @@ impl Telemetry {
 
     /// The device that sent it.
     async fn device(&self, ctx: &Context<'_>) -> Result<Device> {
-        let device = ctx.loaders().devices.get(ctx.viewer()?.user, self.0.device).await?;
+        let device = ctx.loaders().devices.get(ctx.wave(), ctx.viewer()?.user, self.0.device).await?;
         Ok(Device(device.ok_or(Error::NotFound("device"))?))
     }
 
@@ -138,7 +138,7 @@ pub(super) async fn page(
     let after = paging::parse_cursor(after.as_deref())?;
     let (from, to) = (from.map(|at| at.0), to.map(|at| at.0));
     let page = HistoryPage { from, to, after, limit: paging::limit(size) };
-    let readings = ctx.loaders().history.get((device.access().user(), page), device).await?;
+    let readings = ctx.loaders().history.get(ctx.wave(), (device.access().user(), page), device).await?;
     let readings = readings.map(|readings| readings.to_vec()).unwrap_or_default();
     Ok(paging::page(readings, size, after.is_some(), |reading| {
         (HistoryCursor::of(&reading).to_string(), Telemetry(reading))

@@ -10,6 +10,7 @@ use futures_util::stream::unfold;
 use super::super::Services;
 use super::super::devices::Device;
 use super::super::error::Result;
+use super::super::loader::Wave;
 use super::super::loaders::Loaders;
 use super::Target;
 use crate::devices::{self, DeviceFilter, DeviceState};
@@ -77,7 +78,9 @@ impl States<'_> {
                     Heard::Lagged(_) => self.next = Next::Present { after: None },
                     Heard::Event(state) if self.target.device.is_none_or(|device| device == state.device) => {
                         // Not there: deleted since, or no longer the viewer's to see.
-                        if let Some(device) = self.loaders.devices.get(self.viewer, state.device).await? {
+                        if let Some(device) =
+                            self.loaders.devices.get(Wave::between_events(), self.viewer, state.device).await?
+                        {
                             return Ok(Some(Device(Arc::new(devices::Device::clone(&device).with_state(&state)))));
                         }
                     }
