@@ -31,7 +31,7 @@ pub(super) trait Load: Send + Sync + 'static {
     ) -> impl Future<Output = std::result::Result<HashMap<Self::Key, Self::Value>, crate::error::Error>> + Send;
 }
 
-/// Turns without anybody new after which a batch goes.
+/// Turns without anybody new after which a batch goes: a long list may take two to come round.
 const QUIET_TURNS: usize = 2;
 /// Askers after which a batch goes at once.
 const MAX_WAITING: usize = 10_000;
@@ -90,11 +90,12 @@ impl<L: Load> Leader<'_, L> {
 }
 
 impl<L: Load> Leader<'_, L> {
-    /// Nested lists come round in several turns: one quiet turn may only mean that the rest is next.
+    /// A turn is one poll of the whole request: tokio wakes who yields only after it. (A future that woke
+    /// itself would be polled again by the innermost list, before the other lists had a turn.)
     async fn wait_for_quiet(&self) {
         let (mut quiet, mut asked) = (0, 0);
         while quiet < QUIET_TURNS {
-            give_way().await;
+            tokio::task::yield_now().await;
             let now = self.loader.open.lock().expect("loader lock").get(self.group).map_or(0, |b| b.waiting.len());
             if now >= MAX_WAITING {
                 return;
@@ -103,19 +104,6 @@ impl<L: Load> Leader<'_, L> {
             asked = now;
         }
     }
-}
-
-/// Lets the rest of this task's futures go first. (Tokio's own would wait for its whole queue.)
-async fn give_way() {
-    let mut gone = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut gone, true) {
-            return std::task::Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await;
 }
 
 impl<L: Load> Drop for Leader<'_, L> {
