@@ -43,7 +43,10 @@ pub fn key(field: &'static str, text: &str) -> Result<String, Error> {
     let digits = bytes.iter().filter(|b| b.is_ascii_hexdigit()).count();
     let like_mac = digits == 12 && bytes.iter().all(|b| b.is_ascii_hexdigit() || b"-.".contains(b));
     if like_mac {
-        return Err(Error::bad_input(field, format!("{field} must not look like a MAC address: give it as macAddress")));
+        return Err(Error::bad_input(
+            field,
+            format!("{field} must not look like a MAC address: give it as macAddress"),
+        ));
     }
     Ok(text.to_owned())
 }
@@ -67,8 +70,22 @@ mod tests {
             assert_eq!(key("key", good).unwrap(), good);
         }
         for wrong in [
-            "", "42", "007", "-a", "_a", "a/b", "a+b", "a#", "a b", "ä", "a\0", "$SYS", "246F28AABBCC", "24-6f-28-aa-bb-cc",
-            "246f.28aa.bbcc", &"x".repeat(65),
+            "",
+            "42",
+            "007",
+            "-a",
+            "_a",
+            "a/b",
+            "a+b",
+            "a#",
+            "a b",
+            "ä",
+            "a\0",
+            "$SYS",
+            "246F28AABBCC",
+            "24-6f-28-aa-bb-cc",
+            "246f.28aa.bbcc",
+            &"x".repeat(65),
         ] {
             assert!(matches!(key("key", wrong), Err(Error::BadInput { field: "key", .. })), "{wrong:?}");
         }

@@ -184,7 +184,9 @@ impl Devices {
                 match registry_store::update(conn, home, id, &change).await {
                     Ok(0) => return Err(Error::NotFound("device")),
                     Ok(_) => {}
-                    Err(error) if db::is_unique_violation(&error) => return Err(mac_taken(change.mac.flatten().as_ref())),
+                    Err(error) if db::is_unique_violation(&error) => {
+                        return Err(mac_taken(change.mac.flatten().as_ref()));
+                    }
                     Err(error) => return Err(error.into()),
                 }
                 store::by_ids(conn, access.user(), &[id]).await?.pop().ok_or(Error::NotFound("device"))

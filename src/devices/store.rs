@@ -21,10 +21,8 @@ type SqlRow = (
     (Nullable<Text>, Nullable<Text>),
     MembershipColumns,
 );
-type Entered =
-    (DeviceId, HomeId, String, String, String, Option<String>, String, Option<RoomId>, DateTime<Utc>);
-type Said =
-    (bool, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<String>, Option<f64>, Option<f64>, JsonText);
+type Entered = (DeviceId, HomeId, String, String, String, Option<String>, String, Option<RoomId>, DateTime<Utc>);
+type Said = (bool, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<String>, Option<f64>, Option<f64>, JsonText);
 type Segments = (Option<String>, Option<String>);
 type Row = (Entered, Said, Segments, Membership);
 
@@ -184,11 +182,7 @@ impl<C> Query for Visible<'_, C> {
     type SqlType = SqlRow;
 }
 
-pub(super) async fn by_ids(
-    conn: &mut AsyncPgConnection,
-    viewer: UserId,
-    ids: &[DeviceId],
-) -> QueryResult<Vec<Device>> {
+pub(super) async fn by_ids(conn: &mut AsyncPgConnection, viewer: UserId, ids: &[DeviceId]) -> QueryResult<Vec<Device>> {
     let values: Vec<i64> = ids.iter().map(|id| id.get()).collect();
     devices(Visible::<Id> { viewer, values: &values, column: PhantomData }.load(conn).await?)
 }

@@ -6,6 +6,7 @@ pub mod cost;
 pub mod document;
 pub mod engine;
 pub mod gate;
+mod nulls;
 
 use std::net::IpAddr;
 

@@ -153,8 +153,10 @@ mod tests {
             .into_iter()
             .map(|role| {
                 let may = |permission| if role.may(permission) { 'x' } else { '-' };
-                let row: String =
-                    [Permission::Read, Permission::Control, Permission::Configure, Permission::Own].map(may).iter().collect();
+                let row: String = [Permission::Read, Permission::Control, Permission::Configure, Permission::Own]
+                    .map(may)
+                    .iter()
+                    .collect();
                 format!("{} {row}", role.as_str())
             })
             .collect();

@@ -154,7 +154,9 @@ impl Homes {
         let home = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 if store::count_owned(conn, user).await? >= MAX_HOMES_PER_OWNER {
-                    return Err(Error::Conflict(format!("you own {MAX_HOMES_PER_OWNER} homes already, the most allowed")));
+                    return Err(Error::Conflict(format!(
+                        "you own {MAX_HOMES_PER_OWNER} homes already, the most allowed"
+                    )));
                 }
                 let home = store::insert(conn, &new, user).await?;
                 home.ok_or_else(|| Error::Conflict(format!("key {:?} is taken", new.key.unwrap_or_default())))

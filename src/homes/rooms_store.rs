@@ -68,12 +68,7 @@ pub(super) async fn insert(
 }
 
 /// A name that is taken is a unique violation.
-pub(super) async fn rename(
-    conn: &mut AsyncPgConnection,
-    home: HomeId,
-    id: RoomId,
-    name: &str,
-) -> QueryResult<usize> {
+pub(super) async fn rename(conn: &mut AsyncPgConnection, home: HomeId, id: RoomId, name: &str) -> QueryResult<usize> {
     let room = rooms::table.filter(rooms::id.eq(id)).filter(rooms::home_id.eq(home));
     diesel::update(room).set(rooms::name.eq(name)).execute(conn).await
 }

@@ -81,9 +81,8 @@ pub(super) async fn shared(
 }
 
 pub(super) async fn count_owned(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<i64> {
-    let owned = memberships::table
-        .filter(memberships::user_id.eq(user))
-        .filter(memberships::role.eq(HomeRole::Owner.as_str()));
+    let owned =
+        memberships::table.filter(memberships::user_id.eq(user)).filter(memberships::role.eq(HomeRole::Owner.as_str()));
     owned.count().get_result(conn).await
 }
 
@@ -96,11 +95,7 @@ pub(super) struct NewHome {
 }
 
 /// `None` where the key is taken.
-pub(super) async fn insert(
-    conn: &mut AsyncPgConnection,
-    new: &NewHome,
-    owner: UserId,
-) -> QueryResult<Option<Home>> {
+pub(super) async fn insert(conn: &mut AsyncPgConnection, new: &NewHome, owner: UserId) -> QueryResult<Option<Home>> {
     let id: HomeId =
         diesel::select(sql::<BigInt>("nextval(pg_get_serial_sequence('homes', 'id'))")).get_result(conn).await?;
     let row: Option<Row> = diesel::insert_into(homes::table)
@@ -165,7 +160,11 @@ pub(super) async fn delete_readings(conn: &mut AsyncPgConnection, home: HomeId, 
     // A range of the cursor index; the rows between are the home's own.
     const SQL: &str = "delete from telemetry where home_id = $1 and id <= (select max(id) from \
          (select id from telemetry where home_id = $1 order by id limit $2) oldest)";
-    diesel::sql_query(SQL).bind::<BigInt, _>(home).bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX)).execute(conn).await
+    diesel::sql_query(SQL)
+        .bind::<BigInt, _>(home)
+        .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
+        .execute(conn)
+        .await
 }
 
 pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<usize> {

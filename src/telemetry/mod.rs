@@ -1,9 +1,9 @@
 //! Readings: one row per telemetry message, seen by subscribers only after its commit.
 
 mod follow;
+pub mod history;
 mod read_store;
 mod record_store;
-pub mod history;
 
 use std::sync::Arc;
 

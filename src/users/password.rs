@@ -78,9 +78,10 @@ impl Hasher {
     /// The PHC string to store.
     pub(super) async fn hash(&self, password: NewPassword) -> Result<String, Error> {
         self.run(move || {
-            argon2().hash_password(password.0.as_bytes()).map(|hash| hash.to_string()).map_err(|error| {
-                Error::internal(error.to_string())
-            })
+            argon2()
+                .hash_password(password.0.as_bytes())
+                .map(|hash| hash.to_string())
+                .map_err(|error| Error::internal(error.to_string()))
         })
         .await?
     }
@@ -98,7 +99,8 @@ impl Hasher {
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-        let _place = self.waiting.try_acquire().map_err(|_| Error::RateLimited("too many sign-ins at once, try again"))?;
+        let _place =
+            self.waiting.try_acquire().map_err(|_| Error::RateLimited("too many sign-ins at once, try again"))?;
         let turn = self.turns.clone().acquire_owned().await.map_err(Error::internal)?;
         tokio::task::spawn_blocking(move || {
             let done = work();

@@ -130,8 +130,10 @@ fn new_family(now: DateTime<Utc>) -> Uuid {
 }
 
 fn began(family: Uuid) -> Result<DateTime<Utc>, Error> {
-    let (seconds, nanos) =
-        family.get_timestamp().map(|at| at.to_unix()).ok_or_else(|| Error::internal("a token family without a time"))?;
+    let (seconds, nanos) = family
+        .get_timestamp()
+        .map(|at| at.to_unix())
+        .ok_or_else(|| Error::internal("a token family without a time"))?;
     let seconds = i64::try_from(seconds).map_err(Error::internal)?;
     DateTime::from_timestamp(seconds, nanos).ok_or_else(|| Error::internal("a token family out of time"))
 }

@@ -139,6 +139,7 @@ pub(super) async fn purge_refresh(
     user: UserId,
     now: DateTime<Utc>,
 ) -> QueryResult<usize> {
-    let gone = refresh_tokens::table.filter(refresh_tokens::user_id.eq(user)).filter(refresh_tokens::expires_at.le(now));
+    let gone =
+        refresh_tokens::table.filter(refresh_tokens::user_id.eq(user)).filter(refresh_tokens::expires_at.le(now));
     diesel::delete(gone).execute(conn).await
 }
