@@ -1,5 +1,6 @@
 //! Smart-home backend: MQTT in, PostgreSQL, hub, GraphQL out.
 
+pub mod app;
 pub mod auth;
 pub mod clock;
 pub mod db;

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub mqtt_duplicate: Counter,
     /// Messages that could not be used, by reason.
     pub mqtt_rejected: Family<Reason, Counter>,
+    /// All of `mqtt_rejected` together.
+    pub mqtt_rejected_total: Counter,
     /// Times the broker had lost our session: what it queued meanwhile is gone.
     pub mqtt_sessions_lost: Counter,
     /// Times the queue behind the link was full and reading stopped.
@@ -101,6 +103,7 @@ impl Metrics {
     /// Counts one rejected message.
     pub fn reject(&self, reason: &'static str) {
         self.mqtt_rejected.get_or_create(&Reason { reason }).inc();
+        self.mqtt_rejected_total.inc();
     }
 
     /// Counts one request refused before it ran.

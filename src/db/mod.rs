@@ -121,6 +121,16 @@ impl bb8::ErrorSink<diesel_async::pooled_connection::PoolError> for LogConnectEr
     }
 }
 
+/// Whether the database answers now.
+pub async fn answers(pool: &Pool) -> bool {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let ask = async {
+        let mut conn = pool.get().await.ok()?;
+        conn.batch_execute("select 1").await.ok()
+    };
+    matches!(tokio::time::timeout(PATIENCE, ask).await, Ok(Some(())))
+}
+
 struct CountStatements(Counter);
 
 impl Instrumentation for CountStatements {
@@ -144,4 +154,17 @@ pub async fn migrate(settings: &DatabaseSettings) -> Result<Vec<String>, Error> 
     })
     .await
     .map_err(Error::internal)?
+}
+
+/// How many migrations this build knows that the database does not have.
+pub async fn pending(pool: &Pool) -> Result<usize, Error> {
+    use diesel::QueryDsl;
+    use diesel_async::RunQueryDsl;
+    diesel::table! { __diesel_schema_migrations (version) { version -> Text, } }
+
+    let mut conn = pool.get().await?;
+    let applied: i64 = __diesel_schema_migrations::table.count().get_result(&mut conn).await?;
+    let known =
+        diesel::migration::MigrationSource::<diesel::pg::Pg>::migrations(&MIGRATIONS).map_err(Error::Internal)?;
+    Ok(known.len().saturating_sub(usize::try_from(applied).unwrap_or_default()))
 }

@@ -2,4 +2,10 @@
 //! here never runs in `serve`.
 
 pub mod broker;
+mod demo;
+mod facts;
+mod folder;
 pub mod postgres;
+mod run;
+
+pub use run::{Args, run};

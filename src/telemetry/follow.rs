@@ -14,7 +14,7 @@ use super::read_store as store;
 use super::{Reading, SharedReading};
 use crate::db::Pool;
 use crate::error::Error;
-use crate::hub::{Heard, Hub, Listener};
+use crate::hub::{Heard, HomeChannel, Hub, Listener};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::metrics::Metrics;
 
@@ -59,14 +59,15 @@ impl ReadingHub {
         self.newest.fetch_max(cursor.get(), Ordering::AcqRel);
     }
 
-    /// Ends every stream of a home that is no more.
-    pub fn close(&self, home: HomeId) {
-        self.hub.close(home);
-    }
-
     /// Homes somebody follows.
     pub fn n_homes(&self) -> usize {
         self.hub.n_homes()
+    }
+}
+
+impl HomeChannel for ReadingHub {
+    fn close(&self, home: HomeId) {
+        self.hub.close(home);
     }
 }
 

@@ -1,0 +1,153 @@
+//! As much MQTT 5 as a measurement needs, straight onto a socket: a client library in the load
+//! generator or in the yardstick would be measured along with what is to be measured.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use anyhow::{Context, Result, bail};
+
+pub(crate) const PUBLISH: u8 = 3;
+pub(crate) const PUBACK: u8 = 4;
+const CONNACK: u8 = 2;
+const SUBACK: u8 = 9;
+/// What a subscriber allows the broker to have in flight: more than any batch.
+const RECEIVE_MAXIMUM: u16 = 10_000;
+
+/// Connects with a clean session and no keep-alive; returns after the CONNACK.
+pub(crate) fn connect(port: u16, client_id: &str) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).context("connect to the broker")?;
+    stream.set_nodelay(true)?;
+    let mut body = Vec::new();
+    text(&mut body, "MQTT");
+    // Version 5, clean start, no keep-alive; one property: the receive maximum.
+    body.extend([5, 0b0000_0010, 0, 0, 3, 0x21]);
+    body.extend(RECEIVE_MAXIMUM.to_be_bytes());
+    text(&mut body, client_id);
+    packet(&mut stream, 0x10, &body)?;
+    let answer = read_packet(&mut stream)?;
+    if answer.first().map(|b| b >> 4) != Some(CONNACK) || answer.get(3) != Some(&0) {
+        bail!("the broker refused the connection: {answer:02x?}");
+    }
+    Ok(stream)
+}
+
+/// Subscribes at QoS 1; returns after the SUBACK.
+pub(crate) fn subscribe(stream: &mut TcpStream, filter: &str) -> Result<()> {
+    let mut body = vec![0, 1, 0];
+    text(&mut body, filter);
+    body.push(1);
+    packet(stream, 0x82, &body)?;
+    let answer = read_packet(stream)?;
+    if answer.first().map(|b| b >> 4) != Some(SUBACK) || answer.last() != Some(&1) {
+        bail!("the broker refused the subscription: {answer:02x?}");
+    }
+    Ok(())
+}
+
+/// A PUBLISH of QoS 1, ready to be sent many times, and where its changing bytes are.
+pub(crate) struct Frame {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) packet_id_at: usize,
+    pub(crate) payload_at: usize,
+}
+
+impl Frame {
+    pub(crate) fn new(topic: &str, payload: &[u8]) -> Self {
+        let mut bytes = vec![0x32];
+        length(&mut bytes, 2 + topic.len() + 2 + 1 + payload.len());
+        text(&mut bytes, topic);
+        let packet_id_at = bytes.len();
+        // Packet id, and no properties.
+        bytes.extend([0, 0, 0]);
+        let payload_at = bytes.len();
+        bytes.extend(payload);
+        Self { bytes, packet_id_at, payload_at }
+    }
+}
+
+/// A received PUBLISH of QoS 1.
+pub(crate) struct Publish<'a> {
+    pub(crate) packet_id: [u8; 2],
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> Publish<'a> {
+    /// From a packet's body; `None` for what the bench never sends.
+    pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
+        let (size, rest) = body.split_first_chunk::<2>()?;
+        let rest = rest.get(usize::from(u16::from_be_bytes(*size))..)?;
+        let (packet_id, rest) = rest.split_first_chunk::<2>()?;
+        // Properties: the broker adds none or a few, always under 128 bytes here.
+        let (&properties, rest) = rest.split_first()?;
+        Some(Self { packet_id: *packet_id, payload: rest.get(usize::from(properties)..)? })
+    }
+}
+
+/// The PUBACK of a packet id: success, nothing said.
+pub(crate) fn puback(packet_id: [u8; 2]) -> [u8; 4] {
+    [0x40, 2, packet_id[0], packet_id[1]]
+}
+
+/// Cuts a byte stream into packets.
+#[derive(Default)]
+pub(crate) struct Packets {
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl Packets {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole packet: its type and its body.
+    pub(crate) fn next(&mut self) -> Option<(u8, &[u8])> {
+        let rest = &self.buffer[self.start..];
+        let (mut size, mut at) = (0, 1);
+        loop {
+            let byte = *rest.get(at)?;
+            size |= usize::from(byte & 0x7f) << (7 * (at - 1));
+            at += 1;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let body = rest.get(at..at + size)?;
+        self.start += at + size;
+        Some((rest[0] >> 4, body))
+    }
+}
+
+fn packet(stream: &mut TcpStream, first: u8, body: &[u8]) -> Result<()> {
+    let mut bytes = vec![first];
+    length(&mut bytes, body.len());
+    bytes.extend(body);
+    Ok(stream.write_all(&bytes)?)
+}
+
+/// One short packet, whole (its length fits in one byte).
+fn read_packet(stream: &mut TcpStream) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; 2];
+    stream.read_exact(&mut bytes)?;
+    bytes.resize(2 + usize::from(bytes[1]), 0);
+    stream.read_exact(&mut bytes[2..])?;
+    Ok(bytes)
+}
+
+fn text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend(u16::try_from(text.len()).expect("short").to_be_bytes());
+    bytes.extend(text.as_bytes());
+}
+
+fn length(bytes: &mut Vec<u8>, mut length: usize) {
+    loop {
+        let low = u8::try_from(length & 0x7f).expect("seven bits");
+        length >>= 7;
+        bytes.push(if length > 0 { low | 0x80 } else { low });
+        if length == 0 {
+            return;
+        }
+    }
+}

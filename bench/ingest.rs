@@ -1,0 +1,126 @@
+//! Durable ingest through the server: a flood of QoS 1 messages, timed until the last row is
+//! committed and counted by SQL; memory before and after; where the processor's time went.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use tokio_postgres::Client;
+
+use crate::load::flood_in_background;
+use crate::process;
+use crate::server::{DATABASE, HOME, PREFIX, Server};
+use crate::stage::Stage;
+use crate::stats::{median, per_second, thousands};
+use crate::table::Table;
+
+/// Time between two looks at the database: short against the run, rare enough not to weigh.
+const LOOK: Duration = Duration::from_millis(10);
+/// Nothing new for so long: what is missing is lost.
+const SILENCE: Duration = Duration::from_secs(15);
+/// What the best of the peers reached on another day's machine.
+const BEST_PEER: f64 = 3_620.0;
+
+/// What the same run reached without us.
+pub(crate) struct Limits {
+    pub(crate) insert: Option<f64>,
+    pub(crate) pipe: Option<f64>,
+    pub(crate) broker: Option<f64>,
+}
+
+pub(crate) fn measure(stage: &Stage, table: &mut Table, server: &Server, limits: &Limits) -> Result<()> {
+    let pid = server.process.id();
+    let (idle, _) = process::memory_kib(pid)?;
+    table.row("memory of the server, idle", &mib(idle), "", None, "at most 30 MB");
+
+    let n = stage.size.messages;
+    let (mut rates, mut costs) = (Vec::new(), [Vec::new(), Vec::new(), Vec::new()]);
+    for _ in 0..stage.size.rounds {
+        stage.settle()?;
+        let before = cpu(stage, server)?;
+        rates.push(flood(stage, n)?);
+        let after = cpu(stage, server)?;
+        for (cost, (after, before)) in costs.iter_mut().zip(after.into_iter().zip(before)) {
+            cost.push(1_000_000.0 / per_second(n, after.saturating_sub(before)));
+        }
+    }
+    let rate = median(rates);
+    let measured = format!("{}/s, 0 lost", thousands(rate));
+    let what = format!("durable ingest, {} messages of QoS 1", thousands(f64::from(u32::try_from(n)?)));
+    let against =
+        |name: &str, limit: Option<f64>| (limit.map(|l| format!("{name} {}/s", thousands(l))), limit.map(|l| rate / l));
+    let (limit, ratio) = against("bare pipe", limits.pipe);
+    table.row(&what, &measured, &limit.unwrap_or_default(), ratio, "at least 0.75");
+    for (name, limit) in [("same INSERT", limits.insert), ("broker", limits.broker)] {
+        if let (Some(limit), ratio) = against(name, limit) {
+            table.row("", "", &limit, ratio, "");
+        }
+    }
+    let peer = format!("best peer {}/s", thousands(BEST_PEER));
+    table.row("", "", &peer, Some(rate / BEST_PEER), "at least 10");
+
+    let [server_us, database_us, broker_us] = costs.map(median);
+    let measured = format!("{server_us:.1} / {database_us:.1} / {broker_us:.1} us");
+    table.row("processor a message: server / PostgreSQL / broker", &measured, "", None, "server at most 10 us");
+    let (now, highest) = process::memory_kib(pid)?;
+    let measured = format!("{}, highest {}", mib(now), mib(highest));
+    table.row("memory of the server after the flood", &measured, "", None, "at most 80 MB");
+    Ok(())
+}
+
+fn cpu(stage: &Stage, server: &Server) -> Result<[Duration; 3]> {
+    let server = process::cpu(server.process.id(), false);
+    Ok([server, stage.database_cpu()?, process::cpu(stage.broker.id(), false)])
+}
+
+fn mib(kib: u64) -> String {
+    format!("{:.1} MB", f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1_024.0)
+}
+
+/// Sends `n` messages and waits until all are stored: messages a second.
+pub(crate) fn flood(stage: &Stage, n: u64) -> Result<f64> {
+    let client = stage.connect(DATABASE)?;
+    let range = stage.numbers.take(n);
+    let (from, until) = (stage.numbers.time(range.start).into(), stage.numbers.time(range.end).into());
+    let last_id = last_id(stage, &client)?;
+    let start = Instant::now();
+    let load = flood_in_background(stage.mqtt_port, PREFIX, HOME, &stage.numbers, range);
+    await_rows(stage, &client, last_id + i64::try_from(n)?)?;
+    let time = start.elapsed();
+    load.join().expect("the load does not panic")?;
+    // The sequence said so; the rows themselves have the last word.
+    let stored = count(stage, &client, from, until)?;
+    ensure!(stored == n, "{} of {n} messages are missing", n.abs_diff(stored));
+    Ok(per_second(n, time))
+}
+
+/// Until the row with this id is there. Each row takes one number of the sequence, in the order of
+/// commits; one index lookup costs the database nothing.
+fn await_rows(stage: &Stage, client: &Client, target: i64) -> Result<()> {
+    let (mut seen, mut changed) = (0, Instant::now());
+    loop {
+        let now = last_id(stage, client)?;
+        if now >= target {
+            return Ok(());
+        }
+        if now != seen {
+            (seen, changed) = (now, Instant::now());
+        }
+        if changed.elapsed() > SILENCE {
+            bail!("{} rows are missing after {} s without a new one", target - now, SILENCE.as_secs());
+        }
+        std::thread::park_timeout(LOOK);
+    }
+}
+
+/// The newest committed row's id.
+fn last_id(stage: &Stage, client: &Client) -> Result<i64> {
+    let query = "select coalesce((select id from telemetry where home_id = (select id from homes where key = $1) \
+                 order by id desc limit 1), 0)";
+    Ok(stage.runtime.block_on(client.query_one(query, &[&HOME]))?.get(0))
+}
+
+fn count(stage: &Stage, client: &Client, from: std::time::SystemTime, until: std::time::SystemTime) -> Result<u64> {
+    let query = "select count(*) from telemetry where recorded_at >= $1 and recorded_at < $2";
+    let stored: i64 = stage.runtime.block_on(client.query_one(query, &[&from, &until]))?.get(0);
+    Ok(u64::try_from(stored)?)
+}

@@ -1,0 +1,86 @@
+//! `make bench`: what the server does, beside what the machine can do, from one run on one machine
+//! with broker, database, server and load on it. Prints a table; asserts nothing that is timed.
+//! README.md beside this file explains each row.
+
+mod broker_alone;
+mod client;
+mod codec;
+mod fan_out;
+mod growth;
+mod ingest;
+mod insert;
+mod lists;
+mod live;
+mod load;
+mod messages;
+mod pipe;
+mod process;
+mod server;
+mod socket;
+mod stage;
+mod start;
+mod stats;
+mod table;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::stage::{Size, Stage};
+use crate::table::Table;
+
+/// Measure the server beside the machine's limits.
+#[derive(Parser)]
+struct Args {
+    /// Only the measurements whose name contains one of these: broker, insert, pipe, start, ingest,
+    /// live, lists, fan-out, growth.
+    filter: Vec<String>,
+    /// A tenth of the messages, one round, short runs.
+    #[arg(long)]
+    quick: bool,
+    /// Millions of rows to store before the last measurement of growth (0: leave it out).
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    million_rows: u64,
+    /// What cargo passes to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let size = if args.quick {
+        Size { messages: 30_000, rounds: 1, seconds: 2 }
+    } else {
+        Size { messages: 300_000, rounds: 3, seconds: 10 }
+    };
+    let mut table = Table::new(args.filter);
+    let stage = Stage::start(size)?;
+    let result = measure(&stage, &mut table, args.million_rows);
+    // What was measured before something failed is worth reading too.
+    table.print();
+    result
+}
+
+fn measure(stage: &Stage, table: &mut Table, million_rows: u64) -> Result<()> {
+    let broker = broker_alone::measure(stage, table)?;
+    let yardstick = pipe::Yardstick::prepare(stage)?;
+    let insert = table.wants("insert").then(|| insert::measure(stage, table, &yardstick)).transpose()?;
+    let pipe = table.wants("pipe").then(|| pipe::measure(stage, table, &yardstick, insert)).transpose()?;
+
+    let Some(server) = start::measure(stage, table)? else { return Ok(()) };
+    if table.wants("ingest") {
+        ingest::measure(stage, table, &server, &ingest::Limits { insert, pipe, broker: broker.rate })?;
+    }
+    if table.wants("live") {
+        live::measure(stage, table, &server, &broker)?;
+    }
+    if table.wants("lists") {
+        lists::measure(stage, table, &server)?;
+    }
+    if table.wants("fan-out") {
+        fan_out::measure(stage, table, &server)?;
+    }
+    if million_rows > 0 && table.wants("growth") {
+        growth::measure(stage, table, &server, million_rows)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! What every measurement stands on: a folder, a broker and a database of the run's own, started
+//! here and gone with it.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use smarthome::clock::Clock;
+use smarthome::dev::postgres::Postgres;
+use smarthome::settings::{DatabaseSettings, Secret};
+use tokio::runtime::Runtime;
+
+use crate::messages::Numbers;
+use crate::process::{self, Process};
+
+/// How many messages, rounds and seconds.
+pub(crate) struct Size {
+    pub(crate) messages: u64,
+    pub(crate) rounds: usize,
+    pub(crate) seconds: u32,
+}
+
+/// See the module.
+pub(crate) struct Stage {
+    pub(crate) size: Size,
+    pub(crate) numbers: Arc<Numbers>,
+    pub(crate) mqtt_port: u16,
+    /// One thread: measurements share two cores with what they measure.
+    pub(crate) runtime: Runtime,
+    pub(crate) broker: Process,
+    postgres: Option<Postgres>,
+    folder: PathBuf,
+}
+
+impl Stage {
+    pub(crate) fn start(size: Size) -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("smarthome-bench-{}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        let mqtt_port = free_port()?;
+        let broker = start_broker(&folder, mqtt_port)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let postgres = Postgres::start(&folder.join("postgres")).context("start PostgreSQL")?;
+        let numbers = Arc::new(Numbers::new(Clock::system().now()));
+        Ok(Self { size, numbers, mqtt_port, runtime, broker, postgres: Some(postgres), folder })
+    }
+
+    /// A connection to one of the run's databases.
+    pub(crate) fn connect(&self, database: &str) -> Result<tokio_postgres::Client> {
+        let config: tokio_postgres::Config = self.url(database)?.parse()?;
+        self.runtime.block_on(async {
+            let (client, connection) = config.connect(tokio_postgres::NoTls).await.context("connect to PostgreSQL")?;
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    eprintln!("a database connection of the benchmark failed: {error}");
+                }
+            });
+            Ok(client)
+        })
+    }
+
+    /// Makes an empty database, with the server's schema where `migrated`, and tells its URL.
+    pub(crate) fn create_database(&self, name: &str, migrated: bool) -> Result<String> {
+        let admin = self.connect("postgres")?;
+        self.runtime.block_on(admin.batch_execute(&format!("create database {name}")))?;
+        let url = self.url(name)?;
+        if migrated {
+            let settings = DatabaseSettings { url: Secret::new(url.clone()), pool_size: 1 };
+            // Migrations block a thread, which the runtime of the measurements has not to spare.
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+            runtime.block_on(smarthome::db::migrate(&settings)).context("migrate")?;
+        }
+        Ok(url)
+    }
+
+    /// Writes out what earlier measurements left in memory, so that each starts alike.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let admin = self.connect("postgres")?;
+        Ok(self.runtime.block_on(admin.batch_execute("checkpoint"))?)
+    }
+
+    /// Processor time of PostgreSQL so far, all its processes together.
+    pub(crate) fn database_cpu(&self) -> Result<Duration> {
+        let admin = self.connect("postgres")?;
+        let backend: i32 = self.runtime.block_on(admin.query_one("select pg_backend_pid()", &[]))?.get(0);
+        let postmaster = process::parent(u32::try_from(backend)?).context("find the postmaster")?;
+        Ok(process::family_cpu(postmaster))
+    }
+
+    /// The folder of the run.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
+    fn url(&self, database: &str) -> Result<String> {
+        let url = self.postgres.as_ref().context("PostgreSQL runs")?.url();
+        let mut config = url::Url::parse(&url).context("the database's URL")?;
+        config.set_path(database);
+        Ok(config.into())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(postgres) = self.postgres.take()
+            && let Err(error) = postgres.remove()
+        {
+            eprintln!("the benchmark's database could not be removed: {error}");
+        }
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            eprintln!("{}: {error}", self.folder.display());
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Mosquitto with the limits of docker/mosquitto, on the loopback, nothing written to disk.
+fn start_broker(folder: &std::path::Path, port: u16) -> Result<Process> {
+    let limits = include_str!("../docker/mosquitto/conf.d/limits.conf");
+    let limits = limits.replace("persistence true", "persistence false");
+    let config = folder.join("mosquitto.conf");
+    fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\nlog_dest none\n{limits}\n"))?;
+    let program = ["/usr/sbin/mosquitto", "mosquitto"];
+    let program = program.into_iter().find(|p| fs::exists(p).unwrap_or(false)).unwrap_or(program[1]);
+    let child = Command::new(program).arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let child = child.context("start mosquitto (Debian: apt-get install mosquitto)")?;
+    let broker = Process(child);
+    await_port(port, "mosquitto")?;
+    Ok(broker)
+}
+
+/// Until something listens there.
+pub(crate) fn await_port(port: u16, who: &str) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let start = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if start.elapsed() > PATIENCE {
+            bail!("{who} did not open its port within {} s", PATIENCE.as_secs());
+        }
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    Ok(())
+}

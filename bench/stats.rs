@@ -1,0 +1,59 @@
+//! Percentiles, medians, and numbers as people read them.
+
+use std::time::Duration;
+
+/// Latencies of one run.
+#[derive(Default)]
+pub(crate) struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    pub(crate) fn push(&mut self, latency: Duration) {
+        self.0.push(latency);
+    }
+
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// p50 and p99.
+    pub(crate) fn p50_p99(mut self) -> (Duration, Duration) {
+        self.0.sort_unstable();
+        let at = |percent: usize| self.0.get(self.0.len() * percent / 100).copied().unwrap_or_default();
+        (at(50), at(99))
+    }
+}
+
+/// The middle one of a few figures, or the lower one of the middle two.
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// `64,000`
+pub(crate) fn thousands(figure: f64) -> String {
+    let digits = format!("{figure:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `0.05 / 0.20 ms`
+pub(crate) fn pair((p50, p99): (Duration, Duration)) -> String {
+    let ms = |d: Duration| d.as_secs_f64() * 1_000.0;
+    format!("{:.2} / {:.2} ms", ms(p50), ms(p99))
+}
+
+/// `n` of something in this time, as a rate.
+#[expect(clippy::cast_precision_loss, reason = "counts of a run")]
+pub(crate) fn per_second(n: u64, time: Duration) -> f64 {
+    n as f64 / time.as_secs_f64()
+}
