@@ -12,7 +12,7 @@ use anyhow::Context;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +20,7 @@ use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::db::{self, Pool};
 use crate::devices::{DeletionHub, Devices, DirectoryVersion, StateHub};
+use crate::error::{Chain, Error};
 use crate::graphql::engine::Engine;
 use crate::graphql::{self, Services};
 use crate::homes::Homes;
@@ -30,13 +31,15 @@ use crate::hub::HomeChannel;
 use crate::ingest::{Writer, WriterParts};
 use crate::metrics::Metrics;
 use crate::mqtt::Link;
-use crate::settings::{Secret, Settings};
+use crate::settings::{DatabaseSettings, Secret, Settings};
 use crate::telemetry::history::Readings;
 use crate::telemetry::{Follow, ReadingHub};
 use crate::users::Users;
 
 /// Longest wait for everything to end by itself.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between attempts to migrate a database that is away.
+const MIGRATION_RETRY: Duration = Duration::from_millis(500);
 /// Part of it that sockets and requests get before the broker's link is let go too.
 const HTTP_DRAIN: Duration = Duration::from_secs(3);
 
@@ -72,12 +75,9 @@ impl App {
     /// Migrates, connects, listens. The broker may be away: the server starts and says so in
     /// `/readyz`.
     pub async fn start(settings: Settings, options: Options) -> anyhow::Result<Self> {
-        if !options.skip_migrations {
-            let applied = db::migrate(&settings.database).await.context("migrate the database")?;
-            if !applied.is_empty() {
-                tracing::info!(n = applied.len(), "applied migrations");
-            }
-        }
+        let ended = CancellationToken::new();
+        let stop_ingest = CancellationToken::new();
+        let migrated = migrate(&settings.database, options.skip_migrations, &ended).await?;
         let listener = TcpListener::bind(settings.http.addr)
             .await
             .with_context(|| format!("HTTP_ADDR: can't listen on {}", settings.http.addr))?;
@@ -106,8 +106,6 @@ impl App {
             started: Instant::now(),
         };
 
-        let ended = CancellationToken::new();
-        let stop_ingest = CancellationToken::new();
         let (link, ends) =
             Link::new(settings.mqtt.clone(), clock.clone(), metrics.clone()).context("set up the MQTT link")?;
         let writer = Writer::new(WriterParts {
@@ -121,12 +119,14 @@ impl App {
             metrics: metrics.clone(),
             clock: clock.clone(),
         });
-        let drained = CancellationToken::new();
+        let (drained, stop_waiting) = (CancellationToken::new(), stop_ingest.clone());
         let ingest = vec![
             spawn_critical(&ended, link.run(stop_ingest.clone(), drained.clone())),
             spawn_critical(&ended, async move {
                 let _drained = drained.drop_guard();
-                writer.run().await;
+                if stop_waiting.run_until_cancelled(migrated.cancelled()).await.is_some() {
+                    writer.run().await;
+                }
             }),
         ];
 
@@ -192,6 +192,55 @@ impl App {
             aborts.iter().for_each(tokio::task::AbortHandle::abort);
         }
         tracing::info!("stopped");
+    }
+}
+
+/// Migrates now, or in the background once a database that is away answers: the server is live
+/// meanwhile, says in `/readyz` what it waits for, and takes nothing from the broker that it could
+/// not store. The token tells when the schema is there.
+async fn migrate(
+    settings: &DatabaseSettings,
+    skip: bool,
+    ended: &CancellationToken,
+) -> anyhow::Result<CancellationToken> {
+    let migrated = CancellationToken::new();
+    if skip {
+        migrated.cancel();
+        return Ok(migrated);
+    }
+    match db::migrate(settings).await {
+        Ok(applied) => {
+            log_applied(&applied);
+            migrated.cancel();
+        }
+        Err(error @ Error::Unavailable(_)) => {
+            tracing::warn!(error = %Chain(&error), "the database is away; waiting for it");
+            let (settings, migrated, ended) = (settings.clone(), migrated.clone(), ended.clone());
+            tokio::spawn(ended.clone().run_until_cancelled_owned(async move {
+                loop {
+                    sleep(MIGRATION_RETRY).await;
+                    match db::migrate(&settings).await {
+                        Ok(applied) => {
+                            log_applied(&applied);
+                            return migrated.cancel();
+                        }
+                        Err(Error::Unavailable(_)) => {}
+                        Err(error) => {
+                            tracing::error!(error = %Chain(&error), "the database can't be migrated");
+                            return ended.cancel();
+                        }
+                    }
+                }
+            }));
+        }
+        Err(error) => return Err(error).context("migrate the database"),
+    }
+    Ok(migrated)
+}
+
+fn log_applied(applied: &[String]) {
+    if !applied.is_empty() {
+        tracing::info!(n = applied.len(), "applied migrations");
     }
 }
 

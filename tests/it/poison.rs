@@ -27,7 +27,7 @@ async fn poison_is_counted_by_reason_and_stops_nothing() {
     let prefix = app.prefix();
     let telemetry = device.topic("telemetry");
     let topic = |device: &str| format!("{prefix}/{}/{device}/telemetry", home.key);
-    let deep = format!("{}{}", r#"{"sensors":{"x":"#.repeat(5_000), "}}".repeat(5_000));
+    let deep = format!("{}1{}", r#"{"sensors":{"x":"#.repeat(3_000), "}}".repeat(3_000));
     let keys: Vec<String> = (0..5_000).map(|n| format!(r#""k{n}":{n}"#)).collect();
     let many_keys = format!(r#"{{"sensors":{{{}}}}}"#, keys.join(","));
     let mac = "24:6F:28:AA:BB:CC";
