@@ -34,6 +34,9 @@ pub enum Error {
     /// Too often; safe to retry later.
     #[error("{0}")]
     RateLimited(&'static str),
+    /// A subscriber could not keep up; it knows its last cursor.
+    #[error("too slow: subscribe again with `after` set to the last id you have seen")]
+    Lagged,
     /// The database or the broker is away; safe to retry.
     #[error("service temporarily unavailable, try again")]
     Unavailable(#[source] Cause),
@@ -52,6 +55,7 @@ impl Error {
             Self::BadInput { .. } => "BAD_USER_INPUT",
             Self::Conflict(_) => "CONFLICT",
             Self::RateLimited(_) => "RATE_LIMITED",
+            Self::Lagged => "LAGGED",
             Self::Unavailable(_) => "UNAVAILABLE",
             Self::Internal(_) => "INTERNAL",
         }

@@ -82,6 +82,18 @@ impl<T> Hub<T> {
     }
 }
 
+/// A hub of whatever events, for whoever closes a home in all of them.
+pub trait HomeChannel: Send + Sync {
+    /// Ends every stream of a home that is no more.
+    fn close(&self, home: HomeId);
+}
+
+impl<T: Send + Sync> HomeChannel for Hub<T> {
+    fn close(&self, home: HomeId) {
+        Hub::close(self, home);
+    }
+}
+
 impl<T> Listener<T> {
     /// Waits for what comes next.
     pub async fn recv(&mut self) -> Heard<T> {

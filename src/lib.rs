@@ -1,14 +1,23 @@
 //! Smart-home backend: MQTT in, PostgreSQL, hub, GraphQL out.
 
+pub mod app;
+pub mod auth;
 pub mod clock;
 pub mod db;
 pub mod dev;
 pub mod devices;
 pub mod error;
+pub mod graphql;
+pub mod homes;
+pub mod http;
 pub mod hub;
 pub mod ids;
+pub mod ingest;
 pub mod logging;
 pub mod metrics;
+pub mod mqtt;
+pub mod names;
 pub mod settings;
 pub mod simulator;
 pub mod telemetry;
+pub mod users;

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub mqtt_duplicate: Counter,
     /// Messages that could not be used, by reason.
     pub mqtt_rejected: Family<Reason, Counter>,
+    /// All of `mqtt_rejected` together.
+    pub mqtt_rejected_total: Counter,
     /// Times the broker had lost our session: what it queued meanwhile is gone.
     pub mqtt_sessions_lost: Counter,
     /// Times the queue behind the link was full and reading stopped.
@@ -55,6 +57,16 @@ pub struct Metrics {
     pub subscription_catch_ups: Counter,
     /// Subscriptions ended because their reader could not keep up.
     pub subscriptions_lagged: Counter,
+    /// TCP connections open now, WebSockets not among them once they are upgraded.
+    pub http_connections: Gauge,
+    /// Times the bound on connections was reached.
+    pub http_connections_full: Counter,
+    /// Requests refused before they ran, by code.
+    pub http_refused: Family<Reason, Counter>,
+    /// WebSockets open now.
+    pub sockets: Gauge,
+    /// WebSockets closed by us, by reason.
+    pub sockets_closed: Family<Reason, Counter>,
 }
 
 impl Metrics {
@@ -79,6 +91,11 @@ impl Metrics {
         r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());
         r.register("subscription_catch_ups", "Slow subscribers caught up", m.subscription_catch_ups.clone());
         r.register("subscriptions_lagged", "Subscriptions ended as LAGGED", m.subscriptions_lagged.clone());
+        r.register("http_connections", "TCP connections open", m.http_connections.clone());
+        r.register("http_connections_full", "Times all connections were taken", m.http_connections_full.clone());
+        r.register("http_refused", "Requests refused before they ran, by code", m.http_refused.clone());
+        r.register("sockets", "WebSockets open", m.sockets.clone());
+        r.register("sockets_closed", "WebSockets closed by the server, by reason", m.sockets_closed.clone());
         m.registry = Arc::new(r);
         m
     }
@@ -86,6 +103,17 @@ impl Metrics {
     /// Counts one rejected message.
     pub fn reject(&self, reason: &'static str) {
         self.mqtt_rejected.get_or_create(&Reason { reason }).inc();
+        self.mqtt_rejected_total.inc();
+    }
+
+    /// Counts one request refused before it ran.
+    pub fn refuse_http(&self, code: &'static str) {
+        self.http_refused.get_or_create(&Reason { reason: code }).inc();
+    }
+
+    /// Counts one socket we closed.
+    pub fn close_socket(&self, reason: &'static str) {
+        self.sockets_closed.get_or_create(&Reason { reason }).inc();
     }
 
     /// Everything in the text format Prometheus scrapes.

@@ -1,8 +1,13 @@
 //! PostgreSQL: connections with TLS and time-outs, the API's pool, the embedded migrations.
 
+mod json;
 pub mod schema;
+mod transaction;
 
 use std::time::Duration;
+
+pub use json::JsonText;
+pub use transaction::transaction;
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
 use diesel::{ConnectionError, ConnectionResult};
@@ -20,14 +25,28 @@ pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// Taken by whoever migrates, for the length of the connection.
 const MIGRATION_LOCK: i64 = 7001;
+
+/// Statement that takes the ingest gate for the rest of the transaction. Whoever inserts telemetry,
+/// or deletes a device, passes it one at a time: so cursors are in the order of commits, and no
+/// reading outlives its device. Its own statement: what follows must see what came before it.
+pub const GATE: &str = "select pg_advisory_xact_lock(7002, hashtext(current_schema()))";
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a request waits for a free connection before it is told UNAVAILABLE.
 const POOL_WAIT: Duration = Duration::from_secs(2);
 
+/// A connection, as store functions take it.
+pub type Connection = AsyncPgConnection;
 /// The API's connections.
 pub type Pool = bb8::Pool<AsyncDieselConnectionManager<AsyncPgConnection>>;
 /// One of them.
 pub type PooledConnection<'a> = bb8::PooledConnection<'a, AsyncDieselConnectionManager<AsyncPgConnection>>;
+
+/// Whether a statement failed because a value must be unique and is not.
+pub fn is_unique_violation(error: &diesel::result::Error) -> bool {
+    use diesel::result::{DatabaseErrorKind, Error};
+    matches!(error, Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _))
+}
 
 /// Opens one connection outside the pool.
 ///
@@ -102,6 +121,16 @@ impl bb8::ErrorSink<diesel_async::pooled_connection::PoolError> for LogConnectEr
     }
 }
 
+/// Whether the database answers now.
+pub async fn answers(pool: &Pool) -> bool {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let ask = async {
+        let mut conn = pool.get().await.ok()?;
+        conn.batch_execute("select 1").await.ok()
+    };
+    matches!(tokio::time::timeout(PATIENCE, ask).await, Ok(Some(())))
+}
+
 struct CountStatements(Counter);
 
 impl Instrumentation for CountStatements {
@@ -125,4 +154,17 @@ pub async fn migrate(settings: &DatabaseSettings) -> Result<Vec<String>, Error> 
     })
     .await
     .map_err(Error::internal)?
+}
+
+/// How many migrations this build knows that the database does not have.
+pub async fn pending(pool: &Pool) -> Result<usize, Error> {
+    use diesel::QueryDsl;
+    use diesel_async::RunQueryDsl;
+    diesel::table! { __diesel_schema_migrations (version) { version -> Text, } }
+
+    let mut conn = pool.get().await?;
+    let applied: i64 = __diesel_schema_migrations::table.count().get_result(&mut conn).await?;
+    let known =
+        diesel::migration::MigrationSource::<diesel::pg::Pg>::migrations(&MIGRATIONS).map_err(Error::Internal)?;
+    Ok(known.len().saturating_sub(usize::try_from(applied).unwrap_or_default()))
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::hub::Hub;
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, HomeId};
 
 /// The live stream of changed device states, by home.
 pub type StateHub = Hub<DeviceState>;
@@ -28,4 +28,85 @@ pub struct DeviceState {
     pub battery_level: Option<f64>,
     /// The seed's `{"lastStatus": {...}}`.
     pub metadata: Value,
+}
+
+/// What a device says of its own health, in any kind of message; `None` where it says nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// Its firmware.
+    pub firmware_version: Option<String>,
+    /// dBm.
+    pub signal_strength: Option<f64>,
+    /// Percent.
+    pub battery_level: Option<f64>,
+}
+
+/// A status message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatusReport {
+    /// Whether the device says it is there; its Last Will says it is not.
+    pub online: bool,
+    /// Its health.
+    pub report: Report,
+    /// The message as it came, kept as `metadata.lastStatus`.
+    pub last_status: Value,
+}
+
+/// What is to be written of a device's state: all that one batch of messages says of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateChange {
+    /// Its home.
+    pub home: HomeId,
+    /// The device.
+    pub device: DeviceId,
+    /// Its presence now.
+    pub online: bool,
+    /// When it was last heard of in this batch.
+    pub at: DateTime<Utc>,
+    /// Whether that was a sign of life.
+    pub is_sign_of_life: bool,
+    /// Its health as far as it was told.
+    pub report: Report,
+    /// Its last status message.
+    pub last_status: Option<Value>,
+    /// How it spelt its home and itself; `None` where nobody of that name spoke.
+    pub segments: Option<(Box<str>, Box<str>)>,
+    /// Whether subscribers are to hear of it.
+    pub is_news: bool,
+}
+
+impl StateChange {
+    /// A device that was silent for too long.
+    pub fn offline(home: HomeId, device: DeviceId, at: DateTime<Utc>) -> Self {
+        Self {
+            home,
+            device,
+            online: false,
+            at,
+            is_sign_of_life: false,
+            report: Report::default(),
+            last_status: None,
+            segments: None,
+            is_news: true,
+        }
+    }
+
+    /// A later message of the same device speaks over an earlier one.
+    pub fn merge(&mut self, later: Self) {
+        self.online = later.online;
+        self.at = later.at;
+        self.is_sign_of_life |= later.is_sign_of_life;
+        self.report.merge(later.report);
+        self.last_status = later.last_status.or(self.last_status.take());
+        self.segments = later.segments.or(self.segments.take());
+        self.is_news |= later.is_news;
+    }
+}
+
+impl Report {
+    fn merge(&mut self, later: Self) {
+        self.firmware_version = later.firmware_version.or(self.firmware_version.take());
+        self.signal_strength = later.signal_strength.or(self.signal_strength);
+        self.battery_level = later.battery_level.or(self.battery_level);
+    }
 }

@@ -1,15 +1,20 @@
 //! Readings: one row per telemetry message, seen by subscribers only after its commit.
 
+mod follow;
+pub mod history;
+mod read_store;
+mod record_store;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::hub::Hub;
+use crate::devices::Report;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
-/// The live stream of committed readings, by home.
-pub type ReadingHub = Hub<Reading>;
+pub use follow::{Follow, ReadingHub};
+pub use record_store::{Month, ensure_month, gone, insert, last_cursor};
 
 /// A committed reading, shared by all its subscribers.
 pub type SharedReading = Arc<Reading>;
@@ -79,4 +84,36 @@ pub struct Sensors {
     pub temperature: Option<f64>,
     /// Relative humidity in percent.
     pub humidity: Option<f64>,
+}
+
+/// What one telemetry message says, before it is a row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Measurement {
+    /// The seed's readings.
+    pub sensors: Sensors,
+    /// Firmware, signal and battery.
+    pub report: Report,
+    /// Readings the schema does not know, as a JSON object.
+    pub extra: Option<Value>,
+    /// What else the message says of itself, as a JSON object.
+    pub metadata: Option<Value>,
+}
+
+/// A reading that is to be recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewReading {
+    /// The home it belongs to.
+    pub home: HomeId,
+    /// The device that spoke.
+    pub device: DeviceId,
+    /// Effective time of the reading.
+    pub recorded_at: DateTime<Utc>,
+    /// When we took it from the broker.
+    pub received_at: DateTime<Utc>,
+    /// Whose clock gave `recorded_at`.
+    pub time_source: TimeSource,
+    /// With device and `recorded_at` the key that makes a resend harmless.
+    pub dedup: i64,
+    /// What it says.
+    pub measurement: Measurement,
 }

@@ -1,0 +1,1 @@
+drop index devices_home;

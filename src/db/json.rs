@@ -1,0 +1,27 @@
+//! A jsonb value as the text PostgreSQL sent: parsed only where somebody asks for it.
+
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::pg::{Pg, PgValue};
+use diesel::sql_types::Jsonb;
+use serde_json::Value;
+
+/// Unparsed JSON out of a jsonb column.
+#[derive(Debug, Clone, PartialEq, Eq, FromSqlRow)]
+pub struct JsonText(Box<str>);
+
+impl JsonText {
+    /// The value. PostgreSQL stores no jsonb that is not JSON.
+    pub fn parse(&self) -> Value {
+        serde_json::from_str(&self.0).expect("jsonb is JSON")
+    }
+}
+
+impl FromSql<Jsonb, Pg> for JsonText {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        match value.as_bytes() {
+            // The one version of the binary form there is, then the text.
+            [1, text @ ..] => Ok(Self(std::str::from_utf8(text)?.into())),
+            _ => Err("unknown version of the jsonb format".into()),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The demo home: an owner, rooms and devices, so that there is something to see. Made once; what its
+//! owner changes later stays changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use super::folder::Folder;
+use crate::auth::{Principal, Tokens};
+use crate::clock::Clock;
+use crate::db::Pool;
+use crate::devices::{DeviceFilter, DeviceType, Devices, NewDevice};
+use crate::error::Error;
+use crate::homes::{Home, Homes, NewHome, Permission, RegistryListener};
+use crate::ids::{DeviceId, HomeId, UserId};
+use crate::settings::{MqttSettings, Secret};
+use crate::users::Users;
+
+/// Who owns the demo home.
+pub(super) const EMAIL: &str = "demo@smarthome.local";
+/// Long enough for a script to be written once; the account can be had anew with `--reset`.
+const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+const PASSWORD_FILE: &str = "demo-password";
+/// Passwords of the demo's devices, in the form that `simulate --devices-file` reads.
+const CREDENTIALS_FILE: &str = "devices.json";
+/// Devices the demo looks at, of a home that may have more by now.
+const MAX_LISTED: i64 = 500;
+/// For its user to speak as: the simulation leaves them alone.
+const BY_HAND: [(&str, &str, DeviceType, Option<&str>); 2] = [
+    ("ESP32_001", "Sensor board", DeviceType::SensorNode, Some("Living room")),
+    ("TEST_DEVICE", "Test device", DeviceType::SensorNode, None),
+];
+/// The first devices of the simulation.
+const SIMULATED: [(&str, &str, DeviceType, Option<&str>); 4] = [
+    ("THERMO_001", "Thermostat", DeviceType::Thermostat, Some("Living room")),
+    ("LAMP_001", "Ceiling lamp", DeviceType::Light, Some("Kitchen")),
+    ("METER_001", "Power meter", DeviceType::PowerMeter, Some("Hall")),
+    ("DOOR_001", "Front door", DeviceType::Door, Some("Hall")),
+];
+
+/// What the demo needs of the server's own services. They act before the server starts, so there is
+/// nobody yet to tell of a change.
+pub(super) struct Registry {
+    pub(super) users: Users,
+    homes: Homes,
+    devices: Devices,
+    tokens: Tokens,
+}
+
+/// The demo as it stands.
+pub(super) struct Demo {
+    pub(super) password: Secret,
+    pub(super) token: String,
+    pub(super) home: HomeId,
+    pub(super) home_key: String,
+    pub(super) devices: Vec<(DeviceId, String)>,
+    pub(super) simulated: Vec<String>,
+    pub(super) credentials: Vec<DeviceLogin>,
+}
+
+/// One device's account at the broker.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DeviceLogin {
+    pub(super) key: String,
+    pub(super) username: String,
+    pub(super) password: String,
+}
+
+struct Nobody;
+
+impl RegistryListener for Nobody {
+    fn device_changed(&self, _: HomeId, _: DeviceId) {}
+    fn home_changed(&self, _: HomeId) {}
+}
+
+impl Registry {
+    pub(super) fn new(pool: Pool, clock: Clock, jwt_secret: &Secret, mqtt: &MqttSettings) -> Self {
+        let tokens = Tokens::new(jwt_secret, clock.clone());
+        let listener = Arc::new(Nobody);
+        Self {
+            users: Users::new(pool.clone(), tokens.clone(), clock.clone(), false),
+            homes: Homes::new(pool.clone(), clock.clone(), listener.clone(), Vec::new()),
+            devices: Devices::new(pool, clock, listener, crate::hub::Hub::default(), mqtt),
+            tokens,
+        }
+    }
+
+    /// Makes what is missing and tells what is there, `n_simulated` devices for the simulation included.
+    pub(super) async fn prepare(&self, folder: &Folder, n_simulated: usize) -> anyhow::Result<Demo> {
+        let password = folder.secret(PASSWORD_FILE)?;
+        let user = self.owner(&password).await.context("the demo's owner")?;
+        let (token, expires_at) = self.tokens.issue(user, TOKEN_LIFE);
+        let principal = Principal { user, expires_at };
+        let home = self.home(&principal).await.context("the demo home")?;
+
+        let simulated = simulated_keys(n_simulated);
+        let mut credentials: Vec<DeviceLogin> = folder.read_json(CREDENTIALS_FILE).unwrap_or_default();
+        let new = self.register_missing(&principal, &home, &simulated).await.context("the demo's devices")?;
+        if !new.is_empty() {
+            credentials.retain(|known| new.iter().all(|login| login.username != known.username));
+            credentials.extend(new);
+            folder.write_json(CREDENTIALS_FILE, &credentials)?;
+        }
+        let devices = self.listed(user, home.id).await?;
+        Ok(Demo { password, token, home: home.id, home_key: home.key, devices, simulated, credentials })
+    }
+
+    /// The account with the password that `dev` prints, whatever it was before.
+    async fn owner(&self, password: &Secret) -> Result<UserId, Error> {
+        match self.users.login(EMAIL, password.reveal()).await {
+            Ok(session) => return Ok(session.user.id),
+            Err(Error::Unauthenticated(_)) => {}
+            Err(error) => return Err(error),
+        }
+        match self.users.create(EMAIL, password.reveal(), "Demo").await {
+            Ok(user) => Ok(user.id),
+            Err(Error::Conflict(_)) => {
+                self.users.set_password(EMAIL, password.reveal()).await?;
+                Ok(self.users.login(EMAIL, password.reveal()).await?.user.id)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn home(&self, principal: &Principal) -> Result<Home, Error> {
+        if let Some(home) = self.homes.visible(principal.user, None).await?.into_iter().next() {
+            return Ok(home);
+        }
+        let new = NewHome { name: "Demo home".to_owned(), key: None, timezone: "UTC".to_owned() };
+        let home = self.homes.create(principal, new).await?;
+        let access = home.allow(Permission::Configure)?;
+        for name in ["Living room", "Kitchen", "Hall"] {
+            self.homes.create_room(access, name).await?;
+        }
+        Ok(home)
+    }
+
+    async fn register_missing(
+        &self,
+        principal: &Principal,
+        home: &Home,
+        simulated: &[String],
+    ) -> Result<Vec<DeviceLogin>, Error> {
+        let listed = self.listed(principal.user, home.id).await?;
+        let access = home.allow(Permission::Configure)?;
+        let rooms = self.homes.rooms(&[home.allow(Permission::Read)?]).await?;
+        let room = |name: Option<&str>| rooms.iter().find(|room| Some(room.name.as_str()) == name).map(|room| room.id);
+        // On a home that has devices, those its owner deleted stay deleted; the simulation needs its own.
+        let by_hand = if listed.is_empty() { &BY_HAND[..] } else { &[] };
+        let known = BY_HAND.iter().chain(&SIMULATED);
+        let mut wanted: Vec<NewDevice> = Vec::new();
+        for key in by_hand.iter().map(|(key, ..)| *key).chain(simulated.iter().map(String::as_str)) {
+            if listed.iter().any(|(_, listed)| listed == key) {
+                continue;
+            }
+            let known = known.clone().find(|(known, ..)| *known == key);
+            let (name, kind, place) =
+                known.map_or((key, DeviceType::SensorNode, None), |(_, name, kind, place)| (*name, *kind, *place));
+            let (key, name) = (key.to_owned(), name.to_owned());
+            wanted.push(NewDevice { key, name, kind, mac: None, room: room(place) });
+        }
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let registered = self.devices.register(access, wanted).await?;
+        let login = |device: crate::devices::RegisteredDevice| DeviceLogin {
+            key: device.device.key,
+            username: device.credentials.username,
+            password: device.credentials.password.reveal().to_owned(),
+        };
+        Ok(registered.into_iter().map(login).collect())
+    }
+
+    async fn listed(&self, viewer: UserId, home: HomeId) -> Result<Vec<(DeviceId, String)>, Error> {
+        let all = DeviceFilter::default();
+        let devices = self.devices.page(viewer, &[home], &all, None, MAX_LISTED).await?;
+        Ok(devices.into_iter().map(|device| (device.id, device.key)).collect())
+    }
+}
+
+/// The known ones first, then as many more as are asked for.
+fn simulated_keys(n: usize) -> Vec<String> {
+    let known = SIMULATED.iter().map(|(key, ..)| (*key).to_owned());
+    let more = (SIMULATED.len() + 1..).map(|number| format!("SIM_{number:03}"));
+    known.chain(more).take(n).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_simulation_never_speaks_as_a_device_of_its_user() {
+        let keys = simulated_keys(6);
+        assert_eq!(keys, ["THERMO_001", "LAMP_001", "METER_001", "DOOR_001", "SIM_005", "SIM_006"]);
+        assert!(BY_HAND.iter().all(|(key, ..)| keys.iter().all(|simulated| simulated != key)));
+        assert!(simulated_keys(0).is_empty());
+    }
+}

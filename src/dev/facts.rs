@@ -1,0 +1,123 @@
+//! What a person, and what a script, needs to go on.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use super::demo::{Demo, EMAIL};
+
+/// `.smarthome/dev.json`: written once everything is ready, gone when it stops. The names are a contract.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Facts {
+    http_url: String,
+    graphql_url: String,
+    mqtt_url: String,
+    database_url: String,
+    email: &'static str,
+    password: String,
+    access_token: String,
+    home_id: String,
+    home_key: String,
+    devices: Vec<DeviceFact>,
+}
+
+#[derive(Serialize)]
+struct DeviceFact {
+    id: String,
+    key: String,
+}
+
+/// What only the banner tells.
+pub(super) struct Extras {
+    pub(super) psql: String,
+    pub(super) data: String,
+    /// `None` where the broker is not ours.
+    pub(super) mqtt_ws: Option<SocketAddr>,
+    /// Whether devices need their passwords.
+    pub(super) mqtt_auth: bool,
+    pub(super) n_simulated: usize,
+    pub(super) prefix: String,
+    pub(super) has_graphiql: bool,
+}
+
+impl Facts {
+    pub(super) fn new(http: SocketAddr, mqtt_url: String, database_url: String, demo: &Demo) -> Self {
+        let http_url = format!("http://{http}");
+        let device = |(id, key): &(crate::ids::DeviceId, String)| DeviceFact { id: id.to_string(), key: key.clone() };
+        Self {
+            graphql_url: format!("{http_url}/graphql"),
+            http_url,
+            mqtt_url,
+            database_url,
+            email: EMAIL,
+            password: demo.password.reveal().to_owned(),
+            access_token: demo.token.clone(),
+            home_id: demo.home.to_string(),
+            home_key: demo.home_key.clone(),
+            devices: demo.devices.iter().map(device).collect(),
+        }
+    }
+
+    /// The text for the terminal.
+    pub(super) fn banner(&self, extras: &Extras, demo: &Demo) -> String {
+        let mut lines = vec![String::new(), "smarthome dev is ready (Ctrl-C stops it)".to_owned(), String::new()];
+        let mut row = |name: &str, text: &str| lines.push(format!("  {name:<10} {text}"));
+        if extras.has_graphiql {
+            row("GraphiQL", &format!("{}/graphiql   (signed in, example queries in its tabs)", self.http_url));
+        }
+        row("GraphQL", &format!("{}   (WebSocket at the same address)", self.graphql_url));
+        row("MQTT", &self.mqtt_url);
+        if let Some(ws) = extras.mqtt_ws {
+            row("", &format!("ws://{ws}/mqtt"));
+        }
+        row("Database", &extras.psql);
+        row("Login", &format!("{} / {}", self.email, self.password));
+        row("Token", "in .smarthome/dev.json as accessToken, valid for 30 days");
+        row(
+            "Home",
+            &format!("{} with {} devices, {} of them simulated", self.home_id, self.devices.len(), extras.n_simulated),
+        );
+        row("Data", &extras.data);
+        lines.push(String::new());
+        lines.push("Speak as a device:".to_owned());
+        lines.push(self.publish_line(extras, demo));
+        lines.push(String::new());
+        lines.push("Ask for what it said:".to_owned());
+        lines.push(self.query_line());
+        lines.push(String::new());
+        if extras.mqtt_ws.is_some() {
+            lines.push(
+                "The MQTT broker runs inside this process and writes to disk up to 0.25 s late: after a crash (not a\n\
+                 clean stop) messages it had acknowledged may be gone. For the real promises run a broker of your own\n\
+                 and `smarthome serve`, or name it to `dev` in MQTT_BROKER_URL."
+                    .to_owned(),
+            );
+        }
+        lines.push(String::new());
+        lines.join("\n")
+    }
+
+    fn publish_line(&self, extras: &Extras, demo: &Demo) -> String {
+        const KEY: &str = "ESP32_001";
+        let address = self.mqtt_url.rsplit("//").next().unwrap_or_default();
+        let (host, port) = address.rsplit_once(':').unwrap_or((address, "1883"));
+        let login = demo.credentials.iter().find(|login| extras.mqtt_auth && login.key == KEY);
+        let login = login.map(|login| format!(" -u '{}' -P '{}'", login.username, login.password));
+        format!(
+            "  mosquitto_pub -h {host} -p {port}{} -q 1 -t {}/{}/{KEY}/telemetry \\\n    -m '{{\"deviceId\":\"{KEY}\",\"sensors\":{{\"temperature\":23.5,\"humidity\":65.2}}}}'",
+            login.unwrap_or_default(),
+            extras.prefix,
+            self.home_key,
+        )
+    }
+
+    fn query_line(&self) -> String {
+        let device = self.devices.iter().find(|device| device.key == "ESP32_001").or(self.devices.first());
+        let id = device.map_or("1", |device| device.id.as_str());
+        format!(
+            "  curl -s {} -H 'content-type: application/json' -H 'authorization: Bearer {}' \\\n    -d '{{\"query\":\"{{ device(id: \\\"{id}\\\") {{ key online latestTelemetry {{ recordedAt sensors {{ temperature humidity }} }} }} }}\"}}'",
+            self.graphql_url, self.access_token
+        )
+    }
+}

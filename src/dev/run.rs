@@ -1,0 +1,269 @@
+//! The composition of `dev`: database, broker, demo home, server, simulation; up in this order and
+//! down in the other.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use prometheus_client::metrics::counter::Counter;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+use super::broker::{self, Access, Broker, Credentials, SERVER_USER};
+use super::demo::{Demo, Registry};
+use super::facts::{Extras, Facts};
+use super::folder::{Folder, random_secret};
+use super::postgres::Postgres;
+use crate::app::{App, Options};
+use crate::clock::Clock;
+use crate::db;
+use crate::settings::{Environment, Secret, Settings, Source};
+use crate::simulator::{Credentials as Login, Fleet, FleetConfig, VirtualDevice};
+
+/// Connections of the helpers that work beside the server's own pool.
+const SIDE_POOL_SIZE: u32 = 2;
+/// How long the server may take to reach the broker before we say what is missing.
+const READY_TIME: Duration = Duration::from_secs(15);
+const READY_POLL: Duration = Duration::from_millis(20);
+/// How often we look whether the database still runs.
+const WATCH: Duration = Duration::from_secs(1);
+/// How long the simulated devices may take to say goodbye.
+const FLEET_STOP: Duration = Duration::from_secs(2);
+
+/// Run the whole product on this machine, with a demo home, nothing to set up.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Simulated devices; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(0..=400))]
+    simulate: u16,
+    /// Wipe the data of earlier starts first.
+    #[arg(long)]
+    reset: bool,
+    /// Where HTTP listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4000")]
+    http_addr: SocketAddr,
+    /// Where the MQTT broker listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1883")]
+    mqtt_addr: SocketAddr,
+    /// Where the broker takes MQTT over WebSocket [default: 127.0.0.1:9001, or a free port].
+    #[arg(long, value_name = "ADDR")]
+    mqtt_ws_addr: Option<SocketAddr>,
+    /// Let nobody into the broker without a device's credentials.
+    #[arg(long)]
+    mqtt_auth: bool,
+    /// Where the data is kept.
+    #[arg(long, value_name = "DIR", default_value = ".smarthome")]
+    dir: PathBuf,
+}
+
+/// The address and account of the broker in use.
+struct Link {
+    url: String,
+    login: Option<(String, Secret)>,
+    broker: Option<Box<dyn Broker>>,
+}
+
+/// Runs until `stop`, or until a part that nothing works without has ended.
+pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
+    if !args.http_addr.ip().is_loopback() {
+        bail!("{} is not a loopback address: `dev` is for this machine alone, see `smarthome serve`", args.http_addr);
+    }
+    let folder = Folder::hold(&args.dir)?;
+    folder.remove("dev.json")?;
+    if args.reset {
+        folder.reset()?;
+    }
+    check_http(args.http_addr).await?;
+    let root = folder.path().to_owned();
+    let mut postgres = tokio::task::spawn_blocking(move || Postgres::start(&root)).await??;
+    let result = with_database(&args, &folder, &mut postgres, &stop).await;
+    folder.remove("dev.json")?;
+    let stopped = tokio::task::spawn_blocking(move || postgres.stop()).await?;
+    result?;
+    Ok(stopped?)
+}
+
+async fn with_database(
+    args: &Args,
+    folder: &Folder,
+    postgres: &mut Postgres,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    let prefix = Environment.get("MQTT_TOPIC_PREFIX").unwrap_or_else(|| "smarthome".to_owned());
+    let database = crate::settings::DatabaseSettings { url: Secret::new(postgres.url()), pool_size: SIDE_POOL_SIZE };
+    db::migrate(&database).await.context("migrate the database")?;
+    let side_pool = db::pool(&database, Counter::default());
+    let link = open_link(args, folder, prefix, Credentials::new(side_pool.clone(), clock.clone())).await?;
+    let result = async {
+        let settings = settings(args, folder, postgres.url(), &link)?;
+        let registry = Registry::new(side_pool, clock.clone(), &settings.auth.jwt_secret, &settings.mqtt);
+        let demo = registry.prepare(folder, args.simulate.into()).await?;
+        let options = Options {
+            clock: clock.clone(),
+            graphiql_token: Some(Secret::new(demo.token.clone())),
+            ..Options::default()
+        };
+        let app = App::start(settings.clone(), options).await?;
+        let result = with_server(args, folder, postgres, &link, &settings, &demo, &app, stop).await;
+        app.stop().await;
+        result
+    }
+    .await;
+    if let Some(broker) = link.broker {
+        broker.stop().await;
+    }
+    result
+}
+
+#[expect(clippy::too_many_arguments, reason = "the one place where everything that runs comes together")]
+async fn with_server(
+    args: &Args,
+    folder: &Folder,
+    postgres: &mut Postgres,
+    link: &Link,
+    settings: &Settings,
+    demo: &Demo,
+    app: &App,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let fleet = simulate(link, settings, demo)?;
+    let http = app.http_addr();
+    tokio::select! {
+        ready = tokio::time::timeout(READY_TIME, ready(http)) => {
+            if ready.is_err() {
+                tracing::warn!("not everything is ready yet: http://{http}/readyz tells what is missing");
+            }
+        }
+        () = stop.cancelled() => return Ok(()),
+    }
+    let facts = Facts::new(http, link.url.clone(), postgres.url(), demo);
+    let extras = Extras {
+        psql: postgres.psql(),
+        data: postgres.directory().parent().unwrap_or(folder.path()).display().to_string(),
+        mqtt_ws: link.broker.as_ref().map(|broker| broker.ws_addr()),
+        mqtt_auth: args.mqtt_auth,
+        n_simulated: demo.simulated.len(),
+        prefix: settings.mqtt.prefix.clone(),
+        has_graphiql: settings.http.graphiql,
+    };
+    folder.write_json("dev.json", &facts)?;
+    // A closed pipe is no reason to stop.
+    let _ = writeln!(io::stdout(), "{}", facts.banner(&extras, demo));
+
+    let mut watch = tokio::time::interval(WATCH);
+    let ended = app.ended();
+    tokio::pin!(ended);
+    let result = loop {
+        tokio::select! {
+            () = stop.cancelled() => break Ok(()),
+            _ = &mut ended => break Err(anyhow::anyhow!("a part of the server ended; its reason is in the log above")),
+            _ = watch.tick() => if !postgres.is_running() {
+                tracing::error!("PostgreSQL ended; starting it again");
+                if let Err(error) = tokio::task::block_in_place(|| postgres.restart()) {
+                    break Err(error.into());
+                }
+            }
+        }
+    };
+    if let Some(fleet) = fleet {
+        fleet.stop();
+        let _ = tokio::time::timeout(FLEET_STOP, fleet.finished()).await;
+    }
+    result
+}
+
+/// The embedded broker, or the one that `MQTT_BROKER_URL` names.
+async fn open_link(args: &Args, folder: &Folder, prefix: String, credentials: Credentials) -> anyhow::Result<Link> {
+    if let Some(url) = Environment.get("MQTT_BROKER_URL") {
+        return Ok(Link { url, login: None, broker: None });
+    }
+    let password = random_secret()?;
+    let access = if args.mqtt_auth {
+        Access::Closed { prefix, server_password: password.clone(), credentials }
+    } else {
+        Access::Open
+    };
+    let broker = broker::start(&folder.file("broker"), args.mqtt_addr, args.mqtt_ws_addr, access).await?;
+    let url = format!("mqtt://{}", broker.tcp_addr());
+    Ok(Link { url, login: Some((SERVER_USER.to_owned(), password)), broker: Some(broker) })
+}
+
+/// What `serve` would read, with our own answers where `dev` has one.
+fn settings(args: &Args, folder: &Folder, database_url: String, link: &Link) -> anyhow::Result<Settings> {
+    let mut ours = vec![
+        ("DATABASE_URL", database_url),
+        ("MQTT_BROKER_URL", link.url.clone()),
+        ("HTTP_ADDR", args.http_addr.to_string()),
+        ("JWT_SECRET", folder.secret("jwt-secret")?.reveal().to_owned()),
+    ];
+    if let Some((username, password)) = &link.login {
+        ours.push(("MQTT_USERNAME", username.clone()));
+        ours.push(("MQTT_PASSWORD", password.reveal().to_owned()));
+    }
+    let defaults = [
+        ("MQTT_CLIENT_ID", "smarthome-dev"),
+        ("REGISTRATION", "open"),
+        ("GRAPHQL_INTROSPECTION", "on"),
+        ("GRAPHIQL", "on"),
+    ];
+    let source = move |name: &str| {
+        if let Some((_, value)) = ours.iter().find(|(ours, _)| *ours == name) {
+            return Some(value.clone());
+        }
+        // A file that names a secret for `serve` is not for us.
+        if ours.iter().any(|(ours, _)| name.strip_suffix("_FILE") == Some(*ours)) {
+            return None;
+        }
+        let default = defaults.iter().find(|(default, _)| *default == name);
+        Environment.get(name).or_else(|| default.map(|(_, value)| (*value).to_owned()))
+    };
+    Ok(Settings::read(&source)?)
+}
+
+fn simulate(link: &Link, settings: &Settings, demo: &Demo) -> anyhow::Result<Option<Fleet>> {
+    if demo.simulated.is_empty() {
+        return Ok(None);
+    }
+    let mut devices = Vec::new();
+    for key in &demo.simulated {
+        let mut device = VirtualDevice::new(key.clone());
+        // An account for each where the broker is ours; another one's accounts we don't know.
+        let login = demo.credentials.iter().find(|login| login.key == *key && link.broker.is_some());
+        device.credentials =
+            login.map(|login| Login { username: login.username.clone(), password: Secret::new(&login.password) });
+        devices.push(device);
+    }
+    let mut config = FleetConfig::new(settings.mqtt.broker.clone(), demo.home_key.clone(), devices);
+    config.prefix = settings.mqtt.prefix.clone();
+    Ok(Some(Fleet::start(config, &CancellationToken::new())?))
+}
+
+/// Says which address is taken before anything is started.
+async fn check_http(addr: SocketAddr) -> anyhow::Result<()> {
+    match tokio::net::TcpListener::bind(addr).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            bail!("the HTTP address {addr} is taken: stop what listens there, or choose another one with --http-addr")
+        }
+        Err(error) => Err(error).with_context(|| format!("the HTTP address {addr}")),
+    }
+}
+
+/// Waits until `/readyz` says so.
+async fn ready(addr: SocketAddr) {
+    let ask = async || -> io::Result<bool> {
+        let mut stream = tokio::net::TcpStream::connect(addr).await?;
+        stream
+            .write_all(format!("GET /readyz HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n").as_bytes())
+            .await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok(answer.starts_with(b"HTTP/1.1 200"))
+    };
+    while !ask().await.unwrap_or(false) {
+        tokio::time::sleep(READY_POLL).await;
+    }
+}

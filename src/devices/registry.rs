@@ -1,0 +1,306 @@
+//! The registry: which devices there are, and what may be changed about them. Listeners hear of a
+//! change after its commit.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::credentials::{new_password, password_digest};
+use super::{Device, DeviceFilter, DeviceType, Mac, MqttCredentials, registry_store, store};
+use crate::clock::Clock;
+use crate::db::{self, Pool};
+use crate::error::Error;
+use crate::homes::{self, Access, Permission, RegistryListener};
+use crate::hub::Hub;
+use crate::ids::{DeviceId, HomeId, RoomId, UserId};
+use crate::names;
+use crate::settings::MqttSettings;
+
+/// Devices registered at once.
+pub const MAX_DEVICES_PER_CALL: usize = 1_000;
+/// Devices one home may have.
+pub const MAX_DEVICES_PER_HOME: i64 = 10_000;
+
+/// Tells the streams of a device that it is no more, by home.
+pub type DeletionHub = Hub<DeviceId>;
+
+/// A device to register, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDevice {
+    /// The name in its topics, unique in its home.
+    pub key: String,
+    /// What people call it.
+    pub name: String,
+    /// What it is.
+    pub kind: DeviceType,
+    /// Another name for it in topics, unique in its home.
+    pub mac: Option<Mac>,
+    /// Where it stands.
+    pub room: Option<RoomId>,
+}
+
+/// What to change about a device; `None` leaves it, `Some(None)` clears it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceChange {
+    /// A new name.
+    pub name: Option<String>,
+    /// A new type.
+    pub kind: Option<DeviceType>,
+    /// A new MAC address, or none.
+    pub mac: Option<Option<Mac>>,
+    /// Another room, or none.
+    pub room: Option<Option<RoomId>>,
+}
+
+/// A device that was just registered.
+#[derive(Debug, Clone)]
+pub struct RegisteredDevice {
+    /// The device.
+    pub device: Device,
+    /// Its credentials, never seen again.
+    pub credentials: MqttCredentials,
+}
+
+/// The registry of devices. Cheap to clone.
+#[derive(Clone)]
+pub struct Devices {
+    pool: Pool,
+    clock: Clock,
+    listener: Arc<dyn RegistryListener>,
+    deletions: DeletionHub,
+    broker_url: Arc<str>,
+    prefix: Arc<str>,
+}
+
+impl Devices {
+    /// The service over its pool. `listener` hears of every change, `deletions` of every device that goes.
+    pub fn new(
+        pool: Pool,
+        clock: Clock,
+        listener: Arc<dyn RegistryListener>,
+        deletions: DeletionHub,
+        mqtt: &MqttSettings,
+    ) -> Self {
+        Self {
+            pool,
+            clock,
+            listener,
+            deletions,
+            broker_url: mqtt.public_url.as_str().into(),
+            prefix: mqtt.prefix.as_str().into(),
+        }
+    }
+
+    /// First segment of every topic.
+    pub fn topic_prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Where the end of devices is told.
+    pub fn deletions(&self) -> &DeletionHub {
+        &self.deletions
+    }
+
+    /// The device, as `viewer` sees it; one of a foreign home is as absent as none.
+    pub async fn find(&self, viewer: UserId, id: DeviceId) -> Result<Device, Error> {
+        self.by_ids(viewer, &[id]).await?.pop().ok_or(Error::NotFound("device"))
+    }
+
+    /// Those of `ids` that `viewer` sees, by id.
+    pub async fn by_ids(&self, viewer: UserId, ids: &[DeviceId]) -> Result<Vec<Device>, Error> {
+        let mut conn = self.pool.get().await?;
+        Ok(store::by_ids(&mut conn, viewer, ids).await?)
+    }
+
+    /// The devices in these rooms, where `viewer` sees them, by room and id.
+    pub async fn by_rooms(&self, viewer: UserId, rooms: &[RoomId]) -> Result<Vec<Device>, Error> {
+        let mut conn = self.pool.get().await?;
+        Ok(store::by_rooms(&mut conn, viewer, rooms).await?)
+    }
+
+    /// Up to `limit` devices of each home, by home and id, from after a device on. Homes `viewer` is no
+    /// member of have none.
+    pub async fn page(
+        &self,
+        viewer: UserId,
+        homes: &[HomeId],
+        filter: &DeviceFilter,
+        after: Option<DeviceId>,
+        limit: i64,
+    ) -> Result<Vec<Device>, Error> {
+        let mut conn = self.pool.get().await?;
+        Ok(store::page(&mut conn, viewer, homes, filter, after, limit).await?)
+    }
+
+    /// Registers devices, all or none of them, in the order given. Needs [`Permission::Configure`].
+    pub async fn register(&self, access: Access, new: Vec<NewDevice>) -> Result<Vec<RegisteredDevice>, Error> {
+        let access = access.require(Permission::Configure)?;
+        let home = access.home();
+        let new = checked(new)?;
+        let secrets: Vec<_> = new.iter().map(|_| new_password()).collect();
+        let digests: Vec<_> = secrets.iter().map(|secret| password_digest(secret.reveal())).collect();
+        let now = self.clock.now();
+        let devices = db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                let rooms: HashSet<_> = new.iter().filter_map(|device| device.room).collect();
+                let rooms: Vec<_> = rooms.into_iter().collect();
+                if !rooms.is_empty() && registry_store::count_rooms(conn, home, &rooms).await? != rooms.len() as i64 {
+                    return Err(Error::NotFound("room"));
+                }
+                if registry_store::count(conn, home).await? + new.len() as i64 > MAX_DEVICES_PER_HOME {
+                    return Err(Error::Conflict(format!("a home has at most {MAX_DEVICES_PER_HOME} devices")));
+                }
+                let ids = registry_store::insert(conn, home, &new, now).await?;
+                if ids.len() < new.len() {
+                    return Err(conflict(conn, home, &new, &ids).await?);
+                }
+                let mut ids: std::collections::HashMap<_, _> = ids.into_iter().collect();
+                let ids: Vec<DeviceId> = new.iter().filter_map(|device| ids.remove(&device.key)).collect();
+                let digests: Vec<_> = ids.iter().copied().zip(digests).collect();
+                registry_store::insert_credentials(conn, &digests, now).await?;
+                let devices = store::by_ids(conn, access.user(), &ids).await?;
+                let mut devices: std::collections::HashMap<_, _> = devices.into_iter().map(|d| (d.id, d)).collect();
+                // None is missing but where the membership went meanwhile.
+                let in_order: Option<Vec<_>> = ids.iter().map(|id| devices.remove(id)).collect();
+                in_order.ok_or(Error::NotFound("home"))
+            })
+        })
+        .await?;
+        self.tell(home, &devices);
+        Ok(devices.into_iter().zip(secrets).map(|(device, secret)| self.registered(device, secret)).collect())
+    }
+
+    /// Changes what is given and leaves the rest. Needs [`Permission::Configure`].
+    pub async fn update(&self, access: Access, id: DeviceId, mut change: DeviceChange) -> Result<Device, Error> {
+        let access = access.require(Permission::Configure)?;
+        let home = access.home();
+        change.name = change.name.map(|name| names::name("name", &name)).transpose()?;
+        let device = db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                if let Some(Some(room)) = change.room
+                    && registry_store::count_rooms(conn, home, &[room]).await? == 0
+                {
+                    return Err(Error::NotFound("room"));
+                }
+                match registry_store::update(conn, home, id, &change).await {
+                    Ok(0) => return Err(Error::NotFound("device")),
+                    Ok(_) => {}
+                    Err(error) if db::is_unique_violation(&error) => {
+                        return Err(mac_taken(change.mac.flatten().as_ref()));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                store::by_ids(conn, access.user(), &[id]).await?.pop().ok_or(Error::NotFound("device"))
+            })
+        })
+        .await?;
+        self.listener.device_changed(home, id);
+        Ok(device)
+    }
+
+    /// Deletes the device and every row of it, and ends its streams. Needs [`Permission::Configure`].
+    pub async fn delete(&self, access: Access, id: DeviceId) -> Result<(), Error> {
+        let home = access.require(Permission::Configure)?.home();
+        // As with a home: the long history piece by piece, the rest with ingest held.
+        loop {
+            let mut conn = self.pool.get().await?;
+            if registry_store::delete_readings(&mut conn, id, homes::DELETE_CHUNK).await? < homes::DELETE_CHUNK {
+                break;
+            }
+        }
+        let n_deleted = db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                homes::close_ingest_gate(conn).await?;
+                Ok(registry_store::delete(conn, home, id).await?)
+            })
+        })
+        .await?;
+        self.listener.device_changed(home, id);
+        self.deletions.publish(home, Arc::new(id));
+        if n_deleted == 0 { Err(Error::NotFound("device")) } else { Ok(()) }
+    }
+
+    fn tell(&self, home: HomeId, devices: &[Device]) {
+        match devices {
+            [device] => self.listener.device_changed(home, device.id),
+            _ => self.listener.home_changed(home),
+        }
+    }
+
+    fn registered(&self, device: Device, password: crate::settings::Secret) -> RegisteredDevice {
+        let username = format!("{}/{}", device.home_key, device.key);
+        let broker_url = self.broker_url.to_string();
+        let credentials = MqttCredentials { client_id: username.clone(), username, password, broker_url };
+        RegisteredDevice { device, credentials }
+    }
+}
+
+/// Names and keys in their right form, and no two of the batch in each other's way.
+fn checked(mut new: Vec<NewDevice>) -> Result<Vec<NewDevice>, Error> {
+    if !(1..=MAX_DEVICES_PER_CALL).contains(&new.len()) {
+        return Err(Error::bad_input("devices", format!("devices must have 1 to {MAX_DEVICES_PER_CALL} entries")));
+    }
+    let (mut keys, mut macs) = (HashSet::new(), HashSet::new());
+    for device in &mut new {
+        device.key = names::key("key", &device.key)?;
+        device.name = names::name("name", &device.name)?;
+        if !keys.insert(device.key.clone()) {
+            return Err(Error::Conflict(format!("key {:?} is given twice", device.key)));
+        }
+        if let Some(mac) = &device.mac
+            && !macs.insert(mac.clone())
+        {
+            return Err(Error::Conflict(format!("macAddress {mac} is given twice")));
+        }
+    }
+    Ok(new)
+}
+
+/// Why not all of `new` went in.
+async fn conflict(
+    conn: &mut db::Connection,
+    home: HomeId,
+    new: &[NewDevice],
+    inserted: &[(String, DeviceId)],
+) -> Result<Error, Error> {
+    let inserted: HashSet<&str> = inserted.iter().map(|(key, _)| key.as_str()).collect();
+    let refused = || new.iter().filter(|device| !inserted.contains(device.key.as_str()));
+    let keys: Vec<_> = refused().map(|device| device.key.as_str()).collect();
+    let macs: Vec<_> = refused().filter_map(|device| device.mac.as_ref().map(Mac::as_str)).collect();
+    Ok(match registry_store::taken(conn, home, &keys, &macs).await? {
+        Some((key, _)) if keys.contains(&key.as_str()) => {
+            Error::Conflict(format!("key {key:?} is taken by another device of this home"))
+        }
+        Some((_, mac)) => mac_taken(mac.and_then(|mac| mac.parse().ok()).as_ref()),
+        None => Error::Conflict("a key or macAddress is taken by another device of this home".to_owned()),
+    })
+}
+
+fn mac_taken(mac: Option<&Mac>) -> Error {
+    let mac = mac.map_or_else(String::new, |mac| format!(" {mac}"));
+    Error::Conflict(format!("macAddress{mac} is taken by another device of this home"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(key: &str, mac: Option<&str>) -> NewDevice {
+        let mac = mac.map(|mac| mac.parse().unwrap());
+        NewDevice { key: key.to_owned(), name: " Lamp ".to_owned(), kind: DeviceType::Light, mac, room: None }
+    }
+
+    #[test]
+    fn a_batch_is_checked_before_it_meets_the_database() {
+        assert_eq!(checked(vec![device("a", None)]).unwrap()[0].name, "Lamp");
+        let mac = Some("24:6F:28:AA:BB:CC");
+        for (wrong, code) in [
+            (vec![], "BAD_USER_INPUT"),
+            (vec![device("42", None)], "BAD_USER_INPUT"),
+            (vec![device("a", None), device("a", None)], "CONFLICT"),
+            (vec![device("a", mac), device("b", mac)], "CONFLICT"),
+            ((0..1001).map(|n| device(&format!("d{n}"), None)).collect(), "BAD_USER_INPUT"),
+        ] {
+            assert_eq!(checked(wrong).unwrap_err().code(), code);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! SQL of changing devices. A thousand are registered in as many statements as one.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::registry::{DeviceChange, NewDevice};
+use crate::db::schema::{device_credentials, devices, rooms};
+use crate::ids::{DeviceId, HomeId, RoomId};
+
+pub(super) async fn count(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<i64> {
+    devices::table.filter(devices::home_id.eq(home)).count().get_result(conn).await
+}
+
+/// How many of the rooms are in the home.
+pub(super) async fn count_rooms(conn: &mut AsyncPgConnection, home: HomeId, ids: &[RoomId]) -> QueryResult<i64> {
+    rooms::table.filter(rooms::home_id.eq(home)).filter(rooms::id.eq_any(ids)).count().get_result(conn).await
+}
+
+/// Inserts those whose key and MAC address are free and returns them by key.
+pub(super) async fn insert(
+    conn: &mut AsyncPgConnection,
+    home: HomeId,
+    new: &[NewDevice],
+    created_at: DateTime<Utc>,
+) -> QueryResult<Vec<(String, DeviceId)>> {
+    let rows: Vec<_> = new
+        .iter()
+        .map(|device| {
+            (
+                devices::home_id.eq(home),
+                devices::key.eq(&device.key),
+                devices::name.eq(&device.name),
+                devices::mac_address.eq(device.mac.as_ref().map(super::Mac::as_str)),
+                devices::kind.eq(device.kind.as_str()),
+                devices::room_id.eq(device.room),
+                devices::created_at.eq(created_at),
+            )
+        })
+        .collect();
+    diesel::insert_into(devices::table)
+        .values(rows)
+        .on_conflict_do_nothing()
+        .returning((devices::key, devices::id))
+        .get_results(conn)
+        .await
+}
+
+/// One key or MAC address of the home that is among these.
+pub(super) async fn taken(
+    conn: &mut AsyncPgConnection,
+    home: HomeId,
+    keys: &[&str],
+    macs: &[&str],
+) -> QueryResult<Option<(String, Option<String>)>> {
+    devices::table
+        .filter(devices::home_id.eq(home))
+        .filter(devices::key.eq_any(keys).or(devices::mac_address.eq_any(macs)))
+        .order(devices::id)
+        .select((devices::key, devices::mac_address))
+        .first(conn)
+        .await
+        .optional()
+}
+
+pub(super) async fn insert_credentials(
+    conn: &mut AsyncPgConnection,
+    hashes: &[(DeviceId, Vec<u8>)],
+    created_at: DateTime<Utc>,
+) -> QueryResult<()> {
+    use device_credentials as credentials;
+    let rows: Vec<_> = hashes
+        .iter()
+        .map(|(device, hash)| {
+            (
+                credentials::device_id.eq(device),
+                credentials::secret_hash.eq(hash),
+                credentials::created_at.eq(created_at),
+            )
+        })
+        .collect();
+    diesel::insert_into(credentials::table).values(rows).execute(conn).await.map(drop)
+}
+
+/// A MAC address that is taken is a unique violation.
+pub(super) async fn update(
+    conn: &mut AsyncPgConnection,
+    home: HomeId,
+    device: DeviceId,
+    change: &DeviceChange,
+) -> QueryResult<usize> {
+    let row = devices::table.filter(devices::id.eq(device)).filter(devices::home_id.eq(home));
+    if *change == DeviceChange::default() {
+        return row.count().get_result::<i64>(conn).await.map(|n| usize::from(n > 0));
+    }
+    let changes = (
+        change.name.as_ref().map(|name| devices::name.eq(name)),
+        change.kind.map(|kind| devices::kind.eq(kind.as_str())),
+        change.mac.as_ref().map(|mac| devices::mac_address.eq(mac.as_ref().map(super::Mac::as_str))),
+        change.room.map(|room| devices::room_id.eq(room)),
+    );
+    diesel::update(row).set(changes).execute(conn).await
+}
+
+/// Deletes up to about `limit` of the device's oldest readings and says how many went.
+pub(super) async fn delete_readings(
+    conn: &mut AsyncPgConnection,
+    device: DeviceId,
+    limit: usize,
+) -> QueryResult<usize> {
+    const SQL: &str = "delete from telemetry where device_id = $1 and recorded_at <= (select max(recorded_at) from \
+         (select recorded_at from telemetry where device_id = $1 order by recorded_at limit $2) oldest)";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    diesel::sql_query(SQL).bind::<BigInt, _>(device).bind::<BigInt, _>(limit).execute(conn).await
+}
+
+pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId, device: DeviceId) -> QueryResult<usize> {
+    use crate::db::schema::telemetry;
+    diesel::delete(telemetry::table.filter(telemetry::device_id.eq(device))).execute(conn).await?;
+    let row = devices::table.filter(devices::id.eq(device)).filter(devices::home_id.eq(home));
+    diesel::delete(row).execute(conn).await
+}

@@ -1,0 +1,145 @@
+//! SQL of device states: all changes of a batch in one statement.
+
+use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Timestamptz};
+use diesel::{QueryResult, QueryableByName};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde_json::{Value, json};
+
+use super::state::{DeviceState, StateChange};
+use crate::ids::DeviceId;
+
+#[derive(Debug, Default)]
+struct Upsert {
+    devices: Vec<i64>,
+    online: Vec<bool>,
+    at: Vec<DateTime<Utc>>,
+    seen_at: Vec<Option<DateTime<Utc>>>,
+    firmware: Vec<Option<String>>,
+    signal: Vec<Option<f64>>,
+    battery: Vec<Option<f64>>,
+    metadata: Vec<Value>,
+    home_segments: Vec<Option<String>>,
+    device_segments: Vec<Option<String>>,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = BigInt)]
+    device_id: DeviceId,
+    #[diesel(sql_type = Bool)]
+    online: bool,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    online_changed_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    last_seen_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    firmware_version: Option<String>,
+    #[diesel(sql_type = Nullable<Double>)]
+    signal_strength: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    battery_level: Option<f64>,
+    #[diesel(sql_type = Jsonb)]
+    metadata: Value,
+}
+
+impl QueryFragment<Pg> for Upsert {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "insert into device_states as s (device_id, online, online_changed_at, last_seen_at, firmware_version,
+                signal_strength, battery_level, metadata, home_segment, device_segment)
+             select n.device_id, n.online, n.at, n.seen_at, n.firmware, n.signal, n.battery, n.metadata,
+                n.home_segment, n.device_segment
+             from unnest(",
+        );
+        out.push_bind_param::<Array<BigInt>, _>(&self.devices)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Bool>, _>(&self.online)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Timestamptz>, _>(&self.at)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Timestamptz>>, _>(&self.seen_at)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Text>>, _>(&self.firmware)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Double>>, _>(&self.signal)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Double>>, _>(&self.battery)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Jsonb>, _>(&self.metadata)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Text>>, _>(&self.home_segments)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Text>>, _>(&self.device_segments)?;
+        // Locked in one order, so that two servers never wait for each other.
+        out.push_sql(
+            ") n (device_id, online, at, seen_at, firmware, signal, battery, metadata, home_segment, device_segment)
+             join devices d on d.id = n.device_id
+             order by n.device_id
+             on conflict (device_id) do update set
+                online = excluded.online,
+                online_changed_at = case when s.online = excluded.online then s.online_changed_at
+                                         else excluded.online_changed_at end,
+                last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at),
+                firmware_version = coalesce(excluded.firmware_version, s.firmware_version),
+                signal_strength = coalesce(excluded.signal_strength, s.signal_strength),
+                battery_level = coalesce(excluded.battery_level, s.battery_level),
+                metadata = s.metadata || excluded.metadata,
+                home_segment = coalesce(excluded.home_segment, s.home_segment),
+                device_segment = coalesce(excluded.device_segment, s.device_segment)
+             returning s.device_id, s.online, s.online_changed_at, s.last_seen_at, s.firmware_version,
+                s.signal_strength, s.battery_level, s.metadata",
+        );
+        Ok(())
+    }
+}
+
+impl QueryId for Upsert {
+    type QueryId = Self;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for Upsert {
+    type SqlType = diesel::sql_types::Untyped;
+}
+
+/// Writes the changes (at most one a device) and returns the states as they now stand. A device
+/// that is no more is left out.
+pub async fn apply<'a>(
+    conn: &mut AsyncPgConnection,
+    changes: impl Iterator<Item = &'a StateChange>,
+) -> QueryResult<Vec<DeviceState>> {
+    let mut upsert = Upsert::default();
+    for change in changes {
+        upsert.devices.push(change.device.get());
+        upsert.online.push(change.online);
+        upsert.at.push(change.at);
+        upsert.seen_at.push(change.is_sign_of_life.then_some(change.at));
+        upsert.firmware.push(change.report.firmware_version.clone());
+        upsert.signal.push(change.report.signal_strength);
+        upsert.battery.push(change.report.battery_level);
+        upsert.metadata.push(change.last_status.as_ref().map_or_else(|| json!({}), |s| json!({ "lastStatus": s })));
+        let (home, device) = change.segments.as_ref().map(|(h, d)| (h.to_string(), d.to_string())).unzip();
+        upsert.home_segments.push(home);
+        upsert.device_segments.push(device);
+    }
+    let rows: Vec<Row> = upsert.load(conn).await?;
+    Ok(rows.into_iter().map(DeviceState::from).collect())
+}
+
+impl From<Row> for DeviceState {
+    fn from(row: Row) -> Self {
+        Self {
+            device: row.device_id,
+            online: row.online,
+            online_changed_at: row.online_changed_at,
+            last_seen_at: row.last_seen_at,
+            firmware_version: row.firmware_version,
+            signal_strength: row.signal_strength,
+            battery_level: row.battery_level,
+            metadata: row.metadata,
+        }
+    }
+}

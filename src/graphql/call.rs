@@ -1,0 +1,180 @@
+//! The parameters of one request, read strictly from JSON or a URL's query. Unknown parameters are
+//! ignored, as the GraphQL-over-HTTP draft asks; known ones must have their type.
+
+use std::borrow::Cow;
+
+use async_graphql::Variables;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::answer::Refusal;
+use super::document::Hash;
+
+/// The parameters of one request, as the client gave them.
+#[derive(Debug, Default)]
+pub struct Call {
+    /// The document.
+    pub query: Option<String>,
+    /// Which of its operations.
+    pub operation_name: Option<String>,
+    /// Its variables.
+    pub variables: Variables,
+    /// A document's hash in place of, or beside, its text.
+    pub persisted: Option<Hash>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire<'a> {
+    #[serde(borrow)]
+    query: Option<&'a RawValue>,
+    #[serde(borrow)]
+    operation_name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    variables: Option<&'a RawValue>,
+    #[serde(borrow)]
+    extensions: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Extensions {
+    persisted_query: Option<PersistedQuery>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PersistedQuery {
+    version: u32,
+    sha256_hash: String,
+}
+
+impl Call {
+    /// From a JSON object.
+    pub fn from_json(text: &str) -> Result<Self, Refusal> {
+        match text.trim_start().as_bytes().first() {
+            Some(b'{') => {}
+            Some(b'[') => return Err(Refusal::parameter("query", "one operation per request: batches are not taken")),
+            _ => return Err(Refusal::new(super::answer::BAD_USER_INPUT, "the request must be a JSON object")),
+        }
+        let wire: Wire<'_> = serde_json::from_str(text)
+            .map_err(|_| Refusal::new(super::answer::BAD_USER_INPUT, "the request is not valid JSON"))?;
+        Ok(Self {
+            query: wire.query.map(|raw| string("query", raw)).transpose()?,
+            operation_name: wire.operation_name.map(|raw| string("operationName", raw)).transpose()?,
+            variables: wire.variables.map(|raw| variables(raw.get())).transpose()?.unwrap_or_default(),
+            persisted: wire.extensions.map(|raw| persisted(raw.get())).transpose()?.flatten(),
+        })
+    }
+
+    /// From the query of a URL.
+    pub fn from_url_query(query: &str) -> Result<Self, Refusal> {
+        let mut call = Self::default();
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let text = |name| decode(value).ok_or_else(|| Refusal::parameter(name, "not percent-encoded UTF-8"));
+            match name {
+                "query" => call.query = Some(text("query")?).filter(|text| !text.is_empty()),
+                "operationName" => call.operation_name = Some(text("operationName")?),
+                "variables" => call.variables = json(&text("variables")?, variables)?.unwrap_or_default(),
+                "extensions" => call.persisted = json(&text("extensions")?, persisted)?.flatten(),
+                _ => {}
+            }
+        }
+        Ok(call)
+    }
+}
+
+/// A parameter that is JSON inside a URL; empty and `null` count as absent.
+fn json<T>(text: &str, read: impl Fn(&str) -> Result<T, Refusal>) -> Result<Option<T>, Refusal> {
+    match text.trim() {
+        "" | "null" => Ok(None),
+        text => read(text).map(Some),
+    }
+}
+
+fn decode(value: &str) -> Option<String> {
+    let spaced: Cow<'_, str> =
+        if value.contains('+') { Cow::Owned(value.replace('+', " ")) } else { Cow::Borrowed(value) };
+    percent_encoding::percent_decode_str(&spaced).decode_utf8().ok().map(Cow::into_owned)
+}
+
+fn string(name: &'static str, raw: &RawValue) -> Result<String, Refusal> {
+    serde_json::from_str(raw.get()).map_err(|_| Refusal::parameter(name, format!("{name} must be a string")))
+}
+
+fn variables(raw: &str) -> Result<Variables, Refusal> {
+    let map = raw.starts_with('{').then(|| serde_json::from_str(raw).ok()).flatten();
+    map.ok_or_else(|| Refusal::parameter("variables", "variables must be a JSON object"))
+}
+
+fn persisted(raw: &str) -> Result<Option<Hash>, Refusal> {
+    if !raw.starts_with('{') {
+        return Err(Refusal::parameter("extensions", "extensions must be a JSON object"));
+    }
+    let wrong = || Refusal::parameter("extensions", "persistedQuery must be {version: 1, sha256Hash: 64 hex digits}");
+    let extensions: Extensions = serde_json::from_str(raw).map_err(|_| wrong())?;
+    let Some(persisted) = extensions.persisted_query else { return Ok(None) };
+    if persisted.version != 1 {
+        return Err(wrong());
+    }
+    hash(&persisted.sha256_hash).map(Some).ok_or_else(wrong)
+}
+
+fn hash(hex: &str) -> Option<Hash> {
+    let digits = hex.as_bytes();
+    let mut hash = Hash::default();
+    if digits.len() != 2 * hash.len() || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_parameters_must_have_their_type_and_unknown_ones_are_ignored() {
+        let call = Call::from_json(r#" {"query":"{a}","operationName":null,"variables":{"x":1},"more":[1]}"#).unwrap();
+        assert_eq!((call.query.as_deref(), call.operation_name, call.variables.len()), (Some("{a}"), None, 1));
+        for wrong in [
+            "",
+            "null",
+            "7",
+            "[]",
+            r#"[{"query":"{a}"}]"#,
+            r#"{"query":7}"#,
+            r#"{"query":"{a}","query":"{b}"}"#,
+            r#"{"query":"{a}","variables":[]}"#,
+            r#"{"query":"{a}","variables":"{}"}"#,
+            r#"{"query":"{a}","operationName":{}}"#,
+            r#"{"query":"{a}","extensions":0}"#,
+            r#"{"extensions":{"persistedQuery":{"version":2,"sha256Hash":"00"}}}"#,
+            r#"{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"zz"}}}"#,
+            r#"{"query":"{a}""#,
+        ] {
+            assert!(Call::from_json(wrong).is_err(), "{wrong}");
+        }
+        let deep = format!(r#"{{"query":"{{a}}","variables":{{"x":{}{}}}}}"#, "[".repeat(5000), "]".repeat(5000));
+        assert!(Call::from_json(&deep).is_err());
+    }
+
+    #[test]
+    fn a_url_carries_the_same_parameters() {
+        let call = Call::from_url_query("query=%7Ba+b%7D&variables=%7B%22x%22%3A1%7D&operationName=A&x").unwrap();
+        assert_eq!((call.query.as_deref(), call.operation_name.as_deref()), (Some("{a b}"), Some("A")));
+        assert_eq!(call.variables.len(), 1);
+        for wrong in ["query=%FF", "variables=%5B%5D", "variables=x", "extensions=1"] {
+            assert!(Call::from_url_query(wrong).is_err(), "{wrong}");
+        }
+        assert!(Call::from_url_query("").unwrap().query.is_none());
+        let hash = "ab".repeat(32);
+        let extensions = format!(r#"{{"persistedQuery":{{"version":1,"sha256Hash":"{hash}"}}}}"#);
+        let encoded: String = extensions.bytes().map(|b| format!("%{b:02x}")).collect();
+        assert_eq!(Call::from_url_query(&format!("extensions={encoded}")).unwrap().persisted, Some([0xab; 32]));
+    }
+}

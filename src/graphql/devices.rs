@@ -1,0 +1,251 @@
+//! Devices in the graph.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
+use serde_json::Value;
+
+use super::context::ContextExt;
+use super::error::Result;
+use super::homes::Home;
+use super::loaders::DevicePage;
+use super::paging::{self, Page, PageSize};
+use super::rooms::Room;
+use super::scalars::{DeviceType, Instant, MacAddress, parse_id};
+use super::telemetry::{self, Telemetry};
+use crate::devices;
+use crate::error::Error;
+use crate::homes::Permission;
+use crate::ids::{HomeId, UserId};
+use crate::names;
+
+/// Devices of a page, unless the client says otherwise.
+pub(super) const PAGE: usize = 50;
+
+/// A registered device and what it last said of itself.
+pub(super) struct Device(pub(super) Arc<devices::Device>);
+
+/// The topics of a device. Keys, ids and MAC addresses are accepted in them alike; these are the ones
+/// to use.
+#[derive(SimpleObject)]
+pub(super) struct DeviceTopics {
+    /// Where it publishes readings.
+    telemetry: String,
+    /// Where it publishes its status, and its last will.
+    status: String,
+    /// Where it publishes signs of life.
+    heartbeat: String,
+    /// Where it answers commands and configurations.
+    ack: String,
+    /// Where it is sent commands: never retained.
+    commands: String,
+    /// Where it is sent its configuration: retained.
+    config: String,
+}
+
+/// A registered device and what it last said of itself.
+#[Object]
+impl Device {
+    /// The device's id.
+    async fn id(&self) -> ID {
+        self.0.id.into()
+    }
+
+    /// The name in its topics, e.g. `ESP32_001`: unique in its home.
+    async fn key(&self) -> &str {
+        &self.0.key
+    }
+
+    /// What people call it.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Another name for it in topics, where known.
+    async fn mac_address(&self) -> Option<MacAddress> {
+        self.0.mac.as_ref().and_then(|mac| mac.parse().ok()).map(MacAddress)
+    }
+
+    /// What sort of thing it is.
+    #[graphql(name = "type")]
+    async fn kind(&self) -> DeviceType {
+        self.0.kind.into()
+    }
+
+    /// The home it belongs to.
+    async fn home(&self, ctx: &Context<'_>) -> Result<Home> {
+        let home = ctx.loaders().homes.get(ctx.viewer()?.user, self.0.home).await?;
+        Ok(Home(home.ok_or(Error::NotFound("home"))?))
+    }
+
+    /// The room it stands in, if any.
+    async fn room(&self, ctx: &Context<'_>) -> Result<Option<Room>> {
+        let Some(room) = self.0.room else { return Ok(None) };
+        Ok(ctx.loaders().rooms.get(ctx.viewer()?.user, room).await?.map(Room))
+    }
+
+    /// Whether it counts as present: it gave a sign of life lately and has not said goodbye.
+    async fn online(&self) -> bool {
+        self.0.state.online
+    }
+
+    /// When it last came or went.
+    async fn online_changed_at(&self) -> Option<Instant> {
+        self.0.state.online_changed_at.map(Instant)
+    }
+
+    /// Its last sign of life, to within 10 seconds.
+    async fn last_seen_at(&self) -> Option<Instant> {
+        self.0.state.last_seen_at.map(Instant)
+    }
+
+    /// The firmware it last reported.
+    async fn firmware_version(&self) -> Option<&str> {
+        self.0.state.firmware_version.as_deref()
+    }
+
+    /// Strength of its radio signal in dBm, as last reported.
+    async fn signal_strength(&self) -> Option<f64> {
+        self.0.state.signal_strength
+    }
+
+    /// Charge of its battery in percent, as last reported.
+    async fn battery_level(&self) -> Option<f64> {
+        self.0.state.battery_level
+    }
+
+    /// What it last said of itself, as it said it: `{"lastStatus": {…}}`.
+    async fn metadata(&self) -> Value {
+        self.0.state.metadata()
+    }
+
+    /// The topics it speaks and listens on.
+    async fn topics(&self, ctx: &Context<'_>) -> DeviceTopics {
+        let (device, prefix) = (&*self.0, ctx.services().devices.topic_prefix());
+        let up = |kind| format!("{prefix}/{}/{}/{kind}", device.home_key, device.key);
+        // A device listens where it speaks.
+        let home = device.home_segment.as_ref().unwrap_or(&device.home_key);
+        let key = device.device_segment.as_ref().unwrap_or(&device.key);
+        let down = |kind| format!("{prefix}/{home}/{key}/{kind}");
+        DeviceTopics {
+            telemetry: up("telemetry"),
+            status: up("status"),
+            heartbeat: up("heartbeat"),
+            ack: up("ack"),
+            commands: down("commands"),
+            config: down("config"),
+        }
+    }
+
+    /// Its newest reading by time of recording.
+    async fn latest_telemetry(&self, ctx: &Context<'_>) -> Result<Option<Telemetry>> {
+        let device = self.0.readable()?;
+        Ok(ctx.loaders().latest.get(device.access().user(), device).await?.map(Telemetry))
+    }
+
+    /// Its readings, newest first.
+    #[graphql(complexity = "super::paging::cost(first, super::telemetry::PAGE, child_complexity)")]
+    async fn telemetry(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Readings recorded at this time or later.")] from: Option<Instant>,
+        #[graphql(desc = "Readings recorded before this time.")] to: Option<Instant>,
+        #[graphql(desc = "Items of a page, 0 to 500.", default_with = "Some(PageSize::from(100))")] first: Option<
+            PageSize,
+        >,
+        #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
+    ) -> Result<Page<Telemetry>> {
+        telemetry::page(ctx, self.0.readable()?, from, to, first, after).await
+    }
+
+    /// When it was registered.
+    async fn created_at(&self) -> Instant {
+        self.0.created_at.into()
+    }
+}
+
+/// Which devices to list: those that match all that is given.
+#[derive(InputObject, Default)]
+pub(super) struct DeviceFilter {
+    /// In this room.
+    room_id: Option<ID>,
+    /// Of this type.
+    #[graphql(name = "type")]
+    kind: Option<DeviceType>,
+    /// Present or absent.
+    online: Option<bool>,
+    /// With this text in name, key or MAC address; upper and lower case are the same.
+    search: Option<String>,
+}
+
+impl DeviceFilter {
+    fn parse(self) -> Result<devices::DeviceFilter> {
+        let search = self.search.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        if let Some(text) = &search {
+            names::printable("search", text)?;
+            if text.chars().count() > names::MAX_NAME_CHARS {
+                let expected = format!("search must have at most {} characters", names::MAX_NAME_CHARS);
+                return Err(Error::bad_input("search", expected).into());
+            }
+        }
+        Ok(devices::DeviceFilter {
+            room: self.room_id.map(|id| parse_id(&id, "room")).transpose()?,
+            kind: self.kind.map(|kind| devices::DeviceType::from(kind).as_str()),
+            online: self.online,
+            search,
+        })
+    }
+}
+
+/// A page of a home's devices, as the viewer sees them; empty where they see none.
+pub(super) async fn page(
+    ctx: &Context<'_>,
+    viewer: UserId,
+    home: HomeId,
+    filter: Option<DeviceFilter>,
+    first: Option<PageSize>,
+    after: Option<String>,
+) -> Result<Page<Device>> {
+    let size = paging::size(first, PAGE)?;
+    let filter = filter.unwrap_or_default().parse()?;
+    let after = paging::parse_id_cursor(after.as_deref())?;
+    let common = DevicePage { viewer, filter, after, limit: paging::limit(size) };
+    let devices = ctx.loaders().device_pages.get(common, home).await?;
+    let devices = devices.map(|devices| devices.to_vec()).unwrap_or_default();
+    Ok(paging::page(devices, size, after.is_some(), |device| (paging::id_cursor(&device.id), Device(device))))
+}
+
+/// Queries of devices.
+#[derive(Default)]
+pub(super) struct DeviceQuery;
+
+#[Object]
+impl DeviceQuery {
+    /// A device of one of your homes; NOT_FOUND for every other.
+    async fn device(&self, ctx: &Context<'_>, #[graphql(desc = "The device's id.")] id: ID) -> Result<Option<Device>> {
+        let viewer = ctx.viewer()?.user;
+        let device = ctx.loaders().devices.get(viewer, parse_id(&id, "device")?).await?;
+        Ok(Some(Device(device.ok_or(Error::NotFound("device"))?)))
+    }
+
+    /// The devices of a home, in the order they were registered.
+    #[graphql(complexity = "super::paging::cost(first, super::devices::PAGE, child_complexity)")]
+    async fn devices(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The home's id.")] home_id: ID,
+        #[graphql(desc = "Only those that match all of it.")] filter: Option<DeviceFilter>,
+        #[graphql(desc = "Items of a page, 0 to 500.", default_with = "Some(PageSize::from(50))")] first: Option<
+            PageSize,
+        >,
+        #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
+    ) -> Result<Page<Device>> {
+        let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "home")?);
+        let page = page(ctx, viewer.user, home, filter, first, after).await?;
+        if page.edges.is_empty() {
+            // An empty home, or not yours to see: the page itself can't tell.
+            ctx.services().homes.access(viewer, home, Permission::Read).await?;
+        }
+        Ok(page)
+    }
+}

@@ -1,0 +1,269 @@
+//! The one way from an edge into the schema: prepare (gate, parse, select), then execute or stream.
+//!
+//! Invariants: the library only ever sees documents that passed the gate; an operation's kind is
+//! known before it runs; a query or mutation ends within its time; a panic in a resolver costs its
+//! own operation and nothing else.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_graphql::{ObjectType, Request, Response, Schema, SubscriptionType, Variables};
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
+
+use super::answer::{Answer, Refusal};
+use super::call::Call;
+use super::document::{Document, Documents, OperationKind};
+use super::nulls::{self, Types};
+use super::{Peer, Viewer};
+
+/// How long a query or mutation may run.
+pub const EXECUTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A schema with its types forgotten, so that the edges don't depend on them.
+pub trait Execute: Send + Sync {
+    /// Runs a query or mutation.
+    fn execute(&self, request: Request) -> BoxFuture<'_, Response>;
+    /// Runs anything, a subscription for as long as it goes on.
+    fn stream(&self, request: Request) -> BoxStream<'static, Response>;
+    /// The schema's text.
+    fn sdl(&self) -> String;
+}
+
+impl<Q, M, S> Execute for Schema<Q, M, S>
+where
+    Q: ObjectType + 'static,
+    M: ObjectType + 'static,
+    S: SubscriptionType + 'static,
+{
+    fn execute(&self, request: Request) -> BoxFuture<'_, Response> {
+        Schema::execute(self, request).boxed()
+    }
+
+    fn stream(&self, request: Request) -> BoxStream<'static, Response> {
+        self.execute_stream(request)
+    }
+
+    fn sdl(&self) -> String {
+        Schema::sdl(self)
+    }
+}
+
+/// Who asks, and from where.
+#[derive(Clone)]
+pub struct Caller {
+    /// The signed-in user, if there is one.
+    pub viewer: Viewer,
+    /// The network address.
+    pub peer: Peer,
+}
+
+/// A request that may run.
+pub struct Prepared {
+    document: Arc<Document>,
+    operation_name: Option<String>,
+    variables: Variables,
+    kind: OperationKind,
+}
+
+impl Prepared {
+    /// What its operation does.
+    pub fn kind(&self) -> OperationKind {
+        self.kind
+    }
+}
+
+/// The schema behind its gate. Cheap to clone; all clones share the documents.
+#[derive(Clone)]
+pub struct Engine {
+    schema: Arc<dyn Execute>,
+    documents: Arc<Documents>,
+    types: Arc<Types>,
+    introspection: bool,
+    timeout: Duration,
+}
+
+impl Engine {
+    /// Puts a gate before a schema. `introspection` is a setting of the server.
+    pub fn new(schema: impl Execute + 'static, introspection: bool) -> Self {
+        Self {
+            types: Arc::new(Types::read(&schema.sdl())),
+            schema: Arc::new(schema),
+            documents: Arc::new(Documents::new()),
+            introspection,
+            timeout: EXECUTION_TIMEOUT,
+        }
+    }
+
+    /// With another bound on how long a query or mutation may run.
+    #[must_use]
+    pub fn execution_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Gates, parses and selects; nothing runs yet.
+    pub fn prepare(&self, call: Call) -> Result<Prepared, Refusal> {
+        let document = match (call.query, call.persisted) {
+            (Some(text), claimed) => self.documents.by_text(&text, claimed)?,
+            (None, Some(hash)) => self.documents.by_hash(hash)?,
+            (None, None) => return Err(Refusal::parameter("query", "the request has no query")),
+        };
+        // Some clients send an empty name for none.
+        let operation_name = call.operation_name.filter(|name| !name.is_empty());
+        let (kind, introspects) = document.select(operation_name.as_deref())?;
+        if introspects && !self.introspection {
+            return Err(Refusal::new("FORBIDDEN", "introspection is off on this server"));
+        }
+        Ok(Prepared { document, operation_name, variables: call.variables, kind })
+    }
+
+    /// What makes an answer of what the library says to this operation.
+    fn finish(&self, prepared: &Prepared) -> impl Fn(Response) -> Answer + Send + use<> {
+        let (document, name) = (prepared.document.clone(), prepared.operation_name.clone());
+        let types = self.types.clone();
+        move |mut response| {
+            if !response.errors.is_empty() {
+                nulls::propagate(&mut response, &document.parsed, name.as_deref(), &types);
+            }
+            Answer::new(response)
+        }
+    }
+
+    fn request(&self, prepared: Prepared, caller: Caller) -> Request {
+        // The text is gone: the library only needs it to parse and for its own tracing.
+        let mut request = Request::new(String::new()).variables(prepared.variables);
+        request.operation_name = prepared.operation_name;
+        request.set_parsed_query(prepared.document.parsed.clone());
+        if !self.introspection {
+            request = request.disable_introspection();
+        }
+        request.data(caller.viewer).data(caller.peer)
+    }
+
+    /// Runs a query or mutation to its end, or to the end of its time.
+    pub async fn execute(&self, prepared: Prepared, caller: Caller) -> Answer {
+        let finish = self.finish(&prepared);
+        let request = self.request(prepared, caller);
+        // Nothing of ours is read again after a panic: the operation's state goes with it.
+        let running = AssertUnwindSafe(self.schema.execute(request)).catch_unwind();
+        match tokio::time::timeout(self.timeout, running).await {
+            Ok(Ok(response)) => finish(response),
+            Ok(Err(_)) => panicked(),
+            Err(_) => Answer::failed("UNAVAILABLE", "the operation took too long and was stopped"),
+        }
+    }
+
+    /// Runs anything as a stream of answers: one for a query or mutation, any number for a
+    /// subscription. Dropping the stream ends it.
+    pub fn stream(&self, prepared: Prepared, caller: Caller) -> BoxStream<'static, Answer> {
+        if prepared.kind != OperationKind::Subscription {
+            let engine = self.clone();
+            return futures_util::stream::once(async move { engine.execute(prepared, caller).await }).boxed();
+        }
+        let finish = self.finish(&prepared);
+        let running = self.schema.stream(self.request(prepared, caller));
+        AssertUnwindSafe(running).catch_unwind().map(move |item| item.map_or_else(|_| panicked(), &finish)).boxed()
+    }
+}
+
+fn panicked() -> Answer {
+    tracing::error!("a resolver panicked");
+    Answer::failed("INTERNAL", "internal error")
+}
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::{EmptySubscription, Object, Result};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    struct Query;
+
+    struct Thing;
+
+    #[Object]
+    impl Query {
+        async fn thing(&self) -> Thing {
+            Thing
+        }
+
+        async fn things(&self) -> Vec<Thing> {
+            vec![Thing, Thing]
+        }
+
+        async fn perhaps(&self) -> Option<Thing> {
+            Some(Thing)
+        }
+
+        async fn perhaps_some(&self) -> Vec<Option<Thing>> {
+            vec![Some(Thing), None]
+        }
+    }
+
+    #[Object]
+    impl Thing {
+        async fn id(&self) -> i32 {
+            1
+        }
+
+        async fn page(&self, first: i32) -> i32 {
+            first
+        }
+
+        async fn perhaps_page(&self, first: i32) -> Option<i32> {
+            Some(first)
+        }
+
+        async fn fails(&self) -> Result<i32> {
+            Err("no".into())
+        }
+
+        async fn perhaps_fails(&self) -> Result<Option<i32>> {
+            Err("no".into())
+        }
+
+        async fn inner(&self) -> Thing {
+            Thing
+        }
+    }
+
+    async fn data(query: &str) -> Value {
+        let engine = Engine::new(Schema::new(Query, async_graphql::EmptyMutation, EmptySubscription), true);
+        let prepared = engine.prepare(Call { query: Some(query.to_owned()), ..Call::default() }).unwrap();
+        let caller = Caller { viewer: Viewer(None), peer: Peer(None) };
+        let answer = serde_json::to_value(engine.execute(prepared, caller).await).unwrap();
+        assert!(answer["errors"].is_array(), "{answer}");
+        answer["data"].clone()
+    }
+
+    #[tokio::test]
+    async fn a_failed_field_takes_its_nearest_nullable_ancestor_with_it() {
+        for (query, expected) in [
+            ("{ thing { id fails } }", json!(null)),
+            ("{ things { id fails } }", json!(null)),
+            ("{ things { fails } }", json!(null)),
+            ("{ perhaps { id fails } }", json!({"perhaps": null})),
+            (
+                "{ a: perhaps { ...F } b: thing { id } } fragment F on Thing { x: fails }",
+                json!({"a": null, "b": {"id": 1}}),
+            ),
+            ("{ perhaps { inner { ... on Thing { inner { fails } } } } }", json!({"perhaps": null})),
+            ("{ perhapsSome { id fails } }", json!({"perhapsSome": [null, null]})),
+            ("{ thing { id perhapsFails } }", json!({"thing": {"id": 1, "perhapsFails": null}})),
+            ("{ thing { perhapsFails } }", json!({"thing": {"perhapsFails": null}})),
+            ("{ perhaps { perhapsFails fails } }", json!({"perhaps": null})),
+            // An Int out of range is found by the library only while executing.
+            ("{ things { page(first: 99999999999) } }", json!(null)),
+            (
+                "{ things { id perhapsPage(first: 99999999999) } }",
+                json!({"things": [
+                {"id": 1, "perhapsPage": null}, {"id": 1, "perhapsPage": null}]}),
+            ),
+        ] {
+            assert_eq!(data(query).await, expected, "{query}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The cheap gate before the library: counts bytes, tokens and nesting of a document without
+//! building anything.
+//!
+//! The parser recurses with the nesting and allocates with the tokens, so nothing reaches it before
+//! both are bounded. One pass, no allocation, never looks back.
+
+use super::answer::Refusal;
+
+/// Longest document in bytes.
+pub const MAX_BYTES: usize = 16 << 10;
+/// Most tokens of a document; a comment counts as one, so that ignored text is not free.
+pub const MAX_TOKENS: usize = 2_000;
+/// Deepest nesting of brackets of any kind. GraphiQL's introspection needs 15.
+pub const MAX_NESTING: usize = 32;
+
+/// Refuses a document that is too large to be worth parsing.
+pub fn check(text: &str) -> Result<(), Refusal> {
+    if text.len() > MAX_BYTES {
+        return Err(Refusal::too_large(format!("the document is longer than {MAX_BYTES} bytes")));
+    }
+    let (tokens, nesting) = measure(text.as_bytes());
+    if tokens > MAX_TOKENS {
+        return Err(Refusal::too_complex(format!("the document has more than {MAX_TOKENS} tokens")));
+    }
+    if nesting > MAX_NESTING {
+        return Err(Refusal::too_complex(format!("the document nests deeper than {MAX_NESTING} levels")));
+    }
+    Ok(())
+}
+
+/// Tokens and deepest nesting. Broken text is counted as far as it goes: the parser names the fault.
+fn measure(text: &[u8]) -> (usize, usize) {
+    let (mut tokens, mut depth, mut deepest, mut at) = (0, 0_usize, 0, 0);
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\r' | b',' => {
+                at += 1;
+                continue;
+            }
+            b'#' => at = skip_while(text, at, |b| b != b'\n' && b != b'\r'),
+            b'"' => at = skip_string(text, at),
+            b'{' | b'(' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+                at += 1;
+            }
+            b'}' | b')' | b']' => {
+                depth = depth.saturating_sub(1);
+                at += 1;
+            }
+            b if is_word(b) => at = skip_while(text, at, is_word),
+            _ => at += 1,
+        }
+        tokens += 1;
+    }
+    (tokens, deepest)
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'.')
+}
+
+fn skip_while(text: &[u8], from: usize, goes_on: impl Fn(u8) -> bool) -> usize {
+    text[from..].iter().position(|b| !goes_on(*b)).map_or(text.len(), |n| from + n)
+}
+
+/// The position after the string that starts at `from`, or the end of the text.
+fn skip_string(text: &[u8], from: usize) -> usize {
+    let block = text[from..].starts_with(br#"""""#);
+    let mut at = from + if block { 3 } else { 1 };
+    while at < text.len() {
+        let rest = &text[at..];
+        at += match (block, rest[0]) {
+            (true, b'\\') if rest.starts_with(br#"\""""#) => 4,
+            (true, b'"') if rest.starts_with(br#"""""#) => return at + 3,
+            (false, b'\\') => 2,
+            (false, b'"') => return at + 1,
+            // An unfinished string ends with its line.
+            (false, b'\n' | b'\r') => return at,
+            _ => 1,
+        };
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_and_nesting_are_counted_outside_strings_and_comments() {
+        for (text, tokens, nesting) in [
+            ("", 0, 0),
+            ("{ a }", 3, 1),
+            ("{a(b:[1,-2.5e3]){c}} # {{{{", 15, 3),
+            (r#"{a(b:"{{{ \" (((")}"#, 8, 2),
+            (r#"{a(b:"""x " {{ \""" (("""  )}"#, 8, 2),
+            ("\"unfinished {{{\n{", 2, 1),
+            ("}}}{", 4, 1),
+            ("...on X", 2, 0),
+        ] {
+            assert_eq!(measure(text.as_bytes()), (tokens, nesting), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_bound_refuses_what_is_one_over_it() {
+        let tokens = |n: usize| format!("{{{}}}", "a ".repeat(n - 2));
+        assert!(check(&tokens(MAX_TOKENS)).is_ok());
+        assert!(check(&tokens(MAX_TOKENS + 1)).is_err());
+        let nested = |n: usize| format!("{}{}", "{a".repeat(n), "}".repeat(n));
+        assert!(check(&nested(MAX_NESTING)).is_ok());
+        assert!(check(&nested(MAX_NESTING + 1)).is_err());
+        assert!(check(&" ".repeat(MAX_BYTES)).is_ok());
+        assert!(check(&" ".repeat(MAX_BYTES + 1)).is_err());
+    }
+}

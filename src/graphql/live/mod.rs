@@ -1,0 +1,123 @@
+//! Subscriptions. Each opens with a check of the viewer's membership, is counted while it runs, and
+//! ends when its home or its device is deleted.
+
+mod states;
+mod until;
+
+use async_graphql::{Context, ID};
+use futures_util::{Stream, StreamExt};
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::context::ContextExt;
+use super::devices::Device;
+use super::error::{Failure, Result};
+use super::scalars::parse_id;
+use super::telemetry::Telemetry;
+use crate::auth::Principal;
+use crate::error::Error;
+use crate::homes::Permission;
+use crate::ids::{DeviceId, HomeId, TelemetryId};
+
+/// What is pushed.
+pub struct Subscription;
+
+/// Whose events are wanted: all of a home, or one device's.
+#[derive(Clone, Copy)]
+struct Target {
+    home: HomeId,
+    device: Option<DeviceId>,
+}
+
+/// Counts a subscription for as long as it lives.
+struct Running(Gauge);
+
+impl Running {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What is pushed.
+#[async_graphql::Subscription]
+impl Subscription {
+    /// Readings, each as soon as it is committed, in the order of commits. Give either `deviceId` or
+    /// `homeId`. With `after`, what was stored after that reading comes first: no gap, nothing twice. A
+    /// subscriber that can't keep up at all is told LAGGED: subscribe again with the last id it saw.
+    async fn telemetry<'a>(
+        &self,
+        ctx: &Context<'a>,
+        #[graphql(desc = "Readings of this device.")] device_id: Option<ID>,
+        #[graphql(desc = "Readings of all devices of this home.")] home_id: Option<ID>,
+        #[graphql(desc = "The last `Telemetry.id` you have seen.")] after: Option<ID>,
+    ) -> Result<impl Stream<Item = Result<Telemetry>> + 'a> {
+        let services = ctx.services();
+        let after: Option<TelemetryId> = after
+            .map(|after| after.parse())
+            .transpose()
+            .map_err(|_| Error::bad_input("after", "after must be the id of a reading"))?;
+        let target = target(ctx, ctx.viewer()?, device_id, home_id).await?;
+        let gone = until::deleted(&services.devices, ctx.viewer()?.user, target);
+        let readings = services.follow.stream(target.home, target.device, after);
+        verify(ctx, target).await?;
+        let running = Running::new(&services.metrics.subscriptions);
+        Ok(readings.take_until(gone).map(move |reading| {
+            let _counted = &running;
+            reading.map(Telemetry).map_err(Failure::from)
+        }))
+    }
+
+    /// Devices whenever their state changes: presence, status, health. Opens with the present state of
+    /// each. Give either `deviceId` or `homeId`.
+    async fn device_status<'a>(
+        &self,
+        ctx: &Context<'a>,
+        #[graphql(desc = "Changes of this device.")] device_id: Option<ID>,
+        #[graphql(desc = "Changes of all devices of this home.")] home_id: Option<ID>,
+    ) -> Result<impl Stream<Item = Result<Device>> + 'a> {
+        let services = ctx.services();
+        let viewer = ctx.viewer()?;
+        let target = target(ctx, viewer, device_id, home_id).await?;
+        let gone = until::deleted(&services.devices, viewer.user, target);
+        let states = states::stream(services, ctx.loaders(), viewer.user, target);
+        verify(ctx, target).await?;
+        let running = Running::new(&services.metrics.subscriptions);
+        Ok(states.take_until(gone).map(move |device| {
+            let _counted = &running;
+            device
+        }))
+    }
+}
+
+/// Exactly one of the two ids, and the right to read what it names.
+async fn target(ctx: &Context<'_>, viewer: &Principal, device_id: Option<ID>, home_id: Option<ID>) -> Result<Target> {
+    match (device_id, home_id) {
+        (Some(id), None) => {
+            let device = ctx.services().devices.find(viewer.user, parse_id(&id, "device")?).await?;
+            let access = device.allow(Permission::Read)?;
+            Ok(Target { home: access.home(), device: Some(device.id) })
+        }
+        (None, Some(id)) => {
+            let home = parse_id(&id, "home")?;
+            let access = ctx.services().homes.access(viewer, home, Permission::Read).await?;
+            Ok(Target { home: access.home(), device: None })
+        }
+        _ => Err(Error::bad_input("deviceId", "give exactly one of deviceId and homeId").into()),
+    }
+}
+
+/// Once more, now that the hubs are listened to: what was deleted in between would never end.
+async fn verify(ctx: &Context<'_>, target: Target) -> Result<()> {
+    let (services, viewer) = (ctx.services(), ctx.viewer()?);
+    match target.device {
+        Some(device) => services.devices.find(viewer.user, device).await.map(drop)?,
+        None => services.homes.access(viewer, target.home, Permission::Read).await.map(drop)?,
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! The states of devices: the present ones first, then every change. A reader that falls behind gets
+//! the present ones again, so the last it saw is never stale.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use futures_util::stream::unfold;
+
+use super::super::Services;
+use super::super::devices::Device;
+use super::super::error::Result;
+use super::super::loaders::Loaders;
+use super::Target;
+use crate::devices::{self, DeviceFilter, DeviceState};
+use crate::hub::{Heard, Listener};
+use crate::ids::{DeviceId, UserId};
+
+/// Devices read at a time.
+const PAGE: i64 = 500;
+
+struct States<'a> {
+    services: &'a Services,
+    loaders: &'a Loaders,
+    viewer: UserId,
+    target: Target,
+    changes: Listener<DeviceState>,
+    present: VecDeque<devices::Device>,
+    next: Next,
+}
+
+enum Next {
+    /// Reading the present states, from after this device on.
+    Present {
+        after: Option<DeviceId>,
+    },
+    Changes,
+    End,
+}
+
+/// Listens from the moment of this call.
+pub(super) fn stream<'a>(
+    services: &'a Services,
+    loaders: &'a Loaders,
+    viewer: UserId,
+    target: Target,
+) -> impl Stream<Item = Result<Device>> + Send + 'a {
+    let states = States {
+        services,
+        loaders,
+        viewer,
+        target,
+        changes: services.states.listen(target.home),
+        present: VecDeque::new(),
+        next: Next::Present { after: None },
+    };
+    unfold(states, |mut states| async move {
+        let item = states.next().await.transpose()?;
+        if item.is_err() {
+            states.next = Next::End;
+        }
+        Some((item, states))
+    })
+}
+
+impl States<'_> {
+    async fn next(&mut self) -> Result<Option<Device>> {
+        loop {
+            if let Some(device) = self.present.pop_front() {
+                return Ok(Some(Device(Arc::new(device))));
+            }
+            match self.next {
+                Next::End => return Ok(None),
+                Next::Present { after } => self.read_present(after).await?,
+                Next::Changes => match self.changes.recv().await {
+                    Heard::Closed => return Ok(None),
+                    Heard::Lagged(_) => self.next = Next::Present { after: None },
+                    Heard::Event(state) if self.target.device.is_none_or(|device| device == state.device) => {
+                        // Not there: deleted since, or no longer the viewer's to see.
+                        if let Some(device) = self.loaders.devices.get(self.viewer, state.device).await? {
+                            return Ok(Some(Device(Arc::new(devices::Device::clone(&device).with_state(&state)))));
+                        }
+                    }
+                    Heard::Event(_) => {}
+                },
+            }
+        }
+    }
+
+    async fn read_present(&mut self, after: Option<DeviceId>) -> Result<()> {
+        let devices = &self.services.devices;
+        let page = match self.target.device {
+            Some(device) => devices.by_ids(self.viewer, &[device]).await?,
+            None => devices.page(self.viewer, &[self.target.home], &DeviceFilter::default(), after, PAGE).await?,
+        };
+        let full = self.target.device.is_none() && i64::try_from(page.len()).is_ok_and(|n| n == PAGE);
+        self.next = match page.last() {
+            Some(last) if full => Next::Present { after: Some(last.id) },
+            _ => Next::Changes,
+        };
+        self.present = page.into();
+        Ok(())
+    }
+}

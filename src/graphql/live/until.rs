@@ -1,0 +1,29 @@
+//! When a subscription's device is no more.
+
+use crate::devices::Devices;
+use crate::hub::Heard;
+use crate::ids::UserId;
+
+use super::Target;
+
+/// Listens from the moment of this call and ends once the device is deleted; for a whole home it never
+/// does, because the home's own hub closes.
+pub(super) fn deleted(devices: &Devices, viewer: UserId, target: Target) -> impl Future<Output = ()> + Send + 'static {
+    let watch = target.device.map(|device| (device, devices.deletions().listen(target.home), devices.clone()));
+    async move {
+        let Some((device, mut deletions, devices)) = watch else { return std::future::pending().await };
+        loop {
+            match deletions.recv().await {
+                Heard::Event(gone) if *gone == device => return,
+                Heard::Event(_) => {}
+                Heard::Closed => return,
+                // Many went at once: ask whether ours did. A database that is away ends nothing.
+                Heard::Lagged(_) => {
+                    if devices.by_ids(viewer, &[device]).await.is_ok_and(|found| found.is_empty()) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Batching without a timer: all fields of one wave of resolving that need the same kind of thing
+//! share one statement.
+//!
+//! The first to ask leads: it gives way once, so that everything that is ready asks too, then loads
+//! for all. (The library's own loader waits a millisecond at every level, or, with no delay, races
+//! the resolver on another thread and splits batches at random.) A leader that is dropped takes its
+//! batch with it, and those who waited ask again: one request can't fail another.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::oneshot;
+
+use super::error::{Failure, Result};
+
+/// Loads many things of a kind at once.
+pub(super) trait Load: Send + Sync + 'static {
+    /// What one statement has in common: the viewer, and arguments if there are any.
+    type Group: Clone + Eq + Hash + Send + Sync;
+    /// What names one thing.
+    type Key: Clone + Eq + Hash + Send + Sync;
+    /// The thing, cheap to clone.
+    type Value: Clone + Send + Sync;
+
+    /// Those of the keys that there are.
+    fn load(
+        &self,
+        group: &Self::Group,
+        keys: Vec<Self::Key>,
+    ) -> impl Future<Output = std::result::Result<HashMap<Self::Key, Self::Value>, crate::error::Error>> + Send;
+}
+
+type Answer<L> = Result<Arc<HashMap<<L as Load>::Key, <L as Load>::Value>>>;
+
+struct Batch<L: Load> {
+    keys: HashSet<L::Key>,
+    waiting: Vec<oneshot::Sender<Answer<L>>>,
+}
+
+/// A batching loader.
+pub(super) struct Loader<L: Load> {
+    load: L,
+    /// Batches whose leader has not gone yet.
+    open: Mutex<HashMap<L::Group, Batch<L>>>,
+}
+
+/// Takes the batch out when the leader goes, and also when it is dropped before that.
+struct Leader<'a, L: Load> {
+    loader: &'a Loader<L>,
+    group: &'a L::Group,
+}
+
+impl<L: Load> Leader<'_, L> {
+    fn take(&self) -> Option<Batch<L>> {
+        self.loader.open.lock().expect("loader lock").remove(self.group)
+    }
+}
+
+impl<L: Load> Drop for Leader<'_, L> {
+    fn drop(&mut self) {
+        self.take();
+    }
+}
+
+impl<L: Load> Loader<L> {
+    pub(super) fn new(load: L) -> Self {
+        Self { load, open: Mutex::default() }
+    }
+
+    /// The thing, if it is there.
+    pub(super) async fn get(&self, group: L::Group, key: L::Key) -> Result<Option<L::Value>> {
+        loop {
+            let joined = {
+                let mut open = self.open.lock().expect("loader lock");
+                match open.get_mut(&group) {
+                    Some(batch) => {
+                        batch.keys.insert(key.clone());
+                        let (sender, receiver) = oneshot::channel();
+                        batch.waiting.push(sender);
+                        Some(receiver)
+                    }
+                    None => {
+                        let batch = Batch { keys: HashSet::from([key.clone()]), waiting: Vec::new() };
+                        open.insert(group.clone(), batch);
+                        None
+                    }
+                }
+            };
+            match joined {
+                None => return Ok(self.lead(&group).await?.get(&key).cloned()),
+                Some(receiver) => {
+                    if let Ok(answer) = receiver.await {
+                        return Ok(answer?.get(&key).cloned());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn lead(&self, group: &L::Group) -> Answer<L> {
+        let batch = {
+            let leader = Leader { loader: self, group };
+            tokio::task::yield_now().await;
+            let batch = leader.take().expect("only its leader takes a batch");
+            std::mem::forget(leader);
+            batch
+        };
+        let answer = self.load.load(group, batch.keys.into_iter().collect()).await.map(Arc::new).map_err(Failure::from);
+        for waiting in batch.waiting {
+            // One that is gone no longer needs it.
+            let _ = waiting.send(answer.clone());
+        }
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Double(Arc<AtomicUsize>);
+
+    impl Load for Double {
+        type Group = ();
+        type Key = u32;
+        type Value = u32;
+
+        async fn load(&self, (): &(), keys: Vec<u32>) -> std::result::Result<HashMap<u32, u32>, crate::error::Error> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            if keys.contains(&13) {
+                return Err(crate::error::Error::NotFound("luck"));
+            }
+            Ok(keys.into_iter().filter(|key| key % 2 == 0).map(|key| (key, key * 2)).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn all_that_is_ready_shares_one_load() {
+        let loads = Arc::<AtomicUsize>::default();
+        let loader = Loader::new(Double(loads.clone()));
+        let found = join_all((0..300).map(|key| loader.get((), key / 2))).await;
+        assert_eq!(loads.load(Ordering::Relaxed), 1);
+        assert_eq!(found[8].as_ref().unwrap(), &Some(8));
+        assert_eq!(found[2].as_ref().unwrap(), &None);
+    }
+
+    #[tokio::test]
+    async fn an_error_reaches_all_who_waited() {
+        let loader = Loader::new(Double::default());
+        let found = join_all([12, 13, 14].map(|key| loader.get((), key))).await;
+        assert!(found.iter().all(std::result::Result::is_err));
+        assert_eq!(loader.get((), 12).await.unwrap(), Some(24));
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_is_dropped_fails_nobody() {
+        let loader = Loader::new(Double::default());
+        let mut leader = Box::pin(loader.get((), 2));
+        assert!(futures_util::poll!(&mut leader).is_pending());
+        let mut follower = Box::pin(loader.get((), 4));
+        assert!(futures_util::poll!(&mut follower).is_pending());
+        drop(leader);
+        assert_eq!(follower.await.unwrap(), Some(8));
+    }
+}

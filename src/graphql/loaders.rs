@@ -1,0 +1,242 @@
+//! One loader for every edge of the graph. Each joins or takes the viewer, so nothing is read for
+//! somebody that they may not see.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::Services;
+use super::loader::{Load, Loader};
+use crate::devices::{Device, DeviceAccess, DeviceFilter, Devices};
+use crate::error::Error;
+use crate::homes::{Access, Home, Homes, Member, Room};
+use crate::ids::{DeviceId, HomeId, RoomId, UserId};
+use crate::telemetry::Reading;
+use crate::telemetry::history::{HistoryPage, Readings};
+use crate::users::{User, Users};
+
+type Loaded<K, V> = Result<HashMap<K, V>, Error>;
+
+/// All loaders of a schema.
+pub(super) struct Loaders {
+    pub(super) users: Loader<UserById>,
+    pub(super) homes: Loader<HomeById>,
+    pub(super) shared_homes: Loader<SharedHomes>,
+    pub(super) members: Loader<MembersOf>,
+    pub(super) rooms_of: Loader<RoomsOf>,
+    pub(super) rooms: Loader<RoomById>,
+    pub(super) devices: Loader<DeviceById>,
+    pub(super) devices_in: Loader<DevicesIn>,
+    pub(super) device_pages: Loader<DevicePages>,
+    pub(super) latest: Loader<Latest>,
+    pub(super) history: Loader<History>,
+}
+
+impl Loaders {
+    pub(super) fn new(services: &Services) -> Self {
+        let (homes, devices, readings) = (services.homes.clone(), services.devices.clone(), services.readings.clone());
+        Self {
+            users: Loader::new(UserById(services.users.clone())),
+            homes: Loader::new(HomeById(homes.clone())),
+            shared_homes: Loader::new(SharedHomes(homes.clone())),
+            members: Loader::new(MembersOf(homes.clone())),
+            rooms_of: Loader::new(RoomsOf(homes.clone())),
+            rooms: Loader::new(RoomById(homes)),
+            devices: Loader::new(DeviceById(devices.clone())),
+            devices_in: Loader::new(DevicesIn(devices.clone())),
+            device_pages: Loader::new(DevicePages(devices)),
+            latest: Loader::new(Latest(readings.clone())),
+            history: Loader::new(History(readings)),
+        }
+    }
+}
+
+/// Rows by what they belong to, in their order.
+fn grouped<K: Eq + Hash, V>(rows: impl IntoIterator<Item = (K, V)>) -> HashMap<K, Vec<V>> {
+    let mut groups = HashMap::<K, Vec<V>>::new();
+    for (key, row) in rows {
+        groups.entry(key).or_default().push(row);
+    }
+    groups
+}
+
+fn shared<K, V>((key, list): (K, Vec<V>)) -> (K, Arc<[V]>) {
+    (key, list.into())
+}
+
+/// A member of one of the viewer's homes; ids come out of memberships alone.
+pub(super) struct UserById(Users);
+
+impl Load for UserById {
+    type Group = UserId;
+    type Key = UserId;
+    type Value = Arc<User>;
+
+    async fn load(&self, _viewer: &UserId, ids: Vec<UserId>) -> Loaded<UserId, Arc<User>> {
+        Ok(self.0.by_ids(&ids).await?.into_iter().map(|user| (user.id, Arc::new(user))).collect())
+    }
+}
+
+/// A home the viewer is a member of.
+pub(super) struct HomeById(Homes);
+
+impl Load for HomeById {
+    type Group = UserId;
+    type Key = HomeId;
+    type Value = Arc<Home>;
+
+    async fn load(&self, viewer: &UserId, ids: Vec<HomeId>) -> Loaded<HomeId, Arc<Home>> {
+        Ok(self.0.visible(*viewer, Some(&ids)).await?.into_iter().map(|home| (home.id, Arc::new(home))).collect())
+    }
+}
+
+/// The homes the viewer shares with a user.
+pub(super) struct SharedHomes(Homes);
+
+impl Load for SharedHomes {
+    type Group = UserId;
+    type Key = UserId;
+    type Value = Arc<[Arc<Home>]>;
+
+    async fn load(&self, viewer: &UserId, users: Vec<UserId>) -> Loaded<UserId, Self::Value> {
+        let rows = self.0.shared(*viewer, &users).await?;
+        let rows = rows.into_iter().map(|(user, home)| (user, Arc::new(home)));
+        Ok(grouped(rows).into_iter().map(shared).collect())
+    }
+}
+
+/// The members of a home.
+pub(super) struct MembersOf(Homes);
+
+impl Load for MembersOf {
+    type Group = UserId;
+    type Key = Access;
+    type Value = Arc<[Member]>;
+
+    async fn load(&self, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
+        let mut members = grouped(self.0.members(&homes).await?);
+        Ok(homes.into_iter().map(|home| (home, members.remove(&home.home()).unwrap_or_default().into())).collect())
+    }
+}
+
+/// The rooms of a home.
+pub(super) struct RoomsOf(Homes);
+
+impl Load for RoomsOf {
+    type Group = UserId;
+    type Key = Access;
+    type Value = Arc<[Arc<Room>]>;
+
+    async fn load(&self, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
+        let rooms = self.0.rooms(&homes).await?;
+        let mut rooms = grouped(rooms.into_iter().map(|room| (room.home, Arc::new(room))));
+        Ok(homes.into_iter().map(|home| (home, rooms.remove(&home.home()).unwrap_or_default().into())).collect())
+    }
+}
+
+/// A room of one of the viewer's homes.
+pub(super) struct RoomById(Homes);
+
+impl Load for RoomById {
+    type Group = UserId;
+    type Key = RoomId;
+    type Value = Arc<Room>;
+
+    async fn load(&self, viewer: &UserId, ids: Vec<RoomId>) -> Loaded<RoomId, Arc<Room>> {
+        let rooms = self.0.visible_rooms(*viewer, &ids).await?;
+        Ok(rooms.into_iter().map(|room| (room.id, Arc::new(room))).collect())
+    }
+}
+
+/// A device of one of the viewer's homes.
+pub(super) struct DeviceById(Devices);
+
+impl Load for DeviceById {
+    type Group = UserId;
+    type Key = DeviceId;
+    type Value = Arc<Device>;
+
+    async fn load(&self, viewer: &UserId, ids: Vec<DeviceId>) -> Loaded<DeviceId, Arc<Device>> {
+        let devices = self.0.by_ids(*viewer, &ids).await?;
+        Ok(devices.into_iter().map(|device| (device.id, Arc::new(device))).collect())
+    }
+}
+
+/// The devices in a room.
+pub(super) struct DevicesIn(Devices);
+
+impl Load for DevicesIn {
+    type Group = UserId;
+    type Key = RoomId;
+    type Value = Arc<[Arc<Device>]>;
+
+    async fn load(&self, viewer: &UserId, rooms: Vec<RoomId>) -> Loaded<RoomId, Self::Value> {
+        let devices = self.0.by_rooms(*viewer, &rooms).await?;
+        let rows = devices.into_iter().filter_map(|device| Some((device.room?, Arc::new(device))));
+        Ok(grouped(rows).into_iter().map(shared).collect())
+    }
+}
+
+/// What the pages of one statement have in common.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct DevicePage {
+    pub(super) viewer: UserId,
+    pub(super) filter: DeviceFilter,
+    pub(super) after: Option<DeviceId>,
+    pub(super) limit: i64,
+}
+
+/// A page of a home's devices.
+pub(super) struct DevicePages(Devices);
+
+impl Load for DevicePages {
+    type Group = DevicePage;
+    type Key = HomeId;
+    type Value = Arc<[Arc<Device>]>;
+
+    async fn load(&self, page: &DevicePage, homes: Vec<HomeId>) -> Loaded<HomeId, Self::Value> {
+        let devices = self.0.page(page.viewer, &homes, &page.filter, page.after, page.limit).await?;
+        let rows = devices.into_iter().map(|device| (device.home, Arc::new(device)));
+        Ok(grouped(rows).into_iter().map(shared).collect())
+    }
+}
+
+/// A device's newest reading.
+pub(super) struct Latest(Readings);
+
+impl Load for Latest {
+    type Group = UserId;
+    type Key = DeviceAccess;
+    type Value = Arc<Reading>;
+
+    async fn load(&self, _viewer: &UserId, devices: Vec<DeviceAccess>) -> Loaded<DeviceAccess, Arc<Reading>> {
+        let readings = self.0.latest(&devices).await?;
+        let mut readings: HashMap<_, _> =
+            readings.into_iter().map(|reading| (reading.device, Arc::new(reading))).collect();
+        let found = devices.into_iter().filter_map(|device| Some((device, readings.remove(&device.device())?)));
+        Ok(found.collect())
+    }
+}
+
+/// A page of a device's history.
+pub(super) struct History(Readings);
+
+impl Load for History {
+    type Group = (UserId, HistoryPage);
+    type Key = DeviceAccess;
+    type Value = Arc<[Arc<Reading>]>;
+
+    async fn load(
+        &self,
+        (_viewer, page): &(UserId, HistoryPage),
+        devices: Vec<DeviceAccess>,
+    ) -> Loaded<DeviceAccess, Self::Value> {
+        let readings = self.0.history(&devices, page).await?;
+        let mut readings = grouped(readings.into_iter().map(|reading| (reading.device, Arc::new(reading))));
+        let found = devices.into_iter().map(|device| {
+            let page = readings.remove(&device.device()).unwrap_or_default();
+            (device, page.into())
+        });
+        Ok(found.collect())
+    }
+}

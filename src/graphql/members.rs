@@ -1,0 +1,85 @@
+//! People and their memberships in the graph.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, ID, Object};
+
+use super::context::ContextExt;
+use super::error::Result;
+use super::homes::Home;
+use super::scalars::{HomeRole, Instant};
+use crate::error::Error;
+use crate::homes;
+use crate::users;
+
+/// A person who can sign in, as their fellow members see them.
+pub(super) struct User(pub(super) Arc<users::User>);
+
+/// A person who can sign in, as their fellow members see them.
+#[Object]
+impl User {
+    /// The person's id.
+    async fn id(&self) -> ID {
+        self.0.id.into()
+    }
+
+    /// Login name, in lower case.
+    async fn email(&self) -> &str {
+        &self.0.email
+    }
+
+    /// What to call them.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// When the account was made.
+    async fn created_at(&self) -> Instant {
+        self.0.created_at.into()
+    }
+
+    /// The homes of which both they and you are members; for yourself: all of yours.
+    #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
+    async fn homes(&self, ctx: &Context<'_>) -> Result<Vec<Home>> {
+        let homes = ctx.loaders().shared_homes.get(ctx.viewer()?.user, self.0.id).await?;
+        Ok(homes.into_iter().flat_map(|homes| homes.to_vec()).map(Home).collect())
+    }
+}
+
+/// Somebody's place in a home.
+pub(super) struct HomeMember(pub(super) homes::Member);
+
+/// Somebody's place in a home.
+#[Object]
+impl HomeMember {
+    /// Who.
+    async fn user(&self, ctx: &Context<'_>) -> Result<User> {
+        let user = ctx.loaders().users.get(ctx.viewer()?.user, self.0.user).await?;
+        Ok(User(user.ok_or(Error::NotFound("user"))?))
+    }
+
+    /// As what.
+    async fn role(&self) -> HomeRole {
+        self.0.role.into()
+    }
+
+    /// Since when.
+    async fn joined_at(&self) -> Instant {
+        self.0.joined_at.into()
+    }
+}
+
+/// Queries about people.
+#[derive(Default)]
+pub(super) struct MemberQuery;
+
+#[Object]
+impl MemberQuery {
+    /// Yourself.
+    async fn me(&self, ctx: &Context<'_>) -> Result<User> {
+        let id = ctx.viewer()?.user;
+        let user = ctx.loaders().users.get(id, id).await?;
+        // The token outlived its account.
+        Ok(User(user.ok_or(Error::Unauthenticated("this account is no more"))?))
+    }
+}

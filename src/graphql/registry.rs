@@ -1,0 +1,191 @@
+//! Registering and changing devices.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
+
+use super::context::ContextExt;
+use super::devices::Device;
+use super::error::Result;
+use super::scalars::{DeviceType, MacAddress, parse_id};
+use crate::devices::{self, DeviceChange, NewDevice};
+use crate::error::Error;
+use crate::homes::Permission;
+
+/// A device to register.
+#[derive(InputObject)]
+pub(super) struct RegisterDeviceInput {
+    /// The home it belongs to.
+    home_id: ID,
+    /// The name in its topics, unique in its home: 1 to 64 letters, digits, `_`, `.`, `-`; no number
+    /// and nothing like a MAC address. It never changes.
+    key: String,
+    /// What to call it: 1 to 100 characters.
+    name: String,
+    /// What sort of thing it is.
+    #[graphql(name = "type", default_with = "DeviceType::SensorNode")]
+    kind: DeviceType,
+    /// Another name for it in topics, unique in its home.
+    mac_address: Option<MacAddress>,
+    /// The room it stands in.
+    room_id: Option<ID>,
+}
+
+/// Devices to register in one home.
+#[derive(InputObject)]
+pub(super) struct RegisterDevicesInput {
+    /// The home they belong to.
+    home_id: ID,
+    /// 1 to 1,000 devices: all are registered, or none.
+    devices: Vec<NewDeviceInput>,
+}
+
+/// One of several devices to register.
+#[derive(InputObject)]
+pub(super) struct NewDeviceInput {
+    /// The name in its topics, unique in its home: 1 to 64 letters, digits, `_`, `.`, `-`; no number
+    /// and nothing like a MAC address. It never changes.
+    key: String,
+    /// What to call it: 1 to 100 characters.
+    name: String,
+    /// What sort of thing it is.
+    #[graphql(name = "type", default_with = "DeviceType::SensorNode")]
+    kind: DeviceType,
+    /// Another name for it in topics, unique in its home.
+    mac_address: Option<MacAddress>,
+    /// The room it stands in.
+    room_id: Option<ID>,
+}
+
+/// What to change about a device; what is absent stays, null clears.
+#[derive(InputObject)]
+pub(super) struct UpdateDeviceInput {
+    /// What to call it: 1 to 100 characters.
+    name: Option<String>,
+    /// What sort of thing it is.
+    #[graphql(name = "type")]
+    kind: Option<DeviceType>,
+    /// Another name for it in topics, unique in its home.
+    mac_address: MaybeUndefined<MacAddress>,
+    /// The room it stands in.
+    room_id: MaybeUndefined<ID>,
+}
+
+/// A device that was just registered, and what it needs to connect.
+#[derive(SimpleObject)]
+pub(super) struct RegisteredDevice {
+    /// The device.
+    device: Device,
+    /// Its credentials. The password is shown this once.
+    credentials: MqttCredentials,
+}
+
+/// What a device needs to connect to the broker.
+#[derive(SimpleObject)]
+pub(super) struct MqttCredentials {
+    /// `{home key}/{device key}`.
+    username: String,
+    /// 192 random bits, shown once: only a digest is kept.
+    password: String,
+    /// The MQTT client id to use: two clients with one id throw each other out.
+    client_id: String,
+    /// Where to connect.
+    broker_url: String,
+}
+
+impl NewDeviceInput {
+    fn parse(self) -> Result<NewDevice> {
+        Ok(NewDevice {
+            key: self.key,
+            name: self.name,
+            kind: self.kind.into(),
+            mac: self.mac_address.map(|mac| mac.0),
+            room: self.room_id.map(|id| parse_id(&id, "room")).transpose()?,
+        })
+    }
+}
+
+impl From<devices::RegisteredDevice> for RegisteredDevice {
+    fn from(registered: devices::RegisteredDevice) -> Self {
+        let credentials = registered.credentials;
+        Self {
+            device: Device(Arc::new(registered.device)),
+            credentials: MqttCredentials {
+                username: credentials.username,
+                password: credentials.password.reveal().to_owned(),
+                client_id: credentials.client_id,
+                broker_url: credentials.broker_url,
+            },
+        }
+    }
+}
+
+async fn register(ctx: &Context<'_>, home_id: &ID, new: Vec<NewDeviceInput>) -> Result<Vec<RegisteredDevice>> {
+    let services = ctx.services();
+    let home = parse_id(home_id, "home")?;
+    let access = services.homes.access(ctx.viewer()?, home, Permission::Configure).await?;
+    let new = new.into_iter().map(NewDeviceInput::parse).collect::<Result<_>>()?;
+    Ok(services.devices.register(access, new).await?.into_iter().map(RegisteredDevice::from).collect())
+}
+
+/// Mutations of devices.
+#[derive(Default)]
+pub(super) struct DeviceMutation;
+
+#[Object]
+impl DeviceMutation {
+    /// Registers a device. For admins and owners. CONFLICT names the key or MAC address that is taken.
+    async fn register_device(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The device to register.")] input: RegisterDeviceInput,
+    ) -> Result<RegisteredDevice> {
+        let RegisterDeviceInput { home_id, key, name, kind, mac_address, room_id } = input;
+        let new = vec![NewDeviceInput { key, name, kind, mac_address, room_id }];
+        let registered = register(ctx, &home_id, new).await?.pop();
+        Ok(registered.ok_or_else(|| Error::internal("a registered device is missing"))?)
+    }
+
+    /// Registers up to 1,000 devices in one home, all or none, and returns them in the order given. For
+    /// admins and owners.
+    #[graphql(complexity = "super::paging::list_cost(50, child_complexity)")]
+    async fn register_devices(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The devices to register.")] input: RegisterDevicesInput,
+    ) -> Result<Vec<RegisteredDevice>> {
+        register(ctx, &input.home_id, input.devices).await
+    }
+
+    /// Changes a device. For admins and owners.
+    async fn update_device(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The device's id.")] id: ID,
+        #[graphql(desc = "What to change.")] input: UpdateDeviceInput,
+    ) -> Result<Device> {
+        let (devices, viewer) = (&ctx.services().devices, ctx.viewer()?);
+        let device = devices.find(viewer.user, parse_id(&id, "device")?).await?;
+        let access = device.allow(Permission::Configure)?;
+        let room = match input.room_id {
+            MaybeUndefined::Undefined => None,
+            MaybeUndefined::Null => Some(None),
+            MaybeUndefined::Value(id) => Some(Some(parse_id(&id, "room")?)),
+        };
+        let mac = match input.mac_address {
+            MaybeUndefined::Undefined => None,
+            MaybeUndefined::Null => Some(None),
+            MaybeUndefined::Value(mac) => Some(Some(mac.0)),
+        };
+        let change = DeviceChange { name: input.name, kind: input.kind.map(Into::into), mac, room };
+        Ok(Device(Arc::new(devices.update(access, device.id, change).await?)))
+    }
+
+    /// Deletes a device with all its readings and ends its subscriptions. For admins and owners.
+    async fn delete_device(&self, ctx: &Context<'_>, #[graphql(desc = "The device's id.")] id: ID) -> Result<bool> {
+        let (devices, viewer) = (&ctx.services().devices, ctx.viewer()?);
+        let device = devices.find(viewer.user, parse_id(&id, "device")?).await?;
+        devices.delete(device.allow(Permission::Configure)?, device.id).await?;
+        Ok(true)
+    }
+}

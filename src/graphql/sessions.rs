@@ -1,0 +1,100 @@
+//! Signing up, in and out.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, InputObject, Object, SimpleObject};
+
+use super::context::ContextExt;
+use super::error::Result;
+use super::members::User;
+use super::scalars::Instant;
+use crate::users::Session;
+
+/// An account to make.
+#[derive(InputObject)]
+pub(super) struct RegisterInput {
+    /// Login name; upper and lower case are the same.
+    email: String,
+    /// 12 to 128 characters, not one of the commonest. No other rule.
+    password: String,
+    /// What to call you: 1 to 100 characters.
+    name: String,
+}
+
+/// Who signs in.
+#[derive(InputObject)]
+pub(super) struct LoginInput {
+    /// Login name.
+    email: String,
+    /// The password.
+    password: String,
+}
+
+/// What a client needs to go on.
+#[derive(SimpleObject)]
+pub(super) struct AuthPayload {
+    /// For the header `Authorization: Bearer …`; good for 15 minutes.
+    access_token: String,
+    /// When the access token ends.
+    expires_at: Instant,
+    /// Good for one `refreshToken`, within 30 days; a session lasts 90 days at most.
+    refresh_token: String,
+    /// Who signed in.
+    user: User,
+}
+
+impl From<Session> for AuthPayload {
+    fn from(session: Session) -> Self {
+        Self {
+            access_token: session.access_token,
+            expires_at: session.expires_at.into(),
+            refresh_token: session.refresh_token,
+            user: User(Arc::new(session.user)),
+        }
+    }
+}
+
+/// Mutations of sessions.
+#[derive(Default)]
+pub(super) struct SessionMutation;
+
+#[Object]
+impl SessionMutation {
+    /// Makes an account and signs it in, where registration is open; else FORBIDDEN.
+    async fn register(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The account to make.")] input: RegisterInput,
+    ) -> Result<AuthPayload> {
+        let session = ctx.services().users.register(&input.email, &input.password, &input.name).await?;
+        Ok(session.into())
+    }
+
+    /// Signs in. UNAUTHENTICATED says neither whether the e-mail has an account nor what was wrong.
+    async fn login(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Who signs in.")] input: LoginInput,
+    ) -> Result<AuthPayload> {
+        Ok(ctx.services().users.login(&input.email, &input.password).await?.into())
+    }
+
+    /// Exchanges a refresh token for a new session. Each is good once: a used one that comes again
+    /// ends its session, because then somebody else has it too.
+    async fn refresh_token(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The newest refresh token of the session.")] refresh_token: String,
+    ) -> Result<AuthPayload> {
+        Ok(ctx.services().users.refresh(&refresh_token).await?.into())
+    }
+
+    /// Ends the session of a refresh token. An unknown one is no error: it is signed out already.
+    async fn logout(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Any refresh token of the session.")] refresh_token: String,
+    ) -> Result<bool> {
+        Ok(ctx.services().users.logout(&refresh_token).await?)
+    }
+}

@@ -1,0 +1,235 @@
+//! Homes, the unit of tenancy: who is a member, as what, and the rooms. Membership is read from the
+//! database whenever it is needed, so a removed member is out at once.
+
+mod access;
+mod rejected;
+mod rejected_store;
+mod rooms;
+mod rooms_store;
+mod store;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+pub use access::{Access, HomeRole, Membership, Permission, RoleError};
+pub use rejected::RejectedMessage;
+pub use rooms::Room;
+pub(crate) use store::{MembershipColumns, close_ingest_gate};
+
+use crate::auth::Principal;
+use crate::clock::Clock;
+use crate::db::{self, Pool};
+use crate::error::Error;
+use crate::hub::HomeChannel;
+use crate::ids::{HomeId, UserId};
+use crate::names;
+
+/// Homes one person may own.
+pub const MAX_HOMES_PER_OWNER: i64 = 100;
+
+/// Readings deleted in one statement, so that none outlasts its time-out.
+pub(crate) const DELETE_CHUNK: usize = 10_000;
+
+/// What hears of changes to the registry, after their commit: caches of who may speak.
+pub trait RegistryListener: Send + Sync {
+    /// A device was made, changed or deleted.
+    fn device_changed(&self, home: HomeId, device: crate::ids::DeviceId);
+    /// A home was made, changed or deleted, or many of its devices were.
+    fn home_changed(&self, home: HomeId);
+}
+
+/// A home, as one of its members sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Home {
+    /// Its id.
+    pub id: HomeId,
+    /// First variable segment of its topics.
+    pub key: String,
+    /// What people call it.
+    pub name: String,
+    /// IANA name.
+    pub timezone: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    membership: Membership,
+}
+
+/// A member of a home.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// Who.
+    pub user: UserId,
+    /// As what.
+    pub role: HomeRole,
+    /// Since when.
+    pub joined_at: DateTime<Utc>,
+}
+
+impl Home {
+    /// The role of whoever asked for it.
+    pub fn my_role(&self) -> HomeRole {
+        self.membership.role()
+    }
+
+    /// What whoever asked for it may do in it.
+    pub fn allow(&self, permission: Permission) -> Result<Access, Error> {
+        self.membership.allow(permission)
+    }
+}
+
+impl Member {
+    fn new(member: Membership, joined_at: DateTime<Utc>) -> Self {
+        Self { user: member.user(), role: member.role(), joined_at }
+    }
+}
+
+/// A home to make.
+#[derive(Debug, Clone)]
+pub struct NewHome {
+    /// What to call it.
+    pub name: String,
+    /// Its key; its id by default.
+    pub key: Option<String>,
+    /// IANA name.
+    pub timezone: String,
+}
+
+/// Homes, memberships and rooms. Cheap to clone.
+#[derive(Clone)]
+pub struct Homes {
+    pool: Pool,
+    clock: Clock,
+    listener: Arc<dyn RegistryListener>,
+    channels: Arc<[Arc<dyn HomeChannel>]>,
+}
+
+impl Homes {
+    /// The service over its pool. `listener` hears of every change; `channels` are the hubs whose
+    /// streams end with a home.
+    pub fn new(
+        pool: Pool,
+        clock: Clock,
+        listener: Arc<dyn RegistryListener>,
+        channels: impl Into<Arc<[Arc<dyn HomeChannel>]>>,
+    ) -> Self {
+        Self { pool, clock, listener, channels: channels.into() }
+    }
+
+    /// The door to everything in a home: who is no member is told it does not exist.
+    pub async fn access(&self, who: &Principal, home: HomeId, permission: Permission) -> Result<Access, Error> {
+        let mut conn = self.pool.get().await?;
+        let membership = store::membership(&mut conn, who.user, home).await?;
+        membership.ok_or(Error::NotFound("home"))?.allow(permission)
+    }
+
+    /// The homes somebody is a member of, those of `ids` alone if given, by id.
+    pub async fn visible(&self, viewer: UserId, ids: Option<&[HomeId]>) -> Result<Vec<Home>, Error> {
+        let mut conn = self.pool.get().await?;
+        Ok(store::visible(&mut conn, viewer, ids).await?)
+    }
+
+    /// For each of `users` the homes they share with `viewer`.
+    pub async fn shared(&self, viewer: UserId, users: &[UserId]) -> Result<Vec<(UserId, Home)>, Error> {
+        let mut conn = self.pool.get().await?;
+        Ok(store::shared(&mut conn, viewer, users).await?)
+    }
+
+    /// Members of each home, in the order they joined.
+    pub async fn members(&self, homes: &[Access]) -> Result<Vec<(HomeId, Member)>, Error> {
+        let ids: Vec<_> = homes.iter().map(Access::home).collect();
+        let mut conn = self.pool.get().await?;
+        Ok(store::members(&mut conn, &ids).await?)
+    }
+
+    /// Makes a home; who makes it owns it.
+    pub async fn create(&self, who: &Principal, new: NewHome) -> Result<Home, Error> {
+        let user = who.user;
+        let new = store::NewHome {
+            key: new.key.map(|key| names::key("key", &key)).transpose()?,
+            name: names::name("name", &new.name)?,
+            timezone: timezone(&new.timezone)?,
+            created_at: self.clock.now(),
+        };
+        let home = db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                if store::count_owned(conn, user).await? >= MAX_HOMES_PER_OWNER {
+                    return Err(Error::Conflict(format!(
+                        "you own {MAX_HOMES_PER_OWNER} homes already, the most allowed"
+                    )));
+                }
+                let home = store::insert(conn, &new, user).await?;
+                home.ok_or_else(|| Error::Conflict(format!("key {:?} is taken", new.key.unwrap_or_default())))
+            })
+        })
+        .await?;
+        self.listener.home_changed(home.id);
+        Ok(home)
+    }
+
+    /// Changes what is given and leaves the rest. Needs [`Permission::Configure`].
+    pub async fn update(&self, access: Access, name: Option<&str>, zone: Option<&str>) -> Result<Home, Error> {
+        let access = access.require(Permission::Configure)?;
+        let name = name.map(|name| names::name("name", name)).transpose()?;
+        let zone = zone.map(timezone).transpose()?;
+        let home = db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                store::update(conn, access.home(), name.as_deref(), zone.as_deref()).await?;
+                let home = store::visible(conn, access.user(), Some(&[access.home()])).await?.pop();
+                home.ok_or(Error::NotFound("home"))
+            })
+        })
+        .await?;
+        self.listener.home_changed(home.id);
+        Ok(home)
+    }
+
+    /// Deletes the home and every row of it, and ends every stream of it. Needs [`Permission::Own`].
+    pub async fn delete(&self, access: Access) -> Result<(), Error> {
+        let home = access.require(Permission::Own)?.home();
+        // A long history goes piece by piece, while ingest runs on; what came meanwhile goes below,
+        // with ingest held for a moment. A crash in between leaves a home with less history, never
+        // history without a home.
+        loop {
+            let mut conn = self.pool.get().await?;
+            let n_deleted = store::delete_readings(&mut conn, home, DELETE_CHUNK).await?;
+            if n_deleted < DELETE_CHUNK {
+                break;
+            }
+        }
+        let n_deleted = db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                close_ingest_gate(conn).await?;
+                Ok(store::delete(conn, home).await?)
+            })
+        })
+        .await?;
+        self.listener.home_changed(home);
+        for channel in self.channels.iter() {
+            channel.close(home);
+        }
+        if n_deleted == 0 { Err(Error::NotFound("home")) } else { Ok(()) }
+    }
+}
+
+/// A name of the IANA time zone database, as spelt there.
+fn timezone(text: &str) -> Result<String, Error> {
+    match text.parse::<chrono_tz::Tz>() {
+        Ok(zone) => Ok(zone.name().to_owned()),
+        Err(_) => Err(Error::bad_input("timezone", "timezone must be an IANA name such as Europe/Berlin or UTC")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::timezone;
+
+    #[test]
+    fn a_timezone_is_an_iana_name() {
+        assert_eq!(timezone("Europe/Berlin").unwrap(), "Europe/Berlin");
+        assert_eq!(timezone("UTC").unwrap(), "UTC");
+        for wrong in ["", "Berlin", "+01:00", "Europe/Atlantis", "UTC\0"] {
+            assert!(timezone(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Rooms of a home: names for places, unique in their home whatever their case.
+
+use super::{Access, Homes, Permission, rooms_store};
+use crate::auth::Principal;
+use crate::db;
+use crate::error::Error;
+use crate::ids::{HomeId, RoomId, UserId};
+use crate::names;
+
+/// Rooms one home may have.
+pub(super) const MAX_ROOMS_PER_HOME: i64 = 500;
+
+/// A room.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Room {
+    /// Its id.
+    pub id: RoomId,
+    /// Its home.
+    pub home: HomeId,
+    /// What people call it.
+    pub name: String,
+}
+
+impl Homes {
+    /// Rooms of each home, by name.
+    pub async fn rooms(&self, homes: &[Access]) -> Result<Vec<Room>, Error> {
+        let ids: Vec<_> = homes.iter().map(Access::home).collect();
+        let mut conn = self.pool.get().await?;
+        Ok(rooms_store::of_homes(&mut conn, &ids).await?)
+    }
+
+    /// Those of `ids` that are in a home of the viewer.
+    pub async fn visible_rooms(&self, viewer: UserId, ids: &[RoomId]) -> Result<Vec<Room>, Error> {
+        let mut conn = self.pool.get().await?;
+        let rooms = rooms_store::visible(&mut conn, viewer, ids).await?;
+        Ok(rooms.into_iter().map(|(room, _)| room).collect())
+    }
+
+    /// The door to a room by its id alone: the access to its home.
+    pub async fn room_access(&self, who: &Principal, id: RoomId, permission: Permission) -> Result<Access, Error> {
+        let mut conn = self.pool.get().await?;
+        let found = rooms_store::visible(&mut conn, who.user, &[id]).await?.pop();
+        let (_, membership) = found.ok_or(Error::NotFound("room"))?;
+        membership.allow(permission)
+    }
+
+    /// Adds a room. Needs [`Permission::Configure`].
+    pub async fn create_room(&self, access: Access, name: &str) -> Result<Room, Error> {
+        let home = access.require(Permission::Configure)?.home();
+        let name = names::name("name", name)?;
+        let now = self.clock.now();
+        db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                if rooms_store::count(conn, home).await? >= MAX_ROOMS_PER_HOME {
+                    return Err(Error::Conflict(format!("the home has {MAX_ROOMS_PER_HOME} rooms, the most allowed")));
+                }
+                match rooms_store::insert(conn, home, &name, now).await? {
+                    Some(id) => Ok(Room { id, home, name }),
+                    None => Err(taken(&name)),
+                }
+            })
+        })
+        .await
+    }
+
+    /// Renames a room of the home. Needs [`Permission::Configure`].
+    pub async fn rename_room(&self, access: Access, id: RoomId, name: &str) -> Result<Room, Error> {
+        let home = access.require(Permission::Configure)?.home();
+        let name = names::name("name", name)?;
+        db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                match rooms_store::rename(conn, home, id, &name).await {
+                    Ok(0) => Err(Error::NotFound("room")),
+                    Ok(_) => Ok(Room { id, home, name }),
+                    Err(error) if db::is_unique_violation(&error) => Err(taken(&name)),
+                    Err(error) => Err(error.into()),
+                }
+            })
+        })
+        .await
+    }
+
+    /// Deletes a room of the home; its devices stay, without a room. Needs [`Permission::Configure`].
+    pub async fn delete_room(&self, access: Access, id: RoomId) -> Result<(), Error> {
+        let home = access.require(Permission::Configure)?.home();
+        db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                match rooms_store::delete(conn, home, id).await? {
+                    0 => Err(Error::NotFound("room")),
+                    _ => Ok(()),
+                }
+            })
+        })
+        .await
+    }
+}
+
+fn taken(name: &str) -> Error {
+    Error::Conflict(format!("name {name:?} is taken by another room of this home"))
+}

@@ -1,0 +1,78 @@
+//! SQL of rooms.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::{Membership, Room};
+use crate::db::schema::{memberships, rooms};
+use crate::ids::{HomeId, RoomId, UserId};
+
+diesel::define_sql_function! {
+    /// PostgreSQL's lower case, which the unique index of the rooms uses.
+    fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
+}
+
+type Row = (RoomId, HomeId, String);
+
+fn room((id, home, name): Row) -> Room {
+    Room { id, home, name }
+}
+
+pub(super) async fn of_homes(conn: &mut AsyncPgConnection, homes: &[HomeId]) -> QueryResult<Vec<Room>> {
+    let rows: Vec<Row> = rooms::table
+        .filter(rooms::home_id.eq_any(homes))
+        .order((rooms::home_id, lower(rooms::name)))
+        .select((rooms::id, rooms::home_id, rooms::name))
+        .load(conn)
+        .await?;
+    Ok(rows.into_iter().map(room).collect())
+}
+
+pub(super) async fn visible(
+    conn: &mut AsyncPgConnection,
+    viewer: UserId,
+    ids: &[RoomId],
+) -> QueryResult<Vec<(Room, Membership)>> {
+    let rows: Vec<(Row, Membership)> = rooms::table
+        .inner_join(memberships::table.on(memberships::home_id.eq(rooms::home_id)))
+        .filter(memberships::user_id.eq(viewer))
+        .filter(rooms::id.eq_any(ids))
+        .select((
+            (rooms::id, rooms::home_id, rooms::name),
+            (memberships::user_id, memberships::home_id, memberships::role),
+        ))
+        .load(conn)
+        .await?;
+    Ok(rows.into_iter().map(|(row, membership)| (room(row), membership)).collect())
+}
+
+pub(super) async fn count(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<i64> {
+    rooms::table.filter(rooms::home_id.eq(home)).count().get_result(conn).await
+}
+
+/// `None` where the home has a room of that name.
+pub(super) async fn insert(
+    conn: &mut AsyncPgConnection,
+    home: HomeId,
+    name: &str,
+    created_at: DateTime<Utc>,
+) -> QueryResult<Option<RoomId>> {
+    diesel::insert_into(rooms::table)
+        .values((rooms::home_id.eq(home), rooms::name.eq(name), rooms::created_at.eq(created_at)))
+        .on_conflict_do_nothing()
+        .returning(rooms::id)
+        .get_result(conn)
+        .await
+        .optional()
+}
+
+/// A name that is taken is a unique violation.
+pub(super) async fn rename(conn: &mut AsyncPgConnection, home: HomeId, id: RoomId, name: &str) -> QueryResult<usize> {
+    let room = rooms::table.filter(rooms::id.eq(id)).filter(rooms::home_id.eq(home));
+    diesel::update(room).set(rooms::name.eq(name)).execute(conn).await
+}
+
+pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId, id: RoomId) -> QueryResult<usize> {
+    diesel::delete(rooms::table.filter(rooms::id.eq(id)).filter(rooms::home_id.eq(home))).execute(conn).await
+}

@@ -1,0 +1,174 @@
+//! SQL of homes and memberships.
+
+use chrono::{DateTime, Utc};
+use diesel::deserialize;
+use diesel::dsl::sql;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+
+use super::{Home, HomeRole, Member, Membership};
+use crate::db::schema::{homes, memberships};
+use crate::ids::{HomeId, UserId};
+
+/// The columns a [`Membership`] is read from, in any statement that joins the memberships.
+pub(crate) type MembershipColumns = (BigInt, BigInt, Text);
+
+impl Queryable<MembershipColumns, Pg> for Membership {
+    type Row = (UserId, HomeId, String);
+
+    fn build((user, home, role): Self::Row) -> deserialize::Result<Self> {
+        Ok(Self::new(user, home, role.parse()?))
+    }
+}
+
+type Columns = (homes::id, homes::key, homes::name, homes::timezone, homes::created_at);
+const COLUMNS: Columns = (homes::id, homes::key, homes::name, homes::timezone, homes::created_at);
+type Row = (HomeId, String, String, String, DateTime<Utc>);
+
+type MembershipOf = (memberships::user_id, memberships::home_id, memberships::role);
+const MEMBERSHIP: MembershipOf = (memberships::user_id, memberships::home_id, memberships::role);
+
+fn home(((id, key, name, timezone, created_at), membership): (Row, Membership)) -> Home {
+    Home { id, key, name, timezone, created_at, membership }
+}
+
+pub(super) async fn membership(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    home: HomeId,
+) -> QueryResult<Option<Membership>> {
+    let row = memberships::table.filter(memberships::user_id.eq(user)).filter(memberships::home_id.eq(home));
+    row.select(MEMBERSHIP).first(conn).await.optional()
+}
+
+/// The homes `viewer` is a member of, those of `ids` alone if given, by id.
+pub(super) async fn visible(
+    conn: &mut AsyncPgConnection,
+    viewer: UserId,
+    ids: Option<&[HomeId]>,
+) -> QueryResult<Vec<Home>> {
+    let mine = homes::table
+        .inner_join(memberships::table.on(memberships::home_id.eq(homes::id)))
+        .filter(memberships::user_id.eq(viewer))
+        .order(homes::id)
+        .select((COLUMNS, MEMBERSHIP));
+    let rows: Vec<(Row, Membership)> = match ids {
+        Some(ids) => mine.filter(homes::id.eq_any(ids)).load(conn).await?,
+        None => mine.load(conn).await?,
+    };
+    Ok(rows.into_iter().map(home).collect())
+}
+
+/// For each of `users` the homes that they and `viewer` are both members of, as `viewer` sees them.
+pub(super) async fn shared(
+    conn: &mut AsyncPgConnection,
+    viewer: UserId,
+    users: &[UserId],
+) -> QueryResult<Vec<(UserId, Home)>> {
+    let theirs = diesel::alias!(memberships as theirs);
+    let rows: Vec<(UserId, (Row, Membership))> = homes::table
+        .inner_join(memberships::table.on(memberships::home_id.eq(homes::id)))
+        .inner_join(theirs.on(theirs.field(memberships::home_id).eq(homes::id)))
+        .filter(memberships::user_id.eq(viewer))
+        .filter(theirs.field(memberships::user_id).eq_any(users))
+        .order(homes::id)
+        .select((theirs.field(memberships::user_id), (COLUMNS, MEMBERSHIP)))
+        .load(conn)
+        .await?;
+    Ok(rows.into_iter().map(|(user, row)| (user, home(row))).collect())
+}
+
+pub(super) async fn count_owned(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<i64> {
+    let owned =
+        memberships::table.filter(memberships::user_id.eq(user)).filter(memberships::role.eq(HomeRole::Owner.as_str()));
+    owned.count().get_result(conn).await
+}
+
+/// One home to make; its key is its id where none is given.
+pub(super) struct NewHome {
+    pub(super) key: Option<String>,
+    pub(super) name: String,
+    pub(super) timezone: String,
+    pub(super) created_at: DateTime<Utc>,
+}
+
+/// `None` where the key is taken.
+pub(super) async fn insert(conn: &mut AsyncPgConnection, new: &NewHome, owner: UserId) -> QueryResult<Option<Home>> {
+    let id: HomeId =
+        diesel::select(sql::<BigInt>("nextval(pg_get_serial_sequence('homes', 'id'))")).get_result(conn).await?;
+    let row: Option<Row> = diesel::insert_into(homes::table)
+        .values((
+            homes::id.eq(id),
+            homes::key.eq(new.key.clone().unwrap_or_else(|| id.to_string())),
+            homes::name.eq(&new.name),
+            homes::timezone.eq(&new.timezone),
+            homes::created_at.eq(new.created_at),
+        ))
+        .on_conflict(homes::key)
+        .do_nothing()
+        .returning(COLUMNS)
+        .get_result(conn)
+        .await
+        .optional()?;
+    let Some(row) = row else { return Ok(None) };
+    let membership: Membership = diesel::insert_into(memberships::table)
+        .values((
+            memberships::home_id.eq(id),
+            memberships::user_id.eq(owner),
+            memberships::role.eq(HomeRole::Owner.as_str()),
+            memberships::joined_at.eq(new.created_at),
+        ))
+        .returning(MEMBERSHIP)
+        .get_result(conn)
+        .await?;
+    Ok(Some(home((row, membership))))
+}
+
+pub(super) async fn update(
+    conn: &mut AsyncPgConnection,
+    id: HomeId,
+    name: Option<&str>,
+    timezone: Option<&str>,
+) -> QueryResult<()> {
+    let (name, timezone) = (name.map(|name| homes::name.eq(name)), timezone.map(|zone| homes::timezone.eq(zone)));
+    if name.is_none() && timezone.is_none() {
+        return Ok(());
+    }
+    diesel::update(homes::table.find(id)).set((name, timezone)).execute(conn).await.map(drop)
+}
+
+/// Members of each of `ids`, by home, then in the order they joined.
+pub(super) async fn members(conn: &mut AsyncPgConnection, ids: &[HomeId]) -> QueryResult<Vec<(HomeId, Member)>> {
+    let rows: Vec<(Membership, DateTime<Utc>)> = memberships::table
+        .filter(memberships::home_id.eq_any(ids))
+        .order((memberships::home_id, memberships::joined_at, memberships::user_id))
+        .select((MEMBERSHIP, memberships::joined_at))
+        .load(conn)
+        .await?;
+    Ok(rows.into_iter().map(|(member, joined_at)| (member.home(), Member::new(member, joined_at))).collect())
+}
+
+/// Waits until no batch of readings is being written, and lets none begin before the transaction ends.
+pub(crate) async fn close_ingest_gate(conn: &mut AsyncPgConnection) -> QueryResult<()> {
+    conn.batch_execute(crate::db::GATE).await
+}
+
+/// Deletes up to about `limit` of the home's oldest readings and says how many went.
+pub(super) async fn delete_readings(conn: &mut AsyncPgConnection, home: HomeId, limit: usize) -> QueryResult<usize> {
+    // A range of the cursor index; the rows between are the home's own.
+    const SQL: &str = "delete from telemetry where home_id = $1 and id <= (select max(id) from \
+         (select id from telemetry where home_id = $1 order by id limit $2) oldest)";
+    diesel::sql_query(SQL)
+        .bind::<BigInt, _>(home)
+        .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
+        .execute(conn)
+        .await
+}
+
+pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<usize> {
+    use crate::db::schema::telemetry;
+    diesel::delete(telemetry::table.filter(telemetry::home_id.eq(home))).execute(conn).await?;
+    diesel::delete(homes::table.find(home)).execute(conn).await
+}

@@ -1,0 +1,116 @@
+//! GraphQL over HTTP: one operation per request by POST, queries by GET too.
+//!
+//! Of async-graphql-axum, its subprotocol extractor serves (see `socket`). Its request extractors
+//! and response do not: they take batches, form posts and any content type without a bound, always
+//! answer 200 in one media type, print parse errors as Rust's debug text, and keep `data: null`
+//! beside a request error. Its stock services run mutations by GET and never time out a socket.
+
+use axum::body::{Body, Bytes};
+use axum::http::{Method, Request, StatusCode, request::Parts};
+use axum::response::Response;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use super::negotiate::{Accepted, Media, accepted, is_json};
+use super::{HttpState, caller, live, reply};
+use crate::graphql::answer::Refusal;
+use crate::graphql::call::Call;
+use crate::graphql::document::OperationKind;
+use crate::graphql::engine::{Caller, Prepared};
+
+/// Answers one request.
+pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    if parts.method != Method::POST && parts.method != Method::GET {
+        return reply::method_not_allowed("GET, POST");
+    }
+    let accepted = accepted(&parts.headers);
+    if accepted.single.is_none() && accepted.streaming.is_none() {
+        return reply::problem(
+            StatusCode::NOT_ACCEPTABLE,
+            "BAD_USER_INPUT",
+            "accept application/graphql-response+json, application/json, text/event-stream, \
+             or multipart/mixed with subscriptionSpec=\"1.0\"",
+        );
+    }
+    let Ok(caller) = caller::caller(&parts, &state.tokens) else {
+        state.metrics.refuse_http("UNAUTHENTICATED");
+        return reply::unauthenticated();
+    };
+    let media = accepted.single.unwrap_or(Media::Json);
+    let call = match read_call(&state, &parts, body, media).await {
+        Ok(call) => call,
+        Err(response) => return response,
+    };
+    match state.engine.prepare(call) {
+        Ok(prepared) => run(state, &parts.method, accepted, prepared, caller).await,
+        Err(refusal) => {
+            state.metrics.refuse_http(refusal.code());
+            reply::answer(media, &refusal.into())
+        }
+    }
+}
+
+/// The request's parameters, or why they can't be read.
+async fn read_call(state: &HttpState, parts: &Parts, body: Body, media: Media) -> Result<Call, Response> {
+    let bad = |refusal| reply::refuse(media, StatusCode::BAD_REQUEST, refusal);
+    let call = if parts.method == Method::GET {
+        Call::from_url_query(parts.uri.query().unwrap_or_default()).map_err(bad)?
+    } else {
+        if !is_json(&parts.headers) {
+            let message = "send the request as application/json in UTF-8";
+            return Err(reply::problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT", message));
+        }
+        let body = read_body(state, body).await?;
+        let text = std::str::from_utf8(&body)
+            .map_err(|_| bad(Refusal::new("BAD_USER_INPUT", "the request is not valid UTF-8")))?;
+        Call::from_json(text).map_err(bad)?
+    };
+    // A request without an operation is not well-formed: 400 in every form.
+    if call.query.is_none() && call.persisted.is_none() {
+        return Err(bad(Refusal::parameter("query", "the request has no query")));
+    }
+    Ok(call)
+}
+
+async fn read_body(state: &HttpState, body: Body) -> Result<Bytes, Response> {
+    let limits = &state.limits;
+    match tokio::time::timeout(limits.body, Limited::new(body, limits.body_bytes).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            state.metrics.refuse_http("PAYLOAD_TOO_LARGE");
+            Err(reply::problem(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "PAYLOAD_TOO_LARGE",
+                "the request is larger than 256 KiB",
+            ))
+        }
+        Ok(Err(_)) => Err(reply::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "the request's body is broken")),
+        Err(_) => {
+            Err(reply::problem(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", "the request's body took too long"))
+        }
+    }
+}
+
+/// Runs what was prepared, in a form the client takes.
+async fn run(state: HttpState, method: &Method, accepted: Accepted, prepared: Prepared, caller: Caller) -> Response {
+    let kind = prepared.kind();
+    if method == Method::GET && kind == OperationKind::Mutation {
+        return reply::method_not_allowed("POST");
+    }
+    match (kind, accepted.single, accepted.streaming) {
+        // A single answer is the plainest form of a single answer.
+        (OperationKind::Query | OperationKind::Mutation, Some(media), _) => {
+            reply::answer(media, &state.engine.execute(prepared, caller).await)
+        }
+        (_, _, Some(streaming)) => live::stream(&state, streaming, prepared, caller),
+        (_, media, None) => reply::refuse(
+            media.unwrap_or(Media::Json),
+            StatusCode::NOT_ACCEPTABLE,
+            Refusal::parameter(
+                "query",
+                "a subscription needs a WebSocket, or Accept: text/event-stream, \
+                 or Accept: multipart/mixed;subscriptionSpec=\"1.0\"",
+            ),
+        ),
+    }
+}

@@ -1,0 +1,72 @@
+//! What holds for every answer: a request id, security headers, origins, and no panic that reaches
+//! the connection.
+
+use std::any::Any;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::reply;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest request id taken over from the client.
+const MAX_REQUEST_ID_BYTES: usize = 64;
+/// Set unless the handler has set its own, as the pages do with their content policy.
+const SECURITY: [(HeaderName, HeaderValue); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+];
+
+/// Gives the request an id, runs it in a span of that id, and finishes its answer's headers.
+pub(super) async fn frame(request: Request, next: Next) -> Response {
+    let id = request_id(&request);
+    let id_text = id.to_str().unwrap_or_default();
+    let span =
+        tracing::info_span!("http", request.id = id_text, method = %request.method(), path = request.uri().path());
+    let mut response = next.run(request).instrument(span).await;
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY {
+        headers.entry(name).or_insert(value);
+    }
+    headers.insert(REQUEST_ID, id);
+    response
+}
+
+/// The client's own id where it is harmless in a log, otherwise a new one.
+fn request_id(request: &Request) -> HeaderValue {
+    let harmless = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        !bytes.is_empty()
+            && bytes.len() <= MAX_REQUEST_ID_BYTES
+            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    };
+    match request.headers().get(&REQUEST_ID).filter(harmless) {
+        Some(id) => id.clone(),
+        None => HeaderValue::from_str(&Uuid::now_v7().to_string()).expect("a UUID is visible ASCII"),
+    }
+}
+
+/// Browsers of these origins may call us. Without credentials: there are no cookies to send.
+pub(super) fn cors(origins: &[String]) -> CorsLayer {
+    let origins = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, header::ACCEPT, REQUEST_ID])
+        .expose_headers([REQUEST_ID])
+}
+
+/// The answer of a handler that panicked.
+pub(super) fn panicked(_panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
+    tracing::error!("a request handler panicked");
+    reply::problem(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "internal error")
+}

@@ -1,0 +1,66 @@
+//! Every bound of the HTTP and WebSocket edge, with its unit, in one place. A test may make them small.
+
+use std::time::Duration;
+
+/// Bounds on connections, requests and sockets.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open TCP connections, WebSockets among them.
+    pub connections: usize,
+    /// How long a request's header may take, and how long a kept-alive connection may be silent.
+    pub header: Duration,
+    /// How long a request's body may take.
+    pub body: Duration,
+    /// How long a peer may refuse to take what we write before its connection is cut.
+    pub write_stall: Duration,
+    /// How long requests in flight may go on after the stop.
+    pub drain: Duration,
+    /// Header fields of a request.
+    pub headers: usize,
+    /// Bytes of a request's header.
+    pub header_bytes: usize,
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// Silence after which a stream over HTTP sends a sign of life.
+    pub heartbeat: Duration,
+    /// How long a socket may take to send `connection_init`.
+    pub socket_init: Duration,
+    /// Silence of a socket's peer after which it is pinged.
+    pub socket_ping: Duration,
+    /// How long the answer to a ping may take.
+    pub socket_pong: Duration,
+    /// How long one burst of frames may take to be written: a slow reader is cut.
+    pub socket_send: Duration,
+    /// Bytes of one message of a socket's client.
+    pub socket_message_bytes: usize,
+    /// Operations one socket may have running.
+    pub socket_operations: usize,
+    /// Messages a socket's client may send per second, in the long run.
+    pub socket_messages_per_second: u32,
+    /// Messages it may send at once: enough to subscribe to all it may have and to sign them off.
+    pub socket_message_burst: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            header: Duration::from_secs(10),
+            body: Duration::from_secs(15),
+            write_stall: Duration::from_secs(30),
+            drain: Duration::from_secs(8),
+            headers: 64,
+            header_bytes: 32 << 10,
+            body_bytes: 256 << 10,
+            heartbeat: Duration::from_secs(12),
+            socket_init: Duration::from_secs(5),
+            socket_ping: Duration::from_secs(15),
+            socket_pong: Duration::from_secs(10),
+            socket_send: Duration::from_secs(5),
+            socket_message_bytes: 64 << 10,
+            socket_operations: 50,
+            socket_messages_per_second: 20,
+            socket_message_burst: 120,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What a client accepts, read from `Accept` once, and whether its `Content-Type` is ours.
+
+use axum::http::{HeaderMap, header};
+
+/// The form of a single answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Media {
+    /// `application/json`: 200 for whatever a well-formed request says, as older clients expect.
+    Json,
+    /// `application/graphql-response+json`: the status tells what became of the request.
+    GraphqlResponse,
+}
+
+/// The form of an answer that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Streaming {
+    /// `text/event-stream`, distinct-connections mode.
+    Events,
+    /// `multipart/mixed` with `subscriptionSpec="1.0"`.
+    Multipart,
+}
+
+/// What the client takes, best of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Accepted {
+    pub(super) single: Option<Media>,
+    pub(super) streaming: Option<Streaming>,
+}
+
+/// One media range of an `Accept` header.
+struct Range<'a> {
+    media: String,
+    parameters: Vec<(&'a str, &'a str)>,
+    quality: f32,
+}
+
+/// Reads all `Accept` headers; none means `application/json`, and so does `*/*`.
+pub(super) fn accepted(headers: &HeaderMap) -> Accepted {
+    let values: Vec<&str> = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .filter(|v| !v.trim().is_empty())
+        .collect();
+    if values.is_empty() {
+        return Accepted { single: Some(Media::Json), streaming: None };
+    }
+    let ranges: Vec<Range<'_>> = values.iter().flat_map(|value| split_outside_quotes(value, ',')).map(range).collect();
+    let single = [(Media::Json, "application/json"), (Media::GraphqlResponse, "application/graphql-response+json")]
+        .into_iter()
+        .filter_map(|(media, name)| Some((media, quality(&ranges, name)?)));
+    // Streams are never sent to somebody who only says `*/*`.
+    let events = ranges.iter().position(|r| r.media == "text/event-stream");
+    let multipart = ranges.iter().position(|r| {
+        r.media == "multipart/mixed"
+            && r.parameters.iter().any(|(name, value)| name.eq_ignore_ascii_case("subscriptionSpec") && *value == "1.0")
+    });
+    let streaming =
+        [(Streaming::Events, events), (Streaming::Multipart, multipart)].into_iter().filter_map(|(s, at)| {
+            let at = at?;
+            (ranges[at].quality > 0.0).then_some((s, (ranges[at].quality, at)))
+        });
+    Accepted { single: best(single), streaming: best(streaming) }
+}
+
+/// Highest quality; among equals the one named first.
+fn best<T>(found: impl Iterator<Item = (T, (f32, usize))>) -> Option<T> {
+    let better = |a: &(f32, usize), b: &(f32, usize)| a.0 > b.0 || (a.0 == b.0 && a.1 < b.1);
+    found.reduce(|best, next| if better(&next.1, &best.1) { next } else { best }).map(|(value, _)| value)
+}
+
+/// The quality of a media type by its most specific range, and that range's place.
+fn quality(ranges: &[Range<'_>], media: &str) -> Option<(f32, usize)> {
+    let find = |name: &str| ranges.iter().position(|r| r.media == name);
+    let at = find(media).or_else(|| find("application/*")).or_else(|| find("*/*"))?;
+    (ranges[at].quality > 0.0).then_some((ranges[at].quality, at))
+}
+
+fn range(text: &str) -> Range<'_> {
+    let mut parts = split_outside_quotes(text, ';').into_iter();
+    let media = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+    let parameters: Vec<(&str, &str)> = parts
+        .filter_map(|part| part.split_once('='))
+        .map(|(name, value)| (name.trim(), value.trim().trim_matches('"')))
+        .collect();
+    let quality = parameters
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("q"))
+        .map_or(1.0, |(_, value)| value.parse::<f32>().ok().filter(|q| (0.0..=1.0).contains(q)).unwrap_or(0.0));
+    Range { media, parameters, quality }
+}
+
+fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
+    let mut quoted = false;
+    text.split(move |c: char| {
+        quoted ^= c == '"';
+        c == separator && !quoted
+    })
+    .collect()
+}
+
+/// Whether a body is JSON in UTF-8 by its `Content-Type`. Only types that make a browser ask first
+/// (a preflight) are taken, so that no foreign page can post in a user's name.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else { return false };
+    let given = range(value);
+    given.media == "application/json"
+        && given
+            .parameters
+            .iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case("charset"))
+            .all(|(_, charset)| charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept(value: &str) -> Accepted {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, value.parse().unwrap());
+        accepted(&headers)
+    }
+
+    #[test]
+    fn the_best_accepted_form_is_taken() {
+        use Media::{GraphqlResponse, Json};
+        use Streaming::{Events, Multipart};
+        assert_eq!(accepted(&HeaderMap::new()), Accepted { single: Some(Json), streaming: None });
+        for (value, single, streaming) in [
+            ("*/*", Some(Json), None),
+            ("application/*", Some(Json), None),
+            ("application/json", Some(Json), None),
+            ("application/graphql-response+json", Some(GraphqlResponse), None),
+            (
+                "application/graphql-response+json; charset=utf-8, application/json; charset=utf-8",
+                Some(GraphqlResponse),
+                None,
+            ),
+            ("application/json, application/graphql-response+json", Some(Json), None),
+            ("application/json;q=0.5, application/graphql-response+json;q=0.9", Some(GraphqlResponse), None),
+            ("application/json;q=0, */*", Some(GraphqlResponse), None),
+            ("application/json, multipart/mixed", Some(Json), None),
+            ("text/event-stream", None, Some(Events)),
+            ("text/event-stream;q=0", None, None),
+            ("multipart/mixed;boundary=\"graphql\";subscriptionSpec=1.0,application/json", Some(Json), Some(Multipart)),
+            ("multipart/mixed;subscriptionSpec=\"1.0\", application/json", Some(Json), Some(Multipart)),
+            ("multipart/mixed;subscriptionSpec=\"2.0\"", None, None),
+            ("multipart/mixed;boundary=\"a,b;c\";subscriptionSpec=\"1.0\"", None, Some(Multipart)),
+            ("text/html", None, None),
+            ("image/png;q=2, application/json;q=x", None, None),
+        ] {
+            assert_eq!(accept(value), Accepted { single, streaming }, "{value}");
+        }
+    }
+
+    #[test]
+    fn only_json_in_utf_8_is_a_body() {
+        for (value, good) in [
+            ("application/json", true),
+            ("Application/JSON; charset=\"UTF-8\"", true),
+            ("application/json; charset=latin1", false),
+            ("text/plain", false),
+            ("application/graphql", false),
+            ("multipart/form-data; boundary=x", false),
+            ("application/x-www-form-urlencoded", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
+            assert_eq!(is_json(&headers), good, "{value}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,141 @@
+//! GraphiQL and its files, served from the binary: no other host is asked for anything.
+
+mod assets;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::get;
+use serde_json::json;
+
+/// GraphiQL writes style attributes and has its fonts in its style sheet; all else is ours.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+     font-src data:; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The place in web/src/graphiql.html where the token goes.
+const TOKEN_PLACE: &str = "name=\"smarthome-token\" content=\"\"";
+const NOT_BUILT: &str = "<!doctype html><title>smarthome GraphiQL</title><p>GraphiQL is not in this build: \
+     it needs Node. Run <code>make web</code> and build again. The API itself is at <code>/graphql</code>.";
+
+/// What the pages may show.
+#[derive(Clone, Default)]
+pub struct Page {
+    /// Whether GraphiQL is served at all.
+    pub graphiql: bool,
+    /// A token that signs its visitor in, on `dev` only.
+    pub token: Option<String>,
+}
+
+/// `/`, `/graphiql` and `/assets/…`.
+pub fn routes(page: Page) -> Router {
+    Router::new()
+        .route("/", get(root))
+        .route("/graphiql", get(graphiql))
+        .route("/assets/{name}", get(asset))
+        .with_state(page)
+}
+
+async fn root(State(page): State<Page>) -> Response {
+    if page.graphiql { Redirect::temporary("/graphiql").into_response() } else { not_found() }
+}
+
+async fn graphiql(State(page): State<Page>, request: HeaderMap) -> Response {
+    if !page.graphiql {
+        return not_found();
+    }
+    let Some(html) = assets::text("graphiql.html") else {
+        return (StatusCode::NOT_FOUND, Html(NOT_BUILT)).into_response();
+    };
+    let token = page.token.filter(|_| is_for_this_machine(&request)).unwrap_or_default();
+    // A JWT has no character that HTML would misread; anything else is no token of ours.
+    let is_plain = token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let token = if is_plain { token } else { String::new() };
+    let html = html.replace(TOKEN_PLACE, &format!("name=\"smarthome-token\" content=\"{token}\""));
+    let mut response = Html(html).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    // It may hold a token.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+async fn asset(State(page): State<Page>, Path(name): Path<String>, request: HeaderMap) -> Response {
+    let served = if page.graphiql { assets::serve(&name, &request) } else { None };
+    served.unwrap_or_else(not_found)
+}
+
+/// A foreign site whose name was made to point at the loopback (DNS rebinding) could read the page
+/// through its visitor's browser; the browser then still names that site as the host.
+fn is_for_this_machine(request: &HeaderMap) -> bool {
+    let host = request.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = host.and_then(|host| host.parse::<Authority>().ok());
+    authority.is_some_and(|authority| matches!(authority.host(), "localhost" | "127.0.0.1" | "[::1]"))
+}
+
+fn not_found() -> Response {
+    let body = json!({"errors": [{"message": "not found", "extensions": {"code": "NOT_FOUND"}}]});
+    (StatusCode::NOT_FOUND, axum::Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn get(page: Page, path: &str, host: &str) -> (StatusCode, HeaderMap, String) {
+        let request = Request::get(path).header("host", host).body(Body::empty()).unwrap();
+        let response = routes(page).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (parts.status, parts.headers, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    fn on() -> Page {
+        Page { graphiql: true, token: Some("aaa.bbb.ccc".to_owned()) }
+    }
+
+    #[tokio::test]
+    async fn switched_off_nothing_is_there() {
+        for path in ["/", "/graphiql", "/assets/page.js"] {
+            let (status, _, body) = get(Page::default(), path, "localhost").await;
+            assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+            assert!(body.contains("NOT_FOUND"), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_root_leads_to_graphiql() {
+        let (status, headers, _) = get(on(), "/", "localhost").await;
+        assert_eq!(
+            (status, &headers["location"]),
+            (StatusCode::TEMPORARY_REDIRECT, &HeaderValue::from_static("/graphiql"))
+        );
+    }
+
+    #[tokio::test]
+    async fn the_token_is_for_this_machine_alone() {
+        if assets::text("graphiql.html").is_none() {
+            let (status, _, body) = get(on(), "/graphiql", "localhost").await;
+            assert!(status == StatusCode::NOT_FOUND && body.contains("make web"), "built without Node");
+            return;
+        }
+        for host in ["localhost:4000", "127.0.0.1:4000", "[::1]:4000"] {
+            let (status, headers, body) = get(on(), "/graphiql", host).await;
+            assert!(status == StatusCode::OK && body.contains("content=\"aaa.bbb.ccc\""), "{host}");
+            assert_eq!(headers["cache-control"], "no-store");
+        }
+        for host in ["evil.example", "127.0.0.1.evil.example:4000", "localhost.evil.example"] {
+            let (status, _, body) = get(on(), "/graphiql", host).await;
+            assert!(status == StatusCode::OK && !body.contains("aaa.bbb.ccc"), "{host}");
+        }
+        let broken = Page { token: Some("\"><script>".to_owned()), ..on() };
+        assert!(!get(broken, "/graphiql", "localhost").await.2.contains("\"><script>"));
+    }
+}

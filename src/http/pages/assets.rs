@@ -1,0 +1,102 @@
+//! The files of web/dist inside the binary. Built without Node they are absent, and that is no error.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use rust_embed::{EmbeddedFile, RustEmbed};
+
+#[derive(RustEmbed)]
+#[folder = "web/dist"]
+#[allow_missing = true]
+struct Files;
+
+/// One file's content as text.
+pub(super) fn text(name: &str) -> Option<String> {
+    let file = Files::get(name)?;
+    String::from_utf8(file.data.into_owned()).ok()
+}
+
+/// Answers with a file: compressed where the client takes that, not at all where it has it already.
+pub(super) fn serve(name: &str, request: &HeaderMap) -> Option<Response> {
+    let content_type = content_type(name)?;
+    let plain = Files::get(name)?;
+    let packed = Files::get(&format!("{name}.gz")).filter(|_| takes_gzip(request));
+    let etag = etag(&plain, packed.is_some());
+    let mut response = if has(request, &etag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let is_packed = packed.is_some();
+        let mut response = Response::new(Body::from(packed.unwrap_or(plain).data.into_owned()));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if is_packed {
+            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, etag);
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    // Names carry no version: ask each time, and be told 304.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Some(response)
+}
+
+/// Only what the page needs is served; neither the page itself nor the packed files by their own names.
+fn content_type(name: &str) -> Option<&'static str> {
+    match name.rsplit_once('.')?.1 {
+        "js" => Some("text/javascript; charset=utf-8"),
+        "css" => Some("text/css; charset=utf-8"),
+        "txt" => Some("text/plain; charset=utf-8"),
+        _ => None,
+    }
+}
+
+/// The two encodings are two representations, so they have two tags.
+fn etag(file: &EmbeddedFile, is_packed: bool) -> HeaderValue {
+    let hash = file.metadata.sha256_hash();
+    let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let suffix = if is_packed { "-gz" } else { "" };
+    HeaderValue::try_from(format!("\"{hex}{suffix}\"")).expect("hexadecimal is a header's text")
+}
+
+fn has(request: &HeaderMap, etag: &HeaderValue) -> bool {
+    let known = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let etag = etag.to_str().expect("hexadecimal");
+    known.flat_map(|value| value.split(',')).any(|tag| tag.trim().trim_start_matches("W/") == etag)
+}
+
+fn takes_gzip(request: &HeaderMap) -> bool {
+    let accepted = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, parameters) = coding.trim().split_once(';').unwrap_or((coding.trim(), ""));
+        let refused = parameters.trim().strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0_f32));
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepting(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn gzip_is_sent_to_whoever_takes_it() {
+        for value in ["gzip", "br, gzip", "deflate, GZIP;q=0.5"] {
+            assert!(takes_gzip(&accepting(value)), "{value}");
+        }
+        for value in ["br", "gzip;q=0", "x-gzip2", ""] {
+            assert!(!takes_gzip(&accepting(value)), "{value}");
+        }
+    }
+
+    #[test]
+    fn only_assets_are_served() {
+        for name in ["graphiql.html", "page.js.gz", "../Cargo.toml", "", "x"] {
+            assert!(serve(name, &HeaderMap::new()).is_none(), "{name}");
+        }
+    }
+}

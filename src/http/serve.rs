@@ -1,0 +1,160 @@
+//! The accept loop: TCP connections to the router, HTTP/1.1 and HTTP/2 on one port.
+//!
+//! Not `axum::serve` and not hyper-util's `auto::Builder`: the first has no time-outs at all, the
+//! second never times out a connection that sends nothing. Here the version is told by a peek under
+//! the header's time-out. Invariants: a connection holds its permit for as long as its socket lives,
+//! a WebSocket's too; no peer keeps one by silence, by dripping, or by not reading.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use super::limits::Limits;
+use super::stall::StallGuard;
+use crate::metrics::Metrics;
+
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Pause after a failed accept: usually the process is out of file descriptors, and asking again at
+/// once would only burn the processor.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
+/// How often a connection that has sent only part of what tells its version is looked at again.
+const PEEK_INTERVAL: Duration = Duration::from_millis(20);
+/// Requests one HTTP/2 connection may have in flight.
+const HTTP2_STREAMS: u32 = 100;
+/// Silence after which an HTTP/2 peer is pinged, and how long it may take to answer.
+const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+
+/// What a request may know of the connection it came by.
+#[derive(Clone)]
+pub struct Connection {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Held by whatever outlives the HTTP exchange, such as a WebSocket.
+    pub(super) permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Serves until `stop`; connections are tasks of `tracker`, so closing and awaiting it is the drain.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    metrics: Metrics,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+) {
+    let permits = Arc::new(Semaphore::new(limits.connections));
+    let limits = Arc::new(limits);
+    loop {
+        // Before accepting: beyond the bound connections wait in the kernel's backlog, where they cost us nothing.
+        let permit = match permits.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                metrics.http_connections_full.inc();
+                tokio::select! {
+                    permit = permits.clone().acquire_owned() => permit.expect("never closed"),
+                    () = stop.cancelled() => return,
+                }
+            }
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((tcp, peer)) => {
+                let connection = Connection { peer, permit: Arc::new(permit) };
+                let (router, limits, stop) = (router.clone(), limits.clone(), stop.clone());
+                let open = metrics.http_connections.clone();
+                open.inc();
+                tracker.spawn(async move {
+                    converse(tcp, connection, router, &limits, stop).await;
+                    open.dec();
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "can't accept connections");
+                tokio::select! {
+                    () = tokio::time::sleep(ACCEPT_BACKOFF) => {}
+                    () = stop.cancelled() => return,
+                }
+            }
+        }
+    }
+}
+
+/// One connection from its first byte to its last.
+async fn converse(tcp: TcpStream, connection: Connection, router: Router, limits: &Limits, stop: CancellationToken) {
+    // Frames are written in one piece, so there is nothing to wait for.
+    let _ = tcp.set_nodelay(true);
+    let version = tokio::select! {
+        version = tokio::time::timeout(limits.header, speaks_http2(&tcp)) => version,
+        () = stop.cancelled() => return,
+    };
+    let Ok(Ok(http2)) = version else { return };
+    let service = TowerToHyperService::new(router.map_request(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(connection.clone());
+        request.map(Body::new)
+    }));
+    let io = TokioIo::new(StallGuard::new(tcp, limits.write_stall));
+    // An error here is the peer's: it hung up, dripped, or spoke something else.
+    if http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(HTTP2_STREAMS)
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+            .keep_alive_interval(HTTP2_PING.0)
+            .keep_alive_timeout(HTTP2_PING.1);
+        let mut serving = pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            _ = serving.as_mut() => return,
+            () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
+        }
+        let _ = tokio::time::timeout(limits.drain, serving).await;
+    } else {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header)
+            .max_headers(limits.headers)
+            .max_header_size(limits.header_bytes);
+        let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
+        tokio::select! {
+            _ = serving.as_mut() => return,
+            () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
+        }
+        let _ = tokio::time::timeout(limits.drain, serving).await;
+    }
+}
+
+/// Whether the peer opens with HTTP/2's preface; waits until that is sure.
+async fn speaks_http2(tcp: &TcpStream) -> std::io::Result<bool> {
+    let mut seen = [0; HTTP2_PREFACE.len()];
+    loop {
+        let n = tcp.peek(&mut seen).await?;
+        if n == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if seen[..n] != HTTP2_PREFACE[..n] {
+            return Ok(false);
+        }
+        if n == HTTP2_PREFACE.len() {
+            return Ok(true);
+        }
+        // A peek does not take the bytes, so the socket stays readable: look again a little later.
+        tokio::time::sleep(PEEK_INTERVAL).await;
+    }
+}

@@ -1,0 +1,61 @@
+//! Why a socket ends: the codes of the protocol's text and of RFC 6455, each with its short reason.
+
+use std::borrow::Cow;
+
+use axum::extract::ws::CloseFrame;
+
+/// RFC 6455: a control frame carries 125 bytes, two of them the code.
+const MAX_REASON_BYTES: usize = 123;
+
+/// An end we decided on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Close {
+    pub(super) code: u16,
+    pub(super) reason: Cow<'static, str>,
+    /// What it is counted as.
+    pub(super) counted: &'static str,
+}
+
+impl Close {
+    const fn fixed(code: u16, reason: &'static str, counted: &'static str) -> Self {
+        Self { code, reason: Cow::Borrowed(reason), counted }
+    }
+
+    pub(super) const GOODBYE: Self = Self::fixed(1000, "", "CLIENT");
+    pub(super) const GOING_AWAY: Self = Self::fixed(1001, "the server is stopping", "SHUTDOWN");
+    pub(super) const TOO_BIG: Self = Self::fixed(1009, "the message is larger than the server takes", "TOO_BIG");
+    pub(super) const BROKEN: Self = Self::fixed(1002, "the frames are broken", "BROKEN");
+    pub(super) const NO_PONG: Self = Self::fixed(1001, "no answer to a ping", "NO_PONG");
+    pub(super) const UNAUTHORIZED: Self = Self::fixed(4401, "Unauthorized", "UNAUTHORIZED");
+    pub(super) const FORBIDDEN: Self = Self::fixed(4403, "Forbidden", "FORBIDDEN");
+    pub(super) const EXPIRED: Self = Self::fixed(4403, "Forbidden: the access token has expired", "EXPIRED");
+    pub(super) const INIT_TIMEOUT: Self = Self::fixed(4408, "Connection initialisation timeout", "INIT_TIMEOUT");
+    pub(super) const SECOND_INIT: Self = Self::fixed(4429, "Too many initialisation requests", "SECOND_INIT");
+    pub(super) const TOO_MANY_MESSAGES: Self = Self::fixed(4429, "Too many messages", "TOO_MANY_MESSAGES");
+
+    /// The message is not one of the protocol.
+    pub(super) fn invalid(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: 4400, reason: reason.into(), counted: "INVALID_MESSAGE" }
+    }
+
+    pub(super) fn duplicate(id: &str) -> Self {
+        Self { code: 4409, reason: format!("Subscriber for {id} already exists").into(), counted: "DUPLICATE_ID" }
+    }
+
+    pub(super) fn frame(&self) -> CloseFrame {
+        let end = self.reason.floor_char_boundary(MAX_REASON_BYTES);
+        CloseFrame { code: self.code, reason: self.reason[..end].into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_always_fits_its_frame() {
+        let frame = Close::duplicate(&"ä".repeat(100)).frame();
+        assert_eq!(frame.code, 4409);
+        assert!((120..=123).contains(&frame.reason.len()));
+    }
+}

@@ -1,0 +1,257 @@
+//! The words of both subprotocols: client messages parsed strictly, server messages written into one
+//! buffer without a tree in between.
+
+use axum::extract::ws::{Message, Utf8Bytes};
+use axum::http::HeaderValue;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::close::Close;
+use crate::graphql::answer::Answer;
+use crate::graphql::call::Call;
+
+/// Longest id of an operation, in bytes.
+const MAX_ID_BYTES: usize = 128;
+
+/// Which of the two subprotocols a socket speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// `graphql-transport-ws`, of the `graphql-ws` library.
+    Transport,
+    /// `graphql-ws`, of the older `subscriptions-transport-ws` library.
+    Legacy,
+}
+
+/// What a client says.
+#[derive(Debug)]
+pub(super) enum ClientMessage<'a> {
+    Init(Option<&'a RawValue>),
+    Ping(Option<&'a RawValue>),
+    Pong,
+    Subscribe(String, Call),
+    Complete(String),
+    Terminate,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    id: Option<String>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+}
+
+impl Protocol {
+    /// In the order of our preference.
+    pub(super) const NAMES: [&'static str; 2] = ["graphql-transport-ws", "graphql-ws"];
+
+    pub(super) fn by_name(name: &HeaderValue) -> Option<Self> {
+        match name.as_bytes() {
+            b"graphql-transport-ws" => Some(Self::Transport),
+            b"graphql-ws" => Some(Self::Legacy),
+            _ => None,
+        }
+    }
+
+    /// Reads one text message. Whatever the protocol's text does not have ends the socket.
+    pub(super) fn parse(self, text: &str) -> Result<ClientMessage<'_>, Close> {
+        // An array would pass as a struct.
+        let object = text.trim_start().starts_with('{');
+        let envelope: Option<Envelope<'_>> = object.then(|| serde_json::from_str(text).ok()).flatten();
+        let Some(Envelope { kind, id, payload }) = envelope else {
+            return Err(Close::invalid("Invalid message: not an object with a type"));
+        };
+        match (self, kind.as_str()) {
+            (_, "connection_init") => Ok(ClientMessage::Init(object_or_none(payload)?)),
+            (Self::Transport, "ping") => Ok(ClientMessage::Ping(object_or_none(payload)?)),
+            (Self::Transport, "pong") => object_or_none(payload).map(|_| ClientMessage::Pong),
+            (Self::Transport, "subscribe") | (Self::Legacy, "start") => {
+                let payload = payload.ok_or_else(|| Close::invalid("Invalid message: no payload"))?;
+                let call = Call::from_json(payload.get())
+                    .map_err(|refusal| Close::invalid(format!("Invalid message: {refusal}")))?;
+                if call.query.is_none() && call.persisted.is_none() {
+                    return Err(Close::invalid("Invalid message: the payload has no query"));
+                }
+                Ok(ClientMessage::Subscribe(operation_id(id)?, call))
+            }
+            (Self::Transport, "complete") | (Self::Legacy, "stop") => Ok(ClientMessage::Complete(operation_id(id)?)),
+            (Self::Legacy, "connection_terminate") => Ok(ClientMessage::Terminate),
+            _ => Err(Close::invalid("Invalid message: unknown type")),
+        }
+    }
+
+    /// The answer to an accepted `connection_init`.
+    pub(super) fn ack(self) -> Message {
+        Message::Text(Utf8Bytes::from_static(r#"{"type":"connection_ack"}"#))
+    }
+
+    /// The older protocol's sign of life.
+    pub(super) fn keep_alive() -> Message {
+        Message::Text(Utf8Bytes::from_static(r#"{"type":"ka"}"#))
+    }
+
+    pub(super) fn pong() -> Message {
+        Message::Text(Utf8Bytes::from_static(r#"{"type":"pong"}"#))
+    }
+
+    /// The older protocol tells a refused `connection_init` in a message too.
+    pub(super) fn connection_error() -> Message {
+        Message::Text(Utf8Bytes::from_static(
+            r#"{"type":"connection_error","payload":{"message":"invalid or expired access token"}}"#,
+        ))
+    }
+}
+
+fn object_or_none(payload: Option<&RawValue>) -> Result<Option<&RawValue>, Close> {
+    match payload {
+        Some(raw) if !raw.get().starts_with('{') => {
+            Err(Close::invalid("Invalid message: the payload is not an object"))
+        }
+        payload => Ok(payload),
+    }
+}
+
+fn operation_id(id: Option<String>) -> Result<String, Close> {
+    match id {
+        Some(id) if (1..=MAX_ID_BYTES).contains(&id.len()) => Ok(id),
+        Some(_) => Err(Close::invalid("Invalid message: the id must have 1 to 128 bytes")),
+        None => Err(Close::invalid("Invalid message: no id")),
+    }
+}
+
+/// The token in the payload of `connection_init` or `ping`, with or without `Bearer `.
+/// `Err` when there is something under the name of a token that can't be one.
+pub(super) fn token(payload: Option<&RawValue>) -> Result<Option<String>, ()> {
+    #[derive(Deserialize)]
+    struct Payload {
+        #[serde(rename = "Authorization")]
+        upper: Option<String>,
+        authorization: Option<String>,
+        token: Option<String>,
+    }
+    let Some(payload) = payload else { return Ok(None) };
+    let Payload { upper, authorization, token } = serde_json::from_str(payload.get()).map_err(|_| ())?;
+    let Some(text) = upper.or(authorization).or(token).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let bare = match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ => text.as_str(),
+    };
+    Ok(Some(bare.to_owned()))
+}
+
+/// The server messages of one operation, their common part made once.
+pub(super) struct Voice {
+    protocol: Protocol,
+    /// `{"id":"…","type":"`
+    head: Vec<u8>,
+    /// Size of the last message, so that the next one is written without growing.
+    last_bytes: usize,
+}
+
+impl Voice {
+    pub(super) fn new(protocol: Protocol, id: &str) -> Self {
+        let mut head = br#"{"id":"#.to_vec();
+        serde_json::to_writer(&mut head, id).expect("text is JSON");
+        head.extend_from_slice(br#","type":""#);
+        Self { protocol, head, last_bytes: 256 }
+    }
+
+    fn message(&mut self, kind: &[u8], payload: impl FnOnce(&mut Vec<u8>)) -> Message {
+        let mut out = Vec::with_capacity(self.last_bytes + self.last_bytes / 8);
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(kind);
+        payload(&mut out);
+        out.push(b'}');
+        self.last_bytes = out.len();
+        Message::Text(String::from_utf8(out).expect("JSON is UTF-8").into())
+    }
+
+    pub(super) fn next(&mut self, answer: &Answer) -> Message {
+        let kind: &[u8] = match self.protocol {
+            Protocol::Transport => br#"next","payload":"#,
+            Protocol::Legacy => br#"data","payload":"#,
+        };
+        self.message(kind, |out| answer.write(out))
+    }
+
+    pub(super) fn error(&mut self, answer: &Answer) -> Message {
+        fn write(value: impl Serialize) -> impl FnOnce(&mut Vec<u8>) {
+            move |out| serde_json::to_writer(out, &value).expect("errors are JSON")
+        }
+        let kind = br#"error","payload":"#;
+        match self.protocol {
+            Protocol::Transport => self.message(kind, write(answer.errors())),
+            Protocol::Legacy => self.message(kind, write(answer.first_error())),
+        }
+    }
+
+    pub(super) fn complete(&mut self) -> Message {
+        self.message(br#"complete""#, |_| {})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_messages_of_the_protocol_are_understood() {
+        use Protocol::{Legacy, Transport};
+        let good = [
+            (Transport, r#"{"type":"connection_init"}"#),
+            (Transport, r#"{"type":"connection_init","payload":null}"#),
+            (Transport, r#"{"type":"ping","payload":{}}"#),
+            (Transport, r#"{"type":"pong"}"#),
+            (Transport, r#"{"id":"1","type":"subscribe","payload":{"query":"{a}"}}"#),
+            (Transport, r#"{"id":"1","type":"complete"}"#),
+            (Legacy, r#"{"id":"1","type":"start","payload":{"query":"{a}"}}"#),
+            (Legacy, r#"{"id":"1","type":"stop"}"#),
+            (Legacy, r#"{"type":"connection_terminate"}"#),
+        ];
+        for (protocol, text) in good {
+            assert!(protocol.parse(text).is_ok(), "{text}");
+        }
+        let long = format!(r#"{{"id":"{}","type":"complete"}}"#, "x".repeat(129));
+        let bad = [
+            (Transport, ""),
+            (Transport, "hello"),
+            (Transport, "[]"),
+            (Transport, r#"["connection_init",null,null]"#),
+            (Transport, "{}"),
+            (Transport, r#"{"type":7}"#),
+            (Transport, r#"{"type":"start","id":"1","payload":{"query":"{a}"}}"#),
+            (Transport, r#"{"type":"connection_init","payload":"x"}"#),
+            (Transport, r#"{"type":"subscribe","payload":{"query":"{a}"}}"#),
+            (Transport, r#"{"type":"subscribe","id":7,"payload":{"query":"{a}"}}"#),
+            (Transport, r#"{"type":"subscribe","id":"","payload":{"query":"{a}"}}"#),
+            (Transport, r#"{"type":"subscribe","id":"1"}"#),
+            (Transport, r#"{"type":"subscribe","id":"1","payload":{}}"#),
+            (Transport, r#"{"type":"subscribe","id":"1","payload":{"query":7}}"#),
+            (Transport, r#"{"type":"complete"}"#),
+            (Transport, &long),
+            (Legacy, r#"{"id":"1","type":"subscribe","payload":{"query":"{a}"}}"#),
+            (Legacy, r#"{"type":"ping"}"#),
+        ];
+        for (protocol, text) in bad {
+            assert_eq!(protocol.parse(text).unwrap_err().code, 4400, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_found_under_three_names() {
+        let read = |json: &str| token(Some(&serde_json::from_str::<Box<RawValue>>(json).unwrap()));
+        for json in [r#"{"Authorization":"Bearer t"}"#, r#"{"authorization":"bearer  t"}"#, r#"{"token":"t"}"#] {
+            assert_eq!(read(json), Ok(Some("t".to_owned())), "{json}");
+        }
+        assert_eq!(read(r#"{"token":"","other":{}}"#), Ok(None));
+        assert_eq!(token(None), Ok(None));
+        assert!(read(r#"{"token":7}"#).is_err());
+    }
+
+    #[test]
+    fn an_id_is_escaped() {
+        let message = Voice::new(Protocol::Transport, "a\"b").complete();
+        assert_eq!(message.to_text().unwrap(), r#"{"id":"a\"b","type":"complete"}"#);
+    }
+}

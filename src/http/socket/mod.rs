@@ -1,0 +1,121 @@
+//! GraphQL over WebSocket: `graphql-transport-ws` and the older `graphql-ws` on one loop of ours.
+//!
+//! Not async-graphql's `WebSocket`: that one has no `error` for a refused subscribe, none of the
+//! close codes 4401, 4408 and 4409, no ping of its own, and lets a busy stream starve its
+//! neighbours. Its list of subprotocols and async-graphql-axum's extractor for them do serve here.
+
+mod close;
+mod message;
+mod rate;
+mod session;
+mod streams;
+
+use async_graphql_axum::GraphQLProtocol;
+use axum::body::Body;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use url::Url;
+
+use super::serve::Connection;
+use super::{HttpState, caller, reply};
+use message::Protocol;
+use session::Session;
+
+/// Bytes a socket reads at a time, and gathers before writing: a listening client costs little.
+const READ_BUFFER_BYTES: usize = 4 << 10;
+const WRITE_BUFFER_BYTES: usize = 16 << 10;
+/// Most bytes waiting to be written to one socket.
+const MAX_WRITE_BUFFER_BYTES: usize = 256 << 10;
+/// How far over the bound on messages the library reads, so that we can say why we close.
+const OVERSIZE_GRACE: usize = 4;
+
+/// Whether a request asks for a WebSocket.
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Upgrades a request, or says why not.
+pub(super) async fn accept(state: HttpState, request: Request<Body>) -> Response {
+    let (mut parts, _) = request.into_parts();
+    if !origin_is_ours(&parts.headers, &state.cors_origins) {
+        return reply::problem(StatusCode::FORBIDDEN, "FORBIDDEN", "this origin may not open a socket");
+    }
+    // A bad token is told here: after the upgrade there is no status to tell it by.
+    let Ok(caller) = caller::caller(&parts, &state.tokens) else {
+        state.metrics.refuse_http("UNAUTHENTICATED");
+        return reply::unauthenticated();
+    };
+    let offered = GraphQLProtocol::from_request_parts(&mut parts, &()).await;
+    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
+    let (Ok(_), Ok(upgrade)) = (offered, upgrade) else {
+        let message = "open a WebSocket 13 with the subprotocol graphql-transport-ws or graphql-ws";
+        return reply::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message);
+    };
+    let limit = state.limits.socket_message_bytes * OVERSIZE_GRACE;
+    let upgrade = upgrade
+        .protocols(Protocol::NAMES)
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
+        .max_message_size(limit)
+        .max_frame_size(limit);
+    let Some(protocol) = upgrade.selected_protocol().and_then(Protocol::by_name) else {
+        return reply::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "no subprotocol of ours was offered");
+    };
+    // Both live as long as the socket: its place among the connections, and the drain's knowledge of it.
+    let place = parts.extensions.get::<Connection>().map(|connection| connection.permit.clone());
+    let tracked = state.tracker.token();
+    upgrade.on_upgrade(move |socket| async move {
+        state.metrics.sockets.inc();
+        let metrics = state.metrics.clone();
+        Session::new(state, protocol, caller).run(socket).await;
+        metrics.sockets.dec();
+        drop((place, tracked));
+    })
+}
+
+/// A page of another site must not use a visitor's network to reach us. No `Origin`: not a browser.
+fn origin_is_ours(headers: &HeaderMap, allowed: &[String]) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    if allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
+        return true;
+    }
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let (Ok(origin), Some(host)) = (Url::parse(origin), host) else { return false };
+    // The scheme is not compared: TLS may end at a proxy in front of us.
+    let Ok(own) = Url::parse(&format!("{}://{host}", origin.scheme())) else { return false };
+    origin.host().is_some()
+        && (origin.host(), origin.port_or_known_default()) == (own.host(), own.port_or_known_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_our_own_host_and_of_listed_origins_may_connect() {
+        let allowed = ["https://app.example.com".to_owned()];
+        for (origin, host, good) in [
+            (None, "hub.example.com", true),
+            (Some("https://hub.example.com"), "hub.example.com", true),
+            (Some("http://127.0.0.1:4000"), "127.0.0.1:4000", true),
+            (Some("https://hub.example.com"), "hub.example.com:443", true),
+            (Some("https://app.example.com"), "hub.example.com", true),
+            (Some("http://127.0.0.1:4001"), "127.0.0.1:4000", false),
+            (Some("https://evil.example.com"), "hub.example.com", false),
+            (Some("https://hub.example.com.evil.com"), "hub.example.com", false),
+            (Some("null"), "hub.example.com", false),
+            (Some("file://"), "hub.example.com", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, origin.parse().unwrap());
+            }
+            assert_eq!(origin_is_ours(&headers, &allowed), good, "{origin:?} at {host}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! One batch: what its messages come to, ready to be committed as often as it takes.
+
+use chrono::{DateTime, Utc};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::store::NewRejected;
+use crate::devices::StateChange;
+use crate::mqtt::{Packet, Receipt};
+use crate::telemetry::NewReading;
+
+/// Messages of one batch, in their order, with what they come to.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// One per message.
+    pub(super) rows: Vec<Row>,
+    /// At most one per device.
+    pub(super) states: Vec<StateChange>,
+    /// The broker lost the session before or within this batch.
+    pub(super) forget_session: bool,
+}
+
+/// One message.
+pub(super) struct Row {
+    pub(super) outcome: Outcome,
+    /// To be remembered with the batch; `None` where that was done, or means nothing any more.
+    pub(super) packet: Option<Packet>,
+    pub(super) receipt: Option<Receipt>,
+    pub(super) source: Source,
+}
+
+/// What a message comes to.
+pub(super) enum Outcome {
+    /// A reading to be recorded.
+    Reading(Box<NewReading>),
+    /// A status or heartbeat: it is in `Batch::states`.
+    State,
+    /// Stored already.
+    Duplicate,
+    /// Counted under its reason; kept where its home exists and has room.
+    Rejected(&'static str, Option<NewRejected>),
+}
+
+/// What remains of the message itself, should its row be refused.
+pub(super) struct Source {
+    pub(super) topic: bytes::Bytes,
+    pub(super) payload: bytes::Bytes,
+    pub(super) received_at: DateTime<Utc>,
+    pub(super) _space: OwnedSemaphorePermit,
+}
+
+impl Batch {
+    /// Two batches in place of one: the states go last, behind every message they came from.
+    pub(super) fn split(mut self) -> (Self, Self) {
+        let second = self.rows.split_off(self.rows.len() / 2);
+        let states = std::mem::take(&mut self.states);
+        let first = Self { rows: self.rows, states: Vec::new(), forget_session: self.forget_session };
+        (first, Self { rows: second, states, forget_session: false })
+    }
+
+    /// The packets to remember.
+    pub(super) fn packets(&self) -> Vec<Packet> {
+        self.rows.iter().filter_map(|row| row.packet).collect()
+    }
+
+    /// The readings to record.
+    pub(super) fn readings(&self) -> Vec<&NewReading> {
+        self.rows
+            .iter()
+            .filter_map(|row| match &row.outcome {
+                Outcome::Reading(reading) => Some(&**reading),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The rejected messages to keep.
+    pub(super) fn rejected(&self) -> Vec<NewRejected> {
+        self.rows
+            .iter()
+            .filter_map(|row| match &row.outcome {
+                Outcome::Rejected(_, kept) => kept.clone(),
+                _ => None,
+            })
+            .collect()
+    }
+}

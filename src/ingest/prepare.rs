@@ -1,0 +1,204 @@
+//! Judging messages: whose they are, what they come to. No row is written here.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use diesel::QueryResult;
+use diesel_async::AsyncPgConnection;
+
+use super::batch::{Batch, Outcome, Row, Source};
+use super::rejected::Rejections;
+use super::session::Session;
+use super::store::NewRejected;
+use crate::devices::{Directory, Known, Presence, Report, Resolved, Sign, StateChange};
+use crate::ids::HomeId;
+use crate::metrics::Metrics;
+use crate::mqtt::payload::Content;
+use crate::mqtt::{Delivery, FromBroker, Rejection, digest, topic};
+use crate::telemetry::{NewReading, TimeSource};
+
+/// Judges messages. Owned by the writer.
+pub(super) struct Judge {
+    prefix: String,
+    directory: Directory,
+    pub(super) presence: Presence,
+    rejections: Rejections,
+    metrics: Metrics,
+}
+
+impl Judge {
+    pub(super) fn new(prefix: String, directory: Directory, presence: Presence, metrics: Metrics) -> Self {
+        Self { prefix, directory, presence, rejections: Rejections::default(), metrics }
+    }
+
+    /// Looks up the names of a batch, in one statement at most.
+    pub(super) async fn look_up(&mut self, conn: &mut AsyncPgConnection, inbox: &[FromBroker]) -> QueryResult<()> {
+        let texts = inbox.iter().filter_map(|item| match item {
+            FromBroker::Message(delivery) => names(&self.prefix, &delivery.topic),
+            FromBroker::SessionLost => None,
+        });
+        self.directory.refresh(conn, texts, topic::name).await
+    }
+
+    /// What the messages come to.
+    pub(super) fn batch(&mut self, inbox: impl Iterator<Item = FromBroker>, session: &mut Session) -> Batch {
+        let mut batch = Batch::default();
+        // Where in `batch.states` a device's change stands.
+        let mut changes: HashMap<_, usize> = HashMap::new();
+        for item in inbox {
+            let delivery = match item {
+                FromBroker::Message(delivery) => *delivery,
+                FromBroker::SessionLost => {
+                    session.forget();
+                    batch.forget_session = true;
+                    for row in &mut batch.rows {
+                        row.packet = None;
+                    }
+                    continue;
+                }
+            };
+            let row = if delivery.packet.is_some_and(|packet| session.repeats(packet)) {
+                delivery.into_row(Outcome::Duplicate)
+            } else {
+                let packet = delivery.packet;
+                if let Some(packet) = packet {
+                    session.take(packet);
+                }
+                let (row, change) = self.judge(delivery);
+                if let Some(change) = change {
+                    match changes.entry(change.device) {
+                        std::collections::hash_map::Entry::Occupied(at) => batch.states[*at.get()].merge(change),
+                        std::collections::hash_map::Entry::Vacant(at) => {
+                            at.insert(batch.states.len());
+                            batch.states.push(change);
+                        }
+                    }
+                }
+                Row { packet, ..row }
+            };
+            batch.rows.push(row);
+        }
+        batch
+    }
+
+    fn judge(&mut self, mut delivery: Delivery) -> (Row, Option<StateChange>) {
+        let topic = delivery.topic.clone();
+        let text = names(&self.prefix, &topic);
+        let resolved = text.map_or(Resolved::NoHome, |text| self.directory.get(text));
+        let content = std::mem::replace(&mut delivery.content, Err(Rejection::BadTopic));
+        let (known, content) = match (content, resolved) {
+            (Ok(content), Resolved::Device(known)) => (known, content),
+            (content, resolved) => {
+                let (reason, home) = match resolved {
+                    Resolved::NoHome => (content.err().unwrap_or(Rejection::UnknownHome), None),
+                    Resolved::NoDevice(home) => (content.err().unwrap_or(Rejection::UnknownDevice), Some(home)),
+                    Resolved::Device(known) => (content.err().unwrap_or(Rejection::UnknownDevice), Some(known.home)),
+                };
+                return (self.reject(reason, home, delivery), None);
+            }
+        };
+        match content {
+            Content::Telemetry { .. } | Content::Heartbeat(_) if delivery.retained => {
+                (self.reject(Rejection::Retained, Some(known.home), delivery), None)
+            }
+            Content::Telemetry { timestamp, measurement, n_dropped } => {
+                self.metrics.readings_dropped.inc_by(n_dropped as u64);
+                let report = measurement.report.clone();
+                let (recorded_at, time_source, dedup) = match timestamp {
+                    Some(at) => (at, TimeSource::Device, digest(&[&delivery.payload])),
+                    // Without a clock two equal messages are two readings.
+                    None => (delivery.received_at, TimeSource::Server, fastrand::i64(..)),
+                };
+                let reading = NewReading {
+                    home: known.home,
+                    device: known.device,
+                    recorded_at,
+                    received_at: delivery.received_at,
+                    time_source,
+                    dedup,
+                    measurement: *measurement,
+                };
+                let change = self.alive(known, &delivery, report, None, text);
+                (delivery.into_row(Outcome::Reading(Box::new(reading))), change)
+            }
+            Content::Heartbeat(report) => {
+                let change = self.alive(known, &delivery, report, None, text);
+                (delivery.into_row(Outcome::State), change)
+            }
+            Content::Status(status) => {
+                let change = if status.online && !delivery.retained {
+                    self.alive(known, &delivery, status.report, Some(status.last_status), text)
+                } else {
+                    // A kept "online" tells nothing of now; a kept "offline" still holds.
+                    let online = status.online && known.online;
+                    if !status.online {
+                        self.presence.sign(known, Sign::Gone, Instant::now());
+                    }
+                    Some(StateChange {
+                        home: known.home,
+                        device: known.device,
+                        online,
+                        at: delivery.received_at,
+                        is_sign_of_life: false,
+                        report: status.report,
+                        last_status: Some(status.last_status),
+                        segments: None,
+                        is_news: true,
+                    })
+                };
+                (delivery.into_row(Outcome::State), change)
+            }
+        }
+    }
+
+    /// A sign of life; nothing to write where there is no news and the last one was written lately.
+    fn alive(
+        &mut self,
+        known: Known,
+        delivery: &Delivery,
+        report: Report,
+        last_status: Option<serde_json::Value>,
+        names: Option<&str>,
+    ) -> Option<StateChange> {
+        let change = self.presence.sign(known, Sign::Alive, Instant::now());
+        (change.is_due || last_status.is_some()).then(|| StateChange {
+            home: known.home,
+            device: known.device,
+            online: true,
+            at: delivery.received_at,
+            is_sign_of_life: true,
+            report,
+            is_news: change.is_news || last_status.is_some(),
+            last_status,
+            segments: names.and_then(|text| text.split_once('/')).map(|(home, device)| (home.into(), device.into())),
+        })
+    }
+
+    fn reject(&mut self, reason: Rejection, home: Option<HomeId>, delivery: Delivery) -> Row {
+        let message = (&*delivery.topic, &*delivery.payload);
+        let kept = self.rejections.take(reason, home, message, delivery.received_at, &self.metrics);
+        delivery.into_row(Outcome::Rejected(reason.as_str(), kept))
+    }
+
+    /// The row to keep for a message that the database refused.
+    pub(super) fn refused(&self, home: HomeId, source: &Source) -> NewRejected {
+        let message = (&*source.topic, &*source.payload);
+        Rejections::default()
+            .take(Rejection::NotStorable, Some(home), message, source.received_at, &self.metrics)
+            .expect("an empty window has room")
+    }
+}
+
+/// The `home/device` part of a message's topic.
+fn names<'a>(prefix: &str, topic: &'a [u8]) -> Option<&'a str> {
+    topic::names(prefix, std::str::from_utf8(topic).ok()?)
+}
+
+impl Delivery {
+    /// The message's row; it takes its share of the queue with it.
+    fn into_row(self, outcome: Outcome) -> Row {
+        let source =
+            Source { topic: self.topic, payload: self.payload, received_at: self.received_at, _space: self._space };
+        Row { outcome, packet: None, receipt: self.receipt, source }
+    }
+}

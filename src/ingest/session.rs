@@ -1,0 +1,114 @@
+//! What we have committed in the present broker session, by packet id.
+//!
+//! After a crash the broker sends again what it has no acknowledgement for, with the same packet
+//! ids and DUP set. A message whose packet id and digest stand here is stored already. The digest
+//! guards against a broker that came back from an older snapshot and uses ids anew.
+
+use std::collections::VecDeque;
+
+use diesel::QueryResult;
+use diesel_async::AsyncPgConnection;
+
+use super::store;
+use crate::mqtt::Packet;
+
+/// Packet ids of the protocol: a new message under an id makes the older one obsolete.
+const PACKET_IDS: usize = 65_536;
+
+/// The session's committed deliveries, mirrored in `mqtt_deliveries`.
+pub(super) struct Session {
+    client_id: String,
+    digests: Box<[Option<i64>]>,
+    /// Rows of the table, oldest first, with the number of packets in each.
+    rows: VecDeque<(i64, usize)>,
+    n_packets: usize,
+}
+
+impl Session {
+    /// What an earlier life of this client committed.
+    pub(super) async fn recall(conn: &mut AsyncPgConnection, client_id: &str) -> QueryResult<Self> {
+        let mut session = Self {
+            client_id: client_id.to_owned(),
+            digests: vec![None; PACKET_IDS].into(),
+            rows: VecDeque::new(),
+            n_packets: 0,
+        };
+        for (row, ids, digests) in store::recall(conn, client_id).await? {
+            session.rows.push_back((row, ids.len()));
+            session.n_packets += ids.len();
+            for (id, digest) in ids.into_iter().zip(digests) {
+                if let Ok(id) = u16::try_from(id) {
+                    session.digests[usize::from(id)] = Some(digest);
+                }
+            }
+        }
+        Ok(session)
+    }
+
+    /// Whether this delivery repeats one that is committed or on its way.
+    pub(super) fn repeats(&self, packet: Packet) -> bool {
+        packet.is_redelivery && self.digests[usize::from(packet.id)] == Some(packet.digest)
+    }
+
+    /// Takes a delivery that will be committed before the next one is asked about.
+    pub(super) fn take(&mut self, packet: Packet) {
+        self.digests[usize::from(packet.id)] = Some(packet.digest);
+    }
+
+    /// The broker has lost the session: nothing it sends from now on repeats anything.
+    pub(super) fn forget(&mut self) {
+        self.digests.fill(None);
+    }
+
+    /// Writes a batch's deliveries in the batch's transaction and returns the row's id.
+    pub(super) async fn remember(
+        &self,
+        conn: &mut AsyncPgConnection,
+        forget_first: bool,
+        packets: &[Packet],
+    ) -> QueryResult<Option<i64>> {
+        if forget_first {
+            store::forget(conn, &self.client_id).await?;
+        }
+        if packets.is_empty() {
+            return Ok(None);
+        }
+        if let Some(up_to) = self.covered() {
+            store::prune(conn, &self.client_id, up_to).await?;
+        }
+        store::remember(conn, &self.client_id, packets).await.map(Some)
+    }
+
+    /// The batch is committed.
+    pub(super) fn committed(&mut self, forgot_first: bool, row: Option<i64>, n_packets: usize) {
+        if forgot_first {
+            self.rows.clear();
+            self.n_packets = 0;
+        }
+        let Some(row) = row else { return };
+        if let Some(up_to) = self.covered() {
+            while let Some((_, n)) = self.rows.pop_front_if(|(row, _)| *row <= up_to) {
+                self.n_packets -= n;
+            }
+        }
+        self.rows.push_back((row, n_packets));
+        self.n_packets += n_packets;
+    }
+
+    /// The newest row whose packets are all covered by later ones, once there is an eighth of the
+    /// id space to clear away: not at every batch.
+    fn covered(&self) -> Option<i64> {
+        let mut surplus = self.n_packets.checked_sub(PACKET_IDS)?;
+        if surplus < PACKET_IDS / 8 {
+            return None;
+        }
+        let mut covered = None;
+        for (row, n) in &self.rows {
+            match surplus.checked_sub(*n) {
+                Some(rest) => (surplus, covered) = (rest, Some(*row)),
+                None => break,
+            }
+        }
+        covered
+    }
+}

@@ -1,0 +1,296 @@
+//! The writer: the one task through which every message is committed.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use diesel::QueryResult;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use tokio::time::sleep_until;
+
+use super::MAX_BATCH;
+use super::batch::{Batch, Outcome, Row};
+use super::connection::{Connection, may_be_poison};
+use super::prepare::Judge;
+use super::session::Session;
+use super::store;
+use crate::clock::Clock;
+use crate::db::GATE;
+use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, StateChange, StateHub};
+use crate::ids::{DeviceId, TelemetryId};
+use crate::metrics::Metrics;
+use crate::mqtt::{Acks, FromBroker, LinkEnds, Rejection};
+use crate::settings::{DatabaseSettings, MqttSettings};
+use crate::telemetry::{self, Month, Reading, ReadingHub};
+
+/// What the writer is made of.
+pub struct WriterParts {
+    /// Where to store.
+    pub database: DatabaseSettings,
+    /// Whose session, which prefix.
+    pub mqtt: MqttSettings,
+    /// Silence after which a device counts as offline.
+    pub presence_timeout: Duration,
+    /// Where messages come from and acknowledgements go.
+    pub link: LinkEnds,
+    /// Raised by every change of the registry.
+    pub directory_version: DirectoryVersion,
+    /// Where committed readings go.
+    pub readings: ReadingHub,
+    /// Where committed states go.
+    pub states: StateHub,
+    /// Counters.
+    pub metrics: Metrics,
+    /// For the time of an offline judgement.
+    pub clock: Clock,
+}
+
+/// Commits what comes from the link.
+pub struct Writer {
+    db: Connection,
+    link: Option<LinkEnds>,
+    acks: Acks,
+    client_id: String,
+    judge: Judge,
+    session: Option<Session>,
+    months: HashSet<Month>,
+    readings: ReadingHub,
+    states: StateHub,
+    metrics: Metrics,
+    clock: Clock,
+}
+
+/// What a commit brought.
+struct Committed {
+    /// For each reading of the batch, in order.
+    ids: Vec<Option<TelemetryId>>,
+    /// Devices of readings without an id that are no more.
+    gone: Vec<DeviceId>,
+    states: Vec<DeviceState>,
+    session_row: Option<i64>,
+}
+
+impl Writer {
+    /// A writer at rest.
+    pub fn new(parts: WriterParts) -> Self {
+        let judge = Judge::new(
+            parts.mqtt.prefix,
+            Directory::new(parts.directory_version),
+            Presence::new(parts.presence_timeout),
+            parts.metrics.clone(),
+        );
+        Self {
+            db: Connection::new(parts.database),
+            acks: parts.link.acks.clone(),
+            link: Some(parts.link),
+            client_id: parts.mqtt.client_id,
+            judge,
+            session: None,
+            months: HashSet::new(),
+            readings: parts.readings,
+            states: parts.states,
+            metrics: parts.metrics,
+            clock: parts.clock,
+        }
+    }
+
+    /// Commits until the link has closed its end and everything queued is done.
+    pub async fn run(mut self) {
+        let Some(LinkEnds { mut deliveries, mut connected, .. }) = self.link.take() else { return };
+        self.begin().await;
+        let mut inbox: Vec<FromBroker> = Vec::with_capacity(MAX_BATCH);
+        let mut link_is_gone = false;
+        loop {
+            let is_up = *connected.borrow();
+            let deadline = self.judge.presence.next_deadline().filter(|_| is_up);
+            tokio::select! {
+                n = deliveries.recv_many(&mut inbox, MAX_BATCH) => {
+                    if n == 0 {
+                        return;
+                    }
+                    let batch = self.prepare(&mut inbox).await;
+                    self.store(batch).await;
+                }
+                () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
+                    let batch = self.expire();
+                    if !batch.states.is_empty() {
+                        self.store(batch).await;
+                    }
+                }
+                // An error says that the link is gone; its queue tells when all is done.
+                changed = connected.changed(), if !link_is_gone => {
+                    link_is_gone = changed.is_err();
+                    if *connected.borrow_and_update() {
+                        self.judge.presence.restart(Instant::now());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Learns what an earlier life left: deliveries of the session, devices that stand as online.
+    async fn begin(&mut self) {
+        loop {
+            let learned = Self::learn(self.db.get().await, &self.client_id).await;
+            match learned {
+                Ok((session, online, newest)) => {
+                    self.db.worked();
+                    self.session = Some(session);
+                    for known in online {
+                        self.judge.presence.expect(known, Instant::now());
+                    }
+                    self.readings.start_at(newest);
+                    return;
+                }
+                Err(error) => self.db.failed(&error).await,
+            }
+        }
+    }
+
+    async fn learn(
+        conn: &mut AsyncPgConnection,
+        client_id: &str,
+    ) -> QueryResult<(Session, Vec<devices::Known>, TelemetryId)> {
+        let session = Session::recall(conn, client_id).await?;
+        let online = Directory::online(conn).await?;
+        let newest = telemetry::last_cursor(conn).await?;
+        Ok((session, online, newest))
+    }
+
+    /// Judges what came, asking the database for names it does not know.
+    async fn prepare(&mut self, inbox: &mut Vec<FromBroker>) -> Batch {
+        while let Err(error) = self.judge.look_up(self.db.get().await, inbox).await {
+            self.metrics.ingest_retries.inc();
+            self.db.failed(&error).await;
+        }
+        self.db.worked();
+        let session = self.session.as_mut().expect("begun");
+        self.judge.batch(inbox.drain(..), session)
+    }
+
+    /// Devices whose time ran out.
+    fn expire(&mut self) -> Batch {
+        let at = self.clock.now();
+        let expired = self.judge.presence.expired(Instant::now());
+        let states = expired.into_iter().map(|(home, device)| StateChange::offline(home, device, at)).collect();
+        Batch { states, ..Batch::default() }
+    }
+
+    /// Commits a batch however long it takes, then publishes and acknowledges it.
+    async fn store(&mut self, batch: Batch) {
+        let mut todo = vec![batch];
+        let mut n_refusals = 0;
+        while let Some(batch) = todo.pop() {
+            match self.attempt(&batch).await {
+                Ok(committed) => {
+                    n_refusals = 0;
+                    self.db.worked();
+                    self.metrics.ingest_batches.inc();
+                    self.finish(batch, committed);
+                }
+                Err(error) => {
+                    self.metrics.ingest_retries.inc();
+                    self.months.clear();
+                    n_refusals = if may_be_poison(&error) { n_refusals + 1 } else { 0 };
+                    self.db.failed(&error).await;
+                    if n_refusals < 2 {
+                        todo.push(batch);
+                    } else if batch.rows.len() > 1 {
+                        // Twice refused by a database that answers: halve down to the one to blame.
+                        let (first, second) = batch.split();
+                        todo.extend([second, first]);
+                        n_refusals = 1;
+                    } else {
+                        todo.push(self.blame(batch));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts a rejection in the place of the one message the database refuses. Should even that be
+    /// refused, it is the database that is ill, and it is tried again for ever.
+    fn blame(&self, mut batch: Batch) -> Batch {
+        for state in &mut batch.states {
+            state.last_status = None;
+        }
+        for row in &mut batch.rows {
+            if let Outcome::Reading(reading) = &row.outcome {
+                let kept = self.judge.refused(reading.home, &row.source);
+                row.outcome = Outcome::Rejected(Rejection::NotStorable.as_str(), Some(kept));
+            }
+        }
+        batch
+    }
+
+    async fn attempt(&mut self, batch: &Batch) -> QueryResult<Committed> {
+        let conn = self.db.get().await;
+        let session = self.session.as_ref().expect("begun");
+        let readings = batch.readings();
+        for reading in &readings {
+            let month = Month::of(reading.recorded_at);
+            if !self.months.contains(&month) {
+                telemetry::ensure_month(conn, month).await?;
+                self.months.insert(month);
+            }
+        }
+        // One round trip; an error anywhere drops the connection and with it the transaction.
+        conn.batch_execute(&format!("begin; {GATE}")).await?;
+        let mut committed = Committed { ids: Vec::new(), gone: Vec::new(), states: Vec::new(), session_row: None };
+        if !readings.is_empty() {
+            committed.ids = telemetry::insert(conn, &readings).await?;
+            let missing = readings.iter().zip(&committed.ids).filter(|(_, id)| id.is_none());
+            let missing: Vec<DeviceId> = missing.map(|(reading, _)| reading.device).collect();
+            if !missing.is_empty() {
+                committed.gone = telemetry::gone(conn, &missing).await?;
+            }
+        }
+        if !batch.states.is_empty() {
+            committed.states = devices::apply_states(conn, batch.states.iter()).await?;
+        }
+        let rejected = batch.rejected();
+        if !rejected.is_empty() {
+            store::keep_rejected(conn, &rejected).await?;
+        }
+        committed.session_row = session.remember(conn, batch.forget_session, &batch.packets()).await?;
+        conn.batch_execute("commit").await?;
+        Ok(committed)
+    }
+
+    /// After the commit: hubs, counters, acknowledgements in the order of receipt.
+    fn finish(&mut self, batch: Batch, committed: Committed) {
+        let n_packets = batch.rows.iter().filter(|row| row.packet.is_some()).count();
+        let session = self.session.as_mut().expect("begun");
+        session.committed(batch.forget_session, committed.session_row, n_packets);
+        let mut ids = committed.ids.into_iter();
+        let mut receipts = Vec::with_capacity(batch.rows.len());
+        for Row { outcome, receipt, .. } in batch.rows {
+            receipts.extend(receipt);
+            match outcome {
+                Outcome::Reading(reading) => match ids.next().flatten() {
+                    Some(id) => {
+                        self.metrics.mqtt_stored.inc();
+                        if self.readings.has_follower(reading.home) {
+                            self.readings.publish(Reading::committed(id, &reading));
+                        } else {
+                            self.readings.pass(id);
+                        }
+                    }
+                    None if committed.gone.contains(&reading.device) => {
+                        self.metrics.reject(Rejection::UnknownDevice.as_str());
+                    }
+                    None => _ = self.metrics.mqtt_duplicate.inc(),
+                },
+                Outcome::State => _ = self.metrics.mqtt_stored.inc(),
+                Outcome::Duplicate => _ = self.metrics.mqtt_duplicate.inc(),
+                Outcome::Rejected(reason, _) => self.metrics.reject(reason),
+            }
+        }
+        for state in committed.states {
+            let change = batch.states.iter().find(|change| change.device == state.device);
+            if let Some(change) = change.filter(|change| change.is_news) {
+                self.states.publish(change.home, std::sync::Arc::new(state));
+            }
+        }
+        self.acks.send(receipts);
+    }
+}

@@ -1,0 +1,269 @@
+//! The link to the broker: polls packets, reads them, hands them on through a bounded queue.
+//!
+//! When the queue is full, reading stops and TCP pushes back on the broker, which keeps the rest.
+//! Nothing but `poll` and a place in the queue is ever awaited here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, Incoming, Publish, QoS, RetainForwardRule, SubscribeFilterInput, SubscribeReasonCode,
+};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::acks::{Acks, Generation};
+use super::delivery::{Delivery, FromBroker, Packet, digest};
+use super::options::{self, KEEP_ALIVE_S, TlsFileError};
+use super::payload;
+use super::rejection::Rejection;
+use super::topic::{Kind, Topic};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::settings::MqttSettings;
+
+/// Messages waiting for the writer.
+const QUEUE_MESSAGES: usize = 8_192;
+/// Bytes of payload waiting for the writer.
+const QUEUE_BYTES: usize = 16 << 20;
+/// Longest wait for a place in the queue before the link is let go: pings must be answered within
+/// the keep-alive. The session stays, and so does everything in it.
+const MAX_STALL: Duration = Duration::from_secs(KEEP_ALIVE_S as u64 / 2);
+/// One for each packet id of the protocol: an acknowledgement always finds a place.
+const CLIENT_QUEUE: usize = 65_535 + 16;
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Longest wait for the writer to drain the queue at the stop.
+const DRAIN: Duration = Duration::from_secs(6);
+/// Longest wait for our last acknowledgements and DISCONNECT to leave at the stop.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// The running connection's owner.
+pub struct Link {
+    client: AsyncClient,
+    events: EventLoop,
+    acks: Acks,
+    generation: Generation,
+    queue: mpsc::Sender<FromBroker>,
+    space: Arc<Semaphore>,
+    connected: watch::Sender<bool>,
+    settings: MqttSettings,
+    clock: Clock,
+    metrics: Metrics,
+    last_received: DateTime<Utc>,
+    /// Why the last attempt failed, so that a long outage is logged once.
+    last_error: Option<String>,
+}
+
+/// The link's other end.
+pub struct LinkEnds {
+    /// What comes from the broker.
+    pub deliveries: mpsc::Receiver<FromBroker>,
+    /// How to acknowledge it.
+    pub acks: Acks,
+    /// Whether the link is up and subscribed.
+    pub connected: watch::Receiver<bool>,
+}
+
+impl Link {
+    /// Prepares the link; nothing is sent before [`Link::run`].
+    pub fn new(settings: MqttSettings, clock: Clock, metrics: Metrics) -> Result<(Self, LinkEnds), TlsFileError> {
+        let (client, events) = AsyncClient::builder(options::build(&settings)?).capacity(CLIENT_QUEUE).build();
+        let acks = Acks::new(client.clone());
+        let (queue, deliveries) = mpsc::channel(QUEUE_MESSAGES);
+        let (connected, watched) = watch::channel(false);
+        let ends = LinkEnds { deliveries, acks: acks.clone(), connected: watched };
+        let link = Self {
+            client,
+            events,
+            acks,
+            generation: 0,
+            queue,
+            space: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            connected,
+            settings,
+            clock,
+            metrics,
+            last_received: DateTime::UNIX_EPOCH,
+            last_error: None,
+        };
+        Ok((link, ends))
+    }
+
+    /// Keeps the link up until `stop`; then lets the writer drain the queue until it says `drained`,
+    /// sends its last acknowledgements and says goodbye.
+    pub async fn run(mut self, stop: CancellationToken, drained: CancellationToken) {
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                event = self.events.poll() => event,
+            };
+            match event {
+                Ok(Event::Incoming(Incoming::Publish(publish))) => {
+                    let handed_on = tokio::select! {
+                        () = stop.cancelled() => break,
+                        handed_on = self.hand_on(publish) => handed_on,
+                    };
+                    if !handed_on {
+                        self.let_go();
+                        tracing::warn!("storing has stalled: let the broker keep its messages meanwhile");
+                        let room = self.queue.clone();
+                        tokio::select! {
+                            () = stop.cancelled() => break,
+                            _ = room.reserve_many(QUEUE_MESSAGES / 2) => {}
+                        }
+                    }
+                }
+                Ok(Event::Incoming(Incoming::ConnAck(connack))) => {
+                    backoff = BACKOFF_FIRST;
+                    if !connack.session_present {
+                        self.metrics.mqtt_sessions_lost.inc();
+                        let _ = self.queue.send(FromBroker::SessionLost).await;
+                    }
+                    self.subscribe();
+                }
+                Ok(Event::Incoming(Incoming::SubAck(suback))) => self.subscribed(&suback.return_codes),
+                Ok(_) => {}
+                Err(error) => {
+                    self.let_go();
+                    self.metrics.mqtt_connection_errors.inc();
+                    self.log_loss(&error.to_string());
+                    let pause = backoff.mul_f64(0.5 + fastrand::f64());
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        () = sleep(pause) => {}
+                    }
+                }
+            }
+        }
+        self.say_goodbye(drained).await;
+    }
+
+    /// Drops the connection, and with it every acknowledgement that is still to go by it.
+    fn let_go(&mut self) {
+        self.set_connected(false);
+        self.generation = self.acks.next_generation();
+        self.events.clean();
+    }
+
+    fn log_loss(&mut self, error: &str) {
+        if self.last_error.as_deref() != Some(error) {
+            tracing::warn!(error, "no link to the MQTT broker; trying again");
+            self.last_error = Some(error.to_owned());
+        }
+    }
+
+    fn set_connected(&self, up: bool) {
+        self.connected.send_replace(up);
+        self.metrics.mqtt_connected.set(i64::from(up));
+    }
+
+    /// On every connection, whatever the broker remembers: it costs nothing and heals everything.
+    fn subscribe(&self) {
+        let filters = Kind::ALL.map(|kind| {
+            let filter = Topic::filter(&self.settings.prefix, kind);
+            let filter = match &self.settings.shared_group {
+                Some(group) => format!("$share/{group}/{filter}"),
+                None => filter,
+            };
+            // QoS 1, so that a device's QoS 2 comes as QoS 1 and needs one answer only.
+            SubscribeFilterInput::new(filter, QoS::AtLeastOnce).retain_forward_rule(RetainForwardRule::OnNewSubscribe)
+        });
+        if let Err(error) = self.client.try_subscribe_many(filters) {
+            tracing::error!(%error, "could not queue the subscription");
+        }
+    }
+
+    fn subscribed(&mut self, codes: &[SubscribeReasonCode]) {
+        if codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
+            self.set_connected(true);
+            self.last_error = None;
+            tracing::info!(broker = %self.settings.broker.host, "linked to the MQTT broker and subscribed");
+        } else {
+            self.metrics.mqtt_connection_errors.inc();
+            tracing::error!(?codes, "the broker refused a subscription: check this account's ACL");
+        }
+    }
+
+    /// Reads a message and waits for its place in the queue; false when there was none in time.
+    async fn hand_on(&mut self, publish: Publish) -> bool {
+        let size = u32::try_from(publish.payload.len().clamp(256, payload::MAX_PAYLOAD)).expect("clamped");
+        let space = match self.space.clone().try_acquire_many_owned(size) {
+            Ok(space) => space,
+            Err(_) => {
+                self.metrics.ingest_queue_full.inc();
+                match timeout(MAX_STALL, self.space.clone().acquire_many_owned(size)).await {
+                    Ok(space) => space.expect("never closed"),
+                    Err(_) => return false,
+                }
+            }
+        };
+        let place = match self.queue.try_reserve() {
+            Ok(place) => place,
+            Err(_) => {
+                self.metrics.ingest_queue_full.inc();
+                match timeout(MAX_STALL, self.queue.reserve()).await {
+                    Ok(Ok(place)) => place,
+                    // The writer is gone: so are we, soon.
+                    Ok(Err(_)) | Err(_) => return false,
+                }
+            }
+        };
+        self.metrics.mqtt_received.inc();
+        let now = self.clock.now();
+        self.last_received = now.max(self.last_received + TimeDelta::microseconds(1));
+        let receipt = self.acks.receipt(self.generation, &publish);
+        let packet = (publish.pkid != 0).then(|| Packet {
+            id: publish.pkid,
+            is_redelivery: publish.dup,
+            digest: digest(&[&publish.topic, &publish.payload]),
+        });
+        let content = std::str::from_utf8(&publish.topic)
+            .ok()
+            .and_then(|topic| Topic::parse(&self.settings.prefix, topic).ok())
+            .ok_or(Rejection::BadTopic)
+            .and_then(|topic| payload::parse(topic.kind, &publish.payload, self.last_received));
+        // Of what can't be used a preview is all that is ever looked at.
+        let payload = match &content {
+            Ok(_) => publish.payload,
+            Err(_) => Bytes::copy_from_slice(&publish.payload[..publish.payload.len().min(super::PREVIEW)]),
+        };
+        place.send(FromBroker::Message(Box::new(Delivery {
+            topic: publish.topic,
+            payload,
+            content,
+            received_at: self.last_received,
+            retained: publish.retain,
+            packet,
+            receipt,
+            _space: space,
+        })));
+        true
+    }
+
+    /// The writer sees the queue's end, commits what it has and says so; until then its
+    /// acknowledgements still go out. What the broker sends meanwhile is left to the next life.
+    async fn say_goodbye(self, drained: CancellationToken) {
+        self.set_connected(false);
+        let Self { client, mut events, queue, .. } = self;
+        drop(queue);
+        let _ = timeout(DRAIN, async {
+            while !drained.is_cancelled() {
+                tokio::select! {
+                    () = drained.cancelled() => {}
+                    event = events.poll() => if event.is_err() { break },
+                }
+            }
+        })
+        .await;
+        if client.try_disconnect().is_ok() {
+            let _ = timeout(GOODBYE, async { while events.poll().await.is_ok() {} }).await;
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The MQTT edge: topics, payloads, the link to the broker.
+
+mod acks;
+mod delivery;
+mod json;
+mod link;
+mod options;
+pub mod payload;
+mod rejection;
+mod timestamp;
+pub mod topic;
+
+pub use acks::{Acks, Receipt};
+pub use delivery::{Delivery, FromBroker, Packet, digest};
+pub use link::{Link, LinkEnds};
+pub use options::TlsFileError;
+pub use rejection::Rejection;
+
+/// Bytes of a rejected payload that are kept for the home's admins.
+pub const PREVIEW: usize = 512;

@@ -1,0 +1,156 @@
+//! How we connect: MQTT 5, a session the broker keeps, manual acknowledgements, TLS where asked.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rumqttc::{
+    AckMode, Broker, MqttOptions, PersistedAckMode, PersistedSession, SessionStore, SessionStoreError, SessionStoreKey,
+    Transport as Wire,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::settings::{BrokerUrl, MqttSettings, Transport};
+
+/// Seconds the broker keeps our session and queues for us while we are away.
+const SESSION_EXPIRY_S: u32 = 7 * 24 * 3600;
+/// Unacknowledged messages the broker may have under way to us. Mosquitto exceeds it while acks
+/// flow; the bound that holds is the queue behind the link.
+const RECEIVE_MAXIMUM: u16 = 4_000;
+/// Bytes of the largest packet we take: above any broker's own limit, so that none can kill the link.
+const MAX_PACKET: u32 = 2 << 20;
+/// Publishes of ours under way at once. A small number also keeps the client quick: it walks this
+/// many slots at every flush.
+const OUTGOING_IN_FLIGHT: u16 = 100;
+/// Seconds between pings on a silent link.
+pub(super) const KEEP_ALIVE_S: u16 = 30;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Packets taken from the socket before they are handed on.
+const READ_BATCH: usize = 256;
+
+/// TLS material that can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting}: {problem}")]
+pub struct TlsFileError {
+    setting: &'static str,
+    problem: String,
+}
+
+/// The client's options for these settings.
+pub(super) fn build(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError> {
+    let BrokerUrl { transport, host, port, path } = &settings.broker;
+    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let bad_url = |_| TlsFileError { setting: "MQTT_BROKER_URL", problem: "not a usable WebSocket URL".to_owned() };
+    let broker = match transport {
+        Transport::Tcp | Transport::Tls => Broker::tcp(host.clone(), *port),
+        // The client takes TLS from the transport below, not from the scheme.
+        Transport::WebSocket | Transport::WebSocketTls => {
+            Broker::websocket(format!("ws://{authority}{path}")).map_err(bad_url)?
+        }
+    };
+    let mut options = MqttOptions::new(settings.client_id.clone(), broker);
+    match transport {
+        Transport::Tcp | Transport::WebSocket => {}
+        Transport::Tls => {
+            options.set_transport(Wire::tls_with_config(tls(settings)?.into()));
+        }
+        Transport::WebSocketTls => {
+            options.set_transport(Wire::wss_with_config(tls(settings)?.into()));
+        }
+    }
+    match (&settings.username, &settings.password) {
+        (Some(username), Some(password)) => {
+            options.set_credentials(username.clone(), password.reveal().to_owned());
+        }
+        (Some(username), None) => {
+            options.set_username(username.clone());
+        }
+        (None, _) => {}
+    }
+    options
+        .set_clean_start(false)
+        .set_session_expiry_interval(Some(SESSION_EXPIRY_S))
+        .set_ack_mode(AckMode::Manual)
+        .set_receive_maximum(Some(RECEIVE_MAXIMUM))
+        .set_max_packet_size(Some(MAX_PACKET))
+        .set_topic_alias_max(Some(0))
+        .set_keep_alive(KEEP_ALIVE_S)
+        .set_connect_timeout(CONNECT_TIMEOUT)
+        .set_read_batch_size(READ_BATCH)
+        .set_outgoing_inflight_upper_limit(OUTGOING_IN_FLIGHT)
+        .set_session_store(DatabaseKnows);
+    Ok(options)
+}
+
+fn tls(settings: &MqttSettings) -> Result<rustls::ClientConfig, TlsFileError> {
+    let mut roots = rustls::RootCertStore::empty();
+    match &settings.ca_file {
+        Some(path) => {
+            for certificate in certificates("MQTT_CA_FILE", path)? {
+                roots.add(certificate).map_err(|error| bad("MQTT_CA_FILE", &error))?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| bad("MQTT_BROKER_URL", &error))?
+        .with_root_certificates(roots);
+    let config = match (&settings.client_cert_file, &settings.client_key_file) {
+        (Some(cert), Some(key)) => {
+            let chain = certificates("MQTT_CLIENT_CERT_FILE", cert)?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| bad("MQTT_CLIENT_KEY_FILE", &error))?;
+            config.with_client_auth_cert(chain, key).map_err(|error| bad("MQTT_CLIENT_CERT_FILE", &error))?
+        }
+        _ => config.with_no_client_auth(),
+    };
+    Ok(config)
+}
+
+fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| bad(setting, &error))
+        .and_then(|found: Vec<_>| if found.is_empty() { Err(bad(setting, &"no certificate in it")) } else { Ok(found) })
+}
+
+fn bad(setting: &'static str, problem: &dyn std::fmt::Display) -> TlsFileError {
+    TlsFileError { setting, problem: problem.to_string() }
+}
+
+/// Tells the client that nothing of its own is under way, so that it resumes the broker's session
+/// after a restart: what we owe is known to the database, not to the client.
+#[derive(Debug)]
+struct DatabaseKnows;
+
+type StoreFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<T, SessionStoreError>> + Send + 'a>>;
+
+impl SessionStore for DatabaseKnows {
+    fn load<'a>(&'a self, key: &'a SessionStoreKey) -> StoreFuture<'a, Option<PersistedSession>> {
+        let session = PersistedSession {
+            format_version: 1,
+            client_id: key.client_id().to_owned(),
+            clean_start: false,
+            session_expiry_interval: Some(SESSION_EXPIRY_S),
+            outgoing_inflight_upper_limit: Some(OUTGOING_IN_FLIGHT),
+            ack_mode: PersistedAckMode::Manual,
+            last_pkid: 0,
+            last_puback: 0,
+            replay: Vec::new(),
+            incoming_qos2: Vec::new(),
+        };
+        Box::pin(async move { Ok(Some(session)) })
+    }
+
+    fn save<'a>(&'a self, _: &'a SessionStoreKey, _: &'a PersistedSession) -> StoreFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> StoreFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}

@@ -1,0 +1,244 @@
+//! Wire JSON to feature types. Strict where a guess could be wrong, lenient with single readings:
+//! one bad value never costs the others.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+
+use super::json::{self, Object};
+use super::rejection::Rejection;
+use super::timestamp;
+use super::topic::Kind;
+use crate::devices::{Report, StatusReport};
+use crate::telemetry::{Measurement, Sensors};
+
+/// Bytes of a payload that are looked at; a larger message is rejected, not cut.
+pub const MAX_PAYLOAD: usize = 64 * 1024;
+/// Bytes of a firmware version.
+const MAX_VERSION: usize = 64;
+
+/// What a message says, whoever sent it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// Readings, and the device's own time for them if its clock can be believed.
+    Telemetry {
+        /// The device's clock.
+        timestamp: Option<DateTime<Utc>>,
+        /// The readings.
+        measurement: Box<Measurement>,
+        /// Values of the message that could not be kept.
+        n_dropped: usize,
+    },
+    /// Presence and health.
+    Status(StatusReport),
+    /// A sign of life.
+    Heartbeat(Report),
+}
+
+/// Reads a payload of the given kind, received at `now`.
+pub fn parse(kind: Kind, payload: &[u8], now: DateTime<Utc>) -> Result<Content, Rejection> {
+    if payload.len() > MAX_PAYLOAD {
+        return Err(Rejection::TooLarge);
+    }
+    let text = std::str::from_utf8(payload).map_err(|_| Rejection::NotUtf8)?;
+    let object = match Object::parse(text) {
+        Some(object) if object.has_duplicate => return Err(Rejection::DuplicateKey),
+        Some(object) => object,
+        None if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => return Err(Rejection::BadShape),
+        None => return Err(Rejection::BadJson),
+    };
+    match kind {
+        Kind::Telemetry => telemetry(&object, now),
+        Kind::Status => status(&object),
+        Kind::Heartbeat => Ok(Content::Heartbeat(Report {
+            signal_strength: object.get("wifiSignal").and_then(json::number),
+            ..Report::default()
+        })),
+    }
+}
+
+fn telemetry(object: &Object<'_>, now: DateTime<Utc>) -> Result<Content, Rejection> {
+    let sensors = object.get("sensors").and_then(Object::parse).ok_or(Rejection::BadShape)?;
+    if sensors.has_duplicate {
+        return Err(Rejection::DuplicateKey);
+    }
+    let mut n_dropped = sensors.n_left_out + object.n_left_out;
+    let mut measurement = Measurement::default();
+    let mut extra = Map::new();
+    for (name, raw) in sensors.iter() {
+        if raw == "null" || read_sensor(&mut measurement.sensors, name, raw) {
+            continue;
+        }
+        n_dropped += usize::from(!keep(&mut extra, name, raw));
+    }
+    let mut metadata = Map::new();
+    if let Some(raw) = object.get("metadata").filter(|raw| *raw != "null") {
+        let Some(fields) = Object::parse(raw) else { return Err(Rejection::BadShape) };
+        if fields.has_duplicate {
+            return Err(Rejection::DuplicateKey);
+        }
+        n_dropped += fields.n_left_out;
+        for (name, raw) in fields.iter().filter(|(_, raw)| *raw != "null") {
+            if !read_health(&mut measurement.report, name, raw) {
+                n_dropped += usize::from(!keep(&mut metadata, name, raw));
+            }
+        }
+    }
+    // What a device says of a message beside the seed's four fields (a sequence number, say).
+    for (name, raw) in object.iter() {
+        let is_known = matches!(name, "timestamp" | "deviceId" | "sensors" | "metadata");
+        if !is_known && raw != "null" && !metadata.contains_key(name) {
+            n_dropped += usize::from(!keep(&mut metadata, name, raw));
+        }
+    }
+    measurement.extra = (!extra.is_empty()).then_some(Value::Object(extra));
+    measurement.metadata = (!metadata.is_empty()).then_some(Value::Object(metadata));
+    let timestamp = object.get("timestamp").and_then(|raw| timestamp::parse(raw, now));
+    Ok(Content::Telemetry { timestamp, measurement: Box::new(measurement), n_dropped })
+}
+
+fn status(object: &Object<'_>) -> Result<Content, Rejection> {
+    // Strictly a boolean: the seed's `online || false` took a text for true.
+    let online = object.get("online").and_then(json::boolean).ok_or(Rejection::BadShape)?;
+    let mut report = Report::default();
+    if let Some(fields) = object.get("status").and_then(Object::parse) {
+        for (name, raw) in fields.iter() {
+            read_health(&mut report, name, raw);
+        }
+    }
+    let mut last_status = Map::new();
+    for (name, raw) in object.iter() {
+        keep(&mut last_status, name, raw);
+    }
+    Ok(Content::Status(StatusReport { online, report, last_status: Value::Object(last_status) }))
+}
+
+/// Keeps an unknown value under its name; false where it can't be kept.
+fn keep(map: &mut Map<String, Value>, name: &str, raw: &str) -> bool {
+    match json::value(raw) {
+        Some(value) if json::is_key(name) => {
+            map.insert(name.to_owned(), value);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Takes one of the thirteen readings; false for another name or a wrong type.
+fn read_sensor(sensors: &mut Sensors, name: &str, raw: &str) -> bool {
+    if name == "flame" {
+        sensors.flame = json::boolean(raw);
+        return sensors.flame.is_some();
+    }
+    let slot = match name {
+        "current" => &mut sensors.current,
+        "gasPpm" => &mut sensors.gas_ppm,
+        "binLevel" => &mut sensors.bin_level,
+        "powerW" => &mut sensors.power_w,
+        "energyKwh" => &mut sensors.energy_kwh,
+        "voltageV" => &mut sensors.voltage_v,
+        "currentA" => &mut sensors.current_a,
+        "frequencyHz" => &mut sensors.frequency_hz,
+        "powerFactor" => &mut sensors.power_factor,
+        "distanceCm" => &mut sensors.distance_cm,
+        "temperature" => &mut sensors.temperature,
+        "humidity" => &mut sensors.humidity,
+        _ => return false,
+    };
+    *slot = json::number(raw);
+    slot.is_some()
+}
+
+/// Takes what telemetry's metadata and a status say of a device's health; false for anything else.
+fn read_health(report: &mut Report, name: &str, raw: &str) -> bool {
+    match name {
+        "firmwareVersion" => {
+            report.firmware_version = json::line(raw, MAX_VERSION);
+            report.firmware_version.is_some()
+        }
+        "signalStrength" | "wifiSignal" => {
+            report.signal_strength = json::number(raw);
+            report.signal_strength.is_some()
+        }
+        "batteryLevel" => {
+            report.battery_level = json::number(raw);
+            report.battery_level.is_some()
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn now() -> DateTime<Utc> {
+        "2026-02-13T12:00:01Z".parse().unwrap()
+    }
+
+    fn read(text: &str) -> (Option<DateTime<Utc>>, Measurement, usize) {
+        match parse(Kind::Telemetry, text.as_bytes(), now()) {
+            Ok(Content::Telemetry { timestamp, measurement, n_dropped }) => (timestamp, *measurement, n_dropped),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_seeds_telemetry_is_read_whole() {
+        let (timestamp, m, n_dropped) = read(
+            r#"{"timestamp":"2026-02-13T12:00:00.000Z","deviceId":"ESP32_001","sensors":{"current":0.75,"gasPpm":450,
+            "flame":false,"binLevel":45.2,"powerW":120.5,"energyKwh":2.45,"voltageV":220.3,"currentA":0.55,
+            "frequencyHz":50.1,"powerFactor":0.95,"distanceCm":15.2,"temperature":23.5,"humidity":65.2},
+            "metadata":{"firmwareVersion":"v2.1.0","signalStrength":-45,"batteryLevel":85,"freeMemory":45000}}"#,
+        );
+        assert_eq!(timestamp, Some("2026-02-13T12:00:00Z".parse().unwrap()));
+        assert_eq!((m.sensors.gas_ppm, m.sensors.flame, m.sensors.humidity), (Some(450.0), Some(false), Some(65.2)));
+        assert_eq!(m.report.firmware_version.as_deref(), Some("v2.1.0"));
+        assert_eq!((m.report.signal_strength, m.report.battery_level), (Some(-45.0), Some(85.0)));
+        assert_eq!((m.extra, m.metadata, n_dropped), (None, Some(json!({"freeMemory": 45000})), 0));
+    }
+
+    #[test]
+    fn one_bad_reading_never_costs_the_others() {
+        let (_, m, n_dropped) = read(
+            r#"{"seq":7,"sensors":{"temperature":"NaN","humidity":61,"flame":1,"powerW":1e999,"current":null,"co2":612,
+            "note":"a\u0000b"}}"#,
+        );
+        assert_eq!((m.sensors.temperature, m.sensors.humidity, m.sensors.flame), (None, Some(61.0), None));
+        assert_eq!(m.extra, Some(json!({"temperature": "NaN", "flame": 1, "co2": 612})));
+        assert_eq!(m.metadata, Some(json!({"seq": 7})));
+        assert_eq!(n_dropped, 2);
+    }
+
+    #[test]
+    fn wrong_shapes_are_told_apart() {
+        let huge = format!(r#"{{"sensors":{{"x":"{}"}}}}"#, "y".repeat(MAX_PAYLOAD));
+        for (payload, reason) in [
+            (&b"\xff\xfe"[..], Rejection::NotUtf8),
+            (b"", Rejection::BadJson),
+            (b"{", Rejection::BadJson),
+            (b"\xef\xbb\xbf{}", Rejection::BadJson),
+            (b"NaN", Rejection::BadJson),
+            (b"[1,2]", Rejection::BadShape),
+            (b"{}", Rejection::BadShape),
+            (br#"{"sensors":[]}"#, Rejection::BadShape),
+            (br#"{"sensors":{},"metadata":7}"#, Rejection::BadShape),
+            (br#"{"sensors":{"a":1,"a":2}}"#, Rejection::DuplicateKey),
+            (huge.as_bytes(), Rejection::TooLarge),
+        ] {
+            assert_eq!(parse(Kind::Telemetry, payload, now()), Err(reason));
+        }
+        for payload in [r#"{"online":"false"}"#, r#"{"online":1}"#, "{}"] {
+            assert_eq!(parse(Kind::Status, payload.as_bytes(), now()), Err(Rejection::BadShape));
+        }
+    }
+
+    #[test]
+    fn a_status_keeps_what_was_said() {
+        let text = r#"{"online":true,"status":{"uptime":86400,"wifiSignal":-45,"batteryLevel":85,"firmwareVersion":"v2"},"errors":[]}"#;
+        let Ok(Content::Status(status)) = parse(Kind::Status, text.as_bytes(), now()) else { panic!() };
+        assert!(status.online);
+        assert_eq!(status.report.signal_strength, Some(-45.0));
+        assert_eq!(status.last_status["status"]["uptime"], 86400);
+    }
+}

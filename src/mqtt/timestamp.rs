@@ -1,0 +1,88 @@
+//! A device's idea of the time: RFC 3339, epoch seconds or milliseconds, or (as the seed's own
+//! sketch sends it) milliseconds since boot, which is no time at all.
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+
+/// A device's clock may run ahead of ours by this much before it is not believed.
+const MAX_AHEAD: TimeDelta = TimeDelta::minutes(5);
+/// 2020-01-01T00:00:00Z in epoch seconds: no device of ours is older.
+const EARLIEST_S: i64 = 1_577_836_800;
+
+/// The instant a JSON value tells, if a device with a working clock could have sent it at `now`.
+///
+/// `raw` is the JSON text of the value: a string or a number.
+pub(super) fn parse(raw: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let text = match raw.strip_prefix('"') {
+        Some(rest) => rest.strip_suffix('"')?,
+        None => raw,
+    };
+    let at = if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        epoch(text.parse().ok()?)?
+    } else {
+        DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc)
+    };
+    // PostgreSQL keeps microseconds; the row must equal what a resend will be compared with.
+    let at = at.trunc_subsecs(6);
+    (at.timestamp() >= EARLIEST_S && at <= now + MAX_AHEAD).then_some(at)
+}
+
+/// Seconds and milliseconds since 1970 can't be confused: as seconds, today's milliseconds lie
+/// tens of thousands of years ahead.
+fn epoch(value: f64) -> Option<DateTime<Utc>> {
+    const EARLIEST_MS: f64 = EARLIEST_S as f64 * 1000.0;
+    let ms = if value >= EARLIEST_MS { value } else { value * 1000.0 };
+    if !(0.0..1e15).contains(&ms) {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "bounded above")]
+    DateTime::from_timestamp_micros((ms * 1000.0).round() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        "2026-02-13T12:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn the_forms_of_the_contract_are_understood() {
+        for raw in [
+            r#""2026-02-13T11:59:00.000Z""#,
+            r#""2026-02-13T12:59:00+01:00""#,
+            "1770983940",
+            "1770983940000",
+            "1770983940.0",
+            r#""1770983940000""#,
+            r#""1770983940""#,
+        ] {
+            assert_eq!(parse(raw, now()), Some("2026-02-13T11:59:00Z".parse().unwrap()), "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_a_real_time_is_none() {
+        for raw in [
+            r#""123456""#,
+            "123456",
+            "0",
+            "-5",
+            "1e99",
+            "null",
+            "true",
+            "{}",
+            r#""""#,
+            r#"".""#,
+            r#""yesterday""#,
+            r#""2026-02-13T12:00:00""#,
+            r#""2019-12-31T23:59:59Z""#,
+            r#""2026-02-13T12:05:01Z""#,
+            r#""+999999-01-01T00:00:00Z""#,
+            "99999999999999999999999",
+        ] {
+            assert_eq!(parse(raw, now()), None, "{raw}");
+        }
+        assert!(parse(r#""2026-02-13T12:05:00Z""#, now()).is_some());
+    }
+}

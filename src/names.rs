@@ -1,0 +1,93 @@
+//! What people may call things: names are for reading, keys are for topics. Past this door a name is
+//! trimmed and printable, and a key can't be taken for an id or a MAC address.
+
+use crate::error::Error;
+
+/// Characters a name may have.
+pub const MAX_NAME_CHARS: usize = 100;
+/// Bytes a key may have.
+pub const MAX_KEY_BYTES: usize = 64;
+
+/// Refuses NUL and the other control characters; PostgreSQL can't store the first, people can't read
+/// the rest.
+pub fn printable(field: &'static str, text: &str) -> Result<(), Error> {
+    match text.chars().find(|c| c.is_control()) {
+        Some(found) => Err(Error::bad_input(field, format!("{field} contains the control character {found:?}"))),
+        None => Ok(()),
+    }
+}
+
+/// A trimmed name of 1 to [`MAX_NAME_CHARS`] printable characters.
+pub fn name(field: &'static str, text: &str) -> Result<String, Error> {
+    let name = text.trim();
+    printable(field, name)?;
+    if !(1..=MAX_NAME_CHARS).contains(&name.chars().count()) {
+        return Err(Error::bad_input(field, format!("{field} must have 1 to {MAX_NAME_CHARS} characters")));
+    }
+    Ok(name.to_owned())
+}
+
+/// A key: `[A-Za-z0-9][A-Za-z0-9_.-]{0,63}`, not all digits (that is an id), not like a MAC address.
+pub fn key(field: &'static str, text: &str) -> Result<String, Error> {
+    let bytes = text.as_bytes();
+    let shaped = (1..=MAX_KEY_BYTES).contains(&bytes.len())
+        && bytes[0].is_ascii_alphanumeric()
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(b));
+    if !shaped {
+        let expected = "1 to 64 letters, digits, '_', '.' or '-', starting with a letter or digit";
+        return Err(Error::bad_input(field, format!("{field} must be {expected}")));
+    }
+    if bytes.iter().all(u8::is_ascii_digit) {
+        return Err(Error::bad_input(field, format!("{field} must not be a number: that would be an id")));
+    }
+    let digits = bytes.iter().filter(|b| b.is_ascii_hexdigit()).count();
+    let like_mac = digits == 12 && bytes.iter().all(|b| b.is_ascii_hexdigit() || b"-.".contains(b));
+    if like_mac {
+        return Err(Error::bad_input(
+            field,
+            format!("{field} must not look like a MAC address: give it as macAddress"),
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_trimmed_printable_and_of_bounded_length() {
+        assert_eq!(name("name", "  Küche 🍳 ").unwrap(), "Küche 🍳");
+        assert_eq!(name("name", &"ü".repeat(100)).unwrap().chars().count(), 100);
+        for wrong in ["", "   ", "a\0b", "a\nb", "\u{7f}", &"x".repeat(101)] {
+            assert!(matches!(name("name", wrong), Err(Error::BadInput { field: "name", .. })), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_one_topic_segment_and_never_an_id_or_a_mac() {
+        for good in ["ESP32_001", "a", "7a", "kitchen.lamp-2", "deadbeef", &"x".repeat(64)] {
+            assert_eq!(key("key", good).unwrap(), good);
+        }
+        for wrong in [
+            "",
+            "42",
+            "007",
+            "-a",
+            "_a",
+            "a/b",
+            "a+b",
+            "a#",
+            "a b",
+            "ä",
+            "a\0",
+            "$SYS",
+            "246F28AABBCC",
+            "24-6f-28-aa-bb-cc",
+            "246f.28aa.bbcc",
+            &"x".repeat(65),
+        ] {
+            assert!(matches!(key("key", wrong), Err(Error::BadInput { field: "key", .. })), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Following a home's readings: what was missed first, then live, without a gap or a repeat.
+//!
+//! The hub is listened to before the database is read, so nothing falls between; ids are in the
+//! order of commits, so a cursor tells what was emitted already. A reader that lags in the hub reads
+//! on from its cursor; only one that can't keep up at all is told `LAGGED`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use futures_util::stream::{Stream, unfold};
+
+use super::read_store as store;
+use super::{Reading, SharedReading};
+use crate::db::Pool;
+use crate::error::Error;
+use crate::hub::{Heard, HomeChannel, Hub, Listener};
+use crate::ids::{DeviceId, HomeId, TelemetryId};
+use crate::metrics::Metrics;
+
+/// Readings read from the database at a time.
+const PAGE: i64 = 500;
+/// Readings a lagging subscriber is caught up on in one go before it is given up.
+const MAX_CATCH_UP: usize = 10_000;
+
+/// Committed readings, live by home, and the newest cursor.
+#[derive(Clone)]
+pub struct ReadingHub {
+    hub: Hub<Reading>,
+    newest: Arc<AtomicI64>,
+}
+
+impl Default for ReadingHub {
+    fn default() -> Self {
+        Self { hub: Hub::default(), newest: Arc::new(AtomicI64::new(0)) }
+    }
+}
+
+impl ReadingHub {
+    /// What the database gave out before this server started.
+    pub fn start_at(&self, cursor: TelemetryId) {
+        self.newest.fetch_max(cursor.get(), Ordering::AcqRel);
+    }
+
+    /// Hands a committed reading to whoever follows its home, in the order of commits.
+    pub fn publish(&self, reading: Reading) {
+        self.newest.fetch_max(reading.id.get(), Ordering::AcqRel);
+        let home = reading.home;
+        self.hub.publish(home, Arc::new(reading));
+    }
+
+    /// Whether anybody follows the home, so that a reading is worth making.
+    pub fn has_follower(&self, home: HomeId) -> bool {
+        self.hub.has_listener(home)
+    }
+
+    /// A committed reading that nobody follows.
+    pub fn pass(&self, cursor: TelemetryId) {
+        self.newest.fetch_max(cursor.get(), Ordering::AcqRel);
+    }
+
+    /// Homes somebody follows.
+    pub fn n_homes(&self) -> usize {
+        self.hub.n_homes()
+    }
+}
+
+impl HomeChannel for ReadingHub {
+    fn close(&self, home: HomeId) {
+        self.hub.close(home);
+    }
+}
+
+/// Opens streams of readings.
+#[derive(Clone)]
+pub struct Follow {
+    pool: Pool,
+    hub: ReadingHub,
+    metrics: Metrics,
+}
+
+struct State {
+    follow: Follow,
+    home: HomeId,
+    device: Option<DeviceId>,
+    listener: Listener<Reading>,
+    /// Everything up to here was emitted, or is not wanted.
+    cursor: TelemetryId,
+    page: VecDeque<Reading>,
+    mode: Mode,
+}
+
+enum Mode {
+    /// Reading what lies between the cursor and now; `caught_up` counts since the last lag.
+    Replay {
+        caught_up: Option<usize>,
+    },
+    Live,
+    Ended,
+}
+
+impl Follow {
+    /// Follows through this hub and this database.
+    pub fn new(pool: Pool, hub: ReadingHub, metrics: Metrics) -> Self {
+        Self { pool, hub, metrics }
+    }
+
+    /// The readings of a home, or of one device of it: those after `after` first if that is given.
+    ///
+    /// Listens from the moment of this call. Ends when the home is closed, or after an error.
+    pub fn stream(
+        &self,
+        home: HomeId,
+        device: Option<DeviceId>,
+        after: Option<TelemetryId>,
+    ) -> impl Stream<Item = Result<SharedReading, Error>> + Send + 'static {
+        let newest = TelemetryId::from_database(self.hub.newest.load(Ordering::Acquire));
+        let state = State {
+            listener: self.hub.hub.listen(home),
+            follow: self.clone(),
+            home,
+            device,
+            cursor: after.unwrap_or(newest),
+            page: VecDeque::new(),
+            mode: if after.is_some() { Mode::Replay { caught_up: None } } else { Mode::Live },
+        };
+        unfold(state, |mut state| async move { state.next().await.map(|item| (item, state)) })
+    }
+}
+
+impl State {
+    async fn next(&mut self) -> Option<Result<SharedReading, Error>> {
+        loop {
+            if let Some(reading) = self.page.pop_front() {
+                self.cursor = reading.id;
+                return Some(Ok(Arc::new(reading)));
+            }
+            match &mut self.mode {
+                Mode::Ended => return None,
+                Mode::Replay { caught_up } => {
+                    if caught_up.is_some_and(|n| n > MAX_CATCH_UP) {
+                        self.mode = Mode::Ended;
+                        self.follow.metrics.subscriptions_lagged.inc();
+                        return Some(Err(Error::Lagged));
+                    }
+                    let page = match self.follow.page(self.home, self.device, self.cursor).await {
+                        Ok(page) => page,
+                        Err(error) => {
+                            self.mode = Mode::Ended;
+                            return Some(Err(error));
+                        }
+                    };
+                    if let Some(n) = caught_up {
+                        *n += page.len();
+                        self.follow.metrics.subscription_catch_ups.inc_by(page.len() as u64);
+                    }
+                    if page.is_empty() {
+                        self.mode = Mode::Live;
+                    }
+                    self.page = page.into();
+                }
+                Mode::Live => match self.listener.recv().await {
+                    Heard::Event(reading) => {
+                        let is_new = reading.id > self.cursor;
+                        if is_new {
+                            self.cursor = reading.id;
+                        }
+                        if is_new && self.device.is_none_or(|device| device == reading.device) {
+                            return Some(Ok(reading));
+                        }
+                    }
+                    Heard::Lagged(_) => self.mode = Mode::Replay { caught_up: Some(0) },
+                    Heard::Closed => self.mode = Mode::Ended,
+                },
+            }
+        }
+    }
+}
+
+impl Follow {
+    async fn page(&self, home: HomeId, device: Option<DeviceId>, cursor: TelemetryId) -> Result<Vec<Reading>, Error> {
+        let mut conn = self.pool.get().await?;
+        Ok(store::after(&mut conn, home, device, cursor, PAGE).await?)
+    }
+}

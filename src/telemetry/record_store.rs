@@ -1,0 +1,237 @@
+//! SQL that records readings: one statement a batch, and the months they fall into.
+//!
+//! Only ever run behind the ingest gate ([`crate::db::GATE`]): ids are taken in the order of
+//! commits, and no device vanishes between the join and the commit.
+
+use chrono::{DateTime, Datelike, Utc};
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Timestamptz};
+use diesel::{QueryResult, QueryableByName};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use serde_json::Value;
+
+use super::{NewReading, Reading, Sensors, TimeSource};
+use crate::ids::{DeviceId, TelemetryId};
+
+/// A calendar month in UTC: the span of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Month {
+    year: i32,
+    month: u32,
+}
+
+impl Month {
+    /// The month of an instant.
+    pub fn of(at: DateTime<Utc>) -> Self {
+        Self { year: at.year(), month: at.month() }
+    }
+
+    fn next(self) -> Self {
+        if self.month == 12 { Self { year: self.year + 1, month: 1 } } else { Self { month: self.month + 1, ..self } }
+    }
+}
+
+/// Makes a month's partition where it is missing. Not behind the gate: it waits for every reader
+/// of the table.
+pub async fn ensure_month(conn: &mut AsyncPgConnection, month: Month) -> QueryResult<()> {
+    let next = month.next();
+    let Month { year, month } = month;
+    // Attached to a table of its own: readers go on meanwhile, and losing a race is no error.
+    conn.batch_execute(&format!(
+        "create table if not exists telemetry_{year}_{month:02} partition of telemetry
+            for values from ('{year}-{month:02}-01 00:00:00Z') to ('{}-{:02}-01 00:00:00Z')",
+        next.year, next.month
+    ))
+    .await
+}
+
+/// The newest cursor the table has given out; a place to start from for who has seen nothing.
+pub async fn last_cursor(conn: &mut AsyncPgConnection) -> QueryResult<TelemetryId> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        last_value: TelemetryId,
+    }
+    let row: Row = diesel::sql_query("select last_value from telemetry_id_seq").get_result(conn).await?;
+    Ok(row.last_value)
+}
+
+/// One column per field of the batch.
+#[derive(Debug, Default)]
+struct Insert {
+    home: Vec<i64>,
+    device: Vec<i64>,
+    recorded_at: Vec<DateTime<Utc>>,
+    received_at: Vec<DateTime<Utc>>,
+    dedup: Vec<i64>,
+    device_clock: Vec<bool>,
+    /// The twelve numbers in the order of [`numbers`].
+    numbers: [Vec<Option<f64>>; 12],
+    flame: Vec<Option<bool>>,
+    firmware: Vec<Option<String>>,
+    signal: Vec<Option<f64>>,
+    battery: Vec<Option<f64>>,
+    extra: Vec<Option<Value>>,
+    metadata: Vec<Option<Value>>,
+}
+
+/// The numeric readings in the order of the statement's columns.
+fn numbers(sensors: &Sensors) -> [Option<f64>; 12] {
+    let s = sensors;
+    [
+        s.current,
+        s.gas_ppm,
+        s.bin_level,
+        s.power_w,
+        s.energy_kwh,
+        s.voltage_v,
+        s.current_a,
+        s.frequency_hz,
+        s.power_factor,
+        s.distance_cm,
+        s.temperature,
+        s.humidity,
+    ]
+}
+
+impl Insert {
+    fn push(&mut self, reading: &NewReading) {
+        self.home.push(reading.home.get());
+        self.device.push(reading.device.get());
+        self.recorded_at.push(reading.recorded_at);
+        self.received_at.push(reading.received_at);
+        self.dedup.push(reading.dedup);
+        self.device_clock.push(reading.time_source == TimeSource::Device);
+        for (column, value) in self.numbers.iter_mut().zip(numbers(&reading.measurement.sensors)) {
+            column.push(value);
+        }
+        self.flame.push(reading.measurement.sensors.flame);
+        self.firmware.push(reading.measurement.report.firmware_version.clone());
+        self.signal.push(reading.measurement.report.signal_strength);
+        self.battery.push(reading.measurement.report.battery_level);
+        self.extra.push(reading.measurement.extra.clone());
+        self.metadata.push(reading.measurement.metadata.clone());
+    }
+}
+
+impl QueryFragment<Pg> for Insert {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock, current,
+                gas_ppm, bin_level, power_w, energy_kwh, voltage_v, current_a, frequency_hz, power_factor,
+                distance_cm, temperature, humidity, flame, firmware_version, signal_strength, battery_level,
+                extra, metadata)
+             select n.home_id, n.device_id, n.recorded_at, n.received_at, n.dedup, n.device_clock, n1, n2, n3, n4, n5,
+                n6, n7, n8, n9, n10, n11, n12, n.flame, n.firmware_version, n.signal_strength, n.battery_level,
+                n.extra, n.metadata
+             from unnest(",
+        );
+        out.push_bind_param::<Array<BigInt>, _>(&self.home)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<BigInt>, _>(&self.device)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Timestamptz>, _>(&self.recorded_at)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Timestamptz>, _>(&self.received_at)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<BigInt>, _>(&self.dedup)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Bool>, _>(&self.device_clock)?;
+        for column in &self.numbers {
+            out.push_sql(", ");
+            out.push_bind_param::<Array<Nullable<Double>>, _>(column)?;
+        }
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Bool>>, _>(&self.flame)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Text>>, _>(&self.firmware)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Double>>, _>(&self.signal)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Double>>, _>(&self.battery)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Jsonb>>, _>(&self.extra)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Jsonb>>, _>(&self.metadata)?;
+        out.push_sql(
+            ") with ordinality n (home_id, device_id, recorded_at, received_at, dedup, device_clock, n1, n2, n3, n4,
+                n5, n6, n7, n8, n9, n10, n11, n12, flame, firmware_version, signal_strength, battery_level, extra,
+                metadata, position)
+             where exists (select from devices d where d.id = n.device_id and d.home_id = n.home_id)
+             order by n.position
+             on conflict do nothing
+             returning id, device_id, dedup",
+        );
+        Ok(())
+    }
+}
+
+impl QueryId for Insert {
+    type QueryId = Self;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for Insert {
+    type SqlType = (BigInt, BigInt, BigInt);
+}
+
+/// Inserts the readings in their order and tells for each the id it got; `None` where it stands
+/// there already or its device is no more.
+pub async fn insert(conn: &mut AsyncPgConnection, readings: &[&NewReading]) -> QueryResult<Vec<Option<TelemetryId>>> {
+    let mut insert = Insert::default();
+    for reading in readings {
+        insert.push(reading);
+    }
+    let rows: Vec<(TelemetryId, DeviceId, i64)> = insert.load(conn).await?;
+    // Rows come back in the order they went in, less those that were not inserted.
+    let mut rows = rows.into_iter().peekable();
+    let ids = readings
+        .iter()
+        .map(|reading| {
+            rows.next_if(|(_, device, dedup)| *device == reading.device && *dedup == reading.dedup).map(|(id, ..)| id)
+        })
+        .collect();
+    debug_assert!(rows.peek().is_none(), "every returned row was matched");
+    Ok(ids)
+}
+
+/// Which of these devices are no more.
+pub async fn gone(conn: &mut AsyncPgConnection, devices: &[DeviceId]) -> QueryResult<Vec<DeviceId>> {
+    use crate::db::schema::devices::dsl;
+    use diesel::{ExpressionMethods, QueryDsl};
+    let there: Vec<DeviceId> = dsl::devices.filter(dsl::id.eq_any(devices)).select(dsl::id).load(conn).await?;
+    Ok(devices.iter().copied().filter(|device| !there.contains(device)).collect())
+}
+
+impl Reading {
+    /// The committed reading.
+    pub fn committed(id: TelemetryId, new: &NewReading) -> Self {
+        let m = &new.measurement;
+        Self {
+            id,
+            home: new.home,
+            device: new.device,
+            recorded_at: new.recorded_at,
+            received_at: new.received_at,
+            time_source: new.time_source,
+            sensors: m.sensors.clone(),
+            extra: m.extra.clone(),
+            firmware_version: m.report.firmware_version.clone(),
+            signal_strength: m.report.signal_strength,
+            battery_level: m.report.battery_level,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_year_ends_in_january() {
+        let december = Month::of("2026-12-31T23:59:59Z".parse().unwrap());
+        assert_eq!(december.next(), Month { year: 2027, month: 1 });
+        assert_eq!(december.next().next(), Month { year: 2027, month: 2 });
+    }
+}

@@ -1,0 +1,132 @@
+//! People: accounts, passwords, sessions. Nothing here tells whether an e-mail has an account: not the
+//! answers of `login`, and not the time they take.
+
+mod blocklist;
+mod operator;
+mod password;
+mod session;
+mod store;
+
+use chrono::{DateTime, Utc};
+
+pub use session::Session;
+
+use crate::auth::Tokens;
+use crate::clock::Clock;
+use crate::db::{self, Pool};
+use crate::error::Error;
+use crate::ids::UserId;
+use crate::names;
+use password::{Hasher, NewPassword};
+
+/// Longest e-mail address, in bytes (RFC 5321).
+pub const MAX_EMAIL_BYTES: usize = 254;
+
+/// One text for a wrong password and an unknown e-mail.
+const WRONG_LOGIN: Error = Error::Unauthenticated("wrong e-mail or password");
+
+/// A person who can sign in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct User {
+    /// Their id.
+    pub id: UserId,
+    /// Lower case; the login name.
+    pub email: String,
+    /// What to call them.
+    pub name: String,
+    /// When the account was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Accounts and sessions. Cheap to clone.
+#[derive(Clone)]
+pub struct Users {
+    pool: Pool,
+    tokens: Tokens,
+    clock: Clock,
+    hasher: Hasher,
+    registration_open: bool,
+}
+
+impl Users {
+    /// The service over its pool; `registration_open` is `REGISTRATION=open`.
+    pub fn new(pool: Pool, tokens: Tokens, clock: Clock, registration_open: bool) -> Self {
+        Self { pool, tokens, clock, hasher: Hasher::default(), registration_open }
+    }
+
+    /// Makes an account and signs it in, where anybody may.
+    pub async fn register(&self, email: &str, password: &str, name: &str) -> Result<Session, Error> {
+        if !self.registration_open {
+            return Err(Error::Forbidden("registration is closed: ask the operator for an account"));
+        }
+        let user = self.create(email, password, name).await?;
+        self.open_session(user).await
+    }
+
+    /// Makes an account, whatever `REGISTRATION` says: for operators.
+    pub async fn create(&self, email: &str, password: &str, name: &str) -> Result<User, Error> {
+        let email = parse_email(email)?;
+        let name = names::name("name", name)?;
+        let password = NewPassword::parse("password", password, &email)?;
+        let hash = self.hasher.hash(password).await?;
+        let now = self.clock.now();
+        db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                let user = store::insert(conn, &email, &name, &hash, now).await?;
+                user.ok_or_else(|| Error::Conflict("email has an account already".to_owned()))
+            })
+        })
+        .await
+    }
+
+    /// Signs somebody in.
+    pub async fn login(&self, email: &str, password: &str) -> Result<Session, Error> {
+        // What can't be an account's e-mail is looked up all the same: no answer is quicker.
+        let email = parse_email(email).unwrap_or_default();
+        let found = {
+            let mut conn = self.pool.get().await?;
+            store::by_email(&mut conn, &email).await?
+        };
+        let (user, hash) = found.unzip();
+        match (self.hasher.verify(password, hash).await?, user) {
+            (true, Some(user)) => self.open_session(user).await,
+            _ => Err(WRONG_LOGIN),
+        }
+    }
+
+    /// Users by id, in no order.
+    pub async fn by_ids(&self, ids: &[UserId]) -> Result<Vec<User>, Error> {
+        let mut conn = self.pool.get().await?;
+        Ok(store::by_ids(&mut conn, ids).await?)
+    }
+}
+
+/// Trimmed and in lower case. ASCII alone: PostgreSQL's lower case and ours must be one.
+fn parse_email(text: &str) -> Result<String, Error> {
+    let email = text.trim().to_ascii_lowercase();
+    let shaped = (3..=MAX_EMAIL_BYTES).contains(&email.len())
+        && email.bytes().all(|b| b.is_ascii_graphic())
+        && email.split_once('@').is_some_and(|(local, domain)| {
+            (1..=64).contains(&local.len())
+                && !domain.contains('@')
+                && domain
+                    .split('.')
+                    .all(|label| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+        });
+    if shaped { Ok(email) } else { Err(Error::bad_input("email", "email must be an address such as ann@example.com")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_email;
+
+    #[test]
+    fn an_email_has_one_spelling() {
+        assert_eq!(parse_email("  Ann.Lee+Home@Example.COM ").unwrap(), "ann.lee+home@example.com");
+        assert_eq!(parse_email("ann@localhost").unwrap(), "ann@localhost");
+        for wrong in ["", "ann", "@x.y", "ann@", "a@b@c.d", "a b@c.d", "a@b..c", "a@b\0.c", "ä@b.c", &"x".repeat(300)]
+        {
+            assert!(parse_email(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

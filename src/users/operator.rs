@@ -1,0 +1,34 @@
+//! What an operator does from the command line with the database alone: set a password, issue a token.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::{NewPassword, Users, parse_email, store};
+use crate::db;
+use crate::error::Error;
+
+impl Users {
+    /// Sets somebody's password and ends all their sessions.
+    pub async fn set_password(&self, email: &str, password: &str) -> Result<(), Error> {
+        let email = parse_email(email)?;
+        let password = NewPassword::parse("password", password, &email)?;
+        let hash = self.hasher.hash(password).await?;
+        db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                let user = store::set_password(conn, &email, &hash).await?.ok_or(Error::NotFound("user"))?;
+                store::forget_refresh(conn, user).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// An access token for the account of an e-mail, and when it ends.
+    pub async fn token_for(&self, email: &str, life: Duration) -> Result<(String, DateTime<Utc>), Error> {
+        let email = parse_email(email)?;
+        let mut conn = self.pool.get().await?;
+        let (user, _) = store::by_email(&mut conn, &email).await?.ok_or(Error::NotFound("user"))?;
+        Ok(self.tokens.issue(user.id, life))
+    }
+}

@@ -1,0 +1,145 @@
+//! SQL of users and their refresh tokens.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
+
+use super::User;
+use crate::db::schema::{refresh_tokens, users};
+use crate::ids::UserId;
+
+type Columns = (users::id, users::email, users::name, users::created_at);
+const COLUMNS: Columns = (users::id, users::email, users::name, users::created_at);
+type Row = (UserId, String, String, DateTime<Utc>);
+
+fn user((id, email, name, created_at): Row) -> User {
+    User { id, email, name, created_at }
+}
+
+/// `None` where the e-mail is taken.
+pub(super) async fn insert(
+    conn: &mut AsyncPgConnection,
+    email: &str,
+    name: &str,
+    password_hash: &str,
+    created_at: DateTime<Utc>,
+) -> QueryResult<Option<User>> {
+    diesel::insert_into(users::table)
+        .values((
+            users::email.eq(email),
+            users::name.eq(name),
+            users::password_hash.eq(password_hash),
+            users::created_at.eq(created_at),
+        ))
+        .on_conflict(users::email)
+        .do_nothing()
+        .returning(COLUMNS)
+        .get_result(conn)
+        .await
+        .optional()
+        .map(|row| row.map(user))
+}
+
+pub(super) async fn by_ids(conn: &mut AsyncPgConnection, ids: &[UserId]) -> QueryResult<Vec<User>> {
+    let rows = users::table.filter(users::id.eq_any(ids)).select(COLUMNS).load(conn).await?;
+    Ok(rows.into_iter().map(user).collect())
+}
+
+pub(super) async fn by_email(conn: &mut AsyncPgConnection, email: &str) -> QueryResult<Option<(User, String)>> {
+    let found = users::table.filter(users::email.eq(email)).select((COLUMNS, users::password_hash));
+    Ok(found.first::<(Row, String)>(conn).await.optional()?.map(|(row, hash)| (user(row), hash)))
+}
+
+/// `None` where there is no such user.
+pub(super) async fn set_password(
+    conn: &mut AsyncPgConnection,
+    email: &str,
+    password_hash: &str,
+) -> QueryResult<Option<UserId>> {
+    diesel::update(users::table.filter(users::email.eq(email)))
+        .set(users::password_hash.eq(password_hash))
+        .returning(users::id)
+        .get_result(conn)
+        .await
+        .optional()
+}
+
+/// One refresh token to keep.
+pub(super) struct NewRefreshToken<'a> {
+    pub(super) user: UserId,
+    pub(super) family: Uuid,
+    pub(super) hash: &'a [u8],
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) expires_at: DateTime<Utc>,
+}
+
+pub(super) async fn insert_refresh(conn: &mut AsyncPgConnection, token: &NewRefreshToken<'_>) -> QueryResult<()> {
+    diesel::insert_into(refresh_tokens::table)
+        .values((
+            refresh_tokens::user_id.eq(token.user),
+            refresh_tokens::family.eq(token.family),
+            refresh_tokens::token_hash.eq(token.hash),
+            refresh_tokens::created_at.eq(token.created_at),
+            refresh_tokens::expires_at.eq(token.expires_at),
+        ))
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// Marks a live token as used. Of several at once exactly one gets the row.
+pub(super) async fn use_refresh(
+    conn: &mut AsyncPgConnection,
+    hash: &[u8],
+    now: DateTime<Utc>,
+) -> QueryResult<Option<(UserId, Uuid)>> {
+    let live = refresh_tokens::table
+        .filter(refresh_tokens::token_hash.eq(hash))
+        .filter(refresh_tokens::used_at.is_null())
+        .filter(refresh_tokens::revoked_at.is_null())
+        .filter(refresh_tokens::expires_at.gt(now));
+    diesel::update(live)
+        .set(refresh_tokens::used_at.eq(now))
+        .returning((refresh_tokens::user_id, refresh_tokens::family))
+        .get_result(conn)
+        .await
+        .optional()
+}
+
+/// The family of a token, live or not, and whether it was used.
+pub(super) async fn family_of(conn: &mut AsyncPgConnection, hash: &[u8]) -> QueryResult<Option<(Uuid, bool)>> {
+    refresh_tokens::table
+        .filter(refresh_tokens::token_hash.eq(hash))
+        .select((refresh_tokens::family, refresh_tokens::used_at.is_not_null()))
+        .first(conn)
+        .await
+        .optional()
+}
+
+/// Ends every token of a family. Returns how many were alive.
+pub(super) async fn revoke_family(
+    conn: &mut AsyncPgConnection,
+    family: Uuid,
+    now: DateTime<Utc>,
+) -> QueryResult<usize> {
+    let alive =
+        refresh_tokens::table.filter(refresh_tokens::family.eq(family)).filter(refresh_tokens::revoked_at.is_null());
+    diesel::update(alive).set(refresh_tokens::revoked_at.eq(now)).execute(conn).await
+}
+
+/// Forgets every token of a user: all sessions end.
+pub(super) async fn forget_refresh(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<usize> {
+    diesel::delete(refresh_tokens::table.filter(refresh_tokens::user_id.eq(user))).execute(conn).await
+}
+
+/// Deletes a user's tokens that are past their end: they can do nothing any more.
+pub(super) async fn purge_refresh(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    now: DateTime<Utc>,
+) -> QueryResult<usize> {
+    let gone =
+        refresh_tokens::table.filter(refresh_tokens::user_id.eq(user)).filter(refresh_tokens::expires_at.le(now));
+    diesel::delete(gone).execute(conn).await
+}

@@ -1,0 +1,365 @@
+//! A fixture for the HTTP and WebSocket edge alone: the real accept loop, routes and engine around a
+//! small schema, so that no database is needed. Every instance has its own port.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that can't be set up fails its test")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_graphql::{Context, Error, ErrorExtensions, Schema, SimpleObject};
+use futures_util::{SinkExt, Stream, StreamExt, stream};
+use serde_json::{Value, json};
+use smarthome::auth::Tokens;
+use smarthome::clock::Clock;
+use smarthome::graphql::Viewer;
+use smarthome::graphql::engine::Engine;
+use smarthome::http::{HttpState, Limits, health::AlwaysReady, router, serve};
+use smarthome::ids::UserId;
+use smarthome::metrics::Metrics;
+use smarthome::settings::Secret;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Longest any test waits for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Streams that live now: back to zero when every subscription has ended.
+#[derive(Clone, Default)]
+pub(crate) struct LiveStreams(Arc<AtomicUsize>);
+
+struct Alive(LiveStreams);
+
+impl LiveStreams {
+    fn enter(&self) -> Alive {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Alive(self.clone())
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The query root.
+pub(crate) struct Query;
+
+#[derive(SimpleObject)]
+struct Leaf {
+    id: i32,
+}
+
+struct Node(i32);
+
+#[async_graphql::Object]
+impl Node {
+    async fn id(&self) -> i32 {
+        self.0
+    }
+
+    async fn child(&self) -> Node {
+        Node(self.0 + 1)
+    }
+
+    async fn leaves(&self, first: i32) -> Vec<Leaf> {
+        (0..first.clamp(0, 10)).map(|id| Leaf { id }).collect()
+    }
+}
+
+#[async_graphql::Object]
+impl Query {
+    async fn hello(&self) -> &str {
+        "world"
+    }
+
+    async fn echo(&self, text: String) -> String {
+        text
+    }
+
+    async fn node(&self) -> Node {
+        Node(0)
+    }
+
+    async fn nodes(&self) -> Vec<Node> {
+        vec![Node(0), Node(1)]
+    }
+
+    async fn me(&self, ctx: &Context<'_>) -> async_graphql::Result<String> {
+        match &ctx.data::<Viewer>()?.0 {
+            Some(principal) => Ok(principal.user.to_string()),
+            None => Err(Error::new("sign in").extend_with(|_, e| e.set("code", "UNAUTHENTICATED"))),
+        }
+    }
+
+    async fn uncoded(&self) -> async_graphql::Result<String> {
+        Err(Error::new("host=10.0.0.7 password=hunter2"))
+    }
+
+    async fn panics(&self) -> String {
+        std::convert::identity(None::<String>).expect("on purpose")
+    }
+
+    async fn never(&self) -> String {
+        std::future::pending().await
+    }
+}
+
+/// The mutation root.
+pub(crate) struct Mutation;
+
+#[async_graphql::Object]
+impl Mutation {
+    async fn bump(&self, by: i32) -> i32 {
+        by + 1
+    }
+
+    async fn login(&self, password: String) -> bool {
+        password.is_empty()
+    }
+}
+
+/// The subscription root.
+pub(crate) struct Subscription;
+
+#[async_graphql::Subscription]
+impl Subscription {
+    /// Counts from zero, as fast as it is read.
+    async fn count(&self, ctx: &Context<'_>, to: i32) -> impl Stream<Item = i32> + use<> {
+        let alive = ctx.data_unchecked::<LiveStreams>().enter();
+        stream::iter(0..to).map(move |n| {
+            let _ = &alive;
+            n
+        })
+    }
+
+    /// One item, then silence.
+    async fn once(&self, ctx: &Context<'_>) -> impl Stream<Item = i32> + use<> {
+        let alive = ctx.data_unchecked::<LiveStreams>().enter();
+        stream::iter([1]).chain(stream::pending()).map(move |n| {
+            let _ = &alive;
+            n
+        })
+    }
+
+    /// Large items without end.
+    async fn flood(&self, ctx: &Context<'_>) -> impl Stream<Item = String> + use<> {
+        let alive = ctx.data_unchecked::<LiveStreams>().enter();
+        stream::repeat_with(move || {
+            let _ = &alive;
+            "x".repeat(16 << 10)
+        })
+    }
+
+    /// May not be started by anybody.
+    async fn forbidden(&self) -> async_graphql::Result<stream::Empty<i32>> {
+        Err(Error::new("not yours").extend_with(|_, e| e.set("code", "NOT_FOUND")))
+    }
+
+    /// Two events, the second of which fails.
+    async fn falters(&self) -> impl Stream<Item = async_graphql::Result<i32>> + use<> {
+        let lagged = Error::new("too slow").extend_with(|_, e| e.set("code", "LAGGED"));
+        stream::iter([Ok(1), Err(lagged)])
+    }
+}
+
+/// One server.
+pub(crate) struct Edge {
+    pub(crate) addr: SocketAddr,
+    pub(crate) tokens: Tokens,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
+    pub(crate) live: LiveStreams,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tracker: TaskTracker,
+}
+
+impl Edge {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}, true).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut Limits), introspection: bool) -> Self {
+        let (clock, metrics, live) = (Clock::movable(), Metrics::new(), LiveStreams::default());
+        let tokens = Tokens::new(&Secret::new("0123456789abcdef0123456789abcdef"), clock.clone());
+        let schema = Schema::build(Query, Mutation, Subscription).data(live.clone()).finish();
+        let mut limits = Limits::default();
+        change(&mut limits);
+        let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let state = HttpState {
+            engine: Engine::new(schema.clone(), introspection).execution_timeout(Duration::from_millis(300)),
+            tokens: tokens.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            readiness: Arc::new(AlwaysReady),
+            sdl: Some(schema.sdl().into()),
+            limits: Arc::new(limits.clone()),
+            cors_origins: Arc::new(["https://app.example.com".to_owned()]),
+            pages: axum::Router::new(),
+            stop: stop.clone(),
+            tracker: tracker.clone(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let serving = serve(listener, router(state), limits, metrics.clone(), stop.clone(), tracker.clone());
+        tracker.spawn(serving);
+        Self { addr, tokens, clock, metrics, live, stop, tracker }
+    }
+
+    pub(crate) fn token(&self, user: i64, life: Duration) -> String {
+        self.tokens.issue(UserId::from_database(user), life).0
+    }
+
+    /// Sends a request on a connection of its own and reads the whole answer.
+    pub(crate) async fn request(&self, head: &str, body: &[u8]) -> Reply {
+        let mut tcp = TcpStream::connect(self.addr).await.unwrap();
+        let length = if head.contains("Content-Length") || head.contains("Transfer-Encoding") {
+            String::new()
+        } else {
+            format!("Content-Length: {}\r\n", body.len())
+        };
+        let head = format!("{head}\r\nHost: {}\r\nConnection: close\r\n{length}\r\n", self.addr);
+        tcp.write_all(head.as_bytes()).await.unwrap();
+        // A server that refuses early may not take the body.
+        let _ = tcp.write_all(body).await;
+        let mut text = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, tcp.read_to_end(&mut text)).await.expect("an answer in time");
+        Reply::parse(&text)
+    }
+
+    /// A GraphQL request by POST.
+    pub(crate) async fn post(&self, headers: &str, body: &Value) -> Reply {
+        let head = format!("POST /graphql HTTP/1.1\r\nContent-Type: application/json{headers}");
+        self.request(&head, body.to_string().as_bytes()).await
+    }
+
+    pub(crate) async fn query(&self, query: &str) -> Reply {
+        self.post("\r\nAccept: application/graphql-response+json", &json!({ "query": query })).await
+    }
+
+    /// Opens a socket, or tells the status of the refusal.
+    pub(crate) async fn socket(&self, protocol: &str, headers: &[(&str, &str)]) -> Result<Socket, u16> {
+        let mut request = format!("ws://{}/graphql", self.addr).into_client_request().unwrap();
+        if !protocol.is_empty() {
+            request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+        }
+        for (name, value) in headers {
+            let name: axum::http::HeaderName = name.parse().unwrap();
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        match tokio_tungstenite::connect_async(request).await {
+            Ok((socket, _)) => Ok(Socket(socket)),
+            Err(tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// A socket whose init is acknowledged.
+    pub(crate) async fn ready(&self) -> Socket {
+        let mut socket = self.socket("graphql-transport-ws", &[]).await.unwrap();
+        socket.say(&json!({"type": "connection_init"})).await;
+        assert_eq!(socket.hear().await, Heard::Json(json!({"type": "connection_ack"})));
+        socket
+    }
+
+    /// Waits until no subscription of the schema lives any more.
+    pub(crate) async fn all_streams_end(&self) {
+        let ended = async {
+            while self.live.count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.expect("every stream ends");
+    }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    fn parse(text: &[u8]) -> Self {
+        let end = text.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or(text.len().saturating_sub(4));
+        let head = String::from_utf8_lossy(&text[..end]).to_lowercase();
+        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+        Self { status, head, body: text.get(end + 4..).unwrap_or_default().to_vec() }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    pub(crate) fn code(&self) -> String {
+        self.json()["errors"][0]["extensions"]["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// What a socket's client hears.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Heard {
+    Json(Value),
+    Ping,
+    Close(u16, String),
+    Gone,
+}
+
+/// A socket's client that speaks whatever it is told to.
+pub(crate) struct Socket(pub(crate) WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Socket {
+    pub(crate) async fn say(&mut self, message: &Value) {
+        self.say_raw(Message::text(message.to_string())).await;
+    }
+
+    pub(crate) async fn say_raw(&mut self, message: Message) {
+        // The server may have closed already: what it said is heard next.
+        let _ = self.0.send(message).await;
+    }
+
+    pub(crate) async fn hear(&mut self) -> Heard {
+        let next = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a message in time");
+        match next {
+            Some(Ok(Message::Text(text))) => Heard::Json(serde_json::from_str(&text).unwrap()),
+            Some(Ok(Message::Ping(_))) => Heard::Ping,
+            Some(Ok(Message::Close(Some(frame)))) => Heard::Close(frame.code.into(), frame.reason.to_string()),
+            Some(Ok(other)) => panic!("{other:?}"),
+            Some(Err(_)) | None => Heard::Gone,
+        }
+    }
+
+    pub(crate) async fn hear_json(&mut self) -> Value {
+        match self.hear().await {
+            Heard::Json(value) => value,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn hear_close(&mut self) -> u16 {
+        loop {
+            match self.hear().await {
+                Heard::Close(code, _) => return code,
+                Heard::Gone => panic!("gone without a close frame"),
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) async fn subscribe(&mut self, id: &str, query: &str) {
+        self.say(&json!({"id": id, "type": "subscribe", "payload": {"query": query}})).await;
+    }
+}

@@ -1,0 +1,319 @@
+//! GraphQL over HTTP: the public audit, every refusal's status, streams over HTTP, and connections
+//! that try to stay.
+
+#![expect(clippy::unwrap_used, reason = "what can't be read fails the test")]
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::edge::{Edge, PATIENCE};
+
+/// Runs a script of tests/node; its packages are installed by `npm ci` there on first use.
+pub(crate) async fn node(script: &str, arguments: &[&str]) -> std::process::Output {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node");
+    if !std::path::Path::new(folder).join("node_modules").exists() {
+        let mut install = tokio::process::Command::new("npm");
+        install.args(["ci", "--no-audit", "--no-fund"]).current_dir(folder);
+        let output = install.output().await.expect("npm is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let run = tokio::process::Command::new("node").arg(script).args(arguments).current_dir(folder).output();
+    tokio::time::timeout(Duration::from_secs(60), run).await.expect("the script ends").expect("node is installed")
+}
+
+#[tokio::test]
+async fn the_public_audit_finds_nothing_with_and_without_a_token() {
+    let edge = Edge::start().await;
+    let url = format!("http://{}/graphql", edge.addr);
+    for arguments in [vec![url.clone()], vec![url, edge.token(7, Duration::from_secs(60))]] {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let output = node("audit.mjs", &arguments).await;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains(r#"{"ok":61,"notice":0,"warn":0,"error":0}"#), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_status_and_its_code() {
+    let edge = Edge::start().await;
+    const JSON: &str = "\r\nContent-Type: application/json";
+    let good = br#"{"query":"{hello}"}"#.as_slice();
+    let large = vec![b' '; (256 << 10) + 1];
+    let table: &[(&str, &str, &[u8], u16, &str)] = &[
+        ("POST /graphql", JSON, good, 200, ""),
+        ("POST /graphql", "", good, 415, "BAD_USER_INPUT"),
+        ("POST /graphql", "\r\nContent-Type: text/plain", good, 415, "BAD_USER_INPUT"),
+        ("POST /graphql", "\r\nContent-Type: application/json; charset=utf-16", good, 415, "BAD_USER_INPUT"),
+        ("POST /graphql", "\r\nContent-Type: multipart/form-data; boundary=x", good, 415, "BAD_USER_INPUT"),
+        ("POST /graphql", "\r\nContent-Type: application/json\r\nAccept: text/html", good, 406, "BAD_USER_INPUT"),
+        ("POST /graphql", JSON, &large, 413, "PAYLOAD_TOO_LARGE"),
+        ("POST /graphql", JSON, b"{\"query\":\"\xff\"}", 400, "BAD_USER_INPUT"),
+        ("POST /graphql", JSON, b"[{\"query\":\"{hello}\"}]", 400, "BAD_USER_INPUT"),
+        ("POST /graphql", JSON, b"{}", 400, "BAD_USER_INPUT"),
+        ("POST /graphql", JSON, b"", 400, "BAD_USER_INPUT"),
+        ("POST /graphql", JSON, br#"{"query":"subscription{once}"}"#, 406, "BAD_USER_INPUT"),
+        ("PUT /graphql", JSON, good, 405, "BAD_USER_INPUT"),
+        ("DELETE /livez", "", b"", 405, "BAD_USER_INPUT"),
+        ("GET /graphql?query=%7Bhello%7D", "", b"", 200, ""),
+        ("GET /graphql?query=mutation%7Bbump(by:1)%7D", "", b"", 405, "BAD_USER_INPUT"),
+        ("GET /graphql", "", b"", 400, "BAD_USER_INPUT"),
+        ("GET /nothing", "", b"", 404, "NOT_FOUND"),
+        ("GET /livez", "", b"", 200, ""),
+        ("GET /readyz", "", b"", 200, ""),
+        ("GET /health", "", b"", 200, ""),
+        ("GET /metrics", "", b"", 200, ""),
+        ("GET /schema.graphql", "", b"", 200, ""),
+        (
+            "POST /graphql",
+            "\r\nContent-Type: application/json\r\nAuthorization: Bearer x",
+            good,
+            401,
+            "UNAUTHENTICATED",
+        ),
+        (
+            "POST /graphql",
+            "\r\nContent-Type: application/json\r\nAuthorization: Basic eDp5",
+            good,
+            401,
+            "UNAUTHENTICATED",
+        ),
+        ("POST /graphql", "\r\nContent-Type: application/json\r\nAuthorization: Bearer ", good, 401, "UNAUTHENTICATED"),
+    ];
+    for (line, headers, body, status, code) in table {
+        let reply = edge.request(&format!("{line} HTTP/1.1{headers}"), body).await;
+        assert_eq!((reply.status, reply.code().as_str()), (*status, *code), "{line} {headers}: {}", reply.head);
+        assert!(reply.head.contains("x-content-type-options: nosniff") && reply.head.contains("x-request-id: "));
+        assert_eq!(reply.head.contains("allow: "), *status == 405, "{line}");
+        assert!(status / 100 == 2 || reply.head.contains("application/json"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_fails_inside_is_coded_and_says_nothing() {
+    let edge = Edge::start().await;
+    for (query, status, code, data) in [
+        ("{ uncoded }", 200, "INTERNAL", true),
+        ("{ panics }", 200, "INTERNAL", true),
+        ("{ never }", 200, "UNAVAILABLE", true),
+        ("{ me }", 200, "UNAUTHENTICATED", true),
+        ("{ nothing }", 400, "BAD_USER_INPUT", false),
+        ("{ echo(text: 7) }", 400, "BAD_USER_INPUT", false),
+        ("{ hello", 400, "BAD_USER_INPUT", false),
+        ("query A { hello } query B { hello }", 400, "BAD_USER_INPUT", false),
+        ("mutation { a: login(password: \"1\") b: login(password: \"2\") }", 400, "BAD_USER_INPUT", false),
+    ] {
+        let reply = edge.query(query).await;
+        assert_eq!((reply.status, reply.code().as_str()), (status, code), "{query}: {}", reply.json());
+        assert_eq!(reply.json().get("data").is_some(), data, "{query}");
+        let text = String::from_utf8_lossy(&reply.body);
+        assert!(!text.contains("hunter2") && !text.contains("on purpose"), "{text}");
+    }
+    // The server has survived the panic.
+    assert_eq!(edge.query("{ hello }").await.json()["data"]["hello"], "world");
+}
+
+#[tokio::test]
+async fn a_token_makes_a_viewer_until_it_expires() {
+    let edge = Edge::start().await;
+    let header = format!("\r\nAuthorization: Bearer {}", edge.token(7, Duration::from_secs(60)));
+    let reply = edge.post(&header, &json!({"query": "{ me }"})).await;
+    assert_eq!(reply.json(), json!({"data": {"me": "7"}}));
+    edge.clock.advance(chrono::TimeDelta::seconds(61));
+    let reply = edge.post(&header, &json!({"query": "{ me }"})).await;
+    assert_eq!((reply.status, reply.code().as_str()), (401, "UNAUTHENTICATED"));
+    assert!(reply.head.contains("www-authenticate: bearer"));
+}
+
+#[tokio::test]
+async fn a_document_sent_once_is_found_by_its_hash() {
+    use sha2::Digest;
+    let edge = Edge::start().await;
+    let query = "query ($t: String!) { echo(text: $t) }";
+    let hash: String = sha2::Sha256::digest(query).iter().map(|byte| format!("{byte:02x}")).collect();
+    let extensions = json!({"persistedQuery": {"version": 1, "sha256Hash": hash}});
+    let by_hash = json!({"variables": {"t": "hi"}, "extensions": extensions});
+    assert_eq!(edge.post("", &by_hash).await.code(), "PERSISTED_QUERY_NOT_FOUND");
+    let both = json!({"query": query, "variables": {"t": "hi"}, "extensions": extensions});
+    for body in [&both, &by_hash] {
+        assert_eq!(edge.post("", body).await.json(), json!({"data": {"echo": "hi"}}));
+    }
+    let wrong = json!({"query": "{ hello }", "extensions": extensions});
+    assert_eq!(edge.post("", &wrong).await.code(), "BAD_USER_INPUT");
+}
+
+#[tokio::test]
+async fn introspection_works_in_full_and_is_off_by_setting() {
+    const FULL: &str = include_str!("introspection.graphql");
+    let on = Edge::start().await.query(FULL).await;
+    assert_eq!(on.json()["data"]["__schema"]["queryType"]["name"], "Query", "{}", on.json());
+    let off = Edge::with(|_| {}, false).await;
+    for query in
+        [FULL, "{ __type(name: \"Query\") { name } }", "{ ...F } fragment F on Query { __schema { description } }"]
+    {
+        assert_eq!(off.query(query).await.code(), "FORBIDDEN", "{query}");
+    }
+    assert_eq!(off.query("{ __typename }").await.json()["data"]["__typename"], "Query");
+}
+
+/// Sends a request and reads until the answer contains `until`, or ends.
+async fn read_until(edge: &Edge, head: &str, body: &str, until: &str) -> (String, TcpStream) {
+    let mut tcp = TcpStream::connect(edge.addr).await.unwrap();
+    let head = format!("{head}\r\nHost: {}\r\nContent-Length: {}\r\n\r\n{body}", edge.addr, body.len());
+    tcp.write_all(head.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    let mut chunk = [0; 4096];
+    while !text.contains(until) {
+        let read = tokio::time::timeout(PATIENCE, tcp.read(&mut chunk)).await.expect("more in time").unwrap();
+        assert_ne!(read, 0, "ended without {until:?}: {text}");
+        text.push_str(std::str::from_utf8(&chunk[..read]).unwrap());
+    }
+    (text, tcp)
+}
+
+#[tokio::test]
+async fn server_sent_events_carry_subscriptions_and_single_answers() {
+    let edge = Edge::with(|limits| limits.heartbeat = Duration::from_millis(50), true).await;
+    let head = "POST /graphql HTTP/1.1\r\nContent-Type: application/json\r\nAccept: text/event-stream";
+    let body = json!({"query": "subscription { count(to: 2) }"}).to_string();
+    let (text, _) = read_until(&edge, head, &body, "event: complete\ndata:\n\n").await;
+    assert!(text.to_lowercase().contains("content-type: text/event-stream"));
+    assert!(text.contains("event: next\ndata: {\"data\":{\"count\":1}}\n\n"), "{text}");
+    let body = json!({"query": "mutation { bump(by: 1) }"}).to_string();
+    let (text, _) = read_until(&edge, head, &body, "event: complete").await;
+    assert!(text.contains("{\"data\":{\"bump\":2}}"));
+    // By GET, for EventSource; signs of life while nothing happens; the stream ends with its reader.
+    let get = "GET /graphql?query=subscription%7Bonce%7D HTTP/1.1\r\nAccept: text/event-stream";
+    let (text, tcp) = read_until(&edge, get, "", ":\n\n\r\n3\r\n:\n\n").await;
+    assert!(text.contains("{\"data\":{\"once\":1}}"));
+    assert_eq!(edge.live.count(), 1);
+    drop(tcp);
+    edge.all_streams_end().await;
+}
+
+#[tokio::test]
+async fn multipart_subscriptions_are_delimited_and_kept_alive() {
+    let edge = Edge::with(|limits| limits.heartbeat = Duration::from_millis(50), true).await;
+    let head = "POST /graphql HTTP/1.1\r\nContent-Type: application/json\r\n\
+                Accept: multipart/mixed;boundary=\"graphql\";subscriptionSpec=1.0,application/json";
+    let body = json!({"query": "subscription { count(to: 1) }"}).to_string();
+    let (text, _) = read_until(&edge, head, &body, "0\r\n\r\n").await;
+    assert!(text.to_lowercase().contains("content-type: multipart/mixed;boundary=\"-\";subscriptionspec=\"1.0\""));
+    assert!(text.contains("\r\n---"), "{text}");
+    assert!(
+        text.contains("Content-Type: application/json\r\n\r\n{\"payload\":{\"data\":{\"count\":0}}}\r\n---"),
+        "{text}"
+    );
+    assert!(text.contains("--\r\n"));
+    let body = json!({"query": "subscription { once }"}).to_string();
+    read_until(&edge, head, &body, "\r\n\r\n{}\r\n---").await;
+    // A query by the same client is a plain answer.
+    let (text, _) = read_until(&edge, head, r#"{"query":"{hello}"}"#, "world").await;
+    assert!(text.to_lowercase().contains("content-type: application/json"));
+}
+
+#[tokio::test]
+async fn a_stream_over_http_ends_with_its_token_and_with_the_server() {
+    let edge = Edge::start().await;
+    let token = edge.token(7, Duration::from_secs(60));
+    let body = json!({"query": "subscription { once }"}).to_string();
+    let anonymous = "POST /graphql HTTP/1.1\r\nContent-Type: application/json\r\nAccept: text/event-stream";
+    let head = format!("{anonymous}\r\nAuthorization: Bearer {token}");
+    let (_, mut tcp) = read_until(&edge, &head, &body, "once").await;
+    edge.clock.advance(chrono::TimeDelta::seconds(61));
+    let mut rest = [0; 4096];
+    let read =
+        tokio::time::timeout(Duration::from_secs(1), tcp.read(&mut rest)).await.expect("within a second").unwrap();
+    assert!(std::str::from_utf8(&rest[..read]).unwrap().contains("UNAUTHENTICATED"));
+
+    let (_, mut tcp) = read_until(&edge, anonymous, &body, "once").await;
+    edge.stop.cancel();
+    let mut rest = String::new();
+    tokio::time::timeout(PATIENCE, tcp.read_to_string(&mut rest)).await.expect("the stream ends").unwrap();
+    assert!(rest.contains("event: complete"));
+    edge.tracker.close();
+    tokio::time::timeout(PATIENCE, edge.tracker.wait()).await.expect("the server drains");
+}
+
+#[tokio::test]
+async fn no_connection_stays_by_silence_or_by_dripping() {
+    let edge = Edge::with(
+        |limits| {
+            limits.header = Duration::from_millis(200);
+            limits.body = Duration::from_millis(200);
+            limits.write_stall = Duration::from_millis(300);
+        },
+        true,
+    )
+    .await;
+    let post = "POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+    let flood = json!({"query": "subscription { flood }"}).to_string();
+    let stalled = format!(
+        "POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAccept: text/event-stream\r\n\
+         Content-Length: {}\r\n\r\n{flood}",
+        flood.len()
+    );
+    for opening in ["", "PRI * HTTP/2.0\r\n", "POST /gra", "GET /livez HTTP/1.1\r\nHost: x\r\n", post, &stalled] {
+        let mut tcp = TcpStream::connect(edge.addr).await.unwrap();
+        tcp.write_all(opening.as_bytes()).await.unwrap();
+        // Reads nothing until the server has cut the connection.
+        let cut = async {
+            while edge.metrics.http_connections.get() == 0 {
+                tokio::task::yield_now().await;
+            }
+            while edge.metrics.http_connections.get() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, cut).await.unwrap_or_else(|_| panic!("{opening:?} stays"));
+        let mut answer = Vec::new();
+        let _ = tcp.read_to_end(&mut answer).await;
+        if opening == post {
+            assert!(answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+        }
+    }
+    edge.all_streams_end().await;
+}
+
+#[tokio::test]
+async fn too_much_header_is_refused_and_too_many_connections_wait() {
+    let edge = Edge::with(|limits| limits.connections = 2, true).await;
+    let many: String = (0..70).map(|n| format!("\r\nX-{n}: 1")).collect();
+    assert_eq!(edge.request(&format!("GET /livez HTTP/1.1{many}"), b"").await.status, 431);
+    let long = "x".repeat(40 << 10);
+    assert_eq!(edge.request(&format!("GET /livez HTTP/1.1\r\nX: {long}"), b"").await.status, 431);
+
+    let first = edge.ready().await;
+    let _second = edge.ready().await;
+    // Both places are taken by sockets: the next one waits, and goes on when a place is free.
+    let third = edge.request("GET /livez HTTP/1.1", b"");
+    tokio::pin!(third);
+    while edge.metrics.http_connections_full.get() == 0 {
+        tokio::select! {
+            reply = &mut third => panic!("{reply:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    drop(first);
+    assert_eq!(third.await.status, 200);
+}
+
+#[tokio::test]
+async fn browsers_of_listed_origins_may_call() {
+    let edge = Edge::start().await;
+    let ask = |origin: &str| {
+        format!(
+            "OPTIONS /graphql HTTP/1.1\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: POST\r\n\
+             Access-Control-Request-Headers: authorization,content-type"
+        )
+    };
+    let listed = edge.request(&ask("https://app.example.com"), b"").await;
+    assert_eq!(listed.status, 200);
+    assert!(listed.head.contains("access-control-allow-origin: https://app.example.com"));
+    assert!(!listed.head.contains("access-control-allow-credentials"));
+    let other = edge.request(&ask("https://evil.example.com"), b"").await;
+    assert!(!other.head.contains("access-control-allow-origin"));
+}

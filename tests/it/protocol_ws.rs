@@ -1,0 +1,350 @@
+//! Every close code and race of the `graphql-transport-ws` text, the older protocol, and the bounds
+//! of a socket, against the real accept loop. W1 to W15 are the lines of the reliability checklist.
+
+#![expect(clippy::unwrap_used, reason = "a socket that does not open fails the test")]
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::edge::{Edge, Heard, PATIENCE};
+use super::http::node;
+
+const TRANSPORT: &str = "graphql-transport-ws";
+
+/// The code a fresh socket is closed with after saying these.
+async fn closed_after(edge: &Edge, messages: &[Message]) -> u16 {
+    let mut socket = edge.socket(TRANSPORT, &[]).await.unwrap();
+    for message in messages {
+        socket.say_raw(message.clone()).await;
+    }
+    socket.hear_close().await
+}
+
+fn text(value: &Value) -> Message {
+    Message::text(value.to_string())
+}
+
+fn init() -> Message {
+    text(&json!({"type": "connection_init"}))
+}
+
+fn subscribe(id: &str, query: &str) -> Message {
+    text(&json!({"id": id, "type": "subscribe", "payload": {"query": query}}))
+}
+
+#[tokio::test]
+async fn w1_to_w4_each_breach_has_its_close_code() {
+    let edge = Edge::start().await;
+    let once = || subscribe("1", "subscription { once }");
+    for (what, messages, code) in [
+        ("W1 subscribe before the ack", vec![once()], 4401),
+        ("W2 second init", vec![init(), init()], 4429),
+        ("W3 live id again", vec![init(), once(), once()], 4409),
+        ("W4 not JSON", vec![init(), Message::text("hello")], 4400),
+        ("W4 an array", vec![init(), text(&json!(["ping"]))], 4400),
+        ("W4 unknown type", vec![init(), text(&json!({"type": "next"}))], 4400),
+        ("W4 binary", vec![init(), Message::binary(vec![1])], 4400),
+        ("W4 no id", vec![init(), text(&json!({"type": "subscribe", "payload": {"query": "{hello}"}}))], 4400),
+        ("W4 no payload", vec![init(), text(&json!({"type": "subscribe", "id": "1"}))], 4400),
+        ("W4 before init", vec![Message::text("{")], 4400),
+        ("W6 bad token", vec![text(&json!({"type": "connection_init", "payload": {"token": "x"}}))], 4403),
+        ("W6 no token text", vec![text(&json!({"type": "connection_init", "payload": {"token": 7}}))], 4403),
+        ("W13 too big", vec![init(), Message::text("x".repeat((64 << 10) + 1))], 1009),
+        ("W13 far too big", vec![init(), Message::text("x".repeat(1 << 20))], 1009),
+    ] {
+        assert_eq!(closed_after(&edge, &messages).await, code, "{what}");
+    }
+    // A long id still makes a legal close frame.
+    let long = "ä".repeat(64);
+    let again = subscribe(&long, "subscription { once }");
+    assert_eq!(closed_after(&edge, &[init(), again.clone(), again]).await, 4409);
+    edge.all_streams_end().await;
+}
+
+#[tokio::test]
+async fn w5_a_socket_without_init_is_closed() {
+    let edge = Edge::with(|limits| limits.socket_init = Duration::from_millis(50), true).await;
+    assert_eq!(closed_after(&edge, &[]).await, 4408);
+    // Messages that are allowed before init do not put it off.
+    assert_eq!(closed_after(&edge, &[text(&json!({"type": "ping"}))]).await, 4408);
+}
+
+#[tokio::test]
+async fn w6_w7_w12_what_is_refused_before_the_upgrade() {
+    let edge = Edge::start().await;
+    let own = format!("http://{}", edge.addr);
+    for (protocol, headers, status) in [
+        ("", vec![], 400),
+        ("mqtt", vec![], 400),
+        ("graphql-transport", vec![], 400),
+        (TRANSPORT, vec![("origin", "https://evil.example.com")], 403),
+        (TRANSPORT, vec![("origin", "null")], 403),
+        (TRANSPORT, vec![("authorization", "Bearer x")], 401),
+    ] {
+        assert_eq!(edge.socket(protocol, &headers).await.err(), Some(status), "{protocol} {headers:?}");
+    }
+    for (protocol, headers) in [
+        (TRANSPORT, vec![("origin", own.as_str())]),
+        (TRANSPORT, vec![("origin", "https://app.example.com")]),
+        ("graphql-ws", vec![]),
+        ("mqtt, graphql-transport-ws", vec![]),
+    ] {
+        assert!(edge.socket(protocol, &headers).await.is_ok(), "{protocol} {headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_comes_by_init_under_three_names_or_by_the_upgrade() {
+    let edge = Edge::start().await;
+    let token = edge.token(7, Duration::from_secs(60));
+    let bearer = format!("Bearer {token}");
+    for (headers, payload) in [
+        (vec![], json!({"Authorization": bearer})),
+        (vec![], json!({"authorization": bearer})),
+        (vec![], json!({"token": token})),
+        (vec![("authorization", bearer.as_str())], Value::Null),
+    ] {
+        let mut socket = edge.socket(TRANSPORT, &headers).await.unwrap();
+        socket.say(&json!({"type": "connection_init", "payload": payload})).await;
+        assert_eq!(socket.hear_json().await["type"], "connection_ack");
+        socket.subscribe("1", "{ me }").await;
+        assert_eq!(socket.hear_json().await["payload"], json!({"data": {"me": "7"}}), "{payload}");
+    }
+}
+
+#[tokio::test]
+async fn w8_to_w11_the_life_of_operations() {
+    let edge = Edge::start().await;
+    let mut socket = edge.ready().await;
+    socket.say(&json!({"type": "ping", "payload": {"x": 1}})).await;
+    assert_eq!(socket.hear_json().await, json!({"type": "pong"}));
+    socket.say(&json!({"type": "pong"})).await;
+    socket.say(&json!({"type": "complete", "id": "unknown"})).await;
+
+    for (id, query, code) in [
+        ("a", "subscription { nothing }", "BAD_USER_INPUT"),
+        ("b", "subscription {", "BAD_USER_INPUT"),
+        ("c", "subscription { forbidden }", "NOT_FOUND"),
+        ("d", "{ nothing }", "BAD_USER_INPUT"),
+        ("e", "subscription { count(to: \"x\") }", "BAD_USER_INPUT"),
+        ("f", "subscription { once count(to: 1) }", "BAD_USER_INPUT"),
+    ] {
+        socket.subscribe(id, query).await;
+        let heard = socket.hear_json().await;
+        assert_eq!((&heard["type"], &heard["id"]), (&json!("error"), &json!(id)), "{heard}");
+        assert_eq!(heard["payload"][0]["extensions"]["code"], code, "{heard}");
+    }
+    // Nothing came after an error, the socket stays, and an id may be used again.
+    for query in ["{ hello }", "mutation { bump(by: 1) }"] {
+        socket.subscribe("a", query).await;
+        assert_eq!(socket.hear_json().await["type"], "next");
+        assert_eq!(socket.hear_json().await, json!({"id": "a", "type": "complete"}));
+    }
+    socket.subscribe("a", "subscription { count(to: 2) }").await;
+    for n in 0..2 {
+        assert_eq!(socket.hear_json().await, json!({"id": "a", "type": "next", "payload": {"data": {"count": n}}}));
+    }
+    assert_eq!(socket.hear_json().await["type"], "complete");
+    // An error after events is an event.
+    socket.subscribe("a", "subscription { falters }").await;
+    assert_eq!(socket.hear_json().await["payload"]["data"]["falters"], 1);
+    let lagged = socket.hear_json().await;
+    assert_eq!(
+        (&lagged["type"], &lagged["payload"]["errors"][0]["extensions"]["code"]),
+        (&json!("next"), &json!("LAGGED"))
+    );
+    assert_eq!(socket.hear_json().await["type"], "complete");
+    // A query whose field fails is an answer, not a refusal.
+    socket.subscribe("a", "{ me }").await;
+    assert_eq!(socket.hear_json().await["type"], "next");
+    assert_eq!(socket.hear_json().await["type"], "complete");
+}
+
+#[tokio::test]
+async fn w10_after_the_clients_complete_nothing_more_comes_and_the_stream_ends() {
+    let edge = Edge::start().await;
+    let mut socket = edge.ready().await;
+    socket.subscribe("a", "subscription { count(to: 2000000000) }").await;
+    assert_eq!(socket.hear_json().await["type"], "next");
+    socket.say(&json!({"type": "complete", "id": "a"})).await;
+    socket.subscribe("b", "{ hello }").await;
+    // What was on its way may still come before b's answer; after it, nothing of a.
+    let heard = loop {
+        let heard = socket.hear_json().await;
+        if heard["id"] == "b" {
+            break heard;
+        }
+    };
+    assert_eq!(heard["type"], "next");
+    assert_eq!(socket.hear_json().await, json!({"id": "b", "type": "complete"}));
+    edge.all_streams_end().await;
+    // Subscribe and complete in one breath, many times over, leaves nothing behind.
+    for _ in 0..30 {
+        socket.subscribe("a", "subscription { once }").await;
+        socket.say(&json!({"type": "complete", "id": "a"})).await;
+    }
+    edge.all_streams_end().await;
+}
+
+#[tokio::test]
+async fn a_busy_operation_does_not_starve_its_neighbours() {
+    let edge = Edge::start().await;
+    let mut socket = edge.ready().await;
+    socket.subscribe("busy", "subscription { count(to: 2000000000) }").await;
+    assert_eq!(socket.hear_json().await["id"], "busy");
+    socket.subscribe("quiet", "subscription { once }").await;
+    let heard = async { while socket.hear_json().await["id"] != "quiet" {} };
+    tokio::time::timeout(PATIENCE, heard).await.expect("its turn comes");
+}
+
+#[tokio::test]
+async fn w13_operations_and_messages_are_bounded() {
+    let edge = Edge::start().await;
+    let mut socket = edge.ready().await;
+    for n in 0..51 {
+        socket.subscribe(&n.to_string(), "subscription { once }").await;
+    }
+    let refused = async {
+        loop {
+            let heard = socket.hear_json().await;
+            if heard["type"] == "error" {
+                return heard;
+            }
+        }
+    };
+    let refused = tokio::time::timeout(PATIENCE, refused).await.unwrap();
+    assert_eq!((&refused["id"], &refused["payload"][0]["extensions"]["code"]), (&json!("50"), &json!("RATE_LIMITED")));
+    for _ in 0..200 {
+        socket.say(&json!({"type": "pong"})).await;
+    }
+    assert_eq!(socket.hear_close().await, 4429);
+    edge.all_streams_end().await;
+}
+
+#[tokio::test]
+async fn w14_a_socket_ends_with_its_token_unless_a_fresh_one_comes() {
+    let edge = Edge::start().await;
+    let login = |life| json!({"Authorization": format!("Bearer {}", edge.token(7, Duration::from_secs(life)))});
+    let mut plain = edge.socket(TRANSPORT, &[]).await.unwrap();
+    let mut renewed = edge.socket(TRANSPORT, &[]).await.unwrap();
+    for socket in [&mut plain, &mut renewed] {
+        socket.say(&json!({"type": "connection_init", "payload": login(60)})).await;
+        assert_eq!(socket.hear_json().await["type"], "connection_ack");
+        socket.subscribe("1", "subscription { once }").await;
+        assert_eq!(socket.hear_json().await["type"], "next");
+    }
+    renewed.say(&json!({"type": "ping", "payload": login(600)})).await;
+    assert_eq!(renewed.hear_json().await["type"], "pong");
+    edge.clock.advance(chrono::TimeDelta::seconds(61));
+    let moved_at = Instant::now();
+    assert_eq!(plain.hear_close().await, 4403);
+    assert!(moved_at.elapsed() < Duration::from_secs(1), "{:?}", moved_at.elapsed());
+    renewed.subscribe("2", "{ me }").await;
+    assert_eq!(renewed.hear_json().await["payload"]["data"]["me"], "7");
+    assert_eq!(renewed.hear_json().await["type"], "complete");
+    // Another user's token is no renewal.
+    let foreign = json!({"token": edge.token(8, Duration::from_secs(60))});
+    renewed.say(&json!({"type": "ping", "payload": foreign})).await;
+    assert_eq!(renewed.hear_close().await, 4403);
+    edge.all_streams_end().await;
+}
+
+#[tokio::test]
+async fn w15_every_socket_is_told_of_the_shutdown() {
+    let edge = Edge::start().await;
+    let (mut idle, mut busy) = (edge.ready().await, edge.ready().await);
+    busy.subscribe("1", "subscription { count(to: 2000000000) }").await;
+    assert_eq!(busy.hear_json().await["type"], "next");
+    edge.stop.cancel();
+    assert_eq!(idle.hear_close().await, 1001);
+    assert_eq!(busy.hear_close().await, 1001);
+    drop((idle, busy));
+    edge.tracker.close();
+    tokio::time::timeout(PATIENCE, edge.tracker.wait()).await.expect("sockets are part of the drain");
+    assert_eq!((edge.live.count(), edge.metrics.sockets.get()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_pinged_and_then_closed() {
+    let quick = |limits: &mut smarthome::http::Limits| {
+        limits.socket_ping = Duration::from_millis(30);
+        limits.socket_pong = Duration::from_millis(100);
+    };
+    let edge = Edge::with(quick, true).await;
+    let mut socket = edge.ready().await;
+    // Reading answers a ping: it comes again and again.
+    for _ in 0..3 {
+        assert_eq!(socket.hear().await, Heard::Ping);
+    }
+    // Not reading does not.
+    let closed = async {
+        while edge.metrics.sockets.get() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.expect("a dead peer is noticed");
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_cut_and_its_neighbour_is_not() {
+    let edge = Edge::with(|limits| limits.socket_send = Duration::from_millis(100), true).await;
+    let (mut slow, mut quick) = (edge.ready().await, edge.ready().await);
+    slow.subscribe("1", "subscription { flood }").await;
+    let cut = async {
+        while edge.metrics.sockets.get() > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, cut).await.expect("the slow one is cut");
+    edge.all_streams_end().await;
+    quick.subscribe("1", "{ hello }").await;
+    assert_eq!(quick.hear_json().await["payload"]["data"]["hello"], "world");
+}
+
+#[tokio::test]
+async fn the_older_protocol_is_spoken_too() {
+    let edge = Edge::start().await;
+    let mut socket = edge.socket("graphql-ws", &[]).await.unwrap();
+    let token = edge.token(7, Duration::from_secs(60));
+    socket.say(&json!({"type": "connection_init", "payload": {"authorization": token}})).await;
+    assert_eq!(socket.hear_json().await, json!({"type": "connection_ack"}));
+    assert_eq!(socket.hear_json().await, json!({"type": "ka"}));
+    let start = |id: &str, query: &str| json!({"id": id, "type": "start", "payload": {"query": query}});
+    socket.say(&start("1", "{ me }")).await;
+    assert_eq!(socket.hear_json().await, json!({"id": "1", "type": "data", "payload": {"data": {"me": "7"}}}));
+    assert_eq!(socket.hear_json().await, json!({"id": "1", "type": "complete"}));
+    socket.say(&start("2", "subscription { nothing }")).await;
+    let error = socket.hear_json().await;
+    assert_eq!((&error["type"], &error["payload"]["extensions"]["code"]), (&json!("error"), &json!("BAD_USER_INPUT")));
+    socket.say(&start("3", "subscription { once }")).await;
+    assert_eq!(socket.hear_json().await["type"], "data");
+    socket.say(&json!({"id": "3", "type": "stop"})).await;
+    assert_eq!(socket.hear_json().await, json!({"id": "3", "type": "complete"}));
+    edge.all_streams_end().await;
+    socket.say(&json!({"type": "connection_terminate"})).await;
+    assert_eq!(socket.hear_close().await, 1000);
+
+    let mut refused = edge.socket("graphql-ws", &[]).await.unwrap();
+    refused.say(&json!({"type": "connection_init", "payload": {"token": "x"}})).await;
+    assert_eq!(refused.hear_json().await["type"], "connection_error");
+    assert_eq!(refused.hear_close().await, 4403);
+}
+
+#[tokio::test]
+async fn the_npm_client_runs_unmodified() {
+    let edge = Edge::start().await;
+    let url = format!("ws://{}/graphql", edge.addr);
+    let output = node("ws_client.mjs", &[&url, &edge.token(7, Duration::from_secs(60))]).await;
+    let found: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    let counted: Vec<i64> =
+        found["count"].as_array().unwrap().iter().filter_map(|c| c["data"]["count"].as_i64()).collect();
+    assert_eq!(counted, [0, 1, 2, 3, 4]);
+    assert_eq!(found["me"], json!([{"data": {"me": "7"}}]));
+    assert_eq!(found["refused"], "BAD_USER_INPUT");
+    assert_eq!(found["cancelled"], json!([0, 1, 2]));
+    assert_eq!(found["after"], json!([{"data": {"hello": "world"}}]));
+    edge.all_streams_end().await;
+}
