@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::client::{Http, ask};
@@ -88,14 +88,15 @@ impl Server {
         let query = "mutation($input: CreateHomeInput!) { createHome(input: $input) { id } }";
         let input = json!({"name": "Benchmark", "key": HOME});
         let home = text(&ask(addr, Some(&token), query, &json!({ "input": input }))?["createHome"]["id"])?;
-        let query = "mutation($input: RegisterDevicesInput!) { registerDevices(input: $input) { device { id } } }";
+        let query = "mutation($input: RegisterDevicesInput!) { registerDevices(input: $input) { device { id key } } }";
         let mut devices = Vec::new();
         let numbers: Vec<usize> = (0..DEVICES).collect();
         for some in numbers.chunks(DEVICES_A_REQUEST) {
             let new: Vec<_> = some.iter().map(|n| json!({"key": key(*n), "name": format!("Device {n}")})).collect();
             let input = json!({"homeId": home, "devices": new});
             let made = ask(addr, Some(&token), query, &json!({ "input": input }))?["registerDevices"].take();
-            for made in made.as_array().context("a list of devices")? {
+            for (number, made) in some.iter().zip(made.as_array().context("a list of devices")?) {
+                ensure!(made["device"]["key"] == key(*number).as_str(), "the devices came in another order");
                 devices.push(text(&made["device"]["id"])?);
             }
         }
