@@ -8,5 +8,6 @@ mod poison;
 mod protocol_ws;
 mod query_bombs;
 mod services;
+mod streams;
 mod support;
 mod tidy;
