@@ -1,3 +1,31 @@
-//! The one binary, `smarthome`.
+//! The one binary, `smarthome`: turns its command line into a call and the outcome into an exit status.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use smarthome::settings::SettingsError;
+
+/// The exit status for a setting that is missing or unusable, as clap has it for arguments.
+const UNUSABLE: u8 = 2;
+
+fn main() -> ExitCode {
+    // Two providers are compiled in; without a choice rustls panics at its first use.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("error: another crypto provider is installed already");
+        return ExitCode::FAILURE;
+    }
+    match cli::run(cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<SettingsError>() => {
+            eprintln!("error: {error}");
+            ExitCode::from(UNUSABLE)
+        }
+        Err(error) => {
+            // The chain on one line: what failed, then why.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -101,7 +101,11 @@ async fn with_database(
         let settings = settings(args, folder, postgres.url(), &link)?;
         let registry = Registry::new(side_pool, clock.clone(), &settings.auth.jwt_secret, &settings.mqtt);
         let demo = registry.prepare(folder, args.simulate.into()).await?;
-        let options = Options { clock: clock.clone(), graphiql_token: Some(demo.token.clone()), ..Options::default() };
+        let options = Options {
+            clock: clock.clone(),
+            graphiql_token: Some(Secret::new(demo.token.clone())),
+            ..Options::default()
+        };
         let app = App::start(settings.clone(), options).await?;
         let result = with_server(args, folder, postgres, &link, &settings, &demo, &app, stop).await;
         app.stop().await;

@@ -1,8 +1,12 @@
 //! One binary for all tests that need a server, a broker or a database.
 
+mod crash;
 mod edge;
+mod graphiql;
 mod http;
+mod poison;
 mod protocol_ws;
 mod query_bombs;
 mod services;
 mod support;
+mod tidy;

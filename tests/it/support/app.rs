@@ -70,7 +70,7 @@ async fn connect(url: &str) -> tokio_postgres::Client {
 pub struct TestApp {
     app: App,
     clock: Clock,
-    prefix: String,
+    settings: Settings,
     mqtt_port: u16,
     mqtt: OnceCell<Mqtt>,
     database: Database,
@@ -102,10 +102,9 @@ impl Builder {
     pub async fn start(self) -> TestApp {
         let database = Database::create().await;
         let settings = settings(&self.variables, &database.url(), self.mqtt_port);
-        let prefix = settings.mqtt.prefix.clone();
         let options = Options { clock: self.clock.clone(), ..Options::default() };
-        let app = App::start(settings, options).await.expect("the server starts");
-        TestApp { app, clock: self.clock, prefix, mqtt_port: self.mqtt_port, mqtt: OnceCell::new(), database }
+        let app = App::start(settings.clone(), options).await.expect("the server starts");
+        TestApp { app, clock: self.clock, settings, mqtt_port: self.mqtt_port, mqtt: OnceCell::new(), database }
     }
 }
 
@@ -164,7 +163,17 @@ impl TestApp {
 
     /// The first segment of its topics.
     pub fn prefix(&self) -> &str {
-        &self.prefix
+        &self.settings.mqtt.prefix
+    }
+
+    /// What it was told.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Its broker's port on the loopback.
+    pub fn mqtt_port(&self) -> u16 {
+        self.mqtt_port
     }
 
     /// Its database.
@@ -200,7 +209,7 @@ impl TestApp {
 
     /// A device of a home, registered by whoever may.
     pub async fn device(&self, owner: &User, home: &Home, key: &str) -> Device {
-        owner.device(&self.prefix, home, key).await
+        owner.device(self.prefix(), home, key).await
     }
 
     /// Publishes a device's message with QoS 1 and waits for the broker's acknowledgement.

@@ -1,10 +1,13 @@
 //! What every test stands on: shared PostgreSQL and Mosquitto, one server per test, clients.
 #![expect(dead_code, unreachable_pub, reason = "a kit: its public items are for tests to come, and no test uses all")]
 
+pub mod app;
 pub mod broker;
+pub mod browser;
 pub mod http;
 pub mod mqtt;
 pub mod proxy;
+pub mod server;
 pub mod services;
 pub mod user;
 pub mod ws;

@@ -1,0 +1,42 @@
+# make dev    run the whole product on this machine
+# make test   every check there is
+# make bench  measure it
+#
+# Each installs what is missing where it may (root or passwordless sudo on Debian and its kin) and
+# otherwise says what to install.
+
+.PHONY: dev test bench web check
+
+ARGS ?=
+
+dev:
+	@./tools/need postgresql nodejs npm curl mosquitto-clients
+	@$(MAKE) --no-print-directory web
+	cargo run --release -- dev $(ARGS)
+
+test:
+	@./tools/need postgresql mosquitto mosquitto-clients nodejs npm curl chromium
+	@$(MAKE) --no-print-directory web
+	@cd tests/node && npm ci --silent --no-fund --no-audit
+	@$(MAKE) --no-print-directory check
+	@./tools/run-tests
+
+# Formatting, lints, documentation.
+check:
+	cargo fmt --check
+	cargo clippy --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+	@if command -v cargo-deny > /dev/null; then cargo deny --log-level error check; \
+	else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
+
+# GraphiQL for the binary to embed; made again only when its sources or versions have changed.
+web: web/dist/graphiql.html
+
+web/dist/graphiql.html: web/package-lock.json web/build.mjs $(wildcard web/src/*)
+	@if command -v npm > /dev/null; then \
+		cd web && npm ci --silent --no-fund --no-audit && npm run --silent build; \
+	else echo "Node is not installed: /graphiql will only say how to get it"; fi
+
+bench:
+	@./tools/need postgresql mosquitto
+	@./bench/run $(ARGS)

@@ -1,0 +1,78 @@
+//! GraphiQL in a real browser: it loads from us alone, runs a query and shows a live event.
+
+use serde_json::json;
+use smarthome::app::{App, Options};
+use smarthome::settings::Secret;
+
+use crate::support::app::TestApp;
+use crate::support::browser::Browser;
+
+/// The Enter key, as browsers number keys.
+const ENTER: u32 = 13;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_a_query_and_shows_an_event_of_a_subscription() {
+    // The page wants its token before there is anybody to sign in: a first server makes the account.
+    let first = TestApp::start().await;
+    let (home, owner) = first.home().await;
+    let device = first.device(&owner, &home, "ESP32_001").await;
+    let settings = first.settings().clone();
+    let (mqtt_port, database) = (first.mqtt_port(), first.stop().await);
+    let mut settings = settings;
+    settings.http.graphiql = true;
+    let token = owner.token().map(Secret::new);
+    let app = App::start(settings, Options { graphiql_token: token, ..Options::default() }).await.unwrap();
+    let addr = app.http_addr();
+
+    let mut page = Browser::open(&format!("http://{addr}/graphiql")).await;
+    page.until("document.querySelectorAll('.graphiql-tab').length >= 5").await;
+    // The schema is there: the editor knows what it completes.
+    page.until("!!document.querySelector('.graphiql-query-editor .CodeMirror')").await;
+
+    page.eval("document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.focus()").await;
+    page.press_ctrl("Enter", ENTER).await;
+    let answer = "document.querySelector('.graphiql-response .CodeMirror')?.CodeMirror.getValue() ?? ''";
+    page.until(&format!("({answer}).includes('ESP32_001') && ({answer}).includes({})", json!(owner.email))).await;
+
+    // The second tab is the subscription, of home 1 in the example.
+    page.eval("document.querySelectorAll('.graphiql-tab-button')[1].click()").await;
+    page.until(
+        "document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.getValue().includes('subscription')",
+    )
+    .await;
+    let variables = json!({ "homeId": home.id }).to_string();
+    page.eval(&format!(
+        "document.querySelector('.graphiql-editor-tool .CodeMirror').CodeMirror.setValue({})",
+        json!(variables)
+    ))
+    .await;
+    page.eval("document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.focus()").await;
+    page.press_ctrl("Enter", ENTER).await;
+    let mqtt = crate::support::mqtt::Mqtt::connect(mqtt_port).await;
+    // The page tells nobody that its subscription has begun: speak until it has heard.
+    let mut n = 0;
+    let heard = loop {
+        n += 1;
+        let reading = json!({"sensors": {"temperature": 20.0 + f64::from(n)}}).to_string();
+        mqtt.publish(&device.topic("telemetry"), reading).await.unwrap();
+        let text = page.eval(answer).await;
+        if text.as_str().is_some_and(|text| text.contains("\"temperature\"") && text.contains("\"timeSource\"")) {
+            break text;
+        }
+        assert!(n < 400, "the subscription shows nothing: {text}; {:?}", page.complaints());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    assert!(heard.as_str().is_some_and(|text| text.contains("ESP32_001")), "{heard}");
+
+    let picture = page.screenshot().await;
+    assert!(picture.len() > 10_000, "the page is not blank");
+    std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/graphiql.png"), picture).unwrap();
+    let own = [format!("http://{addr}/"), format!("ws://{addr}/"), "data:".to_owned(), "about:".to_owned()];
+    let foreign: Vec<_> =
+        page.requested().into_iter().filter(|url| own.iter().all(|own| !url.starts_with(own.as_str()))).collect();
+    assert!(foreign.is_empty(), "asked of another host: {foreign:?}");
+    assert!(page.complaints().is_empty(), "{:?}", page.complaints());
+    drop(page);
+    app.stop().await;
+    drop(database);
+}

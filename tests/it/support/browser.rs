@@ -1,0 +1,156 @@
+//! A real browser without a window, driven over its own debugging protocol.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::{PATIENCE, soon, unique};
+
+const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+
+/// One page of a browser of its own; gone when dropped.
+pub struct Browser {
+    child: Child,
+    profile: PathBuf,
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    next_id: u64,
+    session: Option<String>,
+    events: VecDeque<Value>,
+}
+
+impl Browser {
+    /// Starts it and opens a page. Fails the test where no Chromium is installed: `make test` installs it.
+    pub async fn open(url: &str) -> Self {
+        let profile = std::env::temp_dir().join(unique("smarthome-browser"));
+        let mut child = NAMES
+            .iter()
+            .find_map(|name| {
+                Command::new(name)
+                    // Root in a container has no sandbox; small machines have little shared memory.
+                    .args(["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"])
+                    .args(["--remote-debugging-port=0", "--no-first-run", "--window-size=1400,900"])
+                    // Its own errands to its maker would look like the page's.
+                    .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+                    .arg(format!("--user-data-dir={}", profile.display()))
+                    .arg("about:blank")
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .ok()
+            })
+            .expect("Chromium is installed: apt-get install chromium");
+        let stderr = child.stderr.take().expect("a pipe");
+        let address = tokio::task::spawn_blocking(move || {
+            let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+            let found = lines.find_map(|line| line.strip_prefix("DevTools listening on ").map(str::to_owned));
+            // Whoever does not read a pipe stops its writer.
+            std::thread::spawn(move || lines.for_each(drop));
+            found
+        });
+        let address = soon("Chromium", address).await.unwrap().expect("Chromium tells its address");
+        let (socket, _) = soon("DevTools", tokio_tungstenite::connect_async(address)).await.unwrap();
+        let mut browser = Self { child, profile, socket, next_id: 0, session: None, events: VecDeque::new() };
+        let target = browser.call("Target.createTarget", json!({"url": "about:blank"})).await;
+        let attach = json!({"targetId": target["targetId"], "flatten": true});
+        let session = browser.call("Target.attachToTarget", attach).await;
+        browser.session = session["sessionId"].as_str().map(str::to_owned);
+        for domain in ["Network.enable", "Log.enable", "Runtime.enable", "Page.enable"] {
+            browser.call(domain, json!({})).await;
+        }
+        browser.call("Page.navigate", json!({ "url": url })).await;
+        browser
+    }
+
+    /// The value of a JavaScript expression, promises awaited.
+    pub async fn eval(&mut self, expression: &str) -> Value {
+        let parameters = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
+        let mut answer = self.call("Runtime.evaluate", parameters).await;
+        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
+        answer["result"]["value"].take()
+    }
+
+    /// Waits until a JavaScript expression is true.
+    pub async fn until(&mut self, expression: &str) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while self.eval(expression).await != Value::Bool(true) {
+            if tokio::time::Instant::now() > deadline {
+                let text = self.eval("document.body.innerText").await;
+                panic!("never true on the page: {expression}\nthe page shows: {text}\nevents: {:?}", self.complaints());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Presses a key with Ctrl held, as GraphiQL's users do to run a query.
+    pub async fn press_ctrl(&mut self, key: &str, code: u32) {
+        for kind in ["rawKeyDown", "keyUp"] {
+            let parameters =
+                json!({"type": kind, "modifiers": 2, "key": key, "code": key, "windowsVirtualKeyCode": code});
+            self.call("Input.dispatchKeyEvent", parameters).await;
+        }
+    }
+
+    /// Every address the page asked for.
+    pub fn requested(&self) -> Vec<String> {
+        let sent = |method: &str, pointer: &'static str| {
+            let events = self.events.iter().filter(move |event| event["method"] == method);
+            events.filter_map(move |event| event.pointer(pointer)?.as_str()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut all = sent("Network.requestWillBeSent", "/params/request/url");
+        all.extend(sent("Network.webSocketCreated", "/params/url"));
+        all
+    }
+
+    /// Errors of scripts, of the content security policy and of loading.
+    pub fn complaints(&self) -> Vec<String> {
+        let is_complaint = |event: &&Value| {
+            event["method"] == "Runtime.exceptionThrown"
+                || (event["method"] == "Log.entryAdded" && event["params"]["entry"]["level"] == "error")
+        };
+        self.events.iter().filter(is_complaint).map(ToString::to_string).collect()
+    }
+
+    /// A picture of the page, PNG.
+    pub async fn screenshot(&mut self) -> Vec<u8> {
+        let answer = self.call("Page.captureScreenshot", json!({"format": "png"})).await;
+        STANDARD.decode(answer["data"].as_str().expect("a picture")).expect("base64")
+    }
+
+    async fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.next_id += 1;
+        let id = self.next_id;
+        let mut message = json!({"id": id, "method": method, "params": parameters});
+        if let Some(session) = &self.session {
+            message["sessionId"] = json!(session);
+        }
+        self.socket.send(Message::text(message.to_string())).await.expect("Chromium lives");
+        loop {
+            let frame = soon(method, self.socket.next()).await.expect("Chromium lives").expect("Chromium lives");
+            let Message::Text(text) = frame else { continue };
+            let mut message: Value = serde_json::from_str(&text).expect("JSON");
+            if message["id"] == json!(id) {
+                assert!(message["error"].is_null(), "{method}: {message}");
+                return message["result"].take();
+            }
+            self.events.push_back(message);
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.profile);
+    }
+}
