@@ -225,6 +225,10 @@ mod tests {
             Err("no".into())
         }
 
+        async fn perhaps_inner(&self) -> Option<Thing> {
+            Some(Thing)
+        }
+
         async fn inner(&self) -> Thing {
             Thing
         }
@@ -255,6 +259,9 @@ mod tests {
             ("{ thing { id perhapsFails } }", json!({"thing": {"id": 1, "perhapsFails": null}})),
             ("{ thing { perhapsFails } }", json!({"thing": {"perhapsFails": null}})),
             ("{ perhaps { perhapsFails fails } }", json!({"perhaps": null})),
+            ("{ perhaps { fails perhapsInner { fails } } }", json!({"perhaps": null})),
+            ("{ perhaps { perhapsInner { fails } fails } }", json!({"perhaps": null})),
+            ("{ perhaps { perhapsInner { fails } } }", json!({"perhaps": {"perhapsInner": null}})),
             // An Int out of range is found by the library only while executing.
             ("{ things { page(first: 99999999999) } }", json!(null)),
             (

@@ -90,7 +90,7 @@ pub(super) fn propagate(
             continue;
         }
         match nullable.iter().rposition(|nullable| *nullable) {
-            Some(at) if at + 1 == nullable.len() => set_null(data, &error.path),
+            Some(at) if at + 1 == nullable.len() => set_null(data, &error.path, true),
             Some(at) => fatal.push(Some(&error.path[..=at])),
             None => fatal.push(None),
         }
@@ -98,7 +98,7 @@ pub(super) fn propagate(
     // Last, because whatever an ancestor takes with it is gone for good.
     for path in fatal {
         match path {
-            Some(path) => set_null(data, path),
+            Some(path) => set_null(data, path, false),
             None => *data = Value::Null,
         }
     }
@@ -186,14 +186,14 @@ fn is_present(data: &Value, path: &[PathSegment]) -> bool {
     *here != Value::Null
 }
 
-/// Makes a place null. An object that lost all its fields stands as null there: it is one again.
-fn set_null(data: &mut Value, path: &[PathSegment]) {
+/// Makes a place null. `revive`: an object that lost all its fields stands as null, and is one again.
+fn set_null(data: &mut Value, path: &[PathSegment], revive: bool) {
     let mut here = data;
     for (n, segment) in path.iter().enumerate() {
         let last = n + 1 == path.len();
         here = match segment {
             PathSegment::Field(key) => {
-                if *here == Value::Null {
+                if revive && *here == Value::Null {
                     *here = Value::Object(Default::default());
                 }
                 let Value::Object(map) = here else { return };
