@@ -39,4 +39,4 @@ web/dist/graphiql.html: web/package-lock.json web/build.mjs $(wildcard web/src/*
 
 bench:
 	@./tools/need postgresql mosquitto
-	@./bench/run $(ARGS)
+	cargo bench --bench pipeline -- $(ARGS)

@@ -1,6 +1,7 @@
 //! One binary for all tests that need a server, a broker or a database.
 
 mod crash;
+mod dev;
 mod edge;
 mod graphiql;
 mod http;

@@ -57,8 +57,8 @@ impl Browser {
             std::thread::spawn(move || lines.for_each(drop));
             found
         });
-        let address = soon("Chromium", address).await.unwrap().expect("Chromium tells its address");
-        let (socket, _) = soon("DevTools", tokio_tungstenite::connect_async(address)).await.unwrap();
+        let address = soon("Chromium", address).await.expect("the reader runs").expect("Chromium tells its address");
+        let (socket, _) = soon("DevTools", tokio_tungstenite::connect_async(address)).await.expect("DevTools");
         let mut browser = Self { child, profile, socket, next_id: 0, session: None, events: VecDeque::new() };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"})).await;
         let attach = json!({"targetId": target["targetId"], "flatten": true});
