@@ -132,7 +132,8 @@ async fn a_slow_subscriber_is_caught_up_and_holds_up_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn presence_follows_status_will_and_silence() {
-    const STATUS: &str = "subscription($home: ID) { deviceStatus(homeId: $home) { key online firmwareVersion metadata } }";
+    const STATUS: &str =
+        "subscription($home: ID) { deviceStatus(homeId: $home) { key online firmwareVersion metadata } }";
     let app = TestApp::builder().set("PRESENCE_TIMEOUT_SECONDS", "2").start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "a").await;
