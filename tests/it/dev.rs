@@ -37,8 +37,10 @@ impl Dev {
         let log = File::create(self.folder.join("log")).unwrap();
         let output = File::create(self.folder.join("output")).unwrap();
         let mut command = self.command(&[&free, arguments].concat());
-        let mut child = command.stdout(output).stderr(log).spawn().unwrap();
         let path = self.folder.join(".smarthome/dev.json");
+        // One that was killed could not take its own away.
+        let _ = std::fs::remove_file(&path);
+        let mut child = command.stdout(output).stderr(log).spawn().unwrap();
         let facts = eventually("`dev` is ready", || {
             let gone = child.try_wait().unwrap();
             assert!(gone.is_none(), "`dev` ended: {}", read(&self.folder.join("log")));
