@@ -11,7 +11,7 @@ ARGS ?=
 
 dev:
 	@./tools/need postgresql nodejs npm curl mosquitto-clients
-	@$(MAKE) --no-print-directory web
+	@$(MAKE) --no-print-directory web || echo "GraphiQL could not be fetched: /graphiql will say how to get it"
 	cargo run --release -- dev $(ARGS)
 
 test:
@@ -39,4 +39,4 @@ web/dist/graphiql.html: web/package-lock.json web/build.mjs $(wildcard web/src/*
 
 bench:
 	@./tools/need postgresql mosquitto
-	@./bench/run $(ARGS)
+	cargo bench --bench pipeline -- $(ARGS)

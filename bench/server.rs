@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::client::{Http, ask};
@@ -20,6 +20,8 @@ pub(crate) const PREFIX: &str = "smarthome";
 pub(crate) const HOME: &str = "bench";
 const EMAIL: &str = "bench@example.com";
 const PASSWORD: &str = "a password for the benchmark alone";
+/// Well below any limit of a request's size.
+const DEVICES_A_REQUEST: usize = 200;
 /// A start that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -86,13 +88,18 @@ impl Server {
         let query = "mutation($input: CreateHomeInput!) { createHome(input: $input) { id } }";
         let input = json!({"name": "Benchmark", "key": HOME});
         let home = text(&ask(addr, Some(&token), query, &json!({ "input": input }))?["createHome"]["id"])?;
-        let devices: Vec<_> = (0..DEVICES).map(|n| json!({"key": key(n), "name": format!("Device {n}")})).collect();
         let query = "mutation($input: RegisterDevicesInput!) { registerDevices(input: $input) { device { id key } } }";
-        let input = json!({"homeId": home, "devices": devices});
-        let mut made = ask(addr, Some(&token), query, &json!({ "input": input }))?["registerDevices"].take();
-        let made = made.as_array_mut().context("a list of devices")?;
-        made.sort_by_key(|made| made["device"]["key"].to_string());
-        let devices = made.iter().map(|made| text(&made["device"]["id"])).collect::<Result<Vec<_>>>()?;
+        let mut devices = Vec::new();
+        let numbers: Vec<usize> = (0..DEVICES).collect();
+        for some in numbers.chunks(DEVICES_A_REQUEST) {
+            let new: Vec<_> = some.iter().map(|n| json!({"key": key(*n), "name": format!("Device {n}")})).collect();
+            let input = json!({"homeId": home, "devices": new});
+            let made = ask(addr, Some(&token), query, &json!({ "input": input }))?["registerDevices"].take();
+            for (number, made) in some.iter().zip(made.as_array().context("a list of devices")?) {
+                ensure!(made["device"]["key"] == key(*number).as_str(), "the devices came in another order");
+                devices.push(text(&made["device"]["id"])?);
+            }
+        }
         Ok(Self { process, addr, home, devices })
     }
 

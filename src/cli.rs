@@ -31,7 +31,7 @@ enum Command {
     Migrate,
     /// Print the GraphQL schema.
     Schema,
-    Simulate(simulator::Args),
+    Simulate(Box<simulator::Args>),
     /// Accounts. Needs DATABASE_URL and JWT_SECRET.
     #[command(subcommand)]
     User(operator::User),
@@ -57,7 +57,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
                 println!("{}", graphql::sdl().trim_end());
                 Ok(())
             }
-            Command::Simulate(args) => Ok(simulator::run(args, stop_signal()?).await?),
+            Command::Simulate(args) => Ok(simulator::run(*args, stop_signal()?).await?),
             Command::User(user) => user.run().await,
             Command::Token(token) => token.run().await,
         }

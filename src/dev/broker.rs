@@ -75,6 +75,20 @@ struct Embedded {
     task: JoinHandle<()>,
 }
 
+/// Says which address can't be had, before anything else is started.
+pub async fn check(tcp: SocketAddr, ws: Option<SocketAddr>) -> Result<(), BrokerError> {
+    for addr in [Some(tcp), ws].into_iter().flatten() {
+        if !addr.ip().is_loopback() {
+            return Err(BrokerError::NotLoopback(addr));
+        }
+    }
+    check_free(tcp, "the MQTT address", "--mqtt-addr").await?;
+    match ws {
+        Some(ws) => check_free(ws, "the MQTT WebSocket address", "--mqtt-ws-addr").await,
+        None => Ok(()),
+    }
+}
+
 /// Starts the embedded broker. `ws` of `None` is 9001 as in the guide, or any port if that is taken.
 pub async fn start(
     data: &Path,
@@ -82,17 +96,9 @@ pub async fn start(
     ws: Option<SocketAddr>,
     access: Access,
 ) -> Result<Box<dyn Broker>, BrokerError> {
-    for addr in [Some(tcp), ws].into_iter().flatten() {
-        if !addr.ip().is_loopback() {
-            return Err(BrokerError::NotLoopback(addr));
-        }
-    }
-    check_free(tcp, "the MQTT address", "--mqtt-addr").await?;
+    check(tcp, ws).await?;
     let ws = match ws {
-        Some(ws) => {
-            check_free(ws, "the MQTT WebSocket address", "--mqtt-ws-addr").await?;
-            ws
-        }
+        Some(ws) => ws,
         None => {
             let usual = SocketAddr::from(([127, 0, 0, 1], 9001));
             let is_free = check_free(usual, "", "").await.is_ok();

@@ -32,6 +32,7 @@ struct DeviceFact {
 pub(super) struct Extras {
     pub(super) psql: String,
     pub(super) data: String,
+    pub(super) facts_file: String,
     /// `None` where the broker is not ours.
     pub(super) mqtt_ws: Option<SocketAddr>,
     /// Whether devices need their passwords.
@@ -73,7 +74,7 @@ impl Facts {
         }
         row("Database", &extras.psql);
         row("Login", &format!("{} / {}", self.email, self.password));
-        row("Token", "in .smarthome/dev.json as accessToken, valid for 30 days");
+        row("Token", &format!("accessToken in {}, valid for 30 days", extras.facts_file));
         row(
             "Home",
             &format!("{} with {} devices, {} of them simulated", self.home_id, self.devices.len(), extras.n_simulated),

@@ -72,10 +72,13 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     }
     let folder = Folder::hold(&args.dir)?;
     folder.remove("dev.json")?;
+    check_http(args.http_addr).await?;
+    if Environment.get("MQTT_BROKER_URL").is_none() {
+        broker::check(args.mqtt_addr, args.mqtt_ws_addr).await?;
+    }
     if args.reset {
         folder.reset()?;
     }
-    check_http(args.http_addr).await?;
     let root = folder.path().to_owned();
     let mut postgres = tokio::task::spawn_blocking(move || Postgres::start(&root)).await??;
     let result = with_database(&args, &folder, &mut postgres, &stop).await;
@@ -143,6 +146,7 @@ async fn with_server(
     let extras = Extras {
         psql: postgres.psql(),
         data: postgres.directory().parent().unwrap_or(folder.path()).display().to_string(),
+        facts_file: folder.file("dev.json").display().to_string(),
         mqtt_ws: link.broker.as_ref().map(|broker| broker.ws_addr()),
         mqtt_auth: args.mqtt_auth,
         n_simulated: demo.simulated.len(),

@@ -16,6 +16,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::answer::{Answer, Refusal};
 use super::call::Call;
 use super::document::{Document, Documents, OperationKind};
+use super::nulls::{self, Types};
 use super::{Peer, Viewer};
 
 /// How long a query or mutation may run.
@@ -27,6 +28,8 @@ pub trait Execute: Send + Sync {
     fn execute(&self, request: Request) -> BoxFuture<'_, Response>;
     /// Runs anything, a subscription for as long as it goes on.
     fn stream(&self, request: Request) -> BoxStream<'static, Response>;
+    /// The schema's text.
+    fn sdl(&self) -> String;
 }
 
 impl<Q, M, S> Execute for Schema<Q, M, S>
@@ -41,6 +44,10 @@ where
 
     fn stream(&self, request: Request) -> BoxStream<'static, Response> {
         self.execute_stream(request)
+    }
+
+    fn sdl(&self) -> String {
+        Schema::sdl(self)
     }
 }
 
@@ -73,6 +80,7 @@ impl Prepared {
 pub struct Engine {
     schema: Arc<dyn Execute>,
     documents: Arc<Documents>,
+    types: Arc<Types>,
     introspection: bool,
     timeout: Duration,
 }
@@ -81,6 +89,7 @@ impl Engine {
     /// Puts a gate before a schema. `introspection` is a setting of the server.
     pub fn new(schema: impl Execute + 'static, introspection: bool) -> Self {
         Self {
+            types: Arc::new(Types::read(&schema.sdl())),
             schema: Arc::new(schema),
             documents: Arc::new(Documents::new()),
             introspection,
@@ -110,6 +119,18 @@ impl Engine {
         Ok(Prepared { document, operation_name, variables: call.variables, kind })
     }
 
+    /// What makes an answer of what the library says to this operation.
+    fn finish(&self, prepared: &Prepared) -> impl Fn(Response) -> Answer + Send + use<> {
+        let (document, name) = (prepared.document.clone(), prepared.operation_name.clone());
+        let types = self.types.clone();
+        move |mut response| {
+            if !response.errors.is_empty() {
+                nulls::propagate(&mut response, &document.parsed, name.as_deref(), &types);
+            }
+            Answer::new(response)
+        }
+    }
+
     fn request(&self, prepared: Prepared, caller: Caller) -> Request {
         // The text is gone: the library only needs it to parse and for its own tracing.
         let mut request = Request::new(String::new()).variables(prepared.variables);
@@ -123,11 +144,12 @@ impl Engine {
 
     /// Runs a query or mutation to its end, or to the end of its time.
     pub async fn execute(&self, prepared: Prepared, caller: Caller) -> Answer {
+        let finish = self.finish(&prepared);
         let request = self.request(prepared, caller);
         // Nothing of ours is read again after a panic: the operation's state goes with it.
         let running = AssertUnwindSafe(self.schema.execute(request)).catch_unwind();
         match tokio::time::timeout(self.timeout, running).await {
-            Ok(Ok(response)) => Answer::new(response),
+            Ok(Ok(response)) => finish(response),
             Ok(Err(_)) => panicked(),
             Err(_) => Answer::failed("UNAVAILABLE", "the operation took too long and was stopped"),
         }
@@ -140,12 +162,115 @@ impl Engine {
             let engine = self.clone();
             return futures_util::stream::once(async move { engine.execute(prepared, caller).await }).boxed();
         }
+        let finish = self.finish(&prepared);
         let running = self.schema.stream(self.request(prepared, caller));
-        AssertUnwindSafe(running).catch_unwind().map(|item| item.map_or_else(|_| panicked(), Answer::new)).boxed()
+        AssertUnwindSafe(running).catch_unwind().map(move |item| item.map_or_else(|_| panicked(), &finish)).boxed()
     }
 }
 
 fn panicked() -> Answer {
     tracing::error!("a resolver panicked");
     Answer::failed("INTERNAL", "internal error")
+}
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::{EmptySubscription, Object, Result};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    struct Query;
+
+    struct Thing;
+
+    #[Object]
+    impl Query {
+        async fn thing(&self) -> Thing {
+            Thing
+        }
+
+        async fn things(&self) -> Vec<Thing> {
+            vec![Thing, Thing]
+        }
+
+        async fn perhaps(&self) -> Option<Thing> {
+            Some(Thing)
+        }
+
+        async fn perhaps_some(&self) -> Vec<Option<Thing>> {
+            vec![Some(Thing), None]
+        }
+    }
+
+    #[Object]
+    impl Thing {
+        async fn id(&self) -> i32 {
+            1
+        }
+
+        async fn page(&self, first: i32) -> i32 {
+            first
+        }
+
+        async fn perhaps_page(&self, first: i32) -> Option<i32> {
+            Some(first)
+        }
+
+        async fn fails(&self) -> Result<i32> {
+            Err("no".into())
+        }
+
+        async fn perhaps_fails(&self) -> Result<Option<i32>> {
+            Err("no".into())
+        }
+
+        async fn perhaps_inner(&self) -> Option<Thing> {
+            Some(Thing)
+        }
+
+        async fn inner(&self) -> Thing {
+            Thing
+        }
+    }
+
+    async fn data(query: &str) -> Value {
+        let engine = Engine::new(Schema::new(Query, async_graphql::EmptyMutation, EmptySubscription), true);
+        let prepared = engine.prepare(Call { query: Some(query.to_owned()), ..Call::default() }).unwrap();
+        let caller = Caller { viewer: Viewer(None), peer: Peer(None) };
+        let answer = serde_json::to_value(engine.execute(prepared, caller).await).unwrap();
+        assert!(answer["errors"].is_array(), "{answer}");
+        answer["data"].clone()
+    }
+
+    #[tokio::test]
+    async fn a_failed_field_takes_its_nearest_nullable_ancestor_with_it() {
+        for (query, expected) in [
+            ("{ thing { id fails } }", json!(null)),
+            ("{ things { id fails } }", json!(null)),
+            ("{ things { fails } }", json!(null)),
+            ("{ perhaps { id fails } }", json!({"perhaps": null})),
+            (
+                "{ a: perhaps { ...F } b: thing { id } } fragment F on Thing { x: fails }",
+                json!({"a": null, "b": {"id": 1}}),
+            ),
+            ("{ perhaps { inner { ... on Thing { inner { fails } } } } }", json!({"perhaps": null})),
+            ("{ perhapsSome { id fails } }", json!({"perhapsSome": [null, null]})),
+            ("{ thing { id perhapsFails } }", json!({"thing": {"id": 1, "perhapsFails": null}})),
+            ("{ thing { perhapsFails } }", json!({"thing": {"perhapsFails": null}})),
+            ("{ perhaps { perhapsFails fails } }", json!({"perhaps": null})),
+            ("{ perhaps { fails perhapsInner { fails } } }", json!({"perhaps": null})),
+            ("{ perhaps { perhapsInner { fails } fails } }", json!({"perhaps": null})),
+            ("{ perhaps { perhapsInner { fails } } }", json!({"perhaps": {"perhapsInner": null}})),
+            // An Int out of range is found by the library only while executing.
+            ("{ things { page(first: 99999999999) } }", json!(null)),
+            (
+                "{ things { id perhapsPage(first: 99999999999) } }",
+                json!({"things": [
+                {"id": 1, "perhapsPage": null}, {"id": 1, "perhapsPage": null}]}),
+            ),
+        ] {
+            assert_eq!(data(query).await, expected, "{query}");
+        }
+    }
 }

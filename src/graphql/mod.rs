@@ -15,6 +15,7 @@ mod live;
 mod loader;
 mod loaders;
 mod members;
+mod nulls;
 mod paging;
 mod registry;
 mod rejected;
@@ -135,6 +136,12 @@ pub fn sdl() -> String {
 
 #[cfg(test)]
 mod tests {
+    /// Its types are read from its text at the start of every server.
+    #[test]
+    fn the_types_of_the_schema_are_read() {
+        super::nulls::Types::read(&super::sdl());
+    }
+
     /// `cargo run -- schema > schema.graphql` mends it.
     #[test]
     fn the_schema_file_is_the_schema() {

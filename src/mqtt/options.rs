@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::{
-    AckMode, Broker, MqttOptions, PersistedAckMode, PersistedSession, SessionStore, SessionStoreError, SessionStoreKey,
-    Transport as Wire,
+    AckMode, Broker, MqttOptions, NetworkOptions, PersistedAckMode, PersistedSession, SessionStore, SessionStoreError,
+    SessionStoreKey, Transport as Wire,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -68,7 +68,11 @@ pub(super) fn build(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError
         }
         (None, _) => {}
     }
+    let mut network = NetworkOptions::new();
+    // A lone acknowledgement leaves at once instead of waiting for the broker's TCP to answer.
+    network.set_tcp_nodelay(true);
     options
+        .set_network_options(network)
         .set_clean_start(false)
         .set_session_expiry_interval(Some(SESSION_EXPIRY_S))
         .set_ack_mode(AckMode::Manual)

@@ -53,8 +53,8 @@ pub struct Args {
     #[arg(long)]
     flood: bool,
     /// Stop after this many seconds.
-    #[arg(long, value_name = "SECONDS")]
-    duration: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    duration: Option<Duration>,
     /// Stop after this many telemetry messages.
     #[arg(long, value_name = "N")]
     messages: Option<u64>,
@@ -65,8 +65,8 @@ pub struct Args {
     #[arg(long)]
     retain_status: bool,
     /// Seconds between heartbeats of a device.
-    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
-    heartbeat: f64,
+    #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
+    heartbeat: Duration,
     /// Whose time they report; none: milliseconds since boot, as the seed's sketch.
     #[arg(long, value_enum, default_value = "device")]
     clock: Timekeeping,
@@ -98,7 +98,6 @@ impl Args {
         let devices = self.virtual_devices()?;
         let default_rate = devices.len() as f64 / DEFAULT_INTERVAL_S;
         let pace = if self.flood { Pace::Flood } else { Pace::PerSecond(self.rate.unwrap_or(default_rate)) };
-        let seconds = |s: f64| Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX);
         Ok(FleetConfig {
             ca_file: self.ca_file,
             prefix: self.prefix,
@@ -106,15 +105,14 @@ impl Args {
             window: self.window,
             pace,
             messages: self.messages,
-            duration: self.duration.map(seconds),
+            duration: self.duration,
             qos: match self.qos {
                 0 => Qos::AtMostOnce,
                 1 => Qos::AtLeastOnce,
                 _ => Qos::ExactlyOnce,
             },
             retain_status: self.retain_status,
-            // Twice a day and a moment are both no heartbeat; a moment would flood.
-            heartbeat: Duration::from_secs_f64(self.heartbeat.clamp(1.0, 86_400.0)),
+            heartbeat: self.heartbeat,
             timekeeping: self.clock,
             faults: self.faults,
             seed: self.seed,
@@ -147,6 +145,13 @@ impl Args {
         let device = |key| VirtualDevice { credentials: credentials.clone(), ..VirtualDevice::new(key) };
         Ok(keys.into_iter().map(device).collect())
     }
+}
+
+/// A second to a year; shorter heartbeats would be a flood.
+fn seconds(text: &str) -> Result<Duration, String> {
+    const YEAR_S: f64 = 366.0 * 86_400.0;
+    let seconds = text.parse().ok().filter(|seconds| (1.0..=YEAR_S).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "expected seconds, at least 1".to_owned())
 }
 
 /// The key of device `number` by a pattern with `{}` or `{:03}`; the number goes to the end of a

@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::{FleetConfig, Pace};
-use super::connection::{Connection, Outbox};
+use super::connection::Connection;
 use super::device::Device;
 use super::faults::Dice;
+use super::outbox::Outbox;
 use super::report::{Counters, Ledger, Report};
 use super::schedule::Schedule;
 use super::{SimulatorError, link};
 
+/// 500 connects a second.
+const BETWEEN_CONNECTS: Duration = Duration::from_millis(2);
 /// Keeps the dice of the links apart from those of the devices.
 const LINK_DICE: u64 = 0x5EED_0F11_4B5D_1CE5;
 
@@ -112,7 +115,8 @@ impl Fleet {
             dice: Dice::new(config.faults, config.seed ^ LINK_DICE, number(index)),
             rng: fastrand::Rng::with_seed(config.seed.wrapping_add(number(index))),
             shared: self.shared.clone(),
-            outbox: Outbox::default(),
+            outbox: Outbox::new(config.window, devices.len()),
+            first_connect_after: BETWEEN_CONNECTS * u32::try_from(index).unwrap_or(u32::MAX),
             devices,
             options,
         })
@@ -131,6 +135,10 @@ fn groups(config: &FleetConfig) -> Result<Vec<Vec<usize>>, SimulatorError> {
     if devices == 0 {
         return Err(SimulatorError::NoDevices);
     }
+    let names = config.devices.iter().map(|device| &device.key).chain([&config.prefix, &config.home]);
+    if let Some(name) = names.into_iter().find(|name| !is_segment(name)) {
+        return Err(SimulatorError::Name(name.clone()));
+    }
     if let Pace::PerSecond(rate) = config.pace
         && !(rate > 0.0 && rate.is_finite())
     {
@@ -144,4 +152,39 @@ fn groups(config: &FleetConfig) -> Result<Vec<Vec<usize>>, SimulatorError> {
         }
     }
     Ok((0..connections).map(|first| (first..devices).step_by(connections).collect()).collect())
+}
+
+/// Keys, ids and MAC addresses; never a wildcard or a second segment.
+fn is_segment(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-:".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Secret;
+    use crate::simulator::{Credentials, VirtualDevice};
+
+    fn config(keys: &[&str]) -> FleetConfig {
+        let devices = keys.iter().map(|key| VirtualDevice::new(*key)).collect();
+        FleetConfig::new("mqtt://127.0.0.1".parse().unwrap(), "1", devices)
+    }
+
+    #[test]
+    fn devices_are_dealt_to_connections_in_turn() {
+        let config = FleetConfig { connections: Some(2), ..config(&["a", "b", "c", "d", "e"]) };
+        assert_eq!(groups(&config).unwrap(), [vec![0, 2, 4], vec![1, 3]]);
+        assert_eq!(groups(&FleetConfig { connections: None, ..config }).unwrap().len(), 5);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_at_the_start() {
+        assert!(matches!(groups(&config(&[])), Err(SimulatorError::NoDevices)));
+        assert!(matches!(groups(&config(&["a", "b/+"])), Err(SimulatorError::Name(name)) if name == "b/+"));
+        let slow = FleetConfig { pace: Pace::PerSecond(0.0), ..config(&["a"]) };
+        assert!(matches!(groups(&slow), Err(SimulatorError::Rate)));
+        let mut shared = FleetConfig { connections: Some(1), ..config(&["a", "b"]) };
+        shared.devices[1].credentials = Some(Credentials { username: "b".into(), password: Secret::new("x") });
+        assert!(matches!(groups(&shared), Err(SimulatorError::SharedConnection)));
+    }
 }

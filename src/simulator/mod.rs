@@ -10,9 +10,11 @@ mod device;
 mod faults;
 mod fleet;
 mod link;
+mod outbox;
 mod report;
 mod schedule;
 mod sensors;
+mod speech;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +40,9 @@ pub enum SimulatorError {
     /// A broker lets one user in per connection.
     #[error("--connections: devices with credentials of their own need a connection each")]
     SharedConnection,
+    /// It can't stand in a topic.
+    #[error("{0:?}: a prefix, a home and a device key are 1 to 64 letters, digits, '_', '.', '-' or ':'")]
+    Name(String),
     /// The broker's address can't be used.
     #[error("--broker: {0}")]
     Broker(String),

@@ -46,14 +46,16 @@ pub async fn ensure_month(conn: &mut AsyncPgConnection, month: Month) -> QueryRe
     .await
 }
 
-/// The newest cursor the table has given out; a place to start from for who has seen nothing.
+/// The newest cursor the table has given out, 0 if none; a place to start from for who has seen nothing.
 pub async fn last_cursor(conn: &mut AsyncPgConnection) -> QueryResult<TelemetryId> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
         last_value: TelemetryId,
     }
-    let row: Row = diesel::sql_query("select last_value from telemetry_id_seq").get_result(conn).await?;
+    // A sequence that was never asked says 1 already.
+    let newest = "select case when is_called then last_value else 0 end as last_value from telemetry_id_seq";
+    let row: Row = diesel::sql_query(newest).get_result(conn).await?;
     Ok(row.last_value)
 }
 

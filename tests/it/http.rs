@@ -302,6 +302,17 @@ async fn too_much_header_is_refused_and_too_many_connections_wait() {
 }
 
 #[tokio::test]
+async fn http_2_is_served_on_the_same_port() {
+    let edge = Edge::start().await;
+    let output = node("http2.mjs", &[&format!("http://{}", edge.addr)]).await;
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    assert_eq!(found[0], json!([200, {"data": {"hello": "world"}}]));
+    assert_eq!(found[1][1]["errors"][0]["extensions"]["code"], "UNAVAILABLE");
+    assert_eq!(found[2], json!([200, {"data": {"bump": 2}}]));
+}
+
+#[tokio::test]
 async fn browsers_of_listed_origins_may_call() {
     let edge = Edge::start().await;
     let ask = |origin: &str| {

@@ -68,6 +68,9 @@ const DOORS: [(&str, &[&str]); 8] = [
     ("diesel", &["src/db/", "*store.rs", "src/ids.rs", "src/error.rs"]),
 ];
 
+/// Results and errors of the database: naming them is no SQL.
+const HARMLESS: [&str; 2] = ["diesel::QueryResult", "diesel::result"];
+
 struct Source {
     /// From the root, with `/`.
     path: String,
@@ -84,13 +87,13 @@ fn sources(folder: &str) -> Vec<Source> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path: PathBuf = entry.unwrap().path();
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path: PathBuf = entry.expect("an entry").path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).unwrap();
-                let path = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+                let text = fs::read_to_string(&path).expect("UTF-8");
+                let path = path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
                 found.push(Source { path, code: code(&text), n_lines: text.lines().count() });
             }
         }
@@ -179,7 +182,8 @@ fn each_library_has_one_door() {
     let mut wrong = Vec::new();
     for source in sources("src").iter().filter(|source| !is_test(source)) {
         for (library, doors) in DOORS {
-            let is_named = !named_after(&source.code, &format!("{library}::")).is_empty();
+            let named = named_after(&source.code, &format!("{library}::"));
+            let is_named = named.iter().any(|name| !HARMLESS.contains(&format!("{library}::{name}").as_str()));
             let is_door = doors.iter().any(|door| match door.strip_prefix('*') {
                 Some(end) => source.path.ends_with(end),
                 None => source.path == *door || (door.ends_with('/') && source.path.starts_with(door)),

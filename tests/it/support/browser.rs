@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -42,6 +43,7 @@ impl Browser {
                     .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
                     .arg(format!("--user-data-dir={}", profile.display()))
                     .arg("about:blank")
+                    .process_group(0)
                     .stdin(Stdio::null())
                     .stdout(Stdio::null())
                     .stderr(Stdio::piped())
@@ -57,8 +59,8 @@ impl Browser {
             std::thread::spawn(move || lines.for_each(drop));
             found
         });
-        let address = soon("Chromium", address).await.unwrap().expect("Chromium tells its address");
-        let (socket, _) = soon("DevTools", tokio_tungstenite::connect_async(address)).await.unwrap();
+        let address = soon("Chromium", address).await.expect("the reader runs").expect("Chromium tells its address");
+        let (socket, _) = soon("DevTools", tokio_tungstenite::connect_async(address)).await.expect("DevTools");
         let mut browser = Self { child, profile, socket, next_id: 0, session: None, events: VecDeque::new() };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"})).await;
         let attach = json!({"targetId": target["targetId"], "flatten": true});
@@ -149,7 +151,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // Its helpers too: they would go on writing into the profile for a moment.
+        let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).status();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.profile);
     }

@@ -1,0 +1,275 @@
+//! The composition root: everything is made here, handed what it needs, started and stopped.
+//!
+//! Every task is spawned on one tracker. Those that must live for the server to be of use are
+//! critical: one that ends early ends the server, instead of leaving half a service. The stop goes
+//! in flow order: no new requests, no new messages, drain, flush, acknowledge, disconnect.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::future::BoxFuture;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Tokens;
+use crate::clock::Clock;
+use crate::db::{self, Pool};
+use crate::devices::{DeletionHub, Devices, DirectoryVersion, StateHub};
+use crate::error::{Chain, Error};
+use crate::graphql::engine::Engine;
+use crate::graphql::{self, Services};
+use crate::homes::Homes;
+use crate::http::health::{Check, Readiness};
+use crate::http::pages::{self, Page};
+use crate::http::{self, HttpState, Limits};
+use crate::hub::HomeChannel;
+use crate::ingest::{Writer, WriterParts};
+use crate::metrics::Metrics;
+use crate::mqtt::Link;
+use crate::settings::{DatabaseSettings, Secret, Settings};
+use crate::telemetry::history::Readings;
+use crate::telemetry::{Follow, ReadingHub};
+use crate::users::Users;
+
+/// Longest wait for everything to end by itself.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between attempts to migrate a database that is away.
+const MIGRATION_RETRY: Duration = Duration::from_millis(500);
+/// Part of it that sockets and requests get before the broker's link is let go too.
+const HTTP_DRAIN: Duration = Duration::from_secs(3);
+
+/// What differs between `serve`, `dev` and tests.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// The wall clock.
+    pub clock: Clock,
+    /// A token for the GraphiQL page: on `dev` alone.
+    pub graphiql_token: Option<Secret>,
+    /// Leaves the database's schema as it is.
+    pub skip_migrations: bool,
+    /// Bounds of the HTTP surface.
+    pub limits: Limits,
+}
+
+/// A running server.
+pub struct App {
+    http_addr: SocketAddr,
+    services: Services,
+    tokens: Tokens,
+    /// Ends the HTTP surface.
+    stop_http: CancellationToken,
+    http_tasks: TaskTracker,
+    /// Ends the link, then the writer.
+    stop_ingest: CancellationToken,
+    ingest: Vec<JoinHandle<()>>,
+    /// Cancelled by a critical task that ends.
+    ended: CancellationToken,
+}
+
+impl App {
+    /// Migrates, connects, listens. The broker may be away: the server starts and says so in
+    /// `/readyz`.
+    pub async fn start(settings: Settings, options: Options) -> anyhow::Result<Self> {
+        let ended = CancellationToken::new();
+        let stop_ingest = CancellationToken::new();
+        let migrated = migrate(&settings.database, options.skip_migrations, &ended).await?;
+        let listener = TcpListener::bind(settings.http.addr)
+            .await
+            .with_context(|| format!("HTTP_ADDR: can't listen on {}", settings.http.addr))?;
+        let http_addr = listener.local_addr()?;
+
+        let clock = options.clock;
+        let metrics = Metrics::new();
+        let pool = db::pool(&settings.database, metrics.db_statements.clone());
+        let (readings, states) = (ReadingHub::default(), StateHub::default());
+        let (deletions, directory_version) = (DeletionHub::default(), DirectoryVersion::default());
+        let tokens = Tokens::new(&settings.auth.jwt_secret, clock.clone());
+
+        let registry: Arc<dyn crate::devices::RegistryListener> = Arc::new(directory_version.clone());
+        let channels: [Arc<dyn HomeChannel>; 3] =
+            [Arc::new(readings.clone()), Arc::new(states.clone()), Arc::new(deletions.clone())];
+        let services = Services {
+            users: Users::new(pool.clone(), tokens.clone(), clock.clone(), settings.auth.registration_open),
+            homes: Homes::new(pool.clone(), clock.clone(), registry.clone(), channels),
+            devices: Devices::new(pool.clone(), clock.clone(), registry, deletions, &settings.mqtt),
+            readings: Readings::new(pool.clone()),
+            follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
+            states: states.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            pool: pool.clone(),
+            started: Instant::now(),
+        };
+
+        let (link, ends) =
+            Link::new(settings.mqtt.clone(), clock.clone(), metrics.clone()).context("set up the MQTT link")?;
+        let writer = Writer::new(WriterParts {
+            database: settings.database.clone(),
+            mqtt: settings.mqtt.clone(),
+            presence_timeout: settings.presence_timeout,
+            link: ends,
+            directory_version,
+            readings,
+            states,
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+        });
+        let (drained, stop_waiting) = (CancellationToken::new(), stop_ingest.clone());
+        let ingest = vec![
+            spawn_critical(&ended, link.run(stop_ingest.clone(), drained.clone())),
+            spawn_critical(&ended, async move {
+                let _drained = drained.drop_guard();
+                if stop_waiting.run_until_cancelled(migrated.cancelled()).await.is_some() {
+                    writer.run().await;
+                }
+            }),
+        ];
+
+        let (stop_http, http_tasks) = (CancellationToken::new(), TaskTracker::new());
+        let page = Page {
+            graphiql: settings.http.graphiql,
+            token: options.graphiql_token.map(|token| token.reveal().to_owned()),
+        };
+        let state = HttpState {
+            engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection),
+            tokens: tokens.clone(),
+            clock,
+            metrics: metrics.clone(),
+            readiness: Arc::new(Dependencies { pool, metrics: metrics.clone() }),
+            sdl: settings.http.introspection.then(|| graphql::sdl().into()),
+            limits: Arc::new(options.limits.clone()),
+            cors_origins: settings.http.cors_origins.into(),
+            pages: pages::routes(page),
+            stop: stop_http.clone(),
+            tracker: http_tasks.clone(),
+        };
+        spawn_critical(
+            &ended,
+            http::serve(listener, http::router(state), options.limits, metrics, stop_http.clone(), http_tasks.clone()),
+        );
+        tracing::info!(%http_addr, "listening");
+        Ok(Self { http_addr, services, tokens, stop_http, http_tasks, stop_ingest, ingest, ended })
+    }
+
+    /// Where HTTP is served.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// The features, for the demo home and for tests.
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// What makes tokens.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Waits until something without which the server is of no use has ended.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Stops in flow order, in at most some ten seconds.
+    pub async fn stop(self) {
+        self.stop_http.cancel();
+        self.http_tasks.close();
+        if timeout(HTTP_DRAIN, self.http_tasks.wait()).await.is_err() {
+            tracing::warn!(n = self.http_tasks.len(), "connections did not end in time");
+        }
+        self.stop_ingest.cancel();
+        let aborts: Vec<_> = self.ingest.iter().map(JoinHandle::abort_handle).collect();
+        let all = futures_util::future::join_all(self.ingest);
+        if timeout(STOP_TIMEOUT - HTTP_DRAIN, all).await.is_err() {
+            // The database is away: what is not committed is not acknowledged, so nothing is lost.
+            tracing::warn!("messages could not be stored in time; the broker keeps them");
+            aborts.iter().for_each(tokio::task::AbortHandle::abort);
+        }
+        tracing::info!("stopped");
+    }
+}
+
+/// Migrates now, or in the background once a database that is away answers: the server is live
+/// meanwhile, says in `/readyz` what it waits for, and takes nothing from the broker that it could
+/// not store. The token tells when the schema is there.
+async fn migrate(
+    settings: &DatabaseSettings,
+    skip: bool,
+    ended: &CancellationToken,
+) -> anyhow::Result<CancellationToken> {
+    let migrated = CancellationToken::new();
+    if skip {
+        migrated.cancel();
+        return Ok(migrated);
+    }
+    match db::migrate(settings).await {
+        Ok(applied) => {
+            log_applied(&applied);
+            migrated.cancel();
+        }
+        Err(error @ Error::Unavailable(_)) => {
+            tracing::warn!(error = %Chain(&error), "the database is away; waiting for it");
+            let (settings, migrated, ended) = (settings.clone(), migrated.clone(), ended.clone());
+            tokio::spawn(ended.clone().run_until_cancelled_owned(async move {
+                loop {
+                    sleep(MIGRATION_RETRY).await;
+                    match db::migrate(&settings).await {
+                        Ok(applied) => {
+                            log_applied(&applied);
+                            return migrated.cancel();
+                        }
+                        Err(Error::Unavailable(_)) => {}
+                        Err(error) => {
+                            tracing::error!(error = %Chain(&error), "the database can't be migrated");
+                            return ended.cancel();
+                        }
+                    }
+                }
+            }));
+        }
+        Err(error) => return Err(error).context("migrate the database"),
+    }
+    Ok(migrated)
+}
+
+fn log_applied(applied: &[String]) {
+    if !applied.is_empty() {
+        tracing::info!(n = applied.len(), "applied migrations");
+    }
+}
+
+/// Runs a task whose end is the server's end.
+fn spawn_critical(ended: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let guard = ended.clone().drop_guard();
+    tokio::spawn(async move {
+        let _guard = guard;
+        task.await;
+    })
+}
+
+/// What `/readyz` asks.
+struct Dependencies {
+    pool: Pool,
+    metrics: Metrics,
+}
+
+impl Readiness for Dependencies {
+    fn check(&self) -> BoxFuture<'_, Vec<(&'static str, Check)>> {
+        Box::pin(async {
+            let (database, migrations) = match timeout(Duration::from_secs(3), db::pending(&self.pool)).await {
+                Ok(Ok(0)) => (Ok(()), Ok(())),
+                Ok(Ok(_)) => (Ok(()), Err("migrations are pending: run `smarthome migrate`")),
+                Ok(Err(_)) | Err(_) => (Err("the database does not answer"), Err("unknown while the database is away")),
+            };
+            let broker =
+                if self.metrics.mqtt_connected.get() == 1 { Ok(()) } else { Err("no link to the MQTT broker") };
+            vec![("database", database), ("migrations", migrations), ("broker", broker)]
+        })
+    }
+}

@@ -1,0 +1,223 @@
+//! `smarthome dev` as a person and a script meet it: the real binary, in a folder of its own.
+#![expect(clippy::unwrap_used, reason = "the helpers of these tests fail as loudly as the tests")]
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::mqtt::Mqtt;
+use crate::support::user::User;
+use crate::support::{eventually, unique};
+
+/// A folder with a `dev` in it; both gone when dropped.
+struct Dev {
+    folder: PathBuf,
+    child: Option<Child>,
+}
+
+impl Dev {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(unique("smarthome-dev"));
+        std::fs::create_dir_all(&folder).unwrap();
+        Self { folder, child: None }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_smarthome"));
+        command.arg("dev").args(arguments).current_dir(&self.folder).stdin(Stdio::null()).env_remove("MQTT_BROKER_URL");
+        command
+    }
+
+    /// Starts it on free ports and gives back what `.smarthome/dev.json` says once it is ready.
+    async fn start(&mut self, arguments: &[&str]) -> Value {
+        let free = ["--http-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0", "--mqtt-ws-addr", "127.0.0.1:0"];
+        let log = File::create(self.folder.join("log")).unwrap();
+        let output = File::create(self.folder.join("output")).unwrap();
+        let mut command = self.command(&[&free, arguments].concat());
+        let path = self.folder.join(".smarthome/dev.json");
+        // One that was killed could not take its own away.
+        let _ = std::fs::remove_file(&path);
+        let mut child = command.stdout(output).stderr(log).spawn().unwrap();
+        let facts = eventually("`dev` is ready", || {
+            let gone = child.try_wait().unwrap();
+            assert!(gone.is_none(), "`dev` ended: {}", read(&self.folder.join("log")));
+            std::future::ready(std::fs::read(&path).ok())
+        })
+        .await;
+        self.child = Some(child);
+        serde_json::from_slice(&facts).unwrap()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// Stops it in order and checks that nothing is left running.
+    async fn stop(&mut self, signal: &str) {
+        self.signal(signal);
+        let mut child = self.child.take().unwrap();
+        let status = eventually("`dev` stops", || std::future::ready(child.try_wait().unwrap())).await;
+        assert_eq!(status.code(), Some(0), "{}", read(&self.folder.join("log")));
+        assert!(!self.folder.join(".smarthome/dev.json").exists());
+        assert!(!is_used(&self.folder), "a process is left behind");
+    }
+
+    async fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        eventually("the database goes too", || std::future::ready((!is_used(&self.folder)).then_some(()))).await;
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn read(path: &Path) -> String {
+    let mut text = String::new();
+    File::open(path).and_then(|mut file| file.read_to_string(&mut text)).unwrap();
+    text
+}
+
+/// Whether a process works below this folder: PostgreSQL's do.
+fn is_used(folder: &Path) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let folders = processes.filter_map(|process| std::fs::read_link(process.path().join("cwd")).ok());
+    folders.into_iter().any(|cwd| cwd.starts_with(folder.join(".smarthome")))
+}
+
+fn port(url: &Value) -> u16 {
+    url.as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap()
+}
+
+fn demo(facts: &Value) -> User {
+    let addr = facts["httpUrl"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
+    User::with_token(addr, facts["accessToken"].as_str().unwrap())
+}
+
+fn device(facts: &Value, key: &str) -> Value {
+    let devices = facts["devices"].as_array().unwrap();
+    devices.iter().find(|device| device["key"] == key).unwrap()["id"].clone()
+}
+
+/// The newest temperature of a device, once it has one.
+async fn temperature(user: &User, device: &Value) -> Option<f64> {
+    let query = "query($id: ID!) { device(id: $id) { latestTelemetry { sensors { temperature } } } }";
+    let data = user.query(query, json!({ "id": device })).await;
+    data["device"]["latestTelemetry"]["sensors"]["temperature"].as_f64()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_nothing_to_a_reading_and_through_crashes() {
+    let mut dev = Dev::new();
+    let facts = dev.start(&["--simulate", "2"]).await;
+    let mut names: Vec<_> = facts.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let mut contract = [
+        "httpUrl",
+        "graphqlUrl",
+        "mqttUrl",
+        "databaseUrl",
+        "email",
+        "password",
+        "accessToken",
+        "homeId",
+        "homeKey",
+        "devices",
+    ];
+    contract.sort_unstable();
+    assert_eq!(names, contract);
+    assert_eq!(facts["homeId"], "1");
+
+    // The seed's guide connects with any account and speaks as ESP32_001 of home 1.
+    let (user, board) = (demo(&facts), device(&facts, "ESP32_001"));
+    let query = "subscription($id: ID!) { telemetry(deviceId: $id) { sensors { temperature } } }";
+    let mut live = user.subscribe(query, json!({ "id": board })).await;
+    let login = Some(("smarthome_backend", "password"));
+    let mqtt = Mqtt::connect_as(port(&facts["mqttUrl"]), login).await.unwrap();
+    let topic = "smarthome/1/ESP32_001/telemetry";
+    mqtt.publish(topic, r#"{"deviceId": "ESP32_001", "sensors": {"temperature": 23.5}}"#).await.unwrap();
+    assert_eq!(live.next().await["telemetry"]["sensors"]["temperature"], 23.5);
+    let simulated = device(&facts, "THERMO_001");
+    eventually("a simulated device speaks", || temperature(&user, &simulated)).await;
+    let output = read(&dev.folder.join("output"));
+    for text in ["mosquitto_pub", "curl", "/graphiql", "demo@smarthome.local", "up to 0.25 s late"] {
+        assert!(output.contains(text), "the banner has no {text}: {output}");
+    }
+
+    let second = dev.run(&["--http-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0"]);
+    let words = String::from_utf8_lossy(&second.stderr);
+    assert!(!second.status.success() && words.contains("already runs"), "{words}");
+
+    dev.kill().await;
+    let facts = dev.start(&["--simulate", "0"]).await;
+    assert_eq!(temperature(&demo(&facts), &board).await, Some(23.5), "kept over kill -9");
+    dev.stop("INT").await;
+    let facts = dev.start(&["--simulate", "0", "--reset"]).await;
+    assert_eq!(temperature(&demo(&facts), &device(&facts, "ESP32_001")).await, None, "wiped");
+    dev.stop("TERM").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_credentials_demanded_strangers_stay_out() {
+    let mut dev = Dev::new();
+    let facts = dev.start(&["--simulate", "1", "--mqtt-auth"]).await;
+    let (user, port) = (demo(&facts), port(&facts["mqttUrl"]));
+    assert!(Mqtt::connect_as(port, None).await.is_err());
+    assert!(Mqtt::connect_as(port, Some(("smarthome_backend", "password"))).await.is_err());
+    let credentials: Value = serde_json::from_str(&read(&dev.folder.join(".smarthome/devices.json"))).unwrap();
+    let board = credentials.as_array().unwrap().iter().find(|login| login["key"] == "ESP32_001").unwrap();
+    let login = (board["username"].as_str().unwrap(), board["password"].as_str().unwrap());
+    let mqtt = Mqtt::connect_as(port, Some(login)).await.unwrap();
+    mqtt.publish("smarthome/1/ESP32_001/telemetry", r#"{"sensors": {"temperature": 20.5}}"#).await.unwrap();
+    assert!(mqtt.publish("smarthome/1/TEST_DEVICE/telemetry", "{}").await.is_err());
+    let id = device(&facts, "ESP32_001");
+    eventually("the reading is stored", || temperature(&user, &id)).await;
+    let simulated = device(&facts, "THERMO_001");
+    eventually("the simulated device has its own account", || temperature(&user, &simulated)).await;
+    dev.stop("INT").await;
+}
+
+#[test]
+fn a_taken_address_names_itself_and_the_option() {
+    let dev = Dev::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    for (option, other) in [("--http-addr", "--mqtt-addr"), ("--mqtt-addr", "--http-addr")] {
+        let output = dev.run(&[option, &addr, other, "127.0.0.1:0"]);
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && words.contains(&addr) && words.contains(option), "{words}");
+    }
+    let output = dev.run(&["--http-addr", "0.0.0.0:0"]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("loopback"));
+}
+
+#[test]
+fn a_setting_that_is_missing_is_named_in_one_line() {
+    let run = |command: &str| Command::new(env!("CARGO_BIN_EXE_smarthome")).arg(command).env_clear().output().unwrap();
+    for command in ["serve", "migrate"] {
+        let output = run(command);
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        assert!(words.starts_with("error: DATABASE_URL: missing") && words.trim_end().lines().count() == 1, "{words}");
+    }
+    let output = run("schema");
+    let schema = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/schema.graphql")).unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(printed, schema, "write it anew: cargo run -- schema > schema.graphql");
+}
