@@ -59,6 +59,11 @@ impl Connection {
     }
 }
 
+/// The error for a database that did not answer in time.
+pub(super) fn no_answer() -> DieselError {
+    DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new("no answer in time".to_owned()))
+}
+
 /// Whether an error can be the fault of what was to be stored, rather than of the database.
 pub(super) fn may_be_poison(error: &DieselError) -> bool {
     match error {

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 
 use super::MAX_BATCH;
 use super::batch::{Batch, Outcome, Row};
-use super::connection::{Connection, may_be_poison};
+use super::connection::{Connection, may_be_poison, no_answer};
 use super::prepare::Judge;
 use super::session::Session;
 use super::store;
@@ -58,6 +58,10 @@ pub struct Writer {
     metrics: Metrics,
     clock: Clock,
 }
+
+/// Longest wait for a database that neither answers nor goes away; its own statement time-out is
+/// shorter, so this is for a network that swallows everything.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// What a commit brought.
 struct Committed {
@@ -178,9 +182,10 @@ impl Writer {
     /// Commits a batch however long it takes, then publishes and acknowledges it.
     async fn store(&mut self, batch: Batch) {
         let mut todo = vec![batch];
-        let mut n_refusals = 0;
+        let (mut n_refusals, mut is_retry) = (0, false);
         while let Some(batch) = todo.pop() {
-            match self.attempt(&batch).await {
+            let attempt = timeout(ATTEMPT_TIMEOUT, self.attempt(&batch, is_retry)).await;
+            match attempt.unwrap_or_else(|_| Err(no_answer())) {
                 Ok(committed) => {
                     n_refusals = 0;
                     self.db.worked();
@@ -188,6 +193,7 @@ impl Writer {
                     self.finish(batch, committed);
                 }
                 Err(error) => {
+                    is_retry = true;
                     self.metrics.ingest_retries.inc();
                     self.months.clear();
                     n_refusals = if may_be_poison(&error) { n_refusals + 1 } else { 0 };
@@ -222,7 +228,8 @@ impl Writer {
         batch
     }
 
-    async fn attempt(&mut self, batch: &Batch) -> QueryResult<Committed> {
+    /// One transaction. A retry may find its readings committed by an attempt whose answer was lost.
+    async fn attempt(&mut self, batch: &Batch, is_retry: bool) -> QueryResult<Committed> {
         let conn = self.db.get().await;
         let session = self.session.as_ref().expect("begun");
         let readings = batch.readings();
@@ -238,6 +245,9 @@ impl Writer {
         let mut committed = Committed { ids: Vec::new(), gone: Vec::new(), states: Vec::new(), session_row: None };
         if !readings.is_empty() {
             committed.ids = telemetry::insert(conn, &readings).await?;
+            if is_retry {
+                telemetry::recover(conn, &readings, &mut committed.ids).await?;
+            }
             let missing = readings.iter().zip(&committed.ids).filter(|(_, id)| id.is_none());
             let missing: Vec<DeviceId> = missing.map(|(reading, _)| reading.device).collect();
             if !missing.is_empty() {

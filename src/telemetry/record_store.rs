@@ -198,6 +198,66 @@ pub async fn insert(conn: &mut AsyncPgConnection, readings: &[&NewReading]) -> Q
     Ok(ids)
 }
 
+/// Looks for readings that an earlier attempt of the same batch may have committed without our
+/// hearing of it. The time of receipt tells them from a device's resend of what it sent before.
+#[derive(Debug, Default)]
+struct Recover {
+    device: Vec<i64>,
+    recorded_at: Vec<DateTime<Utc>>,
+    dedup: Vec<i64>,
+    received_at: Vec<DateTime<Utc>>,
+}
+
+impl QueryFragment<Pg> for Recover {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("select n.position, t.id from unnest(");
+        out.push_bind_param::<Array<BigInt>, _>(&self.device)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Timestamptz>, _>(&self.recorded_at)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<BigInt>, _>(&self.dedup)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Timestamptz>, _>(&self.received_at)?;
+        out.push_sql(
+            ") with ordinality n (device_id, recorded_at, dedup, received_at, position)
+             join telemetry t using (device_id, recorded_at, dedup, received_at)",
+        );
+        Ok(())
+    }
+}
+
+impl QueryId for Recover {
+    type QueryId = Self;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for Recover {
+    type SqlType = (BigInt, BigInt);
+}
+
+/// Fills in the ids of readings that an earlier attempt has committed.
+pub async fn recover(
+    conn: &mut AsyncPgConnection,
+    readings: &[&NewReading],
+    ids: &mut [Option<TelemetryId>],
+) -> QueryResult<()> {
+    let mut recover = Recover::default();
+    let mut places = Vec::new();
+    for (place, reading) in readings.iter().enumerate().filter(|(place, _)| ids[*place].is_none()) {
+        recover.device.push(reading.device.get());
+        recover.recorded_at.push(reading.recorded_at);
+        recover.dedup.push(reading.dedup);
+        recover.received_at.push(reading.received_at);
+        places.push(place);
+    }
+    let found: Vec<(i64, TelemetryId)> = recover.load(conn).await?;
+    for (position, id) in found {
+        let position = usize::try_from(position - 1).expect("positions start at 1");
+        ids[places[position]] = Some(id);
+    }
+    Ok(())
+}
+
 /// Which of these devices are no more.
 pub async fn gone(conn: &mut AsyncPgConnection, devices: &[DeviceId]) -> QueryResult<Vec<DeviceId>> {
     use crate::db::schema::devices::dsl;

@@ -5,6 +5,7 @@ mod dev;
 mod edge;
 mod graphiql;
 mod http;
+mod outages;
 mod poison;
 mod protocol_ws;
 mod query_bombs;

@@ -21,6 +21,13 @@ pub struct Server {
 impl Server {
     /// Starts it and waits until `/readyz` says so.
     pub async fn start(database_url: &str, mqtt_port: u16, overrides: &[(&str, &str)]) -> Self {
+        let mut server = Self::prepare(database_url, mqtt_port, overrides);
+        server.restart().await;
+        server
+    }
+
+    /// Gives it a port and an environment; [`Server::spawn`] starts it.
+    pub fn prepare(database_url: &str, mqtt_port: u16, overrides: &[(&str, &str)]) -> Self {
         // Free a moment ago; it keeps its port over restarts, as a server would.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("bound");
@@ -29,9 +36,7 @@ impl Server {
         let mut variables = variables(&overrides, database_url, mqtt_port);
         variables.insert("HTTP_ADDR".to_owned(), addr.to_string());
         let log = std::env::temp_dir().join(unique("smarthome-server"));
-        let mut server = Self { variables, addr, log, child: None };
-        server.restart().await;
-        server
+        Self { variables, addr, log, child: None }
     }
 
     /// Starts it again with the same environment.

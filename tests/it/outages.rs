@@ -1,0 +1,235 @@
+//! Database and broker go away and come back: nothing is lost, nothing is stored twice, nobody who
+//! follows misses anything, and the API says what is wrong.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::support::app::{Database, TestApp};
+use super::support::broker::Broker;
+use super::support::http;
+use super::support::mqtt::Mqtt;
+use super::support::proxy::{Mode, Proxy, Target};
+use super::support::server::Server;
+use super::support::services::services;
+use super::support::user::{Device, User};
+use super::support::{eventually, unique};
+
+const TELEMETRY: &str = "subscription($home: ID) { telemetry(homeId: $home) { extra } }";
+
+/// A database behind a proxy.
+async fn proxied() -> (Database, Proxy, String) {
+    let database = Database::create().await;
+    let proxy = Proxy::start(Target::Unix(services().database_socket())).await;
+    let name = database.url().rsplit_once('/').expect("a name").1.to_owned();
+    let url = format!("postgres://smarthome@{}/{name}", proxy.addr());
+    (database, proxy, url)
+}
+
+async fn report(mqtt: &Mqtt, device: &Device, n: usize) {
+    // No clock: only the broker session can tell a repeat from a second reading.
+    mqtt.publish(&device.topic("telemetry"), format!(r#"{{"sensors":{{"n":{n}}}}}"#)).await.expect("PUBACK");
+}
+
+async fn stored(database: &Database, n: usize) {
+    let client = database.client().await;
+    let n = i64::try_from(n).expect("small");
+    eventually("every message is a row", || async {
+        let row = client.query_one("select count(*), count(distinct extra->>'n') from telemetry", &[]).await.ok()?;
+        let (rows, numbers): (i64, i64) = (row.get(0), row.get(1));
+        assert_eq!(rows, numbers, "nothing is stored twice");
+        (rows >= n).then_some(())
+    })
+    .await;
+}
+
+async fn conserved(app: &TestApp) {
+    let m = &app.app().services().metrics;
+    eventually("received = stored + duplicate + rejected", || {
+        let done = m.mqtt_stored.get() + m.mqtt_duplicate.get();
+        std::future::ready((m.mqtt_received.get() == done).then_some(()))
+    })
+    .await;
+}
+
+async fn follow(app: &TestApp, user: &User, home: &str) -> super::support::ws::Subscription {
+    let running = app.app().services().metrics.subscriptions.clone();
+    let subscription = user.subscribe(TELEMETRY, json!({"home": home})).await;
+    eventually("the subscription runs", || std::future::ready((running.get() > 0).then_some(()))).await;
+    subscription
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_goes_away_is_waited_for() {
+    let (database, proxy, url) = proxied().await;
+    let app = TestApp::builder().set("DATABASE_URL", url).start().await;
+    let (home, owner) = app.home().await;
+    let device = app.device(&owner, &home, "a").await;
+    let mqtt = app.mqtt().await;
+    let mut live = follow(&app, &owner, &home.id).await;
+    let mut n = 0;
+    for mode in [Mode::Cut, Mode::Stall, Mode::Cut] {
+        for _ in 0..100 {
+            report(mqtt, &device, n).await;
+            n += 1;
+        }
+        proxy.set(mode);
+        for _ in 0..300 {
+            report(mqtt, &device, n).await;
+            n += 1;
+        }
+        if mode == Mode::Cut {
+            let asked = Instant::now();
+            let code = owner.error_code("{ homes { id } }", json!({})).await;
+            assert_eq!(code, "UNAVAILABLE");
+            assert!(asked.elapsed() < Duration::from_secs(6), "told after {:?}", asked.elapsed());
+            let ready = http::get(app.addr(), "/readyz").await;
+            assert_eq!((ready.status, http::get(app.addr(), "/livez").await.status), (503, 200));
+        }
+        proxy.set(Mode::Pass);
+    }
+    stored(&database, n).await;
+    for expected in 0..n {
+        assert_eq!(live.next().await["telemetry"]["extra"]["n"], json!(expected), "nobody misses anything");
+    }
+    conserved(&app).await;
+    eventually("it is ready again", || async { (http::get(app.addr(), "/readyz").await.status == 200).then_some(()) })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_breaks_brings_no_duplicates() {
+    let broker = Broker::start().await;
+    let proxy = Proxy::start(Target::Tcp(([127, 0, 0, 1], broker.port()).into())).await;
+    let url = format!("mqtt://{}", proxy.addr());
+    let app = TestApp::builder().broker(broker.port()).set("MQTT_BROKER_URL", url).start().await;
+    let (home, owner) = app.home().await;
+    let device = app.device(&owner, &home, "a").await;
+    let mqtt = std::sync::Arc::new(app.another_mqtt().await);
+    const ROUNDS: usize = 8;
+    const BURST: usize = 400;
+    for round in 0..ROUNDS {
+        let burst: Vec<_> = (0..BURST)
+            .map(|i| {
+                let (mqtt, device) = (mqtt.clone(), device.clone());
+                tokio::spawn(async move { report(&mqtt, &device, round * BURST + i).await })
+            })
+            .collect();
+        // In the middle of it.
+        let m = app.app().services().metrics.clone();
+        let goal = m.mqtt_stored.get() + fastrand::u64(1..100);
+        eventually("some are stored", || std::future::ready((m.mqtt_stored.get() >= goal).then_some(()))).await;
+        proxy.set(Mode::Cut);
+        for publish in burst {
+            publish.await.expect("PUBACK");
+        }
+        proxy.set(Mode::Pass);
+        stored(app.database(), (round + 1) * BURST).await;
+    }
+    conserved(&app).await;
+    let m = &app.app().services().metrics;
+    assert!(m.mqtt_connection_errors.get() >= ROUNDS as u64);
+    assert_eq!(m.mqtt_sessions_lost.get(), 1, "the broker kept the session all the time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_restarts_is_found_again_with_or_without_the_session() {
+    let mut broker = Broker::start().await;
+    let app = TestApp::builder().broker(broker.port()).start().await;
+    let (home, owner) = app.home().await;
+    let device = app.device(&owner, &home, "a").await;
+    let m = app.app().services().metrics.clone();
+    let linked = |up: i64| {
+        let m = m.clone();
+        move || std::future::ready((m.mqtt_connected.get() == up).then_some(()))
+    };
+    report(app.mqtt().await, &device, 0).await;
+    stored(app.database(), 1).await;
+
+    broker.stop();
+    eventually("the link is down", linked(0)).await;
+    let ready = http::get(app.addr(), "/readyz").await;
+    assert!(ready.status == 503 && ready.json()["checks"]["database"] == "ok", "{:?}", ready.json());
+    broker.restart().await;
+    eventually("the link is up", linked(1)).await;
+    assert_eq!(m.mqtt_sessions_lost.get(), 1, "it saved the session");
+    report(&app.another_mqtt().await, &device, 1).await;
+    stored(app.database(), 2).await;
+
+    broker.kill();
+    eventually("the link is down", linked(0)).await;
+    broker.restart().await;
+    eventually("the link is up", linked(1)).await;
+    report(&app.another_mqtt().await, &device, 2).await;
+    stored(app.database(), 3).await;
+    conserved(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_in_front_of_a_dead_database_costs_no_memory() {
+    const MESSAGES: usize = 40_000;
+    let (database, proxy, url) = proxied().await;
+    let broker = Broker::start().await;
+    let server = Server::start(&url, broker.port(), &[]).await;
+    let client = database.client().await;
+    client
+        .batch_execute(
+            "insert into homes (key, name) values ('1', 'Home');
+             insert into devices (home_id, key, name, type) values (1, 'a', 'Device', 'OTHER')",
+        )
+        .await
+        .expect("a home and a device");
+    let mqtt = std::sync::Arc::new(Mqtt::connect(broker.port()).await);
+    let topic = format!("{}/1/a/telemetry", server.prefix());
+    let before = rss_kib(server.pid());
+    proxy.set(Mode::Cut);
+    let window = std::sync::Arc::new(tokio::sync::Semaphore::new(500));
+    let padding = "x".repeat(1_500);
+    for n in 0..MESSAGES {
+        let permit = window.clone().acquire_owned().await.expect("open");
+        let (mqtt, topic) = (mqtt.clone(), topic.clone());
+        let payload = format!(r#"{{"sensors":{{"n":{n}}},"metadata":{{"padding":"{padding}"}}}}"#);
+        tokio::spawn(async move {
+            mqtt.publish(&topic, payload).await.expect("PUBACK");
+            drop(permit);
+        });
+    }
+    let _all = window.acquire_many(500).await.expect("open");
+    let grown = rss_kib(server.pid()).saturating_sub(before);
+    println!("{MESSAGES} messages of 1.6 KB waiting: the server grew by {grown} KiB");
+    assert!(grown < 64 * 1024, "grew by {grown} KiB");
+    proxy.set(Mode::Pass);
+    stored(&database, MESSAGES).await;
+}
+
+fn rss_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_starts_before_its_database_and_its_broker() {
+    let mut broker = Broker::start().await;
+    broker.stop();
+    let (_database, proxy, url) = proxied().await;
+    proxy.set(Mode::Cut);
+    let mut server = {
+        let name = unique("t");
+        let mut server = Server::prepare(&url, broker.port(), &[("MQTT_CLIENT_ID", &name)]);
+        server.spawn();
+        server
+    };
+    let addr = server.addr();
+    eventually("it is live", || async {
+        tokio::net::TcpStream::connect(addr).await.ok()?;
+        (http::get(addr, "/livez").await.status == 200).then_some(())
+    })
+    .await;
+    let checks = http::get(addr, "/readyz").await.json()["checks"].clone();
+    assert!(checks["database"] != "ok" && checks["broker"] != "ok", "{checks}");
+    proxy.set(Mode::Pass);
+    broker.restart().await;
+    server.ready().await;
+    assert!(server.stop().await.success());
+}
