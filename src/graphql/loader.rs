@@ -38,6 +38,9 @@ const MAX_WAITING: usize = 10_000;
 
 type Answer<L> = Result<Arc<HashMap<<L as Load>::Key, <L as Load>::Value>>>;
 
+type Group<L> = (Wave, <L as Load>::Group);
+type Open<L> = HashMap<Group<L>, Batch<L>>;
+
 struct Batch<L: Load> {
     keys: HashSet<L::Key>,
     waiting: Vec<oneshot::Sender<Answer<L>>>,
@@ -74,13 +77,13 @@ impl Wave {
 pub(super) struct Loader<L: Load> {
     load: L,
     /// Batches whose leader has not gone yet.
-    open: Mutex<HashMap<(Wave, L::Group), Batch<L>>>,
+    open: Mutex<Open<L>>,
 }
 
 /// Takes the batch out when the leader goes, and also when it is dropped before that.
 struct Leader<'a, L: Load> {
     loader: &'a Loader<L>,
-    group: &'a (Wave, L::Group),
+    group: &'a Group<L>,
 }
 
 impl<L: Load> Leader<'_, L> {
@@ -149,7 +152,7 @@ impl<L: Load> Loader<L> {
         }
     }
 
-    async fn lead(&self, group: &(Wave, L::Group)) -> Answer<L> {
+    async fn lead(&self, group: &Group<L>) -> Answer<L> {
         let batch = {
             let leader = Leader { loader: self, group };
             leader.wait_for_quiet().await;

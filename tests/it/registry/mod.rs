@@ -1,4 +1,5 @@
 //! The graph over a real database, without HTTP: who may see and change what, and at what price.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing fails the test")]
 
 mod devices;
 mod foreign;
