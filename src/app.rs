@@ -11,7 +11,6 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -64,9 +63,7 @@ pub struct App {
     /// Ends the HTTP surface.
     stop_http: CancellationToken,
     http_tasks: TaskTracker,
-    /// Ends the link, then the writer.
-    stop_ingest: CancellationToken,
-    ingest: Vec<JoinHandle<()>>,
+    ingest: Ingest,
     /// Cancelled by a critical task that ends.
     ended: CancellationToken,
 }
@@ -76,7 +73,6 @@ impl App {
     /// `/readyz`.
     pub async fn start(settings: Settings, options: Options) -> anyhow::Result<Self> {
         let ended = CancellationToken::new();
-        let stop_ingest = CancellationToken::new();
         let migrated = migrate(&settings.database, options.skip_migrations, &ended).await?;
         let listener = TcpListener::bind(settings.http.addr)
             .await
@@ -119,16 +115,7 @@ impl App {
             metrics: metrics.clone(),
             clock: clock.clone(),
         });
-        let (drained, stop_waiting) = (CancellationToken::new(), stop_ingest.clone());
-        let ingest = vec![
-            spawn_critical(&ended, link.run(stop_ingest.clone(), drained.clone())),
-            spawn_critical(&ended, async move {
-                let _drained = drained.drop_guard();
-                if stop_waiting.run_until_cancelled(migrated.cancelled()).await.is_some() {
-                    writer.run().await;
-                }
-            }),
-        ];
+        let ingest = Ingest::start(link, writer, migrated, &ended)?;
 
         let (stop_http, http_tasks) = (CancellationToken::new(), TaskTracker::new());
         let page = Page {
@@ -153,7 +140,7 @@ impl App {
             http::serve(listener, http::router(state), options.limits, metrics, stop_http.clone(), http_tasks.clone()),
         );
         tracing::info!(%http_addr, "listening");
-        Ok(Self { http_addr, services, tokens, stop_http, http_tasks, stop_ingest, ingest, ended })
+        Ok(Self { http_addr, services, tokens, stop_http, http_tasks, ingest, ended })
     }
 
     /// Where HTTP is served.
@@ -183,14 +170,7 @@ impl App {
         if timeout(HTTP_DRAIN, self.http_tasks.wait()).await.is_err() {
             tracing::warn!(n = self.http_tasks.len(), "connections did not end in time");
         }
-        self.stop_ingest.cancel();
-        let aborts: Vec<_> = self.ingest.iter().map(JoinHandle::abort_handle).collect();
-        let all = futures_util::future::join_all(self.ingest);
-        if timeout(STOP_TIMEOUT - HTTP_DRAIN, all).await.is_err() {
-            // The database is away: what is not committed is not acknowledged, so nothing is lost.
-            tracing::warn!("messages could not be stored in time; the broker keeps them");
-            aborts.iter().for_each(tokio::task::AbortHandle::abort);
-        }
+        self.ingest.stop(STOP_TIMEOUT - HTTP_DRAIN).await;
         tracing::info!("stopped");
     }
 }
@@ -244,13 +224,63 @@ fn log_applied(applied: &[String]) {
     }
 }
 
+/// The link and the writer on a thread of their own: no query of the API stands in a message's way,
+/// and a message crosses no thread until it is committed.
+struct Ingest {
+    /// Ends the link, then the writer.
+    stop: CancellationToken,
+    /// Ends both, whatever they are doing.
+    give_up: CancellationToken,
+    done: CancellationToken,
+}
+
+impl Ingest {
+    fn start(
+        link: Link,
+        writer: Writer,
+        migrated: CancellationToken,
+        ended: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let ingest =
+            Self { stop: CancellationToken::new(), give_up: CancellationToken::new(), done: CancellationToken::new() };
+        let (stop, give_up) = (ingest.stop.clone(), ingest.give_up.clone());
+        let guards = (ended.clone().drop_guard(), ingest.done.clone().drop_guard());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let both = async move {
+            let drained = CancellationToken::new();
+            let writing = async {
+                let _drained = drained.clone().drop_guard();
+                if stop.run_until_cancelled(migrated.cancelled()).await.is_some() {
+                    writer.run().await;
+                }
+            };
+            futures_util::join!(link.run(stop.clone(), drained.clone()), writing);
+        };
+        std::thread::Builder::new().name("ingest".to_owned()).spawn(move || {
+            let _guards = guards;
+            runtime.block_on(give_up.run_until_cancelled(both));
+        })?;
+        Ok(ingest)
+    }
+
+    async fn stop(self, within: Duration) {
+        self.stop.cancel();
+        if timeout(within, self.done.cancelled()).await.is_err() {
+            // The database is away: what is not committed is not acknowledged, so nothing is lost.
+            tracing::warn!("messages could not be stored in time; the broker keeps them");
+            self.give_up.cancel();
+            self.done.cancelled().await;
+        }
+    }
+}
+
 /// Runs a task whose end is the server's end.
-fn spawn_critical(ended: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+fn spawn_critical(ended: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
     let guard = ended.clone().drop_guard();
     tokio::spawn(async move {
         let _guard = guard;
         task.await;
-    })
+    });
 }
 
 /// What `/readyz` asks.

@@ -1,8 +1,10 @@
 //! Names in topics to devices: a bounded cache in front of one statement a batch.
 //!
-//! What this server changes is seen at once, what another one changes within [`MAX_AGE`].
+//! What this server changes is seen at once. What another one changes is seen within [`MAX_AGE`]: a
+//! name that stood for nothing is asked for anew before it is used; one that stood for a device is used
+//! meanwhile, because a device that was deleted is caught where its message is stored.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use crate::ids::{DeviceId, HomeId};
 
 /// Age at which an answer is asked for anew.
 const MAX_AGE: Duration = Duration::from_secs(5);
-/// Names remembered, known and unknown ones together.
+/// Names remembered, known and unknown ones together; a batch may exceed it for its own time.
 const MAX_ENTRIES: usize = 65_536;
 
 /// What a name in a topic stands for.
@@ -65,6 +67,8 @@ pub enum DeviceName<'a> {
 #[derive(Debug, Default)]
 pub struct Directory {
     entries: HashMap<Box<str>, Entry>,
+    /// Old answers that were used, to be asked for when there is time.
+    stale: HashSet<Box<str>>,
     version: DirectoryVersion,
 }
 
@@ -92,7 +96,7 @@ impl RegistryListener for DirectoryVersion {
 impl Directory {
     /// An empty cache that goes stale with `version`.
     pub fn new(version: DirectoryVersion) -> Self {
-        Self { entries: HashMap::new(), version }
+        Self { entries: HashMap::new(), stale: HashSet::new(), version }
     }
 
     /// Makes sure that each of these texts (`home/device`) has a fresh answer; `read` tells what a
@@ -103,45 +107,64 @@ impl Directory {
         texts: impl Iterator<Item = &'a str>,
         read: impl Fn(&'a str) -> Name<'a>,
     ) -> QueryResult<()> {
+        let version = self.version.0.load(Ordering::Acquire);
+        let now = Instant::now();
+        // Before a batch is looked up, never amid it: an answer stands until the batch is judged.
+        if self.entries.len() >= MAX_ENTRIES {
+            self.entries.clear();
+        }
+        let mut asked: HashSet<&str> = HashSet::new();
+        for text in texts {
+            match self.entries.get(text) {
+                Some(entry) if entry.version == version && now.duration_since(entry.asked_at) < MAX_AGE => {}
+                Some(Entry { version: known, resolved: Resolved::Device(_), .. }) if *known == version => {
+                    if !self.stale.contains(text) {
+                        self.stale.insert(text.into());
+                    }
+                }
+                _ => _ = asked.insert(text),
+            }
+        }
+        self.ask(conn, &asked.into_iter().collect::<Vec<_>>(), read).await
+    }
+
+    /// Asks anew for the old answers that were used.
+    pub async fn revalidate(
+        &mut self,
+        conn: &mut AsyncPgConnection,
+        read: impl Fn(&str) -> Name<'_>,
+    ) -> QueryResult<()> {
+        let stale: Vec<Box<str>> = self.stale.drain().collect();
+        let texts: Vec<&str> = stale.iter().map(|text| &**text).collect();
+        self.ask(conn, &texts, read).await
+    }
+
+    async fn ask<'a>(
+        &mut self,
+        conn: &mut AsyncPgConnection,
+        texts: &[&'a str],
+        read: impl Fn(&'a str) -> Name<'a>,
+    ) -> QueryResult<()> {
+        if texts.is_empty() {
+            return Ok(());
+        }
         // Before the question: a change during it makes the answer stale, not fresh.
         let version = self.version.0.load(Ordering::Acquire);
         let asked_at = Instant::now();
-        let mut asked: Vec<&str> = Vec::new();
         let mut names = Names::default();
         for text in texts {
-            let is_fresh = self
-                .entries
-                .get(text)
-                .is_some_and(|entry| entry.version == version && asked_at.duration_since(entry.asked_at) < MAX_AGE);
-            if is_fresh {
-                continue;
-            }
-            if self.entries.len() >= MAX_ENTRIES {
-                self.entries.clear();
-            }
-            self.entries.insert(text.into(), Entry { resolved: Resolved::NoHome, asked_at, version });
             names.push(read(text));
-            asked.push(text);
         }
-        if asked.is_empty() {
-            return Ok(());
-        }
-        let found = match store::resolve(conn, &names).await {
-            Ok(found) => found,
-            Err(error) => {
-                for text in asked {
-                    self.entries.remove(text);
-                }
-                return Err(error);
-            }
-        };
-        for row in found {
+        let mut answers = vec![Resolved::NoHome; texts.len()];
+        for row in store::resolve(conn, &names).await? {
             let position = usize::try_from(row.position - 1).expect("positions start at 1");
-            let resolved = match row.device {
+            answers[position] = match row.device {
                 Some(device) => Resolved::Device(Known { home: row.home, device, online: row.online }),
                 None => Resolved::NoDevice(row.home),
             };
-            self.entries.insert(asked[position].into(), Entry { resolved, asked_at, version });
+        }
+        for (text, resolved) in texts.iter().zip(answers) {
+            self.entries.insert((*text).into(), Entry { resolved, asked_at, version });
         }
         Ok(())
     }

@@ -107,10 +107,12 @@ impl Query for Upsert {
 
 /// Writes the changes (at most one a device) and returns the states as they now stand. A device
 /// that is no more is left out.
-pub async fn apply<'a>(
-    conn: &mut AsyncPgConnection,
-    changes: impl Iterator<Item = &'a StateChange>,
-) -> QueryResult<Vec<DeviceState>> {
+///
+/// Sent at the first poll, so that it can be one of several in a round trip.
+pub async fn apply(conn: &AsyncPgConnection, changes: &[StateChange]) -> QueryResult<Vec<DeviceState>> {
+    if changes.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut upsert = Upsert::default();
     for change in changes {
         upsert.devices.push(change.device.get());
@@ -125,7 +127,7 @@ pub async fn apply<'a>(
         upsert.home_segments.push(home);
         upsert.device_segments.push(device);
     }
-    let rows: Vec<Row> = upsert.load(conn).await?;
+    let rows: Vec<Row> = upsert.load(&mut &*conn).await?;
     Ok(rows.into_iter().map(DeviceState::from).collect())
 }
 

@@ -12,6 +12,7 @@ mod connection;
 mod prepare;
 mod rejected;
 mod session;
+mod signs;
 mod store;
 mod writer;
 

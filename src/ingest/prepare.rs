@@ -3,18 +3,20 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
 
 use super::batch::{Batch, Outcome, Row, Source};
 use super::rejected::Rejections;
 use super::session::Session;
+use super::signs::Signs;
 use super::store::NewRejected;
 use crate::devices::{Directory, Known, Presence, Report, Resolved, Sign, StateChange};
 use crate::ids::HomeId;
 use crate::metrics::Metrics;
 use crate::mqtt::payload::Content;
-use crate::mqtt::{Delivery, FromBroker, Rejection, digest, topic};
+use crate::mqtt::{Delivery, FromBroker, Rejection, topic};
 use crate::telemetry::{NewReading, TimeSource};
 
 /// Judges messages. Owned by the writer.
@@ -22,13 +24,14 @@ pub(super) struct Judge {
     prefix: String,
     directory: Directory,
     pub(super) presence: Presence,
+    signs: Signs,
     rejections: Rejections,
     metrics: Metrics,
 }
 
 impl Judge {
     pub(super) fn new(prefix: String, directory: Directory, presence: Presence, metrics: Metrics) -> Self {
-        Self { prefix, directory, presence, rejections: Rejections::default(), metrics }
+        Self { prefix, directory, presence, signs: Signs::default(), rejections: Rejections::default(), metrics }
     }
 
     /// Looks up the names of a batch, in one statement at most.
@@ -65,7 +68,11 @@ impl Judge {
                     session.take(packet);
                 }
                 let (row, change) = self.judge(delivery);
-                if let Some(change) = change {
+                if let Some(mut change) = change {
+                    if let Some(mut earlier) = self.signs.supersede(change.device) {
+                        earlier.merge(change);
+                        change = earlier;
+                    }
                     match changes.entry(change.device) {
                         std::collections::hash_map::Entry::Occupied(at) => batch.states[*at.get()].merge(change),
                         std::collections::hash_map::Entry::Vacant(at) => {
@@ -78,7 +85,35 @@ impl Judge {
             };
             batch.rows.push(row);
         }
+        if self.signs.due_at().is_some_and(|at| at <= Instant::now()) {
+            batch.states.extend(self.signs.take());
+        }
         batch
+    }
+
+    /// Devices whose time ran out, and signs of life whose time to be written has come.
+    pub(super) fn timed(&mut self, at: DateTime<Utc>) -> Batch {
+        let now = Instant::now();
+        let mut states = Vec::new();
+        for (home, device) in self.presence.expired(now) {
+            self.signs.supersede(device);
+            states.push(StateChange::offline(home, device, at));
+        }
+        if self.signs.due_at().is_some_and(|at| at <= now) {
+            states.extend(self.signs.take());
+        }
+        Batch { states, ..Batch::default() }
+    }
+
+    /// When [`Judge::timed`] is to be called next; deadlines of devices count while the link is up.
+    pub(super) fn next_deadline(&self, link_is_up: bool) -> Option<Instant> {
+        let offline = self.presence.next_deadline().filter(|_| link_is_up);
+        [offline, self.signs.due_at()].into_iter().flatten().min()
+    }
+
+    /// Asks anew about names that were last asked about long ago.
+    pub(super) async fn revalidate(&mut self, conn: &mut AsyncPgConnection) -> QueryResult<()> {
+        self.directory.revalidate(conn, topic::name).await
     }
 
     fn judge(&mut self, mut delivery: Delivery) -> (Row, Option<StateChange>) {
@@ -105,7 +140,7 @@ impl Judge {
                 self.metrics.readings_dropped.inc_by(n_dropped as u64);
                 let report = measurement.report.clone();
                 let (recorded_at, time_source, dedup) = match timestamp {
-                    Some(at) => (at, TimeSource::Device, digest(&[&delivery.payload])),
+                    Some(at) => (at, TimeSource::Device, delivery.digest),
                     // Without a clock two equal messages are two readings.
                     None => (delivery.received_at, TimeSource::Server, fastrand::i64(..)),
                 };
@@ -161,7 +196,10 @@ impl Judge {
         names: Option<&str>,
     ) -> Option<StateChange> {
         let change = self.presence.sign(known, Sign::Alive, Instant::now());
-        (change.is_due || last_status.is_some()).then(|| StateChange {
+        if !change.is_due && last_status.is_none() {
+            return None;
+        }
+        let state = StateChange {
             home: known.home,
             device: known.device,
             online: true,
@@ -171,7 +209,12 @@ impl Judge {
             is_news: change.is_news || last_status.is_some(),
             last_status,
             segments: names.and_then(|text| text.split_once('/')).map(|(home, device)| (home.into(), device.into())),
-        })
+        };
+        if state.is_news {
+            return Some(state);
+        }
+        self.signs.put(state);
+        None
     }
 
     fn reject(&mut self, reason: Rejection, home: Option<HomeId>, delivery: Delivery) -> Row {

@@ -63,7 +63,7 @@ impl Session {
     /// Writes a batch's deliveries in the batch's transaction and returns the row's id.
     pub(super) async fn remember(
         &self,
-        conn: &mut AsyncPgConnection,
+        conn: &AsyncPgConnection,
         forget_first: bool,
         packets: &[Packet],
     ) -> QueryResult<Option<i64>> {

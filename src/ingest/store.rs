@@ -23,18 +23,21 @@ pub(super) struct NewRejected {
 }
 
 /// Keeps rejected messages; one whose home is gone is left out.
-pub(super) async fn keep_rejected(conn: &mut AsyncPgConnection, rejected: &[NewRejected]) -> QueryResult<()> {
+pub(super) async fn keep_rejected(conn: &AsyncPgConnection, rejected: &[NewRejected]) -> QueryResult<()> {
+    if rejected.is_empty() {
+        return Ok(());
+    }
     use crate::db::schema::homes;
     let ids: Vec<HomeId> = rejected.iter().map(|message| message.home_id).collect();
     let there: Vec<HomeId> =
-        homes::table.filter(homes::id.eq_any(ids)).select(homes::id).for_key_share().load(conn).await?;
+        homes::table.filter(homes::id.eq_any(ids)).select(homes::id).for_key_share().load(&mut &*conn).await?;
     let kept: Vec<NewRejected> = rejected.iter().filter(|message| there.contains(&message.home_id)).cloned().collect();
-    diesel::insert_into(rejected_messages::table).values(kept).execute(conn).await?;
+    diesel::insert_into(rejected_messages::table).values(kept).execute(&mut &*conn).await?;
     Ok(())
 }
 
 /// Remembers what was committed under which packet ids of this broker session.
-pub(super) async fn remember(conn: &mut AsyncPgConnection, client_id: &str, packets: &[Packet]) -> QueryResult<i64> {
+pub(super) async fn remember(conn: &AsyncPgConnection, client_id: &str, packets: &[Packet]) -> QueryResult<i64> {
     let ids: Vec<i32> = packets.iter().map(|packet| i32::from(packet.id)).collect();
     let digests: Vec<i64> = packets.iter().map(|packet| packet.digest).collect();
     diesel::insert_into(mqtt_deliveries::table)
@@ -44,21 +47,23 @@ pub(super) async fn remember(conn: &mut AsyncPgConnection, client_id: &str, pack
             mqtt_deliveries::digests.eq(digests),
         ))
         .returning(mqtt_deliveries::id)
-        .get_result(conn)
+        .get_result(&mut &*conn)
         .await
 }
 
 /// The broker session is gone: its packet ids mean nothing any more.
-pub(super) async fn forget(conn: &mut AsyncPgConnection, client_id: &str) -> QueryResult<()> {
-    diesel::delete(mqtt_deliveries::table.filter(mqtt_deliveries::client_id.eq(client_id))).execute(conn).await?;
+pub(super) async fn forget(conn: &AsyncPgConnection, client_id: &str) -> QueryResult<()> {
+    diesel::delete(mqtt_deliveries::table.filter(mqtt_deliveries::client_id.eq(client_id)))
+        .execute(&mut &*conn)
+        .await?;
     Ok(())
 }
 
 /// Forgets everything up to a delivery that is covered by newer ones.
-pub(super) async fn prune(conn: &mut AsyncPgConnection, client_id: &str, up_to: i64) -> QueryResult<()> {
+pub(super) async fn prune(conn: &AsyncPgConnection, client_id: &str, up_to: i64) -> QueryResult<()> {
     let covered =
         mqtt_deliveries::table.filter(mqtt_deliveries::client_id.eq(client_id)).filter(mqtt_deliveries::id.le(up_to));
-    diesel::delete(covered).execute(conn).await?;
+    diesel::delete(covered).execute(&mut &*conn).await?;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use super::session::Session;
 use super::store;
 use crate::clock::Clock;
 use crate::db::GATE;
-use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, StateChange, StateHub};
+use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, StateHub};
 use crate::ids::{DeviceId, TelemetryId};
 use crate::metrics::Metrics;
 use crate::mqtt::{Acks, FromBroker, LinkEnds, Rejection};
@@ -105,7 +105,7 @@ impl Writer {
         let mut link_is_gone = false;
         loop {
             let is_up = *connected.borrow();
-            let deadline = self.judge.presence.next_deadline().filter(|_| is_up);
+            let deadline = self.judge.next_deadline(is_up);
             tokio::select! {
                 n = deliveries.recv_many(&mut inbox, MAX_BATCH) => {
                     if n == 0 {
@@ -113,9 +113,12 @@ impl Writer {
                     }
                     let batch = self.prepare(&mut inbox).await;
                     self.store(batch).await;
+                    if deliveries.is_empty() && let Err(error) = self.judge.revalidate(self.db.get().await).await {
+                        self.db.failed(&error).await;
+                    }
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
-                    let batch = self.expire();
+                    let batch = self.judge.timed(self.clock.now());
                     if !batch.states.is_empty() {
                         self.store(batch).await;
                     }
@@ -169,14 +172,6 @@ impl Writer {
         self.db.worked();
         let session = self.session.as_mut().expect("begun");
         self.judge.batch(inbox.drain(..), session)
-    }
-
-    /// Devices whose time ran out.
-    fn expire(&mut self) -> Batch {
-        let at = self.clock.now();
-        let expired = self.judge.presence.expired(Instant::now());
-        let states = expired.into_iter().map(|(home, device)| StateChange::offline(home, device, at)).collect();
-        Batch { states, ..Batch::default() }
     }
 
     /// Commits a batch however long it takes, then publishes and acknowledges it.
@@ -240,29 +235,28 @@ impl Writer {
                 self.months.insert(month);
             }
         }
-        // One round trip; an error anywhere drops the connection and with it the transaction.
-        conn.batch_execute(&format!("begin; {GATE}")).await?;
-        let mut committed = Committed { ids: Vec::new(), gone: Vec::new(), states: Vec::new(), session_row: None };
-        if !readings.is_empty() {
-            committed.ids = telemetry::insert(conn, &readings).await?;
+        // Sent one behind the other and answered in one round trip; the server works in their order.
+        // An error anywhere drops the connection and with it the transaction.
+        let (conn, packets) = (&*conn, batch.packets());
+        let begin = format!("begin; {GATE}");
+        let (begun, ids, states, session_row) = futures_util::join!(
+            async { (&mut &*conn).batch_execute(&begin).await },
+            telemetry::insert(conn, &readings),
+            devices::apply_states(conn, &batch.states),
+            session.remember(conn, batch.forget_session, &packets),
+        );
+        begun?;
+        let mut committed = Committed { ids: ids?, gone: Vec::new(), states: states?, session_row: session_row? };
+        if committed.ids.iter().any(Option::is_none) {
             if is_retry {
                 telemetry::recover(conn, &readings, &mut committed.ids).await?;
             }
             let missing = readings.iter().zip(&committed.ids).filter(|(_, id)| id.is_none());
             let missing: Vec<DeviceId> = missing.map(|(reading, _)| reading.device).collect();
-            if !missing.is_empty() {
-                committed.gone = telemetry::gone(conn, &missing).await?;
-            }
+            committed.gone = telemetry::gone(conn, &missing).await?;
         }
-        if !batch.states.is_empty() {
-            committed.states = devices::apply_states(conn, batch.states.iter()).await?;
-        }
-        let rejected = batch.rejected();
-        if !rejected.is_empty() {
-            store::keep_rejected(conn, &rejected).await?;
-        }
-        committed.session_row = session.remember(conn, batch.forget_session, &batch.packets()).await?;
-        conn.batch_execute("commit").await?;
+        store::keep_rejected(conn, &batch.rejected()).await?;
+        (&mut &*conn).batch_execute("commit").await?;
         Ok(committed)
     }
 

@@ -31,6 +31,8 @@ pub struct Delivery {
     pub received_at: DateTime<Utc>,
     /// The broker kept it from before we subscribed.
     pub retained: bool,
+    /// Of the payload.
+    pub digest: i64,
     /// Its identity towards the broker; `None` for QoS 0.
     pub packet: Option<Packet>,
     /// How to acknowledge it; `None` for QoS 0.

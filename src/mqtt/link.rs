@@ -219,10 +219,11 @@ impl Link {
         let now = self.clock.now();
         self.last_received = now.max(self.last_received + TimeDelta::microseconds(1));
         let receipt = self.acks.receipt(self.generation, &publish);
+        let payload_digest = digest(&[&publish.payload]);
         let packet = (publish.pkid != 0).then(|| Packet {
             id: publish.pkid,
             is_redelivery: publish.dup,
-            digest: digest(&[&publish.topic, &publish.payload]),
+            digest: digest(&[&publish.topic, &payload_digest.to_le_bytes()]),
         });
         let content = std::str::from_utf8(&publish.topic)
             .ok()
@@ -240,6 +241,7 @@ impl Link {
             content,
             received_at: self.last_received,
             retained: publish.retain,
+            digest: payload_digest,
             packet,
             receipt,
             _space: space,

@@ -20,9 +20,9 @@ const SESSION_EXPIRY_S: u32 = 7 * 24 * 3600;
 const RECEIVE_MAXIMUM: u16 = 4_000;
 /// Bytes of the largest packet we take: above any broker's own limit, so that none can kill the link.
 const MAX_PACKET: u32 = 2 << 20;
-/// Publishes of ours under way at once. A small number also keeps the client quick: it walks this
-/// many slots at every flush.
-const OUTGOING_IN_FLIGHT: u16 = 100;
+/// Publishes of ours under way at once. A small number also keeps the client quick: it walks and
+/// copies this many slots at every acknowledgement.
+const OUTGOING_IN_FLIGHT: u16 = 10;
 /// Seconds between pings on a silent link.
 pub(super) const KEEP_ALIVE_S: u16 = 30;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

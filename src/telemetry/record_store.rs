@@ -180,12 +180,17 @@ impl Query for Insert {
 
 /// Inserts the readings in their order and tells for each the id it got; `None` where it stands
 /// there already or its device is no more.
-pub async fn insert(conn: &mut AsyncPgConnection, readings: &[&NewReading]) -> QueryResult<Vec<Option<TelemetryId>>> {
+///
+/// Sent at the first poll, so that it can be one of several in a round trip.
+pub async fn insert(conn: &AsyncPgConnection, readings: &[&NewReading]) -> QueryResult<Vec<Option<TelemetryId>>> {
+    if readings.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut insert = Insert::default();
     for reading in readings {
         insert.push(reading);
     }
-    let rows: Vec<(TelemetryId, DeviceId, i64)> = insert.load(conn).await?;
+    let rows: Vec<(TelemetryId, DeviceId, i64)> = insert.load(&mut &*conn).await?;
     // Rows come back in the order they went in, less those that were not inserted.
     let mut rows = rows.into_iter().peekable();
     let ids = readings
@@ -237,7 +242,7 @@ impl Query for Recover {
 
 /// Fills in the ids of readings that an earlier attempt has committed.
 pub async fn recover(
-    conn: &mut AsyncPgConnection,
+    conn: &AsyncPgConnection,
     readings: &[&NewReading],
     ids: &mut [Option<TelemetryId>],
 ) -> QueryResult<()> {
@@ -250,7 +255,7 @@ pub async fn recover(
         recover.received_at.push(reading.received_at);
         places.push(place);
     }
-    let found: Vec<(i64, TelemetryId)> = recover.load(conn).await?;
+    let found: Vec<(i64, TelemetryId)> = recover.load(&mut &*conn).await?;
     for (position, id) in found {
         let position = usize::try_from(position - 1).expect("positions start at 1");
         ids[places[position]] = Some(id);
@@ -259,10 +264,10 @@ pub async fn recover(
 }
 
 /// Which of these devices are no more.
-pub async fn gone(conn: &mut AsyncPgConnection, devices: &[DeviceId]) -> QueryResult<Vec<DeviceId>> {
+pub async fn gone(conn: &AsyncPgConnection, devices: &[DeviceId]) -> QueryResult<Vec<DeviceId>> {
     use crate::db::schema::devices::dsl;
     use diesel::{ExpressionMethods, QueryDsl};
-    let there: Vec<DeviceId> = dsl::devices.filter(dsl::id.eq_any(devices)).select(dsl::id).load(conn).await?;
+    let there: Vec<DeviceId> = dsl::devices.filter(dsl::id.eq_any(devices)).select(dsl::id).load(&mut &*conn).await?;
     Ok(devices.iter().copied().filter(|device| !there.contains(device)).collect())
 }
 
