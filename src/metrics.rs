@@ -49,6 +49,8 @@ pub struct Metrics {
     pub readings_dropped: Counter,
     /// 1 while the link to the broker is up and subscribed.
     pub mqtt_connected: Gauge,
+    /// Clients of the broker by its own count; 0 where it tells none (we would be one).
+    pub broker_clients: Gauge,
     /// SQL statements sent by the API's pool.
     pub db_statements: Counter,
     /// GraphQL subscriptions running now.
@@ -82,6 +84,7 @@ impl Metrics {
         r.register("mqtt_messages_rejected", "Unusable messages by reason", m.mqtt_rejected.clone());
         r.register("mqtt_sessions_lost", "Broker sessions lost", m.mqtt_sessions_lost.clone());
         r.register("mqtt_connected", "1 while the broker link is up", m.mqtt_connected.clone());
+        r.register("broker_clients", "Clients of the broker, by its own count", m.broker_clients.clone());
         r.register("ingest_queue_full", "Times reading stopped for a full queue", m.ingest_queue_full.clone());
         r.register("ingest_batches", "Batches committed", m.ingest_batches.clone());
         r.register("ingest_retries", "Batch commits that failed and were retried", m.ingest_retries.clone());

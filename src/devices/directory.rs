@@ -18,6 +18,8 @@ use crate::ids::{DeviceId, HomeId};
 
 /// Age at which an answer is asked for anew.
 const MAX_AGE: Duration = Duration::from_secs(5);
+/// Old answers asked for between two batches: few, so that the next one hardly waits.
+const REVALIDATED_AT_ONCE: usize = 32;
 /// Names remembered, known and unknown ones together; a batch may exceed it for its own time.
 const MAX_ENTRIES: usize = 65_536;
 
@@ -128,13 +130,16 @@ impl Directory {
         self.ask(conn, &asked.into_iter().collect::<Vec<_>>(), read).await
     }
 
-    /// Asks anew for the old answers that were used.
+    /// Asks anew for some of the old answers that were used.
     pub async fn revalidate(
         &mut self,
         conn: &mut AsyncPgConnection,
         read: impl Fn(&str) -> Name<'_>,
     ) -> QueryResult<()> {
-        let stale: Vec<Box<str>> = self.stale.drain().collect();
+        let stale: Vec<Box<str>> = self.stale.iter().take(REVALIDATED_AT_ONCE).cloned().collect();
+        for text in &stale {
+            self.stale.remove(text);
+        }
         let texts: Vec<&str> = stale.iter().map(|text| &**text).collect();
         self.ask(conn, &texts, read).await
     }

@@ -76,7 +76,7 @@ impl StatusQuery {
                 messages_stored: count(&metrics.mqtt_stored),
                 messages_duplicate: count(&metrics.mqtt_duplicate),
                 messages_rejected: count(&metrics.mqtt_rejected_total),
-                broker_clients_connected: None,
+                broker_clients_connected: i32::try_from(metrics.broker_clients.get()).ok().filter(|n| *n > 0),
             },
             database: DatabaseStatus { connected: db::answers(&services.pool).await },
         })

@@ -74,13 +74,10 @@ impl Batch {
     }
 
     /// The rejected messages to keep.
-    pub(super) fn rejected(&self) -> Vec<NewRejected> {
-        self.rows
-            .iter()
-            .filter_map(|row| match &row.outcome {
-                Outcome::Rejected(_, kept) => kept.clone(),
-                _ => None,
-            })
-            .collect()
+    pub(super) fn rejected(&self) -> impl Iterator<Item = &NewRejected> {
+        self.rows.iter().filter_map(|row| match &row.outcome {
+            Outcome::Rejected(_, kept) => kept.as_ref(),
+            _ => None,
+        })
     }
 }

@@ -60,23 +60,30 @@ impl Session {
         self.digests.fill(None);
     }
 
-    /// Writes a batch's deliveries in the batch's transaction and returns the row's id.
+    /// Writes a batch's deliveries in the batch's transaction and returns the row's id. Sent at the
+    /// first poll, so that it can be one of several in a round trip.
     pub(super) async fn remember(
         &self,
         conn: &AsyncPgConnection,
         forget_first: bool,
         packets: &[Packet],
     ) -> QueryResult<Option<i64>> {
-        if forget_first {
-            store::forget(conn, &self.client_id).await?;
-        }
-        if packets.is_empty() {
-            return Ok(None);
-        }
-        if let Some(up_to) = self.covered() {
-            store::prune(conn, &self.client_id, up_to).await?;
-        }
-        store::remember(conn, &self.client_id, packets).await.map(Some)
+        let (forgotten, pruned, row) = futures_util::join!(
+            async { if forget_first { store::forget(conn, &self.client_id).await } else { Ok(()) } },
+            async {
+                match self.covered() {
+                    Some(up_to) => store::prune(conn, &self.client_id, up_to).await,
+                    None => Ok(()),
+                }
+            },
+            async {
+                if packets.is_empty() {
+                    return Ok(None);
+                }
+                store::remember(conn, &self.client_id, packets).await.map(Some)
+            },
+        );
+        forgotten.and(pruned).and(row)
     }
 
     /// The batch is committed.

@@ -10,6 +10,9 @@ use crate::ids::DeviceId;
 /// Longest a sign waits to be written.
 const GATHER: Duration = Duration::from_secs(1);
 
+/// Signs written with one batch: few, so that it hardly takes longer.
+const AT_ONCE: usize = 64;
+
 /// Signs that wait, at most one a device.
 #[derive(Default)]
 pub(super) struct Signs {
@@ -33,9 +36,13 @@ impl Signs {
         self.since.map(|since| since + GATHER)
     }
 
-    /// All of them.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = StateChange> {
-        self.since = None;
-        std::mem::take(&mut self.waiting).into_values()
+    /// Some of them; the rest is due at once.
+    pub(super) fn take(&mut self) -> Vec<StateChange> {
+        let devices: Vec<DeviceId> = self.waiting.keys().copied().take(AT_ONCE).collect();
+        let signs = devices.iter().filter_map(|device| self.waiting.remove(device)).collect();
+        if self.waiting.is_empty() {
+            self.since = None;
+        }
+        signs
     }
 }

@@ -1,19 +1,60 @@
 //! SQL of ingest's own tables: deliveries of the broker session, rejected messages.
 
 use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
+use diesel_async::{AsyncConnectionCore, AsyncPgConnection, RunQueryDsl};
 
-use crate::db::schema::{mqtt_deliveries, rejected_messages};
+use crate::db::schema::mqtt_deliveries;
 use crate::ids::HomeId;
 use crate::mqtt::Packet;
 
 /// Deliveries kept: one for each packet id of the protocol.
 const MAX_DELIVERIES: i64 = 65_535;
 
+/// A statement without parameters, prepared once. It goes the same way as every other statement of
+/// the batch, so that they reach the server in the order in which they are first polled: a plain
+/// `batch_execute` could overtake one that still waits to be prepared.
+macro_rules! fixed {
+    ($(#[$doc:meta])* $function:ident, $name:ident, $sql:expr) => {
+        struct $name;
+
+        impl QueryFragment<Pg> for $name {
+            fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+                out.push_sql($sql);
+                Ok(())
+            }
+        }
+
+        impl QueryId for $name {
+            type QueryId = Self;
+            const HAS_STATIC_QUERY_ID: bool = true;
+        }
+
+        $(#[$doc])*
+        pub(super) async fn $function(conn: &AsyncPgConnection) -> QueryResult<()> {
+            AsyncConnectionCore::execute_returning_count(&mut &*conn, $name).await.map(drop)
+        }
+    };
+}
+
+fixed! {
+    /// Opens the batch's transaction.
+    begin, Begin, "begin"
+}
+fixed! {
+    /// Waits for the ingest gate, for the rest of the transaction.
+    pass_gate, PassGate, crate::db::GATE
+}
+fixed! {
+    /// Ends the transaction. If a statement before it failed this rolls back, and that one's error tells.
+    commit, Commit, "commit"
+}
+
 /// A rejected message that is kept for the admins of the home it named.
-#[derive(Debug, Clone, Insertable)]
-#[diesel(table_name = rejected_messages)]
+#[derive(Debug)]
 pub(super) struct NewRejected {
     pub(super) home_id: HomeId,
     pub(super) topic: String,
@@ -22,18 +63,61 @@ pub(super) struct NewRejected {
     pub(super) received_at: DateTime<Utc>,
 }
 
+/// One column per field of the messages to keep.
+#[derive(Default)]
+struct Keep {
+    home: Vec<i64>,
+    topic: Vec<String>,
+    reason: Vec<&'static str>,
+    preview: Vec<String>,
+    received_at: Vec<DateTime<Utc>>,
+}
+
+impl QueryFragment<Pg> for Keep {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "insert into rejected_messages (home_id, topic, reason, payload_preview, received_at)
+             select n.* from unnest(",
+        );
+        out.push_bind_param::<Array<BigInt>, _>(&self.home)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Text>, _>(&self.topic)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Text>, _>(&self.reason)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Text>, _>(&self.preview)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Timestamptz>, _>(&self.received_at)?;
+        out.push_sql(
+            ") n (home_id, topic, reason, preview, received_at)
+             where exists (select from homes h where h.id = n.home_id)",
+        );
+        Ok(())
+    }
+}
+
+impl QueryId for Keep {
+    type QueryId = Self;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
 /// Keeps rejected messages; one whose home is gone is left out.
-pub(super) async fn keep_rejected(conn: &AsyncPgConnection, rejected: &[NewRejected]) -> QueryResult<()> {
-    if rejected.is_empty() {
+pub(super) async fn keep_rejected(
+    conn: &AsyncPgConnection,
+    rejected: impl Iterator<Item = &NewRejected>,
+) -> QueryResult<()> {
+    let mut keep = Keep::default();
+    for message in rejected {
+        keep.home.push(message.home_id.get());
+        keep.topic.push(message.topic.clone());
+        keep.reason.push(message.reason);
+        keep.preview.push(message.payload_preview.clone());
+        keep.received_at.push(message.received_at);
+    }
+    if keep.home.is_empty() {
         return Ok(());
     }
-    use crate::db::schema::homes;
-    let ids: Vec<HomeId> = rejected.iter().map(|message| message.home_id).collect();
-    let there: Vec<HomeId> =
-        homes::table.filter(homes::id.eq_any(ids)).select(homes::id).for_key_share().load(&mut &*conn).await?;
-    let kept: Vec<NewRejected> = rejected.iter().filter(|message| there.contains(&message.home_id)).cloned().collect();
-    diesel::insert_into(rejected_messages::table).values(kept).execute(&mut &*conn).await?;
-    Ok(())
+    AsyncConnectionCore::execute_returning_count(&mut &*conn, keep).await.map(drop)
 }
 
 /// Remembers what was committed under which packet ids of this broker session.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
-use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use diesel_async::AsyncPgConnection;
 use tokio::time::{sleep_until, timeout};
 
 use super::MAX_BATCH;
@@ -14,7 +14,6 @@ use super::prepare::Judge;
 use super::session::Session;
 use super::store;
 use crate::clock::Clock;
-use crate::db::GATE;
 use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, StateHub};
 use crate::ids::{DeviceId, TelemetryId};
 use crate::metrics::Metrics;
@@ -235,18 +234,21 @@ impl Writer {
                 self.months.insert(month);
             }
         }
-        // Sent one behind the other and answered in one round trip; the server works in their order.
-        // An error anywhere drops the connection and with it the transaction.
+        // Sent one behind the other and answered in one round trip; the database works in their order.
+        // After an error the commit rolls back, and the connection is dropped.
         let (conn, packets) = (&*conn, batch.packets());
-        let begin = format!("begin; {GATE}");
-        let (begun, ids, states, session_row) = futures_util::join!(
-            async { (&mut &*conn).batch_execute(&begin).await },
+        let (begun, passed, ids, states, kept, session_row, ended) = futures_util::join!(
+            store::begin(conn),
+            store::pass_gate(conn),
             telemetry::insert(conn, &readings),
             devices::apply_states(conn, &batch.states),
+            store::keep_rejected(conn, batch.rejected()),
             session.remember(conn, batch.forget_session, &packets),
+            store::commit(conn),
         );
-        begun?;
+        begun.and(passed)?;
         let mut committed = Committed { ids: ids?, gone: Vec::new(), states: states?, session_row: session_row? };
+        kept.and(ended)?;
         if committed.ids.iter().any(Option::is_none) {
             if is_retry {
                 telemetry::recover(conn, &readings, &mut committed.ids).await?;
@@ -255,8 +257,6 @@ impl Writer {
             let missing: Vec<DeviceId> = missing.map(|(reading, _)| reading.device).collect();
             committed.gone = telemetry::gone(conn, &missing).await?;
         }
-        store::keep_rejected(conn, &batch.rejected()).await?;
-        (&mut &*conn).batch_execute("commit").await?;
         Ok(committed)
     }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use rumqttc::{
-    AsyncClient, Event, EventLoop, Incoming, Publish, QoS, RetainForwardRule, SubscribeFilterInput, SubscribeReasonCode,
+    AsyncClient, ConnectionError, DisconnectReasonCode, Event, EventLoop, Incoming, Publish, QoS, RetainForwardRule,
+    StateError, SubscribeFilterInput, SubscribeReasonCode,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -40,6 +41,20 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(6);
 /// Longest wait for our last acknowledgements and DISCONNECT to leave at the stop.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Where Mosquitto and its kin tell how many clients are connected.
+const BROKER_CLIENTS: &str = "$SYS/broker/clients/connected";
+
+/// Whether the broker let us go because somebody else came with our client id.
+fn is_taken_over(error: &ConnectionError) -> bool {
+    matches!(
+        error,
+        ConnectionError::MqttState(StateError::ServerDisconnect {
+            reason_code: DisconnectReasonCode::SessionTakenOver,
+            ..
+        })
+    )
+}
 
 /// The running connection's owner.
 pub struct Link {
@@ -104,6 +119,9 @@ impl Link {
                 event = self.events.poll() => event,
             };
             match event {
+                Ok(Event::Incoming(Incoming::Publish(publish))) if publish.topic.starts_with(b"$SYS/") => {
+                    self.note_clients(&publish.payload);
+                }
                 Ok(Event::Incoming(Incoming::Publish(publish))) => {
                     let handed_on = tokio::select! {
                         () = stop.cancelled() => break,
@@ -133,6 +151,11 @@ impl Link {
                     self.let_go();
                     self.metrics.mqtt_connection_errors.inc();
                     self.log_loss(&error.to_string());
+                    if is_taken_over(&error) {
+                        // Another server with our client id: to fight for the session would lose both of us.
+                        tracing::error!(client_id = %self.settings.client_id, "another client uses our MQTT_CLIENT_ID");
+                        backoff = BACKOFF_MAX;
+                    }
                     let pause = backoff.mul_f64(0.5 + fastrand::f64());
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                     tokio::select! {
@@ -175,19 +198,28 @@ impl Link {
             // QoS 1, so that a device's QoS 2 comes as QoS 1 and needs one answer only.
             SubscribeFilterInput::new(filter, QoS::AtLeastOnce).retain_forward_rule(RetainForwardRule::OnNewSubscribe)
         });
-        if let Err(error) = self.client.try_subscribe_many(filters) {
+        // The broker's own count of its clients; one that has none refuses or stays silent.
+        let clients = SubscribeFilterInput::new(BROKER_CLIENTS, QoS::AtMostOnce);
+        if let Err(error) = self.client.try_subscribe_many(filters.into_iter().chain([clients])) {
             tracing::error!(%error, "could not queue the subscription");
         }
     }
 
     fn subscribed(&mut self, codes: &[SubscribeReasonCode]) {
-        if codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
+        let ours = &codes[..codes.len().min(Kind::ALL.len())];
+        if ours.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
             self.set_connected(true);
             self.last_error = None;
             tracing::info!(broker = %self.settings.broker.host, "linked to the MQTT broker and subscribed");
         } else {
             self.metrics.mqtt_connection_errors.inc();
             tracing::error!(?codes, "the broker refused a subscription: check this account's ACL");
+        }
+    }
+
+    fn note_clients(&self, payload: &[u8]) {
+        if let Some(n) = std::str::from_utf8(payload).ok().and_then(|text| text.trim().parse().ok()) {
+            self.metrics.broker_clients.set(n);
         }
     }
 

@@ -119,10 +119,13 @@ async fn a_link_that_breaks_brings_no_duplicates() {
         let m = app.app().services().metrics.clone();
         let goal = m.mqtt_stored.get() + fastrand::u64(1..100);
         eventually("some are stored", || std::future::ready((m.mqtt_stored.get() >= goal).then_some(()))).await;
+        let errors = m.mqtt_connection_errors.get();
         proxy.set(Mode::Cut);
         for publish in burst {
             publish.await.expect("PUBACK");
         }
+        let broke = || std::future::ready((m.mqtt_connection_errors.get() > errors).then_some(()));
+        eventually("the link breaks", broke).await;
         proxy.set(Mode::Pass);
         stored(app.database(), (round + 1) * BURST).await;
     }
