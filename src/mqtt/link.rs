@@ -86,7 +86,7 @@ pub struct LinkEnds {
 impl Link {
     /// Prepares the link; nothing is sent before [`Link::run`].
     pub fn new(settings: MqttSettings, clock: Clock, metrics: Metrics) -> Result<(Self, LinkEnds), TlsFileError> {
-        let (client, events) = AsyncClient::builder(options::build(&settings)?).capacity(CLIENT_QUEUE).build();
+        let (client, events) = AsyncClient::builder(options::resuming(&settings)?).capacity(CLIENT_QUEUE).build();
         let acks = Acks::new(client.clone());
         let (queue, deliveries) = mpsc::channel(QUEUE_MESSAGES);
         let (connected, watched) = watch::channel(false);
@@ -139,6 +139,10 @@ impl Link {
                 }
                 Ok(Event::Incoming(Incoming::ConnAck(connack))) => {
                     backoff = BACKOFF_FIRST;
+                    // The client has its session now and keeps it in memory over reconnects.
+                    if let Ok(options) = options::build(&self.settings) {
+                        self.events.options = options;
+                    }
                     if !connack.session_present {
                         self.metrics.mqtt_sessions_lost.inc();
                         let _ = self.queue.send(FromBroker::SessionLost).await;
