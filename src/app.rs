@@ -104,6 +104,7 @@ impl App {
 
         let (link, ends) =
             Link::new(settings.mqtt.clone(), clock.clone(), metrics.clone()).context("set up the MQTT link")?;
+        let ready = CancellationToken::new();
         let writer = Writer::new(WriterParts {
             database: settings.database.clone(),
             mqtt: settings.mqtt.clone(),
@@ -114,8 +115,9 @@ impl App {
             states,
             metrics: metrics.clone(),
             clock: clock.clone(),
+            ready: ready.clone(),
         });
-        let ingest = Ingest::start(link, writer, migrated, &ended)?;
+        let ingest = Ingest::start(link, writer, [migrated, ready], &ended)?;
 
         let (stop_http, http_tasks) = (CancellationToken::new(), TaskTracker::new());
         let page = Page {
@@ -238,7 +240,7 @@ impl Ingest {
     fn start(
         link: Link,
         writer: Writer,
-        migrated: CancellationToken,
+        [migrated, ready]: [CancellationToken; 2],
         ended: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let ingest =
@@ -254,7 +256,13 @@ impl Ingest {
                     writer.run().await;
                 }
             };
-            futures_util::join!(link.run(stop.clone(), drained.clone()), writing);
+            // Nothing is taken from the broker before it could be stored.
+            let linking = async {
+                if stop.run_until_cancelled(ready.cancelled()).await.is_some() {
+                    link.run(stop.clone(), drained.clone()).await;
+                }
+            };
+            futures_util::join!(linking, writing);
         };
         std::thread::Builder::new().name("ingest".to_owned()).spawn(move || {
             let _guards = guards;

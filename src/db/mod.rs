@@ -55,7 +55,12 @@ pub async fn connect(url: &str, statement_timeout: Option<Duration>) -> Connecti
     let bad = |error: tokio_postgres::Error| ConnectionError::BadConnection(error.to_string());
     let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
     // Planning over many partitions costs more than running the query: plan once, prune at run time.
-    let mut options = format!("{} -c plan_cache_mode=force_generic_plan", config.get_options().unwrap_or_default());
+    // And should this machine vanish without a word, the database lets go of our locks in a minute.
+    let mut options = config.get_options().unwrap_or_default().to_owned();
+    options.push_str(
+        " -c plan_cache_mode=force_generic_plan -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 \
+         -c tcp_keepalives_count=3",
+    );
     if let Some(timeout) = statement_timeout {
         options.push_str(&format!(" -c statement_timeout={} -c lock_timeout=2000", timeout.as_millis()));
     }

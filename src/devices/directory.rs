@@ -192,7 +192,11 @@ impl Names {
         self.home_keys.push(name.home.err().map(str::to_owned));
         let (mut id, mut mac, mut key) = (None, None, None);
         match name.device {
-            Some(DeviceName::Id(device)) => id = Some(device.get()),
+            Some(DeviceName::Id(device)) => {
+                id = Some(device.get());
+                // Twelve decimal digits may also be a MAC address written without separators.
+                mac = device.to_string().parse().ok().map(|mac: Mac| mac.as_str().to_owned());
+            }
             Some(DeviceName::Mac(address)) => mac = Some(address.as_str().to_owned()),
             Some(DeviceName::Key(text)) => key = Some(text.to_owned()),
             None => {}

@@ -91,6 +91,16 @@ impl Presence {
         }
     }
 
+    /// Silence after which a device counts as offline.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Whether the device counts as present: as we judged it, or as the database knew it.
+    pub fn is_online(&self, known: Known) -> bool {
+        self.devices.get(&known.device).map_or(known.online, |seen| seen.online)
+    }
+
     /// When the next deadline is to be looked at.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.peek().map(|Reverse((at, _))| *at)

@@ -1,5 +1,7 @@
 //! What a device last said of itself: presence, status, health.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
@@ -8,6 +10,9 @@ use crate::ids::{DeviceId, HomeId};
 
 /// The live stream of changed device states, by home.
 pub type StateHub = Hub<DeviceState>;
+
+/// A sign of life stands in the database at most so much later than it was heard.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(15);
 
 /// One device's present state.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,12 +78,17 @@ pub struct StateChange {
     pub segments: Option<(Box<str>, Box<str>)>,
     /// Whether subscribers are to hear of it.
     pub is_news: bool,
+    /// Not to be written if the device was seen since then.
+    pub unless_seen_since: Option<DateTime<Utc>>,
 }
 
 impl StateChange {
     /// A device that was silent for too long.
-    pub fn offline(home: HomeId, device: DeviceId, at: DateTime<Utc>) -> Self {
+    ///
+    /// Another server may have heard it meanwhile: then it is not written.
+    pub fn offline(home: HomeId, device: DeviceId, at: DateTime<Utc>, timeout: Duration) -> Self {
         Self {
+            unless_seen_since: Some(at - timeout + WRITTEN_WITHIN),
             home,
             device,
             online: false,
@@ -100,6 +110,7 @@ impl StateChange {
         self.last_status = later.last_status.or(self.last_status.take());
         self.segments = later.segments.or(self.segments.take());
         self.is_news |= later.is_news;
+        self.unless_seen_since = None;
     }
 }
 

@@ -23,6 +23,7 @@ struct Upsert {
     metadata: Vec<Value>,
     home_segments: Vec<Option<String>>,
     device_segments: Vec<Option<String>>,
+    unless_seen_since: Vec<Option<DateTime<Utc>>>,
 }
 
 #[derive(QueryableByName)]
@@ -73,10 +74,15 @@ impl QueryFragment<Pg> for Upsert {
         out.push_bind_param::<Array<Nullable<Text>>, _>(&self.home_segments)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Nullable<Text>>, _>(&self.device_segments)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Timestamptz>>, _>(&self.unless_seen_since)?;
         // Locked in one order, so that two servers never wait for each other.
         out.push_sql(
-            ") n (device_id, online, at, seen_at, firmware, signal, battery, metadata, home_segment, device_segment)
+            ") n (device_id, online, at, seen_at, firmware, signal, battery, metadata, home_segment, device_segment,
+                unless_seen_since)
              join devices d on d.id = n.device_id
+             left join device_states p on p.device_id = n.device_id
+             where n.unless_seen_since is null or p.last_seen_at is null or p.last_seen_at < n.unless_seen_since
              order by n.device_id
              on conflict (device_id) do update set
                 online = excluded.online,
@@ -126,6 +132,7 @@ pub async fn apply(conn: &AsyncPgConnection, changes: &[StateChange]) -> QueryRe
         let (home, device) = change.segments.as_ref().map(|(h, d)| (h.to_string(), d.to_string())).unzip();
         upsert.home_segments.push(home);
         upsert.device_segments.push(device);
+        upsert.unless_seen_since.push(change.unless_seen_since);
     }
     let rows: Vec<Row> = upsert.load(&mut &*conn).await?;
     Ok(rows.into_iter().map(DeviceState::from).collect())

@@ -49,12 +49,16 @@ pub(super) struct Source {
 }
 
 impl Batch {
-    /// Two batches in place of one: the states go last, behind every message they came from.
+    /// Two batches in place of one. The states go first, so that no message they came from is
+    /// acknowledged before them; to write them early, or again, does no harm.
     pub(super) fn split(mut self) -> (Self, Self) {
+        if !self.states.is_empty() {
+            let half = if self.rows.is_empty() { self.states.len() / 2 } else { 0 };
+            let states = self.states.split_off(half);
+            return (Self { states, ..Self::default() }, self);
+        }
         let second = self.rows.split_off(self.rows.len() / 2);
-        let states = std::mem::take(&mut self.states);
-        let first = Self { rows: self.rows, states: Vec::new(), forget_session: self.forget_session };
-        (first, Self { rows: second, states, forget_session: false })
+        (self, Self { rows: second, ..Self::default() })
     }
 
     /// The packets to remember.

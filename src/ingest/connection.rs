@@ -6,6 +6,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::AsyncPgConnection;
 use tokio::time::sleep;
 
+use super::store;
 use crate::db;
 use crate::error::{Chain, Error};
 use crate::settings::DatabaseSettings;
@@ -18,20 +19,30 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// One connection, or the intention to have one.
 pub(super) struct Connection {
     settings: DatabaseSettings,
+    client_id: String,
     open: Option<AsyncPgConnection>,
     backoff: Duration,
 }
 
 impl Connection {
-    pub(super) fn new(settings: DatabaseSettings) -> Self {
-        Self { settings, open: None, backoff: BACKOFF_FIRST }
+    pub(super) fn new(settings: DatabaseSettings, client_id: &str) -> Self {
+        Self { settings, client_id: client_id.to_owned(), open: None, backoff: BACKOFF_FIRST }
     }
 
-    /// The connection; waits for the database as long as it takes.
+    /// The connection; waits for the database as long as it takes, and for another server that stores
+    /// for the same broker session to be gone: two would store what the broker sends again twice.
     pub(super) async fn get(&mut self) -> &mut AsyncPgConnection {
         while self.open.is_none() {
             match db::connect(self.settings.url.reveal(), Some(STATEMENT_TIMEOUT)).await {
-                Ok(conn) => self.open = Some(conn),
+                Ok(mut conn) => match store::lease(&mut conn, &self.client_id).await {
+                    Ok(true) => self.open = Some(conn),
+                    Ok(false) => {
+                        let client_id = &self.client_id;
+                        tracing::warn!(client_id, "another server has this MQTT_CLIENT_ID; waiting for its end");
+                        self.pause().await;
+                    }
+                    Err(error) => self.failed(&error).await,
+                },
                 Err(error) => {
                     tracing::warn!(error = %Chain(&error), "ingest can't reach the database; messages wait in the broker");
                     self.pause().await;

@@ -86,7 +86,13 @@ impl Judge {
             batch.rows.push(row);
         }
         if self.signs.due_at().is_some_and(|at| at <= Instant::now()) {
-            batch.states.extend(self.signs.take());
+            // One change a device: what waited is newer, for a change takes with it what waits.
+            for sign in self.signs.take() {
+                match changes.get(&sign.device) {
+                    Some(at) => batch.states[*at].merge(sign),
+                    None => batch.states.push(sign),
+                }
+            }
         }
         batch
     }
@@ -97,9 +103,18 @@ impl Judge {
         let mut states = Vec::new();
         for (home, device) in self.presence.expired(now) {
             self.signs.supersede(device);
-            states.push(StateChange::offline(home, device, at));
+            states.push(StateChange::offline(home, device, at, self.presence.timeout()));
         }
         if self.signs.due_at().is_some_and(|at| at <= now) {
+            states.extend(self.signs.take());
+        }
+        Batch { states, ..Batch::default() }
+    }
+
+    /// Signs of life that still wait at the end.
+    pub(super) fn last_signs(&mut self) -> Batch {
+        let mut states = Vec::new();
+        while self.signs.due_at().is_some() {
             states.extend(self.signs.take());
         }
         Batch { states, ..Batch::default() }
@@ -165,7 +180,7 @@ impl Judge {
                     self.alive(known, &delivery, status.report, Some(status.last_status), text)
                 } else {
                     // A kept "online" tells nothing of now; a kept "offline" still holds.
-                    let online = status.online && known.online;
+                    let online = status.online && self.presence.is_online(known);
                     if !status.online {
                         self.presence.sign(known, Sign::Gone, Instant::now());
                     }
@@ -179,6 +194,7 @@ impl Judge {
                         last_status: Some(status.last_status),
                         segments: None,
                         is_news: true,
+                        unless_seen_since: None,
                     })
                 };
                 (delivery.into_row(Outcome::State), change)
@@ -207,6 +223,7 @@ impl Judge {
             is_sign_of_life: true,
             report,
             is_news: change.is_news || last_status.is_some(),
+            unless_seen_since: None,
             last_status,
             segments: names.and_then(|text| text.split_once('/')).map(|(home, device)| (home.into(), device.into())),
         };

@@ -49,6 +49,10 @@ fixed! {
     pass_gate, PassGate, crate::db::GATE
 }
 fixed! {
+    /// Undoes the transaction.
+    roll_back, RollBack, "rollback"
+}
+fixed! {
     /// Ends the transaction. If a statement before it failed this rolls back, and that one's error tells.
     commit, Commit, "commit"
 }
@@ -65,7 +69,7 @@ pub(super) struct NewRejected {
 
 /// One column per field of the messages to keep.
 #[derive(Default)]
-struct Keep {
+struct Keep<const IS_RETRY: bool> {
     home: Vec<i64>,
     topic: Vec<String>,
     reason: Vec<&'static str>,
@@ -73,7 +77,7 @@ struct Keep {
     received_at: Vec<DateTime<Utc>>,
 }
 
-impl QueryFragment<Pg> for Keep {
+impl<const IS_RETRY: bool> QueryFragment<Pg> for Keep<IS_RETRY> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "insert into rejected_messages (home_id, topic, reason, payload_preview, received_at)
@@ -92,11 +96,18 @@ impl QueryFragment<Pg> for Keep {
             ") n (home_id, topic, reason, preview, received_at)
              where exists (select from homes h where h.id = n.home_id)",
         );
+        if IS_RETRY {
+            // An attempt whose answer was lost may have kept them.
+            out.push_sql(
+                " and not exists (select from rejected_messages r where r.home_id = n.home_id
+                    and r.received_at = n.received_at and r.topic = n.topic)",
+            );
+        }
         Ok(())
     }
 }
 
-impl QueryId for Keep {
+impl<const IS_RETRY: bool> QueryId for Keep<IS_RETRY> {
     type QueryId = Self;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
@@ -105,8 +116,16 @@ impl QueryId for Keep {
 pub(super) async fn keep_rejected(
     conn: &AsyncPgConnection,
     rejected: impl Iterator<Item = &NewRejected>,
+    is_retry: bool,
 ) -> QueryResult<()> {
-    let mut keep = Keep::default();
+    if is_retry { keep::<true>(conn, rejected).await } else { keep::<false>(conn, rejected).await }
+}
+
+async fn keep<const IS_RETRY: bool>(
+    conn: &AsyncPgConnection,
+    rejected: impl Iterator<Item = &NewRejected>,
+) -> QueryResult<()> {
+    let mut keep = Keep::<IS_RETRY>::default();
     for message in rejected {
         keep.home.push(message.home_id.get());
         keep.topic.push(message.topic.clone());
@@ -149,6 +168,19 @@ pub(super) async fn prune(conn: &AsyncPgConnection, client_id: &str, up_to: i64)
         mqtt_deliveries::table.filter(mqtt_deliveries::client_id.eq(client_id)).filter(mqtt_deliveries::id.le(up_to));
     diesel::delete(covered).execute(&mut &*conn).await?;
     Ok(())
+}
+
+/// Whether this connection may store for the client id's session: at most one at a time, for as long
+/// as it is open.
+pub(super) async fn lease(conn: &mut AsyncPgConnection, client_id: &str) -> QueryResult<bool> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = diesel::sql_types::Bool)]
+        leased: bool,
+    }
+    let query = diesel::sql_query("select pg_try_advisory_lock(7003, hashtext($1)) as leased");
+    let row: Row = query.bind::<Text, _>(client_id).get_result(conn).await?;
+    Ok(row.leased)
 }
 
 /// What was committed in the present session, oldest first: `(row, packet ids, digests)`.

@@ -1,11 +1,15 @@
 //! The writer: the one task through which every message is committed.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
+use diesel::result::Error as DieselError;
 use diesel_async::AsyncPgConnection;
+use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::MAX_BATCH;
 use super::batch::{Batch, Outcome, Row};
@@ -14,12 +18,12 @@ use super::prepare::Judge;
 use super::session::Session;
 use super::store;
 use crate::clock::Clock;
-use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, StateHub};
+use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, Report, StateHub};
 use crate::ids::{DeviceId, TelemetryId};
 use crate::metrics::Metrics;
 use crate::mqtt::{Acks, FromBroker, LinkEnds, Rejection};
 use crate::settings::{DatabaseSettings, MqttSettings};
-use crate::telemetry::{self, Month, Reading, ReadingHub};
+use crate::telemetry::{self, Measurement, Month, NewReading, Reading, ReadingHub};
 
 /// What the writer is made of.
 pub struct WriterParts {
@@ -41,6 +45,8 @@ pub struct WriterParts {
     pub metrics: Metrics,
     /// For the time of an offline judgement.
     pub clock: Clock,
+    /// Cancelled once the writer can store: before that the link has nothing to do.
+    pub ready: CancellationToken,
 }
 
 /// Commits what comes from the link.
@@ -48,6 +54,8 @@ pub struct Writer {
     db: Connection,
     link: Option<LinkEnds>,
     acks: Acks,
+    forgotten: Arc<Notify>,
+    ready: CancellationToken,
     client_id: String,
     judge: Judge,
     session: Option<Session>,
@@ -61,6 +69,9 @@ pub struct Writer {
 /// Longest wait for a database that neither answers nor goes away; its own statement time-out is
 /// shorter, so this is for a network that swallows everything.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// Storing that took longer than this stood still: silence meanwhile says nothing of any device.
+const LONG_OUTAGE: Duration = Duration::from_secs(10);
 
 /// What a commit brought.
 struct Committed {
@@ -82,8 +93,10 @@ impl Writer {
             parts.metrics.clone(),
         );
         Self {
-            db: Connection::new(parts.database),
+            db: Connection::new(parts.database, &parts.mqtt.client_id),
             acks: parts.link.acks.clone(),
+            forgotten: parts.link.forgotten.clone(),
+            ready: parts.ready,
             link: Some(parts.link),
             client_id: parts.mqtt.client_id,
             judge,
@@ -103,17 +116,29 @@ impl Writer {
         let mut inbox: Vec<FromBroker> = Vec::with_capacity(MAX_BATCH);
         let mut link_is_gone = false;
         loop {
+            if !link_is_gone && connected.has_changed().unwrap_or(false) && *connected.borrow_and_update() {
+                self.judge.presence.restart(Instant::now());
+            }
             let is_up = *connected.borrow();
             let deadline = self.judge.next_deadline(is_up);
             tokio::select! {
                 n = deliveries.recv_many(&mut inbox, MAX_BATCH) => {
                     if n == 0 {
+                        let last = self.judge.last_signs();
+                        if !last.states.is_empty() {
+                            self.store(last).await;
+                        }
                         return;
                     }
+                    let began = Instant::now();
                     let batch = self.prepare(&mut inbox).await;
                     self.store(batch).await;
-                    if deliveries.is_empty() && let Err(error) = self.judge.revalidate(self.db.get().await).await {
-                        self.db.failed(&error).await;
+                    if began.elapsed() > LONG_OUTAGE {
+                        // Messages waited for the database: their devices were not silent.
+                        self.judge.presence.restart(Instant::now());
+                    }
+                    if deliveries.is_empty() {
+                        self.revalidate().await;
                     }
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
@@ -136,8 +161,8 @@ impl Writer {
     /// Learns what an earlier life left: deliveries of the session, devices that stand as online.
     async fn begin(&mut self) {
         loop {
-            let learned = Self::learn(self.db.get().await, &self.client_id).await;
-            match learned {
+            let learned = timeout(ATTEMPT_TIMEOUT, Self::learn(self.db.get().await, &self.client_id)).await;
+            match learned.unwrap_or_else(|_| Err(no_answer())) {
                 Ok((session, online, newest)) => {
                     self.db.worked();
                     self.session = Some(session);
@@ -145,6 +170,7 @@ impl Writer {
                         self.judge.presence.expect(known, Instant::now());
                     }
                     self.readings.start_at(newest);
+                    self.ready.cancel();
                     return;
                 }
                 Err(error) => self.db.failed(&error).await,
@@ -164,13 +190,22 @@ impl Writer {
 
     /// Judges what came, asking the database for names it does not know.
     async fn prepare(&mut self, inbox: &mut Vec<FromBroker>) -> Batch {
-        while let Err(error) = self.judge.look_up(self.db.get().await, inbox).await {
+        loop {
+            let looked_up = timeout(ATTEMPT_TIMEOUT, self.judge.look_up(self.db.get().await, inbox)).await;
+            let Err(error) = looked_up.unwrap_or_else(|_| Err(no_answer())) else { break };
             self.metrics.ingest_retries.inc();
             self.db.failed(&error).await;
         }
         self.db.worked();
         let session = self.session.as_mut().expect("begun");
         self.judge.batch(inbox.drain(..), session)
+    }
+
+    async fn revalidate(&mut self) {
+        let asked = timeout(ATTEMPT_TIMEOUT, self.judge.revalidate(self.db.get().await)).await;
+        if let Err(error) = asked.unwrap_or_else(|_| Err(no_answer())) {
+            self.db.failed(&error).await;
+        }
     }
 
     /// Commits a batch however long it takes, then publishes and acknowledges it.
@@ -194,24 +229,42 @@ impl Writer {
                     self.db.failed(&error).await;
                     if n_refusals < 2 {
                         todo.push(batch);
-                    } else if batch.rows.len() > 1 {
+                    } else if batch.rows.len() + batch.states.len() > 1 {
                         // Twice refused by a database that answers: halve down to the one to blame.
                         let (first, second) = batch.split();
                         todo.extend([second, first]);
                         n_refusals = 1;
-                    } else {
+                    } else if self.would_take_another(&batch).await {
                         todo.push(self.blame(batch));
+                    } else {
+                        n_refusals = 0;
+                        todo.push(batch);
                     }
                 }
             }
         }
     }
 
+    /// Whether the database takes a reading of the same device that says nothing, so that it is what
+    /// this one says that it refuses. A full disk, a missing right and the like refuse both.
+    async fn would_take_another(&mut self, batch: &Batch) -> bool {
+        let Some(&reading) = batch.readings().first() else { return true };
+        let mute = NewReading { measurement: Measurement::default(), ..reading.clone() };
+        let (conn, mute) = (&*self.db.get().await, [&mute]);
+        let tried = async {
+            let (begun, passed, inserted) =
+                futures_util::join!(store::begin(conn), store::pass_gate(conn), telemetry::insert(conn, &mute));
+            begun.and(passed).and(inserted)?;
+            store::roll_back(conn).await
+        };
+        matches!(timeout(ATTEMPT_TIMEOUT, tried).await, Ok(Ok(())))
+    }
+
     /// Puts a rejection in the place of the one message the database refuses. Should even that be
     /// refused, it is the database that is ill, and it is tried again for ever.
     fn blame(&self, mut batch: Batch) -> Batch {
         for state in &mut batch.states {
-            state.last_status = None;
+            (state.last_status, state.report) = (None, Report::default());
         }
         for row in &mut batch.rows {
             if let Outcome::Reading(reading) = &row.outcome {
@@ -230,7 +283,9 @@ impl Writer {
         for reading in &readings {
             let month = Month::of(reading.recorded_at);
             if !self.months.contains(&month) {
-                telemetry::ensure_month(conn, month).await?;
+                // Never the fault of the reading: it is kept until the month can be made.
+                let made = telemetry::ensure_month(conn, month).await;
+                made.map_err(|error| DieselError::QueryBuilderError(Box::new(error)))?;
                 self.months.insert(month);
             }
         }
@@ -242,13 +297,16 @@ impl Writer {
             store::pass_gate(conn),
             telemetry::insert(conn, &readings),
             devices::apply_states(conn, &batch.states),
-            store::keep_rejected(conn, batch.rejected()),
+            store::keep_rejected(conn, batch.rejected(), is_retry),
             session.remember(conn, batch.forget_session, &packets),
             store::commit(conn),
         );
         begun.and(passed)?;
-        let mut committed = Committed { ids: ids?, gone: Vec::new(), states: states?, session_row: session_row? };
-        kept.and(ended)?;
+        // In the order of sending, so that the first error is the cause and not its consequence.
+        let (ids, states) = (ids?, states?);
+        let session_row = kept.and(session_row)?;
+        ended?;
+        let mut committed = Committed { ids, gone: Vec::new(), states, session_row };
         if committed.ids.iter().any(Option::is_none) {
             if is_retry {
                 telemetry::recover(conn, &readings, &mut committed.ids).await?;
@@ -265,6 +323,9 @@ impl Writer {
         let n_packets = batch.rows.iter().filter(|row| row.packet.is_some()).count();
         let session = self.session.as_mut().expect("begun");
         session.committed(batch.forget_session, committed.session_row, n_packets);
+        if batch.forget_session {
+            self.forgotten.notify_one();
+        }
         let mut ids = committed.ids.into_iter();
         let mut receipts = Vec::with_capacity(batch.rows.len());
         for Row { outcome, receipt, .. } in batch.rows {
@@ -292,7 +353,7 @@ impl Writer {
         for state in committed.states {
             let change = batch.states.iter().find(|change| change.device == state.device);
             if let Some(change) = change.filter(|change| change.is_news) {
-                self.states.publish(change.home, std::sync::Arc::new(state));
+                self.states.publish(change.home, Arc::new(state));
             }
         }
         self.acks.send(receipts);

@@ -15,6 +15,8 @@ use serde_json::value::RawValue;
 const MAX_KEYS: usize = 64;
 /// Bytes of one value that is kept as JSON.
 const MAX_VALUE: usize = 16 * 1024;
+/// Members and elements of one value that is kept as JSON: in memory each takes many times its text.
+const MAX_PARTS: usize = 512;
 /// Nesting of one value that is kept as JSON.
 const MAX_DEPTH: usize = 16;
 /// Bytes of a key that is kept.
@@ -122,7 +124,8 @@ pub(super) fn line(raw: &str, max_bytes: usize) -> Option<String> {
 
 /// Any value that jsonb can keep, within bounds.
 pub(super) fn value(raw: &str) -> Option<Value> {
-    if raw.len() > MAX_VALUE {
+    let n_parts = raw.bytes().filter(|byte| matches!(byte, b'{' | b'[' | b',')).count();
+    if raw.len() > MAX_VALUE || n_parts > MAX_PARTS {
         return None;
     }
     let value: Value = serde_json::from_str(raw).ok()?;

@@ -12,8 +12,8 @@ use rumqttc::{
     AsyncClient, ConnectionError, DisconnectReasonCode, Event, EventLoop, Incoming, Publish, QoS, RetainForwardRule,
     StateError, SubscribeFilterInput, SubscribeReasonCode,
 };
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::acks::{Acks, Generation};
@@ -69,6 +69,12 @@ pub struct Link {
     clock: Clock,
     metrics: Metrics,
     last_received: DateTime<Utc>,
+    /// The broker's session is new and what we know of the old one is still to be forgotten.
+    is_forgetting: bool,
+    forgotten: Arc<Notify>,
+    /// When a refused subscription is asked for again.
+    subscribe_at: Option<Instant>,
+    backoff: Duration,
     /// Why the last attempt failed, so that a long outage is logged once.
     last_error: Option<String>,
 }
@@ -81,6 +87,8 @@ pub struct LinkEnds {
     pub acks: Acks,
     /// Whether the link is up and subscribed.
     pub connected: watch::Receiver<bool>,
+    /// To be notified once a lost session is forgotten for good.
+    pub forgotten: Arc<Notify>,
 }
 
 impl Link {
@@ -90,7 +98,8 @@ impl Link {
         let acks = Acks::new(client.clone());
         let (queue, deliveries) = mpsc::channel(QUEUE_MESSAGES);
         let (connected, watched) = watch::channel(false);
-        let ends = LinkEnds { deliveries, acks: acks.clone(), connected: watched };
+        let forgotten = Arc::new(Notify::new());
+        let ends = LinkEnds { deliveries, acks: acks.clone(), connected: watched, forgotten: forgotten.clone() };
         let link = Self {
             client,
             events,
@@ -103,6 +112,10 @@ impl Link {
             clock,
             metrics,
             last_received: DateTime::UNIX_EPOCH,
+            is_forgetting: false,
+            forgotten,
+            subscribe_at: None,
+            backoff: BACKOFF_FIRST,
             last_error: None,
         };
         Ok((link, ends))
@@ -111,11 +124,20 @@ impl Link {
     /// Keeps the link up until `stop`; then lets the writer drain the queue until it says `drained`,
     /// sends its last acknowledgements and says goodbye.
     pub async fn run(mut self, stop: CancellationToken, drained: CancellationToken) {
-        let mut backoff = BACKOFF_FIRST;
         loop {
+            let (forgotten, subscribe_at) = (self.forgotten.clone(), self.subscribe_at);
             let event = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                () = forgotten.notified(), if self.is_forgetting => {
+                    self.is_forgetting = false;
+                    self.subscribe();
+                    continue;
+                }
+                () = sleep_until(subscribe_at.unwrap_or_else(Instant::now)), if subscribe_at.is_some() => {
+                    self.subscribe();
+                    continue;
+                }
                 event = self.events.poll() => event,
             };
             match event {
@@ -138,16 +160,23 @@ impl Link {
                     }
                 }
                 Ok(Event::Incoming(Incoming::ConnAck(connack))) => {
-                    backoff = BACKOFF_FIRST;
                     // The client has its session now and keeps it in memory over reconnects.
                     if let Ok(options) = options::build(&self.settings) {
                         self.events.options = options;
                     }
                     if !connack.session_present {
                         self.metrics.mqtt_sessions_lost.inc();
-                        let _ = self.queue.send(FromBroker::SessionLost).await;
+                        self.is_forgetting = true;
+                        tokio::select! {
+                            () = stop.cancelled() => break,
+                            _ = self.queue.send(FromBroker::SessionLost) => {}
+                        }
                     }
-                    self.subscribe();
+                    // In a new session nothing may come before the old one's packet ids are forgotten:
+                    // after a crash they would stand for messages that never were.
+                    if !self.is_forgetting {
+                        self.subscribe();
+                    }
                 }
                 Ok(Event::Incoming(Incoming::SubAck(suback))) => self.subscribed(&suback.return_codes),
                 Ok(_) => {}
@@ -158,10 +187,10 @@ impl Link {
                     if is_taken_over(&error) {
                         // Another server with our client id: to fight for the session would lose both of us.
                         tracing::error!(client_id = %self.settings.client_id, "another client uses our MQTT_CLIENT_ID");
-                        backoff = BACKOFF_MAX;
+                        self.backoff = BACKOFF_MAX;
                     }
-                    let pause = backoff.mul_f64(0.5 + fastrand::f64());
-                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                    let pause = self.backoff.mul_f64(0.5 + fastrand::f64());
+                    self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
                     tokio::select! {
                         () = stop.cancelled() => break,
                         () = sleep(pause) => {}
@@ -175,6 +204,7 @@ impl Link {
     /// Drops the connection, and with it every acknowledgement that is still to go by it.
     fn let_go(&mut self) {
         self.set_connected(false);
+        self.subscribe_at = None;
         self.generation = self.acks.next_generation();
         self.events.clean();
     }
@@ -192,7 +222,8 @@ impl Link {
     }
 
     /// On every connection, whatever the broker remembers: it costs nothing and heals everything.
-    fn subscribe(&self) {
+    fn subscribe(&mut self) {
+        self.subscribe_at = None;
         let filters = Kind::ALL.map(|kind| {
             let filter = Topic::filter(&self.settings.prefix, kind);
             let filter = match &self.settings.shared_group {
@@ -214,9 +245,11 @@ impl Link {
         if ours.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
             self.set_connected(true);
             self.last_error = None;
+            self.backoff = BACKOFF_FIRST;
             tracing::info!(broker = %self.settings.broker.host, "linked to the MQTT broker and subscribed");
         } else {
             self.metrics.mqtt_connection_errors.inc();
+            self.subscribe_at = Some(Instant::now() + BACKOFF_MAX);
             tracing::error!(?codes, "the broker refused a subscription: check this account's ACL");
         }
     }
@@ -229,7 +262,8 @@ impl Link {
 
     /// Reads a message and waits for its place in the queue; false when there was none in time.
     async fn hand_on(&mut self, publish: Publish) -> bool {
-        let size = u32::try_from(publish.payload.len().clamp(256, payload::MAX_PAYLOAD)).expect("clamped");
+        let size = (publish.payload.len() + publish.topic.len()).clamp(256, 2 * payload::MAX_PAYLOAD);
+        let size = u32::try_from(size).expect("clamped");
         let space = match self.space.clone().try_acquire_many_owned(size) {
             Ok(space) => space,
             Err(_) => {
@@ -253,7 +287,9 @@ impl Link {
         };
         self.metrics.mqtt_received.inc();
         let now = self.clock.now();
-        self.last_received = now.max(self.last_received + TimeDelta::microseconds(1));
+        let next = self.last_received + TimeDelta::microseconds(1);
+        // A clock that was set back is followed; only its small steps are smoothed.
+        self.last_received = if next - now > TimeDelta::seconds(1) { now } else { now.max(next) };
         let receipt = self.acks.receipt(self.generation, &publish);
         let payload_digest = digest(&[&publish.payload]);
         let packet = (publish.pkid != 0).then(|| Packet {
@@ -266,13 +302,16 @@ impl Link {
             .and_then(|topic| Topic::parse(&self.settings.prefix, topic).ok())
             .ok_or(Rejection::BadTopic)
             .and_then(|topic| payload::parse(topic.kind, &publish.payload, self.last_received));
-        // Of what can't be used a preview is all that is ever looked at.
-        let payload = match &content {
-            Ok(_) => publish.payload,
-            Err(_) => Bytes::copy_from_slice(&publish.payload[..publish.payload.len().min(super::PREVIEW)]),
+        // Of what can't be used a preview is all that is ever looked at; a slice would hold all of it.
+        let (topic, payload) = match &content {
+            Ok(_) => (publish.topic, publish.payload),
+            Err(_) => {
+                let preview = &publish.payload[..publish.payload.len().min(super::PREVIEW)];
+                (Bytes::copy_from_slice(&publish.topic), Bytes::copy_from_slice(preview))
+            }
         };
         place.send(FromBroker::Message(Box::new(Delivery {
-            topic: publish.topic,
+            topic,
             payload,
             content,
             received_at: self.last_received,

@@ -1,7 +1,7 @@
 //! A device's idea of the time: RFC 3339, epoch seconds or milliseconds, or (as the seed's own
 //! sketch sends it) milliseconds since boot, which is no time at all.
 
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 /// A device's clock may run ahead of ours by this much before it is not believed.
 const MAX_AHEAD: TimeDelta = TimeDelta::minutes(5);
@@ -21,8 +21,8 @@ pub(super) fn parse(raw: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     } else {
         DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc)
     };
-    // PostgreSQL keeps microseconds; the row must equal what a resend will be compared with.
-    let at = at.trunc_subsecs(6);
+    // PostgreSQL keeps microseconds, and knows no leap second: 23:59:60 is the next day's first.
+    let at = DateTime::from_timestamp_micros(at.timestamp_micros())?;
     (at.timestamp() >= EARLIEST_S && at <= now + MAX_AHEAD).then_some(at)
 }
 
@@ -84,5 +84,8 @@ mod tests {
             assert_eq!(parse(raw, now()), None, "{raw}");
         }
         assert!(parse(r#""2026-02-13T12:05:00Z""#, now()).is_some());
+        let leap = parse(r#""2020-01-31T23:59:60.5Z""#, now()).unwrap();
+        assert_eq!(leap, "2020-02-01T00:00:00.5Z".parse::<DateTime<Utc>>().unwrap());
+        assert_eq!(leap.timestamp_subsec_micros(), 500_000);
     }
 }

@@ -32,15 +32,20 @@ impl Month {
     }
 }
 
-/// Makes a month's partition where it is missing. Not behind the gate: it waits for every reader
-/// of the table.
+/// Makes a month's partition where it is missing. Attached to the table, not created in it: that
+/// waits for no reader, and a dump that runs for hours holds up nothing.
 pub async fn ensure_month(conn: &mut AsyncPgConnection, month: Month) -> QueryResult<()> {
     let next = month.next();
     let Month { year, month } = month;
-    // Attached to a table of its own: readers go on meanwhile, and losing a race is no error.
+    let name = format!("telemetry_{year}_{month:02}");
     conn.batch_execute(&format!(
-        "create table if not exists telemetry_{year}_{month:02} partition of telemetry
-            for values from ('{year}-{month:02}-01 00:00:00Z') to ('{}-{:02}-01 00:00:00Z')",
+        "do $$ begin
+            if to_regclass('{name}') is null then
+                create table {name} (like telemetry including defaults);
+                alter table telemetry attach partition {name}
+                    for values from ('{year}-{month:02}-01 00:00:00Z') to ('{}-{:02}-01 00:00:00Z');
+            end if;
+        end $$",
         next.year, next.month
     ))
     .await

@@ -186,6 +186,57 @@ async fn what_the_broker_kept_from_earlier_tells_nothing_of_now() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_the_database_refuses_is_told_from_a_database_that_is_ill() {
+    let app = TestApp::start().await;
+    let (home, owner) = app.home().await;
+    let device = app.device(&owner, &home, "probe").await;
+    let (mqtt, topic) = (app.mqtt().await, device.topic("telemetry"));
+    let client = app.database().client().await;
+    let count = async |n: i64| {
+        let client = app.database().client().await;
+        eventually("so many are stored", || async {
+            let row = client.query_one("select count(*) from telemetry", &[]).await.ok()?;
+            (row.get::<_, i64>(0) == n).then_some(())
+        })
+        .await;
+    };
+    // Stands for whatever one row may hit that was not foreseen.
+    client.batch_execute("alter table telemetry add check (temperature < 1000)").await.expect("a constraint");
+    let burst: Vec<String> = (0..20)
+        .map(|n| format!(r#"{{"sensors":{{"n":{n},"temperature":{}}}}}"#, if n == 7 { 5_000 } else { n }))
+        .collect();
+    for payload in &burst {
+        mqtt.publish(&topic, payload).await.expect("the broker takes it");
+    }
+    count(19).await;
+    eventually("the one to blame is rejected", || {
+        std::future::ready((rejected(&app, "NOT_STORABLE") == 1).then_some(()))
+    })
+    .await;
+    let nodes = owner.query(REJECTED, json!({"home": home.id})).await["rejectedMessages"]["nodes"].clone();
+    assert_eq!((nodes.as_array().map(Vec::len), &nodes[0]["payloadPreview"]), (Some(1), &json!(burst[7])));
+
+    // Refuses every reading, with an error of no known kind: nobody is to blame.
+    client
+        .batch_execute(
+            "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'ill'; end $$;
+             create trigger ill before insert on telemetry for each row execute function refuse()",
+        )
+        .await
+        .expect("a trigger");
+    let retries = app.app().services().metrics.ingest_retries.get();
+    mqtt.publish(&topic, r#"{"sensors":{"n":100}}"#).await.expect("the broker takes it");
+    let metrics = &app.app().services().metrics;
+    eventually("it is tried again and again", || {
+        std::future::ready((metrics.ingest_retries.get() >= retries + 4).then_some(()))
+    })
+    .await;
+    client.batch_execute("drop trigger ill on telemetry").await.expect("dropped");
+    count(20).await;
+    assert_eq!(rejected(&app, "NOT_STORABLE"), 1);
+}
+
 fn rejected(app: &TestApp, reason: &str) -> u64 {
     let line = format!("reason=\"{reason}\"}} ");
     let text = app.app().services().metrics.render();
