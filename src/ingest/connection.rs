@@ -57,6 +57,11 @@ impl Connection {
         self.backoff = BACKOFF_FIRST;
     }
 
+    /// Drops the connection, and with it whatever transaction was open.
+    pub(super) fn close(&mut self) {
+        self.open = None;
+    }
+
     /// It failed: the connection is dropped, and with it whatever transaction was open.
     pub(super) async fn failed(&mut self, error: &DieselError) {
         self.open = None;

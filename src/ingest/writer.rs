@@ -211,12 +211,12 @@ impl Writer {
     /// Commits a batch however long it takes, then publishes and acknowledges it.
     async fn store(&mut self, batch: Batch) {
         let mut todo = vec![batch];
-        let (mut n_refusals, mut is_retry) = (0, false);
+        let (mut n_refusals, mut is_suspect, mut is_retry) = (0, false, false);
         while let Some(batch) = todo.pop() {
             let attempt = timeout(ATTEMPT_TIMEOUT, self.attempt(&batch, is_retry)).await;
             match attempt.unwrap_or_else(|_| Err(no_answer())) {
                 Ok(committed) => {
-                    n_refusals = 0;
+                    (n_refusals, is_suspect) = (0, false);
                     self.db.worked();
                     self.metrics.ingest_batches.inc();
                     self.finish(batch, committed);
@@ -234,10 +234,13 @@ impl Writer {
                         let (first, second) = batch.split();
                         todo.extend([second, first]);
                         n_refusals = 1;
-                    } else if self.would_take_another(&batch).await {
+                    } else if is_suspect {
                         todo.push(self.blame(batch));
+                        is_suspect = false;
                     } else {
-                        n_refusals = 0;
+                        // Once more at least: the database may have recovered just before it was asked.
+                        is_suspect = self.would_take_another(&batch).await;
+                        n_refusals = usize::from(is_suspect);
                         todo.push(batch);
                     }
                 }
@@ -257,7 +260,11 @@ impl Writer {
             begun.and(passed).and(inserted)?;
             store::roll_back(conn).await
         };
-        matches!(timeout(ATTEMPT_TIMEOUT, tried).await, Ok(Ok(())))
+        let taken = matches!(timeout(ATTEMPT_TIMEOUT, tried).await, Ok(Ok(())));
+        if !taken {
+            self.db.close();
+        }
+        taken
     }
 
     /// Puts a rejection in the place of the one message the database refuses. Should even that be

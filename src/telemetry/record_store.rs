@@ -41,7 +41,7 @@ pub async fn ensure_month(conn: &mut AsyncPgConnection, month: Month) -> QueryRe
     conn.batch_execute(&format!(
         "do $$ begin
             if to_regclass('{name}') is null then
-                create table {name} (like telemetry including defaults);
+                create table {name} (like telemetry including defaults including constraints);
                 alter table telemetry attach partition {name}
                     for values from ('{year}-{month:02}-01 00:00:00Z') to ('{}-{:02}-01 00:00:00Z');
             end if;
