@@ -28,6 +28,7 @@ pub(super) struct Device(pub(super) Arc<devices::Device>);
 /// The topics of a device. Keys, ids and MAC addresses are accepted in them alike; these are the ones
 /// to use.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct DeviceTopics {
     /// Where it publishes readings.
     telemetry: String,
@@ -44,7 +45,7 @@ pub(super) struct DeviceTopics {
 }
 
 /// A registered device and what it last said of itself.
-#[Object]
+#[Object(serial)]
 impl Device {
     /// The device's id.
     async fn id(&self) -> ID {

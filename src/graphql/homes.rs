@@ -18,7 +18,7 @@ use crate::ids::HomeId;
 pub(super) struct Home(pub(super) Arc<homes::Home>);
 
 /// A home: the unit of tenancy. Nothing is readable or writable across homes.
-#[Object]
+#[Object(serial)]
 impl Home {
     /// The home's id.
     async fn id(&self) -> ID {

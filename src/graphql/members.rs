@@ -21,7 +21,7 @@ pub(super) struct User {
 }
 
 /// A person who can sign in, as their fellow members see them.
-#[Object]
+#[Object(serial)]
 impl User {
     /// The person's id.
     async fn id(&self) -> ID {
@@ -55,7 +55,7 @@ impl User {
 pub(super) struct HomeMember(pub(super) homes::Member);
 
 /// Somebody's place in a home.
-#[Object]
+#[Object(serial)]
 impl HomeMember {
     /// Who.
     async fn user(&self, ctx: &Context<'_>) -> Result<User> {

@@ -1,5 +1,9 @@
 //! The GraphQL schema over the features: it translates and delegates. Every field that leads into a
 //! home goes through `homes::Access` or a statement that joins the viewer's membership.
+//!
+//! Objects are `serial`: their fields resolve one after the other, so an answer's keys stand in the
+//! order of the selection, and the library schedules no future per field. The items of a list still
+//! resolve at once, and that is what the loaders batch.
 
 pub mod answer;
 pub mod call;

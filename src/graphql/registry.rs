@@ -73,6 +73,7 @@ pub(super) struct UpdateDeviceInput {
 
 /// A device that was just registered, and what it needs to connect.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct RegisteredDevice {
     /// The device.
     device: Device,
@@ -82,6 +83,7 @@ pub(super) struct RegisteredDevice {
 
 /// What a device needs to connect to the broker.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct MqttCredentials {
     /// `{home key}/{device key}`.
     username: String,

@@ -15,7 +15,7 @@ const PAGE: usize = 50;
 pub(super) struct RejectedMessage(homes::RejectedMessage);
 
 /// A message that named a home and could not be used.
-#[Object]
+#[Object(serial)]
 impl RejectedMessage {
     /// The entry's id.
     async fn id(&self) -> ID {

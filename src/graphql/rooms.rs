@@ -16,7 +16,7 @@ use crate::homes::{self, Permission};
 pub(super) struct Room(pub(super) Arc<homes::Room>);
 
 /// A room of a home; a device stands in at most one.
-#[Object]
+#[Object(serial)]
 impl Room {
     /// The room's id.
     async fn id(&self) -> ID {

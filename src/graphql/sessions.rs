@@ -32,6 +32,7 @@ pub(super) struct LoginInput {
 
 /// What a client needs to go on.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct AuthPayload {
     /// For the header `Authorization: Bearer …`; good for 15 minutes.
     access_token: String,

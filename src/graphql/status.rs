@@ -10,6 +10,7 @@ use crate::db;
 /// How the server is. Counters begin at its start and stop at 2147483647, the largest `Int`; `/metrics`
 /// goes on.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct ServerStatus {
     /// Version of the server.
     version: &'static str,
@@ -24,6 +25,7 @@ pub(super) struct ServerStatus {
 /// The link to the MQTT broker. `messagesReceived` is the sum of `messagesStored`, `messagesDuplicate`,
 /// `messagesRejected` and what is under way.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct MqttStatus {
     /// Whether the link is up and subscribed.
     connected: bool,
@@ -45,6 +47,7 @@ pub(super) struct MqttStatus {
 
 /// The database.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct DatabaseStatus {
     /// Whether it answers now.
     connected: bool,

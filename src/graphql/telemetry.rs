@@ -20,7 +20,7 @@ pub(super) const PAGE: usize = 100;
 pub(super) struct Telemetry(pub(super) SharedReading);
 
 /// One telemetry message of a device.
-#[Object]
+#[Object(serial)]
 impl Telemetry {
     /// Opaque, and a cursor: give the last one you saw as `after` to the subscription `telemetry`.
     async fn id(&self) -> ID {
@@ -76,6 +76,7 @@ impl Telemetry {
 
 /// A reading the device did not send is null, never 0 or false.
 #[derive(SimpleObject)]
+#[graphql(serial)]
 pub(super) struct Sensors {
     /// Current of the board's own sensor, in amperes.
     current: Option<f64>,
