@@ -288,6 +288,18 @@ async fn a_silent_peer_is_pinged_and_then_closed() {
 }
 
 #[tokio::test]
+async fn an_answer_of_any_size_arrives_whole() {
+    let edge = Edge::start().await;
+    let mut socket = edge.ready().await;
+    for kib in [255, 257, 4096] {
+        socket.subscribe("1", &format!("{{ text(kib: {kib}) }}")).await;
+        let heard = socket.hear_json().await;
+        assert_eq!(heard["payload"]["data"]["text"].as_str().map(str::len), Some(kib << 10));
+        assert_eq!(socket.hear_json().await["type"], "complete");
+    }
+}
+
+#[tokio::test]
 async fn a_slow_reader_is_cut_and_its_neighbour_is_not() {
     let edge = Edge::with(|limits| limits.socket_send = Duration::from_millis(100), true).await;
     let (mut slow, mut quick) = (edge.ready().await, edge.ready().await);
