@@ -18,6 +18,7 @@ use super::call::Call;
 use super::document::{Document, Documents, OperationKind};
 use super::nulls::{self, Types};
 use super::{Peer, Viewer};
+use crate::db::apart;
 
 /// How long a query or mutation may run.
 pub const EXECUTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -160,7 +161,9 @@ impl Engine {
     pub fn stream(&self, prepared: Prepared, caller: Caller) -> BoxStream<'static, Answer> {
         if prepared.kind != OperationKind::Subscription {
             let engine = self.clone();
-            return futures_util::stream::once(async move { engine.execute(prepared, caller).await }).boxed();
+            // The stream is not polled while its reader takes nothing; the operation has connections to give back.
+            let running = apart(async move { engine.execute(prepared, caller).await });
+            return futures_util::stream::once(running).boxed();
         }
         let finish = self.finish(&prepared);
         let running = self.schema.stream(self.request(prepared, caller));
