@@ -53,6 +53,8 @@ pub struct Metrics {
     pub broker_clients: Gauge,
     /// SQL statements sent by the API's pool.
     pub db_statements: Counter,
+    /// GraphQL operations refused midway, because their lists held too many objects.
+    pub graphql_exhausted: Counter,
     /// GraphQL subscriptions running now.
     pub subscriptions: Gauge,
     /// Events a slow subscriber was caught up on from the database.
@@ -91,6 +93,7 @@ impl Metrics {
         r.register("rejected_messages_not_kept", "Rejected, counted, not kept", m.rejected_not_kept.clone());
         r.register("readings_dropped", "Readings of a wrong type left out", m.readings_dropped.clone());
         r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
+        r.register("graphql_exhausted", "Operations that asked for too many objects", m.graphql_exhausted.clone());
         r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());
         r.register("subscription_catch_ups", "Slow subscribers caught up", m.subscription_catch_ups.clone());
         r.register("subscriptions_lagged", "Subscriptions ended as LAGGED", m.subscriptions_lagged.clone());

@@ -210,9 +210,12 @@ pub(super) async fn page(
     let size = paging::size(first, PAGE)?;
     let filter = filter.unwrap_or_default().parse()?;
     let after = paging::parse_id_cursor(after.as_deref())?;
+    // Before reading: a wave of pages is read at once.
+    ctx.spend(size)?;
     let common = DevicePage { viewer, filter, after, limit: paging::limit(size) };
     let devices = ctx.loaders().device_pages.get(ctx.wave(), common, home).await?;
     let devices = devices.map(|devices| devices.to_vec()).unwrap_or_default();
+    ctx.budget()?.give_back(size.saturating_sub(devices.len()));
     Ok(paging::page(devices, size, after.is_some(), |device| (paging::id_cursor(&device.id), Device(device))))
 }
 

@@ -14,6 +14,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 
 use super::answer::{Answer, Refusal};
+use super::budget::Budget;
 use super::call::Call;
 use super::document::{Document, Documents, OperationKind};
 use super::nulls::{self, Types};
@@ -140,7 +141,7 @@ impl Engine {
         if !self.introspection {
             request = request.disable_introspection();
         }
-        request.data(caller.viewer).data(caller.peer)
+        request.data(caller.viewer).data(caller.peer).data(Budget::default())
     }
 
     /// Runs a query or mutation to its end, or to the end of its time.

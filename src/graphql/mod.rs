@@ -2,6 +2,7 @@
 //! home goes through `homes::Access` or a statement that joins the viewer's membership.
 
 pub mod answer;
+pub mod budget;
 pub mod call;
 mod context;
 pub mod cost;

@@ -137,9 +137,12 @@ pub(super) async fn page(
     let size = paging::size(first, PAGE)?;
     let after = paging::parse_cursor(after.as_deref())?;
     let (from, to) = (from.map(|at| at.0), to.map(|at| at.0));
+    // Before reading: a wave of pages is read at once.
+    ctx.spend(size)?;
     let page = HistoryPage { from, to, after, limit: paging::limit(size) };
     let readings = ctx.loaders().history.get(ctx.wave(), (device.access().user(), page), device).await?;
     let readings = readings.map(|readings| readings.to_vec()).unwrap_or_default();
+    ctx.budget()?.give_back(size.saturating_sub(readings.len()));
     Ok(paging::page(readings, size, after.is_some(), |reading| {
         (HistoryCursor::of(&reading).to_string(), Telemetry(reading))
     }))

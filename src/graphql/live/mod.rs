@@ -67,9 +67,10 @@ impl Subscription {
         let gone = until::deleted(&services.devices, ctx.viewer()?.user, target);
         let readings = services.follow.stream(target.home, target.device, after);
         verify(ctx, target).await?;
-        let running = Running::new(&services.metrics.subscriptions);
+        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
         Ok(readings.take_until(gone).map(move |reading| {
             let _counted = &running;
+            budget.renew();
             reading.map(Telemetry).map_err(Failure::from)
         }))
     }
@@ -88,9 +89,10 @@ impl Subscription {
         let gone = until::deleted(&services.devices, viewer.user, target);
         let states = states::stream(services, viewer.user, target);
         verify(ctx, target).await?;
-        let running = Running::new(&services.metrics.subscriptions);
+        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
         Ok(states.take_until(gone).map(move |device| {
             let _counted = &running;
+            budget.renew();
             device
         }))
     }
