@@ -65,6 +65,8 @@ pub struct Metrics {
     pub http_connections: Gauge,
     /// Times the bound on connections was reached.
     pub http_connections_full: Counter,
+    /// Connections cut because their peer had all it may have.
+    pub http_connections_cut: Counter,
     /// Requests refused before they ran, by code.
     pub http_refused: Family<Reason, Counter>,
     /// WebSockets open now.
@@ -99,6 +101,7 @@ impl Metrics {
         r.register("subscriptions_lagged", "Subscriptions ended as LAGGED", m.subscriptions_lagged.clone());
         r.register("http_connections", "TCP connections open", m.http_connections.clone());
         r.register("http_connections_full", "Times all connections were taken", m.http_connections_full.clone());
+        r.register("http_connections_cut", "Connections cut: too many of one peer", m.http_connections_cut.clone());
         r.register("http_refused", "Requests refused before they ran, by code", m.http_refused.clone());
         r.register("sockets", "WebSockets open", m.sockets.clone());
         r.register("sockets_closed", "WebSockets closed by the server, by reason", m.sockets_closed.clone());

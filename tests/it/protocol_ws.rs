@@ -72,6 +72,19 @@ async fn w5_a_socket_without_init_is_closed() {
 }
 
 #[tokio::test]
+async fn a_socket_for_nobody_and_nothing_is_closed() {
+    let edge = Edge::with(|limits| limits.socket_anonymous = Duration::from_millis(100), true).await;
+    let mut used = edge.ready().await;
+    used.subscribe("1", "subscription { once }").await;
+    assert_eq!(used.hear_json().await["type"], "next");
+    assert_eq!(closed_after(&edge, &[init()]).await, 4401);
+    used.say(&json!({"type": "ping"})).await;
+    assert_eq!(used.hear_json().await["type"], "pong");
+    used.say(&json!({"type": "complete", "id": "1"})).await;
+    assert_eq!(used.hear_close().await, 4401);
+}
+
+#[tokio::test]
 async fn w6_w7_w12_what_is_refused_before_the_upgrade() {
     let edge = Edge::start().await;
     let own = format!("http://{}", edge.addr);

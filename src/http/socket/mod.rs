@@ -66,7 +66,7 @@ pub(super) async fn accept(state: HttpState, request: Request<Body>) -> Response
         return reply::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "no subprotocol of ours was offered");
     };
     // Both live as long as the socket: its place among the connections, and the drain's knowledge of it.
-    let place = parts.extensions.get::<Connection>().map(|connection| connection.permit.clone());
+    let place = parts.extensions.get::<Connection>().map(|connection| connection.place.clone());
     let tracked = state.tracker.token();
     upgrade.on_upgrade(move |socket| async move {
         state.metrics.sockets.inc();
