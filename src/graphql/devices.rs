@@ -21,6 +21,8 @@ use crate::names;
 
 /// Devices of a page, unless the client says otherwise.
 pub(super) const PAGE: usize = 50;
+/// What its cursors are of.
+const CURSOR: &str = "device";
 
 /// A registered device and what it last said of itself.
 pub(super) struct Device(pub(super) Arc<devices::Device>);
@@ -209,14 +211,14 @@ pub(super) async fn page(
 ) -> Result<Page<Device>> {
     let size = paging::size(first, PAGE)?;
     let filter = filter.unwrap_or_default().parse()?;
-    let after = paging::parse_id_cursor(after.as_deref())?;
+    let after = paging::parse_id_cursor(CURSOR, after.as_deref())?;
     // Before reading: a wave of pages is read at once.
     ctx.spend(size)?;
     let common = DevicePage { viewer, filter, after, limit: paging::limit(size) };
     let devices = ctx.loaders().device_pages.get(ctx.wave(), common, home).await?;
     let devices = devices.map(|devices| devices.to_vec()).unwrap_or_default();
     ctx.budget()?.give_back(size.saturating_sub(devices.len()));
-    Ok(paging::page(devices, size, after.is_some(), |device| (paging::id_cursor(&device.id), Device(device))))
+    Ok(paging::page(devices, size, after.is_some(), |device| (paging::id_cursor(CURSOR, &device.id), Device(device))))
 }
 
 /// Queries of devices.
