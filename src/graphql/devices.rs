@@ -11,7 +11,7 @@ use super::homes::Home;
 use super::loaders::DevicePage;
 use super::paging::{self, Page, PageSize};
 use super::rooms::Room;
-use super::scalars::{DeviceType, Instant, MacAddress, parse_id};
+use super::scalars::{DeviceType, Instant, InstantArgument, MacAddress, parse_id};
 use super::telemetry::{self, Telemetry};
 use crate::devices;
 use crate::error::Error;
@@ -151,8 +151,8 @@ impl Device {
     async fn telemetry(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Readings recorded at this time or later.")] from: Option<Instant>,
-        #[graphql(desc = "Readings recorded before this time.")] to: Option<Instant>,
+        #[graphql(desc = "Readings recorded at this time or later.")] from: Option<InstantArgument>,
+        #[graphql(desc = "Readings recorded before this time.")] to: Option<InstantArgument>,
         #[graphql(desc = "Items of a page, 0 to 500.", default_with = "Some(PageSize::from(100))")] first: Option<
             PageSize,
         >,
