@@ -114,7 +114,7 @@ impl Devices {
     }
 
     /// The devices in these rooms, where `viewer` sees them, by room and id; refused where there are more
-    /// than [`MAX_IN_ROOMS`].
+    /// than 10,000.
     pub async fn by_rooms(&self, viewer: UserId, rooms: &[RoomId]) -> Result<Vec<Device>, Error> {
         let mut conn = self.pool.get().await?;
         let devices = store::by_rooms(&mut conn, viewer, rooms).await?;

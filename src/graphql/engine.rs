@@ -186,6 +186,7 @@ fn panicked() -> Answer {
 mod tests {
     use async_graphql::{EmptySubscription, Object, Result};
     use serde_json::{Value, json};
+    use tokio::sync::Notify;
 
     use super::*;
 
@@ -290,6 +291,30 @@ mod tests {
             let answer = serde_json::to_value(engine.execute(prepared, caller.clone()).await).unwrap();
             assert_eq!(answer["errors"][0]["extensions"]["code"], expected, "{answer}");
         }
+    }
+
+    struct Signals(Arc<Notify>);
+
+    #[Object]
+    impl Signals {
+        async fn signal(&self) -> bool {
+            tokio::task::yield_now().await;
+            self.0.notify_one();
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn a_query_goes_on_though_nobody_reads_its_stream() {
+        let done = Arc::<Notify>::default();
+        let schema = Schema::new(Signals(done.clone()), async_graphql::EmptyMutation, EmptySubscription);
+        let engine = Engine::new(schema, true);
+        let prepared = engine.prepare(Call { query: Some("{ signal }".to_owned()), ..Call::default() }).unwrap();
+        let mut answers = engine.stream(prepared, Caller { viewer: Viewer(None), peer: Peer(None) });
+        assert!(futures_util::poll!(answers.next()).is_pending());
+        done.notified().await;
+        assert!(!answers.next().await.unwrap().is_request_error());
+        assert!(answers.next().await.is_none());
     }
 
     #[tokio::test]
