@@ -53,6 +53,8 @@ pub struct Metrics {
     pub broker_clients: Gauge,
     /// SQL statements sent by the API's pool.
     pub db_statements: Counter,
+    /// GraphQL operations refused midway, because their lists held too many objects.
+    pub graphql_exhausted: Counter,
     /// GraphQL subscriptions running now.
     pub subscriptions: Gauge,
     /// Events a slow subscriber was caught up on from the database.
@@ -63,6 +65,8 @@ pub struct Metrics {
     pub http_connections: Gauge,
     /// Times the bound on connections was reached.
     pub http_connections_full: Counter,
+    /// Connections cut because their peer had all it may have.
+    pub http_connections_cut: Counter,
     /// Requests refused before they ran, by code.
     pub http_refused: Family<Reason, Counter>,
     /// WebSockets open now.
@@ -91,11 +95,13 @@ impl Metrics {
         r.register("rejected_messages_not_kept", "Rejected, counted, not kept", m.rejected_not_kept.clone());
         r.register("readings_dropped", "Readings of a wrong type left out", m.readings_dropped.clone());
         r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
+        r.register("graphql_exhausted", "Operations that asked for too many objects", m.graphql_exhausted.clone());
         r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());
         r.register("subscription_catch_ups", "Slow subscribers caught up", m.subscription_catch_ups.clone());
         r.register("subscriptions_lagged", "Subscriptions ended as LAGGED", m.subscriptions_lagged.clone());
         r.register("http_connections", "TCP connections open", m.http_connections.clone());
         r.register("http_connections_full", "Times all connections were taken", m.http_connections_full.clone());
+        r.register("http_connections_cut", "Connections cut: too many of one peer", m.http_connections_cut.clone());
         r.register("http_refused", "Requests refused before they ran, by code", m.http_refused.clone());
         r.register("sockets", "WebSockets open", m.sockets.clone());
         r.register("sockets_closed", "WebSockets closed by the server, by reason", m.sockets_closed.clone());

@@ -220,11 +220,19 @@ impl HttpSettings {
     pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
         let addr = source.get("HTTP_ADDR").unwrap_or_else(|| "127.0.0.1:4000".to_owned());
         let origins = source.get("CORS_ORIGINS").unwrap_or_default();
+        let cors_origins: Vec<_> =
+            origins.split(',').map(str::trim).filter(|o| !o.is_empty()).map(str::to_owned).collect();
+        if !cors_origins.iter().all(|origin| is_origin(origin)) {
+            return Err(bad(
+                "CORS_ORIGINS",
+                "origins as browsers send them, e.g. https://app.example.com: no path, no *",
+            ));
+        }
         Ok(Self {
             addr: addr.parse().map_err(|_| bad("HTTP_ADDR", "an address and port such as 0.0.0.0:4000"))?,
             introspection: switch(source, "GRAPHQL_INTROSPECTION", ("on", "off"), false)?,
             graphiql: switch(source, "GRAPHIQL", ("on", "off"), false)?,
-            cors_origins: origins.split(',').map(str::trim).filter(|o| !o.is_empty()).map(str::to_owned).collect(),
+            cors_origins,
         })
     }
 }
@@ -269,6 +277,12 @@ impl std::str::FromStr for BrokerUrl {
 
 fn is_segment(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+/// Whether a text is an origin exactly as a browser spells it: what differs by a byte never matches.
+fn is_origin(text: &str) -> bool {
+    url::Url::parse(text)
+        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text)
 }
 
 /// The node's name, which makes the default client id stable on one machine and different on two.
@@ -347,6 +361,8 @@ mod tests {
         assert_eq!(settings.mqtt.broker.port, 8883);
         assert_eq!(settings.mqtt.public_url, "mqtts://broker.example.com");
         assert_eq!(settings.presence_timeout, Duration::from_secs(150));
+        let with_origins = [&GOOD[..], &[("CORS_ORIGINS", "https://a.example.com, http://[::1]:5173")]].concat();
+        assert_eq!(read(&with_origins).unwrap().http.cors_origins, ["https://a.example.com", "http://[::1]:5173"]);
         assert!(!settings.http.introspection && !settings.http.graphiql && !settings.auth.registration_open);
     }
 
@@ -362,6 +378,11 @@ mod tests {
             ("MQTT_BROKER_URL", "mqtt://user:pw@host"),
             ("HTTP_ADDR", "localhost"),
             ("GRAPHIQL", "yes"),
+            ("CORS_ORIGINS", "*"),
+            ("CORS_ORIGINS", "null"),
+            ("CORS_ORIGINS", "https://a.example.com,https://b.example.com/"),
+            ("CORS_ORIGINS", "https://a.example.com:443"),
+            ("CORS_ORIGINS", "https://A.example.com"),
             ("PRESENCE_TIMEOUT_SECONDS", "0"),
             ("MQTT_TOPIC_PREFIX", "a/b"),
             ("DATABASE_URL", "mysql://secret-password@x"),

@@ -1,11 +1,13 @@
 //! PostgreSQL: connections with TLS and time-outs, the API's pool, the embedded migrations.
 
+mod apart;
 mod json;
 pub mod schema;
 mod transaction;
 
 use std::time::Duration;
 
+pub use apart::apart;
 pub use json::JsonText;
 pub use transaction::transaction;
 

@@ -19,6 +19,8 @@ use crate::settings::MqttSettings;
 pub const MAX_DEVICES_PER_CALL: usize = 1_000;
 /// Devices one home may have.
 pub const MAX_DEVICES_PER_HOME: i64 = 10_000;
+/// Devices of all the rooms that are asked for at once.
+const MAX_IN_ROOMS: usize = 10_000;
 
 /// Tells the streams of a device that it is no more, by home.
 pub type DeletionHub = Hub<DeviceId>;
@@ -111,10 +113,16 @@ impl Devices {
         Ok(store::by_ids(&mut conn, viewer, ids).await?)
     }
 
-    /// The devices in these rooms, where `viewer` sees them, by room and id.
+    /// The devices in these rooms, where `viewer` sees them, by room and id; refused where there are more
+    /// than 10,000.
     pub async fn by_rooms(&self, viewer: UserId, rooms: &[RoomId]) -> Result<Vec<Device>, Error> {
         let mut conn = self.pool.get().await?;
-        Ok(store::by_rooms(&mut conn, viewer, rooms).await?)
+        let devices = store::by_rooms(&mut conn, viewer, rooms).await?;
+        if devices.len() > MAX_IN_ROOMS {
+            let message = format!("the rooms hold more than {MAX_IN_ROOMS} devices: page through those of the home");
+            return Err(Error::bad_input("query", message));
+        }
+        Ok(devices)
     }
 
     /// Up to `limit` devices of each home, by home and id, from after a device on. Homes `viewer` is no

@@ -137,16 +137,22 @@ pub(super) async fn page(
 /// The column by which devices are looked up.
 trait By: 'static {
     const COLUMN: &'static str;
+    /// What ends the statement.
+    const LIMIT: &'static str;
 }
 
 struct Id;
 impl By for Id {
     const COLUMN: &'static str = "d.id";
+    /// There are no more than were asked for.
+    const LIMIT: &'static str = "";
 }
 
 struct Room;
 impl By for Room {
     const COLUMN: &'static str = "d.room_id";
+    /// One over `MAX_IN_ROOMS` tells that there are too many.
+    const LIMIT: &'static str = " limit 10001";
 }
 
 /// Devices with one of these values in a column, where the viewer sees them.
@@ -169,6 +175,7 @@ impl<C: By> QueryFragment<Pg> for Visible<'_, C> {
         out.push_sql(") order by ");
         out.push_sql(C::COLUMN);
         out.push_sql(", d.id");
+        out.push_sql(C::LIMIT);
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use async_graphql::Context;
 
+use super::budget::Budget;
 use super::error::Result;
 use super::loader::Wave;
 use super::loaders::Loaders;
@@ -17,6 +18,12 @@ pub(super) trait ContextExt<'a> {
     fn loaders(&self) -> &'a Loaders;
     /// With whom this field shares its batch.
     fn wave(&self) -> Wave;
+    /// What the operation may still ask for.
+    fn budget(&self) -> Result<&'a Budget>;
+    /// Takes so many objects of a list, or refuses the operation.
+    fn spend(&self, n_objects: usize) -> Result<()> {
+        self.budget()?.spend(n_objects, &self.services().metrics.graphql_exhausted)
+    }
     /// Who asks; an error for nobody.
     fn viewer(&self) -> Result<&'a Principal>;
 }
@@ -32,6 +39,10 @@ impl<'a> ContextExt<'a> for Context<'a> {
 
     fn wave(&self) -> Wave {
         Wave::of(self)
+    }
+
+    fn budget(&self) -> Result<&'a Budget> {
+        Ok(self.data_opt().ok_or_else(|| Error::internal("an operation without a budget"))?)
     }
 
     fn viewer(&self) -> Result<&'a Principal> {

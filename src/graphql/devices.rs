@@ -11,7 +11,7 @@ use super::homes::Home;
 use super::loaders::DevicePage;
 use super::paging::{self, Page, PageSize};
 use super::rooms::Room;
-use super::scalars::{DeviceType, Instant, MacAddress, parse_id};
+use super::scalars::{DeviceType, Instant, InstantArgument, MacAddress, parse_id};
 use super::telemetry::{self, Telemetry};
 use crate::devices;
 use crate::error::Error;
@@ -21,6 +21,8 @@ use crate::names;
 
 /// Devices of a page, unless the client says otherwise.
 pub(super) const PAGE: usize = 50;
+/// What its cursors are of.
+const CURSOR: &str = "device";
 
 /// A registered device and what it last said of itself.
 pub(super) struct Device(pub(super) Arc<devices::Device>);
@@ -150,8 +152,8 @@ impl Device {
     async fn telemetry(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Readings recorded at this time or later.")] from: Option<Instant>,
-        #[graphql(desc = "Readings recorded before this time.")] to: Option<Instant>,
+        #[graphql(desc = "Readings recorded at this time or later.")] from: Option<InstantArgument>,
+        #[graphql(desc = "Readings recorded before this time.")] to: Option<InstantArgument>,
         #[graphql(desc = "Items of a page, 0 to 500.", default_with = "Some(PageSize::from(100))")] first: Option<
             PageSize,
         >,
@@ -210,11 +212,14 @@ pub(super) async fn page(
 ) -> Result<Page<Device>> {
     let size = paging::size(first, PAGE)?;
     let filter = filter.unwrap_or_default().parse()?;
-    let after = paging::parse_id_cursor(after.as_deref())?;
+    let after = paging::parse_id_cursor(CURSOR, after.as_deref())?;
+    // Before reading: a wave of pages is read at once.
+    ctx.spend(size)?;
     let common = DevicePage { viewer, filter, after, limit: paging::limit(size) };
     let devices = ctx.loaders().device_pages.get(ctx.wave(), common, home).await?;
     let devices = devices.map(|devices| devices.to_vec()).unwrap_or_default();
-    Ok(paging::page(devices, size, after.is_some(), |device| (paging::id_cursor(&device.id), Device(device))))
+    ctx.budget()?.give_back(size.saturating_sub(devices.len()));
+    Ok(paging::page(devices, size, after.is_some(), |device| (paging::id_cursor(CURSOR, &device.id), Device(device))))
 }
 
 /// Queries of devices.

@@ -1,7 +1,7 @@
 //! The one way from an edge into the schema: prepare (gate, parse, select), then execute or stream.
 //!
 //! Invariants: the library only ever sees documents that passed the gate; an operation's kind is
-//! known before it runs; a query or mutation ends within its time; a panic in a resolver costs its
+//! known before it runs; a query ends within its time; a panic in a resolver costs its
 //! own operation and nothing else.
 
 use std::panic::AssertUnwindSafe;
@@ -14,12 +14,15 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 
 use super::answer::{Answer, Refusal};
+use super::budget::Budget;
 use super::call::Call;
 use super::document::{Document, Documents, OperationKind};
 use super::nulls::{self, Types};
 use super::{Peer, Viewer};
+use crate::db::apart;
 
-/// How long a query or mutation may run.
+/// How long a query may run. A mutation has no such bound: it may have committed when its time is up, and
+/// UNAVAILABLE would call it safe to try again. Its wait for a connection and its statements have bounds.
 pub const EXECUTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A schema with its types forgotten, so that the edges don't depend on them.
@@ -97,7 +100,7 @@ impl Engine {
         }
     }
 
-    /// With another bound on how long a query or mutation may run.
+    /// With another bound on how long a query may run.
     #[must_use]
     pub fn execution_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
@@ -139,16 +142,20 @@ impl Engine {
         if !self.introspection {
             request = request.disable_introspection();
         }
-        request.data(caller.viewer).data(caller.peer)
+        request.data(caller.viewer).data(caller.peer).data(Budget::default())
     }
 
-    /// Runs a query or mutation to its end, or to the end of its time.
+    /// Runs a mutation to its end, a query to its end or to the end of its time.
     pub async fn execute(&self, prepared: Prepared, caller: Caller) -> Answer {
-        let finish = self.finish(&prepared);
+        let (finish, kind) = (self.finish(&prepared), prepared.kind);
         let request = self.request(prepared, caller);
         // Nothing of ours is read again after a panic: the operation's state goes with it.
         let running = AssertUnwindSafe(self.schema.execute(request)).catch_unwind();
-        match tokio::time::timeout(self.timeout, running).await {
+        let ended = match kind {
+            OperationKind::Mutation => Ok(running.await),
+            _ => tokio::time::timeout(self.timeout, running).await,
+        };
+        match ended {
             Ok(Ok(response)) => finish(response),
             Ok(Err(_)) => panicked(),
             Err(_) => Answer::failed("UNAVAILABLE", "the operation took too long and was stopped"),
@@ -160,7 +167,9 @@ impl Engine {
     pub fn stream(&self, prepared: Prepared, caller: Caller) -> BoxStream<'static, Answer> {
         if prepared.kind != OperationKind::Subscription {
             let engine = self.clone();
-            return futures_util::stream::once(async move { engine.execute(prepared, caller).await }).boxed();
+            // The stream is not polled while its reader takes nothing; the operation has connections to give back.
+            let running = apart(async move { engine.execute(prepared, caller).await });
+            return futures_util::stream::once(running).boxed();
         }
         let finish = self.finish(&prepared);
         let running = self.schema.stream(self.request(prepared, caller));
@@ -177,6 +186,7 @@ fn panicked() -> Answer {
 mod tests {
     use async_graphql::{EmptySubscription, Object, Result};
     use serde_json::{Value, json};
+    use tokio::sync::Notify;
 
     use super::*;
 
@@ -241,6 +251,70 @@ mod tests {
         let answer = serde_json::to_value(engine.execute(prepared, caller).await).unwrap();
         assert!(answer["errors"].is_array(), "{answer}");
         answer["data"].clone()
+    }
+
+    /// How long the queries of the test below may take.
+    const BRIEF: Duration = Duration::from_millis(1);
+
+    async fn outlast() -> i32 {
+        let started = std::time::Instant::now();
+        while started.elapsed() < 20 * BRIEF {
+            tokio::task::yield_now().await;
+        }
+        1
+    }
+
+    struct Slow;
+
+    #[Object]
+    impl Slow {
+        async fn slow(&self) -> i32 {
+            outlast().await
+        }
+    }
+
+    struct SlowMutation;
+
+    #[Object]
+    impl SlowMutation {
+        async fn slow(&self) -> i32 {
+            outlast().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_query_ends_with_its_time_and_a_mutation_with_its_work() {
+        let engine = Engine::new(Schema::new(Slow, SlowMutation, EmptySubscription), true).execution_timeout(BRIEF);
+        let caller = Caller { viewer: Viewer(None), peer: Peer(None) };
+        for (query, expected) in [("{ slow }", json!("UNAVAILABLE")), ("mutation { slow }", Value::Null)] {
+            let prepared = engine.prepare(Call { query: Some(query.to_owned()), ..Call::default() }).unwrap();
+            let answer = serde_json::to_value(engine.execute(prepared, caller.clone()).await).unwrap();
+            assert_eq!(answer["errors"][0]["extensions"]["code"], expected, "{answer}");
+        }
+    }
+
+    struct Signals(Arc<Notify>);
+
+    #[Object]
+    impl Signals {
+        async fn signal(&self) -> bool {
+            tokio::task::yield_now().await;
+            self.0.notify_one();
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn a_query_goes_on_though_nobody_reads_its_stream() {
+        let done = Arc::<Notify>::default();
+        let schema = Schema::new(Signals(done.clone()), async_graphql::EmptyMutation, EmptySubscription);
+        let engine = Engine::new(schema, true);
+        let prepared = engine.prepare(Call { query: Some("{ signal }".to_owned()), ..Call::default() }).unwrap();
+        let mut answers = engine.stream(prepared, Caller { viewer: Viewer(None), peer: Peer(None) });
+        assert!(futures_util::poll!(answers.next()).is_pending());
+        done.notified().await;
+        assert!(!answers.next().await.unwrap().is_request_error());
+        assert!(answers.next().await.is_none());
     }
 
     #[tokio::test]

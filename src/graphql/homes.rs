@@ -55,6 +55,7 @@ impl Home {
     async fn members(&self, ctx: &Context<'_>) -> Result<Vec<HomeMember>> {
         let access = self.0.allow(Permission::Read)?;
         let members = ctx.loaders().members.get(ctx.wave(), access.user(), access).await?;
+        ctx.spend(members.as_ref().map_or(0, |members| members.len()))?;
         Ok(members.into_iter().flat_map(|members| members.to_vec()).map(HomeMember).collect())
     }
 
@@ -63,6 +64,7 @@ impl Home {
     async fn rooms(&self, ctx: &Context<'_>) -> Result<Vec<Room>> {
         let access = self.0.allow(Permission::Read)?;
         let rooms = ctx.loaders().rooms_of.get(ctx.wave(), access.user(), access).await?;
+        ctx.spend(rooms.as_ref().map_or(0, |rooms| rooms.len()))?;
         Ok(rooms.into_iter().flat_map(|rooms| rooms.to_vec()).map(Room).collect())
     }
 
@@ -114,6 +116,7 @@ impl HomeQuery {
     #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
     async fn homes(&self, ctx: &Context<'_>) -> Result<Vec<Home>> {
         let homes = ctx.services().homes.visible(ctx.viewer()?.user, None).await?;
+        ctx.spend(homes.len())?;
         Ok(homes.into_iter().map(|home| Home(Arc::new(home))).collect())
     }
 

@@ -1,8 +1,8 @@
 //! Batching without a timer: all fields of one wave of resolving that need the same kind of thing
 //! share one statement.
 //!
-//! The first to ask leads: it gives way as long as that brings more who ask, then loads for all. (The library's own loader waits a millisecond at every level, or, with no delay, races
-//! the resolver on another thread and splits batches at random.) A leader that is dropped takes its
+//! The first to ask leads: it gives way as long as that brings more who ask, then loads for all. (The
+//! library's own loader waits a millisecond at every level, or, with no delay, races the resolver on another thread and splits batches at random.) A leader that is dropped takes its
 //! batch with it, and those who waited ask again: one request can't fail another.
 
 use std::collections::{HashMap, HashSet};
@@ -13,15 +13,16 @@ use async_graphql::{Context, QueryPathNode, QueryPathSegment};
 use tokio::sync::oneshot;
 
 use super::error::{Failure, Result};
+use crate::db::apart;
 
 /// Loads many things of a kind at once.
 pub(super) trait Load: Send + Sync + 'static {
     /// What one statement has in common: the viewer, and arguments if there are any.
-    type Group: Clone + Eq + Hash + Send + Sync;
+    type Group: Clone + Eq + Hash + Send + Sync + 'static;
     /// What names one thing.
-    type Key: Clone + Eq + Hash + Send + Sync;
+    type Key: Clone + Eq + Hash + Send + Sync + 'static;
     /// The thing, cheap to clone.
-    type Value: Clone + Send + Sync;
+    type Value: Clone + Send + Sync + 'static;
 
     /// Those of the keys that there are.
     fn load(
@@ -67,15 +68,16 @@ impl Wave {
         Self(hash.finish())
     }
 
-    /// Outside any request: what a subscription does between two events.
-    pub(super) fn between_events() -> Self {
+    /// One for all.
+    #[cfg(test)]
+    fn of_test() -> Self {
         Self(0)
     }
 }
 
 /// A batching loader.
 pub(super) struct Loader<L: Load> {
-    load: L,
+    load: Arc<L>,
     /// Batches whose leader has not gone yet.
     open: Mutex<Open<L>>,
 }
@@ -117,7 +119,7 @@ impl<L: Load> Drop for Leader<'_, L> {
 
 impl<L: Load> Loader<L> {
     pub(super) fn new(load: L) -> Self {
-        Self { load, open: Mutex::default() }
+        Self { load: Arc::new(load), open: Mutex::default() }
     }
 
     /// The thing, if it is there.
@@ -160,8 +162,9 @@ impl<L: Load> Loader<L> {
             std::mem::forget(leader);
             batch
         };
-        let answer =
-            self.load.load(&group.1, batch.keys.into_iter().collect()).await.map(Arc::new).map_err(Failure::from);
+        let (load, group, keys) = (self.load.clone(), group.1.clone(), batch.keys.into_iter().collect());
+        // The request may belong to a reader that has stopped reading.
+        let answer = apart(async move { load.load(&group, keys).await }).await.map(Arc::new).map_err(Failure::from);
         for waiting in batch.waiting {
             // Who is gone no longer needs it.
             let _ = waiting.send(answer.clone());
@@ -200,7 +203,7 @@ mod tests {
     async fn all_that_is_ready_shares_one_load() {
         let loads = Arc::<AtomicUsize>::default();
         let loader = Loader::new(Double(loads.clone()));
-        let found = join_all((0..300).map(|key| loader.get(Wave::between_events(), (), 100 + key / 2))).await;
+        let found = join_all((0..300).map(|key| loader.get(Wave::of_test(), (), 100 + key / 2))).await;
         assert_eq!(loads.load(Ordering::Relaxed), 1);
         assert_eq!(found[8].as_ref().unwrap(), &Some(208));
         assert_eq!(found[2].as_ref().unwrap(), &None);
@@ -209,17 +212,17 @@ mod tests {
     #[tokio::test]
     async fn an_error_reaches_all_who_waited() {
         let loader = Loader::new(Double::default());
-        let found = join_all([12, 13, 14].map(|key| loader.get(Wave::between_events(), (), key))).await;
+        let found = join_all([12, 13, 14].map(|key| loader.get(Wave::of_test(), (), key))).await;
         assert!(found.iter().all(std::result::Result::is_err));
-        assert_eq!(loader.get(Wave::between_events(), (), 12).await.unwrap(), Some(24));
+        assert_eq!(loader.get(Wave::of_test(), (), 12).await.unwrap(), Some(24));
     }
 
     #[tokio::test]
     async fn a_leader_that_is_dropped_fails_nobody() {
         let loader = Loader::new(Double::default());
-        let mut leader = Box::pin(loader.get(Wave::between_events(), (), 2));
+        let mut leader = Box::pin(loader.get(Wave::of_test(), (), 2));
         assert!(futures_util::poll!(&mut leader).is_pending());
-        let mut follower = Box::pin(loader.get(Wave::between_events(), (), 4));
+        let mut follower = Box::pin(loader.get(Wave::of_test(), (), 4));
         assert!(futures_util::poll!(&mut follower).is_pending());
         drop(leader);
         assert_eq!(follower.await.unwrap(), Some(8));

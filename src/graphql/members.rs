@@ -47,6 +47,7 @@ impl User {
     #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
     async fn homes(&self, ctx: &Context<'_>) -> Result<Vec<Home>> {
         let homes = ctx.loaders().shared_homes.get(ctx.wave(), self.viewer, self.user.id).await?;
+        ctx.spend(homes.as_ref().map_or(0, |homes| homes.len()))?;
         Ok(homes.into_iter().flat_map(|homes| homes.to_vec()).map(Home).collect())
     }
 }

@@ -6,6 +6,7 @@
 //! resolve at once, and that is what the loaders batch.
 
 pub mod answer;
+pub mod budget;
 pub mod call;
 mod context;
 pub mod cost;

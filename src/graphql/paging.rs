@@ -1,6 +1,7 @@
 //! Relay connections over keyset cursors: opaque cursors, pages of bounded size.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::str::FromStr;
 
 use async_graphql::connection::{Connection, CursorType, Edge};
@@ -94,16 +95,17 @@ impl CursorType for Cursor {
     }
 }
 
-/// The cursor of a list that is in the order of ids.
-pub(super) fn id_cursor(id: &impl ToString) -> String {
-    URL_SAFE_NO_PAD.encode(id.to_string())
+/// The cursor of a list of these that is in the order of ids.
+pub(super) fn id_cursor(of: &str, id: &impl Display) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{of}:{id}"))
 }
 
-/// Reads such a cursor.
-pub(super) fn parse_id_cursor<T: FromStr>(after: Option<&str>) -> Result<Option<T>> {
+/// Reads such a cursor; that of another list is refused.
+pub(super) fn parse_id_cursor<T: FromStr>(of: &str, after: Option<&str>) -> Result<Option<T>> {
     let Some(after) = after else { return Ok(None) };
     let text = URL_SAFE_NO_PAD.decode(after).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    text.and_then(|text| text.parse().ok()).map(Some).ok_or_else(wrong_cursor)
+    let id = text.as_deref().and_then(|text| text.strip_prefix(of)?.strip_prefix(':')?.parse().ok());
+    id.map(Some).ok_or_else(wrong_cursor)
 }
 
 /// Reads a cursor that is its own text.
@@ -154,9 +156,9 @@ mod tests {
     #[test]
     fn a_cursor_comes_back() {
         let id: crate::ids::DeviceId = "42".parse().unwrap();
-        assert_eq!(parse_id_cursor(Some(&id_cursor(&id))).unwrap(), Some(id));
-        for wrong in ["", "42", "x", "MDA3", "////"] {
-            assert!(parse_id_cursor::<crate::ids::DeviceId>(Some(wrong)).is_err(), "{wrong}");
+        assert_eq!(parse_id_cursor("device", Some(&id_cursor("device", &id))).unwrap(), Some(id));
+        for wrong in ["", "42", "x", "NDI", "////", &id_cursor("rejected", &id), &id_cursor("device", &"007")] {
+            assert!(parse_id_cursor::<crate::ids::DeviceId>("device", Some(wrong)).is_err(), "{wrong}");
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::homes::{self, Permission};
 
 /// Rejected messages of a page, unless the client says otherwise.
 const PAGE: usize = 50;
+/// What its cursors are of.
+const CURSOR: &str = "rejected";
 
 /// A message that named a home and could not be used.
 pub(super) struct RejectedMessage(homes::RejectedMessage);
@@ -63,10 +65,11 @@ impl RejectedQuery {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
         let size = paging::size(first, PAGE)?;
-        let after = paging::parse_id_cursor(after.as_deref())?;
+        let after = paging::parse_id_cursor(CURSOR, after.as_deref())?;
+        ctx.spend(size)?;
         let messages = homes.rejected_messages(access, after, paging::limit(size)).await?;
         Ok(paging::page(messages, size, after.is_some(), |message| {
-            (paging::id_cursor(&message.id), RejectedMessage(message))
+            (paging::id_cursor(CURSOR, &message.id), RejectedMessage(message))
         }))
     }
 }

@@ -1,8 +1,10 @@
 //! Scalars and enums of the API, and ids in and out.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
-use async_graphql::{Enum, ID, InputValueError, InputValueResult, Scalar, ScalarType, Value};
+use async_graphql::registry::Registry;
+use async_graphql::{Enum, ID, InputType, InputValueError, InputValueResult, Scalar, ScalarType, Value};
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 
 use super::error::Result;
@@ -38,6 +40,42 @@ impl ScalarType for Instant {
         let whole = self.0.timestamp_subsec_micros().is_multiple_of(1000);
         let precision = if whole { SecondsFormat::Millis } else { SecondsFormat::Micros };
         Value::String(self.0.to_rfc3339_opts(precision, true))
+    }
+}
+
+/// A `DateTime` that is judged in the resolver, so that a wrong one is refused by its argument's name: the
+/// library does not tell a scalar whose value it reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InstantArgument(Option<DateTime<Utc>>);
+
+impl InstantArgument {
+    /// The instant, or a refusal of the argument of this name.
+    pub(super) fn read(self, argument: &'static str) -> Result<DateTime<Utc>> {
+        Ok(self.0.ok_or_else(|| Error::bad_input(argument, format!("{argument}: {EXPECTED_DATE_TIME}")))?)
+    }
+}
+
+impl InputType for InstantArgument {
+    type RawValueType = Self;
+
+    fn type_name() -> Cow<'static, str> {
+        <Instant as InputType>::type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        <Instant as InputType>::create_type_info(registry)
+    }
+
+    fn parse(value: Option<Value>) -> InputValueResult<Self> {
+        Ok(Self(<Instant as InputType>::parse(value).ok().map(|at| at.0)))
+    }
+
+    fn to_value(&self) -> Value {
+        self.0.map_or(Value::Null, |at| ScalarType::to_value(&Instant(at)))
+    }
+
+    fn as_raw_value(&self) -> Option<&Self::RawValueType> {
+        Some(self)
     }
 }
 

@@ -7,7 +7,7 @@ use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
 use super::paging::{self, Page, PageSize};
-use super::scalars::{Instant, TimeSource};
+use super::scalars::{Instant, InstantArgument, TimeSource};
 use crate::devices::DeviceAccess;
 use crate::error::Error;
 use crate::telemetry::history::{HistoryCursor, HistoryPage};
@@ -130,17 +130,21 @@ impl From<telemetry::Sensors> for Sensors {
 pub(super) async fn page(
     ctx: &Context<'_>,
     device: DeviceAccess,
-    from: Option<Instant>,
-    to: Option<Instant>,
+    from: Option<InstantArgument>,
+    to: Option<InstantArgument>,
     first: Option<PageSize>,
     after: Option<String>,
 ) -> Result<Page<Telemetry>> {
     let size = paging::size(first, PAGE)?;
     let after = paging::parse_cursor(after.as_deref())?;
-    let (from, to) = (from.map(|at| at.0), to.map(|at| at.0));
+    let from = from.map(|at| at.read("from")).transpose()?;
+    let to = to.map(|at| at.read("to")).transpose()?;
+    // Before reading: a wave of pages is read at once.
+    ctx.spend(size)?;
     let page = HistoryPage { from, to, after, limit: paging::limit(size) };
     let readings = ctx.loaders().history.get(ctx.wave(), (device.access().user(), page), device).await?;
     let readings = readings.map(|readings| readings.to_vec()).unwrap_or_default();
+    ctx.budget()?.give_back(size.saturating_sub(readings.len()));
     Ok(paging::page(readings, size, after.is_some(), |reading| {
         (HistoryCursor::of(&reading).to_string(), Telemetry(reading))
     }))

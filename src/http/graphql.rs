@@ -45,7 +45,7 @@ pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response
         Ok(prepared) => run(state, &parts.method, accepted, prepared, caller).await,
         Err(refusal) => {
             state.metrics.refuse_http(refusal.code());
-            reply::answer(media, &refusal.into())
+            reply::refused(accepted.single, refusal)
         }
     }
 }

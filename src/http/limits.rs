@@ -7,6 +7,9 @@ use std::time::Duration;
 pub struct Limits {
     /// Open TCP connections, WebSockets among them.
     pub connections: usize,
+    /// Those of one network peer among them: beyond it, a connection is cut at once. Behind a proxy all
+    /// clients are one peer, and the proxy has to bound each of them.
+    pub connections_per_peer: usize,
     /// How long a request's header may take, and how long a kept-alive connection may be silent.
     pub header: Duration,
     /// How long a request's body may take.
@@ -25,6 +28,8 @@ pub struct Limits {
     pub heartbeat: Duration,
     /// How long a socket may take to send `connection_init`.
     pub socket_init: Duration,
+    /// How long a socket may be open to nobody: neither signed in nor with an operation running.
+    pub socket_anonymous: Duration,
     /// Silence of a socket's peer after which it is pinged.
     pub socket_ping: Duration,
     /// How long the answer to a ping may take.
@@ -45,6 +50,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            connections_per_peer: 2_000,
             header: Duration::from_secs(10),
             body: Duration::from_secs(15),
             write_stall: Duration::from_secs(30),
@@ -54,6 +60,7 @@ impl Default for Limits {
             body_bytes: 256 << 10,
             heartbeat: Duration::from_secs(12),
             socket_init: Duration::from_secs(5),
+            socket_anonymous: Duration::from_secs(30),
             socket_ping: Duration::from_secs(15),
             socket_pong: Duration::from_secs(10),
             socket_send: Duration::from_secs(5),

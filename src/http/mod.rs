@@ -12,6 +12,7 @@ mod limits;
 mod live;
 mod negotiate;
 pub mod pages;
+mod places;
 mod reply;
 mod serve;
 mod socket;

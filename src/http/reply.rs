@@ -38,6 +38,16 @@ pub(super) fn answer(media: Media, answer: &Answer) -> Response {
     write(media, status(media, answer), answer)
 }
 
+/// A refusal of a well-formed request, in a form the client takes or, for one that takes only streams, as
+/// an error it can't read as the start of one.
+pub(super) fn refused(media: Option<Media>, refusal: Refusal) -> Response {
+    let refusal = refusal.into();
+    match media {
+        Some(media) => answer(media, &refusal),
+        None => write(Media::Json, status(Media::GraphqlResponse, &refusal), &refusal),
+    }
+}
+
 /// A refusal of the request as such, in the shape of a GraphQL error.
 pub(super) fn refuse(media: Media, status: StatusCode, refusal: Refusal) -> Response {
     write(media, status, &refusal.into())

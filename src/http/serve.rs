@@ -2,7 +2,7 @@
 //!
 //! Not `axum::serve` and not hyper-util's `auto::Builder`: the first has no time-outs at all, the
 //! second never times out a connection that sends nothing. Here the version is told by a peek under
-//! the header's time-out. Invariants: a connection holds its permit for as long as its socket lives,
+//! the header's time-out. Invariants: a connection holds its place for as long as its socket lives,
 //! a WebSocket's too; no peer keeps one by silence, by dripping, or by not reading.
 
 use std::net::SocketAddr;
@@ -17,12 +17,13 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::limits::Limits;
+use super::places::{Peers, Place};
 use super::stall::StallGuard;
 use crate::metrics::Metrics;
 
@@ -43,7 +44,7 @@ pub struct Connection {
     /// The other end.
     pub peer: SocketAddr,
     /// Held by whatever outlives the HTTP exchange, such as a WebSocket.
-    pub(super) permit: Arc<OwnedSemaphorePermit>,
+    pub(super) place: Arc<Place>,
 }
 
 /// Serves until `stop`; connections are tasks of `tracker`, so closing and awaiting it is the drain.
@@ -55,7 +56,7 @@ pub async fn serve(
     stop: CancellationToken,
     tracker: TaskTracker,
 ) {
-    let permits = Arc::new(Semaphore::new(limits.connections));
+    let (permits, peers) = (Arc::new(Semaphore::new(limits.connections)), Peers::default());
     let limits = Arc::new(limits);
     loop {
         // Before accepting: beyond the bound connections wait in the kernel's backlog, where they cost us nothing.
@@ -75,7 +76,11 @@ pub async fn serve(
         };
         match accepted {
             Ok((tcp, peer)) => {
-                let connection = Connection { peer, permit: Arc::new(permit) };
+                let Some(place) = peers.place(peer.ip(), limits.connections_per_peer, permit) else {
+                    metrics.http_connections_cut.inc();
+                    continue;
+                };
+                let connection = Connection { peer, place: Arc::new(place) };
                 let (router, limits, stop) = (router.clone(), limits.clone(), stop.clone());
                 let open = metrics.http_connections.clone();
                 open.inc();

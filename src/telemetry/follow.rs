@@ -12,7 +12,7 @@ use futures_util::stream::{Stream, unfold};
 
 use super::read_store as store;
 use super::{Reading, SharedReading};
-use crate::db::Pool;
+use crate::db::{Pool, apart};
 use crate::error::Error;
 use crate::hub::{Heard, HomeChannel, Hub, Listener};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
@@ -179,7 +179,11 @@ impl State {
 
 impl Follow {
     async fn page(&self, home: HomeId, device: Option<DeviceId>, cursor: TelemetryId) -> Result<Vec<Reading>, Error> {
-        let mut conn = self.pool.get().await?;
-        Ok(store::after(&mut conn, home, device, cursor, PAGE).await?)
+        let pool = self.pool.clone();
+        let page = async move {
+            let mut conn = pool.get().await?;
+            Ok(store::after(&mut conn, home, device, cursor, PAGE).await?)
+        };
+        apart(page).await
     }
 }

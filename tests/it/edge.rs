@@ -88,6 +88,11 @@ impl Query {
         text
     }
 
+    /// Text of so many KiB.
+    async fn text(&self, kib: usize) -> String {
+        "x".repeat(kib << 10)
+    }
+
     async fn node(&self) -> Node {
         Node(0)
     }

@@ -41,7 +41,9 @@ async fn the_public_audit_finds_nothing_with_and_without_a_token() {
 async fn each_refusal_has_its_status_and_its_code() {
     let edge = Edge::start().await;
     const JSON: &str = "\r\nContent-Type: application/json";
+    const STREAM: &str = "\r\nContent-Type: application/json\r\nAccept: text/event-stream";
     let good = br#"{"query":"{hello}"}"#.as_slice();
+    let long_query = json!({"query": " ".repeat(17 << 10)}).to_string().into_bytes();
     let large = vec![b' '; (256 << 10) + 1];
     let table: &[(&str, &str, &[u8], u16, &str)] = &[
         ("POST /graphql", JSON, good, 200, ""),
@@ -50,6 +52,9 @@ async fn each_refusal_has_its_status_and_its_code() {
         ("POST /graphql", "\r\nContent-Type: application/json; charset=utf-16", good, 415, "BAD_USER_INPUT"),
         ("POST /graphql", "\r\nContent-Type: multipart/form-data; boundary=x", good, 415, "BAD_USER_INPUT"),
         ("POST /graphql", "\r\nContent-Type: application/json\r\nAccept: text/html", good, 406, "BAD_USER_INPUT"),
+        ("POST /graphql", STREAM, br#"{"query":"{"}"#, 400, "BAD_USER_INPUT"),
+        ("POST /graphql", STREAM, br#"{"query":"{a}","operationName":"B"}"#, 400, "BAD_USER_INPUT"),
+        ("POST /graphql", STREAM, &long_query, 413, "PAYLOAD_TOO_LARGE"),
         ("POST /graphql", JSON, &large, 413, "PAYLOAD_TOO_LARGE"),
         ("POST /graphql", JSON, b"{\"query\":\"\xff\"}", 400, "BAD_USER_INPUT"),
         ("POST /graphql", JSON, b"[{\"query\":\"{hello}\"}]", 400, "BAD_USER_INPUT"),
@@ -299,6 +304,29 @@ async fn too_much_header_is_refused_and_too_many_connections_wait() {
     }
     drop(first);
     assert_eq!(third.await.status, 200);
+}
+
+#[tokio::test]
+async fn one_peer_can_not_take_all_connections() {
+    let edge = Edge::with(|limits| limits.connections_per_peer = 2, true).await;
+    let first = edge.ready().await;
+    let _second = edge.ready().await;
+    let mut third = TcpStream::connect(edge.addr).await.unwrap();
+    let cut = tokio::time::timeout(PATIENCE, third.read(&mut [0])).await.expect("it is cut at once");
+    assert!(matches!(cut, Ok(0) | Err(_)), "{cut:?}");
+    assert_eq!(edge.metrics.http_connections_cut.get(), 1);
+    drop(first);
+    let freed = async {
+        while edge.metrics.sockets.get() > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, freed).await.expect("the server notices");
+    let answered = async {
+        // The place is free a moment after the socket is.
+        while edge.request("GET /livez HTTP/1.1", b"").await.status != 200 {}
+    };
+    tokio::time::timeout(PATIENCE, answered).await.expect("a place is free");
 }
 
 #[tokio::test]

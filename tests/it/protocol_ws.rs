@@ -72,6 +72,19 @@ async fn w5_a_socket_without_init_is_closed() {
 }
 
 #[tokio::test]
+async fn a_socket_for_nobody_and_nothing_is_closed() {
+    let edge = Edge::with(|limits| limits.socket_anonymous = Duration::from_millis(100), true).await;
+    let mut used = edge.ready().await;
+    used.subscribe("1", "subscription { once }").await;
+    assert_eq!(used.hear_json().await["type"], "next");
+    assert_eq!(closed_after(&edge, &[init()]).await, 4401);
+    used.say(&json!({"type": "ping"})).await;
+    assert_eq!(used.hear_json().await["type"], "pong");
+    used.say(&json!({"type": "complete", "id": "1"})).await;
+    assert_eq!(used.hear_close().await, 4401);
+}
+
+#[tokio::test]
 async fn w6_w7_w12_what_is_refused_before_the_upgrade() {
     let edge = Edge::start().await;
     let own = format!("http://{}", edge.addr);
@@ -285,6 +298,18 @@ async fn a_silent_peer_is_pinged_and_then_closed() {
         }
     };
     tokio::time::timeout(PATIENCE, closed).await.expect("a dead peer is noticed");
+}
+
+#[tokio::test]
+async fn an_answer_of_any_size_arrives_whole() {
+    let edge = Edge::start().await;
+    let mut socket = edge.ready().await;
+    for kib in [255, 257, 4096] {
+        socket.subscribe("1", &format!("{{ text(kib: {kib}) }}")).await;
+        let heard = socket.hear_json().await;
+        assert_eq!(heard["payload"]["data"]["text"].as_str().map(str::len), Some(kib << 10));
+        assert_eq!(socket.hear_json().await["type"], "complete");
+    }
 }
 
 #[tokio::test]

@@ -14,8 +14,9 @@ use super::error::{Failure, Result};
 use super::scalars::parse_id;
 use super::telemetry::Telemetry;
 use crate::auth::Principal;
+use crate::db::apart;
 use crate::error::Error;
-use crate::homes::Permission;
+use crate::homes::{Access, Permission};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
 /// What is pushed.
@@ -66,9 +67,10 @@ impl Subscription {
         let gone = until::deleted(&services.devices, ctx.viewer()?.user, target);
         let readings = services.follow.stream(target.home, target.device, after);
         verify(ctx, target).await?;
-        let running = Running::new(&services.metrics.subscriptions);
+        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
         Ok(readings.take_until(gone).map(move |reading| {
             let _counted = &running;
+            budget.renew();
             reading.map(Telemetry).map_err(Failure::from)
         }))
     }
@@ -85,11 +87,12 @@ impl Subscription {
         let viewer = ctx.viewer()?;
         let target = target(ctx, viewer, device_id, home_id).await?;
         let gone = until::deleted(&services.devices, viewer.user, target);
-        let states = states::stream(services, ctx.loaders(), viewer.user, target);
+        let states = states::stream(services, viewer.user, target);
         verify(ctx, target).await?;
-        let running = Running::new(&services.metrics.subscriptions);
+        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
         Ok(states.take_until(gone).map(move |device| {
             let _counted = &running;
+            budget.renew();
             device
         }))
     }
@@ -99,25 +102,33 @@ impl Subscription {
 async fn target(ctx: &Context<'_>, viewer: &Principal, device_id: Option<ID>, home_id: Option<ID>) -> Result<Target> {
     match (device_id, home_id) {
         (Some(id), None) => {
-            let device = ctx.services().devices.find(viewer.user, parse_id(&id, "device")?).await?;
+            let (devices, viewer, id) = (ctx.services().devices.clone(), viewer.user, parse_id(&id, "device")?);
+            let device = apart(async move { devices.find(viewer, id).await }).await?;
             let access = device.allow(Permission::Read)?;
             Ok(Target { home: access.home(), device: Some(device.id) })
         }
         (None, Some(id)) => {
-            let home = parse_id(&id, "home")?;
-            let access = ctx.services().homes.access(viewer, home, Permission::Read).await?;
+            let access = access(ctx, viewer, parse_id(&id, "home")?).await?;
             Ok(Target { home: access.home(), device: None })
         }
         _ => Err(Error::bad_input("deviceId", "give exactly one of deviceId and homeId").into()),
     }
 }
 
+async fn access(ctx: &Context<'_>, viewer: &Principal, home: HomeId) -> Result<Access> {
+    let (homes, viewer) = (ctx.services().homes.clone(), viewer.clone());
+    Ok(apart(async move { homes.access(&viewer, home, Permission::Read).await }).await?)
+}
+
 /// Once more, now that the hubs are listened to: what was deleted in between would never end.
 async fn verify(ctx: &Context<'_>, target: Target) -> Result<()> {
     let (services, viewer) = (ctx.services(), ctx.viewer()?);
     match target.device {
-        Some(device) => services.devices.find(viewer.user, device).await.map(drop)?,
-        None => services.homes.access(viewer, target.home, Permission::Read).await.map(drop)?,
+        Some(device) => {
+            let (devices, viewer) = (services.devices.clone(), viewer.user);
+            apart(async move { devices.find(viewer, device).await }).await.map(drop)?;
+        }
+        None => access(ctx, viewer, target.home).await.map(drop)?,
     }
     Ok(())
 }

@@ -10,9 +10,8 @@ use futures_util::stream::unfold;
 use super::super::Services;
 use super::super::devices::Device;
 use super::super::error::Result;
-use super::super::loader::Wave;
-use super::super::loaders::Loaders;
 use super::Target;
+use crate::db::apart;
 use crate::devices::{self, DeviceFilter, DeviceState};
 use crate::hub::{Heard, Listener};
 use crate::ids::{DeviceId, UserId};
@@ -22,7 +21,6 @@ const PAGE: i64 = 500;
 
 struct States<'a> {
     services: &'a Services,
-    loaders: &'a Loaders,
     viewer: UserId,
     target: Target,
     changes: Listener<DeviceState>,
@@ -42,13 +40,11 @@ enum Next {
 /// Listens from the moment of this call.
 pub(super) fn stream<'a>(
     services: &'a Services,
-    loaders: &'a Loaders,
     viewer: UserId,
     target: Target,
 ) -> impl Stream<Item = Result<Device>> + Send + 'a {
     let states = States {
         services,
-        loaders,
         viewer,
         target,
         changes: services.states.listen(target.home),
@@ -78,10 +74,8 @@ impl States<'_> {
                     Heard::Lagged(_) => self.next = Next::Present { after: None },
                     Heard::Event(state) if self.target.device.is_none_or(|device| device == state.device) => {
                         // Not there: deleted since, or no longer the viewer's to see.
-                        if let Some(device) =
-                            self.loaders.devices.get(Wave::between_events(), self.viewer, state.device).await?
-                        {
-                            return Ok(Some(Device(Arc::new(devices::Device::clone(&device).with_state(&state)))));
+                        if let Some(device) = self.find(state.device).await? {
+                            return Ok(Some(Device(Arc::new(device.with_state(&state)))));
                         }
                     }
                     Heard::Event(_) => {}
@@ -90,11 +84,20 @@ impl States<'_> {
         }
     }
 
+    /// Not by the loader: a batch would be led by whoever came first, and wait for that one's reader.
+    async fn find(&self, id: DeviceId) -> Result<Option<devices::Device>> {
+        let (devices, viewer) = (self.services.devices.clone(), self.viewer);
+        Ok(apart(async move { devices.by_ids(viewer, &[id]).await }).await?.pop())
+    }
+
     async fn read_present(&mut self, after: Option<DeviceId>) -> Result<()> {
-        let devices = &self.services.devices;
+        let (devices, viewer, home) = (self.services.devices.clone(), self.viewer, self.target.home);
         let page = match self.target.device {
-            Some(device) => devices.by_ids(self.viewer, &[device]).await?,
-            None => devices.page(self.viewer, &[self.target.home], &DeviceFilter::default(), after, PAGE).await?,
+            Some(device) => self.find(device).await?.into_iter().collect(),
+            None => {
+                let page = async move { devices.page(viewer, &[home], &DeviceFilter::default(), after, PAGE).await };
+                apart(page).await?
+            }
         };
         let full = self.target.device.is_none() && i64::try_from(page.len()).is_ok_and(|n| n == PAGE);
         self.next = match page.last() {

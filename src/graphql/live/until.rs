@@ -1,5 +1,6 @@
 //! When a subscription's device is no more.
 
+use crate::db::apart;
 use crate::devices::Devices;
 use crate::hub::Heard;
 use crate::ids::UserId;
@@ -19,7 +20,9 @@ pub(super) fn deleted(devices: &Devices, viewer: UserId, target: Target) -> impl
                 Heard::Closed => return,
                 // Many went at once: ask whether ours did. A database that is away ends nothing.
                 Heard::Lagged(_) => {
-                    if devices.by_ids(viewer, &[device]).await.is_ok_and(|found| found.is_empty()) {
+                    let devices = devices.clone();
+                    let found = apart(async move { devices.by_ids(viewer, &[device]).await }).await;
+                    if found.is_ok_and(|found| found.is_empty()) {
                         return;
                     }
                 }

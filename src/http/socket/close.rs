@@ -27,6 +27,8 @@ impl Close {
     pub(super) const BROKEN: Self = Self::fixed(1002, "the frames are broken", "BROKEN");
     pub(super) const NO_PONG: Self = Self::fixed(1001, "no answer to a ping", "NO_PONG");
     pub(super) const UNAUTHORIZED: Self = Self::fixed(4401, "Unauthorized", "UNAUTHORIZED");
+    /// Not 4408: clients take that for a bad line, and would be back at once.
+    pub(super) const ANONYMOUS: Self = Self::fixed(4401, "Unauthorized: idle without a token", "ANONYMOUS");
     pub(super) const FORBIDDEN: Self = Self::fixed(4403, "Forbidden", "FORBIDDEN");
     pub(super) const EXPIRED: Self = Self::fixed(4403, "Forbidden: the access token has expired", "EXPIRED");
     pub(super) const INIT_TIMEOUT: Self = Self::fixed(4408, "Connection initialisation timeout", "INIT_TIMEOUT");

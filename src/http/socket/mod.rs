@@ -25,9 +25,11 @@ use session::Session;
 
 /// Bytes a socket reads at a time, and gathers before writing: a listening client costs little.
 const READ_BUFFER_BYTES: usize = 4 << 10;
+///
+/// What waits to be written has no bound of its own: the library would refuse any answer larger than
+/// it. It holds no more than this and one message, because a message is fed only after the peer has
+/// taken the ones before; and an answer's size is bounded by what an operation may ask for.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
-/// Most bytes waiting to be written to one socket.
-const MAX_WRITE_BUFFER_BYTES: usize = 256 << 10;
 /// How far over the bound on messages the library reads, so that we can say why we close.
 const OVERSIZE_GRACE: usize = 4;
 
@@ -58,14 +60,13 @@ pub(super) async fn accept(state: HttpState, request: Request<Body>) -> Response
         .protocols(Protocol::NAMES)
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
         .max_message_size(limit)
         .max_frame_size(limit);
     let Some(protocol) = upgrade.selected_protocol().and_then(Protocol::by_name) else {
         return reply::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "no subprotocol of ours was offered");
     };
     // Both live as long as the socket: its place among the connections, and the drain's knowledge of it.
-    let place = parts.extensions.get::<Connection>().map(|connection| connection.permit.clone());
+    let place = parts.extensions.get::<Connection>().map(|connection| connection.place.clone());
     let tracked = state.tracker.token();
     upgrade.on_upgrade(move |socket| async move {
         state.metrics.sockets.inc();

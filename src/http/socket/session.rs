@@ -52,6 +52,8 @@ pub(super) struct Session {
     streams: Streams,
     bucket: Bucket,
     opened_at: Instant,
+    /// When it was last for somebody, or did something.
+    used_at: Instant,
     heard_at: Instant,
     pinged_at: Option<Instant>,
 }
@@ -68,6 +70,7 @@ impl Session {
             streams: Streams::default(),
             bucket,
             opened_at: now,
+            used_at: now,
             heard_at: now,
             pinged_at: None,
         }
@@ -115,7 +118,10 @@ impl Session {
                     }
                     timer.as_mut().reset(self.next_deadline());
                 }
-                message = poll_fn(|cx| streams.poll_message(cx)) => self.send(socket, message).await?,
+                message = poll_fn(|cx| streams.poll_message(cx)) => {
+                    self.send(socket, message).await?;
+                    self.used_at = Instant::now();
+                }
             }
         }
     }
@@ -145,13 +151,15 @@ impl Session {
     fn next_deadline(&self) -> Instant {
         let limits = &self.state.limits;
         let ping = self.pinged_at.map_or(self.heard_at + limits.socket_ping, |at| at + limits.socket_pong);
+        let anonymous = self.is_unused().then(|| self.used_at + limits.socket_anonymous);
         let init = (!self.acknowledged).then(|| self.opened_at + limits.socket_init);
         let expiry = self.caller.viewer.0.as_ref().map(|_| Instant::now() + EXPIRY_CHECK);
         // While a timer is set for a shorter time than needed, nothing is missed.
-        [init, expiry].into_iter().flatten().fold(ping, Instant::min)
+        [init, anonymous, expiry].into_iter().flatten().fold(ping, Instant::min)
     }
 
-    /// Judges what time has brought: no init, no pong, an expired token, or the need to ping.
+    /// Judges what time has brought: no init, no pong, an expired token, no use, or the need to
+    /// ping.
     fn keep_time(&mut self) -> Result<Vec<Message>, Close> {
         let (now, limits) = (Instant::now(), &self.state.limits);
         if !self.acknowledged && now >= self.opened_at + limits.socket_init {
@@ -159,6 +167,11 @@ impl Session {
         }
         if self.caller.viewer.0.as_ref().is_some_and(|principal| self.has_expired(principal)) {
             return Err(Close::EXPIRED);
+        }
+        if !self.is_unused() {
+            self.used_at = now;
+        } else if now >= self.used_at + limits.socket_anonymous {
+            return Err(Close::ANONYMOUS);
         }
         match self.pinged_at {
             Some(at) if now >= at + limits.socket_pong => Err(Close::NO_PONG),
@@ -168,6 +181,11 @@ impl Session {
             }
             _ => Ok(Vec::new()),
         }
+    }
+
+    /// Whether it is open to nobody in particular and for nothing.
+    fn is_unused(&self) -> bool {
+        self.caller.viewer.0.is_none() && self.streams.len() == 0
     }
 
     /// The older protocol's clients want a message: their browsers hide the pings from them.
@@ -184,6 +202,9 @@ impl Session {
         let now = Instant::now();
         self.heard_at = now;
         self.pinged_at = None;
+        if !self.is_unused() {
+            self.used_at = now;
+        }
         if !self.bucket.take(now) {
             return Err(Close::TOO_MANY_MESSAGES.into());
         }

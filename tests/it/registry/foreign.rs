@@ -32,7 +32,8 @@ const DOORS: [(&str, &str); 18] = [
 async fn first(graph: &Graph, who: &super::Person, query: &str, variables: Value) -> Value {
     use async_graphql::{Request, Variables};
     use futures_util::StreamExt;
-    let request = Request::new(query).variables(Variables::from_json(variables));
+    use smarthome::graphql::budget::Budget;
+    let request = Request::new(query).variables(Variables::from_json(variables)).data(Budget::default());
     let mut stream = graph.schema.execute_stream(request.data(graphql_viewer(who))).boxed();
     serde_json::to_value(stream.next().await.unwrap()).unwrap()
 }

@@ -43,7 +43,9 @@ async fn the_past_comes_newest_first_in_pages_that_join_up() {
     assert_eq!(text(&data["device"]["telemetry"]["nodes"][0]["recordedAt"]), "2026-01-01T00:03:00.000Z");
     let far = json!({"d": devices[0], "f": "0001-01-01T00:00:00Z", "t": "9999-12-31T23:59:59Z", "n": 500});
     assert_eq!(temperatures(&graph.ask(&ann, PAGE, far).await).len(), 7);
-    for (name, wrong, field) in [("a", "x", "after"), ("f", "yesterday", "DateTime"), ("n", "", "first")] {
+    for (name, wrong, field) in
+        [("a", "x", "after"), ("f", "yesterday", "from"), ("t", "2026-13-01T00:00:00Z", "to"), ("n", "", "first")]
+    {
         let mut variables = json!({"d": devices[0]});
         variables[name] = if name == "n" { json!(501) } else { json!(wrong) };
         let answer = graph.answer(&ann, PAGE, variables).await;

@@ -8,6 +8,7 @@ use futures_util::stream::BoxStream;
 use serde_json::{Value, json};
 use smarthome::devices::DeviceState;
 use smarthome::graphql::Viewer;
+use smarthome::graphql::budget::Budget;
 use smarthome::ids::HomeId;
 
 use super::{Graph, Person, number};
@@ -16,13 +17,16 @@ use crate::support::soon;
 const STATUS: &str = "subscription($d: ID, $h: ID) { deviceStatus(deviceId: $d, homeId: $h) { id name online } }";
 const TELEMETRY: &str = "subscription($d: ID, $h: ID, $a: ID) { telemetry(deviceId: $d, homeId: $h, after: $a) { id sensors { temperature } device { name } } }";
 
-fn subscribe(graph: &Graph, who: &Person, query: &str, variables: Value) -> BoxStream<'static, Value> {
-    let request = Request::new(query).variables(Variables::from_json(variables)).data(Viewer(who.0.clone()));
+pub(super) fn subscribe(graph: &Graph, who: &Person, query: &str, variables: Value) -> BoxStream<'static, Value> {
+    let request = Request::new(query)
+        .variables(Variables::from_json(variables))
+        .data(Budget::default())
+        .data(Viewer(who.0.clone()));
     let answers = graph.schema.execute_stream(request);
     answers.map(|answer| serde_json::to_value(answer).unwrap()).boxed()
 }
 
-async fn next(stream: &mut BoxStream<'static, Value>) -> Option<Value> {
+pub(super) async fn next(stream: &mut BoxStream<'static, Value>) -> Option<Value> {
     soon("an event or the end", stream.next()).await
 }
 

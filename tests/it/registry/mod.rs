@@ -1,6 +1,7 @@
 //! The graph over a real database, without HTTP: who may see and change what, and at what price.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing fails the test")]
 
+mod budget;
 mod devices;
 mod foreign;
 mod history;
@@ -18,6 +19,7 @@ use smarthome::auth::{Principal, Tokens};
 use smarthome::clock::Clock;
 use smarthome::db;
 use smarthome::devices::{DeletionHub, Devices, RegistryListener, StateHub};
+use smarthome::graphql::budget::Budget;
 use smarthome::graphql::{self, Schema, Services, Viewer};
 use smarthome::homes::Homes;
 use smarthome::hub::HomeChannel;
@@ -99,7 +101,10 @@ impl Graph {
 
     /// The whole answer.
     async fn answer(&self, who: &Person, query: &str, variables: Value) -> Value {
-        let request = Request::new(query).variables(Variables::from_json(variables)).data(Viewer(who.0.clone()));
+        let request = Request::new(query)
+            .variables(Variables::from_json(variables))
+            .data(Budget::default())
+            .data(Viewer(who.0.clone()));
         // On a worker, as behind HTTP.
         let schema = self.schema.clone();
         let response = tokio::spawn(async move { schema.execute(request).await }).await.unwrap();
