@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::credentials::{new_password, password_digest};
+use super::credentials::{mqtt_client_id, new_password, password_digest};
 use super::{Device, DeviceFilter, DeviceType, Mac, MqttCredentials, registry_store, store};
 use crate::clock::Clock;
 use crate::db::{self, Pool};
@@ -228,8 +228,9 @@ impl Devices {
 
     fn registered(&self, device: Device, password: crate::settings::Secret) -> RegisteredDevice {
         let username = format!("{}/{}", device.home_key, device.key);
+        let client_id = mqtt_client_id(&device.home_key, &device.key);
         let broker_url = self.broker_url.to_string();
-        let credentials = MqttCredentials { client_id: username.clone(), username, password, broker_url };
+        let credentials = MqttCredentials { client_id, username, password, broker_url };
         RegisteredDevice { device, credentials }
     }
 }
