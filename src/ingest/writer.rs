@@ -11,11 +11,12 @@ use super::MAX_BATCH;
 use super::batch::{Batch, Outcome, Row};
 use super::connection::{Connection, may_be_poison, no_answer};
 use super::prepare::Judge;
+use super::retention::Retention;
 use super::session::Session;
 use super::store;
 use crate::clock::Clock;
 use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, StateHub};
-use crate::ids::{DeviceId, TelemetryId};
+use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::metrics::Metrics;
 use crate::mqtt::{Acks, FromBroker, LinkEnds, Rejection};
 use crate::settings::{DatabaseSettings, MqttSettings};
@@ -52,6 +53,7 @@ pub struct Writer {
     judge: Judge,
     session: Option<Session>,
     months: HashSet<Month>,
+    retention: Retention,
     readings: ReadingHub,
     states: StateHub,
     metrics: Metrics,
@@ -70,6 +72,8 @@ struct Committed {
     gone: Vec<DeviceId>,
     states: Vec<DeviceState>,
     session_row: Option<i64>,
+    /// Homes whose oldest rejected messages were deleted, and how many were.
+    pruned: (Vec<HomeId>, usize),
 }
 
 impl Writer {
@@ -89,6 +93,7 @@ impl Writer {
             judge,
             session: None,
             months: HashSet::new(),
+            retention: Retention::default(),
             readings: parts.readings,
             states: parts.states,
             metrics: parts.metrics,
@@ -236,19 +241,23 @@ impl Writer {
         }
         // Sent one behind the other and answered in one round trip; the database works in their order.
         // After an error the commit rolls back, and the connection is dropped.
-        let (conn, packets) = (&*conn, batch.packets());
-        let (begun, passed, ids, states, kept, session_row, ended) = futures_util::join!(
+        let (conn, packets, due) = (&*conn, batch.packets(), self.retention.due(batch));
+        let (begun, passed, ids, states, kept, n_pruned, session_row, ended) = futures_util::join!(
             store::begin(conn),
             store::pass_gate(conn),
             telemetry::insert(conn, &readings),
             devices::apply_states(conn, &batch.states),
             store::keep_rejected(conn, batch.rejected()),
+            store::prune_rejected(conn, &due),
             session.remember(conn, batch.forget_session, &packets),
             store::commit(conn),
         );
         begun.and(passed)?;
-        let mut committed = Committed { ids: ids?, gone: Vec::new(), states: states?, session_row: session_row? };
-        kept.and(ended)?;
+        let (ids, states) = (ids?, states?);
+        kept?;
+        let pruned = (due, n_pruned?);
+        let mut committed = Committed { ids, gone: Vec::new(), states, session_row: session_row?, pruned };
+        ended?;
         if committed.ids.iter().any(Option::is_none) {
             if is_retry {
                 telemetry::recover(conn, &readings, &mut committed.ids).await?;
@@ -265,6 +274,9 @@ impl Writer {
         let n_packets = batch.rows.iter().filter(|row| row.packet.is_some()).count();
         let session = self.session.as_mut().expect("begun");
         session.committed(batch.forget_session, committed.session_row, n_packets);
+        let (pruned, n_pruned) = committed.pruned;
+        self.retention.committed(&batch, &pruned);
+        self.metrics.rejected_pruned.inc_by(n_pruned as u64);
         let mut ids = committed.ids.into_iter();
         let mut receipts = Vec::with_capacity(batch.rows.len());
         for Row { outcome, receipt, .. } in batch.rows {
