@@ -48,6 +48,17 @@ pub fn is_unique_violation(error: &diesel::result::Error) -> bool {
     matches!(error, Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _))
 }
 
+/// The foreign key a statement would have violated: what it names has gone meanwhile.
+pub fn violated_foreign_key(error: &diesel::result::Error) -> Option<&str> {
+    use diesel::result::{DatabaseErrorKind, Error};
+    match error {
+        Error::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, info) => {
+            Some(info.constraint_name().unwrap_or_default())
+        }
+        _ => None,
+    }
+}
+
 /// Opens one connection outside the pool.
 ///
 /// `statement_timeout` bounds each statement on the server's side; `None` for migrations.

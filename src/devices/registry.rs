@@ -141,6 +141,9 @@ impl Devices {
         let now = self.clock.now();
         let devices = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
+                if !registry_store::lock_home(conn, home).await? {
+                    return Err(Error::NotFound("home"));
+                }
                 let rooms: HashSet<_> = new.iter().filter_map(|device| device.room).collect();
                 let rooms: Vec<_> = rooms.into_iter().collect();
                 if !rooms.is_empty() && registry_store::count_rooms(conn, home, &rooms).await? != rooms.len() as i64 {
@@ -149,7 +152,7 @@ impl Devices {
                 if registry_store::count(conn, home).await? + new.len() as i64 > MAX_DEVICES_PER_HOME {
                     return Err(Error::Conflict(format!("a home has at most {MAX_DEVICES_PER_HOME} devices")));
                 }
-                let ids = registry_store::insert(conn, home, &new, now).await?;
+                let ids = registry_store::insert(conn, home, &new, now).await.map_err(gone)?;
                 if ids.len() < new.len() {
                     return Err(conflict(conn, home, &new, &ids).await?);
                 }
@@ -187,7 +190,7 @@ impl Devices {
                     Err(error) if db::is_unique_violation(&error) => {
                         return Err(mac_taken(change.mac.flatten().as_ref()));
                     }
-                    Err(error) => return Err(error.into()),
+                    Err(error) => return Err(gone(error)),
                 }
                 store::by_ids(conn, access.user(), &[id]).await?.pop().ok_or(Error::NotFound("device"))
             })
@@ -254,6 +257,14 @@ fn checked(mut new: Vec<NewDevice>) -> Result<Vec<NewDevice>, Error> {
         }
     }
     Ok(new)
+}
+
+/// A room or a home that was deleted a moment ago is as absent as any.
+fn gone(error: diesel::result::Error) -> Error {
+    match db::violated_foreign_key(&error) {
+        Some(key) => Error::NotFound(if key.contains("room") { "room" } else { "home" }),
+        None => error.into(),
+    }
 }
 
 /// Why not all of `new` went in.

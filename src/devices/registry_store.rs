@@ -6,8 +6,15 @@ use diesel::sql_types::BigInt;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::registry::{DeviceChange, NewDevice};
-use crate::db::schema::{device_credentials, devices, rooms};
+use crate::db::schema::{device_credentials, devices, homes, rooms};
 use crate::ids::{DeviceId, HomeId, RoomId};
+
+/// One registration in a home at a time, so that two with the same keys can't deadlock and none exceeds
+/// the home's bound. False where the home is gone.
+pub(super) async fn lock_home(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<bool> {
+    let row = homes::table.filter(homes::id.eq(home)).select(homes::id).for_no_key_update();
+    Ok(row.first::<HomeId>(conn).await.optional()?.is_some())
+}
 
 pub(super) async fn count(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<i64> {
     devices::table.filter(devices::home_id.eq(home)).count().get_result(conn).await

@@ -158,7 +158,12 @@ impl Homes {
                         "you own {MAX_HOMES_PER_OWNER} homes already, the most allowed"
                     )));
                 }
-                let home = store::insert(conn, &new, user).await?;
+                let home = match store::insert(conn, &new, user).await {
+                    Err(error) if db::violated_foreign_key(&error).is_some() => {
+                        return Err(Error::Unauthenticated("this account is no more"));
+                    }
+                    home => home?,
+                };
                 home.ok_or_else(|| Error::Conflict(format!("key {:?} is taken", new.key.unwrap_or_default())))
             })
         })
