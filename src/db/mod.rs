@@ -7,7 +7,7 @@ mod transaction;
 use std::time::Duration;
 
 pub use json::JsonText;
-pub use transaction::transaction;
+pub use transaction::{to_the_end, transaction};
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
 use diesel::{ConnectionError, ConnectionResult};

@@ -200,13 +200,19 @@ impl Devices {
         Ok(device)
     }
 
-    /// Deletes the device and every row of it, and ends its streams. Needs [`Permission::Configure`].
+    /// Deletes the device and every row of it, and ends its streams, whether or not the caller waits for
+    /// it. Needs [`Permission::Configure`].
     pub async fn delete(&self, access: Access, id: DeviceId) -> Result<(), Error> {
         let home = access.require(Permission::Configure)?.home();
+        let devices = self.clone();
+        db::to_the_end(async move { devices.delete_rows(home, id).await }).await
+    }
+
+    async fn delete_rows(&self, home: HomeId, id: DeviceId) -> Result<(), Error> {
         // As with a home: the long history piece by piece, the rest with ingest held.
         loop {
             let mut conn = self.pool.get().await?;
-            if registry_store::delete_readings(&mut conn, id, homes::DELETE_CHUNK).await? < homes::DELETE_CHUNK {
+            if registry_store::delete_readings(&mut conn, home, id, homes::DELETE_CHUNK).await? < homes::DELETE_CHUNK {
                 break;
             }
         }

@@ -113,18 +113,25 @@ pub(super) async fn update(
 /// Deletes up to about `limit` of the device's oldest readings and says how many went.
 pub(super) async fn delete_readings(
     conn: &mut AsyncPgConnection,
+    home: HomeId,
     device: DeviceId,
     limit: usize,
 ) -> QueryResult<usize> {
-    const SQL: &str = "delete from telemetry where device_id = $1 and recorded_at <= (select max(recorded_at) from \
-         (select recorded_at from telemetry where device_id = $1 order by recorded_at limit $2) oldest)";
+    const SQL: &str = "delete from telemetry where device_id = $1 and home_id = $3 and recorded_at <= (select max(recorded_at) from \
+         (select recorded_at from telemetry where device_id = $1 and home_id = $3 order by recorded_at limit $2) oldest)";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    diesel::sql_query(SQL).bind::<BigInt, _>(device).bind::<BigInt, _>(limit).execute(conn).await
+    diesel::sql_query(SQL)
+        .bind::<BigInt, _>(device)
+        .bind::<BigInt, _>(limit)
+        .bind::<BigInt, _>(home)
+        .execute(conn)
+        .await
 }
 
 pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId, device: DeviceId) -> QueryResult<usize> {
     use crate::db::schema::telemetry;
-    diesel::delete(telemetry::table.filter(telemetry::device_id.eq(device))).execute(conn).await?;
+    let readings = telemetry::table.filter(telemetry::device_id.eq(device)).filter(telemetry::home_id.eq(home));
+    diesel::delete(readings).execute(conn).await?;
     let row = devices::table.filter(devices::id.eq(device)).filter(devices::home_id.eq(home));
     diesel::delete(row).execute(conn).await
 }
