@@ -86,7 +86,8 @@ impl From<DieselError> for Error {
     /// No SQLSTATE reaches us, so trouble of the database is told by kind and, where that says
     /// `Unknown`, by PostgreSQL's own wording.
     fn from(error: DieselError) -> Self {
-        const TROUBLE: [&str; 6] = [
+        const TROUBLE: [&str; 7] = [
+            "deadlock detected",
             "due to statement timeout",
             "due to lock timeout",
             "terminating connection",
@@ -96,7 +97,10 @@ impl From<DieselError> for Error {
         ];
         match &error {
             DieselError::DatabaseError(
-                DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+                DatabaseErrorKind::ClosedConnection
+                | DatabaseErrorKind::UnableToSendCommand
+                | DatabaseErrorKind::ReadOnlyTransaction
+                | DatabaseErrorKind::SerializationFailure,
                 _,
             )
             | DieselError::BrokenTransactionManager => Self::unavailable(error),
@@ -128,5 +132,20 @@ impl std::fmt::Display for Chain<'_> {
             source = cause.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_worth_another_try() {
+        let code = |kind, text: &str| Error::from(DieselError::DatabaseError(kind, Box::new(text.to_owned()))).code();
+        assert_eq!(code(DatabaseErrorKind::ReadOnlyTransaction, ""), "UNAVAILABLE");
+        assert_eq!(code(DatabaseErrorKind::SerializationFailure, ""), "UNAVAILABLE");
+        assert_eq!(code(DatabaseErrorKind::Unknown, "deadlock detected"), "UNAVAILABLE");
+        assert_eq!(code(DatabaseErrorKind::Unknown, "division by zero"), "INTERNAL");
+        assert_eq!(code(DatabaseErrorKind::ForeignKeyViolation, ""), "INTERNAL");
     }
 }

@@ -45,6 +45,8 @@ pub struct Metrics {
     pub ingest_retries: Counter,
     /// Rejected messages that were counted but not kept, because their home had its fill.
     pub rejected_not_kept: Counter,
+    /// Rejected messages deleted because their home had newer ones enough.
+    pub rejected_pruned: Counter,
     /// Readings of a wrong type that were left out of a message that was kept.
     pub readings_dropped: Counter,
     /// 1 while the link to the broker is up and subscribed.
@@ -93,6 +95,7 @@ impl Metrics {
         r.register("ingest_batches", "Batches committed", m.ingest_batches.clone());
         r.register("ingest_retries", "Batch commits that failed and were retried", m.ingest_retries.clone());
         r.register("rejected_messages_not_kept", "Rejected, counted, not kept", m.rejected_not_kept.clone());
+        r.register("rejected_messages_pruned", "Rejected, kept, deleted for newer ones", m.rejected_pruned.clone());
         r.register("readings_dropped", "Readings of a wrong type left out", m.readings_dropped.clone());
         r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
         r.register("graphql_exhausted", "Operations that asked for too many objects", m.graphql_exhausted.clone());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub use apart::apart;
 pub use json::JsonText;
-pub use transaction::transaction;
+pub use transaction::{to_the_end, transaction};
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
 use diesel::{ConnectionError, ConnectionResult};
@@ -48,6 +48,17 @@ pub type PooledConnection<'a> = bb8::PooledConnection<'a, AsyncDieselConnectionM
 pub fn is_unique_violation(error: &diesel::result::Error) -> bool {
     use diesel::result::{DatabaseErrorKind, Error};
     matches!(error, Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _))
+}
+
+/// The foreign key a statement would have violated: what it names has gone meanwhile.
+pub fn violated_foreign_key(error: &diesel::result::Error) -> Option<&str> {
+    use diesel::result::{DatabaseErrorKind, Error};
+    match error {
+        Error::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, info) => {
+            Some(info.constraint_name().unwrap_or_default())
+        }
+        _ => None,
+    }
 }
 
 /// Opens one connection outside the pool.

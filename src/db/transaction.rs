@@ -14,5 +14,12 @@ where
     F: for<'c> FnOnce(&'c mut AsyncPgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + Sync + 'static,
 {
     let mut conn = pool.get_owned().await?;
-    tokio::spawn(async move { conn.transaction(async |conn| work(conn).await).await }).await.map_err(Error::internal)?
+    to_the_end(async move { conn.transaction(async |conn| work(conn).await).await }).await
+}
+
+/// Runs several transactions to the end, whatever becomes of the caller.
+pub async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(work).await.map_err(Error::internal)?
 }

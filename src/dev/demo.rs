@@ -11,7 +11,7 @@ use super::folder::Folder;
 use crate::auth::{Principal, Tokens};
 use crate::clock::Clock;
 use crate::db::Pool;
-use crate::devices::{DeviceFilter, DeviceType, Devices, NewDevice};
+use crate::devices::{DeviceFilter, DeviceType, Devices, NewDevice, mqtt_client_id};
 use crate::error::Error;
 use crate::homes::{Home, Homes, NewHome, Permission, RegistryListener};
 use crate::ids::{DeviceId, HomeId, UserId};
@@ -67,6 +67,9 @@ pub(super) struct DeviceLogin {
     pub(super) key: String,
     pub(super) username: String,
     pub(super) password: String,
+    /// Absent in the file of an older version.
+    #[serde(default)]
+    pub(super) client_id: String,
 }
 
 struct Nobody;
@@ -98,6 +101,9 @@ impl Registry {
 
         let simulated = simulated_keys(n_simulated);
         let mut credentials: Vec<DeviceLogin> = folder.read_json(CREDENTIALS_FILE).unwrap_or_default();
+        for login in &mut credentials {
+            login.client_id = mqtt_client_id(&home.key, &login.key);
+        }
         let new = self.register_missing(&principal, &home, &simulated).await.context("the demo's devices")?;
         if !new.is_empty() {
             credentials.retain(|known| new.iter().all(|login| login.username != known.username));
@@ -170,6 +176,7 @@ impl Registry {
             key: device.device.key,
             username: device.credentials.username,
             password: device.credentials.password.reveal().to_owned(),
+            client_id: device.credentials.client_id,
         };
         Ok(registered.into_iter().map(login).collect())
     }

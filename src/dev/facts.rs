@@ -104,7 +104,8 @@ impl Facts {
         let address = self.mqtt_url.rsplit("//").next().unwrap_or_default();
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "1883"));
         let login = demo.credentials.iter().find(|login| extras.mqtt_auth && login.key == KEY);
-        let login = login.map(|login| format!(" -u '{}' -P '{}'", login.username, login.password));
+        let login =
+            login.map(|login| format!(" -i '{}' -u '{}' -P '{}'", login.client_id, login.username, login.password));
         format!(
             "  mosquitto_pub -h {host} -p {port}{} -q 1 -t {}/{}/{KEY}/telemetry \\\n    -m '{{\"deviceId\":\"{KEY}\",\"sensors\":{{\"temperature\":23.5,\"humidity\":65.2}}}}'",
             login.unwrap_or_default(),

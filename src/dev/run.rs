@@ -57,6 +57,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = ".smarthome")]
     dir: PathBuf,
 }
+/// The server's client id by default, where another is not configured.
+const CLIENT_ID: (&str, &str) = ("MQTT_CLIENT_ID", "smarthome-dev");
 
 /// The address and account of the broker in use.
 struct Link {
@@ -186,7 +188,8 @@ async fn open_link(args: &Args, folder: &Folder, prefix: String, credentials: Cr
     }
     let password = random_secret()?;
     let access = if args.mqtt_auth {
-        Access::Closed { prefix, server_password: password.clone(), credentials }
+        let server_client_id = Environment.get(CLIENT_ID.0).unwrap_or_else(|| CLIENT_ID.1.to_owned());
+        Access::Closed { prefix, server_password: password.clone(), server_client_id, credentials }
     } else {
         Access::Open
     };
@@ -207,12 +210,7 @@ fn settings(args: &Args, folder: &Folder, database_url: String, link: &Link) -> 
         ours.push(("MQTT_USERNAME", username.clone()));
         ours.push(("MQTT_PASSWORD", password.reveal().to_owned()));
     }
-    let defaults = [
-        ("MQTT_CLIENT_ID", "smarthome-dev"),
-        ("REGISTRATION", "open"),
-        ("GRAPHQL_INTROSPECTION", "on"),
-        ("GRAPHIQL", "on"),
-    ];
+    let defaults = [CLIENT_ID, ("REGISTRATION", "open"), ("GRAPHQL_INTROSPECTION", "on"), ("GRAPHIQL", "on")];
     let source = move |name: &str| {
         if let Some((_, value)) = ours.iter().find(|(ours, _)| *ours == name) {
             return Some(value.clone());
@@ -236,6 +234,7 @@ fn simulate(link: &Link, settings: &Settings, demo: &Demo) -> anyhow::Result<Opt
         let mut device = VirtualDevice::new(key.clone());
         // An account for each where the broker is ours; another one's accounts we don't know.
         let login = demo.credentials.iter().find(|login| login.key == *key && link.broker.is_some());
+        device.client_id = login.map(|login| login.client_id.clone());
         device.credentials =
             login.map(|login| Login { username: login.username.clone(), password: Secret::new(&login.password) });
         devices.push(device);

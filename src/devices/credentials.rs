@@ -13,10 +13,16 @@ pub struct MqttCredentials {
     pub username: String,
     /// The password.
     pub password: Secret,
-    /// The MQTT client id: one per device, or two of them would throw each other out.
+    /// The MQTT client id, see [`mqtt_client_id`].
     pub client_id: String,
     /// Where to connect.
     pub broker_url: String,
+}
+
+/// A device's MQTT client id: one per device, or two of them would throw each other out. No key has an
+/// `@` in it, and brokers that keep a session in a file of that name take no `/`.
+pub fn mqtt_client_id(home_key: &str, device_key: &str) -> String {
+    format!("{device_key}@{home_key}")
 }
 
 /// A fresh password.

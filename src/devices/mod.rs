@@ -13,7 +13,7 @@ mod state;
 mod state_store;
 mod store;
 
-pub use credentials::{MqttCredentials, password_digest};
+pub use credentials::{MqttCredentials, mqtt_client_id, password_digest};
 pub use device::{Device, DeviceAccess, LastState};
 pub use directory::{DeviceName, Directory, DirectoryVersion, Known, Name, Resolved};
 pub use kind::{DeviceType, DeviceTypeError};

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::credentials::{new_password, password_digest};
+use super::credentials::{mqtt_client_id, new_password, password_digest};
 use super::{Device, DeviceFilter, DeviceType, Mac, MqttCredentials, registry_store, store};
 use crate::clock::Clock;
 use crate::db::{self, Pool};
@@ -149,6 +149,9 @@ impl Devices {
         let now = self.clock.now();
         let devices = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
+                if !registry_store::lock_home(conn, home).await? {
+                    return Err(Error::NotFound("home"));
+                }
                 let rooms: HashSet<_> = new.iter().filter_map(|device| device.room).collect();
                 let rooms: Vec<_> = rooms.into_iter().collect();
                 if !rooms.is_empty() && registry_store::count_rooms(conn, home, &rooms).await? != rooms.len() as i64 {
@@ -157,7 +160,7 @@ impl Devices {
                 if registry_store::count(conn, home).await? + new.len() as i64 > MAX_DEVICES_PER_HOME {
                     return Err(Error::Conflict(format!("a home has at most {MAX_DEVICES_PER_HOME} devices")));
                 }
-                let ids = registry_store::insert(conn, home, &new, now).await?;
+                let ids = registry_store::insert(conn, home, &new, now).await.map_err(gone)?;
                 if ids.len() < new.len() {
                     return Err(conflict(conn, home, &new, &ids).await?);
                 }
@@ -195,7 +198,7 @@ impl Devices {
                     Err(error) if db::is_unique_violation(&error) => {
                         return Err(mac_taken(change.mac.flatten().as_ref()));
                     }
-                    Err(error) => return Err(error.into()),
+                    Err(error) => return Err(gone(error)),
                 }
                 store::by_ids(conn, access.user(), &[id]).await?.pop().ok_or(Error::NotFound("device"))
             })
@@ -205,13 +208,19 @@ impl Devices {
         Ok(device)
     }
 
-    /// Deletes the device and every row of it, and ends its streams. Needs [`Permission::Configure`].
+    /// Deletes the device and every row of it, and ends its streams, whether or not the caller waits for
+    /// it. Needs [`Permission::Configure`].
     pub async fn delete(&self, access: Access, id: DeviceId) -> Result<(), Error> {
         let home = access.require(Permission::Configure)?.home();
+        let devices = self.clone();
+        db::to_the_end(async move { devices.delete_rows(home, id).await }).await
+    }
+
+    async fn delete_rows(&self, home: HomeId, id: DeviceId) -> Result<(), Error> {
         // As with a home: the long history piece by piece, the rest with ingest held.
         loop {
             let mut conn = self.pool.get().await?;
-            if registry_store::delete_readings(&mut conn, id, homes::DELETE_CHUNK).await? < homes::DELETE_CHUNK {
+            if registry_store::delete_readings(&mut conn, home, id, homes::DELETE_CHUNK).await? < homes::DELETE_CHUNK {
                 break;
             }
         }
@@ -236,8 +245,9 @@ impl Devices {
 
     fn registered(&self, device: Device, password: crate::settings::Secret) -> RegisteredDevice {
         let username = format!("{}/{}", device.home_key, device.key);
+        let client_id = mqtt_client_id(&device.home_key, &device.key);
         let broker_url = self.broker_url.to_string();
-        let credentials = MqttCredentials { client_id: username.clone(), username, password, broker_url };
+        let credentials = MqttCredentials { client_id, username, password, broker_url };
         RegisteredDevice { device, credentials }
     }
 }
@@ -261,6 +271,14 @@ fn checked(mut new: Vec<NewDevice>) -> Result<Vec<NewDevice>, Error> {
         }
     }
     Ok(new)
+}
+
+/// A room or a home that was deleted a moment ago is as absent as any.
+fn gone(error: diesel::result::Error) -> Error {
+    match db::violated_foreign_key(&error) {
+        Some(key) => Error::NotFound(if key.contains("room") { "room" } else { "home" }),
+        None => error.into(),
+    }
 }
 
 /// Why not all of `new` went in.

@@ -6,8 +6,15 @@ use diesel::sql_types::BigInt;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::registry::{DeviceChange, NewDevice};
-use crate::db::schema::{device_credentials, devices, rooms};
+use crate::db::schema::{device_credentials, devices, homes, rooms};
 use crate::ids::{DeviceId, HomeId, RoomId};
+
+/// One registration in a home at a time, so that two with the same keys can't deadlock and none exceeds
+/// the home's bound. False where the home is gone.
+pub(super) async fn lock_home(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<bool> {
+    let row = homes::table.filter(homes::id.eq(home)).select(homes::id).for_no_key_update();
+    Ok(row.first::<HomeId>(conn).await.optional()?.is_some())
+}
 
 pub(super) async fn count(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<i64> {
     devices::table.filter(devices::home_id.eq(home)).count().get_result(conn).await
@@ -106,18 +113,25 @@ pub(super) async fn update(
 /// Deletes up to about `limit` of the device's oldest readings and says how many went.
 pub(super) async fn delete_readings(
     conn: &mut AsyncPgConnection,
+    home: HomeId,
     device: DeviceId,
     limit: usize,
 ) -> QueryResult<usize> {
-    const SQL: &str = "delete from telemetry where device_id = $1 and recorded_at <= (select max(recorded_at) from \
-         (select recorded_at from telemetry where device_id = $1 order by recorded_at limit $2) oldest)";
+    const SQL: &str = "delete from telemetry where device_id = $1 and home_id = $3 and recorded_at <= (select max(recorded_at) from \
+         (select recorded_at from telemetry where device_id = $1 and home_id = $3 order by recorded_at limit $2) oldest)";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    diesel::sql_query(SQL).bind::<BigInt, _>(device).bind::<BigInt, _>(limit).execute(conn).await
+    diesel::sql_query(SQL)
+        .bind::<BigInt, _>(device)
+        .bind::<BigInt, _>(limit)
+        .bind::<BigInt, _>(home)
+        .execute(conn)
+        .await
 }
 
 pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId, device: DeviceId) -> QueryResult<usize> {
     use crate::db::schema::telemetry;
-    diesel::delete(telemetry::table.filter(telemetry::device_id.eq(device))).execute(conn).await?;
+    let readings = telemetry::table.filter(telemetry::device_id.eq(device)).filter(telemetry::home_id.eq(home));
+    diesel::delete(readings).execute(conn).await?;
     let row = devices::table.filter(devices::id.eq(device)).filter(devices::home_id.eq(home));
     diesel::delete(row).execute(conn).await
 }

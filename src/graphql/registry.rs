@@ -89,7 +89,7 @@ pub(super) struct MqttCredentials {
     username: String,
     /// 192 random bits, shown once: only a digest is kept.
     password: String,
-    /// The MQTT client id to use: two clients with one id throw each other out.
+    /// `{device key}@{home key}`, the MQTT client id to use: two clients with one id throw each other out.
     client_id: String,
     /// Where to connect.
     broker_url: String,

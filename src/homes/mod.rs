@@ -28,7 +28,7 @@ use crate::names;
 /// Homes one person may own.
 pub const MAX_HOMES_PER_OWNER: i64 = 100;
 
-/// Readings deleted in one statement, so that none outlasts its time-out.
+/// Rows deleted in one statement, so that none outlasts its time-out.
 pub(crate) const DELETE_CHUNK: usize = 10_000;
 
 /// What hears of changes to the registry, after their commit: caches of who may speak.
@@ -158,7 +158,12 @@ impl Homes {
                         "you own {MAX_HOMES_PER_OWNER} homes already, the most allowed"
                     )));
                 }
-                let home = store::insert(conn, &new, user).await?;
+                let home = match store::insert(conn, &new, user).await {
+                    Err(error) if db::violated_foreign_key(&error).is_some() => {
+                        return Err(Error::Unauthenticated("this account is no more"));
+                    }
+                    home => home?,
+                };
                 home.ok_or_else(|| Error::Conflict(format!("key {:?} is taken", new.key.unwrap_or_default())))
             })
         })
@@ -184,9 +189,15 @@ impl Homes {
         Ok(home)
     }
 
-    /// Deletes the home and every row of it, and ends every stream of it. Needs [`Permission::Own`].
+    /// Deletes the home and every row of it, and ends every stream of it, whether or not the caller
+    /// waits for it. Needs [`Permission::Own`].
     pub async fn delete(&self, access: Access) -> Result<(), Error> {
         let home = access.require(Permission::Own)?.home();
+        let homes = self.clone();
+        db::to_the_end(async move { homes.delete_rows(home).await }).await
+    }
+
+    async fn delete_rows(&self, home: HomeId) -> Result<(), Error> {
         // A long history goes piece by piece, while ingest runs on; what came meanwhile goes below,
         // with ingest held for a moment. A crash in between leaves a home with less history, never
         // history without a home.
@@ -194,6 +205,12 @@ impl Homes {
             let mut conn = self.pool.get().await?;
             let n_deleted = store::delete_readings(&mut conn, home, DELETE_CHUNK).await?;
             if n_deleted < DELETE_CHUNK {
+                break;
+            }
+        }
+        loop {
+            let mut conn = self.pool.get().await?;
+            if rejected_store::delete(&mut conn, home, DELETE_CHUNK).await? < DELETE_CHUNK {
                 break;
             }
         }

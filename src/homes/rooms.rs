@@ -54,9 +54,11 @@ impl Homes {
                 if rooms_store::count(conn, home).await? >= MAX_ROOMS_PER_HOME {
                     return Err(Error::Conflict(format!("the home has {MAX_ROOMS_PER_HOME} rooms, the most allowed")));
                 }
-                match rooms_store::insert(conn, home, &name, now).await? {
-                    Some(id) => Ok(Room { id, home, name }),
-                    None => Err(taken(&name)),
+                match rooms_store::insert(conn, home, &name, now).await {
+                    Ok(Some(id)) => Ok(Room { id, home, name }),
+                    Ok(None) => Err(taken(&name)),
+                    Err(error) if db::violated_foreign_key(&error).is_some() => Err(Error::NotFound("home")),
+                    Err(error) => Err(error.into()),
                 }
             })
         })

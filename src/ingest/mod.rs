@@ -11,6 +11,7 @@ mod batch;
 mod connection;
 mod prepare;
 mod rejected;
+mod retention;
 mod session;
 mod signs;
 mod store;

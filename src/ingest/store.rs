@@ -7,6 +7,7 @@ use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
 use diesel_async::{AsyncConnectionCore, AsyncPgConnection, RunQueryDsl};
 
+use super::retention::{MAX_DELETED, MAX_KEPT};
 use crate::db::schema::mqtt_deliveries;
 use crate::ids::HomeId;
 use crate::mqtt::Packet;
@@ -137,6 +138,44 @@ async fn keep<const IS_RETRY: bool>(
         return Ok(());
     }
     AsyncConnectionCore::execute_returning_count(&mut &*conn, keep).await.map(drop)
+}
+
+/// The homes whose oldest rejected messages go.
+struct Prune {
+    homes: Vec<i64>,
+}
+
+impl QueryFragment<Pg> for Prune {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("delete from rejected_messages where id in (select oldest.id from unnest(");
+        out.push_bind_param::<Array<BigInt>, _>(&self.homes)?;
+        out.push_sql(
+            ") due (home_id) cross join lateral (select id from rejected_messages m
+             where m.home_id = due.home_id order by id limit ",
+        );
+        out.push_bind_param::<BigInt, _>(&MAX_DELETED)?;
+        out.push_sql(
+            ") oldest where oldest.id <= (select id from rejected_messages m
+             where m.home_id = due.home_id order by id desc limit 1 offset ",
+        );
+        out.push_bind_param::<BigInt, _>(&MAX_KEPT)?;
+        out.push_sql("))");
+        Ok(())
+    }
+}
+
+impl QueryId for Prune {
+    type QueryId = Self;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+/// Deletes the oldest rejected messages of homes that have too many, and says how many went.
+pub(super) async fn prune_rejected(conn: &AsyncPgConnection, homes: &[HomeId]) -> QueryResult<usize> {
+    if homes.is_empty() {
+        return Ok(0);
+    }
+    let homes = homes.iter().map(|home| home.get()).collect();
+    AsyncConnectionCore::execute_returning_count(&mut &*conn, Prune { homes }).await
 }
 
 /// Remembers what was committed under which packet ids of this broker session.

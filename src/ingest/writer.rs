@@ -15,11 +15,12 @@ use super::MAX_BATCH;
 use super::batch::{Batch, Outcome, Row};
 use super::connection::{Connection, may_be_poison, no_answer};
 use super::prepare::Judge;
+use super::retention::Retention;
 use super::session::Session;
 use super::store;
 use crate::clock::Clock;
 use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, Report, StateHub};
-use crate::ids::{DeviceId, TelemetryId};
+use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::metrics::Metrics;
 use crate::mqtt::{Acks, FromBroker, LinkEnds, Rejection};
 use crate::settings::{DatabaseSettings, MqttSettings};
@@ -60,6 +61,7 @@ pub struct Writer {
     judge: Judge,
     session: Option<Session>,
     months: HashSet<Month>,
+    retention: Retention,
     readings: ReadingHub,
     states: StateHub,
     metrics: Metrics,
@@ -81,6 +83,8 @@ struct Committed {
     gone: Vec<DeviceId>,
     states: Vec<DeviceState>,
     session_row: Option<i64>,
+    /// Homes whose oldest rejected messages were deleted, and how many were.
+    pruned: (Vec<HomeId>, usize),
 }
 
 impl Writer {
@@ -102,6 +106,7 @@ impl Writer {
             judge,
             session: None,
             months: HashSet::new(),
+            retention: Retention::default(),
             readings: parts.readings,
             states: parts.states,
             metrics: parts.metrics,
@@ -298,22 +303,25 @@ impl Writer {
         }
         // Sent one behind the other and answered in one round trip; the database works in their order.
         // After an error the commit rolls back, and the connection is dropped.
-        let (conn, packets) = (&*conn, batch.packets());
-        let (begun, passed, ids, states, kept, session_row, ended) = futures_util::join!(
+        let (conn, packets, due) = (&*conn, batch.packets(), self.retention.due(batch));
+        let (begun, passed, ids, states, kept, n_pruned, session_row, ended) = futures_util::join!(
             store::begin(conn),
             store::pass_gate(conn),
             telemetry::insert(conn, &readings),
             devices::apply_states(conn, &batch.states),
             store::keep_rejected(conn, batch.rejected(), is_retry),
+            store::prune_rejected(conn, &due),
             session.remember(conn, batch.forget_session, &packets),
             store::commit(conn),
         );
         begun.and(passed)?;
         // In the order of sending, so that the first error is the cause and not its consequence.
         let (ids, states) = (ids?, states?);
-        let session_row = kept.and(session_row)?;
+        kept?;
+        let pruned = (due, n_pruned?);
+        let session_row = session_row?;
         ended?;
-        let mut committed = Committed { ids, gone: Vec::new(), states, session_row };
+        let mut committed = Committed { ids, gone: Vec::new(), states, session_row, pruned };
         if committed.ids.iter().any(Option::is_none) {
             if is_retry {
                 telemetry::recover(conn, &readings, &mut committed.ids).await?;
@@ -333,6 +341,9 @@ impl Writer {
         if batch.forget_session {
             self.forgotten.notify_one();
         }
+        let (pruned, n_pruned) = committed.pruned;
+        self.retention.committed(&batch, &pruned);
+        self.metrics.rejected_pruned.inc_by(n_pruned as u64);
         let mut ids = committed.ids.into_iter();
         let mut receipts = Vec::with_capacity(batch.rows.len());
         for Row { outcome, receipt, .. } in batch.rows {

@@ -20,7 +20,7 @@ pub struct VirtualDevice {
     pub key: String,
     /// MQTT user and password; `None` where the broker asks for none.
     pub credentials: Option<Credentials>,
-    /// MQTT client id; by default made of the home and the key.
+    /// MQTT client id; `{key}@{home}` by default, as the registry hands it out.
     pub client_id: Option<String>,
 }
 

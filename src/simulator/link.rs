@@ -37,7 +37,7 @@ pub(crate) fn options(
     topics: &Topics,
 ) -> Result<MqttOptions, SimulatorError> {
     let broker = &config.broker;
-    let client_id = device.client_id.clone().unwrap_or_else(|| format!("{}-{}", config.home, device.key));
+    let client_id = device.client_id.clone().unwrap_or_else(|| format!("{}@{}", device.key, config.home));
     let mut options = match broker.transport {
         Transport::Tcp | Transport::Tls => MqttOptions::new(client_id, (broker.host.as_str(), broker.port)),
         Transport::WebSocket | Transport::WebSocketTls => {

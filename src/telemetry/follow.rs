@@ -107,7 +107,8 @@ impl Follow {
 
     /// The readings of a home, or of one device of it: those after `after` first if that is given.
     ///
-    /// Listens from the moment of this call. Ends when the home is closed, or after an error.
+    /// Listens from the moment of this call. Ends when the home is closed, or after an error; one is an
+    /// `after` newer than anything stored.
     pub fn stream(
         &self,
         home: HomeId,
@@ -155,7 +156,12 @@ impl State {
                         self.follow.metrics.subscription_catch_ups.inc_by(page.len() as u64);
                     }
                     if page.is_empty() {
+                        let is_first = caught_up.is_none();
                         self.mode = Mode::Live;
+                        if is_first && let Err(error) = self.follow.check_given_out(self.cursor).await {
+                            self.mode = Mode::Ended;
+                            return Some(Err(error));
+                        }
                     }
                     self.page = page.into();
                 }
@@ -178,6 +184,18 @@ impl State {
 }
 
 impl Follow {
+    /// A cursor that was never given out would hide everything up to it.
+    async fn check_given_out(&self, cursor: TelemetryId) -> Result<(), Error> {
+        if cursor.get() <= self.hub.newest.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut conn = self.pool.get().await?;
+        if cursor <= super::last_cursor(&mut conn).await? {
+            return Ok(());
+        }
+        Err(Error::bad_input("after", "after is newer than anything stored"))
+    }
+
     async fn page(&self, home: HomeId, device: Option<DeviceId>, cursor: TelemetryId) -> Result<Vec<Reading>, Error> {
         let pool = self.pool.clone();
         let page = async move {

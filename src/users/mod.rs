@@ -59,12 +59,17 @@ impl Users {
         if !self.registration_open {
             return Err(Error::Forbidden("registration is closed: ask the operator for an account"));
         }
-        let user = self.create(email, password, name).await?;
-        self.open_session(user).await
+        let (user, hash) = self.insert(email, password, name).await?;
+        self.open_session(user, hash).await
     }
 
     /// Makes an account, whatever `REGISTRATION` says: for operators.
     pub async fn create(&self, email: &str, password: &str, name: &str) -> Result<User, Error> {
+        self.insert(email, password, name).await.map(|(user, _)| user)
+    }
+
+    /// The new account and its password's hash.
+    async fn insert(&self, email: &str, password: &str, name: &str) -> Result<(User, String), Error> {
         let email = parse_email(email)?;
         let name = names::name("name", name)?;
         let password = NewPassword::parse("password", password, &email)?;
@@ -73,7 +78,8 @@ impl Users {
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let user = store::insert(conn, &email, &name, &hash, now).await?;
-                user.ok_or_else(|| Error::Conflict("email has an account already".to_owned()))
+                let user = user.ok_or_else(|| Error::Conflict("email has an account already".to_owned()))?;
+                Ok((user, hash))
             })
         })
         .await
@@ -88,8 +94,8 @@ impl Users {
             store::by_email(&mut conn, &email).await?
         };
         let (user, hash) = found.unzip();
-        match (self.hasher.verify(password, hash).await?, user) {
-            (true, Some(user)) => self.open_session(user).await,
+        match (self.hasher.verify(password, hash.clone()).await?, user, hash) {
+            (true, Some(user), Some(hash)) => self.open_session(user, hash).await,
             _ => Err(WRONG_LOGIN),
         }
     }

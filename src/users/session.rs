@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use uuid::{NoContext, Timestamp, Uuid};
 
-use super::{User, Users, store};
+use super::{User, Users, WRONG_LOGIN, store};
 use crate::auth::ACCESS_TOKEN_LIFE;
 use crate::db;
 use crate::error::Error;
@@ -45,6 +45,9 @@ impl Users {
         // The revocation must be committed, so refusal is a value here and not an error.
         let user = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
+                if store::lock_by_token(conn, &hash).await?.is_none() {
+                    return Ok(None);
+                }
                 let Some((user, family)) = store::use_refresh(conn, &hash, now).await? else {
                     punish_replay(conn, &hash, now).await?;
                     return Ok(None);
@@ -69,6 +72,7 @@ impl Users {
         let now = self.clock.now();
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
+                store::lock_by_token(conn, &hash).await?;
                 if let Some((family, _)) = store::family_of(conn, &hash).await? {
                     store::revoke_family(conn, family, now).await?;
                 }
@@ -78,13 +82,17 @@ impl Users {
         .await
     }
 
-    /// Begins a family for somebody whose password was right.
-    pub(super) async fn open_session(&self, user: User) -> Result<Session, Error> {
+    /// Begins a family for somebody whose password was right, if it still is: `password_hash` is what
+    /// it was compared with.
+    pub(super) async fn open_session(&self, user: User, password_hash: String) -> Result<Session, Error> {
         let (token, now, id) = (new_token(), self.clock.now(), user.id);
         let hash = Sha256::digest(&token).to_vec();
         let family = new_family(now);
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
+                if store::lock_password(conn, id).await? != Some(password_hash) {
+                    return Err(WRONG_LOGIN);
+                }
                 store::purge_refresh(conn, id, now).await?;
                 let expires_at = now + IDLE;
                 let token = store::NewRefreshToken { user: id, family, hash: &hash, created_at: now, expires_at };

@@ -51,7 +51,21 @@ pub(super) async fn by_email(conn: &mut AsyncPgConnection, email: &str) -> Query
     Ok(found.first::<(Row, String)>(conn).await.optional()?.map(|(row, hash)| (user(row), hash)))
 }
 
-/// `None` where there is no such user.
+/// Whoever changes a user's sessions takes this first and holds it to the end of the transaction: a
+/// statement that waits for a row of tokens would not see one that was inserted meanwhile.
+pub(super) async fn lock_by_token(conn: &mut AsyncPgConnection, hash: &[u8]) -> QueryResult<Option<UserId>> {
+    let whose = refresh_tokens::table.filter(refresh_tokens::token_hash.eq(hash)).select(refresh_tokens::user_id);
+    let user = users::table.filter(users::id.eq_any(whose)).select(users::id);
+    user.for_no_key_update().first(conn).await.optional()
+}
+
+/// The same by id; tells the password's hash as it stands behind the lock.
+pub(super) async fn lock_password(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<Option<String>> {
+    let hash = users::table.filter(users::id.eq(user)).select(users::password_hash);
+    hash.for_no_key_update().first(conn).await.optional()
+}
+
+/// `None` where there is no such user. Locks the user as [`lock_by_token`] does.
 pub(super) async fn set_password(
     conn: &mut AsyncPgConnection,
     email: &str,

@@ -183,7 +183,10 @@ async fn with_credentials_demanded_strangers_stay_out() {
     let credentials: Value = serde_json::from_str(&read(&dev.folder.join(".smarthome/devices.json"))).unwrap();
     let board = credentials.as_array().unwrap().iter().find(|login| login["key"] == "ESP32_001").unwrap();
     let login = (board["username"].as_str().unwrap(), board["password"].as_str().unwrap());
-    let mqtt = Mqtt::connect_as(port, Some(login)).await.unwrap();
+    for foreign in ["smarthome-dev", "THERMO_001@1"] {
+        assert!(Mqtt::connect_with(port, foreign, Some(login)).await.is_err(), "{foreign}");
+    }
+    let mqtt = Mqtt::connect_with(port, board["clientId"].as_str().unwrap(), Some(login)).await.unwrap();
     mqtt.publish("smarthome/1/ESP32_001/telemetry", r#"{"sensors": {"temperature": 20.5}}"#).await.unwrap();
     assert!(mqtt.publish("smarthome/1/TEST_DEVICE/telemetry", "{}").await.is_err());
     let id = device(&facts, "ESP32_001");

@@ -237,6 +237,30 @@ async fn a_row_that_the_database_refuses_is_told_from_a_database_that_is_ill() {
     assert_eq!(rejected(&app, "NOT_STORABLE"), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_keeps_its_newest_rejected_messages_and_goes_with_all_of_them() {
+    let app = TestApp::start().await;
+    let (home, owner) = app.home().await;
+    let device = app.device(&owner, &home, "probe").await;
+    let sql = app.database().client().await;
+    let insert = format!(
+        "insert into rejected_messages (home_id, topic, reason, payload_preview, received_at)
+         select {}, 't', 'OLD', '', now() from generate_series(1, 11500)",
+        home.id
+    );
+    sql.batch_execute(&insert).await.expect("inserted");
+    app.publish(&device, "telemetry", "no JSON").await;
+    let count = async |what: &str| -> i64 {
+        let count = format!("select count(*) from rejected_messages where {what}");
+        sql.query_one(&count, &[]).await.expect("counted").get(0)
+    };
+    eventually("the oldest are gone", || async { (count("true").await == 10_000).then_some(()) }).await;
+    assert_eq!(count("reason = 'BAD_JSON'").await, 1);
+    assert_eq!(app.app().services().metrics.rejected_pruned.get(), 1_501);
+    owner.query("mutation($id: ID!) { deleteHome(id: $id) }", json!({"id": home.id})).await;
+    assert_eq!(count("true").await, 0);
+}
+
 fn rejected(app: &TestApp, reason: &str) -> u64 {
     let line = format!("reason=\"{reason}\"}} ");
     let text = app.app().services().metrics.render();

@@ -61,6 +61,8 @@ async fn a_subscription_resumes_without_a_gap_or_a_repeat_while_writing_goes_on(
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "a").await;
     report(&app, &device, 0).await;
+    let stored = app.app().services().metrics.mqtt_stored.clone();
+    eventually("the first is stored", || std::future::ready((stored.get() == 1).then_some(()))).await;
     let mut live = follow(&app, &owner, TELEMETRY, json!({"home": home.id, "after": "1"})).await;
     let writer = {
         let (app, device) = (app.clone(), device.clone());
@@ -70,7 +72,7 @@ async fn a_subscription_resumes_without_a_gap_or_a_repeat_while_writing_goes_on(
             }
         })
     };
-    // Ids start at 1, and that one may be the reading from before.
+    // Ids start at 1: that one is the reading from before.
     let mut seen = Vec::new();
     let mut last = "1".to_owned();
     while seen.last() != Some(&(MESSAGES - 1)) {

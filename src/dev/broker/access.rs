@@ -2,6 +2,8 @@
 //!
 //! Open: whoever is on this machine may do everything, as the guide's commands expect. Closed: the
 //! server's account, and devices as {home key}/{device key} with their own topics, nothing else.
+//! Each comes in under its own client id alone: whoever uses another's throws it out, and its session
+//! with it.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,6 +14,7 @@ use mqtt5::types::ReasonCode;
 use sha2::{Digest, Sha256};
 
 use super::store::Credentials;
+use crate::devices::mqtt_client_id;
 use crate::settings::Secret;
 
 /// The account our own server uses.
@@ -32,25 +35,31 @@ pub enum Access {
         prefix: String,
         /// The server's own password, made at each start.
         server_password: Secret,
+        /// The server's client id, nobody else's.
+        server_client_id: String,
         /// The devices' passwords.
         credentials: Credentials,
     },
 }
 
 impl Access {
-    async fn may_enter(&self, name: Option<&str>, password: Option<&[u8]>, from: SocketAddr) -> bool {
-        let (server_password, credentials) = match self {
+    async fn may_enter(&self, connect: &ConnectPacket, from: SocketAddr) -> bool {
+        let (server_password, server_client_id, credentials) = match self {
             Self::Open => return from.ip().is_loopback(),
-            Self::Closed { server_password, credentials, .. } => (server_password, credentials),
+            Self::Closed { server_password, server_client_id, credentials, .. } => {
+                (server_password, server_client_id, credentials)
+            }
         };
-        let (Some(name), Some(password)) = (name, password) else { return false };
+        let (Some(name), Some(password)) = (&connect.username, &connect.password) else { return false };
+        let is_servers_id = connect.client_id == *server_client_id;
         let given: [u8; 32] = Sha256::digest(password).into();
         if name == SERVER_USER {
             // Digests of a random secret: their comparison's time tells nothing of use.
-            return given == <[u8; 32]>::from(Sha256::digest(server_password.reveal()));
+            return is_servers_id && given == <[u8; 32]>::from(Sha256::digest(server_password.reveal()));
         }
         let Some((home, device)) = name.split_once('/') else { return false };
-        credentials.accept(home, device, given).await
+        let is_own_id = !is_servers_id && connect.client_id == mqtt_client_id(home, device);
+        is_own_id && credentials.accept(home, device, given).await
     }
 
     /// Whether one of `kinds` under the user's own two segments is exactly this topic or filter.
@@ -76,11 +85,10 @@ impl AuthProvider for Access {
         from: SocketAddr,
     ) -> Answer<'a, mqtt5::Result<AuthResult>> {
         Box::pin(async move {
-            let name = connect.username.as_deref();
-            if !self.may_enter(name, connect.password.as_deref(), from).await {
+            if !self.may_enter(connect, from).await {
                 return Ok(AuthResult::fail(ReasonCode::BadUsernameOrPassword));
             }
-            Ok(name.map_or_else(AuthResult::success, AuthResult::success_with_user))
+            Ok(connect.username.as_deref().map_or_else(AuthResult::success, AuthResult::success_with_user))
         })
     }
 

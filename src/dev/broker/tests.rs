@@ -12,7 +12,11 @@ use sha2::{Digest, Sha256};
 const ANY: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
 async fn connect(addr: SocketAddr, login: Option<(&str, &str)>) -> Result<MqttClient, String> {
-    let mut options = ConnectOptions::new("someone").with_clean_start(true);
+    connect_with(addr, "someone", login).await
+}
+
+async fn connect_with(addr: SocketAddr, id: &str, login: Option<(&str, &str)>) -> Result<MqttClient, String> {
+    let mut options = ConnectOptions::new(id).with_clean_start(true);
     if let Some((user, password)) = login {
         options = options.with_credentials(user, password);
     }
@@ -53,7 +57,8 @@ async fn a_closed_broker_gives_each_device_its_own_topics() {
 
     let credentials = Credentials::new(db::pool(&settings, Counter::default()), Clock::system());
     let server_password = Secret::new("of the server");
-    let access = Access::Closed { prefix: "smarthome".to_owned(), server_password, credentials };
+    let (prefix, server_client_id) = ("smarthome".to_owned(), "the server".to_owned());
+    let access = Access::Closed { prefix, server_password, server_client_id, credentials };
     let broker = start(&root.join("broker"), ANY.into(), Some(ANY.into()), access).await.unwrap();
     let addr = broker.tcp_addr();
     let wrong = [
@@ -65,9 +70,18 @@ async fn a_closed_broker_gives_each_device_its_own_topics() {
         Some((SERVER_USER, "right")),
     ];
     for login in wrong {
-        assert!(connect(addr, login).await.is_err(), "{login:?}");
+        for id in ["lamp@main", "the server"] {
+            assert!(connect_with(addr, id, login).await.is_err(), "{login:?}");
+        }
     }
-    let lamp = connect(addr, Some(("main/lamp", "right"))).await.unwrap();
+    let (lamp_login, server_login) = (Some(("main/lamp", "right")), Some((SERVER_USER, "of the server")));
+    let server = connect_with(addr, "the server", server_login).await.unwrap();
+    for foreign in ["the server", "fan@main", "lamp@other", "main/lamp", "someone", ""] {
+        assert!(connect_with(addr, foreign, lamp_login).await.is_err(), "{foreign}");
+    }
+    assert!(connect_with(addr, "lamp@main", server_login).await.is_err());
+    assert!(server.is_connected().await, "nobody threw the server out");
+    let lamp = connect_with(addr, "lamp@main", lamp_login).await.unwrap();
     for kind in ["telemetry", "status", "heartbeat", "ack"] {
         lamp.publish_qos1(format!("smarthome/main/lamp/{kind}"), "{}").await.unwrap();
         assert!(lamp.publish_qos1(format!("smarthome/main/fan/{kind}"), "{}").await.is_err());
@@ -82,7 +96,6 @@ async fn a_closed_broker_gives_each_device_its_own_topics() {
     for filter in foreign.into_iter().chain(["$share/g/smarthome/main/lamp/telemetry"]) {
         assert!(subscribe(&lamp, filter).await.is_err(), "{filter}");
     }
-    let server = connect(addr, Some((SERVER_USER, "of the server"))).await.unwrap();
     subscribe(&server, "smarthome/+/+/telemetry").await.unwrap();
     broker.stop().await;
     postgres.remove().unwrap();

@@ -1,5 +1,6 @@
 //! Devices: registering many or none, pages, filters, credentials.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::{Graph, text};
@@ -26,6 +27,7 @@ async fn devices_are_registered_all_or_none() {
     let lamp = &made["registerDevices"][0];
     assert_eq!(lamp["device"]["macAddress"], "24:6F:28:AA:BB:CC");
     assert_eq!(lamp["credentials"]["username"], json!(format!("{home}/lamp")));
+    assert_eq!(lamp["credentials"]["clientId"], json!(format!("lamp@{home}")));
     assert_eq!(text(&lamp["credentials"]["password"]).len(), 32);
     assert_eq!(lamp["credentials"]["brokerUrl"], "mqtt://broker.example");
     assert_eq!(lamp["device"]["topics"]["commands"], json!(format!("smarthome/{home}/lamp/commands")));
@@ -130,4 +132,68 @@ async fn pages_join_up_and_filters_hold() {
     }
     let nested = graph.answer(&ann, "{ homes { devices(first: 3000000000) { nodes { id } } } }", json!({})).await;
     assert_eq!(nested["errors"][0]["extensions"]["field"], "first", "{nested}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registrations_of_the_same_keys_do_not_deadlock() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let answers = join_all((0..6).map(|n| {
+        let mut devices: Vec<_> = (0..500).map(|n| json!({"key": format!("d{n}"), "name": "N"})).collect();
+        if n % 2 == 1 {
+            devices.reverse();
+        }
+        let variables = json!({"i": {"homeId": home, "devices": devices}});
+        graph.answer(&ann, REGISTER, variables)
+    }))
+    .await;
+    let codes: Vec<_> = answers.iter().map(|answer| answer["errors"][0]["extensions"]["code"].clone()).collect();
+    assert_eq!(codes.iter().filter(|code| code.is_null()).count(), 1, "{codes:?}");
+    assert_eq!(codes.iter().filter(|code| **code == "CONFLICT").count(), 5, "{codes:?}");
+}
+
+/// Something that is deleted in a transaction that has not committed yet.
+async fn deleting(graph: &Graph, what: &str) -> tokio_postgres::Client {
+    let client = graph.database.client().await;
+    client.batch_execute(&format!("begin; delete from {what}")).await.unwrap();
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_meanwhile_is_absent() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let device = graph.devices(&ann, &home, 1).await.remove(0);
+    let create_room = "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }";
+    let room = graph.ask(&ann, create_room, json!({"h": home})).await["createRoom"]["id"].clone();
+    let update = "mutation($d: ID!, $r: ID!) { updateDevice(id: $d, input: {roomId: $r}) { id } }";
+    let register = "mutation($h: ID!, $r: ID!) { registerDevice(input: {homeId: $h, key: \"k\", name: \"N\", roomId: $r}) { device { id } } }";
+    let rename = "mutation($h: ID!) { createRoom(homeId: $h, name: \"S\") { id } }";
+    let create = "mutation { createHome(input: {name: \"N\"}) { id } }";
+    let user = ann.0.as_ref().unwrap().user;
+    for (gone, query, code, says) in [
+        ("rooms".to_owned(), update, "NOT_FOUND", "room not found"),
+        ("rooms".to_owned(), register, "NOT_FOUND", "room not found"),
+        (format!("homes where id = {home}"), rename, "NOT_FOUND", "home not found"),
+        (format!("users where id = {user}"), create, "UNAUTHENTICATED", "no more"),
+    ] {
+        let holder = deleting(&graph, &gone).await;
+        let commit = async {
+            graph.wait_for_waiting(1).await;
+            holder.batch_execute("commit").await.unwrap();
+        };
+        let variables = json!({"h": home, "d": device, "r": room});
+        let (answer, ()) = tokio::join!(graph.answer(&ann, query, variables), commit);
+        assert_eq!(answer["errors"][0]["extensions"]["code"], code, "{query}: {answer}");
+        assert!(text(&answer["errors"][0]["message"]).contains(says), "{answer}");
+        if gone == "rooms" {
+            let insert = format!(
+                "insert into rooms (id, home_id, name) overriding system value values ({}, {home}, 'R')",
+                text(&room)
+            );
+            graph.sql.batch_execute(&insert).await.unwrap();
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! Homes and rooms: their names, their roles, their end.
 
+use async_graphql::{Request, Variables};
 use serde_json::json;
+use smarthome::graphql::Viewer;
 
 use super::{Graph, text};
+use crate::support::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_home_has_a_key_a_zone_and_an_owner() {
@@ -99,4 +102,33 @@ async fn a_deleted_home_leaves_no_row() {
         assert_eq!(graph.count(table).await, left, "{table}");
     }
     assert_eq!(graph.code(&ann, delete, json!({"h": home})).await, "NOT_FOUND");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_ends_though_nobody_waits_for_it() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let (home, other) = (graph.home(&ann).await, graph.home(&ann).await);
+    let (gone, device) = (graph.devices(&ann, &home, 1).await, graph.devices(&ann, &other, 1).await);
+    graph.reading(&home, &gone[0], 1).await;
+    graph.reading(&other, &device[0], 1).await;
+    let holder = graph.database.client().await;
+    holder.batch_execute("begin; select from telemetry for update").await.unwrap();
+    let home_door = ("mutation($x: ID!) { deleteHome(id: $x) }", &home);
+    let device_door = ("mutation($x: ID!) { deleteDevice(id: $x) }", &device[0]);
+    for (n, (query, id)) in [(1, home_door), (2, device_door)] {
+        let asked = Request::new(query).variables(Variables::from_json(json!({"x": id})));
+        let request = asked.data(Viewer(ann.0.clone()));
+        let schema = graph.schema.clone();
+        let caller = tokio::spawn(async move { schema.execute(request).await });
+        graph.wait_for_waiting(n).await;
+        caller.abort();
+        assert!(caller.await.is_err());
+    }
+    holder.batch_execute("commit").await.unwrap();
+    eventually("all of it is gone", || async {
+        let n = graph.count("telemetry").await + graph.count("devices").await + graph.count("homes").await;
+        (n == 1).then_some(())
+    })
+    .await;
 }

@@ -12,7 +12,7 @@ use smarthome::graphql::budget::Budget;
 use smarthome::ids::HomeId;
 
 use super::{Graph, Person, number};
-use crate::support::soon;
+use crate::support::{eventually, soon};
 
 const STATUS: &str = "subscription($d: ID, $h: ID) { deviceStatus(deviceId: $d, homeId: $h) { id name online } }";
 const TELEMETRY: &str = "subscription($d: ID, $h: ID, $a: ID) { telemetry(deviceId: $d, homeId: $h, after: $a) { id sensors { temperature } device { name } } }";
@@ -100,13 +100,17 @@ async fn readings_are_replayed_after_a_cursor_and_end_with_their_device() {
         assert_eq!(event["data"]["telemetry"]["sensors"]["temperature"], temperature, "{event}");
         assert_eq!(event["data"]["telemetry"]["device"]["name"], "Device 0");
     }
+    let mut newest = subscribe(&graph, &ann, TELEMETRY, json!({"d": device, "a": "3"}));
+    let newest = tokio::spawn(async move { next(&mut newest).await });
+    eventually("it runs", || async { (graph.services.metrics.subscriptions.get() == 2).then_some(()) }).await;
     graph.ask(&ann, "mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": device})).await;
     assert_eq!(next(&mut stream).await, None);
+    assert_eq!(newest.await.unwrap(), None, "the newest cursor is a good one");
     assert_eq!(graph.readings.n_homes(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exactly_one_of_the_two_ids_is_given() {
+async fn exactly_one_of_the_two_ids_is_given_and_a_cursor_that_was_given_out() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -115,6 +119,8 @@ async fn exactly_one_of_the_two_ids_is_given() {
         (STATUS, json!({"h": home, "d": "1"}), "deviceId"),
         (TELEMETRY, json!({}), "deviceId"),
         (TELEMETRY, json!({"h": home, "a": "x"}), "after"),
+        (TELEMETRY, json!({"h": home, "a": "1"}), "after"),
+        (TELEMETRY, json!({"h": home, "a": i64::MAX.to_string()}), "after"),
     ] {
         let mut stream = subscribe(&graph, &ann, query, variables);
         let answer = next(&mut stream).await.unwrap();

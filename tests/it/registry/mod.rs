@@ -32,7 +32,7 @@ use smarthome::users::Users;
 use tokio_postgres::types::ToSql;
 
 use super::support::app::{Database, JWT_SECRET};
-use super::support::unique;
+use super::support::{eventually, unique};
 
 /// The schema over services of its own, on a database of its own.
 struct Graph {
@@ -41,7 +41,7 @@ struct Graph {
     clock: Clock,
     readings: ReadingHub,
     sql: tokio_postgres::Client,
-    _database: Database,
+    database: Database,
 }
 
 /// Somebody signed in, or nobody.
@@ -88,7 +88,7 @@ impl Graph {
             pool,
             started: tokio::time::Instant::now(),
         };
-        Self { schema: graphql::schema(services.clone()), services, clock, readings, sql, _database: database }
+        Self { schema: graphql::schema(services.clone()), services, clock, readings, sql, database }
     }
 
     /// Somebody with an account, whose password nobody knows.
@@ -153,6 +153,12 @@ impl Graph {
         let values: [&(dyn ToSql + Sync); 3] = [&number(home), &number(device), &minute];
         let insert = insert.replace("$3::int", "$3::bigint::int").replace("true, $3)", "true, $3::bigint::float8)");
         self.sql.execute(&insert, &values).await.unwrap();
+    }
+
+    /// Waits until `n` statements wait for a lock.
+    async fn wait_for_waiting(&self, n: i64) {
+        let waiting = "pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+        eventually("statements wait", || async { (self.count(waiting).await >= n).then_some(()) }).await;
     }
 
     /// Rows of a table.

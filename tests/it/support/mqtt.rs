@@ -24,9 +24,14 @@ impl Mqtt {
         Self::connect_as(port, None).await.expect("the broker lets us in")
     }
 
-    /// Connects with a user name and a password.
+    /// Connects with a user name and a password, under a client id of its own.
     pub async fn connect_as(port: u16, login: Option<(&str, &str)>) -> Result<Self, String> {
-        let mut options = MqttOptions::new(unique("test"), ("127.0.0.1", port));
+        Self::connect_with(port, &unique("test"), login).await
+    }
+
+    /// Connects under a client id that says who it is.
+    pub async fn connect_with(port: u16, client_id: &str, login: Option<(&str, &str)>) -> Result<Self, String> {
+        let mut options = MqttOptions::new(client_id, ("127.0.0.1", port));
         options.set_keep_alive(30).set_max_packet_size(Some(4 << 20)).set_outgoing_inflight_upper_limit(100);
         if let Some((username, password)) = login {
             options.set_credentials(username, password.to_owned());
