@@ -149,17 +149,18 @@ impl QueryFragment<Pg> for Prune {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("delete from rejected_messages where id in (select oldest.id from unnest(");
         out.push_bind_param::<Array<BigInt>, _>(&self.homes)?;
+        // The edge is looked for once per home: as a condition it would be for every row.
         out.push_sql(
             ") due (home_id) cross join lateral (select id from rejected_messages m
-             where m.home_id = due.home_id order by id limit ",
-        );
-        out.push_bind_param::<BigInt, _>(&MAX_DELETED)?;
-        out.push_sql(
-            ") oldest where oldest.id <= (select id from rejected_messages m
              where m.home_id = due.home_id order by id desc limit 1 offset ",
         );
         out.push_bind_param::<BigInt, _>(&MAX_KEPT)?;
-        out.push_sql("))");
+        out.push_sql(
+            ") edge cross join lateral (select id from rejected_messages m
+             where m.home_id = due.home_id and m.id <= edge.id order by id limit ",
+        );
+        out.push_bind_param::<BigInt, _>(&MAX_DELETED)?;
+        out.push_sql(") oldest)");
         Ok(())
     }
 }
