@@ -7,10 +7,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use smarthome::settings::SettingsError;
 
-/// GraphQL answers are made of many small pieces: a tenth of their cost is the system's allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The exit status for a setting that is missing or unusable, as clap has it for arguments.
 const UNUSABLE: u8 = 2;
 

@@ -15,6 +15,9 @@ use crate::mqtt::Packet;
 /// Packet ids of the protocol: a new message under an id makes the older one obsolete.
 const PACKET_IDS: usize = 65_536;
 
+/// Packets forgotten in one go.
+const PRUNED_AT_ONCE: usize = 512;
+
 /// The session's committed deliveries, mirrored in `mqtt_deliveries`.
 pub(super) struct Session {
     client_id: String,
@@ -102,11 +105,11 @@ impl Session {
         self.n_packets += n_packets;
     }
 
-    /// The newest row whose packets are all covered by later ones, once there is an eighth of the
-    /// id space to clear away: not at every batch.
+    /// The newest row whose packets are all covered by later ones, once there is something to clear
+    /// away: not at every batch, and never so much that the batch it rides in takes longer.
     fn covered(&self) -> Option<i64> {
         let mut surplus = self.n_packets.checked_sub(PACKET_IDS)?;
-        if surplus < PACKET_IDS / 8 {
+        if surplus < PRUNED_AT_ONCE {
             return None;
         }
         let mut covered = None;

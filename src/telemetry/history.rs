@@ -1,7 +1,7 @@
 //! Readings that were stored: the latest one and the pages of the past, of many devices in one
 //! statement. Takes proof that each device may be read.
 
-mod store;
+pub(super) mod store;
 
 use std::fmt;
 use std::str::FromStr;

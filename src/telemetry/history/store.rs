@@ -13,7 +13,7 @@ use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::telemetry::{Reading, Sensors, TimeSource};
 
 type Optional<T> = Nullable<T>;
-type SqlRow = (
+pub(in crate::telemetry) type SqlRow = (
     (BigInt, BigInt, BigInt, Timestamptz, Timestamptz, Bool),
     (
         Optional<Double>,
@@ -28,18 +28,20 @@ type SqlRow = (
     (Optional<Text>, Optional<Double>, Optional<Double>, Optional<Jsonb>),
 );
 type Number = Option<f64>;
-type Row = (
+pub(in crate::telemetry) type Row = (
     (TelemetryId, HomeId, DeviceId, DateTime<Utc>, DateTime<Utc>, bool),
     (Number, Number, Option<bool>, Number, Number, Number, Number),
     (Number, Number, Number, Number, Number, Number),
     (Option<String>, Number, Number, Option<Value>),
 );
 
-const COLUMNS: &str = "t.id, t.home_id, t.device_id, t.recorded_at, t.received_at, t.device_clock, t.current, t.gas_ppm, \
+/// In the order of [`SqlRow`], of a table that goes by `t`.
+pub(in crate::telemetry) const COLUMNS: &str = "t.id, t.home_id, t.device_id, t.recorded_at, t.received_at, t.device_clock, t.current, t.gas_ppm, \
      t.flame, t.bin_level, t.power_w, t.energy_kwh, t.voltage_v, t.current_a, t.frequency_hz, t.power_factor, \
      t.distance_cm, t.temperature, t.humidity, t.firmware_version, t.signal_strength, t.battery_level, t.extra";
 
-fn reading((what, first, second, meta): Row) -> Reading {
+/// The row as a reading.
+pub(in crate::telemetry) fn reading((what, first, second, meta): Row) -> Reading {
     let (id, home, device, recorded_at, received_at, device_clock) = what;
     let (current, gas_ppm, flame, bin_level, power_w, energy_kwh, voltage_v) = first;
     let (current_a, frequency_hz, power_factor, distance_cm, temperature, humidity) = second;
