@@ -101,6 +101,15 @@ impl Directory {
         Self { entries: HashMap::new(), stale: HashSet::new(), version }
     }
 
+    /// A cache that knows one name.
+    #[cfg(test)]
+    pub(crate) fn knowing(text: &str, known: Known) -> Self {
+        let mut directory = Self::default();
+        let entry = Entry { resolved: Resolved::Device(known), asked_at: Instant::now(), version: 0 };
+        directory.entries.insert(text.into(), entry);
+        directory
+    }
+
     /// Makes sure that each of these texts (`home/device`) has a fresh answer; `read` tells what a
     /// text names.
     pub async fn refresh<'a>(

@@ -28,6 +28,17 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// A new one.
+    #[cfg(test)]
+    pub(super) fn empty() -> Self {
+        Self {
+            client_id: "test".to_owned(),
+            digests: vec![None; PACKET_IDS].into(),
+            rows: VecDeque::new(),
+            n_packets: 0,
+        }
+    }
+
     /// What an earlier life of this client committed.
     pub(super) async fn recall(conn: &mut AsyncPgConnection, client_id: &str) -> QueryResult<Self> {
         let mut session = Self {

@@ -36,6 +36,12 @@ impl Signs {
         self.since.map(|since| since + GATHER)
     }
 
+    /// As if those that wait had waited long enough.
+    #[cfg(test)]
+    pub(super) fn make_due(&mut self) {
+        self.since = Instant::now().checked_sub(GATHER);
+    }
+
     /// Some of them; the rest is due at once.
     pub(super) fn take(&mut self) -> Vec<StateChange> {
         let devices: Vec<DeviceId> = self.waiting.keys().copied().take(AT_ONCE).collect();
