@@ -1,10 +1,14 @@
 //! The environment, read once into types. A missing or unusable value names itself and stops the
 //! start. Nothing else in the crate looks at the environment.
 
+mod broker_url;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use broker_url::{BrokerUrl, Transport};
 
 /// A value that must never reach a log: its `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
@@ -85,32 +89,6 @@ pub struct MqttSettings {
     pub shared_group: Option<String>,
     /// `MQTT_PUBLIC_URL`: what devices are told; the broker's own URL by default.
     pub public_url: String,
-}
-
-/// How packets travel to the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// `mqtt://`
-    Tcp,
-    /// `mqtts://`
-    Tls,
-    /// `ws://`
-    WebSocket,
-    /// `wss://`
-    WebSocketTls,
-}
-
-/// A parsed `MQTT_BROKER_URL`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BrokerUrl {
-    /// By its scheme.
-    pub transport: Transport,
-    /// Name or address.
-    pub host: String,
-    /// 1883, 8883, 80 or 443 by default.
-    pub port: u16,
-    /// Path of a WebSocket URL, `/mqtt` by default.
-    pub path: String,
 }
 
 /// What HTTP clients meet.
@@ -245,33 +223,6 @@ impl AuthSettings {
             return Err(bad("JWT_SECRET", "at least 32 bytes; make one with `openssl rand -base64 48`"));
         }
         Ok(Self { jwt_secret, registration_open: switch(source, "REGISTRATION", ("open", "closed"), false)? })
-    }
-}
-
-impl std::str::FromStr for BrokerUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        const EXPECTED: &str = "a URL such as mqtt://host:1883, mqtts://host, ws://host:9001/mqtt or wss://host/mqtt";
-        let url = url::Url::parse(text).map_err(|_| EXPECTED.to_owned())?;
-        let (transport, default_port) = match url.scheme() {
-            "mqtt" | "tcp" => (Transport::Tcp, 1883),
-            "mqtts" | "ssl" => (Transport::Tls, 8883),
-            "ws" => (Transport::WebSocket, 80),
-            "wss" => (Transport::WebSocketTls, 443),
-            _ => return Err(EXPECTED.to_owned()),
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("credentials belong in MQTT_USERNAME and MQTT_PASSWORD, not in the URL".to_owned());
-        }
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(EXPECTED)?;
-        let path = if matches!(url.path(), "" | "/") { "/mqtt" } else { url.path() };
-        Ok(Self {
-            transport,
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port: url.port().unwrap_or(default_port),
-            path: path.to_owned(),
-        })
     }
 }
 
