@@ -28,6 +28,14 @@ pub enum Error {
         /// What is wrong and what is expected.
         message: String,
     },
+    /// One input value is larger than is kept.
+    #[error("{message}")]
+    TooLarge {
+        /// The input field, as the client spells it.
+        field: &'static str,
+        /// How large it is and may be.
+        message: String,
+    },
     /// It clashes with the present state.
     #[error("{0}")]
     Conflict(String),
@@ -53,6 +61,7 @@ impl Error {
             Self::Forbidden(_) => "FORBIDDEN",
             Self::NotFound(_) => "NOT_FOUND",
             Self::BadInput { .. } => "BAD_USER_INPUT",
+            Self::TooLarge { .. } => "PAYLOAD_TOO_LARGE",
             Self::Conflict(_) => "CONFLICT",
             Self::RateLimited(_) => "RATE_LIMITED",
             Self::Lagged => "LAGGED",

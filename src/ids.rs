@@ -8,7 +8,8 @@ use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
 use diesel::pg::{Pg, PgValue};
 use diesel::serialize::{self, Output, ToSql};
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{self, BigInt};
+use uuid::Uuid;
 
 /// The text is not the one canonical form of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -93,9 +94,96 @@ id! {
     RejectedMessageId
 }
 
+/// One command: `cmd_` and 26 characters of Crockford's base 32, the `commandId` on the wire. Later ones
+/// of one server are greater.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, AsExpression, FromSqlRow)]
+#[diesel(sql_type = sql_types::Uuid)]
+pub struct CommandId(Uuid);
+
+/// Crockford's alphabet: without I, L, O and U, which are misread.
+const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const COMMAND_PREFIX: &str = "cmd_";
+/// Characters of 128 bits, five bits each.
+const ULID_CHARS: usize = 26;
+
+impl CommandId {
+    /// A new one.
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// As the database keeps it.
+    pub fn as_uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+/// 26 characters that nobody else makes, in the order of making.
+pub fn ulid() -> String {
+    crockford(Uuid::now_v7())
+}
+
+fn crockford(id: Uuid) -> String {
+    let bits = id.as_u128();
+    let digit = |at: usize| CROCKFORD[usize::try_from(bits >> (5 * at) & 31).expect("five bits")];
+    (0..ULID_CHARS).rev().map(|at| char::from(digit(at))).collect()
+}
+
+impl fmt::Display for CommandId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{COMMAND_PREFIX}{}", crockford(self.0))
+    }
+}
+
+impl fmt::Debug for CommandId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for CommandId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let digits = text.strip_prefix(COMMAND_PREFIX).filter(|digits| digits.len() == ULID_CHARS).ok_or(IdError)?;
+        let mut bits: u128 = 0;
+        for byte in digits.bytes() {
+            let digit = CROCKFORD.iter().position(|known| *known == byte).ok_or(IdError)?;
+            // The first of 26 digits has three bits only.
+            bits = bits.checked_mul(32).ok_or(IdError)? | u128::try_from(digit).expect("five bits");
+        }
+        Ok(Self(Uuid::from_u128(bits)))
+    }
+}
+
+impl ToSql<sql_types::Uuid, Pg> for CommandId {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        <Uuid as ToSql<sql_types::Uuid, Pg>>::to_sql(&self.0, out)
+    }
+}
+
+impl FromSql<sql_types::Uuid, Pg> for CommandId {
+    fn from_sql(bytes: PgValue<'_>) -> deserialize::Result<Self> {
+        <Uuid as FromSql<sql_types::Uuid, Pg>>::from_sql(bytes).map(Self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_id_reads_as_it_prints_and_grows() {
+        let (first, second) = (CommandId::generate(), CommandId::generate());
+        let text = first.to_string();
+        assert_eq!((text.len(), text.parse()), (30, Ok(first)));
+        assert!(first < second && text < second.to_string());
+        let largest = "cmd_7ZZZZZZZZZZZZZZZZZZZZZZZZZ";
+        assert_eq!(largest.parse::<CommandId>().map(|id| id.to_string()).as_deref(), Ok(largest));
+        for wrong in ["test_123", "cmd_", "cmd_8ZZZZZZZZZZZZZZZZZZZZZZZZZ", &text.to_lowercase(), &text[..29]] {
+            assert_eq!(wrong.parse::<CommandId>(), Err(IdError), "{wrong}");
+        }
+    }
 
     #[test]
     fn only_the_canonical_form_is_an_id() {

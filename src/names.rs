@@ -51,6 +51,13 @@ pub fn key(field: &'static str, text: &str) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
+/// Whether the value under this key is a secret: the key ends in password, secret or token, however it
+/// is written (`wifiPassword`, `api_token`, `SECRET`).
+pub fn names_a_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    ["password", "secret", "token"].iter().any(|end| key.ends_with(end))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +95,16 @@ mod tests {
             &"x".repeat(65),
         ] {
             assert!(matches!(key("key", wrong), Err(Error::BadInput { field: "key", .. })), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_ends_in_a_secrets_name_names_one() {
+        for key in ["password", "wifiPassword", "client_SECRET", "apiToken"] {
+            assert!(names_a_secret(key), "{key}");
+        }
+        for key in ["tokens", "passwordless", "ssid", ""] {
+            assert!(!names_a_secret(key), "{key}");
         }
     }
 }

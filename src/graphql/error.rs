@@ -29,7 +29,7 @@ impl From<Failure> for async_graphql::Error {
     fn from(Failure(error): Failure) -> Self {
         async_graphql::Error::new(error.to_string()).extend_with(|_, extensions| {
             extensions.set("code", error.code());
-            if let Error::BadInput { field, .. } = &*error {
+            if let Error::BadInput { field, .. } | Error::TooLarge { field, .. } = &*error {
                 extensions.set("field", *field);
             }
         })

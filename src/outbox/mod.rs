@@ -1,0 +1,64 @@
+//! The outbox: committed rows that are to reach devices, sent in order per device by whichever server
+//! can. The rows are a feature's; when they go, and that only one server at a time sends for a device,
+//! is decided here.
+
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+
+use crate::db;
+use crate::downlink::{Fate, Outgoing};
+use crate::ids::DeviceId;
+
+/// A feature's rows that are to be sent. Each function is one step with its own statements; a step whose
+/// answer was lost is made again, so each must bear that.
+pub trait Outbox: Send + Sync + 'static {
+    /// What names a row.
+    type Key: Clone + Send + Sync + 'static;
+
+    /// First half of the advisory locks that keep a device to one server; one number a feature.
+    const LOCK: i32;
+    /// For the log and the metrics.
+    const NAME: &'static str;
+
+    /// Does what the clock demands (expiry, time-outs) and tells when it next will.
+    fn tick(
+        &self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+    ) -> impl Future<Output = QueryResult<Option<DateTime<Utc>>>> + Send;
+
+    /// Up to `limit` devices that something is to be sent to, longest waiting first, none of `busy`.
+    /// `heard` are devices that came back or changed the spelling of their topics.
+    fn due(
+        &self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+        heard: &[DeviceId],
+        busy: &[DeviceId],
+        limit: i64,
+    ) -> impl Future<Output = QueryResult<Vec<DeviceId>>> + Send;
+
+    /// Takes at most one row of each of these devices, its oldest, and notes that it may have left. This
+    /// server holds the devices' locks, taken before this statement's snapshot.
+    fn take(
+        &self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+        devices: &[DeviceId],
+    ) -> impl Future<Output = QueryResult<Vec<Outgoing<Self::Key>>>> + Send;
+
+    /// Records what became of messages. A row that has moved on meanwhile stays as it is.
+    fn settle(
+        &self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+        fates: &[(Self::Key, Fate)],
+    ) -> impl Future<Output = QueryResult<()>> + Send;
+
+    /// The broker lost what it kept: what it had and nobody answered is to be sent again.
+    fn broker_forgot(
+        &self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+    ) -> impl Future<Output = QueryResult<()>> + Send;
+}
