@@ -90,6 +90,7 @@ diesel::table! {
         metadata -> Jsonb,
         home_segment -> Nullable<Text>,
         device_segment -> Nullable<Text>,
+        away -> Bool,
     }
 }
 

@@ -70,6 +70,8 @@ pub struct StateChange {
     pub at: DateTime<Utc>,
     /// Whether that was a sign of life.
     pub is_sign_of_life: bool,
+    /// Whether the device, or its last will, said goodbye.
+    pub is_goodbye: bool,
     /// Its health as far as it was told.
     pub report: Report,
     /// Its last status message.
@@ -94,6 +96,7 @@ impl StateChange {
             online: false,
             at,
             is_sign_of_life: false,
+            is_goodbye: false,
             report: Report::default(),
             last_status: None,
             segments: None,
@@ -106,6 +109,7 @@ impl StateChange {
         self.online = later.online;
         self.at = later.at;
         self.is_sign_of_life |= later.is_sign_of_life;
+        self.is_goodbye = later.is_goodbye || self.is_goodbye && !later.is_sign_of_life;
         self.report.merge(later.report);
         self.last_status = later.last_status.or(self.last_status.take());
         self.segments = later.segments.or(self.segments.take());

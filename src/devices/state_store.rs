@@ -24,6 +24,7 @@ struct Upsert {
     home_segments: Vec<Option<String>>,
     device_segments: Vec<Option<String>>,
     unless_seen_since: Vec<Option<DateTime<Utc>>>,
+    away: Vec<Option<bool>>,
 }
 
 #[derive(QueryableByName)]
@@ -50,9 +51,9 @@ impl QueryFragment<Pg> for Upsert {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "insert into device_states as s (device_id, online, online_changed_at, last_seen_at, firmware_version,
-                signal_strength, battery_level, metadata, home_segment, device_segment)
+                signal_strength, battery_level, metadata, home_segment, device_segment, away)
              select n.device_id, n.online, n.at, n.seen_at, n.firmware, n.signal, n.battery, n.metadata,
-                n.home_segment, n.device_segment
+                n.home_segment, n.device_segment, coalesce(n.away, p.away, false)
              from unnest(",
         );
         out.push_bind_param::<Array<BigInt>, _>(&self.devices)?;
@@ -76,10 +77,12 @@ impl QueryFragment<Pg> for Upsert {
         out.push_bind_param::<Array<Nullable<Text>>, _>(&self.device_segments)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Nullable<Timestamptz>>, _>(&self.unless_seen_since)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Bool>>, _>(&self.away)?;
         // Locked in one order, so that two servers never wait for each other.
         out.push_sql(
             ") n (device_id, online, at, seen_at, firmware, signal, battery, metadata, home_segment, device_segment,
-                unless_seen_since)
+                unless_seen_since, away)
              join devices d on d.id = n.device_id
              left join device_states p on p.device_id = n.device_id
              where n.unless_seen_since is null or p.last_seen_at is null or p.last_seen_at < n.unless_seen_since
@@ -94,7 +97,8 @@ impl QueryFragment<Pg> for Upsert {
                 battery_level = coalesce(excluded.battery_level, s.battery_level),
                 metadata = s.metadata || excluded.metadata,
                 home_segment = coalesce(excluded.home_segment, s.home_segment),
-                device_segment = coalesce(excluded.device_segment, s.device_segment)
+                device_segment = coalesce(excluded.device_segment, s.device_segment),
+                away = excluded.away
              returning s.device_id, s.online, s.online_changed_at, s.last_seen_at, s.firmware_version,
                 s.signal_strength, s.battery_level, s.metadata",
         );
@@ -133,6 +137,8 @@ pub async fn apply(conn: &AsyncPgConnection, changes: &[StateChange]) -> QueryRe
         upsert.home_segments.push(home);
         upsert.device_segments.push(device);
         upsert.unless_seen_since.push(change.unless_seen_since);
+        // Silence alone says nothing: the device may well be listening.
+        upsert.away.push(if change.is_goodbye { Some(true) } else { change.is_sign_of_life.then_some(false) });
     }
     let rows: Vec<Row> = upsert.load(&mut &*conn).await?;
     Ok(rows.into_iter().map(DeviceState::from).collect())

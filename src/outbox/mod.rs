@@ -2,6 +2,10 @@
 //! can. The rows are a feature's; when they go, and that only one server at a time sends for a device,
 //! is decided here.
 
+mod wake;
+
+pub use wake::Wake;
+
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 

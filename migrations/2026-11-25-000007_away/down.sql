@@ -1,0 +1,1 @@
+alter table device_states drop column away;
