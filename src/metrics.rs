@@ -17,6 +17,13 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
+/// How far something has come, e.g. a command.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Status {
+    /// A stable upper-case word.
+    pub status: &'static str,
+}
+
 /// Counters and gauges of one server. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
 pub struct Metrics {
@@ -49,6 +56,10 @@ pub struct Metrics {
     pub rejected_pruned: Counter,
     /// Readings of a wrong type that were left out of a message that was kept.
     pub readings_dropped: Counter,
+    /// Commands by the status they entered.
+    pub commands: Family<Status, Counter>,
+    /// Answers of devices that changed no command, by reason.
+    pub command_answers_ignored: Family<Reason, Counter>,
     /// 1 while the link to the broker is up and subscribed.
     pub mqtt_connected: Gauge,
     /// Clients of the broker by its own count; 0 where it tells none (we would be one).
@@ -97,6 +108,8 @@ impl Metrics {
         r.register("rejected_messages_not_kept", "Rejected, counted, not kept", m.rejected_not_kept.clone());
         r.register("rejected_messages_pruned", "Rejected, kept, deleted for newer ones", m.rejected_pruned.clone());
         r.register("readings_dropped", "Readings of a wrong type left out", m.readings_dropped.clone());
+        r.register("commands", "Commands by the status they entered", m.commands.clone());
+        r.register("command_answers_ignored", "Answers that changed nothing", m.command_answers_ignored.clone());
         r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
         r.register("graphql_exhausted", "Operations that asked for too many objects", m.graphql_exhausted.clone());
         r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());
@@ -116,6 +129,11 @@ impl Metrics {
     pub fn reject(&self, reason: &'static str) {
         self.mqtt_rejected.get_or_create(&Reason { reason }).inc();
         self.mqtt_rejected_total.inc();
+    }
+
+    /// Counts one command that entered a status.
+    pub fn enter_command(&self, status: &'static str) {
+        self.commands.get_or_create(&Status { status }).inc();
     }
 
     /// Counts one request refused before it ran.

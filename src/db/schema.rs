@@ -144,6 +144,39 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    commands (id) {
+        id -> Uuid,
+        seq -> BigInt,
+        home_id -> BigInt,
+        device_id -> BigInt,
+        #[sql_name = "type"]
+        kind -> Text,
+        payload -> Json,
+        source -> Text,
+        correlation_id -> Text,
+        on_stale -> Text,
+        expect -> Nullable<Json>,
+        status -> Text,
+        result -> Nullable<Json>,
+        error -> Nullable<Text>,
+        confirmed_by -> Nullable<Text>,
+        superseded_by -> Nullable<Uuid>,
+        requested_by -> Nullable<BigInt>,
+        idempotency_key -> Nullable<Text>,
+        body_digest -> Nullable<Binary>,
+        timeout_seconds -> Integer,
+        created_at -> Timestamptz,
+        handed_at -> Nullable<Timestamptz>,
+        sent_at -> Nullable<Timestamptz>,
+        acked_at -> Nullable<Timestamptz>,
+        finished_at -> Nullable<Timestamptz>,
+        expires_at -> Timestamptz,
+        deadline -> Nullable<Timestamptz>,
+        updated_at -> Timestamptz,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     users,
     refresh_tokens,
@@ -155,5 +188,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     device_states,
     telemetry,
     rejected_messages,
-    mqtt_deliveries
+    mqtt_deliveries,
+    commands
 );
