@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Tokens;
 use crate::clock::Clock;
+use crate::commands::{CommandHub, Commands, Expectations};
 use crate::db::{self, Pool};
 use crate::devices::{DeletionHub, Devices, DirectoryVersion, StateHub};
 use crate::error::{Chain, Error};
@@ -30,6 +31,7 @@ use crate::hub::HomeChannel;
 use crate::ingest::{Writer, WriterParts};
 use crate::metrics::Metrics;
 use crate::mqtt::Link;
+use crate::outbox::Wake;
 use crate::settings::{DatabaseSettings, Secret, Settings};
 use crate::telemetry::history::Readings;
 use crate::telemetry::{Follow, ReadingHub};
@@ -83,18 +85,32 @@ impl App {
         let metrics = Metrics::new();
         let pool = db::pool(&settings.database, metrics.db_statements.clone());
         let (readings, states) = (ReadingHub::default(), StateHub::default());
+        let command_hub = CommandHub::default();
+        let (expectations, command_wake) = (Expectations::default(), Wake::default());
         let (deletions, directory_version) = (DeletionHub::default(), DirectoryVersion::default());
         let tokens = Tokens::new(&settings.auth.jwt_secret, clock.clone());
 
         let registry: Arc<dyn crate::devices::RegistryListener> = Arc::new(directory_version.clone());
-        let channels: [Arc<dyn HomeChannel>; 3] =
-            [Arc::new(readings.clone()), Arc::new(states.clone()), Arc::new(deletions.clone())];
+        let channels: [Arc<dyn HomeChannel>; 4] = [
+            Arc::new(readings.clone()),
+            Arc::new(states.clone()),
+            Arc::new(deletions.clone()),
+            Arc::new(command_hub.clone()),
+        ];
         let services = Services {
             users: Users::new(pool.clone(), tokens.clone(), clock.clone(), settings.auth.registration_open),
             homes: Homes::new(pool.clone(), clock.clone(), registry.clone(), channels),
             devices: Devices::new(pool.clone(), clock.clone(), registry, deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
             follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
+            commands: Commands::new(
+                pool.clone(),
+                clock.clone(),
+                command_hub,
+                expectations,
+                command_wake,
+                metrics.clone(),
+            ),
             states: states.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),

@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod budget;
 pub mod call;
+mod commands;
 mod context;
 pub mod cost;
 mod devices;
@@ -40,6 +41,7 @@ pub use live::Subscription;
 
 use crate::auth::Principal;
 use crate::clock::Clock;
+use crate::commands::Commands;
 use crate::db::Pool;
 use crate::devices::{Devices, StateHub};
 use crate::homes::Homes;
@@ -72,6 +74,8 @@ pub struct Services {
     pub readings: Readings,
     /// Live readings.
     pub follow: Follow,
+    /// Commands to devices.
+    pub commands: Commands,
     /// Live device states.
     pub states: StateHub,
     /// The server's counters.
@@ -90,13 +94,20 @@ pub struct Query(
     members::MemberQuery,
     homes::HomeQuery,
     devices::DeviceQuery,
+    commands::CommandQuery,
     rejected::RejectedQuery,
     status::StatusQuery,
 );
 
 /// What can be changed.
 #[derive(MergedObject, Default)]
-pub struct Mutation(sessions::SessionMutation, homes::HomeMutation, rooms::RoomMutation, registry::DeviceMutation);
+pub struct Mutation(
+    sessions::SessionMutation,
+    homes::HomeMutation,
+    rooms::RoomMutation,
+    registry::DeviceMutation,
+    commands::CommandMutation,
+);
 
 // The second fence: the gate in front of the library refuses what is large before it is parsed.
 /// Deepest level of fields.
@@ -112,6 +123,7 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
     async_graphql::Schema::build(Query::default(), Mutation::default(), Subscription)
         .override_output_type_description::<Page<devices::Device>>("A page of devices.")
         .override_output_type_description::<Page<telemetry::Telemetry>>("A page of readings, newest first.")
+        .override_output_type_description::<Page<commands::Command>>("A page of commands, newest first.")
         .override_output_type_description::<Page<rejected::RejectedMessage>>("A page of rejected messages.")
 }
 

@@ -17,6 +17,7 @@ use async_graphql::{Request, Variables};
 use serde_json::{Value, json};
 use smarthome::auth::{Principal, Tokens};
 use smarthome::clock::Clock;
+use smarthome::commands::{CommandHub, Commands, Expectations};
 use smarthome::db;
 use smarthome::devices::{DeletionHub, Devices, RegistryListener, StateHub};
 use smarthome::graphql::budget::Budget;
@@ -25,6 +26,7 @@ use smarthome::homes::Homes;
 use smarthome::hub::HomeChannel;
 use smarthome::ids::{DeviceId, HomeId, UserId};
 use smarthome::metrics::Metrics;
+use smarthome::outbox::Wake;
 use smarthome::settings::{Secret, Settings};
 use smarthome::telemetry::history::Readings;
 use smarthome::telemetry::{Follow, ReadingHub};
@@ -72,9 +74,14 @@ impl Graph {
         let (metrics, clock) = (Metrics::new(), Clock::movable());
         let pool = db::pool(&settings.database, metrics.db_statements.clone());
         let (readings, states, deletions) = (ReadingHub::default(), StateHub::default(), DeletionHub::default());
+        let (command_hub, expectations) = (CommandHub::default(), Expectations::default());
         let listener = Arc::new(NobodyListens);
-        let channels: [Arc<dyn HomeChannel>; 3] =
-            [Arc::new(readings.clone()), Arc::new(states.clone()), Arc::new(deletions.clone())];
+        let channels: [Arc<dyn HomeChannel>; 4] = [
+            Arc::new(readings.clone()),
+            Arc::new(states.clone()),
+            Arc::new(deletions.clone()),
+            Arc::new(command_hub.clone()),
+        ];
         let tokens = Tokens::new(&Secret::new(JWT_SECRET), clock.clone());
         let services = Services {
             users: Users::new(pool.clone(), tokens, clock.clone(), true),
@@ -82,6 +89,14 @@ impl Graph {
             devices: Devices::new(pool.clone(), clock.clone(), listener, deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
             follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
+            commands: Commands::new(
+                pool.clone(),
+                clock.clone(),
+                command_hub,
+                expectations,
+                Wake::default(),
+                metrics.clone(),
+            ),
             states,
             metrics,
             clock: clock.clone(),
