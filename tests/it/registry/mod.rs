@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing fails the test")]
 
 mod budget;
+mod command_life;
+mod commands;
 mod devices;
 mod foreign;
 mod history;
