@@ -1,13 +1,12 @@
 //! Commands as the dispatcher sees them: what is to be sent, and what became of it.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use diesel::QueryResult;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::command::{Command, CommandHub, CommandStatus};
 use super::expectations::MAX_OPEN;
@@ -25,8 +24,8 @@ const MAX_LAPSED: i64 = 1_000;
 const RELOAD_SECONDS: i64 = 2;
 /// How long after its time-out an effect still shows that a command was done.
 const LATE_EFFECT_HOURS: i64 = 1;
-/// Seconds that a step whose answer was lost may lie back.
-const UNCERTAIN_SECONDS: u32 = 60;
+/// Seconds that a step whose answer was lost may have lasted.
+const STEP_SECONDS: u64 = 60;
 /// Commands told again after such a step.
 const MAX_TOLD_AGAIN: i64 = 10_000;
 
@@ -39,8 +38,8 @@ pub struct CommandOutbox {
     metrics: Metrics,
     /// When the effects that are waited for were last read.
     loaded_at: Mutex<Option<DateTime<Utc>>>,
-    /// A step's answer did not come: it may have changed rows that nobody was told of.
-    is_uncertain: AtomicBool,
+    /// Since when a step's answer is missing: it may have changed rows that nobody was told of.
+    uncertain_since: Mutex<Option<Instant>>,
 }
 
 /// A command on the wire.
@@ -60,7 +59,7 @@ struct Wire<'a> {
 impl CommandOutbox {
     /// The outbox that tells changes to this hub and keeps these expectations.
     pub fn new(hub: CommandHub, expectations: Expectations, metrics: Metrics) -> Self {
-        Self { hub, expectations, metrics, loaded_at: Mutex::default(), is_uncertain: AtomicBool::new(false) }
+        Self { hub, expectations, metrics, loaded_at: Mutex::default(), uncertain_since: Mutex::default() }
     }
 
     fn tell(&self, commands: Vec<Command>) {
@@ -76,18 +75,29 @@ impl CommandOutbox {
 
     /// A step is uncertain until its answer is here, also when it is dropped midway.
     async fn step<T>(&self, step: impl Future<Output = QueryResult<T>>) -> QueryResult<T> {
-        let was_uncertain = self.is_uncertain.swap(true, Ordering::AcqRel);
+        let before = self.uncertain_since();
+        self.set_uncertain(Some(before.unwrap_or_else(Instant::now)));
         let done = step.await?;
-        self.is_uncertain.store(was_uncertain, Ordering::Release);
+        self.set_uncertain(before);
         Ok(done)
+    }
+
+    fn uncertain_since(&self) -> Option<Instant> {
+        *self.uncertain_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_uncertain(&self, since: Option<Instant>) {
+        *self.uncertain_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     /// Tells again what may have changed in a step whose answer was lost: who follows may see a state
     /// twice, but misses none.
     async fn tell_again(&self, conn: &mut db::Connection) -> QueryResult<()> {
-        if self.is_uncertain.load(Ordering::Acquire) {
-            self.tell(store::lately(conn, UNCERTAIN_SECONDS, MAX_TOLD_AGAIN).await?);
-            self.is_uncertain.store(false, Ordering::Release);
+        if let Some(since) = self.uncertain_since() {
+            let seconds = since.elapsed().as_secs().saturating_add(STEP_SECONDS);
+            let homes = self.hub.homes();
+            self.tell(store::lately(conn, &homes, seconds, MAX_TOLD_AGAIN).await?);
+            self.set_uncertain(None);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! several rows locks them in the order of their ids, as everybody does.
 
 use chrono::{DateTime, Utc};
+use diesel::data_types::PgInterval;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -11,7 +12,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::command::Command;
 use super::row_store::{self as row, Row};
 use crate::db::schema::commands;
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, HomeId};
 
 macro_rules! statement {
     ($name:ident, $of:ty) => {
@@ -278,9 +279,10 @@ pub(super) async fn resend(conn: &mut AsyncPgConnection, now: DateTime<Utc>) -> 
     row::commands(rows)
 }
 
-/// What changed in the last so many seconds, in any home.
+/// What changed in these homes in the last so many seconds.
 struct Lately<'a> {
-    within: &'a diesel::data_types::PgInterval,
+    homes: &'a [HomeId],
+    within: &'a PgInterval,
     limit: i64,
 }
 
@@ -288,9 +290,14 @@ impl QueryFragment<Pg> for Lately<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("select ");
         out.push_sql(row::COLUMNS);
-        out.push_sql(" from commands c where c.updated_at >= clock_timestamp() - ");
+        // Home by home, each a range of an index.
+        out.push_sql(" from unnest(");
+        out.push_bind_param::<Array<BigInt>, _>(&self.homes)?;
+        out.push_sql(") wanted (id) cross join lateral (select * from commands where home_id = wanted.id and updated_at >= clock_timestamp() - ");
         out.push_bind_param::<Interval, _>(self.within)?;
-        out.push_sql(" order by c.updated_at desc limit ");
+        out.push_sql(" order by updated_at desc limit ");
+        out.push_bind_param::<BigInt, _>(&self.limit)?;
+        out.push_sql(") c order by c.updated_at desc limit ");
         out.push_bind_param::<BigInt, _>(&self.limit)?;
         Ok(())
     }
@@ -298,9 +305,14 @@ impl QueryFragment<Pg> for Lately<'_> {
 statement!(Lately, Untyped);
 
 /// The newest changes, oldest first.
-pub(super) async fn lately(conn: &mut AsyncPgConnection, seconds: u32, limit: i64) -> QueryResult<Vec<Command>> {
-    let within = diesel::data_types::PgInterval::from_microseconds(i64::from(seconds) * 1_000_000);
-    let rows: Vec<Row> = Lately { within: &within, limit }.load(conn).await?;
+pub(super) async fn lately(
+    conn: &mut AsyncPgConnection,
+    homes: &[HomeId],
+    seconds: u64,
+    limit: i64,
+) -> QueryResult<Vec<Command>> {
+    let within = PgInterval::from_microseconds(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000));
+    let rows: Vec<Row> = Lately { homes, within: &within, limit }.load(conn).await?;
     let mut commands = row::commands(rows)?;
     commands.reverse();
     Ok(commands)

@@ -361,3 +361,88 @@ async fn an_effect_counts_once_the_command_may_have_left() {
     other.tick(&mut life.conn, life.clock.now()).await.unwrap();
     assert!(elsewhere.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_whose_answer_was_lost_is_told_by_the_next_tick() {
+    use smarthome::hub::Heard;
+    let mut life = Life::start(1).await;
+    let command = reach(&mut life, CommandStatus::Pending).await;
+    let access = {
+        let home = life.find(command).await.home;
+        let who = life.ann.0.clone().unwrap();
+        life.graph.services.homes.access(&who, home, smarthome::homes::Permission::Read).await.unwrap()
+    };
+    let mut listener = life.graph.services.commands.listen(access);
+    // Cut off between the statement and its answer: it waits for the row, so its answer can't come.
+    life.graph.sql.batch_execute("begin; select from commands for update").await.unwrap();
+    {
+        let fates = [(command, Fate::Confirmed)];
+        let mut conn = db::connect(&life.graph.database.url(), None).await.unwrap();
+        let settling = life.outbox.settle(&mut conn, life.clock.now(), &fates);
+        let mut settling = std::pin::pin!(settling);
+        assert!(futures_util::poll!(&mut settling).is_pending());
+        tokio::select! {
+            _ = &mut settling => panic!("the row is locked"),
+            () = life.graph.wait_for_waiting(1) => {}
+        }
+    }
+    life.graph.sql.batch_execute("commit").await.unwrap();
+    crate::support::eventually("it is committed", || async {
+        (life.status(command).await == CommandStatus::Sent).then_some(())
+    })
+    .await;
+    life.pass(0).await;
+    let Heard::Event(told) = crate::support::soon("the change is told", listener.recv()).await else { panic!() };
+    assert_eq!((told.id, told.status), (command, CommandStatus::Sent));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn senders_dispatchers_answers_and_the_clock_do_not_get_in_each_others_way() {
+    const ROUNDS: usize = 60;
+    let life = Life::start(4).await;
+    let all: Vec<_> = (0..4).map(|n| life.device(n)).collect();
+    let Life { graph, ann, devices, clock, outbox, .. } = &life;
+    let sent = std::sync::Mutex::new(Vec::<(CommandId, DeviceId)>::new());
+    let (sent, all) = (&sent, &all);
+    let sends = futures_util::future::join_all((0..8).map(|sender| async move {
+        for n in 0..ROUNDS {
+            let to = (sender + n) % 4;
+            let answer = graph.answer(ann, super::commands::SEND, json!({"input": power(&devices[to], true)})).await;
+            if let Some(id) = answer["data"]["sendCommand"]["id"].as_str() {
+                sent.lock().unwrap().push((id.parse().unwrap(), all[to]));
+            }
+            // Too many open ones is an answer, too.
+            let code = &answer["errors"][0]["extensions"]["code"];
+            assert!(answer.get("errors").is_none() || code == "CONFLICT", "{answer}");
+        }
+    }));
+    let dispatch = futures_util::future::join_all((0..2).map(|_| async {
+        let mut conn = db::connect(&graph.database.url(), None).await.unwrap();
+        for n in 0..ROUNDS {
+            let taken = outbox.take(&mut conn, clock.now(), all).await.unwrap();
+            let fates: Vec<_> = taken.iter().map(|out| (out.key, Fate::Confirmed)).collect();
+            outbox.settle(&mut conn, clock.now(), &fates).await.unwrap();
+            if n % 10 == 0 {
+                clock.advance(chrono::TimeDelta::seconds(20));
+                outbox.broker_forgot(&mut conn, clock.now()).await.unwrap();
+            }
+            outbox.tick(&mut conn, clock.now()).await.unwrap();
+        }
+    }));
+    let answers = futures_util::future::join_all((0..2).map(|_| async {
+        let conn = db::connect(&graph.database.url(), None).await.unwrap();
+        for n in 0..ROUNDS {
+            let known: Vec<_> = sent.lock().unwrap().iter().rev().take(50).copied().collect();
+            let answer = |(command, device)| {
+                let verdict = if n % 2 == 0 { Verdict::Acked } else { succeeded() };
+                Answer { command, device, verdict, at: clock.now() }
+            };
+            let answers: Vec<_> = known.into_iter().map(answer).collect();
+            record_answers(&conn, &answers.iter().collect::<Vec<_>>()).await.unwrap();
+        }
+    }));
+    tokio::join!(sends, dispatch, answers);
+    let wrong = "commands where (handed_at is null and sent_at is not null) \
+                 or (superseded_by is not null and handed_at is not null) or (status = 'SENT' and sent_at is null)";
+    assert_eq!(graph.count(wrong).await, 0);
+}
