@@ -42,6 +42,7 @@ comment on table commands is 'What devices are told to do. The row is the truth 
 comment on column commands.id is 'The commandId on the wire, without its spelling.';
 comment on column commands.seq is 'Order of the commands of a device: taken while its row in devices is locked.';
 comment on column commands.home_id is 'The home of the device, for those who follow a home.';
+comment on column commands.device_id is 'Who is to do it.';
 comment on column commands.type is 'What is to be done; the types we know are validated.';
 comment on column commands.payload is 'Its arguments: the text as it was given, which is also what the device gets.';
 comment on column commands.source is 'Who acts.';
@@ -57,6 +58,7 @@ comment on column commands.requested_by is 'Who asked for it; null once the acco
 comment on column commands.idempotency_key is 'The requester''s name for the request: the same again makes no second command.';
 comment on column commands.body_digest is 'SHA-256 of the request, to tell a repeat from another request under the same key.';
 comment on column commands.timeout_seconds is 'How long an answer may take: after it was sent, and again after it was acknowledged.';
+comment on column commands.created_at is 'When it was accepted.';
 comment on column commands.handed_at is 'First handed to the link: from then on it may have left, and is neither cancelled nor superseded.';
 comment on column commands.sent_at is 'The broker confirmed it.';
 comment on column commands.acked_at is 'The device said that it has it.';
