@@ -5,6 +5,7 @@ pub mod auth;
 pub mod clock;
 pub mod db;
 pub mod dev;
+pub mod device_config;
 pub mod devices;
 pub mod downlink;
 pub mod error;

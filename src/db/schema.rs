@@ -144,6 +144,43 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    device_configs (device_id, version) {
+        device_id -> BigInt,
+        version -> Integer,
+        home_id -> BigInt,
+        config -> Json,
+        secrets -> Nullable<Binary>,
+        status -> Text,
+        errors -> Nullable<Json>,
+        created_by -> Nullable<BigInt>,
+        created_at -> Timestamptz,
+        sent_at -> Nullable<Timestamptz>,
+        applied_at -> Nullable<Timestamptz>,
+        answered_at -> Nullable<Timestamptz>,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    retained_configs (device_id) {
+        device_id -> BigInt,
+        home_segment -> Text,
+        device_segment -> Text,
+        version -> Integer,
+        is_lost -> Bool,
+    }
+}
+
+diesel::table! {
+    retained_clearings (id) {
+        id -> BigInt,
+        device_id -> BigInt,
+        home_segment -> Text,
+        device_segment -> Text,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     users,
     refresh_tokens,
@@ -155,5 +192,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     device_states,
     telemetry,
     rejected_messages,
-    mqtt_deliveries
+    mqtt_deliveries,
+    device_configs,
+    retained_configs,
+    retained_clearings
 );
