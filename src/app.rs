@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::db::{self, Pool};
+use crate::device_config::{ConfigHub, DeviceConfigs, Sealer};
 use crate::devices::{DeletionHub, Devices, DirectoryVersion, StateHub};
 use crate::error::{Chain, Error};
 use crate::graphql::engine::Engine;
@@ -30,6 +31,7 @@ use crate::hub::HomeChannel;
 use crate::ingest::{Writer, WriterParts};
 use crate::metrics::Metrics;
 use crate::mqtt::Link;
+use crate::outbox::Wake;
 use crate::settings::{DatabaseSettings, Secret, Settings};
 use crate::telemetry::history::Readings;
 use crate::telemetry::{Follow, ReadingHub};
@@ -84,11 +86,17 @@ impl App {
         let pool = db::pool(&settings.database, metrics.db_statements.clone());
         let (readings, states) = (ReadingHub::default(), StateHub::default());
         let (deletions, directory_version) = (DeletionHub::default(), DirectoryVersion::default());
+        let (configs, config_wake) = (ConfigHub::default(), Wake::default());
+        let sealer = Sealer::new(&settings.encryption);
         let tokens = Tokens::new(&settings.auth.jwt_secret, clock.clone());
 
         let registry: Arc<dyn crate::devices::RegistryListener> = Arc::new(directory_version.clone());
-        let channels: [Arc<dyn HomeChannel>; 3] =
-            [Arc::new(readings.clone()), Arc::new(states.clone()), Arc::new(deletions.clone())];
+        let channels: Vec<Arc<dyn HomeChannel>> = vec![
+            Arc::new(readings.clone()),
+            Arc::new(states.clone()),
+            Arc::new(deletions.clone()),
+            Arc::new(configs.clone()),
+        ];
         let services = Services {
             users: Users::new(pool.clone(), tokens.clone(), clock.clone(), settings.auth.registration_open),
             homes: Homes::new(pool.clone(), clock.clone(), registry.clone(), channels),
@@ -96,6 +104,7 @@ impl App {
             readings: Readings::new(pool.clone()),
             follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
             states: states.clone(),
+            configs: DeviceConfigs::new(pool.clone(), clock.clone(), configs, sealer, config_wake, metrics.clone()),
             metrics: metrics.clone(),
             clock: clock.clone(),
             pool: pool.clone(),

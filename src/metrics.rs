@@ -53,6 +53,8 @@ pub struct Metrics {
     pub mqtt_connected: Gauge,
     /// Clients of the broker by its own count; 0 where it tells none (we would be one).
     pub broker_clients: Gauge,
+    /// Configurations that can't be sent, because their secrets were sealed with a key that is not set.
+    pub configs_unreadable: Counter,
     /// SQL statements sent by the API's pool.
     pub db_statements: Counter,
     /// GraphQL operations refused midway, because their lists held too many objects.
@@ -97,6 +99,7 @@ impl Metrics {
         r.register("rejected_messages_not_kept", "Rejected, counted, not kept", m.rejected_not_kept.clone());
         r.register("rejected_messages_pruned", "Rejected, kept, deleted for newer ones", m.rejected_pruned.clone());
         r.register("readings_dropped", "Readings of a wrong type left out", m.readings_dropped.clone());
+        r.register("configs_unreadable", "Configurations whose secrets don't open", m.configs_unreadable.clone());
         r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
         r.register("graphql_exhausted", "Operations that asked for too many objects", m.graphql_exhausted.clone());
         r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());

@@ -5,7 +5,8 @@ mod answers_store;
 mod content;
 mod follow;
 mod known;
-
+mod outbox;
+mod outbox_store;
 mod seal;
 mod secrets;
 mod store;
@@ -17,7 +18,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 pub use answers_store::{find as find_for_ingest, record as record_answers};
-
+pub use outbox::{ConfigKey, ConfigOutbox};
 pub use seal::Sealer;
 
 use crate::clock::Clock;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Services;
 use super::loader::{Load, Loader};
+use crate::device_config::{DeviceConfig, DeviceConfigs};
 use crate::devices::{Device, DeviceAccess, DeviceFilter, Devices};
 use crate::error::Error;
 use crate::homes::{Access, Home, Homes, Member, Room};
@@ -30,6 +31,8 @@ pub(super) struct Loaders {
     pub(super) device_pages: Loader<DevicePages>,
     pub(super) latest: Loader<Latest>,
     pub(super) history: Loader<History>,
+    pub(super) config: Loader<NewestConfig>,
+    pub(super) config_pages: Loader<ConfigPages>,
 }
 
 impl Loaders {
@@ -47,6 +50,8 @@ impl Loaders {
             device_pages: Loader::new(DevicePages(devices)),
             latest: Loader::new(Latest(readings.clone())),
             history: Loader::new(History(readings)),
+            config: Loader::new(NewestConfig(services.configs.clone())),
+            config_pages: Loader::new(ConfigPages(services.configs.clone())),
         }
     }
 }
@@ -235,6 +240,44 @@ impl Load for History {
         let mut readings = grouped(readings.into_iter().map(|reading| (reading.device, Arc::new(reading))));
         let found = devices.into_iter().map(|device| {
             let page = readings.remove(&device.device()).unwrap_or_default();
+            (device, page.into())
+        });
+        Ok(found.collect())
+    }
+}
+
+/// A device's newest configuration.
+pub(super) struct NewestConfig(DeviceConfigs);
+
+impl Load for NewestConfig {
+    type Group = UserId;
+    type Key = DeviceAccess;
+    type Value = Arc<DeviceConfig>;
+
+    async fn load(&self, _viewer: &UserId, devices: Vec<DeviceAccess>) -> Loaded<DeviceAccess, Self::Value> {
+        let configs = self.0.newest(&devices).await?;
+        let mut configs: HashMap<_, _> = configs.into_iter().map(|config| (config.device, Arc::new(config))).collect();
+        Ok(devices.into_iter().filter_map(|device| Some((device, configs.remove(&device.device())?))).collect())
+    }
+}
+
+/// A page of a device's configurations: before a version, so many.
+pub(super) struct ConfigPages(DeviceConfigs);
+
+impl Load for ConfigPages {
+    type Group = (UserId, Option<i32>, i64);
+    type Key = DeviceAccess;
+    type Value = Arc<[Arc<DeviceConfig>]>;
+
+    async fn load(
+        &self,
+        (_viewer, before, limit): &Self::Group,
+        devices: Vec<DeviceAccess>,
+    ) -> Loaded<DeviceAccess, Self::Value> {
+        let configs = self.0.history(&devices, *before, *limit).await?;
+        let mut configs = grouped(configs.into_iter().map(|config| (config.device, Arc::new(config))));
+        let found = devices.into_iter().map(|device| {
+            let page = configs.remove(&device.device()).unwrap_or_default();
             (device, page.into())
         });
         Ok(found.collect())

@@ -9,6 +9,7 @@ use futures_util::{Stream, StreamExt};
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::context::ContextExt;
+use super::device_config::DeviceConfig;
 use super::devices::Device;
 use super::error::{Failure, Result};
 use super::scalars::parse_id;
@@ -94,6 +95,28 @@ impl Subscription {
             let _counted = &running;
             budget.renew();
             device
+        }))
+    }
+
+    /// Versions of configurations whenever one is pushed or its status changes. Give either `deviceId` or
+    /// `homeId`. To a subscriber that fell behind a state may come again; none is left out but for those a
+    /// newer one of the same version has replaced.
+    async fn config_updates<'a>(
+        &self,
+        ctx: &Context<'a>,
+        #[graphql(desc = "Configurations of this device.")] device_id: Option<ID>,
+        #[graphql(desc = "Configurations of all devices of this home.")] home_id: Option<ID>,
+    ) -> Result<impl Stream<Item = Result<DeviceConfig>> + 'a> {
+        let services = ctx.services();
+        let target = target(ctx, ctx.viewer()?, device_id, home_id).await?;
+        let gone = until::deleted(&services.devices, ctx.viewer()?.user, target);
+        let configs = services.configs.follow(target.home, target.device).await?;
+        verify(ctx, target).await?;
+        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
+        Ok(configs.take_until(gone).map(move |config| {
+            let _counted = &running;
+            budget.renew();
+            config.map(DeviceConfig).map_err(Failure::from)
         }))
     }
 }
