@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Graph;
 
 /// Each operation with an id in it, `$x`: what sort of id, and the operation.
-const DOORS: [(&str, &str); 18] = [
+const DOORS: [(&str, &str); 22] = [
     ("home", "query($x: ID!) { home(id: $x) { id } }"),
     ("home", "query($x: ID!) { devices(homeId: $x) { nodes { id } } }"),
     ("home", "query($x: ID!) { rejectedMessages(homeId: $x) { nodes { id } } }"),
@@ -19,11 +19,15 @@ const DOORS: [(&str, &str); 18] = [
     ),
     ("home", "subscription($x: ID!) { telemetry(homeId: $x) { id } }"),
     ("home", "subscription($x: ID!) { deviceStatus(homeId: $x) { id } }"),
+    ("home", "subscription($x: ID!) { configUpdates(homeId: $x) { version } }"),
     ("room", "mutation($x: ID!) { renameRoom(id: $x, name: \"N\") { id } }"),
     ("room", "mutation($x: ID!) { deleteRoom(id: $x) }"),
     ("device", "query($x: ID!) { device(id: $x) { id } }"),
     ("device", "mutation($x: ID!) { updateDevice(id: $x, input: {name: \"N\"}) { id } }"),
     ("device", "mutation($x: ID!) { deleteDevice(id: $x) }"),
+    ("device", "mutation($x: ID!) { pushConfig(input: {deviceId: $x, config: {}}) { version } }"),
+    ("device", "mutation($x: ID!) { rollbackConfig(deviceId: $x, toVersion: 1) { version } }"),
+    ("device", "subscription($x: ID!) { configUpdates(deviceId: $x) { version } }"),
     ("device", "subscription($x: ID!) { telemetry(deviceId: $x) { id } }"),
     ("device", "subscription($x: ID!) { deviceStatus(deviceId: $x) { id } }"),
     ("own room", "mutation($x: ID!, $own: ID!) { updateDevice(id: $own, input: {roomId: $x}) { id } }"),
