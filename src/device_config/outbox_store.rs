@@ -81,7 +81,7 @@ struct DueRow {
 }
 
 impl Due<'_> {
-    /// No row for the device `$of` is to be looked for.
+    /// The device of this column is not busy.
     fn is_free<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>, of: &str) -> QueryResult<()> {
         out.push_sql(of);
         out.push_sql(" <> all(");
@@ -90,6 +90,7 @@ impl Due<'_> {
         Ok(())
     }
 
+    /// The version `c` is not one that can't be read.
     fn is_readable<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(" and (c.device_id, c.version) not in (select * from unnest(");
         out.push_bind_param::<Array<BigInt>, _>(&self.unreadable_devices)?;
