@@ -61,7 +61,10 @@ pub(crate) fn options(
         options.set_credentials(credentials.username.clone(), credentials.password.reveal().to_owned());
     }
     options
-        .set_clean_start(true)
+        .set_clean_start(config.session_expiry.is_none())
+        .set_session_expiry_interval(
+            config.session_expiry.map(|kept| u32::try_from(kept.as_secs()).unwrap_or(u32::MAX)),
+        )
         .set_keep_alive(KEEP_ALIVE_S)
         .set_connect_timeout(CONNECT_TIMEOUT)
         .set_max_packet_size(Some(MAX_PACKET_BYTES))
