@@ -113,10 +113,8 @@ impl Actuator {
             outcome
         });
         // A repeat changes nothing, so there is nothing to be seen of it.
-        let effect = (is_new && outcome.has_succeeded()).then(|| match command.kind.as_str() {
-            "RESET" => Effect::Cleared,
-            _ => Effect::Set(command.payload),
-        });
+        let effect = if command.kind == "RESET" { Effect::Cleared } else { Effect::Set(command.payload) };
+        let effect = (is_new && outcome.has_succeeded()).then_some(effect);
         Some(Done { command_id: command.command_id, expires_at: command.expires_at, outcome, effect })
     }
 

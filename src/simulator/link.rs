@@ -5,9 +5,9 @@ use std::time::Duration;
 use rumqttc::{Broker, Event, EventLoop, Incoming, LastWill, MqttOptions, QoS};
 use tokio::sync::mpsc;
 
-use super::SimulatorError;
 use super::config::{FleetConfig, Qos, VirtualDevice};
 use super::device::{LAST_WILL, Topics};
+use super::{SimulatorError, session};
 use crate::settings::Transport;
 
 const KEEP_ALIVE_S: u16 = 30;
@@ -61,15 +61,15 @@ pub(crate) fn options(
         options.set_credentials(credentials.username.clone(), credentials.password.reveal().to_owned());
     }
     options
-        .set_clean_start(config.session_expiry.is_none())
-        .set_session_expiry_interval(
-            config.session_expiry.map(|kept| u32::try_from(kept.as_secs()).unwrap_or(u32::MAX)),
-        )
+        .set_clean_start(true)
         .set_keep_alive(KEEP_ALIVE_S)
         .set_connect_timeout(CONNECT_TIMEOUT)
         .set_max_packet_size(Some(MAX_PACKET_BYTES))
         .set_outgoing_inflight_upper_limit(config.window)
         .set_last_will(LastWill::new(topics.status.as_str(), LAST_WILL, QoS::AtLeastOnce, config.retain_status, None));
+    if let Some(expiry) = config.session_expiry {
+        session::keep(&mut options, expiry);
+    }
     Ok(options)
 }
 

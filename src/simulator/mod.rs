@@ -17,6 +17,7 @@ mod receipts;
 mod report;
 mod schedule;
 mod sensors;
+mod session;
 mod speech;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The fleet against a broker in this process, heard by an ordinary client.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use mqtt5::broker::MqttBroker;
@@ -37,6 +37,8 @@ impl Broker {
 struct Listener {
     client: AsyncClient,
     events: rumqttc::EventLoop,
+    /// Messages that came while we waited for something else.
+    early: VecDeque<(String, Value)>,
     /// Until when it listens: also a test that hears something all the time must end.
     deadline: Instant,
 }
@@ -47,7 +49,7 @@ impl Listener {
         options.set_outgoing_inflight_upper_limit(100);
         let (client, events) = AsyncClient::builder(options).capacity(10).build();
         client.subscribe("smarthome/+/+/+", QoS::AtLeastOnce).await.unwrap();
-        let mut listener = Self { client, events, deadline: Instant::now() + PATIENCE * 2 };
+        let mut listener = Self { client, events, early: VecDeque::new(), deadline: Instant::now() + PATIENCE * 2 };
         while !matches!(listener.event().await, Event::Incoming(Incoming::SubAck(_))) {}
         listener
     }
@@ -59,13 +61,43 @@ impl Listener {
     /// The next message: kind and payload.
     async fn message(&mut self) -> (String, Value) {
         loop {
-            if let Event::Incoming(Incoming::Publish(publish)) = self.event().await {
-                let topic = String::from_utf8(publish.topic.to_vec()).unwrap();
-                let kind = topic.rsplit('/').next().unwrap().to_owned();
-                return (kind, serde_json::from_slice(&publish.payload).unwrap());
+            if let Some(message) = self.early.pop_front() {
+                return message;
+            }
+            let event = self.event().await;
+            self.early.extend(message(&event));
+        }
+    }
+
+    /// Publishes to the first device and waits until the broker has it.
+    async fn send(&mut self, kind: &str, payload: &Value, options: PublishOptions) {
+        let topic = format!("smarthome/1/ESP32_001/{kind}");
+        self.client.publish(topic, payload.to_string(), options).await.unwrap();
+        loop {
+            let event = self.event().await;
+            self.early.extend(message(&event));
+            if matches!(event, Event::Incoming(Incoming::PubAck(_))) {
+                return;
             }
         }
     }
+
+    async fn command(&mut self, command: &Value) {
+        self.send("commands", command, PublishOptions::at_least_once()).await;
+    }
+
+    /// Kept by the broker.
+    async fn config(&mut self, version: u32) {
+        let config = json!({"version": version, "config": {"powerSaving": true}});
+        self.send("config", &config, PublishOptions::at_least_once().retained()).await;
+    }
+}
+
+fn message(event: &Event) -> Option<(String, Value)> {
+    let Event::Incoming(Incoming::Publish(publish)) = event else { return None };
+    let topic = String::from_utf8(publish.topic.to_vec()).unwrap();
+    let kind = topic.rsplit('/').next().unwrap().to_owned();
+    Some((kind, serde_json::from_slice(&publish.payload).unwrap()))
 }
 
 fn fleet(broker: &Broker, devices: usize) -> FleetConfig {
@@ -178,26 +210,18 @@ async fn a_command_and_a_configuration_are_answered_and_a_cut_link_leaves_a_will
 /// Readings often enough that a listener always hears something soon.
 const TICKING: Pace = Pace::PerSecond(20.0);
 
-/// A command for the first device.
-async fn send(listener: &Listener, command: &Value) {
-    let topic = "smarthome/1/ESP32_001/commands";
-    listener.client.publish(topic, command.to_string(), PublishOptions::at_least_once()).await.unwrap();
-}
-
-/// A configuration for the first device, kept by the broker.
-async fn push_config(listener: &Listener, version: u32) {
-    let payload = json!({"version": version, "config": {"powerSaving": true}}).to_string();
-    let topic = "smarthome/1/ESP32_001/config";
-    listener.client.publish(topic, payload, PublishOptions::at_least_once().retained()).await.unwrap();
-}
-
 /// A fleet of one device that answers like this and hears what is sent to it.
 async fn answering(broker: &Broker, listener: &mut Listener, answers: &str) -> Fleet {
     let answers = answers.parse().unwrap();
     let config = FleetConfig { pace: TICKING, answers, ..fleet(broker, 1) };
-    push_config(listener, 1).await;
+    listener.config(1).await;
+    started(config, listener).await
+}
+
+/// Starts it and waits until it hears what is sent to it: the kept configuration comes with the
+/// subscription, and commands from then on.
+async fn started(config: FleetConfig, listener: &mut Listener) -> Fleet {
     let fleet = Fleet::start(config, &CancellationToken::new()).unwrap();
-    // The kept configuration comes with the subscription: then commands come too.
     while fleet.report().configs == 0 {
         listener.message().await;
     }
@@ -209,9 +233,9 @@ async fn a_slow_answer_holds_up_nobody_and_the_receipts_say_what_was_said() {
     let broker = Broker::start().await;
     let mut listener = Listener::connect(&broker).await;
     let fleet = answering(&broker, &mut listener, "delay=0.3,dup=1").await;
-    send(&listener, &json!({"commandId": "a", "type": "SET_POWER", "payload": {"power": false}})).await;
-    send(&listener, &json!({"commandId": "b", "type": "X", "expiresAt": "2020-01-01T00:00:00Z"})).await;
-    send(&listener, &json!("not a command")).await;
+    listener.command(&json!({"commandId": "a", "type": "SET_POWER", "payload": {"power": false}})).await;
+    listener.command(&json!({"commandId": "b", "type": "X", "expiresAt": "2020-01-01T00:00:00Z"})).await;
+    listener.command(&json!("not a command")).await;
 
     let mut acks = Vec::new();
     while acks.len() < 6 {
@@ -238,7 +262,9 @@ async fn silent_firmware_shows_what_it_was_set_to() {
     let broker = Broker::start().await;
     let mut listener = Listener::connect(&broker).await;
     let fleet = answering(&broker, &mut listener, "effect").await;
-    send(&listener, &json!({"commandId": "a", "type": "SET_POWER", "payload": {"power": true, "brightness": 7}})).await;
+    listener
+        .command(&json!({"commandId": "a", "type": "SET_POWER", "payload": {"power": true, "brightness": 7}}))
+        .await;
     loop {
         let (kind, payload) = listener.message().await;
         assert_ne!(kind, "ack", "{payload}");
@@ -255,9 +281,9 @@ async fn refusals_and_silence_are_counted_as_what_they_are() {
     let broker = Broker::start().await;
     let mut listener = Listener::connect(&broker).await;
     let fleet = answering(&broker, &mut listener, "fail=1,reject=1,no-ack=1").await;
-    send(&listener, &json!({"commandId": "a", "type": "RESET"})).await;
+    listener.command(&json!({"commandId": "a", "type": "RESET"})).await;
     let (mut acks, expected) = (BTreeSet::new(), BTreeSet::from(["FAILED".to_owned(), "REJECTED".to_owned()]));
-    push_config(&listener, 2).await;
+    listener.config(2).await;
     while acks != expected {
         let (kind, payload) = listener.message().await;
         acks.extend((kind == "ack").then(|| payload["status"].as_str().unwrap().to_owned()));
@@ -266,9 +292,33 @@ async fn refusals_and_silence_are_counted_as_what_they_are() {
     fleet.finished().await;
 
     let fleet = answering(&broker, &mut listener, "silence=1").await;
-    send(&listener, &json!({"commandId": "a", "type": "RESET"})).await;
+    listener.command(&json!({"commandId": "a", "type": "RESET"})).await;
     while fleet.report().commands == 0 {
         listener.message().await;
     }
     assert_eq!((fleet.report().answers, fleet.receipts().of(0)[0].said.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_kept_session_brings_what_came_meanwhile_and_a_clean_one_does_not() {
+    let broker = Broker::start().await;
+    let mut listener = Listener::connect(&broker).await;
+    listener.config(1).await;
+    for (session_expiry, expected) in [(Some(Duration::from_secs(60)), 1), (None, 0)] {
+        let config = FleetConfig { pace: TICKING, session_expiry, ..fleet(&broker, 1) };
+        let before = started(config.clone(), &mut listener).await;
+        before.stop();
+        before.finished().await;
+        listener.command(&json!({"commandId": "meanwhile", "type": "X"})).await;
+
+        let after = started(config, &mut listener).await;
+        listener.command(&json!({"commandId": "last", "type": "X"})).await;
+        let of = |id: &str| after.receipts().of(0).iter().filter(|receipt| receipt.command_id == id).count();
+        while of("last") == 0 {
+            listener.message().await;
+        }
+        assert_eq!(of("meanwhile"), expected, "{session_expiry:?}");
+        after.stop();
+        after.finished().await;
+    }
 }
