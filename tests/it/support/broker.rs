@@ -86,6 +86,15 @@ impl Broker {
         child.wait().expect("our child");
     }
 
+    /// While it is down: takes away all that it saved, sessions and kept messages.
+    pub fn forget(&self) {
+        assert!(self.child.is_none(), "it is stopped first");
+        let saved = self.folder.join("mosquitto.db");
+        if let Err(error) = std::fs::remove_file(saved) {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+        }
+    }
+
     /// Sends any signal, such as `STOP` and `CONT`.
     pub fn signal(&self, name: &str) {
         let pid = self.child.as_ref().expect("it runs").id().to_string();
