@@ -63,10 +63,17 @@ impl Frame {
         bytes.extend(payload);
         Self { bytes, packet_id_at, payload_at }
     }
+
+    /// Under this packet id.
+    pub(crate) fn with_id(mut self, packet_id: u16) -> Vec<u8> {
+        self.bytes[self.packet_id_at..][..2].copy_from_slice(&packet_id.to_be_bytes());
+        self.bytes
+    }
 }
 
 /// A received PUBLISH of QoS 1.
 pub(crate) struct Publish<'a> {
+    pub(crate) topic: &'a [u8],
     pub(crate) packet_id: [u8; 2],
     pub(crate) payload: &'a [u8],
 }
@@ -75,11 +82,11 @@ impl<'a> Publish<'a> {
     /// From a packet's body; `None` for what the bench never sends.
     pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
         let (size, rest) = body.split_first_chunk::<2>()?;
-        let rest = rest.get(usize::from(u16::from_be_bytes(*size))..)?;
+        let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*size)))?;
         let (packet_id, rest) = rest.split_first_chunk::<2>()?;
         // Properties: the broker adds none or a few, always under 128 bytes here.
         let (&properties, rest) = rest.split_first()?;
-        Some(Self { packet_id: *packet_id, payload: rest.get(usize::from(properties)..)? })
+        Some(Self { topic, packet_id: *packet_id, payload: rest.get(usize::from(properties)..)? })
     }
 }
 

@@ -5,6 +5,8 @@
 mod broker_alone;
 mod client;
 mod codec;
+mod commands;
+mod echo;
 mod fan_out;
 mod growth;
 mod ingest;
@@ -32,7 +34,7 @@ use crate::table::Table;
 #[derive(Parser)]
 struct Args {
     /// Only the measurements whose name contains one of these: broker, insert, pipe, start, ingest,
-    /// live, lists, fan-out, growth.
+    /// live, commands, lists, fan-out, growth.
     filter: Vec<String>,
     /// A tenth of the messages, one round, short runs.
     #[arg(long)]
@@ -72,6 +74,9 @@ fn measure(stage: &Stage, table: &mut Table, million_rows: u64) -> Result<()> {
     }
     if table.wants("live") {
         live::measure(stage, table, &server, &broker)?;
+    }
+    if table.wants("commands") {
+        commands::measure(stage, table, &server)?;
     }
     if table.wants("lists") {
         lists::measure(stage, table, &server)?;

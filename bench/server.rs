@@ -111,6 +111,7 @@ impl Server {
     }
 }
 
-fn text(value: &Value) -> Result<String> {
+/// A value that is text.
+pub(crate) fn text(value: &Value) -> Result<String> {
     value.as_str().map(str::to_owned).with_context(|| format!("expected text, got {value}"))
 }

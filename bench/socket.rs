@@ -26,6 +26,16 @@ pub(crate) struct Subscriber(WebSocketStream<TcpStream>);
 impl Subscriber {
     /// Connects, signs in and subscribes to `telemetry` of a home or a device.
     pub(crate) async fn connect(addr: SocketAddr, token: &str, argument: &str, id: &str) -> Result<Self> {
+        let query = format!("subscription($id: ID!) {{ telemetry({argument}: $id) {{ {FIELDS} }} }}");
+        Self::open(addr, token, &query, id).await
+    }
+
+    /// Connects, signs in and subscribes to the commands of a home.
+    pub(crate) async fn commands(addr: SocketAddr, token: &str, home: &str) -> Result<Self> {
+        Self::open(addr, token, "subscription($id: ID!) { commandUpdates(homeId: $id) { id status } }", home).await
+    }
+
+    async fn open(addr: SocketAddr, token: &str, query: &str, id: &str) -> Result<Self> {
         let mut request = format!("ws://{addr}/graphql").into_client_request()?;
         request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse()?);
         let stream = TcpStream::connect(addr).await?;
@@ -38,10 +48,20 @@ impl Subscriber {
         if !ack.contains("connection_ack") {
             bail!("the server did not acknowledge the connection: {ack}");
         }
-        let query = format!("subscription($id: ID!) {{ telemetry({argument}: $id) {{ {FIELDS} }} }}");
         let payload = json!({"query": query, "variables": {"id": id}});
         subscriber.send(&json!({"id": "1", "type": "subscribe", "payload": payload})).await?;
         Ok(subscriber)
+    }
+
+    /// The next event of a command: its id and its status.
+    pub(crate) async fn next_command(&mut self) -> Result<(String, String)> {
+        let text = self.next().await?;
+        let mut event: Value = serde_json::from_str(&text)?;
+        let mut field = |name: &str| match event["payload"]["data"]["commandUpdates"][name].take() {
+            Value::String(text) => Some(text),
+            _ => None,
+        };
+        field("id").zip(field("status")).with_context(|| format!("expected a command, got {text}"))
     }
 
     /// The number of the next event's message.

@@ -4,6 +4,8 @@
 //! critical: one that ends early ends the server, instead of leaving half a service. The stop goes
 //! in flow order: no new requests, no new messages, drain, flush, acknowledge, disconnect.
 
+mod outboxes;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +17,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use outboxes::{Outboxes, Parts};
+
 use crate::auth::Tokens;
 use crate::clock::Clock;
+use crate::commands::{CommandHub, CommandOutbox, Commands, Expectations};
 use crate::db::{self, Pool};
+use crate::device_config::{ConfigHub, ConfigOutbox, DeviceConfigs, Sealer};
 use crate::devices::{DeletionHub, Devices, DirectoryVersion, StateHub};
 use crate::error::{Chain, Error};
 use crate::graphql::engine::Engine;
@@ -30,6 +36,7 @@ use crate::hub::HomeChannel;
 use crate::ingest::{Writer, WriterParts};
 use crate::metrics::Metrics;
 use crate::mqtt::Link;
+use crate::outbox::{Outbox, Wake};
 use crate::settings::{DatabaseSettings, Secret, Settings};
 use crate::telemetry::history::Readings;
 use crate::telemetry::{Follow, ReadingHub};
@@ -63,6 +70,7 @@ pub struct App {
     /// Ends the HTTP surface.
     stop_http: CancellationToken,
     http_tasks: TaskTracker,
+    outboxes: Outboxes,
     ingest: Ingest,
     /// Cancelled by a critical task that ends.
     ended: CancellationToken,
@@ -83,19 +91,43 @@ impl App {
         let metrics = Metrics::new();
         let pool = db::pool(&settings.database, metrics.db_statements.clone());
         let (readings, states) = (ReadingHub::default(), StateHub::default());
+        let (command_hub, config_hub) = (CommandHub::default(), ConfigHub::default());
+        let (expectations, command_wake, config_wake) = (Expectations::default(), Wake::default(), Wake::default());
         let (deletions, directory_version) = (DeletionHub::default(), DirectoryVersion::default());
+        let sealer = Sealer::new(&settings.encryption);
         let tokens = Tokens::new(&settings.auth.jwt_secret, clock.clone());
 
         let registry: Arc<dyn crate::devices::RegistryListener> = Arc::new(directory_version.clone());
-        let channels: [Arc<dyn HomeChannel>; 3] =
-            [Arc::new(readings.clone()), Arc::new(states.clone()), Arc::new(deletions.clone())];
+        let channels: [Arc<dyn HomeChannel>; 5] = [
+            Arc::new(readings.clone()),
+            Arc::new(states.clone()),
+            Arc::new(deletions.clone()),
+            Arc::new(command_hub.clone()),
+            Arc::new(config_hub.clone()),
+        ];
         let services = Services {
             users: Users::new(pool.clone(), tokens.clone(), clock.clone(), settings.auth.registration_open),
             homes: Homes::new(pool.clone(), clock.clone(), registry.clone(), channels),
             devices: Devices::new(pool.clone(), clock.clone(), registry, deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
             follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
+            commands: Commands::new(
+                pool.clone(),
+                clock.clone(),
+                command_hub.clone(),
+                expectations.clone(),
+                command_wake.clone(),
+                metrics.clone(),
+            ),
             states: states.clone(),
+            configs: DeviceConfigs::new(
+                pool.clone(),
+                clock.clone(),
+                config_hub.clone(),
+                sealer.clone(),
+                config_wake.clone(),
+                metrics.clone(),
+            ),
             metrics: metrics.clone(),
             clock: clock.clone(),
             pool: pool.clone(),
@@ -104,6 +136,18 @@ impl App {
 
         let (link, ends) =
             Link::new(settings.mqtt.clone(), clock.clone(), metrics.clone()).context("set up the MQTT link")?;
+        let outboxes = Outboxes::new(Parts {
+            downlink: Arc::new(ends.publisher.clone()),
+            database: settings.database.clone(),
+            client_id: settings.mqtt.client_id.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            migrated: migrated.clone(),
+            ended: ended.clone(),
+        });
+        let commands = CommandOutbox::new(command_hub.clone(), expectations.clone(), metrics.clone());
+        outboxes.start(commands, command_wake.clone());
+        outboxes.start(ConfigOutbox::new(config_hub.clone(), sealer, metrics.clone()), config_wake.clone());
         let ready = CancellationToken::new();
         let writer = Writer::new(WriterParts {
             database: settings.database.clone(),
@@ -113,6 +157,10 @@ impl App {
             directory_version,
             readings,
             states,
+            commands: command_hub,
+            configs: config_hub,
+            expectations,
+            outboxes: [(CommandOutbox::NAME, command_wake), (ConfigOutbox::NAME, config_wake)],
             metrics: metrics.clone(),
             clock: clock.clone(),
             ready: ready.clone(),
@@ -142,7 +190,7 @@ impl App {
             http::serve(listener, http::router(state), options.limits, metrics, stop_http.clone(), http_tasks.clone()),
         );
         tracing::info!(%http_addr, "listening");
-        Ok(Self { http_addr, services, tokens, stop_http, http_tasks, ingest, ended })
+        Ok(Self { http_addr, services, tokens, stop_http, http_tasks, outboxes, ingest, ended })
     }
 
     /// Where HTTP is served.
@@ -172,6 +220,7 @@ impl App {
         if timeout(HTTP_DRAIN, self.http_tasks.wait()).await.is_err() {
             tracing::warn!(n = self.http_tasks.len(), "connections did not end in time");
         }
+        self.outboxes.stop().await;
         self.ingest.stop(STOP_TIMEOUT - HTTP_DRAIN).await;
         tracing::info!("stopped");
     }

@@ -55,8 +55,10 @@ pub enum Fate {
 pub struct LinkState {
     /// Whether messages can go out now.
     pub is_up: bool,
-    /// Times the broker turned out to have lost our session, and so whatever else it kept.
-    pub n_sessions_lost: u64,
+    /// Which connection this is, or the last one was: each has another number.
+    pub connection: u64,
+    /// Sessions the broker turned out to have lost, each noted in the database before the link is up again.
+    pub n_lost: u64,
 }
 
 /// Reaches devices.

@@ -76,6 +76,11 @@ impl<T> Hub<T> {
         self.homes.lock().expect("hub lock").remove(&home);
     }
 
+    /// The homes somebody listens to now.
+    pub fn homes(&self) -> Vec<HomeId> {
+        self.homes.lock().expect("hub lock").keys().copied().collect()
+    }
+
     /// Homes somebody listens to: zero once every subscription has ended.
     pub fn n_homes(&self) -> usize {
         self.homes.lock().expect("hub lock").len()

@@ -107,6 +107,9 @@ const COMMAND_PREFIX: &str = "cmd_";
 const ULID_CHARS: usize = 26;
 
 impl CommandId {
+    /// Before all others.
+    pub const FIRST: Self = Self(Uuid::nil());
+
     /// A new one.
     pub fn generate() -> Self {
         Self(Uuid::now_v7())

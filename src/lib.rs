@@ -3,8 +3,10 @@
 pub mod app;
 pub mod auth;
 pub mod clock;
+pub mod commands;
 pub mod db;
 pub mod dev;
+pub mod device_config;
 pub mod devices;
 pub mod downlink;
 pub mod error;

@@ -17,6 +17,20 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
+/// Which outbox something was counted for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Outboxes {
+    /// Its name.
+    pub outbox: &'static str,
+}
+
+/// How far something has come, e.g. a command.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Status {
+    /// A stable upper-case word.
+    pub status: &'static str,
+}
+
 /// Counters and gauges of one server. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
 pub struct Metrics {
@@ -37,6 +51,10 @@ pub struct Metrics {
     pub mqtt_rejected_total: Counter,
     /// Times the broker had lost our session: what it queued meanwhile is gone.
     pub mqtt_sessions_lost: Counter,
+    /// Devices with a message under way, by outbox.
+    pub outbox_under_way: Family<Outboxes, Gauge>,
+    /// Looks of the dispatchers that failed at the database and were made again.
+    pub outbox_retries: Counter,
     /// Times the queue behind the link was full and reading stopped.
     pub ingest_queue_full: Counter,
     /// Batches committed.
@@ -49,10 +67,16 @@ pub struct Metrics {
     pub rejected_pruned: Counter,
     /// Readings of a wrong type that were left out of a message that was kept.
     pub readings_dropped: Counter,
+    /// Commands by the status they entered.
+    pub commands: Family<Status, Counter>,
+    /// Answers of devices that changed no command, by reason.
+    pub command_answers_ignored: Family<Reason, Counter>,
     /// 1 while the link to the broker is up and subscribed.
     pub mqtt_connected: Gauge,
     /// Clients of the broker by its own count; 0 where it tells none (we would be one).
     pub broker_clients: Gauge,
+    /// Configurations that can't be sent, because their secrets were sealed with a key that is not set.
+    pub configs_unreadable: Counter,
     /// SQL statements sent by the API's pool.
     pub db_statements: Counter,
     /// GraphQL operations refused midway, because their lists held too many objects.
@@ -91,12 +115,17 @@ impl Metrics {
         r.register("mqtt_sessions_lost", "Broker sessions lost", m.mqtt_sessions_lost.clone());
         r.register("mqtt_connected", "1 while the broker link is up", m.mqtt_connected.clone());
         r.register("broker_clients", "Clients of the broker, by its own count", m.broker_clients.clone());
+        r.register("outbox_under_way", "Devices with a message under way", m.outbox_under_way.clone());
+        r.register("outbox_retries", "Dispatcher looks retried", m.outbox_retries.clone());
         r.register("ingest_queue_full", "Times reading stopped for a full queue", m.ingest_queue_full.clone());
         r.register("ingest_batches", "Batches committed", m.ingest_batches.clone());
         r.register("ingest_retries", "Batch commits that failed and were retried", m.ingest_retries.clone());
         r.register("rejected_messages_not_kept", "Rejected, counted, not kept", m.rejected_not_kept.clone());
         r.register("rejected_messages_pruned", "Rejected, kept, deleted for newer ones", m.rejected_pruned.clone());
         r.register("readings_dropped", "Readings of a wrong type left out", m.readings_dropped.clone());
+        r.register("commands", "Commands by the status they entered", m.commands.clone());
+        r.register("command_answers_ignored", "Answers that changed nothing", m.command_answers_ignored.clone());
+        r.register("configs_unreadable", "Configurations whose secrets don't open", m.configs_unreadable.clone());
         r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
         r.register("graphql_exhausted", "Operations that asked for too many objects", m.graphql_exhausted.clone());
         r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());
@@ -116,6 +145,11 @@ impl Metrics {
     pub fn reject(&self, reason: &'static str) {
         self.mqtt_rejected.get_or_create(&Reason { reason }).inc();
         self.mqtt_rejected_total.inc();
+    }
+
+    /// Counts one command that entered a status.
+    pub fn enter_command(&self, status: &'static str) {
+        self.commands.get_or_create(&Status { status }).inc();
     }
 
     /// Counts one request refused before it ran.

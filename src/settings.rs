@@ -2,6 +2,7 @@
 //! start. Nothing else in the crate looks at the environment.
 
 mod broker_url;
+mod encryption;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use broker_url::{BrokerUrl, Transport};
+pub use encryption::{EncryptionKey, EncryptionSettings};
 
 /// A value that must never reach a log: its `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// Tokens and accounts.
     pub auth: AuthSettings,
+    /// What seals secrets in the database.
+    pub encryption: EncryptionSettings,
     /// `PRESENCE_TIMEOUT_SECONDS`: silence after which a device counts as offline.
     pub presence_timeout: Duration,
 }
@@ -143,6 +147,7 @@ impl Settings {
             mqtt: MqttSettings::read(source)?,
             http: HttpSettings::read(source)?,
             auth: AuthSettings::read(source)?,
+            encryption: EncryptionSettings::read(source)?,
             presence_timeout: Duration::from_secs(number(source, "PRESENCE_TIMEOUT_SECONDS", 150, 1..=86_400)?),
         })
     }

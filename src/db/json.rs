@@ -1,18 +1,35 @@
-//! A jsonb value as the text PostgreSQL sent: parsed only where somebody asks for it.
+//! A JSON value as its text: parsed only where somebody asks for it.
+
+use std::io::Write;
 
 use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
 use diesel::pg::{Pg, PgValue};
-use diesel::sql_types::Jsonb;
+use diesel::serialize::{self, IsNull, Output, ToSql};
+use diesel::sql_types::{Json, Jsonb};
+use serde::Serialize;
 use serde_json::Value;
 
-/// Unparsed JSON out of a jsonb column.
-#[derive(Debug, Clone, PartialEq, Eq, FromSqlRow)]
+/// Unparsed JSON: out of a jsonb column as PostgreSQL prints it, in and out of a json column as it was
+/// given.
+#[derive(Debug, Clone, PartialEq, Eq, FromSqlRow, AsExpression)]
+#[diesel(sql_type = Json)]
 pub struct JsonText(Box<str>);
 
 impl JsonText {
-    /// The value. PostgreSQL stores no jsonb that is not JSON.
+    /// The text of a value, its keys in the value's own order. The value is one that JSON can say.
+    pub fn of(value: &impl Serialize) -> Self {
+        Self(serde_json::to_string(value).expect("a value of JSON").into())
+    }
+
+    /// The value. PostgreSQL stores nothing that is not JSON.
     pub fn parse(&self) -> Value {
-        serde_json::from_str(&self.0).expect("jsonb is JSON")
+        serde_json::from_str(&self.0).expect("the column holds JSON")
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -23,5 +40,18 @@ impl FromSql<Jsonb, Pg> for JsonText {
             [1, text @ ..] => Ok(Self(std::str::from_utf8(text)?.into())),
             _ => Err("unknown version of the jsonb format".into()),
         }
+    }
+}
+
+impl FromSql<Json, Pg> for JsonText {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(std::str::from_utf8(value.as_bytes())?.into()))
+    }
+}
+
+impl ToSql<Json, Pg> for JsonText {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        out.write_all(self.0.as_bytes())?;
+        Ok(IsNull::No)
     }
 }

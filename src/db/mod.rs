@@ -3,12 +3,14 @@
 mod apart;
 mod json;
 pub mod schema;
+mod steady;
 mod transaction;
 
 use std::time::Duration;
 
 pub use apart::apart;
 pub use json::JsonText;
+pub use steady::Steady;
 pub use transaction::{to_the_end, transaction};
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};

@@ -144,6 +144,76 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    commands (id) {
+        id -> Uuid,
+        seq -> BigInt,
+        home_id -> BigInt,
+        device_id -> BigInt,
+        #[sql_name = "type"]
+        kind -> Text,
+        payload -> Json,
+        source -> Text,
+        correlation_id -> Text,
+        on_stale -> Text,
+        expect -> Nullable<Json>,
+        status -> Text,
+        result -> Nullable<Json>,
+        error -> Nullable<Text>,
+        confirmed_by -> Nullable<Text>,
+        superseded_by -> Nullable<Uuid>,
+        requested_by -> Nullable<BigInt>,
+        idempotency_key -> Nullable<Text>,
+        body_digest -> Nullable<Binary>,
+        timeout_seconds -> Integer,
+        created_at -> Timestamptz,
+        handed_at -> Nullable<Timestamptz>,
+        sent_at -> Nullable<Timestamptz>,
+        acked_at -> Nullable<Timestamptz>,
+        finished_at -> Nullable<Timestamptz>,
+        expires_at -> Timestamptz,
+        deadline -> Nullable<Timestamptz>,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    device_configs (device_id, version) {
+        device_id -> BigInt,
+        version -> Integer,
+        home_id -> BigInt,
+        config -> Json,
+        secrets -> Nullable<Binary>,
+        status -> Text,
+        errors -> Nullable<Json>,
+        created_by -> Nullable<BigInt>,
+        created_at -> Timestamptz,
+        sent_at -> Nullable<Timestamptz>,
+        applied_at -> Nullable<Timestamptz>,
+        answered_at -> Nullable<Timestamptz>,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    retained_configs (device_id) {
+        device_id -> BigInt,
+        home_segment -> Text,
+        device_segment -> Text,
+        version -> Integer,
+        is_lost -> Bool,
+    }
+}
+
+diesel::table! {
+    retained_clearings (id) {
+        id -> BigInt,
+        device_id -> BigInt,
+        home_segment -> Text,
+        device_segment -> Text,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     users,
     refresh_tokens,
@@ -155,5 +225,24 @@ diesel::allow_tables_to_appear_in_same_query!(
     device_states,
     telemetry,
     rejected_messages,
-    mqtt_deliveries
+    mqtt_deliveries,
+    commands,
+    device_configs,
+    retained_configs,
+    retained_clearings
 );
+
+diesel::table! {
+    broker_sessions (client_id) {
+        client_id -> Text,
+        since -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    broker_losses (client_id, outbox) {
+        client_id -> Text,
+        outbox -> Text,
+        before -> Timestamptz,
+    }
+}

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::settings::Secret;
 
 /// What a reset removes besides the database.
-const RESETTABLE: [&str; 5] = ["broker", "dev.json", "jwt-secret", "demo-password", "devices.json"];
+const RESETTABLE: [&str; 6] = ["broker", "dev.json", "jwt-secret", "encryption-key", "demo-password", "devices.json"];
 
 /// `.smarthome`, held by this process.
 pub(super) struct Folder {
@@ -75,6 +75,19 @@ impl Folder {
 
     /// A random secret of 192 bits, made when first asked for and the same ever after.
     pub(super) fn secret(&self, name: &str) -> anyhow::Result<Secret> {
+        self.kept(name, random_secret)
+    }
+
+    /// A random key of 256 bits in base64, made when first asked for and the same ever after.
+    pub(super) fn key(&self, name: &str) -> anyhow::Result<Secret> {
+        self.kept(name, || {
+            let mut bytes = [0; 32];
+            getrandom::fill(&mut bytes).context("the system's random source")?;
+            Ok(Secret::new(STANDARD.encode(bytes)))
+        })
+    }
+
+    fn kept(&self, name: &str, make: impl FnOnce() -> anyhow::Result<Secret>) -> anyhow::Result<Secret> {
         let path = self.file(name);
         match fs::read_to_string(&path) {
             Ok(text) if text.trim_end().len() >= 32 => return Ok(Secret::new(text.trim_end())),
@@ -83,7 +96,7 @@ impl Folder {
             }
             _ => {}
         }
-        let secret = random_secret()?;
+        let secret = make()?;
         self.write(name, format!("{}\n", secret.reveal()).as_bytes())?;
         Ok(secret)
     }

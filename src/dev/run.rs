@@ -205,6 +205,7 @@ fn settings(args: &Args, folder: &Folder, database_url: String, link: &Link) -> 
         ("MQTT_BROKER_URL", link.url.clone()),
         ("HTTP_ADDR", args.http_addr.to_string()),
         ("JWT_SECRET", folder.secret("jwt-secret")?.reveal().to_owned()),
+        ("ENCRYPTION_KEY", folder.key("encryption-key")?.reveal().to_owned()),
     ];
     if let Some((username, password)) = &link.login {
         ours.push(("MQTT_USERNAME", username.clone()));

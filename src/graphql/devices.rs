@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 use serde_json::Value;
 
+use super::commands::{self, Command, CommandStatus};
 use super::context::ContextExt;
+use super::device_config::{self, DeviceConfig};
 use super::error::Result;
 use super::homes::Home;
 use super::loaders::DevicePage;
@@ -160,6 +162,39 @@ impl Device {
         #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
     ) -> Result<Page<Telemetry>> {
         telemetry::page(ctx, self.0.readable()?, from, to, first, after).await
+    }
+
+    /// What it was told to do, newest first: its newest 1,000 commands, and all that are open.
+    #[graphql(complexity = "super::paging::cost(first, super::commands::PAGE, child_complexity)")]
+    async fn commands(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Commands that stand so.")] status: Option<CommandStatus>,
+        #[graphql(desc = "Items of a page, 0 to 500.", default_with = "Some(PageSize::from(50))")] first: Option<
+            PageSize,
+        >,
+        #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
+    ) -> Result<Page<Command>> {
+        commands::page(ctx, self.0.readable()?, status, first, after).await
+    }
+
+    /// Its newest configuration: what it is to have, whether or not it has it yet.
+    async fn config(&self, ctx: &Context<'_>) -> Result<Option<DeviceConfig>> {
+        let device = self.0.readable()?;
+        Ok(ctx.loaders().config.get(ctx.wave(), device.access().user(), device).await?.map(DeviceConfig))
+    }
+
+    /// The versions of its configuration, newest first; the newest 100 are kept.
+    #[graphql(complexity = "super::paging::cost(first, super::device_config::PAGE, child_complexity)")]
+    async fn config_history(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Items of a page, 0 to 500.", default_with = "Some(PageSize::from(20))")] first: Option<
+            PageSize,
+        >,
+        #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
+    ) -> Result<Page<DeviceConfig>> {
+        device_config::page(ctx, self.0.readable()?, first, after).await
     }
 
     /// When it was registered.

@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use super::Services;
 use super::loader::{Load, Loader};
+pub(super) use crate::commands::CommandPage;
+use crate::commands::{Command, Commands};
+use crate::device_config::{DeviceConfig, DeviceConfigs};
 use crate::devices::{Device, DeviceAccess, DeviceFilter, Devices};
 use crate::error::Error;
 use crate::homes::{Access, Home, Homes, Member, Room};
-use crate::ids::{DeviceId, HomeId, RoomId, UserId};
+use crate::ids::{CommandId, DeviceId, HomeId, RoomId, UserId};
 use crate::telemetry::Reading;
 use crate::telemetry::history::{HistoryPage, Readings};
 use crate::users::{User, Users};
@@ -30,6 +33,10 @@ pub(super) struct Loaders {
     pub(super) device_pages: Loader<DevicePages>,
     pub(super) latest: Loader<Latest>,
     pub(super) history: Loader<History>,
+    pub(super) commands: Loader<CommandById>,
+    pub(super) command_pages: Loader<CommandPages>,
+    pub(super) config: Loader<NewestConfig>,
+    pub(super) config_pages: Loader<ConfigPages>,
 }
 
 impl Loaders {
@@ -47,6 +54,10 @@ impl Loaders {
             device_pages: Loader::new(DevicePages(devices)),
             latest: Loader::new(Latest(readings.clone())),
             history: Loader::new(History(readings)),
+            commands: Loader::new(CommandById(services.commands.clone())),
+            command_pages: Loader::new(CommandPages(services.commands.clone())),
+            config: Loader::new(NewestConfig(services.configs.clone())),
+            config_pages: Loader::new(ConfigPages(services.configs.clone())),
         }
     }
 }
@@ -64,7 +75,8 @@ fn shared<K, V>((key, list): (K, Vec<V>)) -> (K, Arc<[V]>) {
     (key, list.into())
 }
 
-/// A member of one of the viewer's homes; ids come out of memberships alone.
+/// A member of one of the viewer's homes, or who was one; ids come out of memberships, and out of what was
+/// done in a home, alone.
 pub(super) struct UserById(Users);
 
 impl Load for UserById {
@@ -235,6 +247,81 @@ impl Load for History {
         let mut readings = grouped(readings.into_iter().map(|reading| (reading.device, Arc::new(reading))));
         let found = devices.into_iter().map(|device| {
             let page = readings.remove(&device.device()).unwrap_or_default();
+            (device, page.into())
+        });
+        Ok(found.collect())
+    }
+}
+
+/// A command to a device of one of the viewer's homes.
+pub(super) struct CommandById(Commands);
+
+impl Load for CommandById {
+    type Group = UserId;
+    type Key = CommandId;
+    type Value = Arc<Command>;
+
+    async fn load(&self, viewer: &UserId, ids: Vec<CommandId>) -> Loaded<CommandId, Arc<Command>> {
+        let commands = self.0.by_ids(*viewer, &ids).await?;
+        Ok(commands.into_iter().map(|command| (command.id, Arc::new(command))).collect())
+    }
+}
+
+/// A page of a device's commands.
+pub(super) struct CommandPages(Commands);
+
+impl Load for CommandPages {
+    type Group = (UserId, CommandPage);
+    type Key = DeviceAccess;
+    type Value = Arc<[Arc<Command>]>;
+
+    async fn load(
+        &self,
+        (_viewer, page): &(UserId, CommandPage),
+        devices: Vec<DeviceAccess>,
+    ) -> Loaded<DeviceAccess, Self::Value> {
+        let commands = self.0.page(&devices, page).await?;
+        let mut commands = grouped(commands.into_iter().map(|command| (command.device, Arc::new(command))));
+        let found = devices.into_iter().map(|device| {
+            let page = commands.remove(&device.device()).unwrap_or_default();
+            (device, page.into())
+        });
+        Ok(found.collect())
+    }
+}
+
+/// A device's newest configuration.
+pub(super) struct NewestConfig(DeviceConfigs);
+
+impl Load for NewestConfig {
+    type Group = UserId;
+    type Key = DeviceAccess;
+    type Value = Arc<DeviceConfig>;
+
+    async fn load(&self, _viewer: &UserId, devices: Vec<DeviceAccess>) -> Loaded<DeviceAccess, Self::Value> {
+        let configs = self.0.newest(&devices).await?;
+        let mut configs: HashMap<_, _> = configs.into_iter().map(|config| (config.device, Arc::new(config))).collect();
+        Ok(devices.into_iter().filter_map(|device| Some((device, configs.remove(&device.device())?))).collect())
+    }
+}
+
+/// A page of a device's configurations: before a version, so many.
+pub(super) struct ConfigPages(DeviceConfigs);
+
+impl Load for ConfigPages {
+    type Group = (UserId, Option<i32>, i64);
+    type Key = DeviceAccess;
+    type Value = Arc<[Arc<DeviceConfig>]>;
+
+    async fn load(
+        &self,
+        (_viewer, before, limit): &Self::Group,
+        devices: Vec<DeviceAccess>,
+    ) -> Loaded<DeviceAccess, Self::Value> {
+        let configs = self.0.history(&devices, *before, *limit).await?;
+        let mut configs = grouped(configs.into_iter().map(|config| (config.device, Arc::new(config))));
+        let found = devices.into_iter().map(|device| {
+            let page = configs.remove(&device.device()).unwrap_or_default();
             (device, page.into())
         });
         Ok(found.collect())

@@ -8,8 +8,10 @@
 pub mod answer;
 pub mod budget;
 pub mod call;
+mod commands;
 mod context;
 pub mod cost;
+mod device_config;
 mod devices;
 pub mod document;
 pub mod engine;
@@ -40,7 +42,9 @@ pub use live::Subscription;
 
 use crate::auth::Principal;
 use crate::clock::Clock;
+use crate::commands::Commands;
 use crate::db::Pool;
+use crate::device_config::DeviceConfigs;
 use crate::devices::{Devices, StateHub};
 use crate::homes::Homes;
 use crate::metrics::Metrics;
@@ -72,8 +76,12 @@ pub struct Services {
     pub readings: Readings,
     /// Live readings.
     pub follow: Follow,
+    /// Commands to devices.
+    pub commands: Commands,
     /// Live device states.
     pub states: StateHub,
+    /// Configurations of devices.
+    pub configs: DeviceConfigs,
     /// The server's counters.
     pub metrics: Metrics,
     /// The wall clock.
@@ -90,13 +98,21 @@ pub struct Query(
     members::MemberQuery,
     homes::HomeQuery,
     devices::DeviceQuery,
+    commands::CommandQuery,
     rejected::RejectedQuery,
     status::StatusQuery,
 );
 
 /// What can be changed.
 #[derive(MergedObject, Default)]
-pub struct Mutation(sessions::SessionMutation, homes::HomeMutation, rooms::RoomMutation, registry::DeviceMutation);
+pub struct Mutation(
+    sessions::SessionMutation,
+    homes::HomeMutation,
+    rooms::RoomMutation,
+    registry::DeviceMutation,
+    commands::CommandMutation,
+    device_config::ConfigMutation,
+);
 
 // The second fence: the gate in front of the library refuses what is large before it is parsed.
 /// Deepest level of fields.
@@ -112,6 +128,10 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
     async_graphql::Schema::build(Query::default(), Mutation::default(), Subscription)
         .override_output_type_description::<Page<devices::Device>>("A page of devices.")
         .override_output_type_description::<Page<telemetry::Telemetry>>("A page of readings, newest first.")
+        .override_output_type_description::<Page<commands::Command>>("A page of commands, newest first.")
+        .override_output_type_description::<Page<device_config::DeviceConfig>>(
+            "A page of versions of a configuration, newest first.",
+        )
         .override_output_type_description::<Page<rejected::RejectedMessage>>("A page of rejected messages.")
 }
 

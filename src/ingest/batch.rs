@@ -4,8 +4,11 @@ use chrono::{DateTime, Utc};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::store::NewRejected;
+use crate::commands::Answer;
+use crate::device_config::ConfigAnswer;
 use crate::devices::StateChange;
-use crate::mqtt::{Packet, Receipt};
+use crate::ids::HomeId;
+use crate::mqtt::{Loss, Packet, Receipt};
 use crate::telemetry::NewReading;
 
 /// Messages of one batch, in their order, with what they come to.
@@ -15,8 +18,10 @@ pub(super) struct Batch {
     pub(super) rows: Vec<Row>,
     /// At most one per device.
     pub(super) states: Vec<StateChange>,
+    /// Commands whose effect a message of this batch shows.
+    pub(super) effects: Vec<Answer>,
     /// The broker lost the session before or within this batch.
-    pub(super) forget_session: bool,
+    pub(super) lost: Option<Loss>,
 }
 
 /// One message.
@@ -34,6 +39,10 @@ pub(super) enum Outcome {
     Reading(Box<NewReading>),
     /// A status or heartbeat: it is in `Batch::states`.
     State,
+    /// A device's answer to a command.
+    CommandAnswer(HomeId, Box<Answer>),
+    /// A device's answer to a configuration.
+    ConfigAnswer(HomeId, Box<ConfigAnswer>),
     /// Stored already.
     Duplicate,
     /// Counted under its reason; kept where its home exists and has room.
@@ -75,6 +84,24 @@ impl Batch {
                 _ => None,
             })
             .collect()
+    }
+
+    /// What devices answered to commands, in its order, what was seen without an answer last.
+    pub(super) fn command_answers(&self) -> Vec<&Answer> {
+        let answers = self.rows.iter().filter_map(|row| match &row.outcome {
+            Outcome::CommandAnswer(_, answer) => Some(&**answer),
+            _ => None,
+        });
+        answers.chain(&self.effects).collect()
+    }
+
+    /// What devices answered to configurations, in its order.
+    pub(super) fn config_answers(&self) -> Vec<&ConfigAnswer> {
+        let answers = self.rows.iter().filter_map(|row| match &row.outcome {
+            Outcome::ConfigAnswer(_, answer) => Some(&**answer),
+            _ => None,
+        });
+        answers.collect()
     }
 
     /// The rejected messages to keep.

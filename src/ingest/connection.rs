@@ -1,77 +1,66 @@
-//! The writer's own connection: kept while it works, made anew with back-off when it does not.
+//! The writer's own connection: at most one server stores for a broker session at a time.
 
 use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::AsyncPgConnection;
-use tokio::time::sleep;
 
 use super::store;
-use crate::db;
-use crate::error::{Chain, Error};
+use crate::db::Steady;
+use crate::error::Error;
 use crate::settings::DatabaseSettings;
 
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A statement of the writer that takes longer is given up and made again.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One connection, or the intention to have one.
+/// A connection that holds the lease of the client id.
 pub(super) struct Connection {
-    settings: DatabaseSettings,
+    db: Steady,
     client_id: String,
-    open: Option<AsyncPgConnection>,
-    backoff: Duration,
+    is_leased: bool,
 }
 
 impl Connection {
     pub(super) fn new(settings: DatabaseSettings, client_id: &str) -> Self {
-        Self { settings, client_id: client_id.to_owned(), open: None, backoff: BACKOFF_FIRST }
+        let db = Steady::new(settings, "ingest", STATEMENT_TIMEOUT);
+        Self { db, client_id: client_id.to_owned(), is_leased: false }
     }
 
     /// The connection; waits for the database as long as it takes, and for another server that stores
     /// for the same broker session to be gone: two would store what the broker sends again twice.
     pub(super) async fn get(&mut self) -> &mut AsyncPgConnection {
-        while self.open.is_none() {
-            match db::connect(self.settings.url.reveal(), Some(STATEMENT_TIMEOUT)).await {
-                Ok(mut conn) => match store::lease(&mut conn, &self.client_id).await {
-                    Ok(true) => self.open = Some(conn),
-                    Ok(false) => {
+        while !(self.is_leased && self.db.is_open()) {
+            match store::lease(self.db.get().await, &self.client_id).await {
+                Ok(leased) => {
+                    self.is_leased = leased;
+                    if !leased {
                         let client_id = &self.client_id;
                         tracing::warn!(client_id, "another server has this MQTT_CLIENT_ID; waiting for its end");
-                        self.pause().await;
+                        self.db.close();
+                        self.db.pause().await;
                     }
-                    Err(error) => self.failed(&error).await,
-                },
-                Err(error) => {
-                    tracing::warn!(error = %Chain(&error), "ingest can't reach the database; messages wait in the broker");
-                    self.pause().await;
                 }
+                Err(error) => self.failed(&error).await,
             }
         }
-        self.open.as_mut().expect("just opened")
+        self.db.get().await
     }
 
     /// It worked: the next failure starts with the shortest pause again.
     pub(super) fn worked(&mut self) {
-        self.backoff = BACKOFF_FIRST;
+        self.db.worked();
     }
 
     /// Drops the connection, and with it whatever transaction was open.
     pub(super) fn close(&mut self) {
-        self.open = None;
+        self.is_leased = false;
+        self.db.close();
     }
 
     /// It failed: the connection is dropped, and with it whatever transaction was open.
     pub(super) async fn failed(&mut self, error: &DieselError) {
-        self.open = None;
-        tracing::warn!(error = %Chain(error), "storing failed; trying again");
-        self.pause().await;
-    }
-
-    async fn pause(&mut self) {
-        sleep(self.backoff.mul_f64(0.5 + fastrand::f64())).await;
-        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        self.is_leased = false;
+        self.db.failed(error).await;
     }
 }
 

@@ -7,6 +7,7 @@
 //! Nothing is acknowledged before its commit, nothing is published before its commit, and while the
 //! database is away nothing is given up: the queue fills and the broker keeps the rest.
 
+mod answers;
 mod batch;
 mod connection;
 mod prepare;

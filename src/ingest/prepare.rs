@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
 
@@ -12,12 +12,17 @@ use super::rejected::Rejections;
 use super::session::Session;
 use super::signs::Signs;
 use super::store::NewRejected;
+use crate::commands::{Answer, Expectations, Shown, Verdict};
+use crate::device_config::ConfigAnswer;
 use crate::devices::{Directory, Known, Presence, Report, Resolved, Sign, StateChange};
 use crate::ids::HomeId;
 use crate::metrics::Metrics;
 use crate::mqtt::payload::Content;
 use crate::mqtt::{Delivery, FromBroker, Rejection, topic};
 use crate::telemetry::{NewReading, TimeSource};
+
+/// A reading that is older by its own clock than this tells of the past, not of what a command did.
+const MAX_READING_AGE: TimeDelta = TimeDelta::minutes(1);
 
 /// Judges messages. Owned by the writer.
 pub(super) struct Judge {
@@ -26,19 +31,27 @@ pub(super) struct Judge {
     pub(super) presence: Presence,
     signs: Signs,
     rejections: Rejections,
+    expectations: Expectations,
     metrics: Metrics,
 }
 
 impl Judge {
-    pub(super) fn new(prefix: String, directory: Directory, presence: Presence, metrics: Metrics) -> Self {
-        Self { prefix, directory, presence, signs: Signs::default(), rejections: Rejections::default(), metrics }
+    pub(super) fn new(
+        prefix: String,
+        directory: Directory,
+        presence: Presence,
+        expectations: Expectations,
+        metrics: Metrics,
+    ) -> Self {
+        let (signs, rejections) = (Signs::default(), Rejections::default());
+        Self { prefix, directory, presence, signs, rejections, expectations, metrics }
     }
 
     /// Looks up the names of a batch, in one statement at most.
     pub(super) async fn look_up(&mut self, conn: &mut AsyncPgConnection, inbox: &[FromBroker]) -> QueryResult<()> {
         let texts = inbox.iter().filter_map(|item| match item {
             FromBroker::Message(delivery) => names(&self.prefix, &delivery.topic),
-            FromBroker::SessionLost => None,
+            FromBroker::SessionLost(_) => None,
         });
         self.directory.refresh(conn, texts, topic::name).await
     }
@@ -51,9 +64,9 @@ impl Judge {
         for item in inbox {
             let delivery = match item {
                 FromBroker::Message(delivery) => *delivery,
-                FromBroker::SessionLost => {
+                FromBroker::SessionLost(loss) => {
                     session.forget();
-                    batch.forget_session = true;
+                    batch.lost = Some(loss);
                     for row in &mut batch.rows {
                         row.packet = None;
                     }
@@ -67,7 +80,7 @@ impl Judge {
                 if let Some(packet) = packet {
                     session.take(packet);
                 }
-                let (row, change) = self.judge(delivery);
+                let (row, change) = self.judge(delivery, &mut batch.effects);
                 if let Some(mut change) = change {
                     if let Some(mut earlier) = self.signs.supersede(change.device) {
                         earlier.merge(change);
@@ -131,7 +144,7 @@ impl Judge {
         self.directory.revalidate(conn, topic::name).await
     }
 
-    fn judge(&mut self, mut delivery: Delivery) -> (Row, Option<StateChange>) {
+    fn judge(&mut self, mut delivery: Delivery, effects: &mut Vec<Answer>) -> (Row, Option<StateChange>) {
         let topic = delivery.topic.clone();
         let text = names(&self.prefix, &topic);
         let resolved = text.map_or(Resolved::NoHome, |text| self.directory.get(text));
@@ -148,11 +161,21 @@ impl Judge {
             }
         };
         match content {
-            Content::Telemetry { .. } | Content::Heartbeat(_) if delivery.retained => {
+            Content::Telemetry { .. }
+            | Content::Heartbeat(_)
+            | Content::CommandAnswer(..)
+            | Content::ConfigAnswer(..)
+                if delivery.retained =>
+            {
                 (self.reject(Rejection::Retained, Some(known.home), delivery), None)
             }
             Content::Telemetry { timestamp, measurement, n_dropped } => {
                 self.metrics.readings_dropped.inc_by(n_dropped as u64);
+                let is_present = timestamp.is_none_or(|at| delivery.received_at - at < MAX_READING_AGE);
+                if is_present {
+                    let value = |name: &str| measurement.value(name);
+                    self.look_for_effects(known, delivery.received_at, Shown::readings(&value), effects);
+                }
                 let report = measurement.report.clone();
                 let (recorded_at, time_source, dedup) = match timestamp {
                     Some(at) => (at, TimeSource::Device, delivery.digest),
@@ -175,7 +198,21 @@ impl Judge {
                 let change = self.alive(known, &delivery, report, None, text);
                 (delivery.into_row(Outcome::State), change)
             }
+            Content::CommandAnswer(command, verdict) => {
+                let answer = Answer { command, device: known.device, verdict, at: delivery.received_at };
+                let change = self.alive(known, &delivery, Report::default(), None, text);
+                (delivery.into_row(Outcome::CommandAnswer(known.home, Box::new(answer))), change)
+            }
+            Content::ConfigAnswer(version, verdict) => {
+                let answer = ConfigAnswer { device: known.device, version, verdict, at: delivery.received_at };
+                let change = self.alive(known, &delivery, Report::default(), None, text);
+                (delivery.into_row(Outcome::ConfigAnswer(known.home, Box::new(answer))), change)
+            }
             Content::Status(status) => {
+                if !delivery.retained {
+                    let shown = Shown::status(&status.last_status);
+                    self.look_for_effects(known, delivery.received_at, shown, effects);
+                }
                 let change = if status.online && !delivery.retained {
                     self.alive(known, &delivery, status.report, Some(status.last_status), text)
                 } else {
@@ -201,6 +238,13 @@ impl Judge {
                 (delivery.into_row(Outcome::State), change)
             }
         }
+    }
+
+    /// Notes the commands whose expected effect a message shows.
+    fn look_for_effects(&self, known: Known, at: DateTime<Utc>, shown: Shown<'_>, effects: &mut Vec<Answer>) {
+        let commands = self.expectations.shown(known.device, &shown, at);
+        let answer = |command| Answer { command, device: known.device, verdict: Verdict::Effect, at };
+        effects.extend(commands.into_iter().map(answer));
     }
 
     /// A sign of life; nothing to write where there is no news and the last one was written lately.
@@ -275,12 +319,13 @@ mod tests {
 
     use super::*;
     use crate::ids::DeviceId;
-    use crate::mqtt::{Packet, payload};
+    use crate::mqtt::{Loss, Packet, payload};
 
     fn judge(online: bool) -> Judge {
         let known = Known { home: HomeId::from_database(1), device: DeviceId::from_database(7), online };
         let directory = Directory::knowing("1/a", known);
-        Judge::new("p".to_owned(), directory, Presence::new(Duration::from_secs(150)), Metrics::new())
+        let presence = Presence::new(Duration::from_secs(150));
+        Judge::new("p".to_owned(), directory, presence, Expectations::default(), Metrics::new())
     }
 
     fn delivery(kind: topic::Kind, text: &'static str, packet: Option<(u16, bool)>) -> Delivery {
@@ -336,8 +381,9 @@ mod tests {
         assert!(outcome(&mut judge, &mut session, (5, true)), "the same packet again");
         assert!(!outcome(&mut judge, &mut session, (6, true)), "never seen, whatever the flag says");
         assert!(!outcome(&mut judge, &mut session, (5, false)), "a new message under a used id");
-        let batch = judge.batch([FromBroker::SessionLost].into_iter(), &mut session);
-        assert!(batch.forget_session);
+        let loss = Loss { number: 1, before: DateTime::UNIX_EPOCH };
+        let batch = judge.batch([FromBroker::SessionLost(loss)].into_iter(), &mut session);
+        assert_eq!(batch.lost, Some(loss));
         assert!(!outcome(&mut judge, &mut session, (5, true)), "another session's packet");
     }
 }

@@ -10,7 +10,7 @@ use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
 
 use super::store;
-use crate::mqtt::Packet;
+use crate::mqtt::{Loss, Packet};
 
 /// Packet ids of the protocol: a new message under an id makes the older one obsolete.
 const PACKET_IDS: usize = 65_536;
@@ -25,6 +25,8 @@ pub(super) struct Session {
     /// Rows of the table, oldest first, with the number of packets in each.
     rows: VecDeque<(i64, usize)>,
     n_packets: usize,
+    /// Whether the broker ever kept a session for us: one that never was can't be lost.
+    has_been: bool,
 }
 
 impl Session {
@@ -36,6 +38,7 @@ impl Session {
             digests: vec![None; PACKET_IDS].into(),
             rows: VecDeque::new(),
             n_packets: 0,
+            has_been: false,
         }
     }
 
@@ -46,6 +49,7 @@ impl Session {
             digests: vec![None; PACKET_IDS].into(),
             rows: VecDeque::new(),
             n_packets: 0,
+            has_been: store::has_session(conn, client_id).await?,
         };
         for (row, ids, digests) in store::recall(conn, client_id).await? {
             session.rows.push_back((row, ids.len()));
@@ -79,11 +83,22 @@ impl Session {
     pub(super) async fn remember(
         &self,
         conn: &AsyncPgConnection,
-        forget_first: bool,
+        lost: Option<Loss>,
+        outboxes: &[&'static str],
         packets: &[Packet],
     ) -> QueryResult<Option<i64>> {
         let (forgotten, pruned, row) = futures_util::join!(
-            async { if forget_first { store::forget(conn, &self.client_id).await } else { Ok(()) } },
+            async {
+                let Some(loss) = lost else { return Ok(()) };
+                // A session that never was can't have been lost, nor anything with it.
+                let outboxes = if self.has_been { outboxes } else { &[] };
+                let (forgotten, kept, noted) = futures_util::join!(
+                    store::forget(conn, &self.client_id),
+                    store::keep_session(conn, &self.client_id),
+                    store::note_loss(conn, &self.client_id, outboxes, loss.before),
+                );
+                forgotten.and(kept).and(noted)
+            },
             async {
                 match self.covered() {
                     Some(up_to) => store::prune(conn, &self.client_id, up_to).await,
@@ -103,6 +118,7 @@ impl Session {
     /// The batch is committed.
     pub(super) fn committed(&mut self, forgot_first: bool, row: Option<i64>, n_packets: usize) {
         if forgot_first {
+            self.has_been = true;
             self.rows.clear();
             self.n_packets = 0;
         }

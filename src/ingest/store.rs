@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
 use diesel_async::{AsyncConnectionCore, AsyncPgConnection, RunQueryDsl};
 
 use super::retention::{MAX_DELETED, MAX_KEPT};
-use crate::db::schema::mqtt_deliveries;
+use crate::db::schema::{broker_losses, broker_sessions, mqtt_deliveries};
 use crate::ids::HomeId;
 use crate::mqtt::Packet;
 
@@ -200,6 +200,51 @@ pub(super) async fn forget(conn: &AsyncPgConnection, client_id: &str) -> QueryRe
         .execute(&mut &*conn)
         .await?;
     Ok(())
+}
+
+/// From now on the broker keeps a session for us.
+pub(super) async fn keep_session(conn: &AsyncPgConnection, client_id: &str) -> QueryResult<()> {
+    diesel::insert_into(broker_sessions::table)
+        .values((broker_sessions::client_id.eq(client_id), broker_sessions::since.eq(diesel::dsl::now)))
+        .on_conflict(broker_sessions::client_id)
+        .do_update()
+        .set(broker_sessions::since.eq(diesel::dsl::now))
+        .execute(&mut &*conn)
+        .await?;
+    Ok(())
+}
+
+/// The broker lost what it was given up to this time: each outbox is to know, also after a crash.
+pub(super) async fn note_loss(
+    conn: &AsyncPgConnection,
+    client_id: &str,
+    outboxes: &[&'static str],
+    before: DateTime<Utc>,
+) -> QueryResult<()> {
+    use broker_losses as losses;
+    use diesel::upsert::excluded;
+
+    if outboxes.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = outboxes
+        .iter()
+        .map(|outbox| (losses::client_id.eq(client_id), losses::outbox.eq(*outbox), losses::before.eq(before)))
+        .collect();
+    diesel::insert_into(losses::table)
+        .values(rows)
+        .on_conflict((losses::client_id, losses::outbox))
+        .do_update()
+        .set(losses::before.eq(excluded(losses::before)))
+        .execute(&mut &*conn)
+        .await?;
+    Ok(())
+}
+
+/// Whether the broker ever kept a session for us.
+pub(super) async fn has_session(conn: &mut AsyncPgConnection, client_id: &str) -> QueryResult<bool> {
+    let known = broker_sessions::table.filter(broker_sessions::client_id.eq(client_id));
+    diesel::select(diesel::dsl::exists(known)).get_result(conn).await
 }
 
 /// Forgets everything up to a delivery that is covered by newer ones.

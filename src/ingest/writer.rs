@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
 use diesel_async::AsyncPgConnection;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::MAX_BATCH;
+use super::answers::{self, Answered};
 use super::batch::{Batch, Outcome, Row};
 use super::connection::{Connection, may_be_poison, no_answer};
 use super::prepare::Judge;
@@ -19,10 +20,13 @@ use super::retention::Retention;
 use super::session::Session;
 use super::store;
 use crate::clock::Clock;
+use crate::commands::{self, CommandHub, Expectations};
+use crate::device_config::{self, ConfigHub};
 use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, Report, StateHub};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::metrics::Metrics;
 use crate::mqtt::{Acks, FromBroker, LinkEnds, Rejection};
+use crate::outbox::Wake;
 use crate::settings::{DatabaseSettings, MqttSettings};
 use crate::telemetry::{self, Measurement, Month, NewReading, Reading, ReadingHub};
 
@@ -42,6 +46,14 @@ pub struct WriterParts {
     pub readings: ReadingHub,
     /// Where committed states go.
     pub states: StateHub,
+    /// Where changed commands go.
+    pub commands: CommandHub,
+    /// Where changed configurations go.
+    pub configs: ConfigHub,
+    /// Commands that are done once their effect is seen.
+    pub expectations: Expectations,
+    /// The outboxes by name, and what wakes their dispatchers.
+    pub outboxes: [(&'static str, Wake); 2],
     /// Counters.
     pub metrics: Metrics,
     /// For the time of an offline judgement.
@@ -55,7 +67,7 @@ pub struct Writer {
     db: Connection,
     link: Option<LinkEnds>,
     acks: Acks,
-    forgotten: Arc<Notify>,
+    forgotten: watch::Sender<u64>,
     ready: CancellationToken,
     client_id: String,
     judge: Judge,
@@ -64,6 +76,11 @@ pub struct Writer {
     retention: Retention,
     readings: ReadingHub,
     states: StateHub,
+    commands: CommandHub,
+    expectations: Expectations,
+    configs: ConfigHub,
+    outboxes: [Wake; 2],
+    outbox_names: [&'static str; 2],
     metrics: Metrics,
     clock: Clock,
 }
@@ -82,6 +99,7 @@ struct Committed {
     /// Devices of readings without an id that are no more.
     gone: Vec<DeviceId>,
     states: Vec<DeviceState>,
+    answered: Answered,
     session_row: Option<i64>,
     /// Homes whose oldest rejected messages were deleted, and how many were.
     pruned: (Vec<HomeId>, usize),
@@ -94,6 +112,7 @@ impl Writer {
             parts.mqtt.prefix,
             Directory::new(parts.directory_version),
             Presence::new(parts.presence_timeout),
+            parts.expectations.clone(),
             parts.metrics.clone(),
         );
         Self {
@@ -109,6 +128,11 @@ impl Writer {
             retention: Retention::default(),
             readings: parts.readings,
             states: parts.states,
+            commands: parts.commands,
+            expectations: parts.expectations,
+            configs: parts.configs,
+            outbox_names: parts.outboxes.each_ref().map(|(name, _)| *name),
+            outboxes: parts.outboxes.map(|(_, wake)| wake),
             metrics: parts.metrics,
             clock: parts.clock,
         }
@@ -275,12 +299,18 @@ impl Writer {
     /// Puts a rejection in the place of the one message the database refuses. Should even that be
     /// refused, it is the database that is ill, and it is tried again for ever.
     fn blame(&self, mut batch: Batch) -> Batch {
+        batch.effects.clear();
         for state in &mut batch.states {
             (state.last_status, state.report) = (None, Report::default());
         }
         for row in &mut batch.rows {
-            if let Outcome::Reading(reading) = &row.outcome {
-                let kept = self.judge.refused(reading.home, &row.source);
+            let home = match &row.outcome {
+                Outcome::Reading(reading) => Some(reading.home),
+                Outcome::CommandAnswer(home, _) | Outcome::ConfigAnswer(home, _) => Some(*home),
+                Outcome::State | Outcome::Duplicate | Outcome::Rejected(..) => None,
+            };
+            if let Some(home) = home {
+                let kept = self.judge.refused(home, &row.source);
                 row.outcome = Outcome::Rejected(Rejection::NotStorable.as_str(), Some(kept));
             }
         }
@@ -304,24 +334,26 @@ impl Writer {
         // Sent one behind the other and answered in one round trip; the database works in their order.
         // After an error the commit rolls back, and the connection is dropped.
         let (conn, packets, due) = (&*conn, batch.packets(), self.retention.due(batch));
-        let (begun, passed, ids, states, kept, n_pruned, session_row, ended) = futures_util::join!(
+        let (begun, passed, ids, states, answered, kept, n_pruned, session_row, ended) = futures_util::join!(
             store::begin(conn),
             store::pass_gate(conn),
             telemetry::insert(conn, &readings),
             devices::apply_states(conn, &batch.states),
+            answers::record(conn, batch),
             store::keep_rejected(conn, batch.rejected(), is_retry),
             store::prune_rejected(conn, &due),
-            session.remember(conn, batch.forget_session, &packets),
+            session.remember(conn, batch.lost, &self.outbox_names, &packets),
             store::commit(conn),
         );
         begun.and(passed)?;
         // In the order of sending, so that the first error is the cause and not its consequence.
-        let (ids, states) = (ids?, states?);
+        let (ids, states, mut answered) = (ids?, states?, answered?);
         kept?;
         let pruned = (due, n_pruned?);
         let session_row = session_row?;
         ended?;
-        let mut committed = Committed { ids, gone: Vec::new(), states, session_row, pruned };
+        answered.complete(conn, batch, is_retry).await?;
+        let mut committed = Committed { ids, gone: Vec::new(), states, answered, session_row, pruned };
         if committed.ids.iter().any(Option::is_none) {
             if is_retry {
                 telemetry::recover(conn, &readings, &mut committed.ids).await?;
@@ -337,9 +369,9 @@ impl Writer {
     fn finish(&mut self, batch: Batch, committed: Committed) {
         let n_packets = batch.rows.iter().filter(|row| row.packet.is_some()).count();
         let session = self.session.as_mut().expect("begun");
-        session.committed(batch.forget_session, committed.session_row, n_packets);
-        if batch.forget_session {
-            self.forgotten.notify_one();
+        session.committed(batch.lost.is_some(), committed.session_row, n_packets);
+        if let Some(loss) = batch.lost {
+            self.forgotten.send_replace(loss.number);
         }
         let (pruned, n_pruned) = committed.pruned;
         self.retention.committed(&batch, &pruned);
@@ -363,10 +395,24 @@ impl Writer {
                     }
                     None => _ = self.metrics.mqtt_duplicate.inc(),
                 },
+                Outcome::CommandAnswer(..) | Outcome::ConfigAnswer(..) => {
+                    committed.answered.count(&outcome, &self.metrics);
+                }
                 Outcome::State => _ = self.metrics.mqtt_stored.inc(),
                 Outcome::Duplicate => _ = self.metrics.mqtt_duplicate.inc(),
                 Outcome::Rejected(reason, _) => self.metrics.reject(reason),
             }
+        }
+        for command in &committed.answered.commands {
+            self.metrics.enter_command(command.status.as_str());
+        }
+        self.expectations.update(&committed.answered.commands);
+        commands::publish(&self.commands, committed.answered.commands);
+        device_config::publish(&self.configs, committed.answered.configs);
+        let back = batch.states.iter().filter(|change| change.is_sign_of_life && change.is_news);
+        let back: Vec<DeviceId> = back.map(|change| change.device).collect();
+        if !back.is_empty() {
+            self.outboxes.iter().for_each(|outbox| outbox.heard(back.iter().copied()));
         }
         for state in committed.states {
             let change = batch.states.iter().find(|change| change.device == state.device);

@@ -15,8 +15,12 @@ pub(super) type Generation = u64;
 /// Sends acknowledgements. Cheap to clone.
 #[derive(Clone)]
 pub struct Acks {
+    current: Arc<Mutex<Current>>,
+}
+
+struct Current {
+    generation: Generation,
     client: AsyncClient,
-    current: Arc<Mutex<Generation>>,
 }
 
 /// What it takes to acknowledge one message.
@@ -28,7 +32,7 @@ pub struct Receipt {
 
 impl Acks {
     pub(super) fn new(client: AsyncClient) -> Self {
-        Self { client, current: Arc::default() }
+        Self { current: Arc::new(Mutex::new(Current { generation: 0, client })) }
     }
 
     /// Acknowledges in the given order what came by the present connection.
@@ -36,23 +40,26 @@ impl Acks {
         // Held throughout, so that `next_generation` finds all or nothing of it in the client.
         let current = self.current.lock().expect("acks lock");
         for receipt in receipts {
-            if receipt.generation == *current {
+            if receipt.generation == current.generation {
                 // The client's queue has a place for each of the protocol's 65,535 packet ids.
-                if let Err(error) = self.client.try_manual_ack(receipt.ack) {
+                if let Err(error) = current.client.try_manual_ack(receipt.ack) {
                     tracing::error!(%error, "an acknowledgement could not be queued; the broker will send again");
                 }
             }
         }
     }
 
-    pub(super) fn receipt(&self, generation: Generation, publish: &rumqttc::Publish) -> Option<Receipt> {
-        self.client.prepare_ack(publish).map(|ack| Receipt { generation, ack })
+    /// What it takes to acknowledge a message of this client; `None` for QoS 0.
+    pub(super) fn receipt(client: &AsyncClient, generation: Generation, publish: &rumqttc::Publish) -> Option<Receipt> {
+        client.prepare_ack(publish).map(|ack| Receipt { generation, ack })
     }
 
-    /// The connection is lost: from now on acknowledgements of its messages are thrown away.
-    pub(super) fn next_generation(&self) -> Generation {
+    /// The connection is lost and the next one has a client of its own: from now on acknowledgements of
+    /// the old one's messages are thrown away.
+    pub(super) fn next_generation(&self, client: AsyncClient) -> Generation {
         let mut current = self.current.lock().expect("acks lock");
-        *current += 1;
-        *current
+        current.generation += 1;
+        current.client = client;
+        current.generation
     }
 }

@@ -13,9 +13,18 @@ use super::rejection::Rejection;
 #[derive(Debug)]
 pub enum FromBroker {
     /// The broker knows nothing of us any more: packet ids start anew.
-    SessionLost,
+    SessionLost(Loss),
     /// A message.
     Message(Box<Delivery>),
+}
+
+/// A broker session that turned out to be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// Counts them, from 1.
+    pub number: u64,
+    /// What the broker was given before this may be gone with it.
+    pub before: DateTime<Utc>,
 }
 
 /// One message.

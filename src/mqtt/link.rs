@@ -9,17 +9,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use rumqttc::{
-    AsyncClient, ConnectionError, DisconnectReasonCode, Event, EventLoop, Incoming, Publish, QoS, RetainForwardRule,
-    StateError, SubscribeFilterInput, SubscribeReasonCode,
+    AsyncClient, ConnectionError, DisconnectReasonCode, Event, EventLoop, Incoming, MqttOptions, Publish, QoS,
+    RetainForwardRule, StateError, SubscribeFilterInput, SubscribeReasonCode,
 };
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::acks::{Acks, Generation};
-use super::delivery::{Delivery, FromBroker, Packet, digest};
-use super::options::{self, KEEP_ALIVE_S, TlsFileError};
+use super::delivery::{Delivery, FromBroker, Loss, Packet, digest};
+use super::options::{self, KEEP_ALIVE_S, OUTGOING_IN_FLIGHT, TlsFileError};
 use super::payload;
+use super::publish::{Publisher, Wire};
 use super::rejection::Rejection;
 use super::topic::{Kind, Topic};
 use crate::clock::Clock;
@@ -33,8 +34,9 @@ const QUEUE_BYTES: usize = 16 << 20;
 /// Longest wait for a place in the queue before the link is let go: pings must be answered within
 /// the keep-alive. The session stays, and so does everything in it.
 const MAX_STALL: Duration = Duration::from_secs(KEEP_ALIVE_S as u64 / 2);
-/// One for each packet id of the protocol: an acknowledgement always finds a place.
-const CLIENT_QUEUE: usize = 65_535 + 16;
+/// One for each packet id of the protocol, one for each message of ours and some for subscriptions: an
+/// acknowledgement always finds a place.
+const CLIENT_QUEUE: usize = 65_535 + OUTGOING_IN_FLIGHT as usize + 16;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for the writer to drain the queue at the stop.
@@ -56,11 +58,15 @@ fn is_taken_over(error: &ConnectionError) -> bool {
     )
 }
 
-/// The running connection's owner.
+/// The running connection's owner. Each connection has a client of its own, so that nothing which waited
+/// in one for the broker can leave by the next, its time passed: what was not confirmed is known to the
+/// database and goes again from there.
 pub struct Link {
     client: AsyncClient,
     events: EventLoop,
+    options: MqttOptions,
     acks: Acks,
+    wire: Wire,
     generation: Generation,
     queue: mpsc::Sender<FromBroker>,
     space: Arc<Semaphore>,
@@ -69,9 +75,11 @@ pub struct Link {
     clock: Clock,
     metrics: Metrics,
     last_received: DateTime<Utc>,
-    /// The broker's session is new and what we know of the old one is still to be forgotten.
-    is_forgetting: bool,
-    forgotten: Arc<Notify>,
+    /// Since when the broker may have lost what it was given.
+    last_up: DateTime<Utc>,
+    /// Sessions that turned out to be lost, and how many of them are forgotten for good.
+    n_lost: u64,
+    forgotten: watch::Receiver<u64>,
     /// When a refused subscription is asked for again.
     subscribe_at: Option<Instant>,
     backoff: Duration,
@@ -87,33 +95,41 @@ pub struct LinkEnds {
     pub acks: Acks,
     /// Whether the link is up and subscribed.
     pub connected: watch::Receiver<bool>,
-    /// To be notified once a lost session is forgotten for good.
-    pub forgotten: Arc<Notify>,
+    /// To be told the number of the last lost session that is forgotten for good.
+    pub forgotten: watch::Sender<u64>,
+    /// Reaches devices.
+    pub publisher: Publisher,
 }
 
 impl Link {
     /// Prepares the link; nothing is sent before [`Link::run`].
     pub fn new(settings: MqttSettings, clock: Clock, metrics: Metrics) -> Result<(Self, LinkEnds), TlsFileError> {
-        let (client, events) = AsyncClient::builder(options::resuming(&settings)?).capacity(CLIENT_QUEUE).build();
+        let options = options::resuming(&settings)?;
+        let (client, events) = AsyncClient::builder(options.clone()).capacity(CLIENT_QUEUE).build();
         let acks = Acks::new(client.clone());
         let (queue, deliveries) = mpsc::channel(QUEUE_MESSAGES);
         let (connected, watched) = watch::channel(false);
-        let forgotten = Arc::new(Notify::new());
-        let ends = LinkEnds { deliveries, acks: acks.clone(), connected: watched, forgotten: forgotten.clone() };
+        let (forgotten, forgotten_watched) = watch::channel(0);
+        let publisher = Publisher::new(settings.prefix.clone(), clock.clone(), metrics.clone());
+        let wire = publisher.wire();
+        let ends = LinkEnds { deliveries, acks: acks.clone(), connected: watched, forgotten, publisher };
         let link = Self {
             client,
             events,
+            options,
             acks,
+            wire,
             generation: 0,
             queue,
             space: Arc::new(Semaphore::new(QUEUE_BYTES)),
             connected,
             settings,
+            last_up: clock.now(),
             clock,
             metrics,
             last_received: DateTime::UNIX_EPOCH,
-            is_forgetting: false,
-            forgotten,
+            n_lost: 0,
+            forgotten: forgotten_watched,
             subscribe_at: None,
             backoff: BACKOFF_FIRST,
             last_error: None,
@@ -125,13 +141,21 @@ impl Link {
     /// sends its last acknowledgements and says goodbye.
     pub async fn run(mut self, stop: CancellationToken, drained: CancellationToken) {
         loop {
-            let (forgotten, subscribe_at) = (self.forgotten.clone(), self.subscribe_at);
+            let (subscribe_at, is_forgetting) = (self.subscribe_at, self.is_forgetting());
             let event = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = forgotten.notified(), if self.is_forgetting => {
-                    self.is_forgetting = false;
-                    self.subscribe();
+                Ok(()) = self.forgotten.changed(), if is_forgetting => {
+                    // An older loss than the last says nothing of the present session.
+                    if !self.is_forgetting() {
+                        self.wire.lost(self.n_lost);
+                        self.subscribe();
+                    }
+                    continue;
+                }
+                () = self.wire.stuck() => {
+                    tracing::warn!("the broker does not confirm what it is sent: trying another connection");
+                    self.let_go();
                     continue;
                 }
                 () = sleep_until(subscribe_at.unwrap_or_else(Instant::now)), if subscribe_at.is_some() => {
@@ -166,15 +190,16 @@ impl Link {
                     }
                     if !connack.session_present {
                         self.metrics.mqtt_sessions_lost.inc();
-                        self.is_forgetting = true;
+                        self.n_lost += 1;
+                        let loss = Loss { number: self.n_lost, before: self.last_up };
                         tokio::select! {
                             () = stop.cancelled() => break,
-                            _ = self.queue.send(FromBroker::SessionLost) => {}
+                            _ = self.queue.send(FromBroker::SessionLost(loss)) => {}
                         }
                     }
                     // In a new session nothing may come before the old one's packet ids are forgotten:
                     // after a crash they would stand for messages that never were.
-                    if !self.is_forgetting {
+                    if !self.is_forgetting() {
                         self.subscribe();
                     }
                 }
@@ -201,12 +226,27 @@ impl Link {
         self.say_goodbye(drained).await;
     }
 
-    /// Drops the connection, and with it every acknowledgement that is still to go by it.
+    /// Whether what we know of a lost session is still to be forgotten.
+    fn is_forgetting(&self) -> bool {
+        *self.forgotten.borrow() < self.n_lost
+    }
+
+    /// Drops the connection, and with it everything that is still to go by it.
     fn let_go(&mut self) {
+        let was_up = *self.connected.borrow();
         self.set_connected(false);
+        if was_up {
+            // After the line before: what is recorded as sent by then was sent by this connection.
+            self.last_up = self.clock.now();
+        }
         self.subscribe_at = None;
-        self.generation = self.acks.next_generation();
-        self.events.clean();
+        match options::resuming(&self.settings) {
+            Ok(options) => self.options = options,
+            Err(error) => tracing::error!(%error, "going on with the certificates read before"),
+        }
+        let (client, events) = AsyncClient::builder(self.options.clone()).capacity(CLIENT_QUEUE).build();
+        (self.client, self.events) = (client, events);
+        self.generation = self.acks.next_generation(self.client.clone());
     }
 
     fn log_loss(&mut self, error: &str) {
@@ -217,6 +257,7 @@ impl Link {
     }
 
     fn set_connected(&self, up: bool) {
+        self.wire.set(up.then(|| self.client.clone()));
         self.connected.send_replace(up);
         self.metrics.mqtt_connected.set(i64::from(up));
     }
@@ -290,7 +331,7 @@ impl Link {
         let next = self.last_received + TimeDelta::microseconds(1);
         // A clock that was set back is followed; only its small steps are smoothed.
         self.last_received = if next - now > TimeDelta::seconds(1) { now } else { now.max(next) };
-        let receipt = self.acks.receipt(self.generation, &publish);
+        let receipt = Acks::receipt(&self.client, self.generation, &publish);
         let payload_digest = digest(&[&publish.payload]);
         let packet = (publish.pkid != 0).then(|| Packet {
             id: publish.pkid,

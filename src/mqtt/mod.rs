@@ -6,14 +6,16 @@ mod json;
 mod link;
 mod options;
 pub mod payload;
+mod publish;
 mod rejection;
 mod timestamp;
 pub mod topic;
 
 pub use acks::{Acks, Receipt};
-pub use delivery::{Delivery, FromBroker, Packet, digest};
+pub use delivery::{Delivery, FromBroker, Loss, Packet, digest};
 pub use link::{Link, LinkEnds};
 pub use options::TlsFileError;
+pub use publish::Publisher;
 pub use rejection::Rejection;
 
 /// Bytes of a rejected payload that are kept for the home's admins.

@@ -22,7 +22,7 @@ const RECEIVE_MAXIMUM: u16 = 4_000;
 const MAX_PACKET: u32 = 2 << 20;
 /// Publishes of ours under way at once. A small number also keeps the client quick: it walks and
 /// copies this many slots at every acknowledgement.
-const OUTGOING_IN_FLIGHT: u16 = 10;
+pub(super) const OUTGOING_IN_FLIGHT: u16 = 10;
 /// Seconds between pings on a silent link.
 pub(super) const KEEP_ALIVE_S: u16 = 30;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

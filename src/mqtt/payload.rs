@@ -8,11 +8,18 @@ use super::json::{self, Object};
 use super::rejection::Rejection;
 use super::timestamp;
 use super::topic::Kind;
+use crate::commands::Verdict;
+use crate::device_config::ConfigVerdict;
 use crate::devices::{Report, StatusReport};
+use crate::ids::CommandId;
 use crate::telemetry::{Measurement, Sensors};
 
 /// Bytes of a payload that are looked at; a larger message is rejected, not cut.
 pub const MAX_PAYLOAD: usize = 64 * 1024;
+/// Bytes of an answer to a command or a configuration: its result is kept with it.
+const MAX_ACK: usize = 16 * 1024;
+/// Characters of a device's reason that are kept.
+const MAX_REASON: usize = 1_000;
 /// Bytes of a firmware version.
 const MAX_VERSION: usize = 64;
 
@@ -32,6 +39,10 @@ pub enum Content {
     Status(StatusReport),
     /// A sign of life.
     Heartbeat(Report),
+    /// What became of a command.
+    CommandAnswer(CommandId, Verdict),
+    /// What became of a version of the configuration.
+    ConfigAnswer(i32, ConfigVerdict),
 }
 
 /// Reads a payload of the given kind, received at `now`.
@@ -53,7 +64,45 @@ pub fn parse(kind: Kind, payload: &[u8], now: DateTime<Utc>) -> Result<Content, 
             signal_strength: object.get("wifiSignal").and_then(json::number),
             ..Report::default()
         })),
+        Kind::Ack if payload.len() > MAX_ACK => Err(Rejection::TooLarge),
+        Kind::Ack => ack(&object),
     }
+}
+
+/// Ours; the seed has none: an answer names either a command or a version of the configuration.
+fn ack(object: &Object<'_>) -> Result<Content, Rejection> {
+    let field = |name| object.get(name).filter(|raw| *raw != "null");
+    let status = field("status").and_then(|raw| json::line(raw, 16)).ok_or(Rejection::BadShape)?;
+    match (field("commandId"), field("configVersion")) {
+        (Some(id), None) => {
+            let id = json::line(id, 256).ok_or(Rejection::BadShape)?;
+            let result = field("result").and_then(json::value);
+            let verdict = match status.as_str() {
+                "ACKED" => Verdict::Acked,
+                "SUCCEEDED" => Verdict::Succeeded { result },
+                "FAILED" => Verdict::Failed { error: field("error").map(reason), result },
+                _ => return Err(Rejection::BadShape),
+            };
+            // Not one of ours, such as somebody's own test command: no such command was ever sent.
+            Ok(Content::CommandAnswer(id.parse().map_err(|_| Rejection::UnknownCommand)?, verdict))
+        }
+        (None, Some(version)) => {
+            let version = version.parse().ok().filter(|version| *version > 0).ok_or(Rejection::BadShape)?;
+            let verdict = match status.as_str() {
+                "APPLIED" => ConfigVerdict::Applied,
+                "REJECTED" => ConfigVerdict::Rejected { errors: field("errors").and_then(json::value) },
+                _ => return Err(Rejection::BadShape),
+            };
+            Ok(Content::ConfigAnswer(version, verdict))
+        }
+        _ => Err(Rejection::BadShape),
+    }
+}
+
+/// A device's reason, readable and short; what is no text is told as the JSON it came as.
+fn reason(raw: &str) -> String {
+    let text = serde_json::from_str(raw).unwrap_or_else(|_| raw.to_owned());
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON).collect()
 }
 
 fn telemetry(object: &Object<'_>, now: DateTime<Utc>) -> Result<Content, Rejection> {
@@ -231,6 +280,37 @@ mod tests {
         for payload in [r#"{"online":"false"}"#, r#"{"online":1}"#, "{}"] {
             assert_eq!(parse(Kind::Status, payload.as_bytes(), now()), Err(Rejection::BadShape));
         }
+    }
+
+    #[test]
+    fn an_answer_names_a_command_or_a_version() {
+        let ack = |text: &str| parse(Kind::Ack, text.as_bytes(), now());
+        let id = CommandId::generate();
+        let of = |rest: &str| format!(r#"{{"commandId":"{id}",{rest}}}"#);
+        assert_eq!(ack(&of(r#""status":"ACKED""#)), Ok(Content::CommandAnswer(id, Verdict::Acked)));
+        let done = Verdict::Succeeded { result: Some(json!({"power": true})) };
+        assert_eq!(ack(&of(r#""status":"SUCCEEDED","result":{"power":true}"#)), Ok(Content::CommandAnswer(id, done)));
+        let failed = Verdict::Failed { error: Some("no  power".to_owned()), result: None };
+        assert_eq!(ack(&of(r#""status":"FAILED","error":"no\u0000 power""#)), Ok(Content::CommandAnswer(id, failed)));
+        let applied = Content::ConfigAnswer(3, ConfigVerdict::Applied);
+        assert_eq!(ack(r#"{"configVersion":3,"status":"APPLIED"}"#), Ok(applied));
+        let errors = Some(json!({"sampleRate": "too fast"}));
+        let rejected = Content::ConfigAnswer(3, ConfigVerdict::Rejected { errors });
+        let text = r#"{"configVersion":3,"status":"REJECTED","errors":{"sampleRate":"too fast"}}"#;
+        assert_eq!(ack(text), Ok(rejected));
+        assert_eq!(ack(r#"{"commandId":"test_123","status":"ACKED"}"#), Err(Rejection::UnknownCommand));
+        for wrong in [
+            of(r#""status":"DONE""#),
+            of(r#""configVersion":3,"status":"ACKED""#),
+            of(r#""status":1"#),
+            r#"{"configVersion":0,"status":"APPLIED"}"#.to_owned(),
+            r#"{"configVersion":1.5,"status":"APPLIED"}"#.to_owned(),
+            r#"{"configVersion":3000000000,"status":"APPLIED"}"#.to_owned(),
+            r#"{"status":"ACKED"}"#.to_owned(),
+        ] {
+            assert_eq!(ack(&wrong), Err(Rejection::BadShape), "{wrong}");
+        }
+        assert_eq!(ack(&of(&format!(r#""x":"{}""#, "y".repeat(MAX_ACK)))), Err(Rejection::TooLarge));
     }
 
     #[test]

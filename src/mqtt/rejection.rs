@@ -9,6 +9,8 @@ pub enum Rejection {
     UnknownHome,
     /// The home has no such device; one of another home is no different.
     UnknownDevice,
+    /// An answer to a command or a configuration that this device was never sent.
+    UnknownCommand,
     /// The payload is larger than [`super::payload::MAX_PAYLOAD`].
     TooLarge,
     /// The payload is not UTF-8.
@@ -32,6 +34,7 @@ impl Rejection {
             Self::BadTopic => "BAD_TOPIC",
             Self::UnknownHome => "UNKNOWN_HOME",
             Self::UnknownDevice => "UNKNOWN_DEVICE",
+            Self::UnknownCommand => "UNKNOWN_COMMAND",
             Self::TooLarge => "TOO_LARGE",
             Self::NotUtf8 => "NOT_UTF8",
             Self::BadJson => "BAD_JSON",

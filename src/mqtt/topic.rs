@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::devices::{DeviceName, Name};
+use crate::downlink::Channel;
 
 /// The last segment of what devices send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,11 +17,13 @@ pub enum Kind {
     Status,
     /// A sign of life.
     Heartbeat,
+    /// What became of a command or a configuration.
+    Ack,
 }
 
 impl Kind {
     /// All that the server subscribes to.
-    pub const ALL: [Self; 3] = [Self::Telemetry, Self::Status, Self::Heartbeat];
+    pub const ALL: [Self; 4] = [Self::Telemetry, Self::Status, Self::Heartbeat, Self::Ack];
 
     /// As it stands in a topic.
     pub fn as_str(self) -> &'static str {
@@ -28,6 +31,7 @@ impl Kind {
             Self::Telemetry => "telemetry",
             Self::Status => "status",
             Self::Heartbeat => "heartbeat",
+            Self::Ack => "ack",
         }
     }
 }
@@ -76,6 +80,16 @@ impl fmt::Display for Topic<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.home, self.device, self.kind.as_str())
     }
+}
+
+/// The topic of a device's own channel; `None` where a segment can't be one, so that nothing stored can
+/// ever widen a topic.
+pub fn down(prefix: &str, home: &str, device: &str, channel: Channel) -> Option<String> {
+    let kind = match channel {
+        Channel::Commands => "commands",
+        Channel::Config => "config",
+    };
+    (is_name(home) && is_name(device)).then(|| format!("{prefix}/{home}/{device}/{kind}"))
 }
 
 /// What `home/device` names, or a home alone where the device's part can't name anything.
@@ -140,6 +154,18 @@ mod tests {
             &long,
         ] {
             assert_eq!(Topic::parse("smarthome", text), Err(TopicError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_topic_down_has_four_segments_or_is_none() {
+        assert_eq!(down("p", "1", "ESP32_001", Channel::Commands).as_deref(), Some("p/1/ESP32_001/commands"));
+        assert_eq!(
+            down("p", "main", "24:6F:28:AA:BB:CC", Channel::Config).as_deref(),
+            Some("p/main/24:6F:28:AA:BB:CC/config")
+        );
+        for (home, device) in [("+", "a"), ("1", "#"), ("1", "a/b"), ("", "a"), ("1", ""), ("1", "a\0")] {
+            assert_eq!(down("p", home, device, Channel::Commands), None);
         }
     }
 

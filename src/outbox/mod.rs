@@ -2,8 +2,11 @@
 //! can. The rows are a feature's; when they go, and that only one server at a time sends for a device,
 //! is decided here.
 
+mod dispatcher;
+mod store;
 mod wake;
 
+pub use dispatcher::{Dispatcher, Parts};
 pub use wake::Wake;
 
 use chrono::{DateTime, Utc};
@@ -59,10 +62,11 @@ pub trait Outbox: Send + Sync + 'static {
         fates: &[(Self::Key, Fate)],
     ) -> impl Future<Output = QueryResult<()>> + Send;
 
-    /// The broker lost what it kept: what it had and nobody answered is to be sent again.
+    /// The broker lost what it was given up to this time: what nobody has answered is to be sent again, and
+    /// what it kept is to be put back.
     fn broker_forgot(
         &self,
         conn: &mut db::Connection,
-        now: DateTime<Utc>,
+        before: DateTime<Utc>,
     ) -> impl Future<Output = QueryResult<()>> + Send;
 }

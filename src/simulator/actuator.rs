@@ -1,5 +1,5 @@
-//! What a virtual device does with commands and configuration, and how it answers: the contract's
-//! `ack` payloads. A command that comes twice (QoS 1) is answered twice and done once.
+//! What a virtual device does with commands and configuration, and the contract's `ack` payloads for
+//! it. A command that comes twice (QoS 1) is answered twice and done once.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -33,6 +33,20 @@ impl Ack {
     fn new(status: &'static str) -> Self {
         Self { command_id: None, config_version: None, status, error: None, result: None, errors: None }
     }
+
+    fn failed(error: &'static str) -> Self {
+        Self { error: Some(error), ..Self::new("FAILED") }
+    }
+
+    /// The one that goes ahead of a command's final answer.
+    pub(crate) fn received(command_id: &str) -> Self {
+        Self { command_id: Some(command_id.to_owned()), ..Self::new("ACKED") }
+    }
+
+    /// Whether a command was carried out.
+    pub(crate) fn has_succeeded(&self) -> bool {
+        self.status == "SUCCEEDED"
+    }
 }
 
 #[derive(Deserialize)]
@@ -61,30 +75,52 @@ pub(crate) struct Actuator {
     restart: bool,
 }
 
+/// A command that was read, and what became of it.
+pub(crate) struct Done {
+    /// Its id.
+    pub(crate) command_id: String,
+    /// Until when it was good.
+    pub(crate) expires_at: Option<DateTime<Utc>>,
+    /// The final answer.
+    pub(crate) outcome: Ack,
+    /// What shows that it was carried out.
+    pub(crate) effect: Option<Effect>,
+}
+
+/// What a command changed for whoever looks at the board.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Effect {
+    /// These outputs have these values now.
+    Set(Map<String, Value>),
+    /// It started anew: nothing is set any more.
+    Cleared,
+}
+
 impl Actuator {
-    /// Carries out a command: `ACKED`, then `SUCCEEDED` or `FAILED`. What can't be read as a command
-    /// has no id to answer for.
-    pub(crate) fn command(&mut self, payload: &[u8], now: DateTime<Utc>) -> Vec<Ack> {
-        let Ok(command) = serde_json::from_slice::<Command>(payload) else { return Vec::new() };
-        let for_it = |ack: Ack| Ack { command_id: Some(command.command_id.clone()), ..ack };
-        let known = self.done.iter().find(|(id, _)| *id == command.command_id);
-        let outcome = match known {
-            Some((_, outcome)) => outcome.clone(),
-            None => {
-                let outcome = for_it(self.carry_out(&command, now));
-                if self.done.len() == REMEMBERED {
-                    self.done.pop_front();
-                }
-                self.done.push_back((command.command_id.clone(), outcome.clone()));
-                outcome
+    /// Carries out a command, unless it `refuses` to. What can't be read as a command has no id to
+    /// answer for.
+    pub(crate) fn command(&mut self, payload: &[u8], now: DateTime<Utc>, refuses: bool) -> Option<Done> {
+        let command: Command = serde_json::from_slice(payload).ok()?;
+        let known = self.done.iter().find(|(id, _)| *id == command.command_id).map(|(_, outcome)| outcome.clone());
+        let is_new = known.is_none();
+        let outcome = known.unwrap_or_else(|| {
+            let outcome = if refuses { Ack::failed("the device refused") } else { self.carry_out(&command, now) };
+            let outcome = Ack { command_id: Some(command.command_id.clone()), ..outcome };
+            if self.done.len() == REMEMBERED {
+                self.done.pop_front();
             }
-        };
-        vec![for_it(Ack::new("ACKED")), outcome]
+            self.done.push_back((command.command_id.clone(), outcome.clone()));
+            outcome
+        });
+        // A repeat changes nothing, so there is nothing to be seen of it.
+        let effect = if command.kind == "RESET" { Effect::Cleared } else { Effect::Set(command.payload) };
+        let effect = (is_new && outcome.has_succeeded()).then_some(effect);
+        Some(Done { command_id: command.command_id, expires_at: command.expires_at, outcome, effect })
     }
 
     fn carry_out(&mut self, command: &Command, now: DateTime<Utc>) -> Ack {
-        if command.expires_at.is_some_and(|expires_at| expires_at <= now) {
-            return Ack { error: Some("expired"), ..Ack::new("FAILED") };
+        if command.expires_at.is_some_and(|expires_at| expires_at < now) {
+            return Ack::failed("expired");
         }
         match command.kind.as_str() {
             "RESET" => {
@@ -92,7 +128,7 @@ impl Actuator {
                 self.state.clear();
             }
             "SET_POWER" if !command.payload.get("power").is_some_and(Value::is_boolean) => {
-                return Ack { error: Some("payload.power: expected true or false"), ..Ack::new("FAILED") };
+                return Ack::failed("payload.power: expected true or false");
             }
             // Every other type sets what its payload says: a virtual board has every output.
             _ => self.state.extend(command.payload.clone()),
@@ -100,12 +136,14 @@ impl Actuator {
         Ack { result: Some(Value::Object(self.state.clone())), ..Ack::new("SUCCEEDED") }
     }
 
-    /// Takes over a configuration or says which values it can't use; all or nothing.
-    pub(crate) fn configure(&mut self, payload: &[u8]) -> Option<Ack> {
+    /// Takes over a configuration or says which values it can't use, all or nothing; one that it
+    /// `refuses` it rejects by every key. Without a version there is nothing to answer for.
+    pub(crate) fn configure(&mut self, payload: &[u8], refuses: bool) -> Option<Ack> {
         let config: Config = serde_json::from_slice(payload).ok()?;
         let mut errors = Map::new();
         let sample_rate = config.config.get("sampleRate").map(Value::as_f64);
         match sample_rate {
+            _ if refuses => errors.extend(config.config.keys().map(|key| (key.clone(), json!("the device refused")))),
             Some(Some(seconds)) if seconds > 0.0 && seconds <= LONGEST_SAMPLE_RATE_S => {
                 self.sample_rate = Some(Duration::from_secs_f64(seconds));
             }
@@ -114,7 +152,7 @@ impl Actuator {
             }
             None => {}
         }
-        let status = if errors.is_empty() { "APPLIED" } else { "REJECTED" };
+        let status = if errors.is_empty() && !refuses { "APPLIED" } else { "REJECTED" };
         let errors = (!errors.is_empty()).then_some(errors);
         Some(Ack { config_version: Some(config.version?), errors, ..Ack::new(status) })
     }
@@ -139,25 +177,49 @@ impl Actuator {
 mod tests {
     use super::*;
 
-    fn acks(actuator: &mut Actuator, payload: &str) -> Vec<Value> {
+    fn command(actuator: &mut Actuator, payload: &str, refuses: bool) -> Option<Done> {
         let now = DateTime::from_timestamp(1_770_984_000, 0).unwrap();
-        actuator.command(payload.as_bytes(), now).iter().map(|ack| json!(ack)).collect()
+        actuator.command(payload.as_bytes(), now, refuses)
+    }
+
+    fn outcome(actuator: &mut Actuator, payload: &str) -> Value {
+        json!(command(actuator, payload, false).unwrap().outcome)
     }
 
     #[test]
-    fn the_seeds_command_is_acked_then_succeeds_and_a_repeat_changes_nothing() {
+    fn the_seeds_command_succeeds_and_a_repeat_changes_nothing() {
         let mut actuator = Actuator::default();
         let off = r##"{"commandId":"cmd_1","timestamp":"2026-02-13T12:00:00.000Z","type":"SET_POWER",
             "payload":{"power":false,"color":"#FF5733"},"source":"USER","correlationId":"corr_1"}"##;
-        let expected = vec![
-            json!({"commandId": "cmd_1", "status": "ACKED"}),
-            json!({"commandId": "cmd_1", "status": "SUCCEEDED", "result": {"power": false, "color": "#FF5733"}}),
-        ];
-        assert_eq!(acks(&mut actuator, off), expected);
+        let expected =
+            json!({"commandId": "cmd_1", "status": "SUCCEEDED", "result": {"power": false, "color": "#FF5733"}});
+        assert_eq!(outcome(&mut actuator, off), expected);
         assert!(!actuator.is_on());
-        acks(&mut actuator, r#"{"commandId":"cmd_2","type":"SET_POWER","payload":{"power":true}}"#);
-        assert_eq!(acks(&mut actuator, off), expected);
+        outcome(&mut actuator, r#"{"commandId":"cmd_2","type":"SET_POWER","payload":{"power":true}}"#);
+        assert_eq!(outcome(&mut actuator, off), expected);
         assert!(actuator.is_on());
+        assert_eq!(json!(Ack::received("cmd_1")), json!({"commandId": "cmd_1", "status": "ACKED"}));
+    }
+
+    #[test]
+    fn a_command_that_is_refused_changes_nothing_also_when_it_comes_again() {
+        let mut actuator = Actuator::default();
+        let off = r#"{"commandId":"a","type":"SET_POWER","payload":{"power":false}}"#;
+        let refused = command(&mut actuator, off, true).unwrap();
+        assert_eq!((json!(refused.outcome)["status"].clone(), refused.effect), (json!("FAILED"), None));
+        assert_eq!(outcome(&mut actuator, off)["status"], "FAILED");
+        assert!(actuator.is_on());
+    }
+
+    #[test]
+    fn what_was_carried_out_shows() {
+        let mut actuator = Actuator::default();
+        let dim = r#"{"commandId":"a","type":"SET_BRIGHTNESS","payload":{"brightness":40}}"#;
+        let Some(Effect::Set(set)) = command(&mut actuator, dim, false).unwrap().effect else { panic!() };
+        assert_eq!(json!(set), json!({"brightness": 40}));
+        assert_eq!(command(&mut actuator, dim, false).unwrap().effect, None, "a repeat");
+        let reset = command(&mut actuator, r#"{"commandId":"b","type":"RESET"}"#, false).unwrap();
+        assert_eq!(reset.effect, Some(Effect::Cleared));
     }
 
     #[test]
@@ -167,21 +229,25 @@ mod tests {
             (r#"{"commandId":"a","type":"X","expiresAt":"2026-02-13T11:59:59Z"}"#, "expired"),
             (r#"{"commandId":"b","type":"SET_POWER","payload":{"power":1}}"#, "payload.power: expected true or false"),
         ] {
-            assert_eq!(acks(&mut actuator, payload)[1]["error"], error);
+            assert_eq!(outcome(&mut actuator, payload)["error"], error);
         }
-        assert!(acks(&mut actuator, "not JSON").is_empty());
+        assert!(command(&mut actuator, "not JSON", false).is_none());
     }
 
     #[test]
     fn a_configuration_is_applied_or_rejected_by_key() {
         let mut actuator = Actuator::default();
-        let applied = actuator.configure(br#"{"version":3,"config":{"sampleRate":5,"powerSaving":true}}"#).unwrap();
+        let applied =
+            actuator.configure(br#"{"version":3,"config":{"sampleRate":5,"powerSaving":true}}"#, false).unwrap();
         assert_eq!(json!(applied), json!({"configVersion": 3, "status": "APPLIED"}));
         assert_eq!(actuator.sample_rate(), Some(Duration::from_secs(5)));
-        let rejected = json!(actuator.configure(br#"{"version":4,"config":{"sampleRate":-1}}"#));
+        let rejected = json!(actuator.configure(br#"{"version":4,"config":{"sampleRate":-1}}"#, false));
         assert_eq!(rejected["status"], "REJECTED");
         assert!(rejected["errors"]["sampleRate"].is_string());
         assert_eq!(actuator.sample_rate(), Some(Duration::from_secs(5)));
-        assert_eq!(actuator.configure(br#"{"config":{}}"#), None);
+        let refused = json!(actuator.configure(br#"{"version":5,"config":{"sampleRate":9}}"#, true));
+        assert_eq!(refused["errors"], json!({"sampleRate": "the device refused"}));
+        assert_eq!(actuator.sample_rate(), Some(Duration::from_secs(5)));
+        assert_eq!(actuator.configure(br#"{"config":{}}"#, false), None);
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::config::{Credentials, DEFAULT_WINDOW, FleetConfig, Pace, Qos, Timekeeping, VirtualDevice};
-use super::{Faults, SimulatorError};
+use super::{Answers, Faults, SimulatorError};
 use crate::settings::{BrokerUrl, Secret};
 
 /// Time between two lines that tell how it goes.
@@ -73,6 +73,22 @@ pub struct Args {
     /// What goes wrong: loss, dup, clock, reconnect, each with an optional =VALUE.
     #[arg(long, default_value = "", value_name = "LIST", hide_default_value = true)]
     faults: Faults,
+    /// How devices answer commands and configuration, each with an optional =VALUE.
+    ///
+    /// fail=0.1: share of commands answered FAILED and not carried out; reject=0.1: share of
+    /// configurations answered REJECTED; delay=2: mean seconds before the final answer, each by itself
+    /// and none longer than five means; silence=0.1: share carried out and never answered; dup=0.1:
+    /// share of final answers sent twice; no-ack=0.5: share of commands answered without ACKED before;
+    /// effect: no answers at all, the next status shows what was set, as firmware without `ack` does.
+    #[arg(long, default_value = "", value_name = "LIST", hide_default_value = true)]
+    answers: Answers,
+    /// Let the broker keep what is for a device that is away, for so long (default: forget it at once,
+    /// a clean session, as most boards have it).
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    session_expiry: Option<Duration>,
+    /// Forget at once what is for a device that is away: the default, for scripts that say so.
+    #[arg(long, conflicts_with = "session_expiry")]
+    clean_session: bool,
     /// The same seed gives the same readings.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -115,6 +131,8 @@ impl Args {
             heartbeat: self.heartbeat,
             timekeeping: self.clock,
             faults: self.faults,
+            answers: self.answers,
+            session_expiry: self.session_expiry.filter(|_| !self.clean_session),
             seed: self.seed,
             numbered: self.numbered,
             ..FleetConfig::new(self.broker, self.home, devices)
@@ -213,6 +231,20 @@ mod tests {
         let config = config("--username u --password hush-hush").unwrap();
         assert!(!format!("{config:?}").contains("hush"));
         assert_eq!(config.devices[5].credentials.as_ref().unwrap().password.reveal(), "hush-hush");
+    }
+
+    #[test]
+    fn sessions_are_clean_unless_they_are_to_be_kept() {
+        assert_eq!(config("--clean-session").unwrap().session_expiry, config("").unwrap().session_expiry);
+        assert_eq!(config("--session-expiry 60").unwrap().session_expiry, Some(Duration::from_secs(60)));
+        assert!(Cli::try_parse_from(["simulate", "--clean-session", "--session-expiry", "60"]).is_err());
+    }
+
+    #[test]
+    fn answers_are_as_they_were_asked_for() {
+        let config = config("--answers fail=0.25,effect").unwrap();
+        assert_eq!(config.answers, Answers { fail: 0.25, effect: true, ..Answers::default() });
+        assert!(Cli::try_parse_from(["simulate", "--answers", "fail=2"]).is_err());
     }
 
     #[test]

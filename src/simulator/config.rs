@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::answers::Answers;
 use super::faults::Faults;
 use crate::clock::Clock;
 use crate::settings::{BrokerUrl, Secret};
@@ -137,6 +138,11 @@ pub struct FleetConfig {
     pub timekeeping: Timekeeping,
     /// What goes wrong.
     pub faults: Faults,
+    /// How they answer commands and configuration.
+    pub answers: Answers,
+    /// How long the broker keeps what is for a device that is away; `None`, as on most boards: it
+    /// forgets the device with its link (a clean session).
+    pub session_expiry: Option<Duration>,
     /// The same seed gives the same readings.
     pub seed: u64,
     /// Numbers the messages by a reading `seq` and keeps a [`super::Ledger`] of them.
@@ -165,6 +171,8 @@ impl FleetConfig {
             heartbeat: Duration::from_secs(60),
             timekeeping: Timekeeping::Device,
             faults: Faults::default(),
+            answers: Answers::default(),
+            session_expiry: None,
             seed: 1,
             numbered: false,
             clock: Clock::system(),

@@ -22,6 +22,7 @@ use super::link::{self, Heard};
 use super::outbox::{Message, Outbox};
 use super::report::count;
 use super::schedule::Schedule;
+use super::waiting::WaitingAnswers;
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(200);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(20);
@@ -54,6 +55,7 @@ pub(crate) struct Connection {
     pub(crate) rng: fastrand::Rng,
     pub(crate) shared: Arc<Shared>,
     pub(crate) outbox: Outbox,
+    pub(crate) waiting: WaitingAnswers,
     /// A fleet does not knock in one instant: brokers have a short queue at the door.
     pub(crate) first_connect_after: Duration,
 }
@@ -117,12 +119,13 @@ impl Connection {
                 break End::Goodbye;
             }
             let due = self.schedule.next();
+            let answer_due = self.waiting.next();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break End::Goodbye,
                 () = sleep_until(cut_at.unwrap_or_else(Instant::now)), if cut_at.is_some() => break End::Cut,
                 news = heard.recv() => match news {
-                    Some(Heard::Message { topic, payload }) => self.answer(&topic, &payload),
+                    Some(Heard::Message { topic, payload }) => self.hear(&topic, &payload),
                     Some(Heard::Connected) => {}
                     Some(Heard::Lost(reason)) => {
                         tracing::debug!(reason, "a simulated device lost its link");
@@ -131,6 +134,9 @@ impl Connection {
                     None => break End::Lost,
                 },
                 Some((message, result)) = on_the_way.next(), if !on_the_way.is_empty() => self.settle(message, &result),
+                () = sleep_until(answer_due.unwrap_or_else(Instant::now)), if answer_due.is_some() => {
+                    self.say_what_is_due();
+                }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.speak(on_the_way.len());
                 }
@@ -142,6 +148,10 @@ impl Connection {
         }
         // Without the polling task every confirmation that is still awaited fails, at once.
         drop(task);
+        // What the client took the broker counts as delivered.
+        while let Ok(Heard::Message { topic, payload }) = heard.try_recv() {
+            self.hear(&topic, &payload);
+        }
         drop(client);
         while let Some((message, result)) = on_the_way.next().await {
             self.settle(message, &result);
@@ -177,7 +187,7 @@ impl Connection {
             tokio::select! {
                 () = sleep_until(deadline) => return,
                 Some((message, result)) = on_the_way.next() => self.settle(message, &result),
-                // Commands and configurations come too late now.
+                // Commands and configurations come too late now, and answers that are not due are never said.
                 news = heard.recv() => match news {
                     Some(Heard::Message { .. } | Heard::Connected) => {}
                     Some(Heard::Lost(_)) | None => return,

@@ -12,8 +12,10 @@ use super::connection::Connection;
 use super::device::Device;
 use super::faults::Dice;
 use super::outbox::Outbox;
+use super::receipts::Receipts;
 use super::report::{Counters, Ledger, Report};
 use super::schedule::Schedule;
+use super::waiting::WaitingAnswers;
 use super::{SimulatorError, link};
 
 /// 500 connects a second.
@@ -26,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) config: FleetConfig,
     pub(crate) counters: Counters,
     pub(crate) ledger: Ledger,
+    pub(crate) receipts: Receipts,
     next_number: AtomicU64,
 }
 
@@ -59,6 +62,7 @@ impl Fleet {
         let shared = Arc::new(Shared {
             counters: Counters::default(),
             ledger: Ledger::default(),
+            receipts: Receipts::default(),
             next_number: AtomicU64::new(0),
             config,
         });
@@ -90,6 +94,11 @@ impl Fleet {
         &self.shared.ledger
     }
 
+    /// Which commands its devices have read, and what they said to them.
+    pub fn receipts(&self) -> &Receipts {
+        &self.shared.receipts
+    }
+
     /// Tells the fleet to say goodbye.
     pub fn stop(&self) {
         self.stop.cancel();
@@ -106,8 +115,7 @@ impl Fleet {
         let config = &self.shared.config;
         let now = config.clock.now();
         let number = |index: usize| u64::try_from(index).expect("a usize fits");
-        let devices: Vec<Device> =
-            group.iter().map(|&device| Device::new(config, number(device), &config.devices[device], now)).collect();
+        let devices: Vec<Device> = group.iter().map(|&device| Device::new(config, device, now)).collect();
         // One connection has one will: the first device's.
         let options = link::options(config, &config.devices[group[0]], &devices[0].topics)?;
         Ok(Connection {
@@ -116,6 +124,7 @@ impl Fleet {
             rng: fastrand::Rng::with_seed(config.seed.wrapping_add(number(index))),
             shared: self.shared.clone(),
             outbox: Outbox::new(config.window, devices.len()),
+            waiting: WaitingAnswers::new(devices.len()),
             first_connect_after: BETWEEN_CONNECTS * u32::try_from(index).unwrap_or(u32::MAX),
             devices,
             options,

@@ -5,9 +5,9 @@ use std::time::Duration;
 use rumqttc::{Broker, Event, EventLoop, Incoming, LastWill, MqttOptions, QoS};
 use tokio::sync::mpsc;
 
-use super::SimulatorError;
 use super::config::{FleetConfig, Qos, VirtualDevice};
 use super::device::{LAST_WILL, Topics};
+use super::{SimulatorError, session};
 use crate::settings::Transport;
 
 const KEEP_ALIVE_S: u16 = 30;
@@ -67,6 +67,9 @@ pub(crate) fn options(
         .set_max_packet_size(Some(MAX_PACKET_BYTES))
         .set_outgoing_inflight_upper_limit(config.window)
         .set_last_will(LastWill::new(topics.status.as_str(), LAST_WILL, QoS::AtLeastOnce, config.retain_status, None));
+    if let Some(expiry) = config.session_expiry {
+        session::keep(&mut options, expiry);
+    }
     Ok(options)
 }
 

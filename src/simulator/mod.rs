@@ -3,29 +3,36 @@
 //! nothing of the server: all it shares with it is the broker.
 
 mod actuator;
+mod answers;
 mod args;
 mod config;
 mod connection;
 mod device;
 mod faults;
 mod fleet;
+mod hearing;
 mod link;
 mod outbox;
+mod receipts;
 mod report;
 mod schedule;
 mod sensors;
+mod session;
 mod speech;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
+pub use answers::Answers;
 pub use args::Args;
 pub use config::{Credentials, FleetConfig, Pace, Qos, Timekeeping, VirtualDevice};
 pub use faults::Faults;
 pub use fleet::Fleet;
+pub use receipts::{Receipt, Receipts, Said};
 pub use report::{Ledger, Report};
 
 /// Why a fleet could not start.
@@ -76,6 +83,8 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), SimulatorErr
                 tracing::info!(
                     telemetry = so_far.telemetry,
                     confirmed = so_far.confirmed,
+                    commands = so_far.commands,
+                    answers = so_far.answers,
                     connects = so_far.connects,
                     disconnects = so_far.disconnects,
                     "simulating"

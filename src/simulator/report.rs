@@ -48,10 +48,22 @@ counters! {
     connects
     /// Connections that failed or broke.
     disconnects
-    /// Commands answered.
+    /// Commands received.
     commands
-    /// Configurations answered.
+    /// Commands received for the first time, by their ids.
+    command_ids
+    /// Commands received again under an id the device had read before: QoS 1 may deliver twice.
+    repeated
+    /// Commands received after their own `expiresAt`; a repeat counts as well.
+    late
+    /// Commands that could not be read as such; they have no answer.
+    unreadable
+    /// Configurations received.
     configs
+    /// Answers given to the link: `ack` messages, or statuses that show an effect.
+    answers
+    /// Answers left out because too many waited for their time or for confirmation.
+    left_unsaid
 }
 
 /// Adds to a counter.
@@ -75,11 +87,17 @@ impl fmt::Display for Report {
             self.other, self.refused, self.resent, self.skipped
         )?;
         writeln!(f, "faults: {} lost, {} doubled", self.lost, self.doubled)?;
-        write!(
+        writeln!(
             f,
-            "{} connects, {} disconnects; {} commands and {} configurations answered",
-            self.connects, self.disconnects, self.commands, self.configs
-        )
+            "commands: {} received with {} ids, {} again, {} after their time, {} unreadable",
+            self.commands, self.command_ids, self.repeated, self.late, self.unreadable
+        )?;
+        writeln!(
+            f,
+            "{} configurations received; {} answers, {} left unsaid",
+            self.configs, self.answers, self.left_unsaid
+        )?;
+        write!(f, "{} connects, {} disconnects", self.connects, self.disconnects)
     }
 }
 

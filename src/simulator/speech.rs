@@ -10,7 +10,6 @@ use rumqttc::{AsyncClient, PublishNoticeError, PublishOptions, QoS};
 use tokio::time::Instant;
 
 use super::connection::{Connection, OnTheWay};
-use super::device::Device;
 use super::outbox::Message;
 use super::report::count;
 use super::schedule::Due;
@@ -131,27 +130,6 @@ impl Connection {
             Err(_) => {
                 count(&counters.resent, 1);
                 self.outbox.put_back(message);
-            }
-        }
-    }
-
-    pub(super) fn answer(&mut self, topic: &str, payload: &[u8]) {
-        let counters = &self.shared.counters;
-        let now = self.shared.config.clock.now();
-        let of_topic = |device: &Device| device.topics.commands == topic || device.topics.config == topic;
-        let Some(index) = self.devices.iter().position(of_topic) else { return };
-        let device = &mut self.devices[index];
-        let answers = if device.topics.commands == topic {
-            count(&counters.commands, 1);
-            device.on_command(payload, now)
-        } else {
-            count(&counters.configs, 1);
-            device.on_config(payload).into_iter().collect()
-        };
-        self.schedule.set_sample_rate(index, device.sample_rate());
-        for answer in answers {
-            if !self.outbox.push(Message::new(&device.topics.ack, answer, QoS::AtLeastOnce)) {
-                count(&self.shared.counters.skipped, 1);
             }
         }
     }

@@ -1,17 +1,17 @@
 //! The fleet against a broker in this process, heard by an ordinary client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use mqtt5::broker::MqttBroker;
 use mqtt5::broker::config::{BrokerConfig, StorageBackend, StorageConfig};
 use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, PublishOptions, QoS};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Fleet, FleetConfig, Pace, Timekeeping, VirtualDevice};
+use super::{Fleet, FleetConfig, Pace, Said, Timekeeping, VirtualDevice};
 use crate::settings::{BrokerUrl, Transport};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,6 +37,10 @@ impl Broker {
 struct Listener {
     client: AsyncClient,
     events: rumqttc::EventLoop,
+    /// Messages that came while we waited for something else.
+    early: VecDeque<(String, Value)>,
+    /// Until when it listens: also a test that hears something all the time must end.
+    deadline: Instant,
 }
 
 impl Listener {
@@ -45,25 +49,55 @@ impl Listener {
         options.set_outgoing_inflight_upper_limit(100);
         let (client, events) = AsyncClient::builder(options).capacity(10).build();
         client.subscribe("smarthome/+/+/+", QoS::AtLeastOnce).await.unwrap();
-        let mut listener = Self { client, events };
+        let mut listener = Self { client, events, early: VecDeque::new(), deadline: Instant::now() + PATIENCE * 2 };
         while !matches!(listener.event().await, Event::Incoming(Incoming::SubAck(_))) {}
         listener
     }
 
     async fn event(&mut self) -> Event {
-        timeout(PATIENCE, self.events.poll()).await.expect("an event in time").unwrap()
+        timeout_at(self.deadline, self.events.poll()).await.expect("an event in time").unwrap()
     }
 
     /// The next message: kind and payload.
     async fn message(&mut self) -> (String, Value) {
         loop {
-            if let Event::Incoming(Incoming::Publish(publish)) = self.event().await {
-                let topic = String::from_utf8(publish.topic.to_vec()).unwrap();
-                let kind = topic.rsplit('/').next().unwrap().to_owned();
-                return (kind, serde_json::from_slice(&publish.payload).unwrap());
+            if let Some(message) = self.early.pop_front() {
+                return message;
+            }
+            let event = self.event().await;
+            self.early.extend(message(&event));
+        }
+    }
+
+    /// Publishes to the first device and waits until the broker has it.
+    async fn send(&mut self, kind: &str, payload: &Value, options: PublishOptions) {
+        let topic = format!("smarthome/1/ESP32_001/{kind}");
+        self.client.publish(topic, payload.to_string(), options).await.unwrap();
+        loop {
+            let event = self.event().await;
+            self.early.extend(message(&event));
+            if matches!(event, Event::Incoming(Incoming::PubAck(_))) {
+                return;
             }
         }
     }
+
+    async fn command(&mut self, command: &Value) {
+        self.send("commands", command, PublishOptions::at_least_once()).await;
+    }
+
+    /// Kept by the broker.
+    async fn config(&mut self, version: u32) {
+        let config = json!({"version": version, "config": {"powerSaving": true}});
+        self.send("config", &config, PublishOptions::at_least_once().retained()).await;
+    }
+}
+
+fn message(event: &Event) -> Option<(String, Value)> {
+    let Event::Incoming(Incoming::Publish(publish)) = event else { return None };
+    let topic = String::from_utf8(publish.topic.to_vec()).unwrap();
+    let kind = topic.rsplit('/').next().unwrap().to_owned();
+    Some((kind, serde_json::from_slice(&publish.payload).unwrap()))
 }
 
 fn fleet(broker: &Broker, devices: usize) -> FleetConfig {
@@ -171,4 +205,120 @@ async fn a_command_and_a_configuration_are_answered_and_a_cut_link_leaves_a_will
     assert!(acks.contains(&json!({"commandId": "cmd_1", "status": "ACKED"})), "{acks:?}");
     fleet.stop();
     timeout(PATIENCE, fleet.finished()).await.unwrap();
+}
+
+/// Readings often enough that a listener always hears something soon.
+const TICKING: Pace = Pace::PerSecond(20.0);
+
+/// A fleet of one device that answers like this and hears what is sent to it.
+async fn answering(broker: &Broker, listener: &mut Listener, answers: &str) -> Fleet {
+    let answers = answers.parse().unwrap();
+    let config = FleetConfig { pace: TICKING, answers, ..fleet(broker, 1) };
+    listener.config(1).await;
+    started(config, listener).await
+}
+
+/// Starts it and waits until it hears what is sent to it: the kept configuration comes with the
+/// subscription, and commands from then on.
+async fn started(config: FleetConfig, listener: &mut Listener) -> Fleet {
+    let fleet = Fleet::start(config, &CancellationToken::new()).unwrap();
+    while fleet.report().configs == 0 {
+        listener.message().await;
+    }
+    fleet
+}
+
+#[tokio::test]
+async fn a_slow_answer_holds_up_nobody_and_the_receipts_say_what_was_said() {
+    let broker = Broker::start().await;
+    let mut listener = Listener::connect(&broker).await;
+    let fleet = answering(&broker, &mut listener, "delay=0.3,dup=1").await;
+    listener.command(&json!({"commandId": "a", "type": "SET_POWER", "payload": {"power": false}})).await;
+    listener.command(&json!({"commandId": "b", "type": "X", "expiresAt": "2020-01-01T00:00:00Z"})).await;
+    listener.command(&json!("not a command")).await;
+
+    let mut acks = Vec::new();
+    while acks.len() < 6 {
+        let (kind, payload) = listener.message().await;
+        if kind == "ack" && payload["commandId"].is_string() {
+            acks.push((payload["commandId"].as_str().unwrap().to_owned(), payload["status"].clone()));
+        }
+    }
+    let of = |id: &str| acks.iter().filter(|(of, _)| of == id).map(|(_, status)| status.clone()).collect::<Vec<_>>();
+    assert_eq!(of("a"), ["ACKED", "SUCCEEDED", "SUCCEEDED"]);
+    assert_eq!(of("b"), ["ACKED", "FAILED", "FAILED"]);
+    assert!(acks[..2].iter().all(|(_, status)| status == "ACKED"), "{acks:?}");
+
+    let receipts = fleet.receipts().of(0);
+    let told: Vec<_> = receipts.iter().map(|r| (r.command_id.as_str(), r.is_late(), r.said.as_slice())).collect();
+    let (good, bad) = ([Said::Acked, Said::Succeeded, Said::Succeeded], [Said::Acked, Said::Failed, Said::Failed]);
+    assert_eq!(told, [("a", false, good.as_slice()), ("b", true, bad.as_slice())]);
+    let report = fleet.report();
+    assert_eq!((report.commands, report.command_ids, report.late, report.unreadable), (3, 2, 1, 1), "{report}");
+}
+
+#[tokio::test]
+async fn silent_firmware_shows_what_it_was_set_to() {
+    let broker = Broker::start().await;
+    let mut listener = Listener::connect(&broker).await;
+    let fleet = answering(&broker, &mut listener, "effect").await;
+    listener
+        .command(&json!({"commandId": "a", "type": "SET_POWER", "payload": {"power": true, "brightness": 7}}))
+        .await;
+    loop {
+        let (kind, payload) = listener.message().await;
+        assert_ne!(kind, "ack", "{payload}");
+        if kind == "status" && payload["status"]["power"] == true {
+            assert_eq!((&payload["status"]["brightness"], &payload["online"]), (&json!(7), &json!(true)));
+            break;
+        }
+    }
+    assert_eq!(fleet.receipts().all()[0].1.said, [Said::Shown]);
+}
+
+#[tokio::test]
+async fn refusals_and_silence_are_counted_as_what_they_are() {
+    let broker = Broker::start().await;
+    let mut listener = Listener::connect(&broker).await;
+    let fleet = answering(&broker, &mut listener, "fail=1,reject=1,no-ack=1").await;
+    listener.command(&json!({"commandId": "a", "type": "RESET"})).await;
+    let (mut acks, expected) = (BTreeSet::new(), BTreeSet::from(["FAILED".to_owned(), "REJECTED".to_owned()]));
+    listener.config(2).await;
+    while acks != expected {
+        let (kind, payload) = listener.message().await;
+        acks.extend((kind == "ack").then(|| payload["status"].as_str().unwrap().to_owned()));
+    }
+    fleet.stop();
+    fleet.finished().await;
+
+    let fleet = answering(&broker, &mut listener, "silence=1").await;
+    listener.command(&json!({"commandId": "a", "type": "RESET"})).await;
+    while fleet.report().commands == 0 {
+        listener.message().await;
+    }
+    assert_eq!((fleet.report().answers, fleet.receipts().of(0)[0].said.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_kept_session_brings_what_came_meanwhile_and_a_clean_one_does_not() {
+    let broker = Broker::start().await;
+    let mut listener = Listener::connect(&broker).await;
+    listener.config(1).await;
+    for (session_expiry, expected) in [(Some(Duration::from_secs(60)), 1), (None, 0)] {
+        let config = FleetConfig { pace: TICKING, session_expiry, ..fleet(&broker, 1) };
+        let before = started(config.clone(), &mut listener).await;
+        before.stop();
+        before.finished().await;
+        listener.command(&json!({"commandId": "meanwhile", "type": "X"})).await;
+
+        let after = started(config, &mut listener).await;
+        listener.command(&json!({"commandId": "last", "type": "X"})).await;
+        let of = |id: &str| after.receipts().of(0).iter().filter(|receipt| receipt.command_id == id).count();
+        while of("last") == 0 {
+            listener.message().await;
+        }
+        assert_eq!(of("meanwhile"), expected, "{session_expiry:?}");
+        after.stop();
+        after.finished().await;
+    }
 }

@@ -99,6 +99,33 @@ pub struct Measurement {
     pub metadata: Option<Value>,
 }
 
+impl Measurement {
+    /// One value by the name it has on the wire; `None` where the message does not say.
+    pub fn value(&self, name: &str) -> Option<Value> {
+        let (sensors, report) = (&self.sensors, &self.report);
+        let number = match name {
+            "flame" => return sensors.flame.map(Value::from),
+            "firmwareVersion" => return report.firmware_version.clone().map(Value::from),
+            "current" => sensors.current,
+            "gasPpm" => sensors.gas_ppm,
+            "binLevel" => sensors.bin_level,
+            "powerW" => sensors.power_w,
+            "energyKwh" => sensors.energy_kwh,
+            "voltageV" => sensors.voltage_v,
+            "currentA" => sensors.current_a,
+            "frequencyHz" => sensors.frequency_hz,
+            "powerFactor" => sensors.power_factor,
+            "distanceCm" => sensors.distance_cm,
+            "temperature" => sensors.temperature,
+            "humidity" => sensors.humidity,
+            "signalStrength" | "wifiSignal" => report.signal_strength,
+            "batteryLevel" => report.battery_level,
+            _ => return [&self.extra, &self.metadata].into_iter().find_map(|more| more.as_ref()?.get(name).cloned()),
+        };
+        number.map(Value::from)
+    }
+}
+
 /// A reading that is to be recorded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewReading {

@@ -1,5 +1,6 @@
 //! One binary for all tests that need a server, a broker or a database.
 
+mod control;
 mod crash;
 mod dev;
 mod edge;

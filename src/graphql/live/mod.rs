@@ -1,6 +1,7 @@
 //! Subscriptions. Each opens with a check of the viewer's membership, is counted while it runs, and
 //! ends when its home or its device is deleted.
 
+mod commands;
 mod states;
 mod until;
 
@@ -8,7 +9,9 @@ use async_graphql::{Context, ID};
 use futures_util::{Stream, StreamExt};
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::commands::Command;
 use super::context::ContextExt;
+use super::device_config::DeviceConfig;
 use super::devices::Device;
 use super::error::{Failure, Result};
 use super::scalars::parse_id;
@@ -94,6 +97,52 @@ impl Subscription {
             let _counted = &running;
             budget.renew();
             device
+        }))
+    }
+
+    /// Commands whenever they change, each as it then stands. Give exactly one of the ids; with `commandId`
+    /// its present state comes first. A subscriber that falls behind is caught up: a state that was followed
+    /// by another meanwhile may be left out, the last one never.
+    async fn command_updates<'a>(
+        &self,
+        ctx: &Context<'a>,
+        #[graphql(desc = "Commands to this device.")] device_id: Option<ID>,
+        #[graphql(desc = "Commands to all devices of this home.")] home_id: Option<ID>,
+        #[graphql(desc = "This command alone.")] command_id: Option<ID>,
+    ) -> Result<impl Stream<Item = Result<Command>> + 'a> {
+        let services = ctx.services();
+        let wanted = commands::wanted(ctx, device_id, home_id, command_id).await?;
+        let target = wanted.target;
+        let gone = until::deleted(&services.devices, ctx.viewer()?.user, target);
+        let commands = commands::stream(services, wanted).await?;
+        verify(ctx, target).await?;
+        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
+        Ok(commands.take_until(gone).map(move |command| {
+            let _counted = &running;
+            budget.renew();
+            command
+        }))
+    }
+
+    /// Versions of configurations whenever one is pushed or its status changes. Give either `deviceId` or
+    /// `homeId`. To a subscriber that fell behind a state may come again; none is left out but for those a
+    /// newer one of the same version has replaced.
+    async fn config_updates<'a>(
+        &self,
+        ctx: &Context<'a>,
+        #[graphql(desc = "Configurations of this device.")] device_id: Option<ID>,
+        #[graphql(desc = "Configurations of all devices of this home.")] home_id: Option<ID>,
+    ) -> Result<impl Stream<Item = Result<DeviceConfig>> + 'a> {
+        let services = ctx.services();
+        let target = target(ctx, ctx.viewer()?, device_id, home_id).await?;
+        let gone = until::deleted(&services.devices, ctx.viewer()?.user, target);
+        let configs = services.configs.follow(target.home, target.device).await?;
+        verify(ctx, target).await?;
+        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
+        Ok(configs.take_until(gone).map(move |config| {
+            let _counted = &running;
+            budget.renew();
+            config.map(DeviceConfig).map_err(Failure::from)
         }))
     }
 }

@@ -30,7 +30,8 @@ async fn a_short_query_for_very_much_is_refused_soon() {
         let answer = graph.answer(&ann, query, json!({"h": home})).await;
         let extensions = &answer["errors"][0]["extensions"];
         assert_eq!(extensions, &json!({"code": "BAD_USER_INPUT", "field": "query"}), "{query}");
-        assert!(started.elapsed() < Duration::from_secs(5), "{query}: {:?}", started.elapsed());
+        // Unbounded it would go on for hours.
+        assert!(started.elapsed() < Duration::from_secs(60), "{query}: {:?}", started.elapsed());
         assert_eq!(exhausted.get(), n as u64 + 1, "{query}");
     }
     // A home's devices ask for what is there, not for what the page could hold.

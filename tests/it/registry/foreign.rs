@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Graph;
 
 /// Each operation with an id in it, `$x`: what sort of id, and the operation.
-const DOORS: [(&str, &str); 18] = [
+const DOORS: [(&str, &str); 31] = [
     ("home", "query($x: ID!) { home(id: $x) { id } }"),
     ("home", "query($x: ID!) { devices(homeId: $x) { nodes { id } } }"),
     ("home", "query($x: ID!) { rejectedMessages(homeId: $x) { nodes { id } } }"),
@@ -19,13 +19,27 @@ const DOORS: [(&str, &str); 18] = [
     ),
     ("home", "subscription($x: ID!) { telemetry(homeId: $x) { id } }"),
     ("home", "subscription($x: ID!) { deviceStatus(homeId: $x) { id } }"),
+    ("home", "subscription($x: ID!) { configUpdates(homeId: $x) { version } }"),
     ("room", "mutation($x: ID!) { renameRoom(id: $x, name: \"N\") { id } }"),
     ("room", "mutation($x: ID!) { deleteRoom(id: $x) }"),
     ("device", "query($x: ID!) { device(id: $x) { id } }"),
     ("device", "mutation($x: ID!) { updateDevice(id: $x, input: {name: \"N\"}) { id } }"),
     ("device", "mutation($x: ID!) { deleteDevice(id: $x) }"),
+    ("device", "mutation($x: ID!) { pushConfig(input: {deviceId: $x, config: {}}) { version } }"),
+    ("device", "mutation($x: ID!) { rollbackConfig(deviceId: $x, toVersion: 1) { version } }"),
+    ("device", "subscription($x: ID!) { configUpdates(deviceId: $x) { version } }"),
     ("device", "subscription($x: ID!) { telemetry(deviceId: $x) { id } }"),
     ("device", "subscription($x: ID!) { deviceStatus(deviceId: $x) { id } }"),
+    ("home", "subscription($x: ID!) { commandUpdates(homeId: $x) { id } }"),
+    ("device", "query($x: ID!) { device(id: $x) { commands { nodes { id } } } }"),
+    ("device", "mutation($x: ID!) { sendCommand(input: {deviceId: $x, type: \"RESET\"}) { id } }"),
+    // Wrong in another way too: no door tells that before it tells that there is nothing.
+    ("device", "mutation($x: ID!) { sendCommand(input: {deviceId: $x, type: \"\"}) { id } }"),
+    ("device", "subscription($x: ID!) { commandUpdates(deviceId: $x) { id } }"),
+    ("command", "query($x: ID!) { command(id: $x) { id } }"),
+    ("command", "query($x: ID!) { command(id: $x) { device { id } } }"),
+    ("command", "mutation($x: ID!) { cancelCommand(id: $x) { id } }"),
+    ("command", "subscription($x: ID!) { commandUpdates(commandId: $x) { id } }"),
     ("own room", "mutation($x: ID!, $own: ID!) { updateDevice(id: $own, input: {roomId: $x}) { id } }"),
 ];
 
@@ -51,9 +65,11 @@ async fn foreign_is_absent_by_every_door() {
     let own = graph.devices(&eve, &own, 1).await.remove(0);
     let room =
         graph.ask(&ann, "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }", json!({"h": home})).await;
+    let command = super::commands::send(&graph, &ann, &super::commands::power(&device, true)).await["id"].take();
     for (kind, door) in DOORS {
         let foreign = match kind {
             "home" => json!(home),
+            "command" => command.clone(),
             "device" => json!(device),
             _ => room["createRoom"]["id"].clone(),
         };
@@ -61,6 +77,7 @@ async fn foreign_is_absent_by_every_door() {
         for id in [
             foreign,
             json!("987654321"),
+            json!("cmd_7ZZZZZZZZZZZZZZZZZZZZZZZZZ"),
             json!("007"),
             json!("24:6F:28:AA:BB:CC"),
             json!(""),
@@ -77,7 +94,7 @@ async fn foreign_is_absent_by_every_door() {
         assert_eq!(nobody["errors"][0]["extensions"]["code"], "UNAUTHENTICATED", "{door}: {nobody}");
     }
     // The filter and the after of one's own lists lead nowhere else.
-    assert_eq!(graph.count("devices").await, 2);
+    assert_eq!((graph.count("devices").await, graph.count("commands").await), (2, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,14 +106,18 @@ async fn a_role_that_is_too_low_is_forbidden_and_a_removed_member_sees_nothing()
     let room =
         graph.ask(&ann, "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }", json!({"h": home})).await;
     graph.join(&home, &bob, "MEMBER").await;
+    let command = super::commands::send(&graph, &ann, &super::commands::power(&device, true)).await["id"].take();
     let id = |kind: &str| match kind {
         "home" => json!(home),
         "device" => json!(device),
+        "command" => command.clone(),
         _ => room["createRoom"]["id"].clone(),
     };
     let reads = |door: &str| !door.starts_with("mutation") && !door.contains("rejectedMessages");
     for (kind, door) in DOORS {
-        if door.starts_with("subscription") || kind == "own room" {
+        // A member sends commands and takes them back.
+        let is_control = door.contains("sendCommand") || door.contains("cancelCommand");
+        if door.starts_with("subscription") || kind == "own room" || is_control {
             continue;
         }
         let answer = graph.answer(&bob, door, json!({"x": id(kind)})).await;

@@ -2,6 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing fails the test")]
 
 mod budget;
+mod command_life;
+mod commands;
+mod config_outbox;
+mod device_config;
 mod devices;
 mod foreign;
 mod history;
@@ -17,7 +21,9 @@ use async_graphql::{Request, Variables};
 use serde_json::{Value, json};
 use smarthome::auth::{Principal, Tokens};
 use smarthome::clock::Clock;
+use smarthome::commands::{CommandHub, Commands, Expectations};
 use smarthome::db;
+use smarthome::device_config::{ConfigHub, DeviceConfigs, Sealer};
 use smarthome::devices::{DeletionHub, Devices, RegistryListener, StateHub};
 use smarthome::graphql::budget::Budget;
 use smarthome::graphql::{self, Schema, Services, Viewer};
@@ -25,6 +31,7 @@ use smarthome::homes::Homes;
 use smarthome::hub::HomeChannel;
 use smarthome::ids::{DeviceId, HomeId, UserId};
 use smarthome::metrics::Metrics;
+use smarthome::outbox::Wake;
 use smarthome::settings::{Secret, Settings};
 use smarthome::telemetry::history::Readings;
 use smarthome::telemetry::{Follow, ReadingHub};
@@ -40,9 +47,14 @@ struct Graph {
     services: Services,
     clock: Clock,
     readings: ReadingHub,
+    config_hub: ConfigHub,
+    sealer: Option<Sealer>,
     sql: tokio_postgres::Client,
     database: Database,
 }
+
+/// Seals secrets in tests.
+const ENCRYPTION_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
 /// Somebody signed in, or nobody.
 #[derive(Clone)]
@@ -57,12 +69,18 @@ impl RegistryListener for NobodyListens {
 
 impl Graph {
     async fn start() -> Self {
+        Self::start_with(Some(ENCRYPTION_KEY)).await
+    }
+
+    /// With another key that seals, or with none.
+    async fn start_with(encryption_key: Option<&'static str>) -> Self {
         let database = Database::create().await;
         let url = database.url();
         let settings = Settings::read(&move |name: &str| match name {
             "DATABASE_URL" => Some(url.clone()),
             "MQTT_BROKER_URL" => Some("mqtt://broker.example".to_owned()),
             "JWT_SECRET" => Some(JWT_SECRET.to_owned()),
+            "ENCRYPTION_KEY" => encryption_key.map(str::to_owned),
             _ => None,
         })
         .unwrap();
@@ -72,9 +90,17 @@ impl Graph {
         let (metrics, clock) = (Metrics::new(), Clock::movable());
         let pool = db::pool(&settings.database, metrics.db_statements.clone());
         let (readings, states, deletions) = (ReadingHub::default(), StateHub::default(), DeletionHub::default());
+        let (command_hub, expectations) = (CommandHub::default(), Expectations::default());
         let listener = Arc::new(NobodyListens);
-        let channels: [Arc<dyn HomeChannel>; 3] =
-            [Arc::new(readings.clone()), Arc::new(states.clone()), Arc::new(deletions.clone())];
+        let config_hub = ConfigHub::default();
+        let sealer = Sealer::new(&settings.encryption);
+        let channels: [Arc<dyn HomeChannel>; 5] = [
+            Arc::new(readings.clone()),
+            Arc::new(states.clone()),
+            Arc::new(deletions.clone()),
+            Arc::new(command_hub.clone()),
+            Arc::new(config_hub.clone()),
+        ];
         let tokens = Tokens::new(&Secret::new(JWT_SECRET), clock.clone());
         let services = Services {
             users: Users::new(pool.clone(), tokens, clock.clone(), true),
@@ -82,13 +108,29 @@ impl Graph {
             devices: Devices::new(pool.clone(), clock.clone(), listener, deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
             follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
+            commands: Commands::new(
+                pool.clone(),
+                clock.clone(),
+                command_hub,
+                expectations,
+                Wake::default(),
+                metrics.clone(),
+            ),
             states,
+            configs: DeviceConfigs::new(
+                pool.clone(),
+                clock.clone(),
+                config_hub.clone(),
+                sealer.clone(),
+                Wake::default(),
+                metrics.clone(),
+            ),
             metrics,
             clock: clock.clone(),
             pool,
             started: tokio::time::Instant::now(),
         };
-        Self { schema: graphql::schema(services.clone()), services, clock, readings, sql, database }
+        Self { schema: graphql::schema(services.clone()), services, clock, readings, config_hub, sealer, sql, database }
     }
 
     /// Somebody with an account, whose password nobody knows.

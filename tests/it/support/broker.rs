@@ -86,6 +86,12 @@ impl Broker {
         child.wait().expect("our child");
     }
 
+    /// Forgets, while it does not run, what it saved: sessions, messages, everything.
+    pub fn empty(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        let _ = std::fs::remove_file(self.folder.join("mosquitto.db"));
+    }
+
     /// Sends any signal, such as `STOP` and `CONT`.
     pub fn signal(&self, name: &str) {
         let pid = self.child.as_ref().expect("it runs").id().to_string();

@@ -1,0 +1,2 @@
+drop table broker_losses;
+drop table broker_sessions;

@@ -1,0 +1,271 @@
+//! Sending, taking back and reading commands.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::command::{Command, CommandHub, CommandStatus, OnStale};
+use super::new::{Checked, NewCommand};
+use super::{Expectations, publish, store};
+use crate::clock::Clock;
+use crate::db::{self, Pool};
+use crate::devices::{Device, DeviceAccess};
+use crate::error::Error;
+use crate::homes::{Access, Permission};
+use crate::hub::Listener;
+use crate::ids::{CommandId, DeviceId, UserId};
+use crate::metrics::Metrics;
+use crate::outbox::Wake;
+
+/// Commands of one device that may be open at a time.
+pub const MAX_OPEN_PER_DEVICE: i64 = 100;
+/// Commands kept of one device; older ones that are over go when one is added.
+pub const KEPT_PER_DEVICE: i64 = 1_000;
+/// A change may be committed so much later than one that bears a later time: who reads on by time reads
+/// this much again.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(60);
+
+const SUPERSEDED: &str = "replaced by a newer command of the same type before it could be sent";
+const TAKEN_BACK: &str = "cancelled before it could be sent";
+
+/// Commands of devices. Cheap to clone.
+#[derive(Clone)]
+pub struct Commands {
+    pool: Pool,
+    clock: Clock,
+    hub: CommandHub,
+    expectations: Expectations,
+    wake: Wake,
+    metrics: Metrics,
+}
+
+/// What part of the past is asked for; the same for all devices of one statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CommandPage {
+    /// Those that stand so.
+    pub status: Option<CommandStatus>,
+    /// Those before this place ([`Command::seq`]).
+    pub before: Option<i64>,
+    /// Most commands of a device.
+    pub limit: i64,
+}
+
+/// A place among the changes of a home's commands, for who missed some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangeCursor {
+    at: DateTime<Utc>,
+    id: CommandId,
+}
+
+impl ChangeCursor {
+    /// Right after the change that the command shows.
+    pub fn after(command: &Command) -> Self {
+        Self { at: command.updated_at, id: command.id }
+    }
+
+    /// Before all that may have been committed since a change; before everything where there was none.
+    pub fn well_before(change: Option<DateTime<Utc>>) -> Self {
+        let at = change.map_or(DateTime::UNIX_EPOCH, |at| at - COMMITTED_WITHIN);
+        Self { at, id: CommandId::FIRST }
+    }
+}
+
+/// What came of a request to send.
+enum Sent {
+    /// A new command, and those that it ended.
+    New { command: Command, superseded: Vec<Command> },
+    /// The command that the same request made before.
+    Known(Command),
+}
+
+impl Commands {
+    /// The service over its pool. Changes go to `hub`, effects that are waited for to `expectations`; `wake`
+    /// tells the dispatcher of what is to be sent.
+    pub fn new(
+        pool: Pool,
+        clock: Clock,
+        hub: CommandHub,
+        expectations: Expectations,
+        wake: Wake,
+        metrics: Metrics,
+    ) -> Self {
+        Self { pool, clock, hub, expectations, wake, metrics }
+    }
+
+    /// Where changes are told.
+    pub fn hub(&self) -> &CommandHub {
+        &self.hub
+    }
+
+    /// The effects that are waited for.
+    pub fn expectations(&self) -> &Expectations {
+        &self.expectations
+    }
+
+    /// Listens to the changes of a home's commands from now on.
+    pub fn listen(&self, access: Access) -> Listener<Command> {
+        self.hub.listen(access.home())
+    }
+
+    /// Stores a command that is to be sent, or finds the one that the same request made before. Needs
+    /// [`Permission::Control`].
+    pub async fn send(&self, access: Access, device: &Device, new: NewCommand) -> Result<Command, Error> {
+        let access = access.require(Permission::Control)?;
+        let new = new.checked(device.id, device.kind)?;
+        let (device, now) = (device.id, self.clock.now());
+        let service = self.clone();
+        // Told to the end as well: a caller that hangs up must not keep the command from its dispatcher.
+        db::to_the_end(async move {
+            let sent = db::transaction(&service.pool, move |conn| {
+                Box::pin(async move { store_new(conn, access, device, &new, now).await })
+            });
+            Ok(match sent.await? {
+                Sent::Known(command) => command,
+                Sent::New { command, superseded } => {
+                    service.wake.wake();
+                    service.tell(superseded);
+                    service.tell([command.clone()]);
+                    command
+                }
+            })
+        })
+        .await
+    }
+
+    /// Takes a command back that can't have left yet; one that was taken back already stays so. Needs
+    /// [`Permission::Control`].
+    pub async fn cancel(&self, viewer: UserId, id: CommandId) -> Result<Command, Error> {
+        let mut conn = self.pool.get().await?;
+        let found = store::visible(&mut conn, viewer, &[id]).await?.pop();
+        drop(conn);
+        let (_, membership) = found.ok_or(Error::NotFound("command"))?;
+        membership.allow(Permission::Control)?;
+        let now = self.clock.now();
+        let (command, is_new) = db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                let command = store::lock(conn, id).await?.ok_or(Error::NotFound("command"))?;
+                if command.status == CommandStatus::Cancelled {
+                    return Ok((command, false));
+                }
+                if let Some(reason) = too_late(&command) {
+                    return Err(Error::Conflict(reason));
+                }
+                let cancelled = store::cancel(conn, &[id], None, TAKEN_BACK, now).await?.pop();
+                Ok((cancelled.ok_or(Error::NotFound("command"))?, true))
+            })
+        })
+        .await?;
+        if is_new {
+            self.tell([command.clone()]);
+        }
+        Ok(command)
+    }
+
+    /// The command, as `viewer` sees it; one of a foreign home is as absent as none.
+    pub async fn find(&self, viewer: UserId, id: CommandId) -> Result<Command, Error> {
+        self.by_ids(viewer, &[id]).await?.pop().ok_or(Error::NotFound("command"))
+    }
+
+    /// Those of `ids` that `viewer` sees.
+    pub async fn by_ids(&self, viewer: UserId, ids: &[CommandId]) -> Result<Vec<Command>, Error> {
+        let mut conn = self.pool.get().await?;
+        Ok(store::visible(&mut conn, viewer, ids).await?.into_iter().map(|(command, _)| command).collect())
+    }
+
+    /// A page of each device's commands, newest first.
+    pub async fn page(&self, devices: &[DeviceAccess], page: &CommandPage) -> Result<Vec<Command>, Error> {
+        let ids: Vec<_> = devices.iter().map(DeviceAccess::device).collect();
+        let mut conn = self.pool.get().await?;
+        Ok(store::page(&mut conn, &ids, page.status, page.before, page.limit).await?)
+    }
+
+    /// Where to read on from now, should changes be missed. To be asked once the hub is listened to.
+    pub async fn cursor(&self, access: Access) -> Result<ChangeCursor, Error> {
+        let mut conn = self.pool.get().await?;
+        Ok(ChangeCursor::well_before(store::last_change(&mut conn, access.home()).await?))
+    }
+
+    /// Up to `limit` commands of the home, or of one device of it, that changed after the cursor, as they
+    /// now stand, in the order of their last change.
+    pub async fn changed(
+        &self,
+        access: Access,
+        device: Option<DeviceId>,
+        after: ChangeCursor,
+        limit: i64,
+    ) -> Result<Vec<Command>, Error> {
+        let mut conn = self.pool.get().await?;
+        Ok(store::changed(&mut conn, access.home(), device, (after.at, after.id), limit).await?)
+    }
+
+    fn tell(&self, commands: impl IntoIterator<Item = Command>) {
+        let commands: Vec<_> = commands.into_iter().collect();
+        for command in &commands {
+            self.metrics.enter_command(command.status.as_str());
+        }
+        publish(&self.hub, commands);
+    }
+}
+
+/// Why a command can't be taken back, if so.
+fn too_late(command: &Command) -> Option<String> {
+    let id = command.id;
+    match command.status {
+        CommandStatus::Pending if command.handed_at.is_none() => None,
+        CommandStatus::Pending | CommandStatus::Sent | CommandStatus::Acked => {
+            Some(format!("{id} may have left already: send a command that undoes it instead"))
+        }
+        status => Some(format!("{id} is over: it is {}", status.as_str())),
+    }
+}
+
+async fn store_new(
+    conn: &mut db::Connection,
+    access: Access,
+    device: DeviceId,
+    new: &Checked,
+    now: DateTime<Utc>,
+) -> Result<Sent, Error> {
+    let (home, requester) = (access.home(), access.user());
+    if !store::lock_device(conn, home, device).await? {
+        return Err(Error::NotFound("device"));
+    }
+    if let Some(known) = known(conn, requester, new).await? {
+        return Ok(Sent::Known(known));
+    }
+    let insert = store::Insert { id: CommandId::generate(), home, device, requester, new, now };
+    let stored = match store::insert(conn, &insert).await {
+        Err(error) if db::violated_foreign_key(&error).is_some() => {
+            return Err(Error::Unauthenticated("this account is no more"));
+        }
+        stored => stored?,
+    };
+    let Some(command) = stored else {
+        // The same key came for another device at the same moment, and is committed by now.
+        let known = known(conn, requester, new).await?;
+        return known.map(Sent::Known).ok_or_else(|| Error::Conflict(KEY_TAKEN.to_owned()));
+    };
+    let superseded = match new.on_stale {
+        OnStale::Supersede => store::supersede(conn, &command, SUPERSEDED, now).await?,
+        OnStale::Expire => Vec::new(),
+    };
+    if store::count_open(conn, device).await? > MAX_OPEN_PER_DEVICE {
+        return Err(Error::Conflict(format!(
+            "the device has {MAX_OPEN_PER_DEVICE} open commands, the most allowed: wait for them or cancel some"
+        )));
+    }
+    store::prune(conn, device, KEPT_PER_DEVICE).await?;
+    Ok(Sent::New { command, superseded })
+}
+
+const KEY_TAKEN: &str = "this idempotencyKey was used for another request: take a new one";
+
+/// The command that the requester's key stands for already.
+async fn known(conn: &mut db::Connection, requester: UserId, new: &Checked) -> Result<Option<Command>, Error> {
+    let Some((key, digest)) = &new.idempotency else { return Ok(None) };
+    match store::by_key(conn, requester, key).await? {
+        None => Ok(None),
+        Some((command, stored)) if stored.as_ref() == Some(digest) => Ok(Some(command)),
+        Some(_) => Err(Error::Conflict(KEY_TAKEN.to_owned())),
+    }
+}

@@ -1,0 +1,123 @@
+//! Following a home's configurations. A reader that falls behind in the hub is caught up from the
+//! database by the time of change: a state may come again, none is skipped.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::Stream;
+use futures_util::stream::unfold;
+
+use super::{DeviceConfig, DeviceConfigs, store};
+use crate::db::apart;
+use crate::error::Error;
+use crate::hub::{Heard, Listener};
+use crate::ids::{DeviceId, HomeId};
+
+/// Versions read from the database at a time.
+const PAGE: i64 = 500;
+/// Seconds by which the time of a change may come before that of a commit that was seen already: longer
+/// than any transaction takes.
+const OVERLAP: TimeDelta = TimeDelta::seconds(60);
+
+/// A place in the order of changes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    pub(super) at: DateTime<Utc>,
+    pub(super) device: i64,
+    pub(super) version: i32,
+}
+
+impl Mark {
+    /// Before whatever changed about then.
+    fn before(at: DateTime<Utc>) -> Self {
+        Self { at: at - OVERLAP, device: 0, version: 0 }
+    }
+
+    fn of(config: &DeviceConfig) -> Self {
+        Self { at: config.updated_at, device: config.device.get(), version: config.version }
+    }
+}
+
+struct State {
+    configs: DeviceConfigs,
+    home: HomeId,
+    device: Option<DeviceId>,
+    listener: Listener<DeviceConfig>,
+    /// The latest change seen, by the database's clock.
+    newest: DateTime<Utc>,
+    page: VecDeque<DeviceConfig>,
+    mode: Mode,
+}
+
+enum Mode {
+    CatchUp(Mark),
+    Live,
+    Ended,
+}
+
+impl DeviceConfigs {
+    /// Changes of the configurations of a home, or of one device of it, from now on. Ends when the home
+    /// is closed, or after an error.
+    pub async fn follow(
+        &self,
+        home: HomeId,
+        device: Option<DeviceId>,
+    ) -> Result<impl Stream<Item = Result<Arc<DeviceConfig>, Error>> + Send + 'static + use<>, Error> {
+        let listener = self.hub.listen(home);
+        let pool = self.pool.clone();
+        let newest = apart(async move { Ok::<_, Error>(store::now(&mut *pool.get().await?).await?) }).await?;
+        let configs = self.clone();
+        let state = State { configs, home, device, listener, newest, page: VecDeque::new(), mode: Mode::Live };
+        Ok(unfold(state, |mut state| async move { state.next().await.map(|item| (item, state)) }))
+    }
+
+    async fn changed(&self, home: HomeId, device: Option<DeviceId>, after: Mark) -> Result<Vec<DeviceConfig>, Error> {
+        let pool = self.pool.clone();
+        let page = async move {
+            let mut conn = pool.get().await?;
+            Ok::<_, Error>(store::changed(&mut conn, home, device, after, PAGE).await?)
+        };
+        let page = apart(page).await?;
+        self.metrics.subscription_catch_ups.inc_by(page.len() as u64);
+        Ok(page)
+    }
+}
+
+impl State {
+    async fn next(&mut self) -> Option<Result<Arc<DeviceConfig>, Error>> {
+        loop {
+            if let Some(config) = self.page.pop_front() {
+                self.newest = self.newest.max(config.updated_at);
+                return Some(Ok(Arc::new(config)));
+            }
+            match self.mode {
+                Mode::Ended => return None,
+                Mode::CatchUp(after) => match self.configs.changed(self.home, self.device, after).await {
+                    Ok(page) => {
+                        let is_full = i64::try_from(page.len()).is_ok_and(|n| n >= PAGE);
+                        self.mode = match page.last() {
+                            Some(last) if is_full => Mode::CatchUp(Mark::of(last)),
+                            _ => Mode::Live,
+                        };
+                        self.page = page.into();
+                    }
+                    Err(error) => {
+                        self.mode = Mode::Ended;
+                        return Some(Err(error));
+                    }
+                },
+                Mode::Live => match self.listener.recv().await {
+                    Heard::Event(config) => {
+                        self.newest = self.newest.max(config.updated_at);
+                        if self.device.is_none_or(|device| device == config.device) {
+                            return Some(Ok(config));
+                        }
+                    }
+                    Heard::Lagged(_) => self.mode = Mode::CatchUp(Mark::before(self.newest)),
+                    Heard::Closed => self.mode = Mode::Ended,
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Versions on their way to devices. Only the newest of a device goes; the broker keeps it for a device
+//! that is away, and what it keeps, under which topic, is noted before anything leaves.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use diesel::QueryResult;
+use serde_json::json;
+
+use super::outbox_store::{self as store, Candidate};
+use super::seal::Sealer;
+use super::{ConfigHub, content, publish};
+use crate::db;
+use crate::downlink::{Channel, Fate, Message, Outgoing};
+use crate::ids::DeviceId;
+use crate::metrics::Metrics;
+use crate::outbox::Outbox;
+
+/// Devices remembered as those whose newest version has secrets that do not open; of more, each is tried
+/// again every time.
+const MAX_UNREADABLE: usize = 10_000;
+
+/// What a message was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigKey {
+    /// A version of a device's configuration.
+    Version {
+        /// Whose.
+        device: DeviceId,
+        /// Which.
+        version: i32,
+        /// How often the broker had lost what it kept: an older confirmation is worth nothing.
+        n_lost: u64,
+    },
+    /// A topic whose kept message is taken away, by its row.
+    Clearing(i64),
+}
+
+/// Configurations that are to be sent.
+pub struct ConfigOutbox {
+    hub: ConfigHub,
+    keys: Option<Sealer>,
+    metrics: Metrics,
+    n_lost: AtomicU64,
+    /// Newest versions that can't be sent with the keys of this server.
+    unreadable: Mutex<HashMap<DeviceId, i32>>,
+}
+
+impl ConfigOutbox {
+    /// `hub` hears of every change; `keys` open the secrets.
+    pub fn new(hub: ConfigHub, keys: Option<Sealer>, metrics: Metrics) -> Self {
+        Self { hub, keys, metrics, n_lost: AtomicU64::new(0), unreadable: Mutex::default() }
+    }
+
+    fn unreadable(&self) -> Vec<(DeviceId, i32)> {
+        self.unreadable.lock().expect("unreadable lock").iter().map(|(device, version)| (*device, *version)).collect()
+    }
+
+    /// The message, unless its secrets don't open: then the version waits for a newer one, or for a server
+    /// that has the key.
+    fn message(&self, candidate: Candidate) -> Option<Outgoing<ConfigKey>> {
+        let Candidate { device, version, config, secrets, created_at, home_segment, device_segment } = candidate;
+        let Ok(config) = content::whole(config, secrets.as_deref(), device, self.keys.as_ref()) else {
+            let mut unreadable = self.unreadable.lock().expect("unreadable lock");
+            let has_room = unreadable.len() < MAX_UNREADABLE || unreadable.contains_key(&device);
+            if has_room && unreadable.insert(device, version) != Some(version) {
+                self.metrics.configs_unreadable.inc();
+                tracing::error!(
+                    %device,
+                    version,
+                    "a configuration can't be sent: its secrets were sealed with a key that is not set; set it as \
+                     ENCRYPTION_KEY or ENCRYPTION_KEY_PREVIOUS, or push the secrets anew"
+                );
+            }
+            return None;
+        };
+        let timestamp = created_at.to_rfc3339_opts(SecondsFormat::Millis, true);
+        let payload = json!({"timestamp": timestamp, "config": config, "version": version}).to_string().into_bytes();
+        let key = ConfigKey::Version { device, version, n_lost: self.n_lost.load(Ordering::Acquire) };
+        let (home, name) = (home_segment, device_segment);
+        let message = Message { home, device: name, channel: Channel::Config, payload, expires_at: None };
+        Some(Outgoing { key, device, message })
+    }
+}
+
+impl Outbox for ConfigOutbox {
+    type Key = ConfigKey;
+    const LOCK: i32 = 7005;
+    const NAME: &'static str = "config";
+
+    async fn tick(&self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
+        // A configuration stays right until there is a newer one.
+        Ok(None)
+    }
+
+    async fn due(
+        &self,
+        conn: &mut db::Connection,
+        _now: DateTime<Utc>,
+        heard: &[DeviceId],
+        busy: &[DeviceId],
+        limit: i64,
+    ) -> QueryResult<Vec<DeviceId>> {
+        store::move_heard(conn, heard).await?;
+        store::due(conn, busy, &self.unreadable(), limit).await
+    }
+
+    async fn take(
+        &self,
+        conn: &mut db::Connection,
+        _now: DateTime<Utc>,
+        devices: &[DeviceId],
+    ) -> QueryResult<Vec<Outgoing<ConfigKey>>> {
+        let mut outgoing = store::take_versions(conn, devices, |candidate| self.message(candidate)).await?;
+        let has_version = |device: &DeviceId| outgoing.iter().any(|message| message.device == *device);
+        let rest: Vec<_> = devices.iter().copied().filter(|device| !has_version(device)).collect();
+        let clearings = store::take_clearings(conn, &rest).await?;
+        outgoing.extend(clearings.into_iter().map(|clearing| Outgoing {
+            key: ConfigKey::Clearing(clearing.id),
+            device: clearing.device,
+            message: Message {
+                home: clearing.home_segment,
+                device: clearing.device_segment,
+                channel: Channel::Config,
+                payload: Vec::new(),
+                expires_at: None,
+            },
+        }));
+        Ok(outgoing)
+    }
+
+    async fn settle(
+        &self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+        fates: &[(ConfigKey, Fate)],
+    ) -> QueryResult<()> {
+        let n_lost = self.n_lost.load(Ordering::Acquire);
+        let (mut versions, mut clearings) = (Vec::new(), Vec::new());
+        // Whatever was not confirmed stays as it is, and goes again.
+        for (key, _) in fates.iter().filter(|(_, fate)| *fate == Fate::Confirmed) {
+            match key {
+                ConfigKey::Version { device, version, n_lost: then } => {
+                    versions.push((*device, *version, *then == n_lost));
+                }
+                ConfigKey::Clearing(id) => clearings.push(*id),
+            }
+        }
+        let sent = store::settle(conn, now, &versions, &clearings).await?;
+        publish(&self.hub, sent);
+        Ok(())
+    }
+
+    async fn broker_forgot(&self, conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {
+        self.n_lost.fetch_add(1, Ordering::AcqRel);
+        store::lose_all(conn).await
+    }
+}

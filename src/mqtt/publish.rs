@@ -1,0 +1,163 @@
+//! Messages to devices: QoS 1 over the present connection, or not at all. Nothing waits here for a
+//! connection to come back; what is not confirmed the outbox sends again.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
+use rumqttc::{AsyncClient, PubAckReason, PublishNotice, PublishNoticeError, PublishOptions, PublishProperties, QoS};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::timeout;
+
+use super::options::OUTGOING_IN_FLIGHT;
+use super::topic;
+use crate::clock::Clock;
+use crate::downlink::{Channel, Downlink, Fate, LinkState, Message};
+use crate::metrics::Metrics;
+
+/// Longest wait for the broker's confirmation on a link that looks alive; then it is let go.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Sends messages to devices. Cheap to clone.
+#[derive(Clone)]
+pub struct Publisher {
+    prefix: Arc<str>,
+    clock: Clock,
+    metrics: Metrics,
+    wire: Wire,
+    /// One for each message the client has under way, so that none waits in it while its time passes.
+    slots: Arc<Semaphore>,
+}
+
+/// The present connection's client, shared by the link, which sets it, and the publisher.
+#[derive(Clone)]
+pub(super) struct Wire {
+    client: Arc<Mutex<Option<AsyncClient>>>,
+    state: Arc<watch::Sender<LinkState>>,
+    stuck: Arc<Notify>,
+}
+
+impl Wire {
+    /// The link came up with this client, or went down.
+    pub(super) fn set(&self, client: Option<AsyncClient>) {
+        let is_up = client.is_some();
+        *self.client.lock().expect("wire lock") = client;
+        self.state.send_if_modified(|state| {
+            let is_other = state.is_up != is_up;
+            state.is_up = is_up;
+            state.connection += u64::from(is_other);
+            is_other
+        });
+    }
+
+    /// So many sessions turned out to be lost, and that is noted.
+    pub(super) fn lost(&self, n_lost: u64) {
+        self.state.send_modify(|state| state.n_lost = n_lost);
+    }
+
+    /// Waits until a message stays unconfirmed for too long.
+    pub(super) async fn stuck(&self) {
+        self.stuck.notified().await;
+    }
+}
+
+impl Publisher {
+    pub(super) fn new(prefix: String, clock: Clock, metrics: Metrics) -> Self {
+        let wire = Wire {
+            client: Arc::default(),
+            state: Arc::new(watch::Sender::new(LinkState::default())),
+            stuck: Arc::default(),
+        };
+        let slots = Arc::new(Semaphore::new(usize::from(OUTGOING_IN_FLIGHT)));
+        Self { prefix: prefix.into(), clock, metrics, wire, slots }
+    }
+
+    pub(super) fn wire(&self) -> Wire {
+        self.wire.clone()
+    }
+
+    /// Hands a message to the connection, if there is one at this moment.
+    fn hand_over(&self, message: Message) -> Result<PublishNotice, Fate> {
+        let Some(topic) = topic::down(&self.prefix, &message.home, &message.device, message.channel) else {
+            return Err(Fate::Refused("the device's name can't stand in a topic"));
+        };
+        let mut options = PublishOptions::new(QoS::AtLeastOnce);
+        if message.channel == Channel::Config {
+            options = options.retained();
+        }
+        if let Some(expires_at) = message.expires_at {
+            let seconds = seconds_until(expires_at, self.clock.now()).ok_or(Fate::Expired)?;
+            let properties =
+                PublishProperties { message_expiry_interval: Some(seconds), ..PublishProperties::default() };
+            options = options.properties(properties);
+        }
+        // Held while the message goes in: what is in a client leaves by its connection or never.
+        let client = self.wire.client.lock().expect("wire lock");
+        let client = client.as_ref().ok_or(Fate::Unknown)?;
+        client.try_publish_tracked(topic, message.payload, options).map_err(|_| Fate::Unknown)
+    }
+
+    async fn send(self, message: Message) -> Fate {
+        let _slot = self.slots.acquire().await.expect("never closed");
+        let notice = match self.hand_over(message) {
+            Ok(notice) => notice,
+            Err(fate) => return fate,
+        };
+        match timeout(CONFIRMED_WITHIN, notice.wait_completion_async()).await {
+            Ok(Ok(())) => {
+                self.metrics.mqtt_sent.inc();
+                Fate::Confirmed
+            }
+            Ok(Err(error)) => refusal(&error).map_or(Fate::Unknown, Fate::Refused),
+            Err(_) => {
+                self.wire.stuck.notify_one();
+                Fate::Unknown
+            }
+        }
+    }
+}
+
+impl Downlink for Publisher {
+    fn deliver(&self, message: Message) -> BoxFuture<'static, Fate> {
+        Box::pin(self.clone().send(message))
+    }
+
+    fn link(&self) -> watch::Receiver<LinkState> {
+        self.wire.state.subscribe()
+    }
+}
+
+/// Whole seconds left, at least one: MQTT counts in seconds, and less than one is as good as past.
+fn seconds_until(expires_at: DateTime<Utc>, now: DateTime<Utc>) -> Option<u32> {
+    u32::try_from((expires_at - now).num_seconds()).ok().filter(|seconds| *seconds > 0)
+}
+
+/// What the broker says against a message; `None` where it said nothing.
+fn refusal(error: &PublishNoticeError) -> Option<&'static str> {
+    Some(match error {
+        PublishNoticeError::V5PubAck(PubAckReason::NotAuthorized) => {
+            "the broker does not let the server write to the device's topic: check its ACL"
+        }
+        PublishNoticeError::V5PubAck(PubAckReason::QuotaExceeded) => "the broker's quota is exceeded",
+        PublishNoticeError::V5PubAck(_) => "the broker refused the message",
+        PublishNoticeError::RetainNotSupported => "the broker does not keep retained messages",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn less_than_a_second_is_as_good_as_past() {
+        let now = DateTime::UNIX_EPOCH;
+        assert_eq!(seconds_until(now + TimeDelta::milliseconds(999), now), None);
+        assert_eq!(seconds_until(now + TimeDelta::milliseconds(1_999), now), Some(1));
+        assert_eq!(seconds_until(now - TimeDelta::seconds(5), now), None);
+        assert_eq!(seconds_until(now + TimeDelta::days(7), now), Some(604_800));
+    }
+}
