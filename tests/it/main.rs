@@ -1,6 +1,7 @@
 //! One binary for all tests that need a server, a broker or a database.
 
 mod control;
+mod control_chaos;
 mod crash;
 mod dev;
 mod edge;

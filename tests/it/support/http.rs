@@ -58,6 +58,27 @@ pub async fn request(addr: SocketAddr, method: &str, path: &str, headers: &[(&st
     parse(&raw)
 }
 
+/// The same for a server that may die meanwhile: `None` where no whole answer came.
+pub async fn attempt(addr: SocketAddr, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
+    let mut head = format!("POST {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+    let raw = soon("the HTTP answer or its end", async {
+        let mut stream = TcpStream::connect(addr).await.ok()?;
+        stream.write_all(&[head.as_bytes(), body].concat()).await.ok()?;
+        let mut raw = Vec::new();
+        stream.read_to_end(&mut raw).await.ok()?;
+        Some(raw)
+    })
+    .await?;
+    let end = raw.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
+    let whole = String::from_utf8_lossy(&raw[..end]).to_ascii_lowercase();
+    let length = whole.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok())?;
+    (raw.len() == end + length).then(|| parse(&raw))
+}
+
 /// GET.
 pub async fn get(addr: SocketAddr, path: &str) -> Answer {
     request(addr, "GET", path, &[], b"").await
