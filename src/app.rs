@@ -30,7 +30,8 @@ use crate::hub::HomeChannel;
 use crate::ingest::{Writer, WriterParts};
 use crate::metrics::Metrics;
 use crate::mqtt::Link;
-use crate::settings::{DatabaseSettings, Secret, Settings};
+use crate::mqtt::provision::Provisioner;
+use crate::settings::{DatabaseSettings, Provisioning, Secret, Settings};
 use crate::telemetry::history::Readings;
 use crate::telemetry::{Follow, ReadingHub};
 use crate::users::Users;
@@ -63,6 +64,8 @@ pub struct App {
     /// Ends the HTTP surface.
     stop_http: CancellationToken,
     http_tasks: TaskTracker,
+    /// Ends the telling of accounts to the broker.
+    stop_telling: CancellationToken,
     ingest: Ingest,
     /// Cancelled by a critical task that ends.
     ended: CancellationToken,
@@ -104,7 +107,7 @@ impl App {
 
         let (link, ends) =
             Link::new(settings.mqtt.clone(), clock.clone(), metrics.clone()).context("set up the MQTT link")?;
-        let ready = CancellationToken::new();
+        let (ready, is_migrated) = (CancellationToken::new(), migrated.clone());
         let writer = Writer::new(WriterParts {
             database: settings.database.clone(),
             mqtt: settings.mqtt.clone(),
@@ -118,6 +121,21 @@ impl App {
             ready: ready.clone(),
         });
         let ingest = Ingest::start(link, writer, [migrated, ready], &ended)?;
+
+        let stop_telling = CancellationToken::new();
+        if let (Provisioning::Dynsec(account), Some(changes)) =
+            (&settings.mqtt.provisioning, services.devices.account_changes())
+        {
+            let (mqtt, database) = (settings.mqtt.clone(), settings.database.clone());
+            let provisioner =
+                Provisioner { mqtt, account: account.clone(), database, changes, metrics: metrics.clone() };
+            let (stop, is_migrated) = (stop_telling.clone(), is_migrated);
+            tokio::spawn(async move {
+                if stop.run_until_cancelled(is_migrated.cancelled()).await.is_some() {
+                    provisioner.run(stop).await;
+                }
+            });
+        }
 
         let (stop_http, http_tasks) = (CancellationToken::new(), TaskTracker::new());
         let page = Page {
@@ -142,7 +160,7 @@ impl App {
             http::serve(listener, http::router(state), options.limits, metrics, stop_http.clone(), http_tasks.clone()),
         );
         tracing::info!(%http_addr, "listening");
-        Ok(Self { http_addr, services, tokens, stop_http, http_tasks, ingest, ended })
+        Ok(Self { http_addr, services, tokens, stop_http, http_tasks, stop_telling, ingest, ended })
     }
 
     /// Where HTTP is served.
@@ -168,6 +186,7 @@ impl App {
     /// Stops in flow order, in at most some ten seconds.
     pub async fn stop(self) {
         self.stop_http.cancel();
+        self.stop_telling.cancel();
         self.http_tasks.close();
         if timeout(HTTP_DRAIN, self.http_tasks.wait()).await.is_err() {
             tracing::warn!(n = self.http_tasks.len(), "connections did not end in time");

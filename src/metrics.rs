@@ -53,6 +53,12 @@ pub struct Metrics {
     pub mqtt_connected: Gauge,
     /// Clients of the broker by its own count; 0 where it tells none (we would be one).
     pub broker_clients: Gauge,
+    /// Devices' accounts made, changed or removed at the broker.
+    pub broker_account_changes: Counter,
+    /// Changes of accounts that the broker refused.
+    pub broker_account_refusals: Counter,
+    /// Devices' accounts that the broker should have and has not.
+    pub broker_accounts_missing: Gauge,
     /// SQL statements sent by the API's pool.
     pub db_statements: Counter,
     /// GraphQL operations refused midway, because their lists held too many objects.
@@ -97,6 +103,9 @@ impl Metrics {
         r.register("rejected_messages_not_kept", "Rejected, counted, not kept", m.rejected_not_kept.clone());
         r.register("rejected_messages_pruned", "Rejected, kept, deleted for newer ones", m.rejected_pruned.clone());
         r.register("readings_dropped", "Readings of a wrong type left out", m.readings_dropped.clone());
+        r.register("broker_account_changes", "Device accounts changed at the broker", m.broker_account_changes.clone());
+        r.register("broker_account_refusals", "Account changes the broker refused", m.broker_account_refusals.clone());
+        r.register("broker_accounts_missing", "Accounts the broker lacks", m.broker_accounts_missing.clone());
         r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
         r.register("graphql_exhausted", "Operations that asked for too many objects", m.graphql_exhausted.clone());
         r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());

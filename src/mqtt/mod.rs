@@ -2,11 +2,14 @@
 
 mod acks;
 mod delivery;
+pub mod export;
 mod json;
 mod link;
 mod options;
 pub mod payload;
+pub mod provision;
 mod rejection;
+pub mod rules;
 mod timestamp;
 pub mod topic;
 

@@ -2,9 +2,11 @@
 
 mod crash;
 mod dev;
+mod dynsec;
 mod edge;
 mod graphiql;
 mod http;
+mod mosquitto_files;
 mod outages;
 mod poison;
 mod protocol_ws;

@@ -7,6 +7,7 @@ mod foreign;
 mod history;
 mod homes;
 mod live;
+mod rotation;
 mod sessions;
 mod statements;
 

@@ -33,6 +33,17 @@ impl Broker {
         Self::start_in(folder, &auth).await
     }
 
+    /// With Dynamic Security as `smarthome mqtt export` prepared it in this folder, which it takes over.
+    pub async fn with_dynamic_security(folder: PathBuf) -> Self {
+        Self::start_in(folder.clone(), &dynsec_conf(&folder)).await
+    }
+
+    /// With the password file and the rules that `smarthome mqtt export` wrote into this folder.
+    pub async fn with_files(folder: PathBuf) -> Self {
+        let auth = format!("allow_anonymous false\npassword_file {0}/passwd\nacl_file {0}/acl", folder.display());
+        Self::start_in(folder, &auth).await
+    }
+
     /// With lines of configuration of the test's own.
     pub async fn start_with(configuration: &str) -> Self {
         Self::start_in(folder(), configuration).await
@@ -104,7 +115,22 @@ impl Drop for Broker {
     }
 }
 
-fn folder() -> PathBuf {
+/// docker/mosquitto/dynsec.conf, with the places of this machine.
+fn dynsec_conf(folder: &Path) -> String {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/mosquitto/dynsec.conf");
+    let text = std::fs::read_to_string(shipped).expect("the shipped configuration");
+    const PLUGIN: &str = "mosquitto_dynamic_security.so";
+    let lib = ["/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/local/lib"]
+        .map(|lib| Path::new(lib).join(PLUGIN))
+        .into_iter()
+        .find(|path| path.exists())
+        .expect("Mosquitto's Dynamic Security plugin");
+    text.replace(&format!("/usr/lib/{PLUGIN}"), &lib.display().to_string())
+        .replace("/mosquitto/config/", &format!("{}/", folder.display()))
+}
+
+/// A folder for a broker to come.
+pub fn folder() -> PathBuf {
     let folder = std::env::temp_dir().join(unique("smarthome-broker"));
     std::fs::create_dir_all(&folder).expect("a folder");
     folder
