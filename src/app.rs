@@ -18,11 +18,12 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::db::{self, Pool};
-use crate::devices::{DeletionHub, Devices, DirectoryVersion, StateHub};
+use crate::devices::{DeletionHub, Devices, DirectoryVersion, Logins, StateHub};
 use crate::error::{Chain, Error};
 use crate::graphql::engine::Engine;
 use crate::graphql::{self, Services};
 use crate::homes::Homes;
+use crate::http::broker_auth::{self, BrokerAuth};
 use crate::http::health::{Check, Readiness};
 use crate::http::pages::{self, Page};
 use crate::http::{self, HttpState, Limits};
@@ -59,6 +60,7 @@ pub struct Options {
 /// A running server.
 pub struct App {
     http_addr: SocketAddr,
+    broker_auth_addr: Option<SocketAddr>,
     services: Services,
     tokens: Tokens,
     /// Ends the HTTP surface.
@@ -138,6 +140,28 @@ impl App {
         }
 
         let (stop_http, http_tasks) = (CancellationToken::new(), TaskTracker::new());
+        let broker_auth_addr = match &settings.mqtt.auth_endpoint {
+            Some(endpoint) => {
+                let listener = TcpListener::bind(endpoint.addr)
+                    .await
+                    .with_context(|| format!("MQTT_AUTH_ADDR: can't listen on {}", endpoint.addr))?;
+                let addr = listener.local_addr()?;
+                let router = broker_auth::router(BrokerAuth {
+                    logins: Logins::new(pool.clone(), clock.clone()),
+                    prefix: settings.mqtt.prefix.clone(),
+                    server: settings.mqtt.username.clone().zip(settings.mqtt.password.clone()),
+                    secret: endpoint.secret.clone(),
+                    metrics: metrics.clone(),
+                });
+                let (limits, metrics) = (options.limits.clone(), metrics.clone());
+                spawn_critical(
+                    &ended,
+                    http::serve(listener, router, limits, metrics, stop_http.clone(), http_tasks.clone()),
+                );
+                Some(addr)
+            }
+            None => None,
+        };
         let page = Page {
             graphiql: settings.http.graphiql,
             token: options.graphiql_token.map(|token| token.reveal().to_owned()),
@@ -160,12 +184,17 @@ impl App {
             http::serve(listener, http::router(state), options.limits, metrics, stop_http.clone(), http_tasks.clone()),
         );
         tracing::info!(%http_addr, "listening");
-        Ok(Self { http_addr, services, tokens, stop_http, http_tasks, stop_telling, ingest, ended })
+        Ok(Self { http_addr, broker_auth_addr, services, tokens, stop_http, http_tasks, stop_telling, ingest, ended })
     }
 
     /// Where HTTP is served.
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
+    }
+
+    /// Where brokers ask, if they may.
+    pub fn broker_auth_addr(&self) -> Option<SocketAddr> {
+        self.broker_auth_addr
     }
 
     /// The features, for the demo home and for tests.

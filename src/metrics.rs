@@ -59,6 +59,8 @@ pub struct Metrics {
     pub broker_account_refusals: Counter,
     /// Devices' accounts that the broker should have and has not.
     pub broker_accounts_missing: Gauge,
+    /// Questions of brokers at `MQTT_AUTH_ADDR`, by what came of them.
+    pub broker_questions: Family<Reason, Counter>,
     /// SQL statements sent by the API's pool.
     pub db_statements: Counter,
     /// GraphQL operations refused midway, because their lists held too many objects.
@@ -106,6 +108,7 @@ impl Metrics {
         r.register("broker_account_changes", "Device accounts changed at the broker", m.broker_account_changes.clone());
         r.register("broker_account_refusals", "Account changes the broker refused", m.broker_account_refusals.clone());
         r.register("broker_accounts_missing", "Accounts the broker lacks", m.broker_accounts_missing.clone());
+        r.register("broker_questions", "Questions of brokers, by outcome", m.broker_questions.clone());
         r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
         r.register("graphql_exhausted", "Operations that asked for too many objects", m.graphql_exhausted.clone());
         r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());
@@ -125,6 +128,11 @@ impl Metrics {
     pub fn reject(&self, reason: &'static str) {
         self.mqtt_rejected.get_or_create(&Reason { reason }).inc();
         self.mqtt_rejected_total.inc();
+    }
+
+    /// Counts one question of a broker.
+    pub fn count_broker_question(&self, outcome: &'static str) {
+        self.broker_questions.get_or_create(&Reason { reason: outcome }).inc();
     }
 
     /// Counts one request refused before it ran.

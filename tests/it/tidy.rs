@@ -100,7 +100,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
             "users",
         ],
     ),
-    ("http", &["auth", "clock", "db", "error", "graphql", "ids", "metrics", "settings"]),
+    ("http", &["auth", "clock", "db", "devices", "error", "graphql", "ids", "metrics", "mqtt", "settings"]),
     ("simulator", &["clock", "mqtt", "settings"]),
 ];
 
