@@ -1,8 +1,9 @@
 //! For brokers that ask over HTTP who may enter and what they may do: EMQX, VerneMQ, mosquitto-go-auth, and
 //! what is written for others. On a port of its own, because it is for the broker alone.
 //!
-//! Each answer says the same in every broker's words: `{"result": "allow", "ok": true}`. A "no" is an answer
-//! too and has status 200: brokers read other statuses as "ask somebody else". Without the database it is 503.
+//! Each answer says the same in every broker's words: `{"result": "allow", "ok": true}`. A "no" has status 403
+//! for those who look at nothing else (mosquitto-go-auth, as it comes), and 200 for EMQX, to whom another
+//! status means "ask somebody else" and may end in a yes. Without the database it is 503.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,13 +58,26 @@ enum Unanswered {
 
 type Verdict = Result<bool, Unanswered>;
 
-/// The routes: `/auth`, `/superuser`, `/acl`, and `/vernemq` for its webhooks.
+/// The status of a "no".
+type No = fn(&Question) -> StatusCode;
+
+/// The routes: `/auth`, `/superuser`, `/acl`, `/emqx/auth` for EMQX, `/vernemq` for its webhooks.
 pub fn router(auth: BrokerAuth) -> Router {
     Router::new()
-        .route("/auth", post(async |auth, request| answer(auth, request, BrokerAuth::enters).await))
+        .route(
+            "/auth",
+            post(async |auth, request| answer(auth, request, BrokerAuth::enters, |_| StatusCode::FORBIDDEN).await),
+        )
+        .route(
+            "/emqx/auth",
+            post(async |auth, request| answer(auth, request, BrokerAuth::enters, |_| StatusCode::OK).await),
+        )
         // The server needs no more rights than its rules give it.
-        .route("/superuser", post(async |auth, request| answer(auth, request, async |_, _| Ok(false)).await))
-        .route("/acl", post(async |auth, request| answer(auth, request, BrokerAuth::acts).await))
+        .route(
+            "/superuser",
+            post(async |auth, request| answer(auth, request, async |_, _| Ok(false), |_| StatusCode::FORBIDDEN).await),
+        )
+        .route("/acl", post(async |auth, request| answer(auth, request, BrokerAuth::acts, status_by_words).await))
         .route("/vernemq", post(vernemq))
         .with_state(Arc::new(auth))
         .fallback(async || reply::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "no such path"))
@@ -76,6 +90,7 @@ async fn answer(
     State(auth): State<Arc<BrokerAuth>>,
     request: Request<Body>,
     ask: impl AsyncFn(&BrokerAuth, &Question) -> Verdict,
+    no: No,
 ) -> Response {
     let question = match auth.question(request).await {
         Ok((_, question)) => question,
@@ -84,8 +99,14 @@ async fn answer(
     let verdict = ask(&auth, &question).await;
     auth.reply(
         verdict,
+        no(&question),
         |allowed| json!({"result": if allowed { "allow" } else { "deny" }, "ok": allowed, "is_superuser": false}),
     )
+}
+
+/// Who asks for an `action` is EMQX, or speaks as it.
+fn status_by_words(question: &Question) -> StatusCode {
+    if question.text("action").is_empty() { StatusCode::FORBIDDEN } else { StatusCode::OK }
 }
 
 async fn vernemq(State(auth): State<Arc<BrokerAuth>>, request: Request<Body>) -> Response {
@@ -104,7 +125,7 @@ async fn vernemq(State(auth): State<Arc<BrokerAuth>>, request: Request<Body>) ->
         }
         _ => Err(Unanswered::Unreadable),
     };
-    auth.reply(verdict, |allowed| match allowed {
+    auth.reply(verdict, StatusCode::OK, |allowed| match allowed {
         true => json!({"result": "ok"}),
         false => json!({"result": {"error": "not_allowed"}}),
     })
@@ -194,11 +215,11 @@ impl BrokerAuth {
         }
     }
 
-    fn reply(&self, verdict: Verdict, words: impl Fn(bool) -> Value) -> Response {
+    fn reply(&self, verdict: Verdict, no: StatusCode, words: impl Fn(bool) -> Value) -> Response {
         match verdict {
             Ok(allowed) => {
                 self.metrics.count_broker_question(if allowed { "allowed" } else { "denied" });
-                reply::json(StatusCode::OK, &words(allowed))
+                reply::json(if allowed { StatusCode::OK } else { no }, &words(allowed))
             }
             Err(Unanswered::Unreadable) => unreadable(),
             Err(Unanswered::Failed(error)) => {

@@ -8,6 +8,7 @@ mod edge;
 mod graphiql;
 mod http;
 mod mosquitto_files;
+mod mosquitto_tls;
 mod outages;
 mod poison;
 mod protocol_ws;

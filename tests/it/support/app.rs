@@ -91,6 +91,13 @@ impl Builder {
         self
     }
 
+    /// Takes back what was set.
+    #[must_use]
+    pub fn unset(mut self, name: &str) -> Self {
+        self.variables.remove(name);
+        self
+    }
+
     /// Uses a broker on this port of the loopback instead of the shared one.
     #[must_use]
     pub fn broker(mut self, port: u16) -> Self {

@@ -44,14 +44,28 @@ impl Broker {
         Self::start_in(folder, &auth).await
     }
 
+    /// With the shipped TLS listeners over the certificates in the folder's `tls`, and Dynamic Security
+    /// as `smarthome mqtt export` prepared it. Gives the ports of 8883, 8884 and 9001 too.
+    pub async fn with_tls(folder: PathBuf) -> (Self, [u16; 3]) {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/mosquitto/tls.conf");
+        let mut text = std::fs::read_to_string(shipped).expect("the shipped configuration");
+        text = text.replace("/mosquitto/config/", &format!("{}/", folder.display()));
+        let ports = [8883, 8884, 9001].map(|port| {
+            let free = free_port();
+            text = text.replace(&format!("listener {port}\n"), &format!("listener {free} 127.0.0.1\n"));
+            free
+        });
+        let configuration = format!("{}\n{text}", dynsec_conf(&folder));
+        (Self::start_in(folder, &configuration).await, ports)
+    }
+
     /// With lines of configuration of the test's own.
     pub async fn start_with(configuration: &str) -> Self {
         Self::start_in(folder(), configuration).await
     }
 
     async fn start_in(folder: PathBuf, configuration: &str) -> Self {
-        // Free a moment ago; nobody else looks for ports of the kernel's choice.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let port = free_port();
         let limits = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/mosquitto/conf.d/limits.conf");
         let limits = std::fs::read_to_string(limits).expect("the production limits");
         // `user`: as root Mosquitto would leave for an account that can't read the folder.
@@ -61,6 +75,11 @@ impl Broker {
         let mut broker = Self { folder, port, child: None };
         broker.restart().await;
         broker
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Its port on the loopback.
@@ -113,6 +132,11 @@ impl Drop for Broker {
         }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Free a moment ago; nobody else looks for ports of the kernel's choice.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
 }
 
 /// docker/mosquitto/dynsec.conf, with the places of this machine.
