@@ -25,7 +25,7 @@ async fn broker() -> (Broker, [u16; 3]) {
     made(&folder, &["ca"]);
     made(&folder, &["broker", "localhost,127.0.0.1"]);
     made(&folder, &["client", SERVER.0]);
-    Broker::with_tls(folder).await
+    Broker::with_listeners(folder, "tls.conf", [8883, 8884, 9001]).await
 }
 
 /// A message by `mosquitto_pub`, with this client's certificate; what it complained of.
@@ -134,6 +134,21 @@ async fn the_server_comes_by_websocket_and_tls_and_verifies_the_broker() {
     eventually("it refuses that broker", errors).await;
     std::fs::remove_dir_all(other).unwrap();
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_clear_text_it_comes_by_tcp_and_by_websocket() {
+    let folder = installation::empty_export().await;
+    let (broker, [tcp, sockets]) = Broker::with_listeners(folder, "plain.conf", [1883, 9001]).await;
+    for url in [format!("mqtt://127.0.0.1:{tcp}"), format!("ws://127.0.0.1:{sockets}/mqtt")] {
+        let app = installation::server(&broker).set("MQTT_BROKER_URL", url).start().await;
+        let (home, owner) = app.home().await;
+        let lamp = app.device(&owner, &home, "lamp").await;
+        installation::enter(tcp, &lamp.username, &lamp.password).await;
+        let linked = || async { (app.app().services().metrics.mqtt_connected.get() == 1).then_some(()) };
+        eventually("the server is linked", linked).await;
+        app.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
