@@ -1,5 +1,6 @@
 //! The commands. Each boots only what it needs.
 
+mod health;
 mod mqtt;
 mod operator;
 
@@ -37,6 +38,7 @@ enum Command {
     #[command(subcommand)]
     User(operator::User),
     Token(operator::Token),
+    Health(health::Health),
     /// The MQTT broker's files.
     #[command(subcommand)]
     Mqtt(mqtt::Mqtt),
@@ -64,6 +66,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Simulate(args) => Ok(simulator::run(*args, stop_signal()?).await?),
             Command::User(user) => user.run().await,
             Command::Token(token) => token.run().await,
+            Command::Health(health) => health.run().await,
             Command::Mqtt(mqtt) => mqtt.run().await,
         }
     })

@@ -6,6 +6,7 @@ mod dev;
 mod dynsec;
 mod edge;
 mod graphiql;
+mod health;
 mod http;
 mod mosquitto_files;
 mod mosquitto_tls;
