@@ -31,8 +31,10 @@ const COMPARE: Duration = Duration::from_secs(600);
 const LEAD_RETRY: Duration = Duration::from_secs(3);
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// The broker's other work gets this many times what a command took.
-const PAUSE_FACTOR: u32 = 3;
+/// The broker's other work gets this many times what a command took: a device that waits for its account
+/// can wait longer than one that is to be put out.
+const PAUSE_AFTER_PUT: u32 = 2;
+const PAUSE_AFTER_REMOVAL: u32 = 1;
 /// Longest such pause.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Names quoted in a log line.
@@ -136,7 +138,11 @@ impl Provisioner {
             self.metrics.broker_account_refusals.inc();
             tracing::error!(%name, answer = answer.error(), "the broker refused a change of a device's account");
         }
-        sleep((started.elapsed() * PAUSE_FACTOR).min(PAUSE_MAX)).await;
+        let factor = match change.kind {
+            ChangeKind::Put(_) => PAUSE_AFTER_PUT,
+            ChangeKind::Remove => PAUSE_AFTER_REMOVAL,
+        };
+        sleep((started.elapsed() * factor).min(PAUSE_MAX)).await;
         Ok(())
     }
 
