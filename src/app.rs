@@ -24,11 +24,12 @@ use crate::clock::Clock;
 use crate::commands::{CommandHub, CommandOutbox, Commands, Expectations};
 use crate::db::{self, Pool};
 use crate::device_config::{ConfigHub, ConfigOutbox, DeviceConfigs, Sealer};
-use crate::devices::{DeletionHub, Devices, DirectoryVersion, StateHub};
+use crate::devices::{DeletionHub, Devices, DirectoryVersion, Logins, StateHub};
 use crate::error::{Chain, Error};
 use crate::graphql::engine::Engine;
 use crate::graphql::{self, Services};
 use crate::homes::Homes;
+use crate::http::broker_auth::{self, BrokerAuth};
 use crate::http::health::{Check, Readiness};
 use crate::http::pages::{self, Page};
 use crate::http::{self, HttpState, Limits};
@@ -36,8 +37,9 @@ use crate::hub::HomeChannel;
 use crate::ingest::{Writer, WriterParts};
 use crate::metrics::Metrics;
 use crate::mqtt::Link;
+use crate::mqtt::provision::Provisioner;
 use crate::outbox::{Outbox, Wake};
-use crate::settings::{DatabaseSettings, Secret, Settings};
+use crate::settings::{DatabaseSettings, Provisioning, Secret, Settings};
 use crate::telemetry::history::Readings;
 use crate::telemetry::{Follow, ReadingHub};
 use crate::users::Users;
@@ -65,12 +67,15 @@ pub struct Options {
 /// A running server.
 pub struct App {
     http_addr: SocketAddr,
+    broker_auth_addr: Option<SocketAddr>,
     services: Services,
     tokens: Tokens,
     /// Ends the HTTP surface.
     stop_http: CancellationToken,
     http_tasks: TaskTracker,
     outboxes: Outboxes,
+    /// Ends the telling of accounts to the broker.
+    stop_telling: CancellationToken,
     ingest: Ingest,
     /// Cancelled by a critical task that ends.
     ended: CancellationToken,
@@ -148,7 +153,7 @@ impl App {
         let commands = CommandOutbox::new(command_hub.clone(), expectations.clone(), metrics.clone());
         outboxes.start(commands, command_wake.clone());
         outboxes.start(ConfigOutbox::new(config_hub.clone(), sealer, metrics.clone()), config_wake.clone());
-        let ready = CancellationToken::new();
+        let (ready, is_migrated) = (CancellationToken::new(), migrated.clone());
         let writer = Writer::new(WriterParts {
             database: settings.database.clone(),
             mqtt: settings.mqtt.clone(),
@@ -167,7 +172,44 @@ impl App {
         });
         let ingest = Ingest::start(link, writer, [migrated, ready], &ended)?;
 
+        let stop_telling = CancellationToken::new();
+        if let (Provisioning::Dynsec(account), Some(changes)) =
+            (&settings.mqtt.provisioning, services.devices.account_changes())
+        {
+            let (mqtt, database) = (settings.mqtt.clone(), settings.database.clone());
+            let provisioner =
+                Provisioner { mqtt, account: account.clone(), database, changes, metrics: metrics.clone() };
+            let (stop, is_migrated) = (stop_telling.clone(), is_migrated);
+            tokio::spawn(async move {
+                if stop.run_until_cancelled(is_migrated.cancelled()).await.is_some() {
+                    provisioner.run(stop).await;
+                }
+            });
+        }
+
         let (stop_http, http_tasks) = (CancellationToken::new(), TaskTracker::new());
+        let broker_auth_addr = match &settings.mqtt.auth_endpoint {
+            Some(endpoint) => {
+                let listener = TcpListener::bind(endpoint.addr)
+                    .await
+                    .with_context(|| format!("MQTT_AUTH_ADDR: can't listen on {}", endpoint.addr))?;
+                let addr = listener.local_addr()?;
+                let router = broker_auth::router(BrokerAuth {
+                    logins: Logins::new(pool.clone(), clock.clone()),
+                    prefix: settings.mqtt.prefix.clone(),
+                    server: settings.mqtt.username.clone().zip(settings.mqtt.password.clone()),
+                    secret: endpoint.secret.clone(),
+                    metrics: metrics.clone(),
+                });
+                let (limits, metrics) = (options.limits.clone(), metrics.clone());
+                spawn_critical(
+                    &ended,
+                    http::serve(listener, router, limits, metrics, stop_http.clone(), http_tasks.clone()),
+                );
+                Some(addr)
+            }
+            None => None,
+        };
         let page = Page {
             graphiql: settings.http.graphiql,
             token: options.graphiql_token.map(|token| token.reveal().to_owned()),
@@ -190,12 +232,28 @@ impl App {
             http::serve(listener, http::router(state), options.limits, metrics, stop_http.clone(), http_tasks.clone()),
         );
         tracing::info!(%http_addr, "listening");
-        Ok(Self { http_addr, services, tokens, stop_http, http_tasks, outboxes, ingest, ended })
+        Ok(Self {
+            http_addr,
+            broker_auth_addr,
+            services,
+            tokens,
+            stop_http,
+            http_tasks,
+            stop_telling,
+            outboxes,
+            ingest,
+            ended,
+        })
     }
 
     /// Where HTTP is served.
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
+    }
+
+    /// Where brokers ask, if they may.
+    pub fn broker_auth_addr(&self) -> Option<SocketAddr> {
+        self.broker_auth_addr
     }
 
     /// The features, for the demo home and for tests.
@@ -216,6 +274,7 @@ impl App {
     /// Stops in flow order, in at most some ten seconds.
     pub async fn stop(self) {
         self.stop_http.cancel();
+        self.stop_telling.cancel();
         self.http_tasks.close();
         if timeout(HTTP_DRAIN, self.http_tasks.wait()).await.is_err() {
             tracing::warn!(n = self.http_tasks.len(), "connections did not end in time");

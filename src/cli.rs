@@ -1,11 +1,13 @@
 //! The commands. Each boots only what it needs.
 
+mod health;
+mod mqtt;
 mod operator;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use smarthome::app::{App, Options};
-use smarthome::settings::{DatabaseSettings, Environment, Settings, Source};
+use smarthome::settings::{DatabaseSettings, Environment, Provisioning, Settings, SettingsError, Source};
 use smarthome::{db, dev, graphql, logging, simulator};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +38,10 @@ enum Command {
     #[command(subcommand)]
     User(operator::User),
     Token(operator::Token),
+    Health(health::Health),
+    /// The MQTT broker's files.
+    #[command(subcommand)]
+    Mqtt(mqtt::Mqtt),
 }
 
 /// Runs a command to its end.
@@ -60,12 +66,18 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Simulate(args) => Ok(simulator::run(*args, stop_signal()?).await?),
             Command::User(user) => user.run().await,
             Command::Token(token) => token.run().await,
+            Command::Health(health) => health.run().await,
+            Command::Mqtt(mqtt) => mqtt.run().await,
         }
     })
 }
 
 async fn serve(no_migrate: bool) -> anyhow::Result<()> {
     let settings = Settings::read(&Environment)?;
+    if settings.mqtt.provisioning == Provisioning::Embedded {
+        let problem = "`embedded` is for the broker of `smarthome dev`: use `none` or `dynsec`".to_owned();
+        return Err(SettingsError { name: "MQTT_PROVISIONING".to_owned(), problem }.into());
+    }
     let stop = stop_signal()?;
     let app = App::start(settings, Options { skip_migrations: no_migrate, ..Options::default() }).await?;
     let ended = tokio::select! {

@@ -77,6 +77,14 @@ pub struct Metrics {
     pub broker_clients: Gauge,
     /// Configurations that can't be sent, because their secrets were sealed with a key that is not set.
     pub configs_unreadable: Counter,
+    /// Devices' accounts made, changed or removed at the broker.
+    pub broker_account_changes: Counter,
+    /// Changes of accounts that the broker refused.
+    pub broker_account_refusals: Counter,
+    /// Devices' accounts that the broker should have and has not.
+    pub broker_accounts_missing: Gauge,
+    /// Questions of brokers at `MQTT_AUTH_ADDR`, by what came of them.
+    pub broker_questions: Family<Reason, Counter>,
     /// SQL statements sent by the API's pool.
     pub db_statements: Counter,
     /// GraphQL operations refused midway, because their lists held too many objects.
@@ -126,6 +134,10 @@ impl Metrics {
         r.register("commands", "Commands by the status they entered", m.commands.clone());
         r.register("command_answers_ignored", "Answers that changed nothing", m.command_answers_ignored.clone());
         r.register("configs_unreadable", "Configurations whose secrets don't open", m.configs_unreadable.clone());
+        r.register("broker_account_changes", "Device accounts changed at the broker", m.broker_account_changes.clone());
+        r.register("broker_account_refusals", "Account changes the broker refused", m.broker_account_refusals.clone());
+        r.register("broker_accounts_missing", "Accounts the broker lacks", m.broker_accounts_missing.clone());
+        r.register("broker_questions", "Questions of brokers, by outcome", m.broker_questions.clone());
         r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
         r.register("graphql_exhausted", "Operations that asked for too many objects", m.graphql_exhausted.clone());
         r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());
@@ -150,6 +162,11 @@ impl Metrics {
     /// Counts one command that entered a status.
     pub fn enter_command(&self, status: &'static str) {
         self.commands.get_or_create(&Status { status }).inc();
+    }
+
+    /// Counts one question of a broker.
+    pub fn count_broker_question(&self, outcome: &'static str) {
+        self.broker_questions.get_or_create(&Reason { reason: outcome }).inc();
     }
 
     /// Counts one request refused before it ran.

@@ -3,6 +3,7 @@
 
 mod broker_url;
 mod encryption;
+mod provisioning;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 pub use broker_url::{BrokerUrl, Transport};
 pub use encryption::{EncryptionKey, EncryptionSettings};
+pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
 
 /// A value that must never reach a log: its `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
@@ -93,6 +95,10 @@ pub struct MqttSettings {
     pub shared_group: Option<String>,
     /// `MQTT_PUBLIC_URL`: what devices are told; the broker's own URL by default.
     pub public_url: String,
+    /// `MQTT_PROVISIONING`: how the broker learns the devices' passwords.
+    pub provisioning: Provisioning,
+    /// `MQTT_AUTH_ADDR`: where brokers ask us who may enter.
+    pub auth_endpoint: Option<AuthEndpoint>,
 }
 
 /// What HTTP clients meet.
@@ -194,6 +200,8 @@ impl MqttSettings {
             prefix,
             shared_group,
             public_url: source.get("MQTT_PUBLIC_URL").unwrap_or(url),
+            provisioning: Provisioning::read(source)?,
+            auth_endpoint: AuthEndpoint::read(source)?,
         })
     }
 }

@@ -75,6 +75,17 @@ diesel::table! {
         secret_hash -> Binary,
         created_at -> Timestamptz,
         expires_at -> Nullable<Timestamptz>,
+        slot -> SmallInt,
+        broker_hash -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    mqtt_clients (username) {
+        username -> Text,
+        credential_id -> Nullable<BigInt>,
+        sealed_password -> Nullable<Binary>,
+        changed_at -> Timestamptz,
     }
 }
 
@@ -222,6 +233,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     rooms,
     devices,
     device_credentials,
+    mqtt_clients,
     device_states,
     telemetry,
     rejected_messages,

@@ -5,7 +5,6 @@
 //! Everything else in `dev` sees the [`Broker`] trait alone, so that another one can take over.
 
 mod access;
-mod store;
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,8 +17,7 @@ use mqtt5::broker::config::WebSocketConfig;
 use mqtt5::broker::{BrokerConfig, BrokerShutdownHandle, MqttBroker, StorageBackendType, StorageConfig};
 use tokio::task::JoinHandle;
 
-pub use access::{Access, SERVER_USER};
-pub use store::Credentials;
+pub use access::{Access, Closed, Guests, SERVER_USER};
 
 /// Below our client's own limit, so that no packet the broker takes can break the server's link.
 const MAX_PACKET_BYTES: usize = 1 << 20;
@@ -117,6 +115,10 @@ pub async fn start(
         .with_session_expiry(SESSION_EXPIRY)
         .with_max_outbound_inflight(MAX_INFLIGHT)
         .with_storage(storage);
+    let guests = match &access {
+        Access::Open => None,
+        Access::Closed(closed) => Some((closed.guests.clone(), closed.logins.clone())),
+    };
     let broken = |error: mqtt5::MqttError| BrokerError::Broken(error.to_string());
     let mut broker = MqttBroker::with_config(config).await.map_err(broken)?.with_auth_provider(Arc::new(access));
     let nowhere = || BrokerError::Broken("it is bound to no address".to_owned());
@@ -124,9 +126,22 @@ pub async fn start(
     let ws = broker.ws_local_addr().ok_or_else(nowhere)?;
     let stop = broker.shutdown_handle();
     let mut ready = broker.ready_receiver();
+    let router = broker.router();
     let task = tokio::spawn(async move {
-        if let Err(error) = broker.run().await {
-            tracing::error!(%error, "the embedded MQTT broker ended");
+        let run = async {
+            if let Err(error) = broker.run().await {
+                tracing::error!(%error, "the embedded MQTT broker ended");
+            }
+        };
+        let watch = async {
+            match guests {
+                Some((guests, logins)) => guests.watch(logins, router).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = run => {}
+            () = watch => {}
         }
     });
     if ready.wait_for(|ready| *ready).await.is_err() {

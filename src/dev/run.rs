@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::broker::{self, Access, Broker, Credentials, SERVER_USER};
+use super::broker::{self, Access, Broker, Closed, Guests, SERVER_USER};
 use super::demo::{Demo, Registry};
 use super::facts::{Extras, Facts};
 use super::folder::{Folder, random_secret};
@@ -19,6 +19,7 @@ use super::postgres::Postgres;
 use crate::app::{App, Options};
 use crate::clock::Clock;
 use crate::db;
+use crate::devices::Logins;
 use crate::settings::{Environment, Secret, Settings, Source};
 use crate::simulator::{Credentials as Login, Fleet, FleetConfig, VirtualDevice};
 
@@ -101,7 +102,7 @@ async fn with_database(
     let database = crate::settings::DatabaseSettings { url: Secret::new(postgres.url()), pool_size: SIDE_POOL_SIZE };
     db::migrate(&database).await.context("migrate the database")?;
     let side_pool = db::pool(&database, Counter::default());
-    let link = open_link(args, folder, prefix, Credentials::new(side_pool.clone(), clock.clone())).await?;
+    let link = open_link(args, folder, prefix, Logins::new(side_pool.clone(), clock.clone())).await?;
     let result = async {
         let settings = settings(args, folder, postgres.url(), &link)?;
         let registry = Registry::new(side_pool, clock.clone(), &settings.auth.jwt_secret, &settings.mqtt);
@@ -182,14 +183,15 @@ async fn with_server(
 }
 
 /// The embedded broker, or the one that `MQTT_BROKER_URL` names.
-async fn open_link(args: &Args, folder: &Folder, prefix: String, credentials: Credentials) -> anyhow::Result<Link> {
+async fn open_link(args: &Args, folder: &Folder, prefix: String, logins: Logins) -> anyhow::Result<Link> {
     if let Some(url) = Environment.get("MQTT_BROKER_URL") {
         return Ok(Link { url, login: None, broker: None });
     }
     let password = random_secret()?;
     let access = if args.mqtt_auth {
         let server_client_id = Environment.get(CLIENT_ID.0).unwrap_or_else(|| CLIENT_ID.1.to_owned());
-        Access::Closed { prefix, server_password: password.clone(), server_client_id, credentials }
+        let (server_password, guests) = (password.clone(), Guests::default());
+        Access::Closed(Box::new(Closed { prefix, server_password, server_client_id, logins, guests }))
     } else {
         Access::Open
     };
@@ -210,6 +212,7 @@ fn settings(args: &Args, folder: &Folder, database_url: String, link: &Link) -> 
     if let Some((username, password)) = &link.login {
         ours.push(("MQTT_USERNAME", username.clone()));
         ours.push(("MQTT_PASSWORD", password.reveal().to_owned()));
+        ours.push(("MQTT_PROVISIONING", "embedded".to_owned()));
     }
     let defaults = [CLIENT_ID, ("REGISTRATION", "open"), ("GRAPHQL_INTROSPECTION", "on"), ("GRAPHIQL", "on")];
     let source = move |name: &str| {

@@ -1,27 +1,36 @@
 //! The registry of devices, and what each last said of itself.
 
+mod accounts;
+mod accounts_store;
 mod credentials;
+mod credentials_store;
 mod device;
 mod directory;
 mod directory_store;
 mod kind;
+mod logins;
 mod mac;
 mod presence;
 mod registry;
 mod registry_store;
+mod rotation;
+mod seal;
 mod state;
 mod state_store;
 mod store;
 
-pub use credentials::{MqttCredentials, mqtt_client_id, password_digest};
+pub use accounts::{AccountChange, AccountChanges, AccountLeader, ChangeKind, StoredAccount, stored_accounts};
+pub use credentials::{MqttCredentials, MqttUser, broker_hash, mqtt_client_id, password_digest};
 pub use device::{Device, DeviceAccess, LastState};
 pub use directory::{DeviceName, Directory, DirectoryVersion, Known, Name, Resolved};
 pub use kind::{DeviceType, DeviceTypeError};
+pub use logins::Logins;
 pub use mac::{Mac, MacError};
 pub use presence::{Change, Presence, Sign};
 pub use registry::{
     DeletionHub, DeviceChange, Devices, MAX_DEVICES_PER_CALL, MAX_DEVICES_PER_HOME, NewDevice, RegisteredDevice,
 };
+pub use rotation::MAX_GRACE;
 pub use state::{DeviceState, Report, StateChange, StateHub, StatusReport};
 pub use state_store::apply as apply_states;
 pub use store::DeviceFilter;

@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::credentials::{mqtt_client_id, new_password, password_digest};
+use super::accounts::{Accounts, Fresh};
+use super::credentials::{MqttUser, mqtt_client_id};
 use super::{Device, DeviceFilter, DeviceType, Mac, MqttCredentials, registry_store, store};
 use crate::clock::Clock;
 use crate::db::{self, Pool};
@@ -65,12 +66,13 @@ pub struct RegisteredDevice {
 /// The registry of devices. Cheap to clone.
 #[derive(Clone)]
 pub struct Devices {
-    pool: Pool,
-    clock: Clock,
+    pub(super) pool: Pool,
+    pub(super) clock: Clock,
     listener: Arc<dyn RegistryListener>,
     deletions: DeletionHub,
-    broker_url: Arc<str>,
+    pub(super) broker_url: Arc<str>,
     prefix: Arc<str>,
+    pub(super) accounts: Accounts,
 }
 
 impl Devices {
@@ -89,6 +91,7 @@ impl Devices {
             deletions,
             broker_url: mqtt.public_url.as_str().into(),
             prefix: mqtt.prefix.as_str().into(),
+            accounts: Accounts::new(&mqtt.provisioning),
         }
     }
 
@@ -144,9 +147,9 @@ impl Devices {
         let access = access.require(Permission::Configure)?;
         let home = access.home();
         let new = checked(new)?;
-        let secrets: Vec<_> = new.iter().map(|_| new_password()).collect();
-        let digests: Vec<_> = secrets.iter().map(|secret| password_digest(secret.reveal())).collect();
-        let now = self.clock.now();
+        let fresh = Fresh::make(new.len()).await?;
+        let passwords: Vec<_> = fresh.iter().map(|fresh| fresh.password.clone()).collect();
+        let (now, accounts) = (self.clock.now(), self.accounts.clone());
         let devices = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 if !registry_store::lock_home(conn, home).await? {
@@ -166,18 +169,20 @@ impl Devices {
                 }
                 let mut ids: std::collections::HashMap<_, _> = ids.into_iter().collect();
                 let ids: Vec<DeviceId> = new.iter().filter_map(|device| ids.remove(&device.key)).collect();
-                let digests: Vec<_> = ids.iter().copied().zip(digests).collect();
-                registry_store::insert_credentials(conn, &digests, now).await?;
                 let devices = store::by_ids(conn, access.user(), &ids).await?;
                 let mut devices: std::collections::HashMap<_, _> = devices.into_iter().map(|d| (d.id, d)).collect();
                 // None is missing but where the membership went meanwhile.
-                let in_order: Option<Vec<_>> = ids.iter().map(|id| devices.remove(id)).collect();
-                in_order.ok_or(Error::NotFound("home"))
+                let in_order: Option<Vec<Device>> = ids.iter().map(|id| devices.remove(id)).collect();
+                let in_order = in_order.ok_or(Error::NotFound("home"))?;
+                let users = in_order.iter().map(|device| (device.id, plain_user(device)));
+                accounts.insert(conn, users.zip(&fresh).collect(), now).await?;
+                Ok(in_order)
             })
         })
         .await?;
+        self.accounts.wake();
         self.tell(home, &devices);
-        Ok(devices.into_iter().zip(secrets).map(|(device, secret)| self.registered(device, secret)).collect())
+        Ok(devices.into_iter().zip(passwords).map(|(device, secret)| self.registered(device, secret)).collect())
     }
 
     /// Changes what is given and leaves the rest. Needs [`Permission::Configure`].
@@ -231,6 +236,7 @@ impl Devices {
             })
         })
         .await?;
+        self.accounts.wake();
         self.listener.device_changed(home, id);
         self.deletions.publish(home, Arc::new(id));
         if n_deleted == 0 { Err(Error::NotFound("device")) } else { Ok(()) }
@@ -244,12 +250,17 @@ impl Devices {
     }
 
     fn registered(&self, device: Device, password: crate::settings::Secret) -> RegisteredDevice {
-        let username = format!("{}/{}", device.home_key, device.key);
+        let username = plain_user(&device).to_string();
         let client_id = mqtt_client_id(&device.home_key, &device.key);
         let broker_url = self.broker_url.to_string();
         let credentials = MqttCredentials { client_id, username, password, broker_url };
         RegisteredDevice { device, credentials }
     }
+}
+
+/// The device's first MQTT user.
+fn plain_user(device: &Device) -> MqttUser<'_> {
+    MqttUser { home: &device.home_key, device: &device.key, slot: 0 }
 }
 
 /// Names and keys in their right form, and no two of the batch in each other's way.

@@ -6,7 +6,7 @@ use diesel::sql_types::BigInt;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::registry::{DeviceChange, NewDevice};
-use crate::db::schema::{device_credentials, devices, homes, rooms};
+use crate::db::schema::{devices, homes, rooms};
 use crate::ids::{DeviceId, HomeId, RoomId};
 
 /// One registration in a home at a time, so that two with the same keys can't deadlock and none exceeds
@@ -69,25 +69,6 @@ pub(super) async fn taken(
         .first(conn)
         .await
         .optional()
-}
-
-pub(super) async fn insert_credentials(
-    conn: &mut AsyncPgConnection,
-    hashes: &[(DeviceId, Vec<u8>)],
-    created_at: DateTime<Utc>,
-) -> QueryResult<()> {
-    use device_credentials as credentials;
-    let rows: Vec<_> = hashes
-        .iter()
-        .map(|(device, hash)| {
-            (
-                credentials::device_id.eq(device),
-                credentials::secret_hash.eq(hash),
-                credentials::created_at.eq(created_at),
-            )
-        })
-        .collect();
-    diesel::insert_into(credentials::table).values(rows).execute(conn).await.map(drop)
 }
 
 /// A MAC address that is taken is a unique violation.

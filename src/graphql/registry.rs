@@ -1,6 +1,7 @@
 //! Registering and changing devices.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
 
@@ -85,7 +86,7 @@ pub(super) struct RegisteredDevice {
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct MqttCredentials {
-    /// `{home key}/{device key}`.
+    /// `{home key}/{device key}`; behind it `~1` where a rotation with a grace period needs a second name.
     username: String,
     /// 192 random bits, shown once: only a digest is kept.
     password: String,
@@ -107,18 +108,20 @@ impl NewDeviceInput {
     }
 }
 
+impl From<devices::MqttCredentials> for MqttCredentials {
+    fn from(credentials: devices::MqttCredentials) -> Self {
+        Self {
+            username: credentials.username,
+            password: credentials.password.reveal().to_owned(),
+            client_id: credentials.client_id,
+            broker_url: credentials.broker_url,
+        }
+    }
+}
+
 impl From<devices::RegisteredDevice> for RegisteredDevice {
     fn from(registered: devices::RegisteredDevice) -> Self {
-        let credentials = registered.credentials;
-        Self {
-            device: Device(Arc::new(registered.device)),
-            credentials: MqttCredentials {
-                username: credentials.username,
-                password: credentials.password.reveal().to_owned(),
-                client_id: credentials.client_id,
-                broker_url: credentials.broker_url,
-            },
-        }
+        Self { device: Device(Arc::new(registered.device)), credentials: registered.credentials.into() }
     }
 }
 
@@ -184,7 +187,29 @@ impl DeviceMutation {
         Ok(Device(Arc::new(devices.update(access, device.id, change).await?)))
     }
 
-    /// Deletes a device with all its readings and ends its subscriptions. For admins and owners.
+    /// Gives a device a new MQTT password. For admins and owners. Without a grace period the old one ends
+    /// now and the device is cut off; with one it holds on that much longer, so that the device can be told
+    /// the new one. At most two hold at once: a third ends the oldest. Use the username of the answer.
+    async fn rotate_device_credentials(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The device's id.")] device_id: ID,
+        #[graphql(
+            desc = "For how many seconds the old password still holds: 0 to 2,592,000 (30 days).",
+            default_with = "Some(0)"
+        )]
+        grace_seconds: Option<i32>,
+    ) -> Result<MqttCredentials> {
+        let (devices, viewer) = (&ctx.services().devices, ctx.viewer()?);
+        let device = devices.find(viewer.user, parse_id(&device_id, "device")?).await?;
+        let access = device.allow(Permission::Configure)?;
+        // What is negative is as much out of range as what is too long.
+        let grace = u64::try_from(grace_seconds.unwrap_or_default()).map_or(Duration::MAX, Duration::from_secs);
+        Ok(devices.rotate_credentials(access, device.id, grace).await?.into())
+    }
+
+    /// Deletes a device with all its readings, ends its subscriptions and locks it out of the broker. For
+    /// admins and owners.
     async fn delete_device(&self, ctx: &Context<'_>, #[graphql(desc = "The device's id.")] id: ID) -> Result<bool> {
         let (devices, viewer) = (&ctx.services().devices, ctx.viewer()?);
         let device = devices.find(viewer.user, parse_id(&id, "device")?).await?;

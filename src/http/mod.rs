@@ -1,9 +1,10 @@
 //! HTTP: the routes, and everything a request meets before and after them.
 //!
 //! One file per surface: `graphql` (POST, GET), `live` (SSE, multipart), `socket` (WebSocket),
-//! `health`. Invariants: every answer, a refusal too, is JSON with a code unless it is a page; every
+//! `health`, `broker_auth` on a port of its own. Invariants: every answer, a refusal too, is JSON with a code unless it is a page; every
 //! wait and every size has a bound in [`Limits`].
 
+pub mod broker_auth;
 mod caller;
 mod graphql;
 pub mod health;

@@ -2,12 +2,15 @@
 
 mod acks;
 mod delivery;
+pub mod export;
 mod json;
 mod link;
 mod options;
 pub mod payload;
+pub mod provision;
 mod publish;
 mod rejection;
+pub mod rules;
 mod timestamp;
 pub mod topic;
 

@@ -1,12 +1,17 @@
 //! One binary for all tests that need a server, a broker or a database.
 
+mod broker_auth;
 mod control;
 mod control_chaos;
 mod crash;
 mod dev;
+mod dynsec;
 mod edge;
 mod graphiql;
+mod health;
 mod http;
+mod mosquitto_files;
+mod mosquitto_tls;
 mod outages;
 mod poison;
 mod protocol_ws;

@@ -52,3 +52,32 @@ async fn mosquittos_rules_give_each_account_its_own_topics() {
     }
     assert!(backend.try_next().is_none() && device.try_next().is_none());
 }
+
+/// The guide's own rules refuse this device its commands and every heartbeat.
+#[tokio::test]
+async fn the_guides_device_works_once_its_lines_are_taken_in() {
+    let accounts = [("smarthome_backend", "backend password"), ("device_001", "device password")];
+    let take_in = |rules: &str| {
+        let lines = rules.lines().map(|line| match line.strip_prefix('#') {
+            Some(rule) if rule.starts_with("user ") || rule.starts_with("topic ") => rule,
+            _ => line,
+        });
+        lines.collect::<Vec<_>>().join("\n") + "\n"
+    };
+    let broker = Broker::with_rules(&accounts, take_in).await;
+    let mut backend = Mqtt::connect_as(broker.port(), Some(accounts[0])).await.unwrap();
+    let mut device = Mqtt::connect_as(broker.port(), Some(accounts[1])).await.unwrap();
+    for kind in ["telemetry", "status", "heartbeat", "ack"] {
+        backend.subscribe(&format!("smarthome/+/+/{kind}")).await.unwrap();
+        let own = format!("smarthome/home1/device1/{kind}");
+        device.publish(&own, kind).await.unwrap();
+        assert_eq!(backend.next().await.0, own);
+        assert!(device.publish(&format!("smarthome/home1/device2/{kind}"), kind).await.is_err());
+    }
+    for kind in ["commands", "config"] {
+        let own = format!("smarthome/home1/device1/{kind}");
+        device.subscribe(&own).await.unwrap();
+        backend.publish(&own, kind).await.unwrap();
+        assert_eq!(device.next().await.0, own);
+    }
+}

@@ -3,25 +3,31 @@
 //! Open: whoever is on this machine may do everything, as the guide's commands expect. Closed: the
 //! server's account, and devices as {home key}/{device key} with their own topics, nothing else.
 //! Each comes in under its own client id alone: whoever uses another's throws it out, and its session
-//! with it.
+//! with it. Whose password is taken away is put out.
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use mqtt5::broker::router::MessageRouter;
 use mqtt5::broker::{AuthProvider, AuthResult};
 use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::types::ReasonCode;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
-use super::store::Credentials;
-use crate::devices::mqtt_client_id;
+use crate::devices::{Logins, MqttUser, mqtt_client_id, password_digest};
+use crate::mqtt::rules::{Deed, Party, may};
 use crate::settings::Secret;
 
 /// The account our own server uses.
 pub const SERVER_USER: &str = "smarthome_backend";
-/// What a device may say, and what it may hear.
-const UP: [&str; 4] = ["telemetry", "status", "heartbeat", "ack"];
-const DOWN: [&str; 2] = ["commands", "config"];
+/// How often the passwords of those who are in are looked at again.
+const LOOK: Duration = Duration::from_secs(1);
+/// Time between the check of a password and the client's place in the broker, at most.
+const ENTERING: Duration = Duration::from_secs(10);
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -30,51 +36,102 @@ pub enum Access {
     /// Anybody on the loopback.
     Open,
     /// Accounts only.
-    Closed {
-        /// First segment of every topic.
-        prefix: String,
-        /// The server's own password, made at each start.
-        server_password: Secret,
-        /// The server's client id, nobody else's.
-        server_client_id: String,
-        /// The devices' passwords.
-        credentials: Credentials,
-    },
+    Closed(Box<Closed>),
+}
+
+/// What a closed door knows.
+pub struct Closed {
+    /// First segment of every topic.
+    pub prefix: String,
+    /// The server's own password, made at each start.
+    pub server_password: Secret,
+    /// The server's client id, nobody else's.
+    pub server_client_id: String,
+    /// The devices' passwords.
+    pub logins: Logins,
+    /// Who came in.
+    pub guests: Guests,
+}
+
+/// The devices that came in, by client id: at most as many as the broker has places, for each look
+/// forgets those who have left.
+#[derive(Clone, Default)]
+pub struct Guests(Arc<Mutex<HashMap<String, Guest>>>);
+
+#[derive(Clone)]
+struct Guest {
+    /// Of the password it came in with.
+    digest: Vec<u8>,
+    since: Instant,
+}
+
+impl Guests {
+    fn enter(&self, client_id: &str, digest: Vec<u8>) {
+        self.0.lock().expect("guests lock").insert(client_id.to_owned(), Guest { digest, since: Instant::now() });
+    }
+
+    /// Puts out whose password holds no more, for ever.
+    pub(super) async fn watch(self, logins: Logins, router: Arc<MessageRouter>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let guests: Vec<_> = {
+                let guests = self.0.lock().expect("guests lock");
+                guests.iter().map(|(id, guest)| (id.clone(), guest.clone())).collect()
+            };
+            let digests: Vec<_> = guests.iter().map(|(_, guest)| guest.digest.clone()).collect();
+            // A database that does not answer takes no password away.
+            let Ok(valid) = logins.still_valid(&digests).await else { continue };
+            let valid: HashSet<_> = valid.into_iter().collect();
+            for (client_id, guest) in guests {
+                let is_valid = valid.contains(&guest.digest);
+                let is_there = router.is_connected(&client_id).await;
+                if !is_valid && is_there {
+                    router.disconnect_client(&client_id).await;
+                }
+                if !is_there && guest.since.elapsed() > ENTERING {
+                    let mut guests = self.0.lock().expect("guests lock");
+                    // It may have come back meanwhile.
+                    if guests.get(&client_id).is_some_and(|now| now.since == guest.since) {
+                        guests.remove(&client_id);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Closed {
+    async fn may_enter(&self, connect: &ConnectPacket) -> bool {
+        let (Some(name), Some(password)) = (&connect.username, &connect.password) else { return false };
+        let is_servers_id = connect.client_id == self.server_client_id;
+        if name == SERVER_USER {
+            // Digests of a random secret: their comparison's time tells nothing of use.
+            return is_servers_id && Sha256::digest(password) == Sha256::digest(self.server_password.reveal());
+        }
+        let (Some(user), Ok(password)) = (MqttUser::parse(name), std::str::from_utf8(password)) else { return false };
+        if is_servers_id || connect.client_id != mqtt_client_id(user.home, user.device) {
+            return false;
+        }
+        let accepted = self.logins.accept(user, password).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a device's password could not be checked");
+            false
+        });
+        if accepted {
+            self.guests.enter(&connect.client_id, password_digest(password));
+        }
+        accepted
+    }
 }
 
 impl Access {
-    async fn may_enter(&self, connect: &ConnectPacket, from: SocketAddr) -> bool {
-        let (server_password, server_client_id, credentials) = match self {
-            Self::Open => return from.ip().is_loopback(),
-            Self::Closed { server_password, server_client_id, credentials, .. } => {
-                (server_password, server_client_id, credentials)
-            }
+    fn may(&self, user: Option<&str>, deed: Deed, topic: &str) -> bool {
+        let Self::Closed(closed) = self else { return true };
+        let party = match user {
+            Some(SERVER_USER) => Some(Party::Server),
+            Some(user) => MqttUser::parse(user).map(Party::Device),
+            None => None,
         };
-        let (Some(name), Some(password)) = (&connect.username, &connect.password) else { return false };
-        let is_servers_id = connect.client_id == *server_client_id;
-        let given: [u8; 32] = Sha256::digest(password).into();
-        if name == SERVER_USER {
-            // Digests of a random secret: their comparison's time tells nothing of use.
-            return is_servers_id && given == <[u8; 32]>::from(Sha256::digest(server_password.reveal()));
-        }
-        let Some((home, device)) = name.split_once('/') else { return false };
-        let is_own_id = !is_servers_id && connect.client_id == mqtt_client_id(home, device);
-        is_own_id && credentials.accept(home, device, given).await
-    }
-
-    /// Whether one of `kinds` under the user's own two segments is exactly this topic or filter.
-    fn is_own(&self, user: Option<&str>, topic: &str, kinds: &[&str]) -> bool {
-        let prefix = match self {
-            Self::Open => return true,
-            Self::Closed { prefix, .. } => prefix,
-        };
-        let Some(user) = user else { return false };
-        if user == SERVER_USER {
-            return true;
-        }
-        let rest = topic.strip_prefix(prefix.as_str()).and_then(|rest| rest.strip_prefix('/'));
-        let kind = rest.and_then(|rest| rest.strip_prefix(user)).and_then(|rest| rest.strip_prefix('/'));
-        kind.is_some_and(|kind| kinds.contains(&kind))
+        party.is_some_and(|party| may(&closed.prefix, party, deed, topic))
     }
 }
 
@@ -85,7 +142,11 @@ impl AuthProvider for Access {
         from: SocketAddr,
     ) -> Answer<'a, mqtt5::Result<AuthResult>> {
         Box::pin(async move {
-            if !self.may_enter(connect, from).await {
+            let enters = match self {
+                Self::Open => from.ip().is_loopback(),
+                Self::Closed(closed) => closed.may_enter(connect).await,
+            };
+            if !enters {
                 return Ok(AuthResult::fail(ReasonCode::BadUsernameOrPassword));
             }
             Ok(connect.username.as_deref().map_or_else(AuthResult::success, AuthResult::success_with_user))
@@ -93,10 +154,10 @@ impl AuthProvider for Access {
     }
 
     fn authorize_publish<'a>(&'a self, _: &str, user: Option<&'a str>, topic: &'a str) -> Answer<'a, bool> {
-        Box::pin(async move { self.is_own(user, topic, &UP) })
+        Box::pin(async move { self.may(user, Deed::Publish, topic) })
     }
 
     fn authorize_subscribe<'a>(&'a self, _: &str, user: Option<&'a str>, filter: &'a str) -> Answer<'a, bool> {
-        Box::pin(async move { self.is_own(user, filter, &DOWN) })
+        Box::pin(async move { self.may(user, Deed::Subscribe, filter) })
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::db;
 use crate::dev::postgres::Postgres;
+use crate::devices::Logins;
 use crate::settings::{DatabaseSettings, Secret};
 use mqtt5::{ConnectOptions, MqttClient};
 use prometheus_client::metrics::counter::Counter;
@@ -55,10 +56,13 @@ async fn a_closed_broker_gives_each_device_its_own_topics() {
         select id, s, e from d, (values ($1::bytea, null), ($2, timestamptz '2020-01-01')) v (s, e)";
     client.0.execute(sql, &[&hash("right"), &hash("expired")]).await.unwrap();
 
-    let credentials = Credentials::new(db::pool(&settings, Counter::default()), Clock::system());
-    let server_password = Secret::new("of the server");
-    let (prefix, server_client_id) = ("smarthome".to_owned(), "the server".to_owned());
-    let access = Access::Closed { prefix, server_password, server_client_id, credentials };
+    let access = Access::Closed(Box::new(Closed {
+        prefix: "smarthome".to_owned(),
+        server_password: Secret::new("of the server"),
+        server_client_id: "the server".to_owned(),
+        logins: Logins::new(db::pool(&settings, Counter::default()), Clock::system()),
+        guests: Guests::default(),
+    }));
     let broker = start(&root.join("broker"), ANY.into(), Some(ANY.into()), access).await.unwrap();
     let addr = broker.tcp_addr();
     let wrong = [
@@ -97,6 +101,19 @@ async fn a_closed_broker_gives_each_device_its_own_topics() {
         assert!(subscribe(&lamp, filter).await.is_err(), "{filter}");
     }
     subscribe(&server, "smarthome/+/+/telemetry").await.unwrap();
+    assert!(server.publish_qos1("smarthome/main/lamp/telemetry", "{}").await.is_err(), "it forges nothing");
+    server.publish_qos1("smarthome/main/lamp/commands", "{}").await.unwrap();
+
+    // What is deleted, replaced or over is put out.
+    client.0.execute("delete from devices where key = 'lamp'", &[]).await.unwrap();
+    let put_out = async {
+        while lamp.is_connected().await {
+            tokio::time::sleep(Duration::from_millis(20)).await
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), put_out).await.unwrap();
+    assert!(connect_with(addr, "lamp@main", lamp_login).await.is_err());
+    assert!(server.is_connected().await);
     broker.stop().await;
     postgres.remove().unwrap();
     std::fs::remove_dir_all(root).unwrap();

@@ -11,6 +11,7 @@ mod foreign;
 mod history;
 mod homes;
 mod live;
+mod rotation;
 mod sessions;
 mod statements;
 

@@ -91,6 +91,13 @@ impl Builder {
         self
     }
 
+    /// Takes back what was set.
+    #[must_use]
+    pub fn unset(mut self, name: &str) -> Self {
+        self.variables.remove(name);
+        self
+    }
+
     /// Uses a broker on this port of the loopback instead of the shared one.
     #[must_use]
     pub fn broker(mut self, port: u16) -> Self {
@@ -100,7 +107,18 @@ impl Builder {
 
     /// Starts it and waits until it listens.
     pub async fn start(self) -> TestApp {
-        let database = Database::create().await;
+        self.start_on(Database::create().await).await
+    }
+
+    /// Another server on the database and with the clock of one that runs.
+    pub async fn second(self, first: &TestApp) -> App {
+        let settings = settings(&self.variables, &first.database.url(), self.mqtt_port);
+        let options = Options { clock: first.clock.clone(), ..Options::default() };
+        App::start(settings, options).await.expect("the server starts")
+    }
+
+    /// As [`Builder::start`], on a database that has been in use.
+    pub async fn start_on(self, database: Database) -> TestApp {
         let settings = settings(&self.variables, &database.url(), self.mqtt_port);
         let options = Options { clock: self.clock.clone(), ..Options::default() };
         let app = App::start(settings.clone(), options).await.expect("the server starts");

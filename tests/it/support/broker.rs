@@ -20,6 +20,11 @@ impl Broker {
 
     /// With the production limits, access rules and these accounts.
     pub async fn with_accounts(accounts: &[(&str, &str)]) -> Self {
+        Self::with_rules(accounts, str::to_owned).await
+    }
+
+    /// As [`Broker::with_accounts`], with the access rules changed.
+    pub async fn with_rules(accounts: &[(&str, &str)], rules: impl Fn(&str) -> String) -> Self {
         let folder = folder();
         let passwd = folder.join("passwd");
         std::fs::write(&passwd, "").expect("the password file");
@@ -27,10 +32,33 @@ impl Broker {
             let status = Command::new("mosquitto_passwd").arg("-b").arg(&passwd).args([user, password]).status();
             assert!(status.expect("mosquitto_passwd runs").success());
         }
-        let acl = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/mosquitto/acl");
-        std::fs::copy(acl, folder.join("acl")).expect("the access rules");
-        let auth = format!("allow_anonymous false\npassword_file {0}/passwd\nacl_file {0}/acl", folder.display());
-        Self::start_in(folder, &auth).await
+        std::fs::write(folder.join("acl"), rules(&shipped("acl", &folder))).expect("the access rules");
+        let configuration = shipped("passwords.conf", &folder);
+        Self::start_in(folder, &configuration).await
+    }
+
+    /// With Dynamic Security as `smarthome mqtt export` prepared it in this folder, which it takes over.
+    pub async fn with_dynamic_security(folder: PathBuf) -> Self {
+        Self::start_in(folder.clone(), &dynsec_conf(&folder)).await
+    }
+
+    /// With the password file and the rules that `smarthome mqtt export` wrote into this folder.
+    pub async fn with_files(folder: PathBuf) -> Self {
+        let configuration = shipped("passwords.conf", &folder);
+        Self::start_in(folder, &configuration).await
+    }
+
+    /// With Dynamic Security as `smarthome mqtt export` prepared it and the listeners of a shipped file, by
+    /// the ports that stand there; gives the ports they really have.
+    pub async fn with_listeners<const N: usize>(folder: PathBuf, file: &str, ports: [u16; N]) -> (Self, [u16; N]) {
+        let mut text = shipped(file, &folder);
+        let ports = ports.map(|port| {
+            let free = free_port();
+            text = text.replace(&format!("listener {port}\n"), &format!("listener {free} 127.0.0.1\n"));
+            free
+        });
+        let configuration = format!("{}\n{text}", dynsec_conf(&folder));
+        (Self::start_in(folder, &configuration).await, ports)
     }
 
     /// With lines of configuration of the test's own.
@@ -39,8 +67,7 @@ impl Broker {
     }
 
     async fn start_in(folder: PathBuf, configuration: &str) -> Self {
-        // Free a moment ago; nobody else looks for ports of the kernel's choice.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let port = free_port();
         let limits = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/mosquitto/conf.d/limits.conf");
         let limits = std::fs::read_to_string(limits).expect("the production limits");
         // `user`: as root Mosquitto would leave for an account that can't read the folder.
@@ -50,6 +77,11 @@ impl Broker {
         let mut broker = Self { folder, port, child: None };
         broker.restart().await;
         broker
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Its port on the loopback.
@@ -110,7 +142,31 @@ impl Drop for Broker {
     }
 }
 
-fn folder() -> PathBuf {
+/// Free a moment ago; nobody else looks for ports of the kernel's choice.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
+}
+
+/// docker/mosquitto/dynsec.conf, with the places of this machine.
+fn dynsec_conf(folder: &Path) -> String {
+    const PLUGIN: &str = "mosquitto_dynamic_security.so";
+    let lib = ["/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/local/lib"]
+        .map(|lib| Path::new(lib).join(PLUGIN))
+        .into_iter()
+        .find(|path| path.exists())
+        .expect("Mosquitto's Dynamic Security plugin");
+    shipped("dynsec.conf", folder).replace(&format!("/usr/lib/{PLUGIN}"), &lib.display().to_string())
+}
+
+/// A file of docker/mosquitto, with its folder in place of the image's.
+fn shipped(name: &str, folder: &Path) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/mosquitto").join(name);
+    let text = std::fs::read_to_string(path).expect("a shipped file");
+    text.replace("/mosquitto/config/", &format!("{}/", folder.display()))
+}
+
+/// A folder for a broker to come.
+pub fn folder() -> PathBuf {
     let folder = std::env::temp_dir().join(unique("smarthome-broker"));
     std::fs::create_dir_all(&folder).expect("a folder");
     folder

@@ -5,6 +5,7 @@ pub mod app;
 pub mod broker;
 pub mod browser;
 pub mod http;
+pub mod installation;
 pub mod mqtt;
 pub mod proxy;
 pub mod server;

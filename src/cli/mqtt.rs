@@ -1,0 +1,80 @@
+//! What an operator does for the broker.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use prometheus_client::metrics::counter::Counter;
+use smarthome::clock::Clock;
+use smarthome::mqtt::export::Export;
+use smarthome::settings::{DatabaseSettings, Environment, MqttSettings, Provisioning};
+use smarthome::{db, devices};
+
+/// Names quoted in a warning.
+const QUOTED: usize = 5;
+
+#[derive(Subcommand)]
+pub(crate) enum Mqtt {
+    /// Write Mosquitto's files for every device: dynamic-security.json, acl, passwd. Needs DATABASE_URL and
+    /// the server's MQTT_* settings; stop the broker before you replace its dynamic-security.json.
+    Export {
+        /// The folder to write them to. A dynamic-security.json that is there keeps what is not ours.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
+impl Mqtt {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let Self::Export { dir } = self;
+        let mqtt = MqttSettings::read(&Environment)?;
+        let pool = db::pool(&DatabaseSettings::read(&Environment)?, Counter::default());
+        let devices = devices::stored_accounts(&pool, Clock::system().now()).await.context("read the accounts")?;
+        let admin = match &mqtt.provisioning {
+            Provisioning::Dynsec(account) => Some(account),
+            Provisioning::None | Provisioning::Embedded => None,
+        };
+        let server = mqtt.username.as_deref().zip(mqtt.password.as_ref());
+        let export = Export { prefix: &mqtt.prefix, server, admin, devices: &devices };
+        fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+        let path = dir.join("dynamic-security.json");
+        let existing = match fs::read_to_string(&path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => bail!("{}: {error}", path.display()),
+        };
+        write(&path, &export.dynamic_security(existing.as_deref())?)?;
+        write(&dir.join("acl"), &export.rules())?;
+        write(&dir.join("passwd"), &export.passwords())?;
+        let unknown: Vec<_> = export.unknown().collect();
+        println!("{} accounts in {}", devices.len() - unknown.len(), dir.display());
+        if server.is_none() {
+            eprintln!("warning: without MQTT_USERNAME and MQTT_PASSWORD the server's own account is not in the files");
+        }
+        if !unknown.is_empty() {
+            let quoted = unknown[..unknown.len().min(QUOTED)].join(", ");
+            eprintln!(
+                "warning: {} devices are left out, whose passwords were given out by an older release ({quoted}): \
+                 rotate their credentials",
+                unknown.len()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whole or not at all, and for its owner alone.
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let new = path.with_extension("new");
+    let result = (|| {
+        let _ = fs::remove_file(&new);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    })();
+    result.with_context(|| format!("write {}", path.display()))
+}

@@ -1,0 +1,57 @@
+//! A device's password is replaced: the old one ends at once or after a grace period.
+
+use std::time::Duration;
+
+use super::accounts::Fresh;
+use super::credentials::{MqttCredentials, MqttUser, mqtt_client_id};
+use super::{Devices, credentials_store as store};
+use crate::db;
+use crate::error::Error;
+use crate::homes::{Access, Permission};
+use crate::ids::DeviceId;
+
+/// Longest time for which a replaced password may still be used.
+pub const MAX_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl Devices {
+    /// Gives the device a new password. The one before holds for another `grace`, at most
+    /// [`MAX_GRACE`]; any older one ends now, so that at most two are ever valid. Needs
+    /// [`Permission::Configure`].
+    pub async fn rotate_credentials(
+        &self,
+        access: Access,
+        id: DeviceId,
+        grace: Duration,
+    ) -> Result<MqttCredentials, Error> {
+        let home = access.require(Permission::Configure)?.home();
+        if grace > MAX_GRACE {
+            let message = format!("graceSeconds must be 0 to {}", MAX_GRACE.as_secs());
+            return Err(Error::bad_input("graceSeconds", message));
+        }
+        let fresh = Fresh::make(1).await?.pop().ok_or_else(|| Error::internal("one password was asked for"))?;
+        let (password, now, accounts) = (fresh.password.clone(), self.clock.now(), self.accounts.clone());
+        let (home_key, key, slot) = db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                let Some((home_key, key)) = store::lock_device(conn, home, id).await? else {
+                    return Err(Error::NotFound("device"));
+                };
+                let kept = if grace.is_zero() { None } else { store::newest(conn, id, now).await? };
+                let until = kept.map(|kept| kept.expires_at.map_or(now + grace, |end| end.min(now + grace)));
+                store::retire(conn, id, kept.zip(until).map(|(kept, until)| (kept.id, until))).await?;
+                // A broker that keeps accounts itself knows one password a name.
+                let slot = kept.filter(|_| accounts.is_one_password_a_name()).map_or(0, |kept| 1 - kept.slot);
+                let user = MqttUser { home: &home_key, device: &key, slot };
+                accounts.insert(conn, vec![((id, user), &fresh)], now).await?;
+                Ok((home_key, key, slot))
+            })
+        })
+        .await?;
+        self.accounts.wake();
+        Ok(MqttCredentials {
+            username: MqttUser { home: &home_key, device: &key, slot }.to_string(),
+            password,
+            client_id: mqtt_client_id(&home_key, &key),
+            broker_url: self.broker_url.to_string(),
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! The plugin's commands and answers, as JSON.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::devices::{MqttUser, mqtt_client_id};
+use crate::settings::Secret;
+
+/// One command.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(super) struct Command(Value);
+
+/// What a role lets its holder do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RoleTopic {
+    /// `publishClientSend` or `publishClientReceive`.
+    pub acltype: &'static str,
+    /// The topic.
+    pub topic: String,
+    /// Always.
+    pub allow: bool,
+}
+
+/// What the second name of a device may do: the pattern rules don't fit it, as they go by the name.
+pub fn role_topics(prefix: &str, user: MqttUser<'_>) -> Vec<RoleTopic> {
+    let topic = |acltype, kind| {
+        let topic = format!("{prefix}/{}/{}/{kind}", user.home, user.device);
+        RoleTopic { acltype, topic, allow: true }
+    };
+    let up = ["telemetry", "status", "heartbeat", "ack"].map(|kind| topic("publishClientSend", kind));
+    let down = ["commands", "config"].map(|kind| topic("publishClientReceive", kind));
+    up.into_iter().chain(down).collect()
+}
+
+impl Command {
+    /// The account and, for a second name, its role.
+    pub(super) fn create(prefix: &str, username: &str, password: &Secret) -> Vec<Self> {
+        let mut client = json!({"command": "createClient", "username": username, "password": password.reveal()});
+        let Some(user) = MqttUser::parse(username) else { return vec![Self(client)] };
+        client["clientid"] = mqtt_client_id(user.home, user.device).into();
+        if user.slot == 0 {
+            return vec![Self(client)];
+        }
+        client["roles"] = json!([{"rolename": username}]);
+        let role = json!({"command": "createRole", "rolename": username, "acls": role_topics(prefix, user)});
+        vec![Self(role), Self(client)]
+    }
+
+    pub(super) fn set_password(username: &str, password: &Secret) -> Self {
+        Self(json!({"command": "setClientPassword", "username": username, "password": password.reveal()}))
+    }
+
+    /// The account, which cuts its connections, and its role.
+    pub(super) fn remove(username: &str) -> Vec<Self> {
+        let client = Self(json!({"command": "deleteClient", "username": username}));
+        match MqttUser::parse(username) {
+            Some(user) if user.slot > 0 => {
+                vec![client, Self(json!({"command": "deleteRole", "rolename": username}))]
+            }
+            _ => vec![client],
+        }
+    }
+
+    /// A page of the accounts' names.
+    pub(super) fn list(offset: usize, count: usize) -> Self {
+        Self(json!({"command": "listClients", "verbose": false, "offset": offset, "count": count}))
+    }
+}
+
+/// Commands under one number, by which their answers are known.
+pub(super) fn request(commands: &[Command], number: u64) -> Vec<u8> {
+    let commands: Vec<_> = commands
+        .iter()
+        .map(|Command(command)| {
+            let mut command = command.clone();
+            command["correlationData"] = number.to_string().into();
+            command
+        })
+        .collect();
+    json!({ "commands": commands }).to_string().into_bytes()
+}
+
+/// One answer.
+#[derive(Debug, Deserialize)]
+pub(super) struct Answer {
+    #[serde(default)]
+    error: Option<String>,
+    #[serde(rename = "correlationData", default)]
+    number: Option<String>,
+    #[serde(default)]
+    pub(super) data: Option<Value>,
+}
+
+impl Answer {
+    /// The answers to the request of this number; none where it is somebody else's.
+    pub(super) fn read(payload: &[u8], number: u64) -> Vec<Self> {
+        #[derive(Deserialize)]
+        struct Answers {
+            responses: Vec<Answer>,
+        }
+        let answers = serde_json::from_slice(payload).map_or_else(|_| Vec::new(), |answers: Answers| answers.responses);
+        let number = number.to_string();
+        answers.into_iter().filter(|answer| answer.number.as_ref() == Some(&number)).collect()
+    }
+
+    /// Whether the plugin refused with this text.
+    pub(super) fn is(&self, error: &str) -> bool {
+        self.error.as_deref() == Some(error)
+    }
+
+    /// Whether it is now as it was wanted, also where it was so before.
+    pub(super) fn is_done(&self) -> bool {
+        const SO_ALREADY: [&str; 3] = ["Client not found", "Role not found", "Role already exists"];
+        self.error.as_deref().is_none_or(|error| SO_ALREADY.contains(&error))
+    }
+
+    /// Why not.
+    pub(super) fn error(&self) -> &str {
+        self.error.as_deref().unwrap_or_default()
+    }
+
+    /// The names of a page.
+    pub(super) fn clients(&self) -> Vec<String> {
+        let clients = self.data.as_ref().and_then(|data| data["clients"].as_array());
+        clients.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_name_has_a_role_with_its_own_topics() {
+        let commands = Command::create("smarthome", "main/lamp~1", &Secret::new("secret"));
+        let request: Value = serde_json::from_slice(&request(&commands, 7)).unwrap();
+        let acls = request["commands"][0]["acls"].as_array().unwrap();
+        assert_eq!(acls.len(), 6);
+        assert_eq!(acls[5]["topic"], "smarthome/main/lamp/config");
+        assert_eq!(request["commands"][1]["clientid"], "lamp@main");
+        assert_eq!(request["commands"][1]["correlationData"], "7");
+        assert_eq!(Command::create("smarthome", "main/lamp", &Secret::new("secret")).len(), 1);
+        assert_eq!(Command::remove("main/lamp~1").len(), 2);
+    }
+
+    #[test]
+    fn answers_of_others_and_nonsense_are_none() {
+        let ours = br#"{"responses":[{"command":"deleteClient","error":"Client not found","correlationData":"3"}]}"#;
+        assert!(Answer::read(ours, 3)[0].is_done());
+        assert!(Answer::read(ours, 4).is_empty());
+        assert!(Answer::read(b"{}", 3).is_empty() && Answer::read(b"\xff", 3).is_empty());
+        let refused = br#"{"responses":[{"command":"createClient","error":"Internal error","correlationData":"3"}]}"#;
+        assert!(!Answer::read(refused, 3)[0].is_done());
+    }
+}

@@ -1,0 +1,126 @@
+//! The connection over which the plugin is told and answers. Nothing runs beside its caller: packets
+//! move while somebody waits here.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use rumqttc::{
+    AckMode, AsyncClient, ConnectionError, Event, EventLoop, Incoming, PublishOptions, QoS, SubscribeReasonCode,
+};
+use tokio::time::timeout;
+
+use super::command::{Answer, Command, request};
+use crate::mqtt::options::{self, TlsFileError};
+use crate::settings::{DynsecAccount, MqttSettings};
+
+const REQUESTS: &str = "$CONTROL/dynamic-security/v1";
+const ANSWERS: &str = "$CONTROL/dynamic-security/v1/response";
+/// Longest wait for an answer: a broker that is busy with its file answers late.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Packets of ours that wait to be written: there is one request at a time.
+const QUEUE: usize = 4;
+/// Names asked for at once: some 60 KB of answer.
+const PAGE: usize = 1_000;
+/// Most names a broker is believed to have.
+const MAX_CLIENTS: usize = 1_000_000;
+
+/// Why the plugin can't be told.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ControlError {
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
+    #[error("the broker: {0}")]
+    Lost(Box<ConnectionError>),
+    #[error(
+        "the broker refused MQTT_DYNSEC_USERNAME the plugin's topic: it must be an administrator of Dynamic Security"
+    )]
+    Refused,
+    #[error("the Dynamic Security plugin did not answer: is it loaded, and is MQTT_DYNSEC_USERNAME its administrator?")]
+    Silent,
+    #[error("the request did not fit into the client's queue")]
+    Full,
+}
+
+impl From<ConnectionError> for ControlError {
+    fn from(error: ConnectionError) -> Self {
+        Self::Lost(Box::new(error))
+    }
+}
+
+/// An open connection, allowed to speak to the plugin.
+pub(super) struct Control {
+    client: AsyncClient,
+    events: EventLoop,
+    number: u64,
+}
+
+impl Control {
+    pub(super) async fn connect(mqtt: &MqttSettings, account: &DynsecAccount) -> Result<Self, ControlError> {
+        let settings = MqttSettings {
+            username: Some(account.username.clone()),
+            password: Some(account.password.clone()),
+            client_id: format!("{}-dynsec", mqtt.client_id),
+            ..mqtt.clone()
+        };
+        let mut options = options::build(&settings)?;
+        options.set_clean_start(true).set_session_expiry_interval(None).set_ack_mode(AckMode::Automatic);
+        let (client, events) = AsyncClient::builder(options).capacity(QUEUE).build();
+        let mut control = Self { client, events, number: 0 };
+        timeout(PATIENCE, control.subscribe()).await.map_err(|_| ControlError::Silent)??;
+        Ok(control)
+    }
+
+    async fn subscribe(&mut self) -> Result<(), ControlError> {
+        self.client.try_subscribe(ANSWERS, QoS::AtLeastOnce).map_err(|_| ControlError::Full)?;
+        loop {
+            if let Event::Incoming(Incoming::SubAck(suback)) = self.events.poll().await? {
+                let is_granted = matches!(suback.return_codes[..], [SubscribeReasonCode::Success(_)]);
+                return if is_granted { Ok(()) } else { Err(ControlError::Refused) };
+            }
+        }
+    }
+
+    /// Sends commands and waits for their answers, in their order.
+    pub(super) async fn ask(&mut self, commands: &[Command]) -> Result<Vec<Answer>, ControlError> {
+        self.number += 1;
+        let options = PublishOptions::new(QoS::AtLeastOnce);
+        let request = request(commands, self.number);
+        self.client.try_publish(REQUESTS, request, options).map_err(|_| ControlError::Full)?;
+        timeout(PATIENCE, self.answers()).await.map_err(|_| ControlError::Silent)?
+    }
+
+    async fn answers(&mut self) -> Result<Vec<Answer>, ControlError> {
+        loop {
+            if let Event::Incoming(Incoming::Publish(publish)) = self.events.poll().await? {
+                let answers = Answer::read(&publish.payload, self.number);
+                if !answers.is_empty() {
+                    return Ok(answers);
+                }
+            }
+        }
+    }
+
+    /// The names of all accounts.
+    pub(super) async fn clients(&mut self) -> Result<HashSet<String>, ControlError> {
+        let mut names = HashSet::new();
+        for page in 0..MAX_CLIENTS / PAGE {
+            let answers = self.ask(&[Command::list(page * PAGE, PAGE)]).await?;
+            let clients: Vec<_> = answers.iter().flat_map(Answer::clients).collect();
+            let is_last = clients.len() < PAGE;
+            names.extend(clients);
+            if is_last {
+                break;
+            }
+        }
+        Ok(names)
+    }
+
+    /// Keeps the connection alive; returns when it is lost.
+    pub(super) async fn idle(&mut self) -> ControlError {
+        loop {
+            if let Err(error) = self.events.poll().await {
+                return error.into();
+            }
+        }
+    }
+}

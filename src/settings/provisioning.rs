@@ -1,0 +1,111 @@
+//! `MQTT_PROVISIONING` and what belongs to it: how the broker learns who may enter.
+
+use std::net::SocketAddr;
+
+use super::{Secret, SettingsError, Source, bad, required, required_secret, secret};
+
+/// Least length of the secrets that stand for every device's: they are made by a machine.
+const MIN_SECRET_BYTES: usize = 24;
+
+/// How the broker learns the devices' passwords.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Provisioning {
+    /// By nobody's hand, by files, or by asking us (`MQTT_AUTH_ADDR`).
+    None,
+    /// It is in our own process and asks the database.
+    Embedded,
+    /// Mosquitto's Dynamic Security plugin: over MQTT, as this account.
+    Dynsec(DynsecAccount),
+}
+
+/// An administrator of the Dynamic Security plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DynsecAccount {
+    /// `MQTT_DYNSEC_USERNAME`.
+    pub username: String,
+    /// `MQTT_DYNSEC_PASSWORD`: also seals the devices' passwords on their way to the broker.
+    pub password: Secret,
+}
+
+/// Where brokers ask us, over HTTP, who may enter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthEndpoint {
+    /// `MQTT_AUTH_ADDR`.
+    pub addr: SocketAddr,
+    /// `MQTT_AUTH_SECRET`: what the broker must send along.
+    pub secret: Option<Secret>,
+}
+
+impl Provisioning {
+    pub(super) fn read(source: &impl Source) -> Result<Self, SettingsError> {
+        match source.get("MQTT_PROVISIONING").as_deref() {
+            None | Some("none") => Ok(Self::None),
+            Some("embedded") => Ok(Self::Embedded),
+            Some("dynsec") => {
+                let username = required(source, "MQTT_DYNSEC_USERNAME")?;
+                let password = required_secret(source, "MQTT_DYNSEC_PASSWORD")?;
+                long_enough("MQTT_DYNSEC_PASSWORD", &password)?;
+                Ok(Self::Dynsec(DynsecAccount { username, password }))
+            }
+            Some(_) => Err(bad("MQTT_PROVISIONING", "`none`, `dynsec` or `embedded`")),
+        }
+    }
+}
+
+impl AuthEndpoint {
+    pub(super) fn read(source: &impl Source) -> Result<Option<Self>, SettingsError> {
+        let Some(addr) = source.get("MQTT_AUTH_ADDR") else { return Ok(None) };
+        let problem = "an address and port such as 127.0.0.1:4001";
+        let addr: SocketAddr = addr.parse().map_err(|_| bad("MQTT_AUTH_ADDR", problem))?;
+        let secret = secret(source, "MQTT_AUTH_SECRET")?;
+        match &secret {
+            Some(secret) => long_enough("MQTT_AUTH_SECRET", secret)?,
+            None if !addr.ip().is_loopback() => {
+                return Err(bad("MQTT_AUTH_SECRET", "missing: needed where MQTT_AUTH_ADDR is not on the loopback"));
+            }
+            None => {}
+        }
+        Ok(Some(Self { addr, secret }))
+    }
+}
+
+fn long_enough(name: &str, secret: &Secret) -> Result<(), SettingsError> {
+    if secret.reveal().len() < MIN_SECRET_BYTES {
+        let problem = format!("at least {MIN_SECRET_BYTES} bytes; make one with `openssl rand -base64 24`");
+        return Err(bad(name, problem));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: &str = "0123456789abcdef01234567";
+
+    fn source(vars: &'static [(&str, &str)]) -> impl Source {
+        |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    #[test]
+    fn provisioning_names_what_it_lacks() {
+        assert_eq!(Provisioning::read(&source(&[])).unwrap(), Provisioning::None);
+        assert_eq!(Provisioning::read(&source(&[("MQTT_PROVISIONING", "embedded")])).unwrap(), Provisioning::Embedded);
+        let error = |vars| Provisioning::read(&source(vars)).unwrap_err().name;
+        assert_eq!(error(&[("MQTT_PROVISIONING", "files")]), "MQTT_PROVISIONING");
+        assert_eq!(error(&[("MQTT_PROVISIONING", "dynsec")]), "MQTT_DYNSEC_USERNAME");
+        let short = &[("MQTT_PROVISIONING", "dynsec"), ("MQTT_DYNSEC_USERNAME", "a"), ("MQTT_DYNSEC_PASSWORD", "b")];
+        assert_eq!(error(short), "MQTT_DYNSEC_PASSWORD");
+    }
+
+    #[test]
+    fn an_endpoint_for_others_needs_a_secret() {
+        assert_eq!(AuthEndpoint::read(&source(&[])).unwrap(), None);
+        assert!(AuthEndpoint::read(&source(&[("MQTT_AUTH_ADDR", "127.0.0.1:4001")])).unwrap().is_some());
+        let error = |vars| AuthEndpoint::read(&source(vars)).unwrap_err().name;
+        assert_eq!(error(&[("MQTT_AUTH_ADDR", "4001")]), "MQTT_AUTH_ADDR");
+        assert_eq!(error(&[("MQTT_AUTH_ADDR", "0.0.0.0:4001")]), "MQTT_AUTH_SECRET");
+        let good = source(&[("MQTT_AUTH_ADDR", "0.0.0.0:4001"), ("MQTT_AUTH_SECRET", LONG)]);
+        assert!(AuthEndpoint::read(&good).unwrap().is_some());
+    }
+}

@@ -1,0 +1,156 @@
+//! The questions of brokers that ask over HTTP, in the words of each.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::support::app::TestApp;
+use crate::support::http::request;
+
+const SECRET: &str = "what the broker and we know of";
+const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
+
+async fn ask(addr: SocketAddr, path: &str, media: &str, body: &str) -> (u16, Value) {
+    let headers = [("content-type", media), ("x-auth-secret", SECRET)];
+    let answer = request(addr, "POST", path, &headers, body.as_bytes()).await;
+    (answer.status, answer.json())
+}
+
+async fn allows(addr: SocketAddr, path: &str, question: Value) -> bool {
+    let (status, answer) = ask(addr, path, JSON, &question.to_string()).await;
+    let allowed = answer["ok"].as_bool().unwrap_or_else(|| panic!("{question}: {answer}"));
+    // To EMQX another status is no answer; to the others 200 alone would be a yes.
+    let is_emqx = path == "/emqx/auth" || question.get("action").is_some();
+    assert_eq!(status, if allowed || is_emqx { 200 } else { 403 }, "{question}: {answer}");
+    assert_eq!(answer["result"], if allowed { "allow" } else { "deny" });
+    allowed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_are_told_who_may_do_what() {
+    let app = TestApp::builder()
+        .set("MQTT_AUTH_ADDR", "127.0.0.1:0")
+        .set("MQTT_AUTH_SECRET", SECRET)
+        .set("MQTT_TOPIC_PREFIX", "smarthome")
+        .set("MQTT_USERNAME", "smarthome_backend")
+        .set("MQTT_PASSWORD", "the server's own password")
+        .start()
+        .await;
+    let addr = app.app().broker_auth_addr().unwrap();
+    let (home, owner) = app.home().await;
+    let lamp = app.device(&owner, &home, "lamp").await;
+    let (name, password, id) = (&lamp.username, &lamp.password, format!("lamp@{}", home.key));
+
+    // Who may enter: as EMQX asks, as VerneMQ asks below, as mosquitto-go-auth asks with a form.
+    assert!(allows(addr, "/auth", json!({"username": name, "password": password, "clientid": id})).await);
+    assert!(allows(addr, "/auth", json!({"username": name, "password": password})).await);
+    let server = json!({"username": "smarthome_backend", "password": "the server's own password", "clientid": "any"});
+    assert!(allows(addr, "/auth", server).await);
+    for (username, password, clientid) in [
+        (name.as_str(), "wrong", ""),
+        (name, "", ""),
+        (name, password, "somebody else's"),
+        ("smarthome_backend", password, ""),
+        ("", "", ""),
+        ("lamp", password, ""),
+    ] {
+        let question = json!({"username": username, "password": password, "clientid": clientid});
+        for path in ["/auth", "/emqx/auth"] {
+            assert!(!allows(addr, path, question.clone()).await, "{question}");
+        }
+    }
+    let form = |name: &str| format!("username={}&password={password}", name.replace('/', "%2F"));
+    assert_eq!(ask(addr, "/auth", FORM, &form(name)).await.1["ok"], true);
+    assert_eq!(ask(addr, "/auth", FORM, &form("other/lamp")).await.1["ok"], false);
+    assert!(!allows(addr, "/superuser", json!({"username": "smarthome_backend"})).await);
+
+    // What they may do: the same by action (EMQX) and by number (mosquitto-go-auth).
+    let own = |kind: &str| format!("smarthome/{name}/{kind}");
+    for (username, kind, publish, subscribe) in [
+        (name.as_str(), "telemetry", true, false),
+        (name, "ack", true, false),
+        (name, "commands", false, true),
+        ("smarthome_backend", "telemetry", false, true),
+        ("smarthome_backend", "commands", true, false),
+        ("other/lamp", "telemetry", false, false),
+        ("other/lamp", "commands", false, false),
+        ("", "telemetry", false, false),
+    ] {
+        let question = |deed: (&str, Value)| json!({"username": username, "topic": own(kind), deed.0: deed.1});
+        assert_eq!(allows(addr, "/acl", question(("action", "publish".into()))).await, publish, "{username} {kind}");
+        assert_eq!(
+            allows(addr, "/acl", question(("action", "subscribe".into()))).await,
+            subscribe,
+            "{username} {kind}"
+        );
+        for (acc, expected) in [(1, subscribe), (2, publish), (3, publish && subscribe), (4, subscribe)] {
+            assert_eq!(allows(addr, "/acl", question(("acc", acc.into()))).await, expected, "{username} {kind} {acc}");
+        }
+        let form = format!("username={username}&topic={}&acc=2", own(kind));
+        assert_eq!(ask(addr, "/acl", FORM, &form).await.1["ok"], publish);
+    }
+
+    // Nonsense, strangers, deleted devices.
+    for (media, body) in [(JSON, "{"), (JSON, "[]"), ("text/plain", "x"), (JSON, r#"{"username":"a/b","topic":"t"}"#)] {
+        assert_eq!(ask(addr, "/acl", media, body).await.0, 400, "{body}");
+    }
+    let long = format!("{{\"username\": \"{}\"}}", "x".repeat(200 << 10));
+    assert_eq!(ask(addr, "/auth", JSON, &long).await.0, 413);
+    let question = json!({"username": name, "password": password}).to_string();
+    let basic = |secret: &str| {
+        use base64::Engine;
+        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("broker:{secret}")))
+    };
+    let (right, wrong) = (basic(SECRET), basic("guessed"));
+    for (header, value, status) in [
+        ("x-other", "", 401),
+        ("x-auth-secret", "guessed", 401),
+        ("authorization", wrong.as_str(), 401),
+        ("authorization", right.as_str(), 200),
+    ] {
+        let headers = [("content-type", JSON), (header, value)];
+        assert_eq!(request(addr, "POST", "/auth", &headers, question.as_bytes()).await.status, status, "{header}");
+    }
+    assert_eq!(request(app.addr(), "POST", "/auth", &[("content-type", JSON)], b"{}").await.status, 404);
+    let publish = json!({"username": name, "topic": own("telemetry"), "action": "publish"});
+    assert!(allows(addr, "/acl", publish.clone()).await);
+    owner.query("mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": lamp.id})).await;
+    assert!(!allows(addr, "/acl", publish).await, "its connection may be open still");
+    assert!(!allows(addr, "/auth", json!({"username": name, "password": password})).await);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vernemqs_hooks_are_answered_in_its_words() {
+    let app =
+        TestApp::builder().set("MQTT_AUTH_ADDR", "127.0.0.1:0").set("MQTT_TOPIC_PREFIX", "smarthome").start().await;
+    let addr = app.app().broker_auth_addr().unwrap();
+    let (home, owner) = app.home().await;
+    let lamp = app.device(&owner, &home, "lamp").await;
+    let hook = async |hook: &str, question: Value| {
+        let headers = [("content-type", JSON), ("vernemq-hook", hook)];
+        let answer = request(addr, "POST", "/vernemq", &headers, question.to_string().as_bytes()).await;
+        (answer.status, answer.json()["result"].clone())
+    };
+    let (yes, no) = ((200, json!("ok")), (200, json!({"error": "not_allowed"})));
+    let name = &lamp.username;
+    let id = format!("lamp@{}", home.key);
+    let register = |password: &str| json!({"username": name, "password": password, "client_id": id, "mountpoint": ""});
+    for version in ["", "_m5"] {
+        assert_eq!(hook(&format!("auth_on_register{version}"), register(&lamp.password)).await, yes);
+        assert_eq!(hook(&format!("auth_on_register{version}"), register("wrong")).await, no);
+        let publish = |topic: String| json!({"username": name, "client_id": id, "topic": topic, "payload": "e30="});
+        assert_eq!(hook(&format!("auth_on_publish{version}"), publish(lamp.topic("telemetry"))).await, yes);
+        assert_eq!(hook(&format!("auth_on_publish{version}"), publish(lamp.topic("commands"))).await, no);
+        let subscribe = |kinds: &[&str]| {
+            let topics: Vec<_> = kinds.iter().map(|kind| json!({"topic": lamp.topic(kind), "qos": 1})).collect();
+            json!({"username": name, "client_id": id, "topics": topics})
+        };
+        assert_eq!(hook(&format!("auth_on_subscribe{version}"), subscribe(&["commands", "config"])).await, yes);
+        assert_eq!(hook(&format!("auth_on_subscribe{version}"), subscribe(&["commands", "telemetry"])).await, no);
+        assert_eq!(hook(&format!("auth_on_subscribe{version}"), subscribe(&[])).await, no);
+    }
+    assert_eq!(hook("on_deliver", json!({})).await.0, 400);
+    app.stop().await;
+}

@@ -1,0 +1,74 @@
+//! New passwords for devices: which hold, for how long, and who may ask for one.
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+use smarthome::devices::{Logins, MqttUser};
+
+use super::{Graph, text};
+
+const ROTATE: &str = "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(deviceId: $d, graceSeconds: $g) \
+                      { username password clientId brokerUrl } }";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_leaves_at_most_two_passwords() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let device = graph.devices(&ann, &home, 2).await.remove(0);
+    let logins = Logins::new(graph.services.pool.clone(), graph.clock.clone());
+    let holds = async |credentials: &Value| {
+        let username = text(&credentials["username"]);
+        logins.accept(MqttUser::parse(&username).unwrap(), &text(&credentials["password"])).await.unwrap()
+    };
+    let rotate = async |grace: i64| {
+        let mut made = graph.ask(&ann, ROTATE, json!({"d": device, "g": grace})).await;
+        made["rotateDeviceCredentials"].take()
+    };
+    let one = rotate(0).await;
+    assert_eq!(one["username"], json!(format!("{home}/d0")));
+    assert_eq!(one["clientId"], json!(format!("d0@{home}")));
+    assert!(holds(&one).await);
+    let two = rotate(60).await;
+    assert!(holds(&one).await && holds(&two).await, "both, for a minute");
+    graph.clock.advance(TimeDelta::seconds(59));
+    assert!(holds(&one).await);
+    graph.clock.advance(TimeDelta::seconds(1));
+    assert!(!holds(&one).await && holds(&two).await);
+
+    let three = rotate(60).await;
+    let four = rotate(3_600).await;
+    assert!(!holds(&two).await, "a third ends the oldest");
+    assert!(holds(&three).await && holds(&four).await);
+    let count = format!("device_credentials where device_id = {device}");
+    assert_eq!(graph.count(&count).await, 2);
+    let five = rotate(0).await;
+    assert!(!holds(&three).await && !holds(&four).await && holds(&five).await, "without grace the others end now");
+    assert_eq!(graph.count(&count).await, 1);
+    let kept = "select secret_hash::text || broker_hash from device_credentials";
+    for row in graph.sql.query(kept, &[]).await.unwrap() {
+        let kept: String = row.get(0);
+        assert!(!kept.contains(&text(&five["password"])) && kept.contains("$7$101$"), "{kept}");
+    }
+
+    graph.ask(&ann, "mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": device})).await;
+    assert!(!holds(&five).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_rotate_and_for_how_long() {
+    let graph = Graph::start().await;
+    let (ann, ben, eve) = (graph.person().await, graph.person().await, graph.person().await);
+    let home = graph.home(&ann).await;
+    graph.join(&home, &ben, "MEMBER").await;
+    let device = graph.devices(&ann, &home, 1).await.remove(0);
+    assert_eq!(graph.code(&ben, ROTATE, json!({"d": device})).await, "FORBIDDEN");
+    assert_eq!(graph.code(&eve, ROTATE, json!({"d": device})).await, "NOT_FOUND");
+    assert_eq!(graph.code(&ann, ROTATE, json!({"d": "999999"})).await, "NOT_FOUND");
+    for grace in [-1, 30 * 24 * 3600 + 1] {
+        let answer = graph.answer(&ann, ROTATE, json!({"d": device, "g": grace})).await;
+        assert_eq!(answer["errors"][0]["extensions"], json!({"code": "BAD_USER_INPUT", "field": "graceSeconds"}));
+    }
+    assert_eq!(graph.count("device_credentials").await, 1);
+    let made = graph.ask(&ann, ROTATE, json!({"d": device, "g": 30 * 24 * 3600})).await;
+    assert_eq!(text(&made["rotateDeviceCredentials"]["password"]).len(), 32);
+}

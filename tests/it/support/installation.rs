@@ -1,0 +1,89 @@
+//! A server and a Mosquitto of its own that know each other by accounts, as in production.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::app::{Builder, Database, TestApp};
+use super::broker::{Broker, folder};
+use super::eventually;
+use super::mqtt::Mqtt;
+use super::user::{Device, User};
+
+/// The server's account at the broker.
+pub const SERVER: (&str, &str) = ("smarthome_backend", "the password of the server itself");
+/// The plugin's administrator.
+pub const ADMIN: (&str, &str) = ("smarthome_admin", "the password of the administrator");
+/// First segment of every topic: the broker has no other tests on it.
+pub const PREFIX: &str = "smarthome";
+
+/// What `serve` and `mqtt export` are told of the broker.
+pub fn variables(port: u16) -> Vec<(&'static str, String)> {
+    let text = |text: &str| text.to_owned();
+    vec![
+        ("MQTT_BROKER_URL", format!("mqtt://127.0.0.1:{port}")),
+        ("MQTT_TOPIC_PREFIX", text(PREFIX)),
+        ("MQTT_USERNAME", text(SERVER.0)),
+        ("MQTT_PASSWORD", text(SERVER.1)),
+        ("MQTT_PROVISIONING", text("dynsec")),
+        ("MQTT_DYNSEC_USERNAME", text(ADMIN.0)),
+        ("MQTT_DYNSEC_PASSWORD", text(ADMIN.1)),
+    ]
+}
+
+/// Runs the binary with an environment of its own.
+pub fn smarthome(arguments: &[&str], database_url: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smarthome"));
+    command.args(arguments).env_clear().env("DATABASE_URL", database_url).envs(variables(1));
+    let output = command.output().expect("the binary runs");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// `smarthome mqtt export` into this folder.
+pub fn export(folder: &Path, database_url: &str) -> Output {
+    smarthome(&["mqtt", "export", "--dir", folder.to_str().expect("UTF-8")], database_url)
+}
+
+/// A folder with the files of an installation without devices.
+pub async fn empty_export() -> PathBuf {
+    let (folder, database) = (folder(), Database::create().await);
+    smarthome(&["migrate"], &database.url());
+    export(&folder, &database.url());
+    folder
+}
+
+/// A server that speaks to this broker.
+pub fn server(broker: &Broker) -> Builder {
+    let builder = TestApp::builder().broker(broker.port());
+    variables(broker.port()).into_iter().fold(builder, |builder, (name, value)| builder.set(name, value))
+}
+
+/// Both, with Dynamic Security.
+pub async fn start() -> (Broker, TestApp) {
+    let broker = Broker::with_dynamic_security(empty_export().await).await;
+    let app = server(&broker).start().await;
+    (broker, app)
+}
+
+/// A device with its account, once the broker knows it, and its connection.
+pub async fn connected(app: &TestApp, owner: &User, home: &super::user::Home, key: &str) -> (Device, Mqtt) {
+    let device = app.device(owner, home, key).await;
+    let client = enter(app.mqtt_port(), &device.username, &device.password).await;
+    (device, client)
+}
+
+/// The client id that belongs to a user name.
+pub fn client_id(username: &str) -> String {
+    let (home, device) = username.split_once('/').expect("a device's user name");
+    format!("{}@{home}", device.trim_end_matches("~1"))
+}
+
+/// One attempt to connect as a device.
+pub async fn try_enter(port: u16, username: &str, password: &str) -> Option<Mqtt> {
+    Mqtt::connect_with(port, &client_id(username), Some((username, password))).await.ok()
+}
+
+/// Connects as a device as soon as the broker lets it.
+pub async fn enter(port: u16, username: &str, password: &str) -> Mqtt {
+    eventually("the broker knows the device", || try_enter(port, username, password)).await
+}
