@@ -206,6 +206,23 @@ async fn every_topic_for_everybody() {
         "other:",
     ];
     assert_eq!(table, expected);
+
+    // The plugin takes orders from its administrator alone, and tells nobody else what it is told.
+    let order = json!({"commands": [{"command": "setClientPassword", "username": ADMIN.0, "password": "mine"}]});
+    for (name, client) in &mut parties {
+        let _ = client.subscribe("$CONTROL/#").await;
+        if *name != "admin" {
+            let given = client.publish("$CONTROL/dynamic-security/v1", order.to_string()).await;
+            assert!(given.is_err(), "{name}");
+        }
+    }
+    connected(&app, &owner, &home, "bell").await;
+    for (name, client) in &mut parties {
+        let _ = client.subscribe(&format!("{PREFIX}/fence/control")).await;
+        // Administrators hear each other's answers, in which no password is.
+        assert_eq!(client.try_next().is_some(), *name == "admin", "{name}");
+    }
+    assert!(Mqtt::connect_as(port, Some(ADMIN)).await.is_ok());
     app.stop().await;
 }
 

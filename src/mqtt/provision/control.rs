@@ -51,6 +51,7 @@ impl From<ConnectionError> for ControlError {
 pub(super) struct Control {
     client: AsyncClient,
     events: EventLoop,
+    /// Of the last request.
     number: u64,
 }
 
@@ -65,7 +66,8 @@ impl Control {
         let mut options = options::build(&settings)?;
         options.set_clean_start(true).set_session_expiry_interval(None).set_ack_mode(AckMode::Automatic);
         let (client, events) = AsyncClient::builder(options).capacity(QUEUE).build();
-        let mut control = Self { client, events, number: 0 };
+        // The plugin answers to every administrator at once: count where no other one does.
+        let mut control = Self { client, events, number: fastrand::u64(..u64::MAX / 2) };
         timeout(PATIENCE, control.subscribe()).await.map_err(|_| ControlError::Silent)??;
         Ok(control)
     }
