@@ -5,6 +5,7 @@
 //! simulated devices. `CONTROL_FAULTS=60 cargo nextest run control_chaos` is the long version.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -74,15 +75,14 @@ async fn every_command_ends_as_its_device_saw_it_whatever_is_killed() {
     })
     .await;
     let report = fleet.report();
-    println!("{} commands, {faults:?}", commands.len());
-    println!("{:?}\n{report}", count(&commands));
+    println!("{} commands: {:?}\n{faults}\n{report}", commands.len(), count(&commands));
     assert_eq!(report.left_unsaid, 0, "{report}");
 
     let listed: HashSet<_> = commands.iter().map(|command| command.id.clone()).collect();
     let lost: Vec<_> = accepted.difference(&listed).collect();
     let extra: Vec<_> = listed.difference(&accepted).collect();
     assert!(lost.is_empty() && extra.is_empty(), "lost {lost:?}, made twice {extra:?}");
-    let wrong = judge(&commands, &fleet, faults.emptied_until);
+    let wrong = judge(&commands, &fleet, &faults);
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
     fleet.stop();
     server.stop().await;
@@ -112,13 +112,19 @@ fn start_fleet(port: u16, prefix: &str, devices: &[Device]) -> Fleet {
 }
 
 /// How often what was struck.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Faults {
     server_killed: u32,
     broker_stopped: u32,
-    broker_emptied: u32,
-    /// What was under way until then may be gone with the broker's memory.
-    emptied_until: Option<DateTime<Utc>>,
+    /// What was under way between the two may be gone with the broker's memory.
+    emptied: Vec<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (killed, stopped, emptied) = (self.server_killed, self.broker_stopped, self.emptied.len());
+        write!(f, "killed the server {killed} times, stopped the broker {stopped} times and emptied it {emptied} times")
+    }
 }
 
 impl Faults {
@@ -131,14 +137,14 @@ impl Faults {
                 self.broker_stopped += 1;
             }
             5 => {
+                let from = now();
                 broker.kill();
                 broker.empty();
                 load.advances_by(fastrand::u64(1..40)).await;
                 broker.restart().await;
-                self.broker_emptied += 1;
                 // With what server and devices still held, which they give again.
                 server.ready().await;
-                self.emptied_until = Some(now());
+                self.emptied.push((from, now()));
             }
             _ => {
                 server.kill();
@@ -220,6 +226,7 @@ struct Command {
     device: usize,
     status: String,
     sent_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
 }
 
 impl Command {
@@ -231,7 +238,7 @@ impl Command {
 /// All commands of all devices, each device's oldest first.
 async fn commands(owner: &User, devices: &[Device]) -> Vec<Command> {
     let query = "query($id: ID!, $after: String) { device(id: $id) { commands(first: 500, after: $after) {
-                 nodes { id status sentAt } pageInfo { hasNextPage endCursor } } } }";
+                 nodes { id status sentAt finishedAt } pageInfo { hasNextPage endCursor } } } }";
     let mut all = Vec::new();
     for (number, device) in devices.iter().enumerate() {
         let (mut after, mut of_device) = (Value::Null, Vec::new());
@@ -244,6 +251,7 @@ async fn commands(owner: &User, devices: &[Device]) -> Vec<Command> {
                 device: number,
                 status: node["status"].as_str().expect("a status").to_owned(),
                 sent_at: time(&node["sentAt"]),
+                finished_at: time(&node["finishedAt"]),
             };
             of_device.extend(page["nodes"].as_array().expect("a list").iter().map(command));
             if page["pageInfo"]["hasNextPage"] != true {
@@ -265,7 +273,7 @@ fn count(commands: &[Command]) -> HashMap<&str, usize> {
 }
 
 /// What the API says against what the devices saw and said.
-fn judge(commands: &[Command], fleet: &Fleet, emptied_until: Option<DateTime<Utc>>) -> Vec<String> {
+fn judge(commands: &[Command], fleet: &Fleet, faults: &Faults) -> Vec<String> {
     let mut receipts: HashMap<String, Vec<(usize, Receipt)>> = HashMap::new();
     for (device, receipt) in fleet.receipts().all() {
         receipts.entry(receipt.command_id.clone()).or_default().push((device, receipt));
@@ -273,16 +281,20 @@ fn judge(commands: &[Command], fleet: &Fleet, emptied_until: Option<DateTime<Utc
     let mut wrong = Vec::new();
     for command in commands {
         let seen = receipts.remove(&command.id).unwrap_or_default();
-        wrong.extend(verdict(command, &seen, emptied_until).map(|why| format!("{why}: {command:?} {seen:?}")));
+        wrong.extend(verdict(command, &seen, faults).map(|why| format!("{why}: {command:?} {seen:?}")));
     }
     wrong.extend(receipts.into_iter().map(|(id, seen)| format!("nobody sent {id}: {seen:?}")));
     wrong.extend(out_of_order(commands, fleet));
     wrong
 }
 
-fn verdict(command: &Command, seen: &[(usize, Receipt)], emptied_until: Option<DateTime<Utc>>) -> Option<&'static str> {
+fn verdict(command: &Command, seen: &[(usize, Receipt)], faults: &Faults) -> Option<&'static str> {
     let said = |what: Said| seen.iter().any(|(_, receipt)| receipt.said.contains(&what));
-    let may_be_gone = |at: Option<DateTime<Utc>>| at.is_some_and(|at| emptied_until.is_some_and(|until| at <= until));
+    // Under way from then until its end.
+    let may_be_gone = |since: Option<DateTime<Utc>>| {
+        let lived = since.zip(command.finished_at);
+        lived.is_some_and(|(since, end)| faults.emptied.iter().any(|(from, until)| since <= *until && end >= *from))
+    };
     if seen.iter().any(|(device, _)| *device != command.device) {
         return Some("another device got it");
     }
