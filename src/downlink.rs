@@ -42,10 +42,14 @@ impl std::fmt::Debug for Message {
 pub enum Fate {
     /// The broker has it: its PUBACK came.
     Confirmed,
+    /// The broker had nobody to give it to, and has thrown it away: its word.
+    Unheard,
     /// Its time had passed before it could leave; it did not leave.
     Expired,
-    /// The broker will not take it: its word.
+    /// The broker will not take it, and nobody got it: its word.
     Refused(&'static str),
+    /// There was no link: it did not leave.
+    NotSent,
     /// The link went before the broker answered: it may have it or not.
     Unknown,
 }

@@ -20,6 +20,8 @@ create table commands (
     timeout_seconds integer     not null check (timeout_seconds between 1 and 86400),
     created_at      timestamptz not null,
     handed_at       timestamptz,
+    in_doubt        boolean     not null default false,
+    unheard         boolean     not null default false,
     sent_at         timestamptz,
     acked_at        timestamptz,
     finished_at     timestamptz,
@@ -36,6 +38,7 @@ create index commands_home on commands (home_id, updated_at, id);
 create index commands_deadline on commands (deadline) where deadline is not null;
 create index commands_pending on commands (device_id, seq) where status = 'PENDING';
 create index commands_sent on commands (id) where status = 'SENT';
+create index commands_unheard on commands (device_id) where unheard;
 create index commands_expect on commands (handed_at) where expect is not null and handed_at is not null and status in ('PENDING', 'SENT', 'ACKED', 'TIMED_OUT');
 
 comment on table commands is 'What devices are told to do. The row is the truth and the outbox: committed before anybody is told, changed only by what was seen.';
@@ -60,6 +63,8 @@ comment on column commands.body_digest is 'SHA-256 of the request, to tell a rep
 comment on column commands.timeout_seconds is 'How long an answer may take: after it was sent, and again after it was acknowledged.';
 comment on column commands.created_at is 'When it was accepted.';
 comment on column commands.handed_at is 'First handed to the link: from then on it may have left, and is neither cancelled nor superseded.';
+comment on column commands.in_doubt is 'An attempt before the last one may have reached the device: nobody learnt what became of it.';
+comment on column commands.unheard is 'The broker had nobody to give it to when it was sent; it goes again once the device is heard.';
 comment on column commands.sent_at is 'The broker confirmed it.';
 comment on column commands.acked_at is 'The device said that it has it.';
 comment on column commands.finished_at is 'When the outcome came, or nothing more was waited for.';

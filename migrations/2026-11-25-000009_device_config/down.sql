@@ -1,2 +1,3 @@
-drop table device_configs, retained_configs, retained_clearings;
-drop function clear_retained_config();
+drop trigger move_retained_config_first on device_states;
+drop trigger move_retained_config on device_states;
+drop function move_retained_config();

@@ -31,22 +31,26 @@ create table retained_configs (
     home_segment   text    not null,
     device_segment text    not null,
     version        integer not null,
-    is_lost        boolean not null
+    is_lost        boolean not null,
+    confirmed_at   timestamptz
 );
 create index retained_configs_lost on retained_configs (device_id) where is_lost;
 create index retained_configs_topic on retained_configs (home_segment, device_segment);
 comment on table retained_configs is 'What the broker keeps for a device, and under which topic; written before it leaves.';
 comment on column retained_configs.is_lost is 'Not known to be at the broker: under way, lost there, or under a topic the device no longer listens on. It goes (again).';
+comment on column retained_configs.confirmed_at is 'When the broker last confirmed it: one that crashes soon after may have lost it all the same.';
 
 create table retained_clearings (
     id             bigint generated always as identity primary key,
     device_id      bigint not null,
     home_segment   text   not null,
-    device_segment text   not null
+    device_segment text   not null,
+    done_at        timestamptz
 );
 create index retained_clearings_device on retained_clearings (device_id, id);
 comment on table retained_clearings is 'Topics whose kept configuration is to be taken away at the broker: of deleted devices, and of former spellings.';
 comment on column retained_clearings.device_id is 'The device it was for; it may be no more.';
+comment on column retained_clearings.done_at is 'When the broker confirmed it; kept for a while, because one that crashes soon after may bring the message back.';
 
 -- A device goes in several ways, with its home for one: none may leave a configuration at the broker.
 create function clear_retained_config() returns trigger language plpgsql as $$
@@ -58,3 +62,18 @@ end $$;
 comment on function clear_retained_config() is 'Notes that what the broker keeps for a device is to be taken away.';
 create trigger clear_retained_config after delete on retained_configs
     for each row execute function clear_retained_config();
+
+-- A device that speaks by other names listens by them too: its configuration follows.
+create function move_retained_config() returns trigger language plpgsql as $$
+begin
+    update retained_configs set is_lost = true
+    where device_id = new.device_id
+        and (home_segment is distinct from new.home_segment or device_segment is distinct from new.device_segment);
+    return null;
+end $$;
+comment on function move_retained_config() is 'Notes that what the broker keeps for a device belongs under another topic.';
+create trigger move_retained_config after update of home_segment, device_segment on device_states for each row
+    when (old.home_segment is distinct from new.home_segment or old.device_segment is distinct from new.device_segment)
+    execute function move_retained_config();
+create trigger move_retained_config_first after insert on device_states for each row
+    when (new.home_segment is not null) execute function move_retained_config();

@@ -122,6 +122,12 @@ impl Outbox for CommandOutbox {
     const LOCK: i32 = 7004;
     const NAME: &'static str = "commands";
 
+    async fn reconnected(&self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {
+        // What a silent device got, and what the broker kept for one, look the same: to send them again
+        // would do things twice.
+        Ok(())
+    }
+
     async fn tick(&self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
         self.tell_again(conn).await?;
         let lapsed = self.step(store::lapse(conn, now, MAX_LAPSED)).await?;
@@ -135,10 +141,15 @@ impl Outbox for CommandOutbox {
         &self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
-        _heard: &[DeviceId],
+        heard: &[DeviceId],
         busy: &[DeviceId],
         limit: i64,
     ) -> QueryResult<Vec<DeviceId>> {
+        if !heard.is_empty() {
+            let waiting = self.step(store::reopen(conn, now, heard)).await?;
+            self.entered(&waiting);
+            self.tell(waiting);
+        }
         // Who came back is no longer `away` in the database, and so among the others.
         store::due(conn, now, busy, limit).await
     }
@@ -175,6 +186,8 @@ impl Outbox for CommandOutbox {
         for (command, fate) in fates {
             let (fate, error) = match fate {
                 Fate::Confirmed => ("CONFIRMED", None),
+                Fate::Unheard => ("UNHEARD", None),
+                Fate::NotSent => ("NOT_SENT", None),
                 Fate::Expired => ("EXPIRED", Some(EXPIRED)),
                 Fate::Refused(why) => ("REFUSED", Some(*why)),
                 // It may have left: it goes again.
@@ -198,8 +211,13 @@ impl Outbox for CommandOutbox {
         Ok(())
     }
 
-    async fn broker_forgot(&self, conn: &mut db::Connection, before: DateTime<Utc>) -> QueryResult<()> {
-        let waiting = self.step(store::resend(conn, before)).await?;
+    async fn broker_forgot(
+        &self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+        before: DateTime<Utc>,
+    ) -> QueryResult<()> {
+        let waiting = self.step(store::resend(conn, now, before)).await?;
         self.entered(&waiting);
         self.tell(waiting);
         Ok(())

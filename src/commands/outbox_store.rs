@@ -45,6 +45,7 @@ impl QueryFragment<Pg> for Lapse<'_> {
                 status = case c.status when 'PENDING' then 'EXPIRED' else 'TIMED_OUT' end,
                 error = case
                     when c.status = 'ACKED' then 'acknowledged by the device, which never reported an outcome'
+                    when c.status = 'SENT' and c.unheard then 'nobody was subscribed to the device''s topic'
                     when c.status = 'SENT' then 'no answer from the device'
                     when c.handed_at is not null then ",
         );
@@ -162,7 +163,7 @@ impl QueryFragment<Pg> for Take<'_> {
              locked as materialized (
                 select c.id, c.device_id from commands c where c.id in (select o.id from oldest o) and c.status = 'PENDING'
                 order by c.id for update)
-             update commands c set handed_at = coalesce(c.handed_at, ",
+             update commands c set in_doubt = c.in_doubt or c.handed_at is not null, handed_at = coalesce(c.handed_at, ",
         );
         out.push_bind_param::<Timestamptz, _>(self.now)?;
         out.push_sql(
@@ -189,7 +190,7 @@ pub(super) async fn take(
     taken.into_iter().map(|taken| Ok((row::command(taken.command)?, taken.home_name, taken.device_name))).collect()
 }
 
-/// What became of messages, one column per field. The words are `CONFIRMED`, `EXPIRED`, `REFUSED`.
+/// What became of messages, one column per field. The words are those of [`crate::downlink::Fate`].
 #[derive(Default)]
 pub(super) struct Settle {
     pub(super) ids: Vec<uuid::Uuid>,
@@ -215,19 +216,22 @@ impl QueryFragment<Pg> for Settle {
                 order by c.id for update)
              update commands c set
                 status = case when c.status <> 'PENDING' then c.status
-                              when n.fate = 'CONFIRMED' then 'SENT'
+                              when n.fate in ('CONFIRMED', 'UNHEARD') then 'SENT'
                               when n.fate = 'EXPIRED' then 'EXPIRED' else c.status end,
-                sent_at = case when n.fate = 'CONFIRMED' then now.at else c.sent_at end,
+                sent_at = case when n.fate in ('CONFIRMED', 'UNHEARD') then now.at else c.sent_at end,
+                unheard = case n.fate when 'UNHEARD' then true when 'CONFIRMED' then false else c.unheard end,
+                handed_at = case when n.fate <> 'CONFIRMED' and c.status = 'PENDING' and not c.in_doubt then null
+                                 else c.handed_at end,
                 finished_at = case when c.status = 'PENDING' and n.fate = 'EXPIRED' then now.at else c.finished_at end,
-                error = case when c.status = 'PENDING' then n.error else c.error end,
+                error = case when c.status = 'PENDING' and n.fate <> 'NOT_SENT' then n.error else c.error end,
                 deadline = case when c.status <> 'PENDING' then c.deadline
-                                when n.fate = 'CONFIRMED' then now.at + make_interval(secs => c.timeout_seconds)
+                                when n.fate in ('CONFIRMED', 'UNHEARD') then now.at + make_interval(secs => c.timeout_seconds)
                                 when n.fate = 'EXPIRED' then null else c.deadline end,
-                updated_at = clock_timestamp()
+                updated_at = case n.fate when 'NOT_SENT' then c.updated_at else clock_timestamp() end
              from fates n join locked l on l.id = n.id cross join now
              where c.id = n.id
                 and case n.fate when 'CONFIRMED' then l.sent_at is null
-                                when 'REFUSED' then l.status = 'PENDING' and l.error is distinct from n.error
+                                when 'UNHEARD' then l.sent_at is null
                                 else l.status = 'PENDING' end
              returning ",
         );
@@ -253,8 +257,13 @@ pub(super) async fn settle(conn: &mut AsyncPgConnection, settle: Settle) -> Quer
 
 /// What the broker had and nobody answered waits again.
 struct Resend<'a> {
+    now: &'a DateTime<Utc>,
     before: &'a DateTime<Utc>,
 }
+
+/// It may have reached the device before.
+const WAITS_AGAIN: &str = "status = 'PENDING', sent_at = null, finished_at = null, error = null, deadline = c.expires_at, \
+     unheard = false, updated_at = clock_timestamp()";
 
 impl QueryFragment<Pg> for Resend<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
@@ -264,11 +273,11 @@ impl QueryFragment<Pg> for Resend<'_> {
         );
         out.push_bind_param::<Timestamptz, _>(self.before)?;
         // Of what has expired meanwhile nothing more is to be sent; it times out as it would have.
-        out.push_sql(
-            " and c.expires_at > clock_timestamp() order by c.id for update)
-             update commands c set status = 'PENDING', sent_at = null, deadline = c.expires_at, updated_at = clock_timestamp()
-             from lost where c.id = lost.id returning ",
-        );
+        out.push_sql(" and c.expires_at > ");
+        out.push_bind_param::<Timestamptz, _>(self.now)?;
+        out.push_sql(" order by c.id for update) update commands c set in_doubt = c.in_doubt or not c.unheard, ");
+        out.push_sql(WAITS_AGAIN);
+        out.push_sql(" from lost where c.id = lost.id returning ");
         out.push_sql(row::COLUMNS);
         Ok(())
     }
@@ -276,8 +285,46 @@ impl QueryFragment<Pg> for Resend<'_> {
 statement!(Resend, Untyped);
 
 /// Returns the commands as they now stand.
-pub(super) async fn resend(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> QueryResult<Vec<Command>> {
-    let rows: Vec<Row> = Resend { before: &before }.load(conn).await?;
+pub(super) async fn resend(
+    conn: &mut AsyncPgConnection,
+    now: DateTime<Utc>,
+    before: DateTime<Utc>,
+) -> QueryResult<Vec<Command>> {
+    let rows: Vec<Row> = Resend { now: &now, before: &before }.load(conn).await?;
+    row::commands(rows)
+}
+
+/// What the broker had nobody for waits again, now that these devices are back.
+struct Reopen<'a> {
+    now: &'a DateTime<Utc>,
+    heard: &'a [DeviceId],
+}
+
+impl QueryFragment<Pg> for Reopen<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "with unheard as materialized (
+                select c.id from commands c where c.unheard and c.status in ('SENT', 'TIMED_OUT') and c.device_id = any(",
+        );
+        out.push_bind_param::<Array<BigInt>, _>(&self.heard)?;
+        out.push_sql(") and c.expires_at > ");
+        out.push_bind_param::<Timestamptz, _>(self.now)?;
+        out.push_sql(" order by c.id for update) update commands c set ");
+        out.push_sql(WAITS_AGAIN);
+        out.push_sql(" from unheard u where c.id = u.id returning ");
+        out.push_sql(row::COLUMNS);
+        Ok(())
+    }
+}
+statement!(Reopen, Untyped);
+
+/// Returns the commands as they now stand.
+pub(super) async fn reopen(
+    conn: &mut AsyncPgConnection,
+    now: DateTime<Utc>,
+    heard: &[DeviceId],
+) -> QueryResult<Vec<Command>> {
+    let rows: Vec<Row> = Reopen { now: &now, heard }.load(conn).await?;
     row::commands(rows)
 }
 

@@ -99,7 +99,8 @@ pub(super) async fn supersede(
     // Locked in the order in which everybody locks commands.
     let ids: Vec<CommandId> = commands::table
         .filter(commands::device_id.eq(newer.device))
-        .filter(commands::status.eq(PENDING))
+        // What the broker threw away, having nobody to give it to, has not left either.
+        .filter(commands::status.eq(PENDING).or(commands::unheard.and(commands::status.eq_any(["SENT", "TIMED_OUT"]))))
         .filter(commands::kind.eq(&newer.kind))
         .filter(commands::on_stale.eq(OnStale::Supersede.as_str()))
         .filter(commands::handed_at.is_null())

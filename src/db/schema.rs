@@ -179,6 +179,8 @@ diesel::table! {
         timeout_seconds -> Integer,
         created_at -> Timestamptz,
         handed_at -> Nullable<Timestamptz>,
+        in_doubt -> Bool,
+        unheard -> Bool,
         sent_at -> Nullable<Timestamptz>,
         acked_at -> Nullable<Timestamptz>,
         finished_at -> Nullable<Timestamptz>,
@@ -213,6 +215,7 @@ diesel::table! {
         device_segment -> Text,
         version -> Integer,
         is_lost -> Bool,
+        confirmed_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -222,6 +225,7 @@ diesel::table! {
         device_id -> BigInt,
         home_segment -> Text,
         device_segment -> Text,
+        done_at -> Nullable<Timestamptz>,
     }
 }
 

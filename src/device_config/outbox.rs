@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use diesel::QueryResult;
 use serde_json::json;
 
@@ -21,6 +21,10 @@ use crate::outbox::Outbox;
 /// Devices remembered as those whose newest version has secrets that do not open; of more, each is tried
 /// again every time.
 const MAX_UNREADABLE: usize = 10_000;
+
+/// A broker that crashed comes back as it was when it last saved: what it confirmed within this time
+/// before may be gone. Mosquitto saves every half an hour unless told otherwise.
+const BROKER_SAVES_WITHIN: TimeDelta = TimeDelta::hours(1);
 
 /// What a message was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +94,10 @@ impl Outbox for ConfigOutbox {
     const LOCK: i32 = 7005;
     const NAME: &'static str = "config";
 
+    async fn reconnected(&self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
+        store::doubt(conn, now - BROKER_SAVES_WITHIN).await
+    }
+
     async fn tick(&self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
         // A configuration stays right until there is a newer one.
         Ok(None)
@@ -153,7 +161,12 @@ impl Outbox for ConfigOutbox {
         Ok(())
     }
 
-    async fn broker_forgot(&self, conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {
+    async fn broker_forgot(
+        &self,
+        conn: &mut db::Connection,
+        _now: DateTime<Utc>,
+        _before: DateTime<Utc>,
+    ) -> QueryResult<()> {
         self.n_lost.fetch_add(1, Ordering::AcqRel);
         store::lose_all(conn).await
     }

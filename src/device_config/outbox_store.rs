@@ -125,7 +125,7 @@ impl QueryFragment<Pg> for Due<'_> {
         self.is_readable(&mut out)?;
         out.push_sql(" order by r.device_id limit ");
         out.push_bind_param::<BigInt, _>(&self.limit)?;
-        out.push_sql(") union all (select l.device_id, 3, null from retained_clearings l where ");
+        out.push_sql(") union all (select l.device_id, 3, null from retained_clearings l where l.done_at is null and ");
         self.is_free(&mut out, "l.device_id")?;
         out.push_sql(" and");
         out.push_sql(MAY_GO);
@@ -290,7 +290,7 @@ impl QueryFragment<Pg> for TakeClearings<'_> {
             ") and exists (select from retained_configs r
                 where r.home_segment = l.home_segment and r.device_segment = l.device_segment) returning l.id)
              select distinct on (l.device_id) l.id, l.device_id, l.home_segment, l.device_segment
-             from retained_clearings l where l.device_id = any(",
+             from retained_clearings l where l.done_at is null and l.device_id = any(",
         );
         out.push_bind_param::<Array<BigInt>, _>(&self.devices)?;
         out.push_sql(") and l.id not in (select id from needless) and");
@@ -335,8 +335,9 @@ impl QueryFragment<Pg> for Keep<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("with kept as (select r.device_id, (r.home_segment, r.device_segment) is distinct from (");
         out.push_sql(SEGMENTS);
-        // Heard elsewhere while it was under way: it must follow.
-        out.push_sql(") as has_moved from unnest(");
+        // Heard elsewhere while it was under way: it must follow. And what an older version overtook, because
+        // its server had lost the device's lock, must go again.
+        out.push_sql(") or r.version <> k.version as is_lost from unnest(");
         out.push_bind_param::<Array<BigInt>, _>(&self.devices)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Integer>, _>(&self.versions)?;
@@ -344,13 +345,14 @@ impl QueryFragment<Pg> for Keep<'_> {
         out.push_bind_param::<Array<Bool>, _>(&self.is_kept)?;
         out.push_sql(
             ") k (device_id, version, is_kept)
-             join retained_configs r on r.device_id = k.device_id and r.version = k.version
+             join retained_configs r on r.device_id = k.device_id
              join devices d on d.id = r.device_id",
         );
         out.push_sql(JOINS);
         out.push_sql(
             "where k.is_kept order by r.device_id for no key update of r)
-             update retained_configs r set is_lost = kept.has_moved from kept where r.device_id = kept.device_id",
+             update retained_configs r set is_lost = kept.is_lost, confirmed_at = case when kept.is_lost then r.confirmed_at else clock_timestamp() end
+             from kept where r.device_id = kept.device_id",
         );
         Ok(())
     }
@@ -410,11 +412,35 @@ pub(super) async fn settle(
             sent = configs(Confirm { devices, versions, now }.load(conn).await?)?;
         }
         if !clearings.is_empty() {
-            diesel::delete(cleared::table.filter(cleared::id.eq_any(clearings))).execute(conn).await?;
+            diesel::update(cleared::table.filter(cleared::id.eq_any(clearings)))
+                .set(cleared::done_at.eq(now))
+                .execute(conn)
+                .await?;
         }
         Ok(sent)
     })
     .await
+}
+
+/// The broker may have come back as it was a while ago: what it confirmed since then goes again. Clearings
+/// from before are done for good.
+pub(super) async fn doubt(conn: &mut AsyncPgConnection, since: DateTime<Utc>) -> QueryResult<()> {
+    use crate::db::schema::{retained_clearings as cleared, retained_configs as retained};
+    use diesel::{ExpressionMethods, QueryDsl};
+
+    let fresh = retained::table.filter(retained::is_lost.eq(false)).filter(retained::confirmed_at.gt(since));
+    let fresh = fresh.order(retained::device_id).select(retained::device_id).for_no_key_update();
+    let fresh: Vec<DeviceId> = fresh.load(conn).await?;
+    diesel::update(retained::table.filter(retained::device_id.eq_any(fresh)))
+        .set(retained::is_lost.eq(true))
+        .execute(conn)
+        .await?;
+    diesel::delete(cleared::table.filter(cleared::done_at.le(since))).execute(conn).await?;
+    diesel::update(cleared::table.filter(cleared::done_at.gt(since)))
+        .set(cleared::done_at.eq(None::<DateTime<Utc>>))
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 struct LoseAll;

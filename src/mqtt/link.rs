@@ -34,6 +34,8 @@ const QUEUE_BYTES: usize = 16 << 20;
 /// Longest wait for a place in the queue before the link is let go: pings must be answered within
 /// the keep-alive. The session stays, and so does everything in it.
 const MAX_STALL: Duration = Duration::from_secs(KEEP_ALIVE_S as u64 / 2);
+/// Longest delay of a message that must not leave after its time; its last second is never used.
+const MAX_DELAY: Duration = Duration::from_millis(500);
 /// One for each packet id of the protocol, one for each message of ours and some for subscriptions: an
 /// acknowledgement always finds a place.
 const CLIENT_QUEUE: usize = 65_535 + OUTGOING_IN_FLIGHT as usize + 16;
@@ -301,30 +303,44 @@ impl Link {
         }
     }
 
+    /// Waits for a place in the queue; `None` where the link is better let go. Nothing leaves meanwhile: so
+    /// nothing is taken that is to leave, and what is in the client must not leave after its time.
+    fn wait<T>(&self, place: impl Future<Output = T> + Send) -> impl Future<Output = Option<T>> + Send {
+        self.metrics.ingest_queue_full.inc();
+        self.wire.withhold();
+        let wire = self.wire.clone();
+        let client = self.connected.borrow().then(|| self.client.clone());
+        let began = Instant::now();
+        async move {
+            let place = timeout(MAX_STALL, place).await.ok()?;
+            if began.elapsed() > MAX_DELAY && wire.has_expiring() {
+                return None;
+            }
+            if let Some(client) = client {
+                wire.give_back(client);
+            }
+            Some(place)
+        }
+    }
+
     /// Reads a message and waits for its place in the queue; false when there was none in time.
     async fn hand_on(&mut self, publish: Publish) -> bool {
         let size = (publish.payload.len() + publish.topic.len()).clamp(256, 2 * payload::MAX_PAYLOAD);
         let size = u32::try_from(size).expect("clamped");
         let space = match self.space.clone().try_acquire_many_owned(size) {
             Ok(space) => space,
-            Err(_) => {
-                self.metrics.ingest_queue_full.inc();
-                match timeout(MAX_STALL, self.space.clone().acquire_many_owned(size)).await {
-                    Ok(space) => space.expect("never closed"),
-                    Err(_) => return false,
-                }
-            }
+            Err(_) => match self.wait(self.space.clone().acquire_many_owned(size)).await {
+                Some(space) => space.expect("never closed"),
+                None => return false,
+            },
         };
         let place = match self.queue.try_reserve() {
             Ok(place) => place,
-            Err(_) => {
-                self.metrics.ingest_queue_full.inc();
-                match timeout(MAX_STALL, self.queue.reserve()).await {
-                    Ok(Ok(place)) => place,
-                    // The writer is gone: so are we, soon.
-                    Ok(Err(_)) | Err(_) => return false,
-                }
-            }
+            Err(_) => match self.wait(self.queue.reserve()).await {
+                Some(Ok(place)) => place,
+                // The writer is gone: so are we, soon.
+                Some(Err(_)) | None => return false,
+            },
         };
         self.metrics.mqtt_received.inc();
         let now = self.clock.now();

@@ -1,12 +1,15 @@
 //! Messages to devices: QoS 1 over the present connection, or not at all. Nothing waits here for a
 //! connection to come back; what is not confirmed the outbox sends again.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
-use rumqttc::{AsyncClient, PubAckReason, PublishNotice, PublishNoticeError, PublishOptions, PublishProperties, QoS};
+use rumqttc::{
+    AsyncClient, PubAckReason, PublishNotice, PublishNoticeError, PublishOptions, PublishProperties, PublishResult, QoS,
+};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 
@@ -36,6 +39,25 @@ pub(super) struct Wire {
     client: Arc<Mutex<Option<AsyncClient>>>,
     state: Arc<watch::Sender<LinkState>>,
     stuck: Arc<Notify>,
+    /// Messages in the client that must not leave after a certain time.
+    n_expiring: Arc<AtomicUsize>,
+}
+
+/// Counts a message that expires for as long as it is with the client.
+struct OnTheWire(Option<Arc<AtomicUsize>>);
+
+impl OnTheWire {
+    fn new(wire: &Wire, expires: bool) -> Self {
+        let counter = expires.then(|| wire.n_expiring.clone());
+        counter.iter().for_each(|n| _ = n.fetch_add(1, Ordering::AcqRel));
+        Self(counter)
+    }
+}
+
+impl Drop for OnTheWire {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|n| _ = n.fetch_sub(1, Ordering::AcqRel));
+    }
 }
 
 impl Wire {
@@ -49,6 +71,21 @@ impl Wire {
             state.connection += u64::from(is_other);
             is_other
         });
+    }
+
+    /// Nothing more goes in while the link does not look after what is in it.
+    pub(super) fn withhold(&self) {
+        *self.client.lock().expect("wire lock") = None;
+    }
+
+    /// The link looks after it again.
+    pub(super) fn give_back(&self, client: AsyncClient) {
+        *self.client.lock().expect("wire lock") = Some(client);
+    }
+
+    /// Whether a message is in the client that must not leave after a certain time.
+    pub(super) fn has_expiring(&self) -> bool {
+        self.n_expiring.load(Ordering::Acquire) > 0
     }
 
     /// So many sessions turned out to be lost, and that is noted.
@@ -68,6 +105,7 @@ impl Publisher {
             client: Arc::default(),
             state: Arc::new(watch::Sender::new(LinkState::default())),
             stuck: Arc::default(),
+            n_expiring: Arc::default(),
         };
         let slots = Arc::new(Semaphore::new(usize::from(OUTGOING_IN_FLIGHT)));
         Self { prefix: prefix.into(), clock, metrics, wire, slots }
@@ -94,22 +132,33 @@ impl Publisher {
         }
         // Held while the message goes in: what is in a client leaves by its connection or never.
         let client = self.wire.client.lock().expect("wire lock");
-        let client = client.as_ref().ok_or(Fate::Unknown)?;
-        client.try_publish_tracked(topic, message.payload, options).map_err(|_| Fate::Unknown)
+        let client = client.as_ref().ok_or(Fate::NotSent)?;
+        client.try_publish_tracked(topic, message.payload, options).map_err(|_| Fate::NotSent)
     }
 
     async fn send(self, message: Message) -> Fate {
         let _slot = self.slots.acquire().await.expect("never closed");
+        let (is_command, expires) = (message.channel == Channel::Commands, message.expires_at.is_some());
+        let _on_the_wire = OnTheWire::new(&self.wire, expires);
         let notice = match self.hand_over(message) {
             Ok(notice) => notice,
             Err(fate) => return fate,
         };
-        match timeout(CONFIRMED_WITHIN, notice.wait_completion_async()).await {
-            Ok(Ok(())) => {
-                self.metrics.mqtt_sent.inc();
-                Fate::Confirmed
+        match timeout(CONFIRMED_WITHIN, notice.wait_async()).await {
+            Ok(Ok(PublishResult::Qos1(ack))) => match refusal(ack.reason) {
+                Some(why) => Fate::Refused(why),
+                // Without a reader, and without a session that keeps it for one, a command is gone; a
+                // configuration is kept all the same.
+                None if is_command && ack.reason == PubAckReason::NoMatchingSubscribers => Fate::Unheard,
+                None => {
+                    self.metrics.mqtt_sent.inc();
+                    Fate::Confirmed
+                }
+            },
+            Ok(Err(PublishNoticeError::RetainNotSupported)) => {
+                Fate::Refused("the broker does not keep retained messages")
             }
-            Ok(Err(error)) => refusal(&error).map_or(Fate::Unknown, Fate::Refused),
+            Ok(_) => Fate::Unknown,
             Err(_) => {
                 self.wire.stuck.notify_one();
                 Fate::Unknown
@@ -133,16 +182,13 @@ fn seconds_until(expires_at: DateTime<Utc>, now: DateTime<Utc>) -> Option<u32> {
     u32::try_from((expires_at - now).num_seconds()).ok().filter(|seconds| *seconds > 0)
 }
 
-/// What the broker says against a message; `None` where it said nothing.
-fn refusal(error: &PublishNoticeError) -> Option<&'static str> {
-    Some(match error {
-        PublishNoticeError::V5PubAck(PubAckReason::NotAuthorized) => {
-            "the broker does not let the server write to the device's topic: check its ACL"
-        }
-        PublishNoticeError::V5PubAck(PubAckReason::QuotaExceeded) => "the broker's quota is exceeded",
-        PublishNoticeError::V5PubAck(_) => "the broker refused the message",
-        PublishNoticeError::RetainNotSupported => "the broker does not keep retained messages",
-        _ => return None,
+/// What the broker says against a message; `None` where it took it.
+fn refusal(reason: PubAckReason) -> Option<&'static str> {
+    Some(match reason {
+        PubAckReason::Success | PubAckReason::NoMatchingSubscribers => return None,
+        PubAckReason::NotAuthorized => "the broker does not let the server write to the device's topic: check its ACL",
+        PubAckReason::QuotaExceeded => "the broker's quota is exceeded",
+        _ => "the broker refused the message",
     })
 }
 

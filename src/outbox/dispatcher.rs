@@ -37,8 +37,10 @@ const SHORT_REST: Duration = Duration::from_millis(200);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for a database that neither answers nor goes away.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
-/// At the stop: longest wait for confirmations that are still to come, and to be recorded.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// At the stop: longest wait for confirmations that are still to come.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// At the stop: longest wait for their recording.
+const LAST_RECORD: Duration = Duration::from_secs(1);
 
 /// Sends what one outbox holds.
 pub struct Dispatcher<O: Outbox> {
@@ -63,6 +65,8 @@ pub struct Dispatcher<O: Outbox> {
     client_id: String,
     /// Losses of the broker that are made good; `None` before an earlier life's are looked for.
     n_lost: Option<u64>,
+    /// The connection whose beginning the outbox has been told of.
+    known_connection: u64,
 }
 
 struct Delivered<K> {
@@ -109,6 +113,7 @@ impl<O: Outbox> Dispatcher<O> {
             deadline: None,
             client_id,
             n_lost: None,
+            known_connection: 0,
         }
     }
 
@@ -133,15 +138,16 @@ impl<O: Outbox> Dispatcher<O> {
                 look_at = self.next_look();
             }
         }
-        let _ = timeout(LAST_WORDS, async {
+        let last_words = async {
             while let Some(delivered) = self.deliveries.join_next().await {
                 self.note(delivered);
             }
-            if !self.done.is_empty() && self.db.is_open() {
-                let _ = self.record().await;
-            }
-        })
-        .await;
+        };
+        // One that stays unconfirmed must not cost the others theirs.
+        let _ = timeout(LAST_WORDS, last_words).await;
+        if !self.done.is_empty() && self.db.is_open() {
+            let _ = timeout(LAST_RECORD, self.record()).await;
+        }
     }
 
     fn note(&mut self, delivered: Result<Delivered<O::Key>, tokio::task::JoinError>) {
@@ -175,17 +181,22 @@ impl<O: Outbox> Dispatcher<O> {
     }
 
     async fn step(&mut self) -> QueryResult<()> {
+        let now = Instant::now();
+        self.resting.retain(|_, until| *until > now);
         self.record().await?;
+        self.deadline = self.outbox.tick(self.db.get().await, self.clock.now()).await?;
         let link = *self.link.borrow_and_update();
         if self.n_lost != Some(link.n_lost) {
             self.make_good().await?;
             self.n_lost = Some(link.n_lost);
         }
         if link.is_up {
+            if self.known_connection != link.connection {
+                self.outbox.reconnected(self.db.get().await, self.clock.now()).await?;
+                self.known_connection = link.connection;
+            }
             self.send(link.connection).await?;
         }
-        let now = self.clock.now();
-        self.deadline = self.outbox.tick(self.db.get().await, now).await?;
         Ok(())
     }
 
@@ -194,7 +205,7 @@ impl<O: Outbox> Dispatcher<O> {
         let conn = self.db.get().await;
         if let Some(before) = store::loss(conn, &self.client_id, O::NAME).await? {
             tracing::info!(%before, "{}: the broker lost what it kept; sending again what nobody answered", O::NAME);
-            self.outbox.broker_forgot(conn, before).await?;
+            self.outbox.broker_forgot(conn, self.clock.now(), before).await?;
             store::made_good(conn, &self.client_id, O::NAME, before).await?;
         }
         Ok(())
@@ -210,7 +221,7 @@ impl<O: Outbox> Dispatcher<O> {
         let now = self.clock.now();
         let connection = self.link.borrow().connection;
         for done in &mut self.done {
-            if done.fate == Fate::Confirmed && done.connection != connection {
+            if matches!(done.fate, Fate::Confirmed | Fate::Unheard) && done.connection != connection {
                 // The broker may have lost it meanwhile, and with it our knowledge of that.
                 done.fate = Fate::Unknown;
             }
@@ -227,8 +238,10 @@ impl<O: Outbox> Dispatcher<O> {
                     tracing::warn!(device = %done.device, why, "{}: a message was refused; it will be tried again", O::NAME);
                     self.resting.insert(done.device, Instant::now() + REFUSED_REST);
                 }
-                Fate::Unknown => _ = self.resting.insert(done.device, Instant::now() + SHORT_REST),
-                Fate::Confirmed | Fate::Expired => {}
+                Fate::Unknown | Fate::NotSent => {
+                    self.resting.insert(done.device, Instant::now() + SHORT_REST);
+                }
+                Fate::Confirmed | Fate::Unheard | Fate::Expired => {}
             }
         }
         self.gauge();
@@ -237,14 +250,13 @@ impl<O: Outbox> Dispatcher<O> {
 
     /// Sends to every device that has something due and nothing under way.
     async fn send(&mut self, connection: u64) -> QueryResult<()> {
-        let now = Instant::now();
-        self.resting.retain(|_, until| *until > now);
         while self.under_way.len() < MAX_UNDER_WAY {
             let heard: Vec<DeviceId> = self.heard.iter().copied().collect();
             let busy: Vec<DeviceId> = self.under_way.iter().chain(self.resting.keys()).copied().collect();
             let limit = i64::try_from(MAX_UNDER_WAY - self.under_way.len()).expect("a small number");
             let conn = self.db.get().await;
             let due = self.outbox.due(conn, self.clock.now(), &heard, &busy, limit).await?;
+            self.heard.clear();
             if due.is_empty() {
                 break;
             }
@@ -273,7 +285,6 @@ impl<O: Outbox> Dispatcher<O> {
                 break;
             }
         }
-        self.heard.clear();
         self.gauge();
         Ok(())
     }

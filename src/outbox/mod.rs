@@ -27,6 +27,14 @@ pub trait Outbox: Send + Sync + 'static {
     /// For the log and the metrics.
     const NAME: &'static str;
 
+    /// The link came up, by a connection that is another one than before: a broker that crashed meanwhile
+    /// may have come back as it was a while ago.
+    fn reconnected(
+        &self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+    ) -> impl Future<Output = QueryResult<()>> + Send;
+
     /// Does what the clock demands (expiry, time-outs) and tells when it next will.
     fn tick(
         &self,
@@ -67,6 +75,7 @@ pub trait Outbox: Send + Sync + 'static {
     fn broker_forgot(
         &self,
         conn: &mut db::Connection,
+        now: DateTime<Utc>,
         before: DateTime<Utc>,
     ) -> impl Future<Output = QueryResult<()>> + Send;
 }

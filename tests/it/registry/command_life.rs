@@ -312,12 +312,12 @@ async fn the_brokers_word_changes_no_more_than_it_says() {
     let found = life.find(command).await;
     assert_eq!((found.status, found.error, found.sent_at.is_some()), (CommandStatus::Sent, None, true));
     // Lost by the broker: it waits again. What the device has is left alone, what is late stays away.
-    life.outbox.broker_forgot(&mut life.conn, life.clock.now()).await.unwrap();
+    life.outbox.broker_forgot(&mut life.conn, life.clock.now(), life.clock.now()).await.unwrap();
     let found = life.find(command).await;
     assert_eq!((found.status, found.sent_at), (CommandStatus::Pending, None));
     life.settle(command, Fate::Confirmed).await;
     life.answer(command, Verdict::Acked).await;
-    life.outbox.broker_forgot(&mut life.conn, life.clock.now()).await.unwrap();
+    life.outbox.broker_forgot(&mut life.conn, life.clock.now(), life.clock.now()).await.unwrap();
     assert_eq!(life.status(command).await, CommandStatus::Acked);
     clear(&life).await;
     // Too late to leave, and confirmed after all.
@@ -424,7 +424,7 @@ async fn senders_dispatchers_answers_and_the_clock_do_not_get_in_each_others_way
             outbox.settle(&mut conn, clock.now(), &fates).await.unwrap();
             if n % 10 == 0 {
                 clock.advance(chrono::TimeDelta::seconds(20));
-                outbox.broker_forgot(&mut conn, clock.now()).await.unwrap();
+                outbox.broker_forgot(&mut conn, clock.now(), clock.now()).await.unwrap();
             }
             outbox.tick(&mut conn, clock.now()).await.unwrap();
         }
