@@ -84,6 +84,8 @@ id! {
     UserId
     /// A home: the unit of tenancy.
     HomeId
+    /// An invitation into a home.
+    InvitationId
     /// A room of a home.
     RoomId
     /// A registered device.

@@ -18,6 +18,7 @@ pub mod logging;
 pub mod metrics;
 pub mod mqtt;
 pub mod names;
+pub mod opaque;
 pub mod outbox;
 pub mod settings;
 pub mod simulator;

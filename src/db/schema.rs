@@ -46,6 +46,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    invitations (id) {
+        id -> BigInt,
+        home_id -> BigInt,
+        email -> Text,
+        role -> Text,
+        token_hash -> Binary,
+        invited_by -> BigInt,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     rooms (id) {
         id -> BigInt,
         home_id -> BigInt,
@@ -149,6 +162,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     refresh_tokens,
     homes,
     memberships,
+    invitations,
     rooms,
     devices,
     device_credentials,

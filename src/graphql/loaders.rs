@@ -9,7 +9,7 @@ use super::Services;
 use super::loader::{Load, Loader};
 use crate::devices::{Device, DeviceAccess, DeviceFilter, Devices};
 use crate::error::Error;
-use crate::homes::{Access, Home, Homes, Member, Room};
+use crate::homes::{Access, Home, Homes, Invitation, Member, Room};
 use crate::ids::{DeviceId, HomeId, RoomId, UserId};
 use crate::telemetry::Reading;
 use crate::telemetry::history::{HistoryPage, Readings};
@@ -23,6 +23,7 @@ pub(super) struct Loaders {
     pub(super) homes: Loader<HomeById>,
     pub(super) shared_homes: Loader<SharedHomes>,
     pub(super) members: Loader<MembersOf>,
+    pub(super) invitations: Loader<InvitationsOf>,
     pub(super) rooms_of: Loader<RoomsOf>,
     pub(super) rooms: Loader<RoomById>,
     pub(super) devices: Loader<DeviceById>,
@@ -40,6 +41,7 @@ impl Loaders {
             homes: Loader::new(HomeById(homes.clone())),
             shared_homes: Loader::new(SharedHomes(homes.clone())),
             members: Loader::new(MembersOf(homes.clone())),
+            invitations: Loader::new(InvitationsOf(homes.clone())),
             rooms_of: Loader::new(RoomsOf(homes.clone())),
             rooms: Loader::new(RoomById(homes)),
             devices: Loader::new(DeviceById(devices.clone())),
@@ -116,6 +118,21 @@ impl Load for MembersOf {
     async fn load(&self, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
         let mut members = grouped(self.0.members(&homes).await?);
         Ok(homes.into_iter().map(|home| (home, members.remove(&home.home()).unwrap_or_default().into())).collect())
+    }
+}
+
+/// The open invitations of a home.
+pub(super) struct InvitationsOf(Homes);
+
+impl Load for InvitationsOf {
+    type Group = UserId;
+    type Key = Access;
+    type Value = Arc<[Invitation]>;
+
+    async fn load(&self, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
+        let open = self.0.invitations(&homes).await?;
+        let mut open = grouped(open.into_iter().map(|invitation| (invitation.home, invitation)));
+        Ok(homes.into_iter().map(|home| (home, open.remove(&home.home()).unwrap_or_default().into())).collect())
     }
 }
 

@@ -16,6 +16,7 @@ pub mod engine;
 mod error;
 pub mod gate;
 mod homes;
+mod invitations;
 mod live;
 mod loader;
 mod loaders;
@@ -96,7 +97,13 @@ pub struct Query(
 
 /// What can be changed.
 #[derive(MergedObject, Default)]
-pub struct Mutation(sessions::SessionMutation, homes::HomeMutation, rooms::RoomMutation, registry::DeviceMutation);
+pub struct Mutation(
+    sessions::SessionMutation,
+    homes::HomeMutation,
+    invitations::MembershipMutation,
+    rooms::RoomMutation,
+    registry::DeviceMutation,
+);
 
 // The second fence: the gate in front of the library refuses what is large before it is parsed.
 /// Deepest level of fields.

@@ -2,6 +2,10 @@
 //! database whenever it is needed, so a removed member is out at once.
 
 mod access;
+mod invitations;
+mod invitations_store;
+mod members;
+mod members_store;
 mod rejected;
 mod rejected_store;
 mod rooms;
@@ -13,6 +17,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 pub use access::{Access, HomeRole, Membership, Permission, RoleError};
+pub use invitations::Invitation;
 pub use rejected::RejectedMessage;
 pub use rooms::Room;
 pub(crate) use store::{MembershipColumns, close_ingest_gate};

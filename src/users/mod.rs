@@ -107,8 +107,9 @@ impl Users {
     }
 }
 
-/// Trimmed and in lower case. ASCII alone: PostgreSQL's lower case and ours must be one.
-fn parse_email(text: &str) -> Result<String, Error> {
+/// An e-mail address trimmed and in lower case. ASCII alone: PostgreSQL's lower case and ours must be
+/// one.
+pub fn parse_email(text: &str) -> Result<String, Error> {
     let email = text.trim().to_ascii_lowercase();
     let shaped = (3..=MAX_EMAIL_BYTES).contains(&email.len())
         && email.bytes().all(|b| b.is_ascii_graphic())

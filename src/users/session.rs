@@ -2,23 +2,19 @@
 //! that descend from one login are a family; a used one that comes again ends the family, because
 //! then two parties hold it.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use sha2::{Digest, Sha256};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::{User, Users, WRONG_LOGIN, store};
 use crate::auth::ACCESS_TOKEN_LIFE;
 use crate::db;
 use crate::error::Error;
+use crate::opaque;
 
 /// A refresh token nobody used for so long is worth nothing.
 const IDLE: TimeDelta = TimeDelta::days(30);
 /// The longest a family lives, however often it is used.
 const ABSOLUTE: TimeDelta = TimeDelta::days(90);
-/// 256 bits in base64url without padding.
-const TOKEN_CHARS: usize = 43;
 
 const INVALID: Error = Error::Unauthenticated("invalid or expired refresh token: sign in again");
 
@@ -38,10 +34,10 @@ impl Users {
     /// Exchanges a refresh token for a new session. Of several at once exactly one wins; a token that
     /// was used before ends its whole family.
     pub async fn refresh(&self, token: &str) -> Result<Session, Error> {
-        let hash = hash(token).ok_or(INVALID)?;
+        let hash = opaque::digest(token).ok_or(INVALID)?;
         let now = self.clock.now();
-        let next = new_token();
-        let next_hash = Sha256::digest(&next).to_vec();
+        let next = opaque::generate("");
+        let next_hash = opaque::digest(&next).ok_or(INVALID)?;
         // The revocation must be committed, so refusal is a value here and not an error.
         let user = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
@@ -68,7 +64,7 @@ impl Users {
 
     /// Ends the family of a refresh token. Says `true` also where there was nothing to end.
     pub async fn logout(&self, token: &str) -> Result<bool, Error> {
-        let Some(hash) = hash(token) else { return Ok(true) };
+        let Some(hash) = opaque::digest(token) else { return Ok(true) };
         let now = self.clock.now();
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
@@ -85,8 +81,8 @@ impl Users {
     /// Begins a family for somebody whose password was right, if it still is: `password_hash` is what
     /// it was compared with.
     pub(super) async fn open_session(&self, user: User, password_hash: String) -> Result<Session, Error> {
-        let (token, now, id) = (new_token(), self.clock.now(), user.id);
-        let hash = Sha256::digest(&token).to_vec();
+        let (token, now, id) = (opaque::generate(""), self.clock.now(), user.id);
+        let hash = opaque::digest(&token).ok_or(INVALID)?;
         let family = new_family(now);
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
@@ -117,18 +113,6 @@ async fn punish_replay(conn: &mut db::Connection, hash: &[u8], now: DateTime<Utc
         }
     }
     Ok(())
-}
-
-/// 256 random bits in base64url.
-fn new_token() -> String {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).expect("the system's random source");
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-/// `None` for what can't be a refresh token of ours.
-fn hash(token: &str) -> Option<Vec<u8>> {
-    (token.len() == TOKEN_CHARS).then(|| Sha256::digest(token).to_vec())
 }
 
 /// A family's id tells when it began (UUIDv7), so its end needs no column.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Graph;
 
 /// Each operation with an id in it, `$x`: what sort of id, and the operation.
-const DOORS: [(&str, &str); 18] = [
+const DOORS: [(&str, &str); 22] = [
     ("home", "query($x: ID!) { home(id: $x) { id } }"),
     ("home", "query($x: ID!) { devices(homeId: $x) { nodes { id } } }"),
     ("home", "query($x: ID!) { rejectedMessages(homeId: $x) { nodes { id } } }"),
@@ -17,6 +17,10 @@ const DOORS: [(&str, &str); 18] = [
         "home",
         "mutation($x: ID!) { registerDevices(input: {homeId: $x, devices: [{key: \"k\", name: \"N\"}]}) { device { id } } }",
     ),
+    ("home", "mutation($x: ID!) { inviteMember(input: {homeId: $x, email: \"new@test.example\"}) { id } }"),
+    ("home", "mutation($x: ID!) { setMemberRole(homeId: $x, userId: \"1\", role: GUEST) { role } }"),
+    ("home", "mutation($x: ID!) { removeMember(homeId: $x, userId: \"1\") }"),
+    ("invitation", "mutation($x: ID!) { revokeInvitation(id: $x) }"),
     ("home", "subscription($x: ID!) { telemetry(homeId: $x) { id } }"),
     ("home", "subscription($x: ID!) { deviceStatus(homeId: $x) { id } }"),
     ("room", "mutation($x: ID!) { renameRoom(id: $x, name: \"N\") { id } }"),
@@ -51,10 +55,13 @@ async fn foreign_is_absent_by_every_door() {
     let own = graph.devices(&eve, &own, 1).await.remove(0);
     let room =
         graph.ask(&ann, "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }", json!({"h": home})).await;
+    let invite = "mutation($h: ID!) { inviteMember(input: {homeId: $h, email: \"x@test.example\"}) { id } }";
+    let invitation = graph.ask(&ann, invite, json!({"h": home})).await["inviteMember"]["id"].clone();
     for (kind, door) in DOORS {
         let foreign = match kind {
             "home" => json!(home),
             "device" => json!(device),
+            "invitation" => invitation.clone(),
             _ => room["createRoom"]["id"].clone(),
         };
         let mut answers = Vec::new();
@@ -89,9 +96,12 @@ async fn a_role_that_is_too_low_is_forbidden_and_a_removed_member_sees_nothing()
     let room =
         graph.ask(&ann, "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }", json!({"h": home})).await;
     graph.join(&home, &bob, "MEMBER").await;
+    let invite = "mutation($h: ID!) { inviteMember(input: {homeId: $h, email: \"x@test.example\"}) { id } }";
+    let invitation = graph.ask(&ann, invite, json!({"h": home})).await["inviteMember"]["id"].clone();
     let id = |kind: &str| match kind {
         "home" => json!(home),
         "device" => json!(device),
+        "invitation" => invitation.clone(),
         _ => room["createRoom"]["id"].clone(),
     };
     let reads = |door: &str| !door.starts_with("mutation") && !door.contains("rejectedMessages");

@@ -7,6 +7,7 @@ mod foreign;
 mod history;
 mod homes;
 mod live;
+mod members;
 mod sessions;
 mod statements;
 
