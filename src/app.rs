@@ -30,6 +30,7 @@ use crate::hub::HomeChannel;
 use crate::ingest::{Writer, WriterParts};
 use crate::metrics::Metrics;
 use crate::mqtt::Link;
+use crate::revocation::Revocations;
 use crate::settings::{DatabaseSettings, Secret, Settings};
 use crate::telemetry::history::Readings;
 use crate::telemetry::{Follow, ReadingHub};
@@ -86,16 +87,25 @@ impl App {
         let (deletions, directory_version) = (DeletionHub::default(), DirectoryVersion::default());
         let tokens = Tokens::new(&settings.auth.jwt_secret, clock.clone());
 
+        let revocations = Revocations::new(clock.clone());
+
         let registry: Arc<dyn crate::devices::RegistryListener> = Arc::new(directory_version.clone());
         let channels: [Arc<dyn HomeChannel>; 3] =
             [Arc::new(readings.clone()), Arc::new(states.clone()), Arc::new(deletions.clone())];
         let services = Services {
-            users: Users::new(pool.clone(), tokens.clone(), clock.clone(), settings.auth.registration_open),
-            homes: Homes::new(pool.clone(), clock.clone(), registry.clone(), channels),
+            users: Users::new(
+                pool.clone(),
+                tokens.clone(),
+                clock.clone(),
+                revocations.clone(),
+                settings.auth.registration_open,
+            ),
+            homes: Homes::new(pool.clone(), clock.clone(), registry.clone(), channels, revocations.clone()),
             devices: Devices::new(pool.clone(), clock.clone(), registry, deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
             follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
             states: states.clone(),
+            revocations: revocations.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             pool: pool.clone(),
@@ -127,6 +137,7 @@ impl App {
         let state = HttpState {
             engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection),
             tokens: tokens.clone(),
+            revocations: revocations.clone(),
             clock,
             metrics: metrics.clone(),
             readiness: Arc::new(Dependencies { pool, metrics: metrics.clone() }),
@@ -137,6 +148,7 @@ impl App {
             stop: stop_http.clone(),
             tracker: http_tasks.clone(),
         };
+        spawn_critical(&ended, revocations.follow(settings.database, stop_http.clone()));
         spawn_critical(
             &ended,
             http::serve(listener, http::router(state), options.limits, metrics, stop_http.clone(), http_tasks.clone()),

@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
-use crate::ids::UserId;
+use crate::ids::{SessionId, UserId};
 use crate::settings::Secret;
 
 /// How long an access token of the API lives.
@@ -23,11 +23,24 @@ const AUDIENCE: &str = "smarthome";
 /// RFC 9068: tells an access token from every other JWT the same key may sign.
 const TYPE: &str = "at+jwt";
 
+/// By what somebody acts. A token's kind is judged when it is verified and never again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// A session that a sign-in began: it may end before its tokens do.
+    Session(SessionId),
+    /// A token that an operator, or `dev`, has made for somebody. It belongs to no session.
+    Operator,
+}
+
 /// Who a valid token stands for.
 #[derive(Clone, Debug)]
 pub struct Principal {
     /// The person.
     pub user: UserId,
+    /// By what they act.
+    pub actor: Actor,
+    /// When the token was made, to the second.
+    pub issued_at: DateTime<Utc>,
     /// When the token ends, and with it every stream opened under it.
     pub expires_at: DateTime<Utc>,
 }
@@ -57,6 +70,9 @@ struct Claims {
     aud: String,
     sub: String,
     jti: String,
+    /// The session; none on a token that belongs to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
     iat: i64,
     exp: i64,
 }
@@ -81,7 +97,7 @@ impl Tokens {
     }
 
     /// A token for a person, and when it ends.
-    pub fn issue(&self, user: UserId, life: Duration) -> (String, DateTime<Utc>) {
+    pub fn issue(&self, user: UserId, actor: Actor, life: Duration) -> (String, DateTime<Utc>) {
         let now = self.clock.now().trunc_subsecs(0);
         let expires_at = now + life;
         let claims = Claims {
@@ -89,6 +105,10 @@ impl Tokens {
             aud: AUDIENCE.to_owned(),
             sub: user.to_string(),
             jti: uuid::Uuid::new_v4().to_string(),
+            sid: match actor {
+                Actor::Session(session) => Some(session.to_string()),
+                Actor::Operator => None,
+            },
             iat: now.timestamp(),
             exp: expires_at.timestamp(),
         };
@@ -109,10 +129,16 @@ impl Tokens {
         }
         let now = self.clock.now();
         let expires_at = DateTime::from_timestamp(data.claims.exp, 0).ok_or(InvalidToken)?;
+        let issued_at = DateTime::from_timestamp(data.claims.iat, 0).ok_or(InvalidToken)?;
         if expires_at <= now || data.claims.jti.is_empty() {
             return Err(InvalidToken);
         }
-        Ok(Principal { user: data.claims.sub.parse().map_err(|_| InvalidToken)?, expires_at })
+        let user = data.claims.sub.parse().map_err(|_| InvalidToken)?;
+        let actor = match data.claims.sid {
+            Some(session) => Actor::Session(session.parse().map_err(|_| InvalidToken)?),
+            None => Actor::Operator,
+        };
+        Ok(Principal { user, actor, issued_at, expires_at })
     }
 }
 
@@ -136,9 +162,11 @@ mod tests {
     fn a_token_is_good_until_it_expires() {
         let clock = Clock::movable();
         let tokens = tokens(&clock);
-        let (token, expires_at) = tokens.issue(UserId::from_database(7), ACCESS_TOKEN_LIFE);
+        let session = SessionId::generate(clock.now());
+        let (token, expires_at) = tokens.issue(UserId::from_database(7), Actor::Session(session), ACCESS_TOKEN_LIFE);
         let principal = tokens.verify(&token).unwrap();
         assert_eq!((principal.user.get(), principal.expires_at), (7, expires_at));
+        assert_eq!(principal.actor, Actor::Session(session));
         clock.advance(chrono::TimeDelta::minutes(16));
         assert_eq!(tokens.verify(&token).unwrap_err(), InvalidToken);
     }
@@ -182,6 +210,8 @@ mod tests {
             with("sub", json!("007")),
             with("sub", json!(7)),
             with("jti", json!("")),
+            with("sid", json!("")),
+            with("sid", json!(7)),
             without("exp"),
             without("iss"),
             without("aud"),

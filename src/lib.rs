@@ -20,6 +20,7 @@ pub mod mqtt;
 pub mod names;
 pub mod opaque;
 pub mod outbox;
+pub mod revocation;
 pub mod settings;
 pub mod simulator;
 pub mod telemetry;

@@ -11,6 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use smarthome::auth::Tokens;
 use smarthome::clock::Clock;
 use smarthome::db;
+use smarthome::revocation::Revocations;
 use smarthome::settings::{AuthSettings, DatabaseSettings, Environment, Secret};
 use smarthome::users::Users;
 
@@ -91,7 +92,8 @@ fn users() -> anyhow::Result<Users> {
     let database = DatabaseSettings::read(&Environment)?;
     let clock = Clock::system();
     let pool = db::pool(&database, Counter::default());
-    Ok(Users::new(pool, Tokens::new(&auth.jwt_secret, clock.clone()), clock, auth.registration_open))
+    let (tokens, revocations) = (Tokens::new(&auth.jwt_secret, clock.clone()), Revocations::new(clock.clone()));
+    Ok(Users::new(pool, tokens, clock, revocations, auth.registration_open))
 }
 
 impl Password {

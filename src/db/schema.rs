@@ -27,6 +27,17 @@ diesel::table! {
 }
 
 diesel::table! {
+    revocations (id) {
+        id -> BigInt,
+        at -> Timestamptz,
+        user_id -> Nullable<BigInt>,
+        session_id -> Nullable<Uuid>,
+        home_id -> Nullable<BigInt>,
+        issued_before -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     homes (id) {
         id -> BigInt,
         key -> Text,
@@ -160,6 +171,7 @@ diesel::table! {
 diesel::allow_tables_to_appear_in_same_query!(
     users,
     refresh_tokens,
+    revocations,
     homes,
     memberships,
     invitations,

@@ -45,6 +45,7 @@ use crate::db::Pool;
 use crate::devices::{Devices, StateHub};
 use crate::homes::Homes;
 use crate::metrics::Metrics;
+use crate::revocation::Revocations;
 use crate::telemetry::Follow;
 use crate::telemetry::history::Readings;
 use crate::users::Users;
@@ -75,6 +76,8 @@ pub struct Services {
     pub follow: Follow,
     /// Live device states.
     pub states: StateHub,
+    /// What has ended before its time.
+    pub revocations: Revocations,
     /// The server's counters.
     pub metrics: Metrics,
     /// The wall clock.

@@ -30,6 +30,15 @@ pub(super) struct LoginInput {
     password: String,
 }
 
+/// A password to set.
+#[derive(InputObject)]
+pub(super) struct ChangePasswordInput {
+    /// The present one.
+    current_password: String,
+    /// The new one: 12 to 128 characters, not one of the commonest. No other rule.
+    new_password: String,
+}
+
 /// What a client needs to go on.
 #[derive(SimpleObject)]
 #[graphql(serial)]
@@ -97,5 +106,16 @@ impl SessionMutation {
         #[graphql(desc = "Any refresh token of the session.")] refresh_token: String,
     ) -> Result<bool> {
         Ok(ctx.services().users.logout(&refresh_token).await?)
+    }
+
+    /// Sets your password and ends all your other sessions, their sockets too.
+    async fn change_password(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The present and the new password.")] input: ChangePasswordInput,
+    ) -> Result<bool> {
+        let users = &ctx.services().users;
+        users.change_password(ctx.viewer()?, &input.current_password, &input.new_password).await?;
+        Ok(true)
     }
 }

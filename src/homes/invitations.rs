@@ -69,7 +69,7 @@ impl Homes {
                     created_at: now,
                     expires_at: now + LIFE,
                 };
-                Ok(invitations_store::insert(conn, access, &new).await?)
+                invitations_store::insert(conn, access, &new).await
             })
         })
         .await?;
@@ -81,7 +81,7 @@ impl Homes {
         let ids = homes.iter().map(|home| home.require(Permission::Configure).map(|home| home.home()));
         let ids = ids.collect::<Result<Vec<_>, _>>()?;
         let mut conn = self.pool.get().await?;
-        Ok(invitations_store::open(&mut conn, &ids, self.clock.now()).await?)
+        invitations_store::open(&mut conn, &ids, self.clock.now()).await
     }
 
     /// Takes an invitation back. For admins and owners of its home.

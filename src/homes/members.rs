@@ -6,6 +6,7 @@ use super::{
 use crate::db;
 use crate::error::Error;
 use crate::ids::UserId;
+use crate::revocation::{Ended, Revocations};
 
 /// What a home without an owner would need: somebody to end it.
 const LAST_OWNER: &str = "a home needs an owner: make another member an owner first, or delete the home";
@@ -15,7 +16,7 @@ impl Homes {
     /// all but owners, up to their own. Needs [`Permission::Configure`].
     pub async fn set_role(&self, access: Access, member: UserId, role: HomeRole) -> Result<Member, Error> {
         let access = access.require(Permission::Configure)?;
-        db::transaction(&self.pool, move |conn| {
+        let (member, ended) = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let access = members_store::lock(conn, access).await?.require(Permission::Configure)?;
                 let (home, mine) = (access.home(), access.role());
@@ -35,15 +36,20 @@ impl Homes {
                     )));
                 }
                 invitations_store::clear_of(conn, home, member, role).await?;
-                Ok(members_store::set_role(conn, home, member, role).await?)
+                let changed = members_store::set_role(conn, home, member, role).await?;
+                // Whoever gains a right loses no stream for it.
+                let lost: &[Ended] = if role < present { &[Ended::Membership(member, home)] } else { &[] };
+                Ok((changed, Revocations::record(conn, lost).await?))
             })
         })
-        .await
+        .await?;
+        self.revocations.apply(&ended);
+        Ok(member)
     }
 
     /// Takes somebody out of a home: oneself in any role, others as an admin or owner.
     pub async fn remove_member(&self, access: Access, member: UserId) -> Result<(), Error> {
-        db::transaction(&self.pool, move |conn| {
+        let ended = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let access = members_store::lock(conn, access).await?;
                 if access.user() != member {
@@ -58,9 +64,12 @@ impl Homes {
                     return Err(Error::Conflict(LAST_OWNER.to_owned()));
                 }
                 invitations_store::clear_of(conn, home, member, HomeRole::Guest).await?;
-                Ok(members_store::delete(conn, home, member).await?)
+                members_store::delete(conn, home, member).await?;
+                Revocations::record(conn, &[Ended::Membership(member, home)]).await
             })
         })
-        .await
+        .await?;
+        self.revocations.apply(&ended);
+        Ok(())
     }
 }

@@ -29,6 +29,7 @@ use crate::error::Error;
 use crate::hub::HomeChannel;
 use crate::ids::{HomeId, UserId};
 use crate::names;
+use crate::revocation::{Ended, Revocations};
 
 /// Homes one person may own.
 pub const MAX_HOMES_PER_OWNER: i64 = 100;
@@ -107,6 +108,7 @@ pub struct Homes {
     clock: Clock,
     listener: Arc<dyn RegistryListener>,
     channels: Arc<[Arc<dyn HomeChannel>]>,
+    revocations: Revocations,
 }
 
 impl Homes {
@@ -117,8 +119,9 @@ impl Homes {
         clock: Clock,
         listener: Arc<dyn RegistryListener>,
         channels: impl Into<Arc<[Arc<dyn HomeChannel>]>>,
+        revocations: Revocations,
     ) -> Self {
-        Self { pool, clock, listener, channels: channels.into() }
+        Self { pool, clock, listener, channels: channels.into(), revocations }
     }
 
     /// The door to everything in a home: who is no member is told it does not exist.
@@ -219,10 +222,11 @@ impl Homes {
                 break;
             }
         }
-        let n_deleted = db::transaction(&self.pool, move |conn| {
+        let (n_deleted, ended) = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 close_ingest_gate(conn).await?;
-                Ok(store::delete(conn, home).await?)
+                let n_deleted = store::delete(conn, home).await?;
+                Ok((n_deleted, Revocations::record(conn, &[Ended::Home(home)]).await?))
             })
         })
         .await?;
@@ -230,6 +234,7 @@ impl Homes {
         for channel in self.channels.iter() {
             channel.close(home);
         }
+        self.revocations.apply(&ended);
         if n_deleted == 0 { Err(Error::NotFound("home")) } else { Ok(()) }
     }
 }

@@ -32,7 +32,7 @@ pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response
              or multipart/mixed with subscriptionSpec=\"1.0\"",
         );
     }
-    let Ok(caller) = caller::caller(&parts, &state.tokens) else {
+    let Ok(caller) = caller::caller(&parts, &state) else {
         state.metrics.refuse_http("UNAUTHENTICATED");
         return reply::unauthenticated();
     };

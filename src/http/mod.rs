@@ -33,10 +33,11 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub use limits::Limits;
 pub use serve::{Connection, serve};
 
-use crate::auth::Tokens;
+use crate::auth::{InvalidToken, Principal, Tokens};
 use crate::clock::Clock;
 use crate::graphql::engine::Engine;
 use crate::metrics::Metrics;
+use crate::revocation::Revocations;
 use health::Readiness;
 
 /// What the routes need. Cheap to clone.
@@ -46,6 +47,8 @@ pub struct HttpState {
     pub engine: Engine,
     /// Who a token stands for.
     pub tokens: Tokens,
+    /// What has ended before its time.
+    pub revocations: Revocations,
     /// Judges whether a token still holds.
     pub clock: Clock,
     /// What `/metrics` shows and what refusals are counted in.
@@ -64,6 +67,15 @@ pub struct HttpState {
     pub stop: CancellationToken,
     /// Sockets are its tasks.
     pub tracker: TaskTracker,
+}
+
+impl HttpState {
+    /// Whom a token stands for, if it is valid and has not been ended.
+    fn verify(&self, token: &str) -> Result<Principal, InvalidToken> {
+        let principal = self.tokens.verify(token)?;
+        self.revocations.admit(&principal)?;
+        Ok(principal)
+    }
 }
 
 /// All routes.

@@ -2,6 +2,7 @@
 //! answers of `login`, and not the time they take.
 
 mod blocklist;
+mod credentials;
 mod operator;
 mod password;
 mod session;
@@ -17,6 +18,7 @@ use crate::db::{self, Pool};
 use crate::error::Error;
 use crate::ids::UserId;
 use crate::names;
+use crate::revocation::Revocations;
 use password::{Hasher, NewPassword};
 
 /// Longest e-mail address, in bytes (RFC 5321).
@@ -45,13 +47,14 @@ pub struct Users {
     tokens: Tokens,
     clock: Clock,
     hasher: Hasher,
+    revocations: Revocations,
     registration_open: bool,
 }
 
 impl Users {
     /// The service over its pool; `registration_open` is `REGISTRATION=open`.
-    pub fn new(pool: Pool, tokens: Tokens, clock: Clock, registration_open: bool) -> Self {
-        Self { pool, tokens, clock, hasher: Hasher::default(), registration_open }
+    pub fn new(pool: Pool, tokens: Tokens, clock: Clock, revocations: Revocations, registration_open: bool) -> Self {
+        Self { pool, tokens, clock, hasher: Hasher::default(), revocations, registration_open }
     }
 
     /// Makes an account and signs it in, where anybody may.

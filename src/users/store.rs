@@ -1,6 +1,7 @@
 //! SQL of users and their refresh tokens.
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::max;
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
@@ -65,8 +66,17 @@ pub(super) async fn lock_password(conn: &mut AsyncPgConnection, user: UserId) ->
     hash.for_no_key_update().first(conn).await.optional()
 }
 
+pub(super) async fn password(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<Option<(String, String)>> {
+    users::table.find(user).select((users::email, users::password_hash)).first(conn).await.optional()
+}
+
+pub(super) async fn set_password(conn: &mut AsyncPgConnection, user: UserId, password_hash: &str) -> QueryResult<()> {
+    let row = diesel::update(users::table.find(user)).set(users::password_hash.eq(password_hash));
+    row.execute(conn).await.map(drop)
+}
+
 /// `None` where there is no such user. Locks the user as [`lock_by_token`] does.
-pub(super) async fn set_password(
+pub(super) async fn set_password_of(
     conn: &mut AsyncPgConnection,
     email: &str,
     password_hash: &str,
@@ -142,9 +152,34 @@ pub(super) async fn revoke_family(
     diesel::update(alive).set(refresh_tokens::revoked_at.eq(now)).execute(conn).await
 }
 
-/// Forgets every token of a user: all sessions end.
-pub(super) async fn forget_refresh(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<usize> {
-    diesel::delete(refresh_tokens::table.filter(refresh_tokens::user_id.eq(user))).execute(conn).await
+/// Forgets every token of a user but those of one family, and tells the families that ended.
+pub(super) async fn forget_refresh(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    but: Option<Uuid>,
+) -> QueryResult<Vec<Uuid>> {
+    let tokens = refresh_tokens::table.filter(refresh_tokens::user_id.eq(user));
+    let tokens = tokens.filter(refresh_tokens::family.ne(but.unwrap_or_default()));
+    let mut families: Vec<Uuid> = diesel::delete(tokens).returning(refresh_tokens::family).get_results(conn).await?;
+    families.sort_unstable();
+    families.dedup();
+    Ok(families)
+}
+
+/// Forgets a user's families but the `n` that were used last, and tells which.
+pub(super) async fn forget_oldest(conn: &mut AsyncPgConnection, user: UserId, n: i64) -> QueryResult<Vec<Uuid>> {
+    let old: Vec<Uuid> = refresh_tokens::table
+        .filter(refresh_tokens::user_id.eq(user))
+        .group_by(refresh_tokens::family)
+        .order(max(refresh_tokens::id).desc())
+        .select(refresh_tokens::family)
+        .offset(n)
+        .load(conn)
+        .await?;
+    if !old.is_empty() {
+        diesel::delete(refresh_tokens::table.filter(refresh_tokens::family.eq_any(&old))).execute(conn).await?;
+    }
+    Ok(old)
 }
 
 /// Deletes a user's tokens that are past their end: they can do nothing any more.

@@ -10,6 +10,7 @@ mod poison;
 mod protocol_ws;
 mod query_bombs;
 mod registry;
+mod revocation;
 mod services;
 mod streams;
 mod support;

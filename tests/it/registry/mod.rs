@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_graphql::{Request, Variables};
 use serde_json::{Value, json};
-use smarthome::auth::{Principal, Tokens};
+use smarthome::auth::{Actor, Principal, Tokens};
 use smarthome::clock::Clock;
 use smarthome::db;
 use smarthome::devices::{DeletionHub, Devices, RegistryListener, StateHub};
@@ -26,6 +26,7 @@ use smarthome::homes::Homes;
 use smarthome::hub::HomeChannel;
 use smarthome::ids::{DeviceId, HomeId, UserId};
 use smarthome::metrics::Metrics;
+use smarthome::revocation::Revocations;
 use smarthome::settings::{Secret, Settings};
 use smarthome::telemetry::history::Readings;
 use smarthome::telemetry::{Follow, ReadingHub};
@@ -76,14 +77,16 @@ impl Graph {
         let listener = Arc::new(NobodyListens);
         let channels: [Arc<dyn HomeChannel>; 3] =
             [Arc::new(readings.clone()), Arc::new(states.clone()), Arc::new(deletions.clone())];
+        let revocations = Revocations::new(clock.clone());
         let tokens = Tokens::new(&Secret::new(JWT_SECRET), clock.clone());
         let services = Services {
-            users: Users::new(pool.clone(), tokens, clock.clone(), true),
-            homes: Homes::new(pool.clone(), clock.clone(), listener.clone(), channels),
+            users: Users::new(pool.clone(), tokens, clock.clone(), revocations.clone(), true),
+            homes: Homes::new(pool.clone(), clock.clone(), listener.clone(), channels, revocations.clone()),
             devices: Devices::new(pool.clone(), clock.clone(), listener, deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
             follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
             states,
+            revocations,
             metrics,
             clock: clock.clone(),
             pool,
@@ -96,8 +99,9 @@ impl Graph {
     async fn person(&self) -> Person {
         let insert = "insert into users (email, name, password_hash) values ($1, 'Test', '-') returning id";
         let id: i64 = self.sql.query_one(insert, &[&format!("{}@test.example", unique("p"))]).await.unwrap().get(0);
-        let expires_at = self.clock.now() + Duration::from_secs(900);
-        Person(Some(Principal { user: UserId::from_database(id), expires_at }))
+        let (user, issued_at) = (UserId::from_database(id), self.clock.now());
+        let expires_at = issued_at + Duration::from_secs(900);
+        Person(Some(Principal { user, actor: Actor::Operator, issued_at, expires_at }))
     }
 
     /// The whole answer.
