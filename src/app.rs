@@ -34,6 +34,7 @@ use crate::revocation::Revocations;
 use crate::settings::{DatabaseSettings, Secret, Settings};
 use crate::telemetry::history::Readings;
 use crate::telemetry::{Follow, ReadingHub};
+use crate::throttle::Throttle;
 use crate::users::Users;
 
 /// Longest wait for everything to end by itself.
@@ -88,6 +89,10 @@ impl App {
         let tokens = Tokens::new(&settings.auth.jwt_secret, clock.clone());
 
         let revocations = Revocations::new(clock.clone());
+        let throttle = Throttle::new(settings.rate_limits);
+        if !settings.rate_limits {
+            tracing::warn!("RATE_LIMITS=off: anybody may guess passwords as fast as they like; for load tests alone");
+        }
 
         let registry: Arc<dyn crate::devices::RegistryListener> = Arc::new(directory_version.clone());
         let channels: [Arc<dyn HomeChannel>; 3] =
@@ -98,9 +103,17 @@ impl App {
                 tokens.clone(),
                 clock.clone(),
                 revocations.clone(),
+                throttle.clone(),
                 settings.auth.registration_open,
             ),
-            homes: Homes::new(pool.clone(), clock.clone(), registry.clone(), channels, revocations.clone()),
+            homes: Homes::new(
+                pool.clone(),
+                clock.clone(),
+                registry.clone(),
+                channels,
+                revocations.clone(),
+                throttle.clone(),
+            ),
             devices: Devices::new(pool.clone(), clock.clone(), registry, deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
             follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
@@ -138,6 +151,7 @@ impl App {
             engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection),
             tokens: tokens.clone(),
             revocations: revocations.clone(),
+            throttle,
             clock,
             metrics: metrics.clone(),
             readiness: Arc::new(Dependencies { pool, metrics: metrics.clone() }),

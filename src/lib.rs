@@ -24,4 +24,5 @@ pub mod revocation;
 pub mod settings;
 pub mod simulator;
 pub mod telemetry;
+pub mod throttle;
 pub mod users;

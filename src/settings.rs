@@ -53,6 +53,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// Tokens and accounts.
     pub auth: AuthSettings,
+    /// `RATE_LIMITS`: whether budgets and delays hold.
+    pub rate_limits: bool,
     /// `PRESENCE_TIMEOUT_SECONDS`: silence after which a device counts as offline.
     pub presence_timeout: Duration,
 }
@@ -143,6 +145,7 @@ impl Settings {
             mqtt: MqttSettings::read(source)?,
             http: HttpSettings::read(source)?,
             auth: AuthSettings::read(source)?,
+            rate_limits: switch(source, "RATE_LIMITS", ("on", "off"), true)?,
             presence_timeout: Duration::from_secs(number(source, "PRESENCE_TIMEOUT_SECONDS", 150, 1..=86_400)?),
         })
     }

@@ -13,6 +13,7 @@ use smarthome::clock::Clock;
 use smarthome::db;
 use smarthome::revocation::Revocations;
 use smarthome::settings::{AuthSettings, DatabaseSettings, Environment, Secret};
+use smarthome::throttle::Throttle;
 use smarthome::users::Users;
 
 /// Longer input is no password.
@@ -93,7 +94,7 @@ fn users() -> anyhow::Result<Users> {
     let clock = Clock::system();
     let pool = db::pool(&database, Counter::default());
     let (tokens, revocations) = (Tokens::new(&auth.jwt_secret, clock.clone()), Revocations::new(clock.clone()));
-    Ok(Users::new(pool, tokens, clock, revocations, auth.registration_open))
+    Ok(Users::new(pool, tokens, clock, revocations, Throttle::new(false), auth.registration_open))
 }
 
 impl Password {

@@ -17,6 +17,7 @@ use crate::homes::{Home, Homes, NewHome, Permission, RegistryListener};
 use crate::ids::{DeviceId, HomeId, UserId};
 use crate::revocation::Revocations;
 use crate::settings::{MqttSettings, Secret};
+use crate::throttle::Throttle;
 use crate::users::Users;
 
 /// Who owns the demo home.
@@ -87,8 +88,22 @@ impl Registry {
         // The server reads from the database what is ended here.
         let revocations = Revocations::new(clock.clone());
         Self {
-            users: Users::new(pool.clone(), tokens.clone(), clock.clone(), revocations.clone(), false),
-            homes: Homes::new(pool.clone(), clock.clone(), listener.clone(), Vec::new(), revocations),
+            users: Users::new(
+                pool.clone(),
+                tokens.clone(),
+                clock.clone(),
+                revocations.clone(),
+                Throttle::new(false),
+                false,
+            ),
+            homes: Homes::new(
+                pool.clone(),
+                clock.clone(),
+                listener.clone(),
+                Vec::new(),
+                revocations,
+                Throttle::new(false),
+            ),
             devices: Devices::new(pool, clock, listener, crate::hub::Hub::default(), mqtt),
             tokens,
         }
@@ -120,7 +135,7 @@ impl Registry {
 
     /// The account with the password that `dev` prints, whatever it was before.
     async fn owner(&self, password: &Secret) -> Result<UserId, Error> {
-        match self.users.login(EMAIL, password.reveal()).await {
+        match self.users.login(EMAIL, password.reveal(), None).await {
             Ok(session) => return Ok(session.user.id),
             Err(Error::Unauthenticated(_)) => {}
             Err(error) => return Err(error),
@@ -129,7 +144,7 @@ impl Registry {
             Ok(user) => Ok(user.id),
             Err(Error::Conflict(_)) => {
                 self.users.set_password(EMAIL, password.reveal()).await?;
-                Ok(self.users.login(EMAIL, password.reveal()).await?.user.id)
+                Ok(self.users.login(EMAIL, password.reveal(), None).await?.user.id)
             }
             Err(error) => Err(error),
         }

@@ -110,7 +110,7 @@ impl MembershipMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The token that `inviteMember` has given.")] token: String,
     ) -> Result<Home> {
-        let home = ctx.services().homes.accept_invitation(ctx.viewer()?, &token).await?;
+        let home = ctx.services().homes.accept_invitation(ctx.viewer()?, &token, ctx.address()).await?;
         Ok(Home(Arc::new(home)))
     }
 

@@ -13,13 +13,14 @@ use crate::homes::{Access, Home, Homes, Invitation, Member, Room};
 use crate::ids::{DeviceId, HomeId, RoomId, UserId};
 use crate::telemetry::Reading;
 use crate::telemetry::history::{HistoryPage, Readings};
-use crate::users::{User, Users};
+use crate::users::{SessionInfo, User, Users};
 
 type Loaded<K, V> = Result<HashMap<K, V>, Error>;
 
 /// All loaders of a schema.
 pub(super) struct Loaders {
     pub(super) users: Loader<UserById>,
+    pub(super) sessions: Loader<SessionsOf>,
     pub(super) homes: Loader<HomeById>,
     pub(super) shared_homes: Loader<SharedHomes>,
     pub(super) members: Loader<MembersOf>,
@@ -38,6 +39,7 @@ impl Loaders {
         let (homes, devices, readings) = (services.homes.clone(), services.devices.clone(), services.readings.clone());
         Self {
             users: Loader::new(UserById(services.users.clone())),
+            sessions: Loader::new(SessionsOf(services.users.clone())),
             homes: Loader::new(HomeById(homes.clone())),
             shared_homes: Loader::new(SharedHomes(homes.clone())),
             members: Loader::new(MembersOf(homes.clone())),
@@ -76,6 +78,20 @@ impl Load for UserById {
 
     async fn load(&self, _viewer: &UserId, ids: Vec<UserId>) -> Loaded<UserId, Arc<User>> {
         Ok(self.0.by_ids(&ids).await?.into_iter().map(|user| (user.id, Arc::new(user))).collect())
+    }
+}
+
+/// The viewer's own sessions.
+pub(super) struct SessionsOf(Users);
+
+impl Load for SessionsOf {
+    type Group = UserId;
+    type Key = UserId;
+    type Value = Arc<[SessionInfo]>;
+
+    async fn load(&self, viewer: &UserId, users: Vec<UserId>) -> Loaded<UserId, Self::Value> {
+        let own: Vec<_> = users.into_iter().filter(|user| user == viewer).collect();
+        Ok(grouped(self.0.sessions(&own).await?).into_iter().map(shared).collect())
     }
 }
 

@@ -1,6 +1,8 @@
 //! Invitations: a token for one person, good once and for a week. Everything that decides who is a
 //! member holds the home's row, so of two that meet the second sees what the first has done.
 
+use std::net::IpAddr;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Access, Home, HomeRole, Homes, MAX_HOMES_PER_OWNER, Permission, invitations_store, members_store, store};
@@ -107,7 +109,9 @@ impl Homes {
     }
 
     /// Makes somebody a member by a token that was made for their e-mail. It is good once.
-    pub async fn accept_invitation(&self, who: &Principal, token: &str) -> Result<Home, Error> {
+    /// `from` is the client's address.
+    pub async fn accept_invitation(&self, who: &Principal, token: &str, from: Option<IpAddr>) -> Result<Home, Error> {
+        self.throttle.attempt(from)?;
         let digest = opaque::digest(token).ok_or_else(invalid)?;
         let (user, now) = (who.user, self.clock.now());
         db::transaction(&self.pool, move |conn| {

@@ -30,6 +30,7 @@ use crate::hub::HomeChannel;
 use crate::ids::{HomeId, UserId};
 use crate::names;
 use crate::revocation::{Ended, Revocations};
+use crate::throttle::Throttle;
 
 /// Homes one person may own.
 pub const MAX_HOMES_PER_OWNER: i64 = 100;
@@ -109,6 +110,7 @@ pub struct Homes {
     listener: Arc<dyn RegistryListener>,
     channels: Arc<[Arc<dyn HomeChannel>]>,
     revocations: Revocations,
+    throttle: Throttle,
 }
 
 impl Homes {
@@ -120,8 +122,9 @@ impl Homes {
         listener: Arc<dyn RegistryListener>,
         channels: impl Into<Arc<[Arc<dyn HomeChannel>]>>,
         revocations: Revocations,
+        throttle: Throttle,
     ) -> Self {
-        Self { pool, clock, listener, channels: channels.into(), revocations }
+        Self { pool, clock, listener, channels: channels.into(), revocations, throttle }
     }
 
     /// The door to everything in a home: who is no member is told it does not exist.

@@ -38,6 +38,7 @@ use crate::clock::Clock;
 use crate::graphql::engine::Engine;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
+use crate::throttle::Throttle;
 use health::Readiness;
 
 /// What the routes need. Cheap to clone.
@@ -49,6 +50,8 @@ pub struct HttpState {
     pub tokens: Tokens,
     /// What has ended before its time.
     pub revocations: Revocations,
+    /// How often somebody may ask.
+    pub throttle: Throttle,
     /// Judges whether a token still holds.
     pub clock: Clock,
     /// What `/metrics` shows and what refusals are counted in.

@@ -2,6 +2,8 @@
 //! that descend from one login are a family; a used one that comes again ends the family, because
 //! then two parties hold it.
 
+use std::net::IpAddr;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{User, Users, WRONG_LOGIN, store};
@@ -36,7 +38,9 @@ pub struct Session {
 impl Users {
     /// Exchanges a refresh token for a new session. Of several at once exactly one wins; a token that
     /// was used before ends its whole family.
-    pub async fn refresh(&self, token: &str) -> Result<Session, Error> {
+    pub async fn refresh(&self, token: &str, from: Option<IpAddr>) -> Result<Session, Error> {
+        self.throttle.attempt(from)?;
+        let address = from.map(|from| from.to_string());
         let hash = opaque::digest(token).ok_or(INVALID)?;
         let now = self.clock.now();
         let next = opaque::generate("");
@@ -56,7 +60,8 @@ impl Users {
                 if expires_at <= now {
                     return Ok(Err(Vec::new()));
                 }
-                let token = store::NewRefreshToken { user, family, hash: &next_hash, created_at: now, expires_at };
+                let hash = &next_hash;
+                let token = store::NewRefreshToken { user, family, hash, created_at: now, expires_at, address };
                 store::insert_refresh(conn, &token).await?;
                 let user = store::by_ids(conn, &[user]).await?.pop();
                 Ok(user.map(|user| (user, SessionId::from_database(family))).ok_or_else(Vec::new))
@@ -90,7 +95,13 @@ impl Users {
 
     /// Begins a family for somebody whose password was right, if it still is: `password_hash` is what
     /// it was compared with.
-    pub(super) async fn open_session(&self, user: User, password_hash: String) -> Result<Session, Error> {
+    pub(super) async fn open_session(
+        &self,
+        user: User,
+        password_hash: String,
+        from: Option<IpAddr>,
+    ) -> Result<Session, Error> {
+        let address = from.map(|from| from.to_string());
         let (token, now, id) = (opaque::generate(""), self.clock.now(), user.id);
         let hash = opaque::digest(&token).ok_or(INVALID)?;
         let session = SessionId::generate(now);
@@ -102,7 +113,8 @@ impl Users {
                 store::purge_refresh(conn, id, now).await?;
                 let expires_at = now + IDLE;
                 let family = session.as_uuid();
-                let token = store::NewRefreshToken { user: id, family, hash: &hash, created_at: now, expires_at };
+                let hash = &hash;
+                let token = store::NewRefreshToken { user: id, family, hash, created_at: now, expires_at, address };
                 store::insert_refresh(conn, &token).await?;
                 let old = store::forget_oldest(conn, id, MAX_SESSIONS_PER_USER).await?;
                 let old: Vec<_> =

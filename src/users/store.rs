@@ -1,14 +1,14 @@
 //! SQL of users and their refresh tokens.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::max;
+use diesel::dsl::{exists, max};
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::User;
+use super::{SessionInfo, User};
 use crate::db::schema::{refresh_tokens, users};
-use crate::ids::UserId;
+use crate::ids::{SessionId, UserId};
 
 type Columns = (users::id, users::email, users::name, users::created_at);
 const COLUMNS: Columns = (users::id, users::email, users::name, users::created_at);
@@ -96,6 +96,7 @@ pub(super) struct NewRefreshToken<'a> {
     pub(super) hash: &'a [u8],
     pub(super) created_at: DateTime<Utc>,
     pub(super) expires_at: DateTime<Utc>,
+    pub(super) address: Option<String>,
 }
 
 pub(super) async fn insert_refresh(conn: &mut AsyncPgConnection, token: &NewRefreshToken<'_>) -> QueryResult<()> {
@@ -106,6 +107,7 @@ pub(super) async fn insert_refresh(conn: &mut AsyncPgConnection, token: &NewRefr
             refresh_tokens::token_hash.eq(token.hash),
             refresh_tokens::created_at.eq(token.created_at),
             refresh_tokens::expires_at.eq(token.expires_at),
+            refresh_tokens::address.eq(token.address.as_deref()),
         ))
         .execute(conn)
         .await
@@ -180,6 +182,50 @@ pub(super) async fn forget_oldest(conn: &mut AsyncPgConnection, user: UserId, n:
         diesel::delete(refresh_tokens::table.filter(refresh_tokens::family.eq_any(&old))).execute(conn).await?;
     }
     Ok(old)
+}
+
+/// Each family's one token that can still be exchanged, the newest first.
+pub(super) async fn sessions(
+    conn: &mut AsyncPgConnection,
+    of: &[UserId],
+    now: DateTime<Utc>,
+) -> QueryResult<Vec<(UserId, SessionInfo)>> {
+    type Row = (UserId, Uuid, DateTime<Utc>, DateTime<Utc>, Option<String>);
+    let rows: Vec<Row> = refresh_tokens::table
+        .filter(refresh_tokens::user_id.eq_any(of))
+        .filter(refresh_tokens::used_at.is_null())
+        .filter(refresh_tokens::revoked_at.is_null())
+        .filter(refresh_tokens::expires_at.gt(now))
+        .order(refresh_tokens::id.desc())
+        .select((
+            refresh_tokens::user_id,
+            refresh_tokens::family,
+            refresh_tokens::created_at,
+            refresh_tokens::expires_at,
+            refresh_tokens::address,
+        ))
+        .load(conn)
+        .await?;
+    let info = |(user, family, last_used_at, expires_at, address)| {
+        (user, SessionInfo { id: SessionId::from_database(family), last_used_at, expires_at, address })
+    };
+    Ok(rows.into_iter().map(info).collect())
+}
+
+/// Whether a family is this user's and can still be used.
+pub(super) async fn is_open(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    family: Uuid,
+    now: DateTime<Utc>,
+) -> QueryResult<bool> {
+    let live = refresh_tokens::table
+        .filter(refresh_tokens::user_id.eq(user))
+        .filter(refresh_tokens::family.eq(family))
+        .filter(refresh_tokens::used_at.is_null())
+        .filter(refresh_tokens::revoked_at.is_null())
+        .filter(refresh_tokens::expires_at.gt(now));
+    diesel::select(exists(live)).get_result(conn).await
 }
 
 /// Deletes a user's tokens that are past their end: they can do nothing any more.

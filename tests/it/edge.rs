@@ -20,6 +20,7 @@ use smarthome::ids::UserId;
 use smarthome::metrics::Metrics;
 use smarthome::revocation::Revocations;
 use smarthome::settings::Secret;
+use smarthome::throttle::Throttle;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -207,6 +208,7 @@ impl Edge {
             engine: Engine::new(schema.clone(), introspection).execution_timeout(Duration::from_millis(300)),
             tokens: tokens.clone(),
             revocations: Revocations::new(clock.clone()),
+            throttle: Throttle::new(false),
             clock: clock.clone(),
             metrics: metrics.clone(),
             readiness: Arc::new(AlwaysReady),

@@ -5,6 +5,7 @@ mod dev;
 mod edge;
 mod graphiql;
 mod http;
+mod limits;
 mod outages;
 mod poison;
 mod protocol_ws;

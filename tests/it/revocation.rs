@@ -210,6 +210,35 @@ async fn a_socket_lives_on_by_a_fresh_token_of_its_own_session_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_lists_and_ends_ones_own_sessions_alone() {
+    let app = TestApp::start().await;
+    let (home, user) = app.home().await;
+    app.device(&user, &home, "dev").await;
+    let (other, refresh) = login(&user, app.addr()).await;
+    let mut stream = other.subscribe(STATUS, json!({"h": home.id})).await;
+    stream.next().await;
+    let sessions = "{ me { sessions { id createdAt lastUsedAt expiresAt address current } } }";
+    let listed = user.query(sessions, json!({})).await["me"]["sessions"].clone();
+    let current: Vec<_> = listed.as_array().unwrap().iter().map(|session| session["current"].clone()).collect();
+    assert_eq!((current, &listed[0]["address"]), (vec![json!(false), json!(true)], &json!("127.0.0.1")));
+    let revoke = "mutation($i: ID!) { revokeSession(id: $i) }";
+    let id = &listed[0]["id"];
+    let eve = app.user().await;
+    for (who, id) in [(&eve, id.clone()), (&user, json!("x")), (&user, json!("00000000-0000-0000-0000-000000000000"))] {
+        assert_eq!(who.error_code(revoke, json!({"i": id})).await, "NOT_FOUND");
+    }
+    user.query(revoke, json!({"i": id})).await;
+    assert!(matches!(ends(&mut stream, Instant::now(), "a revoked session").await, Frame::Closed(4403, _)));
+    assert_eq!(app.stranger().error_code(REFRESH, json!({"t": refresh})).await, "UNAUTHENTICATED");
+    assert_eq!(user.error_code(revoke, json!({"i": id})).await, "NOT_FOUND");
+    assert_eq!(user.query(sessions, json!({})).await["me"]["sessions"].as_array().unwrap().len(), 1);
+    // A fellow member sees none of it.
+    join(&app, &home, &eve, "GUEST").await;
+    let peek = "query($h: ID!) { home(id: $h) { members { user { sessions { id } } } } }";
+    assert_eq!(eve.error_code(peek, json!({"h": home.id})).await, "FORBIDDEN");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_over_http_ends_with_its_session() {
     let app = TestApp::start().await;
     let (home, user) = app.home().await;

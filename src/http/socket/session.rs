@@ -299,6 +299,11 @@ impl Session {
             let refusal = Refusal::new("RATE_LIMITED", "too many operations on one socket");
             return Ok(Some(voice.error(&refusal.into())));
         }
+        let user = self.caller.viewer.0.as_ref().map(|principal| principal.user);
+        if let Err(error) = self.state.throttle.request(user, self.caller.peer.0) {
+            self.state.metrics.refuse_http("RATE_LIMITED");
+            return Ok(Some(voice.error(&Refusal::new("RATE_LIMITED", error.to_string()).into())));
+        }
         match self.state.engine.prepare(call) {
             Ok(prepared) => {
                 let kind = prepared.kind();

@@ -30,6 +30,7 @@ use smarthome::revocation::Revocations;
 use smarthome::settings::{Secret, Settings};
 use smarthome::telemetry::history::Readings;
 use smarthome::telemetry::{Follow, ReadingHub};
+use smarthome::throttle::Throttle;
 use smarthome::users::Users;
 use tokio_postgres::types::ToSql;
 
@@ -80,8 +81,15 @@ impl Graph {
         let revocations = Revocations::new(clock.clone());
         let tokens = Tokens::new(&Secret::new(JWT_SECRET), clock.clone());
         let services = Services {
-            users: Users::new(pool.clone(), tokens, clock.clone(), revocations.clone(), true),
-            homes: Homes::new(pool.clone(), clock.clone(), listener.clone(), channels, revocations.clone()),
+            users: Users::new(pool.clone(), tokens, clock.clone(), revocations.clone(), Throttle::new(false), true),
+            homes: Homes::new(
+                pool.clone(),
+                clock.clone(),
+                listener.clone(),
+                channels,
+                revocations.clone(),
+                Throttle::new(false),
+            ),
             devices: Devices::new(pool.clone(), clock.clone(), listener, deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
             follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
