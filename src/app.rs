@@ -86,7 +86,7 @@ impl App {
         let pool = db::pool(&settings.database, metrics.db_statements.clone());
         let (readings, states) = (ReadingHub::default(), StateHub::default());
         let (deletions, directory_version) = (DeletionHub::default(), DirectoryVersion::default());
-        let tokens = Tokens::new(&settings.auth.jwt_secret, clock.clone());
+        let tokens = Tokens::from_settings(&settings.auth, clock.clone())?;
 
         let revocations = Revocations::new(clock.clone());
         let throttle = Throttle::new(settings.rate_limits);

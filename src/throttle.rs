@@ -95,15 +95,15 @@ impl Throttle {
     pub fn request(&self, user: Option<UserId>, from: Option<IpAddr>) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         if let Some(from) = from {
-            tables.address_requests.take(network(from))?;
+            tables.address_requests.take(&network(from))?;
         }
-        user.map_or(Ok(()), |user| tables.requests.take(user))
+        user.map_or(Ok(()), |user| tables.requests.take(&user))
     }
 
     /// One more attempt to become somebody: a sign-in, a registration, a token to exchange.
     pub fn attempt(&self, from: Option<IpAddr>) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
-        from.map_or(Ok(()), |from| tables.attempts.take(network(from)))
+        from.map_or(Ok(()), |from| tables.attempts.take(&network(from)))
     }
 
     /// Whether another guess may be made now. An account that does not exist is judged like one that does.
@@ -171,12 +171,12 @@ impl<K: Clone + std::hash::Hash + Eq> Budget<K> {
         Self { limiter: RateLimiter::keyed(quota), rest, uses: AtomicU32::new(0) }
     }
 
-    fn take(&self, key: K) -> Result<(), Error> {
+    fn take(&self, key: &K) -> Result<(), Error> {
         if self.uses.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP_EVERY) {
             self.limiter.retain_recent();
         }
         let is_full = self.limiter.len() >= MAX_KEYS;
-        let key = if is_full { &self.rest } else { &key };
+        let key = if is_full { &self.rest } else { key };
         let wait = |not_until: governor::NotUntil<_>| too_soon(not_until.wait_time_from(DefaultClock::default().now()));
         self.limiter.check_key(key).map_err(wait)
     }

@@ -93,7 +93,7 @@ fn users() -> anyhow::Result<Users> {
     let database = DatabaseSettings::read(&Environment)?;
     let clock = Clock::system();
     let pool = db::pool(&database, Counter::default());
-    let (tokens, revocations) = (Tokens::new(&auth.jwt_secret, clock.clone()), Revocations::new(clock.clone()));
+    let (tokens, revocations) = (Tokens::from_settings(&auth, clock.clone())?, Revocations::new(clock.clone()));
     Ok(Users::new(pool, tokens, clock, revocations, Throttle::new(false), auth.registration_open))
 }
 

@@ -82,8 +82,7 @@ impl RegistryListener for Nobody {
 }
 
 impl Registry {
-    pub(super) fn new(pool: Pool, clock: Clock, jwt_secret: &Secret, mqtt: &MqttSettings) -> Self {
-        let tokens = Tokens::new(jwt_secret, clock.clone());
+    pub(super) fn new(pool: Pool, clock: Clock, tokens: Tokens, mqtt: &MqttSettings) -> Self {
         let listener = Arc::new(Nobody);
         // The server reads from the database what is ended here.
         let revocations = Revocations::new(clock.clone());

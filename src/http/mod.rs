@@ -89,6 +89,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/graphql", any(graphql_or_socket))
         .route("/graphql/ws", any(graphql_or_socket))
         .route("/schema.graphql", get(schema))
+        .route("/.well-known/jwks.json", get(jwks))
         .route("/livez", get(async || health::live()))
         .route("/readyz", get(ready))
         .route("/health", get(ready))
@@ -114,6 +115,11 @@ async fn schema(State(state): State<HttpState>) -> Response {
         Some(sdl) => reply::text("text/plain; charset=utf-8", sdl.to_string()),
         None => reply::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "introspection is off on this server"),
     }
+}
+
+/// Public keys alone: whoever trusts our tokens fetches them now and then.
+async fn jwks(State(state): State<HttpState>) -> Response {
+    reply::json(StatusCode::OK, &state.tokens.jwks())
 }
 
 async fn ready(State(state): State<HttpState>) -> Response {

@@ -52,3 +52,10 @@ async fn an_address_has_a_budget_of_attempts_and_a_person_one_of_requests() {
     assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")));
     assert_eq!(refused.json()["errors"][0]["extensions"]["code"], "RATE_LIMITED");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_has_no_public_half_to_show() {
+    let app = TestApp::start().await;
+    let answer = http::get(app.addr(), "/.well-known/jwks.json").await;
+    assert_eq!((answer.status, answer.json()), (200, json!({"keys": []})));
+}

@@ -60,6 +60,7 @@ const ARROWS: [(&str, &[&str]); 28] = [
             "opaque",
             "revocation",
             "settings",
+            "throttle",
             "users",
         ],
     ),
