@@ -43,7 +43,7 @@ pub(crate) enum User {
     },
 }
 
-/// Print an access token for an account. Needs DATABASE_URL and JWT_SECRET.
+/// Print an access token for an account. Needs DATABASE_URL and the JWT_* variables of the server.
 #[derive(Args)]
 pub(crate) struct Token {
     /// The account's login name.
