@@ -15,7 +15,7 @@ dev:
 	cargo run --release -- dev $(ARGS)
 
 test:
-	@./tools/need postgresql mosquitto mosquitto-clients nodejs npm curl chromium
+	@./tools/need postgresql mosquitto mosquitto-clients nodejs npm curl chromium openssl
 	@$(MAKE) --no-print-directory web
 	@cd tests/node && npm ci --silent --no-fund --no-audit
 	@$(MAKE) --no-print-directory check

@@ -47,6 +47,7 @@ pub(crate) fn start(stage: &Stage, database_url: &str) -> Result<(Process, Socke
         .env("MQTT_BROKER_URL", format!("mqtt://127.0.0.1:{}", stage.mqtt_port))
         .env("MQTT_CLIENT_ID", "bench-server")
         .env("HTTP_ADDR", addr.to_string())
+        .env("RATE_LIMITS", "off")
         .env("JWT_SECRET", "a secret for the benchmark alone, long enough")
         .env("REGISTRATION", "open")
         .env("RATE_LIMITS", "off")

@@ -39,9 +39,11 @@ use crate::metrics::Metrics;
 use crate::mqtt::Link;
 use crate::mqtt::provision::Provisioner;
 use crate::outbox::{Outbox, Wake};
+use crate::revocation::Revocations;
 use crate::settings::{DatabaseSettings, Provisioning, Secret, Settings};
 use crate::telemetry::history::Readings;
 use crate::telemetry::{Follow, ReadingHub};
+use crate::throttle::Throttle;
 use crate::users::Users;
 
 /// Longest wait for everything to end by itself.
@@ -100,7 +102,13 @@ impl App {
         let (expectations, command_wake, config_wake) = (Expectations::default(), Wake::default(), Wake::default());
         let (deletions, directory_version) = (DeletionHub::default(), DirectoryVersion::default());
         let sealer = Sealer::new(&settings.encryption);
-        let tokens = Tokens::new(&settings.auth.jwt_secret, clock.clone());
+        let tokens = Tokens::from_settings(&settings.auth, clock.clone())?;
+
+        let revocations = Revocations::new(clock.clone());
+        let throttle = Throttle::new(settings.rate_limits);
+        if !settings.rate_limits {
+            tracing::warn!("RATE_LIMITS=off: anybody may guess passwords as fast as they like; for load tests alone");
+        }
 
         let registry: Arc<dyn crate::devices::RegistryListener> = Arc::new(directory_version.clone());
         let channels: [Arc<dyn HomeChannel>; 5] = [
@@ -111,8 +119,22 @@ impl App {
             Arc::new(config_hub.clone()),
         ];
         let services = Services {
-            users: Users::new(pool.clone(), tokens.clone(), clock.clone(), settings.auth.registration_open),
-            homes: Homes::new(pool.clone(), clock.clone(), registry.clone(), channels),
+            users: Users::new(
+                pool.clone(),
+                tokens.clone(),
+                clock.clone(),
+                revocations.clone(),
+                throttle.clone(),
+                settings.auth.registration_open,
+            ),
+            homes: Homes::new(
+                pool.clone(),
+                clock.clone(),
+                registry.clone(),
+                channels,
+                revocations.clone(),
+                throttle.clone(),
+            ),
             devices: Devices::new(pool.clone(), clock.clone(), registry, deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
             follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
@@ -133,6 +155,7 @@ impl App {
                 config_wake.clone(),
                 metrics.clone(),
             ),
+            revocations: revocations.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             pool: pool.clone(),
@@ -217,6 +240,8 @@ impl App {
         let state = HttpState {
             engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection),
             tokens: tokens.clone(),
+            revocations: revocations.clone(),
+            throttle,
             clock,
             metrics: metrics.clone(),
             readiness: Arc::new(Dependencies { pool, metrics: metrics.clone() }),
@@ -227,6 +252,7 @@ impl App {
             stop: stop_http.clone(),
             tracker: http_tasks.clone(),
         };
+        spawn_critical(&ended, revocations.follow(settings.database, stop_http.clone()));
         spawn_critical(
             &ended,
             http::serve(listener, http::router(state), options.limits, metrics, stop_http.clone(), http_tasks.clone()),

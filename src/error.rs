@@ -42,6 +42,12 @@ pub enum Error {
     /// Too often; safe to retry later.
     #[error("{0}")]
     RateLimited(&'static str),
+    /// Too often: what it is does not matter, when it may be done again does.
+    #[error("too many requests: try again in {retry_after_seconds} s")]
+    TooSoon {
+        /// Seconds to wait.
+        retry_after_seconds: u64,
+    },
     /// A subscriber could not keep up; it knows its last cursor.
     #[error("too slow: subscribe again with `after` set to the last id you have seen")]
     Lagged,
@@ -63,7 +69,7 @@ impl Error {
             Self::BadInput { .. } => "BAD_USER_INPUT",
             Self::TooLarge { .. } => "PAYLOAD_TOO_LARGE",
             Self::Conflict(_) => "CONFLICT",
-            Self::RateLimited(_) => "RATE_LIMITED",
+            Self::RateLimited(_) | Self::TooSoon { .. } => "RATE_LIMITED",
             Self::Lagged => "LAGGED",
             Self::Unavailable(_) => "UNAVAILABLE",
             Self::Internal(_) => "INTERNAL",

@@ -4,12 +4,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use chrono::{DateTime, Utc};
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
 use diesel::pg::{Pg, PgValue};
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::{self, BigInt};
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 /// The text is not the one canonical form of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +85,8 @@ id! {
     UserId
     /// A home: the unit of tenancy.
     HomeId
+    /// An invitation into a home.
+    InvitationId
     /// A room of a home.
     RoomId
     /// A registered device.
@@ -92,6 +95,56 @@ id! {
     TelemetryId
     /// One rejected message.
     RejectedMessageId
+}
+
+/// A session: one sign-in and all that descends from it. Tells when it began.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(Uuid);
+
+impl SessionId {
+    /// A new one that begins now.
+    pub fn generate(now: DateTime<Utc>) -> Self {
+        let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
+        Self(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos())))
+    }
+
+    /// When it began, to the millisecond; `None` for what is none of ours.
+    pub fn began(self) -> Option<DateTime<Utc>> {
+        let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+        DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
+    }
+
+    /// As the database keeps it.
+    pub fn as_uuid(self) -> Uuid {
+        self.0
+    }
+
+    /// An id that came out of the database.
+    pub fn from_database(id: Uuid) -> Self {
+        Self(id)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({})", self.0)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let id = Uuid::try_parse(text).map_err(|_| IdError)?;
+        // One spelling of the many that the library reads.
+        if id.to_string() == text { Ok(Self(id)) } else { Err(IdError) }
+    }
 }
 
 /// One command: `cmd_` and 26 characters of Crockford's base 32, the `commandId` on the wire. Later ones

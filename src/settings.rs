@@ -59,6 +59,8 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// What seals secrets in the database.
     pub encryption: EncryptionSettings,
+    /// `RATE_LIMITS`: whether budgets and delays hold.
+    pub rate_limits: bool,
     /// `PRESENCE_TIMEOUT_SECONDS`: silence after which a device counts as offline.
     pub presence_timeout: Duration,
 }
@@ -117,11 +119,24 @@ pub struct HttpSettings {
 /// Who may get a token, and what signs it.
 #[derive(Debug, Clone)]
 pub struct AuthSettings {
-    /// `JWT_SECRET`: HS256 key of at least 32 bytes.
-    pub jwt_secret: Secret,
+    /// `JWT_SECRET`: HS256 key of at least 32 bytes; there is one where there is no private key.
+    pub jwt_secret: Option<Secret>,
+    /// `JWT_PRIVATE_KEY_FILE`: PEM of the private key that signs instead.
+    pub jwt_private_key: Option<Secret>,
+    /// `JWT_PREVIOUS_SECRET`: what signed before, and still verifies.
+    pub jwt_previous_secret: Option<Secret>,
+    /// `JWT_PREVIOUS_PRIVATE_KEY_FILE`: PEM of the private key that signed before.
+    pub jwt_previous_private_key: Option<Secret>,
+    /// `JWT_ISSUER`: `iss` of every token.
+    pub jwt_issuer: String,
+    /// `JWT_AUDIENCE`: `aud` of every token.
+    pub jwt_audience: String,
     /// `REGISTRATION`: whether anybody may register.
     pub registration_open: bool,
 }
+
+/// `iss` and `aud` of our tokens, unless told otherwise.
+const DEFAULT_ISSUER: &str = "smarthome";
 
 /// Where variables come from: the process's environment, or a test's table.
 pub trait Source {
@@ -154,6 +169,7 @@ impl Settings {
             http: HttpSettings::read(source)?,
             auth: AuthSettings::read(source)?,
             encryption: EncryptionSettings::read(source)?,
+            rate_limits: switch(source, "RATE_LIMITS", ("on", "off"), true)?,
             presence_timeout: Duration::from_secs(number(source, "PRESENCE_TIMEOUT_SECONDS", 150, 1..=86_400)?),
         })
     }
@@ -229,13 +245,44 @@ impl HttpSettings {
 }
 
 impl AuthSettings {
-    /// `JWT_SECRET` (or `JWT_SECRET_FILE`) and `REGISTRATION`.
+    /// `JWT_*` and `REGISTRATION`.
     pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
-        let jwt_secret = required_secret(source, "JWT_SECRET")?;
-        if jwt_secret.reveal().len() < 32 {
-            return Err(bad("JWT_SECRET", "at least 32 bytes; make one with `openssl rand -base64 48`"));
+        let (jwt_secret, jwt_private_key) = (secret(source, "JWT_SECRET")?, secret(source, "JWT_PRIVATE_KEY")?);
+        let jwt_previous_secret = secret(source, "JWT_PREVIOUS_SECRET")?;
+        match (&jwt_secret, &jwt_private_key) {
+            (None, None) => return Err(bad("JWT_SECRET", "missing (or name a file in JWT_SECRET_FILE)")),
+            (Some(_), Some(_)) => {
+                return Err(bad("JWT_PRIVATE_KEY", "set either a private key or JWT_SECRET, not both"));
+            }
+            _ => {}
         }
-        Ok(Self { jwt_secret, registration_open: switch(source, "REGISTRATION", ("open", "closed"), false)? })
+        for (name, secret) in [("JWT_SECRET", &jwt_secret), ("JWT_PREVIOUS_SECRET", &jwt_previous_secret)] {
+            if secret.as_ref().is_some_and(|secret| secret.reveal().len() < 32) {
+                return Err(bad(name, "at least 32 bytes; make one with `openssl rand -base64 48`"));
+            }
+        }
+        Ok(Self {
+            jwt_secret,
+            jwt_private_key,
+            jwt_previous_secret,
+            jwt_previous_private_key: secret(source, "JWT_PREVIOUS_PRIVATE_KEY")?,
+            jwt_issuer: source.get("JWT_ISSUER").unwrap_or_else(|| DEFAULT_ISSUER.to_owned()),
+            jwt_audience: source.get("JWT_AUDIENCE").unwrap_or_else(|| DEFAULT_ISSUER.to_owned()),
+            registration_open: switch(source, "REGISTRATION", ("open", "closed"), false)?,
+        })
+    }
+
+    /// A secret, and the default of all else.
+    pub fn with_secret(secret: Secret) -> Self {
+        Self {
+            jwt_secret: Some(secret),
+            jwt_private_key: None,
+            jwt_previous_secret: None,
+            jwt_previous_private_key: None,
+            jwt_issuer: DEFAULT_ISSUER.to_owned(),
+            jwt_audience: DEFAULT_ISSUER.to_owned(),
+            registration_open: false,
+        }
     }
 }
 
@@ -365,7 +412,7 @@ mod tests {
         std::fs::write(&file, "fedcba9876543210fedcba9876543210\n").unwrap();
         let settings = read(&[GOOD[0], GOOD[1], ("JWT_SECRET_FILE", file.to_str().unwrap())]).unwrap();
         std::fs::remove_file(file).unwrap();
-        assert_eq!(settings.auth.jwt_secret.reveal(), "fedcba9876543210fedcba9876543210");
+        assert_eq!(settings.auth.jwt_secret.as_ref().unwrap().reveal(), "fedcba9876543210fedcba9876543210");
         assert!(!format!("{settings:?}").contains("fedcba"));
         assert!(!format!("{settings:?}").contains("u:p@db"));
     }

@@ -11,7 +11,9 @@ use prometheus_client::metrics::counter::Counter;
 use smarthome::auth::Tokens;
 use smarthome::clock::Clock;
 use smarthome::db;
+use smarthome::revocation::Revocations;
 use smarthome::settings::{AuthSettings, DatabaseSettings, Environment, Secret};
+use smarthome::throttle::Throttle;
 use smarthome::users::Users;
 
 /// Longer input is no password.
@@ -41,7 +43,7 @@ pub(crate) enum User {
     },
 }
 
-/// Print an access token for an account. Needs DATABASE_URL and JWT_SECRET.
+/// Print an access token for an account. Needs DATABASE_URL and the JWT_* variables of the server.
 #[derive(Args)]
 pub(crate) struct Token {
     /// The account's login name.
@@ -91,7 +93,8 @@ fn users() -> anyhow::Result<Users> {
     let database = DatabaseSettings::read(&Environment)?;
     let clock = Clock::system();
     let pool = db::pool(&database, Counter::default());
-    Ok(Users::new(pool, Tokens::new(&auth.jwt_secret, clock.clone()), clock, auth.registration_open))
+    let (tokens, revocations) = (Tokens::from_settings(&auth, clock.clone())?, Revocations::new(clock.clone()));
+    Ok(Users::new(pool, tokens, clock, revocations, Throttle::new(false), auth.registration_open))
 }
 
 impl Password {

@@ -23,6 +23,18 @@ diesel::table! {
         expires_at -> Timestamptz,
         used_at -> Nullable<Timestamptz>,
         revoked_at -> Nullable<Timestamptz>,
+        address -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    revocations (id) {
+        id -> BigInt,
+        at -> Timestamptz,
+        user_id -> Nullable<BigInt>,
+        session_id -> Nullable<Uuid>,
+        home_id -> Nullable<BigInt>,
+        issued_before -> Nullable<Timestamptz>,
     }
 }
 
@@ -42,6 +54,19 @@ diesel::table! {
         user_id -> BigInt,
         role -> Text,
         joined_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    invitations (id) {
+        id -> BigInt,
+        home_id -> BigInt,
+        email -> Text,
+        role -> Text,
+        token_hash -> Binary,
+        invited_by -> BigInt,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
     }
 }
 
@@ -232,8 +257,10 @@ diesel::table! {
 diesel::allow_tables_to_appear_in_same_query!(
     users,
     refresh_tokens,
+    revocations,
     homes,
     memberships,
+    invitations,
     rooms,
     devices,
     device_credentials,

@@ -8,14 +8,16 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::folder::Folder;
-use crate::auth::{Principal, Tokens};
+use crate::auth::{Actor, Principal, Tokens};
 use crate::clock::Clock;
 use crate::db::Pool;
 use crate::devices::{DeviceFilter, DeviceType, Devices, NewDevice, mqtt_client_id};
 use crate::error::Error;
 use crate::homes::{Home, Homes, NewHome, Permission, RegistryListener};
 use crate::ids::{DeviceId, HomeId, UserId};
+use crate::revocation::Revocations;
 use crate::settings::{MqttSettings, Secret};
+use crate::throttle::Throttle;
 use crate::users::Users;
 
 /// Who owns the demo home.
@@ -80,12 +82,27 @@ impl RegistryListener for Nobody {
 }
 
 impl Registry {
-    pub(super) fn new(pool: Pool, clock: Clock, jwt_secret: &Secret, mqtt: &MqttSettings) -> Self {
-        let tokens = Tokens::new(jwt_secret, clock.clone());
+    pub(super) fn new(pool: Pool, clock: Clock, tokens: Tokens, mqtt: &MqttSettings) -> Self {
         let listener = Arc::new(Nobody);
+        // The server reads from the database what is ended here.
+        let revocations = Revocations::new(clock.clone());
         Self {
-            users: Users::new(pool.clone(), tokens.clone(), clock.clone(), false),
-            homes: Homes::new(pool.clone(), clock.clone(), listener.clone(), Vec::new()),
+            users: Users::new(
+                pool.clone(),
+                tokens.clone(),
+                clock.clone(),
+                revocations.clone(),
+                Throttle::new(false),
+                false,
+            ),
+            homes: Homes::new(
+                pool.clone(),
+                clock.clone(),
+                listener.clone(),
+                Vec::new(),
+                revocations,
+                Throttle::new(false),
+            ),
             devices: Devices::new(pool, clock, listener, crate::hub::Hub::default(), mqtt),
             tokens,
         }
@@ -95,8 +112,9 @@ impl Registry {
     pub(super) async fn prepare(&self, folder: &Folder, n_simulated: usize) -> anyhow::Result<Demo> {
         let password = folder.secret(PASSWORD_FILE)?;
         let user = self.owner(&password).await.context("the demo's owner")?;
-        let (token, expires_at) = self.tokens.issue(user, TOKEN_LIFE);
-        let principal = Principal { user, expires_at };
+        let (token, expires_at) = self.tokens.issue(user, Actor::Operator, TOKEN_LIFE);
+        let issued_at = expires_at - TOKEN_LIFE;
+        let principal = Principal { user, actor: Actor::Operator, issued_at, expires_at };
         let home = self.home(&principal).await.context("the demo home")?;
 
         let simulated = simulated_keys(n_simulated);
@@ -116,7 +134,7 @@ impl Registry {
 
     /// The account with the password that `dev` prints, whatever it was before.
     async fn owner(&self, password: &Secret) -> Result<UserId, Error> {
-        match self.users.login(EMAIL, password.reveal()).await {
+        match self.users.login(EMAIL, password.reveal(), None).await {
             Ok(session) => return Ok(session.user.id),
             Err(Error::Unauthenticated(_)) => {}
             Err(error) => return Err(error),
@@ -125,7 +143,7 @@ impl Registry {
             Ok(user) => Ok(user.id),
             Err(Error::Conflict(_)) => {
                 self.users.set_password(EMAIL, password.reveal()).await?;
-                Ok(self.users.login(EMAIL, password.reveal()).await?.user.id)
+                Ok(self.users.login(EMAIL, password.reveal(), None).await?.user.id)
             }
             Err(error) => Err(error),
         }

@@ -17,6 +17,7 @@ use super::facts::{Extras, Facts};
 use super::folder::{Folder, random_secret};
 use super::postgres::Postgres;
 use crate::app::{App, Options};
+use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::db;
 use crate::devices::Logins;
@@ -105,7 +106,8 @@ async fn with_database(
     let link = open_link(args, folder, prefix, Logins::new(side_pool.clone(), clock.clone())).await?;
     let result = async {
         let settings = settings(args, folder, postgres.url(), &link)?;
-        let registry = Registry::new(side_pool, clock.clone(), &settings.auth.jwt_secret, &settings.mqtt);
+        let tokens = Tokens::from_settings(&settings.auth, clock.clone())?;
+        let registry = Registry::new(side_pool, clock.clone(), tokens, &settings.mqtt);
         let demo = registry.prepare(folder, args.simulate.into()).await?;
         let options = Options {
             clock: clock.clone(),

@@ -1,12 +1,14 @@
 //! What resolvers take from their context, typed: nobody else digs in the bag.
 
+use std::net::IpAddr;
+
 use async_graphql::Context;
 
 use super::budget::Budget;
 use super::error::Result;
 use super::loader::Wave;
 use super::loaders::Loaders;
-use super::{Services, Viewer};
+use super::{Peer, Services, Viewer};
 use crate::auth::Principal;
 use crate::error::Error;
 
@@ -24,6 +26,8 @@ pub(super) trait ContextExt<'a> {
     fn spend(&self, n_objects: usize) -> Result<()> {
         self.budget()?.spend(n_objects, &self.services().metrics.graphql_exhausted)
     }
+    /// The client's network address, if it is known.
+    fn address(&self) -> Option<IpAddr>;
     /// Who asks; an error for nobody.
     fn viewer(&self) -> Result<&'a Principal>;
 }
@@ -43,6 +47,10 @@ impl<'a> ContextExt<'a> for Context<'a> {
 
     fn budget(&self) -> Result<&'a Budget> {
         Ok(self.data_opt().ok_or_else(|| Error::internal("an operation without a budget"))?)
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        self.data_opt::<Peer>().and_then(|peer| peer.0)
     }
 
     fn viewer(&self) -> Result<&'a Principal> {

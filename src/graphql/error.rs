@@ -32,6 +32,9 @@ impl From<Failure> for async_graphql::Error {
             if let Error::BadInput { field, .. } | Error::TooLarge { field, .. } = &*error {
                 extensions.set("field", *field);
             }
+            if let Error::TooSoon { retry_after_seconds } = &*error {
+                extensions.set("retryAfterSeconds", *retry_after_seconds);
+            }
         })
     }
 }

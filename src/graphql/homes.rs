@@ -7,6 +7,7 @@ use async_graphql::{Context, ID, InputObject, Object};
 use super::context::ContextExt;
 use super::devices::{self, Device, DeviceFilter};
 use super::error::Result;
+use super::invitations::OpenInvitation;
 use super::members::HomeMember;
 use super::paging::{Page, PageSize};
 use super::rooms::Room;
@@ -57,6 +58,15 @@ impl Home {
         let members = ctx.loaders().members.get(ctx.wave(), access.user(), access).await?;
         ctx.spend(members.as_ref().map_or(0, |members| members.len()))?;
         Ok(members.into_iter().flat_map(|members| members.to_vec()).map(HomeMember).collect())
+    }
+
+    /// Who has been invited into it and has not accepted yet, oldest first. For admins and owners.
+    #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
+    async fn invitations(&self, ctx: &Context<'_>) -> Result<Vec<OpenInvitation>> {
+        let access = self.0.allow(Permission::Configure)?;
+        let open = ctx.loaders().invitations.get(ctx.wave(), access.user(), access).await?;
+        ctx.spend(open.as_ref().map_or(0, |open| open.len()))?;
+        Ok(open.iter().flat_map(|open| open.iter()).map(OpenInvitation::from).collect())
     }
 
     /// Its rooms, by name.

@@ -12,20 +12,22 @@ use crate::commands::{Command, Commands};
 use crate::device_config::{DeviceConfig, DeviceConfigs};
 use crate::devices::{Device, DeviceAccess, DeviceFilter, Devices};
 use crate::error::Error;
-use crate::homes::{Access, Home, Homes, Member, Room};
+use crate::homes::{Access, Home, Homes, Invitation, Member, Room};
 use crate::ids::{CommandId, DeviceId, HomeId, RoomId, UserId};
 use crate::telemetry::Reading;
 use crate::telemetry::history::{HistoryPage, Readings};
-use crate::users::{User, Users};
+use crate::users::{SessionInfo, User, Users};
 
 type Loaded<K, V> = Result<HashMap<K, V>, Error>;
 
 /// All loaders of a schema.
 pub(super) struct Loaders {
     pub(super) users: Loader<UserById>,
+    pub(super) sessions: Loader<SessionsOf>,
     pub(super) homes: Loader<HomeById>,
     pub(super) shared_homes: Loader<SharedHomes>,
     pub(super) members: Loader<MembersOf>,
+    pub(super) invitations: Loader<InvitationsOf>,
     pub(super) rooms_of: Loader<RoomsOf>,
     pub(super) rooms: Loader<RoomById>,
     pub(super) devices: Loader<DeviceById>,
@@ -44,9 +46,11 @@ impl Loaders {
         let (homes, devices, readings) = (services.homes.clone(), services.devices.clone(), services.readings.clone());
         Self {
             users: Loader::new(UserById(services.users.clone())),
+            sessions: Loader::new(SessionsOf(services.users.clone())),
             homes: Loader::new(HomeById(homes.clone())),
             shared_homes: Loader::new(SharedHomes(homes.clone())),
             members: Loader::new(MembersOf(homes.clone())),
+            invitations: Loader::new(InvitationsOf(homes.clone())),
             rooms_of: Loader::new(RoomsOf(homes.clone())),
             rooms: Loader::new(RoomById(homes)),
             devices: Loader::new(DeviceById(devices.clone())),
@@ -89,6 +93,20 @@ impl Load for UserById {
     }
 }
 
+/// The viewer's own sessions.
+pub(super) struct SessionsOf(Users);
+
+impl Load for SessionsOf {
+    type Group = UserId;
+    type Key = UserId;
+    type Value = Arc<[SessionInfo]>;
+
+    async fn load(&self, viewer: &UserId, users: Vec<UserId>) -> Loaded<UserId, Self::Value> {
+        let own: Vec<_> = users.into_iter().filter(|user| user == viewer).collect();
+        Ok(grouped(self.0.sessions(&own).await?).into_iter().map(shared).collect())
+    }
+}
+
 /// A home the viewer is a member of.
 pub(super) struct HomeById(Homes);
 
@@ -128,6 +146,21 @@ impl Load for MembersOf {
     async fn load(&self, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
         let mut members = grouped(self.0.members(&homes).await?);
         Ok(homes.into_iter().map(|home| (home, members.remove(&home.home()).unwrap_or_default().into())).collect())
+    }
+}
+
+/// The open invitations of a home.
+pub(super) struct InvitationsOf(Homes);
+
+impl Load for InvitationsOf {
+    type Group = UserId;
+    type Key = Access;
+    type Value = Arc<[Invitation]>;
+
+    async fn load(&self, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
+        let open = self.0.invitations(&homes).await?;
+        let mut open = grouped(open.into_iter().map(|invitation| (invitation.home, invitation)));
+        Ok(homes.into_iter().map(|home| (home, open.remove(&home.home()).unwrap_or_default().into())).collect())
     }
 }
 

@@ -8,6 +8,7 @@ use super::context::ContextExt;
 use super::error::Result;
 use super::homes::Home;
 use super::scalars::{HomeRole, Instant};
+use super::sessions::OpenSession;
 use crate::error::Error;
 use crate::homes;
 use crate::ids::UserId;
@@ -41,6 +42,18 @@ impl User {
     /// When the account was made.
     async fn created_at(&self) -> Instant {
         self.user.created_at.into()
+    }
+
+    /// Their open sessions, the one used last first. Your own alone: FORBIDDEN for others.
+    #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
+    async fn sessions(&self, ctx: &Context<'_>) -> Result<Vec<OpenSession>> {
+        let viewer = ctx.viewer()?;
+        if viewer.user != self.user.id {
+            return Err(Error::Forbidden("you may see your own sessions only").into());
+        }
+        let open = ctx.loaders().sessions.get(ctx.wave(), viewer.user, viewer.user).await?;
+        ctx.spend(open.as_ref().map_or(0, |open| open.len()))?;
+        Ok(open.iter().flat_map(|open| open.iter()).map(|session| OpenSession::new(session, viewer)).collect())
     }
 
     /// The homes of which both they and you are members; for yourself: all of yours.

@@ -18,6 +18,7 @@ pub mod engine;
 mod error;
 pub mod gate;
 mod homes;
+mod invitations;
 mod live;
 mod loader;
 mod loaders;
@@ -48,6 +49,7 @@ use crate::device_config::DeviceConfigs;
 use crate::devices::{Devices, StateHub};
 use crate::homes::Homes;
 use crate::metrics::Metrics;
+use crate::revocation::Revocations;
 use crate::telemetry::Follow;
 use crate::telemetry::history::Readings;
 use crate::users::Users;
@@ -82,6 +84,8 @@ pub struct Services {
     pub states: StateHub,
     /// Configurations of devices.
     pub configs: DeviceConfigs,
+    /// What has ended before its time.
+    pub revocations: Revocations,
     /// The server's counters.
     pub metrics: Metrics,
     /// The wall clock.
@@ -108,6 +112,7 @@ pub struct Query(
 pub struct Mutation(
     sessions::SessionMutation,
     homes::HomeMutation,
+    invitations::MembershipMutation,
     rooms::RoomMutation,
     registry::DeviceMutation,
     commands::CommandMutation,

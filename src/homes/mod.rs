@@ -2,6 +2,10 @@
 //! database whenever it is needed, so a removed member is out at once.
 
 mod access;
+mod invitations;
+mod invitations_store;
+mod members;
+mod members_store;
 mod rejected;
 mod rejected_store;
 mod rooms;
@@ -13,6 +17,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 pub use access::{Access, HomeRole, Membership, Permission, RoleError};
+pub use invitations::Invitation;
 pub use rejected::RejectedMessage;
 pub use rooms::Room;
 pub(crate) use store::{MembershipColumns, close_ingest_gate};
@@ -24,6 +29,8 @@ use crate::error::Error;
 use crate::hub::HomeChannel;
 use crate::ids::{HomeId, UserId};
 use crate::names;
+use crate::revocation::{Ended, Revocations};
+use crate::throttle::Throttle;
 
 /// Homes one person may own.
 pub const MAX_HOMES_PER_OWNER: i64 = 100;
@@ -102,6 +109,8 @@ pub struct Homes {
     clock: Clock,
     listener: Arc<dyn RegistryListener>,
     channels: Arc<[Arc<dyn HomeChannel>]>,
+    revocations: Revocations,
+    throttle: Throttle,
 }
 
 impl Homes {
@@ -112,8 +121,10 @@ impl Homes {
         clock: Clock,
         listener: Arc<dyn RegistryListener>,
         channels: impl Into<Arc<[Arc<dyn HomeChannel>]>>,
+        revocations: Revocations,
+        throttle: Throttle,
     ) -> Self {
-        Self { pool, clock, listener, channels: channels.into() }
+        Self { pool, clock, listener, channels: channels.into(), revocations, throttle }
     }
 
     /// The door to everything in a home: who is no member is told it does not exist.
@@ -214,10 +225,11 @@ impl Homes {
                 break;
             }
         }
-        let n_deleted = db::transaction(&self.pool, move |conn| {
+        let (n_deleted, ended) = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 close_ingest_gate(conn).await?;
-                Ok(store::delete(conn, home).await?)
+                let n_deleted = store::delete(conn, home).await?;
+                Ok((n_deleted, Revocations::record(conn, &[Ended::Home(home)]).await?))
             })
         })
         .await?;
@@ -225,6 +237,7 @@ impl Homes {
         for channel in self.channels.iter() {
             channel.close(home);
         }
+        self.revocations.apply(&ended);
         if n_deleted == 0 { Err(Error::NotFound("home")) } else { Ok(()) }
     }
 }

@@ -27,8 +27,9 @@ type Columns = (homes::id, homes::key, homes::name, homes::timezone, homes::crea
 const COLUMNS: Columns = (homes::id, homes::key, homes::name, homes::timezone, homes::created_at);
 type Row = (HomeId, String, String, String, DateTime<Utc>);
 
-type MembershipOf = (memberships::user_id, memberships::home_id, memberships::role);
-const MEMBERSHIP: MembershipOf = (memberships::user_id, memberships::home_id, memberships::role);
+pub(super) type MembershipOf = (memberships::user_id, memberships::home_id, memberships::role);
+/// What a [`Membership`] is read from.
+pub(super) const MEMBERSHIP: MembershipOf = (memberships::user_id, memberships::home_id, memberships::role);
 
 fn home(((id, key, name, timezone, created_at), membership): (Row, Membership)) -> Home {
     Home { id, key, name, timezone, created_at, membership }

@@ -5,18 +5,19 @@
 
 use axum::http::{HeaderMap, header, request::Parts};
 
+use super::HttpState;
 use super::serve::Connection;
-use crate::auth::{InvalidToken, Tokens};
+use crate::auth::InvalidToken;
 use crate::graphql::engine::Caller;
 use crate::graphql::{Peer, Viewer};
 
 /// The caller of a request. No token is nobody; a bad one is an error.
-pub(super) fn caller(parts: &Parts, tokens: &Tokens) -> Result<Caller, InvalidToken> {
+pub(super) fn caller(parts: &Parts, state: &HttpState) -> Result<Caller, InvalidToken> {
     let peer = parts.extensions.get::<Connection>().map(|connection| connection.peer.ip());
-    Ok(Caller { viewer: viewer(&parts.headers, tokens)?, peer: Peer(peer) })
+    Ok(Caller { viewer: viewer(&parts.headers, state)?, peer: Peer(peer) })
 }
 
-fn viewer(headers: &HeaderMap, tokens: &Tokens) -> Result<Viewer, InvalidToken> {
+fn viewer(headers: &HeaderMap, state: &HttpState) -> Result<Viewer, InvalidToken> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(Viewer(None)),
@@ -26,7 +27,7 @@ fn viewer(headers: &HeaderMap, tokens: &Tokens) -> Result<Viewer, InvalidToken> 
             if !scheme.eq_ignore_ascii_case("bearer") {
                 return Err(InvalidToken);
             }
-            tokens.verify(token.trim()).map(|principal| Viewer(Some(principal)))
+            state.verify(token.trim()).map(|principal| Viewer(Some(principal)))
         }
         // Two of them: which one a proxy in front has looked at is unknown.
         (Some(_), Some(_)) => Err(InvalidToken),

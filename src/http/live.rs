@@ -21,6 +21,7 @@ use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::graphql::answer::{Answer, Refusal};
 use crate::graphql::engine::{Caller, Prepared};
+use crate::revocation::Watch;
 
 /// How often the wall clock is asked whether the token still holds.
 pub(super) const EXPIRY_CHECK: Duration = Duration::from_millis(500);
@@ -78,6 +79,7 @@ struct Live {
     form: Streaming,
     answers: BoxStream<'static, Answer>,
     principal: Option<Principal>,
+    watch: Option<Watch>,
     clock: Clock,
     stop: CancellationToken,
     heartbeat: Duration,
@@ -93,6 +95,7 @@ pub(super) fn stream(state: &HttpState, form: Streaming, prepared: Prepared, cal
     let live = Live {
         form,
         answers: state.engine.stream(prepared, caller),
+        watch: principal.as_ref().map(|principal| state.revocations.watch(principal)),
         principal,
         clock: state.clock.clone(),
         stop: state.stop.clone(),
@@ -114,6 +117,14 @@ pub(super) fn stream(state: &HttpState, form: Streaming, prepared: Prepared, cal
     response
 }
 
+/// Never for nobody.
+pub(super) async fn ended(watch: Option<&Watch>) {
+    match watch {
+        Some(watch) => watch.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Live {
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(pending) = self.pending.take() {
@@ -130,6 +141,10 @@ impl Live {
             let answer = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => None,
+                () = ended(self.watch.as_ref()) => {
+                    let refusal = Refusal::new("UNAUTHENTICATED", "the session has ended: sign in again");
+                    return Some(self.end(self.form.answer(&refusal.into())));
+                }
                 answer = self.answers.next() => answer,
                 () = tokio::time::sleep_until(deadline) => {
                     if self.expired() {

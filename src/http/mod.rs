@@ -34,10 +34,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub use limits::Limits;
 pub use serve::{Connection, serve};
 
-use crate::auth::Tokens;
+use crate::auth::{InvalidToken, Principal, Tokens};
 use crate::clock::Clock;
 use crate::graphql::engine::Engine;
 use crate::metrics::Metrics;
+use crate::revocation::Revocations;
+use crate::throttle::Throttle;
 use health::Readiness;
 
 /// What the routes need. Cheap to clone.
@@ -47,6 +49,10 @@ pub struct HttpState {
     pub engine: Engine,
     /// Who a token stands for.
     pub tokens: Tokens,
+    /// What has ended before its time.
+    pub revocations: Revocations,
+    /// How often somebody may ask.
+    pub throttle: Throttle,
     /// Judges whether a token still holds.
     pub clock: Clock,
     /// What `/metrics` shows and what refusals are counted in.
@@ -67,6 +73,15 @@ pub struct HttpState {
     pub tracker: TaskTracker,
 }
 
+impl HttpState {
+    /// Whom a token stands for, if it is valid and has not been ended.
+    fn verify(&self, token: &str) -> Result<Principal, InvalidToken> {
+        let principal = self.tokens.verify(token)?;
+        self.revocations.admit(&principal)?;
+        Ok(principal)
+    }
+}
+
 /// All routes.
 pub fn router(state: HttpState) -> Router {
     let cors = layers::cors(&state.cors_origins);
@@ -75,6 +90,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/graphql", any(graphql_or_socket))
         .route("/graphql/ws", any(graphql_or_socket))
         .route("/schema.graphql", get(schema))
+        .route("/.well-known/jwks.json", get(jwks))
         .route("/livez", get(async || health::live()))
         .route("/readyz", get(ready))
         .route("/health", get(ready))
@@ -100,6 +116,11 @@ async fn schema(State(state): State<HttpState>) -> Response {
         Some(sdl) => reply::text("text/plain; charset=utf-8", sdl.to_string()),
         None => reply::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "introspection is off on this server"),
     }
+}
+
+/// Public keys alone: whoever trusts our tokens fetches them now and then.
+async fn jwks(State(state): State<HttpState>) -> Response {
+    reply::json(StatusCode::OK, &state.tokens.jwks())
 }
 
 async fn ready(State(state): State<HttpState>) -> Response {

@@ -4,10 +4,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::OwnedSemaphorePermit;
+
+use crate::throttle::network;
 
 /// How many connections each peer has. Only peers that have any are in it.
 #[derive(Debug, Clone, Default)]
@@ -46,13 +48,6 @@ impl Drop for Place {
                 count.remove();
             }
         }
-    }
-}
-
-fn network(addr: IpAddr) -> IpAddr {
-    match addr.to_canonical() {
-        IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
     }
 }
 

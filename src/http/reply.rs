@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 use super::negotiate::Media;
+use crate::error::Error;
 use crate::graphql::answer::{Answer, Refusal};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -70,6 +71,19 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Response {
 pub(super) fn unauthenticated() -> Response {
     let mut response = problem(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "invalid or expired access token");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
+    response
+}
+
+/// Too many requests of one person or one address.
+pub(super) fn too_soon(error: &Error) -> Response {
+    let mut response = problem(
+        StatusCode::TOO_MANY_REQUESTS,
+        "RATE_LIMITED",
+        "too many requests: see Retry-After for when to try again",
+    );
+    if let Error::TooSoon { retry_after_seconds } = error {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_seconds));
+    }
     response
 }
 

@@ -2,14 +2,19 @@
 //! answers of `login`, and not the time they take.
 
 mod blocklist;
+mod credentials;
 mod operator;
 mod password;
 mod session;
+mod sessions;
 mod store;
+
+use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
 pub use session::Session;
+pub use sessions::SessionInfo;
 
 use crate::auth::Tokens;
 use crate::clock::Clock;
@@ -17,6 +22,8 @@ use crate::db::{self, Pool};
 use crate::error::Error;
 use crate::ids::UserId;
 use crate::names;
+use crate::revocation::Revocations;
+use crate::throttle::Throttle;
 use password::{Hasher, NewPassword};
 
 /// Longest e-mail address, in bytes (RFC 5321).
@@ -45,22 +52,38 @@ pub struct Users {
     tokens: Tokens,
     clock: Clock,
     hasher: Hasher,
+    revocations: Revocations,
+    throttle: Throttle,
     registration_open: bool,
 }
 
 impl Users {
     /// The service over its pool; `registration_open` is `REGISTRATION=open`.
-    pub fn new(pool: Pool, tokens: Tokens, clock: Clock, registration_open: bool) -> Self {
-        Self { pool, tokens, clock, hasher: Hasher::default(), registration_open }
+    pub fn new(
+        pool: Pool,
+        tokens: Tokens,
+        clock: Clock,
+        revocations: Revocations,
+        throttle: Throttle,
+        registration_open: bool,
+    ) -> Self {
+        Self { pool, tokens, clock, hasher: Hasher::default(), revocations, throttle, registration_open }
     }
 
-    /// Makes an account and signs it in, where anybody may.
-    pub async fn register(&self, email: &str, password: &str, name: &str) -> Result<Session, Error> {
+    /// Makes an account and signs it in, where anybody may. `from` is the client's address.
+    pub async fn register(
+        &self,
+        email: &str,
+        password: &str,
+        name: &str,
+        from: Option<IpAddr>,
+    ) -> Result<Session, Error> {
         if !self.registration_open {
             return Err(Error::Forbidden("registration is closed: ask the operator for an account"));
         }
+        self.throttle.attempt(from)?;
         let (user, hash) = self.insert(email, password, name).await?;
-        self.open_session(user, hash).await
+        self.open_session(user, hash, from).await
     }
 
     /// Makes an account, whatever `REGISTRATION` says: for operators.
@@ -85,18 +108,26 @@ impl Users {
         .await
     }
 
-    /// Signs somebody in.
-    pub async fn login(&self, email: &str, password: &str) -> Result<Session, Error> {
+    /// Signs somebody in. `from` is the client's address.
+    pub async fn login(&self, email: &str, password: &str, from: Option<IpAddr>) -> Result<Session, Error> {
+        self.throttle.attempt(from)?;
         // What can't be an account's e-mail is looked up all the same: no answer is quicker.
         let email = parse_email(email).unwrap_or_default();
+        self.throttle.guess(&email, from)?;
         let found = {
             let mut conn = self.pool.get().await?;
             store::by_email(&mut conn, &email).await?
         };
         let (user, hash) = found.unzip();
         match (self.hasher.verify(password, hash.clone()).await?, user, hash) {
-            (true, Some(user), Some(hash)) => self.open_session(user, hash).await,
-            _ => Err(WRONG_LOGIN),
+            (true, Some(user), Some(hash)) => {
+                self.throttle.succeeded(&email, from);
+                self.open_session(user, hash, from).await
+            }
+            _ => {
+                self.throttle.failed(&email, from);
+                Err(WRONG_LOGIN)
+            }
         }
     }
 
@@ -107,8 +138,9 @@ impl Users {
     }
 }
 
-/// Trimmed and in lower case. ASCII alone: PostgreSQL's lower case and ours must be one.
-fn parse_email(text: &str) -> Result<String, Error> {
+/// An e-mail address trimmed and in lower case. ASCII alone: PostgreSQL's lower case and ours must be
+/// one.
+pub fn parse_email(text: &str) -> Result<String, Error> {
     let email = text.trim().to_ascii_lowercase();
     let shaped = (3..=MAX_EMAIL_BYTES).contains(&email.len())
         && email.bytes().all(|b| b.is_ascii_graphic())

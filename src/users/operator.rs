@@ -4,24 +4,28 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use super::credentials::end_all_but;
 use super::{NewPassword, Users, parse_email, store};
+use crate::auth::Actor;
 use crate::db;
 use crate::error::Error;
 
 impl Users {
-    /// Sets somebody's password and ends all their sessions.
+    /// Sets somebody's password and ends all their sessions and tokens.
     pub async fn set_password(&self, email: &str, password: &str) -> Result<(), Error> {
         let email = parse_email(email)?;
         let password = NewPassword::parse("password", password, &email)?;
         let hash = self.hasher.hash(password).await?;
-        db::transaction(&self.pool, move |conn| {
+        let now = self.clock.now();
+        let recorded = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                let user = store::set_password(conn, &email, &hash).await?.ok_or(Error::NotFound("user"))?;
-                store::forget_refresh(conn, user).await?;
-                Ok(())
+                let user = store::set_password_of(conn, &email, &hash).await?.ok_or(Error::NotFound("user"))?;
+                end_all_but(conn, user, None, now).await
             })
         })
-        .await
+        .await?;
+        self.revocations.apply(&recorded);
+        Ok(())
     }
 
     /// An access token for the account of an e-mail, and when it ends.
@@ -29,6 +33,6 @@ impl Users {
         let email = parse_email(email)?;
         let mut conn = self.pool.get().await?;
         let (user, _) = store::by_email(&mut conn, &email).await?.ok_or(Error::NotFound("user"))?;
-        Ok(self.tokens.issue(user.id, life))
+        Ok(self.tokens.issue(user.id, Actor::Operator, life))
     }
 }

@@ -2,23 +2,24 @@
 //! that descend from one login are a family; a used one that comes again ends the family, because
 //! then two parties hold it.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::net::IpAddr;
+
 use chrono::{DateTime, TimeDelta, Utc};
-use sha2::{Digest, Sha256};
-use uuid::{NoContext, Timestamp, Uuid};
 
 use super::{User, Users, WRONG_LOGIN, store};
-use crate::auth::ACCESS_TOKEN_LIFE;
+use crate::auth::{ACCESS_TOKEN_LIFE, Actor};
 use crate::db;
 use crate::error::Error;
+use crate::ids::SessionId;
+use crate::opaque;
+use crate::revocation::{Ended, Recorded, Revocations};
 
 /// A refresh token nobody used for so long is worth nothing.
 const IDLE: TimeDelta = TimeDelta::days(30);
+/// Sessions one account may have; a new one ends the one that was not used for longest.
+const MAX_SESSIONS_PER_USER: i64 = 100;
 /// The longest a family lives, however often it is used.
 const ABSOLUTE: TimeDelta = TimeDelta::days(90);
-/// 256 bits in base64url without padding.
-const TOKEN_CHARS: usize = 43;
 
 const INVALID: Error = Error::Unauthenticated("invalid or expired refresh token: sign in again");
 
@@ -37,111 +38,118 @@ pub struct Session {
 impl Users {
     /// Exchanges a refresh token for a new session. Of several at once exactly one wins; a token that
     /// was used before ends its whole family.
-    pub async fn refresh(&self, token: &str) -> Result<Session, Error> {
-        let hash = hash(token).ok_or(INVALID)?;
+    pub async fn refresh(&self, token: &str, from: Option<IpAddr>) -> Result<Session, Error> {
+        self.throttle.attempt(from)?;
+        let address = from.map(|from| from.to_string());
+        let hash = opaque::digest(token).ok_or(INVALID)?;
         let now = self.clock.now();
-        let next = new_token();
-        let next_hash = Sha256::digest(&next).to_vec();
+        let next = opaque::generate("");
+        let next_hash = opaque::digest(&next).ok_or(INVALID)?;
         // The revocation must be committed, so refusal is a value here and not an error.
-        let user = db::transaction(&self.pool, move |conn| {
+        let outcome = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 if store::lock_by_token(conn, &hash).await?.is_none() {
-                    return Ok(None);
+                    return Ok(Err(Vec::new()));
                 }
                 let Some((user, family)) = store::use_refresh(conn, &hash, now).await? else {
-                    punish_replay(conn, &hash, now).await?;
-                    return Ok(None);
+                    return Ok(Err(punish_replay(conn, &hash, now).await?));
                 };
-                let expires_at = (now + IDLE).min(began(family)? + ABSOLUTE);
+                let began = SessionId::from_database(family).began();
+                let began = began.ok_or_else(|| Error::internal("a token family without a time"))?;
+                let expires_at = (now + IDLE).min(began + ABSOLUTE);
                 if expires_at <= now {
-                    return Ok(None);
+                    return Ok(Err(Vec::new()));
                 }
-                let token = store::NewRefreshToken { user, family, hash: &next_hash, created_at: now, expires_at };
+                let hash = &next_hash;
+                let token = store::NewRefreshToken { user, family, hash, created_at: now, expires_at, address };
                 store::insert_refresh(conn, &token).await?;
-                Ok(store::by_ids(conn, &[user]).await?.pop())
+                let user = store::by_ids(conn, &[user]).await?.pop();
+                Ok(user.map(|user| (user, SessionId::from_database(family))).ok_or_else(Vec::new))
             })
         })
-        .await?
-        .ok_or(INVALID)?;
-        Ok(self.session(user, next))
+        .await?;
+        match outcome {
+            Ok((user, session)) => Ok(self.session(user, session, next)),
+            Err(ended) => {
+                self.revocations.apply(&ended);
+                Err(INVALID)
+            }
+        }
     }
 
     /// Ends the family of a refresh token. Says `true` also where there was nothing to end.
     pub async fn logout(&self, token: &str) -> Result<bool, Error> {
-        let Some(hash) = hash(token) else { return Ok(true) };
+        let Some(hash) = opaque::digest(token) else { return Ok(true) };
         let now = self.clock.now();
-        db::transaction(&self.pool, move |conn| {
+        let ended = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 store::lock_by_token(conn, &hash).await?;
-                if let Some((family, _)) = store::family_of(conn, &hash).await? {
-                    store::revoke_family(conn, family, now).await?;
-                }
-                Ok(true)
+                let Some((family, _)) = store::family_of(conn, &hash).await? else { return Ok(Vec::new()) };
+                end_family(conn, SessionId::from_database(family), now).await
             })
         })
-        .await
+        .await?;
+        self.revocations.apply(&ended);
+        Ok(true)
     }
 
     /// Begins a family for somebody whose password was right, if it still is: `password_hash` is what
     /// it was compared with.
-    pub(super) async fn open_session(&self, user: User, password_hash: String) -> Result<Session, Error> {
-        let (token, now, id) = (new_token(), self.clock.now(), user.id);
-        let hash = Sha256::digest(&token).to_vec();
-        let family = new_family(now);
-        db::transaction(&self.pool, move |conn| {
+    pub(super) async fn open_session(
+        &self,
+        user: User,
+        password_hash: String,
+        from: Option<IpAddr>,
+    ) -> Result<Session, Error> {
+        let address = from.map(|from| from.to_string());
+        let (token, now, id) = (opaque::generate(""), self.clock.now(), user.id);
+        let hash = opaque::digest(&token).ok_or(INVALID)?;
+        let session = SessionId::generate(now);
+        let ended = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 if store::lock_password(conn, id).await? != Some(password_hash) {
                     return Err(WRONG_LOGIN);
                 }
                 store::purge_refresh(conn, id, now).await?;
                 let expires_at = now + IDLE;
-                let token = store::NewRefreshToken { user: id, family, hash: &hash, created_at: now, expires_at };
-                Ok(store::insert_refresh(conn, &token).await?)
+                let family = session.as_uuid();
+                let hash = &hash;
+                let token = store::NewRefreshToken { user: id, family, hash, created_at: now, expires_at, address };
+                store::insert_refresh(conn, &token).await?;
+                let old = store::forget_oldest(conn, id, MAX_SESSIONS_PER_USER).await?;
+                let old: Vec<_> =
+                    old.into_iter().map(|family| Ended::Session(SessionId::from_database(family))).collect();
+                Revocations::record(conn, &old).await
             })
         })
         .await?;
-        Ok(self.session(user, token))
+        self.revocations.apply(&ended);
+        Ok(self.session(user, session, token))
     }
 
-    fn session(&self, user: User, refresh_token: String) -> Session {
-        let (access_token, expires_at) = self.tokens.issue(user.id, ACCESS_TOKEN_LIFE);
+    fn session(&self, user: User, session: SessionId, refresh_token: String) -> Session {
+        let (access_token, expires_at) = self.tokens.issue(user.id, Actor::Session(session), ACCESS_TOKEN_LIFE);
         Session { access_token, expires_at, refresh_token, user }
     }
 }
 
-async fn punish_replay(conn: &mut db::Connection, hash: &[u8], now: DateTime<Utc>) -> Result<(), Error> {
-    if let Some((family, true)) = store::family_of(conn, hash).await? {
-        let n_revoked = store::revoke_family(conn, family, now).await?;
-        if n_revoked > 0 {
-            tracing::warn!(family = %family, "a used refresh token came again: its session is ended");
-        }
+/// Ends a family, once.
+pub(super) async fn end_family(
+    conn: &mut db::Connection,
+    session: SessionId,
+    now: DateTime<Utc>,
+) -> Result<Vec<Recorded>, Error> {
+    match store::revoke_family(conn, session.as_uuid(), now).await? {
+        0 => Ok(Vec::new()),
+        _ => Revocations::record(conn, &[Ended::Session(session)]).await,
     }
-    Ok(())
 }
 
-/// 256 random bits in base64url.
-fn new_token() -> String {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).expect("the system's random source");
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-/// `None` for what can't be a refresh token of ours.
-fn hash(token: &str) -> Option<Vec<u8>> {
-    (token.len() == TOKEN_CHARS).then(|| Sha256::digest(token).to_vec())
-}
-
-/// A family's id tells when it began (UUIDv7), so its end needs no column.
-fn new_family(now: DateTime<Utc>) -> Uuid {
-    let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
-    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()))
-}
-
-fn began(family: Uuid) -> Result<DateTime<Utc>, Error> {
-    let (seconds, nanos) = family
-        .get_timestamp()
-        .map(|at| at.to_unix())
-        .ok_or_else(|| Error::internal("a token family without a time"))?;
-    let seconds = i64::try_from(seconds).map_err(Error::internal)?;
-    DateTime::from_timestamp(seconds, nanos).ok_or_else(|| Error::internal("a token family out of time"))
+async fn punish_replay(conn: &mut db::Connection, hash: &[u8], now: DateTime<Utc>) -> Result<Vec<Recorded>, Error> {
+    let Some((family, true)) = store::family_of(conn, hash).await? else { return Ok(Vec::new()) };
+    let ended = end_family(conn, SessionId::from_database(family), now).await?;
+    if !ended.is_empty() {
+        tracing::warn!(%family, "a used refresh token came again: its session is ended");
+    }
+    Ok(ended)
 }

@@ -1,13 +1,14 @@
 //! SQL of users and their refresh tokens.
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::{exists, max};
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::User;
+use super::{SessionInfo, User};
 use crate::db::schema::{refresh_tokens, users};
-use crate::ids::UserId;
+use crate::ids::{SessionId, UserId};
 
 type Columns = (users::id, users::email, users::name, users::created_at);
 const COLUMNS: Columns = (users::id, users::email, users::name, users::created_at);
@@ -65,8 +66,17 @@ pub(super) async fn lock_password(conn: &mut AsyncPgConnection, user: UserId) ->
     hash.for_no_key_update().first(conn).await.optional()
 }
 
+pub(super) async fn password(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<Option<(String, String)>> {
+    users::table.find(user).select((users::email, users::password_hash)).first(conn).await.optional()
+}
+
+pub(super) async fn set_password(conn: &mut AsyncPgConnection, user: UserId, password_hash: &str) -> QueryResult<()> {
+    let row = diesel::update(users::table.find(user)).set(users::password_hash.eq(password_hash));
+    row.execute(conn).await.map(drop)
+}
+
 /// `None` where there is no such user. Locks the user as [`lock_by_token`] does.
-pub(super) async fn set_password(
+pub(super) async fn set_password_of(
     conn: &mut AsyncPgConnection,
     email: &str,
     password_hash: &str,
@@ -86,6 +96,7 @@ pub(super) struct NewRefreshToken<'a> {
     pub(super) hash: &'a [u8],
     pub(super) created_at: DateTime<Utc>,
     pub(super) expires_at: DateTime<Utc>,
+    pub(super) address: Option<String>,
 }
 
 pub(super) async fn insert_refresh(conn: &mut AsyncPgConnection, token: &NewRefreshToken<'_>) -> QueryResult<()> {
@@ -96,6 +107,7 @@ pub(super) async fn insert_refresh(conn: &mut AsyncPgConnection, token: &NewRefr
             refresh_tokens::token_hash.eq(token.hash),
             refresh_tokens::created_at.eq(token.created_at),
             refresh_tokens::expires_at.eq(token.expires_at),
+            refresh_tokens::address.eq(token.address.as_deref()),
         ))
         .execute(conn)
         .await
@@ -142,9 +154,78 @@ pub(super) async fn revoke_family(
     diesel::update(alive).set(refresh_tokens::revoked_at.eq(now)).execute(conn).await
 }
 
-/// Forgets every token of a user: all sessions end.
-pub(super) async fn forget_refresh(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<usize> {
-    diesel::delete(refresh_tokens::table.filter(refresh_tokens::user_id.eq(user))).execute(conn).await
+/// Forgets every token of a user but those of one family, and tells the families that ended.
+pub(super) async fn forget_refresh(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    but: Option<Uuid>,
+) -> QueryResult<Vec<Uuid>> {
+    let tokens = refresh_tokens::table.filter(refresh_tokens::user_id.eq(user));
+    let tokens = tokens.filter(refresh_tokens::family.ne(but.unwrap_or_default()));
+    let mut families: Vec<Uuid> = diesel::delete(tokens).returning(refresh_tokens::family).get_results(conn).await?;
+    families.sort_unstable();
+    families.dedup();
+    Ok(families)
+}
+
+/// Forgets a user's families but the `n` that were used last, and tells which.
+pub(super) async fn forget_oldest(conn: &mut AsyncPgConnection, user: UserId, n: i64) -> QueryResult<Vec<Uuid>> {
+    let old: Vec<Uuid> = refresh_tokens::table
+        .filter(refresh_tokens::user_id.eq(user))
+        .group_by(refresh_tokens::family)
+        .order(max(refresh_tokens::id).desc())
+        .select(refresh_tokens::family)
+        .offset(n)
+        .load(conn)
+        .await?;
+    if !old.is_empty() {
+        diesel::delete(refresh_tokens::table.filter(refresh_tokens::family.eq_any(&old))).execute(conn).await?;
+    }
+    Ok(old)
+}
+
+/// Each family's one token that can still be exchanged, the newest first.
+pub(super) async fn sessions(
+    conn: &mut AsyncPgConnection,
+    of: &[UserId],
+    now: DateTime<Utc>,
+) -> QueryResult<Vec<(UserId, SessionInfo)>> {
+    type Row = (UserId, Uuid, DateTime<Utc>, DateTime<Utc>, Option<String>);
+    let rows: Vec<Row> = refresh_tokens::table
+        .filter(refresh_tokens::user_id.eq_any(of))
+        .filter(refresh_tokens::used_at.is_null())
+        .filter(refresh_tokens::revoked_at.is_null())
+        .filter(refresh_tokens::expires_at.gt(now))
+        .order(refresh_tokens::id.desc())
+        .select((
+            refresh_tokens::user_id,
+            refresh_tokens::family,
+            refresh_tokens::created_at,
+            refresh_tokens::expires_at,
+            refresh_tokens::address,
+        ))
+        .load(conn)
+        .await?;
+    let info = |(user, family, last_used_at, expires_at, address)| {
+        (user, SessionInfo { id: SessionId::from_database(family), last_used_at, expires_at, address })
+    };
+    Ok(rows.into_iter().map(info).collect())
+}
+
+/// Whether a family is this user's and can still be used.
+pub(super) async fn is_open(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    family: Uuid,
+    now: DateTime<Utc>,
+) -> QueryResult<bool> {
+    let live = refresh_tokens::table
+        .filter(refresh_tokens::user_id.eq(user))
+        .filter(refresh_tokens::family.eq(family))
+        .filter(refresh_tokens::used_at.is_null())
+        .filter(refresh_tokens::revoked_at.is_null())
+        .filter(refresh_tokens::expires_at.gt(now));
+    diesel::select(exists(live)).get_result(conn).await
 }
 
 /// Deletes a user's tokens that are past their end: they can do nothing any more.

@@ -11,14 +11,16 @@ use std::time::Duration;
 use async_graphql::{Context, Error, ErrorExtensions, Schema, SimpleObject};
 use futures_util::{SinkExt, Stream, StreamExt, stream};
 use serde_json::{Value, json};
-use smarthome::auth::Tokens;
+use smarthome::auth::{Actor, Tokens};
 use smarthome::clock::Clock;
 use smarthome::graphql::Viewer;
 use smarthome::graphql::engine::Engine;
 use smarthome::http::{HttpState, Limits, health::AlwaysReady, router, serve};
 use smarthome::ids::UserId;
 use smarthome::metrics::Metrics;
+use smarthome::revocation::Revocations;
 use smarthome::settings::Secret;
+use smarthome::throttle::Throttle;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -205,6 +207,8 @@ impl Edge {
         let state = HttpState {
             engine: Engine::new(schema.clone(), introspection).execution_timeout(Duration::from_millis(300)),
             tokens: tokens.clone(),
+            revocations: Revocations::new(clock.clone()),
+            throttle: Throttle::new(false),
             clock: clock.clone(),
             metrics: metrics.clone(),
             readiness: Arc::new(AlwaysReady),
@@ -223,7 +227,7 @@ impl Edge {
     }
 
     pub(crate) fn token(&self, user: i64, life: Duration) -> String {
-        self.tokens.issue(UserId::from_database(user), life).0
+        self.tokens.issue(UserId::from_database(user), Actor::Operator, life).0
     }
 
     /// Sends a request on a connection of its own and reads the whole answer.

@@ -1,5 +1,5 @@
 //! Subscriptions. Each opens with a check of the viewer's membership, is counted while it runs, and
-//! ends when its home or its device is deleted.
+//! ends when its home or its device is deleted or its viewer loses rights in the home.
 
 mod commands;
 mod states;
@@ -67,7 +67,7 @@ impl Subscription {
             .transpose()
             .map_err(|_| Error::bad_input("after", "after must be the id of a reading"))?;
         let target = target(ctx, ctx.viewer()?, device_id, home_id).await?;
-        let gone = until::deleted(&services.devices, ctx.viewer()?.user, target);
+        let gone = until::over(services, ctx.viewer()?.user, target);
         let readings = services.follow.stream(target.home, target.device, after);
         verify(ctx, target).await?;
         let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
@@ -89,7 +89,7 @@ impl Subscription {
         let services = ctx.services();
         let viewer = ctx.viewer()?;
         let target = target(ctx, viewer, device_id, home_id).await?;
-        let gone = until::deleted(&services.devices, viewer.user, target);
+        let gone = until::over(services, viewer.user, target);
         let states = states::stream(services, viewer.user, target);
         verify(ctx, target).await?;
         let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
@@ -113,7 +113,7 @@ impl Subscription {
         let services = ctx.services();
         let wanted = commands::wanted(ctx, device_id, home_id, command_id).await?;
         let target = wanted.target;
-        let gone = until::deleted(&services.devices, ctx.viewer()?.user, target);
+        let gone = until::over(services, ctx.viewer()?.user, target);
         let commands = commands::stream(services, wanted).await?;
         verify(ctx, target).await?;
         let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
@@ -135,7 +135,7 @@ impl Subscription {
     ) -> Result<impl Stream<Item = Result<DeviceConfig>> + 'a> {
         let services = ctx.services();
         let target = target(ctx, ctx.viewer()?, device_id, home_id).await?;
-        let gone = until::deleted(&services.devices, ctx.viewer()?.user, target);
+        let gone = until::over(services, ctx.viewer()?.user, target);
         let configs = services.configs.follow(target.home, target.device).await?;
         verify(ctx, target).await?;
         let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);

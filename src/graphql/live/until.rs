@@ -1,15 +1,27 @@
-//! When a subscription's device is no more.
+//! When a subscription is over: its device is no more, or its viewer has lost rights in its home.
 
+use super::super::Services;
+use super::Target;
 use crate::db::apart;
 use crate::devices::Devices;
 use crate::hub::Heard;
 use crate::ids::UserId;
 
-use super::Target;
+/// Listens from the moment of this call; what has happened before it is to be asked of the database
+/// after it.
+pub(super) fn over(services: &Services, viewer: UserId, target: Target) -> impl Future<Output = ()> + Send + 'static {
+    let deleted = deleted(&services.devices, viewer, target);
+    let watch = services.revocations.watch_membership(viewer, target.home);
+    async move {
+        tokio::select! {
+            () = watch.ended() => {}
+            () = deleted => {}
+        }
+    }
+}
 
-/// Listens from the moment of this call and ends once the device is deleted; for a whole home it never
-/// does, because the home's own hub closes.
-pub(super) fn deleted(devices: &Devices, viewer: UserId, target: Target) -> impl Future<Output = ()> + Send + 'static {
+/// Ends once the device is deleted; for a whole home it never does, because the home's own hub closes.
+fn deleted(devices: &Devices, viewer: UserId, target: Target) -> impl Future<Output = ()> + Send + 'static {
     let watch = target.device.map(|device| (device, devices.deletions().listen(target.home), devices.clone()));
     async move {
         let Some((device, mut deletions, devices)) = watch else { return std::future::pending().await };

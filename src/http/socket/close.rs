@@ -31,6 +31,7 @@ impl Close {
     pub(super) const ANONYMOUS: Self = Self::fixed(4401, "Unauthorized: idle without a token", "ANONYMOUS");
     pub(super) const FORBIDDEN: Self = Self::fixed(4403, "Forbidden", "FORBIDDEN");
     pub(super) const EXPIRED: Self = Self::fixed(4403, "Forbidden: the access token has expired", "EXPIRED");
+    pub(super) const REVOKED: Self = Self::fixed(4403, "Forbidden: the session has ended", "REVOKED");
     pub(super) const INIT_TIMEOUT: Self = Self::fixed(4408, "Connection initialisation timeout", "INIT_TIMEOUT");
     pub(super) const SECOND_INIT: Self = Self::fixed(4429, "Too many initialisation requests", "SECOND_INIT");
     pub(super) const TOO_MANY_MESSAGES: Self = Self::fixed(4429, "Too many messages", "TOO_MANY_MESSAGES");

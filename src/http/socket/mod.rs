@@ -45,7 +45,7 @@ pub(super) async fn accept(state: HttpState, request: Request<Body>) -> Response
         return reply::problem(StatusCode::FORBIDDEN, "FORBIDDEN", "this origin may not open a socket");
     }
     // A bad token is told here: after the upgrade there is no status to tell it by.
-    let Ok(caller) = caller::caller(&parts, &state.tokens) else {
+    let Ok(caller) = caller::caller(&parts, &state) else {
         state.metrics.refuse_http("UNAUTHENTICATED");
         return reply::unauthenticated();
     };

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::super::HttpState;
-use super::super::live::EXPIRY_CHECK;
+use super::super::live::{EXPIRY_CHECK, ended};
 use super::close::Close;
 use super::message::{ClientMessage, Protocol, Voice, token};
 use super::rate::Bucket;
@@ -24,6 +24,7 @@ use crate::graphql::Viewer;
 use crate::graphql::answer::Refusal;
 use crate::graphql::call::Call;
 use crate::graphql::engine::Caller;
+use crate::revocation::Watch;
 
 /// Frames written before one flush, at most: enough to save system calls, few enough to keep reading.
 const BURST: usize = 64;
@@ -48,6 +49,8 @@ pub(super) struct Session {
     state: HttpState,
     protocol: Protocol,
     caller: Caller,
+    /// Of the caller's session.
+    watch: Option<Watch>,
     acknowledged: bool,
     streams: Streams,
     bucket: Bucket,
@@ -63,6 +66,7 @@ impl Session {
         let now = Instant::now();
         let bucket = Bucket::new(state.limits.socket_messages_per_second, state.limits.socket_message_burst, now);
         Self {
+            watch: caller.viewer.0.as_ref().map(|principal| state.revocations.watch(principal)),
             state,
             protocol,
             caller,
@@ -101,6 +105,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = stopped.as_mut() => return Err(Close::GOING_AWAY.into()),
+                () = ended(self.watch.as_ref()) => return Err(Close::REVOKED.into()),
                 received = socket.recv() => {
                     let message = received.ok_or(End::Gone)?.map_err(|error| broken(&error))?;
                     for reply in self.hear(message)? {
@@ -137,7 +142,14 @@ impl Session {
             }
             socket.flush().await
         };
-        match tokio::time::timeout(self.state.limits.socket_send, burst).await {
+        let writing = tokio::time::timeout(self.state.limits.socket_send, burst);
+        let sent = tokio::select! {
+            biased;
+            // A reader that stopped must not keep a session alive.
+            () = ended(self.watch.as_ref()) => return Err(Close::REVOKED.into()),
+            sent = writing => sent,
+        };
+        match sent {
             Ok(sent) => sent.map_err(|_| End::Gone),
             Err(_) => {
                 // A close frame could not be written either.
@@ -239,8 +251,11 @@ impl Session {
         }
         match token(payload) {
             Ok(None) => {}
-            Ok(Some(token)) => match self.state.tokens.verify(&token) {
-                Ok(principal) => self.caller.viewer = Viewer(Some(principal)),
+            Ok(Some(token)) => match self.state.verify(&token) {
+                Ok(principal) => {
+                    self.watch = Some(self.state.revocations.watch(&principal));
+                    self.caller.viewer = Viewer(Some(principal));
+                }
                 Err(_) => return Err(Close::FORBIDDEN.into()),
             },
             Err(()) => return Err(Close::FORBIDDEN.into()),
@@ -249,15 +264,15 @@ impl Session {
         Ok(self.protocol.ack())
     }
 
-    /// A fresh token in a ping lets the socket live on: for the same user only.
+    /// A fresh token in a ping lets the socket live on: for the same session only.
     fn renew(&mut self, payload: Option<&RawValue>) -> Result<(), Close> {
         let fresh = match token(payload) {
             Ok(None) => return Ok(()),
-            Ok(Some(token)) => self.state.tokens.verify(&token).map_err(|_| Close::FORBIDDEN)?,
+            Ok(Some(token)) => self.state.verify(&token).map_err(|_| Close::FORBIDDEN)?,
             Err(()) => return Err(Close::FORBIDDEN),
         };
         match &self.caller.viewer.0 {
-            Some(present) if present.user == fresh.user => {
+            Some(present) if (present.user, present.actor) == (fresh.user, fresh.actor) => {
                 // An older token that comes late does not shorten what a newer one gave.
                 if present.expires_at < fresh.expires_at {
                     self.caller.viewer = Viewer(Some(fresh));
@@ -283,6 +298,11 @@ impl Session {
             self.state.metrics.refuse_http("RATE_LIMITED");
             let refusal = Refusal::new("RATE_LIMITED", "too many operations on one socket");
             return Ok(Some(voice.error(&refusal.into())));
+        }
+        let user = self.caller.viewer.0.as_ref().map(|principal| principal.user);
+        if let Err(error) = self.state.throttle.request(user, self.caller.peer.0) {
+            self.state.metrics.refuse_http("RATE_LIMITED");
+            return Ok(Some(voice.error(&Refusal::new("RATE_LIMITED", error.to_string()).into())));
         }
         match self.state.engine.prepare(call) {
             Ok(prepared) => {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Graph;
 
 /// Each operation with an id in it, `$x`: what sort of id, and the operation.
-const DOORS: [(&str, &str); 31] = [
+const DOORS: [(&str, &str); 35] = [
     ("home", "query($x: ID!) { home(id: $x) { id } }"),
     ("home", "query($x: ID!) { devices(homeId: $x) { nodes { id } } }"),
     ("home", "query($x: ID!) { rejectedMessages(homeId: $x) { nodes { id } } }"),
@@ -17,6 +17,10 @@ const DOORS: [(&str, &str); 31] = [
         "home",
         "mutation($x: ID!) { registerDevices(input: {homeId: $x, devices: [{key: \"k\", name: \"N\"}]}) { device { id } } }",
     ),
+    ("home", "mutation($x: ID!) { inviteMember(input: {homeId: $x, email: \"new@test.example\"}) { id } }"),
+    ("home", "mutation($x: ID!) { setMemberRole(homeId: $x, userId: \"1\", role: GUEST) { role } }"),
+    ("home", "mutation($x: ID!) { removeMember(homeId: $x, userId: \"1\") }"),
+    ("invitation", "mutation($x: ID!) { revokeInvitation(id: $x) }"),
     ("home", "subscription($x: ID!) { telemetry(homeId: $x) { id } }"),
     ("home", "subscription($x: ID!) { deviceStatus(homeId: $x) { id } }"),
     ("home", "subscription($x: ID!) { configUpdates(homeId: $x) { version } }"),
@@ -66,11 +70,14 @@ async fn foreign_is_absent_by_every_door() {
     let room =
         graph.ask(&ann, "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }", json!({"h": home})).await;
     let command = super::commands::send(&graph, &ann, &super::commands::power(&device, true)).await["id"].take();
+    let invite = "mutation($h: ID!) { inviteMember(input: {homeId: $h, email: \"x@test.example\"}) { id } }";
+    let invitation = graph.ask(&ann, invite, json!({"h": home})).await["inviteMember"]["id"].clone();
     for (kind, door) in DOORS {
         let foreign = match kind {
             "home" => json!(home),
             "command" => command.clone(),
             "device" => json!(device),
+            "invitation" => invitation.clone(),
             _ => room["createRoom"]["id"].clone(),
         };
         let mut answers = Vec::new();
@@ -107,10 +114,13 @@ async fn a_role_that_is_too_low_is_forbidden_and_a_removed_member_sees_nothing()
         graph.ask(&ann, "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }", json!({"h": home})).await;
     graph.join(&home, &bob, "MEMBER").await;
     let command = super::commands::send(&graph, &ann, &super::commands::power(&device, true)).await["id"].take();
+    let invite = "mutation($h: ID!) { inviteMember(input: {homeId: $h, email: \"x@test.example\"}) { id } }";
+    let invitation = graph.ask(&ann, invite, json!({"h": home})).await["inviteMember"]["id"].clone();
     let id = |kind: &str| match kind {
         "home" => json!(home),
         "device" => json!(device),
         "command" => command.clone(),
+        "invitation" => invitation.clone(),
         _ => room["createRoom"]["id"].clone(),
     };
     let reads = |door: &str| !door.starts_with("mutation") && !door.contains("rejectedMessages");

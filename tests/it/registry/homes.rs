@@ -65,6 +65,8 @@ async fn a_deleted_home_leaves_no_row() {
     let (home, other) = (graph.home(&ann).await, graph.home(&bob).await);
     graph.join(&home, &bob, "ADMIN").await;
     graph.ask(&ann, "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }", json!({"h": home})).await;
+    let invite = "mutation($h: ID!) { inviteMember(input: {homeId: $h, email: \"x@test.example\"}) { id } }";
+    graph.ask(&ann, invite, json!({"h": home})).await;
     let devices = graph.devices(&ann, &home, 3).await;
     let kept = graph.devices(&bob, &other, 1).await;
     for minute in 0..5 {
@@ -97,6 +99,7 @@ async fn a_deleted_home_leaves_no_row() {
         ("device_states", 1),
         ("telemetry", 5),
         ("rejected_messages", 1),
+        ("invitations", 0),
         ("users", 2),
     ] {
         assert_eq!(graph.count(table).await, left, "{table}");

@@ -11,6 +11,7 @@ mod foreign;
 mod history;
 mod homes;
 mod live;
+mod members;
 mod rotation;
 mod sessions;
 mod statements;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use async_graphql::{Request, Variables};
 use serde_json::{Value, json};
-use smarthome::auth::{Principal, Tokens};
+use smarthome::auth::{Actor, Principal, Tokens};
 use smarthome::clock::Clock;
 use smarthome::commands::{CommandHub, Commands, Expectations};
 use smarthome::db;
@@ -33,9 +34,11 @@ use smarthome::hub::HomeChannel;
 use smarthome::ids::{DeviceId, HomeId, UserId};
 use smarthome::metrics::Metrics;
 use smarthome::outbox::Wake;
+use smarthome::revocation::Revocations;
 use smarthome::settings::{Secret, Settings};
 use smarthome::telemetry::history::Readings;
 use smarthome::telemetry::{Follow, ReadingHub};
+use smarthome::throttle::Throttle;
 use smarthome::users::Users;
 use tokio_postgres::types::ToSql;
 
@@ -102,10 +105,18 @@ impl Graph {
             Arc::new(command_hub.clone()),
             Arc::new(config_hub.clone()),
         ];
+        let revocations = Revocations::new(clock.clone());
         let tokens = Tokens::new(&Secret::new(JWT_SECRET), clock.clone());
         let services = Services {
-            users: Users::new(pool.clone(), tokens, clock.clone(), true),
-            homes: Homes::new(pool.clone(), clock.clone(), listener.clone(), channels),
+            users: Users::new(pool.clone(), tokens, clock.clone(), revocations.clone(), Throttle::new(false), true),
+            homes: Homes::new(
+                pool.clone(),
+                clock.clone(),
+                listener.clone(),
+                channels,
+                revocations.clone(),
+                Throttle::new(false),
+            ),
             devices: Devices::new(pool.clone(), clock.clone(), listener, deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
             follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
@@ -126,6 +137,7 @@ impl Graph {
                 Wake::default(),
                 metrics.clone(),
             ),
+            revocations,
             metrics,
             clock: clock.clone(),
             pool,
@@ -138,8 +150,9 @@ impl Graph {
     async fn person(&self) -> Person {
         let insert = "insert into users (email, name, password_hash) values ($1, 'Test', '-') returning id";
         let id: i64 = self.sql.query_one(insert, &[&format!("{}@test.example", unique("p"))]).await.unwrap().get(0);
-        let expires_at = self.clock.now() + Duration::from_secs(900);
-        Person(Some(Principal { user: UserId::from_database(id), expires_at }))
+        let (user, issued_at) = (UserId::from_database(id), self.clock.now());
+        let expires_at = issued_at + Duration::from_secs(900);
+        Person(Some(Principal { user, actor: Actor::Operator, issued_at, expires_at }))
     }
 
     /// The whole answer.

@@ -56,7 +56,7 @@ async fn of_twenty_that_refresh_at_once_one_wins() {
     let graph = Graph::start().await;
     registered(&graph).await;
     for _ in 0..20 {
-        let token = graph.services.users.login("ann@example.com", PASSWORD).await.unwrap().refresh_token;
+        let token = graph.services.users.login("ann@example.com", PASSWORD, None).await.unwrap().refresh_token;
         let answers = join_all((0..20).map(|_| graph.answer(&NOBODY, REFRESH, json!({"t": token})))).await;
         let winners = answers.iter().filter(|answer| answer.get("errors").is_none()).count();
         assert_eq!(winners, 1);
@@ -72,7 +72,7 @@ async fn no_session_survives_a_logout_that_meets_a_refresh() {
     holder.batch_execute("begin; select from users for update").await.unwrap();
     let users = (graph.services.users.clone(), graph.services.users.clone());
     let (one, other) = (token.clone(), token.clone());
-    let refresh = tokio::spawn(async move { users.0.refresh(&one).await });
+    let refresh = tokio::spawn(async move { users.0.refresh(&one, None).await });
     graph.wait_for_waiting(1).await;
     let logout = tokio::spawn(async move { users.1.logout(&other).await });
     graph.wait_for_waiting(2).await;
@@ -90,7 +90,7 @@ async fn no_session_survives_a_new_password_that_meets_a_login() {
     let setting = graph.database.client().await;
     setting.batch_execute("begin; update users set password_hash = '-'; delete from refresh_tokens").await.unwrap();
     let users = graph.services.users.clone();
-    let login = tokio::spawn(async move { users.login("ann@example.com", PASSWORD).await });
+    let login = tokio::spawn(async move { users.login("ann@example.com", PASSWORD, None).await });
     graph.wait_for_waiting(1).await;
     setting.batch_execute("commit").await.unwrap();
     assert_eq!(login.await.unwrap().err().unwrap().code(), "UNAUTHENTICATED");

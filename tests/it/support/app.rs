@@ -137,6 +137,7 @@ pub fn variables(overrides: &HashMap<String, String>, database_url: &str, mqtt_p
         ("MQTT_TOPIC_PREFIX", &name),
         ("JWT_SECRET", JWT_SECRET),
         ("REGISTRATION", "open"),
+        ("RATE_LIMITS", "off"),
         ("GRAPHQL_INTROSPECTION", "on"),
         ("HTTP_ADDR", "127.0.0.1:0"),
     ]

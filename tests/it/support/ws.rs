@@ -111,6 +111,11 @@ impl Subscription {
         }
     }
 
+    /// Sends one protocol message beside it.
+    pub async fn send(&mut self, message: &Value) {
+        self.socket.send(message).await;
+    }
+
     /// Whatever comes next.
     pub async fn frame(&mut self) -> Frame {
         match self.early.pop_front() {

@@ -1,0 +1,144 @@
+//! Invitations: a token for one person, good once and for a week. Everything that decides who is a
+//! member holds the home's row, so of two that meet the second sees what the first has done.
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Access, Home, HomeRole, Homes, MAX_HOMES_PER_OWNER, Permission, invitations_store, members_store, store};
+use crate::auth::Principal;
+use crate::db;
+use crate::error::Error;
+use crate::ids::{HomeId, InvitationId};
+use crate::opaque;
+use crate::settings::Secret;
+use crate::users;
+
+/// How long an invitation may be accepted.
+const LIFE: TimeDelta = TimeDelta::days(7);
+/// Open invitations of one home.
+const MAX_OPEN_PER_HOME: i64 = 100;
+/// Members of one home.
+pub(super) const MAX_MEMBERS_PER_HOME: i64 = 100;
+/// What its token begins with.
+const PREFIX: &str = "inv_";
+
+/// Somebody who may become a member.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Invitation {
+    /// Its id.
+    pub id: InvitationId,
+    /// Into which home.
+    pub home: HomeId,
+    /// Whose account may accept.
+    pub email: String,
+    /// As what.
+    pub role: HomeRole,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
+}
+
+impl Homes {
+    /// Invites the account of an e-mail, whether or not there is one, and gives the token, which is never
+    /// seen again. A new invitation takes the place of an older one. Needs [`Permission::Configure`].
+    pub async fn invite(&self, access: Access, email: &str, role: HomeRole) -> Result<(Invitation, Secret), Error> {
+        let access = access.require(Permission::Configure)?;
+        let email = users::parse_email(email)?;
+        let token = opaque::generate(PREFIX);
+        let digest = opaque::digest(&token).ok_or_else(|| Error::internal("a token of ours has a digest"))?;
+        let now = self.clock.now();
+        let invitation = db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                let access = members_store::lock(conn, access).await?.require(Permission::Configure)?;
+                if role > access.role() {
+                    return Err(Error::Forbidden("only an owner of this home may invite an owner"));
+                }
+                if invitations_store::is_member(conn, access.home(), &email).await? {
+                    return Err(Error::Conflict("email belongs to a member of this home already".to_owned()));
+                }
+                invitations_store::clear(conn, access.home(), &email, now).await?;
+                if invitations_store::count(conn, access.home()).await? >= MAX_OPEN_PER_HOME {
+                    return Err(Error::Conflict(format!(
+                        "the home has {MAX_OPEN_PER_HOME} open invitations, the most allowed: revoke some"
+                    )));
+                }
+                let new = invitations_store::NewInvitation {
+                    email: &email,
+                    role,
+                    digest: &digest,
+                    created_at: now,
+                    expires_at: now + LIFE,
+                };
+                invitations_store::insert(conn, access, &new).await
+            })
+        })
+        .await?;
+        Ok((invitation, Secret::new(token)))
+    }
+
+    /// Open invitations of each home, oldest first. Homes without [`Permission::Configure`] are refused.
+    pub async fn invitations(&self, homes: &[Access]) -> Result<Vec<Invitation>, Error> {
+        let ids = homes.iter().map(|home| home.require(Permission::Configure).map(|home| home.home()));
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        let mut conn = self.pool.get().await?;
+        invitations_store::open(&mut conn, &ids, self.clock.now()).await
+    }
+
+    /// Takes an invitation back. For admins and owners of its home.
+    pub async fn revoke_invitation(&self, who: &Principal, id: InvitationId) -> Result<(), Error> {
+        let found = {
+            let mut conn = self.pool.get().await?;
+            invitations_store::visible(&mut conn, who.user, id).await?
+        };
+        let (role, membership) = found.ok_or(Error::NotFound("invitation"))?;
+        let access = membership.allow(Permission::Configure)?;
+        if role > access.role() {
+            return Err(Error::Forbidden("only an owner of this home may revoke the invitation of an owner"));
+        }
+        db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                match invitations_store::delete(conn, access.home(), id).await? {
+                    0 => Err(Error::NotFound("invitation")),
+                    _ => Ok(()),
+                }
+            })
+        })
+        .await
+    }
+
+    /// Makes somebody a member by a token that was made for their e-mail. It is good once.
+    /// `from` is the client's address.
+    pub async fn accept_invitation(&self, who: &Principal, token: &str, from: Option<IpAddr>) -> Result<Home, Error> {
+        self.throttle.attempt(from)?;
+        let digest = opaque::digest(token).ok_or_else(invalid)?;
+        let (user, now) = (who.user, self.clock.now());
+        db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                let home = invitations_store::home_of(conn, &digest, user).await?.ok_or_else(invalid)?;
+                if !members_store::lock_home(conn, home).await? {
+                    return Err(invalid());
+                }
+                let role = invitations_store::take(conn, &digest, user, now).await?.ok_or_else(invalid)?;
+                if members_store::count(conn, home).await? >= MAX_MEMBERS_PER_HOME {
+                    return Err(Error::Conflict(format!(
+                        "the home has {MAX_MEMBERS_PER_HOME} members, the most allowed"
+                    )));
+                }
+                if role == HomeRole::Owner && store::count_owned(conn, user).await? >= MAX_HOMES_PER_OWNER {
+                    return Err(Error::Conflict(format!(
+                        "you own {MAX_HOMES_PER_OWNER} homes already, the most allowed"
+                    )));
+                }
+                members_store::insert(conn, home, user, role, now).await?;
+                store::visible(conn, user, Some(&[home])).await?.pop().ok_or_else(invalid)
+            })
+        })
+        .await
+    }
+}
+
+fn invalid() -> Error {
+    Error::bad_input("token", "this invitation is not valid: ask for a new one for the e-mail you signed in with")
+}

@@ -1,0 +1,75 @@
+//! Members of a home: changing their roles, removing them, leaving. A home always has an owner.
+
+use super::{
+    Access, HomeRole, Homes, MAX_HOMES_PER_OWNER, Member, Permission, invitations_store, members_store, store,
+};
+use crate::db;
+use crate::error::Error;
+use crate::ids::UserId;
+use crate::revocation::{Ended, Revocations};
+
+/// What a home without an owner would need: somebody to end it.
+const LAST_OWNER: &str = "a home needs an owner: make another member an owner first, or delete the home";
+
+impl Homes {
+    /// Gives a member another role; an owner by making another one an owner. Admins change the roles of
+    /// all but owners, up to their own. Needs [`Permission::Configure`].
+    pub async fn set_role(&self, access: Access, member: UserId, role: HomeRole) -> Result<Member, Error> {
+        let access = access.require(Permission::Configure)?;
+        let (member, ended) = db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                let access = members_store::lock(conn, access).await?.require(Permission::Configure)?;
+                let (home, mine) = (access.home(), access.role());
+                let present = store::membership(conn, member, home).await?.ok_or(Error::NotFound("member"))?.role();
+                if present > mine || role > mine {
+                    return Err(Error::Forbidden("only an owner of this home may do that"));
+                }
+                if present == HomeRole::Owner && role != present && members_store::owners(conn, home).await? == 1 {
+                    return Err(Error::Conflict(LAST_OWNER.to_owned()));
+                }
+                if role == HomeRole::Owner
+                    && role != present
+                    && store::count_owned(conn, member).await? >= MAX_HOMES_PER_OWNER
+                {
+                    return Err(Error::Conflict(format!(
+                        "this member owns {MAX_HOMES_PER_OWNER} homes already, the most allowed"
+                    )));
+                }
+                invitations_store::clear_of(conn, home, member, role).await?;
+                let changed = members_store::set_role(conn, home, member, role).await?;
+                // Whoever gains a right loses no stream for it.
+                let lost: &[Ended] = if role < present { &[Ended::Membership(member, home)] } else { &[] };
+                Ok((changed, Revocations::record(conn, lost).await?))
+            })
+        })
+        .await?;
+        self.revocations.apply(&ended);
+        Ok(member)
+    }
+
+    /// Takes somebody out of a home: oneself in any role, others as an admin or owner.
+    pub async fn remove_member(&self, access: Access, member: UserId) -> Result<(), Error> {
+        let ended = db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                let access = members_store::lock(conn, access).await?;
+                if access.user() != member {
+                    access.require(Permission::Configure)?;
+                }
+                let home = access.home();
+                let present = store::membership(conn, member, home).await?.ok_or(Error::NotFound("member"))?.role();
+                if present > access.role() {
+                    return Err(Error::Forbidden("only an owner of this home may do that"));
+                }
+                if present == HomeRole::Owner && members_store::owners(conn, home).await? == 1 {
+                    return Err(Error::Conflict(LAST_OWNER.to_owned()));
+                }
+                invitations_store::clear_of(conn, home, member, HomeRole::Guest).await?;
+                members_store::delete(conn, home, member).await?;
+                Revocations::record(conn, &[Ended::Membership(member, home)]).await
+            })
+        })
+        .await?;
+        self.revocations.apply(&ended);
+        Ok(())
+    }
+}

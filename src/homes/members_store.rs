@@ -1,0 +1,73 @@
+//! SQL of who is a member. All of it runs behind the lock of the home's row.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::{Access, HomeRole, Member, Membership, Permission, store};
+use crate::db::schema::{homes, memberships};
+use crate::error::Error;
+use crate::ids::{HomeId, UserId};
+
+/// Holds a home to the end of the transaction: nobody else changes its members meanwhile. Says whether
+/// it is there. Registering devices and rooms goes on: that asks for less.
+pub(super) async fn lock_home(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<bool> {
+    let row = homes::table.filter(homes::id.eq(home)).select(homes::id);
+    Ok(row.for_no_key_update().first::<HomeId>(conn).await.optional()?.is_some())
+}
+
+/// The same, and what its holder may do in it now: an access was read before the lock.
+pub(super) async fn lock(conn: &mut AsyncPgConnection, access: Access) -> Result<Access, Error> {
+    lock_home(conn, access.home()).await?;
+    let membership = store::membership(conn, access.user(), access.home()).await?;
+    membership.ok_or(Error::NotFound("home"))?.allow(Permission::Read)
+}
+
+pub(super) async fn count(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<i64> {
+    memberships::table.filter(memberships::home_id.eq(home)).count().get_result(conn).await
+}
+
+pub(super) async fn owners(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<i64> {
+    let owners =
+        memberships::table.filter(memberships::home_id.eq(home)).filter(memberships::role.eq(HomeRole::Owner.as_str()));
+    owners.count().get_result(conn).await
+}
+
+/// Who is a member already stays what they are.
+pub(super) async fn insert(
+    conn: &mut AsyncPgConnection,
+    home: HomeId,
+    user: UserId,
+    role: HomeRole,
+    joined_at: DateTime<Utc>,
+) -> QueryResult<()> {
+    diesel::insert_into(memberships::table)
+        .values((
+            memberships::home_id.eq(home),
+            memberships::user_id.eq(user),
+            memberships::role.eq(role.as_str()),
+            memberships::joined_at.eq(joined_at),
+        ))
+        .on_conflict_do_nothing()
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn set_role(
+    conn: &mut AsyncPgConnection,
+    home: HomeId,
+    user: UserId,
+    role: HomeRole,
+) -> QueryResult<Member> {
+    let row: (Membership, DateTime<Utc>) = diesel::update(memberships::table.find((home, user)))
+        .set(memberships::role.eq(role.as_str()))
+        .returning((store::MEMBERSHIP, memberships::joined_at))
+        .get_result(conn)
+        .await?;
+    Ok(Member::new(row.0, row.1))
+}
+
+pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId, user: UserId) -> QueryResult<()> {
+    diesel::delete(memberships::table.find((home, user))).execute(conn).await.map(drop)
+}

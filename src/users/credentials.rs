@@ -1,0 +1,72 @@
+//! Changing one's own password.
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+
+use super::{NewPassword, Users, store};
+use crate::auth::{Actor, Principal};
+use crate::db;
+use crate::error::Error;
+use crate::ids::{SessionId, UserId};
+use crate::revocation::{Ended, Recorded, Revocations};
+
+impl Users {
+    /// Sets one's password, if one knows the present one, and ends all one's other sessions and tokens.
+    pub async fn change_password(
+        &self,
+        who: &Principal,
+        current: &str,
+        new: &str,
+        from: Option<IpAddr>,
+    ) -> Result<(), Error> {
+        let (user, now) = (who.user, self.clock.now());
+        let found = {
+            let mut conn = self.pool.get().await?;
+            store::password(&mut conn, user).await?
+        };
+        let (email, present) = found.ok_or(Error::Unauthenticated("this account is no more"))?;
+        let new = NewPassword::parse("newPassword", new, &email)?;
+        // Who has found a device that is signed in guesses no faster here than at the door.
+        self.throttle.guess(&email, from)?;
+        if !self.hasher.verify(current, Some(present.clone())).await? {
+            self.throttle.failed(&email, from);
+            return Err(wrong());
+        }
+        let hash = self.hasher.hash(new).await?;
+        let stays = match who.actor {
+            Actor::Session(session) => Some(session),
+            Actor::Operator => None,
+        };
+        let ended = db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                // Another change may have come first: then this one knows no longer the present one.
+                if store::lock_password(conn, user).await? != Some(present) {
+                    return Err(wrong());
+                }
+                store::set_password(conn, user, &hash).await?;
+                end_all_but(conn, user, stays, now).await
+            })
+        })
+        .await?;
+        self.revocations.apply(&ended);
+        Ok(())
+    }
+}
+
+fn wrong() -> Error {
+    Error::bad_input("currentPassword", "currentPassword is not your present password")
+}
+
+/// Ends every session of a user but one, and every token that belongs to none. The user is locked.
+pub(super) async fn end_all_but(
+    conn: &mut db::Connection,
+    user: UserId,
+    stays: Option<SessionId>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Recorded>, Error> {
+    let families = store::forget_refresh(conn, user, stays.map(SessionId::as_uuid)).await?;
+    let sessions = families.into_iter().map(|family| Ended::Session(SessionId::from_database(family)));
+    let ended: Vec<_> = sessions.chain([Ended::Tokens(user, now)]).collect();
+    Revocations::record(conn, &ended).await
+}

@@ -1,0 +1,163 @@
+//! Who becomes a member, who stays one, and who decides.
+
+use chrono::TimeDelta;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::{Graph, Person, text};
+
+const INVITE: &str = "mutation($h: ID!, $e: String!, $r: HomeRole!) { inviteMember(input: {homeId: $h, email: $e, role: $r}) \
+                      { id token role email expiresAt } }";
+const ACCEPT: &str = "mutation($t: String!) { acceptInvitation(token: $t) { id myRole } }";
+const REVOKE: &str = "mutation($i: ID!) { revokeInvitation(id: $i) }";
+const OPEN: &str = "query($h: ID!) { home(id: $h) { invitations { id email role } } }";
+const SET: &str = "mutation($h: ID!, $u: ID!, $r: HomeRole!) { setMemberRole(homeId: $h, userId: $u, role: $r) { role user { id } } }";
+const REMOVE: &str = "mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }";
+
+fn id(who: &Person) -> String {
+    who.0.as_ref().unwrap().user.to_string()
+}
+
+async fn email(graph: &Graph, who: &Person) -> String {
+    text(&graph.ask(who, "{ me { email } }", json!({})).await["me"]["email"])
+}
+
+async fn invited(graph: &Graph, by: &Person, home: &str, who: &Person, role: &str) -> Value {
+    let email = email(graph, who).await.to_uppercase();
+    graph.ask(by, INVITE, json!({"h": home, "e": email, "r": role})).await["inviteMember"].take()
+}
+
+async fn role_of(graph: &Graph, home: &str, who: &Person) -> Option<String> {
+    let answer = graph.answer(who, "query($h: ID!) { home(id: $h) { myRole } }", json!({"h": home})).await;
+    answer["data"]["home"]["myRole"].as_str().map(str::to_owned)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_makes_its_person_a_member_once() {
+    let graph = Graph::start().await;
+    let (ann, bob, eve) = (graph.person().await, graph.person().await, graph.person().await);
+    let home = graph.home(&ann).await;
+    let made = invited(&graph, &ann, &home, &bob, "ADMIN").await;
+    assert_eq!((&made["role"], &made["email"]), (&json!("ADMIN"), &json!(email(&graph, &bob).await)));
+    let open = graph.ask(&ann, OPEN, json!({"h": home})).await;
+    assert_eq!(open["home"]["invitations"][0]["id"], made["id"]);
+
+    // Wrong, another's, revoked, replaced, expired, used: one answer for all.
+    let mut refusals = Vec::new();
+    refusals.push(graph.answer(&bob, ACCEPT, json!({"t": "inv_wrong"})).await);
+    refusals.push(graph.answer(&bob, ACCEPT, json!({"t": "x".repeat(1000)})).await);
+    refusals.push(graph.answer(&eve, ACCEPT, json!({"t": made["token"]})).await);
+    let again = invited(&graph, &ann, &home, &bob, "MEMBER").await;
+    refusals.push(graph.answer(&bob, ACCEPT, json!({"t": made["token"]})).await);
+    assert_eq!(graph.code(&eve, REVOKE, json!({"i": again["id"]})).await, "NOT_FOUND");
+    graph.ask(&ann, REVOKE, json!({"i": again["id"]})).await;
+    refusals.push(graph.answer(&bob, ACCEPT, json!({"t": again["token"]})).await);
+    let late = invited(&graph, &ann, &home, &bob, "MEMBER").await;
+    graph.clock.advance(TimeDelta::days(7));
+    refusals.push(graph.answer(&bob, ACCEPT, json!({"t": late["token"]})).await);
+    assert_eq!(graph.ask(&ann, OPEN, json!({"h": home})).await["home"]["invitations"], json!([]));
+    let good = invited(&graph, &ann, &home, &bob, "ADMIN").await;
+    let joined = graph.ask(&bob, ACCEPT, json!({"t": good["token"]})).await;
+    assert_eq!(joined["acceptInvitation"], json!({"id": home, "myRole": "ADMIN"}));
+    refusals.push(graph.answer(&bob, ACCEPT, json!({"t": good["token"]})).await);
+    assert_eq!(refusals[0]["errors"][0]["extensions"], json!({"code": "BAD_USER_INPUT", "field": "token"}));
+    assert!(refusals.windows(2).all(|pair| pair[0] == pair[1]), "{refusals:#?}");
+    let taken = json!({"h": home, "e": email(&graph, &bob).await, "r": "GUEST"});
+    assert_eq!(graph.code(&ann, INVITE, taken).await, "CONFLICT");
+    // Nothing of a token is kept, and its row is gone.
+    assert_eq!(graph.count("invitations").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_twenty_that_accept_at_once_one_wins() {
+    let graph = Graph::start().await;
+    let (ann, bob) = (graph.person().await, graph.person().await);
+    let home = graph.home(&ann).await;
+    let made = invited(&graph, &ann, &home, &bob, "GUEST").await;
+    let answers = join_all((0..20).map(|_| graph.answer(&bob, ACCEPT, json!({"t": made["token"]})))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.get("errors").is_none()).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gives_more_than_they_have() {
+    let graph = Graph::start().await;
+    let people: Vec<Person> = join_all((0..5).map(|_| graph.person())).await;
+    let [owner, admin, other, member, guest] = &people[..] else { unreachable!() };
+    let home = graph.home(owner).await;
+    for (who, role) in [(admin, "ADMIN"), (other, "ADMIN"), (member, "MEMBER"), (guest, "GUEST")] {
+        graph.join(&home, who, role).await;
+    }
+    let set = |who: &Person, role: &str| json!({"h": home, "u": id(who), "r": role});
+    let remove = |who: &Person| json!({"h": home, "u": id(who)});
+    let new = |role: &str| json!({"h": home, "e": "new@test.example", "r": role});
+    for (who, query, variables) in [
+        (admin, INVITE, new("OWNER")),
+        (member, INVITE, new("GUEST")),
+        (admin, SET, set(guest, "OWNER")),
+        (admin, SET, set(admin, "OWNER")),
+        (admin, SET, set(owner, "GUEST")),
+        (member, SET, set(guest, "GUEST")),
+        (guest, SET, set(guest, "OWNER")),
+        (admin, REMOVE, remove(owner)),
+        (member, REMOVE, remove(guest)),
+        (guest, OPEN, json!({"h": home})),
+    ] {
+        assert_eq!(graph.code(who, query, variables.clone()).await, "FORBIDDEN", "{query} {variables}");
+    }
+    assert_eq!(graph.code(owner, SET, json!({"h": home, "u": "987654321", "r": "GUEST"})).await, "NOT_FOUND");
+    assert_eq!(graph.code(owner, REMOVE, json!({"h": home, "u": "x"})).await, "NOT_FOUND");
+    assert_eq!(graph.ask(admin, SET, set(other, "GUEST")).await["setMemberRole"]["role"], "GUEST");
+    assert_eq!(graph.ask(admin, SET, set(guest, "MEMBER")).await["setMemberRole"]["user"]["id"], id(guest));
+    // What an admin has offered ends with the right to offer it.
+    graph.ask(admin, INVITE, new("MEMBER")).await;
+    graph.ask(owner, INVITE, json!({"h": home, "e": "kept@test.example", "r": "OWNER"})).await;
+    graph.ask(owner, SET, set(admin, "MEMBER")).await;
+    let open = graph.ask(owner, OPEN, json!({"h": home})).await;
+    assert_eq!(open["home"]["invitations"].as_array().unwrap().len(), 1);
+    assert_eq!(graph.ask(owner, REMOVE, remove(other)).await["removeMember"], true);
+    assert_eq!(graph.ask(member, REMOVE, remove(member)).await["removeMember"], true);
+    assert_eq!(role_of(&graph, &home, member).await, None);
+    assert_eq!(graph.code(member, REMOVE, remove(member)).await, "NOT_FOUND");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_keeps_an_owner_whoever_leaves_when() {
+    let graph = Graph::start().await;
+    let (ann, bob) = (graph.person().await, graph.person().await);
+    let home = graph.home(&ann).await;
+    graph.join(&home, &bob, "MEMBER").await;
+    let leave = |who: &Person| json!({"h": home, "u": id(who)});
+    let set = |who: &Person, role: &str| json!({"h": home, "u": id(who), "r": role});
+    assert_eq!(graph.code(&ann, REMOVE, leave(&ann)).await, "CONFLICT");
+    assert_eq!(graph.code(&ann, SET, set(&ann, "ADMIN")).await, "CONFLICT");
+    for _ in 0..20 {
+        // Both own it, and each goes at the same moment.
+        graph.sql.execute("update memberships set role = 'OWNER'", &[]).await.unwrap();
+        let (one, two) =
+            tokio::join!(graph.answer(&ann, SET, set(&ann, "GUEST")), graph.answer(&bob, SET, set(&bob, "GUEST")));
+        let codes = [one, two].map(|answer| answer["errors"][0]["extensions"]["code"].clone());
+        assert!(codes.contains(&json!("CONFLICT")) && codes.contains(&Value::Null), "{codes:?}");
+        assert_eq!(graph.count("memberships where role = 'OWNER'").await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_has_at_most_a_hundred_members_and_open_invitations() {
+    let graph = Graph::start().await;
+    let (ann, bob) = (graph.person().await, graph.person().await);
+    let home = graph.home(&ann).await;
+    let made = invited(&graph, &ann, &home, &bob, "GUEST").await;
+    for n in 1..100 {
+        graph.ask(&ann, INVITE, json!({"h": home, "e": format!("u{n}@test.example"), "r": "GUEST"})).await;
+    }
+    let more = json!({"h": home, "e": "more@test.example", "r": "GUEST"});
+    assert_eq!(graph.code(&ann, INVITE, more).await, "CONFLICT");
+    let crowd = "with u as (insert into users (email, name, password_hash) select 'c' || n || '@x.example', 'C', '-' \
+                 from generate_series(1, 99) n returning id) \
+                 insert into memberships (home_id, user_id, role) select homes.id, u.id, 'GUEST' from u, homes";
+    graph.sql.batch_execute(crowd).await.unwrap();
+    assert_eq!(graph.code(&bob, ACCEPT, json!({"t": made["token"]})).await, "CONFLICT");
+    // The refusal has not used the token up.
+    graph.sql.batch_execute("delete from users where email = 'c1@x.example'").await.unwrap();
+    graph.ask(&bob, ACCEPT, json!({"t": made["token"]})).await;
+}
