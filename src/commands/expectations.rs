@@ -1,8 +1,9 @@
-//! The effects that are waited for, in memory: asked with every message of every device.
+//! The effects that are waited for, in memory: asked with every message of every device, so whoever
+//! asks only ever waits for work on what has changed, and nothing is parsed meanwhile.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
@@ -20,16 +21,22 @@ pub struct Expectations(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     n_open: AtomicUsize,
-    open: Mutex<HashMap<DeviceId, Vec<Waiting>>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    by_device: HashMap<DeviceId, BTreeMap<CommandId, Waiting>>,
+    /// Of all devices.
+    n: usize,
+    /// Whether one had to be left out, and the log says so.
+    was_full: bool,
 }
 
 struct Waiting {
-    command: CommandId,
     expect: Expect,
     handed_at: DateTime<Utc>,
 }
-
-type Open = HashMap<DeviceId, Vec<Waiting>>;
 
 impl Expectations {
     /// Whether nothing is waited for: costs next to nothing.
@@ -43,68 +50,196 @@ impl Expectations {
         if self.is_empty() {
             return Vec::new();
         }
-        self.with(|open| {
-            let waiting = open.get(&device).into_iter().flatten();
-            let shown = waiting.filter(|w| w.handed_at < received_at && w.expect.is_shown(message));
-            shown.map(|w| w.command).collect()
-        })
+        let open = self.lock();
+        let waiting = open.by_device.get(&device).into_iter().flatten();
+        let shown = waiting.filter(|(_, w)| w.handed_at < received_at && w.expect.is_shown(message));
+        shown.map(|(command, _)| *command).collect()
     }
 
     /// Takes in commands as they now stand: those that were handed to the link are waited for, those that
     /// have ended no longer.
     pub fn update<'a>(&self, commands: impl IntoIterator<Item = &'a Command>) {
-        self.with(|open| {
-            for command in commands.into_iter().filter(|command| command.expect.is_some()) {
-                remove(open, command.device, command.id);
-                self.insert(open, command);
-            }
-        });
+        let commands = commands.into_iter().filter(|command| command.expect.is_some());
+        let news: Vec<_> = commands.map(|command| (command.device, command.id, Waiting::of(command))).collect();
+        if !news.is_empty() {
+            self.change(|open| {
+                news.into_iter().for_each(|(device, command, waiting)| open.set(device, command, waiting))
+            });
+        }
     }
 
     /// The commands that are waited for now: what [`Expectations::replace`] may take away later.
-    pub(super) fn known(&self) -> HashSet<CommandId> {
-        self.with(|open| open.values().flatten().map(|w| w.command).collect())
+    pub(super) fn known(&self) -> HashMap<CommandId, DeviceId> {
+        let list = |open: &Open| -> Vec<_> {
+            let waiting = open.by_device.iter();
+            waiting.flat_map(|(device, waiting)| waiting.keys().map(|command| (*command, *device))).collect()
+        };
+        let known = list(&self.lock());
+        known.into_iter().collect()
     }
 
     /// Takes the database's word: of the `known` ones those that it does not name have ended. What came
-    /// after they were asked for is newer than the answer and stays.
-    pub(super) fn replace(&self, known: &HashSet<CommandId>, commands: &[Command]) {
-        self.with(|open| {
-            open.retain(|_, waiting| {
-                waiting.retain(|w| !known.contains(&w.command));
-                !waiting.is_empty()
-            });
-            for command in commands {
-                remove(open, command.device, command.id);
-                self.insert(open, command);
+    /// after they were asked for is newer than the answer and stays. Those that it does name are as they
+    /// were, since neither an expectation nor its time changes.
+    pub(super) fn replace(&self, known: &HashMap<CommandId, DeviceId>, commands: &[Command]) {
+        let (mut named, mut news) = (HashSet::with_capacity(commands.len()), Vec::new());
+        for command in commands {
+            if !known.contains_key(&command.id) {
+                news.push((command.device, command.id, Waiting::of(command)));
+            } else if is_waited_for(command) {
+                named.insert(command.id);
             }
+        }
+        let ended: Vec<_> = known.iter().filter(|(command, _)| !named.contains(command)).collect();
+        self.change(|open| {
+            ended.into_iter().for_each(|(command, device)| open.set(*device, *command, None));
+            news.into_iter().for_each(|(device, command, waiting)| open.set(device, command, waiting));
         });
     }
 
-    fn insert(&self, open: &mut Open, command: &Command) {
-        let can_be_shown = command.status.is_open() || command.status == CommandStatus::TimedOut;
-        let (Some(expect), Some(handed_at), true) = (&command.expect, command.handed_at, can_be_shown) else { return };
-        if open.values().map(Vec::len).sum::<usize>() >= MAX_OPEN {
-            return;
-        }
-        if let Some(expect) = Expect::stored(&expect.parse()) {
-            open.entry(command.device).or_default().push(Waiting { command: command.id, expect, handed_at });
-        }
+    fn change(&self, work: impl FnOnce(&mut Open)) {
+        let mut open = self.lock();
+        work(&mut open);
+        self.0.n_open.store(open.n, Ordering::Release);
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Open) -> T) -> T {
-        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = work(&mut open);
-        self.0.n_open.store(open.values().map(Vec::len).sum(), Ordering::Release);
-        result
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn remove(open: &mut Open, device: DeviceId, command: CommandId) {
-    if let Some(waiting) = open.get_mut(&device) {
-        waiting.retain(|w| w.command != command);
-        if waiting.is_empty() {
-            open.remove(&device);
+impl Open {
+    /// Waits for the effect of a command, where there is room, or no longer.
+    fn set(&mut self, device: DeviceId, command: CommandId, waiting: Option<Waiting>) {
+        if let Some(others) = self.by_device.get_mut(&device) {
+            self.n -= usize::from(others.remove(&command).is_some());
+            if others.is_empty() {
+                self.by_device.remove(&device);
+            }
         }
+        let Some(waiting) = waiting else { return };
+        if self.n < MAX_OPEN {
+            self.by_device.entry(device).or_default().insert(command, waiting);
+            self.n += 1;
+        } else if !std::mem::replace(&mut self.was_full, true) {
+            tracing::warn!(max = MAX_OPEN, "effects of more commands are expected than are watched for at a time");
+        }
+    }
+}
+
+impl Waiting {
+    fn of(command: &Command) -> Option<Self> {
+        let (Some(expect), Some(handed_at), true) = (&command.expect, command.handed_at, is_waited_for(command)) else {
+            return None;
+        };
+        Expect::stored(&expect.parse()).map(|expect| Self { expect, handed_at })
+    }
+}
+
+fn is_waited_for(command: &Command) -> bool {
+    let can_be_shown = command.status.is_open() || command.status == CommandStatus::TimedOut;
+    can_be_shown && command.expect.is_some() && command.handed_at.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use serde_json::json;
+
+    use super::super::command::{CommandSource, OnStale};
+    use super::*;
+    use crate::db::JsonText;
+    use crate::ids::HomeId;
+
+    const AT: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
+    fn device(n: usize) -> DeviceId {
+        DeviceId::from_database(i64::try_from(n).unwrap())
+    }
+
+    /// A command that expects the relay to be on.
+    fn command(id: usize, of: usize) -> Command {
+        Command {
+            id: format!("cmd_{id:026}").parse().unwrap(),
+            seq: 1,
+            home: HomeId::from_database(1),
+            device: device(of),
+            kind: "power".to_owned(),
+            payload: JsonText::of(&json!({})),
+            source: CommandSource::User,
+            correlation_id: String::new(),
+            on_stale: OnStale::Expire,
+            expect: Some(JsonText::of(&json!({"relay": "on"}))),
+            status: CommandStatus::Sent,
+            result: None,
+            error: None,
+            confirmed_by: None,
+            superseded_by: None,
+            requested_by: None,
+            timeout_seconds: 30,
+            created_at: AT,
+            handed_at: Some(AT),
+            sent_at: None,
+            acked_at: None,
+            finished_at: None,
+            expires_at: AT,
+            updated_at: AT,
+        }
+    }
+
+    fn ended(id: usize, of: usize) -> Command {
+        Command { status: CommandStatus::Failed, ..command(id, of) }
+    }
+
+    fn shown(expectations: &Expectations, of: usize) -> Vec<CommandId> {
+        let message = json!({"relay": "on"});
+        expectations.shown(device(of), &Shown::status(&message), AT + TimeDelta::seconds(1))
+    }
+
+    /// The count is what is there.
+    fn n(expectations: &Expectations) -> usize {
+        let n = expectations.known().len();
+        assert_eq!(expectations.0.n_open.load(Ordering::Acquire), n);
+        assert_eq!(expectations.lock().n, n);
+        n
+    }
+
+    #[test]
+    fn what_has_ended_is_not_waited_for() {
+        let expectations = Expectations::default();
+        let not_handed = Command { handed_at: None, ..command(3, 1) };
+        expectations.update(&[command(1, 1), command(2, 1), not_handed, ended(4, 1), command(5, 2)]);
+        expectations.update(&[command(2, 1), Command { status: CommandStatus::TimedOut, ..command(5, 2) }]);
+        assert_eq!((n(&expectations), shown(&expectations, 1)), (3, vec![command(1, 1).id, command(2, 1).id]));
+        expectations.update(&[ended(1, 1), ended(2, 1), ended(9, 9)]);
+        assert_eq!((n(&expectations), shown(&expectations, 1), shown(&expectations, 2).len()), (1, vec![], 1));
+        expectations.update(&[ended(5, 2)]);
+        assert!(n(&expectations) == 0 && expectations.is_empty());
+    }
+
+    #[test]
+    fn the_word_of_the_database_is_older_than_what_came_after_the_question() {
+        let expectations = Expectations::default();
+        expectations.update(&[command(1, 1), command(2, 1), command(3, 2)]);
+        let known = expectations.known();
+        expectations.update(&[ended(2, 1), command(4, 1)]);
+        expectations.replace(&known, &[command(1, 1), command(2, 1), command(5, 3)]);
+        assert_eq!(shown(&expectations, 1), [command(1, 1).id, command(4, 1).id]);
+        assert_eq!((n(&expectations), shown(&expectations, 2), shown(&expectations, 3).len()), (3, vec![], 1));
+    }
+
+    #[test]
+    fn the_bound_holds_and_makes_room_for_the_newest() {
+        let expectations = Expectations::default();
+        let all: Vec<_> = (0..=MAX_OPEN).map(|id| command(id, id % 7)).collect();
+        expectations.update(&all);
+        assert_eq!(n(&expectations), MAX_OPEN);
+        assert!(expectations.lock().was_full);
+        // One that is there may come again, and the newest takes the place of the oldest.
+        expectations.update(&all[..1]);
+        assert_eq!(n(&expectations), MAX_OPEN);
+        expectations.replace(&expectations.known(), &all[1..]);
+        assert_eq!(n(&expectations), MAX_OPEN);
+        assert!(!expectations.known().contains_key(&all[0].id) && expectations.known().contains_key(&all[MAX_OPEN].id));
     }
 }

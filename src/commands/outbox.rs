@@ -145,11 +145,9 @@ impl Outbox for CommandOutbox {
         busy: &[DeviceId],
         limit: i64,
     ) -> QueryResult<Vec<DeviceId>> {
-        if !heard.is_empty() {
-            let waiting = self.step(store::reopen(conn, now, heard)).await?;
-            self.entered(&waiting);
-            self.tell(waiting);
-        }
+        let waiting = self.step(store::reopen(conn, now, heard)).await?;
+        self.entered(&waiting);
+        self.tell(waiting);
         // Who came back is no longer `away` in the database, and so among the others.
         store::due(conn, now, busy, limit).await
     }

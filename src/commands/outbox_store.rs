@@ -294,7 +294,7 @@ pub(super) async fn resend(
     row::commands(rows)
 }
 
-/// What the broker had nobody for waits again, now that these devices are back.
+/// What the broker had nobody for waits again, now that these devices are back, or may be.
 struct Reopen<'a> {
     now: &'a DateTime<Utc>,
     heard: &'a [DeviceId],
@@ -304,11 +304,16 @@ impl QueryFragment<Pg> for Reopen<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "with unheard as materialized (
-                select c.id from commands c where c.unheard and c.status in ('SENT', 'TIMED_OUT') and c.device_id = any(",
+                select c.id from commands c where c.unheard and c.expires_at > ",
         );
-        out.push_bind_param::<Array<BigInt>, _>(&self.heard)?;
-        out.push_sql(") and c.expires_at > ");
         out.push_bind_param::<Timestamptz, _>(self.now)?;
+        out.push_sql(" and (c.status in ('SENT', 'TIMED_OUT') and c.device_id = any(");
+        out.push_bind_param::<Array<BigInt>, _>(&self.heard)?;
+        // A newer one finds out whether the device is there now: the older ones are to go before it.
+        out.push_sql(
+            ") or c.status = 'SENT' and exists (select from commands p where p.device_id = c.device_id
+                    and p.status = 'PENDING' and p.seq > c.seq and p.created_at > c.sent_at))",
+        );
         out.push_sql(" order by c.id for update) update commands c set ");
         out.push_sql(WAITS_AGAIN);
         out.push_sql(" from unheard u where c.id = u.id returning ");

@@ -1,12 +1,14 @@
 //! Following a home's configurations. A reader that falls behind in the hub is caught up from the
-//! database by the time of change: a state may come again, none is skipped.
+//! database by the time of change: a state may be read twice there, but is told once, and none is skipped.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::Stream;
 use futures_util::stream::unfold;
+use lru::LruCache;
 
 use super::{DeviceConfig, DeviceConfigs, store};
 use crate::db::apart;
@@ -19,6 +21,8 @@ const PAGE: i64 = 500;
 /// Seconds by which the time of a change may come before that of a commit that was seen already: longer
 /// than any transaction takes.
 const OVERLAP: TimeDelta = TimeDelta::seconds(60);
+/// Versions whose last told change is remembered, so that none is told twice or out of order.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).expect("positive");
 
 /// A place in the order of changes.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +50,7 @@ struct State {
     listener: Listener<DeviceConfig>,
     /// The latest change seen, by the database's clock.
     newest: DateTime<Utc>,
+    told: LruCache<(DeviceId, i32), DateTime<Utc>>,
     page: VecDeque<DeviceConfig>,
     mode: Mode,
 }
@@ -68,7 +73,8 @@ impl DeviceConfigs {
         let pool = self.pool.clone();
         let newest = apart(async move { Ok::<_, Error>(store::now(&mut *pool.get().await?).await?) }).await?;
         let configs = self.clone();
-        let state = State { configs, home, device, listener, newest, page: VecDeque::new(), mode: Mode::Live };
+        let (told, page, mode) = (LruCache::new(REMEMBERED), VecDeque::new(), Mode::Live);
+        let state = State { configs, home, device, listener, newest, told, page, mode };
         Ok(unfold(state, |mut state| async move { state.next().await.map(|item| (item, state)) }))
     }
 
@@ -89,7 +95,10 @@ impl State {
         loop {
             if let Some(config) = self.page.pop_front() {
                 self.newest = self.newest.max(config.updated_at);
-                return Some(Ok(Arc::new(config)));
+                if self.is_news(&config) {
+                    return Some(Ok(Arc::new(config)));
+                }
+                continue;
             }
             match self.mode {
                 Mode::Ended => return None,
@@ -110,7 +119,7 @@ impl State {
                 Mode::Live => match self.listener.recv().await {
                     Heard::Event(config) => {
                         self.newest = self.newest.max(config.updated_at);
-                        if self.device.is_none_or(|device| device == config.device) {
+                        if self.is_news(&config) {
                             return Some(Ok(config));
                         }
                     }
@@ -119,5 +128,16 @@ impl State {
                 },
             }
         }
+    }
+
+    /// Whether it is wanted and newer than what was told of it: two who publish may overtake each other.
+    fn is_news(&mut self, config: &DeviceConfig) -> bool {
+        let key = (config.device, config.version);
+        let is_wanted = self.device.is_none_or(|device| device == config.device);
+        if !is_wanted || self.told.get(&key).is_some_and(|told| *told >= config.updated_at) {
+            return false;
+        }
+        self.told.put(key, config.updated_at);
+        true
     }
 }

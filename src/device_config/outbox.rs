@@ -1,9 +1,9 @@
 //! Versions on their way to devices. Only the newest of a device goes; the broker keeps it for a device
 //! that is away, and what it keeps, under which topic, is noted before anything leaves.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use diesel::QueryResult;
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::outbox_store::{self as store, Candidate};
 use super::seal::Sealer;
-use super::{ConfigHub, content, publish};
+use super::{ConfigHub, ConfigStatus, answers_store, content, publish};
 use crate::db;
 use crate::downlink::{Channel, Fate, Message, Outgoing};
 use crate::ids::DeviceId;
@@ -50,12 +50,40 @@ pub struct ConfigOutbox {
     n_lost: AtomicU64,
     /// Newest versions that can't be sent with the keys of this server.
     unreadable: Mutex<HashMap<DeviceId, i32>>,
+    /// Versions whose settling has had no answer: they may have become SENT, and nobody was told.
+    uncertain: Mutex<HashSet<(DeviceId, i32)>>,
 }
 
 impl ConfigOutbox {
     /// `hub` hears of every change; `keys` open the secrets.
     pub fn new(hub: ConfigHub, keys: Option<Sealer>, metrics: Metrics) -> Self {
-        Self { hub, keys, metrics, n_lost: AtomicU64::new(0), unreadable: Mutex::default() }
+        Self {
+            hub,
+            keys,
+            metrics,
+            n_lost: AtomicU64::new(0),
+            unreadable: Mutex::default(),
+            uncertain: Mutex::default(),
+        }
+    }
+
+    fn uncertain(&self) -> MutexGuard<'_, HashSet<(DeviceId, i32)>> {
+        self.uncertain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells what became of versions whose settling had no answer: who follows may see a state twice, but
+    /// misses none. One that is still PENDING stays uncertain, as the commit may yet come.
+    async fn tell_again(&self, conn: &mut db::Connection) -> QueryResult<()> {
+        let versions: Vec<_> = self.uncertain().iter().copied().collect();
+        if versions.is_empty() {
+            return Ok(());
+        }
+        let found = answers_store::find(conn, &versions).await?;
+        let (pending, settled): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|config| config.status == ConfigStatus::Pending);
+        *self.uncertain() = pending.into_iter().map(|config| (config.device, config.version)).collect();
+        publish(&self.hub, settled);
+        Ok(())
     }
 
     fn unreadable(&self) -> Vec<(DeviceId, i32)> {
@@ -98,7 +126,8 @@ impl Outbox for ConfigOutbox {
         store::doubt(conn, now - BROKER_SAVES_WITHIN).await
     }
 
-    async fn tick(&self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
+    async fn tick(&self, conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
+        self.tell_again(conn).await?;
         // A configuration stays right until there is a newer one.
         Ok(None)
     }
@@ -156,7 +185,11 @@ impl Outbox for ConfigOutbox {
                 ConfigKey::Clearing(id) => clearings.push(*id),
             }
         }
+        // Uncertain until the answer is here, also when this is dropped midway.
+        let before = self.uncertain().clone();
+        self.uncertain().extend(versions.iter().map(|(device, version, _)| (*device, *version)));
         let sent = store::settle(conn, now, &versions, &clearings).await?;
+        *self.uncertain() = before;
         publish(&self.hub, sent);
         Ok(())
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use smarthome::db;
 use smarthome::device_config::{ConfigKey, ConfigOutbox, Sealer};
 use smarthome::downlink::{Channel, Fate, Outgoing};
-use smarthome::ids::DeviceId;
+use smarthome::ids::{DeviceId, HomeId};
 use smarthome::outbox::Outbox;
 use smarthome::settings::EncryptionSettings;
 
@@ -57,6 +57,10 @@ impl<'a> Sender<'a> {
             all.extend(outgoing.iter().map(said));
         }
         panic!("it never ends: {all:?}");
+    }
+
+    async fn tick(&mut self) {
+        assert_eq!(self.outbox.tick(&mut self.conn, self.graph.clock.now()).await.unwrap(), None);
     }
 
     async fn forget(&mut self) {
@@ -241,5 +245,52 @@ async fn a_secret_that_does_not_open_waits_and_holds_up_nobody() {
     assert_eq!((sent.len(), &sent[0].1["config"]), (1, &json!({"token": "canary"})));
     push(&graph, &ann, &devices[0], json!({"token": null})).await;
     assert_eq!(keyless.run().await.len(), 1);
-    assert_eq!(keyless.outbox.tick(&mut keyless.conn, graph.clock.now()).await.unwrap(), None);
+    keyless.tick().await;
+}
+
+/// Holds up the commit of any change of a version while somebody holds the lock.
+const SLOW_COMMIT: &str = "create function slow_commit() returns trigger language plpgsql as $$
+        begin perform pg_advisory_xact_lock(42); return null; end $$;
+    create constraint trigger slow_commit after update on device_configs deferrable initially deferred
+        for each row execute function slow_commit()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settling_whose_answer_was_lost_is_told_by_a_later_tick() {
+    use smarthome::device_config::ConfigStatus;
+    use smarthome::hub::Heard;
+    let graph = Graph::start().await;
+    let (ann, home, devices) = setup(&graph, 1).await;
+    let mut sender = Sender::new(&graph).await;
+    push(&graph, &ann, &devices[0], json!({"sampleRate": 5})).await;
+    let outgoing = sender.take().await;
+    let mut listener = graph.config_hub.listen(HomeId::from_database(number(&home)));
+    graph.sql.batch_execute(SLOW_COMMIT).await.unwrap();
+    graph.sql.batch_execute("select pg_advisory_lock(42)").await.unwrap();
+    {
+        // Cut off between the commit and its answer.
+        let fates = [(outgoing[0].key, Fate::Confirmed)];
+        let mut conn = connection(&graph).await;
+        let settling = sender.outbox.settle(&mut conn, graph.clock.now(), &fates);
+        tokio::select! {
+            _ = settling => panic!("the commit is held up"),
+            () = graph.wait_for_waiting(1) => {}
+        }
+    }
+    // Not committed yet, and the link was lost meanwhile: it is uncertain still.
+    sender.settle(&outgoing, Fate::Unknown).await;
+    sender.tick().await;
+    assert_eq!(status(&graph, &devices[0]).await, "PENDING");
+    graph.sql.batch_execute("select pg_advisory_unlock(42)").await.unwrap();
+    crate::support::eventually("it is committed", || async {
+        (status(&graph, &devices[0]).await == "SENT").then_some(())
+    })
+    .await;
+    sender.tick().await;
+    // Once: what is certain is not told again.
+    sender.tick().await;
+    push(&graph, &ann, &devices[0], json!({"sampleRate": 6})).await;
+    for expected in [(1, ConfigStatus::Sent), (1, ConfigStatus::Superseded), (2, ConfigStatus::Pending)] {
+        let Heard::Event(told) = crate::support::soon("a change is told", listener.recv()).await else { panic!() };
+        assert_eq!((told.version, told.status), expected);
+    }
 }

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use smarthome::device_config::{self, ConfigAnswer, ConfigStatus, ConfigVerdict};
+use smarthome::device_config::{self, ConfigAnswer, ConfigStatus, ConfigVerdict, DeviceConfig};
 use smarthome::{db, hub, settings};
 
 use super::live::{next, subscribe};
@@ -296,6 +296,35 @@ async fn changes_are_streamed_and_who_lags_is_caught_up() {
     graph.ask(&ann, "mutation($h: ID!) { deleteHome(id: $h) }", json!({"h": home})).await;
     while next(&mut all).await.is_some() {}
     assert_eq!(graph.config_hub.n_homes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_overtaken_is_not_told() {
+    let graph = Graph::start().await;
+    let (ann, home, device) = one_device(&graph).await;
+    let mut updates = subscribe(&graph, &ann, UPDATES, json!({"h": home}));
+    assert!(futures_util::poll!(futures_util::StreamExt::next(&mut updates)).is_pending());
+    let first = tokio::spawn(async move { (next(&mut updates).await, updates) });
+    crate::support::eventually("it listens", || async { (graph.config_hub.n_homes() == 1).then_some(()) }).await;
+    push(&graph, &ann, &device, json!({"sampleRate": 1})).await;
+    let (event, mut updates) = first.await.unwrap();
+    let conn = connection(&graph).await;
+    let (id, at) = (device.parse().unwrap(), graph.clock.now());
+    let answer = ConfigAnswer { device: id, version: 1, verdict: ConfigVerdict::Applied, at };
+    let applied = device_config::record_answers(&conn, &[&answer]).await.unwrap().remove(0);
+    // SENT was committed first and is published last, and APPLIED comes twice.
+    let before = applied.updated_at - chrono::TimeDelta::microseconds(1);
+    let sent = DeviceConfig { status: ConfigStatus::Sent, updated_at: before, ..applied.clone() };
+    device_config::publish(&graph.config_hub, [applied.clone(), sent, applied]);
+    push(&graph, &ann, &device, json!({"sampleRate": 2})).await;
+    let mut told = vec![event.unwrap()];
+    for _ in 0..2 {
+        told.extend(next(&mut updates).await);
+    }
+    let told = told.iter().map(|event| &event["data"]["configUpdates"]);
+    let told: Vec<_> = told.map(|update| (update["version"].as_i64().unwrap(), text(&update["status"]))).collect();
+    let expected = [(1, "PENDING"), (1, "APPLIED"), (2, "PENDING")];
+    assert_eq!(told, expected.map(|(version, status)| (version, status.to_owned())));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
