@@ -313,7 +313,8 @@ fn verdict(command: &Command, seen: &[(usize, Receipt)], faults: &Faults) -> Opt
         "TIMED_OUT" if seen.is_empty() && !may_be_gone(command.sent_at) => Some("it was sent and never came"),
         // An answer that the broker confirmed is lost only with the broker's memory.
         "TIMED_OUT" | "EXPIRED" if said(Said::Succeeded) || said(Said::Failed) => {
-            let last = seen.iter().map(|(_, receipt)| receipt.received_at).max();
+            let answered = seen.iter().filter(|(_, receipt)| !receipt.said.is_empty());
+            let last = answered.map(|(_, receipt)| receipt.received_at).max();
             (!may_be_gone(last)).then_some("its device's answer was not counted")
         }
         "SUCCEEDED" | "FAILED" | "CANCELLED" | "TIMED_OUT" | "EXPIRED" => None,
