@@ -4,6 +4,8 @@
 //! critical: one that ends early ends the server, instead of leaving half a service. The stop goes
 //! in flow order: no new requests, no new messages, drain, flush, acknowledge, disconnect.
 
+mod ingest;
+mod migrate;
 mod outboxes;
 
 use std::net::SocketAddr;
@@ -13,10 +15,12 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use ingest::Ingest;
+use migrate::migrate;
 use outboxes::{Outboxes, Parts};
 
 use crate::auth::Tokens;
@@ -25,7 +29,6 @@ use crate::commands::{CommandHub, CommandOutbox, Commands, Expectations};
 use crate::db::{self, Pool};
 use crate::device_config::{ConfigHub, ConfigOutbox, DeviceConfigs, Sealer};
 use crate::devices::{DeletionHub, Devices, DirectoryVersion, Logins, StateHub};
-use crate::error::{Chain, Error};
 use crate::graphql::engine::Engine;
 use crate::graphql::{self, Services};
 use crate::homes::Homes;
@@ -40,7 +43,7 @@ use crate::mqtt::Link;
 use crate::mqtt::provision::Provisioner;
 use crate::outbox::{Outbox, Wake};
 use crate::revocation::Revocations;
-use crate::settings::{DatabaseSettings, Provisioning, Secret, Settings};
+use crate::settings::{Provisioning, Secret, Settings};
 use crate::telemetry::history::Readings;
 use crate::telemetry::{Follow, ReadingHub};
 use crate::throttle::Throttle;
@@ -48,8 +51,6 @@ use crate::users::Users;
 
 /// Longest wait for everything to end by itself.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause between attempts to migrate a database that is away.
-const MIGRATION_RETRY: Duration = Duration::from_millis(500);
 /// Part of it that sockets and requests get before the broker's link is let go too.
 const HTTP_DRAIN: Duration = Duration::from_secs(3);
 
@@ -308,111 +309,6 @@ impl App {
         self.outboxes.stop().await;
         self.ingest.stop(STOP_TIMEOUT - HTTP_DRAIN).await;
         tracing::info!("stopped");
-    }
-}
-
-/// Migrates now, or in the background once a database that is away answers: the server is live
-/// meanwhile, says in `/readyz` what it waits for, and takes nothing from the broker that it could
-/// not store. The token tells when the schema is there.
-async fn migrate(
-    settings: &DatabaseSettings,
-    skip: bool,
-    ended: &CancellationToken,
-) -> anyhow::Result<CancellationToken> {
-    let migrated = CancellationToken::new();
-    if skip {
-        migrated.cancel();
-        return Ok(migrated);
-    }
-    match db::migrate(settings).await {
-        Ok(applied) => {
-            log_applied(&applied);
-            migrated.cancel();
-        }
-        Err(error @ Error::Unavailable(_)) => {
-            tracing::warn!(error = %Chain(&error), "the database is away; waiting for it");
-            let (settings, migrated, ended) = (settings.clone(), migrated.clone(), ended.clone());
-            tokio::spawn(ended.clone().run_until_cancelled_owned(async move {
-                loop {
-                    sleep(MIGRATION_RETRY).await;
-                    match db::migrate(&settings).await {
-                        Ok(applied) => {
-                            log_applied(&applied);
-                            return migrated.cancel();
-                        }
-                        Err(Error::Unavailable(_)) => {}
-                        Err(error) => {
-                            tracing::error!(error = %Chain(&error), "the database can't be migrated");
-                            return ended.cancel();
-                        }
-                    }
-                }
-            }));
-        }
-        Err(error) => return Err(error).context("migrate the database"),
-    }
-    Ok(migrated)
-}
-
-fn log_applied(applied: &[String]) {
-    if !applied.is_empty() {
-        tracing::info!(n = applied.len(), "applied migrations");
-    }
-}
-
-/// The link and the writer on a thread of their own: no query of the API stands in a message's way,
-/// and a message crosses no thread until it is committed.
-struct Ingest {
-    /// Ends the link, then the writer.
-    stop: CancellationToken,
-    /// Ends both, whatever they are doing.
-    give_up: CancellationToken,
-    done: CancellationToken,
-}
-
-impl Ingest {
-    fn start(
-        link: Link,
-        writer: Writer,
-        [migrated, ready]: [CancellationToken; 2],
-        ended: &CancellationToken,
-    ) -> anyhow::Result<Self> {
-        let ingest =
-            Self { stop: CancellationToken::new(), give_up: CancellationToken::new(), done: CancellationToken::new() };
-        let (stop, give_up) = (ingest.stop.clone(), ingest.give_up.clone());
-        let guards = (ended.clone().drop_guard(), ingest.done.clone().drop_guard());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let both = async move {
-            let drained = CancellationToken::new();
-            let writing = async {
-                let _drained = drained.clone().drop_guard();
-                if stop.run_until_cancelled(migrated.cancelled()).await.is_some() {
-                    writer.run().await;
-                }
-            };
-            // Nothing is taken from the broker before it could be stored.
-            let linking = async {
-                if stop.run_until_cancelled(ready.cancelled()).await.is_some() {
-                    link.run(stop.clone(), drained.clone()).await;
-                }
-            };
-            futures_util::join!(linking, writing);
-        };
-        std::thread::Builder::new().name("ingest".to_owned()).spawn(move || {
-            let _guards = guards;
-            runtime.block_on(give_up.run_until_cancelled(both));
-        })?;
-        Ok(ingest)
-    }
-
-    async fn stop(self, within: Duration) {
-        self.stop.cancel();
-        if timeout(within, self.done.cancelled()).await.is_err() {
-            // The database is away: what is not committed is not acknowledged, so nothing is lost.
-            tracing::warn!("messages could not be stored in time; the broker keeps them");
-            self.give_up.cancel();
-            self.done.cancelled().await;
-        }
     }
 }
 

@@ -5,6 +5,7 @@ mod answers_store;
 mod content;
 mod follow;
 mod known;
+mod loss_store;
 mod outbox;
 mod outbox_store;
 mod seal;

@@ -9,6 +9,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use diesel::QueryResult;
 use serde_json::json;
 
+use super::loss_store;
 use super::outbox_store::{self as store, Candidate};
 use super::seal::Sealer;
 use super::{ConfigHub, ConfigStatus, answers_store, content, publish};
@@ -123,7 +124,7 @@ impl Outbox for ConfigOutbox {
     const NAME: &'static str = "config";
 
     async fn reconnected(&self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
-        store::doubt(conn, now - BROKER_SAVES_WITHIN).await
+        loss_store::doubt(conn, now - BROKER_SAVES_WITHIN).await
     }
 
     async fn tick(&self, conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
@@ -136,11 +137,11 @@ impl Outbox for ConfigOutbox {
         &self,
         conn: &mut db::Connection,
         _now: DateTime<Utc>,
-        heard: &[DeviceId],
+        _heard: &[DeviceId],
         busy: &[DeviceId],
         limit: i64,
     ) -> QueryResult<Vec<DeviceId>> {
-        store::move_heard(conn, heard).await?;
+        // Who speaks by other names is noted with the word that shows it, and so among the others.
         store::due(conn, busy, &self.unreadable(), limit).await
     }
 
@@ -201,6 +202,6 @@ impl Outbox for ConfigOutbox {
         _before: DateTime<Utc>,
     ) -> QueryResult<()> {
         self.n_lost.fetch_add(1, Ordering::AcqRel);
-        store::lose_all(conn).await
+        loss_store::lose_all(conn).await
     }
 }

@@ -37,36 +37,6 @@ macro_rules! statement {
     };
 }
 
-struct MoveHeard<'a> {
-    heard: &'a [DeviceId],
-}
-
-impl QueryFragment<Pg> for MoveHeard<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("with moved as (select r.device_id from retained_configs r join devices d on d.id = r.device_id");
-        out.push_sql(JOINS);
-        out.push_sql("where r.device_id = any(");
-        out.push_bind_param::<Array<BigInt>, _>(&self.heard)?;
-        out.push_sql(") and not r.is_lost and (r.home_segment, r.device_segment) is distinct from (");
-        out.push_sql(SEGMENTS);
-        out.push_sql(
-            ") order by r.device_id for no key update of r)
-             update retained_configs r set is_lost = true from moved where r.device_id = moved.device_id",
-        );
-        Ok(())
-    }
-}
-
-statement!(MoveHeard<'_>, MoveHeard<'static>);
-
-/// Notes of devices that now speak, and so listen, elsewhere that their configuration must follow.
-pub(super) async fn move_heard(conn: &mut AsyncPgConnection, heard: &[DeviceId]) -> QueryResult<()> {
-    if heard.is_empty() {
-        return Ok(());
-    }
-    MoveHeard { heard }.execute(conn).await.map(drop)
-}
-
 struct Due<'a> {
     busy: &'a [DeviceId],
     unreadable_devices: Vec<i64>,
@@ -420,45 +390,4 @@ pub(super) async fn settle(
         Ok(sent)
     })
     .await
-}
-
-/// The broker may have come back as it was a while ago: what it confirmed since then goes again. Clearings
-/// from before are done for good.
-pub(super) async fn doubt(conn: &mut AsyncPgConnection, since: DateTime<Utc>) -> QueryResult<()> {
-    use crate::db::schema::{retained_clearings as cleared, retained_configs as retained};
-    use diesel::{ExpressionMethods, QueryDsl};
-
-    let fresh = retained::table.filter(retained::is_lost.eq(false)).filter(retained::confirmed_at.gt(since));
-    let fresh = fresh.order(retained::device_id).select(retained::device_id).for_no_key_update();
-    let fresh: Vec<DeviceId> = fresh.load(conn).await?;
-    diesel::update(retained::table.filter(retained::device_id.eq_any(fresh)))
-        .set(retained::is_lost.eq(true))
-        .execute(conn)
-        .await?;
-    diesel::delete(cleared::table.filter(cleared::done_at.le(since))).execute(conn).await?;
-    diesel::update(cleared::table.filter(cleared::done_at.gt(since)))
-        .set(cleared::done_at.eq(None::<DateTime<Utc>>))
-        .execute(conn)
-        .await
-        .map(drop)
-}
-
-struct LoseAll;
-
-impl QueryFragment<Pg> for LoseAll {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(
-            "with kept as (select device_id from retained_configs where not is_lost
-                order by device_id for no key update)
-             update retained_configs r set is_lost = true from kept where r.device_id = kept.device_id",
-        );
-        Ok(())
-    }
-}
-
-statement!(LoseAll, LoseAll);
-
-/// The broker keeps nothing any more.
-pub(super) async fn lose_all(conn: &mut AsyncPgConnection) -> QueryResult<()> {
-    LoseAll.execute(conn).await.map(drop)
 }
