@@ -24,6 +24,7 @@ use migrate::migrate;
 use outboxes::{Outboxes, Parts};
 
 use crate::admission::Admission;
+use crate::audit;
 use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::commands::{CommandHub, CommandOutbox, Commands, Expectations};
@@ -204,7 +205,7 @@ impl App {
             let (mqtt, database) = (settings.mqtt.clone(), settings.database.clone());
             let provisioner =
                 Provisioner { mqtt, account: account.clone(), database, changes, metrics: metrics.clone() };
-            let (stop, is_migrated) = (stop_telling.clone(), is_migrated);
+            let (stop, is_migrated) = (stop_telling.clone(), is_migrated.clone());
             tokio::spawn(async move {
                 if stop.run_until_cancelled(is_migrated.cancelled()).await.is_some() {
                     provisioner.run(stop).await;
@@ -235,6 +236,7 @@ impl App {
             }
             None => None,
         };
+        spawn_critical(&ended, audit::keep(pool.clone(), is_migrated, stop_http.clone()));
         let page = Page {
             graphiql: settings.http.graphiql,
             token: options.graphiql_token.map(|token| token.reveal().to_owned()),

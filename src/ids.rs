@@ -95,6 +95,8 @@ id! {
     TelemetryId
     /// One rejected message.
     RejectedMessageId
+    /// One entry of the audit log; later ones are greater.
+    AuditEntryId
 }
 
 /// A session: one sign-in and all that descends from it. Tells when it began.

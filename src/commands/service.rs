@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use super::command::{Command, CommandHub, CommandStatus, OnStale};
 use super::new::{Checked, NewCommand};
 use super::{Expectations, publish, store};
+use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::clock::Clock;
 use crate::db::{self, Pool};
 use crate::devices::{Device, DeviceAccess};
@@ -109,7 +110,8 @@ impl Commands {
 
     /// Stores a command that is to be sent, or finds the one that the same request made before. Needs
     /// [`Permission::Control`].
-    pub async fn send(&self, access: Access, device: &Device, new: NewCommand) -> Result<Command, Error> {
+    pub async fn send(&self, access: Access, by: &Origin, device: &Device, new: NewCommand) -> Result<Command, Error> {
+        let by = by.clone();
         let access = access.require(Permission::Control)?;
         let new = new.checked(device.id, device.kind)?;
         let (device, now) = (device.id, self.clock.now());
@@ -117,7 +119,7 @@ impl Commands {
         // Told to the end as well: a caller that hangs up must not keep the command from its dispatcher.
         db::to_the_end(async move {
             let sent = db::transaction(&service.pool, move |conn| {
-                Box::pin(async move { store_new(conn, access, device, &new, now).await })
+                Box::pin(async move { store_new(conn, access, &by, device, &new, now).await })
             });
             Ok(match sent.await? {
                 Sent::Known(command) => command,
@@ -134,13 +136,13 @@ impl Commands {
 
     /// Takes a command back that can't have left yet; one that was taken back already stays so. Needs
     /// [`Permission::Control`].
-    pub async fn cancel(&self, viewer: UserId, id: CommandId) -> Result<Command, Error> {
+    pub async fn cancel(&self, viewer: UserId, by: &Origin, id: CommandId) -> Result<Command, Error> {
         let mut conn = self.pool.get().await?;
         let found = store::visible(&mut conn, viewer, &[id]).await?.pop();
         drop(conn);
         let (_, membership) = found.ok_or(Error::NotFound("command"))?;
         membership.allow(Permission::Control)?;
-        let now = self.clock.now();
+        let (now, by) = (self.clock.now(), by.clone());
         let (command, is_new) = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let command = store::lock(conn, id).await?.ok_or(Error::NotFound("command"))?;
@@ -151,7 +153,10 @@ impl Commands {
                     return Err(Error::Conflict(reason));
                 }
                 let cancelled = store::cancel(conn, &[id], None, TAKEN_BACK, now).await?.pop();
-                Ok((cancelled.ok_or(Error::NotFound("command"))?, true))
+                let cancelled = cancelled.ok_or(Error::NotFound("command"))?;
+                let entry = entry(Action::CommandCancel, &cancelled, &[]);
+                audit::record(conn, &by, cancelled.home, &[entry]).await?;
+                Ok((cancelled, true))
             })
         })
         .await?;
@@ -207,6 +212,14 @@ impl Commands {
     }
 }
 
+/// What the audit log tells of a command. Not its payload: that may be the code of a lock.
+fn entry(action: Action, command: &Command, superseded: &[Command]) -> Entry {
+    let superseded: Vec<_> = superseded.iter().map(|command| command.id.to_string()).collect();
+    let details = Details::of(command.id).with("type", &command.kind).with("deviceId", command.device.to_string());
+    let target = format!("command {} to device {}", command.id, command.device);
+    Entry::new(action, target, details.with("supersedes", superseded))
+}
+
 /// Why a command can't be taken back, if so.
 fn too_late(command: &Command) -> Option<String> {
     let id = command.id;
@@ -222,6 +235,7 @@ fn too_late(command: &Command) -> Option<String> {
 async fn store_new(
     conn: &mut db::Connection,
     access: Access,
+    by: &Origin,
     device: DeviceId,
     new: &Checked,
     now: DateTime<Utc>,
@@ -249,7 +263,12 @@ async fn store_new(
         OnStale::Supersede => store::supersede(conn, &command, SUPERSEDED, now).await?,
         OnStale::Expire => Vec::new(),
     };
-    if store::count_open(conn, device).await? > MAX_OPEN_PER_DEVICE {
+    let entry = [entry(Action::CommandSend, &command, &superseded)];
+    // One round trip for both: neither needs the other's answer.
+    let shared: &db::Connection = conn;
+    let (n_open, recorded) = tokio::join!(store::count_open(shared, device), audit::record(shared, by, home, &entry));
+    recorded?;
+    if n_open? > MAX_OPEN_PER_DEVICE {
         return Err(Error::Conflict(format!(
             "the device has {MAX_OPEN_PER_DEVICE} open commands, the most allowed: wait for them or cancel some"
         )));

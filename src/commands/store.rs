@@ -147,9 +147,9 @@ pub(super) async fn lock(conn: &mut AsyncPgConnection, id: CommandId) -> QueryRe
 }
 
 /// Commands of the device that something is still waited for.
-pub(super) async fn count_open(conn: &mut AsyncPgConnection, device: DeviceId) -> QueryResult<i64> {
+pub(super) async fn count_open(conn: &AsyncPgConnection, device: DeviceId) -> QueryResult<i64> {
     let open = commands::table.filter(commands::device_id.eq(device)).filter(commands::status.eq_any(OPEN));
-    open.count().get_result(conn).await
+    open.count().get_result(&mut &*conn).await
 }
 
 /// Deletes what is over and not among the device's newest `kept`.

@@ -276,6 +276,21 @@ diesel::allow_tables_to_appear_in_same_query!(
 );
 
 diesel::table! {
+    audit_log (id) {
+        id -> BigInt,
+        at -> Timestamptz,
+        home_id -> Nullable<BigInt>,
+        actor_kind -> Text,
+        actor_id -> BigInt,
+        actor -> Text,
+        address -> Nullable<Text>,
+        action -> Text,
+        target -> Text,
+        details -> Json,
+    }
+}
+
+diesel::table! {
     broker_sessions (client_id) {
         client_id -> Text,
         since -> Timestamptz,

@@ -8,6 +8,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::folder::Folder;
+use crate::audit::Origin;
 use crate::auth::{Actor, Principal, Tokens};
 use crate::clock::Clock;
 use crate::db::Pool;
@@ -154,10 +155,11 @@ impl Registry {
             return Ok(home);
         }
         let new = NewHome { name: "Demo home".to_owned(), key: None, timezone: "UTC".to_owned() };
-        let home = self.homes.create(principal, new).await?;
+        let by = Origin::new(principal, None);
+        let home = self.homes.create(&by, new).await?;
         let access = home.allow(Permission::Configure)?;
         for name in ["Living room", "Kitchen", "Hall"] {
-            self.homes.create_room(access, name).await?;
+            self.homes.create_room(access, &by, name).await?;
         }
         Ok(home)
     }
@@ -189,7 +191,7 @@ impl Registry {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let registered = self.devices.register(access, wanted).await?;
+        let registered = self.devices.register(access, &Origin::new(principal, None), wanted).await?;
         let login = |device: crate::devices::RegisteredDevice| DeviceLogin {
             key: device.device.key,
             username: device.credentials.username,

@@ -1,5 +1,7 @@
 //! From what was pushed to what is stored: merged or replaced, checked, its secrets sealed.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::seal::Sealer;
@@ -21,14 +23,14 @@ pub(super) struct Content {
     pub(super) secrets: Option<Vec<u8>>,
 }
 
-/// The content that a push makes of the one before.
+/// The content that a push makes of the one before, and the topmost keys that it changes.
 pub(super) fn next(
     before: Option<&Content>,
     pushed: Value,
     mode: ConfigMode,
     device: DeviceId,
     keys: Option<&Sealer>,
-) -> Result<Content, Error> {
+) -> Result<(Content, BTreeSet<String>), Error> {
     if !pushed.is_object() {
         return Err(Error::bad_input("config", "config must be an object"));
     }
@@ -46,6 +48,8 @@ pub(super) fn next(
     };
     known::check(public.as_object().expect("an object merged into one"))?;
     let mut secrets = secrets::take(&mut public);
+    let mut changes = changed(Some(&before_public), &public);
+    changes.extend(secrets.0.iter().filter(|(_, secret)| **secret != HIDDEN).map(|(place, _)| secrets::topmost(place)));
     keep(&mut secrets, &public, before, &before_public, device, keys)?;
     let sealed = match secrets.0.keys().next() {
         None => None,
@@ -62,7 +66,16 @@ pub(super) fn next(
         let message = format!("config would have {n_bytes} bytes; it may have {MAX_CONFIG_BYTES}");
         return Err(Error::TooLarge { field: "config", message });
     }
-    Ok(Content { public, secrets: sealed })
+    Ok((Content { public, secrets: sealed }, changes))
+}
+
+/// The topmost keys whose values differ.
+pub(super) fn changed(before: Option<&Value>, after: &Value) -> BTreeSet<String> {
+    let nothing = Map::new();
+    let before = before.and_then(Value::as_object).unwrap_or(&nothing);
+    let after = after.as_object().unwrap_or(&nothing);
+    let keys = before.keys().chain(after.keys());
+    keys.filter(|key| before.get(*key) != after.get(*key)).cloned().collect()
 }
 
 /// Fills in the secrets for which the hidden text came back.
@@ -162,7 +175,7 @@ mod tests {
     }
 
     fn push(before: Option<&Content>, pushed: Value, mode: ConfigMode) -> Result<Content, Error> {
-        next(before, pushed, mode, DEVICE(), Some(&sealer()))
+        next(before, pushed, mode, DEVICE(), Some(&sealer())).map(|(content, _)| content)
     }
 
     fn sent(content: &Content) -> Value {
@@ -215,6 +228,26 @@ mod tests {
         assert_eq!((sent(&gone), gone.secrets.is_none()), (json!({"sampleRate": 5}), true));
         let nothing = push(Some(&first), json!({"token": HIDDEN}), ConfigMode::Merge);
         assert!(nothing.err().unwrap().to_string().contains("config.token"));
+    }
+
+    #[test]
+    fn a_push_tells_the_keys_it_changes_secrets_among_them() {
+        let next =
+            |before: Option<&Content>, pushed, mode| next(before, pushed, mode, DEVICE(), Some(&sealer())).unwrap();
+        let pushed =
+            json!({"sampleRate": 5, "wifiConfig": {"ssid": "home", "password": "canary-1"}, "a/b~token": "canary-2"});
+        let (first, keys) = next(None, pushed, ConfigMode::Merge);
+        assert_eq!(keys.iter().map(String::as_str).collect::<Vec<_>>(), ["a/b~token", "sampleRate", "wifiConfig"]);
+        for (pushed, mode, expected) in [
+            (json!({"sampleRate": 5}), ConfigMode::Merge, &[][..]),
+            (first.public.clone(), ConfigMode::Replace, &[]),
+            (json!({"wifiConfig": {"password": "canary-3"}}), ConfigMode::Merge, &["wifiConfig"]),
+            (json!({"sampleRate": 6}), ConfigMode::Replace, &["a/b~token", "sampleRate", "wifiConfig"]),
+            (json!({"sampleRate": null}), ConfigMode::Merge, &["sampleRate"]),
+        ] {
+            let (_, keys) = next(Some(&first), pushed.clone(), mode);
+            assert_eq!(keys.iter().map(String::as_str).collect::<Vec<_>>(), expected, "{pushed}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod seal;
 mod secrets;
 mod store;
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -22,9 +23,10 @@ pub use answers_store::{find as find_for_ingest, record as record_answers};
 pub use outbox::{ConfigKey, ConfigOutbox};
 pub use seal::Sealer;
 
+use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::clock::Clock;
 use crate::db::{self, JsonText, Pool};
-use crate::devices::{Device, DeviceAccess};
+use crate::devices::{Device, DeviceAccess, audited};
 use crate::error::Error;
 use crate::homes::{Access, Permission};
 use crate::hub::Hub;
@@ -180,10 +182,16 @@ impl DeviceConfigs {
 
     /// Makes the next version; versions that nobody answered are superseded by it. Needs
     /// [`Permission::Configure`].
-    pub async fn push(&self, access: Access, device: &Device, new: NewConfig) -> Result<DeviceConfig, Error> {
+    pub async fn push(
+        &self,
+        access: Access,
+        by: &Origin,
+        device: &Device,
+        new: NewConfig,
+    ) -> Result<DeviceConfig, Error> {
         let (id, keys) = (device.id, self.keys.clone());
         let NewConfig { config, mode, expected_version } = new;
-        self.add(access, id, move |newest, _| {
+        let add = self.add(access, by, device, None, move |newest, _| {
             let newest_version = newest.as_ref().map_or(0, |(version, _)| *version);
             if expected_version.is_some_and(|expected| expected != newest_version) {
                 let expected = expected_version.unwrap_or_default();
@@ -192,44 +200,51 @@ impl DeviceConfigs {
                 )));
             }
             content::next(newest.as_ref().map(|(_, content)| content), config, mode, id, keys.as_ref())
-        })
-        .await
-    }
-
-    /// Makes a new version with the content of an old one, secrets included. Needs
-    /// [`Permission::Configure`].
-    pub async fn rollback(&self, access: Access, device: &Device, to_version: i32) -> Result<DeviceConfig, Error> {
-        let (id, keys) = (device.id, self.keys.clone());
-        let add = self.add_from(access, id, Some(to_version), move |_, wanted| {
-            let wanted = wanted.ok_or(Error::NotFound("version"))?;
-            if content::whole(wanted.public.clone(), wanted.secrets.as_deref(), id, keys.as_ref()).is_err() {
-                let message = "the secrets of that version were sealed with a key that is not set: push them anew, \
-                               or have the operator set that key as ENCRYPTION_KEY_PREVIOUS";
-                return Err(Error::bad_input("toVersion", message));
-            }
-            Ok(wanted)
         });
         add.await
     }
 
+    /// Makes a new version with the content of an old one, secrets included. Needs
+    /// [`Permission::Configure`].
+    pub async fn rollback(
+        &self,
+        access: Access,
+        by: &Origin,
+        device: &Device,
+        to_version: i32,
+    ) -> Result<DeviceConfig, Error> {
+        let (id, keys) = (device.id, self.keys.clone());
+        let add = self.add(access, by, device, Some(to_version), move |newest, wanted| {
+            let wanted = wanted.ok_or(Error::NotFound("version"))?;
+            let whole = |of: &Content| content::whole(of.public.clone(), of.secrets.as_deref(), id, keys.as_ref());
+            let Ok(next) = whole(&wanted) else {
+                let message = "the secrets of that version were sealed with a key that is not set: push them anew, \
+                               or have the operator set that key as ENCRYPTION_KEY_PREVIOUS";
+                return Err(Error::bad_input("toVersion", message));
+            };
+            // Where the newest can't be opened its public part is compared: which secrets differ is unknown.
+            let newest = newest.map(|(_, newest)| whole(&newest).unwrap_or(newest.public));
+            Ok((wanted, content::changed(newest.as_ref(), &next)))
+        });
+        add.await
+    }
+
+    /// Adds the version that `make` makes of the newest one and the one that was asked for; `make` also
+    /// tells which of the topmost keys it changes.
     async fn add(
         &self,
         access: Access,
-        device: DeviceId,
-        make: impl FnOnce(Option<(i32, Content)>, Option<Content>) -> Result<Content, Error> + Send + Sync + 'static,
-    ) -> Result<DeviceConfig, Error> {
-        self.add_from(access, device, None, make).await
-    }
-
-    /// Adds the version that `make` makes of the newest one and the one that was asked for.
-    async fn add_from(
-        &self,
-        access: Access,
-        device: DeviceId,
+        by: &Origin,
+        device: &Device,
         wanted: Option<i32>,
-        make: impl FnOnce(Option<(i32, Content)>, Option<Content>) -> Result<Content, Error> + Send + Sync + 'static,
+        make: impl FnOnce(Option<(i32, Content)>, Option<Content>) -> Result<(Content, BTreeSet<String>), Error>
+        + Send
+        + Sync
+        + 'static,
     ) -> Result<DeviceConfig, Error> {
         let access = access.require(Permission::Configure)?;
+        let (device, name, by) = (device.id, audited(device.id, &device.key), by.clone());
+        let to_version = wanted;
         let (hub, wake, now) = (self.hub.clone(), self.wake.clone(), self.clock.now());
         let pool = self.pool.clone();
         // To the end with the news too: a caller that goes must not take them along.
@@ -245,9 +260,14 @@ impl DeviceConfigs {
                         Some(version) => store::content(conn, device, Some(version)).await?.map(|(_, content)| content),
                         None => None,
                     };
-                    let content = make(newest, wanted)?;
+                    let (content, keys) = make(newest, wanted)?;
                     let mut changed = store::supersede(conn, device).await?;
                     changed.push(store::insert(conn, access, device, version, &content, now).await?);
+                    let action = to_version.map_or(Action::ConfigPush, |_| Action::ConfigRollback);
+                    // The keys alone: a value may be what its device is locked with.
+                    let details = Details::of(device).with("version", version).with("toVersion", to_version);
+                    let entry = Entry::new(action, name, details.with("keys", keys));
+                    audit::record(conn, &by, access.home(), &[entry]).await?;
                     store::prune(conn, device, version.saturating_sub(MAX_VERSIONS)).await?;
                     Ok(changed)
                 })

@@ -76,6 +76,12 @@ pub(super) fn stands_at(place: &str, before: &Value, now: &Value) -> bool {
     stands && list.is_none_or(|list| before.pointer(list) == now.pointer(list))
 }
 
+/// The topmost key on the way to a place.
+pub(super) fn topmost(place: &str) -> String {
+    let key = place.split('/').nth(1).unwrap_or_default();
+    key.replace("~1", "/").replace("~0", "~")
+}
+
 /// The place as people write it: `config.wifiConfig.password`.
 pub(super) fn name(place: &str) -> String {
     format!("config{}", place.replace('/', ".").replace("~1", "/").replace("~0", "~"))

@@ -27,6 +27,7 @@ pub use kind::{DeviceType, DeviceTypeError};
 pub use logins::Logins;
 pub use mac::{Mac, MacError};
 pub use presence::{Change, Presence, Sign};
+pub(crate) use registry::audited;
 pub use registry::{
     DeletionHub, DeviceChange, Devices, MAX_DEVICES_PER_CALL, MAX_DEVICES_PER_HOME, NewDevice, RegisteredDevice,
 };

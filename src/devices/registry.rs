@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::accounts::{Accounts, Fresh};
 use super::credentials::{MqttUser, mqtt_client_id};
 use super::{Device, DeviceFilter, DeviceType, Mac, MqttCredentials, registry_store, store};
+use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::clock::Clock;
 use crate::db::{self, Pool};
 use crate::error::Error;
@@ -143,7 +144,13 @@ impl Devices {
     }
 
     /// Registers devices, all or none of them, in the order given. Needs [`Permission::Configure`].
-    pub async fn register(&self, access: Access, new: Vec<NewDevice>) -> Result<Vec<RegisteredDevice>, Error> {
+    pub async fn register(
+        &self,
+        access: Access,
+        by: &Origin,
+        new: Vec<NewDevice>,
+    ) -> Result<Vec<RegisteredDevice>, Error> {
+        let by = by.clone();
         let access = access.require(Permission::Configure)?;
         let home = access.home();
         let new = checked(new)?;
@@ -176,6 +183,8 @@ impl Devices {
                 let in_order = in_order.ok_or(Error::NotFound("home"))?;
                 let users = in_order.iter().map(|device| (device.id, plain_user(device)));
                 accounts.insert(conn, users.zip(&fresh).collect(), now).await?;
+                let entries: Vec<_> = in_order.iter().map(registered_entry).collect();
+                audit::record(conn, &by, home, &entries).await?;
                 Ok(in_order)
             })
         })
@@ -186,7 +195,14 @@ impl Devices {
     }
 
     /// Changes what is given and leaves the rest. Needs [`Permission::Configure`].
-    pub async fn update(&self, access: Access, id: DeviceId, mut change: DeviceChange) -> Result<Device, Error> {
+    pub async fn update(
+        &self,
+        access: Access,
+        by: &Origin,
+        id: DeviceId,
+        mut change: DeviceChange,
+    ) -> Result<Device, Error> {
+        let by = by.clone();
         let access = access.require(Permission::Configure)?;
         let home = access.home();
         change.name = change.name.map(|name| names::name("name", &name)).transpose()?;
@@ -197,15 +213,21 @@ impl Devices {
                 {
                     return Err(Error::NotFound("room"));
                 }
+                let old = registry_store::lock(conn, home, id).await?.ok_or(Error::NotFound("device"))?;
                 match registry_store::update(conn, home, id, &change).await {
-                    Ok(0) => return Err(Error::NotFound("device")),
-                    Ok(_) => {}
+                    Ok(()) => {}
                     Err(error) if db::is_unique_violation(&error) => {
                         return Err(mac_taken(change.mac.flatten().as_ref()));
                     }
                     Err(error) => return Err(gone(error)),
                 }
-                store::by_ids(conn, access.user(), &[id]).await?.pop().ok_or(Error::NotFound("device"))
+                let device = store::by_ids(conn, access.user(), &[id]).await?.pop().ok_or(Error::NotFound("device"))?;
+                let details = changes(&old, &device);
+                if details.is_change() {
+                    let entry = Entry::new(Action::DeviceUpdate, audited(id, &device.key), details);
+                    audit::record(conn, &by, home, &[entry]).await?;
+                }
+                Ok(device)
             })
         })
         .await?;
@@ -215,13 +237,13 @@ impl Devices {
 
     /// Deletes the device and every row of it, and ends its streams, whether or not the caller waits for
     /// it. Needs [`Permission::Configure`].
-    pub async fn delete(&self, access: Access, id: DeviceId) -> Result<(), Error> {
+    pub async fn delete(&self, access: Access, by: &Origin, id: DeviceId) -> Result<(), Error> {
         let home = access.require(Permission::Configure)?.home();
-        let devices = self.clone();
-        db::to_the_end(async move { devices.delete_rows(home, id).await }).await
+        let (devices, by) = (self.clone(), by.clone());
+        db::to_the_end(async move { devices.delete_rows(home, by, id).await }).await
     }
 
-    async fn delete_rows(&self, home: HomeId, id: DeviceId) -> Result<(), Error> {
+    async fn delete_rows(&self, home: HomeId, by: Origin, id: DeviceId) -> Result<(), Error> {
         // As with a home: the long history piece by piece, the rest with ingest held.
         loop {
             let mut conn = self.pool.get().await?;
@@ -229,17 +251,20 @@ impl Devices {
                 break;
             }
         }
-        let n_deleted = db::transaction(&self.pool, move |conn| {
+        let is_deleted = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 homes::close_ingest_gate(conn).await?;
-                Ok(registry_store::delete(conn, home, id).await?)
+                let Some((key, name)) = registry_store::delete(conn, home, id).await? else { return Ok(false) };
+                let details = Details::of(id).with("key", &key).with("name", name);
+                audit::record(conn, &by, home, &[Entry::new(Action::DeviceDelete, audited(id, &key), details)]).await?;
+                Ok(true)
             })
         })
         .await?;
         self.accounts.wake();
         self.listener.device_changed(home, id);
         self.deletions.publish(home, Arc::new(id));
-        if n_deleted == 0 { Err(Error::NotFound("device")) } else { Ok(()) }
+        if is_deleted { Ok(()) } else { Err(Error::NotFound("device")) }
     }
 
     fn tell(&self, home: HomeId, devices: &[Device]) {
@@ -261,6 +286,30 @@ impl Devices {
 /// The device's first MQTT user.
 fn plain_user(device: &Device) -> MqttUser<'_> {
     MqttUser { home: &device.home_key, device: &device.key, slot: 0 }
+}
+
+/// A device as an entry of the audit log names it.
+pub(crate) fn audited(id: DeviceId, key: &str) -> String {
+    format!("device {id} ({key})")
+}
+
+fn registered_entry(device: &Device) -> Entry {
+    let details = Details::of(device.id).with("key", &device.key).with("name", &device.name);
+    let details =
+        details.with("type", device.kind.as_str()).with("macAddress", &device.mac).with("roomId", room(device.room));
+    Entry::new(Action::DeviceRegister, audited(device.id, &device.key), details)
+}
+
+fn changes(old: &registry_store::Entered, new: &Device) -> Details {
+    Details::of(new.id)
+        .change("name", &old.name, &new.name)
+        .change("type", old.kind.as_str(), new.kind.as_str())
+        .change("macAddress", &old.mac, &new.mac)
+        .change("roomId", room(old.room), room(new.room))
+}
+
+fn room(id: Option<RoomId>) -> Option<String> {
+    id.map(|id| id.to_string())
 }
 
 /// Names and keys in their right form, and no two of the batch in each other's way.

@@ -71,16 +71,32 @@ pub(super) async fn taken(
         .optional()
 }
 
+/// What was entered of a device and may be changed.
+#[derive(Queryable)]
+pub(super) struct Entered {
+    pub(super) name: String,
+    pub(super) kind: String,
+    pub(super) mac: Option<String>,
+    pub(super) room: Option<RoomId>,
+}
+
+/// A device as it was entered, which stays so until the transaction ends.
+pub(super) async fn lock(conn: &mut AsyncPgConnection, home: HomeId, device: DeviceId) -> QueryResult<Option<Entered>> {
+    let row = devices::table.filter(devices::id.eq(device)).filter(devices::home_id.eq(home));
+    let row = row.select((devices::name, devices::kind, devices::mac_address, devices::room_id));
+    row.for_no_key_update().first(conn).await.optional()
+}
+
 /// A MAC address that is taken is a unique violation.
 pub(super) async fn update(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     device: DeviceId,
     change: &DeviceChange,
-) -> QueryResult<usize> {
+) -> QueryResult<()> {
     let row = devices::table.filter(devices::id.eq(device)).filter(devices::home_id.eq(home));
     if *change == DeviceChange::default() {
-        return row.count().get_result::<i64>(conn).await.map(|n| usize::from(n > 0));
+        return Ok(());
     }
     let changes = (
         change.name.as_ref().map(|name| devices::name.eq(name)),
@@ -88,7 +104,7 @@ pub(super) async fn update(
         change.mac.as_ref().map(|mac| devices::mac_address.eq(mac.as_ref().map(super::Mac::as_str))),
         change.room.map(|room| devices::room_id.eq(room)),
     );
-    diesel::update(row).set(changes).execute(conn).await
+    diesel::update(row).set(changes).execute(conn).await.map(drop)
 }
 
 /// Deletes up to about `limit` of the device's oldest readings and says how many went.
@@ -109,10 +125,15 @@ pub(super) async fn delete_readings(
         .await
 }
 
-pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId, device: DeviceId) -> QueryResult<usize> {
+/// Tells its key and its name.
+pub(super) async fn delete(
+    conn: &mut AsyncPgConnection,
+    home: HomeId,
+    device: DeviceId,
+) -> QueryResult<Option<(String, String)>> {
     use crate::db::schema::telemetry;
     let readings = telemetry::table.filter(telemetry::device_id.eq(device)).filter(telemetry::home_id.eq(home));
     diesel::delete(readings).execute(conn).await?;
     let row = devices::table.filter(devices::id.eq(device)).filter(devices::home_id.eq(home));
-    diesel::delete(row).execute(conn).await
+    diesel::delete(row).returning((devices::key, devices::name)).get_result(conn).await.optional()
 }

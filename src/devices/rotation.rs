@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::accounts::Fresh;
 use super::credentials::{MqttCredentials, MqttUser, mqtt_client_id};
+use super::registry::audited;
 use super::{Devices, credentials_store as store};
+use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::db;
 use crate::error::Error;
 use crate::homes::{Access, Permission};
@@ -20,10 +22,11 @@ impl Devices {
     pub async fn rotate_credentials(
         &self,
         access: Access,
+        by: &Origin,
         id: DeviceId,
         grace: Duration,
     ) -> Result<MqttCredentials, Error> {
-        let home = access.require(Permission::Configure)?.home();
+        let (home, by) = (access.require(Permission::Configure)?.home(), by.clone());
         if grace > MAX_GRACE {
             let message = format!("graceSeconds must be 0 to {}", MAX_GRACE.as_secs());
             return Err(Error::bad_input("graceSeconds", message));
@@ -42,6 +45,9 @@ impl Devices {
                 let slot = kept.filter(|_| accounts.is_one_password_a_name()).map_or(0, |kept| 1 - kept.slot);
                 let user = MqttUser { home: &home_key, device: &key, slot };
                 accounts.insert(conn, vec![((id, user), &fresh)], now).await?;
+                let details = Details::of(id).with("graceSeconds", grace.as_secs());
+                let entry = Entry::new(Action::DeviceRotateCredentials, audited(id, &key), details);
+                audit::record(conn, &by, home, &[entry]).await?;
                 Ok((home_key, key, slot))
             })
         })

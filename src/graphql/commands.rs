@@ -405,7 +405,7 @@ impl CommandMutation {
         let (services, viewer) = (ctx.services(), ctx.viewer()?);
         let device = services.devices.find(viewer.user, parse_id(&input.device_id, "device")?).await?;
         let access = device.allow(Permission::Control)?;
-        Ok(Command(Arc::new(services.commands.send(access, &device, input.parse()?).await?)))
+        Ok(Command(Arc::new(services.commands.send(access, &ctx.origin()?, &device, input.parse()?).await?)))
     }
 
     /// Takes a command back that has not left. CONFLICT once it may have; one that is cancelled already is
@@ -416,6 +416,6 @@ impl CommandMutation {
         #[graphql(desc = "The command's id.")] id: ID,
     ) -> Result<Command> {
         let (commands, viewer) = (&ctx.services().commands, ctx.viewer()?);
-        Ok(Command(Arc::new(commands.cancel(viewer.user, parse_id(&id, "command")?).await?)))
+        Ok(Command(Arc::new(commands.cancel(viewer.user, &ctx.origin()?, parse_id(&id, "command")?).await?)))
     }
 }

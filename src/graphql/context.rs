@@ -9,6 +9,7 @@ use super::error::Result;
 use super::loader::Wave;
 use super::loaders::Loaders;
 use super::{Peer, Services, Viewer};
+use crate::audit::Origin;
 use crate::auth::Principal;
 use crate::error::Error;
 
@@ -30,6 +31,10 @@ pub(super) trait ContextExt<'a> {
     fn address(&self) -> Option<IpAddr>;
     /// Who asks; an error for nobody.
     fn viewer(&self) -> Result<&'a Principal>;
+    /// Who asks, by what and from where, for whatever leaves an entry in the audit log.
+    fn origin(&self) -> Result<Origin> {
+        Ok(Origin::new(self.viewer()?, self.address()))
+    }
 }
 
 impl<'a> ContextExt<'a> for Context<'a> {

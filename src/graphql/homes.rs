@@ -153,7 +153,7 @@ impl HomeMutation {
     ) -> Result<Home> {
         let timezone = input.timezone.unwrap_or_else(|| "UTC".to_owned());
         let new = NewHome { name: input.name, key: input.key, timezone };
-        let home = ctx.services().homes.create(ctx.viewer()?, new).await?;
+        let home = ctx.services().homes.create(&ctx.origin()?, new).await?;
         Ok(Home(Arc::new(home)))
     }
 
@@ -166,7 +166,7 @@ impl HomeMutation {
     ) -> Result<Home> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&id, "home")?, Permission::Configure).await?;
-        let home = homes.update(access, input.name.as_deref(), input.timezone.as_deref()).await?;
+        let home = homes.update(access, &ctx.origin()?, input.name.as_deref(), input.timezone.as_deref()).await?;
         Ok(Home(Arc::new(home)))
     }
 
@@ -174,7 +174,7 @@ impl HomeMutation {
     async fn delete_home(&self, ctx: &Context<'_>, #[graphql(desc = "The home's id.")] id: ID) -> Result<bool> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&id, "home")?, Permission::Own).await?;
-        homes.delete(access).await?;
+        homes.delete(access, &ctx.origin()?).await?;
         Ok(true)
     }
 }

@@ -82,7 +82,7 @@ impl MembershipMutation {
     ) -> Result<Invitation> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&input.home_id, "home")?, Permission::Configure).await?;
-        let (made, token) = homes.invite(access, &input.email, input.role.into()).await?;
+        let (made, token) = homes.invite(access, &ctx.origin()?, &input.email, input.role.into()).await?;
         Ok(Invitation {
             id: made.id.into(),
             email: made.email,
@@ -99,7 +99,7 @@ impl MembershipMutation {
         #[graphql(desc = "The invitation's id.")] id: ID,
     ) -> Result<bool> {
         let viewer = ctx.viewer()?;
-        ctx.services().homes.revoke_invitation(viewer, parse_id(&id, "invitation")?).await?;
+        ctx.services().homes.revoke_invitation(viewer, &ctx.origin()?, parse_id(&id, "invitation")?).await?;
         Ok(true)
     }
 
@@ -110,7 +110,7 @@ impl MembershipMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The token that `inviteMember` has given.")] token: String,
     ) -> Result<Home> {
-        let home = ctx.services().homes.accept_invitation(ctx.viewer()?, &token, ctx.address()).await?;
+        let home = ctx.services().homes.accept_invitation(&ctx.origin()?, &token).await?;
         Ok(Home(Arc::new(home)))
     }
 
@@ -125,7 +125,7 @@ impl MembershipMutation {
     ) -> Result<HomeMember> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
-        Ok(HomeMember(homes.set_role(access, parse_id(&user_id, "member")?, role.into()).await?))
+        Ok(HomeMember(homes.set_role(access, &ctx.origin()?, parse_id(&user_id, "member")?, role.into()).await?))
     }
 
     /// Takes a member out of a home and ends their subscriptions of it. Everybody may leave; others are
@@ -138,7 +138,7 @@ impl MembershipMutation {
     ) -> Result<bool> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Read).await?;
-        homes.remove_member(access, parse_id(&user_id, "member")?).await?;
+        homes.remove_member(access, &ctx.origin()?, parse_id(&user_id, "member")?).await?;
         Ok(true)
     }
 }

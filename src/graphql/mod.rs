@@ -6,6 +6,7 @@
 //! resolve at once, and that is what the loaders batch.
 
 pub mod answer;
+mod audit;
 pub mod budget;
 pub mod call;
 mod commands;
@@ -104,6 +105,7 @@ pub struct Query(
     devices::DeviceQuery,
     commands::CommandQuery,
     rejected::RejectedQuery,
+    audit::AuditQuery,
     status::StatusQuery,
 );
 
@@ -137,6 +139,7 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
         .override_output_type_description::<Page<device_config::DeviceConfig>>(
             "A page of versions of a configuration, newest first.",
         )
+        .override_output_type_description::<Page<audit::AuditEntry>>("A page of an audit log, newest first.")
         .override_output_type_description::<Page<rejected::RejectedMessage>>("A page of rejected messages.")
 }
 

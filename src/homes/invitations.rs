@@ -1,11 +1,10 @@
 //! Invitations: a token for one person, good once and for a week. Everything that decides who is a
 //! member holds the home's row, so of two that meet the second sees what the first has done.
 
-use std::net::IpAddr;
-
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Access, Home, HomeRole, Homes, MAX_HOMES_PER_OWNER, Permission, invitations_store, members_store, store};
+use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::auth::Principal;
 use crate::db;
 use crate::error::Error;
@@ -43,8 +42,14 @@ pub struct Invitation {
 impl Homes {
     /// Invites the account of an e-mail, whether or not there is one, and gives the token, which is never
     /// seen again. A new invitation takes the place of an older one. Needs [`Permission::Configure`].
-    pub async fn invite(&self, access: Access, email: &str, role: HomeRole) -> Result<(Invitation, Secret), Error> {
-        let access = access.require(Permission::Configure)?;
+    pub async fn invite(
+        &self,
+        access: Access,
+        by: &Origin,
+        email: &str,
+        role: HomeRole,
+    ) -> Result<(Invitation, Secret), Error> {
+        let (access, by) = (access.require(Permission::Configure)?, by.clone());
         let email = users::parse_email(email)?;
         let token = opaque::generate(PREFIX);
         let digest = opaque::digest(&token).ok_or_else(|| Error::internal("a token of ours has a digest"))?;
@@ -58,7 +63,7 @@ impl Homes {
                 if invitations_store::is_member(conn, access.home(), &email).await? {
                     return Err(Error::Conflict("email belongs to a member of this home already".to_owned()));
                 }
-                invitations_store::clear(conn, access.home(), &email, now).await?;
+                let replaced = invitations_store::clear(conn, access.home(), &email, now).await?;
                 if invitations_store::count(conn, access.home()).await? >= MAX_OPEN_PER_HOME {
                     return Err(Error::Conflict(format!(
                         "the home has {MAX_OPEN_PER_HOME} open invitations, the most allowed: revoke some"
@@ -71,7 +76,12 @@ impl Homes {
                     created_at: now,
                     expires_at: now + LIFE,
                 };
-                invitations_store::insert(conn, access, &new).await
+                let made = invitations_store::insert(conn, access, &new).await?;
+                let replaced: Vec<_> = replaced.iter().map(ToString::to_string).collect();
+                let details = details(made.id, &email, role).with("replaces", replaced);
+                let entry = Entry::new(Action::InvitationCreate, target(made.id, &email), details);
+                audit::record(conn, &by, access.home(), &[entry]).await?;
+                Ok(made)
             })
         })
         .await?;
@@ -87,7 +97,8 @@ impl Homes {
     }
 
     /// Takes an invitation back. For admins and owners of its home.
-    pub async fn revoke_invitation(&self, who: &Principal, id: InvitationId) -> Result<(), Error> {
+    pub async fn revoke_invitation(&self, who: &Principal, by: &Origin, id: InvitationId) -> Result<(), Error> {
+        let by = by.clone();
         let found = {
             let mut conn = self.pool.get().await?;
             invitations_store::visible(&mut conn, who.user, id).await?
@@ -99,28 +110,28 @@ impl Homes {
         }
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                match invitations_store::delete(conn, access.home(), id).await? {
-                    0 => Err(Error::NotFound("invitation")),
-                    _ => Ok(()),
-                }
+                let email = invitations_store::delete(conn, access.home(), id).await?;
+                let email = email.ok_or(Error::NotFound("invitation"))?;
+                let entry = Entry::new(Action::InvitationRevoke, target(id, &email), details(id, &email, role));
+                audit::record(conn, &by, access.home(), &[entry]).await
             })
         })
         .await
     }
 
     /// Makes somebody a member by a token that was made for their e-mail. It is good once.
-    /// `from` is the client's address.
-    pub async fn accept_invitation(&self, who: &Principal, token: &str, from: Option<IpAddr>) -> Result<Home, Error> {
-        self.throttle.attempt(from)?;
+    pub async fn accept_invitation(&self, by: &Origin, token: &str) -> Result<Home, Error> {
+        self.throttle.attempt(by.address)?;
         let digest = opaque::digest(token).ok_or_else(invalid)?;
-        let (user, now) = (who.user, self.clock.now());
+        let (user, by, now) = (by.user, by.clone(), self.clock.now());
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let home = invitations_store::home_of(conn, &digest, user).await?.ok_or_else(invalid)?;
                 if !members_store::lock_home(conn, home).await? {
                     return Err(invalid());
                 }
-                let role = invitations_store::take(conn, &digest, user, now).await?.ok_or_else(invalid)?;
+                let taken = invitations_store::take(conn, &digest, user, now).await?;
+                let (id, email, role) = taken.ok_or_else(invalid)?;
                 if members_store::count(conn, home).await? >= MAX_MEMBERS_PER_HOME {
                     return Err(Error::Conflict(format!(
                         "the home has {MAX_MEMBERS_PER_HOME} members, the most allowed"
@@ -132,11 +143,22 @@ impl Homes {
                     )));
                 }
                 members_store::insert(conn, home, user, role, now).await?;
+                let entry = Entry::new(Action::InvitationAccept, target(id, &email), details(id, &email, role));
+                audit::record(conn, &by, home, &[entry]).await?;
                 store::visible(conn, user, Some(&[home])).await?.pop().ok_or_else(invalid)
             })
         })
         .await
     }
+}
+
+/// An invitation as an entry of the audit log names it.
+fn target(id: InvitationId, email: &str) -> String {
+    format!("invitation {id} ({email})")
+}
+
+fn details(id: InvitationId, email: &str, role: HomeRole) -> Details {
+    Details::of(id).with("email", email).with("role", role.as_str())
 }
 
 fn invalid() -> Error {

@@ -76,30 +76,33 @@ pub(super) async fn is_member(conn: &mut AsyncPgConnection, home: HomeId, email:
     diesel::select(exists(member)).get_result(conn).await
 }
 
-/// Deletes the home's invitations that are over, and the one of this e-mail.
+/// Deletes the home's invitations that are over, and the one of this e-mail, and tells whether it was open.
 pub(super) async fn clear(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     email: &str,
     now: DateTime<Utc>,
-) -> QueryResult<()> {
+) -> QueryResult<Option<InvitationId>> {
     let old = invitations::table
         .filter(invitations::home_id.eq(home))
         .filter(invitations::email.eq(email).or(invitations::expires_at.le(now)));
-    diesel::delete(old).execute(conn).await.map(drop)
+    let gone: Vec<(InvitationId, DateTime<Utc>)> =
+        diesel::delete(old).returning((invitations::id, invitations::expires_at)).get_results(conn).await?;
+    Ok(gone.into_iter().find(|(_, expires_at)| *expires_at > now).map(|(id, _)| id))
 }
 
-/// Deletes what somebody whose role is now this one could no longer offer.
+/// Deletes what somebody whose role is now this one could no longer offer, and tells it.
 pub(super) async fn clear_of(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     by: UserId,
     role: HomeRole,
-) -> QueryResult<()> {
+) -> QueryResult<Vec<InvitationId>> {
     let mine = invitations::table.filter(invitations::home_id.eq(home)).filter(invitations::invited_by.eq(by));
     let stays = |offered: &HomeRole| role >= HomeRole::Admin && *offered <= role;
     let too_high: Vec<_> = HomeRole::ALL.into_iter().filter(|offered| !stays(offered)).map(HomeRole::as_str).collect();
-    diesel::delete(mine.filter(invitations::role.eq_any(too_high))).execute(conn).await.map(drop)
+    let too_high = mine.filter(invitations::role.eq_any(too_high));
+    diesel::delete(too_high).returning(invitations::id).get_results(conn).await
 }
 
 pub(super) async fn count(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<i64> {
@@ -139,9 +142,14 @@ pub(super) async fn visible(
     found.map(|(role, membership)| Ok((parse(&role)?, membership))).transpose()
 }
 
-pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId, id: InvitationId) -> QueryResult<usize> {
+/// Tells whose it was.
+pub(super) async fn delete(
+    conn: &mut AsyncPgConnection,
+    home: HomeId,
+    id: InvitationId,
+) -> QueryResult<Option<String>> {
     let row = invitations::table.filter(invitations::id.eq(id)).filter(invitations::home_id.eq(home));
-    diesel::delete(row).execute(conn).await
+    diesel::delete(row).returning(invitations::email).get_result(conn).await.optional()
 }
 
 /// The home of a token, if it was made for this user's e-mail.
@@ -153,18 +161,20 @@ pub(super) async fn home_of(conn: &mut AsyncPgConnection, digest: &[u8], user: U
     found.select(invitations::home_id).first(conn).await.optional()
 }
 
-/// Uses a token up and tells the role it offers. Of several at once exactly one gets it.
+/// Uses a token up and tells which it was, whose, and the role it offers. Of several at once exactly one gets it.
 pub(super) async fn take(
     conn: &mut AsyncPgConnection,
     digest: &[u8],
     user: UserId,
     now: DateTime<Utc>,
-) -> Result<Option<HomeRole>, Error> {
+) -> Result<Option<(InvitationId, String, HomeRole)>, Error> {
     let email = users::table.filter(users::id.eq(user)).select(users::email);
     let live = invitations::table
         .filter(invitations::token_hash.eq(digest))
         .filter(invitations::email.eq_any(email))
         .filter(invitations::expires_at.gt(now));
-    let role: Option<String> = diesel::delete(live).returning(invitations::role).get_result(conn).await.optional()?;
-    role.map(|role| parse(&role)).transpose()
+    let columns = (invitations::id, invitations::email, invitations::role);
+    let taken: Option<(InvitationId, String, String)> =
+        diesel::delete(live).returning(columns).get_result(conn).await.optional()?;
+    taken.map(|(id, email, role)| Ok((id, email, parse(&role)?))).transpose()
 }

@@ -3,9 +3,10 @@
 use super::{
     Access, HomeRole, Homes, MAX_HOMES_PER_OWNER, Member, Permission, invitations_store, members_store, store,
 };
+use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::db;
 use crate::error::Error;
-use crate::ids::UserId;
+use crate::ids::{InvitationId, UserId};
 use crate::revocation::{Ended, Revocations};
 
 /// What a home without an owner would need: somebody to end it.
@@ -14,8 +15,8 @@ const LAST_OWNER: &str = "a home needs an owner: make another member an owner fi
 impl Homes {
     /// Gives a member another role; an owner by making another one an owner. Admins change the roles of
     /// all but owners, up to their own. Needs [`Permission::Configure`].
-    pub async fn set_role(&self, access: Access, member: UserId, role: HomeRole) -> Result<Member, Error> {
-        let access = access.require(Permission::Configure)?;
+    pub async fn set_role(&self, access: Access, by: &Origin, member: UserId, role: HomeRole) -> Result<Member, Error> {
+        let (access, by) = (access.require(Permission::Configure)?, by.clone());
         let (member, ended) = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let access = members_store::lock(conn, access).await?.require(Permission::Configure)?;
@@ -35,8 +36,14 @@ impl Homes {
                         "this member owns {MAX_HOMES_PER_OWNER} homes already, the most allowed"
                     )));
                 }
-                invitations_store::clear_of(conn, home, member, role).await?;
+                let ended = invitations_store::clear_of(conn, home, member, role).await?;
                 let changed = members_store::set_role(conn, home, member, role).await?;
+                if role != present {
+                    let details = Details::of(member).change("role", present.as_str(), role.as_str());
+                    let details = details.with("endedInvitations", texts(&ended));
+                    let target = target(conn, member).await?;
+                    audit::record(conn, &by, home, &[Entry::new(Action::MemberRole, target, details)]).await?;
+                }
                 // Whoever gains a right loses no stream for it.
                 let lost: &[Ended] = if role < present { &[Ended::Membership(member, home)] } else { &[] };
                 Ok((changed, Revocations::record(conn, lost).await?))
@@ -48,7 +55,8 @@ impl Homes {
     }
 
     /// Takes somebody out of a home: oneself in any role, others as an admin or owner.
-    pub async fn remove_member(&self, access: Access, member: UserId) -> Result<(), Error> {
+    pub async fn remove_member(&self, access: Access, by: &Origin, member: UserId) -> Result<(), Error> {
+        let by = by.clone();
         let ended = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let access = members_store::lock(conn, access).await?;
@@ -63,8 +71,12 @@ impl Homes {
                 if present == HomeRole::Owner && members_store::owners(conn, home).await? == 1 {
                     return Err(Error::Conflict(LAST_OWNER.to_owned()));
                 }
-                invitations_store::clear_of(conn, home, member, HomeRole::Guest).await?;
+                let ended = invitations_store::clear_of(conn, home, member, HomeRole::Guest).await?;
                 members_store::delete(conn, home, member).await?;
+                let details = Details::of(member).with("role", present.as_str());
+                let details = details.with("endedInvitations", texts(&ended));
+                let target = target(conn, member).await?;
+                audit::record(conn, &by, home, &[Entry::new(Action::MemberRemove, target, details)]).await?;
                 Revocations::record(conn, &[Ended::Membership(member, home)]).await
             })
         })
@@ -72,4 +84,14 @@ impl Homes {
         self.revocations.apply(&ended);
         Ok(())
     }
+}
+
+/// A member as an entry of the audit log names them.
+async fn target(conn: &mut db::Connection, member: UserId) -> Result<String, Error> {
+    let email = members_store::email(conn, member).await?;
+    Ok(email.map_or_else(|| format!("member {member}"), |email| format!("member {email}")))
+}
+
+fn texts(ids: &[InvitationId]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
 }

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{Access, HomeRole, Member, Membership, Permission, store};
-use crate::db::schema::{homes, memberships};
+use crate::db::schema::{homes, memberships, users};
 use crate::error::Error;
 use crate::ids::{HomeId, UserId};
 
@@ -70,4 +70,8 @@ pub(super) async fn set_role(
 
 pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId, user: UserId) -> QueryResult<()> {
     diesel::delete(memberships::table.find((home, user))).execute(conn).await.map(drop)
+}
+
+pub(super) async fn email(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<Option<String>> {
+    users::table.find(user).select(users::email).first(conn).await.optional()
 }

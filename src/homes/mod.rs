@@ -2,6 +2,7 @@
 //! database whenever it is needed, so a removed member is out at once.
 
 mod access;
+mod history;
 mod invitations;
 mod invitations_store;
 mod members;
@@ -22,10 +23,11 @@ pub use rejected::RejectedMessage;
 pub use rooms::Room;
 pub(crate) use store::{MembershipColumns, close_ingest_gate};
 
+use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::db::{self, Pool};
-use crate::error::Error;
+use crate::error::{Chain, Error};
 use crate::hub::HomeChannel;
 use crate::ids::{HomeId, UserId};
 use crate::names;
@@ -154,8 +156,8 @@ impl Homes {
     }
 
     /// Makes a home; who makes it owns it.
-    pub async fn create(&self, who: &Principal, new: NewHome) -> Result<Home, Error> {
-        let user = who.user;
+    pub async fn create(&self, by: &Origin, new: NewHome) -> Result<Home, Error> {
+        let (user, by) = (by.user, by.clone());
         let new = store::NewHome {
             key: new.key.map(|key| names::key("key", &key)).transpose()?,
             name: names::name("name", &new.name)?,
@@ -175,7 +177,12 @@ impl Homes {
                     }
                     home => home?,
                 };
-                home.ok_or_else(|| Error::Conflict(format!("key {:?} is taken", new.key.unwrap_or_default())))
+                let home =
+                    home.ok_or_else(|| Error::Conflict(format!("key {:?} is taken", new.key.unwrap_or_default())))?;
+                let details = Details::of(home.id).with("key", &home.key).with("name", &home.name);
+                let entry = Entry::new(Action::HomeCreate, target(home.id), details.with("timezone", &home.timezone));
+                audit::record(conn, &by, home.id, &[entry]).await?;
+                Ok(home)
             })
         })
         .await?;
@@ -184,15 +191,30 @@ impl Homes {
     }
 
     /// Changes what is given and leaves the rest. Needs [`Permission::Configure`].
-    pub async fn update(&self, access: Access, name: Option<&str>, zone: Option<&str>) -> Result<Home, Error> {
+    pub async fn update(
+        &self,
+        access: Access,
+        by: &Origin,
+        name: Option<&str>,
+        zone: Option<&str>,
+    ) -> Result<Home, Error> {
         let access = access.require(Permission::Configure)?;
+        let by = by.clone();
         let name = name.map(|name| names::name("name", name)).transpose()?;
         let zone = zone.map(timezone).transpose()?;
         let home = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                store::update(conn, access.home(), name.as_deref(), zone.as_deref()).await?;
-                let home = store::visible(conn, access.user(), Some(&[access.home()])).await?.pop();
-                home.ok_or(Error::NotFound("home"))
+                let id = access.home();
+                let (old_name, old_zone) = store::lock_settings(conn, id).await?.ok_or(Error::NotFound("home"))?;
+                store::update(conn, id, name.as_deref(), zone.as_deref()).await?;
+                let home = store::visible(conn, access.user(), Some(&[id])).await?.pop();
+                let home = home.ok_or(Error::NotFound("home"))?;
+                let details = Details::of(id).change("name", &old_name, &home.name);
+                let details = details.change("timezone", &old_zone, &home.timezone);
+                if details.is_change() {
+                    audit::record(conn, &by, id, &[Entry::new(Action::HomeUpdate, target(id), details)]).await?;
+                }
+                Ok(home)
             })
         })
         .await?;
@@ -202,13 +224,13 @@ impl Homes {
 
     /// Deletes the home and every row of it, and ends every stream of it, whether or not the caller
     /// waits for it. Needs [`Permission::Own`].
-    pub async fn delete(&self, access: Access) -> Result<(), Error> {
+    pub async fn delete(&self, access: Access, by: &Origin) -> Result<(), Error> {
         let home = access.require(Permission::Own)?.home();
-        let homes = self.clone();
-        db::to_the_end(async move { homes.delete_rows(home).await }).await
+        let (homes, by) = (self.clone(), by.clone());
+        db::to_the_end(async move { homes.delete_rows(home, by).await }).await
     }
 
-    async fn delete_rows(&self, home: HomeId) -> Result<(), Error> {
+    async fn delete_rows(&self, home: HomeId, by: Origin) -> Result<(), Error> {
         // A long history goes piece by piece, while ingest runs on; what came meanwhile goes below,
         // with ingest held for a moment. A crash in between leaves a home with less history, never
         // history without a home.
@@ -229,6 +251,11 @@ impl Homes {
             Box::pin(async move {
                 close_ingest_gate(conn).await?;
                 let n_deleted = store::delete(conn, home).await?;
+                if n_deleted > 0 {
+                    // Of no home: it outlives this one.
+                    let entry = Entry::new(Action::HomeDelete, target(home), Details::of(home));
+                    audit::record(conn, &by, None, &[entry]).await?;
+                }
                 Ok((n_deleted, Revocations::record(conn, &[Ended::Home(home)]).await?))
             })
         })
@@ -238,8 +265,17 @@ impl Homes {
             channel.close(home);
         }
         self.revocations.apply(&ended);
+        // Its log lets itself be deleted only now; what an interruption leaves of it goes later.
+        if let Err(error) = audit::forget(&self.pool, home).await {
+            tracing::warn!(error = %Chain(&error), "the audit log of a deleted home is still there; trying again later");
+        }
         if n_deleted == 0 { Err(Error::NotFound("home")) } else { Ok(()) }
     }
+}
+
+/// A home as an entry of the audit log names it.
+fn target(home: HomeId) -> String {
+    format!("home {home}")
 }
 
 /// A name of the IANA time zone database, as spelt there.

@@ -1,6 +1,7 @@
 //! Rooms of a home: names for places, unique in their home whatever their case.
 
 use super::{Access, Homes, Permission, rooms_store};
+use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::auth::Principal;
 use crate::db;
 use crate::error::Error;
@@ -45,56 +46,70 @@ impl Homes {
     }
 
     /// Adds a room. Needs [`Permission::Configure`].
-    pub async fn create_room(&self, access: Access, name: &str) -> Result<Room, Error> {
+    pub async fn create_room(&self, access: Access, by: &Origin, name: &str) -> Result<Room, Error> {
         let home = access.require(Permission::Configure)?.home();
         let name = names::name("name", name)?;
-        let now = self.clock.now();
+        let (now, by) = (self.clock.now(), by.clone());
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 if rooms_store::count(conn, home).await? >= MAX_ROOMS_PER_HOME {
                     return Err(Error::Conflict(format!("the home has {MAX_ROOMS_PER_HOME} rooms, the most allowed")));
                 }
-                match rooms_store::insert(conn, home, &name, now).await {
-                    Ok(Some(id)) => Ok(Room { id, home, name }),
-                    Ok(None) => Err(taken(&name)),
-                    Err(error) if db::violated_foreign_key(&error).is_some() => Err(Error::NotFound("home")),
-                    Err(error) => Err(error.into()),
-                }
+                let id = match rooms_store::insert(conn, home, &name, now).await {
+                    Ok(Some(id)) => id,
+                    Ok(None) => return Err(taken(&name)),
+                    Err(error) if db::violated_foreign_key(&error).is_some() => return Err(Error::NotFound("home")),
+                    Err(error) => return Err(error.into()),
+                };
+                let details = Details::of(id).with("name", &name);
+                audit::record(conn, &by, home, &[Entry::new(Action::RoomCreate, target(id, &name), details)]).await?;
+                Ok(Room { id, home, name })
             })
         })
         .await
     }
 
     /// Renames a room of the home. Needs [`Permission::Configure`].
-    pub async fn rename_room(&self, access: Access, id: RoomId, name: &str) -> Result<Room, Error> {
-        let home = access.require(Permission::Configure)?.home();
+    pub async fn rename_room(&self, access: Access, by: &Origin, id: RoomId, name: &str) -> Result<Room, Error> {
+        let (home, by) = (access.require(Permission::Configure)?.home(), by.clone());
         let name = names::name("name", name)?;
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
+                let old = rooms_store::lock(conn, home, id).await?.ok_or(Error::NotFound("room"))?;
                 match rooms_store::rename(conn, home, id, &name).await {
-                    Ok(0) => Err(Error::NotFound("room")),
-                    Ok(_) => Ok(Room { id, home, name }),
-                    Err(error) if db::is_unique_violation(&error) => Err(taken(&name)),
-                    Err(error) => Err(error.into()),
+                    Ok(0) => return Err(Error::NotFound("room")),
+                    Ok(_) => {}
+                    Err(error) if db::is_unique_violation(&error) => return Err(taken(&name)),
+                    Err(error) => return Err(error.into()),
                 }
+                let details = Details::of(id).change("name", &old, &name);
+                if details.is_change() {
+                    audit::record(conn, &by, home, &[Entry::new(Action::RoomRename, target(id, &name), details)])
+                        .await?;
+                }
+                Ok(Room { id, home, name })
             })
         })
         .await
     }
 
     /// Deletes a room of the home; its devices stay, without a room. Needs [`Permission::Configure`].
-    pub async fn delete_room(&self, access: Access, id: RoomId) -> Result<(), Error> {
-        let home = access.require(Permission::Configure)?.home();
+    pub async fn delete_room(&self, access: Access, by: &Origin, id: RoomId) -> Result<(), Error> {
+        let (home, by) = (access.require(Permission::Configure)?.home(), by.clone());
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                match rooms_store::delete(conn, home, id).await? {
-                    0 => Err(Error::NotFound("room")),
-                    _ => Ok(()),
-                }
+                let name = rooms_store::delete(conn, home, id).await?.ok_or(Error::NotFound("room"))?;
+                let details = Details::of(id).with("name", &name);
+                audit::record(conn, &by, home, &[Entry::new(Action::RoomDelete, target(id, &name), details)]).await
             })
         })
         .await
     }
+}
+
+/// A room as an entry of the audit log names it.
+fn target(id: RoomId, name: &str) -> String {
+    format!("room {id} ({name})")
 }
 
 fn taken(name: &str) -> Error {

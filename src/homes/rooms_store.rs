@@ -67,12 +67,20 @@ pub(super) async fn insert(
         .optional()
 }
 
+/// The room's name, which stays so until the transaction ends.
+pub(super) async fn lock(conn: &mut AsyncPgConnection, home: HomeId, id: RoomId) -> QueryResult<Option<String>> {
+    let room = rooms::table.filter(rooms::id.eq(id)).filter(rooms::home_id.eq(home));
+    room.select(rooms::name).for_no_key_update().first(conn).await.optional()
+}
+
 /// A name that is taken is a unique violation.
 pub(super) async fn rename(conn: &mut AsyncPgConnection, home: HomeId, id: RoomId, name: &str) -> QueryResult<usize> {
     let room = rooms::table.filter(rooms::id.eq(id)).filter(rooms::home_id.eq(home));
     diesel::update(room).set(rooms::name.eq(name)).execute(conn).await
 }
 
-pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId, id: RoomId) -> QueryResult<usize> {
-    diesel::delete(rooms::table.filter(rooms::id.eq(id)).filter(rooms::home_id.eq(home))).execute(conn).await
+/// Tells its name.
+pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId, id: RoomId) -> QueryResult<Option<String>> {
+    let room = rooms::table.filter(rooms::id.eq(id)).filter(rooms::home_id.eq(home));
+    diesel::delete(room).returning(rooms::name).get_result(conn).await.optional()
 }

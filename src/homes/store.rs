@@ -127,6 +127,12 @@ pub(super) async fn insert(conn: &mut AsyncPgConnection, new: &NewHome, owner: U
     Ok(Some(home((row, membership))))
 }
 
+/// What may be changed of a home as it is, which stays so until the transaction ends.
+pub(super) async fn lock_settings(conn: &mut AsyncPgConnection, id: HomeId) -> QueryResult<Option<(String, String)>> {
+    let row = homes::table.find(id).select((homes::name, homes::timezone));
+    row.for_no_key_update().first(conn).await.optional()
+}
+
 pub(super) async fn update(
     conn: &mut AsyncPgConnection,
     id: HomeId,

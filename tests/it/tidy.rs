@@ -11,9 +11,10 @@ const MAX_LINES: usize = 500;
 const EXEMPT: [&str; 1] = ["src/db/schema.rs"];
 
 /// A module of the first level and what it may import of `crate::`. `*` is everything.
-const ARROWS: [(&str, &[&str]); 29] = [
+const ARROWS: [(&str, &[&str]); 30] = [
     ("admission", &["auth", "error", "revocation"]),
     ("app", &["*"]),
+    ("audit", &["auth", "db", "error", "ids"]),
     ("auth", &["clock", "error", "ids", "settings"]),
     ("clock", &[]),
     ("db", &["error", "settings"]),
@@ -50,6 +51,7 @@ const ARROWS: [(&str, &[&str]); 29] = [
     (
         "homes",
         &[
+            "audit",
             "auth",
             "clock",
             "db",
@@ -65,7 +67,10 @@ const ARROWS: [(&str, &[&str]); 29] = [
             "users",
         ],
     ),
-    ("devices", &["auth", "clock", "db", "error", "homes", "hub", "ids", "metrics", "names", "settings", "users"]),
+    (
+        "devices",
+        &["audit", "auth", "clock", "db", "error", "homes", "hub", "ids", "metrics", "names", "settings", "users"],
+    ),
     (
         "telemetry",
         &["auth", "clock", "db", "devices", "error", "homes", "hub", "ids", "metrics", "names", "settings", "users"],
@@ -73,15 +78,15 @@ const ARROWS: [(&str, &[&str]); 29] = [
     (
         "commands",
         &[
-            "auth", "clock", "db", "devices", "downlink", "error", "homes", "hub", "ids", "metrics", "names", "outbox",
-            "settings", "users",
+            "audit", "auth", "clock", "db", "devices", "downlink", "error", "homes", "hub", "ids", "metrics", "names",
+            "outbox", "settings", "users",
         ],
     ),
     (
         "device_config",
         &[
-            "auth", "clock", "db", "devices", "downlink", "error", "homes", "hub", "ids", "metrics", "names", "outbox",
-            "settings", "users",
+            "audit", "auth", "clock", "db", "devices", "downlink", "error", "homes", "hub", "ids", "metrics", "names",
+            "outbox", "settings", "users",
         ],
     ),
     (
@@ -120,6 +125,7 @@ const ARROWS: [(&str, &[&str]); 29] = [
     (
         "graphql",
         &[
+            "audit",
             "auth",
             "clock",
             "commands",

@@ -100,6 +100,8 @@ async fn a_deleted_home_leaves_no_row() {
         ("telemetry", 5),
         ("rejected_messages", 1),
         ("invitations", 0),
+        ("audit_log where home_id is not null", 2),
+        ("audit_log where home_id is null", 1),
         ("users", 2),
     ] {
         assert_eq!(graph.count(table).await, left, "{table}");

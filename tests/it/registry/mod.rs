@@ -1,6 +1,7 @@
 //! The graph over a real database, without HTTP: who may see and change what, and at what price.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing fails the test")]
 
+mod audit;
 mod budget;
 mod command_life;
 mod commands;

@@ -1,0 +1,20 @@
+//! Who did what in a home: written by every change of it, read here by its admins.
+
+use super::{Access, Homes, Permission};
+use crate::audit::{self, KeptEntry};
+use crate::error::Error;
+use crate::ids::AuditEntryId;
+
+impl Homes {
+    /// Up to `limit` entries of the home's audit log, newest first, from after a cursor on. Needs
+    /// [`Permission::Configure`].
+    pub async fn audit_log(
+        &self,
+        access: Access,
+        after: Option<AuditEntryId>,
+        limit: i64,
+    ) -> Result<Vec<KeptEntry>, Error> {
+        let home = access.require(Permission::Configure)?.home();
+        audit::page(&self.pool, home, after, limit).await
+    }
+}
