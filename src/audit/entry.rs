@@ -104,7 +104,7 @@ pub struct Details {
 
 impl Details {
     /// Of a thing with this id.
-    pub fn of(id: impl ToString) -> Self {
+    pub fn of(id: &impl ToString) -> Self {
         let fields = Map::from_iter([("id".to_owned(), Value::from(id.to_string()))]);
         Self { fields, n_changes: 0 }
     }
@@ -122,7 +122,7 @@ impl Details {
 
     /// With what a field was and is, if these differ.
     #[must_use]
-    pub fn change<T: Serialize + PartialEq>(mut self, field: &str, old: T, new: T) -> Self {
+    pub fn change<T: Serialize + PartialEq + ?Sized>(mut self, field: &str, old: &T, new: &T) -> Self {
         if old != new {
             self.fields.insert(field.to_owned(), json!({"old": old, "new": new}));
             self.n_changes += 1;
@@ -166,10 +166,10 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_a_change() {
-        let same = Details::of(7).change("name", "a", "a").with("room", None::<i64>);
+        let same = Details::of(&7).change("name", "a", "a").with("room", None::<i64>);
         assert!(!same.is_change());
         assert_eq!(text(same), json!({"id": "7"}));
-        let other = Details::of(7).change("name", "a", "b").change("room", None, Some("3")).with("mode", "MERGE");
+        let other = Details::of(&7).change("name", "a", "b").change("room", &None, &Some("3")).with("mode", "MERGE");
         assert!(other.is_change());
         let expected =
             json!({"id": "7", "mode": "MERGE", "name": {"old": "a", "new": "b"}, "room": {"old": null, "new": "3"}});
@@ -179,11 +179,11 @@ mod tests {
     #[test]
     fn what_is_too_long_is_cut_and_says_so() {
         let keys: Vec<_> = (0..1000).map(|n| format!("key{n}")).collect();
-        let cut = text(Details::of(7).with("keys", keys).with("version", 3));
+        let cut = text(Details::of(&7).with("keys", keys).with("version", 3));
         assert_eq!((&cut["id"], &cut["version"], &cut["cut"]), (&json!("7"), &json!(3), &json!(true)));
         assert!(cut.to_string().len() <= MAX_DETAILS_BYTES && cut["keys"].as_array().unwrap().len() > 50);
-        assert_eq!(text(Details::of(7).with("keys", ["k".repeat(5000)])), json!({"id": "7", "cut": true}));
-        assert_eq!(Entry::new(Action::HomeUpdate, "ü".repeat(500), Details::of(1)).target, "ü".repeat(400));
+        assert_eq!(text(Details::of(&7).with("keys", ["k".repeat(5000)])), json!({"id": "7", "cut": true}));
+        assert_eq!(Entry::new(Action::HomeUpdate, "ü".repeat(500), Details::of(&1)).target, "ü".repeat(400));
     }
 
     #[test]

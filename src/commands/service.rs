@@ -215,7 +215,7 @@ impl Commands {
 /// What the audit log tells of a command. Not its payload: that may be the code of a lock.
 fn entry(action: Action, command: &Command, superseded: &[Command]) -> Entry {
     let superseded: Vec<_> = superseded.iter().map(|command| command.id.to_string()).collect();
-    let details = Details::of(command.id).with("type", &command.kind).with("deviceId", command.device.to_string());
+    let details = Details::of(&command.id).with("type", &command.kind).with("deviceId", command.device.to_string());
     let target = format!("command {} to device {}", command.id, command.device);
     Entry::new(action, target, details.with("supersedes", superseded))
 }

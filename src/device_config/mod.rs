@@ -265,7 +265,7 @@ impl DeviceConfigs {
                     changed.push(store::insert(conn, access, device, version, &content, now).await?);
                     let action = to_version.map_or(Action::ConfigPush, |_| Action::ConfigRollback);
                     // The keys alone: a value may be what its device is locked with.
-                    let details = Details::of(device).with("version", version).with("toVersion", to_version);
+                    let details = Details::of(&device).with("version", version).with("toVersion", to_version);
                     let entry = Entry::new(action, name, details.with("keys", keys));
                     audit::record(conn, &by, access.home(), &[entry]).await?;
                     store::prune(conn, device, version.saturating_sub(MAX_VERSIONS)).await?;

@@ -255,7 +255,7 @@ impl Devices {
             Box::pin(async move {
                 homes::close_ingest_gate(conn).await?;
                 let Some((key, name)) = registry_store::delete(conn, home, id).await? else { return Ok(false) };
-                let details = Details::of(id).with("key", &key).with("name", name);
+                let details = Details::of(&id).with("key", &key).with("name", name);
                 audit::record(conn, &by, home, &[Entry::new(Action::DeviceDelete, audited(id, &key), details)]).await?;
                 Ok(true)
             })
@@ -294,18 +294,18 @@ pub(crate) fn audited(id: DeviceId, key: &str) -> String {
 }
 
 fn registered_entry(device: &Device) -> Entry {
-    let details = Details::of(device.id).with("key", &device.key).with("name", &device.name);
+    let details = Details::of(&device.id).with("key", &device.key).with("name", &device.name);
     let details =
         details.with("type", device.kind.as_str()).with("macAddress", &device.mac).with("roomId", room(device.room));
     Entry::new(Action::DeviceRegister, audited(device.id, &device.key), details)
 }
 
 fn changes(old: &registry_store::Entered, new: &Device) -> Details {
-    Details::of(new.id)
+    Details::of(&new.id)
         .change("name", &old.name, &new.name)
         .change("type", old.kind.as_str(), new.kind.as_str())
         .change("macAddress", &old.mac, &new.mac)
-        .change("roomId", room(old.room), room(new.room))
+        .change("roomId", &room(old.room), &room(new.room))
 }
 
 fn room(id: Option<RoomId>) -> Option<String> {

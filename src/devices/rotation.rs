@@ -45,7 +45,7 @@ impl Devices {
                 let slot = kept.filter(|_| accounts.is_one_password_a_name()).map_or(0, |kept| 1 - kept.slot);
                 let user = MqttUser { home: &home_key, device: &key, slot };
                 accounts.insert(conn, vec![((id, user), &fresh)], now).await?;
-                let details = Details::of(id).with("graceSeconds", grace.as_secs());
+                let details = Details::of(&id).with("graceSeconds", grace.as_secs());
                 let entry = Entry::new(Action::DeviceRotateCredentials, audited(id, &key), details);
                 audit::record(conn, &by, home, &[entry]).await?;
                 Ok((home_key, key, slot))

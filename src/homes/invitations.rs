@@ -158,7 +158,7 @@ fn target(id: InvitationId, email: &str) -> String {
 }
 
 fn details(id: InvitationId, email: &str, role: HomeRole) -> Details {
-    Details::of(id).with("email", email).with("role", role.as_str())
+    Details::of(&id).with("email", email).with("role", role.as_str())
 }
 
 fn invalid() -> Error {

@@ -39,7 +39,7 @@ impl Homes {
                 let ended = invitations_store::clear_of(conn, home, member, role).await?;
                 let changed = members_store::set_role(conn, home, member, role).await?;
                 if role != present {
-                    let details = Details::of(member).change("role", present.as_str(), role.as_str());
+                    let details = Details::of(&member).change("role", present.as_str(), role.as_str());
                     let details = details.with("endedInvitations", texts(&ended));
                     let target = target(conn, member).await?;
                     audit::record(conn, &by, home, &[Entry::new(Action::MemberRole, target, details)]).await?;
@@ -73,7 +73,7 @@ impl Homes {
                 }
                 let ended = invitations_store::clear_of(conn, home, member, HomeRole::Guest).await?;
                 members_store::delete(conn, home, member).await?;
-                let details = Details::of(member).with("role", present.as_str());
+                let details = Details::of(&member).with("role", present.as_str());
                 let details = details.with("endedInvitations", texts(&ended));
                 let target = target(conn, member).await?;
                 audit::record(conn, &by, home, &[Entry::new(Action::MemberRemove, target, details)]).await?;

@@ -179,7 +179,7 @@ impl Homes {
                 };
                 let home =
                     home.ok_or_else(|| Error::Conflict(format!("key {:?} is taken", new.key.unwrap_or_default())))?;
-                let details = Details::of(home.id).with("key", &home.key).with("name", &home.name);
+                let details = Details::of(&home.id).with("key", &home.key).with("name", &home.name);
                 let entry = Entry::new(Action::HomeCreate, target(home.id), details.with("timezone", &home.timezone));
                 audit::record(conn, &by, home.id, &[entry]).await?;
                 Ok(home)
@@ -209,7 +209,7 @@ impl Homes {
                 store::update(conn, id, name.as_deref(), zone.as_deref()).await?;
                 let home = store::visible(conn, access.user(), Some(&[id])).await?.pop();
                 let home = home.ok_or(Error::NotFound("home"))?;
-                let details = Details::of(id).change("name", &old_name, &home.name);
+                let details = Details::of(&id).change("name", &old_name, &home.name);
                 let details = details.change("timezone", &old_zone, &home.timezone);
                 if details.is_change() {
                     audit::record(conn, &by, id, &[Entry::new(Action::HomeUpdate, target(id), details)]).await?;
@@ -253,7 +253,7 @@ impl Homes {
                 let n_deleted = store::delete(conn, home).await?;
                 if n_deleted > 0 {
                     // Of no home: it outlives this one.
-                    let entry = Entry::new(Action::HomeDelete, target(home), Details::of(home));
+                    let entry = Entry::new(Action::HomeDelete, target(home), Details::of(&home));
                     audit::record(conn, &by, None, &[entry]).await?;
                 }
                 Ok((n_deleted, Revocations::record(conn, &[Ended::Home(home)]).await?))

@@ -61,7 +61,7 @@ impl Homes {
                     Err(error) if db::violated_foreign_key(&error).is_some() => return Err(Error::NotFound("home")),
                     Err(error) => return Err(error.into()),
                 };
-                let details = Details::of(id).with("name", &name);
+                let details = Details::of(&id).with("name", &name);
                 audit::record(conn, &by, home, &[Entry::new(Action::RoomCreate, target(id, &name), details)]).await?;
                 Ok(Room { id, home, name })
             })
@@ -82,7 +82,7 @@ impl Homes {
                     Err(error) if db::is_unique_violation(&error) => return Err(taken(&name)),
                     Err(error) => return Err(error.into()),
                 }
-                let details = Details::of(id).change("name", &old, &name);
+                let details = Details::of(&id).change("name", &old, &name);
                 if details.is_change() {
                     audit::record(conn, &by, home, &[Entry::new(Action::RoomRename, target(id, &name), details)])
                         .await?;
@@ -99,7 +99,7 @@ impl Homes {
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let name = rooms_store::delete(conn, home, id).await?.ok_or(Error::NotFound("room"))?;
-                let details = Details::of(id).with("name", &name);
+                let details = Details::of(&id).with("name", &name);
                 audit::record(conn, &by, home, &[Entry::new(Action::RoomDelete, target(id, &name), details)]).await
             })
         })
