@@ -70,6 +70,7 @@ impl From<Actor> for ActorKind {
         match actor {
             Actor::Session(_) => Self::Session,
             Actor::Operator => Self::Operator,
+            Actor::Integration(_) => Self::Integration,
         }
     }
 }

@@ -181,7 +181,7 @@ impl DeviceConfigs {
     }
 
     /// Makes the next version; versions that nobody answered are superseded by it. Needs
-    /// [`Permission::Configure`].
+    /// [`Permission::PushConfig`].
     pub async fn push(
         &self,
         access: Access,
@@ -205,7 +205,7 @@ impl DeviceConfigs {
     }
 
     /// Makes a new version with the content of an old one, secrets included. Needs
-    /// [`Permission::Configure`].
+    /// [`Permission::PushConfig`].
     pub async fn rollback(
         &self,
         access: Access,
@@ -242,7 +242,7 @@ impl DeviceConfigs {
         + Sync
         + 'static,
     ) -> Result<DeviceConfig, Error> {
-        let access = access.require(Permission::Configure)?;
+        let access = access.require(Permission::PushConfig)?;
         let (device, name, by) = (device.id, audited(device.id, &device.key), by.clone());
         let to_version = wanted;
         let (hub, wake, now) = (self.hub.clone(), self.wake.clone(), self.clock.now());

@@ -10,8 +10,9 @@ use super::loader::Wave;
 use super::loaders::Loaders;
 use super::{Peer, Services, Viewer};
 use crate::audit::Origin;
-use crate::auth::Principal;
+use crate::auth::{Actor, Principal};
 use crate::error::Error;
+use crate::homes::FOR_PEOPLE;
 
 /// Typed access to a resolver's context.
 pub(super) trait ContextExt<'a> {
@@ -35,6 +36,8 @@ pub(super) trait ContextExt<'a> {
     fn origin(&self) -> Result<Origin> {
         Ok(Origin::new(self.viewer()?, self.address()))
     }
+    /// Who asks, for what no scope gives: an error for an integration.
+    fn person(&self) -> Result<&'a Principal>;
 }
 
 impl<'a> ContextExt<'a> for Context<'a> {
@@ -61,5 +64,13 @@ impl<'a> ContextExt<'a> for Context<'a> {
     fn viewer(&self) -> Result<&'a Principal> {
         let viewer = self.data_opt::<Viewer>().and_then(|viewer| viewer.0.as_ref());
         Ok(viewer.ok_or(Error::Unauthenticated("sign in first: no valid access token came with the request"))?)
+    }
+
+    fn person(&self) -> Result<&'a Principal> {
+        let viewer = self.viewer()?;
+        match viewer.actor {
+            Actor::Integration(_) => Err(Error::Forbidden(FOR_PEOPLE).into()),
+            Actor::Session(_) | Actor::Operator => Ok(viewer),
+        }
     }
 }

@@ -9,6 +9,7 @@ use super::error::Result;
 use super::homes::Home;
 use super::members::HomeMember;
 use super::scalars::{HomeRole, Instant, parse_id};
+use crate::audit::Origin;
 use crate::homes::{self, Permission};
 
 /// A fresh invitation, with the token that is shown this once.
@@ -110,7 +111,8 @@ impl MembershipMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The token that `inviteMember` has given.")] token: String,
     ) -> Result<Home> {
-        let home = ctx.services().homes.accept_invitation(&ctx.origin()?, &token).await?;
+        let by = Origin::new(ctx.person()?, ctx.address());
+        let home = ctx.services().homes.accept_invitation(&by, &token).await?;
         Ok(Home(Arc::new(home)))
     }
 
@@ -137,7 +139,7 @@ impl MembershipMutation {
         #[graphql(desc = "The member's user id; your own to leave.")] user_id: ID,
     ) -> Result<bool> {
         let homes = &ctx.services().homes;
-        let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Read).await?;
+        let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::ReadPeople).await?;
         homes.remove_member(access, &ctx.origin()?, parse_id(&user_id, "member")?).await?;
         Ok(true)
     }

@@ -1,12 +1,14 @@
 //! Members of a home: changing their roles, removing them, leaving. A home always has an owner.
 
+use super::integrations::sessions;
 use super::{
-    Access, HomeRole, Homes, MAX_HOMES_PER_OWNER, Member, Permission, invitations_store, members_store, store,
+    Access, HomeRole, Homes, MAX_HOMES_PER_OWNER, Member, Permission, integrations_store, invitations_store,
+    members_store, store,
 };
 use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::db;
 use crate::error::Error;
-use crate::ids::{InvitationId, UserId};
+use crate::ids::UserId;
 use crate::revocation::{Ended, Revocations};
 
 /// What a home without an owner would need: somebody to end it.
@@ -16,12 +18,12 @@ impl Homes {
     /// Gives a member another role; an owner by making another one an owner. Admins change the roles of
     /// all but owners, up to their own. Needs [`Permission::Configure`].
     pub async fn set_role(&self, access: Access, by: &Origin, member: UserId, role: HomeRole) -> Result<Member, Error> {
-        let (access, by) = (access.require(Permission::Configure)?, by.clone());
+        let (access, by, now) = (access.require(Permission::Configure)?, by.clone(), self.clock.now());
         let (member, ended) = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let access = members_store::lock(conn, access).await?.require(Permission::Configure)?;
                 let (home, mine) = (access.home(), access.role());
-                let present = store::membership(conn, member, home).await?.ok_or(Error::NotFound("member"))?.role();
+                let present = members_store::role_of(conn, home, member).await?;
                 if present > mine || role > mine {
                     return Err(Error::Forbidden("only an owner of this home may do that"));
                 }
@@ -38,15 +40,24 @@ impl Homes {
                 }
                 let ended = invitations_store::clear_of(conn, home, member, role).await?;
                 let changed = members_store::set_role(conn, home, member, role).await?;
-                if role != present {
-                    let details = Details::of(&member).change("role", present.as_str(), role.as_str());
-                    let details = details.with("endedInvitations", texts(&ended));
+                // Whoever gains a right loses no stream for it.
+                let mut lost = Vec::new();
+                if role < present {
+                    lost.push(Ended::Membership(member, home));
+                }
+                let mut tokens = Vec::new();
+                if role < HomeRole::Admin {
+                    let theirs = integrations_store::Which::MadeBy(member);
+                    tokens = integrations_store::end(conn, home, theirs, now).await?;
+                    lost.extend(sessions(&tokens));
+                }
+                let details = Details::of(&member).change("role", present.as_str(), role.as_str());
+                if details.is_change() {
+                    let details = details.with("endedInvitations", texts(&ended)).with("endedTokens", texts(&tokens));
                     let target = target(conn, member).await?;
                     audit::record(conn, &by, home, &[Entry::new(Action::MemberRole, target, details)]).await?;
                 }
-                // Whoever gains a right loses no stream for it.
-                let lost: &[Ended] = if role < present { &[Ended::Membership(member, home)] } else { &[] };
-                Ok((changed, Revocations::record(conn, lost).await?))
+                Ok((changed, Revocations::record(conn, &lost).await?))
             })
         })
         .await?;
@@ -56,7 +67,7 @@ impl Homes {
 
     /// Takes somebody out of a home: oneself in any role, others as an admin or owner.
     pub async fn remove_member(&self, access: Access, by: &Origin, member: UserId) -> Result<(), Error> {
-        let by = by.clone();
+        let (by, now) = (by.clone(), self.clock.now());
         let ended = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let access = members_store::lock(conn, access).await?;
@@ -64,7 +75,7 @@ impl Homes {
                     access.require(Permission::Configure)?;
                 }
                 let home = access.home();
-                let present = store::membership(conn, member, home).await?.ok_or(Error::NotFound("member"))?.role();
+                let present = members_store::role_of(conn, home, member).await?;
                 if present > access.role() {
                     return Err(Error::Forbidden("only an owner of this home may do that"));
                 }
@@ -73,11 +84,15 @@ impl Homes {
                 }
                 let ended = invitations_store::clear_of(conn, home, member, HomeRole::Guest).await?;
                 members_store::delete(conn, home, member).await?;
+                let theirs = integrations_store::Which::MadeBy(member);
+                let tokens = integrations_store::end(conn, home, theirs, now).await?;
                 let details = Details::of(&member).with("role", present.as_str());
-                let details = details.with("endedInvitations", texts(&ended));
+                let details = details.with("endedInvitations", texts(&ended)).with("endedTokens", texts(&tokens));
                 let target = target(conn, member).await?;
                 audit::record(conn, &by, home, &[Entry::new(Action::MemberRemove, target, details)]).await?;
-                Revocations::record(conn, &[Ended::Membership(member, home)]).await
+                let mut lost = sessions(&tokens);
+                lost.push(Ended::Membership(member, home));
+                Revocations::record(conn, &lost).await
             })
         })
         .await?;
@@ -92,6 +107,6 @@ async fn target(conn: &mut db::Connection, member: UserId) -> Result<String, Err
     Ok(email.map_or_else(|| format!("member {member}"), |email| format!("member {email}")))
 }
 
-fn texts(ids: &[InvitationId]) -> Vec<String> {
+fn texts(ids: &[impl ToString]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use smarthome::auth::{Actor, Principal};
 use smarthome::graphql::budget::Budget;
 use smarthome::graphql::{Peer, Viewer};
-use smarthome::ids::SessionId;
+use smarthome::ids::{SessionId, UserId};
 
 use crate::registry::{Graph, Person, text};
 
@@ -23,8 +23,10 @@ pub(super) type Step =
 pub(super) enum Who {
     Ann,
     Bob,
+    /// An integration.
+    Robot,
 }
-use Who::{Ann, Bob};
+use Who::{Ann, Bob, Robot};
 
 pub(super) const STEPS: &[Step] = &[
     (
@@ -150,6 +152,34 @@ pub(super) const STEPS: &[Step] = &[
     ),
     (
         Ann,
+        &[("t1", "/createIntegrationToken/integrationToken/id"), ("secret4", "/createIntegrationToken/token")],
+        "mutation { createIntegrationToken(input: {homeId: \"@home\", name: \"Robot\", scopes: [COMMANDS_SEND, DEVICES_READ], \
+         deviceIds: [\"@device\"], expiresAt: \"2099-01-01T00:00:00Z\"}) { token integrationToken { id } } }",
+        &[(
+            "token.create",
+            "integration token @t1 (Robot)",
+            r#"{"id": "@t1", "name": "Robot", "scopes": ["DEVICES_READ", "COMMANDS_SEND"], "deviceIds": ["@device"],
+                "expiresAt": "2099-01-01T00:00:00Z"}"#,
+        )],
+    ),
+    (
+        Robot,
+        &[("c3", "/sendCommand/id")],
+        "mutation { sendCommand(input: {deviceId: \"@device\", type: \"RESET\"}) { id } }",
+        &[(
+            "command.send",
+            "command @c3 to device @device",
+            r#"{"id": "@c3", "type": "RESET", "deviceId": "@device"}"#,
+        )],
+    ),
+    (
+        Ann,
+        &[],
+        "mutation { revokeIntegrationToken(id: \"@t1\") }",
+        &[("token.revoke", "integration token @t1 (Robot)", r#"{"id": "@t1", "name": "Robot"}"#)],
+    ),
+    (
+        Ann,
         &[("i1", "/inviteMember/id"), ("secret3", "/inviteMember/token")],
         "mutation { inviteMember(input: {homeId: \"@home\", email: \"@bob\", role: ADMIN}) { id token } }",
         &[("invitation.create", "invitation @i1 (@bob)", r#"{"id": "@i1", "email": "@bob", "role": "ADMIN"}"#)],
@@ -199,13 +229,25 @@ pub(super) const STEPS: &[Step] = &[
         )],
     ),
     (
+        Bob,
+        &[("t2", "/createIntegrationToken/integrationToken/id")],
+        "mutation { createIntegrationToken(input: {homeId: \"@home\", name: \"Other\", scopes: [DEVICES_READ]}) \
+         { integrationToken { id } } }",
+        &[(
+            "token.create",
+            "integration token @t2 (Other)",
+            r#"{"id": "@t2", "name": "Other", "scopes": ["DEVICES_READ"]}"#,
+        )],
+    ),
+    (
         Ann,
         &[],
         "mutation { setMemberRole(homeId: \"@home\", userId: \"@uid\", role: GUEST) { role } }",
         &[(
             "member.role",
             "member @bob",
-            r#"{"id": "@uid", "role": {"old": "ADMIN", "new": "GUEST"}, "endedInvitations": ["@i4"]}"#,
+            r#"{"id": "@uid", "role": {"old": "ADMIN", "new": "GUEST"}, "endedInvitations": ["@i4"],
+                "endedTokens": ["@t2"]}"#,
         )],
     ),
     (
@@ -238,7 +280,8 @@ const EVERYTHING: &str = "select string_agg(coalesce(md5, '-'), ' ' order by nam
     union all select 6, md5(string_agg(t::text, ' ' order by id)) from device_credentials t \
     union all select 7, md5(string_agg(t::text, ' ' order by id)) from commands t \
     union all select 8, md5(string_agg(t::text, ' ' order by device_id, version)) from device_configs t \
-    union all select 9, md5(string_agg(t::text, ' ' order by id)) from audit_log t) all_of_it";
+    union all select 9, md5(string_agg(t::text, ' ' order by id)) from audit_log t \
+    union all select 10, md5(string_agg(t::text, ' ' order by id)) from integration_tokens t) all_of_it";
 
 /// Two people, and what they have come by.
 pub(super) struct Story {
@@ -265,8 +308,22 @@ impl Story {
         names.iter().fold(template.to_owned(), |text, name| text.replace(&format!("@{name}"), &self.known[*name]))
     }
 
-    pub(super) fn person(&self, who: Who) -> &Person {
-        if who == Ann { &self.ann } else { &self.bob }
+    pub(super) async fn person(&self, who: Who) -> Person {
+        match who {
+            Ann => self.ann.clone(),
+            Bob => self.bob.clone(),
+            Robot => {
+                let id: SessionId = self.known["t1"].parse().unwrap();
+                let row = "select user_id from integration_tokens where id::text = $1";
+                let user = self.graph.sql.query_one(row, &[&self.known["t1"]]).await.unwrap().get(0);
+                let principal = self.ann.0.clone().unwrap();
+                Person(Some(Principal {
+                    user: UserId::from_database(user),
+                    actor: Actor::Integration(id),
+                    ..principal
+                }))
+            }
+        }
     }
 
     pub(super) async fn answer(&self, who: &Person, query: &str) -> Value {
@@ -278,7 +335,7 @@ impl Story {
     }
 
     pub(super) async fn step(&mut self, (who, remember, query, _): &Step) {
-        let answer = self.answer(self.person(*who), query).await;
+        let answer = self.answer(&self.person(*who).await, query).await;
         assert!(answer.get("errors").is_none(), "{query}: {answer}");
         for (name, pointer) in *remember {
             let value = answer["data"].pointer(pointer).unwrap_or_else(|| panic!("{pointer} in {answer}"));
