@@ -37,9 +37,9 @@ comment on function refuse_audit_change() is 'Refuses the statement, whatever it
 create trigger audit_log_update before update on audit_log for each statement execute function refuse_audit_change();
 create trigger audit_log_truncate before truncate on audit_log for each statement execute function refuse_audit_change();
 
--- Once a statement and not once a row: a home has many. The schema is named, so that no temporary table can
--- stand in for the homes.
-create function refuse_audit_deletion() returns trigger language plpgsql as $$
+-- Once a statement and not once a row: a home has many. All names are bound to one schema, so that nothing of the
+-- caller's can stand in for the homes or the time.
+create function refuse_audit_deletion() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     is_refused boolean;
 begin
@@ -48,8 +48,8 @@ begin
             and (g.home_id is null or exists (select from %1$I.homes h where h.id = g.home_id)))',
         tg_table_schema) into is_refused;
     if is_refused then
-        raise exception 'audit_log is append-only: its rows go with their home, or when they are older than %',
-            audit_kept_for() using errcode = 'insufficient_privilege';
+        raise exception 'audit_log is append-only: its rows go after their home, or when they are old enough'
+            using errcode = 'insufficient_privilege', hint = 'audit_kept_for() says how old';
     end if;
     return null;
 end $$;
