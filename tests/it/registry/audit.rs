@@ -9,7 +9,7 @@ use self::story::Who::{Ann, Bob, Robot};
 use self::story::{ADDRESS, STEPS, Story, user};
 use super::{Graph, text};
 use crate::support::app::TestApp;
-use crate::support::unique;
+use crate::support::{eventually, unique};
 
 /// Must never be read again.
 const CANARY: &str = "canary-7f3a91";
@@ -342,5 +342,22 @@ async fn the_address_is_the_clients() {
         (&entry["address"], &entry["actor"], &entry["actorKind"]),
         (&json!("127.0.0.1"), &json!(ann.email), &json!("SESSION"))
     );
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_starts_ends_what_an_interruption_left() {
+    let database = TestApp::start().await.stop().await;
+    let sql = database.client().await;
+    let left = "insert into audit_log (home_id, actor_kind, actor_id, actor, action, target, details)
+                values (999999, 'SESSION', 1, 'x', 'home.update', 'home 999999', '{}'),
+                       (null, 'SESSION', 1, 'x', 'home.delete', 'home 999999', '{}')";
+    sql.batch_execute(left).await.unwrap();
+    let app = TestApp::builder().start_on(database).await;
+    eventually("the log of the home goes", || async {
+        let rows = sql.query("select home_id from audit_log", &[]).await.unwrap();
+        (rows.len() == 1 && rows[0].get::<_, Option<i64>>(0).is_none()).then_some(())
+    })
+    .await;
     app.stop().await;
 }
