@@ -43,7 +43,7 @@ use crate::mqtt::Link;
 use crate::mqtt::provision::Provisioner;
 use crate::outbox::{Outbox, Wake};
 use crate::revocation::Revocations;
-use crate::settings::{Provisioning, Secret, Settings};
+use crate::settings::{Provisioning, Secret, Settings, TrustedProxies};
 use crate::telemetry::history::Readings;
 use crate::telemetry::{Follow, ReadingHub};
 use crate::throttle::Throttle;
@@ -226,10 +226,9 @@ impl App {
                     metrics: metrics.clone(),
                 });
                 let (limits, metrics) = (options.limits.clone(), metrics.clone());
-                spawn_critical(
-                    &ended,
-                    http::serve(listener, router, limits, metrics, stop_http.clone(), http_tasks.clone()),
-                );
+                let (stop, tasks) = (stop_http.clone(), http_tasks.clone());
+                let proxies = TrustedProxies::default();
+                spawn_critical(&ended, http::serve(listener, router, limits, proxies, metrics, stop, tasks));
                 Some(addr)
             }
             None => None,
@@ -254,10 +253,9 @@ impl App {
             tracker: http_tasks.clone(),
         };
         spawn_critical(&ended, revocations.follow(settings.database, stop_http.clone()));
-        spawn_critical(
-            &ended,
-            http::serve(listener, http::router(state), options.limits, metrics, stop_http.clone(), http_tasks.clone()),
-        );
+        let (proxies, stop, tasks) = (settings.http.trusted_proxies, stop_http.clone(), http_tasks.clone());
+        let router = http::router(state);
+        spawn_critical(&ended, http::serve(listener, router, options.limits, proxies, metrics, stop, tasks));
         tracing::info!(%http_addr, "listening");
         Ok(Self {
             http_addr,

@@ -4,6 +4,7 @@
 mod broker_url;
 mod encryption;
 mod provisioning;
+mod proxies;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub use broker_url::{BrokerUrl, Transport};
 pub use encryption::{EncryptionKey, EncryptionSettings};
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
+pub use proxies::TrustedProxies;
 
 /// A value that must never reach a log: its `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
@@ -114,6 +116,8 @@ pub struct HttpSettings {
     pub graphiql: bool,
     /// `CORS_ORIGINS`: comma-separated origins that may call from a browser; none by default.
     pub cors_origins: Vec<String>,
+    /// `TRUSTED_PROXIES`: comma-separated addresses and networks of the proxies in front; none by default.
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// Who may get a token, and what signs it.
@@ -240,6 +244,11 @@ impl HttpSettings {
             introspection: switch(source, "GRAPHQL_INTROSPECTION", ("on", "off"), false)?,
             graphiql: switch(source, "GRAPHIQL", ("on", "off"), false)?,
             cors_origins,
+            trusted_proxies: source
+                .get("TRUSTED_PROXIES")
+                .unwrap_or_default()
+                .parse()
+                .map_err(|problem: String| bad("TRUSTED_PROXIES", problem))?,
         })
     }
 }
@@ -394,6 +403,7 @@ mod tests {
             ("CORS_ORIGINS", "https://a.example.com,https://b.example.com/"),
             ("CORS_ORIGINS", "https://a.example.com:443"),
             ("CORS_ORIGINS", "https://A.example.com"),
+            ("TRUSTED_PROXIES", "10.0.0.1/8"),
             ("PRESENCE_TIMEOUT_SECONDS", "0"),
             ("MQTT_TOPIC_PREFIX", "a/b"),
             ("DATABASE_URL", "mysql://secret-password@x"),

@@ -12,6 +12,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::client::Client;
 use super::reply;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,8 +31,9 @@ const SECURITY: [(HeaderName, HeaderValue); 5] = [
 pub(super) async fn frame(request: Request, next: Next) -> Response {
     let id = request_id(&request);
     let id_text = id.to_str().unwrap_or_default();
-    let span =
-        tracing::info_span!("http", request.id = id_text, method = %request.method(), path = request.uri().path());
+    let client = request.extensions().get::<Client>().map(|client| tracing::field::display(client.addr));
+    let (method, path) = (request.method(), request.uri().path());
+    let span = tracing::info_span!("http", request.id = id_text, client, %method, path);
     let mut response = next.run(request).instrument(span).await;
     let headers = response.headers_mut();
     for (name, value) in SECURITY {

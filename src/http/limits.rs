@@ -7,8 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Open TCP connections, WebSockets among them.
     pub connections: usize,
-    /// Those of one network peer among them: beyond it, a connection is cut at once. Behind a proxy all
-    /// clients are one peer, and the proxy has to bound each of them.
+    /// Those of one network peer among them: beyond it, a connection is cut at once. A proxy of
+    /// `TRUSTED_PROXIES` is no such peer; behind another proxy all clients are one.
     pub connections_per_peer: usize,
     /// How long a request's header may take, and how long a kept-alive connection may be silent.
     pub header: Duration,

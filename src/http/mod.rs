@@ -6,6 +6,7 @@
 
 pub mod broker_auth;
 mod caller;
+mod client;
 mod graphql;
 pub mod health;
 mod layers;

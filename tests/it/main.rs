@@ -16,6 +16,7 @@ mod mosquitto_tls;
 mod outages;
 mod poison;
 mod protocol_ws;
+mod proxies;
 mod query_bombs;
 mod registry;
 mod revocation;
