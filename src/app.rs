@@ -23,6 +23,7 @@ use ingest::Ingest;
 use migrate::migrate;
 use outboxes::{Outboxes, Parts};
 
+use crate::admission::Admission;
 use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::commands::{CommandHub, CommandOutbox, Commands, Expectations};
@@ -239,6 +240,7 @@ impl App {
         };
         let state = HttpState {
             engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection),
+            admission: Admission::new(tokens.clone(), revocations.clone()),
             tokens: tokens.clone(),
             revocations: revocations.clone(),
             throttle,

@@ -67,8 +67,13 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Response {
     response
 }
 
-/// Credentials came and are not good. Missing ones are no error here: the schema judges that.
-pub(super) fn unauthenticated() -> Response {
+/// Credentials came and are not good, or can't be judged now. Missing ones are no error here: the schema
+/// judges that.
+pub(super) fn not_admitted(error: &Error) -> Response {
+    if matches!(error, Error::Unavailable(_)) {
+        let message = "service temporarily unavailable, try again";
+        return problem(StatusCode::SERVICE_UNAVAILABLE, error.code(), message);
+    }
     let mut response = problem(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "invalid or expired access token");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
     response
