@@ -36,7 +36,7 @@ use crate::homes::Homes;
 use crate::http::broker_auth::{self, BrokerAuth};
 use crate::http::health::{Check, Readiness};
 use crate::http::pages::{self, Page};
-use crate::http::{self, HttpState, Limits};
+use crate::http::{self, HttpState, Limits, Shares};
 use crate::hub::HomeChannel;
 use crate::ingest::{Writer, WriterParts};
 use crate::metrics::Metrics;
@@ -109,7 +109,9 @@ impl App {
         let revocations = Revocations::new(clock.clone());
         let throttle = Throttle::new(settings.rate_limits);
         if !settings.rate_limits {
-            tracing::warn!("RATE_LIMITS=off: anybody may guess passwords as fast as they like; for load tests alone");
+            tracing::warn!(
+                "RATE_LIMITS=off: anybody may guess passwords as fast as they like, and take all sockets; for load tests alone"
+            );
         }
 
         let registry: Arc<dyn crate::devices::RegistryListener> = Arc::new(directory_version.clone());
@@ -212,6 +214,7 @@ impl App {
             });
         }
 
+        let limits = if settings.rate_limits { options.limits } else { options.limits.without_shares() };
         let (stop_http, http_tasks) = (CancellationToken::new(), TaskTracker::new());
         let broker_auth_addr = match &settings.mqtt.auth_endpoint {
             Some(endpoint) => {
@@ -226,7 +229,7 @@ impl App {
                     secret: endpoint.secret.clone(),
                     metrics: metrics.clone(),
                 });
-                let (limits, metrics) = (options.limits.clone(), metrics.clone());
+                let (limits, metrics) = (limits.clone(), metrics.clone());
                 let (stop, tasks) = (stop_http.clone(), http_tasks.clone());
                 let proxies = TrustedProxies::default();
                 spawn_critical(&ended, http::serve(listener, router, limits, proxies, metrics, stop, tasks));
@@ -248,7 +251,8 @@ impl App {
             metrics: metrics.clone(),
             readiness: Arc::new(Dependencies { pool, metrics: metrics.clone() }),
             sdl: settings.http.introspection.then(|| graphql::sdl().into()),
-            limits: Arc::new(options.limits.clone()),
+            shares: Shares::new(&limits, metrics.clone()),
+            limits: Arc::new(limits.clone()),
             cors_origins: settings.http.cors_origins.into(),
             pages: pages::routes(page),
             stop: stop_http.clone(),
@@ -257,7 +261,7 @@ impl App {
         spawn_critical(&ended, revocations.follow(settings.database, stop_http.clone()));
         let (proxies, stop, tasks) = (settings.http.trusted_proxies, stop_http.clone(), http_tasks.clone());
         let router = http::router(state);
-        spawn_critical(&ended, http::serve(listener, router, options.limits, proxies, metrics, stop, tasks));
+        spawn_critical(&ended, http::serve(listener, router, limits, proxies, metrics, stop, tasks));
         tracing::info!(%http_addr, "listening");
         Ok(Self {
             http_addr,

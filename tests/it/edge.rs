@@ -16,7 +16,7 @@ use smarthome::auth::{Actor, Tokens};
 use smarthome::clock::Clock;
 use smarthome::graphql::Viewer;
 use smarthome::graphql::engine::Engine;
-use smarthome::http::{HttpState, Limits, health::AlwaysReady, router, serve};
+use smarthome::http::{HttpState, Limits, Shares, health::AlwaysReady, router, serve};
 use smarthome::ids::UserId;
 use smarthome::metrics::Metrics;
 use smarthome::revocation::Revocations;
@@ -221,6 +221,7 @@ impl Edge {
             metrics: metrics.clone(),
             readiness: Arc::new(AlwaysReady),
             sdl: Some(schema.sdl().into()),
+            shares: Shares::new(&limits, metrics.clone()),
             limits: Arc::new(limits.clone()),
             cors_origins: Arc::new(["https://app.example.com".to_owned()]),
             pages: axum::Router::new(),

@@ -21,6 +21,7 @@ mod query_bombs;
 mod registry;
 mod revocation;
 mod services;
+mod shares;
 mod streams;
 mod support;
 mod tidy;
