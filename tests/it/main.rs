@@ -10,6 +10,7 @@ mod edge;
 mod graphiql;
 mod health;
 mod http;
+mod http_headers;
 mod limits;
 mod mosquitto_files;
 mod mosquitto_tls;
