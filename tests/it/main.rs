@@ -11,6 +11,7 @@ mod graphiql;
 mod health;
 mod http;
 mod http_headers;
+mod integrations;
 mod limits;
 mod mosquitto_files;
 mod mosquitto_tls;
