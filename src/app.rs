@@ -24,7 +24,7 @@ use migrate::migrate;
 use outboxes::{Outboxes, Parts};
 
 use crate::admission::Admission;
-use crate::auth::Tokens;
+use crate::auth::{Tokens, TrustedIssuers};
 use crate::clock::Clock;
 use crate::commands::{CommandHub, CommandOutbox, Commands, Expectations};
 use crate::db::{self, Pool};
@@ -105,6 +105,7 @@ impl App {
         let (deletions, directory_version) = (DeletionHub::default(), DirectoryVersion::default());
         let sealer = Sealer::new(&settings.encryption);
         let tokens = Tokens::from_settings(&settings.auth, clock.clone())?;
+        let issuers = TrustedIssuers::new(&settings.auth, clock.clone())?;
 
         let revocations = Revocations::new(clock.clone());
         let throttle = Throttle::new(settings.rate_limits);
@@ -245,7 +246,9 @@ impl App {
         };
         let state = HttpState {
             engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection),
-            admission: Admission::new(tokens.clone(), revocations.clone()).with_integrations(integrations),
+            admission: Admission::new(tokens.clone(), revocations.clone())
+                .with_integrations(integrations)
+                .with_outsiders(issuers, services.users.clone()),
             tokens: tokens.clone(),
             revocations: revocations.clone(),
             throttle,

@@ -3,6 +3,7 @@
 
 mod broker_url;
 mod encryption;
+mod issuers;
 mod provisioning;
 mod proxies;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use broker_url::{BrokerUrl, Transport};
 pub use encryption::{EncryptionKey, EncryptionSettings};
+pub use issuers::{KeySource, TrustedIssuer};
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
 pub use proxies::TrustedProxies;
 
@@ -135,6 +137,8 @@ pub struct AuthSettings {
     pub jwt_issuer: String,
     /// `JWT_AUDIENCE`: `aud` of every token.
     pub jwt_audience: String,
+    /// `JWT_TRUSTED_ISSUERS`: whose tokens are taken beside our own.
+    pub trusted_issuers: Vec<TrustedIssuer>,
     /// `REGISTRATION`: whether anybody may register.
     pub registration_open: bool,
 }
@@ -270,12 +274,14 @@ impl AuthSettings {
                 return Err(bad(name, "at least 32 bytes; make one with `openssl rand -base64 48`"));
             }
         }
+        let jwt_issuer = source.get("JWT_ISSUER").unwrap_or_else(|| DEFAULT_ISSUER.to_owned());
         Ok(Self {
+            trusted_issuers: TrustedIssuer::read(source, &jwt_issuer)?,
             jwt_secret,
             jwt_private_key,
             jwt_previous_secret,
             jwt_previous_private_key: secret(source, "JWT_PREVIOUS_PRIVATE_KEY")?,
-            jwt_issuer: source.get("JWT_ISSUER").unwrap_or_else(|| DEFAULT_ISSUER.to_owned()),
+            jwt_issuer,
             jwt_audience: source.get("JWT_AUDIENCE").unwrap_or_else(|| DEFAULT_ISSUER.to_owned()),
             registration_open: switch(source, "REGISTRATION", ("open", "closed"), false)?,
         })
@@ -290,6 +296,7 @@ impl AuthSettings {
             jwt_previous_private_key: None,
             jwt_issuer: DEFAULT_ISSUER.to_owned(),
             jwt_audience: DEFAULT_ISSUER.to_owned(),
+            trusted_issuers: Vec::new(),
             registration_open: false,
         }
     }

@@ -12,6 +12,7 @@ mod health;
 mod http;
 mod http_headers;
 mod integrations;
+mod issuers;
 mod limits;
 mod mosquitto_files;
 mod mosquitto_tls;
