@@ -25,7 +25,7 @@ use outboxes::{Outboxes, Parts};
 
 use crate::admission::Admission;
 use crate::audit;
-use crate::auth::Tokens;
+use crate::auth::{Tokens, TrustedIssuers};
 use crate::clock::Clock;
 use crate::commands::{CommandHub, CommandOutbox, Commands, Expectations};
 use crate::db::{self, Pool};
@@ -37,7 +37,7 @@ use crate::homes::{Homes, Integrations};
 use crate::http::broker_auth::{self, BrokerAuth};
 use crate::http::health::{Check, Readiness};
 use crate::http::pages::{self, Page};
-use crate::http::{self, HttpState, Limits};
+use crate::http::{self, HttpState, Limits, Shares};
 use crate::hub::HomeChannel;
 use crate::ingest::{Writer, WriterParts};
 use crate::metrics::Metrics;
@@ -45,7 +45,7 @@ use crate::mqtt::Link;
 use crate::mqtt::provision::Provisioner;
 use crate::outbox::{Outbox, Wake};
 use crate::revocation::Revocations;
-use crate::settings::{Provisioning, Secret, Settings};
+use crate::settings::{Provisioning, Secret, Settings, TrustedProxies};
 use crate::telemetry::history::Readings;
 use crate::telemetry::{Follow, ReadingHub};
 use crate::throttle::Throttle;
@@ -106,11 +106,14 @@ impl App {
         let (deletions, directory_version) = (DeletionHub::default(), DirectoryVersion::default());
         let sealer = Sealer::new(&settings.encryption);
         let tokens = Tokens::from_settings(&settings.auth, clock.clone())?;
+        let issuers = TrustedIssuers::new(&settings.auth, clock.clone())?;
 
         let revocations = Revocations::new(clock.clone());
         let throttle = Throttle::new(settings.rate_limits);
         if !settings.rate_limits {
-            tracing::warn!("RATE_LIMITS=off: anybody may guess passwords as fast as they like; for load tests alone");
+            tracing::warn!(
+                "RATE_LIMITS=off: anybody may guess passwords as fast as they like, and take all sockets; for load tests alone"
+            );
         }
 
         let registry: Arc<dyn crate::devices::RegistryListener> = Arc::new(directory_version.clone());
@@ -215,6 +218,7 @@ impl App {
             });
         }
 
+        let limits = if settings.rate_limits { options.limits } else { options.limits.without_shares() };
         let (stop_http, http_tasks) = (CancellationToken::new(), TaskTracker::new());
         let broker_auth_addr = match &settings.mqtt.auth_endpoint {
             Some(endpoint) => {
@@ -229,11 +233,10 @@ impl App {
                     secret: endpoint.secret.clone(),
                     metrics: metrics.clone(),
                 });
-                let (limits, metrics) = (options.limits.clone(), metrics.clone());
-                spawn_critical(
-                    &ended,
-                    http::serve(listener, router, limits, metrics, stop_http.clone(), http_tasks.clone()),
-                );
+                let (limits, metrics) = (limits.clone(), metrics.clone());
+                let (stop, tasks) = (stop_http.clone(), http_tasks.clone());
+                let proxies = TrustedProxies::default();
+                spawn_critical(&ended, http::serve(listener, router, limits, proxies, metrics, stop, tasks));
                 Some(addr)
             }
             None => None,
@@ -245,7 +248,9 @@ impl App {
         };
         let state = HttpState {
             engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection),
-            admission: Admission::new(tokens.clone(), revocations.clone()).with_integrations(integrations),
+            admission: Admission::new(tokens.clone(), revocations.clone())
+                .with_integrations(integrations)
+                .with_outsiders(issuers, services.users.clone()),
             tokens: tokens.clone(),
             revocations: revocations.clone(),
             throttle,
@@ -253,17 +258,17 @@ impl App {
             metrics: metrics.clone(),
             readiness: Arc::new(Dependencies { pool, metrics: metrics.clone() }),
             sdl: settings.http.introspection.then(|| graphql::sdl().into()),
-            limits: Arc::new(options.limits.clone()),
+            shares: Shares::new(&limits, metrics.clone()),
+            limits: Arc::new(limits.clone()),
             cors_origins: settings.http.cors_origins.into(),
             pages: pages::routes(page),
             stop: stop_http.clone(),
             tracker: http_tasks.clone(),
         };
         spawn_critical(&ended, revocations.follow(settings.database, stop_http.clone()));
-        spawn_critical(
-            &ended,
-            http::serve(listener, http::router(state), options.limits, metrics, stop_http.clone(), http_tasks.clone()),
-        );
+        let (proxies, stop, tasks) = (settings.http.trusted_proxies, stop_http.clone(), http_tasks.clone());
+        let router = http::router(state);
+        spawn_critical(&ended, http::serve(listener, router, limits, proxies, metrics, stop, tasks));
         tracing::info!(%http_addr, "listening");
         Ok(Self {
             http_addr,

@@ -2,6 +2,7 @@
 //! and until when, never what they may do: that is read from the database on use.
 
 mod keys;
+mod outside;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,11 @@ use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
-use crate::ids::{SessionId, UserId};
+use crate::ids::{OutsideIdentityId, SessionId, UserId};
 use crate::settings::{AuthSettings, Secret, SettingsError};
 use keys::{Keys, TYPE};
+
+pub use outside::{Outsider, TrustedIssuers};
 
 /// How long an access token of the API lives.
 pub const ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
@@ -27,6 +30,8 @@ pub enum Actor {
     Session(SessionId),
     /// A token that a home's admin has made for an integration: it may end before its time too.
     Integration(SessionId),
+    /// A token of a trusted outside issuer, by the link that says who its bearer is here.
+    Outside(OutsideIdentityId),
     /// A token that an operator, or `dev`, has made for somebody. It belongs to no session.
     Operator,
 }
@@ -99,7 +104,8 @@ impl Tokens {
                 jti = token.to_string();
                 client_id = Some(jti.clone());
             }
-            Actor::Operator => {}
+            // Of an outside issuer we make none.
+            Actor::Operator | Actor::Outside(_) => {}
         }
         let claims = Claims {
             iss: self.keys.issuer.clone(),

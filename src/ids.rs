@@ -83,6 +83,8 @@ macro_rules! id {
 id! {
     /// A person who can sign in.
     UserId
+    /// A link between a person and somebody at an outside issuer.
+    OutsideIdentityId
     /// A home: the unit of tenancy.
     HomeId
     /// An invitation into a home.

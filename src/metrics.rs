@@ -103,6 +103,10 @@ pub struct Metrics {
     pub http_connections_cut: Counter,
     /// Requests refused before they ran, by code.
     pub http_refused: Family<Reason, Counter>,
+    /// Subscriptions running over sockets and over plain HTTP.
+    pub http_streams: Gauge,
+    /// Sockets and subscriptions refused because somebody had all they may have, by which bound.
+    pub shares_full: Family<Reason, Counter>,
     /// WebSockets open now.
     pub sockets: Gauge,
     /// WebSockets closed by us, by reason.
@@ -147,6 +151,8 @@ impl Metrics {
         r.register("http_connections_full", "Times all connections were taken", m.http_connections_full.clone());
         r.register("http_connections_cut", "Connections cut: too many of one peer", m.http_connections_cut.clone());
         r.register("http_refused", "Requests refused before they ran, by code", m.http_refused.clone());
+        r.register("http_streams", "Subscriptions running at the edge", m.http_streams.clone());
+        r.register("shares_full", "Sockets and subscriptions over somebody's cap", m.shares_full.clone());
         r.register("sockets", "WebSockets open", m.sockets.clone());
         r.register("sockets_closed", "WebSockets closed by the server, by reason", m.sockets_closed.clone());
         m.registry = Arc::new(r);
@@ -172,6 +178,11 @@ impl Metrics {
     /// Counts one request refused before it ran.
     pub fn refuse_http(&self, code: &'static str) {
         self.http_refused.get_or_create(&Reason { reason: code }).inc();
+    }
+
+    /// Counts one refusal because somebody had all they may have open.
+    pub fn fill_share(&self, which: &'static str) {
+        self.shares_full.get_or_create(&Reason { reason: which }).inc();
     }
 
     /// Counts one socket we closed.

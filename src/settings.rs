@@ -4,7 +4,9 @@
 mod broker_url;
 mod database_url;
 mod encryption;
+mod issuers;
 mod provisioning;
+mod proxies;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,7 +16,9 @@ use std::time::Duration;
 pub use broker_url::{BrokerUrl, Transport};
 pub use database_url::DatabaseUrl;
 pub use encryption::{EncryptionKey, EncryptionSettings};
+pub use issuers::{KeySource, TrustedIssuer};
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
+pub use proxies::TrustedProxies;
 
 /// A value that must never reach a log: its `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
@@ -116,6 +120,8 @@ pub struct HttpSettings {
     pub graphiql: bool,
     /// `CORS_ORIGINS`: comma-separated origins that may call from a browser; none by default.
     pub cors_origins: Vec<String>,
+    /// `TRUSTED_PROXIES`: comma-separated addresses and networks of the proxies in front; none by default.
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// Who may get a token, and what signs it.
@@ -133,6 +139,8 @@ pub struct AuthSettings {
     pub jwt_issuer: String,
     /// `JWT_AUDIENCE`: `aud` of every token.
     pub jwt_audience: String,
+    /// `JWT_TRUSTED_ISSUERS`: whose tokens are taken beside our own.
+    pub trusted_issuers: Vec<TrustedIssuer>,
     /// `REGISTRATION`: whether anybody may register.
     pub registration_open: bool,
 }
@@ -246,6 +254,11 @@ impl HttpSettings {
             introspection: switch(source, "GRAPHQL_INTROSPECTION", ("on", "off"), false)?,
             graphiql: switch(source, "GRAPHIQL", ("on", "off"), false)?,
             cors_origins,
+            trusted_proxies: source
+                .get("TRUSTED_PROXIES")
+                .unwrap_or_default()
+                .parse()
+                .map_err(|problem: String| bad("TRUSTED_PROXIES", problem))?,
         })
     }
 }
@@ -267,12 +280,14 @@ impl AuthSettings {
                 return Err(bad(name, "at least 32 bytes; make one with `openssl rand -base64 48`"));
             }
         }
+        let jwt_issuer = source.get("JWT_ISSUER").unwrap_or_else(|| DEFAULT_ISSUER.to_owned());
         Ok(Self {
+            trusted_issuers: TrustedIssuer::read(source, &jwt_issuer)?,
             jwt_secret,
             jwt_private_key,
             jwt_previous_secret,
             jwt_previous_private_key: secret(source, "JWT_PREVIOUS_PRIVATE_KEY")?,
-            jwt_issuer: source.get("JWT_ISSUER").unwrap_or_else(|| DEFAULT_ISSUER.to_owned()),
+            jwt_issuer,
             jwt_audience: source.get("JWT_AUDIENCE").unwrap_or_else(|| DEFAULT_ISSUER.to_owned()),
             registration_open: switch(source, "REGISTRATION", ("open", "closed"), false)?,
         })
@@ -287,6 +302,7 @@ impl AuthSettings {
             jwt_previous_private_key: None,
             jwt_issuer: DEFAULT_ISSUER.to_owned(),
             jwt_audience: DEFAULT_ISSUER.to_owned(),
+            trusted_issuers: Vec::new(),
             registration_open: false,
         }
     }
@@ -400,6 +416,7 @@ mod tests {
             ("CORS_ORIGINS", "https://a.example.com,https://b.example.com/"),
             ("CORS_ORIGINS", "https://a.example.com:443"),
             ("CORS_ORIGINS", "https://A.example.com"),
+            ("TRUSTED_PROXIES", "10.0.0.1/8"),
             ("PRESENCE_TIMEOUT_SECONDS", "0"),
             ("MQTT_TOPIC_PREFIX", "a/b"),
             ("DATABASE_URL", "mysql://secret-password@x"),

@@ -105,13 +105,13 @@ fn nothing_forged_or_half_is_accepted() {
     }
 }
 
-fn openssl(args: &[&str]) -> Secret {
+pub(super) fn openssl(args: &[&str]) -> Secret {
     let made = Command::new("openssl").args(args).output().expect("openssl is installed");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     Secret::new(String::from_utf8(made.stdout).unwrap())
 }
 
-fn key(kind: &str) -> Secret {
+pub(super) fn key(kind: &str) -> Secret {
     match kind {
         "EdDSA" => openssl(&["genpkey", "-algorithm", "ed25519"]),
         "ES256" => openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]),

@@ -41,6 +41,27 @@ pub(crate) enum User {
         #[command(flatten)]
         password: Password,
     },
+    /// Say who somebody at an issuer of JWT_TRUSTED_ISSUERS is: their tokens then stand for this account.
+    Link {
+        /// The account's login name.
+        #[arg(long)]
+        email: String,
+        /// `iss` of their tokens.
+        #[arg(long)]
+        issuer: String,
+        /// `sub` of their tokens.
+        #[arg(long)]
+        subject: String,
+    },
+    /// Take a link back and end what was opened by it.
+    Unlink {
+        /// `iss` of their tokens.
+        #[arg(long)]
+        issuer: String,
+        /// `sub` of their tokens.
+        #[arg(long)]
+        subject: String,
+    },
 }
 
 /// Print an access token for an account. Needs DATABASE_URL and the JWT_* variables of the server.
@@ -73,6 +94,14 @@ impl User {
             Self::SetPassword { email, password } => {
                 users.set_password(&email, password.read()?.reveal()).await?;
                 println!("set the password of {email}; all sessions are ended");
+            }
+            Self::Link { email, issuer, subject } => {
+                users.link(&email, &issuer, &subject).await?;
+                println!("{subject} of {issuer} is {email} from now on");
+            }
+            Self::Unlink { issuer, subject } => {
+                users.unlink(&issuer, &subject).await?;
+                println!("{subject} of {issuer} is nobody here any more");
             }
         }
         Ok(())

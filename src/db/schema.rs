@@ -90,6 +90,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    outside_identities (id) {
+        id -> BigInt,
+        issuer -> Text,
+        subject -> Text,
+        user_id -> BigInt,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     rooms (id) {
         id -> BigInt,
         home_id -> BigInt,
@@ -281,6 +291,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     memberships,
     integration_tokens,
     invitations,
+    outside_identities,
     rooms,
     devices,
     device_credentials,

@@ -70,7 +70,7 @@ impl<'a> ContextExt<'a> for Context<'a> {
         let viewer = self.viewer()?;
         match viewer.actor {
             Actor::Integration(_) => Err(Error::Forbidden(FOR_PEOPLE).into()),
-            Actor::Session(_) | Actor::Operator => Ok(viewer),
+            Actor::Session(_) | Actor::Operator | Actor::Outside(_) => Ok(viewer),
         }
     }
 }

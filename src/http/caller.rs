@@ -1,4 +1,4 @@
-//! Who sends a request: the bearer token to a viewer, the connection to an address.
+//! Who sends a request: the bearer token to a viewer, and the address it comes from.
 //!
 //! Invariant: a token is only ever read from a header (here) or from a socket's messages, never from
 //! a URL, which ends up in logs and histories.
@@ -6,7 +6,7 @@
 use axum::http::{HeaderMap, header, request::Parts};
 
 use super::HttpState;
-use super::serve::Connection;
+use super::client::Client;
 use crate::auth::InvalidToken;
 use crate::error::Error;
 use crate::graphql::engine::Caller;
@@ -14,8 +14,8 @@ use crate::graphql::{Peer, Viewer};
 
 /// The caller of a request. No token is nobody; a bad one is an error.
 pub(super) async fn caller(parts: &Parts, state: &HttpState) -> Result<Caller, Error> {
-    let peer = parts.extensions.get::<Connection>().map(|connection| connection.peer.ip());
-    Ok(Caller { viewer: viewer(&parts.headers, state).await?, peer: Peer(peer) })
+    let addr = parts.extensions.get::<Client>().map(|client| client.addr);
+    Ok(Caller { viewer: viewer(&parts.headers, state).await?, peer: Peer(addr) })
 }
 
 async fn viewer(headers: &HeaderMap, state: &HttpState) -> Result<Viewer, Error> {

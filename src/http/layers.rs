@@ -12,17 +12,25 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::client::Client;
 use super::reply;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id taken over from the client.
 const MAX_REQUEST_ID_BYTES: usize = 64;
+/// What an answer that is no page may load, should a browser ever take it for one.
+const NOTHING: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// A year, for this host alone: what else is on the domain is not ours to decide.
+const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
 /// Set unless the handler has set its own, as the pages do with their content policy.
-const SECURITY: [(HeaderName, HeaderValue); 5] = [
+const SECURITY: [(HeaderName, HeaderValue); 7] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(NOTHING)),
+    // Another site may use an answer only as CORS allows: not as a script, an image or a window it opened.
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
@@ -30,12 +38,18 @@ const SECURITY: [(HeaderName, HeaderValue); 5] = [
 pub(super) async fn frame(request: Request, next: Next) -> Response {
     let id = request_id(&request);
     let id_text = id.to_str().unwrap_or_default();
-    let span =
-        tracing::info_span!("http", request.id = id_text, method = %request.method(), path = request.uri().path());
+    let client = request.extensions().get::<Client>().copied();
+    let by_https = client.is_some_and(|client| client.by_https);
+    let client = client.map(|client| tracing::field::display(client.addr));
+    let (method, path) = (request.method(), request.uri().path());
+    let span = tracing::info_span!("http", request.id = id_text, client, %method, path);
     let mut response = next.run(request).instrument(span).await;
     let headers = response.headers_mut();
     for (name, value) in SECURITY {
         headers.entry(name).or_insert(value);
+    }
+    if by_https {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT);
     }
     headers.insert(REQUEST_ID, id);
     response

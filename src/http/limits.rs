@@ -7,8 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Open TCP connections, WebSockets among them.
     pub connections: usize,
-    /// Those of one network peer among them: beyond it, a connection is cut at once. Behind a proxy all
-    /// clients are one peer, and the proxy has to bound each of them.
+    /// Those of one network peer among them: beyond it, a connection is cut at once. A proxy of
+    /// `TRUSTED_PROXIES` is no such peer; behind another proxy all clients are one.
     pub connections_per_peer: usize,
     /// How long a request's header may take, and how long a kept-alive connection may be silent.
     pub header: Duration,
@@ -38,12 +38,34 @@ pub struct Limits {
     pub socket_send: Duration,
     /// Bytes of one message of a socket's client.
     pub socket_message_bytes: usize,
+    /// Sockets one person may have open.
+    pub sockets_per_user: usize,
+    /// Sockets one client's address may have open: an office, or a carrier's gateway, is one address.
+    pub sockets_per_address: usize,
+    /// Subscriptions one person may have running, over sockets and over plain HTTP.
+    pub streams_per_user: usize,
+    /// Subscriptions one client's address may have running.
+    pub streams_per_address: usize,
     /// Operations one socket may have running.
     pub socket_operations: usize,
     /// Messages a socket's client may send per second, in the long run.
     pub socket_messages_per_second: u32,
     /// Messages it may send at once: enough to subscribe to all it may have and to sign them off.
     pub socket_message_burst: u32,
+}
+
+impl Limits {
+    /// Without those on one person and one address, for load tests: they come from one of each.
+    pub fn without_shares(self) -> Self {
+        let all = usize::MAX;
+        Self {
+            sockets_per_user: all,
+            sockets_per_address: all,
+            streams_per_user: all,
+            streams_per_address: all,
+            ..self
+        }
+    }
 }
 
 impl Default for Limits {
@@ -65,6 +87,10 @@ impl Default for Limits {
             socket_pong: Duration::from_secs(10),
             socket_send: Duration::from_secs(5),
             socket_message_bytes: 64 << 10,
+            sockets_per_user: 100,
+            sockets_per_address: 1_000,
+            streams_per_user: 500,
+            streams_per_address: 5_000,
             socket_operations: 50,
             socket_messages_per_second: 20,
             socket_message_burst: 120,

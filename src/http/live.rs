@@ -15,8 +15,9 @@ use futures_util::stream::BoxStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::HttpState;
 use super::negotiate::Streaming;
+use super::shares::StreamShare;
+use super::{HttpState, reply};
 use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::graphql::answer::{Answer, Refusal};
@@ -86,11 +87,16 @@ struct Live {
     quiet_since: Instant,
     /// What comes before the next answer.
     pending: Option<Bytes>,
+    share: Option<StreamShare>,
     over: bool,
 }
 
-/// Runs an operation as a stream of the given form.
+/// Runs an operation as a stream of the given form, if its caller may have another.
 pub(super) fn stream(state: &HttpState, form: Streaming, prepared: Prepared, caller: Caller) -> Response {
+    let Ok(share) = state.shares.stream(&caller) else {
+        state.metrics.refuse_http("RATE_LIMITED");
+        return reply::share_full("too many subscriptions are open: end one of them first");
+    };
     let principal = caller.viewer.0.clone();
     let live = Live {
         form,
@@ -102,6 +108,7 @@ pub(super) fn stream(state: &HttpState, form: Streaming, prepared: Prepared, cal
         heartbeat: state.limits.heartbeat,
         quiet_since: Instant::now(),
         pending: Some(Bytes::from_static(form.opening())),
+        share: Some(share),
         over: false,
     };
     let chunks = futures_util::stream::unfold(live, |mut live| async move {
@@ -111,7 +118,7 @@ pub(super) fn stream(state: &HttpState, form: Streaming, prepared: Prepared, cal
     let mut response = Response::new(Body::from_stream(chunks));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, form.content_type());
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     // Nginx would collect the events otherwise.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
@@ -177,6 +184,7 @@ impl Live {
         self.over = true;
         // Whatever the operation held is free now, not when the reader has read it all.
         self.answers = futures_util::stream::empty().boxed();
+        self.share = None;
         last.extend_from_slice(self.form.ending());
         last.into()
     }

@@ -6,6 +6,8 @@
 
 pub mod broker_auth;
 mod caller;
+mod client;
+mod counts;
 mod graphql;
 pub mod health;
 mod layers;
@@ -16,6 +18,7 @@ pub mod pages;
 mod places;
 mod reply;
 mod serve;
+mod shares;
 mod socket;
 mod stall;
 
@@ -33,6 +36,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use limits::Limits;
 pub use serve::{Connection, serve};
+pub use shares::Shares;
 
 use crate::admission::Admission;
 use crate::auth::Tokens;
@@ -64,6 +68,8 @@ pub struct HttpState {
     pub readiness: Arc<dyn Readiness>,
     /// The schema's text, at `/schema.graphql`; none where introspection is off.
     pub sdl: Option<Arc<str>>,
+    /// What somebody may have open at once.
+    pub shares: Shares,
     /// Every bound.
     pub limits: Arc<Limits>,
     /// Foreign origins whose pages may call (`CORS_ORIGINS`); the own host always may.

@@ -2,57 +2,36 @@
 //! single peer can take all. A peer is an IPv4 address, or the 64-bit network of an IPv6 one: whoever
 //! has one address of that has all of them.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::counts::{Counted, Counts};
 use crate::throttle::network;
 
-/// How many connections each peer has. Only peers that have any are in it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+/// How many connections each peer has.
+#[derive(Debug, Default)]
+pub(super) struct Peers(Counts<IpAddr>);
 
 /// One connection's place, free again when the last that holds it is gone.
 #[derive(Debug)]
 pub(super) struct Place {
-    peer: IpAddr,
-    peers: Peers,
+    _counted: Counted<IpAddr>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Peers {
     /// A place for a connection of this peer, or `None` where it has `most` already.
     pub(super) fn place(&self, addr: IpAddr, most: usize, permit: OwnedSemaphorePermit) -> Option<Place> {
-        let peer = network(addr);
-        {
-            let mut counts = self.0.lock().expect("peers lock");
-            let count = counts.entry(peer).or_default();
-            if *count >= most {
-                return None;
-            }
-            *count += 1;
-        }
-        Some(Place { peer, peers: self.clone(), _permit: permit })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.peers.0.lock().expect("peers lock");
-        if let Entry::Occupied(mut count) = counts.entry(self.peer) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
+        let counted = self.0.take(network(addr), most)?;
+        Some(Place { _counted: counted, _permit: permit })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -72,6 +51,6 @@ mod tests {
         drop(first);
         assert!(place("2001:db8::3").is_some());
         drop(others);
-        assert_eq!(peers.0.lock().unwrap().len(), 1);
+        assert_eq!(peers.0.n_holders(), 1);
     }
 }

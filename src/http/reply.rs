@@ -96,6 +96,11 @@ pub(super) fn too_soon(error: &Error) -> Response {
     response
 }
 
+/// Somebody has all they may have open.
+pub(super) fn share_full(message: &'static str) -> Response {
+    problem(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message)
+}
+
 fn write(media: Media, status: StatusCode, answer: &Answer) -> Response {
     let mut body = Vec::with_capacity(512);
     answer.write(&mut body);

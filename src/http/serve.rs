@@ -22,10 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::client::Client;
 use super::limits::Limits;
 use super::places::{Peers, Place};
 use super::stall::StallGuard;
 use crate::metrics::Metrics;
+use crate::settings::TrustedProxies;
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Pause after a failed accept: usually the process is out of file descriptors, and asking again at
@@ -41,8 +43,10 @@ const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(20), Duration::fro
 /// What a request may know of the connection it came by.
 #[derive(Clone)]
 pub struct Connection {
-    /// The other end.
+    /// The other end: perhaps a proxy.
     pub peer: SocketAddr,
+    /// Whose word is taken on who is behind them.
+    pub(super) proxies: Arc<TrustedProxies>,
     /// Held by whatever outlives the HTTP exchange, such as a WebSocket.
     pub(super) place: Arc<Place>,
 }
@@ -52,12 +56,13 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    proxies: TrustedProxies,
     metrics: Metrics,
     stop: CancellationToken,
     tracker: TaskTracker,
 ) {
     let (permits, peers) = (Arc::new(Semaphore::new(limits.connections)), Peers::default());
-    let limits = Arc::new(limits);
+    let (limits, proxies) = (Arc::new(limits), Arc::new(proxies));
     loop {
         // Before accepting: beyond the bound connections wait in the kernel's backlog, where they cost us nothing.
         let permit = match permits.clone().try_acquire_owned() {
@@ -76,11 +81,14 @@ pub async fn serve(
         };
         match accepted {
             Ok((tcp, peer)) => {
-                let Some(place) = peers.place(peer.ip(), limits.connections_per_peer, permit) else {
+                // A proxy of ours stands for many: only the bound on all connections is its own.
+                let is_proxy = proxies.contains(peer.ip());
+                let most = if is_proxy { limits.connections } else { limits.connections_per_peer };
+                let Some(place) = peers.place(peer.ip(), most, permit) else {
                     metrics.http_connections_cut.inc();
                     continue;
                 };
-                let connection = Connection { peer, place: Arc::new(place) };
+                let connection = Connection { peer, proxies: proxies.clone(), place: Arc::new(place) };
                 let (router, limits, stop) = (router.clone(), limits.clone(), stop.clone());
                 let open = metrics.http_connections.clone();
                 open.inc();
@@ -110,6 +118,8 @@ async fn converse(tcp: TcpStream, connection: Connection, router: Router, limits
     };
     let Ok(Ok(http2)) = version else { return };
     let service = TowerToHyperService::new(router.map_request(move |mut request: hyper::Request<Incoming>| {
+        let client = Client::of(connection.peer.ip(), request.headers(), &connection.proxies);
+        request.extensions_mut().insert(client);
         request.extensions_mut().insert(connection.clone());
         request.map(Body::new)
     }));

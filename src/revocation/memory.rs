@@ -39,7 +39,7 @@ impl Key {
     pub(super) fn of(principal: &Principal) -> Self {
         match principal.actor {
             Actor::Session(session) | Actor::Integration(session) => Self::Session(session),
-            Actor::Operator => Self::Tokens(principal.user),
+            Actor::Operator | Actor::Outside(_) => Self::Tokens(principal.user),
         }
     }
 }
@@ -119,7 +119,7 @@ impl State {
             Actor::Integration(token) => self.sessions.contains_key(&token),
             // Whole seconds, as in the token: one made within the second of the end is let live, or one
             // made right after it would be dead.
-            Actor::Operator => {
+            Actor::Operator | Actor::Outside(_) => {
                 self.tokens.get(&principal.user).is_some_and(|end| principal.issued_at < end.trunc_subsecs(0))
             }
         }

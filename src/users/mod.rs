@@ -4,6 +4,8 @@
 mod blocklist;
 mod credentials;
 mod operator;
+mod outside;
+mod outside_store;
 mod password;
 mod session;
 mod sessions;

@@ -16,7 +16,7 @@ use smarthome::auth::{Actor, Tokens};
 use smarthome::clock::Clock;
 use smarthome::graphql::Viewer;
 use smarthome::graphql::engine::Engine;
-use smarthome::http::{HttpState, Limits, health::AlwaysReady, router, serve};
+use smarthome::http::{HttpState, Limits, Shares, health::AlwaysReady, router, serve};
 use smarthome::ids::UserId;
 use smarthome::metrics::Metrics;
 use smarthome::revocation::Revocations;
@@ -199,6 +199,12 @@ impl Edge {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Limits), introspection: bool) -> Self {
+        Self::behind("", change, introspection).await
+    }
+
+    /// One that believes these proxies.
+    pub(crate) async fn behind(proxies: &str, change: impl FnOnce(&mut Limits), introspection: bool) -> Self {
+        let proxies = proxies.parse().unwrap();
         let (clock, metrics, live) = (Clock::movable(), Metrics::new(), LiveStreams::default());
         let tokens = Tokens::new(&Secret::new("0123456789abcdef0123456789abcdef"), clock.clone());
         let schema = Schema::build(Query, Mutation, Subscription).data(live.clone()).finish();
@@ -215,6 +221,7 @@ impl Edge {
             metrics: metrics.clone(),
             readiness: Arc::new(AlwaysReady),
             sdl: Some(schema.sdl().into()),
+            shares: Shares::new(&limits, metrics.clone()),
             limits: Arc::new(limits.clone()),
             cors_origins: Arc::new(["https://app.example.com".to_owned()]),
             pages: axum::Router::new(),
@@ -223,7 +230,7 @@ impl Edge {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let serving = serve(listener, router(state), limits, metrics.clone(), stop.clone(), tracker.clone());
+        let serving = serve(listener, router(state), limits, proxies, metrics.clone(), stop.clone(), tracker.clone());
         tracker.spawn(serving);
         Self { addr, tokens, clock, metrics, live, stop, tracker }
     }

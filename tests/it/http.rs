@@ -339,20 +339,3 @@ async fn http_2_is_served_on_the_same_port() {
     assert_eq!(found[1][1]["errors"][0]["extensions"]["code"], "UNAVAILABLE");
     assert_eq!(found[2], json!([200, {"data": {"bump": 2}}]));
 }
-
-#[tokio::test]
-async fn browsers_of_listed_origins_may_call() {
-    let edge = Edge::start().await;
-    let ask = |origin: &str| {
-        format!(
-            "OPTIONS /graphql HTTP/1.1\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: POST\r\n\
-             Access-Control-Request-Headers: authorization,content-type"
-        )
-    };
-    let listed = edge.request(&ask("https://app.example.com"), b"").await;
-    assert_eq!(listed.status, 200);
-    assert!(listed.head.contains("access-control-allow-origin: https://app.example.com"));
-    assert!(!listed.head.contains("access-control-allow-credentials"));
-    let other = edge.request(&ask("https://evil.example.com"), b"").await;
-    assert!(!other.head.contains("access-control-allow-origin"));
-}

@@ -52,6 +52,10 @@ pub(super) async fn accept(state: HttpState, request: Request<Body>) -> Response
             return reply::not_admitted(&error);
         }
     };
+    let Ok(share) = state.shares.socket(&caller) else {
+        state.metrics.refuse_http("RATE_LIMITED");
+        return reply::share_full("too many sockets are open: close one of them first");
+    };
     let offered = GraphQLProtocol::from_request_parts(&mut parts, &()).await;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
     let (Ok(_), Ok(upgrade)) = (offered, upgrade) else {
@@ -74,7 +78,7 @@ pub(super) async fn accept(state: HttpState, request: Request<Body>) -> Response
     upgrade.on_upgrade(move |socket| async move {
         state.metrics.sockets.inc();
         let metrics = state.metrics.clone();
-        Session::new(state, protocol, caller).run(socket).await;
+        Session::new(state, protocol, caller, share).run(socket).await;
         metrics.sockets.dec();
         drop((place, tracked));
     })
@@ -111,6 +115,15 @@ mod tests {
             (Some("http://127.0.0.1:4001"), "127.0.0.1:4000", false),
             (Some("https://evil.example.com"), "hub.example.com", false),
             (Some("https://hub.example.com.evil.com"), "hub.example.com", false),
+            (Some("https://app.example.com.evil.com"), "hub.example.com", false),
+            (Some("https://app.example.com@evil.com"), "hub.example.com", false),
+            (Some("https://evil.com/https://app.example.com"), "hub.example.com", false),
+            (Some("https://app.example.com:8443"), "hub.example.com", false),
+            (Some("http://app.example.com"), "hub.example.com", false),
+            (Some("https://app.example.com,https://evil.com"), "hub.example.com", false),
+            (Some("https://notapp.example.com"), "hub.example.com", false),
+            (Some(""), "hub.example.com", false),
+            (Some("null"), "null", false),
             (Some("null"), "hub.example.com", false),
             (Some("file://"), "hub.example.com", false),
         ] {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::super::HttpState;
 use super::super::live::{EXPIRY_CHECK, ended};
+use super::super::shares::SocketShare;
 use super::close::Close;
 use super::message::{ClientMessage, Protocol, Voice, token};
 use super::rate::Bucket;
@@ -23,6 +24,7 @@ use crate::auth::Principal;
 use crate::graphql::Viewer;
 use crate::graphql::answer::Refusal;
 use crate::graphql::call::Call;
+use crate::graphql::document::OperationKind;
 use crate::graphql::engine::Caller;
 use crate::revocation::Watch;
 
@@ -51,6 +53,7 @@ pub(super) struct Session {
     caller: Caller,
     /// Of the caller's session.
     watch: Option<Watch>,
+    share: SocketShare,
     acknowledged: bool,
     streams: Streams,
     bucket: Bucket,
@@ -62,7 +65,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(state: HttpState, protocol: Protocol, caller: Caller) -> Self {
+    pub(super) fn new(state: HttpState, protocol: Protocol, caller: Caller, share: SocketShare) -> Self {
         let now = Instant::now();
         let bucket = Bucket::new(state.limits.socket_messages_per_second, state.limits.socket_message_burst, now);
         Self {
@@ -70,6 +73,7 @@ impl Session {
             state,
             protocol,
             caller,
+            share,
             acknowledged: false,
             streams: Streams::default(),
             bucket,
@@ -85,6 +89,7 @@ impl Session {
         let Err(end) = self.talk(&mut socket).await;
         // Whatever the operations held is free before the peer has taken leave.
         self.streams = Streams::default();
+        self.share = SocketShare::default();
         match end {
             End::Close(close) => {
                 self.state.metrics.close_socket(close.counted);
@@ -253,6 +258,8 @@ impl Session {
             Ok(None) => {}
             Ok(Some(token)) => match self.state.admission.admit(&token).await {
                 Ok(principal) => {
+                    let signed_in = self.state.shares.sign_in(&mut self.share, principal.user);
+                    signed_in.map_err(|_| Close::TOO_MANY_SOCKETS)?;
                     self.watch = Some(self.state.revocations.watch(&principal));
                     self.caller.viewer = Viewer(Some(principal));
                 }
@@ -307,8 +314,15 @@ impl Session {
         match self.state.engine.prepare(call) {
             Ok(prepared) => {
                 let kind = prepared.kind();
+                // What ends by itself soon needs no bound beyond the socket's own.
+                let lasts = kind == OperationKind::Subscription;
+                let Ok(share) = lasts.then(|| self.state.shares.stream(&self.caller)).transpose() else {
+                    self.state.metrics.refuse_http("RATE_LIMITED");
+                    let message = "too many subscriptions are open: end one of them first";
+                    return Ok(Some(voice.error(&Refusal::new("RATE_LIMITED", message).into())));
+                };
                 let answers = self.state.engine.stream(prepared, self.caller.clone());
-                self.streams.start(id, voice, kind, answers);
+                self.streams.start(id, voice, kind, answers, share);
                 Ok(None)
             }
             Err(refusal) => {

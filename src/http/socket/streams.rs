@@ -8,6 +8,7 @@ use axum::extract::ws::Message;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
+use super::super::shares::StreamShare;
 use super::message::Voice;
 use crate::graphql::answer::Answer;
 use crate::graphql::document::OperationKind;
@@ -19,6 +20,7 @@ struct Running {
     answers: BoxStream<'static, Answer>,
     /// Whether a first answer may still say that it could not be started.
     starting: bool,
+    _share: Option<StreamShare>,
 }
 
 /// All of a socket.
@@ -39,8 +41,16 @@ impl Streams {
     }
 
     /// The caller has seen to it that the id is free.
-    pub(super) fn start(&mut self, id: String, voice: Voice, kind: OperationKind, answers: BoxStream<'static, Answer>) {
-        self.running.push(Running { id, voice, answers, starting: kind == OperationKind::Subscription });
+    pub(super) fn start(
+        &mut self,
+        id: String,
+        voice: Voice,
+        kind: OperationKind,
+        answers: BoxStream<'static, Answer>,
+        share: Option<StreamShare>,
+    ) {
+        let starting = kind == OperationKind::Subscription;
+        self.running.push(Running { id, voice, answers, starting, _share: share });
     }
 
     /// Ends an operation, if it is running.
@@ -98,7 +108,7 @@ mod tests {
     use crate::graphql::answer::Refusal;
 
     fn start(streams: &mut Streams, id: &str, answers: BoxStream<'static, Answer>) {
-        streams.start(id.to_owned(), Voice::new(Protocol::Transport, id), OperationKind::Subscription, answers);
+        streams.start(id.to_owned(), Voice::new(Protocol::Transport, id), OperationKind::Subscription, answers, None);
     }
 
     fn next(streams: &mut Streams) -> Option<String> {

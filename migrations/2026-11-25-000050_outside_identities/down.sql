@@ -1,0 +1,1 @@
+drop table outside_identities;

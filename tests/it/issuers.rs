@@ -1,0 +1,321 @@
+//! Tokens of outside issuers on the whole server: who they stand for, what ends them, and an issuer that
+//! serves its keys by https under an authority of its own, rotates them, and goes away.
+
+#![expect(clippy::unwrap_used, reason = "an issuer that can't be set up fails its test")]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::support::app::TestApp;
+use super::support::user::User;
+use super::support::ws::{Frame, Socket};
+use super::support::{soon, unique};
+
+const ME: &str = "{ me { id } }";
+const REFUSED: &str = "invalid or expired access token";
+const ISSUER: &str = "https://id.test.example/";
+
+/// Signs as an issuer does.
+#[derive(Clone)]
+struct Signer {
+    kid: &'static str,
+    key: EncodingKey,
+}
+
+impl Signer {
+    fn new(kid: &'static str) -> Self {
+        let made = Command::new("openssl").args(["genpkey", "-algorithm", "ed25519"]).output().unwrap();
+        Self { kid, key: EncodingKey::from_ed_pem(&made.stdout).unwrap() }
+    }
+
+    fn jwk(&self) -> Value {
+        let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&self.key, Algorithm::EdDSA).unwrap()).unwrap();
+        jwk["kid"] = json!(self.kid);
+        jwk
+    }
+
+    /// A token for this subject, and more claims.
+    fn token(&self, app: &TestApp, subject: &str, life: i64, more: &Value) -> String {
+        let now = app.clock().now().timestamp();
+        let mut claims = json!({"iss": ISSUER, "aud": "home", "sub": subject, "iat": now, "exp": now + life});
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let header = Header { kid: Some(self.kid.to_owned()), ..Header::new(Algorithm::EdDSA) };
+        jsonwebtoken::encode(&header, &claims, &self.key).unwrap()
+    }
+}
+
+fn set(signers: &[&Signer]) -> String {
+    json!({"keys": signers.iter().map(|signer| signer.jwk()).collect::<Vec<_>>()}).to_string()
+}
+
+fn email(user: &User, verified: bool) -> Value {
+    json!({"email": user.email.to_uppercase(), "email_verified": verified})
+}
+
+/// A folder of this test's own.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(unique("smarthome-issuer"));
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A server that takes this signer's tokens, by a file.
+async fn by_file(signer: &Signer) -> (TestApp, Folder) {
+    let folder = Folder::new();
+    let file = folder.file("jwks.json");
+    std::fs::write(&file, set(&[signer])).unwrap();
+    let issuers = json!([{"issuer": ISSUER, "audience": "home", "jwks": file}]).to_string();
+    (TestApp::builder().set("JWT_TRUSTED_ISSUERS", issuers).start().await, folder)
+}
+
+/// Whom a token stands for, or the text of its refusal.
+async fn whose(app: &TestApp, token: &str) -> Result<String, String> {
+    let answer = User::with_token(app.addr(), token).post(ME, json!({})).await;
+    let body = answer.json();
+    match body["data"]["me"]["id"].as_str() {
+        Some(id) => Ok(id.to_owned()),
+        None => {
+            assert_eq!((answer.status, &body["errors"][0]["extensions"]["code"]), (401, &json!("UNAUTHENTICATED")));
+            Err(body["errors"][0]["message"].as_str().unwrap().to_owned())
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verified_address_links_once_and_then_the_subject_decides() {
+    let signer = Signer::new("k");
+    let (app, _folder) = by_file(&signer).await;
+    let (ann, bob) = (app.user().await, app.user().await);
+    let refused = Err(REFUSED.to_owned());
+    let token = |subject: &str, more: &Value| signer.token(&app, subject, 600, more);
+    // Nobody yet: nothing links them.
+    assert_eq!(whose(&app, &token("a", &json!({}))).await, refused);
+    assert_eq!(whose(&app, &token("a", &email(&ann, false))).await, refused);
+    let quoted = json!({"email": ann.email, "email_verified": "true"});
+    assert_eq!(whose(&app, &token("a", &quoted)).await, refused);
+    let unknown = json!({"email": "nobody@test.example", "email_verified": true});
+    assert_eq!(whose(&app, &token("a", &unknown)).await, refused);
+    // Linked, by many at once and only once.
+    let tokens: Vec<_> = (0..8).map(|_| token("a", &email(&ann, true))).collect();
+    let all = futures_util::future::join_all(tokens.iter().map(|token| whose(&app, token))).await;
+    assert!(all.iter().all(|id| *id == Ok(ann.id.clone())), "{all:?}");
+    assert_eq!(whose(&app, &token("a", &json!({}))).await, Ok(ann.id.clone()));
+    assert_eq!(whose(&app, &token("a", &email(&bob, true))).await, Ok(ann.id.clone()), "the address is bob's now");
+    assert_eq!(whose(&app, &token("b", &email(&bob, true))).await, Ok(bob.id.clone()));
+    let database = app.database().client().await;
+    let count = async |sql: &str| database.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+    assert_eq!(count("select count(*) from outside_identities").await, 2);
+    assert_eq!(count("select count(*) from users").await, 2, "no account is made");
+    // Our own tokens are what they were.
+    assert_eq!(whose(&app, ann.token().unwrap()).await, Ok(ann.id.clone()));
+    // By hand, and taken back.
+    let users = &app.app().services().users;
+    users.link(&bob.email, ISSUER, "c").await.unwrap();
+    assert_eq!(whose(&app, &token("c", &email(&ann, true))).await, Ok(bob.id.clone()));
+    assert_eq!(users.link(&ann.email, ISSUER, "c").await.unwrap_err().code(), "CONFLICT");
+    users.unlink(ISSUER, "c").await.unwrap();
+    assert_eq!(whose(&app, &token("c", &json!({}))).await, refused);
+    // The person goes, and the link with them.
+    database.execute("delete from users where id = $1", &[&bob.id.parse::<i64>().unwrap()]).await.unwrap();
+    assert_eq!(whose(&app, &token("b", &json!({}))).await, refused);
+    app.stop().await;
+}
+
+/// The code and reason a socket is closed with, within a second.
+async fn closed(socket: &mut Socket) -> (u16, String) {
+    match timeout(Duration::from_secs(1), socket.next()).await.expect("it ends within a second") {
+        Frame::Closed(code, reason) => (code, reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_ends_with_its_token_and_with_a_change_of_the_password() {
+    let signer = Signer::new("k");
+    let (app, _folder) = by_file(&signer).await;
+    let ann = app.user().await;
+    let open = async |token: &str| Socket::signed_in(app.addr(), Some(token)).await;
+    let mut short = open(&signer.token(&app, "a", 60, &email(&ann, true))).await;
+    let mut renewed = open(&signer.token(&app, "a", 60, &json!({}))).await;
+    let fresh = signer.token(&app, "a", 600, &json!({}));
+    let ping = |token: &str| json!({"type": "ping", "payload": {"Authorization": format!("Bearer {token}")}});
+    renewed.send(&ping(&fresh)).await;
+    assert_eq!(renewed.next().await, Frame::Json(json!({"type": "pong"})));
+    app.clock().advance(TimeDelta::seconds(61));
+    assert_eq!(closed(&mut short).await, (4403, "Forbidden: the access token has expired".to_owned()));
+    renewed.send(&json!({"type": "ping"})).await;
+    assert_eq!(renewed.next().await, Frame::Json(json!({"type": "pong"})), "its fresh token holds");
+    // Another's token does not keep it.
+    let mut another = open(&fresh).await;
+    another.send(&ping(ann.token().unwrap())).await;
+    assert_eq!(closed(&mut another).await.0, 4403);
+
+    app.clock().advance(TimeDelta::seconds(2));
+    let change = "mutation($c: String!, $n: String!) { changePassword(input: {currentPassword: $c, newPassword: $n}) }";
+    let by_outside = User::with_token(app.addr(), &fresh);
+    by_outside.query(change, json!({"c": ann.password, "n": "another passphrase, longer still"})).await;
+    assert_eq!(closed(&mut renewed).await, (4403, "Forbidden: the session has ended".to_owned()));
+    assert_eq!(whose(&app, &fresh).await, Err(REFUSED.to_owned()));
+    assert_eq!(whose(&app, &signer.token(&app, "a", 600, &json!({}))).await, Ok(ann.id), "one made since");
+    app.stop().await;
+}
+
+/// Serves a JWK set by https, and counts how often it is asked.
+struct Keys {
+    addr: SocketAddr,
+    ca_file: PathBuf,
+    /// The whole answer.
+    answer: Arc<Mutex<String>>,
+    n_asked: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Keys {
+    async fn serve(folder: &Path, names: &str, answer: String) -> Self {
+        let tls = |arguments: &[&str]| {
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/mosquitto/tls.sh");
+            let made = Command::new(script).arg(folder.join("tls")).args(arguments).output().unwrap();
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        };
+        tls(&["ca"]);
+        tls(&["broker", names]);
+        let chain = CertificateDer::pem_file_iter(folder.join("tls/server.crt")).unwrap();
+        let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_file(folder.join("tls/server.key")).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        let (acceptor, listener) =
+            (TlsAcceptor::from(Arc::new(config)), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let addr = listener.local_addr().unwrap();
+        let (answer, n_asked) = (Arc::new(Mutex::new(answer)), Arc::new(AtomicUsize::new(0)));
+        let (served, counted) = (answer.clone(), n_asked.clone());
+        let task = tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let Ok(mut stream) = acceptor.accept(tcp).await else { continue };
+                let _ = stream.read(&mut [0; 4096]).await;
+                let answer = served.lock().unwrap().clone();
+                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        Self { addr, ca_file: folder.join("tls/ca.crt"), answer, n_asked, task }
+    }
+
+    fn say(&self, answer: String) {
+        *self.answer.lock().unwrap() = answer;
+    }
+
+    fn n_asked(&self) -> usize {
+        self.n_asked.load(Ordering::SeqCst)
+    }
+
+    async fn trusted(&self, host: &str, ca_file: bool) -> TestApp {
+        let mut issuer = json!({"issuer": ISSUER, "audience": "home"});
+        issuer["jwks"] = json!(format!("https://{host}:{}/keys", self.addr.port()));
+        if ca_file {
+            issuer["caFile"] = json!(self.ca_file);
+        }
+        TestApp::builder().set("JWT_TRUSTED_ISSUERS", json!([issuer]).to_string()).start().await
+    }
+}
+
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_may_rotate_its_keys_and_go_away() {
+    let (folder, old, new, evil) = (Folder::new(), Signer::new("old"), Signer::new("new"), Signer::new("evil"));
+    let keys = Keys::serve(&folder.0, "localhost,127.0.0.1", ok(&set(&[&old]))).await;
+    let app = keys.trusted("localhost", true).await;
+    let ann = app.user().await;
+    app.app().services().users.link(&ann.email, ISSUER, "a").await.unwrap();
+    let holds =
+        async |signer: &Signer| whose(&app, &signer.token(&app, "a", 600, &json!({}))).await == Ok(ann.id.clone());
+    let later = |seconds| app.clock().advance(TimeDelta::seconds(seconds));
+    assert_eq!(keys.n_asked(), 0, "nobody came yet");
+    assert!(holds(&old).await && holds(&old).await);
+    assert_eq!(keys.n_asked(), 1);
+    // Tokens of no key are no reason to ask again within a minute, one by one or all at once.
+    let tokens: Vec<_> = (0..20).map(|_| evil.token(&app, "a", 600, &json!({}))).collect();
+    let all = futures_util::future::join_all(tokens.iter().map(|token| whose(&app, token))).await;
+    assert!(all.iter().all(|id| *id == Err(REFUSED.to_owned())));
+    assert_eq!(keys.n_asked(), 1);
+    keys.say(ok(&set(&[&old, &new])));
+    later(61);
+    assert!(holds(&new).await && holds(&old).await && !holds(&evil).await);
+    assert_eq!(keys.n_asked(), 2);
+    // Withdrawn: gone when the set is a quarter of an hour old. The first to find it old does not wait.
+    keys.say(ok(&set(&[&new])));
+    later(15 * 60 + 1);
+    let _ = holds(&old).await;
+    let gone = || async { (!holds(&old).await).then_some(()) };
+    super::support::eventually("the old key is gone", gone).await;
+    assert_eq!(keys.n_asked(), 3);
+    // Whatever is wrong with an answer, what was read last holds.
+    let elsewhere = format!(
+        "HTTP/1.1 302 Found\r\nLocation: https://localhost:{}/x\r\nContent-Length: 0\r\n\r\n",
+        keys.addr.port()
+    );
+    let padded = format!("{{\"padding\": \"{}\", \"keys\": [{}]}}", "x".repeat(300 << 10), evil.jwk());
+    let in_error = ok(&set(&[&evil])).replace("200 OK", "500 Oh");
+    for answer in [elsewhere, ok(&padded), in_error, ok("{\"keys\": []}"), ok("<html>"), String::new()] {
+        keys.say(answer);
+        later(61);
+        let n_asked = keys.n_asked();
+        assert!(!holds(&evil).await && holds(&new).await);
+        assert_eq!(keys.n_asked(), n_asked + 1);
+    }
+    keys.task.abort();
+    later(15 * 60 + 61);
+    assert!(!holds(&evil).await && holds(&new).await && !holds(&old).await);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_taken_from_nobody_but_the_host_that_was_named() {
+    let signer = Signer::new("k");
+    // Its certificate is for another name, or by an authority nobody here trusts.
+    for (names, ca_file) in [("other.test.example", true), ("localhost,127.0.0.1", false)] {
+        let folder = Folder::new();
+        let keys = Keys::serve(&folder.0, names, ok(&set(&[&signer]))).await;
+        let app = keys.trusted("localhost", ca_file).await;
+        let ann = app.user().await;
+        app.app().services().users.link(&ann.email, ISSUER, "a").await.unwrap();
+        let asked = soon("the refusal", whose(&app, &signer.token(&app, "a", 600, &json!({})))).await;
+        assert_eq!((asked, keys.n_asked()), (Err(REFUSED.to_owned()), 1), "{names}");
+        keys.task.abort();
+        app.stop().await;
+    }
+}
