@@ -183,6 +183,7 @@ impl App {
             database: settings.database.clone(),
             mqtt: settings.mqtt.clone(),
             presence_timeout: settings.presence_timeout,
+            device_limit: settings.device_limit,
             link: ends,
             directory_version,
             readings,

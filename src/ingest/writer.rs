@@ -27,7 +27,7 @@ use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::metrics::Metrics;
 use crate::mqtt::{Acks, FromBroker, LinkEnds, Rejection};
 use crate::outbox::Wake;
-use crate::settings::{DatabaseSettings, MqttSettings};
+use crate::settings::{DatabaseSettings, DeviceLimit, MqttSettings};
 use crate::telemetry::{self, Measurement, Month, NewReading, Reading, ReadingHub};
 
 /// What the writer is made of.
@@ -38,6 +38,8 @@ pub struct WriterParts {
     pub mqtt: MqttSettings,
     /// Silence after which a device counts as offline.
     pub presence_timeout: Duration,
+    /// How much one device may say.
+    pub device_limit: Option<DeviceLimit>,
     /// Where messages come from and acknowledgements go.
     pub link: LinkEnds,
     /// Raised by every change of the registry.
@@ -112,6 +114,7 @@ impl Writer {
             parts.mqtt.prefix,
             Directory::new(parts.directory_version),
             Presence::new(parts.presence_timeout),
+            parts.device_limit,
             parts.expectations.clone(),
             parts.metrics.clone(),
         );
@@ -159,6 +162,7 @@ impl Writer {
                         }
                         return;
                     }
+                    self.judge.limits.waiting(deliveries.len(), deliveries.max_capacity(), self.clock.now());
                     let began = Instant::now();
                     let batch = self.prepare(&mut inbox).await;
                     self.store(batch).await;

@@ -5,6 +5,7 @@ mod control;
 mod control_chaos;
 mod crash;
 mod dev;
+mod device_limit;
 mod dynsec;
 mod edge;
 mod graphiql;

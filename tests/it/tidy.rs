@@ -320,7 +320,13 @@ fn files_can_be_read_in_one_sitting() {
 #[test]
 fn the_readme_names_every_setting() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let paths = ["src/settings.rs", "src/settings/encryption.rs", "src/settings/provisioning.rs", "src/logging.rs"];
+    let paths = [
+        "src/settings.rs",
+        "src/settings/device_limit.rs",
+        "src/settings/encryption.rs",
+        "src/settings/provisioning.rs",
+        "src/logging.rs",
+    ];
     let settings = paths.map(|path| fs::read_to_string(root().join(path)).unwrap());
     let mut n_named = 0;
     for text in settings {
