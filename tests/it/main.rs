@@ -11,6 +11,7 @@ mod edge;
 mod graphiql;
 mod health;
 mod http;
+mod integrations;
 mod limits;
 mod mosquitto_files;
 mod mosquitto_tls;

@@ -41,9 +41,9 @@ impl Close {
     /// The token is not good, or can't be judged now.
     pub(super) fn not_admitted(error: &Error) -> Self {
         match error {
+            Error::Unauthenticated(_) => Self::FORBIDDEN,
             // RFC 6455's registry: "try again later", which clients do.
-            Error::Unavailable(_) => Self::fixed(1013, "temporarily unavailable, try again", "UNAVAILABLE"),
-            _ => Self::FORBIDDEN,
+            _ => Self::fixed(1013, "temporarily unavailable, try again", "UNAVAILABLE"),
         }
     }
 
