@@ -4,6 +4,7 @@ mod broker_auth;
 mod control;
 mod control_chaos;
 mod crash;
+mod database_tls;
 mod dev;
 mod device_limit;
 mod dynsec;
