@@ -109,7 +109,9 @@ impl App {
         let revocations = Revocations::new(clock.clone());
         let throttle = Throttle::new(settings.rate_limits);
         if !settings.rate_limits {
-            tracing::warn!("RATE_LIMITS=off: anybody may guess passwords as fast as they like; for load tests alone");
+            tracing::warn!(
+                "RATE_LIMITS=off: anybody may guess passwords as fast as they like, and any device may flood; for load tests alone"
+            );
         }
 
         let registry: Arc<dyn crate::devices::RegistryListener> = Arc::new(directory_version.clone());
