@@ -11,4 +11,6 @@ make_one postgres
 make_one jwt
 make_one mqtt
 make_one dynsec
+# 32 bytes in base64, as AES-256 wants them.
+[ -s encryption ] || openssl rand -base64 32 > encryption
 [ -s database-url ] || echo "postgres://smarthome:$(cat postgres)@postgres/smarthome" > database-url

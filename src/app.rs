@@ -112,7 +112,7 @@ impl App {
         let throttle = Throttle::new(settings.rate_limits);
         if !settings.rate_limits {
             tracing::warn!(
-                "RATE_LIMITS=off: anybody may guess passwords as fast as they like, and take all sockets; for load tests alone"
+                "RATE_LIMITS=off: anybody may guess passwords, take all sockets, and any device may flood; for load tests alone"
             );
         }
 
@@ -189,6 +189,7 @@ impl App {
             database: settings.database.clone(),
             mqtt: settings.mqtt.clone(),
             presence_timeout: settings.presence_timeout,
+            device_limit: settings.device_limit,
             link: ends,
             directory_version,
             readings,

@@ -3,6 +3,7 @@
 
 mod broker_url;
 mod database_url;
+mod device_limit;
 mod encryption;
 mod issuers;
 mod provisioning;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use broker_url::{BrokerUrl, Transport};
 pub use database_url::DatabaseUrl;
+pub use device_limit::DeviceLimit;
 pub use encryption::{EncryptionKey, EncryptionSettings};
 pub use issuers::{KeySource, TrustedIssuer};
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
@@ -67,6 +69,8 @@ pub struct Settings {
     pub encryption: EncryptionSettings,
     /// `RATE_LIMITS`: whether budgets and delays hold.
     pub rate_limits: bool,
+    /// How much one device may say; `None`: as much as it likes.
+    pub device_limit: Option<DeviceLimit>,
     /// `PRESENCE_TIMEOUT_SECONDS`: silence after which a device counts as offline.
     pub presence_timeout: Duration,
 }
@@ -173,13 +177,15 @@ impl<F: Fn(&str) -> Option<String>> Source for F {
 impl Settings {
     /// Reads everything `serve` needs.
     pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
+        let rate_limits = switch(source, "RATE_LIMITS", ("on", "off"), true)?;
         Ok(Self {
             database: DatabaseSettings::read(source)?,
             mqtt: MqttSettings::read(source)?,
             http: HttpSettings::read(source)?,
             auth: AuthSettings::read(source)?,
             encryption: EncryptionSettings::read(source)?,
-            rate_limits: switch(source, "RATE_LIMITS", ("on", "off"), true)?,
+            rate_limits,
+            device_limit: DeviceLimit::read(source)?.filter(|_| rate_limits),
             presence_timeout: Duration::from_secs(number(source, "PRESENCE_TIMEOUT_SECONDS", 150, 1..=86_400)?),
         })
     }
@@ -394,9 +400,17 @@ mod tests {
         assert_eq!(settings.mqtt.broker.port, 8883);
         assert_eq!(settings.mqtt.public_url, "mqtts://broker.example.com");
         assert_eq!(settings.presence_timeout, Duration::from_secs(150));
+        assert_eq!(settings.device_limit, Some(DeviceLimit { per_second: 20, burst: 5_000 }));
         let with_origins = [&GOOD[..], &[("CORS_ORIGINS", "https://a.example.com, http://[::1]:5173")]].concat();
         assert_eq!(read(&with_origins).unwrap().http.cors_origins, ["https://a.example.com", "http://[::1]:5173"]);
         assert!(!settings.http.introspection && !settings.http.graphiql && !settings.auth.registration_open);
+    }
+
+    #[test]
+    fn each_of_three_switches_ends_the_limit_of_devices() {
+        for off in [("DEVICE_RATE_LIMIT", "0"), ("DEVICE_BURST", "0"), ("RATE_LIMITS", "off")] {
+            assert_eq!(read(&[&GOOD[..], &[off]].concat()).unwrap().device_limit, None, "{off:?}");
+        }
     }
 
     #[test]
@@ -418,6 +432,8 @@ mod tests {
             ("CORS_ORIGINS", "https://A.example.com"),
             ("TRUSTED_PROXIES", "10.0.0.1/8"),
             ("PRESENCE_TIMEOUT_SECONDS", "0"),
+            ("DEVICE_RATE_LIMIT", "-1"),
+            ("DEVICE_BURST", "1e3"),
             ("MQTT_TOPIC_PREFIX", "a/b"),
             ("DATABASE_URL", "mysql://secret-password@x"),
         ] {

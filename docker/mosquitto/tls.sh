@@ -57,7 +57,10 @@ case $what in
 ca)
     is_new ca.key
     key ca.key
-    openssl req -new -x509 -key ca.key -sha256 -days "$CA_DAYS" -subj "/CN=smarthome MQTT authority" \
+    # Each has a name of its own: lists of revoked certificates are told apart by it, when one authority
+    # takes the place of another.
+    openssl req -new -x509 -key ca.key -sha256 -days "$CA_DAYS" \
+        -subj "/CN=smarthome MQTT authority $(openssl rand -hex 4)" \
         -addext "basicConstraints=critical,CA:true,pathlen:0" -addext "keyUsage=critical,keyCertSign,cRLSign" \
         -out ca.crt
     crl -updatedb

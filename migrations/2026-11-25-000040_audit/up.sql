@@ -2,7 +2,7 @@ create table audit_log (
     id         bigint      generated always as identity primary key,
     at         timestamptz not null default clock_timestamp(),
     home_id    bigint,
-    actor_kind text        not null check (actor_kind in ('SESSION', 'OPERATOR', 'INTEGRATION')),
+    actor_kind text        not null check (actor_kind in ('SESSION', 'OPERATOR', 'INTEGRATION', 'OUTSIDE')),
     actor_id   bigint      not null,
     actor      text        not null,
     address    text,
@@ -16,7 +16,7 @@ comment on table audit_log is
 comment on column audit_log.at is 'By the database''s clock.';
 comment on column audit_log.home_id is
     'No reference: a home goes first, and its rows piece by piece after it. Null for what outlives its home: its deletion.';
-comment on column audit_log.actor_kind is 'By what they acted: a session, an operator''s token, an integration''s token.';
+comment on column audit_log.actor_kind is 'By what they acted: a session, an operator''s token, an integration''s token, a token of an outside issuer.';
 comment on column audit_log.actor_id is 'Who. No reference: what somebody did stays when the account is gone.';
 comment on column audit_log.actor is 'What they were called when they did it: the e-mail, or an integration''s name.';
 comment on column audit_log.address is 'The client''s network address, where it was known.';

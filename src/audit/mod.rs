@@ -45,6 +45,8 @@ pub enum ActorKind {
     Operator,
     /// The token of an integration.
     Integration,
+    /// A token of an outside issuer.
+    Outside,
 }
 
 /// The text is no kind of actor.
@@ -53,13 +55,14 @@ pub enum ActorKind {
 pub struct ActorKindError;
 
 impl ActorKind {
-    const ALL: [Self; 3] = [Self::Session, Self::Operator, Self::Integration];
+    const ALL: [Self; 4] = [Self::Session, Self::Operator, Self::Integration, Self::Outside];
 
     /// As the database and the API spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Session => "SESSION",
             Self::Operator => "OPERATOR",
+            Self::Outside => "OUTSIDE",
             Self::Integration => "INTEGRATION",
         }
     }
@@ -70,6 +73,7 @@ impl From<Actor> for ActorKind {
         match actor {
             Actor::Session(_) => Self::Session,
             Actor::Operator => Self::Operator,
+            Actor::Outside(_) => Self::Outside,
             Actor::Integration(_) => Self::Integration,
         }
     }

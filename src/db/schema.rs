@@ -156,6 +156,9 @@ diesel::table! {
         home_segment -> Nullable<Text>,
         device_segment -> Nullable<Text>,
         away -> Bool,
+        shed_messages -> BigInt,
+        last_shed_at -> Nullable<Timestamptz>,
+        backlog_since -> Nullable<Timestamptz>,
     }
 }
 

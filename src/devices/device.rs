@@ -54,6 +54,10 @@ pub struct LastState {
     pub signal_strength: Option<f64>,
     /// Percent.
     pub battery_level: Option<f64>,
+    /// Messages that were let go, because it sent faster than its limit.
+    pub shed_messages: i64,
+    /// When the last of them came.
+    pub last_shed_at: Option<DateTime<Utc>>,
     pub(super) metadata: Metadata,
 }
 
@@ -91,6 +95,8 @@ impl Device {
             firmware_version: state.firmware_version.clone(),
             signal_strength: state.signal_strength,
             battery_level: state.battery_level,
+            shed_messages: state.shed_messages,
+            last_shed_at: state.last_shed_at,
             metadata: Metadata::Live(state.metadata.clone()),
         };
         self

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
 
@@ -43,6 +44,8 @@ pub struct Known {
     pub device: DeviceId,
     /// Whether it stood as online when it was looked up.
     pub online: bool,
+    /// Since when it may have gathered messages, as the database knew it when it was looked up.
+    pub quiet_since: Option<DateTime<Utc>>,
 }
 
 /// How a topic names a home and a device in it, each by one of its names.
@@ -173,7 +176,9 @@ impl Directory {
         for row in store::resolve(conn, &names).await? {
             let position = usize::try_from(row.position - 1).expect("positions start at 1");
             answers[position] = match row.device {
-                Some(device) => Resolved::Device(Known { home: row.home, device, online: row.online }),
+                Some(device) => {
+                    Resolved::Device(Known { home: row.home, device, online: row.online, quiet_since: row.quiet_since })
+                }
                 None => Resolved::NoDevice(row.home),
             };
         }
@@ -191,7 +196,8 @@ impl Directory {
     /// Every device that stands as online in the database.
     pub async fn online(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Known>> {
         let rows = store::online(conn).await?;
-        Ok(rows.into_iter().map(|row| Known { home: row.home, device: row.device, online: true }).collect())
+        let known = |row: store::Online| Known { home: row.home, device: row.device, online: true, quiet_since: None };
+        Ok(rows.into_iter().map(known).collect())
     }
 }
 

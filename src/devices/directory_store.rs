@@ -1,8 +1,9 @@
 //! SQL of the directory: many names in, what they name out, in one statement.
 
+use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel::{QueryResult, QueryableByName};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
@@ -30,6 +31,8 @@ pub(super) struct Found {
     pub(super) device: Option<DeviceId>,
     #[diesel(sql_type = Bool)]
     pub(super) online: bool,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub(super) quiet_since: Option<DateTime<Utc>>,
 }
 
 /// A device that stood as online when this server started.
@@ -44,7 +47,8 @@ pub(super) struct Online {
 impl QueryFragment<Pg> for Names {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
-            "select n.position, h.id as home, d.id as device, coalesce(s.online, false) as online
+            "select n.position, h.id as home, d.id as device, coalesce(s.online, false) as online,
+                coalesce(s.backlog_since, s.last_seen_at, d.created_at) as quiet_since
              from unnest(",
         );
         out.push_bind_param::<Array<Nullable<BigInt>>, _>(&self.home_ids)?;

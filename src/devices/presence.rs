@@ -154,7 +154,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(150);
 
     fn known(id: i64) -> Known {
-        Known { home: HomeId::from_database(1), device: DeviceId::from_database(id), online: false }
+        Known { home: HomeId::from_database(1), device: DeviceId::from_database(id), online: false, quiet_since: None }
     }
 
     #[test]

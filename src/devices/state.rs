@@ -33,6 +33,10 @@ pub struct DeviceState {
     pub battery_level: Option<f64>,
     /// The seed's `{"lastStatus": {...}}`.
     pub metadata: Value,
+    /// Messages that were let go, because it sent faster than its limit.
+    pub shed_messages: i64,
+    /// When the last of them came.
+    pub last_shed_at: Option<DateTime<Utc>>,
 }
 
 /// What a device says of its own health, in any kind of message; `None` where it says nothing.
@@ -80,6 +84,12 @@ pub struct StateChange {
     pub segments: Option<(Box<str>, Box<str>)>,
     /// Whether subscribers are to hear of it.
     pub is_news: bool,
+    /// Messages that were let go, because the device sent faster than its limit.
+    pub n_shed: i64,
+    /// When the last of them came.
+    pub shed_at: Option<DateTime<Utc>>,
+    /// The device may still deliver what it gathered from then on; written with a sign of life.
+    pub backlog_since: Option<DateTime<Utc>>,
     /// Not to be written if the device was seen since then.
     pub unless_seen_since: Option<DateTime<Utc>>,
 }
@@ -101,6 +111,9 @@ impl StateChange {
             last_status: None,
             segments: None,
             is_news: true,
+            n_shed: 0,
+            shed_at: None,
+            backlog_since: None,
         }
     }
 
@@ -108,7 +121,11 @@ impl StateChange {
     pub fn merge(&mut self, later: Self) {
         self.online = later.online;
         self.at = later.at;
-        self.is_sign_of_life |= later.is_sign_of_life;
+        if later.is_sign_of_life {
+            (self.is_sign_of_life, self.backlog_since) = (true, later.backlog_since);
+        }
+        self.n_shed += later.n_shed;
+        self.shed_at = later.shed_at.or(self.shed_at);
         self.is_goodbye = later.is_goodbye || self.is_goodbye && !later.is_sign_of_life;
         self.report.merge(later.report);
         self.last_status = later.last_status.or(self.last_status.take());

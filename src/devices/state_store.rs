@@ -25,6 +25,9 @@ struct Upsert {
     device_segments: Vec<Option<String>>,
     unless_seen_since: Vec<Option<DateTime<Utc>>>,
     away: Vec<Option<bool>>,
+    n_shed: Vec<i64>,
+    shed_at: Vec<Option<DateTime<Utc>>>,
+    backlog_since: Vec<Option<DateTime<Utc>>>,
 }
 
 #[derive(QueryableByName)]
@@ -45,15 +48,21 @@ struct Row {
     battery_level: Option<f64>,
     #[diesel(sql_type = Jsonb)]
     metadata: Value,
+    #[diesel(sql_type = BigInt)]
+    shed_messages: i64,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    last_shed_at: Option<DateTime<Utc>>,
 }
 
 impl QueryFragment<Pg> for Upsert {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "insert into device_states as s (device_id, online, online_changed_at, last_seen_at, firmware_version,
-                signal_strength, battery_level, metadata, home_segment, device_segment, away)
+                signal_strength, battery_level, metadata, home_segment, device_segment, away,
+                shed_messages, last_shed_at, backlog_since)
              select n.device_id, n.online, n.at, n.seen_at, n.firmware, n.signal, n.battery, n.metadata,
-                n.home_segment, n.device_segment, coalesce(n.away, p.away, false)
+                n.home_segment, n.device_segment, coalesce(n.away, p.away, false),
+                n.shed, n.shed_at, n.backlog_since
              from unnest(",
         );
         out.push_bind_param::<Array<BigInt>, _>(&self.devices)?;
@@ -79,10 +88,16 @@ impl QueryFragment<Pg> for Upsert {
         out.push_bind_param::<Array<Nullable<Timestamptz>>, _>(&self.unless_seen_since)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Nullable<Bool>>, _>(&self.away)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<BigInt>, _>(&self.n_shed)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Timestamptz>>, _>(&self.shed_at)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Timestamptz>>, _>(&self.backlog_since)?;
         // Locked in one order, so that two servers never wait for each other.
         out.push_sql(
             ") n (device_id, online, at, seen_at, firmware, signal, battery, metadata, home_segment, device_segment,
-                unless_seen_since, away)
+                unless_seen_since, away, shed, shed_at, backlog_since)
              join devices d on d.id = n.device_id
              left join device_states p on p.device_id = n.device_id
              where n.unless_seen_since is null or p.last_seen_at is null or p.last_seen_at < n.unless_seen_since
@@ -98,9 +113,15 @@ impl QueryFragment<Pg> for Upsert {
                 metadata = s.metadata || excluded.metadata,
                 home_segment = coalesce(excluded.home_segment, s.home_segment),
                 device_segment = coalesce(excluded.device_segment, s.device_segment),
-                away = excluded.away
+                away = excluded.away,
+                -- An attempt whose answer was lost may have counted them.
+                shed_messages = s.shed_messages + case when s.last_shed_at = excluded.last_shed_at then 0
+                                                       else excluded.shed_messages end,
+                last_shed_at = coalesce(excluded.last_shed_at, s.last_shed_at),
+                backlog_since = case when excluded.last_seen_at is null then s.backlog_since
+                                     else excluded.backlog_since end
              returning s.device_id, s.online, s.online_changed_at, s.last_seen_at, s.firmware_version,
-                s.signal_strength, s.battery_level, s.metadata",
+                s.signal_strength, s.battery_level, s.metadata, s.shed_messages, s.last_shed_at",
         );
         Ok(())
     }
@@ -139,6 +160,9 @@ pub async fn apply(conn: &AsyncPgConnection, changes: &[StateChange]) -> QueryRe
         upsert.unless_seen_since.push(change.unless_seen_since);
         // Silence alone says nothing: the device may well be listening.
         upsert.away.push(if change.is_goodbye { Some(true) } else { change.is_sign_of_life.then_some(false) });
+        upsert.n_shed.push(change.n_shed);
+        upsert.shed_at.push(change.shed_at);
+        upsert.backlog_since.push(change.backlog_since);
     }
     let rows: Vec<Row> = upsert.load(&mut &*conn).await?;
     Ok(rows.into_iter().map(DeviceState::from).collect())
@@ -155,6 +179,8 @@ impl From<Row> for DeviceState {
             signal_strength: row.signal_strength,
             battery_level: row.battery_level,
             metadata: row.metadata,
+            shed_messages: row.shed_messages,
+            last_shed_at: row.last_shed_at,
         }
     }
 }

@@ -18,19 +18,23 @@ use crate::ids::{DeviceId, HomeId, RoomId, UserId};
 type SqlRow = (
     (BigInt, BigInt, Text, Text, Text, Nullable<Text>, Text, Nullable<BigInt>, Timestamptz),
     (Bool, Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Text>, Nullable<Double>, Nullable<Double>, Jsonb),
+    (BigInt, Nullable<Timestamptz>),
     (Nullable<Text>, Nullable<Text>),
     MembershipColumns,
 );
 type Entered = (DeviceId, HomeId, String, String, String, Option<String>, String, Option<RoomId>, DateTime<Utc>);
 type Said = (bool, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<String>, Option<f64>, Option<f64>, JsonText);
+/// Messages let go, and when the last of them came.
+type Shed = (i64, Option<DateTime<Utc>>);
 type Segments = (Option<String>, Option<String>);
-type Row = (Entered, Said, Segments, Membership);
+type Row = (Entered, Said, Shed, Segments, Membership);
 
 const COLUMNS: &str = "d.id, d.home_id, h.key, d.key, d.name, d.mac_address, d.type, d.room_id, d.created_at, \
      coalesce(s.online, false), s.online_changed_at, s.last_seen_at, s.firmware_version, s.signal_strength, \
-     s.battery_level, coalesce(s.metadata, '{}'), s.home_segment, s.device_segment, m.user_id, m.home_id, m.role, m.scopes";
+     s.battery_level, coalesce(s.metadata, '{}'), coalesce(s.shed_messages, 0), s.last_shed_at, s.home_segment, \
+     s.device_segment, m.user_id, m.home_id, m.role, m.scopes";
 
-fn device((entered, said, segments, membership): Row) -> QueryResult<Device> {
+fn device((entered, said, (shed_messages, last_shed_at), segments, membership): Row) -> QueryResult<Device> {
     let (id, home, home_key, key, name, mac, kind, room, created_at) = entered;
     let (online, online_changed_at, last_seen_at, firmware_version, signal_strength, battery_level, metadata) = said;
     let kind = kind.parse().map_err(|error| diesel::result::Error::DeserializationError(Box::new(error)))?;
@@ -51,6 +55,8 @@ fn device((entered, said, segments, membership): Row) -> QueryResult<Device> {
             firmware_version,
             signal_strength,
             battery_level,
+            shed_messages,
+            last_shed_at,
             metadata: Metadata::Stored(metadata),
         },
         home_segment: segments.0,

@@ -126,6 +126,17 @@ impl Device {
         Ok(self.read()?.state.metadata())
     }
 
+    /// Messages of it that were taken and not stored, because it sent faster than its limit allows
+    /// (`DEVICE_RATE_LIMIT`, `DEVICE_BURST`). Counted up to 2147483647, the largest `Int`.
+    async fn shed_messages(&self) -> i32 {
+        i32::try_from(self.0.state.shed_messages).unwrap_or(i32::MAX)
+    }
+
+    /// When the last of these messages came; null: none was.
+    async fn last_shed_at(&self) -> Option<Instant> {
+        self.0.state.last_shed_at.map(Instant)
+    }
+
     /// The topics it speaks and listens on.
     async fn topics(&self, ctx: &Context<'_>) -> Result<DeviceTopics> {
         let (device, prefix) = (self.read()?, ctx.services().devices.topic_prefix());

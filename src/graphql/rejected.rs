@@ -29,7 +29,8 @@ impl RejectedMessage {
         &self.0.topic
     }
 
-    /// Why it could not be used: a stable word in upper case.
+    /// Why it could not be used: a stable word in upper case. `RATE_LIMITED` stands for many: of what a device
+    /// sends beyond its limit one message a minute is here, and all are counted in `Device.shedMessages`.
     async fn reason(&self) -> &str {
         &self.0.reason
     }

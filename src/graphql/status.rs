@@ -39,7 +39,8 @@ pub(super) struct MqttStatus {
     messages_stored: i32,
     /// Messages that were stored already.
     messages_duplicate: i32,
-    /// Messages that could not be used; see `rejectedMessages`.
+    /// Messages that could not be used (see `rejectedMessages`) or went beyond their device's limit (see
+    /// `Device.shedMessages`).
     messages_rejected: i32,
     /// Clients connected to the broker, by its own count; null where it has none.
     broker_clients_connected: Option<i32>,

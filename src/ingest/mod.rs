@@ -10,6 +10,7 @@
 mod answers;
 mod batch;
 mod connection;
+mod limit;
 mod prepare;
 mod rejected;
 mod retention;

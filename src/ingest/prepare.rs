@@ -8,6 +8,7 @@ use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
 
 use super::batch::{Batch, Outcome, Row, Source};
+use super::limit::Limits;
 use super::rejected::Rejections;
 use super::session::Session;
 use super::signs::Signs;
@@ -19,6 +20,7 @@ use crate::ids::HomeId;
 use crate::metrics::Metrics;
 use crate::mqtt::payload::Content;
 use crate::mqtt::{Delivery, FromBroker, Rejection, topic};
+use crate::settings::DeviceLimit;
 use crate::telemetry::{NewReading, TimeSource};
 
 /// A reading that is older by its own clock than this tells of the past, not of what a command did.
@@ -29,6 +31,7 @@ pub(super) struct Judge {
     prefix: String,
     directory: Directory,
     pub(super) presence: Presence,
+    pub(super) limits: Limits,
     signs: Signs,
     rejections: Rejections,
     expectations: Expectations,
@@ -40,11 +43,12 @@ impl Judge {
         prefix: String,
         directory: Directory,
         presence: Presence,
+        limit: Option<DeviceLimit>,
         expectations: Expectations,
         metrics: Metrics,
     ) -> Self {
-        let (signs, rejections) = (Signs::default(), Rejections::default());
-        Self { prefix, directory, presence, signs, rejections, expectations, metrics }
+        let (limits, signs, rejections) = (Limits::new(limit), Signs::default(), Rejections::default());
+        Self { prefix, directory, presence, limits, signs, rejections, expectations, metrics }
     }
 
     /// Looks up the names of a batch, in one statement at most.
@@ -160,6 +164,9 @@ impl Judge {
                 return (self.reject(reason, home, delivery), None);
             }
         };
+        if !self.admits(known, &delivery, &content) {
+            return self.shed(known, delivery, text);
+        }
         match content {
             Content::Telemetry { .. }
             | Content::Heartbeat(_)
@@ -232,12 +239,58 @@ impl Judge {
                         last_status: Some(status.last_status),
                         segments: None,
                         is_news: true,
+                        n_shed: 0,
+                        shed_at: None,
+                        backlog_since: None,
                         unless_seen_since: None,
                     })
                 };
                 (delivery.into_row(Outcome::State), change)
             }
         }
+    }
+
+    /// Whether the device is within its limit. Its goodbye is heard in any flood, and what the broker
+    /// kept is not its speech of now.
+    fn admits(&mut self, known: Known, delivery: &Delivery, content: &Content) -> bool {
+        let at = delivery.received_at;
+        match content {
+            _ if delivery.retained => true,
+            Content::Status(status) if !status.online => true,
+            Content::CommandAnswer(..) | Content::ConfigAnswer(..) => self.limits.admits_answer(known, at),
+            Content::Telemetry { timestamp, .. } => self.limits.admits(known, at, *timestamp),
+            Content::Status(_) | Content::Heartbeat(_) => self.limits.admits(known, at, None),
+        }
+    }
+
+    /// Lets a message go that is over its device's limit: a sign of life, and counted on the device with
+    /// the batch.
+    fn shed(&mut self, known: Known, delivery: Delivery, names: Option<&str>) -> (Row, Option<StateChange>) {
+        let at = delivery.received_at;
+        let is_shown = self.limits.shows(known.device, at);
+        let change = StateChange {
+            home: known.home,
+            device: known.device,
+            online: true,
+            at,
+            is_sign_of_life: true,
+            is_goodbye: false,
+            report: Report::default(),
+            last_status: None,
+            segments: segments(names),
+            // Subscribers hear once a minute that it is limited, not with every batch.
+            is_news: self.presence.sign(known, Sign::Alive, Instant::now()).is_news || is_shown,
+            n_shed: 1,
+            shed_at: Some(at),
+            backlog_since: self.limits.backlog_since(known.device, at),
+            unless_seen_since: None,
+        };
+        let row = if is_shown {
+            self.reject(Rejection::RateLimited, Some(known.home), delivery)
+        } else {
+            delivery.into_row(Outcome::Rejected(Rejection::RateLimited.as_str(), None))
+        };
+        (row, Some(change))
     }
 
     /// Notes the commands whose expected effect a message shows.
@@ -269,9 +322,12 @@ impl Judge {
             is_goodbye: false,
             report,
             is_news: change.is_news || last_status.is_some(),
+            n_shed: 0,
+            shed_at: None,
+            backlog_since: self.limits.backlog_since(known.device, delivery.received_at),
             unless_seen_since: None,
             last_status,
-            segments: names.and_then(|text| text.split_once('/')).map(|(home, device)| (home.into(), device.into())),
+            segments: segments(names),
         };
         if state.is_news {
             return Some(state);
@@ -295,6 +351,11 @@ impl Judge {
     }
 }
 
+/// Both segments of a `home/device` text, as they were spelt.
+fn segments(names: Option<&str>) -> Option<(Box<str>, Box<str>)> {
+    names.and_then(|text| text.split_once('/')).map(|(home, device)| (home.into(), device.into()))
+}
+
 /// The `home/device` part of a message's topic.
 fn names<'a>(prefix: &str, topic: &'a [u8]) -> Option<&'a str> {
     topic::names(prefix, std::str::from_utf8(topic).ok()?)
@@ -310,80 +371,4 @@ impl Delivery {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use bytes::Bytes;
-    use tokio::sync::Semaphore;
-
-    use super::*;
-    use crate::ids::DeviceId;
-    use crate::mqtt::{Loss, Packet, payload};
-
-    fn judge(online: bool) -> Judge {
-        let known = Known { home: HomeId::from_database(1), device: DeviceId::from_database(7), online };
-        let directory = Directory::knowing("1/a", known);
-        let presence = Presence::new(Duration::from_secs(150));
-        Judge::new("p".to_owned(), directory, presence, Expectations::default(), Metrics::new())
-    }
-
-    fn delivery(kind: topic::Kind, text: &'static str, packet: Option<(u16, bool)>) -> Delivery {
-        let received_at = DateTime::UNIX_EPOCH;
-        Delivery {
-            topic: Bytes::from(format!("p/1/a/{}", kind.as_str())),
-            payload: Bytes::from_static(text.as_bytes()),
-            content: payload::parse(kind, text.as_bytes(), received_at),
-            received_at,
-            retained: false,
-            digest: 1,
-            packet: packet.map(|(id, is_redelivery)| Packet { id, is_redelivery, digest: 1 }),
-            receipt: None,
-            _space: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
-        }
-    }
-
-    fn judged(judge: &mut Judge, session: &mut Session, inbox: Vec<Delivery>) -> Batch {
-        judge.batch(inbox.into_iter().map(|delivery| FromBroker::Message(Box::new(delivery))), session)
-    }
-
-    const READING: &str = r#"{"sensors":{"temperature":20}}"#;
-
-    #[test]
-    fn a_device_stands_once_in_a_batch_whatever_it_said() {
-        let (mut judge, mut session) = (judge(true), Session::empty());
-        // The kept status is a change at once; the reading after it is a sign that is gathered, and due.
-        let kept = Delivery { retained: true, ..delivery(topic::Kind::Status, r#"{"online":true}"#, None) };
-        judge.signs.make_due();
-        let inbox = vec![kept, delivery(topic::Kind::Telemetry, READING, None)];
-        let batch = judged(&mut judge, &mut session, inbox);
-        assert_eq!(batch.states.len(), 1);
-        assert!(batch.states[0].online && batch.states[0].is_sign_of_life);
-        assert!(batch.states[0].last_status.is_some());
-    }
-
-    #[test]
-    fn what_the_broker_kept_as_online_does_not_bring_a_lost_device_back() {
-        let (mut judge, mut session) = (judge(true), Session::empty());
-        judged(&mut judge, &mut session, vec![delivery(topic::Kind::Status, r#"{"online":false}"#, None)]);
-        let kept = Delivery { retained: true, ..delivery(topic::Kind::Status, r#"{"online":true}"#, None) };
-        assert!(!judged(&mut judge, &mut session, vec![kept]).states[0].online);
-    }
-
-    #[test]
-    fn a_repeat_is_known_by_packet_and_content_within_its_session_only() {
-        let (mut judge, mut session) = (judge(true), Session::empty());
-        let outcome = |judge: &mut Judge, session: &mut Session, packet| {
-            let batch = judged(judge, session, vec![delivery(topic::Kind::Telemetry, READING, Some(packet))]);
-            matches!(batch.rows[0].outcome, Outcome::Duplicate)
-        };
-        assert!(!outcome(&mut judge, &mut session, (5, false)));
-        assert!(outcome(&mut judge, &mut session, (5, true)), "the same packet again");
-        assert!(!outcome(&mut judge, &mut session, (6, true)), "never seen, whatever the flag says");
-        assert!(!outcome(&mut judge, &mut session, (5, false)), "a new message under a used id");
-        let loss = Loss { number: 1, before: DateTime::UNIX_EPOCH };
-        let batch = judge.batch([FromBroker::SessionLost(loss)].into_iter(), &mut session);
-        assert_eq!(batch.lost, Some(loss));
-        assert!(!outcome(&mut judge, &mut session, (5, true)), "another session's packet");
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! The writer: the one task through which every message is committed.
 
+mod finish;
+
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
@@ -13,22 +14,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::MAX_BATCH;
 use super::answers::{self, Answered};
-use super::batch::{Batch, Outcome, Row};
+use super::batch::{Batch, Outcome};
 use super::connection::{Connection, may_be_poison, no_answer};
 use super::prepare::Judge;
 use super::retention::Retention;
 use super::session::Session;
 use super::store;
 use crate::clock::Clock;
-use crate::commands::{self, CommandHub, Expectations};
-use crate::device_config::{self, ConfigHub};
+use crate::commands::{CommandHub, Expectations};
+use crate::device_config::ConfigHub;
 use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, Report, StateHub};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::metrics::Metrics;
 use crate::mqtt::{Acks, FromBroker, LinkEnds, Rejection};
 use crate::outbox::Wake;
-use crate::settings::{DatabaseSettings, MqttSettings};
-use crate::telemetry::{self, Measurement, Month, NewReading, Reading, ReadingHub};
+use crate::settings::{DatabaseSettings, DeviceLimit, MqttSettings};
+use crate::telemetry::{self, Measurement, Month, NewReading, ReadingHub};
 
 /// What the writer is made of.
 pub struct WriterParts {
@@ -38,6 +39,8 @@ pub struct WriterParts {
     pub mqtt: MqttSettings,
     /// Silence after which a device counts as offline.
     pub presence_timeout: Duration,
+    /// How much one device may say.
+    pub device_limit: Option<DeviceLimit>,
     /// Where messages come from and acknowledgements go.
     pub link: LinkEnds,
     /// Raised by every change of the registry.
@@ -112,6 +115,7 @@ impl Writer {
             parts.mqtt.prefix,
             Directory::new(parts.directory_version),
             Presence::new(parts.presence_timeout),
+            parts.device_limit,
             parts.expectations.clone(),
             parts.metrics.clone(),
         );
@@ -159,6 +163,7 @@ impl Writer {
                         }
                         return;
                     }
+                    self.judge.limits.waiting(deliveries.len(), deliveries.max_capacity(), self.clock.now());
                     let began = Instant::now();
                     let batch = self.prepare(&mut inbox).await;
                     self.store(batch).await;
@@ -363,63 +368,5 @@ impl Writer {
             committed.gone = telemetry::gone(conn, &missing).await?;
         }
         Ok(committed)
-    }
-
-    /// After the commit: hubs, counters, acknowledgements in the order of receipt.
-    fn finish(&mut self, batch: Batch, committed: Committed) {
-        let n_packets = batch.rows.iter().filter(|row| row.packet.is_some()).count();
-        let session = self.session.as_mut().expect("begun");
-        session.committed(batch.lost.is_some(), committed.session_row, n_packets);
-        if let Some(loss) = batch.lost {
-            self.forgotten.send_replace(loss.number);
-        }
-        let (pruned, n_pruned) = committed.pruned;
-        self.retention.committed(&batch, &pruned);
-        self.metrics.rejected_pruned.inc_by(n_pruned as u64);
-        let mut ids = committed.ids.into_iter();
-        let mut receipts = Vec::with_capacity(batch.rows.len());
-        for Row { outcome, receipt, .. } in batch.rows {
-            receipts.extend(receipt);
-            match outcome {
-                Outcome::Reading(reading) => match ids.next().flatten() {
-                    Some(id) => {
-                        self.metrics.mqtt_stored.inc();
-                        if self.readings.has_follower(reading.home) {
-                            self.readings.publish(Reading::committed(id, &reading));
-                        } else {
-                            self.readings.pass(id);
-                        }
-                    }
-                    None if committed.gone.contains(&reading.device) => {
-                        self.metrics.reject(Rejection::UnknownDevice.as_str());
-                    }
-                    None => _ = self.metrics.mqtt_duplicate.inc(),
-                },
-                Outcome::CommandAnswer(..) | Outcome::ConfigAnswer(..) => {
-                    committed.answered.count(&outcome, &self.metrics);
-                }
-                Outcome::State => _ = self.metrics.mqtt_stored.inc(),
-                Outcome::Duplicate => _ = self.metrics.mqtt_duplicate.inc(),
-                Outcome::Rejected(reason, _) => self.metrics.reject(reason),
-            }
-        }
-        for command in &committed.answered.commands {
-            self.metrics.enter_command(command.status.as_str());
-        }
-        self.expectations.update(&committed.answered.commands);
-        commands::publish(&self.commands, committed.answered.commands);
-        device_config::publish(&self.configs, committed.answered.configs);
-        let back = batch.states.iter().filter(|change| change.is_sign_of_life && change.is_news);
-        let back: Vec<DeviceId> = back.map(|change| change.device).collect();
-        if !back.is_empty() {
-            self.outboxes.iter().for_each(|outbox| outbox.heard(back.iter().copied()));
-        }
-        for state in committed.states {
-            let change = batch.states.iter().find(|change| change.device == state.device);
-            if let Some(change) = change.filter(|change| change.is_news) {
-                self.states.publish(change.home, Arc::new(state));
-            }
-        }
-        self.acks.send(receipts);
     }
 }

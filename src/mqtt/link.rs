@@ -3,14 +3,15 @@
 //! When the queue is full, reading stops and TCP pushes back on the broker, which keeps the rest.
 //! Nothing but `poll` and a place in the queue is ever awaited here.
 
+mod subscription;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use rumqttc::{
-    AsyncClient, ConnectionError, DisconnectReasonCode, Event, EventLoop, Incoming, MqttOptions, Publish, QoS,
-    RetainForwardRule, StateError, SubscribeFilterInput, SubscribeReasonCode,
+    AsyncClient, ConnectionError, DisconnectReasonCode, Event, EventLoop, Incoming, MqttOptions, Publish, StateError,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -22,7 +23,7 @@ use super::options::{self, KEEP_ALIVE_S, OUTGOING_IN_FLIGHT, TlsFileError};
 use super::payload;
 use super::publish::{Publisher, Wire};
 use super::rejection::Rejection;
-use super::topic::{Kind, Topic};
+use super::topic::Topic;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::settings::MqttSettings;
@@ -45,9 +46,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(6);
 /// Longest wait for our last acknowledgements and DISCONNECT to leave at the stop.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-/// Where Mosquitto and its kin tell how many clients are connected.
-const BROKER_CLIENTS: &str = "$SYS/broker/clients/connected";
 
 /// Whether the broker let us go because somebody else came with our client id.
 fn is_taken_over(error: &ConnectionError) -> bool {
@@ -262,45 +260,6 @@ impl Link {
         self.wire.set(up.then(|| self.client.clone()));
         self.connected.send_replace(up);
         self.metrics.mqtt_connected.set(i64::from(up));
-    }
-
-    /// On every connection, whatever the broker remembers: it costs nothing and heals everything.
-    fn subscribe(&mut self) {
-        self.subscribe_at = None;
-        let filters = Kind::ALL.map(|kind| {
-            let filter = Topic::filter(&self.settings.prefix, kind);
-            let filter = match &self.settings.shared_group {
-                Some(group) => format!("$share/{group}/{filter}"),
-                None => filter,
-            };
-            // QoS 1, so that a device's QoS 2 comes as QoS 1 and needs one answer only.
-            SubscribeFilterInput::new(filter, QoS::AtLeastOnce).retain_forward_rule(RetainForwardRule::OnNewSubscribe)
-        });
-        // The broker's own count of its clients; one that has none refuses or stays silent.
-        let clients = SubscribeFilterInput::new(BROKER_CLIENTS, QoS::AtMostOnce);
-        if let Err(error) = self.client.try_subscribe_many(filters.into_iter().chain([clients])) {
-            tracing::error!(%error, "could not queue the subscription");
-        }
-    }
-
-    fn subscribed(&mut self, codes: &[SubscribeReasonCode]) {
-        let ours = &codes[..codes.len().min(Kind::ALL.len())];
-        if ours.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
-            self.set_connected(true);
-            self.last_error = None;
-            self.backoff = BACKOFF_FIRST;
-            tracing::info!(broker = %self.settings.broker.host, "linked to the MQTT broker and subscribed");
-        } else {
-            self.metrics.mqtt_connection_errors.inc();
-            self.subscribe_at = Some(Instant::now() + BACKOFF_MAX);
-            tracing::error!(?codes, "the broker refused a subscription: check this account's ACL");
-        }
-    }
-
-    fn note_clients(&self, payload: &[u8]) {
-        if let Some(n) = std::str::from_utf8(payload).ok().and_then(|text| text.trim().parse().ok()) {
-            self.metrics.broker_clients.set(n);
-        }
     }
 
     /// Waits for a place in the queue; `None` where the link is better let go. Nothing leaves meanwhile: so

@@ -23,6 +23,8 @@ pub enum Rejection {
     DuplicateKey,
     /// The broker kept it from earlier: it tells nothing of now.
     Retained,
+    /// The device sends faster than its limit: the message was let go.
+    RateLimited,
     /// The database refuses this one message, whatever we do.
     NotStorable,
 }
@@ -41,6 +43,7 @@ impl Rejection {
             Self::BadShape => "BAD_SHAPE",
             Self::DuplicateKey => "DUPLICATE_KEY",
             Self::Retained => "RETAINED",
+            Self::RateLimited => "RATE_LIMITED",
             Self::NotStorable => "NOT_STORABLE",
         }
     }

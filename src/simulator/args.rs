@@ -46,10 +46,11 @@ pub struct Args {
     /// Keys of --devices: {} is the number from 1, {:03} the same with three digits.
     #[arg(long, default_value = "ESP32_{:03}", value_name = "PATTERN")]
     key_pattern: String,
-    /// Telemetry messages a second, all devices together (default: one a device every 5 s).
+    /// Telemetry messages a second, all devices together (default: one a device every 5 s). A server limits
+    /// each device (DEVICE_RATE_LIMIT, 20 a second) unless it is told not to.
     #[arg(long, value_name = "R", conflicts_with = "flood")]
     rate: Option<f64>,
-    /// As fast as the broker acknowledges.
+    /// As fast as the broker acknowledges: for a server with DEVICE_RATE_LIMIT=0.
     #[arg(long)]
     flood: bool,
     /// Stop after this many seconds.

@@ -6,6 +6,7 @@ mod control_chaos;
 mod crash;
 mod database_tls;
 mod dev;
+mod device_limit;
 mod dynsec;
 mod edge;
 mod graphiql;

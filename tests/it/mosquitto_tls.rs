@@ -101,6 +101,27 @@ async fn a_certificate_is_an_identity() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_authority_takes_the_place_of_another_while_both_are_trusted() {
+    let (mut broker, [certificates, ..]) = broker().await;
+    let (name, next) = ("main/lamp", installation::empty_export().await);
+    made(broker.folder(), &["client", name]);
+    made(&next, &["ca"]);
+    made(&next, &["client", name]);
+    for file in ["ca.crt", "ca.crl"] {
+        let [old, new] = [broker.folder(), &next].map(|folder| folder.join("tls").join(file));
+        let both = std::fs::read_to_string(&old).unwrap() + &std::fs::read_to_string(new).unwrap();
+        std::fs::write(old, both).unwrap();
+    }
+    broker.stop();
+    broker.restart().await;
+    let topic = format!("{PREFIX}/{name}/telemetry");
+    publish(&broker, certificates, Some(name), &topic, &[]).await.unwrap();
+    let file = |end: &str| next.join(format!("tls/clients/{name}.{end}")).display().to_string();
+    publish(&broker, certificates, None, &topic, &["--cert", &file("crt"), "--key", &file("key")]).await.unwrap();
+    std::fs::remove_dir_all(next).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_server_comes_by_websocket_and_tls_and_verifies_the_broker() {
     let (broker, [_, passwords, sockets]) = broker().await;
     for url in [format!("wss://localhost:{sockets}/mqtt"), format!("mqtts://localhost:{passwords}")] {

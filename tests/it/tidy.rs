@@ -328,6 +328,7 @@ fn the_readme_names_every_setting() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let paths = [
         "src/settings.rs",
+        "src/settings/device_limit.rs",
         "src/settings/encryption.rs",
         "src/settings/issuers.rs",
         "src/settings/provisioning.rs",

@@ -40,6 +40,8 @@ fn state(device: &str, online: bool) -> Arc<DeviceState> {
         signal_strength: None,
         battery_level: None,
         metadata: json!({}),
+        shed_messages: 0,
+        last_shed_at: None,
     })
 }
 
