@@ -26,6 +26,8 @@ pub(super) enum ActorKind {
     Operator,
     /// The token of an integration.
     Integration,
+    /// A token of an outside issuer, which stands for a person.
+    Outside,
 }
 
 /// Something that was done in a home. An entry never changes.
