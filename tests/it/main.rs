@@ -1,5 +1,6 @@
 //! One binary for all tests that need a server, a broker or a database.
 
+mod access;
 mod broker_auth;
 mod control;
 mod control_chaos;
