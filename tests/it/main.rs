@@ -2,6 +2,7 @@
 
 mod access;
 mod broker_auth;
+mod canaries;
 mod control;
 mod control_chaos;
 mod crash;
