@@ -23,6 +23,7 @@ use ingest::Ingest;
 use migrate::migrate;
 use outboxes::{Outboxes, Parts};
 
+use crate::admission::Admission;
 use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::commands::{CommandHub, CommandOutbox, Commands, Expectations};
@@ -31,7 +32,7 @@ use crate::device_config::{ConfigHub, ConfigOutbox, DeviceConfigs, Sealer};
 use crate::devices::{DeletionHub, Devices, DirectoryVersion, Logins, StateHub};
 use crate::graphql::engine::Engine;
 use crate::graphql::{self, Services};
-use crate::homes::Homes;
+use crate::homes::{Homes, Integrations};
 use crate::http::broker_auth::{self, BrokerAuth};
 use crate::http::health::{Check, Readiness};
 use crate::http::pages::{self, Page};
@@ -119,6 +120,7 @@ impl App {
             Arc::new(command_hub.clone()),
             Arc::new(config_hub.clone()),
         ];
+        let integrations = Integrations::new(pool.clone(), clock.clone(), tokens.clone(), revocations.clone());
         let services = Services {
             users: Users::new(
                 pool.clone(),
@@ -136,6 +138,7 @@ impl App {
                 revocations.clone(),
                 throttle.clone(),
             ),
+            integrations: integrations.clone(),
             devices: Devices::new(pool.clone(), clock.clone(), registry, deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
             follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
@@ -240,6 +243,7 @@ impl App {
         };
         let state = HttpState {
             engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection),
+            admission: Admission::new(tokens.clone(), revocations.clone()).with_integrations(integrations),
             tokens: tokens.clone(),
             revocations: revocations.clone(),
             throttle,

@@ -25,6 +25,8 @@ pub const MAX_TOKEN_BYTES: usize = 4096;
 pub enum Actor {
     /// A session that a sign-in began: it may end before its tokens do.
     Session(SessionId),
+    /// A token that a home's admin has made for an integration: it may end before its time too.
+    Integration(SessionId),
     /// A token that an operator, or `dev`, has made for somebody. It belongs to no session.
     Operator,
 }
@@ -63,6 +65,9 @@ struct Claims {
     /// The session; none on a token that belongs to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sid: Option<String>,
+    /// The integration whose token it is; none on a person's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
     iat: i64,
     exp: i64,
 }
@@ -87,15 +92,22 @@ impl Tokens {
     pub fn issue(&self, user: UserId, actor: Actor, life: Duration) -> (String, DateTime<Utc>) {
         let now = self.clock.now().trunc_subsecs(0);
         let expires_at = now + life;
+        let (mut jti, mut sid, mut client_id) = (uuid::Uuid::new_v4().to_string(), None, None);
+        match actor {
+            Actor::Session(session) => sid = Some(session.to_string()),
+            Actor::Integration(token) => {
+                jti = token.to_string();
+                client_id = Some(jti.clone());
+            }
+            Actor::Operator => {}
+        }
         let claims = Claims {
             iss: self.keys.issuer.clone(),
             aud: self.keys.audience.clone(),
             sub: user.to_string(),
-            jti: uuid::Uuid::new_v4().to_string(),
-            sid: match actor {
-                Actor::Session(session) => Some(session.to_string()),
-                Actor::Operator => None,
-            },
+            jti,
+            sid,
+            client_id,
             iat: now.timestamp(),
             exp: expires_at.timestamp(),
         };
@@ -124,9 +136,13 @@ impl Tokens {
             return Err(InvalidToken);
         }
         let user = data.claims.sub.parse().map_err(|_| InvalidToken)?;
-        let actor = match data.claims.sid {
-            Some(session) => Actor::Session(session.parse().map_err(|_| InvalidToken)?),
-            None => Actor::Operator,
+        let actor = match (data.claims.sid, data.claims.client_id) {
+            (Some(session), None) => Actor::Session(session.parse().map_err(|_| InvalidToken)?),
+            (None, Some(token)) if token == data.claims.jti => {
+                Actor::Integration(token.parse().map_err(|_| InvalidToken)?)
+            }
+            (None, None) => Actor::Operator,
+            _ => return Err(InvalidToken),
         };
         Ok(Principal { user, actor, issued_at, expires_at })
     }

@@ -97,7 +97,7 @@ id! {
     RejectedMessageId
 }
 
-/// A session: one sign-in and all that descends from it. Tells when it began.
+/// A session: one sign-in and all that descends from it; or an integration's token. Tells when it began.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(Uuid);
 

@@ -1,5 +1,6 @@
 //! Smart-home backend: MQTT in, PostgreSQL, hub, GraphQL out.
 
+pub mod admission;
 pub mod app;
 pub mod auth;
 pub mod clock;

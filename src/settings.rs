@@ -2,6 +2,7 @@
 //! start. Nothing else in the crate looks at the environment.
 
 mod broker_url;
+mod database_url;
 mod encryption;
 mod provisioning;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use broker_url::{BrokerUrl, Transport};
+pub use database_url::DatabaseUrl;
 pub use encryption::{EncryptionKey, EncryptionSettings};
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
 
@@ -68,7 +70,7 @@ pub struct Settings {
 /// Where the data lives.
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
-    /// `DATABASE_URL`: a PostgreSQL URL or keyword string; `sslmode=require` turns TLS on.
+    /// `DATABASE_URL`: a PostgreSQL URL or keyword string, see [`DatabaseUrl`]; `sslmode=require` turns TLS on.
     pub url: Secret,
     /// `DATABASE_POOL_SIZE`: connections for the API; ingest has its own one.
     pub pool_size: u32,
@@ -179,9 +181,13 @@ impl DatabaseSettings {
     /// `DATABASE_URL` (or `DATABASE_URL_FILE`) and the pool's size.
     pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
         let url = required_secret(source, "DATABASE_URL")?;
-        let parsed: Result<tokio_postgres::Config, _> = url.reveal().parse();
+        let split = DatabaseUrl::split(url.reveal());
+        let parsed: Result<tokio_postgres::Config, _> = split.url.parse();
         // The parser's text may quote the URL, password included.
         parsed.map_err(|_| bad("DATABASE_URL", "not a PostgreSQL URL, e.g. postgres://user:password@host/database"))?;
+        if let Some(path) = split.root_cert.filter(|path| std::fs::File::open(path).is_err()) {
+            return Err(bad("DATABASE_URL", format!("sslrootcert: can't read {}", path.display())));
+        }
         let pool_size = number(source, "DATABASE_POOL_SIZE", 10, 1..=1000)?;
         Ok(Self { url, pool_size: u32::try_from(pool_size).expect("bounded above") })
     }

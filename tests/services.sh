@@ -61,9 +61,26 @@ cd "$folder"
     fail "initdb: $(tail -n 3 initdb.log)"
 # The data is worth nothing after the run: no fsync. The socket's folder is for its owner alone.
 (as KILL mkdir -m 0700 "$folder/socket")
-(as INT "$pg_bin/postgres" -D "$folder/data" -c listen_addresses= -c "unix_socket_directories=$folder/socket" \
-    -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=300) > postgres.log 2>&1 &
-pids+=($!)
+# And by TLS on the loopback, with certificates of the shipped script.
+bash "$config/tls.sh" "$folder/tls" ca && bash "$config/tls.sh" "$folder/tls" broker localhost,127.0.0.1 ||
+    fail "certificates: is openssl installed?"
+cp tls/server.crt tls/server.key data/
+chmod 0600 data/server.key
+if [ "$(id -u)" = 0 ]; then chown "$name" data/server.crt data/server.key; fi
+chmod a+rx tls && chmod a+r tls/ca.crt
+pg_port=""
+for _ in $(seq 50); do
+    try=$((20000 + RANDOM % 12000)) # below the ports that the kernel gives to clients
+    (as INT "$pg_bin/postgres" -D "$folder/data" -c "unix_socket_directories=$folder/socket" -c port=$try -c ssl=on \
+        -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=300) > postgres.log 2>&1 &
+    pid=$!
+    while kill -0 $pid 2> /dev/null; do
+        if [ "$(sed -n 8p data/postmaster.pid 2> /dev/null | tr -d ' ')" = ready ]; then pg_port=$try && break 2; fi
+        read -rt 0.02 <> <(:) || true
+    done
+done
+[ -n "$pg_port" ] || fail "postgres: $(tail -n 3 postgres.log)"
+pids+=($pid)
 
 # The production limits as they are, and a listener for whoever is on this machine.
 mkdir conf.d
@@ -85,12 +102,7 @@ done
 [ -n "$port" ] || fail "mosquitto: $(tail -n 3 mosquitto.log)"
 pids+=($pid)
 
-until [ "$(sed -n 8p data/postmaster.pid 2> /dev/null | tr -d ' ')" = ready ]; do
-    kill -0 "${pids[0]}" 2> /dev/null || fail "postgres: $(tail -n 3 postgres.log)"
-    read -rt 0.02 <> <(:) || true
-done
-
-printf '%s\n' "$folder/socket" "$port" > "$state/ready.new"
+printf '%s\n' "$folder/socket" "$pg_port" "$folder/tls/ca.crt" "$port" > "$state/ready.new"
 mv "$state/ready.new" "$state/ready"
 
 idle=0

@@ -40,6 +40,19 @@ fn nothing_forged_or_half_is_accepted() {
     let at = |algorithm| Header { typ: Some("at+jwt".to_owned()), kid: kid.clone(), ..Header::new(algorithm) };
     assert!(tokens.verify(&forge(&at(Algorithm::HS256), &good, SECRET)).is_ok());
 
+    let integration = |good: &Value, other: Value| {
+        let id = uuid::Uuid::new_v4().to_string();
+        let mut claims = good.clone();
+        for (name, value) in [("jti", json!(id)), ("client_id", json!(id))] {
+            claims[name] = value;
+        }
+        for (name, value) in other.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims
+    };
+    let machine = tokens.verify(&forge(&at(Algorithm::HS256), &integration(&good, json!({})), SECRET)).unwrap();
+    assert!(matches!(machine.actor, Actor::Integration(_)));
     let with = |name: &str, value: Value| {
         let mut claims = good.clone();
         claims[name] = value;
@@ -75,6 +88,11 @@ fn nothing_forged_or_half_is_accepted() {
         with("jti", json!("")),
         with("sid", json!("")),
         with("sid", json!(7)),
+        with("client_id", json!("")),
+        with("client_id", json!(uuid::Uuid::new_v4().to_string())),
+        // An integration's token is named by its own jti, and is nobody's session.
+        forge(&at(Algorithm::HS256), &integration(&good, json!({"jti": "x", "client_id": "x"})), SECRET),
+        forge(&at(Algorithm::HS256), &integration(&good, json!({"sid": uuid::Uuid::nil().to_string()})), SECRET),
         without("exp"),
         without("iss"),
         without("aud"),

@@ -166,10 +166,12 @@ impl Commands {
         self.by_ids(viewer, &[id]).await?.pop().ok_or(Error::NotFound("command"))
     }
 
-    /// Those of `ids` that `viewer` sees.
+    /// Those of `ids` that `viewer` sees. Needs [`Permission::ReadCommands`].
     pub async fn by_ids(&self, viewer: UserId, ids: &[CommandId]) -> Result<Vec<Command>, Error> {
         let mut conn = self.pool.get().await?;
-        Ok(store::visible(&mut conn, viewer, ids).await?.into_iter().map(|(command, _)| command).collect())
+        let found = store::visible(&mut conn, viewer, ids).await?;
+        let allowed = found.into_iter().map(|(command, place)| place.allow(Permission::ReadCommands).map(|_| command));
+        allowed.collect()
     }
 
     /// A page of each device's commands, newest first.

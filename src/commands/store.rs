@@ -12,7 +12,7 @@ use super::command::{Command, CommandStatus, OnStale};
 use super::new::Checked;
 use super::row_store::{self as row, Row};
 use crate::db::schema::{commands, devices, memberships};
-use crate::homes::Membership;
+use crate::homes::{MEMBERSHIP, Membership};
 use crate::ids::{CommandId, DeviceId, HomeId, UserId};
 
 const PENDING: &str = CommandStatus::Pending.as_str();
@@ -184,7 +184,10 @@ pub(super) async fn visible(
         .inner_join(memberships::table.on(memberships::home_id.eq(commands::home_id)))
         .filter(memberships::user_id.eq(viewer))
         .filter(commands::id.eq_any(ids))
-        .select((Row::as_select(), (memberships::user_id, memberships::home_id, memberships::role)))
+        .filter(sql::<diesel::sql_types::Bool>(
+            "(memberships.device_ids is null or commands.device_id = any (memberships.device_ids))",
+        ))
+        .select((Row::as_select(), MEMBERSHIP))
         .load(conn)
         .await?;
     rows.into_iter().map(|(row, membership)| Ok((row::command(row)?, membership))).collect()

@@ -4,6 +4,7 @@ mod apart;
 mod json;
 pub mod schema;
 mod steady;
+mod tls;
 mod transaction;
 
 use std::time::Duration;
@@ -19,10 +20,9 @@ use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfi
 use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use prometheus_client::metrics::counter::Counter;
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::Error;
-use crate::settings::DatabaseSettings;
+use crate::settings::{DatabaseSettings, DatabaseUrl};
 
 /// The schema's history, compiled in.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -68,6 +68,7 @@ pub fn violated_foreign_key(error: &diesel::result::Error) -> Option<&str> {
 /// `statement_timeout` bounds each statement on the server's side; `None` for migrations.
 pub async fn connect(url: &str, statement_timeout: Option<Duration>) -> ConnectionResult<AsyncPgConnection> {
     let bad = |error: tokio_postgres::Error| ConnectionError::BadConnection(error.to_string());
+    let DatabaseUrl { url, root_cert } = DatabaseUrl::split(url);
     let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
     // Planning over many partitions costs more than running the query: plan once, prune at run time.
     // And should this machine vanish without a word, the database lets go of our locks in a minute.
@@ -85,24 +86,12 @@ pub async fn connect(url: &str, statement_timeout: Option<Duration>) -> Connecti
     }
     // A peer that vanished without a word is noticed in about a minute, not in two hours.
     config.keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(30));
-    let connecting = config.connect(MakeRustlsConnect::new(tls_config()?));
+    let connecting = config.connect(tls::connector(root_cert.as_deref())?);
     let (client, connection) = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
         .await
         .map_err(|_| ConnectionError::BadConnection("no answer within the connect time-out".to_owned()))?
         .map_err(bad)?;
     AsyncPgConnection::try_from_client_and_connection(client, connection).await
-}
-
-/// Certificates are verified against the system's authorities (or `SSL_CERT_FILE`).
-fn tls_config() -> ConnectionResult<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ConnectionError::BadConnection(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }
 
 /// The API's pool. It opens its connections when they are needed, so a database that is away does

@@ -10,6 +10,7 @@ diesel::table! {
         name -> Text,
         password_hash -> Text,
         created_at -> Timestamptz,
+        home_id -> Nullable<BigInt>,
     }
 }
 
@@ -54,6 +55,24 @@ diesel::table! {
         user_id -> BigInt,
         role -> Text,
         joined_at -> Timestamptz,
+        scopes -> Nullable<SmallInt>,
+        device_ids -> Nullable<Array<BigInt>>,
+    }
+}
+
+diesel::table! {
+    integration_tokens (id) {
+        id -> Uuid,
+        user_id -> BigInt,
+        home_id -> BigInt,
+        name -> Text,
+        scopes -> SmallInt,
+        device_ids -> Nullable<Array<BigInt>>,
+        created_by -> Nullable<BigInt>,
+        created_at -> Timestamptz,
+        expires_at -> Nullable<Timestamptz>,
+        last_used_at -> Nullable<Timestamptz>,
+        revoked_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -260,6 +279,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     revocations,
     homes,
     memberships,
+    integration_tokens,
     invitations,
     rooms,
     devices,

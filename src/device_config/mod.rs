@@ -179,7 +179,7 @@ impl DeviceConfigs {
     }
 
     /// Makes the next version; versions that nobody answered are superseded by it. Needs
-    /// [`Permission::Configure`].
+    /// [`Permission::PushConfig`].
     pub async fn push(&self, access: Access, device: &Device, new: NewConfig) -> Result<DeviceConfig, Error> {
         let (id, keys) = (device.id, self.keys.clone());
         let NewConfig { config, mode, expected_version } = new;
@@ -197,7 +197,7 @@ impl DeviceConfigs {
     }
 
     /// Makes a new version with the content of an old one, secrets included. Needs
-    /// [`Permission::Configure`].
+    /// [`Permission::PushConfig`].
     pub async fn rollback(&self, access: Access, device: &Device, to_version: i32) -> Result<DeviceConfig, Error> {
         let (id, keys) = (device.id, self.keys.clone());
         let add = self.add_from(access, id, Some(to_version), move |_, wanted| {
@@ -229,7 +229,7 @@ impl DeviceConfigs {
         wanted: Option<i32>,
         make: impl FnOnce(Option<(i32, Content)>, Option<Content>) -> Result<Content, Error> + Send + Sync + 'static,
     ) -> Result<DeviceConfig, Error> {
-        let access = access.require(Permission::Configure)?;
+        let access = access.require(Permission::PushConfig)?;
         let (hub, wake, now) = (self.hub.clone(), self.wake.clone(), self.clock.now());
         let pool = self.pool.clone();
         // To the end with the news too: a caller that goes must not take them along.

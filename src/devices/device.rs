@@ -77,9 +77,9 @@ impl Device {
         self.membership.allow(permission)
     }
 
-    /// Permission to read it.
-    pub fn readable(&self) -> Result<DeviceAccess, Error> {
-        Ok(DeviceAccess { access: self.membership.allow(Permission::Read)?, device: self.id })
+    /// Proof that the viewer may read this of it.
+    pub fn readable(&self, permission: Permission) -> Result<DeviceAccess, Error> {
+        Ok(DeviceAccess { access: self.membership.allow(permission)?, device: self.id })
     }
 
     /// The device with a state that is newer than the one it was read with.

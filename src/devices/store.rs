@@ -28,7 +28,7 @@ type Row = (Entered, Said, Segments, Membership);
 
 const COLUMNS: &str = "d.id, d.home_id, h.key, d.key, d.name, d.mac_address, d.type, d.room_id, d.created_at, \
      coalesce(s.online, false), s.online_changed_at, s.last_seen_at, s.firmware_version, s.signal_strength, \
-     s.battery_level, coalesce(s.metadata, '{}'), s.home_segment, s.device_segment, m.user_id, m.home_id, m.role";
+     s.battery_level, coalesce(s.metadata, '{}'), s.home_segment, s.device_segment, m.user_id, m.home_id, m.role, m.scopes";
 
 fn device((entered, said, segments, membership): Row) -> QueryResult<Device> {
     let (id, home, home_key, key, name, mac, kind, room, created_at) = entered;
@@ -90,7 +90,7 @@ impl QueryFragment<Pg> for Page<'_> {
         // One text whatever is asked, so that it is prepared once; a filter that is null lets all pass.
         out.push_sql("select ");
         out.push_sql(COLUMNS);
-        out.push_sql(" from memberships m join homes h on h.id = m.home_id cross join lateral (select d.* from devices d where d.home_id = m.home_id and d.id > ");
+        out.push_sql(" from memberships m join homes h on h.id = m.home_id cross join lateral (select d.* from devices d where d.home_id = m.home_id and (m.device_ids is null or d.id = any (m.device_ids)) and d.id > ");
         out.push_bind_param::<BigInt, _>(&self.after)?;
         out.push_sql(" and coalesce(d.room_id = ");
         out.push_bind_param::<Nullable<BigInt>, _>(&self.filter.room)?;
@@ -166,7 +166,7 @@ impl<C: By> QueryFragment<Pg> for Visible<'_, C> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("select ");
         out.push_sql(COLUMNS);
-        out.push_sql(" from devices d join homes h on h.id = d.home_id join memberships m on m.home_id = d.home_id left join device_states s on s.device_id = d.id where m.user_id = ");
+        out.push_sql(" from devices d join homes h on h.id = d.home_id join memberships m on m.home_id = d.home_id left join device_states s on s.device_id = d.id where (m.device_ids is null or d.id = any (m.device_ids)) and m.user_id = ");
         out.push_bind_param::<BigInt, _>(&self.viewer)?;
         out.push_sql(" and ");
         out.push_sql(C::COLUMN);

@@ -12,14 +12,14 @@ use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
 use super::loaders::CommandPage;
-use super::members::User;
+use super::members::{self, User};
 use super::paging::{self, Page, PageSize};
 use super::scalars::{Instant, parse_id};
 use crate::commands::{self, DEFAULT_EXPIRY_SECONDS, DEFAULT_TIMEOUT_SECONDS, NewCommand};
 use crate::db::JsonText;
 use crate::devices::DeviceAccess;
 use crate::error::Error;
-use crate::homes::Permission;
+use crate::homes::{Access, Permission};
 use crate::ids::CommandId;
 
 /// Commands of a page, unless the client says otherwise.
@@ -175,7 +175,9 @@ impl Command {
 
     /// Who asked for it; null where the account is gone.
     async fn requested_by(&self, ctx: &Context<'_>) -> Result<Option<User>> {
-        let (Some(id), viewer) = (self.0.requested_by, ctx.viewer()?.user) else { return Ok(None) };
+        let (Some(id), viewer) = (self.0.requested_by, members::seer(ctx, self.0.requested_by)?) else {
+            return Ok(None);
+        };
         let user = ctx.loaders().users.get(ctx.wave(), viewer, id).await?;
         Ok(user.map(|user| User { user, viewer }))
     }
@@ -333,12 +335,12 @@ pub(super) struct SendCommandInput {
 }
 
 impl SendCommandInput {
-    fn parse(self) -> Result<NewCommand> {
+    fn parse(self, access: Access) -> Result<NewCommand> {
+        let is_integration = access.is_integration();
         Ok(NewCommand {
             kind: self.kind,
             payload: self.payload.text(),
-            // A person signs in and sends; nobody else can yet.
-            source: commands::CommandSource::User,
+            source: if is_integration { commands::CommandSource::Integration } else { commands::CommandSource::User },
             correlation_id: self.correlation_id,
             idempotency_key: self.idempotency_key,
             on_stale: self.on_stale.map(Into::into),
@@ -405,7 +407,7 @@ impl CommandMutation {
         let (services, viewer) = (ctx.services(), ctx.viewer()?);
         let device = services.devices.find(viewer.user, parse_id(&input.device_id, "device")?).await?;
         let access = device.allow(Permission::Control)?;
-        Ok(Command(Arc::new(services.commands.send(access, &device, input.parse()?).await?)))
+        Ok(Command(Arc::new(services.commands.send(access, &device, input.parse(access)?).await?)))
     }
 
     /// Takes a command back that has not left. CONFLICT once it may have; one that is cancelled already is

@@ -9,8 +9,9 @@ use super::error::Result;
 use super::loader::Wave;
 use super::loaders::Loaders;
 use super::{Peer, Services, Viewer};
-use crate::auth::Principal;
+use crate::auth::{Actor, Principal};
 use crate::error::Error;
+use crate::homes::FOR_PEOPLE;
 
 /// Typed access to a resolver's context.
 pub(super) trait ContextExt<'a> {
@@ -30,6 +31,8 @@ pub(super) trait ContextExt<'a> {
     fn address(&self) -> Option<IpAddr>;
     /// Who asks; an error for nobody.
     fn viewer(&self) -> Result<&'a Principal>;
+    /// The same, for what no scope gives: an error for an integration.
+    fn person(&self) -> Result<&'a Principal>;
 }
 
 impl<'a> ContextExt<'a> for Context<'a> {
@@ -56,5 +59,13 @@ impl<'a> ContextExt<'a> for Context<'a> {
     fn viewer(&self) -> Result<&'a Principal> {
         let viewer = self.data_opt::<Viewer>().and_then(|viewer| viewer.0.as_ref());
         Ok(viewer.ok_or(Error::Unauthenticated("sign in first: no valid access token came with the request"))?)
+    }
+
+    fn person(&self) -> Result<&'a Principal> {
+        let viewer = self.viewer()?;
+        match viewer.actor {
+            Actor::Integration(_) => Err(Error::Forbidden(FOR_PEOPLE).into()),
+            Actor::Session(_) | Actor::Operator => Ok(viewer),
+        }
     }
 }

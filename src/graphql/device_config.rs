@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
-use super::members::User;
+use super::members::{self, User};
 use super::paging::{self, Page, PageSize};
 use super::scalars::{Instant, parse_id};
 use crate::device_config::{self, NewConfig};
@@ -82,7 +82,7 @@ impl DeviceConfig {
 
     /// Who pushed it, while they are a member of the home.
     async fn created_by(&self, ctx: &Context<'_>) -> Result<Option<User>> {
-        let (viewer, Some(user)) = (ctx.viewer()?.user, self.0.created_by) else { return Ok(None) };
+        let (Some(user), viewer) = (self.0.created_by, members::seer(ctx, self.0.created_by)?) else { return Ok(None) };
         let shared = ctx.loaders().shared_homes.get(ctx.wave(), viewer, user).await?;
         if !shared.is_some_and(|homes| homes.iter().any(|home| home.id == self.0.home)) {
             return Ok(None);
@@ -157,7 +157,7 @@ impl ConfigMutation {
     ) -> Result<DeviceConfig> {
         let (services, viewer) = (ctx.services(), ctx.viewer()?);
         let device = services.devices.find(viewer.user, parse_id(&input.device_id, "device")?).await?;
-        let access = device.allow(Permission::Configure)?;
+        let access = device.allow(Permission::PushConfig)?;
         let PushConfigInput { config, mode, expected_version, .. } = input;
         let new = NewConfig { config, mode: mode.into(), expected_version };
         Ok(DeviceConfig(Arc::new(services.configs.push(access, &device, new).await?)))
@@ -173,7 +173,7 @@ impl ConfigMutation {
     ) -> Result<DeviceConfig> {
         let (services, viewer) = (ctx.services(), ctx.viewer()?);
         let device = services.devices.find(viewer.user, parse_id(&device_id, "device")?).await?;
-        let access = device.allow(Permission::Configure)?;
+        let access = device.allow(Permission::PushConfig)?;
         Ok(DeviceConfig(Arc::new(services.configs.rollback(access, &device, to_version).await?)))
     }
 }

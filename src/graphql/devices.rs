@@ -62,90 +62,91 @@ impl Device {
     }
 
     /// What people call it.
-    async fn name(&self) -> &str {
-        &self.0.name
+    async fn name(&self) -> Result<&str> {
+        Ok(&self.read()?.name)
     }
 
     /// Another name for it in topics, where known.
-    async fn mac_address(&self) -> Option<MacAddress> {
-        self.0.mac.as_ref().and_then(|mac| mac.parse().ok()).map(MacAddress)
+    async fn mac_address(&self) -> Result<Option<MacAddress>> {
+        Ok(self.read()?.mac.as_ref().and_then(|mac| mac.parse().ok()).map(MacAddress))
     }
 
     /// What sort of thing it is.
     #[graphql(name = "type")]
-    async fn kind(&self) -> DeviceType {
-        self.0.kind.into()
+    async fn kind(&self) -> Result<DeviceType> {
+        Ok(self.read()?.kind.into())
     }
 
     /// The home it belongs to.
     async fn home(&self, ctx: &Context<'_>) -> Result<Home> {
-        let viewer = self.0.readable()?.access().user();
+        let viewer = self.0.allow(Permission::Find)?.user();
         let home = ctx.loaders().homes.get(ctx.wave(), viewer, self.0.home).await?;
         Ok(Home(home.ok_or(Error::NotFound("home"))?))
     }
 
     /// The room it stands in, if any.
     async fn room(&self, ctx: &Context<'_>) -> Result<Option<Room>> {
+        let access = self.0.allow(Permission::Read)?;
         let Some(room) = self.0.room else { return Ok(None) };
-        Ok(ctx.loaders().rooms.get(ctx.wave(), self.0.readable()?.access().user(), room).await?.map(Room))
+        Ok(ctx.loaders().rooms.get(ctx.wave(), access.user(), room).await?.map(Room))
     }
 
     /// Whether it counts as present: it gave a sign of life lately and has not said goodbye.
-    async fn online(&self) -> bool {
-        self.0.state.online
+    async fn online(&self) -> Result<bool> {
+        Ok(self.read()?.state.online)
     }
 
     /// When it last came or went.
-    async fn online_changed_at(&self) -> Option<Instant> {
-        self.0.state.online_changed_at.map(Instant)
+    async fn online_changed_at(&self) -> Result<Option<Instant>> {
+        Ok(self.read()?.state.online_changed_at.map(Instant))
     }
 
     /// Its last sign of life, to within 10 seconds.
-    async fn last_seen_at(&self) -> Option<Instant> {
-        self.0.state.last_seen_at.map(Instant)
+    async fn last_seen_at(&self) -> Result<Option<Instant>> {
+        Ok(self.read()?.state.last_seen_at.map(Instant))
     }
 
     /// The firmware it last reported.
-    async fn firmware_version(&self) -> Option<&str> {
-        self.0.state.firmware_version.as_deref()
+    async fn firmware_version(&self) -> Result<Option<&str>> {
+        Ok(self.read()?.state.firmware_version.as_deref())
     }
 
     /// Strength of its radio signal in dBm, as last reported.
-    async fn signal_strength(&self) -> Option<f64> {
-        self.0.state.signal_strength
+    async fn signal_strength(&self) -> Result<Option<f64>> {
+        Ok(self.read()?.state.signal_strength)
     }
 
     /// Charge of its battery in percent, as last reported.
-    async fn battery_level(&self) -> Option<f64> {
-        self.0.state.battery_level
+    async fn battery_level(&self) -> Result<Option<f64>> {
+        Ok(self.read()?.state.battery_level)
     }
 
     /// What it last said of itself, as it said it: `{"lastStatus": {…}}`.
-    async fn metadata(&self) -> Value {
-        self.0.state.metadata()
+    async fn metadata(&self) -> Result<Value> {
+        Ok(self.read()?.state.metadata())
     }
 
     /// The topics it speaks and listens on.
-    async fn topics(&self, ctx: &Context<'_>) -> DeviceTopics {
-        let (device, prefix) = (&*self.0, ctx.services().devices.topic_prefix());
+    async fn topics(&self, ctx: &Context<'_>) -> Result<DeviceTopics> {
+        let (device, prefix) = (self.read()?, ctx.services().devices.topic_prefix());
         let up = |kind| format!("{prefix}/{}/{}/{kind}", device.home_key, device.key);
         // A device listens where it speaks.
         let home = device.home_segment.as_ref().unwrap_or(&device.home_key);
         let key = device.device_segment.as_ref().unwrap_or(&device.key);
         let down = |kind| format!("{prefix}/{home}/{key}/{kind}");
-        DeviceTopics {
+        Ok(DeviceTopics {
             telemetry: up("telemetry"),
             status: up("status"),
             heartbeat: up("heartbeat"),
             ack: up("ack"),
             commands: down("commands"),
             config: down("config"),
-        }
+        })
     }
 
     /// Its newest reading by time of recording.
     async fn latest_telemetry(&self, ctx: &Context<'_>) -> Result<Option<Telemetry>> {
-        let device = self.0.readable()?;
+        let device = self.0.readable(Permission::ReadTelemetry)?;
         Ok(ctx.loaders().latest.get(ctx.wave(), device.access().user(), device).await?.map(Telemetry))
     }
 
@@ -161,7 +162,7 @@ impl Device {
         >,
         #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
     ) -> Result<Page<Telemetry>> {
-        telemetry::page(ctx, self.0.readable()?, from, to, first, after).await
+        telemetry::page(ctx, self.0.readable(Permission::ReadTelemetry)?, from, to, first, after).await
     }
 
     /// What it was told to do, newest first: its newest 1,000 commands, and all that are open.
@@ -175,12 +176,12 @@ impl Device {
         >,
         #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
     ) -> Result<Page<Command>> {
-        commands::page(ctx, self.0.readable()?, status, first, after).await
+        commands::page(ctx, self.0.readable(Permission::ReadCommands)?, status, first, after).await
     }
 
     /// Its newest configuration: what it is to have, whether or not it has it yet.
     async fn config(&self, ctx: &Context<'_>) -> Result<Option<DeviceConfig>> {
-        let device = self.0.readable()?;
+        let device = self.0.readable(Permission::ReadConfig)?;
         Ok(ctx.loaders().config.get(ctx.wave(), device.access().user(), device).await?.map(DeviceConfig))
     }
 
@@ -194,12 +195,20 @@ impl Device {
         >,
         #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
     ) -> Result<Page<DeviceConfig>> {
-        device_config::page(ctx, self.0.readable()?, first, after).await
+        device_config::page(ctx, self.0.readable(Permission::ReadConfig)?, first, after).await
     }
 
     /// When it was registered.
-    async fn created_at(&self) -> Instant {
-        self.0.created_at.into()
+    async fn created_at(&self) -> Result<Instant> {
+        Ok(self.read()?.created_at.into())
+    }
+}
+
+impl Device {
+    /// All of it, where the viewer may see more than that it is there.
+    fn read(&self) -> Result<&devices::Device> {
+        self.0.allow(Permission::Read)?;
+        Ok(&self.0)
     }
 }
 
@@ -285,9 +294,10 @@ impl DeviceQuery {
     ) -> Result<Page<Device>> {
         let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "home")?);
         let page = page(ctx, viewer.user, home, filter, first, after).await?;
-        if page.edges.is_empty() {
+        match page.edges.first() {
+            Some(edge) => drop(edge.node.0.allow(Permission::Read)?),
             // An empty home, or not yours to see: the page itself can't tell.
-            ctx.services().homes.access(viewer, home, Permission::Read).await?;
+            None => drop(ctx.services().homes.access(viewer, home, Permission::Read).await?),
         }
         Ok(page)
     }

@@ -7,6 +7,7 @@ use async_graphql::{Context, ID, InputObject, Object};
 use super::context::ContextExt;
 use super::devices::{self, Device, DeviceFilter};
 use super::error::Result;
+use super::integrations::IntegrationToken;
 use super::invitations::OpenInvitation;
 use super::members::HomeMember;
 use super::paging::{Page, PageSize};
@@ -32,21 +33,21 @@ impl Home {
     }
 
     /// What people call it.
-    async fn name(&self) -> &str {
-        &self.0.name
+    async fn name(&self) -> Result<&str> {
+        Ok(&self.read()?.name)
     }
 
     /// IANA time zone, for people: every instant of the API is in UTC.
-    async fn timezone(&self) -> &str {
-        &self.0.timezone
+    async fn timezone(&self) -> Result<&str> {
+        Ok(&self.read()?.timezone)
     }
 
     /// When it was made.
-    async fn created_at(&self) -> Instant {
-        self.0.created_at.into()
+    async fn created_at(&self) -> Result<Instant> {
+        Ok(self.read()?.created_at.into())
     }
 
-    /// What you may do in it.
+    /// What you may do in it. An integration reads GUEST here: what it may do, its scopes say.
     async fn my_role(&self) -> HomeRole {
         self.0.my_role().into()
     }
@@ -54,7 +55,7 @@ impl Home {
     /// Who may do what in it, in the order they joined.
     #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
     async fn members(&self, ctx: &Context<'_>) -> Result<Vec<HomeMember>> {
-        let access = self.0.allow(Permission::Read)?;
+        let access = self.0.allow(Permission::ReadPeople)?;
         let members = ctx.loaders().members.get(ctx.wave(), access.user(), access).await?;
         ctx.spend(members.as_ref().map_or(0, |members| members.len()))?;
         Ok(members.into_iter().flat_map(|members| members.to_vec()).map(HomeMember).collect())
@@ -67,6 +68,15 @@ impl Home {
         let open = ctx.loaders().invitations.get(ctx.wave(), access.user(), access).await?;
         ctx.spend(open.as_ref().map_or(0, |open| open.len()))?;
         Ok(open.iter().flat_map(|open| open.iter()).map(OpenInvitation::from).collect())
+    }
+
+    /// The tokens of its integrations that have not ended, oldest first. For admins and owners.
+    #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
+    async fn integration_tokens(&self, ctx: &Context<'_>) -> Result<Vec<IntegrationToken>> {
+        let access = self.0.allow(Permission::Configure)?;
+        let live = ctx.loaders().integrations.get(ctx.wave(), access.user(), access).await?;
+        ctx.spend(live.as_ref().map_or(0, |live| live.len()))?;
+        Ok(live.iter().flat_map(|live| live.iter()).map(IntegrationToken::from).collect())
     }
 
     /// Its rooms, by name.
@@ -91,6 +101,14 @@ impl Home {
     ) -> Result<Page<Device>> {
         let access = self.0.allow(Permission::Read)?;
         devices::page(ctx, access.user(), access.home(), filter, first, after).await
+    }
+}
+
+impl Home {
+    /// All of it, where the viewer may see more than that it is there.
+    fn read(&self) -> Result<&homes::Home> {
+        self.0.allow(Permission::Read)?;
+        Ok(&self.0)
     }
 }
 
@@ -153,7 +171,7 @@ impl HomeMutation {
     ) -> Result<Home> {
         let timezone = input.timezone.unwrap_or_else(|| "UTC".to_owned());
         let new = NewHome { name: input.name, key: input.key, timezone };
-        let home = ctx.services().homes.create(ctx.viewer()?, new).await?;
+        let home = ctx.services().homes.create(ctx.person()?, new).await?;
         Ok(Home(Arc::new(home)))
     }
 

@@ -110,7 +110,7 @@ impl MembershipMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The token that `inviteMember` has given.")] token: String,
     ) -> Result<Home> {
-        let home = ctx.services().homes.accept_invitation(ctx.viewer()?, &token, ctx.address()).await?;
+        let home = ctx.services().homes.accept_invitation(ctx.person()?, &token, ctx.address()).await?;
         Ok(Home(Arc::new(home)))
     }
 
@@ -137,7 +137,7 @@ impl MembershipMutation {
         #[graphql(desc = "The member's user id; your own to leave.")] user_id: ID,
     ) -> Result<bool> {
         let homes = &ctx.services().homes;
-        let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Read).await?;
+        let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::ReadPeople).await?;
         homes.remove_member(access, parse_id(&user_id, "member")?).await?;
         Ok(true)
     }

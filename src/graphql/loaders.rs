@@ -12,7 +12,7 @@ use crate::commands::{Command, Commands};
 use crate::device_config::{DeviceConfig, DeviceConfigs};
 use crate::devices::{Device, DeviceAccess, DeviceFilter, Devices};
 use crate::error::Error;
-use crate::homes::{Access, Home, Homes, Invitation, Member, Room};
+use crate::homes::{Access, Home, Homes, IntegrationToken, Integrations, Invitation, Member, Room};
 use crate::ids::{CommandId, DeviceId, HomeId, RoomId, UserId};
 use crate::telemetry::Reading;
 use crate::telemetry::history::{HistoryPage, Readings};
@@ -28,6 +28,7 @@ pub(super) struct Loaders {
     pub(super) shared_homes: Loader<SharedHomes>,
     pub(super) members: Loader<MembersOf>,
     pub(super) invitations: Loader<InvitationsOf>,
+    pub(super) integrations: Loader<IntegrationsOf>,
     pub(super) rooms_of: Loader<RoomsOf>,
     pub(super) rooms: Loader<RoomById>,
     pub(super) devices: Loader<DeviceById>,
@@ -51,6 +52,7 @@ impl Loaders {
             shared_homes: Loader::new(SharedHomes(homes.clone())),
             members: Loader::new(MembersOf(homes.clone())),
             invitations: Loader::new(InvitationsOf(homes.clone())),
+            integrations: Loader::new(IntegrationsOf(services.integrations.clone())),
             rooms_of: Loader::new(RoomsOf(homes.clone())),
             rooms: Loader::new(RoomById(homes)),
             devices: Loader::new(DeviceById(devices.clone())),
@@ -161,6 +163,21 @@ impl Load for InvitationsOf {
         let open = self.0.invitations(&homes).await?;
         let mut open = grouped(open.into_iter().map(|invitation| (invitation.home, invitation)));
         Ok(homes.into_iter().map(|home| (home, open.remove(&home.home()).unwrap_or_default().into())).collect())
+    }
+}
+
+/// The tokens of a home's integrations.
+pub(super) struct IntegrationsOf(Integrations);
+
+impl Load for IntegrationsOf {
+    type Group = UserId;
+    type Key = Access;
+    type Value = Arc<[IntegrationToken]>;
+
+    async fn load(&self, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
+        let live = self.0.of_homes(&homes).await?;
+        let mut live = grouped(live.into_iter().map(|token| (token.home, token)));
+        Ok(homes.into_iter().map(|home| (home, live.remove(&home.home()).unwrap_or_default().into())).collect())
     }
 }
 

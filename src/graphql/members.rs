@@ -14,22 +14,22 @@ use crate::homes;
 use crate::ids::UserId;
 use crate::users;
 
-/// A person who can sign in, as their fellow members see them.
+/// Who acts, as fellow members see them: a person who can sign in, or an integration.
 pub(super) struct User {
     pub(super) user: Arc<users::User>,
     /// Who sees them. Not always who asks: whoever signs in asks as nobody.
     pub(super) viewer: UserId,
 }
 
-/// A person who can sign in, as their fellow members see them.
+/// Who acts, as fellow members see them: a person who can sign in, or an integration.
 #[Object(serial)]
 impl User {
-    /// The person's id.
+    /// Their id.
     async fn id(&self) -> ID {
         self.user.id.into()
     }
 
-    /// Login name, in lower case.
+    /// Login name, in lower case. Of an integration an address that nobody has.
     async fn email(&self) -> &str {
         &self.user.email
     }
@@ -47,7 +47,7 @@ impl User {
     /// Their open sessions, the one used last first. Your own alone: FORBIDDEN for others.
     #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
     async fn sessions(&self, ctx: &Context<'_>) -> Result<Vec<OpenSession>> {
-        let viewer = ctx.viewer()?;
+        let viewer = ctx.person()?;
         if viewer.user != self.user.id {
             return Err(Error::Forbidden("you may see your own sessions only").into());
         }
@@ -63,6 +63,15 @@ impl User {
         ctx.spend(homes.as_ref().map_or(0, |homes| homes.len()))?;
         Ok(homes.into_iter().flat_map(|homes| homes.to_vec()).map(Home).collect())
     }
+}
+
+/// Who asks, where they may see this one: an integration sees itself alone.
+pub(super) fn seer(ctx: &Context<'_>, whom: Option<UserId>) -> Result<UserId> {
+    let viewer = ctx.viewer()?;
+    if whom.is_some_and(|whom| whom != viewer.user) {
+        ctx.person()?;
+    }
+    Ok(viewer.user)
 }
 
 /// Somebody's place in a home.
@@ -95,7 +104,7 @@ pub(super) struct MemberQuery;
 
 #[Object]
 impl MemberQuery {
-    /// Yourself.
+    /// Yourself; the integration, where its token asks.
     async fn me(&self, ctx: &Context<'_>) -> Result<User> {
         let viewer = ctx.viewer()?.user;
         let user = ctx.loaders().users.get(ctx.wave(), viewer, viewer).await?;

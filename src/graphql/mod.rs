@@ -18,6 +18,7 @@ pub mod engine;
 mod error;
 pub mod gate;
 mod homes;
+mod integrations;
 mod invitations;
 mod live;
 mod loader;
@@ -47,7 +48,7 @@ use crate::commands::Commands;
 use crate::db::Pool;
 use crate::device_config::DeviceConfigs;
 use crate::devices::{Devices, StateHub};
-use crate::homes::Homes;
+use crate::homes::{Homes, Integrations};
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
 use crate::telemetry::Follow;
@@ -72,6 +73,8 @@ pub struct Services {
     pub users: Users,
     /// Homes, memberships, rooms.
     pub homes: Homes,
+    /// Integrations of homes.
+    pub integrations: Integrations,
     /// The registry of devices.
     pub devices: Devices,
     /// Stored readings.
@@ -113,6 +116,7 @@ pub struct Mutation(
     sessions::SessionMutation,
     homes::HomeMutation,
     invitations::MembershipMutation,
+    integrations::IntegrationMutation,
     rooms::RoomMutation,
     registry::DeviceMutation,
     commands::CommandMutation,

@@ -143,7 +143,7 @@ impl SessionMutation {
 
     /// Ends one of your sessions, its sockets too. Another's is NOT_FOUND.
     async fn revoke_session(&self, ctx: &Context<'_>, #[graphql(desc = "The session's id.")] id: ID) -> Result<bool> {
-        let viewer = ctx.viewer()?;
+        let viewer = ctx.person()?;
         ctx.services().users.revoke_session(viewer, parse_id(&id, "session")?).await?;
         Ok(true)
     }
@@ -155,7 +155,7 @@ impl SessionMutation {
         #[graphql(desc = "The present and the new password.")] input: ChangePasswordInput,
     ) -> Result<bool> {
         let users = &ctx.services().users;
-        users.change_password(ctx.viewer()?, &input.current_password, &input.new_password, ctx.address()).await?;
+        users.change_password(ctx.person()?, &input.current_password, &input.new_password, ctx.address()).await?;
         Ok(true)
     }
 }

@@ -65,7 +65,7 @@ pub(super) struct StatusQuery;
 impl StatusQuery {
     /// How the server is.
     async fn server_status(&self, ctx: &Context<'_>) -> Result<ServerStatus> {
-        ctx.viewer()?;
+        ctx.person()?;
         let services = ctx.services();
         let metrics = &services.metrics;
         Ok(ServerStatus {

@@ -3,10 +3,11 @@
 
 use std::str::FromStr;
 
+use super::scopes::{Scope, Scopes};
 use crate::error::Error;
 use crate::ids::{HomeId, UserId};
 
-/// What a member may do; each role may do all that the ones below it may.
+/// What a person may do in a home; each role may do all that the ones below it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HomeRole {
     /// Reads.
@@ -19,34 +20,44 @@ pub enum HomeRole {
     Owner,
 }
 
-/// What is about to be done.
+/// What is about to be done. What the roles and the scopes allow is told here and nowhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
-    /// Look at the home and its devices.
+    /// Know that the home, or a device by its id, is there: its id and key, no more.
+    Find,
+    /// Look at the home, its rooms, its devices and their states.
     Read,
+    /// See who the members are, and who has done what.
+    ReadPeople,
+    /// Read what devices have measured.
+    ReadTelemetry,
+    /// Read what devices were told to do.
+    ReadCommands,
+    /// Read what devices are configured like.
+    ReadConfig,
     /// Make a device do something.
     Control,
-    /// Change devices, rooms and settings; see what was rejected.
+    /// Change a device's configuration.
+    PushConfig,
+    /// Change members, devices, rooms, settings and integrations; see what was rejected and what was done.
     Configure,
     /// Delete the home.
     Own,
 }
 
-/// One row of the memberships: who is what in which home. Only the database makes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One row of the memberships: who may do what in which home. Only the database makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Membership {
     user: UserId,
     home: HomeId,
     role: HomeRole,
+    /// Of an integration, which has no other rights.
+    scopes: Option<Scopes>,
 }
 
-/// Proof that a user may do something in a home.
+/// Proof that somebody may do something in a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Access {
-    user: UserId,
-    home: HomeId,
-    role: HomeRole,
-}
+pub struct Access(Membership);
 
 impl HomeRole {
     /// All of them, lowest first.
@@ -65,14 +76,67 @@ impl HomeRole {
     /// Whether the role includes the permission.
     pub fn may(self, permission: Permission) -> bool {
         let least = match permission {
-            Permission::Read => Self::Guest,
+            Permission::Find
+            | Permission::Read
+            | Permission::ReadPeople
+            | Permission::ReadTelemetry
+            | Permission::ReadCommands
+            | Permission::ReadConfig => Self::Guest,
             Permission::Control => Self::Member,
-            Permission::Configure => Self::Admin,
+            Permission::PushConfig | Permission::Configure => Self::Admin,
             Permission::Own => Self::Owner,
         };
         self >= least
     }
 }
+
+impl Permission {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Find,
+        Self::Read,
+        Self::ReadPeople,
+        Self::ReadTelemetry,
+        Self::ReadCommands,
+        Self::ReadConfig,
+        Self::Control,
+        Self::PushConfig,
+        Self::Configure,
+        Self::Own,
+    ];
+
+    /// What an integration needs for it. `Err`: none is enough.
+    fn scope(self) -> Result<Option<Scope>, ()> {
+        match self {
+            Self::Find => Ok(None),
+            Self::Read => Ok(Some(Scope::DevicesRead)),
+            Self::ReadTelemetry => Ok(Some(Scope::TelemetryRead)),
+            Self::ReadCommands | Self::Control => Ok(Some(Scope::CommandsSend)),
+            Self::ReadConfig | Self::PushConfig => Ok(Some(Scope::ConfigPush)),
+            Self::ReadPeople | Self::Configure | Self::Own => Err(()),
+        }
+    }
+}
+
+impl Scopes {
+    fn allow(self, permission: Permission) -> Result<(), Error> {
+        match permission.scope() {
+            Ok(None) => Ok(()),
+            Ok(Some(scope)) if self.contains(scope) => Ok(()),
+            Ok(Some(scope)) => Err(Error::Forbidden(match scope {
+                Scope::DevicesRead => "this token lacks the scope DEVICES_READ",
+                Scope::TelemetryRead => "this token lacks the scope TELEMETRY_READ",
+                Scope::CommandsSend => "this token lacks the scope COMMANDS_SEND",
+                Scope::ConfigPush => "this token lacks the scope CONFIG_PUSH",
+                Scope::AlertsManage => "this token lacks the scope ALERTS_MANAGE",
+            })),
+            Err(()) => Err(Error::Forbidden(FOR_PEOPLE)),
+        }
+    }
+}
+
+/// What an integration is told where no scope would be enough.
+pub const FOR_PEOPLE: &str = "only people may do that: an integration's token can't, whatever its scopes";
 
 /// The text is no role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -88,8 +152,8 @@ impl FromStr for HomeRole {
 }
 
 impl Membership {
-    pub(super) fn new(user: UserId, home: HomeId, role: HomeRole) -> Self {
-        Self { user, home, role }
+    pub(super) fn new(user: UserId, home: HomeId, role: HomeRole, scopes: Option<Scopes>) -> Self {
+        Self { user, home, role, scopes }
     }
 
     /// The member.
@@ -102,44 +166,56 @@ impl Membership {
         self.home
     }
 
-    /// The member's role.
+    /// The member's role; of an integration the lowest, which says nothing of its scopes.
     pub fn role(&self) -> HomeRole {
         self.role
     }
 
-    /// Access, where the role includes the permission.
+    /// Whether it is an integration's, which may reach some devices only.
+    pub fn is_integration(&self) -> bool {
+        self.scopes.is_some()
+    }
+
+    /// Access, where the role or the scopes include the permission.
     pub fn allow(self, permission: Permission) -> Result<Access, Error> {
-        if !self.role.may(permission) {
+        if let Some(scopes) = self.scopes {
+            scopes.allow(permission)?;
+        } else if !self.role.may(permission) {
             return Err(Error::Forbidden(match permission {
-                Permission::Read => "not allowed in this home",
                 Permission::Control => "your role in this home may only read",
-                Permission::Configure => "only admins and owners of this home may do that",
+                Permission::PushConfig | Permission::Configure => "only admins and owners of this home may do that",
                 Permission::Own => "only an owner of this home may do that",
+                _ => "not allowed in this home",
             }));
         }
-        Ok(Access { user: self.user, home: self.home, role: self.role })
+        Ok(Access(self))
     }
 }
 
 impl Access {
     /// Who.
     pub fn user(&self) -> UserId {
-        self.user
+        self.0.user
     }
 
     /// Where.
     pub fn home(&self) -> HomeId {
-        self.home
+        self.0.home
     }
 
     /// As what.
     pub fn role(&self) -> HomeRole {
-        self.role
+        self.0.role
     }
 
-    /// The same person in the same home, asked for more.
+    /// Whether it is an integration's, which may reach some devices only.
+    pub fn is_integration(&self) -> bool {
+        self.0.is_integration()
+    }
+
+    /// The same one in the same home, asked for more.
     pub fn require(self, permission: Permission) -> Result<Self, Error> {
-        Membership { user: self.user, home: self.home, role: self.role }.allow(permission)
+        self.0.allow(permission)
     }
 }
 
@@ -151,21 +227,45 @@ mod tests {
     fn roles_by_permissions() {
         let table: Vec<String> = HomeRole::ALL
             .into_iter()
-            .map(|role| {
-                let may = |permission| if role.may(permission) { 'x' } else { '-' };
-                let row: String = [Permission::Read, Permission::Control, Permission::Configure, Permission::Own]
-                    .map(may)
-                    .iter()
-                    .collect();
-                format!("{} {row}", role.as_str())
+            .map(|role| format!("{} {}", row(membership(role, None)), role.as_str()))
+            .collect();
+        assert_eq!(table, ["xxxxxx---- GUEST", "xxxxxxx--- MEMBER", "xxxxxxxxx- ADMIN", "xxxxxxxxxx OWNER"]);
+    }
+
+    #[test]
+    fn scopes_by_permissions_whatever_the_role() {
+        let table: Vec<String> = Scope::ALL
+            .into_iter()
+            .map(|scope| {
+                let scopes = Scopes::of([scope]);
+                assert_eq!(row(membership(HomeRole::Guest, scopes)), row(membership(HomeRole::Owner, scopes)));
+                format!("{} {}", row(membership(HomeRole::Guest, scopes)), scope.as_str())
             })
             .collect();
-        assert_eq!(table, ["GUEST x---", "MEMBER xx--", "ADMIN xxx-", "OWNER xxxx"]);
+        assert_eq!(
+            table,
+            [
+                "xx-------- DEVICES_READ",
+                "x--x------ TELEMETRY_READ",
+                "x---x-x--- COMMANDS_SEND",
+                "x----x-x-- CONFIG_PUSH",
+                "x--------- ALERTS_MANAGE",
+            ]
+        );
+        assert_eq!(row(membership(HomeRole::Guest, Scopes::of(Scope::ALL))), "xx-xxxxx--");
+    }
+
+    fn membership(role: HomeRole, scopes: Option<Scopes>) -> Membership {
+        Membership::new(UserId::from_database(1), HomeId::from_database(2), role, scopes)
+    }
+
+    fn row(membership: Membership) -> String {
+        Permission::ALL.map(|permission| if membership.allow(permission).is_ok() { 'x' } else { '-' }).iter().collect()
     }
 
     #[test]
     fn a_role_too_low_is_forbidden_not_hidden() {
-        let guest = Membership::new(UserId::from_database(1), HomeId::from_database(2), HomeRole::Guest);
+        let guest = membership(HomeRole::Guest, None);
         assert!(guest.allow(Permission::Read).is_ok());
         assert_eq!(guest.allow(Permission::Control).unwrap_err().code(), "FORBIDDEN");
         assert_eq!(guest.allow(Permission::Read).unwrap().require(Permission::Own).unwrap_err().code(), "FORBIDDEN");

@@ -1,7 +1,9 @@
 //! Members of a home: changing their roles, removing them, leaving. A home always has an owner.
 
+use super::integrations::sessions;
 use super::{
-    Access, HomeRole, Homes, MAX_HOMES_PER_OWNER, Member, Permission, invitations_store, members_store, store,
+    Access, HomeRole, Homes, MAX_HOMES_PER_OWNER, Member, Permission, integrations_store, invitations_store,
+    members_store, store,
 };
 use crate::db;
 use crate::error::Error;
@@ -16,11 +18,12 @@ impl Homes {
     /// all but owners, up to their own. Needs [`Permission::Configure`].
     pub async fn set_role(&self, access: Access, member: UserId, role: HomeRole) -> Result<Member, Error> {
         let access = access.require(Permission::Configure)?;
+        let now = self.clock.now();
         let (member, ended) = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let access = members_store::lock(conn, access).await?.require(Permission::Configure)?;
                 let (home, mine) = (access.home(), access.role());
-                let present = store::membership(conn, member, home).await?.ok_or(Error::NotFound("member"))?.role();
+                let present = members_store::role_of(conn, home, member).await?;
                 if present > mine || role > mine {
                     return Err(Error::Forbidden("only an owner of this home may do that"));
                 }
@@ -38,8 +41,15 @@ impl Homes {
                 invitations_store::clear_of(conn, home, member, role).await?;
                 let changed = members_store::set_role(conn, home, member, role).await?;
                 // Whoever gains a right loses no stream for it.
-                let lost: &[Ended] = if role < present { &[Ended::Membership(member, home)] } else { &[] };
-                Ok((changed, Revocations::record(conn, lost).await?))
+                let mut lost = Vec::new();
+                if role < present {
+                    lost.push(Ended::Membership(member, home));
+                }
+                if role < HomeRole::Admin {
+                    let theirs = integrations_store::Which::MadeBy(member);
+                    lost.extend(sessions(&integrations_store::end(conn, home, theirs, now).await?));
+                }
+                Ok((changed, Revocations::record(conn, &lost).await?))
             })
         })
         .await?;
@@ -49,6 +59,7 @@ impl Homes {
 
     /// Takes somebody out of a home: oneself in any role, others as an admin or owner.
     pub async fn remove_member(&self, access: Access, member: UserId) -> Result<(), Error> {
+        let now = self.clock.now();
         let ended = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let access = members_store::lock(conn, access).await?;
@@ -56,7 +67,7 @@ impl Homes {
                     access.require(Permission::Configure)?;
                 }
                 let home = access.home();
-                let present = store::membership(conn, member, home).await?.ok_or(Error::NotFound("member"))?.role();
+                let present = members_store::role_of(conn, home, member).await?;
                 if present > access.role() {
                     return Err(Error::Forbidden("only an owner of this home may do that"));
                 }
@@ -65,7 +76,10 @@ impl Homes {
                 }
                 invitations_store::clear_of(conn, home, member, HomeRole::Guest).await?;
                 members_store::delete(conn, home, member).await?;
-                Revocations::record(conn, &[Ended::Membership(member, home)]).await
+                let theirs = integrations_store::Which::MadeBy(member);
+                let mut lost = sessions(&integrations_store::end(conn, home, theirs, now).await?);
+                lost.push(Ended::Membership(member, home));
+                Revocations::record(conn, &lost).await
             })
         })
         .await?;

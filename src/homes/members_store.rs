@@ -23,8 +23,15 @@ pub(super) async fn lock(conn: &mut AsyncPgConnection, access: Access) -> Result
     membership.ok_or(Error::NotFound("home"))?.allow(Permission::Read)
 }
 
+/// A person's place in a home: integrations are no members.
+pub(super) async fn role_of(conn: &mut AsyncPgConnection, home: HomeId, user: UserId) -> Result<HomeRole, Error> {
+    let membership = store::membership(conn, user, home).await?.filter(|membership| !membership.is_integration());
+    Ok(membership.ok_or(Error::NotFound("member"))?.role())
+}
+
 pub(super) async fn count(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<i64> {
-    memberships::table.filter(memberships::home_id.eq(home)).count().get_result(conn).await
+    let people = memberships::table.filter(memberships::home_id.eq(home)).filter(memberships::scopes.is_null());
+    people.count().get_result(conn).await
 }
 
 pub(super) async fn owners(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<i64> {

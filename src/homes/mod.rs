@@ -2,6 +2,8 @@
 //! database whenever it is needed, so a removed member is out at once.
 
 mod access;
+mod integrations;
+mod integrations_store;
 mod invitations;
 mod invitations_store;
 mod members;
@@ -10,17 +12,20 @@ mod rejected;
 mod rejected_store;
 mod rooms;
 mod rooms_store;
+mod scopes;
 mod store;
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-pub use access::{Access, HomeRole, Membership, Permission, RoleError};
+pub use access::{Access, FOR_PEOPLE, HomeRole, Membership, Permission, RoleError};
+pub use integrations::{IntegrationToken, Integrations, NewIntegration};
 pub use invitations::Invitation;
 pub use rejected::RejectedMessage;
 pub use rooms::Room;
-pub(crate) use store::{MembershipColumns, close_ingest_gate};
+pub use scopes::{Scope, Scopes};
+pub(crate) use store::{MEMBERSHIP, MembershipColumns, close_ingest_gate};
 
 use crate::auth::Principal;
 use crate::clock::Clock;
@@ -31,6 +36,7 @@ use crate::ids::{HomeId, UserId};
 use crate::names;
 use crate::revocation::{Ended, Revocations};
 use crate::throttle::Throttle;
+use integrations::sessions;
 
 /// Homes one person may own.
 pub const MAX_HOMES_PER_OWNER: i64 = 100;
@@ -225,11 +231,15 @@ impl Homes {
                 break;
             }
         }
+        let now = self.clock.now();
         let (n_deleted, ended) = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 close_ingest_gate(conn).await?;
+                let mut lost =
+                    sessions(&integrations_store::end(conn, home, integrations_store::Which::All, now).await?);
+                lost.push(Ended::Home(home));
                 let n_deleted = store::delete(conn, home).await?;
-                Ok((n_deleted, Revocations::record(conn, &[Ended::Home(home)]).await?))
+                Ok((n_deleted, Revocations::record(conn, &lost).await?))
             })
         })
         .await?;

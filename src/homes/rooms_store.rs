@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::store::MEMBERSHIP;
 use super::{Membership, Room};
 use crate::db::schema::{memberships, rooms};
 use crate::ids::{HomeId, RoomId, UserId};
@@ -38,10 +39,7 @@ pub(super) async fn visible(
         .inner_join(memberships::table.on(memberships::home_id.eq(rooms::home_id)))
         .filter(memberships::user_id.eq(viewer))
         .filter(rooms::id.eq_any(ids))
-        .select((
-            (rooms::id, rooms::home_id, rooms::name),
-            (memberships::user_id, memberships::home_id, memberships::role),
-        ))
+        .select(((rooms::id, rooms::home_id, rooms::name), MEMBERSHIP))
         .load(conn)
         .await?;
     Ok(rows.into_iter().map(|(row, membership)| (room(row), membership)).collect())

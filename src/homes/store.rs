@@ -5,21 +5,22 @@ use diesel::deserialize;
 use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Nullable, SmallInt, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
+use super::scopes::Scopes;
 use super::{Home, HomeRole, Member, Membership};
 use crate::db::schema::{homes, memberships};
 use crate::ids::{HomeId, UserId};
 
 /// The columns a [`Membership`] is read from, in any statement that joins the memberships.
-pub(crate) type MembershipColumns = (BigInt, BigInt, Text);
+pub(crate) type MembershipColumns = (BigInt, BigInt, Text, Nullable<SmallInt>);
 
 impl Queryable<MembershipColumns, Pg> for Membership {
-    type Row = (UserId, HomeId, String);
+    type Row = (UserId, HomeId, String, Option<i16>);
 
-    fn build((user, home, role): Self::Row) -> deserialize::Result<Self> {
-        Ok(Self::new(user, home, role.parse()?))
+    fn build((user, home, role, scopes): Self::Row) -> deserialize::Result<Self> {
+        Ok(Self::new(user, home, role.parse()?, scopes.map(Scopes::from_bits)))
     }
 }
 
@@ -27,9 +28,10 @@ type Columns = (homes::id, homes::key, homes::name, homes::timezone, homes::crea
 const COLUMNS: Columns = (homes::id, homes::key, homes::name, homes::timezone, homes::created_at);
 type Row = (HomeId, String, String, String, DateTime<Utc>);
 
-pub(super) type MembershipOf = (memberships::user_id, memberships::home_id, memberships::role);
+pub(crate) type MembershipOf = (memberships::user_id, memberships::home_id, memberships::role, memberships::scopes);
 /// What a [`Membership`] is read from.
-pub(super) const MEMBERSHIP: MembershipOf = (memberships::user_id, memberships::home_id, memberships::role);
+pub(crate) const MEMBERSHIP: MembershipOf =
+    (memberships::user_id, memberships::home_id, memberships::role, memberships::scopes);
 
 fn home(((id, key, name, timezone, created_at), membership): (Row, Membership)) -> Home {
     Home { id, key, name, timezone, created_at, membership }
@@ -140,10 +142,11 @@ pub(super) async fn update(
     diesel::update(homes::table.find(id)).set((name, timezone)).execute(conn).await.map(drop)
 }
 
-/// Members of each of `ids`, by home, then in the order they joined.
+/// People of each of `ids`, by home, then in the order they joined.
 pub(super) async fn members(conn: &mut AsyncPgConnection, ids: &[HomeId]) -> QueryResult<Vec<(HomeId, Member)>> {
     let rows: Vec<(Membership, DateTime<Utc>)> = memberships::table
         .filter(memberships::home_id.eq_any(ids))
+        .filter(memberships::scopes.is_null())
         .order((memberships::home_id, memberships::joined_at, memberships::user_id))
         .select((MEMBERSHIP, memberships::joined_at))
         .load(conn)

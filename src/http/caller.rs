@@ -8,16 +8,17 @@ use axum::http::{HeaderMap, header, request::Parts};
 use super::HttpState;
 use super::serve::Connection;
 use crate::auth::InvalidToken;
+use crate::error::Error;
 use crate::graphql::engine::Caller;
 use crate::graphql::{Peer, Viewer};
 
 /// The caller of a request. No token is nobody; a bad one is an error.
-pub(super) fn caller(parts: &Parts, state: &HttpState) -> Result<Caller, InvalidToken> {
+pub(super) async fn caller(parts: &Parts, state: &HttpState) -> Result<Caller, Error> {
     let peer = parts.extensions.get::<Connection>().map(|connection| connection.peer.ip());
-    Ok(Caller { viewer: viewer(&parts.headers, state)?, peer: Peer(peer) })
+    Ok(Caller { viewer: viewer(&parts.headers, state).await?, peer: Peer(peer) })
 }
 
-fn viewer(headers: &HeaderMap, state: &HttpState) -> Result<Viewer, InvalidToken> {
+async fn viewer(headers: &HeaderMap, state: &HttpState) -> Result<Viewer, Error> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(Viewer(None)),
@@ -25,11 +26,11 @@ fn viewer(headers: &HeaderMap, state: &HttpState) -> Result<Viewer, InvalidToken
             let text = value.to_str().map_err(|_| InvalidToken)?;
             let (scheme, token) = text.trim().split_once(' ').ok_or(InvalidToken)?;
             if !scheme.eq_ignore_ascii_case("bearer") {
-                return Err(InvalidToken);
+                return Err(InvalidToken.into());
             }
-            state.verify(token.trim()).map(|principal| Viewer(Some(principal)))
+            state.admission.admit(token.trim()).await.map(|principal| Viewer(Some(principal)))
         }
         // Two of them: which one a proxy in front has looked at is unknown.
-        (Some(_), Some(_)) => Err(InvalidToken),
+        (Some(_), Some(_)) => Err(InvalidToken.into()),
     }
 }

@@ -32,9 +32,12 @@ pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response
              or multipart/mixed with subscriptionSpec=\"1.0\"",
         );
     }
-    let Ok(caller) = caller::caller(&parts, &state) else {
-        state.metrics.refuse_http("UNAUTHENTICATED");
-        return reply::unauthenticated();
+    let caller = match caller::caller(&parts, &state).await {
+        Ok(caller) => caller,
+        Err(error) => {
+            state.metrics.refuse_http(error.code());
+            return reply::not_admitted(&error);
+        }
     };
     let user = caller.viewer.0.as_ref().map(|principal| principal.user);
     if let Err(error) = state.throttle.request(user, caller.peer.0) {

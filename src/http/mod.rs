@@ -34,7 +34,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub use limits::Limits;
 pub use serve::{Connection, serve};
 
-use crate::auth::{InvalidToken, Principal, Tokens};
+use crate::admission::Admission;
+use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::graphql::engine::Engine;
 use crate::metrics::Metrics;
@@ -48,6 +49,8 @@ pub struct HttpState {
     /// The schema behind its gate.
     pub engine: Engine,
     /// Who a token stands for.
+    pub admission: Admission,
+    /// Whose public keys are shown.
     pub tokens: Tokens,
     /// What has ended before its time.
     pub revocations: Revocations,
@@ -71,15 +74,6 @@ pub struct HttpState {
     pub stop: CancellationToken,
     /// Sockets are its tasks.
     pub tracker: TaskTracker,
-}
-
-impl HttpState {
-    /// Whom a token stands for, if it is valid and has not been ended.
-    fn verify(&self, token: &str) -> Result<Principal, InvalidToken> {
-        let principal = self.tokens.verify(token)?;
-        self.revocations.admit(&principal)?;
-        Ok(principal)
-    }
 }
 
 /// All routes.

@@ -67,8 +67,17 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Response {
     response
 }
 
-/// Credentials came and are not good. Missing ones are no error here: the schema judges that.
-pub(super) fn unauthenticated() -> Response {
+/// Credentials came and are not good, or can't be judged now. Missing ones are no error here: the schema
+/// judges that.
+pub(super) fn not_admitted(error: &Error) -> Response {
+    match error {
+        Error::Unauthenticated(_) => {}
+        Error::Unavailable(_) => {
+            let message = "service temporarily unavailable, try again";
+            return problem(StatusCode::SERVICE_UNAVAILABLE, error.code(), message);
+        }
+        _ => return problem(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "internal error"),
+    }
     let mut response = problem(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "invalid or expired access token");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
     response

@@ -38,7 +38,7 @@ pub(super) enum Key {
 impl Key {
     pub(super) fn of(principal: &Principal) -> Self {
         match principal.actor {
-            Actor::Session(session) => Self::Session(session),
+            Actor::Session(session) | Actor::Integration(session) => Self::Session(session),
             Actor::Operator => Self::Tokens(principal.user),
         }
     }
@@ -115,6 +115,8 @@ impl State {
                 self.sessions.contains_key(&session)
                     || self.refused_until.is_some_and(|until| principal.issued_at <= until)
             }
+            // It is older than any memory of ours: whoever admits it asks the database too.
+            Actor::Integration(token) => self.sessions.contains_key(&token),
             // Whole seconds, as in the token: one made within the second of the end is let live, or one
             // made right after it would be dead.
             Actor::Operator => {

@@ -23,7 +23,7 @@ use memory::{Key, Memory, Signal};
 /// Something that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// A session: its access tokens, its sockets.
+    /// A session, or an integration's token: its access tokens, its sockets.
     Session(SessionId),
     /// Every token of a person that belongs to no session and was issued before that second.
     Tokens(UserId, DateTime<Utc>),

@@ -36,7 +36,7 @@ impl Users {
         let hash = self.hasher.hash(new).await?;
         let stays = match who.actor {
             Actor::Session(session) => Some(session),
-            Actor::Operator => None,
+            Actor::Integration(_) | Actor::Operator => None,
         };
         let ended = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {

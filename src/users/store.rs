@@ -48,7 +48,8 @@ pub(super) async fn by_ids(conn: &mut AsyncPgConnection, ids: &[UserId]) -> Quer
 }
 
 pub(super) async fn by_email(conn: &mut AsyncPgConnection, email: &str) -> QueryResult<Option<(User, String)>> {
-    let found = users::table.filter(users::email.eq(email)).select((COLUMNS, users::password_hash));
+    let people = users::table.filter(users::home_id.is_null());
+    let found = people.filter(users::email.eq(email)).select((COLUMNS, users::password_hash));
     Ok(found.first::<(Row, String)>(conn).await.optional()?.map(|(row, hash)| (user(row), hash)))
 }
 
@@ -62,12 +63,13 @@ pub(super) async fn lock_by_token(conn: &mut AsyncPgConnection, hash: &[u8]) -> 
 
 /// The same by id; tells the password's hash as it stands behind the lock.
 pub(super) async fn lock_password(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<Option<String>> {
-    let hash = users::table.filter(users::id.eq(user)).select(users::password_hash);
+    let hash = users::table.filter(users::id.eq(user)).filter(users::home_id.is_null()).select(users::password_hash);
     hash.for_no_key_update().first(conn).await.optional()
 }
 
 pub(super) async fn password(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<Option<(String, String)>> {
-    users::table.find(user).select((users::email, users::password_hash)).first(conn).await.optional()
+    let person = users::table.find(user).filter(users::home_id.is_null());
+    person.select((users::email, users::password_hash)).first(conn).await.optional()
 }
 
 pub(super) async fn set_password(conn: &mut AsyncPgConnection, user: UserId, password_hash: &str) -> QueryResult<()> {
@@ -81,7 +83,7 @@ pub(super) async fn set_password_of(
     email: &str,
     password_hash: &str,
 ) -> QueryResult<Option<UserId>> {
-    diesel::update(users::table.filter(users::email.eq(email)))
+    diesel::update(users::table.filter(users::email.eq(email)).filter(users::home_id.is_null()))
         .set(users::password_hash.eq(password_hash))
         .returning(users::id)
         .get_result(conn)

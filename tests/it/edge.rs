@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_graphql::{Context, Error, ErrorExtensions, Schema, SimpleObject};
 use futures_util::{SinkExt, Stream, StreamExt, stream};
 use serde_json::{Value, json};
+use smarthome::admission::Admission;
 use smarthome::auth::{Actor, Tokens};
 use smarthome::clock::Clock;
 use smarthome::graphql::Viewer;
@@ -206,6 +207,7 @@ impl Edge {
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         let state = HttpState {
             engine: Engine::new(schema.clone(), introspection).execution_timeout(Duration::from_millis(300)),
+            admission: Admission::new(tokens.clone(), Revocations::new(clock.clone())),
             tokens: tokens.clone(),
             revocations: Revocations::new(clock.clone()),
             throttle: Throttle::new(false),

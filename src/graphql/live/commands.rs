@@ -72,8 +72,8 @@ pub(super) async fn wanted(
         (None, home_id @ Some(_), None) => (None, home_id, None),
         _ => return Err(Error::bad_input("deviceId", "give exactly one of deviceId, homeId and commandId").into()),
     };
-    let target = super::target(ctx, viewer, device_id, home_id).await?;
-    let access = super::access(ctx, viewer, target.home).await?.require(Permission::Read)?;
+    let target = super::target(ctx, Permission::ReadCommands, device_id, home_id).await?;
+    let access = super::access(ctx, viewer, target.home, target.permission).await?;
     Ok(Wanted { target, access, command })
 }
 

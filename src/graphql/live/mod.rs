@@ -5,6 +5,9 @@ mod commands;
 mod states;
 mod until;
 
+use std::collections::HashSet;
+use std::future::ready;
+
 use async_graphql::{Context, ID};
 use futures_util::{Stream, StreamExt};
 use prometheus_client::metrics::gauge::Gauge;
@@ -30,6 +33,17 @@ pub struct Subscription;
 struct Target {
     home: HomeId,
     device: Option<DeviceId>,
+    /// What the events are of.
+    permission: Permission,
+}
+
+/// The devices of a home whose events somebody is told of.
+struct Reach(Option<HashSet<DeviceId>>);
+
+impl Reach {
+    fn contains(&self, device: DeviceId) -> bool {
+        self.0.as_ref().is_none_or(|devices| devices.contains(&device))
+    }
 }
 
 /// Counts a subscription for as long as it lives.
@@ -66,11 +80,13 @@ impl Subscription {
             .map(|after| after.parse())
             .transpose()
             .map_err(|_| Error::bad_input("after", "after must be the id of a reading"))?;
-        let target = target(ctx, ctx.viewer()?, device_id, home_id).await?;
+        let target = target(ctx, Permission::ReadTelemetry, device_id, home_id).await?;
         let gone = until::over(services, ctx.viewer()?.user, target);
         let readings = services.follow.stream(target.home, target.device, after);
-        verify(ctx, target).await?;
+        let reach = verify(ctx, target).await?;
         let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
+        let readings =
+            readings.filter(move |reading| ready(reading.as_ref().map_or(true, |it| reach.contains(it.device))));
         Ok(readings.take_until(gone).map(move |reading| {
             let _counted = &running;
             budget.renew();
@@ -88,8 +104,9 @@ impl Subscription {
     ) -> Result<impl Stream<Item = Result<Device>> + 'a> {
         let services = ctx.services();
         let viewer = ctx.viewer()?;
-        let target = target(ctx, viewer, device_id, home_id).await?;
+        let target = target(ctx, Permission::Read, device_id, home_id).await?;
         let gone = until::over(services, viewer.user, target);
+        // What is read again for each event tells which devices the viewer reaches.
         let states = states::stream(services, viewer.user, target);
         verify(ctx, target).await?;
         let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
@@ -115,8 +132,10 @@ impl Subscription {
         let target = wanted.target;
         let gone = until::over(services, ctx.viewer()?.user, target);
         let commands = commands::stream(services, wanted).await?;
-        verify(ctx, target).await?;
+        let reach = verify(ctx, target).await?;
         let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
+        let commands =
+            commands.filter(move |command| ready(command.as_ref().map_or(true, |it| reach.contains(it.0.device))));
         Ok(commands.take_until(gone).map(move |command| {
             let _counted = &running;
             budget.renew();
@@ -134,11 +153,12 @@ impl Subscription {
         #[graphql(desc = "Configurations of all devices of this home.")] home_id: Option<ID>,
     ) -> Result<impl Stream<Item = Result<DeviceConfig>> + 'a> {
         let services = ctx.services();
-        let target = target(ctx, ctx.viewer()?, device_id, home_id).await?;
+        let target = target(ctx, Permission::ReadConfig, device_id, home_id).await?;
         let gone = until::over(services, ctx.viewer()?.user, target);
         let configs = services.configs.follow(target.home, target.device).await?;
-        verify(ctx, target).await?;
+        let reach = verify(ctx, target).await?;
         let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
+        let configs = configs.filter(move |config| ready(config.as_ref().map_or(true, |it| reach.contains(it.device))));
         Ok(configs.take_until(gone).map(move |config| {
             let _counted = &running;
             budget.renew();
@@ -148,36 +168,48 @@ impl Subscription {
 }
 
 /// Exactly one of the two ids, and the right to read what it names.
-async fn target(ctx: &Context<'_>, viewer: &Principal, device_id: Option<ID>, home_id: Option<ID>) -> Result<Target> {
+async fn target(
+    ctx: &Context<'_>,
+    permission: Permission,
+    device_id: Option<ID>,
+    home_id: Option<ID>,
+) -> Result<Target> {
+    let viewer = ctx.viewer()?;
     match (device_id, home_id) {
         (Some(id), None) => {
             let (devices, viewer, id) = (ctx.services().devices.clone(), viewer.user, parse_id(&id, "device")?);
             let device = apart(async move { devices.find(viewer, id).await }).await?;
-            let access = device.allow(Permission::Read)?;
-            Ok(Target { home: access.home(), device: Some(device.id) })
+            let access = device.allow(permission)?;
+            Ok(Target { home: access.home(), device: Some(device.id), permission })
         }
         (None, Some(id)) => {
-            let access = access(ctx, viewer, parse_id(&id, "home")?).await?;
-            Ok(Target { home: access.home(), device: None })
+            let access = access(ctx, viewer, parse_id(&id, "home")?, permission).await?;
+            Ok(Target { home: access.home(), device: None, permission })
         }
         _ => Err(Error::bad_input("deviceId", "give exactly one of deviceId and homeId").into()),
     }
 }
 
-async fn access(ctx: &Context<'_>, viewer: &Principal, home: HomeId) -> Result<Access> {
+async fn access(ctx: &Context<'_>, viewer: &Principal, home: HomeId, permission: Permission) -> Result<Access> {
     let (homes, viewer) = (ctx.services().homes.clone(), viewer.clone());
-    Ok(apart(async move { homes.access(&viewer, home, Permission::Read).await }).await?)
+    Ok(apart(async move { homes.access(&viewer, home, permission).await }).await?)
 }
 
-/// Once more, now that the hubs are listened to: what was deleted in between would never end.
-async fn verify(ctx: &Context<'_>, target: Target) -> Result<()> {
+/// Once more, now that the hubs are listened to: what was deleted in between would never end. Tells of
+/// which devices the viewer may hear: an integration is made for these or for all, and that never changes.
+async fn verify(ctx: &Context<'_>, target: Target) -> Result<Reach> {
     let (services, viewer) = (ctx.services(), ctx.viewer()?);
     match target.device {
         Some(device) => {
             let (devices, viewer) = (services.devices.clone(), viewer.user);
-            apart(async move { devices.find(viewer, device).await }).await.map(drop)?;
+            apart(async move { devices.find(viewer, device).await }).await?.allow(target.permission)?;
+            Ok(Reach(None))
         }
-        None => access(ctx, viewer, target.home).await.map(drop)?,
+        None => {
+            let access = access(ctx, viewer, target.home, target.permission).await?;
+            let integrations = services.integrations.clone();
+            let devices = apart(async move { integrations.reach(access).await }).await?;
+            Ok(Reach(devices.map(HashSet::from_iter)))
+        }
     }
-    Ok(())
 }

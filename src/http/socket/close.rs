@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use axum::extract::ws::CloseFrame;
 
+use crate::error::Error;
+
 /// RFC 6455: a control frame carries 125 bytes, two of them the code.
 const MAX_REASON_BYTES: usize = 123;
 
@@ -35,6 +37,15 @@ impl Close {
     pub(super) const INIT_TIMEOUT: Self = Self::fixed(4408, "Connection initialisation timeout", "INIT_TIMEOUT");
     pub(super) const SECOND_INIT: Self = Self::fixed(4429, "Too many initialisation requests", "SECOND_INIT");
     pub(super) const TOO_MANY_MESSAGES: Self = Self::fixed(4429, "Too many messages", "TOO_MANY_MESSAGES");
+
+    /// The token is not good, or can't be judged now.
+    pub(super) fn not_admitted(error: &Error) -> Self {
+        match error {
+            Error::Unauthenticated(_) => Self::FORBIDDEN,
+            // RFC 6455's registry: "try again later", which clients do.
+            _ => Self::fixed(1013, "temporarily unavailable, try again", "UNAVAILABLE"),
+        }
+    }
 
     /// The message is not one of the protocol.
     pub(super) fn invalid(reason: impl Into<Cow<'static, str>>) -> Self {

@@ -45,9 +45,12 @@ pub(super) async fn accept(state: HttpState, request: Request<Body>) -> Response
         return reply::problem(StatusCode::FORBIDDEN, "FORBIDDEN", "this origin may not open a socket");
     }
     // A bad token is told here: after the upgrade there is no status to tell it by.
-    let Ok(caller) = caller::caller(&parts, &state) else {
-        state.metrics.refuse_http("UNAUTHENTICATED");
-        return reply::unauthenticated();
+    let caller = match caller::caller(&parts, &state).await {
+        Ok(caller) => caller,
+        Err(error) => {
+            state.metrics.refuse_http(error.code());
+            return reply::not_admitted(&error);
+        }
     };
     let offered = GraphQLProtocol::from_request_parts(&mut parts, &()).await;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;

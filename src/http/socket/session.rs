@@ -108,7 +108,7 @@ impl Session {
                 () = ended(self.watch.as_ref()) => return Err(Close::REVOKED.into()),
                 received = socket.recv() => {
                     let message = received.ok_or(End::Gone)?.map_err(|error| broken(&error))?;
-                    for reply in self.hear(message)? {
+                    for reply in self.hear(message).await? {
                         self.send(socket, reply).await?;
                     }
                     // A token that has just come may end sooner than the timer was set for.
@@ -210,7 +210,7 @@ impl Session {
     }
 
     /// Judges one message of the client and says what is to be answered at once.
-    fn hear(&mut self, message: Message) -> Result<Vec<Message>, End> {
+    async fn hear(&mut self, message: Message) -> Result<Vec<Message>, End> {
         let now = Instant::now();
         self.heard_at = now;
         self.pinged_at = None;
@@ -231,11 +231,11 @@ impl Session {
         }
         match self.protocol.parse(text.as_str())? {
             ClientMessage::Init(payload) => {
-                let ack = self.init(payload)?;
+                let ack = self.init(payload).await?;
                 Ok([ack].into_iter().chain(self.keep_alive()).collect())
             }
             ClientMessage::Ping(payload) => {
-                self.renew(payload)?;
+                self.renew(payload).await?;
                 Ok(vec![Protocol::pong()])
             }
             ClientMessage::Pong => Ok(Vec::new()),
@@ -245,18 +245,18 @@ impl Session {
         }
     }
 
-    fn init(&mut self, payload: Option<&RawValue>) -> Result<Message, End> {
+    async fn init(&mut self, payload: Option<&RawValue>) -> Result<Message, End> {
         if self.acknowledged {
             return Err(Close::SECOND_INIT.into());
         }
         match token(payload) {
             Ok(None) => {}
-            Ok(Some(token)) => match self.state.verify(&token) {
+            Ok(Some(token)) => match self.state.admission.admit(&token).await {
                 Ok(principal) => {
                     self.watch = Some(self.state.revocations.watch(&principal));
                     self.caller.viewer = Viewer(Some(principal));
                 }
-                Err(_) => return Err(Close::FORBIDDEN.into()),
+                Err(error) => return Err(Close::not_admitted(&error).into()),
             },
             Err(()) => return Err(Close::FORBIDDEN.into()),
         }
@@ -265,10 +265,10 @@ impl Session {
     }
 
     /// A fresh token in a ping lets the socket live on: for the same session only.
-    fn renew(&mut self, payload: Option<&RawValue>) -> Result<(), Close> {
+    async fn renew(&mut self, payload: Option<&RawValue>) -> Result<(), Close> {
         let fresh = match token(payload) {
             Ok(None) => return Ok(()),
-            Ok(Some(token)) => self.state.verify(&token).map_err(|_| Close::FORBIDDEN)?,
+            Ok(Some(token)) => self.state.admission.admit(&token).await.map_err(|error| Close::not_admitted(&error))?,
             Err(()) => return Err(Close::FORBIDDEN),
         };
         match &self.caller.viewer.0 {

@@ -28,7 +28,7 @@ use smarthome::device_config::{ConfigHub, DeviceConfigs, Sealer};
 use smarthome::devices::{DeletionHub, Devices, RegistryListener, StateHub};
 use smarthome::graphql::budget::Budget;
 use smarthome::graphql::{self, Schema, Services, Viewer};
-use smarthome::homes::Homes;
+use smarthome::homes::{Homes, Integrations};
 use smarthome::hub::HomeChannel;
 use smarthome::ids::{DeviceId, HomeId, UserId};
 use smarthome::metrics::Metrics;
@@ -107,7 +107,15 @@ impl Graph {
         let revocations = Revocations::new(clock.clone());
         let tokens = Tokens::new(&Secret::new(JWT_SECRET), clock.clone());
         let services = Services {
-            users: Users::new(pool.clone(), tokens, clock.clone(), revocations.clone(), Throttle::new(false), true),
+            integrations: Integrations::new(pool.clone(), clock.clone(), tokens.clone(), revocations.clone()),
+            users: Users::new(
+                pool.clone(),
+                tokens.clone(),
+                clock.clone(),
+                revocations.clone(),
+                Throttle::new(false),
+                true,
+            ),
             homes: Homes::new(
                 pool.clone(),
                 clock.clone(),

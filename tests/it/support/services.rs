@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 /// Where the shared servers listen.
 pub struct Services {
     socket_dir: PathBuf,
+    database_port: u16,
+    database_authority: PathBuf,
     mqtt_port: u16,
     _user: File,
 }
@@ -29,12 +31,22 @@ impl Services {
     pub fn database_url(&self, database: &str) -> String {
         let host = self.socket_dir.to_string_lossy();
         let host = percent_encoding::utf8_percent_encode(&host, percent_encoding::NON_ALPHANUMERIC);
-        format!("postgres://smarthome@{host}/{database}")
+        format!("postgres://smarthome@{host}:{}/{database}", self.database_port)
     }
 
     /// The socket, for a proxy to stand in front of.
     pub fn database_socket(&self) -> PathBuf {
-        self.socket_dir.join(".s.PGSQL.5432")
+        self.socket_dir.join(format!(".s.PGSQL.{}", self.database_port))
+    }
+
+    /// The same over TCP, where PostgreSQL takes TLS.
+    pub fn database_url_by_tcp(&self, host: &str, database: &str) -> String {
+        format!("postgres://smarthome@{host}:{}/{database}", self.database_port)
+    }
+
+    /// PEM of the authority that signed PostgreSQL's certificate, for `localhost` and 127.0.0.1.
+    pub fn database_authority(&self) -> &Path {
+        &self.database_authority
     }
 
     /// Mosquitto's port on the loopback.
@@ -55,8 +67,10 @@ impl Services {
         let ready = fs::read_to_string(state.join("ready")).expect("the servers are ready");
         let mut lines = ready.lines();
         let socket_dir = PathBuf::from(lines.next().expect("the socket's folder"));
+        let database_port = lines.next().and_then(|port| port.parse().ok()).expect("PostgreSQL's port");
+        let database_authority = PathBuf::from(lines.next().expect("the authority's certificate"));
         let mqtt_port = lines.next().and_then(|port| port.parse().ok()).expect("Mosquitto's port");
-        Self { socket_dir, mqtt_port, _user: user }
+        Self { socket_dir, database_port, database_authority, mqtt_port, _user: user }
     }
 }
 
