@@ -10,9 +10,10 @@ use crate::settings::{SettingsError, Source};
 pub fn start(source: &impl Source) -> Result<(), SettingsError> {
     let bad = |name: &str, problem: &str| SettingsError { name: name.to_owned(), problem: problem.to_owned() };
     let filter = source.get("LOG").unwrap_or_else(|| "info".to_owned());
-    // The libraries' own running commentary is for debugging them, not us; that of tokio_postgres would
-    // show the values of every statement, secrets included.
-    let filter = EnvFilter::try_new(format!("rumqttc=off,mqtt5=error,tokio_postgres=info,{filter}"))
+    // The libraries' own running commentary is for debugging them, not us; some of it would show secrets: that
+    // of tokio_postgres the values of every statement, that of tungstenite every message of a socket.
+    const QUIET: &str = "rumqttc=off,mqtt5=error,tokio_postgres=info,tungstenite=info";
+    let filter = EnvFilter::try_new(format!("{QUIET},{filter}"))
         .map_err(|_| bad("LOG", "a filter such as info or smarthome=debug,info"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match source.get("LOG_FORMAT").as_deref() {

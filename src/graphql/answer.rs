@@ -21,6 +21,8 @@ const MAX_LOCATIONS: usize = 4;
 /// Wrong input: the document, its variables, or one value.
 pub(crate) const BAD_USER_INPUT: &str = "BAD_USER_INPUT";
 const INTERNAL: &str = "INTERNAL";
+/// How the library begins to tell that a value is of another kind.
+const EXPECTED_TYPE: &str = "Expected input type \"";
 
 /// A request that is refused before the library sees it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -190,6 +192,7 @@ impl Serialize for Answer {
 /// Gives an error its code and keeps its text short.
 fn make_fit(error: &mut ServerError) {
     error.locations.truncate(MAX_LOCATIONS);
+    hide_value(&mut error.message);
     let code = error.extensions.as_ref().and_then(|e| e.get("code"));
     if code.is_none() {
         // The library's own: validation has no path, a refused value says so, all else is a fault of ours.
@@ -214,9 +217,18 @@ fn make_fit(error: &mut ServerError) {
     }
 }
 
+/// Cuts off the value in `Expected input type "LoginInput", found …`: it may be a password that stands in
+/// the wrong place, and an error is read by more people than its sender.
+fn hide_value(message: &mut String) {
+    let Some(rest) = message.strip_prefix(EXPECTED_TYPE) else { return };
+    if let Some((name, _)) = rest.split_once('"') {
+        *message = format!("{EXPECTED_TYPE}{name}\".");
+    }
+}
+
 /// The library's frames around a value it, or a scalar of ours, refused.
 fn is_about_input(message: &str) -> bool {
-    ["Failed to parse \"", "Variable ", "The \"first\"", "The \"last\"", "Invalid value for argument"]
+    [EXPECTED_TYPE, "Failed to parse \"", "Variable ", "The \"first\"", "The \"last\"", "Invalid value for argument"]
         .iter()
         .any(|frame| message.starts_with(frame))
 }
@@ -268,6 +280,16 @@ mod tests {
         let text = r#"Failed to parse "ID": not an id"#;
         let answer = json(&Answer::new(Response::from_errors(vec![failed(text, &["device"])])));
         assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
+    }
+
+    #[test]
+    fn a_refused_value_is_not_said_again() {
+        for path in [&[][..], &["login"]] {
+            let text = r#"Expected input type "LoginInput", found "my password". (occurred while parsing "X")"#;
+            let answer = json(&Answer::new(Response::from_errors(vec![failed(text, path)])));
+            assert_eq!(answer["errors"][0]["message"], r#"Expected input type "LoginInput"."#);
+            assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
+        }
     }
 
     #[test]

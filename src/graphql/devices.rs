@@ -18,7 +18,7 @@ use super::telemetry::{self, Telemetry};
 use crate::devices;
 use crate::error::Error;
 use crate::homes::Permission;
-use crate::ids::{HomeId, UserId};
+use crate::ids::{HomeId, RoomId, UserId};
 use crate::names;
 
 /// Devices of a page, unless the client says otherwise.
@@ -248,7 +248,8 @@ impl DeviceFilter {
             }
         }
         Ok(devices::DeviceFilter {
-            room: self.room_id.map(|id| parse_id(&id, "room")).transpose()?,
+            // What is no id is as good as a room that is not there: nothing stands in it. Ids begin at 1.
+            room: self.room_id.map(|id| id.parse().unwrap_or_else(|_| RoomId::from_database(0))),
             kind: self.kind.map(|kind| devices::DeviceType::from(kind).as_str()),
             online: self.online,
             search,

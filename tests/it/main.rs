@@ -1,6 +1,8 @@
 //! One binary for all tests that need a server, a broker or a database.
 
+mod access;
 mod broker_auth;
+mod canaries;
 mod control;
 mod control_chaos;
 mod crash;

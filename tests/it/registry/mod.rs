@@ -8,7 +8,6 @@ mod commands;
 mod config_outbox;
 mod device_config;
 mod devices;
-mod foreign;
 mod history;
 mod homes;
 mod live;

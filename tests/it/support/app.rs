@@ -3,7 +3,7 @@
 //! A database and not a schema, because the locks that ingest and migrations take belong to a
 //! database: so no test waits for another one's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 use smarthome::app::{App, Options};
@@ -40,6 +40,22 @@ impl Database {
     /// A connection beside the server's own.
     pub async fn client(&self) -> tokio_postgres::Client {
         connect(&self.url()).await
+    }
+
+    /// Every row of every table as text, in no order that says anything.
+    pub async fn rows(&self) -> BTreeMap<String, Vec<String>> {
+        let client = self.client().await;
+        // Rows of a partition are rows of its table.
+        let tables = "select relname::text from pg_class where relnamespace = 'public'::regnamespace \
+                      and relkind in ('r', 'p') and not relispartition";
+        let mut all = BTreeMap::new();
+        for table in client.query(tables, &[]).await.expect("the tables") {
+            let table: String = table.get(0);
+            let rows = format!("select t::text from {table} t order by 1");
+            let rows = client.query(&rows, &[]).await.expect("its rows");
+            all.insert(table, rows.iter().map(|row| row.get(0)).collect());
+        }
+        all
     }
 }
 

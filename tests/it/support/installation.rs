@@ -10,9 +10,9 @@ use super::mqtt::Mqtt;
 use super::user::{Device, User};
 
 /// The server's account at the broker.
-pub const SERVER: (&str, &str) = ("smarthome_backend", "the password of the server itself");
+pub const SERVER: (&str, &str) = ("smarthome_backend", "the-password-of-the-server-itself");
 /// The plugin's administrator.
-pub const ADMIN: (&str, &str) = ("smarthome_admin", "the password of the administrator");
+pub const ADMIN: (&str, &str) = ("smarthome_admin", "the-password-of-the-administrator");
 /// First segment of every topic: the broker has no other tests on it.
 pub const PREFIX: &str = "smarthome";
 

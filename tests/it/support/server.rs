@@ -50,7 +50,9 @@ impl Server {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log).expect("the log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_smarthome"));
         command.arg("serve").env_clear().envs(&self.variables);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // It has nothing to say on standard output; should it, a test is to see that.
+        let output = log.try_clone().expect("the log");
+        command.stdin(Stdio::null()).stdout(output).stderr(log);
         self.child = Some(command.spawn().expect("the binary runs"));
     }
 
@@ -87,6 +89,11 @@ impl Server {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().expect("our child").is_some())
     }
 
     /// SIGKILL, at any moment.

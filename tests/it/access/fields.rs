@@ -1,0 +1,137 @@
+//! The policy of what is seen: one row for the fields of an object that have one right, by the road that
+//! leads to the object. Every field of the schema stands here, or in a row of `operations.rs`.
+
+use super::rights::Right::{self, *};
+
+/// Fields of one object, reached by one road.
+pub(super) struct Fields {
+    /// The object.
+    pub(super) object: &'static str,
+    /// An operation with `@` where the field stands.
+    pub(super) road: &'static str,
+    /// A right and the fields that need it, between blanks.
+    pub(super) rights: &'static [(Right, &'static str)],
+}
+
+const fn fields(object: &'static str, road: &'static str, rights: &'static [(Right, &'static str)]) -> Fields {
+    Fields { object, road, rights }
+}
+
+/// What is given to whoever did something, once, by the rows of `operations.rs` that select it: these
+/// objects have no other road.
+pub(super) const GIVEN: [&str; 4] = ["AuthPayload", "Invitation", "MqttCredentials", "RegisteredDevice"];
+
+const SENSORS: &str = "binLevel current currentA distanceCm energyKwh flame frequencyHz gasPpm humidity powerFactor \
+                       powerW temperature voltageV";
+const CONNECTION: &str = "edges nodes pageInfo";
+const EDGE: &str = "cursor node";
+
+pub(super) const FIELDS: &[Fields] = &[
+    fields(
+        "Home",
+        "query { home(id: $home) { @ } }",
+        &[
+            (Identity, "id key"),
+            (Read, "name timezone createdAt myRole rooms devices"),
+            (People, "members"),
+            (Configure, "invitations"),
+        ],
+    ),
+    fields("HomeMember", "query { home(id: $home) { members { @ } } }", &[(People, "user role joinedAt")]),
+    fields(
+        "User",
+        "query { home(id: $home) { members { user { @ } } } }",
+        &[(People, "id email name createdAt homes"), (Never, "sessions")],
+    ),
+    fields("User", "query { me { @ } }", &[(Account, "id email name createdAt homes sessions")]),
+    fields(
+        "OpenSession",
+        "query { me { sessions { @ } } }",
+        &[(Account, "id createdAt lastUsedAt expiresAt address current")],
+    ),
+    fields(
+        "OpenInvitation",
+        "query { home(id: $home) { invitations { @ } } }",
+        &[(Configure, "id email role createdAt expiresAt")],
+    ),
+    fields("Room", "query { device(id: $device) { room { @ } } }", &[(Read, "id name home devices")]),
+    fields("Room", "query { home(id: $home) { rooms { @ } } }", &[(Read, "id name home devices")]),
+    fields(
+        "Device",
+        "query { device(id: $device) { @ } }",
+        &[
+            (Identity, "id key home"),
+            (
+                Read,
+                "name macAddress type room online onlineChangedAt lastSeenAt firmwareVersion signalStrength batteryLevel \
+                 metadata topics createdAt",
+            ),
+            (Telemetry, "latestTelemetry telemetry"),
+            (Commands, "commands"),
+            (Config, "config configHistory"),
+        ],
+    ),
+    fields(
+        "DeviceTopics",
+        "query { device(id: $device) { topics { @ } } }",
+        &[(Read, "ack commands config heartbeat status telemetry")],
+    ),
+    fields("DeviceConnection", "query { devices(homeId: $home) { @ } }", &[(Read, CONNECTION)]),
+    fields("DeviceConnection", "query { home(id: $home) { devices { @ } } }", &[(Read, CONNECTION)]),
+    fields("DeviceEdge", "query { devices(homeId: $home) { edges { @ } } }", &[(Read, EDGE)]),
+    fields(
+        "PageInfo",
+        "query { devices(homeId: $home) { pageInfo { @ } } }",
+        &[(Read, "endCursor hasNextPage hasPreviousPage startCursor")],
+    ),
+    fields(
+        "Telemetry",
+        "query { device(id: $device) { latestTelemetry { @ } } }",
+        &[(
+            Telemetry,
+            "batteryLevel device extra firmwareVersion id receivedAt recordedAt sensors signalStrength timeSource",
+        )],
+    ),
+    fields("Sensors", "query { device(id: $device) { latestTelemetry { sensors { @ } } } }", &[(Telemetry, SENSORS)]),
+    fields("TelemetryConnection", "query { device(id: $device) { telemetry { @ } } }", &[(Telemetry, CONNECTION)]),
+    fields("TelemetryEdge", "query { device(id: $device) { telemetry { edges { @ } } } }", &[(Telemetry, EDGE)]),
+    fields(
+        "Command",
+        "query { command(id: $command) { @ } }",
+        &[
+            (
+                Commands,
+                "ackedAt confirmedBy correlationId createdAt device error expect expiresAt finishedAt id onStale payload \
+                 result sentAt source status supersededBy timeoutSeconds type",
+            ),
+            (People, "requestedBy"),
+        ],
+    ),
+    fields("CommandConnection", "query { device(id: $device) { commands { @ } } }", &[(Commands, CONNECTION)]),
+    fields("CommandEdge", "query { device(id: $device) { commands { edges { @ } } } }", &[(Commands, EDGE)]),
+    fields(
+        "DeviceConfig",
+        "query { device(id: $device) { config { @ } } }",
+        &[(Config, "appliedAt config createdAt device errors sentAt status version"), (People, "createdBy")],
+    ),
+    fields("DeviceConfigConnection", "query { device(id: $device) { configHistory { @ } } }", &[(Config, CONNECTION)]),
+    fields("DeviceConfigEdge", "query { device(id: $device) { configHistory { edges { @ } } } }", &[(Config, EDGE)]),
+    fields("RejectedMessageConnection", "query { rejectedMessages(homeId: $home) { @ } }", &[(Configure, CONNECTION)]),
+    fields("RejectedMessageEdge", "query { rejectedMessages(homeId: $home) { edges { @ } } }", &[(Configure, EDGE)]),
+    fields(
+        "RejectedMessage",
+        "query { rejectedMessages(homeId: $home) { nodes { @ } } }",
+        &[(Configure, "id payloadPreview reason receivedAt topic")],
+    ),
+    fields("ServerStatus", "query { serverStatus { @ } }", &[(Account, "database mqtt uptimeSeconds version")]),
+    fields(
+        "MqttStatus",
+        "query { serverStatus { mqtt { @ } } }",
+        &[(
+            Account,
+            "brokerClientsConnected connected connectionErrors messagesDuplicate messagesReceived messagesRejected \
+             messagesSent messagesStored",
+        )],
+    ),
+    fields("DatabaseStatus", "query { serverStatus { database { @ } } }", &[(Account, "connected")]),
+];

@@ -1,0 +1,285 @@
+//! The policy of what can be asked and done: one row for each field of a root, and one for each way in
+//! that has a rule of its own. `docs/roles.md` is made of these rows.
+//!
+//! Each row holds an operation that works; its variables stand for things of the home that is asked
+//! about (see `world.rs`), and every argument that names something must have one.
+
+use super::rights::Right::{self, *};
+
+/// An operation and who may do it.
+pub(super) struct Row {
+    /// `Type.field`, with `: note` behind it where the field has several rows.
+    pub(super) name: &'static str,
+    pub(super) right: Right,
+    pub(super) operation: &'static str,
+}
+
+const fn row(name: &'static str, right: Right, operation: &'static str) -> Row {
+    Row { name, right, operation }
+}
+
+impl Row {
+    /// `Type.field`.
+    pub(super) fn field(&self) -> &'static str {
+        self.name.split(':').next().unwrap_or(self.name)
+    }
+
+    /// Whether it changes something.
+    pub(super) fn is_mutation(&self) -> bool {
+        self.operation.starts_with("mutation")
+    }
+
+    /// Whether it is a stream.
+    pub(super) fn is_subscription(&self) -> bool {
+        self.operation.starts_with("subscription")
+    }
+}
+
+pub(super) const ROWS: &[Row] = &[
+    // Accounts.
+    row(
+        "Mutation.register",
+        Anybody,
+        r#"mutation { register(input: {email: $fresh_email, name: "N", password: $password}) { accessToken expiresAt refreshToken user { name } } }"#,
+    ),
+    row(
+        "Mutation.login",
+        Anybody,
+        "mutation { login(input: {email: $email, password: $password}) { accessToken user { name } } }",
+    ),
+    row("Mutation.refreshToken", Anybody, "mutation { refreshToken(refreshToken: $refresh) { accessToken } }"),
+    row("Mutation.logout", Anybody, "mutation { logout(refreshToken: $refresh) }"),
+    row("Mutation.revokeSession", Account, "mutation { revokeSession(id: $session) }"),
+    row(
+        "Mutation.changePassword",
+        Account,
+        "mutation { changePassword(input: {currentPassword: $password, newPassword: $password}) }",
+    ),
+    row("Query.me", Account, "query { me { id } }"),
+    row("Query.serverStatus", Account, "query { serverStatus { version } }"),
+    // Homes and their people.
+    row("Query.homes", Account, "query { homes { name } }"),
+    row("Query.home", Identity, "query { home(id: $home) { id } }"),
+    row("Mutation.createHome", Account, r#"mutation { createHome(input: {name: "N", key: $fresh}) { id } }"#),
+    row("Mutation.updateHome", Configure, r#"mutation { updateHome(id: $home, input: {name: "N"}) { id } }"#),
+    row("Mutation.deleteHome", Own, "mutation { deleteHome(id: $home) }"),
+    row(
+        "Mutation.inviteMember",
+        Configure,
+        "mutation { inviteMember(input: {homeId: $home, email: $fresh_email}) { id email role expiresAt token } }",
+    ),
+    row(
+        "Mutation.inviteMember: as an owner",
+        Own,
+        "mutation { inviteMember(input: {homeId: $home, email: $fresh_email, role: OWNER}) { id } }",
+    ),
+    row("Mutation.revokeInvitation", Configure, "mutation { revokeInvitation(id: $invitation) }"),
+    row("Mutation.revokeInvitation: an owner's", Own, "mutation { revokeInvitation(id: $owner_invitation) }"),
+    row("Mutation.acceptInvitation", Account, "mutation { acceptInvitation(token: $invitation_token) { id } }"),
+    row(
+        "Mutation.setMemberRole",
+        Configure,
+        "mutation { setMemberRole(homeId: $home, userId: $fellow, role: GUEST) { role } }",
+    ),
+    row(
+        "Mutation.setMemberRole: to owner",
+        Own,
+        "mutation { setMemberRole(homeId: $home, userId: $fellow, role: OWNER) { role } }",
+    ),
+    row(
+        "Mutation.setMemberRole: of an owner",
+        Own,
+        "mutation { setMemberRole(homeId: $home, userId: $co_owner, role: GUEST) { role } }",
+    ),
+    row("Mutation.removeMember", Configure, "mutation { removeMember(homeId: $home, userId: $fellow) }"),
+    row("Mutation.removeMember: an owner", Own, "mutation { removeMember(homeId: $home, userId: $co_owner) }"),
+    row("Mutation.removeMember: oneself", People, "mutation { removeMember(homeId: $home, userId: $me) }"),
+    row(
+        "Query.rejectedMessages",
+        Configure,
+        "query { rejectedMessages(homeId: $home, after: $rejected_cursor) { nodes { topic } } }",
+    ),
+    // Of a fellow member one sees the homes that both belong to, and no other.
+    row("User.homes", People, "query { home(id: $home) { members { user { homes { name } } } } }"),
+    // Rooms.
+    row("Mutation.createRoom", Configure, "mutation { createRoom(homeId: $home, name: $fresh) { id } }"),
+    row("Mutation.renameRoom", Configure, "mutation { renameRoom(id: $room, name: $fresh) { id } }"),
+    row("Mutation.deleteRoom", Configure, "mutation { deleteRoom(id: $room) }"),
+    // Devices.
+    row("Query.device", Identity, "query { device(id: $device) { id } }"),
+    row(
+        "Query.devices",
+        Read,
+        "query { devices(homeId: $home, after: $device_cursor, filter: {roomId: $room}) { nodes { name } } }",
+    ),
+    row(
+        "Home.devices",
+        Read,
+        "query { home(id: $home) { devices(after: $device_cursor, filter: {roomId: $room}) { nodes { name } } } }",
+    ),
+    row(
+        "Mutation.registerDevice",
+        Configure,
+        r#"mutation { registerDevice(input: {homeId: $home, key: $fresh, name: "N", roomId: $room})
+            { device { id } credentials { username password clientId brokerUrl } } }"#,
+    ),
+    row(
+        "Mutation.registerDevices",
+        Configure,
+        r#"mutation { registerDevices(input: {homeId: $home, devices: [{key: $fresh, name: "N", roomId: $room}]}) { device { id } } }"#,
+    ),
+    row("Mutation.updateDevice", Configure, "mutation { updateDevice(id: $device, input: {roomId: $room}) { id } }"),
+    row(
+        "Mutation.rotateDeviceCredentials",
+        Configure,
+        "mutation { rotateDeviceCredentials(deviceId: $device) { username } }",
+    ),
+    row("Mutation.deleteDevice", Configure, "mutation { deleteDevice(id: $device) }"),
+    row("Subscription.deviceStatus: of a device", Read, "subscription { deviceStatus(deviceId: $device) { name } }"),
+    row("Subscription.deviceStatus: of a home", Read, "subscription { deviceStatus(homeId: $home) { name } }"),
+    // Readings.
+    row(
+        "Device.telemetry",
+        Telemetry,
+        "query { device(id: $device) { telemetry(after: $reading_cursor) { nodes { id } } } }",
+    ),
+    row(
+        "Subscription.telemetry: of a device",
+        Telemetry,
+        "subscription { telemetry(deviceId: $device, after: $reading) { id } }",
+    ),
+    row(
+        "Subscription.telemetry: of a home",
+        Telemetry,
+        "subscription { telemetry(homeId: $home, after: $reading) { id } }",
+    ),
+    // Commands.
+    row("Query.command", Commands, "query { command(id: $command) { id } }"),
+    row(
+        "Device.commands",
+        Commands,
+        "query { device(id: $device) { commands(after: $command_cursor) { nodes { id } } } }",
+    ),
+    row(
+        "Mutation.sendCommand",
+        Control,
+        r#"mutation { sendCommand(input: {deviceId: $device, type: "SET_POWER", payload: {power: true}}) { id } }"#,
+    ),
+    row("Mutation.cancelCommand", Control, "mutation { cancelCommand(id: $command) { id } }"),
+    row("Subscription.commandUpdates: one", Commands, "subscription { commandUpdates(commandId: $command) { id } }"),
+    row(
+        "Subscription.commandUpdates: of a device",
+        Commands,
+        "subscription { commandUpdates(deviceId: $device) { id } }",
+    ),
+    row("Subscription.commandUpdates: of a home", Commands, "subscription { commandUpdates(homeId: $home) { id } }"),
+    // Configurations.
+    row(
+        "Device.configHistory",
+        Config,
+        "query { device(id: $device) { configHistory(after: $config_cursor) { nodes { version } } } }",
+    ),
+    row(
+        "Mutation.pushConfig",
+        PushConfig,
+        "mutation { pushConfig(input: {deviceId: $device, config: {sampleRate: 7}}) { version } }",
+    ),
+    row(
+        "Mutation.rollbackConfig",
+        PushConfig,
+        "mutation { rollbackConfig(deviceId: $device, toVersion: 1) { version } }",
+    ),
+    row(
+        "Subscription.configUpdates: of a device",
+        Config,
+        "subscription { configUpdates(deviceId: $device) { version } }",
+    ),
+    row("Subscription.configUpdates: of a home", Config, "subscription { configUpdates(homeId: $home) { version } }"),
+];
+
+/// Operations that are wrong in another way too: none tells that before it tells that there is nothing.
+pub(super) const WRONG_TOO: &[&str] = &[
+    r#"mutation { updateHome(id: $home, input: {name: "", timezone: "Nowhere"}) { id } }"#,
+    r#"mutation { createRoom(homeId: $home, name: "") { id } }"#,
+    r#"mutation { inviteMember(input: {homeId: $home, email: "no address"}) { id } }"#,
+    r#"mutation { renameRoom(id: $room, name: "") { id } }"#,
+    r#"mutation { registerDevice(input: {homeId: $home, key: "", name: "N"}) { device { id } } }"#,
+    "mutation { registerDevices(input: {homeId: $home, devices: []}) { device { id } } }",
+    r#"mutation { updateDevice(id: $device, input: {name: ""}) { id } }"#,
+    "mutation { rotateDeviceCredentials(deviceId: $device, graceSeconds: -1) { username } }",
+    r#"mutation { sendCommand(input: {deviceId: $device, type: ""}) { id } }"#,
+    "mutation { pushConfig(input: {deviceId: $device, config: 5}) { version } }",
+    "mutation { rollbackConfig(deviceId: $device, toVersion: -1) { version } }",
+];
+
+/// What comes of an argument that names what is not there, or not in this home. Both get one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// It names what is asked about: NOT_FOUND to whoever is signed in.
+    Target,
+    /// It names something more: NOT_FOUND to whoever has the right, for others their refusal.
+    Within,
+    /// It only narrows: nothing matches, and no error.
+    Filter,
+    /// It is a place in a list, never a way to what stands there: the list is the same one.
+    Place,
+    /// It is a secret, and who holds it has its right; any other is answered with this code, or like a
+    /// right one where it is empty.
+    Secret(&'static str),
+}
+
+use Naming::{Filter, Place, Secret, Target, Within};
+
+/// Each argument that names something.
+pub(super) const ARGUMENTS: &[(&str, Naming)] = &[
+    ("Device.commands.after", Place),
+    ("Device.configHistory.after", Place),
+    ("Device.telemetry.after", Place),
+    ("Home.devices.after", Place),
+    ("Home.devices.filter.roomId", Filter),
+    ("Mutation.acceptInvitation.token", Secret("BAD_USER_INPUT")),
+    ("Mutation.cancelCommand.id", Target),
+    ("Mutation.createRoom.homeId", Target),
+    ("Mutation.deleteDevice.id", Target),
+    ("Mutation.deleteHome.id", Target),
+    ("Mutation.deleteRoom.id", Target),
+    ("Mutation.inviteMember.input.homeId", Target),
+    ("Mutation.logout.refreshToken", Secret("")),
+    ("Mutation.pushConfig.input.deviceId", Target),
+    ("Mutation.refreshToken.refreshToken", Secret("UNAUTHENTICATED")),
+    ("Mutation.registerDevice.input.homeId", Target),
+    ("Mutation.registerDevice.input.roomId", Within),
+    ("Mutation.registerDevices.input.devices.roomId", Within),
+    ("Mutation.registerDevices.input.homeId", Target),
+    ("Mutation.removeMember.homeId", Target),
+    ("Mutation.removeMember.userId", Within),
+    ("Mutation.renameRoom.id", Target),
+    ("Mutation.revokeInvitation.id", Target),
+    ("Mutation.revokeSession.id", Target),
+    ("Mutation.rollbackConfig.deviceId", Target),
+    ("Mutation.rotateDeviceCredentials.deviceId", Target),
+    ("Mutation.sendCommand.input.deviceId", Target),
+    ("Mutation.setMemberRole.homeId", Target),
+    ("Mutation.setMemberRole.userId", Within),
+    ("Mutation.updateDevice.id", Target),
+    ("Mutation.updateDevice.input.roomId", Within),
+    ("Mutation.updateHome.id", Target),
+    ("Query.command.id", Target),
+    ("Query.device.id", Target),
+    ("Query.devices.after", Place),
+    ("Query.devices.filter.roomId", Filter),
+    ("Query.devices.homeId", Target),
+    ("Query.home.id", Target),
+    ("Query.rejectedMessages.after", Place),
+    ("Query.rejectedMessages.homeId", Target),
+    ("Subscription.commandUpdates.commandId", Target),
+    ("Subscription.commandUpdates.deviceId", Target),
+    ("Subscription.commandUpdates.homeId", Target),
+    ("Subscription.configUpdates.deviceId", Target),
+    ("Subscription.configUpdates.homeId", Target),
+    ("Subscription.deviceStatus.deviceId", Target),
+    ("Subscription.deviceStatus.homeId", Target),
+    ("Subscription.telemetry.after", Place),
+    ("Subscription.telemetry.deviceId", Target),
+    ("Subscription.telemetry.homeId", Target),
+];

@@ -1,0 +1,250 @@
+//! Homes full of things, and people who stand to one of them in every way there is.
+
+use std::collections::HashMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use smarthome::ids::{CommandId, SessionId};
+use smarthome::opaque;
+use tokio_postgres::types::ToSql;
+
+use super::rights::{Role, Standing};
+use crate::support::app::TestApp;
+use crate::support::unique;
+use crate::support::user::User;
+
+/// In every name of the home that is asked about: no outsider may read it.
+pub(super) const OWN: &str = "Hearth";
+/// In every name of the home that none of the actors belongs to.
+pub(super) const FOREIGN: &str = "Foreign";
+/// In every name of the homes that the landlord alone belongs to.
+pub(super) const INVITING: &str = "Inviting";
+/// Everybody's password.
+const PASSWORD: &str = "a long enough password for a test";
+
+/// What the variables of an operation stand for.
+pub(super) type Things = HashMap<&'static str, String>;
+
+/// Somebody who asks.
+pub(super) struct Actor {
+    pub(super) name: &'static str,
+    pub(super) standing: Standing,
+    pub(super) user: User,
+    /// What is theirs alone, whatever the home.
+    pub(super) things: Things,
+}
+
+/// The server, the homes and the people.
+pub(super) struct World {
+    pub(super) app: TestApp,
+    pub(super) sql: tokio_postgres::Client,
+    pub(super) actors: Vec<Actor>,
+    /// The home that is asked about.
+    pub(super) own: Things,
+    /// The home of others.
+    pub(super) foreign: Things,
+    /// Owner of every home but the foreign one.
+    pub(super) landlord: User,
+    fellow: User,
+}
+
+/// Opens a session of a user, as signing in would, without the price of a password.
+async fn session(app: &TestApp, sql: &tokio_postgres::Client, user: &str) -> (String, String) {
+    let (family, token) = (SessionId::generate(app.clock().now()).to_string(), opaque::generate("rt_"));
+    let digest = opaque::digest(&token).expect("a token of ours").to_vec();
+    let insert = "insert into refresh_tokens (user_id, family, token_hash, expires_at) \
+                  values ($1, $2::text::uuid, $3, now() + interval '1 day')";
+    let values: [&(dyn ToSql + Sync); 3] = [&number(user), &family, &digest];
+    sql.execute(insert, &values).await.expect("a session");
+    (family, token)
+}
+
+fn number(id: &str) -> i64 {
+    id.parse().expect("an id")
+}
+
+fn cursor(of: &str, id: impl std::fmt::Display) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{of}:{id}"))
+}
+
+impl World {
+    pub(super) async fn build() -> Self {
+        let app = TestApp::start().await;
+        let sql = app.database().client().await;
+        sql.batch_execute("create table telemetry_rest partition of telemetry default").await.expect("a partition");
+        let names = ["stranger", "guest", "member", "admin", "owner", "removed"];
+        let users = futures_util::future::join_all((0..names.len() + 3).map(|_| app.user())).await;
+        let [landlord, fellow, other] = &users[names.len()..] else { panic!("three more") };
+        let mut world = Self {
+            sql,
+            actors: Vec::new(),
+            own: Things::new(),
+            foreign: Things::new(),
+            landlord: landlord.clone(),
+            fellow: fellow.clone(),
+            app,
+        };
+        world.actors.push(world.actor("nobody", Standing::Nobody, world.app.stranger()).await);
+        for (name, user) in names.into_iter().zip(&users) {
+            let standing = match name {
+                "guest" => Standing::Member(Role::Guest),
+                "member" => Standing::Member(Role::Member),
+                "admin" => Standing::Member(Role::Admin),
+                "owner" => Standing::Member(Role::Owner),
+                _ => Standing::Outsider,
+            };
+            world.actors.push(world.actor(name, standing, user.clone()).await);
+        }
+        // First the foreign one: its readings are older, and a place among them is a place before all others.
+        world.foreign = world.home_of(FOREIGN, &[(other, "OWNER")]).await;
+        world.foreign.insert("session", session(&world.app, &world.sql, &other.id).await.0);
+        world.foreign.insert("fellow", other.id.clone());
+        let token = world.invitation_for(&world.fellow.email).await;
+        world.foreign.insert("invitation_token", token);
+        world.own = world.home(OWN).await;
+        world.remove("removed").await;
+        world
+    }
+
+    /// Somebody with what is theirs; outsiders have a home of their own.
+    async fn actor(&self, name: &'static str, standing: Standing, user: User) -> Actor {
+        if standing == Standing::Outsider {
+            user.home().await;
+        }
+        let mut things = Things::from([("me", user.id.clone())]);
+        // Nobody has no sessions: another's will do.
+        let whose = if user.id.is_empty() { &self.fellow } else { &user };
+        things.insert("session", session(&self.app, &self.sql, &whose.id).await.0);
+        things.insert("invitation_token", self.invitation_for(&whose.email).await);
+        Actor { name, standing, user, things }
+    }
+
+    /// Makes somebody a member and puts them out again by the API, as a home would.
+    async fn remove(&self, name: &str) {
+        let user = &self.actors.iter().find(|actor| actor.name == name).expect("an actor").user;
+        let insert = "insert into memberships (home_id, user_id, role) values ($1, $2, 'ADMIN')";
+        self.sql.execute(insert, &[&number(&self.own["home"]), &number(&user.id)]).await.expect("a membership");
+        let remove = "mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }";
+        self.landlord.query(remove, json!({"h": self.own["home"], "u": user.id})).await;
+    }
+
+    /// A home with all the members there are.
+    pub(super) async fn home(&self, word: &str) -> Things {
+        let mut members = vec![(&self.landlord, "OWNER"), (&self.fellow, "MEMBER")];
+        members.extend(self.actors.iter().filter_map(|actor| match actor.standing {
+            Standing::Member(Role::Guest) => Some((&actor.user, "GUEST")),
+            Standing::Member(Role::Member) => Some((&actor.user, "MEMBER")),
+            Standing::Member(Role::Admin) => Some((&actor.user, "ADMIN")),
+            Standing::Member(Role::Owner) => Some((&actor.user, "OWNER")),
+            _ => None,
+        }));
+        let mut things = self.home_of(word, &members).await;
+        things.insert("fellow", self.fellow.id.clone());
+        things.insert("co_owner", self.landlord.id.clone());
+        things
+    }
+
+    async fn home_of(&self, word: &str, members: &[(&User, &str)]) -> Things {
+        let key = unique(word).replace('_', "-");
+        let users: Vec<i64> = members.iter().map(|(user, _)| number(&user.id)).collect();
+        let roles: Vec<&str> = members.iter().map(|(_, role)| *role).collect();
+        let commands = [CommandId::generate(), CommandId::generate()];
+        let [first, second] = commands.map(|id| id.as_uuid().to_string());
+        let values: [&(dyn ToSql + Sync); 6] = [&key, &users, &roles, &first, &second, &key];
+        let row = self.sql.query_one(include_str!("home.sql"), &values).await.expect("a home");
+        let id = |at: usize| row.get::<_, i64>(at).to_string();
+        let seq = "select min(seq) from commands where home_id = $1";
+        let seq: i64 = self.sql.query_one(seq, &[&number(&id(0))]).await.expect("a command").get(0);
+        let rejected = "select max(id) from rejected_messages where home_id = $1";
+        let rejected: i64 = self.sql.query_one(rejected, &[&number(&id(0))]).await.expect("a message").get(0);
+        Things::from([
+            ("home", id(0)),
+            ("room", id(1)),
+            ("device", id(2)),
+            ("other_device", id(3)),
+            ("reading", id(4)),
+            ("invitation", id(5)),
+            ("owner_invitation", id(6)),
+            ("command", commands[1].to_string()),
+            ("device_cursor", cursor("device", id(2).min(id(3)))),
+            ("command_cursor", cursor("command", seq + 1)),
+            ("config_cursor", cursor("config", 2)),
+            ("rejected_cursor", cursor("rejected", rejected)),
+        ])
+    }
+
+    /// A home's cursor in a device's history, which has a form of its own.
+    pub(super) async fn reading_cursor(&self, who: &User, things: &Things) -> String {
+        let query = "query($d: ID!) { device(id: $d) { telemetry(first: 1) { edges { cursor } } } }";
+        let data = who.query(query, json!({"d": things["device"]})).await;
+        data["device"]["telemetry"]["edges"][0]["cursor"].as_str().expect("a cursor").to_owned()
+    }
+
+    /// The token of an invitation that is to be accepted.
+    async fn invitation_for(&self, email: &str) -> String {
+        let inviting = self.home_of(INVITING, &[(&self.landlord, "OWNER")]).await;
+        let token = opaque::generate("inv_");
+        let digest = opaque::digest(&token).expect("a token of ours").to_vec();
+        let insert = "insert into invitations (home_id, email, role, token_hash, invited_by, expires_at) \
+                      values ($1, $2, 'GUEST', $3, $4, now() + interval '1 day')";
+        let values: [&(dyn ToSql + Sync); 4] =
+            [&number(&inviting["home"]), &email, &digest, &number(&self.landlord.id)];
+        self.sql.execute(insert, &values).await.expect("an invitation");
+        token
+    }
+
+    /// The variables of an operation for an actor: theirs, then the home's, then fresh ones.
+    pub(super) async fn variables(&self, names: &[String], actor: &Actor, things: &Things) -> Value {
+        let mut variables = serde_json::Map::new();
+        for name in names {
+            let value = match name.as_str() {
+                "fresh" => unique("fresh"),
+                "fresh_email" => format!("{}@test.example", unique("fresh")),
+                "email" => self.fellow.email.clone(),
+                "password" => PASSWORD.to_owned(),
+                "refresh" if !things.contains_key("refresh") => session(&self.app, &self.sql, &self.fellow.id).await.1,
+                name => match things.get(name).or_else(|| actor.things.get(name)) {
+                    Some(value) => value.clone(),
+                    None => panic!("nothing stands for ${name}: see tests/it/access/world.rs"),
+                },
+            };
+            variables.insert(name.clone(), Value::String(value));
+        }
+        Value::Object(variables)
+    }
+}
+
+/// An operation with its variables declared, and their names.
+pub(super) fn declared(operation: &str) -> (String, Vec<String>) {
+    let mut names: Vec<String> = Vec::new();
+    for part in operation.split('$').skip(1) {
+        let name: String = part.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return (operation.to_owned(), names);
+    }
+    const TEXTS: [&str; 6] = ["fresh", "fresh_email", "email", "password", "refresh", "invitation_token"];
+    let types = names.iter().map(|name| {
+        let is_text = TEXTS.contains(&name.as_str()) || name.ends_with("_cursor");
+        format!("${name}: {}!", if is_text { "String" } else { "ID" })
+    });
+    let types = types.collect::<Vec<_>>().join(", ");
+    (operation.replacen(" {", &format!("({types}) {{"), 1), names)
+}
+
+/// What names nothing, in the form of what the variable stands for.
+pub(super) fn absent(variable: &str) -> String {
+    match variable {
+        "command" => "cmd_7ZZZZZZZZZZZZZZZZZZZZZZZZZ".to_owned(),
+        "session" => "01234567-89ab-4def-8123-456789abcdef".to_owned(),
+        "invitation_token" | "refresh" => "inv_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned(),
+        _ => "987654321".to_owned(),
+    }
+}
+
+/// What can't name anything.
+pub(super) const MALFORMED: [&str; 6] = ["007", "", "\u{0}", "24:6F:28:AA:BB:CC", "99999999999999999999", "cmd_"];

@@ -1,0 +1,373 @@
+//! Every door that takes or gives a secret: opened, and refused in every way.
+
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::{Installation, canary};
+use crate::support::eventually;
+use crate::support::http::request;
+use crate::support::installation::{client_id, enter, try_enter};
+use crate::support::mqtt::Mqtt;
+use crate::support::unique;
+use crate::support::user::User;
+use crate::support::ws::{Frame, Socket};
+
+const REGISTER: &str =
+    "mutation($i: RegisterInput!) { register(input: $i) { accessToken refreshToken user { id email } } }";
+const LOGIN: &str = "mutation($i: LoginInput!) { login(input: $i) { accessToken refreshToken } }";
+const CHANGE: &str = "mutation($i: ChangePasswordInput!) { changePassword(input: $i) }";
+const REFRESH: &str = "mutation($t: String!) { refreshToken(refreshToken: $t) { accessToken refreshToken } }";
+const LOGOUT: &str = "mutation($t: String!) { logout(refreshToken: $t) }";
+const INVITE: &str = "mutation($i: InviteMemberInput!) { inviteMember(input: $i) { token } }";
+const ACCEPT: &str = "mutation($t: String!) { acceptInvitation(token: $t) { id } }";
+const DEVICE: &str = "mutation($i: RegisterDeviceInput!) { registerDevice(input: $i) \
+                      { device { id } credentials { username password } } }";
+const ROTATE: &str =
+    "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(deviceId: $d, graceSeconds: $g) { username password } }";
+const PUSH: &str = "mutation($i: PushConfigInput!) { pushConfig(input: $i) { version config } }";
+const SEND: &str = "mutation($i: SendCommandInput!) { sendCommand(input: $i) { id } }";
+const ME: &str = "{ me { id } }";
+
+const SESSION: [(&str, &str); 2] = [("an access token", "/accessToken"), ("a refresh token", "/refreshToken")];
+
+fn under(field: &str) -> Vec<(&'static str, String)> {
+    SESSION.map(|(name, place)| (name, format!("/data/{field}{place}"))).to_vec()
+}
+
+/// Signs in or up or on; the access and the refresh token.
+async fn session(client: &mut Client, field: &str, query: &str, variables: Value) -> [String; 2] {
+    let places = under(field);
+    let places: Vec<_> = places.iter().map(|(name, place)| (*name, place.as_str())).collect();
+    client.given(None, query, variables, &places).await.1.try_into().expect("two tokens")
+}
+
+/// A person of the test.
+struct Person {
+    email: String,
+    password: String,
+    access: String,
+    refresh: String,
+}
+
+async fn person(client: &mut Client) -> Person {
+    let (email, password) = (format!("{}@test.example", unique("canary")), canary());
+    client.hunt.secret("a password", &password);
+    let input = json!({"i": {"email": email, "name": "Test", "password": password}});
+    let [access, refresh] = session(client, "register", REGISTER, input).await;
+    Person { email, password, access, refresh }
+}
+
+/// All doors, one after the other.
+pub(super) async fn all(installation: &Installation, client: &mut Client) {
+    let mut ann = person(client).await;
+    passwords(client, &mut ann).await;
+    tokens(client, &mut ann).await;
+    http2(client, &ann).await;
+    malformed(client, &ann).await;
+    sockets(client, &ann).await;
+    let home =
+        client.ask(Some(&ann.access), "mutation { createHome(input: {name: \"H\"}) { id key } }", json!({})).await;
+    let home = &home["data"]["createHome"];
+    invitations(client, &ann, home).await;
+    devices(installation, client, &ann, home).await;
+}
+
+async fn passwords(client: &mut Client, ann: &mut Person) {
+    let (email, password) = (ann.email.clone(), ann.password.clone());
+    let taken = json!({"i": {"email": email, "name": "Test", "password": password}});
+    client.refused(None, REGISTER, taken, "CONFLICT").await;
+    for input in [
+        json!({"email": password, "name": "Test", "password": password}),
+        json!({"email": format!("{password}@x"), "name": "Test", "password": "short"}),
+        json!({"email": "x@test.example", "name": format!("\u{7}{password}"), "password": password}),
+        json!({"email": "x@test.example", "name": "Test", "password": password.repeat(9)}),
+        json!({"email": "x@test.example", "name": "Test", "password": [password]}),
+        json!({"email": "x@test.example", "name": "Test", "password": {"is": password}}),
+        json!({"email": "x@test.example", "name": "Test", "pasword": password}),
+        json!({"email": "x@test.example", "name": "Test", password.as_str(): "x"}),
+        json!(password),
+        json!([password]),
+    ] {
+        client.refused(None, REGISTER, json!({"i": input}), "BAD_USER_INPUT").await;
+    }
+    let wrong = canary();
+    client.hunt.secret("a password that is wrong", &wrong);
+    for (email, password) in [(&email, &wrong), (&wrong, &password), (&password, &password), (&email, &String::new())] {
+        client.refused(None, LOGIN, json!({"i": {"email": email, "password": password}}), "UNAUTHENTICATED").await;
+    }
+    let [access, refresh] = session(client, "login", LOGIN, json!({"i": {"email": email, "password": password}})).await;
+    (ann.access, ann.refresh) = (access, refresh);
+    let new = canary();
+    client.hunt.secret("a new password", &new);
+    let token = Some(ann.access.as_str());
+    let change = |old: &str, new: &str| json!({"i": {"currentPassword": old, "newPassword": new}});
+    for variables in [change(&wrong, &new), change(&password, &new[..9]), change(&password, &email)] {
+        client.ask(token, CHANGE, variables).await;
+    }
+    client.refused(None, CHANGE, change(&password, &new), "UNAUTHENTICATED").await;
+    let changed = client.ask(token, CHANGE, change(&password, &new)).await;
+    assert_eq!(changed["data"]["changePassword"], true, "{changed}");
+    client.refused(None, LOGIN, json!({"i": {"email": email, "password": password}}), "UNAUTHENTICATED").await;
+    ann.password = new;
+}
+
+async fn tokens(client: &mut Client, ann: &mut Person) {
+    let input = json!({"i": {"email": ann.email, "password": ann.password}});
+    // One session is ended by a replay, one signed out, one goes on.
+    let [access, refresh] = session(client, "login", LOGIN, input.clone()).await;
+    session(client, "refreshToken", REFRESH, json!({"t": refresh})).await;
+    client.refused(None, REFRESH, json!({"t": refresh}), "UNAUTHENTICATED").await;
+    let [ended, gone] = session(client, "login", LOGIN, input).await;
+    client.ask(None, LOGOUT, json!({"t": gone})).await;
+    client.refused(None, REFRESH, json!({"t": gone}), "UNAUTHENTICATED").await;
+    client.refused(None, REFRESH, json!({"t": ann.access}), "UNAUTHENTICATED").await;
+    for token in [&access, &ended, &ann.refresh, &format!("{}x", ann.access), &ann.password] {
+        client.refused(Some(token), ME, json!({}), "UNAUTHENTICATED").await;
+    }
+    let token = &ann.access;
+    let json = ("content-type", "application/json");
+    for header in [format!("Basic {token}"), format!("Bearer {token} {token}"), token.clone()] {
+        client.raw("POST", "/graphql", &[json, ("authorization", &header)], br#"{"query":"{me{id}}"}"#).await;
+    }
+    let headers = [json, ("cookie", &*format!("token={token}")), ("x-api-key", token), ("x-request-id", token)];
+    client.raw("POST", "/graphql", &headers, br#"{"query":"{me{id}}"}"#).await;
+    // In an address, where it should not be and people put it all the same.
+    for path in [
+        format!("/graphql?query=%7Bme%7Bid%7D%7D&token={token}"),
+        format!("/graphql?access_token={token}"),
+        format!("/graphql?query={token}"),
+        format!("/graphql?query=%7Bme%7Bid%7D%7D&variables=%7B%22t%22:%22{token}%22"),
+        format!("/graphql?query=query%20{token}%7Bme%7Bid%7D%7D&operationName={token}"),
+        format!("/{token}"),
+        format!("/graphiql?token={token}"),
+        format!("/graphiql/{token}"),
+        format!("/readyz?token={token}"),
+        format!("/livez/{token}"),
+    ] {
+        for method in ["GET", "DELETE"] {
+            client.raw(method, &path, &[], b"").await;
+        }
+    }
+}
+
+/// Over HTTP/2, whose library has a log of its own.
+async fn http2(client: &mut Client, ann: &Person) {
+    let mut command = tokio::process::Command::new("curl");
+    command.args(["-s", "-i", "--http2-prior-knowledge", "-H", "content-type: application/json", "-H"]);
+    command.arg(format!("authorization: Bearer {}", ann.access)).args(["-d", "{\"query\":\"{me{id}}\"}"]);
+    let output = command.arg(format!("http://{}/graphql?token={}", client.addr, ann.refresh)).output();
+    let output = output.await.expect("curl runs").stdout;
+    assert!(output.starts_with(b"HTTP/2 200"), "{}", String::from_utf8_lossy(&output));
+    client.hunt.place("an answer over HTTP/2", output, vec![]);
+}
+
+async fn malformed(client: &mut Client, ann: &Person) {
+    let password = ann.password.replace('"', "\\\"");
+    let token = &ann.access;
+    let headers = |kind: &'static str| [("content-type", kind)];
+    for body in [
+        format!(r#"{{"query":"{LOGIN}","variables":{{"i":{{"email":"{}","password":"{password}"#, ann.email),
+        format!(r#"{{"query":"{ME}","variables":"{password}"}}"#),
+        format!(r#"{{"query":["{password}"]}}"#),
+        format!(r#"["{password}"]"#),
+        format!(r#"{{"query":"{ME}","extensions":{{"persistedQuery":{{"version":1,"sha256Hash":"{password}"}}}}}}"#),
+        format!(r#"{{"query":"{ME}","operationName":"{token}"}}"#),
+        format!(r#"{{"query":"{ME}","{password}":1}} {password}"#),
+        password.clone(),
+    ] {
+        for kind in ["application/json", "text/plain", "application/x-www-form-urlencoded"] {
+            client.raw("POST", "/graphql", &headers(kind), body.as_bytes()).await;
+        }
+    }
+    // In the text of the operation itself, wrong in every way.
+    let escaped = password.replace('\\', "\\\\").replace('"', "\\\"");
+    for query in [
+        format!(r#"mutation {{ login(input: {{email: \"x@y\", password: \"{escaped}\"}} {{ accessToken }} }}"#),
+        format!(r#"mutation {{ login(input: {{email: \"x@y\", pasword: \"{escaped}\"}}) {{ accessToken }} }}"#),
+        format!(r#"mutation {{ login(input: {{email: \"x@y\", password: [\"{escaped}\"]}}) {{ accessToken }} }}"#),
+        format!(r#"mutation {{ login(input: \"{escaped}\") {{ accessToken }} }}"#),
+        format!(r#"mutation {{ logout(refreshToken: {{t: \"{token}\"}}) }}"#),
+        format!(r#"mutation {{ logout(token: \"{token}\") }}"#),
+        format!(r#"query($t: String = \"{token}\") {{ me {{ id }} }}"#),
+        format!(r#"query($t: Int = \"{token}\") {{ me(t: $t) {{ id }} }}"#),
+        format!(r#"{{ me {{ id }} }} \"{token}\""#),
+        format!(
+            r#"{{ home(id: \"{token}\") {{ id }} device(id: \"{token}\") {{ id }} command(id: \"{token}\") {{ id }} }}"#
+        ),
+        format!(r#"{{ devices(homeId: \"1\", after: \"{token}\") {{ nodes {{ id }} }} }}"#),
+    ] {
+        let bearer = format!("Bearer {token}");
+        let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
+        client.raw("POST", "/graphql", &headers, format!(r#"{{"query":"{query}"}}"#).as_bytes()).await;
+        client.raw("POST", "/graphql", &headers[..1], format!(r#"{{"query":"{query}"}}"#).as_bytes()).await;
+    }
+}
+
+async fn sockets(client: &mut Client, ann: &Person) {
+    let token = &ann.access;
+    let inits = [
+        json!({"Authorization": format!("Bearer {token}")}),
+        json!({"token": token}),
+        json!({"token": format!("{token}x")}),
+        json!({"token": ann.refresh}),
+        json!({"token": [token]}),
+        json!(token),
+    ];
+    for init in inits {
+        for protocol in ["graphql-transport-ws", "graphql-ws"] {
+            let mut socket = Socket::open(client.addr, "/graphql", protocol).await;
+            socket.send(&json!({"type": "connection_init", "payload": init})).await;
+            if !matches!(socket.next().await, Frame::Json(ack) if ack["type"] == "connection_ack") {
+                continue;
+            }
+            socket.send(&json!({"type": "ping", "payload": {"token": token}})).await;
+            let start = if protocol == "graphql-ws" { "start" } else { "subscribe" };
+            let variables = json!({"t": ann.password, "h": {"x": token}});
+            let query = "subscription($h: ID!) { deviceStatus(homeId: $h) { id } }";
+            socket
+                .send(&json!({"id": token, "type": start, "payload": {"query": query, "variables": variables}}))
+                .await;
+            let mut said = Vec::new();
+            // It ends with a close: what we say last is no message of any protocol.
+            socket.send(&json!({"type": token, "id": ann.password})).await;
+            loop {
+                match socket.next().await {
+                    Frame::Json(mut message) => {
+                        // The id of an operation is the client's own word and comes back as it is.
+                        message["id"].take();
+                        said.push(message.to_string());
+                    }
+                    Frame::Closed(code, reason) => {
+                        said.push(format!("{code} {reason}"));
+                        break;
+                    }
+                    Frame::Cut => break,
+                }
+            }
+            client.hunt.place(format!("what a {protocol} socket says"), said.join("\n"), vec![]);
+        }
+    }
+    let path = format!("/graphql?token={token}");
+    drop(Socket::open(client.addr, &path, "graphql-transport-ws").await);
+}
+
+async fn invitations(client: &mut Client, ann: &Person, home: &Value) {
+    let bob = person(client).await;
+    let invite = json!({"i": {"homeId": home["id"], "email": bob.email, "role": "MEMBER"}});
+    let token = [("an invitation's token", "/data/inviteMember/token")];
+    let (_, made) = client.given(Some(&ann.access), INVITE, invite, &token).await;
+    let accept = json!({"t": made[0]});
+    client.refused(Some(&ann.access), ACCEPT, accept.clone(), "BAD_USER_INPUT").await;
+    client.refused(None, ACCEPT, accept.clone(), "UNAUTHENTICATED").await;
+    client.refused(Some(&made[0]), ME, json!({}), "UNAUTHENTICATED").await;
+    client.refused(None, REFRESH, accept.clone(), "UNAUTHENTICATED").await;
+    let home = client.ask(Some(&bob.access), ACCEPT, accept.clone()).await;
+    assert!(home["errors"].is_null(), "{home}");
+    client.refused(Some(&bob.access), ACCEPT, accept, "BAD_USER_INPUT").await;
+    let wrong = json!({"i": {"homeId": made[0], "email": made[0]}});
+    client.ask(Some(&ann.access), INVITE, wrong).await;
+}
+
+async fn devices(installation: &Installation, client: &mut Client, ann: &Person, home: &Value) {
+    let token = Some(ann.access.as_str());
+    let new = json!({"i": {"homeId": home["id"], "key": "lamp", "name": "Lamp"}});
+    let place = [("a device's password", "/data/registerDevice/credentials/password")];
+    let (lamp, passwords) = client.given(token, DEVICE, new.clone(), &place).await;
+    client.refused(token, DEVICE, new, "CONFLICT").await;
+    let (id, username) = {
+        let lamp = &lamp["data"]["registerDevice"];
+        (lamp["device"]["id"].clone(), lamp["credentials"]["username"].as_str().expect("text").to_owned())
+    };
+    let port = installation.broker.port();
+    let mut first = enter(port, &username, &passwords[0]).await;
+    let wrong = canary();
+    client.hunt.secret("a device's wrong password", &wrong);
+    assert!(try_enter(port, &username, &wrong).await.is_none());
+    brokers_questions(installation, client, &username, &passwords[0], &wrong).await;
+    configurations(client, &mut first, token, &id, &username).await;
+
+    let place = [("a device's new password", "/data/rotateDeviceCredentials/password")];
+    let (rotated, passwords) = client.given(token, ROTATE, json!({"d": id, "g": 60}), &place).await;
+    let username = rotated["data"]["rotateDeviceCredentials"]["username"].as_str().expect("text").to_owned();
+    let second = enter(port, &username, &passwords[0]).await;
+    let own = format!("{}/{}/telemetry", installation.variable("MQTT_TOPIC_PREFIX"), username.trim_end_matches("~1"));
+    second.publish(&own, br#"{"sensors": {"temperature": 21}}"#).await.expect("it may");
+    client.refused(token, ROTATE, json!({"d": id, "g": -1}), "BAD_USER_INPUT").await;
+    client.given(token, ROTATE, json!({"d": id, "g": 0}), &place).await;
+}
+
+/// The HTTP endpoint that brokers ask.
+async fn brokers_questions(installation: &Installation, client: &mut Client, name: &str, password: &str, wrong: &str) {
+    let addr = installation.variable("MQTT_AUTH_ADDR").parse().expect("an address");
+    let secret = installation.variable("MQTT_AUTH_SECRET");
+    for password in [password, wrong] {
+        let question = json!({"username": name, "password": password, "clientid": client_id(name)}).to_string();
+        for (secret, path, body) in [
+            (secret, "/auth", question.as_str()),
+            (secret, "/emqx/auth", &question),
+            (secret, "/vernemq", &question),
+            (secret, "/auth", &question[..question.len() - 1]),
+            (secret, &format!("/auth?password={password}"), ""),
+            (wrong, "/auth", &question),
+        ] {
+            let path = path.replace(['"', '%', ' '], "");
+            let headers = [("content-type", "application/json"), ("x-auth-secret", secret)];
+            let answer = request(addr, "POST", &path, &headers, body.as_bytes()).await;
+            client.hunt.place(format!("the broker's answer to {path}"), answer.body, vec![]);
+        }
+    }
+}
+
+async fn configurations(client: &mut Client, device: &mut Mqtt, token: Option<&str>, id: &Value, username: &str) {
+    let wifi = canary();
+    client.hunt.secret("a password in a configuration", &wifi);
+    let push = |config: Value| json!({"i": {"deviceId": id, "config": config}});
+    for wrong in [
+        json!({"wifiConfig": {"ssid": 7, "password": wifi}}),
+        json!({"wifiConfig": {"ssid": "x", "password": wifi.repeat(3)}}),
+        json!({"wifiConfig": {"ssid": "x", "password": [wifi]}, "sampleRate": -1}),
+        json!({"wifiConfig": wifi}),
+        json!({"alertThresholds": {"password": wifi}}),
+        json!(wifi),
+        json!([wifi]),
+    ] {
+        client.refused(token, PUSH, push(wrong), "BAD_USER_INPUT").await;
+    }
+    let send = json!({"i": {"deviceId": id, "type": "UPDATE_CONFIG", "payload": {"wifiConfig": {"password": wifi}}}});
+    client.refused(token, SEND, send, "BAD_USER_INPUT").await;
+    let good = json!({"wifiConfig": {"ssid": "x", "password": wifi}, "my": {"apiToken": wifi}});
+    let pushed = client.ask(token, PUSH, push(good)).await;
+    assert_eq!(pushed["data"]["pushConfig"]["config"]["wifiConfig"]["password"], "[secret]", "{pushed}");
+    // The device alone is told.
+    let topic = format!("smarthome/{username}/config");
+    device.subscribe(&topic).await.expect("its own topic");
+    let (_, told) = device.next().await;
+    let told: Value = serde_json::from_slice(&told).expect("JSON");
+    assert_eq!(told["config"]["wifiConfig"]["password"], json!(wifi));
+    let applied = json!({"configVersion": told["version"], "status": "APPLIED"}).to_string();
+    device.publish(&format!("smarthome/{username}/ack"), applied).await.expect("it may");
+    let read = "query($d: ID!) { device(id: $d) { config { status config } configHistory { nodes { config } } } }";
+    let watcher = User::with_token(client.addr, token.unwrap_or_default());
+    eventually("it is applied", || async {
+        let seen = watcher.query(read, json!({"d": id})).await;
+        (seen["device"]["config"]["status"] == "APPLIED").then_some(())
+    })
+    .await;
+    client.ask(token, read, json!({"d": id})).await;
+}
+
+/// What needs the database and has none.
+pub(super) async fn without_a_database(client: &mut Client) {
+    let password = canary();
+    client.hunt.secret("a password while there is no database", &password);
+    let register = json!({"i": {"email": "y@test.example", "name": "Test", "password": password}});
+    let login = json!({"i": {"email": "y@test.example", "password": password}});
+    // All at once: each waits its time for a connection.
+    let stranger = User::stranger(client.addr);
+    let requests = [(REGISTER, register), (LOGIN, login), (REFRESH, json!({"t": password}))];
+    let requests = requests.map(|(query, variables)| stranger.post(query, variables));
+    for answer in futures_util::future::join_all(requests).await {
+        assert_eq!(answer.json()["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{}", answer.text());
+        client.hunt.place("an answer without a database", answer.body, vec![]);
+    }
+}
