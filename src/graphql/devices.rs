@@ -128,13 +128,13 @@ impl Device {
 
     /// Messages of it that were taken and not stored, because it sent faster than its limit allows
     /// (`DEVICE_RATE_LIMIT`, `DEVICE_BURST`). Counted up to 2147483647, the largest `Int`.
-    async fn shed_messages(&self) -> i32 {
-        i32::try_from(self.0.state.shed_messages).unwrap_or(i32::MAX)
+    async fn shed_messages(&self) -> Result<i32> {
+        Ok(i32::try_from(self.read()?.state.shed_messages).unwrap_or(i32::MAX))
     }
 
     /// When the last of these messages came; null: none was.
-    async fn last_shed_at(&self) -> Option<Instant> {
-        self.0.state.last_shed_at.map(Instant)
+    async fn last_shed_at(&self) -> Result<Option<Instant>> {
+        Ok(self.read()?.state.last_shed_at.map(Instant))
     }
 
     /// The topics it speaks and listens on.

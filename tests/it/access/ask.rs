@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::plan::Cell;
 use super::rights::{Outcome, Standing};
 use super::world::{FOREIGN, INVITING, OWN, World};
-use crate::support::ws::{Frame, Subscription};
+use crate::support::ws::{Frame, Socket, Subscription};
 
 /// Questions at a time.
 const AT_ONCE: usize = 16;
@@ -52,6 +52,9 @@ impl Verdict {
             .for_each_concurrent(AT_ONCE, async |cell| {
                 let user = &world.actors[cell.actor].user;
                 let (addr, variables) = (world.app.addr(), cell.variables.clone());
+                if world.actors[cell.actor].standing == Standing::Revoked {
+                    return self.shut_out(world, cell).await;
+                }
                 let mut stream = Subscription::start(addr, user.token(), &cell.operation, variables).await;
                 let body = match stream.frame().await {
                     Frame::Json(mut message) if message["type"] == "error" => {
@@ -67,6 +70,17 @@ impl Verdict {
                 self.judge(world, cell, &body, &text);
             })
             .await;
+    }
+
+    /// A token that is not good opens no socket at all.
+    async fn shut_out(&self, world: &World, cell: &Cell) {
+        let token = world.actors[cell.actor].user.token();
+        let mut socket = Socket::open(world.app.addr(), "/graphql", "graphql-transport-ws").await;
+        socket.send(&serde_json::json!({"type": "connection_init", "payload": {"token": token}})).await;
+        match socket.next().await {
+            Frame::Closed(4403, _) => drop(self.n_asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed)),
+            other => self.add(format!("{}: {other:?}", cell.label)),
+        }
     }
 
     fn judge(&self, world: &World, cell: &Cell, body: &Value, text: &str) {
@@ -89,7 +103,7 @@ impl Verdict {
                 .expect("no panic")
                 .extend(empty.map(|path| format!("{}: nothing stands at {}: {text}", cell.label, path.join("."))));
         }
-        let is_outside = !matches!(world.actors[cell.actor].standing, Standing::Member(_));
+        let is_outside = !world.actors[cell.actor].standing.is_inside();
         if text.contains(FOREIGN) || text.contains(INVITING) || (is_outside && text.contains(OWN)) {
             self.add(format!("{}: sees another home's things: {text}", cell.label));
         }

@@ -19,7 +19,8 @@ const fn fields(object: &'static str, road: &'static str, rights: &'static [(Rig
 
 /// What is given to whoever did something, once, by the rows of `operations.rs` that select it: these
 /// objects have no other road.
-pub(super) const GIVEN: [&str; 4] = ["AuthPayload", "Invitation", "MqttCredentials", "RegisteredDevice"];
+pub(super) const GIVEN: [&str; 5] =
+    ["AuthPayload", "CreatedIntegrationToken", "Invitation", "MqttCredentials", "RegisteredDevice"];
 
 const SENSORS: &str = "binLevel current currentA distanceCm energyKwh flame frequencyHz gasPpm humidity powerFactor \
                        powerW temperature voltageV";
@@ -31,10 +32,10 @@ pub(super) const FIELDS: &[Fields] = &[
         "Home",
         "query { home(id: $home) { @ } }",
         &[
-            (Identity, "id key"),
-            (Read, "name timezone createdAt myRole rooms devices"),
+            (Identity, "id key myRole"),
+            (Read, "name timezone createdAt rooms devices"),
             (People, "members"),
-            (Configure, "invitations"),
+            (Configure, "invitations integrationTokens"),
         ],
     ),
     fields("HomeMember", "query { home(id: $home) { members { @ } } }", &[(People, "user role joinedAt")]),
@@ -43,7 +44,7 @@ pub(super) const FIELDS: &[Fields] = &[
         "query { home(id: $home) { members { user { @ } } } }",
         &[(People, "id email name createdAt homes"), (Never, "sessions")],
     ),
-    fields("User", "query { me { @ } }", &[(Account, "id email name createdAt homes sessions")]),
+    fields("User", "query { me { @ } }", &[(Signed, "id email name createdAt homes"), (Account, "sessions")]),
     fields(
         "OpenSession",
         "query { me { sessions { @ } } }",
@@ -53,6 +54,11 @@ pub(super) const FIELDS: &[Fields] = &[
         "OpenInvitation",
         "query { home(id: $home) { invitations { @ } } }",
         &[(Configure, "id email role createdAt expiresAt")],
+    ),
+    fields(
+        "IntegrationToken",
+        "query { home(id: $home) { integrationTokens { @ } } }",
+        &[(Configure, "id name scopes deviceIds createdBy createdAt expiresAt lastUsedAt")],
     ),
     fields("Room", "query { device(id: $device) { room { @ } } }", &[(Read, "id name home devices")]),
     fields("Room", "query { home(id: $home) { rooms { @ } } }", &[(Read, "id name home devices")]),
@@ -64,7 +70,7 @@ pub(super) const FIELDS: &[Fields] = &[
             (
                 Read,
                 "name macAddress type room online onlineChangedAt lastSeenAt firmwareVersion signalStrength batteryLevel \
-                 metadata topics createdAt",
+                 metadata topics createdAt shedMessages lastShedAt",
             ),
             (Telemetry, "latestTelemetry telemetry"),
             (Commands, "commands"),
@@ -122,6 +128,13 @@ pub(super) const FIELDS: &[Fields] = &[
         "RejectedMessage",
         "query { rejectedMessages(homeId: $home) { nodes { @ } } }",
         &[(Configure, "id payloadPreview reason receivedAt topic")],
+    ),
+    fields("AuditEntryConnection", "query { auditLog(homeId: $home) { @ } }", &[(Configure, CONNECTION)]),
+    fields("AuditEntryEdge", "query { auditLog(homeId: $home) { edges { @ } } }", &[(Configure, EDGE)]),
+    fields(
+        "AuditEntry",
+        "query { auditLog(homeId: $home) { nodes { @ } } }",
+        &[(Configure, "id at actor actorKind actorUser address action target details")],
     ),
     fields("ServerStatus", "query { serverStatus { @ } }", &[(Account, "database mqtt uptimeSeconds version")]),
     fields(

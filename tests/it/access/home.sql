@@ -36,6 +36,18 @@ with home as (
 ), rejected as (
     insert into rejected_messages (home_id, topic, reason, payload_preview, received_at)
     select home.id, $1, 'BAD_JSON', $1, now() from home, generate_series(1, 2)
+), machine as (
+    insert into users (email, name, password_hash, home_id)
+    select lower($1) || '@integration.invalid', $1, '!', home.id from home returning id
+), place as (
+    insert into memberships (home_id, user_id, role, scopes) select home.id, machine.id, 'GUEST', 1 from home, machine
+), integration as (
+    insert into integration_tokens (id, user_id, home_id, name, scopes, created_by)
+    select gen_random_uuid(), machine.id, home.id, $1, 1, ($2::bigint[])[1] from home, machine
+    returning id
+), entry as (
+    insert into audit_log (home_id, actor_kind, actor_id, actor, action, target, details)
+    select home.id, 'SESSION', ($2::bigint[])[1], $1, 'home.create', $1, '{}' from home, generate_series(1, 2)
 ), invitation as (
     insert into invitations (home_id, email, role, token_hash, invited_by, expires_at)
     select home.id, lower($6 || role || '@test.example'), role, sha256(convert_to($1 || role, 'UTF8')),
@@ -43,6 +55,7 @@ with home as (
     from home, (values ('GUEST'), ('OWNER')) as new (role)
     returning id, role
 )
-select home.id, room.id, lamp.id, other.id, (select min(id) from reading), i.id, o.id
+select home.id, room.id, lamp.id, other.id, (select min(id) from reading), i.id, o.id,
+    (select id::text from integration)
 from home, room, lamp, other, invitation i, invitation o
 where i.role = 'GUEST' and o.role = 'OWNER'

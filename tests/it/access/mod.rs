@@ -81,7 +81,15 @@ async fn everybody_gets_what_the_policy_says() {
     stream::iter(0..world.actors.len())
         .for_each_concurrent(None, async |at| {
             for row in changes(at) {
-                let things = world.home("Cell").await;
+                // An integration acts in its own home and no other.
+                let things = if world.actors[at].standing.is_inside()
+                    && row.right.least().is_some()
+                    && world.actors[at].user.email.is_empty()
+                {
+                    world.own.clone()
+                } else {
+                    world.home("Cell").await
+                };
                 let (operation, names) = declared(row.operation);
                 let variables = world.variables(&names, &world.actors[at], &things).await;
                 let label = format!("{}, by {}", row.name, world.actors[at].name);

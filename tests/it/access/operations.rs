@@ -55,10 +55,10 @@ pub(super) const ROWS: &[Row] = &[
         Account,
         "mutation { changePassword(input: {currentPassword: $password, newPassword: $password}) }",
     ),
-    row("Query.me", Account, "query { me { id } }"),
+    row("Query.me", Signed, "query { me { id } }"),
     row("Query.serverStatus", Account, "query { serverStatus { version } }"),
     // Homes and their people.
-    row("Query.homes", Account, "query { homes { name } }"),
+    row("Query.homes", Signed, "query { homes { id } }"),
     row("Query.home", Identity, "query { home(id: $home) { id } }"),
     row("Mutation.createHome", Account, r#"mutation { createHome(input: {name: "N", key: $fresh}) { id } }"#),
     row("Mutation.updateHome", Configure, r#"mutation { updateHome(id: $home, input: {name: "N"}) { id } }"#),
@@ -99,6 +99,15 @@ pub(super) const ROWS: &[Row] = &[
         Configure,
         "query { rejectedMessages(homeId: $home, after: $rejected_cursor) { nodes { topic } } }",
     ),
+    row("Query.auditLog", Configure, "query { auditLog(homeId: $home, after: $audit_cursor) { nodes { action } } }"),
+    // Integrations.
+    row(
+        "Mutation.createIntegrationToken",
+        Configure,
+        r#"mutation { createIntegrationToken(input: {homeId: $home, name: "N", scopes: [DEVICES_READ], deviceIds: [$device]})
+            { token integrationToken { id } } }"#,
+    ),
+    row("Mutation.revokeIntegrationToken", Configure, "mutation { revokeIntegrationToken(id: $integration) }"),
     // Of a fellow member one sees the homes that both belong to, and no other.
     row("User.homes", People, "query { home(id: $home) { members { user { homes { name } } } } }"),
     // Rooms.
@@ -202,6 +211,7 @@ pub(super) const WRONG_TOO: &[&str] = &[
     r#"mutation { updateHome(id: $home, input: {name: "", timezone: "Nowhere"}) { id } }"#,
     r#"mutation { createRoom(homeId: $home, name: "") { id } }"#,
     r#"mutation { inviteMember(input: {homeId: $home, email: "no address"}) { id } }"#,
+    r#"mutation { createIntegrationToken(input: {homeId: $home, name: "", scopes: []}) { token } }"#,
     r#"mutation { renameRoom(id: $room, name: "") { id } }"#,
     r#"mutation { registerDevice(input: {homeId: $home, key: "", name: "N"}) { device { id } } }"#,
     "mutation { registerDevices(input: {homeId: $home, devices: []}) { device { id } } }",
@@ -239,6 +249,8 @@ pub(super) const ARGUMENTS: &[(&str, Naming)] = &[
     ("Home.devices.filter.roomId", Filter),
     ("Mutation.acceptInvitation.token", Secret("BAD_USER_INPUT")),
     ("Mutation.cancelCommand.id", Target),
+    ("Mutation.createIntegrationToken.input.deviceIds", Within),
+    ("Mutation.createIntegrationToken.input.homeId", Target),
     ("Mutation.createRoom.homeId", Target),
     ("Mutation.deleteDevice.id", Target),
     ("Mutation.deleteHome.id", Target),
@@ -254,6 +266,7 @@ pub(super) const ARGUMENTS: &[(&str, Naming)] = &[
     ("Mutation.removeMember.homeId", Target),
     ("Mutation.removeMember.userId", Within),
     ("Mutation.renameRoom.id", Target),
+    ("Mutation.revokeIntegrationToken.id", Target),
     ("Mutation.revokeInvitation.id", Target),
     ("Mutation.revokeSession.id", Target),
     ("Mutation.rollbackConfig.deviceId", Target),
@@ -264,6 +277,8 @@ pub(super) const ARGUMENTS: &[(&str, Naming)] = &[
     ("Mutation.updateDevice.id", Target),
     ("Mutation.updateDevice.input.roomId", Within),
     ("Mutation.updateHome.id", Target),
+    ("Query.auditLog.after", Place),
+    ("Query.auditLog.homeId", Target),
     ("Query.command.id", Target),
     ("Query.device.id", Target),
     ("Query.devices.after", Place),

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::fields::{FIELDS, Fields};
 use super::operations::{ARGUMENTS, Naming, ROWS, Row, WRONG_TOO};
-use super::rights::{Outcome, Right, Standing};
+use super::rights::{NOT_FOUND, Outcome, Right, Standing};
 use super::sdl::Sdl;
 use super::world::{Actor, MALFORMED, Things, World, absent, declared};
 
@@ -82,7 +82,11 @@ impl Plan {
     /// The operation as it stands, about the home that everybody but the outsiders belongs to.
     async fn row(&mut self, world: &World, sdl: &Sdl, row: &'static Row, at: usize) {
         let actor = &world.actors[at];
-        let expected = actor.standing.asks(row.right);
+        let expected = asks(actor, row.right, row.operation);
+        // It hears of its own devices alone (tests/it/integrations.rs), and those are quiet here.
+        if actor.standing == Standing::Narrowed && row.is_subscription() && row.name.contains("of a home") {
+            return;
+        }
         if expected == Outcome::Allowed && row.is_mutation() {
             self.changes.push((at, row));
             return;
@@ -90,8 +94,7 @@ impl Plan {
         let paths = if expected == Outcome::Allowed { vec![sdl.uses(row.operation).path] } else { Vec::new() };
         // To an outsider the home is as absent as any that never was.
         let names_home = row.right.least().is_some();
-        let alike =
-            (actor.standing == Standing::Outsider && names_home).then(|| format!("{} {}", row.name, actor.name));
+        let alike = (expected == NOT_FOUND && names_home).then(|| format!("{} {}", row.name, actor.name));
         let cell = cell(world, row.name, row.operation, at, &world.own, &[], expected).await;
         self.push(row, Cell { paths, alike, ..cell });
     }
@@ -100,13 +103,12 @@ impl Plan {
     async fn argument(&mut self, world: &World, row: &'static Row, at: usize, place: &str, variable: &str) {
         let actor = &world.actors[at];
         let rule = naming(place).expect("a row of the policy");
-        let asks = actor.standing.asks(row.right);
+        let asks = asks(actor, row.right, row.operation);
         let expected = match rule {
             Naming::Target => actor.standing.misses(row.right),
             Naming::Within if asks == Outcome::Allowed => actor.standing.misses(row.right),
             Naming::Within | Naming::Filter | Naming::Place => asks,
-            Naming::Secret("") => Outcome::Allowed,
-            Naming::Secret(code) if asks == Outcome::Allowed => Outcome::Refused(code),
+            Naming::Secret(code) if asks == Outcome::Allowed && !code.is_empty() => Outcome::Refused(code),
             Naming::Secret(_) => asks,
         };
         let mut variants = Vec::new();
@@ -180,7 +182,7 @@ impl Plan {
         };
         let every = fields.rights.iter().flat_map(|(right, names)| names.split_whitespace().map(move |n| (*right, n)));
         let (allowed, refused): (Vec<_>, Vec<_>) =
-            every.clone().partition(|(right, _)| actor.standing.asks(*right) == Outcome::Allowed);
+            every.clone().partition(|(right, _)| asks(actor, *right, fields.road) == Outcome::Allowed);
         if !allowed.is_empty() {
             let paths = allowed.iter().map(|(_, name)| sdl.uses(&fields.road.replace('@', &selected(name))).path);
             let paths = paths.collect();
@@ -191,7 +193,7 @@ impl Plan {
         }
         for (right, name) in refused {
             let operation = fields.road.replace('@', &selected(name));
-            let expected = actor.standing.asks(right);
+            let expected = asks(actor, right, fields.road);
             self.still.push(cell(world, &label(name), &operation, at, &world.own, &[], expected).await);
         }
         let (_, variables) = declared(fields.road);
@@ -208,6 +210,16 @@ impl Plan {
 
     fn push(&mut self, row: &Row, cell: Cell) {
         if row.is_subscription() { self.streams.push(cell) } else { self.still.push(cell) }
+    }
+}
+
+/// What comes of asking about the home's own things: to an integration for another device these are not there.
+fn asks(actor: &Actor, right: Right, operation: &str) -> Outcome {
+    let names_device = declared(operation).1.iter().any(|name| name == "device" || name == "command");
+    let is_led_by_home = operation.contains("$home");
+    match actor.standing {
+        Standing::Narrowed if names_device && !is_led_by_home => NOT_FOUND,
+        standing => standing.asks(right),
     }
 }
 

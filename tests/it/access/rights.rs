@@ -6,6 +6,8 @@
 pub(super) enum Right {
     /// Nobody has to be signed in.
     Anybody,
+    /// Whoever is signed in, an integration too; no home is named.
+    Signed,
     /// A person who is signed in, for themselves; no home is named.
     Account,
     /// Whoever sees the home at all: which home, which device.
@@ -41,6 +43,32 @@ pub(super) enum Role {
     Owner,
 }
 
+/// What an integration's token may be made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    DevicesRead,
+    TelemetryRead,
+    CommandsSend,
+    ConfigPush,
+    AlertsManage,
+}
+
+impl Scope {
+    pub(super) const ALL: [Self; 5] =
+        [Self::DevicesRead, Self::TelemetryRead, Self::CommandsSend, Self::ConfigPush, Self::AlertsManage];
+
+    /// As the API spells it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::DevicesRead => "DEVICES_READ",
+            Self::TelemetryRead => "TELEMETRY_READ",
+            Self::CommandsSend => "COMMANDS_SEND",
+            Self::ConfigPush => "CONFIG_PUSH",
+            Self::AlertsManage => "ALERTS_MANAGE",
+        }
+    }
+}
+
 /// Where somebody stands to the home that is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -50,6 +78,12 @@ pub(super) enum Standing {
     Outsider,
     /// A member.
     Member(Role),
+    /// An integration of the home, with one scope.
+    Token(Scope),
+    /// An integration of the home with every scope, for another device than the one that is named.
+    Narrowed,
+    /// Holds a token that was revoked.
+    Revoked,
 }
 
 /// What comes of asking.
@@ -69,7 +103,7 @@ impl Right {
     /// The lowest role that has it; `None` where no home is named.
     pub(super) fn least(self) -> Option<Role> {
         match self {
-            Self::Anybody | Self::Account | Self::Never => None,
+            Self::Anybody | Self::Signed | Self::Account | Self::Never => None,
             Self::Identity | Self::Read | Self::People | Self::Telemetry | Self::Commands | Self::Config => {
                 Some(Role::Guest)
             }
@@ -78,32 +112,52 @@ impl Right {
             Self::Own => Some(Role::Owner),
         }
     }
+
+    /// Whether an integration has it by this scope.
+    fn is_in(self, scope: Scope) -> bool {
+        match self {
+            Self::Anybody | Self::Signed | Self::Identity => true,
+            Self::Read => scope == Scope::DevicesRead,
+            Self::Telemetry => scope == Scope::TelemetryRead,
+            Self::Commands | Self::Control => scope == Scope::CommandsSend,
+            Self::Config | Self::PushConfig => scope == Scope::ConfigPush,
+            Self::Account | Self::People | Self::Configure | Self::Own | Self::Never => false,
+        }
+    }
 }
 
 impl Standing {
     /// What comes of asking for something in the home one stands to like this.
     pub(super) fn asks(self, right: Right) -> Outcome {
         match (right, self) {
+            (_, Self::Revoked) => UNAUTHENTICATED,
             (Right::Anybody, _) => Outcome::Allowed,
             (_, Self::Nobody) => UNAUTHENTICATED,
-            (Right::Account, _) => Outcome::Allowed,
+            (right, Self::Token(scope)) => allowed(right.is_in(scope)),
+            (right, Self::Narrowed) => allowed(Scope::ALL.into_iter().any(|scope| right.is_in(scope))),
+            (Right::Signed | Right::Account, _) => Outcome::Allowed,
             (_, Self::Outsider) => NOT_FOUND,
             (Right::Never, Self::Member(_)) => FORBIDDEN,
-            (right, Self::Member(role)) => {
-                if right.least().is_some_and(|least| role >= least) {
-                    Outcome::Allowed
-                } else {
-                    FORBIDDEN
-                }
-            }
+            (right, Self::Member(role)) => allowed(right.least().is_some_and(|least| role >= least)),
         }
+    }
+
+    /// Whether the home's own things may be seen at all.
+    pub(super) fn is_inside(self) -> bool {
+        matches!(self, Self::Member(_) | Self::Token(_) | Self::Narrowed)
     }
 
     /// What comes of naming what is not there, or not for them.
     pub(super) fn misses(self, right: Right) -> Outcome {
         match self.asks(right) {
             UNAUTHENTICATED => UNAUTHENTICATED,
+            // What is a person's own is not looked for on behalf of an integration.
+            FORBIDDEN if right == Right::Account => FORBIDDEN,
             _ => NOT_FOUND,
         }
     }
+}
+
+fn allowed(is_allowed: bool) -> Outcome {
+    if is_allowed { Outcome::Allowed } else { FORBIDDEN }
 }

@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 
 use super::fields::FIELDS;
 use super::operations::ROWS;
-use super::rights::{Outcome, Right, Role, Standing};
+use super::rights::{Outcome, Right, Role, Scope, Standing};
 
 /// Whom the table has a column for.
-const COLUMNS: [(&str, Standing); 6] = [
+const COLUMNS: [(&str, Standing); 11] = [
     ("nobody", Standing::Nobody),
     ("no member", Standing::Outsider),
     ("guest", Standing::Member(Role::Guest)),
     ("member", Standing::Member(Role::Member)),
     ("admin", Standing::Member(Role::Admin)),
     ("owner", Standing::Member(Role::Owner)),
+    ("DEVICES_READ", Standing::Token(Scope::DevicesRead)),
+    ("TELEMETRY_READ", Standing::Token(Scope::TelemetryRead)),
+    ("COMMANDS_SEND", Standing::Token(Scope::CommandsSend)),
+    ("CONFIG_PUSH", Standing::Token(Scope::ConfigPush)),
+    ("ALERTS_MANAGE", Standing::Token(Scope::AlertsManage)),
 ];
 
 const INTRODUCTION: &str = "# Who may do what
@@ -21,9 +26,11 @@ const INTRODUCTION: &str = "# Who may do what
 Made from the policy in `tests/it/access`, which a test asks a running server about, question by question: every
 operation and every field, by everybody, about their own home, another one and none.
 
-`✓` it is done. `–` FORBIDDEN: the home is seen, and this needs a higher role. Empty: NOT_FOUND, word for word the answer
+`✓` it is done. `–` FORBIDDEN: the home is seen, and this needs a higher role or another scope. Empty: NOT_FOUND, word for word the answer
 about what never was; for nobody, UNAUTHENTICATED. \"No member\" is everybody who is signed in and does not belong to the
-home, former members too; what names no home is open to them.
+home, former members too; what names no home is open to them. The columns in capitals are integrations of the home, each
+with a token of that one scope; a token that is narrowed to some devices finds no other. A revoked token is
+UNAUTHENTICATED everywhere.
 
 An argument that names something of another home (a room, a member, a command) is answered like one that names
 nothing. `register` wants `REGISTRATION=open`.

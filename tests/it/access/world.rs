@@ -9,7 +9,7 @@ use smarthome::ids::{CommandId, SessionId};
 use smarthome::opaque;
 use tokio_postgres::types::ToSql;
 
-use super::rights::{Role, Standing};
+use super::rights::{Role, Scope, Standing};
 use crate::support::app::TestApp;
 use crate::support::unique;
 use crate::support::user::User;
@@ -104,7 +104,39 @@ impl World {
         world.foreign.insert("invitation_token", token);
         world.own = world.home(OWN).await;
         world.remove("removed").await;
+        for scope in Scope::ALL {
+            let token = world.token(&[scope], false).await;
+            world.actors.push(world.actor(scope.as_str(), Standing::Token(scope), token.1).await);
+        }
+        let narrowed = world.token(&Scope::ALL, true).await;
+        world.actors.push(world.actor("narrowed", Standing::Narrowed, narrowed.1).await);
+        let (id, revoked) = world.token(&Scope::ALL, false).await;
+        world.actors.push(world.actor("revoked", Standing::Revoked, revoked).await);
+        world.landlord.query("mutation($t: ID!) { revokeIntegrationToken(id: $t) }", json!({ "t": id })).await;
+        let audit = "select max(id) from audit_log where home_id = $1";
+        for at in [OWN, FOREIGN] {
+            let home = if at == OWN { &world.own["home"] } else { &world.foreign["home"] };
+            let newest: i64 = world.sql.query_one(audit, &[&number(home)]).await.expect("an entry").get(0);
+            let things = if at == OWN { &mut world.own } else { &mut world.foreign };
+            things.insert("audit_cursor", cursor("audit", newest));
+        }
         world
+    }
+
+    /// An integration of the home, for all its devices or for the other one alone: the token's id, and who
+    /// holds it.
+    async fn token(&self, scopes: &[Scope], is_narrowed: bool) -> (String, User) {
+        let create = "mutation($i: CreateIntegrationTokenInput!) { createIntegrationToken(input: $i) \
+                      { token integrationToken { id } } }";
+        let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
+        let devices = is_narrowed.then(|| [self.own["other_device"].clone()]);
+        let input = json!({"homeId": self.own["home"], "name": OWN, "scopes": scopes, "deviceIds": devices});
+        let made = self.landlord.query(create, json!({ "i": input })).await["createIntegrationToken"].take();
+        let mut holder = User::with_token(self.app.addr(), made["token"].as_str().expect("a token"));
+        // Notes its use, which is not noted again within the minute.
+        let me = holder.query("{ me { id } }", json!({})).await;
+        holder.id = me["me"]["id"].as_str().expect("an id").to_owned();
+        (made["integrationToken"]["id"].as_str().expect("an id").to_owned(), holder)
     }
 
     /// Somebody with what is theirs; outsiders have a home of their own.
@@ -116,7 +148,8 @@ impl World {
         // Nobody has no sessions: another's will do.
         let whose = if user.id.is_empty() { &self.fellow } else { &user };
         things.insert("session", session(&self.app, &self.sql, &whose.id).await.0);
-        things.insert("invitation_token", self.invitation_for(&whose.email).await);
+        let email = if user.email.is_empty() { &self.fellow.email } else { &user.email };
+        things.insert("invitation_token", self.invitation_for(email).await);
         Actor { name, standing, user, things }
     }
 
@@ -163,6 +196,7 @@ impl World {
             ("room", id(1)),
             ("device", id(2)),
             ("other_device", id(3)),
+            ("integration", row.get(7)),
             ("reading", id(4)),
             ("invitation", id(5)),
             ("owner_invitation", id(6)),
@@ -240,7 +274,7 @@ pub(super) fn declared(operation: &str) -> (String, Vec<String>) {
 pub(super) fn absent(variable: &str) -> String {
     match variable {
         "command" => "cmd_7ZZZZZZZZZZZZZZZZZZZZZZZZZ".to_owned(),
-        "session" => "01234567-89ab-4def-8123-456789abcdef".to_owned(),
+        "session" | "integration" => "01234567-89ab-4def-8123-456789abcdef".to_owned(),
         "invitation_token" | "refresh" => "inv_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned(),
         _ => "987654321".to_owned(),
     }

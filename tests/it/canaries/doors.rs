@@ -26,6 +26,9 @@ const ROTATE: &str =
     "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(deviceId: $d, graceSeconds: $g) { username password } }";
 const PUSH: &str = "mutation($i: PushConfigInput!) { pushConfig(input: $i) { version config } }";
 const SEND: &str = "mutation($i: SendCommandInput!) { sendCommand(input: $i) { id } }";
+const INTEGRATION: &str = "mutation($i: CreateIntegrationTokenInput!) { createIntegrationToken(input: $i) \
+     { token integrationToken { id } } }";
+const AUDIT: &str = "query($h: ID!) { auditLog(homeId: $h) { nodes { actor action target details } } }";
 const ME: &str = "{ me { id } }";
 
 const SESSION: [(&str, &str); 2] = [("an access token", "/accessToken"), ("a refresh token", "/refreshToken")];
@@ -70,6 +73,28 @@ pub(super) async fn all(installation: &Installation, client: &mut Client) {
     let home = &home["data"]["createHome"];
     invitations(client, &ann, home).await;
     devices(installation, client, &ann, home).await;
+    integrations(client, &ann, home).await;
+    // Who did all that, and with nothing secret in it.
+    let log = client.ask(Some(&ann.access), AUDIT, json!({"h": home["id"]})).await;
+    assert!(log["data"]["auditLog"]["nodes"].as_array().is_some_and(|entries| entries.len() > 8), "{log}");
+}
+
+async fn integrations(client: &mut Client, ann: &Person, home: &Value) {
+    let token = Some(ann.access.as_str());
+    let input = |name: &str| json!({"i": {"homeId": home["id"], "name": name, "scopes": ["DEVICES_READ"]}});
+    let place = [("an integration's token", "/data/createIntegrationToken/token")];
+    let (made, secrets) = client.given(token, INTEGRATION, input("Bridge"), &place).await;
+    let secret = secrets[0].as_str();
+    client.ask(Some(secret), ME, json!({})).await;
+    client.refused(Some(secret), INTEGRATION, input("Another"), "FORBIDDEN").await;
+    client.refused(None, REFRESH, json!({"t": secret}), "UNAUTHENTICATED").await;
+    client.refused(token, ACCEPT, json!({"t": secret}), "BAD_USER_INPUT").await;
+    client
+        .refused(token, "mutation($t: ID!) { revokeIntegrationToken(id: $t) }", json!({"t": secret}), "NOT_FOUND")
+        .await;
+    let id = &made["data"]["createIntegrationToken"]["integrationToken"]["id"];
+    client.ask(token, "mutation($t: ID!) { revokeIntegrationToken(id: $t) }", json!({"t": id})).await;
+    client.refused(Some(secret), ME, json!({}), "UNAUTHENTICATED").await;
 }
 
 async fn passwords(client: &mut Client, ann: &mut Person) {
