@@ -6,12 +6,12 @@ mod database_url;
 mod device_limit;
 mod encryption;
 mod issuers;
+mod mqtt;
 mod provisioning;
 mod proxies;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 pub use broker_url::{BrokerUrl, Transport};
@@ -19,6 +19,7 @@ pub use database_url::DatabaseUrl;
 pub use device_limit::DeviceLimit;
 pub use encryption::{EncryptionKey, EncryptionSettings};
 pub use issuers::{KeySource, TrustedIssuer};
+pub use mqtt::MqttSettings;
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
 pub use proxies::TrustedProxies;
 
@@ -82,35 +83,6 @@ pub struct DatabaseSettings {
     pub url: Secret,
     /// `DATABASE_POOL_SIZE`: connections for the API; ingest has its own one.
     pub pool_size: u32,
-}
-
-/// How to reach the broker, and as whom.
-#[derive(Debug, Clone)]
-pub struct MqttSettings {
-    /// `MQTT_BROKER_URL`.
-    pub broker: BrokerUrl,
-    /// `MQTT_USERNAME`.
-    pub username: Option<String>,
-    /// `MQTT_PASSWORD`.
-    pub password: Option<Secret>,
-    /// `MQTT_CLIENT_ID`: stable, because the broker keeps our session under it.
-    pub client_id: String,
-    /// `MQTT_CA_FILE`: PEM of the authority that signed the broker's certificate.
-    pub ca_file: Option<PathBuf>,
-    /// `MQTT_CLIENT_CERT_FILE`: our own certificate, for mutual TLS.
-    pub client_cert_file: Option<PathBuf>,
-    /// `MQTT_CLIENT_KEY_FILE`: its key.
-    pub client_key_file: Option<PathBuf>,
-    /// `MQTT_TOPIC_PREFIX`: first segment of every topic.
-    pub prefix: String,
-    /// `MQTT_SHARED_GROUP`: when set, subscriptions are `$share/<group>/…`.
-    pub shared_group: Option<String>,
-    /// `MQTT_PUBLIC_URL`: what devices are told; the broker's own URL by default.
-    pub public_url: String,
-    /// `MQTT_PROVISIONING`: how the broker learns the devices' passwords.
-    pub provisioning: Provisioning,
-    /// `MQTT_AUTH_ADDR`: where brokers ask us who may enter.
-    pub auth_endpoint: Option<AuthEndpoint>,
 }
 
 /// What HTTP clients meet.
@@ -207,41 +179,6 @@ impl DatabaseSettings {
     }
 }
 
-impl MqttSettings {
-    /// The `MQTT_*` variables.
-    pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
-        let url = required(source, "MQTT_BROKER_URL")?;
-        let broker = url.parse().map_err(|problem: String| bad("MQTT_BROKER_URL", problem))?;
-        let prefix = source.get("MQTT_TOPIC_PREFIX").unwrap_or_else(|| "smarthome".to_owned());
-        if !is_segment(&prefix) {
-            return Err(bad("MQTT_TOPIC_PREFIX", "one topic segment of letters, digits, '_', '.' and '-'"));
-        }
-        let shared_group = source.get("MQTT_SHARED_GROUP");
-        if shared_group.as_deref().is_some_and(|group| !is_segment(group)) {
-            return Err(bad("MQTT_SHARED_GROUP", "letters, digits, '_', '.' and '-'"));
-        }
-        let (client_cert_file, client_key_file) =
-            (source.get("MQTT_CLIENT_CERT_FILE"), source.get("MQTT_CLIENT_KEY_FILE"));
-        if client_cert_file.is_some() != client_key_file.is_some() {
-            return Err(bad("MQTT_CLIENT_CERT_FILE", "set it together with MQTT_CLIENT_KEY_FILE"));
-        }
-        Ok(Self {
-            broker,
-            username: source.get("MQTT_USERNAME"),
-            password: secret(source, "MQTT_PASSWORD")?,
-            client_id: source.get("MQTT_CLIENT_ID").unwrap_or_else(|| format!("smarthome-{}", node_name(source))),
-            ca_file: source.get("MQTT_CA_FILE").map(PathBuf::from),
-            client_cert_file: client_cert_file.map(PathBuf::from),
-            client_key_file: client_key_file.map(PathBuf::from),
-            prefix,
-            shared_group,
-            public_url: source.get("MQTT_PUBLIC_URL").unwrap_or(url),
-            provisioning: Provisioning::read(source)?,
-            auth_endpoint: AuthEndpoint::read(source)?,
-        })
-    }
-}
-
 impl HttpSettings {
     /// `HTTP_ADDR` and the switches of the GraphQL surface.
     pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
@@ -314,21 +251,10 @@ impl AuthSettings {
     }
 }
 
-fn is_segment(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
-}
-
 /// Whether a text is an origin exactly as a browser spells it: what differs by a byte never matches.
 fn is_origin(text: &str) -> bool {
     url::Url::parse(text)
         .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text)
-}
-
-/// The node's name, which makes the default client id stable on one machine and different on two.
-fn node_name(source: &impl Source) -> String {
-    let name = source.get("HOSTNAME").or_else(|| std::fs::read_to_string("/etc/hostname").ok()).unwrap_or_default();
-    let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(48).collect();
-    if name.is_empty() { "node".to_owned() } else { name }
 }
 
 fn bad(name: &str, problem: impl Into<String>) -> SettingsError {

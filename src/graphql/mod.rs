@@ -19,6 +19,7 @@ pub mod engine;
 mod error;
 pub mod gate;
 mod homes;
+mod inputs;
 mod integrations;
 mod invitations;
 mod live;

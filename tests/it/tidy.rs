@@ -331,6 +331,7 @@ fn the_readme_names_every_setting() {
         "src/settings/device_limit.rs",
         "src/settings/encryption.rs",
         "src/settings/issuers.rs",
+        "src/settings/mqtt.rs",
         "src/settings/provisioning.rs",
         "src/logging.rs",
     ];

@@ -4,7 +4,7 @@ use async_graphql::{Request, Variables};
 use serde_json::json;
 use smarthome::graphql::Viewer;
 
-use super::{Graph, text};
+use super::{Graph, number, text};
 use crate::support::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,6 +69,13 @@ async fn a_deleted_home_leaves_no_row() {
     graph.ask(&ann, invite, json!({"h": home})).await;
     let devices = graph.devices(&ann, &home, 3).await;
     let kept = graph.devices(&bob, &other, 1).await;
+    for (who, home, device) in [(&ann, &home, &devices[1]), (&bob, &other, &kept[0])] {
+        let fill = "mutation($h: ID!, $d: ID!) {
+            createIntegrationToken(input: {homeId: $h, name: \"T\", scopes: [DEVICES_READ], deviceIds: [$d]}) { token }
+            sendCommand(input: {deviceId: $d, type: \"PING\"}) { id }
+            pushConfig(input: {deviceId: $d, config: {sampleRate: 5, wifiConfig: {password: \"hush, hush\"}}}) { version } }";
+        graph.ask(who, fill, json!({"h": home, "d": device})).await;
+    }
     for minute in 0..5 {
         for device in &devices {
             graph.reading(&home, device, minute).await;
@@ -100,11 +107,29 @@ async fn a_deleted_home_leaves_no_row() {
         ("telemetry", 5),
         ("rejected_messages", 1),
         ("invitations", 0),
-        ("audit_log where home_id is not null", 2),
+        ("audit_log where home_id is not null", 5),
         ("audit_log where home_id is null", 1),
-        ("users", 2),
+        ("integration_tokens", 1),
+        ("commands", 1),
+        ("device_configs", 1),
+        // Ann, Bob and the integration of the other home.
+        ("users", 3),
     ] {
         assert_eq!(graph.count(table).await, left, "{table}");
+    }
+    // Whatever is added one day: no row bears the home's id, or that of a device of it. What has ended is
+    // remembered for two hours, and what the broker keeps until it has forgotten it too.
+    let columns = "select table_name, column_name from information_schema.columns where table_schema = 'public' \
+         and column_name in ('home_id', 'device_id') and table_name not in ('revocations', 'retained_clearings')";
+    let columns = graph.sql.query(columns, &[]).await.unwrap();
+    assert!(columns.len() > 15);
+    let devices: Vec<i64> = devices.iter().map(|id| number(id)).collect();
+    for row in columns {
+        let (table, column): (String, String) = (row.get(0), row.get(1));
+        let ids = if column == "home_id" { vec![number(&home)] } else { devices.clone() };
+        let left = format!("select count(*) from {table} where {column} = any($1)");
+        let n: i64 = graph.sql.query_one(&left, &[&ids]).await.unwrap().get(0);
+        assert_eq!(n, 0, "{table}.{column}");
     }
     assert_eq!(graph.code(&ann, delete, json!({"h": home})).await, "NOT_FOUND");
 }
