@@ -29,4 +29,5 @@ pub mod settings;
 pub mod simulator;
 pub mod telemetry;
 pub mod throttle;
+pub mod tls;
 pub mod users;

@@ -4,7 +4,6 @@ mod apart;
 mod json;
 pub mod schema;
 mod steady;
-mod tls;
 mod transaction;
 
 use std::time::Duration;
@@ -20,9 +19,11 @@ use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfi
 use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use prometheus_client::metrics::counter::Counter;
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::Error;
 use crate::settings::{DatabaseSettings, DatabaseUrl};
+use crate::tls;
 
 /// The schema's history, compiled in.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -86,7 +87,10 @@ pub async fn connect(url: &str, statement_timeout: Option<Duration>) -> Connecti
     }
     // A peer that vanished without a word is noticed in about a minute, not in two hours.
     config.keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(30));
-    let connecting = config.connect(tls::connector(root_cert.as_deref())?);
+    let tls = tls::verifying(root_cert.as_deref())
+        .map_err(|error| ConnectionError::BadConnection(format!("sslrootcert: {error}")))?
+        .with_no_client_auth();
+    let connecting = config.connect(MakeRustlsConnect::new(tls));
     let (client, connection) = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
         .await
         .map_err(|_| ConnectionError::BadConnection("no answer within the connect time-out".to_owned()))?

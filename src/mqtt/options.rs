@@ -1,17 +1,16 @@
 //! How we connect: MQTT 5, a session the broker keeps, manual acknowledgements, TLS where asked.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::{
     AckMode, Broker, MqttOptions, NetworkOptions, PersistedAckMode, PersistedSession, SessionStore, SessionStoreError,
     SessionStoreKey, Transport as Wire,
 };
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::settings::{BrokerUrl, MqttSettings, Transport};
+use crate::tls;
 
 /// Seconds the broker keeps our session and queues for us while we are away.
 const SESSION_EXPIRY_S: u32 = 7 * 24 * 3600;
@@ -61,10 +60,10 @@ pub(super) fn build(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError
     match transport {
         Transport::Tcp | Transport::WebSocket => {}
         Transport::Tls => {
-            options.set_transport(Wire::tls_with_config(tls(settings)?.into()));
+            options.set_transport(Wire::tls_with_config(client_config(settings)?.into()));
         }
         Transport::WebSocketTls => {
-            options.set_transport(Wire::wss_with_config(tls(settings)?.into()));
+            options.set_transport(Wire::wss_with_config(client_config(settings)?.into()));
         }
     }
     match (&settings.username, &settings.password) {
@@ -94,39 +93,16 @@ pub(super) fn build(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError
     Ok(options)
 }
 
-fn tls(settings: &MqttSettings) -> Result<rustls::ClientConfig, TlsFileError> {
-    let mut roots = rustls::RootCertStore::empty();
-    match &settings.ca_file {
-        Some(path) => {
-            for certificate in certificates("MQTT_CA_FILE", path)? {
-                roots.add(certificate).map_err(|error| bad("MQTT_CA_FILE", &error))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| bad("MQTT_BROKER_URL", &error))?
-        .with_root_certificates(roots);
-    let config = match (&settings.client_cert_file, &settings.client_key_file) {
+fn client_config(settings: &MqttSettings) -> Result<rustls::ClientConfig, TlsFileError> {
+    let config = tls::verifying(settings.ca_file.as_deref()).map_err(|error| bad("MQTT_CA_FILE", &error))?;
+    match (&settings.client_cert_file, &settings.client_key_file) {
         (Some(cert), Some(key)) => {
-            let chain = certificates("MQTT_CLIENT_CERT_FILE", cert)?;
+            let chain = tls::certificates(cert).map_err(|error| bad("MQTT_CLIENT_CERT_FILE", &error))?;
             let key = PrivateKeyDer::from_pem_file(key).map_err(|error| bad("MQTT_CLIENT_KEY_FILE", &error))?;
-            config.with_client_auth_cert(chain, key).map_err(|error| bad("MQTT_CLIENT_CERT_FILE", &error))?
+            config.with_client_auth_cert(chain, key).map_err(|error| bad("MQTT_CLIENT_CERT_FILE", &error))
         }
-        _ => config.with_no_client_auth(),
-    };
-    Ok(config)
-}
-
-fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| bad(setting, &error))
-        .and_then(|found: Vec<_>| if found.is_empty() { Err(bad(setting, &"no certificate in it")) } else { Ok(found) })
+        _ => Ok(config.with_no_client_auth()),
+    }
 }
 
 fn bad(setting: &'static str, problem: &dyn std::fmt::Display) -> TlsFileError {

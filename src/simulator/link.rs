@@ -9,6 +9,7 @@ use super::config::{FleetConfig, Qos, VirtualDevice};
 use super::device::{LAST_WILL, Topics};
 use super::{SimulatorError, session};
 use crate::settings::Transport;
+use crate::tls;
 
 const KEEP_ALIVE_S: u16 = 30;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,10 +52,10 @@ pub(crate) fn options(
     match broker.transport {
         Transport::Tcp | Transport::WebSocket => {}
         Transport::Tls => {
-            options.set_transport(rumqttc::Transport::tls_with_config(tls(config)?.into()));
+            options.set_transport(rumqttc::Transport::tls_with_config(client_config(config)?.into()));
         }
         Transport::WebSocketTls => {
-            options.set_transport(rumqttc::Transport::wss_with_config(tls(config)?.into()));
+            options.set_transport(rumqttc::Transport::wss_with_config(client_config(config)?.into()));
         }
     }
     if let Some(credentials) = &device.credentials {
@@ -74,33 +75,12 @@ pub(crate) fn options(
 }
 
 /// Certificates are verified against `ca_file`, else the system's authorities.
-fn tls(config: &FleetConfig) -> Result<rustls::ClientConfig, SimulatorError> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject;
-
-    let mut roots = rustls::RootCertStore::empty();
-    match &config.ca_file {
-        Some(path) => {
-            let unusable = |error: String| SimulatorError::File {
-                path: path.clone(),
-                problem: format!("no certificates: {error}"),
-            };
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|e| unusable(e.to_string()))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|e| unusable(e.to_string()))?;
-                roots.add(certificate).map_err(|e| unusable(e.to_string()))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| SimulatorError::Broker(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+fn client_config(config: &FleetConfig) -> Result<rustls::ClientConfig, SimulatorError> {
+    let verifying = tls::verifying(config.ca_file.as_deref()).map_err(|error| match &config.ca_file {
+        Some(path) => SimulatorError::File { path: path.clone(), problem: format!("no certificates: {error}") },
+        None => SimulatorError::Broker(error.to_string()),
+    })?;
+    Ok(verifying.with_no_client_auth())
 }
 
 /// Polls until the link is gone. Waits for its reader, who never waits for it in turn: whatever the

@@ -11,13 +11,13 @@ const MAX_LINES: usize = 500;
 const EXEMPT: [&str; 1] = ["src/db/schema.rs"];
 
 /// A module of the first level and what it may import of `crate::`. `*` is everything.
-const ARROWS: [(&str, &[&str]); 30] = [
+const ARROWS: [(&str, &[&str]); 31] = [
     ("admission", &["auth", "error", "homes", "revocation", "users"]),
     ("app", &["*"]),
     ("audit", &["auth", "db", "error", "ids"]),
-    ("auth", &["clock", "error", "ids", "settings"]),
+    ("auth", &["clock", "error", "ids", "settings", "tls"]),
     ("clock", &[]),
-    ("db", &["error", "settings"]),
+    ("db", &["error", "settings", "tls"]),
     ("dev", &["*"]),
     ("downlink", &["ids"]),
     ("error", &[]),
@@ -102,6 +102,7 @@ const ARROWS: [(&str, &[&str]); 30] = [
             "metrics",
             "settings",
             "telemetry",
+            "tls",
         ],
     ),
     (
@@ -162,7 +163,8 @@ const ARROWS: [(&str, &[&str]); 30] = [
             "throttle",
         ],
     ),
-    ("simulator", &["clock", "mqtt", "settings"]),
+    ("simulator", &["clock", "mqtt", "settings", "tls"]),
+    ("tls", &[]),
 ];
 
 /// A library and the places that may name it; a place that ends in `/` is a folder, one that starts with

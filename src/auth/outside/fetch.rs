@@ -1,7 +1,6 @@
 //! Fetches a small document by https, from the one address that configuration names.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
@@ -11,9 +10,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use url::Url;
+
+use crate::tls;
 
 /// How long an issuer may take for all of its answer.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,29 +26,11 @@ pub(super) struct Fetcher {
 impl Fetcher {
     /// Trusts the system's authorities, or the one in the file alone.
     pub(super) fn new(url: &Url, ca_file: Option<&Path>) -> Result<Self, String> {
-        let mut roots = rustls::RootCertStore::empty();
-        match ca_file {
-            Some(path) => {
-                let unusable = |error: &dyn std::fmt::Display| format!("caFile {}: {error}", path.display());
-                let found = CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))?;
-                for certificate in found {
-                    let certificate = certificate.map_err(|error| unusable(&error))?;
-                    roots.add(certificate).map_err(|error| unusable(&error))?;
-                }
-                if roots.is_empty() {
-                    return Err(unusable(&"no certificate in it"));
-                }
-            }
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let verifying = tls::verifying(ca_file).map_err(|error| match ca_file {
+            Some(path) => format!("caFile {}: {error}", path.display()),
+            None => error.to_string(),
+        })?;
+        let config = verifying.with_no_client_auth();
         let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().build();
         // Asked once in a long while: a connection kept open would only be found dead.
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);

@@ -1,0 +1,45 @@
+//! TLS as a client: one rule for all we connect to. TLS 1.2 or newer, and a certificate that an authority
+//! we trust has signed for the name we asked for; there is no way to skip that.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WantsClientCert;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
+
+/// TLS material that can't be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct TlsError(String);
+
+impl TlsError {
+    fn new(problem: impl std::fmt::Display) -> Self {
+        Self(problem.to_string())
+    }
+}
+
+/// Trusts the authorities in this PEM file alone; without one the system's (or those of `SSL_CERT_FILE`).
+pub fn verifying(ca_file: Option<&Path>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    match ca_file {
+        Some(path) => {
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(TlsError::new)?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider);
+    Ok(config.with_safe_default_protocol_versions().map_err(TlsError::new)?.with_root_certificates(roots))
+}
+
+/// The certificates in a PEM file: at least one.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Vec<_> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(TlsError::new)?;
+    if found.is_empty() { Err(TlsError::new("no certificate in it")) } else { Ok(found) }
+}
