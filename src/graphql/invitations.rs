@@ -75,7 +75,8 @@ pub(super) struct MembershipMutation;
 #[Object]
 impl MembershipMutation {
     /// Invites the account of an e-mail into a home, for seven days; a second invitation takes the place
-    /// of the first. For admins and owners; owners are invited by owners alone. No mail is sent.
+    /// of the first. For admins and owners; owners are invited by owners alone, who alone replace an owner's
+    /// invitation. No mail is sent.
     async fn invite_member(
         &self,
         ctx: &Context<'_>,

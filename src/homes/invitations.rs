@@ -41,7 +41,8 @@ pub struct Invitation {
 
 impl Homes {
     /// Invites the account of an e-mail, whether or not there is one, and gives the token, which is never
-    /// seen again. A new invitation takes the place of an older one. Needs [`Permission::Configure`].
+    /// seen again. A new invitation takes the place of an older one, unless that is of a role above the
+    /// caller's. Needs [`Permission::Configure`].
     pub async fn invite(
         &self,
         access: Access,
@@ -64,6 +65,10 @@ impl Homes {
                     return Err(Error::Conflict("email belongs to a member of this home already".to_owned()));
                 }
                 let replaced = invitations_store::clear(conn, access.home(), &email, now).await?;
+                // To replace one is to revoke it. A refusal puts it back.
+                if replaced.is_some_and(|(_, role)| role > access.role()) {
+                    return Err(Error::Forbidden("only an owner of this home may replace the invitation of an owner"));
+                }
                 if invitations_store::count(conn, access.home()).await? >= MAX_OPEN_PER_HOME {
                     return Err(Error::Conflict(format!(
                         "the home has {MAX_OPEN_PER_HOME} open invitations, the most allowed: revoke some"
@@ -77,7 +82,7 @@ impl Homes {
                     expires_at: now + LIFE,
                 };
                 let made = invitations_store::insert(conn, access, &new).await?;
-                let replaced: Vec<_> = replaced.iter().map(ToString::to_string).collect();
+                let replaced: Vec<_> = replaced.iter().map(|(id, _)| id.to_string()).collect();
                 let details = details(made.id, &email, role).with("replaces", replaced);
                 let entry = Entry::new(Action::InvitationCreate, target(made.id, &email), details);
                 audit::record(conn, &by, access.home(), &[entry]).await?;

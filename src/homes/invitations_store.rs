@@ -76,19 +76,22 @@ pub(super) async fn is_member(conn: &mut AsyncPgConnection, home: HomeId, email:
     diesel::select(exists(member)).get_result(conn).await
 }
 
-/// Deletes the home's invitations that are over, and the one of this e-mail, and tells whether it was open.
+/// Deletes the home's invitations that are over, and the one of this e-mail; tells which that was, and the
+/// role it offered, if it was open.
 pub(super) async fn clear(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     email: &str,
     now: DateTime<Utc>,
-) -> QueryResult<Option<InvitationId>> {
+) -> Result<Option<(InvitationId, HomeRole)>, Error> {
     let old = invitations::table
         .filter(invitations::home_id.eq(home))
         .filter(invitations::email.eq(email).or(invitations::expires_at.le(now)));
-    let gone: Vec<(InvitationId, DateTime<Utc>)> =
-        diesel::delete(old).returning((invitations::id, invitations::expires_at)).get_results(conn).await?;
-    Ok(gone.into_iter().find(|(_, expires_at)| *expires_at > now).map(|(id, _)| id))
+    let columns = (invitations::id, invitations::role, invitations::expires_at);
+    let gone: Vec<(InvitationId, String, DateTime<Utc>)> =
+        diesel::delete(old).returning(columns).get_results(conn).await?;
+    let open = gone.into_iter().find(|(.., expires_at)| *expires_at > now);
+    open.map(|(id, role, _)| Ok((id, parse(&role)?))).transpose()
 }
 
 /// Deletes what somebody whose role is now this one could no longer offer, and tells it.

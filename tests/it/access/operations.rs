@@ -73,6 +73,11 @@ pub(super) const ROWS: &[Row] = &[
         Own,
         "mutation { inviteMember(input: {homeId: $home, email: $fresh_email, role: OWNER}) { id } }",
     ),
+    row(
+        "Mutation.inviteMember: in the place of an owner's",
+        Own,
+        "mutation { inviteMember(input: {homeId: $home, email: $owner_invited_email}) { id } }",
+    ),
     row("Mutation.revokeInvitation", Configure, "mutation { revokeInvitation(id: $invitation) }"),
     row("Mutation.revokeInvitation: an owner's", Own, "mutation { revokeInvitation(id: $owner_invitation) }"),
     row("Mutation.acceptInvitation", Account, "mutation { acceptInvitation(token: $invitation_token) { id } }"),

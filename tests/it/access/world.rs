@@ -200,6 +200,7 @@ impl World {
             ("reading", id(4)),
             ("invitation", id(5)),
             ("owner_invitation", id(6)),
+            ("owner_invited_email", format!("{}owner@test.example", key.to_lowercase())),
             ("command", commands[1].to_string()),
             ("device_cursor", cursor("device", id(2).min(id(3)))),
             ("command_cursor", cursor("command", seq + 1)),
@@ -261,7 +262,8 @@ pub(super) fn declared(operation: &str) -> (String, Vec<String>) {
     if names.is_empty() {
         return (operation.to_owned(), names);
     }
-    const TEXTS: [&str; 6] = ["fresh", "fresh_email", "email", "password", "refresh", "invitation_token"];
+    const TEXTS: [&str; 7] =
+        ["fresh", "fresh_email", "email", "owner_invited_email", "password", "refresh", "invitation_token"];
     let types = names.iter().map(|name| {
         let is_text = TEXTS.contains(&name.as_str()) || name.ends_with("_cursor");
         format!("${name}: {}!", if is_text { "String" } else { "ID" })

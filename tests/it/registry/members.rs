@@ -121,6 +121,28 @@ async fn nobody_gives_more_than_they_have() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_admin_puts_no_invitation_in_the_place_of_an_owners() {
+    let graph = Graph::start().await;
+    let (owner, admin, heir) = (graph.person().await, graph.person().await, graph.person().await);
+    let home = graph.home(&owner).await;
+    graph.join(&home, &admin, "ADMIN").await;
+    let made = invited(&graph, &owner, &home, &heir, "OWNER").await;
+    let lesser = json!({"h": home, "e": email(&graph, &heir).await, "r": "GUEST"});
+    assert_eq!(graph.code(&admin, INVITE, lesser.clone()).await, "FORBIDDEN");
+    assert_eq!(graph.ask(&admin, OPEN, json!({"h": home})).await["home"]["invitations"][0]["id"], made["id"]);
+    graph.ask(&heir, ACCEPT, json!({"t": made["token"]})).await;
+    assert_eq!(role_of(&graph, &home, &heir).await.as_deref(), Some("OWNER"));
+    // One that is over is in nobody's way, and an owner may think again.
+    let other = graph.person().await;
+    let lesser = json!({"h": home, "e": email(&graph, &other).await, "r": "GUEST"});
+    invited(&graph, &owner, &home, &other, "OWNER").await;
+    graph.ask(&owner, INVITE, lesser.clone()).await;
+    invited(&graph, &owner, &home, &other, "OWNER").await;
+    graph.clock.advance(TimeDelta::days(7));
+    graph.ask(&admin, INVITE, lesser).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_home_keeps_an_owner_whoever_leaves_when() {
     let graph = Graph::start().await;
     let (ann, bob) = (graph.person().await, graph.person().await);
