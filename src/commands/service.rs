@@ -116,20 +116,17 @@ impl Commands {
         let new = new.checked(device.id, device.kind)?;
         let (device, now) = (device.id, self.clock.now());
         let service = self.clone();
-        // Told to the end as well: a caller that hangs up must not keep the command from its dispatcher.
-        db::to_the_end(async move {
-            let sent = db::transaction(&service.pool, move |conn| {
-                Box::pin(async move { store_new(conn, access, &by, device, &new, now).await })
-            });
-            Ok(match sent.await? {
-                Sent::Known(command) => command,
-                Sent::New { command, superseded } => {
-                    service.wake.wake();
-                    service.tell(superseded);
-                    service.tell([command.clone()]);
-                    command
-                }
-            })
+        let tell = move |sent| match sent {
+            Sent::Known(command) => command,
+            Sent::New { command, superseded } => {
+                service.wake.wake();
+                service.tell(superseded);
+                service.tell([command.clone()]);
+                command
+            }
+        };
+        db::transaction_then(&self.pool, tell, move |conn| {
+            Box::pin(async move { store_new(conn, access, &by, device, &new, now).await })
         })
         .await
     }
@@ -143,7 +140,14 @@ impl Commands {
         let (_, membership) = found.ok_or(Error::NotFound("command"))?;
         membership.allow(Permission::Control)?;
         let (now, by) = (self.clock.now(), by.clone());
-        let (command, is_new) = db::transaction(&self.pool, move |conn| {
+        let service = self.clone();
+        let tell = move |(command, is_new): (Command, bool)| {
+            if is_new {
+                service.tell([command.clone()]);
+            }
+            command
+        };
+        db::transaction_then(&self.pool, tell, move |conn| {
             Box::pin(async move {
                 let command = store::lock(conn, id).await?.ok_or(Error::NotFound("command"))?;
                 if command.status == CommandStatus::Cancelled {
@@ -159,11 +163,7 @@ impl Commands {
                 Ok((cancelled, true))
             })
         })
-        .await?;
-        if is_new {
-            self.tell([command.clone()]);
-        }
-        Ok(command)
+        .await
     }
 
     /// The command, as `viewer` sees it; one of a foreign home is as absent as none.

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub use apart::apart;
 pub use json::JsonText;
 pub use steady::Steady;
-pub use transaction::{to_the_end, transaction};
+pub use transaction::{to_the_end, transaction, transaction_then};
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
 use diesel::{ConnectionError, ConnectionResult};

@@ -1,5 +1,6 @@
 //! Write transactions that a dropped request can't cut in half: each runs in a task of its own, to
-//! its commit or its rollback, whatever becomes of the caller.
+//! its commit or its rollback, whatever becomes of the caller; and what is to be told of a commit is told
+//! in that task too.
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use futures_util::future::BoxFuture;
@@ -13,8 +14,23 @@ where
     T: Send + 'static,
     F: for<'c> FnOnce(&'c mut AsyncPgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + Sync + 'static,
 {
+    transaction_then(pool, |done| done, work).await
+}
+
+/// As [`transaction`]; after the commit `tell` tells whoever is to hear of it. It is for what must not be left
+/// out where the caller has gone meanwhile: an event, an end, a wake-up.
+pub async fn transaction_then<T, U, F>(
+    pool: &Pool,
+    tell: impl FnOnce(T) -> U + Send + 'static,
+    work: F,
+) -> Result<U, Error>
+where
+    T: Send + 'static,
+    U: Send + 'static,
+    F: for<'c> FnOnce(&'c mut AsyncPgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + Sync + 'static,
+{
     let mut conn = pool.get_owned().await?;
-    to_the_end(async move { conn.transaction(async |conn| work(conn).await).await }).await
+    to_the_end(async move { Ok(tell(conn.transaction(async |conn| work(conn).await).await?)) }).await
 }
 
 /// Runs several transactions to the end, whatever becomes of the caller.

@@ -157,7 +157,13 @@ impl Devices {
         let fresh = Fresh::make(new.len()).await?;
         let passwords: Vec<_> = fresh.iter().map(|fresh| fresh.password.clone()).collect();
         let (now, accounts) = (self.clock.now(), self.accounts.clone());
-        let devices = db::transaction(&self.pool, move |conn| {
+        let service = self.clone();
+        let tell = move |devices: Vec<Device>| {
+            service.accounts.wake();
+            service.tell(home, &devices);
+            devices
+        };
+        let devices = db::transaction_then(&self.pool, tell, move |conn| {
             Box::pin(async move {
                 if !registry_store::lock_home(conn, home).await? {
                     return Err(Error::NotFound("home"));
@@ -189,8 +195,6 @@ impl Devices {
             })
         })
         .await?;
-        self.accounts.wake();
-        self.tell(home, &devices);
         Ok(devices.into_iter().zip(passwords).map(|(device, secret)| self.registered(device, secret)).collect())
     }
 
@@ -206,7 +210,12 @@ impl Devices {
         let access = access.require(Permission::Configure)?;
         let home = access.home();
         change.name = change.name.map(|name| names::name("name", &name)).transpose()?;
-        let device = db::transaction(&self.pool, move |conn| {
+        let listener = self.listener.clone();
+        let tell = move |device| {
+            listener.device_changed(home, id);
+            device
+        };
+        db::transaction_then(&self.pool, tell, move |conn| {
             Box::pin(async move {
                 if let Some(Some(room)) = change.room
                     && registry_store::count_rooms(conn, home, &[room]).await? == 0
@@ -230,9 +239,7 @@ impl Devices {
                 Ok(device)
             })
         })
-        .await?;
-        self.listener.device_changed(home, id);
-        Ok(device)
+        .await
     }
 
     /// Deletes the device and every row of it, and ends its streams, whether or not the caller waits for

@@ -33,7 +33,12 @@ impl Devices {
         }
         let fresh = Fresh::make(1).await?.pop().ok_or_else(|| Error::internal("one password was asked for"))?;
         let (password, now, accounts) = (fresh.password.clone(), self.clock.now(), self.accounts.clone());
-        let (home_key, key, slot) = db::transaction(&self.pool, move |conn| {
+        let told = self.accounts.clone();
+        let tell = move |user| {
+            told.wake();
+            user
+        };
+        let (home_key, key, slot) = db::transaction_then(&self.pool, tell, move |conn| {
             Box::pin(async move {
                 let Some((home_key, key)) = store::lock_device(conn, home, id).await? else {
                     return Err(Error::NotFound("device"));
@@ -52,7 +57,6 @@ impl Devices {
             })
         })
         .await?;
-        self.accounts.wake();
         Ok(MqttCredentials {
             username: MqttUser { home: &home_key, device: &key, slot }.to_string(),
             password,

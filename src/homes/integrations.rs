@@ -151,7 +151,7 @@ impl Integrations {
         };
         let access = membership.ok_or(Error::NotFound("integration token"))?.allow(Permission::Configure)?;
         let now = self.clock.now();
-        let ended = db::transaction(&self.pool, move |conn| {
+        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
             Box::pin(async move {
                 let ended = store::end(conn, access.home(), store::Which::Token(id), now).await?;
                 if ended.is_empty() {
@@ -164,9 +164,7 @@ impl Integrations {
                 Revocations::record(conn, &sessions(&ended)).await
             })
         })
-        .await?;
-        self.revocations.apply(&ended);
-        Ok(())
+        .await
     }
 
     /// Whether the token of a principal that is an integration still holds; one that is not is not asked

@@ -19,7 +19,12 @@ impl Homes {
     /// all but owners, up to their own. Needs [`Permission::Configure`].
     pub async fn set_role(&self, access: Access, by: &Origin, member: UserId, role: HomeRole) -> Result<Member, Error> {
         let (access, by, now) = (access.require(Permission::Configure)?, by.clone(), self.clock.now());
-        let (member, ended) = db::transaction(&self.pool, move |conn| {
+        let end = self.revocations.on_commit();
+        let tell = move |(member, ended)| {
+            end(ended);
+            member
+        };
+        db::transaction_then(&self.pool, tell, move |conn| {
             Box::pin(async move {
                 let access = members_store::lock(conn, access).await?.require(Permission::Configure)?;
                 let (home, mine) = (access.home(), access.role());
@@ -60,15 +65,13 @@ impl Homes {
                 Ok((changed, Revocations::record(conn, &lost).await?))
             })
         })
-        .await?;
-        self.revocations.apply(&ended);
-        Ok(member)
+        .await
     }
 
     /// Takes somebody out of a home: oneself in any role, others as an admin or owner.
     pub async fn remove_member(&self, access: Access, by: &Origin, member: UserId) -> Result<(), Error> {
         let (by, now) = (by.clone(), self.clock.now());
-        let ended = db::transaction(&self.pool, move |conn| {
+        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
             Box::pin(async move {
                 let access = members_store::lock(conn, access).await?;
                 if access.user() != member {
@@ -95,9 +98,7 @@ impl Homes {
                 Revocations::record(conn, &lost).await
             })
         })
-        .await?;
-        self.revocations.apply(&ended);
-        Ok(())
+        .await
     }
 }
 

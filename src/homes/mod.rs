@@ -161,6 +161,15 @@ impl Homes {
         Ok(store::members(&mut conn, &ids).await?)
     }
 
+    /// What is done with a home that was made or changed.
+    fn tells_change(&self) -> impl FnOnce(Home) -> Home + Send + 'static {
+        let listener = self.listener.clone();
+        move |home| {
+            listener.home_changed(home.id);
+            home
+        }
+    }
+
     /// Makes a home; who makes it owns it.
     pub async fn create(&self, by: &Origin, new: NewHome) -> Result<Home, Error> {
         let (user, by) = (by.user, by.clone());
@@ -170,7 +179,7 @@ impl Homes {
             timezone: timezone(&new.timezone)?,
             created_at: self.clock.now(),
         };
-        let home = db::transaction(&self.pool, move |conn| {
+        db::transaction_then(&self.pool, self.tells_change(), move |conn| {
             Box::pin(async move {
                 if store::count_owned(conn, user).await? >= MAX_HOMES_PER_OWNER {
                     return Err(Error::Conflict(format!(
@@ -191,9 +200,7 @@ impl Homes {
                 Ok(home)
             })
         })
-        .await?;
-        self.listener.home_changed(home.id);
-        Ok(home)
+        .await
     }
 
     /// Changes what is given and leaves the rest. Needs [`Permission::Configure`].
@@ -208,7 +215,7 @@ impl Homes {
         let by = by.clone();
         let name = name.map(|name| names::name("name", name)).transpose()?;
         let zone = zone.map(timezone).transpose()?;
-        let home = db::transaction(&self.pool, move |conn| {
+        db::transaction_then(&self.pool, self.tells_change(), move |conn| {
             Box::pin(async move {
                 let id = access.home();
                 let (old_name, old_zone) = store::lock_settings(conn, id).await?.ok_or(Error::NotFound("home"))?;
@@ -223,9 +230,7 @@ impl Homes {
                 Ok(home)
             })
         })
-        .await?;
-        self.listener.home_changed(home.id);
-        Ok(home)
+        .await
     }
 
     /// Deletes the home and every row of it, and ends every stream of it, whether or not the caller

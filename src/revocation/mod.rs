@@ -111,5 +111,11 @@ impl Drop for Watch {
         if let Some(key) = self.key {
             self.memory.leave(key, &self.signal);
         }
+    /// What [`transaction_then`](crate::db::transaction_then) does with what was recorded: [`Revocations::apply`].
+    pub fn on_commit(&self) -> impl FnOnce(Vec<Recorded>) + Send + 'static {
+        let this = self.clone();
+        move |recorded| this.apply(&recorded)
+    }
+
     }
 }

@@ -38,7 +38,7 @@ impl Users {
             Actor::Session(session) => Some(session),
             Actor::Integration(_) | Actor::Operator | Actor::Outside(_) => None,
         };
-        let ended = db::transaction(&self.pool, move |conn| {
+        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
             Box::pin(async move {
                 // Another change may have come first: then this one knows no longer the present one.
                 if store::lock_password(conn, user).await? != Some(present) {
@@ -48,9 +48,7 @@ impl Users {
                 end_all_but(conn, user, stays, now).await
             })
         })
-        .await?;
-        self.revocations.apply(&ended);
-        Ok(())
+        .await
     }
 }
 

@@ -17,15 +17,13 @@ impl Users {
         let password = NewPassword::parse("password", password, &email)?;
         let hash = self.hasher.hash(password).await?;
         let now = self.clock.now();
-        let recorded = db::transaction(&self.pool, move |conn| {
+        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
             Box::pin(async move {
                 let user = store::set_password_of(conn, &email, &hash).await?.ok_or(Error::NotFound("user"))?;
                 end_all_but(conn, user, None, now).await
             })
         })
-        .await?;
-        self.revocations.apply(&recorded);
-        Ok(())
+        .await
     }
 
     /// An access token for the account of an e-mail, and when it ends.

@@ -62,15 +62,13 @@ impl Users {
     /// Takes a link back and ends what was opened by it.
     pub async fn unlink(&self, issuer: &str, subject: &str) -> Result<(), Error> {
         let (issuer, subject, now) = (issuer.to_owned(), subject.to_owned(), self.clock.now());
-        let recorded = db::transaction(&self.pool, move |conn| {
+        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
             Box::pin(async move {
                 let user = outside_store::delete(conn, &issuer, &subject).await?;
                 let user = user.ok_or(Error::NotFound("link"))?;
                 Revocations::record(conn, &[Ended::Tokens(user, now)]).await
             })
         })
-        .await?;
-        self.revocations.apply(&recorded);
-        Ok(())
+        .await
     }
 }

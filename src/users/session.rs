@@ -46,7 +46,9 @@ impl Users {
         let next = opaque::generate("");
         let next_hash = opaque::digest(&next).ok_or(INVALID)?;
         // The revocation must be committed, so refusal is a value here and not an error.
-        let outcome = db::transaction(&self.pool, move |conn| {
+        let end = self.revocations.on_commit();
+        let tell = move |outcome: Result<_, _>| outcome.map_err(end);
+        let outcome = db::transaction_then(&self.pool, tell, move |conn| {
             Box::pin(async move {
                 if store::lock_by_token(conn, &hash).await?.is_none() {
                     return Ok(Err(Vec::new()));
@@ -68,20 +70,15 @@ impl Users {
             })
         })
         .await?;
-        match outcome {
-            Ok((user, session)) => Ok(self.session(user, session, next)),
-            Err(ended) => {
-                self.revocations.apply(&ended);
-                Err(INVALID)
-            }
-        }
+        let (user, session) = outcome.map_err(|()| INVALID)?;
+        Ok(self.session(user, session, next))
     }
 
     /// Ends the family of a refresh token. Says `true` also where there was nothing to end.
     pub async fn logout(&self, token: &str) -> Result<bool, Error> {
         let Some(hash) = opaque::digest(token) else { return Ok(true) };
         let now = self.clock.now();
-        let ended = db::transaction(&self.pool, move |conn| {
+        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
             Box::pin(async move {
                 store::lock_by_token(conn, &hash).await?;
                 let Some((family, _)) = store::family_of(conn, &hash).await? else { return Ok(Vec::new()) };
@@ -89,7 +86,6 @@ impl Users {
             })
         })
         .await?;
-        self.revocations.apply(&ended);
         Ok(true)
     }
 
@@ -105,7 +101,7 @@ impl Users {
         let (token, now, id) = (opaque::generate(""), self.clock.now(), user.id);
         let hash = opaque::digest(&token).ok_or(INVALID)?;
         let session = SessionId::generate(now);
-        let ended = db::transaction(&self.pool, move |conn| {
+        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
             Box::pin(async move {
                 if store::lock_password(conn, id).await? != Some(password_hash) {
                     return Err(WRONG_LOGIN);
@@ -123,7 +119,6 @@ impl Users {
             })
         })
         .await?;
-        self.revocations.apply(&ended);
         Ok(self.session(user, session, token))
     }
 

@@ -32,7 +32,7 @@ impl Users {
     /// Ends one of one's own sessions, its sockets too.
     pub async fn revoke_session(&self, who: &Principal, session: SessionId) -> Result<(), Error> {
         let (user, now) = (who.user, self.clock.now());
-        let ended = db::transaction(&self.pool, move |conn| {
+        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
             Box::pin(async move {
                 store::lock_password(conn, user).await?;
                 if !store::is_open(conn, user, session.as_uuid(), now).await? {
@@ -41,8 +41,6 @@ impl Users {
                 end_family(conn, session, now).await
             })
         })
-        .await?;
-        self.revocations.apply(&ended);
-        Ok(())
+        .await
     }
 }

@@ -8,6 +8,7 @@ mod commands;
 mod config_outbox;
 mod device_config;
 mod devices;
+mod hang_ups;
 mod history;
 mod homes;
 mod live;
@@ -17,9 +18,10 @@ mod sessions;
 mod statements;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use async_graphql::{Request, Variables};
+use async_graphql::{Request, Response, Variables};
 use serde_json::{Value, json};
 use smarthome::auth::{Actor, Principal, Tokens};
 use smarthome::clock::Clock;
@@ -40,6 +42,7 @@ use smarthome::telemetry::history::Readings;
 use smarthome::telemetry::{Follow, ReadingHub};
 use smarthome::throttle::Throttle;
 use smarthome::users::Users;
+use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 
 use super::support::app::{Database, JWT_SECRET};
@@ -52,6 +55,7 @@ struct Graph {
     clock: Clock,
     readings: ReadingHub,
     config_hub: ConfigHub,
+    told: Arc<Told>,
     sealer: Option<Sealer>,
     sql: tokio_postgres::Client,
     database: Database,
@@ -64,11 +68,18 @@ const ENCRYPTION_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 #[derive(Clone)]
 struct Person(Option<Principal>);
 
-struct NobodyListens;
+/// Counts the changes it hears of.
+#[derive(Default)]
+struct Told(AtomicU32);
 
-impl RegistryListener for NobodyListens {
-    fn device_changed(&self, _home: HomeId, _device: DeviceId) {}
-    fn home_changed(&self, _home: HomeId) {}
+impl RegistryListener for Told {
+    fn device_changed(&self, _home: HomeId, _device: DeviceId) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn home_changed(&self, _home: HomeId) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Graph {
@@ -95,7 +106,7 @@ impl Graph {
         let pool = db::pool(&settings.database, metrics.db_statements.clone());
         let (readings, states, deletions) = (ReadingHub::default(), StateHub::default(), DeletionHub::default());
         let (command_hub, expectations) = (CommandHub::default(), Expectations::default());
-        let listener = Arc::new(NobodyListens);
+        let told = Arc::<Told>::default();
         let config_hub = ConfigHub::default();
         let sealer = Sealer::new(&settings.encryption);
         let channels: [Arc<dyn HomeChannel>; 5] = [
@@ -120,12 +131,12 @@ impl Graph {
             homes: Homes::new(
                 pool.clone(),
                 clock.clone(),
-                listener.clone(),
+                told.clone(),
                 channels,
                 revocations.clone(),
                 Throttle::new(false),
             ),
-            devices: Devices::new(pool.clone(), clock.clone(), listener, deletions, &settings.mqtt),
+            devices: Devices::new(pool.clone(), clock.clone(), told.clone(), deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
             follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
             commands: Commands::new(
@@ -151,7 +162,17 @@ impl Graph {
             pool,
             started: tokio::time::Instant::now(),
         };
-        Self { schema: graphql::schema(services.clone()), services, clock, readings, config_hub, sealer, sql, database }
+        Self {
+            schema: graphql::schema(services.clone()),
+            services,
+            clock,
+            readings,
+            config_hub,
+            told,
+            sealer,
+            sql,
+            database,
+        }
     }
 
     /// Somebody with an account, whose password nobody knows.
@@ -165,14 +186,17 @@ impl Graph {
 
     /// The whole answer.
     async fn answer(&self, who: &Person, query: &str, variables: Value) -> Value {
+        serde_json::to_value(self.start_answer(who, query, variables).await.unwrap()).unwrap()
+    }
+
+    /// The answer's making, on a worker, as behind HTTP.
+    fn start_answer(&self, who: &Person, query: &str, variables: Value) -> JoinHandle<Response> {
         let request = Request::new(query)
             .variables(Variables::from_json(variables))
             .data(Budget::default())
             .data(Viewer(who.0.clone()));
-        // On a worker, as behind HTTP.
         let schema = self.schema.clone();
-        let response = tokio::spawn(async move { schema.execute(request).await }).await.unwrap();
-        serde_json::to_value(response).unwrap()
+        tokio::spawn(async move { schema.execute(request).await })
     }
 
     /// The data of what must succeed.

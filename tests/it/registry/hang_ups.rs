@@ -1,0 +1,151 @@
+//! A caller that hangs up takes nothing along: what was committed is told, whoever waits for the answer.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use smarthome::auth::{Actor, Principal, Tokens};
+use smarthome::commands::CommandStatus;
+use smarthome::hub::Heard;
+use smarthome::ids::HomeId;
+use smarthome::revocation::Watch;
+use smarthome::settings::Secret;
+use tokio::time::timeout;
+
+use super::{Graph, Person, number, text};
+use crate::support::app::JWT_SECRET;
+use crate::support::{eventually, soon};
+
+const PASSWORD: &str = "a fine long passphrase";
+const REGISTER: &str = "mutation($e: String!, $p: String!) \
+     { register(input: {email: $e, password: $p, name: \"Ann\"}) { accessToken refreshToken } }";
+const LOGIN: &str =
+    "mutation($e: String!, $p: String!) { login(input: {email: $e, password: $p}) { accessToken refreshToken } }";
+const REFRESH: &str = "mutation($t: String!) { refreshToken(refreshToken: $t) { accessToken } }";
+
+/// Longer than telling takes, by far.
+const LONG: Duration = Duration::from_secs(3);
+
+/// Starts a change and hangs up while its last rows wait to be written; then they are.
+async fn hangs_up(graph: &Graph, who: &Person, query: &str, variables: Value) {
+    let blocker = graph.database.client().await;
+    blocker.batch_execute("begin; lock table audit_log, revocations in share mode").await.unwrap();
+    let caller = graph.start_answer(who, query, variables);
+    graph.wait_for_waiting(1).await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled(), "{query}");
+    blocker.batch_execute("commit").await.unwrap();
+}
+
+fn verified(graph: &Graph, token: &Value) -> Principal {
+    Tokens::new(&Secret::new(JWT_SECRET), graph.clock.clone()).verify(token.as_str().unwrap()).unwrap()
+}
+
+/// Signs in once more: who it is, and their refresh token.
+async fn session(graph: &Graph, email: &str) -> (Principal, String) {
+    let made = graph.ask(&Person(None), LOGIN, json!({"e": email, "p": PASSWORD})).await["login"].take();
+    (verified(graph, &made["accessToken"]), text(&made["refreshToken"]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_command_hears_that_it_was_cancelled() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let device = graph.devices(&ann, &home, 1).await.remove(0);
+    let send = "mutation($d: ID!) { sendCommand(input: {deviceId: $d, type: \"RESET\"}) { id } }";
+    let sent = graph.ask(&ann, send, json!({"d": device})).await["sendCommand"]["id"].take();
+    let mut listener = graph.services.commands.hub().listen(HomeId::from_database(number(&home)));
+    hangs_up(&graph, &ann, "mutation($c: ID!) { cancelCommand(id: $c) { id } }", json!({"c": sent})).await;
+    match soon("the command's end", listener.recv()).await {
+        Heard::Event(command) => assert_eq!(command.status, CommandStatus::Cancelled),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_ended_ends_here_at_once() {
+    let graph = Graph::start().await;
+    let (ann, bob, eve) = (graph.person().await, graph.person().await, graph.person().await);
+    let home = graph.home(&ann).await;
+    let email = "carl@test.example";
+    let first = graph.ask(&Person(None), REGISTER, json!({"e": email, "p": PASSWORD})).await["register"].take();
+    let (carl, refresh) = (verified(&graph, &first["accessToken"]), text(&first["refreshToken"]));
+    let revocations = graph.services.revocations.clone();
+    let mut untold = Vec::new();
+    let mut check = async |what, watch: Watch| {
+        if timeout(LONG, watch.ended()).await.is_err() {
+            untold.push(what);
+        }
+    };
+
+    let create = "mutation($h: ID!) { createIntegrationToken(input: {homeId: $h, name: \"T\", scopes: [DEVICES_READ]}) { token } }";
+    let made = graph.ask(&ann, create, json!({"h": home})).await["createIntegrationToken"]["token"].take();
+    let integration = verified(&graph, &made);
+    let Actor::Integration(id) = integration.actor else { panic!("{integration:?}") };
+    let watch = revocations.watch(&integration);
+    let revoke = "mutation($i: ID!) { revokeIntegrationToken(id: $i) }";
+    hangs_up(&graph, &ann, revoke, json!({"i": id.to_string()})).await;
+    check("a revoked token", watch).await;
+
+    let place = |who: &Person| {
+        let user = who.0.as_ref().unwrap().user;
+        (revocations.watch_membership(user, HomeId::from_database(number(&home))), user.to_string())
+    };
+    graph.join(&home, &bob, "ADMIN").await;
+    let (watch, user) = place(&bob);
+    let set = "mutation($h: ID!, $u: ID!) { setMemberRole(homeId: $h, userId: $u, role: GUEST) { role } }";
+    hangs_up(&graph, &ann, set, json!({"h": home, "u": user})).await;
+    check("a lower role", watch).await;
+    graph.join(&home, &eve, "GUEST").await;
+    let (watch, user) = place(&eve);
+    let remove = "mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }";
+    hangs_up(&graph, &ann, remove, json!({"h": home, "u": user})).await;
+    check("a removal", watch).await;
+
+    let (other, token) = session(&graph, email).await;
+    let watch = revocations.watch(&other);
+    hangs_up(&graph, &Person(None), "mutation($t: String!) { logout(refreshToken: $t) }", json!({"t": token})).await;
+    check("a logout", watch).await;
+    let (other, _) = session(&graph, email).await;
+    let Actor::Session(id) = other.actor else { panic!("{other:?}") };
+    let watch = revocations.watch(&other);
+    let revoke = "mutation($i: ID!) { revokeSession(id: $i) }";
+    hangs_up(&graph, &Person(Some(carl.clone())), revoke, json!({"i": id.to_string()})).await;
+    check("a revoked session", watch).await;
+    let (other, token) = session(&graph, email).await;
+    graph.ask(&Person(None), REFRESH, json!({"t": token})).await;
+    let watch = revocations.watch(&other);
+    hangs_up(&graph, &Person(None), REFRESH, json!({"t": token})).await;
+    check("a replayed refresh token", watch).await;
+    let (other, _) = session(&graph, email).await;
+    let watch = revocations.watch(&other);
+    let change = "mutation($c: String!, $n: String!) { changePassword(input: {currentPassword: $c, newPassword: $n}) }";
+    let words = json!({"c": PASSWORD, "n": "another fine passphrase"});
+    hangs_up(&graph, &Person(Some(carl)), change, words).await;
+    check("a new password", watch).await;
+    assert!(untold.is_empty(), "not told of: {untold:?}");
+    // The first one stayed all the time.
+    graph.ask(&Person(None), REFRESH, json!({"t": refresh})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_directory_of_devices_hears_of_every_change() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let device = graph.devices(&ann, &home, 1).await.remove(0);
+    for (query, variables) in [
+        ("mutation { createHome(input: {name: \"N\"}) { id } }", json!({})),
+        ("mutation($h: ID!) { updateHome(id: $h, input: {name: \"N\"}) { id } }", json!({"h": home})),
+        (
+            "mutation($h: ID!) { registerDevice(input: {homeId: $h, key: \"k\", name: \"N\"}) { device { id } } }",
+            json!({"h": home}),
+        ),
+        ("mutation($d: ID!) { updateDevice(id: $d, input: {name: \"N\"}) { id } }", json!({"d": device})),
+    ] {
+        let before = graph.told.0.load(Ordering::SeqCst);
+        hangs_up(&graph, &ann, query, variables).await;
+        eventually(query, || async { (graph.told.0.load(Ordering::SeqCst) > before).then_some(()) }).await;
+    }
+}
