@@ -41,7 +41,7 @@ impl Admission {
             Ok(principal) => principal,
             Err(InvalidToken) => self.outsider(token).await?,
         };
-        self.revocations.admit(&principal)?;
+        self.revocations.admit(&principal).await?;
         match (&self.integrations, principal.actor) {
             (Some(integrations), Actor::Integration(_)) => integrations.admit(&principal).await?,
             (None, Actor::Integration(_)) => return Err(InvalidToken.into()),

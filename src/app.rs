@@ -257,7 +257,7 @@ impl App {
             throttle,
             clock,
             metrics: metrics.clone(),
-            readiness: Arc::new(Dependencies { pool, metrics: metrics.clone() }),
+            readiness: Arc::new(Dependencies { pool, metrics: metrics.clone(), revocations: revocations.clone() }),
             sdl: settings.http.introspection.then(|| graphql::sdl().into()),
             shares: Shares::new(&limits, metrics.clone()),
             limits: Arc::new(limits.clone()),
@@ -266,7 +266,8 @@ impl App {
             stop: stop_http.clone(),
             tracker: http_tasks.clone(),
         };
-        spawn_critical(&ended, revocations.follow(settings.database, stop_http.clone()));
+        let followed = metrics.revocations_followed.clone();
+        spawn_critical(&ended, revocations.follow(settings.database, followed, stop_http.clone()));
         let (proxies, stop, tasks) = (settings.http.trusted_proxies, stop_http.clone(), http_tasks.clone());
         let router = http::router(state);
         spawn_critical(&ended, http::serve(listener, router, limits, proxies, metrics, stop, tasks));
@@ -337,6 +338,7 @@ fn spawn_critical(ended: &CancellationToken, task: impl Future<Output = ()> + Se
 struct Dependencies {
     pool: Pool,
     metrics: Metrics,
+    revocations: Revocations,
 }
 
 impl Readiness for Dependencies {
@@ -349,7 +351,11 @@ impl Readiness for Dependencies {
             };
             let broker =
                 if self.metrics.mqtt_connected.get() == 1 { Ok(()) } else { Err("no link to the MQTT broker") };
-            vec![("database", database), ("migrations", migrations), ("broker", broker)]
+            let revocations = match self.revocations.is_current() {
+                true => Ok(()),
+                false => Err("what has ended elsewhere can't be read: no access token is taken"),
+            };
+            vec![("database", database), ("migrations", migrations), ("broker", broker), ("revocations", revocations)]
         })
     }
 }

@@ -85,6 +85,8 @@ pub struct Metrics {
     pub broker_accounts_missing: Gauge,
     /// Questions of brokers at `MQTT_AUTH_ADDR`, by what came of them.
     pub broker_questions: Family<Reason, Counter>,
+    /// 1 while what ends elsewhere, sessions and memberships, is read.
+    pub revocations_followed: Gauge,
     /// SQL statements sent by the API's pool.
     pub db_statements: Counter,
     /// GraphQL operations refused midway, because their lists held too many objects.
@@ -142,6 +144,7 @@ impl Metrics {
         r.register("broker_account_refusals", "Account changes the broker refused", m.broker_account_refusals.clone());
         r.register("broker_accounts_missing", "Accounts the broker lacks", m.broker_accounts_missing.clone());
         r.register("broker_questions", "Questions of brokers, by outcome", m.broker_questions.clone());
+        r.register("revocations_followed", "1 while ends elsewhere are read", m.revocations_followed.clone());
         r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
         r.register("graphql_exhausted", "Operations that asked for too many objects", m.graphql_exhausted.clone());
         r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());

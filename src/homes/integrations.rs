@@ -30,7 +30,7 @@ const KEPT_ENDED: i64 = 100;
 /// Life of a token that ends when it is revoked: a JWT has to name some end.
 const ENDLESS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// How long a token that was found to hold is not looked up again; also how exact its last use is. An end
-/// is told by the revocations, within a second.
+/// is told by the revocations, within a second; while these can't be followed, every use is looked up.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Tokens that are not looked up again for that long, at most.
 const MAX_SEEN: NonZeroUsize = NonZeroUsize::new(10_000).expect("positive");
@@ -171,7 +171,7 @@ impl Integrations {
     /// about. Notes the use.
     pub async fn admit(&self, principal: &Principal) -> Result<(), Error> {
         let Actor::Integration(id) = principal.actor else { return Ok(()) };
-        if self.seen().get(&id).is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
+        if self.revocations.is_current() && self.seen().get(&id).is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
             return Ok(());
         }
         let at = Instant::now();

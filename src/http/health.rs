@@ -14,7 +14,7 @@ pub type Check = Result<(), &'static str>;
 
 /// Looks at what the server needs; app.rs knows how. Must answer within a few seconds.
 pub trait Readiness: Send + Sync {
-    /// Each dependency (`database`, `migrations`, `broker`) and its state.
+    /// Each dependency (`database`, `migrations`, `broker`, `revocations`) and its state.
     fn check(&self) -> BoxFuture<'_, Vec<(&'static str, Check)>>;
 }
 

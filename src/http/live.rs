@@ -2,7 +2,8 @@
 //! multipart subscriptions.
 //!
 //! Invariants: nothing is buffered here (the reader's speed is the stream's speed, and a reader that
-//! stops is cut by the connection); a stream ends with its token and with the server.
+//! stops is cut by the connection); a stream ends with its token and with the server; no event goes out
+//! while it is not known whether the session has ended.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::graphql::answer::{Answer, Refusal};
 use crate::graphql::engine::{Caller, Prepared};
-use crate::revocation::Watch;
+use crate::revocation::{Revocations, Watch};
 
 /// How often the wall clock is asked whether the token still holds.
 pub(super) const EXPIRY_CHECK: Duration = Duration::from_millis(500);
@@ -81,6 +82,7 @@ struct Live {
     answers: BoxStream<'static, Answer>,
     principal: Option<Principal>,
     watch: Option<Watch>,
+    revocations: Revocations,
     clock: Clock,
     stop: CancellationToken,
     heartbeat: Duration,
@@ -103,6 +105,7 @@ pub(super) fn stream(state: &HttpState, form: Streaming, prepared: Prepared, cal
         answers: state.engine.stream(prepared, caller),
         watch: principal.as_ref().map(|principal| state.revocations.watch(principal)),
         principal,
+        revocations: state.revocations.clone(),
         clock: state.clock.clone(),
         stop: state.stop.clone(),
         heartbeat: state.limits.heartbeat,
@@ -169,6 +172,10 @@ impl Live {
             if self.expired() {
                 // A busy stream never reaches the timer above.
                 let refusal = Refusal::new("UNAUTHENTICATED", "the access token has expired");
+                return Some(self.end(self.form.answer(&refusal.into())));
+            }
+            if self.principal.is_some() && !self.revocations.is_current() {
+                let refusal = Refusal::new("UNAVAILABLE", "service temporarily unavailable, try again");
                 return Some(self.end(self.form.answer(&refusal.into())));
             }
             self.quiet_since = Instant::now();

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use diesel::QueryResult;
 use futures_util::{FutureExt, StreamExt};
-use tokio::time::timeout;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Revocations, store};
@@ -15,22 +17,24 @@ use crate::settings::DatabaseSettings;
 /// Longest time without a look at the table, and pause after a failure. With it an end is late by less
 /// than a second even where no notification comes.
 const LOOK_EVERY: Duration = Duration::from_millis(750);
-/// Bound on each statement.
+/// Bound on each statement, here and there.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Looks between two cleanings.
 const TIDY_EVERY: u32 = 80;
 
 impl Revocations {
-    /// Follows the table until the stop. A database that is away is waited for: nothing is ended there,
-    /// and nothing new is seen through it, meanwhile.
-    pub async fn follow(self, database: DatabaseSettings, stop: CancellationToken) {
+    /// Follows the table until the stop; `followed` is 1 while that works. Where it does not, whatever the
+    /// reason, nothing new is seen: so memory judges no token once that has lasted
+    /// ([`Revocations::is_current`]).
+    pub async fn follow(self, database: DatabaseSettings, followed: Gauge, stop: CancellationToken) {
         let following = async {
             let mut is_down = false;
             loop {
-                if let Err(error) = self.read_on(&database, &mut is_down).await
-                    && !std::mem::replace(&mut is_down, true)
-                {
-                    tracing::warn!(error = %Chain(&error), "revocations can't be followed; trying on");
+                if let Err(error) = self.read_on(&database, &followed, &mut is_down).await {
+                    followed.set(0);
+                    if !std::mem::replace(&mut is_down, true) {
+                        tracing::warn!(error = %Chain(&error), "revocations can't be followed; trying on");
+                    }
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
@@ -38,24 +42,34 @@ impl Revocations {
         stop.run_until_cancelled(following).await;
     }
 
-    async fn read_on(&self, database: &DatabaseSettings, is_down: &mut bool) -> Result<(), Error> {
+    async fn read_on(&self, database: &DatabaseSettings, followed: &Gauge, is_down: &mut bool) -> Result<(), Error> {
         let url = database.url.reveal();
         let mut conn = db::connect(url, Some(STATEMENT_TIMEOUT)).await.map_err(Error::unavailable)?;
-        store::listen(&mut conn).await?;
+        in_time(store::listen(&mut conn)).await?;
         // All that may matter first, then what has come since: a row may become visible after a later one.
-        let mut rows = store::all(&mut conn).await?;
+        let mut asked_at = Instant::now();
+        let mut rows = in_time(store::all(&mut conn)).await?;
         for look in 1_u32.. {
-            *is_down = false;
             self.apply(&rows);
+            self.caught_up(asked_at);
+            followed.set(1);
+            *is_down = false;
             if look.is_multiple_of(TIDY_EVERY) {
-                store::purge(&mut conn).await?;
+                in_time(store::purge(&mut conn)).await?;
                 self.memory.tidy();
             }
             wait(&mut conn).await?;
-            rows = store::recent(&mut conn).await?;
+            asked_at = Instant::now();
+            rows = in_time(store::recent(&mut conn)).await?;
         }
         Ok(())
     }
+}
+
+/// The answer, unless the other end has vanished without a word: then another connection is to be tried.
+async fn in_time<T>(statement: impl Future<Output = QueryResult<T>>) -> Result<T, Error> {
+    let answer = timeout(STATEMENT_TIMEOUT, statement).await;
+    Ok(answer.map_err(|_| Error::unavailable("no answer from the database"))??)
 }
 
 /// Waits for a notification or for the time of the next look.

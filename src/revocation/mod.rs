@@ -3,22 +3,26 @@
 //!
 //! Whoever ends something writes it down in the transaction that ends it ([`Revocations::record`]) and
 //! tells this server after the commit ([`Revocations::apply`]). Other servers on the database are told
-//! by a notification and look for themselves every second.
+//! by a notification and look for themselves every second. One that can't look any more, or has not yet,
+//! judges no token by what it remembers.
 
 mod follow;
 mod memory;
+mod sight;
 mod store;
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
-use crate::auth::{InvalidToken, Principal};
+use crate::auth::{Actor, InvalidToken, Principal};
 use crate::clock::Clock;
 use crate::db::Connection;
 use crate::error::Error;
 use crate::ids::{HomeId, SessionId, UserId};
 use memory::{Key, Memory, Signal};
+use sight::Sight;
 
 /// Something that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,7 @@ pub struct Recorded {
 #[derive(Clone)]
 pub struct Revocations {
     memory: Arc<Memory>,
+    sight: Sight,
     clock: Clock,
 }
 
@@ -56,14 +61,34 @@ pub struct Watch {
 }
 
 impl Revocations {
-    /// Knows of nothing until it is told, or [`Revocations::follow`] runs.
+    /// Knows of nothing, and admits nobody by it, until [`Revocations::follow`] runs.
     pub fn new(clock: Clock) -> Self {
-        Self { memory: Arc::default(), clock }
+        Self { memory: Arc::default(), sight: Sight::default(), clock }
     }
 
-    /// Whether a valid token still stands for somebody.
-    pub fn admit(&self, principal: &Principal) -> Result<(), InvalidToken> {
-        if self.memory.has_ended(principal) { Err(InvalidToken) } else { Ok(()) }
+    /// Whether a valid token still stands for somebody; `UNAVAILABLE` where only memory could tell, and it
+    /// knows too little.
+    pub async fn admit(&self, principal: &Principal) -> Result<(), Error> {
+        let is_known = match principal.actor {
+            Actor::Session(_) | Actor::Operator | Actor::Outside(_) => self.sight.clears().await,
+            // Whoever admits it asks the database too.
+            Actor::Integration(_) => true,
+        };
+        // What is known to have ended has, whatever else is not known.
+        if self.memory.has_ended(principal) {
+            return Err(InvalidToken.into());
+        }
+        if is_known { Ok(()) } else { Err(Error::unavailable("what has ended elsewhere can't be read")) }
+    }
+
+    /// Whether what has ended elsewhere is known here, but for a few seconds at most.
+    pub fn is_current(&self) -> bool {
+        self.sight.is_clear()
+    }
+
+    /// Everything that had ended before this moment has been told.
+    pub fn caught_up(&self, at: Instant) {
+        self.sight.reach(at);
     }
 
     /// Ends with what the principal's token belongs to; at once if that has ended already. The token's
@@ -84,6 +109,12 @@ impl Revocations {
             return Ok(Vec::new());
         }
         Ok(store::insert(conn, ended).await?)
+    }
+
+    /// What [`transaction_then`](crate::db::transaction_then) does with what was recorded: [`Revocations::apply`].
+    pub fn on_commit(&self) -> impl FnOnce(Vec<Recorded>) + Send + 'static {
+        let this = self.clone();
+        move |recorded| this.apply(&recorded)
     }
 
     /// Ends, on this server, what was recorded. After the commit.
@@ -111,11 +142,5 @@ impl Drop for Watch {
         if let Some(key) = self.key {
             self.memory.leave(key, &self.signal);
         }
-    /// What [`transaction_then`](crate::db::transaction_then) does with what was recorded: [`Revocations::apply`].
-    pub fn on_commit(&self) -> impl FnOnce(Vec<Recorded>) + Send + 'static {
-        let this = self.clone();
-        move |recorded| this.apply(&recorded)
-    }
-
     }
 }

@@ -24,6 +24,7 @@ use smarthome::settings::Secret;
 use smarthome::throttle::Throttle;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -211,11 +212,14 @@ impl Edge {
         let mut limits = Limits::default();
         change(&mut limits);
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+        // Nothing ends elsewhere, for longer than any test runs.
+        let revocations = Revocations::new(clock.clone());
+        revocations.caught_up(Instant::now() + Duration::from_secs(3600));
         let state = HttpState {
             engine: Engine::new(schema.clone(), introspection).execution_timeout(Duration::from_millis(300)),
-            admission: Admission::new(tokens.clone(), Revocations::new(clock.clone())),
+            admission: Admission::new(tokens.clone(), revocations.clone()),
             tokens: tokens.clone(),
-            revocations: Revocations::new(clock.clone()),
+            revocations,
             throttle: Throttle::new(false),
             clock: clock.clone(),
             metrics: metrics.clone(),

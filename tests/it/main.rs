@@ -6,6 +6,7 @@ mod canaries;
 mod control;
 mod control_chaos;
 mod crash;
+mod cut_off;
 mod database_tls;
 mod dev;
 mod device_limit;

@@ -36,6 +36,8 @@ impl Close {
     pub(super) const REVOKED: Self = Self::fixed(4403, "Forbidden: the session has ended", "REVOKED");
     pub(super) const INIT_TIMEOUT: Self = Self::fixed(4408, "Connection initialisation timeout", "INIT_TIMEOUT");
     pub(super) const SECOND_INIT: Self = Self::fixed(4429, "Too many initialisation requests", "SECOND_INIT");
+    /// RFC 6455's registry: "try again later", which clients do.
+    pub(super) const UNAVAILABLE: Self = Self::fixed(1013, "temporarily unavailable, try again", "UNAVAILABLE");
     /// Clients take 4429 as final: one that came back at once would only be refused again.
     pub(super) const TOO_MANY_SOCKETS: Self = Self::fixed(4429, "Too many open sockets", "TOO_MANY_SOCKETS");
     pub(super) const TOO_MANY_MESSAGES: Self = Self::fixed(4429, "Too many messages", "TOO_MANY_MESSAGES");
@@ -44,8 +46,7 @@ impl Close {
     pub(super) fn not_admitted(error: &Error) -> Self {
         match error {
             Error::Unauthenticated(_) => Self::FORBIDDEN,
-            // RFC 6455's registry: "try again later", which clients do.
-            _ => Self::fixed(1013, "temporarily unavailable, try again", "UNAVAILABLE"),
+            _ => Self::UNAVAILABLE,
         }
     }
 

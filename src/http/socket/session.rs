@@ -129,6 +129,7 @@ impl Session {
                     timer.as_mut().reset(self.next_deadline());
                 }
                 message = poll_fn(|cx| streams.poll_message(cx)) => {
+                    self.still_judged()?;
                     self.send(socket, message).await?;
                     self.used_at = Instant::now();
                 }
@@ -208,6 +209,13 @@ impl Session {
     /// The older protocol's clients want a message: their browsers hide the pings from them.
     fn keep_alive(&self) -> Option<Message> {
         (self.acknowledged && self.protocol == Protocol::Legacy).then(Protocol::keep_alive)
+    }
+
+    /// Whether we would know if the caller's session had ended. Where not, nothing goes in or out; a socket
+    /// on which nothing happens is let be.
+    fn still_judged(&self) -> Result<(), Close> {
+        let is_anybodys = self.caller.viewer.0.is_none();
+        if is_anybodys || self.state.revocations.is_current() { Ok(()) } else { Err(Close::UNAVAILABLE) }
     }
 
     fn has_expired(&self, principal: &Principal) -> bool {
@@ -297,6 +305,7 @@ impl Session {
         if self.caller.viewer.0.as_ref().is_some_and(|principal| self.has_expired(principal)) {
             return Err(Close::EXPIRED);
         }
+        self.still_judged()?;
         if self.streams.contains(&id) {
             return Err(Close::duplicate(&id));
         }

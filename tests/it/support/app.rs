@@ -37,9 +37,32 @@ impl Database {
         services().database_url(&self.name)
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its URL for an account.
+    pub fn url_as(&self, account: &str) -> String {
+        self.url().replacen("//smarthome@", &format!("//{account}@"), 1)
+    }
+
+    /// Makes an account that is no superuser and gives it the database. It goes with the whole cluster.
+    pub async fn account(&self) -> String {
+        let account = unique("account");
+        admin(format!("create role {account} login")).await;
+        admin(format!("alter database {} owner to {account}", self.name)).await;
+        account
+    }
+
     /// A connection beside the server's own.
     pub async fn client(&self) -> tokio_postgres::Client {
         connect(&self.url()).await
+    }
+
+    /// The same, of an account.
+    pub async fn client_as(&self, account: &str) -> tokio_postgres::Client {
+        connect(&self.url_as(account)).await
     }
 
     /// Every row of every table as text, in no order that says anything.
