@@ -54,6 +54,10 @@ impl AuditEntry {
     /// Who did it, while they are a member of one of your homes.
     async fn actor_user(&self, ctx: &Context<'_>) -> Result<Option<User>> {
         let viewer = ctx.viewer()?.user;
+        // Whoever has left everything of theirs shall not be read on by what they once did.
+        if ctx.loaders().shared_homes.get(ctx.wave(), viewer, self.0.actor_user).await?.is_none() {
+            return Ok(None);
+        }
         let user = ctx.loaders().users.get(ctx.wave(), viewer, self.0.actor_user).await?;
         Ok(user.map(|user| User { user, viewer }))
     }
