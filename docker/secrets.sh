@@ -8,9 +8,10 @@ cd secrets
 umask 022
 make_one() { [ -s "$1" ] || openssl rand -hex 32 > "$1"; }
 make_one postgres
+make_one database
 make_one jwt
 make_one mqtt
 make_one dynsec
 # 32 bytes in base64, as AES-256 wants them.
 [ -s encryption ] || openssl rand -base64 32 > encryption
-[ -s database-url ] || echo "postgres://smarthome:$(cat postgres)@postgres/smarthome" > database-url
+[ -s database-url ] || echo "postgres://smarthome:$(cat database)@postgres/smarthome" > database-url

@@ -7,6 +7,7 @@ mod control;
 mod control_chaos;
 mod crash;
 mod cut_off;
+mod database_account;
 mod database_tls;
 mod dev;
 mod device_limit;
