@@ -24,7 +24,7 @@ pub(super) enum Scope {
     CommandsSend,
     /// Push configurations, read and follow them.
     ConfigPush,
-    /// Read, acknowledge and resolve alerts.
+    /// Read, acknowledge and resolve alerts. There are none yet: BAD_USER_INPUT in `createIntegrationToken`.
     AlertsManage,
 }
 

@@ -34,6 +34,8 @@ const ENDLESS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Tokens that are not looked up again for that long, at most.
 const MAX_SEEN: NonZeroUsize = NonZeroUsize::new(10_000).expect("positive");
+/// A token that had the scope today would gain rights without a word on the day there are alerts.
+const NO_ALERTS: &str = "scopes may not name ALERTS_MANAGE yet: there are no alerts";
 
 /// A token that an integration acts by.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +103,9 @@ impl Integrations {
         let now = self.clock.now();
         let name = names::name("name", &new.name)?;
         let scopes = new.scopes.ok_or_else(|| Error::bad_input("scopes", "scopes must name at least one scope"))?;
+        if scopes.contains(Scope::AlertsManage) {
+            return Err(Error::bad_input("scopes", NO_ALERTS));
+        }
         let devices = new.devices.map(distinct).transpose()?;
         if new.expires_at.is_some_and(|end| end <= now || end > now + ENDLESS) {
             return Err(Error::bad_input("expiresAt", "expiresAt must lie in the future, within 100 years"));

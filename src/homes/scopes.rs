@@ -13,7 +13,7 @@ pub enum Scope {
     CommandsSend,
     /// Push configurations and read them.
     ConfigPush,
-    /// Read, acknowledge and resolve alerts.
+    /// Read, acknowledge and resolve alerts. Given to nobody as long as there are none.
     AlertsManage,
 }
 

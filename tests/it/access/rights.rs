@@ -43,19 +43,17 @@ pub(super) enum Role {
     Owner,
 }
 
-/// What an integration's token may be made for.
+/// What an integration's token may be made for today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     DevicesRead,
     TelemetryRead,
     CommandsSend,
     ConfigPush,
-    AlertsManage,
 }
 
 impl Scope {
-    pub(super) const ALL: [Self; 5] =
-        [Self::DevicesRead, Self::TelemetryRead, Self::CommandsSend, Self::ConfigPush, Self::AlertsManage];
+    pub(super) const ALL: [Self; 4] = [Self::DevicesRead, Self::TelemetryRead, Self::CommandsSend, Self::ConfigPush];
 
     /// As the API spells it.
     pub(super) fn as_str(self) -> &'static str {
@@ -64,7 +62,6 @@ impl Scope {
             Self::TelemetryRead => "TELEMETRY_READ",
             Self::CommandsSend => "COMMANDS_SEND",
             Self::ConfigPush => "CONFIG_PUSH",
-            Self::AlertsManage => "ALERTS_MANAGE",
         }
     }
 }

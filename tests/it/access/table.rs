@@ -7,7 +7,7 @@ use super::operations::ROWS;
 use super::rights::{Outcome, Right, Role, Scope, Standing};
 
 /// Whom the table has a column for.
-const COLUMNS: [(&str, Standing); 11] = [
+const COLUMNS: [(&str, Standing); 10] = [
     ("nobody", Standing::Nobody),
     ("no member", Standing::Outsider),
     ("guest", Standing::Member(Role::Guest)),
@@ -18,7 +18,6 @@ const COLUMNS: [(&str, Standing); 11] = [
     ("TELEMETRY_READ", Standing::Token(Scope::TelemetryRead)),
     ("COMMANDS_SEND", Standing::Token(Scope::CommandsSend)),
     ("CONFIG_PUSH", Standing::Token(Scope::ConfigPush)),
-    ("ALERTS_MANAGE", Standing::Token(Scope::AlertsManage)),
 ];
 
 const INTRODUCTION: &str = "# Who may do what
