@@ -364,8 +364,12 @@ fn names<'a>(prefix: &str, topic: &'a [u8]) -> Option<&'a str> {
 impl Delivery {
     /// The message's row; it takes its share of the queue with it.
     fn into_row(self, outcome: Outcome) -> Row {
-        let source =
-            Source { topic: self.topic, payload: self.payload, received_at: self.received_at, _space: self._space };
+        let source = Source {
+            topic: self.topic,
+            payload: self.payload,
+            received_at: self.received_at,
+            _space: Some(self._space),
+        };
         Row { outcome, packet: None, receipt: self.receipt, source }
     }
 }

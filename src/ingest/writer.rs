@@ -23,13 +23,13 @@ use super::store;
 use crate::clock::Clock;
 use crate::commands::{CommandHub, Expectations};
 use crate::device_config::ConfigHub;
-use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, Report, StateHub};
+use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, StateChange, StateHub};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::metrics::Metrics;
 use crate::mqtt::{Acks, FromBroker, LinkEnds, Rejection};
 use crate::outbox::Wake;
 use crate::settings::{DatabaseSettings, DeviceLimit, MqttSettings};
-use crate::telemetry::{self, Measurement, Month, NewReading, ReadingHub};
+use crate::telemetry::{self, Month, ReadingHub};
 
 /// What the writer is made of.
 pub struct WriterParts {
@@ -94,6 +94,14 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// Storing that took longer than this stood still: silence meanwhile says nothing of any device.
 const LONG_OUTAGE: Duration = Duration::from_secs(10);
+
+/// How a transaction ends.
+#[derive(Clone, Copy)]
+enum Ending {
+    Commit,
+    /// It was only to see whether the database would take it.
+    RollBack,
+}
 
 /// What a commit brought.
 struct Committed {
@@ -282,19 +290,12 @@ impl Writer {
         }
     }
 
-    /// Whether the database takes a reading of the same device that says nothing, so that it is what
-    /// this one says that it refuses. A full disk, a missing right and the like refuse both.
+    /// Whether the database takes the same writes where they say nothing, so that it is what this message
+    /// says that it refuses. A full disk, a missing right and the like refuse both.
     async fn would_take_another(&mut self, batch: &Batch) -> bool {
-        let Some(&reading) = batch.readings().first() else { return true };
-        let mute = NewReading { measurement: Measurement::default(), ..reading.clone() };
-        let (conn, mute) = (&*self.db.get().await, [&mute]);
-        let tried = async {
-            let (begun, passed, inserted) =
-                futures_util::join!(store::begin(conn), store::pass_gate(conn), telemetry::insert(conn, &mute));
-            begun.and(passed).and(inserted)?;
-            store::roll_back(conn).await
-        };
-        let taken = matches!(timeout(ATTEMPT_TIMEOUT, tried).await, Ok(Ok(())));
+        let mute = batch.mute();
+        let tried = timeout(ATTEMPT_TIMEOUT, self.write(&mute, true, Ending::RollBack)).await;
+        let taken = matches!(tried, Ok(Ok(_)));
         if !taken {
             self.db.close();
         }
@@ -305,9 +306,7 @@ impl Writer {
     /// refused, it is the database that is ill, and it is tried again for ever.
     fn blame(&self, mut batch: Batch) -> Batch {
         batch.effects.clear();
-        for state in &mut batch.states {
-            (state.last_status, state.report) = (None, Report::default());
-        }
+        batch.states.iter_mut().for_each(StateChange::mute);
         for row in &mut batch.rows {
             let home = match &row.outcome {
                 Outcome::Reading(reading) => Some(reading.home),
@@ -322,8 +321,26 @@ impl Writer {
         batch
     }
 
-    /// One transaction. A retry may find its readings committed by an attempt whose answer was lost.
+    /// Commits a batch and looks at what it could not tell by itself. A retry may find its readings
+    /// committed by an attempt whose answer was lost.
     async fn attempt(&mut self, batch: &Batch, is_retry: bool) -> QueryResult<Committed> {
+        let mut committed = self.write(batch, is_retry, Ending::Commit).await?;
+        let conn = &*self.db.get().await;
+        committed.answered.complete(conn, batch, is_retry).await?;
+        if committed.ids.iter().any(Option::is_none) {
+            let readings = batch.readings();
+            if is_retry {
+                telemetry::recover(conn, &readings, &mut committed.ids).await?;
+            }
+            let missing = readings.iter().zip(&committed.ids).filter(|(_, id)| id.is_none());
+            let missing: Vec<DeviceId> = missing.map(|(reading, _)| reading.device).collect();
+            committed.gone = telemetry::gone(conn, &missing).await?;
+        }
+        Ok(committed)
+    }
+
+    /// One transaction.
+    async fn write(&mut self, batch: &Batch, is_retry: bool, ending: Ending) -> QueryResult<Committed> {
         let conn = self.db.get().await;
         let session = self.session.as_ref().expect("begun");
         let readings = batch.readings();
@@ -348,25 +365,20 @@ impl Writer {
             store::keep_rejected(conn, batch.rejected(), is_retry),
             store::prune_rejected(conn, &due),
             session.remember(conn, batch.lost, &self.outbox_names, &packets),
-            store::commit(conn),
+            async {
+                match ending {
+                    Ending::Commit => store::commit(conn).await,
+                    Ending::RollBack => store::roll_back(conn).await,
+                }
+            },
         );
         begun.and(passed)?;
         // In the order of sending, so that the first error is the cause and not its consequence.
-        let (ids, states, mut answered) = (ids?, states?, answered?);
+        let (ids, states, answered) = (ids?, states?, answered?);
         kept?;
         let pruned = (due, n_pruned?);
         let session_row = session_row?;
         ended?;
-        answered.complete(conn, batch, is_retry).await?;
-        let mut committed = Committed { ids, gone: Vec::new(), states, answered, session_row, pruned };
-        if committed.ids.iter().any(Option::is_none) {
-            if is_retry {
-                telemetry::recover(conn, &readings, &mut committed.ids).await?;
-            }
-            let missing = readings.iter().zip(&committed.ids).filter(|(_, id)| id.is_none());
-            let missing: Vec<DeviceId> = missing.map(|(reading, _)| reading.device).collect();
-            committed.gone = telemetry::gone(conn, &missing).await?;
-        }
-        Ok(committed)
+        Ok(Committed { ids, gone: Vec::new(), states, answered, session_row, pruned })
     }
 }
