@@ -95,6 +95,16 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
 /// Storing that took longer than this stood still: silence meanwhile says nothing of any device.
 const LONG_OUTAGE: Duration = Duration::from_secs(10);
 
+/// What the writer turns to.
+enum Turn {
+    /// So many messages came; 0 at the end of all.
+    Messages(usize),
+    /// The time of a device or of a sign of life has come.
+    Deadline,
+    /// The link went up or down, or is gone for good.
+    Link(bool),
+}
+
 /// How a transaction ends.
 #[derive(Clone, Copy)]
 enum Ending {
@@ -162,40 +172,45 @@ impl Writer {
             }
             let is_up = *connected.borrow();
             let deadline = self.judge.next_deadline(is_up);
-            tokio::select! {
-                n = deliveries.recv_many(&mut inbox, MAX_BATCH) => {
-                    if n == 0 {
-                        let last = self.judge.last_signs();
-                        if !last.states.is_empty() {
-                            self.store(last).await;
-                        }
-                        return;
+            let turn = tokio::select! {
+                n = deliveries.recv_many(&mut inbox, MAX_BATCH) => Turn::Messages(n),
+                () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => Turn::Deadline,
+                // An error says that the link is gone; its queue tells when all is done.
+                changed = connected.changed(), if !link_is_gone => Turn::Link(changed.is_err()),
+            };
+            let began = Instant::now();
+            match turn {
+                Turn::Messages(0) => {
+                    let last = self.judge.last_signs();
+                    if !last.states.is_empty() {
+                        self.store(last).await;
                     }
+                    return;
+                }
+                Turn::Messages(_) => {
                     self.judge.limits.waiting(deliveries.len(), deliveries.max_capacity(), self.clock.now());
-                    let began = Instant::now();
                     let batch = self.prepare(&mut inbox).await;
                     self.store(batch).await;
-                    if began.elapsed() > LONG_OUTAGE {
-                        // Messages waited for the database: their devices were not silent.
-                        self.judge.presence.restart(Instant::now());
-                    }
                     if deliveries.is_empty() {
                         self.revalidate().await;
                     }
                 }
-                () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
+                Turn::Deadline => {
                     let batch = self.judge.timed(self.clock.now());
                     if !batch.states.is_empty() {
                         self.store(batch).await;
                     }
                 }
-                // An error says that the link is gone; its queue tells when all is done.
-                changed = connected.changed(), if !link_is_gone => {
-                    link_is_gone = changed.is_err();
+                Turn::Link(is_gone) => {
+                    link_is_gone = is_gone;
                     if *connected.borrow_and_update() {
                         self.judge.presence.restart(Instant::now());
                     }
                 }
+            }
+            if began.elapsed() > LONG_OUTAGE {
+                // Messages waited for the database: their devices were not silent.
+                self.judge.presence.restart(Instant::now());
             }
         }
     }
