@@ -1,11 +1,12 @@
 //! What follows a commit: subscribers hear of it, counters count it, the broker is told.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Committed, Writer};
 use crate::commands;
 use crate::device_config;
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, HomeId};
 use crate::ingest::batch::{Batch, Outcome, Row};
 use crate::mqtt::Rejection;
 use crate::telemetry::Reading;
@@ -60,10 +61,11 @@ impl Writer {
         if !back.is_empty() {
             self.outboxes.iter().for_each(|outbox| outbox.heard(back.iter().copied()));
         }
+        let news = batch.states.iter().filter(|change| change.is_news);
+        let news: HashMap<DeviceId, HomeId> = news.map(|change| (change.device, change.home)).collect();
         for state in committed.states {
-            let change = batch.states.iter().find(|change| change.device == state.device);
-            if let Some(change) = change.filter(|change| change.is_news) {
-                self.states.publish(change.home, Arc::new(state));
+            if let Some(home) = news.get(&state.device) {
+                self.states.publish(*home, Arc::new(state));
             }
         }
         self.acks.send(receipts);
