@@ -7,7 +7,7 @@ use super::store::NewRejected;
 use crate::commands::{Answer, Verdict};
 use crate::device_config::{ConfigAnswer, ConfigVerdict};
 use crate::devices::StateChange;
-use crate::ids::HomeId;
+use crate::ids::{DeviceId, HomeId};
 use crate::mqtt::{Loss, Packet, Receipt};
 use crate::telemetry::{Measurement, NewReading};
 
@@ -27,6 +27,8 @@ pub(super) struct Batch {
 /// One message.
 pub(super) struct Row {
     pub(super) outcome: Outcome,
+    /// Whose it is taken to be, where that would be judged anew if the device turned out to be no more.
+    pub(super) device: Option<DeviceId>,
     /// To be remembered with the batch; `None` where that was done, or means nothing any more.
     pub(super) packet: Option<Packet>,
     pub(super) receipt: Option<Receipt>,
@@ -76,6 +78,7 @@ impl Batch {
     pub(super) fn mute(&self) -> Self {
         let rows = self.rows.iter().map(|row| Row {
             outcome: row.outcome.mute(),
+            device: row.device,
             packet: row.packet,
             receipt: None,
             source: Source {
@@ -98,9 +101,9 @@ impl Batch {
         }
     }
 
-    /// The packets to remember.
-    pub(super) fn packets(&self) -> Vec<Packet> {
-        self.rows.iter().filter_map(|row| row.packet).collect()
+    /// The packets to remember, each unless this device is no more.
+    pub(super) fn packets(&self) -> Vec<(Packet, Option<DeviceId>)> {
+        self.rows.iter().filter_map(|row| Some((row.packet?, row.device))).collect()
     }
 
     /// The readings to record.

@@ -117,8 +117,8 @@ enum Ending {
 struct Committed {
     /// For each reading of the batch, in order.
     ids: Vec<Option<TelemetryId>>,
-    /// Devices of readings without an id that are no more.
-    gone: Vec<DeviceId>,
+    /// Devices of the batch that are no more: nothing of theirs was written.
+    gone: HashSet<DeviceId>,
     states: Vec<DeviceState>,
     answered: Answered,
     session_row: Option<i64>,
@@ -267,7 +267,7 @@ impl Writer {
 
     /// Commits a batch however long it takes, then publishes and acknowledges it.
     async fn store(&mut self, batch: Batch) {
-        let mut todo = vec![batch];
+        let (mut todo, mut receipts, mut is_held_up) = (vec![batch], Vec::new(), false);
         let (mut n_refusals, mut is_suspect, mut is_retry) = (0, false, false);
         while let Some(batch) = todo.pop() {
             let attempt = timeout(ATTEMPT_TIMEOUT, self.attempt(&batch, is_retry)).await;
@@ -276,7 +276,16 @@ impl Writer {
                     (n_refusals, is_suspect) = (0, false);
                     self.db.worked();
                     self.metrics.ingest_batches.inc();
-                    self.finish(batch, committed);
+                    let gone = self.finish(batch, committed, &mut receipts);
+                    if !gone.rows.is_empty() {
+                        is_held_up = true;
+                        let mut came = self.judge.once_more(&gone.devices, gone.rows);
+                        todo.push(self.prepare(&mut came).await);
+                    }
+                    // In the order of receipt: what is judged once more holds up what came after it.
+                    if !is_held_up || todo.is_empty() {
+                        self.acks.send(receipts.drain(..));
+                    }
                 }
                 Err(error) => {
                     is_retry = true;
@@ -342,14 +351,20 @@ impl Writer {
         let mut committed = self.write(batch, is_retry, Ending::Commit).await?;
         let conn = &*self.db.get().await;
         committed.answered.complete(conn, batch, is_retry).await?;
-        if committed.ids.iter().any(Option::is_none) {
-            let readings = batch.readings();
-            if is_retry {
-                telemetry::recover(conn, &readings, &mut committed.ids).await?;
-            }
-            let missing = readings.iter().zip(&committed.ids).filter(|(_, id)| id.is_none());
-            let missing: Vec<DeviceId> = missing.map(|(reading, _)| reading.device).collect();
-            committed.gone = telemetry::gone(conn, &missing).await?;
+        let readings = batch.readings();
+        if is_retry && committed.ids.iter().any(Option::is_none) {
+            telemetry::recover(conn, &readings, &mut committed.ids).await?;
+        }
+        let missing = readings.iter().zip(&committed.ids).filter(|(_, id)| id.is_none());
+        let mut missing: HashSet<DeviceId> = missing.map(|(reading, _)| reading.device).collect();
+        if committed.states.len() < batch.states.len() {
+            // What is not to be written of a device that was seen is not missing.
+            let to_be_written = batch.states.iter().filter(|change| change.unless_seen_since.is_none());
+            missing.extend(to_be_written.map(|change| change.device));
+            committed.states.iter().for_each(|state| _ = missing.remove(&state.device));
+        }
+        if !missing.is_empty() {
+            committed.gone = devices::gone(conn, &missing).await?;
         }
         Ok(committed)
     }
@@ -394,6 +409,6 @@ impl Writer {
         let pruned = (due, n_pruned?);
         let session_row = session_row?;
         ended?;
-        Ok(Committed { ids, gone: Vec::new(), states, answered, session_row, pruned })
+        Ok(Committed { ids, gone: HashSet::new(), states, answered, session_row, pruned })
     }
 }

@@ -9,6 +9,7 @@ mod crash;
 mod database_tls;
 mod dev;
 mod device_limit;
+mod directory;
 mod dynsec;
 mod edge;
 mod graphiql;
