@@ -99,9 +99,11 @@ impl Error {
 
 impl From<DieselError> for Error {
     /// No SQLSTATE reaches us, so trouble of the database is told by kind and, where that says
-    /// `Unknown`, by PostgreSQL's own wording.
+    /// `Unknown`, by PostgreSQL's own wording. In another language (`lc_messages`, which only a superuser
+    /// may set) such trouble is taken for a fault of ours: callers are told `INTERNAL`, and ingest finds
+    /// out by trying something harmless.
     fn from(error: DieselError) -> Self {
-        const TROUBLE: [&str; 7] = [
+        const TROUBLE: [&str; 8] = [
             "deadlock detected",
             "due to statement timeout",
             "due to lock timeout",
@@ -109,6 +111,7 @@ impl From<DieselError> for Error {
             "the database system is",
             "read-only transaction",
             "No space left",
+            "could not extend file",
         ];
         match &error {
             DieselError::DatabaseError(
@@ -160,6 +163,8 @@ mod tests {
         assert_eq!(code(DatabaseErrorKind::ReadOnlyTransaction, ""), "UNAVAILABLE");
         assert_eq!(code(DatabaseErrorKind::SerializationFailure, ""), "UNAVAILABLE");
         assert_eq!(code(DatabaseErrorKind::Unknown, "deadlock detected"), "UNAVAILABLE");
+        let full = "could not extend file \"base/5/2619\": wrote only 4096 of 8192 bytes at block 7";
+        assert_eq!(code(DatabaseErrorKind::Unknown, full), "UNAVAILABLE");
         assert_eq!(code(DatabaseErrorKind::Unknown, "division by zero"), "INTERNAL");
         assert_eq!(code(DatabaseErrorKind::ForeignKeyViolation, ""), "INTERNAL");
     }

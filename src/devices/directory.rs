@@ -2,7 +2,7 @@
 //!
 //! What this server changes is seen at once. What another one changes is seen within [`MAX_AGE`]: a
 //! name that stood for nothing is asked for anew before it is used; one that stood for a device is used
-//! meanwhile, because a device that was deleted is caught where its message is stored.
+//! meanwhile, because a device that was deleted is caught where its message is stored, and forgotten here.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -186,6 +186,12 @@ impl Directory {
             self.entries.insert((*text).into(), Entry { resolved, asked_at, version });
         }
         Ok(())
+    }
+
+    /// Forgets what stood for these devices: they turned out to be no more.
+    pub fn forget(&mut self, gone: &HashSet<DeviceId>) {
+        self.entries
+            .retain(|_, entry| !matches!(&entry.resolved, Resolved::Device(known) if gone.contains(&known.device)));
     }
 
     /// The answer for a text that was just refreshed.

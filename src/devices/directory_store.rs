@@ -1,10 +1,12 @@
 //! SQL of the directory: many names in, what they name out, in one statement.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
-use diesel::{QueryResult, QueryableByName};
+use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::ids::{DeviceId, HomeId};
@@ -92,4 +94,12 @@ pub(super) async fn online(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Onli
     )
     .load(conn)
     .await
+}
+
+/// Which of these devices are no more.
+pub async fn gone(conn: &AsyncPgConnection, devices: &HashSet<DeviceId>) -> QueryResult<HashSet<DeviceId>> {
+    use crate::db::schema::devices::dsl;
+    let there = dsl::devices.filter(dsl::id.eq_any(devices)).select(dsl::id);
+    let there: HashSet<DeviceId> = there.load(&mut &*conn).await?.into_iter().collect();
+    Ok(devices.difference(&there).copied().collect())
 }

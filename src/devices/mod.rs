@@ -23,6 +23,7 @@ pub use accounts::{AccountChange, AccountChanges, AccountLeader, ChangeKind, Sto
 pub use credentials::{MqttCredentials, MqttUser, broker_hash, mqtt_client_id, password_digest};
 pub use device::{Device, DeviceAccess, LastState};
 pub use directory::{DeviceName, Directory, DirectoryVersion, Known, Name, Resolved};
+pub use directory_store::gone;
 pub use kind::{DeviceType, DeviceTypeError};
 pub use logins::Logins;
 pub use mac::{Mac, MacError};

@@ -117,6 +117,11 @@ impl StateChange {
         }
     }
 
+    /// Leaves out what the device said in its own words.
+    pub fn mute(&mut self) {
+        (self.last_status, self.report) = (None, Report::default());
+    }
+
     /// A later message of the same device speaks over an earlier one.
     pub fn merge(&mut self, later: Self) {
         self.online = later.online;

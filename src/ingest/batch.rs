@@ -4,12 +4,12 @@ use chrono::{DateTime, Utc};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::store::NewRejected;
-use crate::commands::Answer;
-use crate::device_config::ConfigAnswer;
+use crate::commands::{Answer, Verdict};
+use crate::device_config::{ConfigAnswer, ConfigVerdict};
 use crate::devices::StateChange;
-use crate::ids::HomeId;
+use crate::ids::{DeviceId, HomeId};
 use crate::mqtt::{Loss, Packet, Receipt};
-use crate::telemetry::NewReading;
+use crate::telemetry::{Measurement, NewReading};
 
 /// Messages of one batch, in their order, with what they come to.
 #[derive(Default)]
@@ -27,6 +27,8 @@ pub(super) struct Batch {
 /// One message.
 pub(super) struct Row {
     pub(super) outcome: Outcome,
+    /// Whose it is taken to be, where that would be judged anew if the device turned out to be no more.
+    pub(super) device: Option<DeviceId>,
     /// To be remembered with the batch; `None` where that was done, or means nothing any more.
     pub(super) packet: Option<Packet>,
     pub(super) receipt: Option<Receipt>,
@@ -54,7 +56,8 @@ pub(super) struct Source {
     pub(super) topic: bytes::Bytes,
     pub(super) payload: bytes::Bytes,
     pub(super) received_at: DateTime<Utc>,
-    pub(super) _space: OwnedSemaphorePermit,
+    /// `None` for what never goes further than an attempt.
+    pub(super) _space: Option<OwnedSemaphorePermit>,
 }
 
 impl Batch {
@@ -70,9 +73,37 @@ impl Batch {
         (self, Self { rows: second, ..Self::default() })
     }
 
-    /// The packets to remember.
-    pub(super) fn packets(&self) -> Vec<Packet> {
-        self.rows.iter().filter_map(|row| row.packet).collect()
+    /// The same writes without anything that a device said in its own words. A database that refuses this
+    /// too does not refuse what was said.
+    pub(super) fn mute(&self) -> Self {
+        let rows = self.rows.iter().map(|row| Row {
+            outcome: row.outcome.mute(),
+            device: row.device,
+            packet: row.packet,
+            receipt: None,
+            source: Source {
+                topic: row.source.topic.clone(),
+                payload: row.source.payload.clone(),
+                received_at: row.source.received_at,
+                _space: None,
+            },
+        });
+        let mute = |state: &StateChange| {
+            let mut state = state.clone();
+            state.mute();
+            state
+        };
+        Self {
+            rows: rows.collect(),
+            states: self.states.iter().map(mute).collect(),
+            effects: self.effects.clone(),
+            lost: self.lost,
+        }
+    }
+
+    /// The packets to remember, each unless this device is no more.
+    pub(super) fn packets(&self) -> Vec<(Packet, Option<DeviceId>)> {
+        self.rows.iter().filter_map(|row| Some((row.packet?, row.device))).collect()
     }
 
     /// The readings to record.
@@ -110,5 +141,44 @@ impl Batch {
             Outcome::Rejected(_, kept) => kept.as_ref(),
             _ => None,
         })
+    }
+}
+
+impl Outcome {
+    /// As [`Batch::mute`].
+    fn mute(&self) -> Self {
+        match self {
+            Self::Reading(reading) => {
+                Self::Reading(Box::new(NewReading { measurement: Measurement::default(), ..(**reading).clone() }))
+            }
+            Self::CommandAnswer(home, answer) => {
+                let verdict = match answer.verdict {
+                    Verdict::Acked => Verdict::Acked,
+                    Verdict::Succeeded { .. } => Verdict::Succeeded { result: None },
+                    Verdict::Failed { .. } => Verdict::Failed { error: None, result: None },
+                    Verdict::Effect => Verdict::Effect,
+                };
+                Self::CommandAnswer(*home, Box::new(Answer { verdict, ..(**answer).clone() }))
+            }
+            Self::ConfigAnswer(home, answer) => {
+                let verdict = match answer.verdict {
+                    ConfigVerdict::Applied => ConfigVerdict::Applied,
+                    ConfigVerdict::Rejected { .. } => ConfigVerdict::Rejected { errors: None },
+                };
+                Self::ConfigAnswer(*home, Box::new(ConfigAnswer { verdict, ..(**answer).clone() }))
+            }
+            Self::Rejected(reason, kept) => {
+                let mute = |kept: &NewRejected| NewRejected {
+                    home_id: kept.home_id,
+                    topic: String::new(),
+                    reason: kept.reason,
+                    payload_preview: String::new(),
+                    received_at: kept.received_at,
+                };
+                Self::Rejected(reason, kept.as_ref().map(mute))
+            }
+            Self::State => Self::State,
+            Self::Duplicate => Self::Duplicate,
+        }
     }
 }

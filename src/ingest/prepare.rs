@@ -1,6 +1,6 @@
 //! Judging messages: whose they are, what they come to. No row is written here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -16,10 +16,10 @@ use super::store::NewRejected;
 use crate::commands::{Answer, Expectations, Shown, Verdict};
 use crate::device_config::ConfigAnswer;
 use crate::devices::{Directory, Known, Presence, Report, Resolved, Sign, StateChange};
-use crate::ids::HomeId;
+use crate::ids::{DeviceId, HomeId};
 use crate::metrics::Metrics;
-use crate::mqtt::payload::Content;
-use crate::mqtt::{Delivery, FromBroker, Rejection, topic};
+use crate::mqtt::payload::{self, Content};
+use crate::mqtt::{Delivery, FromBroker, Packet, Rejection, digest, topic};
 use crate::settings::DeviceLimit;
 use crate::telemetry::{NewReading, TimeSource};
 
@@ -143,6 +143,29 @@ impl Judge {
         [offline, self.signs.due_at()].into_iter().flatten().min()
     }
 
+    /// The devices of these messages turned out to be no more: the messages as they came, to be judged by
+    /// what their names stand for now. Their receipts have gone their way.
+    pub(super) fn once_more(&mut self, gone: &HashSet<DeviceId>, rows: Vec<Row>) -> Vec<FromBroker> {
+        self.directory.forget(gone);
+        let prefix = &self.prefix;
+        let came = rows.into_iter().filter_map(|Row { packet, source, .. }| {
+            let kind = topic::Topic::parse(prefix, std::str::from_utf8(&source.topic).ok()?).ok()?.kind;
+            Some(FromBroker::Message(Box::new(Delivery {
+                content: payload::parse(kind, &source.payload, source.received_at),
+                received_at: source.received_at,
+                retained: false,
+                digest: digest(&[&source.payload]),
+                // Not a repeat of itself: it was left out of what is remembered.
+                packet: packet.map(|packet| Packet { is_redelivery: false, ..packet }),
+                receipt: None,
+                topic: source.topic,
+                payload: source.payload,
+                _space: source._space?,
+            })))
+        });
+        came.collect()
+    }
+
     /// Asks anew about names that were last asked about long ago.
     pub(super) async fn revalidate(&mut self, conn: &mut AsyncPgConnection) -> QueryResult<()> {
         self.directory.revalidate(conn, topic::name).await
@@ -167,7 +190,8 @@ impl Judge {
         if !self.admits(known, &delivery, &content) {
             return self.shed(known, delivery, text);
         }
-        match content {
+        let is_kept = delivery.retained;
+        let (row, change) = match content {
             Content::Telemetry { .. }
             | Content::Heartbeat(_)
             | Content::CommandAnswer(..)
@@ -247,7 +271,8 @@ impl Judge {
                 };
                 (delivery.into_row(Outcome::State), change)
             }
-        }
+        };
+        (Row { device: (!is_kept).then_some(known.device), ..row }, change)
     }
 
     /// Whether the device is within its limit. Its goodbye is heard in any flood, and what the broker
@@ -364,9 +389,13 @@ fn names<'a>(prefix: &str, topic: &'a [u8]) -> Option<&'a str> {
 impl Delivery {
     /// The message's row; it takes its share of the queue with it.
     fn into_row(self, outcome: Outcome) -> Row {
-        let source =
-            Source { topic: self.topic, payload: self.payload, received_at: self.received_at, _space: self._space };
-        Row { outcome, packet: None, receipt: self.receipt, source }
+        let source = Source {
+            topic: self.topic,
+            payload: self.payload,
+            received_at: self.received_at,
+            _space: Some(self._space),
+        };
+        Row { outcome, device: None, packet: None, receipt: self.receipt, source }
     }
 }
 

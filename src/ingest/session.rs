@@ -10,6 +10,7 @@ use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
 
 use super::store;
+use crate::ids::DeviceId;
 use crate::mqtt::{Loss, Packet};
 
 /// Packet ids of the protocol: a new message under an id makes the older one obsolete.
@@ -78,14 +79,15 @@ impl Session {
         self.digests.fill(None);
     }
 
-    /// Writes a batch's deliveries in the batch's transaction and returns the row's id. Sent at the
-    /// first poll, so that it can be one of several in a round trip.
+    /// Writes a batch's deliveries in the batch's transaction and returns the row's id. A delivery whose
+    /// device is no more is left out: it is not done with. Sent at the first poll, so that it can be one of
+    /// several in a round trip.
     pub(super) async fn remember(
         &self,
         conn: &AsyncPgConnection,
         lost: Option<Loss>,
         outboxes: &[&'static str],
-        packets: &[Packet],
+        packets: &[(Packet, Option<DeviceId>)],
     ) -> QueryResult<Option<i64>> {
         let (forgotten, pruned, row) = futures_util::join!(
             async {

@@ -3,13 +3,13 @@
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncConnectionCore, AsyncPgConnection, RunQueryDsl};
 
 use super::retention::{MAX_DELETED, MAX_KEPT};
 use crate::db::schema::{broker_losses, broker_sessions, mqtt_deliveries};
-use crate::ids::HomeId;
+use crate::ids::{DeviceId, HomeId};
 use crate::mqtt::Packet;
 
 /// Deliveries kept: one for each packet id of the protocol.
@@ -179,19 +179,62 @@ pub(super) async fn prune_rejected(conn: &AsyncPgConnection, homes: &[HomeId]) -
     AsyncConnectionCore::execute_returning_count(&mut &*conn, Prune { homes }).await
 }
 
-/// Remembers what was committed under which packet ids of this broker session.
-pub(super) async fn remember(conn: &AsyncPgConnection, client_id: &str, packets: &[Packet]) -> QueryResult<i64> {
-    let ids: Vec<i32> = packets.iter().map(|packet| i32::from(packet.id)).collect();
-    let digests: Vec<i64> = packets.iter().map(|packet| packet.digest).collect();
-    diesel::insert_into(mqtt_deliveries::table)
-        .values((
-            mqtt_deliveries::client_id.eq(client_id),
-            mqtt_deliveries::packet_ids.eq(ids),
-            mqtt_deliveries::digests.eq(digests),
-        ))
-        .returning(mqtt_deliveries::id)
-        .get_result(&mut &*conn)
-        .await
+/// One column per field of the deliveries to remember.
+#[derive(Default)]
+struct Remember<'a> {
+    client_id: &'a str,
+    ids: Vec<i32>,
+    digests: Vec<i64>,
+    devices: Vec<Option<i64>>,
+}
+
+impl QueryFragment<Pg> for Remember<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("insert into mqtt_deliveries (client_id, packet_ids, digests) select ");
+        out.push_bind_param::<Text, _>(self.client_id)?;
+        out.push_sql(
+            ", coalesce(array_agg(n.id order by n.position), '{}'),
+                coalesce(array_agg(n.digest order by n.position), '{}')
+             from unnest(",
+        );
+        out.push_bind_param::<Array<Integer>, _>(&self.ids)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<BigInt>, _>(&self.digests)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<BigInt>>, _>(&self.devices)?;
+        out.push_sql(
+            ") with ordinality n (id, digest, device_id, position)
+             left join devices d on d.id = n.device_id
+             where n.device_id is null or d.id is not null
+             returning id",
+        );
+        Ok(())
+    }
+}
+
+impl QueryId for Remember<'_> {
+    type QueryId = Remember<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for Remember<'_> {
+    type SqlType = BigInt;
+}
+
+/// Remembers what was committed under which packet ids of this broker session, save what was of a device
+/// that is no more.
+pub(super) async fn remember(
+    conn: &AsyncPgConnection,
+    client_id: &str,
+    packets: &[(Packet, Option<DeviceId>)],
+) -> QueryResult<i64> {
+    let mut remember = Remember { client_id, ..Remember::default() };
+    for (packet, device) in packets {
+        remember.ids.push(i32::from(packet.id));
+        remember.digests.push(packet.digest);
+        remember.devices.push(device.map(DeviceId::get));
+    }
+    remember.get_result(&mut &*conn).await
 }
 
 /// The broker session is gone: its packet ids mean nothing any more.

@@ -23,13 +23,13 @@ use super::store;
 use crate::clock::Clock;
 use crate::commands::{CommandHub, Expectations};
 use crate::device_config::ConfigHub;
-use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, Report, StateHub};
+use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, StateChange, StateHub};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::metrics::Metrics;
 use crate::mqtt::{Acks, FromBroker, LinkEnds, Rejection};
 use crate::outbox::Wake;
 use crate::settings::{DatabaseSettings, DeviceLimit, MqttSettings};
-use crate::telemetry::{self, Measurement, Month, NewReading, ReadingHub};
+use crate::telemetry::{self, Month, ReadingHub};
 
 /// What the writer is made of.
 pub struct WriterParts {
@@ -95,12 +95,30 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
 /// Storing that took longer than this stood still: silence meanwhile says nothing of any device.
 const LONG_OUTAGE: Duration = Duration::from_secs(10);
 
+/// What the writer turns to.
+enum Turn {
+    /// So many messages came; 0 at the end of all.
+    Messages(usize),
+    /// The time of a device or of a sign of life has come.
+    Deadline,
+    /// The link went up or down, or is gone for good.
+    Link(bool),
+}
+
+/// How a transaction ends.
+#[derive(Clone, Copy)]
+enum Ending {
+    Commit,
+    /// It was only to see whether the database would take it.
+    RollBack,
+}
+
 /// What a commit brought.
 struct Committed {
     /// For each reading of the batch, in order.
     ids: Vec<Option<TelemetryId>>,
-    /// Devices of readings without an id that are no more.
-    gone: Vec<DeviceId>,
+    /// Devices of the batch that are no more: nothing of theirs was written.
+    gone: HashSet<DeviceId>,
     states: Vec<DeviceState>,
     answered: Answered,
     session_row: Option<i64>,
@@ -154,40 +172,45 @@ impl Writer {
             }
             let is_up = *connected.borrow();
             let deadline = self.judge.next_deadline(is_up);
-            tokio::select! {
-                n = deliveries.recv_many(&mut inbox, MAX_BATCH) => {
-                    if n == 0 {
-                        let last = self.judge.last_signs();
-                        if !last.states.is_empty() {
-                            self.store(last).await;
-                        }
-                        return;
+            let turn = tokio::select! {
+                n = deliveries.recv_many(&mut inbox, MAX_BATCH) => Turn::Messages(n),
+                () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => Turn::Deadline,
+                // An error says that the link is gone; its queue tells when all is done.
+                changed = connected.changed(), if !link_is_gone => Turn::Link(changed.is_err()),
+            };
+            let began = Instant::now();
+            match turn {
+                Turn::Messages(0) => {
+                    let last = self.judge.last_signs();
+                    if !last.states.is_empty() {
+                        self.store(last).await;
                     }
+                    return;
+                }
+                Turn::Messages(_) => {
                     self.judge.limits.waiting(deliveries.len(), deliveries.max_capacity(), self.clock.now());
-                    let began = Instant::now();
                     let batch = self.prepare(&mut inbox).await;
                     self.store(batch).await;
-                    if began.elapsed() > LONG_OUTAGE {
-                        // Messages waited for the database: their devices were not silent.
-                        self.judge.presence.restart(Instant::now());
-                    }
                     if deliveries.is_empty() {
                         self.revalidate().await;
                     }
                 }
-                () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
+                Turn::Deadline => {
                     let batch = self.judge.timed(self.clock.now());
                     if !batch.states.is_empty() {
                         self.store(batch).await;
                     }
                 }
-                // An error says that the link is gone; its queue tells when all is done.
-                changed = connected.changed(), if !link_is_gone => {
-                    link_is_gone = changed.is_err();
+                Turn::Link(is_gone) => {
+                    link_is_gone = is_gone;
                     if *connected.borrow_and_update() {
                         self.judge.presence.restart(Instant::now());
                     }
                 }
+            }
+            if began.elapsed() > LONG_OUTAGE {
+                // Messages waited for the database: their devices were not silent.
+                self.judge.presence.restart(Instant::now());
             }
         }
     }
@@ -244,7 +267,7 @@ impl Writer {
 
     /// Commits a batch however long it takes, then publishes and acknowledges it.
     async fn store(&mut self, batch: Batch) {
-        let mut todo = vec![batch];
+        let (mut todo, mut receipts, mut is_held_up) = (vec![batch], Vec::new(), false);
         let (mut n_refusals, mut is_suspect, mut is_retry) = (0, false, false);
         while let Some(batch) = todo.pop() {
             let attempt = timeout(ATTEMPT_TIMEOUT, self.attempt(&batch, is_retry)).await;
@@ -253,7 +276,16 @@ impl Writer {
                     (n_refusals, is_suspect) = (0, false);
                     self.db.worked();
                     self.metrics.ingest_batches.inc();
-                    self.finish(batch, committed);
+                    let gone = self.finish(batch, committed, &mut receipts);
+                    if !gone.rows.is_empty() {
+                        is_held_up = true;
+                        let mut came = self.judge.once_more(&gone.devices, gone.rows);
+                        todo.push(self.prepare(&mut came).await);
+                    }
+                    // In the order of receipt: what is judged once more holds up what came after it.
+                    if !is_held_up || todo.is_empty() {
+                        self.acks.send(receipts.drain(..));
+                    }
                 }
                 Err(error) => {
                     is_retry = true;
@@ -282,19 +314,12 @@ impl Writer {
         }
     }
 
-    /// Whether the database takes a reading of the same device that says nothing, so that it is what
-    /// this one says that it refuses. A full disk, a missing right and the like refuse both.
+    /// Whether the database takes the same writes where they say nothing, so that it is what this message
+    /// says that it refuses. A full disk, a missing right and the like refuse both.
     async fn would_take_another(&mut self, batch: &Batch) -> bool {
-        let Some(&reading) = batch.readings().first() else { return true };
-        let mute = NewReading { measurement: Measurement::default(), ..reading.clone() };
-        let (conn, mute) = (&*self.db.get().await, [&mute]);
-        let tried = async {
-            let (begun, passed, inserted) =
-                futures_util::join!(store::begin(conn), store::pass_gate(conn), telemetry::insert(conn, &mute));
-            begun.and(passed).and(inserted)?;
-            store::roll_back(conn).await
-        };
-        let taken = matches!(timeout(ATTEMPT_TIMEOUT, tried).await, Ok(Ok(())));
+        let mute = batch.mute();
+        let tried = timeout(ATTEMPT_TIMEOUT, self.write(&mute, true, Ending::RollBack)).await;
+        let taken = matches!(tried, Ok(Ok(_)));
         if !taken {
             self.db.close();
         }
@@ -305,9 +330,7 @@ impl Writer {
     /// refused, it is the database that is ill, and it is tried again for ever.
     fn blame(&self, mut batch: Batch) -> Batch {
         batch.effects.clear();
-        for state in &mut batch.states {
-            (state.last_status, state.report) = (None, Report::default());
-        }
+        batch.states.iter_mut().for_each(StateChange::mute);
         for row in &mut batch.rows {
             let home = match &row.outcome {
                 Outcome::Reading(reading) => Some(reading.home),
@@ -322,8 +345,32 @@ impl Writer {
         batch
     }
 
-    /// One transaction. A retry may find its readings committed by an attempt whose answer was lost.
+    /// Commits a batch and looks at what it could not tell by itself. A retry may find its readings
+    /// committed by an attempt whose answer was lost.
     async fn attempt(&mut self, batch: &Batch, is_retry: bool) -> QueryResult<Committed> {
+        let mut committed = self.write(batch, is_retry, Ending::Commit).await?;
+        let conn = &*self.db.get().await;
+        committed.answered.complete(conn, batch, is_retry).await?;
+        let readings = batch.readings();
+        if is_retry && committed.ids.iter().any(Option::is_none) {
+            telemetry::recover(conn, &readings, &mut committed.ids).await?;
+        }
+        let missing = readings.iter().zip(&committed.ids).filter(|(_, id)| id.is_none());
+        let mut missing: HashSet<DeviceId> = missing.map(|(reading, _)| reading.device).collect();
+        if committed.states.len() < batch.states.len() {
+            // What is not to be written of a device that was seen is not missing.
+            let to_be_written = batch.states.iter().filter(|change| change.unless_seen_since.is_none());
+            missing.extend(to_be_written.map(|change| change.device));
+            committed.states.iter().for_each(|state| _ = missing.remove(&state.device));
+        }
+        if !missing.is_empty() {
+            committed.gone = devices::gone(conn, &missing).await?;
+        }
+        Ok(committed)
+    }
+
+    /// One transaction.
+    async fn write(&mut self, batch: &Batch, is_retry: bool, ending: Ending) -> QueryResult<Committed> {
         let conn = self.db.get().await;
         let session = self.session.as_ref().expect("begun");
         let readings = batch.readings();
@@ -348,25 +395,20 @@ impl Writer {
             store::keep_rejected(conn, batch.rejected(), is_retry),
             store::prune_rejected(conn, &due),
             session.remember(conn, batch.lost, &self.outbox_names, &packets),
-            store::commit(conn),
+            async {
+                match ending {
+                    Ending::Commit => store::commit(conn).await,
+                    Ending::RollBack => store::roll_back(conn).await,
+                }
+            },
         );
         begun.and(passed)?;
         // In the order of sending, so that the first error is the cause and not its consequence.
-        let (ids, states, mut answered) = (ids?, states?, answered?);
+        let (ids, states, answered) = (ids?, states?, answered?);
         kept?;
         let pruned = (due, n_pruned?);
         let session_row = session_row?;
         ended?;
-        answered.complete(conn, batch, is_retry).await?;
-        let mut committed = Committed { ids, gone: Vec::new(), states, answered, session_row, pruned };
-        if committed.ids.iter().any(Option::is_none) {
-            if is_retry {
-                telemetry::recover(conn, &readings, &mut committed.ids).await?;
-            }
-            let missing = readings.iter().zip(&committed.ids).filter(|(_, id)| id.is_none());
-            let missing: Vec<DeviceId> = missing.map(|(reading, _)| reading.device).collect();
-            committed.gone = telemetry::gone(conn, &missing).await?;
-        }
-        Ok(committed)
+        Ok(Committed { ids, gone: HashSet::new(), states, answered, session_row, pruned })
     }
 }

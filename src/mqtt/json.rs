@@ -15,8 +15,10 @@ use serde_json::value::RawValue;
 const MAX_KEYS: usize = 64;
 /// Bytes of one value that is kept as JSON.
 const MAX_VALUE: usize = 16 * 1024;
-/// Members and elements of one value that is kept as JSON: in memory each takes many times its text.
-const MAX_PARTS: usize = 512;
+/// Members and elements of what is kept as JSON of one message: in memory each takes many times its text.
+const MAX_PARTS: usize = 1_024;
+/// An object with anything in it allocates room for eleven members.
+const PARTS_OF_OBJECT: usize = 4;
 /// Nesting of one value that is kept as JSON.
 const MAX_DEPTH: usize = 16;
 /// Bytes of a key that is kept.
@@ -122,14 +124,60 @@ pub(super) fn line(raw: &str, max_bytes: usize) -> Option<String> {
     serde_json::from_str(raw).ok().filter(|text: &String| text.len() <= max_bytes && !text.contains(char::is_control))
 }
 
-/// Any value that jsonb can keep, within bounds.
-pub(super) fn value(raw: &str) -> Option<Value> {
-    let n_parts = raw.bytes().filter(|byte| matches!(byte, b'{' | b'[' | b',')).count();
-    if raw.len() > MAX_VALUE || n_parts > MAX_PARTS {
+/// What the values kept of one message may still take in memory: one budget for all of them, because
+/// what waits and what subscribers share is whole messages.
+#[derive(Debug)]
+pub(super) struct Budget {
+    n_parts: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { n_parts: MAX_PARTS }
+    }
+}
+
+/// Any value that jsonb can keep, within bounds and what is left of the message's budget.
+pub(super) fn value(raw: &str, budget: &mut Budget) -> Option<Value> {
+    let left = budget.n_parts.checked_sub(n_parts(raw))?;
+    if raw.len() > MAX_VALUE {
         return None;
     }
     let value: Value = serde_json::from_str(raw).ok()?;
-    is_keepable(&value, MAX_DEPTH).then_some(value)
+    if !is_keepable(&value, MAX_DEPTH) {
+        return None;
+    }
+    budget.n_parts = left;
+    Some(value)
+}
+
+/// At least the parts of a value, told from its text; punctuation within strings counts too.
+fn n_parts(raw: &str) -> usize {
+    let weigh = |byte| match byte {
+        b'{' => PARTS_OF_OBJECT,
+        b'[' | b',' => 1,
+        _ => 0,
+    };
+    1 + raw.bytes().map(weigh).sum::<usize>()
+}
+
+/// About the bytes of memory a value has allocated.
+pub(super) fn held(value: &Value) -> usize {
+    const SLOT: usize = size_of::<Value>();
+    /// What an allocation costs beside its bytes.
+    const ALLOCATION: usize = 16;
+    /// A map's node has eleven places; all but the first are at least five full.
+    const NODE: usize = 11 * (size_of::<String>() + SLOT) + 2 * ALLOCATION;
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.capacity() + ALLOCATION,
+        Value::Array(items) => items.capacity() * SLOT + ALLOCATION + items.iter().map(held).sum::<usize>(),
+        Value::Object(map) => {
+            let n_nodes = if map.len() <= 11 { usize::from(!map.is_empty()) } else { 1 + map.len() / 5 };
+            let members = map.iter().map(|(key, item)| key.capacity() + ALLOCATION + held(item));
+            n_nodes * NODE + members.sum::<usize>()
+        }
+    }
 }
 
 /// Whether a key may stand in a jsonb object of ours.
@@ -152,6 +200,10 @@ fn is_keepable(value: &Value, depth: usize) -> bool {
 mod tests {
     use super::*;
 
+    fn value(raw: &str) -> Option<Value> {
+        super::value(raw, &mut Budget::default())
+    }
+
     #[test]
     fn a_deep_or_huge_value_is_left_out_without_recursion() {
         let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
@@ -169,6 +221,30 @@ mod tests {
             assert_eq!(number(raw), None, "{raw}");
         }
         assert_eq!(value("1e999"), None);
+    }
+
+    #[test]
+    fn a_part_takes_a_quarter_of_a_kilobyte_at_most() {
+        let n = 150;
+        for item in ["[0]", r#"{"":0}"#, r#"{"a":{"b":[{}]}}"#, r#""a""#, r#"["a","b","c","d","e"]"#, "[[[[[0]]]]]"] {
+            let items = vec![item; n].join(",");
+            let members: Vec<String> = (0..n).map(|i| format!(r#""{i}":{item}"#)).collect();
+            for raw in [format!("[{items}]"), format!("{{{}}}", members.join(","))] {
+                let value: Value = serde_json::from_str(&raw).unwrap();
+                assert!(held(&value) <= raw.len() + 256 * n_parts(&raw), "{item}: {} in {raw}", held(&value));
+            }
+        }
+    }
+
+    #[test]
+    fn a_budget_is_spent_by_what_is_kept_alone() {
+        let mut budget = Budget { n_parts: 8 };
+        assert_eq!(super::value("[1,2,3,4,5,6,7,8]", &mut budget), None, "more than there is");
+        assert_eq!(super::value(r#"["\u0000"]"#, &mut budget), None, "nothing that is kept");
+        assert!(super::value("[1,2,3]", &mut budget).is_some());
+        assert!(super::value("[[1]]", &mut budget).is_some());
+        assert_eq!((super::value("[]", &mut budget), super::value("7", &mut budget)), (None, Some(Value::from(7))));
+        assert_eq!(super::value("7", &mut budget), None);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::acks::{Acks, Generation};
 use super::delivery::{Delivery, FromBroker, Loss, Packet, digest};
 use super::options::{self, KEEP_ALIVE_S, OUTGOING_IN_FLIGHT, TlsFileError};
-use super::payload;
+use super::payload::{self, Content};
 use super::publish::{Publisher, Wire};
 use super::rejection::Rejection;
 use super::topic::Topic;
@@ -30,7 +30,7 @@ use crate::settings::MqttSettings;
 
 /// Messages waiting for the writer.
 const QUEUE_MESSAGES: usize = 8_192;
-/// Bytes of payload waiting for the writer.
+/// Bytes of memory that messages waiting for the writer take.
 const QUEUE_BYTES: usize = 16 << 20;
 /// Longest wait for a place in the queue before the link is let go: pings must be answered within
 /// the keep-alive. The session stays, and so does everything in it.
@@ -284,8 +284,20 @@ impl Link {
 
     /// Reads a message and waits for its place in the queue; false when there was none in time.
     async fn hand_on(&mut self, publish: Publish) -> bool {
-        let size = (publish.payload.len() + publish.topic.len()).clamp(256, 2 * payload::MAX_PAYLOAD);
-        let size = u32::try_from(size).expect("clamped");
+        let now = self.clock.now();
+        let next = self.last_received + TimeDelta::microseconds(1);
+        // A clock that was set back is followed; only its small steps are smoothed.
+        self.last_received = if next - now > TimeDelta::seconds(1) { now } else { now.max(next) };
+        let received_at = self.last_received;
+        let content = std::str::from_utf8(&publish.topic)
+            .ok()
+            .and_then(|topic| Topic::parse(&self.settings.prefix, topic).ok())
+            .ok_or(Rejection::BadTopic)
+            .and_then(|topic| payload::parse(topic.kind, &publish.payload, received_at));
+        // What it takes in memory, not on the wire: read, a message may be many times its text.
+        let size = (publish.payload.len() + publish.topic.len()).clamp(256, 2 * payload::MAX_PAYLOAD)
+            + content.as_ref().map_or(0, Content::held);
+        let size = u32::try_from(size).expect("bounded");
         let space = match self.space.clone().try_acquire_many_owned(size) {
             Ok(space) => space,
             Err(_) => match self.wait(self.space.clone().acquire_many_owned(size)).await {
@@ -302,10 +314,6 @@ impl Link {
             },
         };
         self.metrics.mqtt_received.inc();
-        let now = self.clock.now();
-        let next = self.last_received + TimeDelta::microseconds(1);
-        // A clock that was set back is followed; only its small steps are smoothed.
-        self.last_received = if next - now > TimeDelta::seconds(1) { now } else { now.max(next) };
         let receipt = Acks::receipt(&self.client, self.generation, &publish);
         let payload_digest = digest(&[&publish.payload]);
         let packet = (publish.pkid != 0).then(|| Packet {
@@ -313,11 +321,6 @@ impl Link {
             is_redelivery: publish.dup,
             digest: digest(&[&publish.topic, &payload_digest.to_le_bytes()]),
         });
-        let content = std::str::from_utf8(&publish.topic)
-            .ok()
-            .and_then(|topic| Topic::parse(&self.settings.prefix, topic).ok())
-            .ok_or(Rejection::BadTopic)
-            .and_then(|topic| payload::parse(topic.kind, &publish.payload, self.last_received));
         // Of what can't be used a preview is all that is ever looked at; a slice would hold all of it.
         let (topic, payload) = match &content {
             Ok(_) => (publish.topic, publish.payload),
@@ -330,7 +333,7 @@ impl Link {
             topic,
             payload,
             content,
-            received_at: self.last_received,
+            received_at,
             retained: publish.retain,
             digest: payload_digest,
             packet,

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use super::json::{self, Object};
+use super::json::{self, Budget, Object};
 use super::rejection::Rejection;
 use super::timestamp;
 use super::topic::Kind;
@@ -45,6 +45,22 @@ pub enum Content {
     ConfigAnswer(i32, ConfigVerdict),
 }
 
+impl Content {
+    /// About the bytes of memory that what is kept of it as JSON has allocated.
+    pub(super) fn held(&self) -> usize {
+        let kept = match self {
+            Self::Telemetry { measurement, .. } => [measurement.extra.as_ref(), measurement.metadata.as_ref()],
+            Self::Status(status) => [Some(&status.last_status), None],
+            Self::CommandAnswer(_, Verdict::Succeeded { result } | Verdict::Failed { result, .. }) => {
+                [result.as_ref(), None]
+            }
+            Self::ConfigAnswer(_, ConfigVerdict::Rejected { errors }) => [errors.as_ref(), None],
+            Self::Heartbeat(_) | Self::CommandAnswer(..) | Self::ConfigAnswer(..) => [None, None],
+        };
+        kept.into_iter().flatten().map(json::held).sum()
+    }
+}
+
 /// Reads a payload of the given kind, received at `now`.
 pub fn parse(kind: Kind, payload: &[u8], now: DateTime<Utc>) -> Result<Content, Rejection> {
     if payload.len() > MAX_PAYLOAD {
@@ -72,11 +88,12 @@ pub fn parse(kind: Kind, payload: &[u8], now: DateTime<Utc>) -> Result<Content, 
 /// Ours; the seed has none: an answer names either a command or a version of the configuration.
 fn ack(object: &Object<'_>) -> Result<Content, Rejection> {
     let field = |name| object.get(name).filter(|raw| *raw != "null");
+    let value = |name| field(name).and_then(|raw| json::value(raw, &mut Budget::default()));
     let status = field("status").and_then(|raw| json::line(raw, 16)).ok_or(Rejection::BadShape)?;
     match (field("commandId"), field("configVersion")) {
         (Some(id), None) => {
             let id = json::line(id, 256).ok_or(Rejection::BadShape)?;
-            let result = field("result").and_then(json::value);
+            let result = value("result");
             let verdict = match status.as_str() {
                 "ACKED" => Verdict::Acked,
                 "SUCCEEDED" => Verdict::Succeeded { result },
@@ -90,7 +107,7 @@ fn ack(object: &Object<'_>) -> Result<Content, Rejection> {
             let version = version.parse().ok().filter(|version| *version > 0).ok_or(Rejection::BadShape)?;
             let verdict = match status.as_str() {
                 "APPLIED" => ConfigVerdict::Applied,
-                "REJECTED" => ConfigVerdict::Rejected { errors: field("errors").and_then(json::value) },
+                "REJECTED" => ConfigVerdict::Rejected { errors: value("errors") },
                 _ => return Err(Rejection::BadShape),
             };
             Ok(Content::ConfigAnswer(version, verdict))
@@ -112,12 +129,12 @@ fn telemetry(object: &Object<'_>, now: DateTime<Utc>) -> Result<Content, Rejecti
     }
     let mut n_dropped = sensors.n_left_out + object.n_left_out;
     let mut measurement = Measurement::default();
-    let mut extra = Map::new();
+    let (mut budget, mut extra) = (Budget::default(), Map::new());
     for (name, raw) in sensors.iter() {
         if raw == "null" || read_sensor(&mut measurement.sensors, name, raw) {
             continue;
         }
-        n_dropped += usize::from(!keep(&mut extra, name, raw));
+        n_dropped += usize::from(!keep(&mut extra, name, raw, &mut budget));
     }
     let mut metadata = Map::new();
     if let Some(raw) = object.get("metadata").filter(|raw| *raw != "null") {
@@ -128,7 +145,7 @@ fn telemetry(object: &Object<'_>, now: DateTime<Utc>) -> Result<Content, Rejecti
         n_dropped += fields.n_left_out;
         for (name, raw) in fields.iter().filter(|(_, raw)| *raw != "null") {
             if !read_health(&mut measurement.report, name, raw) {
-                n_dropped += usize::from(!keep(&mut metadata, name, raw));
+                n_dropped += usize::from(!keep(&mut metadata, name, raw, &mut budget));
             }
         }
     }
@@ -136,7 +153,7 @@ fn telemetry(object: &Object<'_>, now: DateTime<Utc>) -> Result<Content, Rejecti
     for (name, raw) in object.iter() {
         let is_known = matches!(name, "timestamp" | "deviceId" | "sensors" | "metadata");
         if !is_known && raw != "null" && !metadata.contains_key(name) {
-            n_dropped += usize::from(!keep(&mut metadata, name, raw));
+            n_dropped += usize::from(!keep(&mut metadata, name, raw, &mut budget));
         }
     }
     measurement.extra = (!extra.is_empty()).then_some(Value::Object(extra));
@@ -154,22 +171,17 @@ fn status(object: &Object<'_>) -> Result<Content, Rejection> {
             read_health(&mut report, name, raw);
         }
     }
-    let mut last_status = Map::new();
+    let (mut budget, mut last_status) = (Budget::default(), Map::new());
     for (name, raw) in object.iter() {
-        keep(&mut last_status, name, raw);
+        keep(&mut last_status, name, raw, &mut budget);
     }
     Ok(Content::Status(StatusReport { online, report, last_status: Value::Object(last_status) }))
 }
 
 /// Keeps an unknown value under its name; false where it can't be kept.
-fn keep(map: &mut Map<String, Value>, name: &str, raw: &str) -> bool {
-    match json::value(raw) {
-        Some(value) if json::is_key(name) => {
-            map.insert(name.to_owned(), value);
-            true
-        }
-        _ => false,
-    }
+fn keep(map: &mut Map<String, Value>, name: &str, raw: &str, budget: &mut Budget) -> bool {
+    let value = if json::is_key(name) { json::value(raw, budget) } else { None };
+    value.map(|value| map.insert(name.to_owned(), value)).is_some()
 }
 
 /// Takes one of the thirteen readings; false for another name or a wrong type.
@@ -257,6 +269,30 @@ mod tests {
         assert_eq!(m.extra, Some(json!({"temperature": "NaN", "flame": 1, "co2": 612})));
         assert_eq!(m.metadata, Some(json!({"seq": 7})));
         assert_eq!(n_dropped, 2);
+    }
+
+    #[test]
+    fn the_worst_message_takes_a_few_times_its_largest_wire_size() {
+        for (item, n) in [("[0],", 256), (r#"{"":0},"#, 256), (r#"{"a":{"b":{"c":0}}},"#, 128), ("[[[0]]],", 256)] {
+            // As many such values as a message may have, in readings and in metadata.
+            let value = format!("[{}0]", item.repeat(n));
+            let n_values = 48 * 1024 / (value.len() + 8);
+            let object = |n: usize| (0..n).map(|i| format!(r#""k{i}":{value}"#)).collect::<Vec<_>>().join(",");
+            let (sensors, metadata) = (object((n_values / 2).min(60)), object((n_values / 2).min(60)));
+            let telemetry = format!(
+                r#"{{"sensors":{{"co2":612,{sensors},"temperature":20}},"metadata":{{{metadata}}},"timestamp":"1"}}"#
+            );
+            let status = format!(r#"{{"online":true,{}}}"#, object(n_values.min(60)));
+            for (kind, text) in [(Kind::Telemetry, &telemetry), (Kind::Status, &status)] {
+                assert!(text.len() <= MAX_PAYLOAD);
+                let content = parse(kind, text.as_bytes(), now()).unwrap();
+                let held = text.len() + content.held();
+                assert!(held <= 5 * MAX_PAYLOAD, "{kind:?} of {} bytes, {item}: {held} bytes", text.len());
+            }
+            let (_, m, n_dropped) = read(&telemetry);
+            assert_eq!((m.sensors.temperature, m.extra.unwrap()["co2"].as_i64()), (Some(20.0), Some(612)));
+            assert!(n_dropped > 0, "what is over is counted");
+        }
     }
 
     #[test]

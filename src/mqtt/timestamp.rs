@@ -1,5 +1,5 @@
 //! A device's idea of the time: RFC 3339, epoch seconds or milliseconds, or (as the seed's own
-//! sketch sends it) milliseconds since boot, which is no time at all.
+//! sketch sends it) milliseconds since boot as text, which is no time at all.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -7,6 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 const MAX_AHEAD: TimeDelta = TimeDelta::minutes(5);
 /// 2020-01-01T00:00:00Z in epoch seconds: no device of ours is older.
 const EARLIEST_S: i64 = 1_577_836_800;
+/// A text of digits that `millis()` may have counted is epoch seconds only so near to now. The seed's
+/// sketch passes through every number up to `u32::MAX`, for 30 of its 50 days through "times" since 2020:
+/// through this window in 86 s.
+const MAX_TEXT_AGE: TimeDelta = TimeDelta::days(1);
 
 /// The instant a JSON value tells, if a device with a working clock could have sent it at `now`.
 ///
@@ -21,6 +25,10 @@ pub(super) fn parse(raw: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     } else {
         DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc)
     };
+    let may_be_uptime = raw.starts_with('"') && text.parse::<u32>().is_ok();
+    if may_be_uptime && at < now - MAX_TEXT_AGE {
+        return None;
+    }
     // PostgreSQL keeps microseconds, and knows no leap second: 23:59:60 is the next day's first.
     let at = DateTime::from_timestamp_micros(at.timestamp_micros())?;
     (at.timestamp() >= EARLIEST_S && at <= now + MAX_AHEAD).then_some(at)
@@ -59,6 +67,19 @@ mod tests {
         ] {
             assert_eq!(parse(raw, now()), Some("2026-02-13T11:59:00Z".parse().unwrap()), "{raw}");
         }
+    }
+
+    #[test]
+    fn milliseconds_since_boot_are_no_time_whatever_the_uptime() {
+        let day = 86_400_000_u32;
+        for uptime in [day, 1_577_836_800, 19 * day, 20 * day, 1_770_983_940 - 86_400_000, u32::MAX] {
+            assert_eq!(parse(&format!(r#""{uptime}""#), now()), None, "{uptime}");
+        }
+        let text = |at: &str| parse(&format!(r#""{}""#, at.parse::<DateTime<Utc>>().unwrap().timestamp()), now());
+        assert!(text("2026-02-12T12:00:00Z").is_some(), "a clock that counts seconds, a day of backlog");
+        assert_eq!(text("2026-02-12T11:59:59Z"), None);
+        // A number is no text: that sketch does not send it.
+        assert!(parse("1577836800", now()).is_some());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::devices::Report;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
 pub use follow::{Follow, ReadingHub};
-pub use record_store::{Month, ensure_month, gone, insert, last_cursor, recover};
+pub use record_store::{Month, ensure_month, insert, last_cursor, recover};
 
 /// A committed reading, shared by all its subscribers.
 pub type SharedReading = Arc<Reading>;

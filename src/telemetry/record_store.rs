@@ -268,14 +268,6 @@ pub async fn recover(
     Ok(())
 }
 
-/// Which of these devices are no more.
-pub async fn gone(conn: &AsyncPgConnection, devices: &[DeviceId]) -> QueryResult<Vec<DeviceId>> {
-    use crate::db::schema::devices::dsl;
-    use diesel::{ExpressionMethods, QueryDsl};
-    let there: Vec<DeviceId> = dsl::devices.filter(dsl::id.eq_any(devices)).select(dsl::id).load(&mut &*conn).await?;
-    Ok(devices.iter().copied().filter(|device| !there.contains(device)).collect())
-}
-
 impl Reading {
     /// The committed reading.
     pub fn committed(id: TelemetryId, new: &NewReading) -> Self {

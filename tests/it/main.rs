@@ -11,6 +11,7 @@ mod database_account;
 mod database_tls;
 mod dev;
 mod device_limit;
+mod directory;
 mod dynsec;
 mod edge;
 mod graphiql;

@@ -13,7 +13,7 @@ use super::support::proxy::{Mode, Proxy, Target};
 use super::support::server::Server;
 use super::support::services::services;
 use super::support::user::{Device, User};
-use super::support::{eventually, unique};
+use super::support::{eventually, unique, within};
 
 const TELEMETRY: &str = "subscription($home: ID) { telemetry(homeId: $home) { extra } }";
 
@@ -95,6 +95,39 @@ async fn a_database_that_goes_away_is_waited_for() {
     conserved(&app).await;
     eventually("it is ready again", || async { (http::get(app.addr(), "/readyz").await.status == 200).then_some(()) })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_while_nothing_could_be_stored_makes_nobody_absent() {
+    let app = TestApp::builder().set("PRESENCE_TIMEOUT_SECONDS", "4").start().await;
+    let (home, owner) = app.home().await;
+    let (silent, present) = (app.device(&owner, &home, "a").await, app.device(&owner, &home, "b").await);
+    let mut client = app.database().client().await;
+    let is = async |device: &Device, condition: &str| {
+        let query = format!("select from device_states where device_id = {} and {condition}", device.id);
+        let client = app.database().client().await;
+        eventually(condition, || async { (!client.query(&query, &[]).await.ok()?.is_empty()).then_some(()) }).await;
+    };
+    report(app.mqtt().await, &silent, 0).await;
+    is(&silent, "online and last_seen_at < now() - interval '1 s'").await;
+    report(app.mqtt().await, &present, 1).await;
+    is(&present, "online").await;
+
+    // The silent one is to be written as gone, and that is what waits: for longer than the other's time.
+    let lock = client.transaction().await.expect("a transaction");
+    lock.batch_execute("lock table device_states in share row exclusive mode").await.expect("the lock");
+    let m = app.app().services().metrics.clone();
+    let retries = m.ingest_retries.get();
+    // Each attempt waits two seconds for the lock.
+    within(Duration::from_secs(40), "it stands still", || {
+        std::future::ready((m.ingest_retries.get() >= retries + 5).then_some(()))
+    })
+    .await;
+    lock.rollback().await.expect("unlocked");
+    is(&silent, "not online").await;
+    report(app.mqtt().await, &present, 2).await;
+    stored(app.database(), 3).await;
+    is(&present, "online and online_changed_at <= last_seen_at - interval '8 s'").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

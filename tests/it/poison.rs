@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::support::app::TestApp;
 use super::support::eventually;
+use super::support::user::User;
 
 const REJECTED: &str =
     "query($home: ID!) { rejectedMessages(homeId: $home, first: 100) { nodes { topic reason payloadPreview } } }";
@@ -235,6 +236,67 @@ async fn a_row_that_the_database_refuses_is_told_from_a_database_that_is_ill() {
     client.batch_execute("drop trigger ill on telemetry").await.expect("dropped");
     count(20).await;
     assert_eq!(rejected(&app, "NOT_STORABLE"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_answer_and_no_status_is_blamed_for_a_database_that_is_ill() {
+    const SEND: &str = "mutation($id: ID!) { sendCommand(input: {deviceId: $id, type: \"PING\", payload: {}}) { id } }";
+    let app = TestApp::start().await;
+    let (home, owner) = app.home().await;
+    let device = app.device(&owner, &home, "probe").await;
+    let client = app.database().client().await;
+    let metrics = &app.app().services().metrics;
+    let send = async || {
+        let id = owner.query(SEND, json!({"id": device.id})).await["sendCommand"]["id"].take();
+        sent(&owner, &id).await;
+        id
+    };
+    let ack = |id: &Value| json!({"commandId": id, "status": "SUCCEEDED", "result": {"n": 1}}).to_string();
+    let (first, second) = (send().await, send().await);
+    client
+        .batch_execute(
+            "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'ill'; end $$",
+        )
+        .await
+        .expect("a function");
+
+    for (table, kind, payload) in [
+        ("commands", "ack", ack(&first)),
+        ("device_states", "status", r#"{"online":true,"status":{"uptime":7}}"#.to_owned()),
+    ] {
+        let trigger =
+            format!("create trigger ill before insert or update on {table} for each row execute function refuse()");
+        client.batch_execute(&trigger).await.expect("a trigger");
+        let (retries, stored) = (metrics.ingest_retries.get(), metrics.mqtt_stored.get());
+        app.publish(&device, kind, payload).await;
+        // Once for all, once more, halved, once more alone, and what was taken for a fault of its own.
+        eventually("it is tried again and again", || {
+            std::future::ready((metrics.ingest_retries.get() >= retries + 6).then_some(()))
+        })
+        .await;
+        client.batch_execute(&format!("drop trigger ill on {table}")).await.expect("dropped");
+        eventually("it is stored", || std::future::ready((metrics.mqtt_stored.get() > stored).then_some(()))).await;
+    }
+    let state = "query($id: ID!) { device(id: $id) { metadata } }";
+    let told = owner.query(state, json!({"id": device.id})).await["device"]["metadata"]["lastStatus"].take();
+    assert_eq!(told["status"]["uptime"], 7, "as it came");
+    assert_eq!(command(&owner, &first).await, json!({"status": "SUCCEEDED", "result": {"n": 1}}));
+    assert_eq!(rejected(&app, "NOT_STORABLE"), 0);
+
+    // What it says is refused, and another that says less would be taken: this one is to blame.
+    client.batch_execute("alter table commands add check (result->>'n' <> '1') not valid").await.expect("a constraint");
+    app.publish(&device, "ack", ack(&second)).await;
+    eventually("it is rejected", || std::future::ready((rejected(&app, "NOT_STORABLE") == 1).then_some(()))).await;
+    assert!(command(&owner, &second).await["result"].is_null());
+}
+
+/// A command as it stands.
+async fn command(owner: &User, id: &Value) -> Value {
+    owner.query("query($id: ID!) { command(id: $id) { status result } }", json!({ "id": id })).await["command"].take()
+}
+
+async fn sent(owner: &User, id: &Value) {
+    eventually("it is sent", || async { (command(owner, id).await["status"] == "SENT").then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

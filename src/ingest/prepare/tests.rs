@@ -5,8 +5,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::ids::DeviceId;
-use crate::mqtt::{Loss, Packet, payload};
+use crate::mqtt::Loss;
 
 fn judge(online: bool) -> Judge {
     let known = Known { home: HomeId::from_database(1), device: DeviceId::from_database(7), online, quiet_since: None };

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use smarthome::devices::DeviceState;
 use smarthome::graphql::Viewer;
 use smarthome::graphql::budget::Budget;
-use smarthome::ids::HomeId;
+use smarthome::hub::CAPACITY;
+use smarthome::ids::{HomeId, TelemetryId};
+use smarthome::telemetry::{Reading, Sensors, TimeSource};
 
 use super::{Graph, Person, number};
 use crate::support::{eventually, soon};
@@ -109,6 +111,60 @@ async fn readings_are_replayed_after_a_cursor_and_end_with_their_device() {
     assert_eq!(next(&mut stream).await, None);
     assert_eq!(newest.await.unwrap(), None, "the newest cursor is a good one");
     assert_eq!(graph.readings.n_homes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_fell_behind_is_caught_up_from_the_database() {
+    const READINGS: i64 = 3 * CAPACITY as i64;
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let device = graph.devices(&ann, &home, 1).await.remove(0);
+    let publish = async |n: i64| {
+        graph.reading(&home, &device, n).await;
+        graph.readings.publish(reading(&home, &device, n));
+    };
+    let mut stream = subscribe(&graph, &ann, TELEMETRY, json!({"d": device}));
+    let first = tokio::spawn(async move { (next(&mut stream).await, stream) });
+    eventually("it runs", || async { (graph.services.metrics.subscriptions.get() == 1).then_some(()) }).await;
+    publish(0).await;
+    let (event, mut stream) = first.await.unwrap();
+    assert_eq!(event.unwrap()["data"]["telemetry"]["sensors"]["temperature"], 0.0);
+
+    // Nobody reads: the channel overflows. Then some more come while it is caught up.
+    for n in 1..READINGS {
+        publish(n).await;
+    }
+    let catch_ups = &graph.services.metrics.subscription_catch_ups;
+    assert_eq!(catch_ups.get(), 0);
+    for n in 1..READINGS + 20 {
+        if n > CAPACITY as i64 && n <= CAPACITY as i64 + 20 {
+            publish(READINGS + n - CAPACITY as i64 - 1).await;
+        }
+        let event = next(&mut stream).await.unwrap();
+        let reading = &event["data"]["telemetry"];
+        assert_eq!(reading["sensors"]["temperature"].as_f64(), Some(n as f64), "neither a gap nor a repeat: {event}");
+    }
+    assert!(catch_ups.get() > 2 * CAPACITY as u64, "it was caught up: {}", catch_ups.get());
+    assert_eq!(graph.services.metrics.subscriptions_lagged.get(), 0);
+}
+
+/// The `n`th reading of the database as its commit hands it to subscribers.
+fn reading(home: &str, device: &str, n: i64) -> Reading {
+    let at = "2026-01-01T00:00:00Z".parse().unwrap();
+    Reading {
+        id: TelemetryId::from_database(n + 1),
+        home: HomeId::from_database(number(home)),
+        device: device.parse().unwrap(),
+        recorded_at: at,
+        received_at: at,
+        time_source: TimeSource::Device,
+        sensors: Sensors { temperature: Some(n as f64), ..Sensors::default() },
+        extra: None,
+        firmware_version: None,
+        signal_strength: None,
+        battery_level: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

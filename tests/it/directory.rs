@@ -1,0 +1,65 @@
+//! What another server changes of a device holds for the messages that come after.
+
+use serde_json::json;
+
+use super::support::app::TestApp;
+use super::support::eventually;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_another_server_registers_anew_is_heard_at_once() {
+    let app = TestApp::start().await;
+    let (home, owner) = app.home().await;
+    let second = TestApp::builder().second(&app).await;
+    let owner_there = owner.at(second.http_addr());
+    let m = app.app().services().metrics.clone();
+    let stored = async |n: u64| {
+        eventually("so many are stored", || std::future::ready((m.mqtt_stored.get() == n).then_some(()))).await;
+    };
+    let mut devices = Vec::new();
+    for key in ["a", "b"] {
+        let old = app.device(&owner, &home, key).await;
+        app.publish(&old, "telemetry", r#"{"sensors":{"n":0}}"#).await;
+        devices.push(old);
+    }
+    stored(2).await;
+    for old in &mut devices {
+        let delete = "mutation($id: ID!) { deleteDevice(id: $id) }";
+        owner_there.query(delete, json!({"id": old.id})).await;
+        *old = owner_there.device(app.prefix(), &home, &old.key).await;
+    }
+
+    // The first word of one is a status, of the other a reading: neither goes to the device that was.
+    let [a, b] = &devices[..] else { panic!("two devices") };
+    app.publish(a, "status", r#"{"online":true,"status":{"uptime":7}}"#).await;
+    for n in 1..=20 {
+        app.publish(b, "telemetry", format!(r#"{{"sensors":{{"n":{n}}}}}"#)).await;
+    }
+    stored(23).await;
+    assert_eq!((m.mqtt_rejected_total.get(), m.mqtt_received.get()), (0, 23));
+    let query = "query($id: ID!) { device(id: $id) { online metadata telemetry(first: 50) { nodes { extra } } } }";
+    let state = owner.query(query, json!({"id": a.id})).await["device"].take();
+    assert_eq!((&state["online"], &state["metadata"]["lastStatus"]["status"]["uptime"]), (&json!(true), &json!(7)));
+    let readings = owner.query(query, json!({"id": b.id})).await["device"]["telemetry"]["nodes"].take();
+    let mut numbers: Vec<_> = readings.as_array().expect("nodes").iter().map(|r| r["extra"]["n"].as_u64()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=20).map(Some).collect::<Vec<_>>());
+
+    // Remembered as done with when it was, and not before: else a crash in between would lose it.
+    let client = app.database().client().await;
+    let packets = "select count(*), count(distinct packet) from mqtt_deliveries, unnest(packet_ids) packet";
+    let row = client.query_one(packets, &[]).await.expect("counted");
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (23, 23));
+
+    // A device that is no more at all is an unknown one, and shown as such.
+    owner_there.query("mutation($id: ID!) { deleteDevice(id: $id) }", json!({"id": a.id})).await;
+    app.publish(a, "telemetry", r#"{"sensors":{"n":1}}"#).await;
+    let rejected = "query($id: ID!) { rejectedMessages(homeId: $id) { nodes { reason } } }";
+    let nodes = eventually("it is rejected", || async {
+        let nodes = owner.query(rejected, json!({"id": home.id})).await["rejectedMessages"]["nodes"].take();
+        (nodes != json!([])).then_some(nodes)
+    })
+    .await;
+    assert_eq!(nodes, json!([{"reason": "UNKNOWN_DEVICE"}]));
+    assert_eq!(m.mqtt_received.get(), m.mqtt_stored.get() + m.mqtt_rejected_total.get());
+    second.stop().await;
+}
