@@ -85,6 +85,10 @@ pub struct Metrics {
     pub broker_accounts_missing: Gauge,
     /// Questions of brokers at `MQTT_AUTH_ADDR`, by what came of them.
     pub broker_questions: Family<Reason, Counter>,
+    /// Answers to brokers out of memory, because the database did not answer.
+    pub broker_answers_remembered: Counter,
+    /// Answers that were remembered no longer, because there were too many newer ones.
+    pub broker_answers_dropped: Counter,
     /// SQL statements sent by the API's pool.
     pub db_statements: Counter,
     /// GraphQL operations refused midway, because their lists held too many objects.
@@ -142,6 +146,12 @@ impl Metrics {
         r.register("broker_account_refusals", "Account changes the broker refused", m.broker_account_refusals.clone());
         r.register("broker_accounts_missing", "Accounts the broker lacks", m.broker_accounts_missing.clone());
         r.register("broker_questions", "Questions of brokers, by outcome", m.broker_questions.clone());
+        r.register(
+            "broker_answers_remembered",
+            "Given while the database was away",
+            m.broker_answers_remembered.clone(),
+        );
+        r.register("broker_answers_dropped", "Remembered no longer: too many", m.broker_answers_dropped.clone());
         r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
         r.register("graphql_exhausted", "Operations that asked for too many objects", m.graphql_exhausted.clone());
         r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());

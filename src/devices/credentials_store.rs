@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::credentials::MqttUser;
+use super::logins::Standing;
 use crate::db::schema::{device_credentials as credentials, devices, homes};
 use crate::ids::{DeviceId, HomeId};
 
@@ -113,6 +114,26 @@ pub(super) async fn hashes(
         .select(credentials::secret_hash)
         .load(conn)
         .await
+}
+
+/// The device whose passwords of that user hold, with when the last of them ends.
+pub(super) async fn standing(
+    conn: &mut AsyncPgConnection,
+    user: MqttUser<'_>,
+    now: DateTime<Utc>,
+) -> QueryResult<Option<Standing>> {
+    let standing: Option<(HomeId, DeviceId, Option<DateTime<Utc>>)> = credentials::table
+        .inner_join(devices::table.on(devices::id.eq(credentials::device_id)))
+        .inner_join(homes::table.on(homes::id.eq(devices::home_id)))
+        .filter(homes::key.eq(user.home).and(devices::key.eq(user.device)))
+        .filter(credentials::slot.eq(user.slot))
+        .filter(credentials::expires_at.is_null().or(credentials::expires_at.gt(now)))
+        .order(credentials::expires_at.desc().nulls_first())
+        .select((devices::home_id, devices::id, credentials::expires_at))
+        .first(conn)
+        .await
+        .optional()?;
+    Ok(standing.map(|(home, device, expires_at)| Standing { home, device, expires_at }))
 }
 
 pub(super) async fn still_valid(

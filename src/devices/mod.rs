@@ -24,7 +24,7 @@ pub use credentials::{MqttCredentials, MqttUser, broker_hash, mqtt_client_id, pa
 pub use device::{Device, DeviceAccess, LastState};
 pub use directory::{DeviceName, Directory, DirectoryVersion, Known, Name, Resolved};
 pub use kind::{DeviceType, DeviceTypeError};
-pub use logins::Logins;
+pub use logins::{LoginMemory, Logins};
 pub use mac::{Mac, MacError};
 pub use presence::{Change, Presence, Sign};
 pub(crate) use registry::audited;

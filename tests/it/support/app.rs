@@ -12,6 +12,7 @@ use smarthome::settings::Settings;
 use tokio::sync::OnceCell;
 
 use super::mqtt::Mqtt;
+use super::proxy::{Proxy, Target};
 use super::services::services;
 use super::unique;
 use super::user::{Device, Home, User};
@@ -35,6 +36,13 @@ impl Database {
     /// Its URL.
     pub fn url(&self) -> String {
         services().database_url(&self.name)
+    }
+
+    /// A proxy in front of it, and the URL that leads through it.
+    pub async fn proxied(&self) -> (Proxy, String) {
+        let proxy = Proxy::start(Target::Unix(services().database_socket())).await;
+        let url = format!("postgres://smarthome@{}/{}", proxy.addr(), self.name);
+        (proxy, url)
     }
 
     /// A connection beside the server's own.
