@@ -35,18 +35,18 @@ impl Logins {
         Self { pool, clock, memory }
     }
 
-    /// Whether this is a valid password of that user. Never without the database: of a password nothing
-    /// is remembered.
+    /// Whether this is a valid password of that user. If so, the user's connection is by this password
+    /// from now on: the broker puts out the one before, which has the same client id. Never without the
+    /// database: of a password nothing is remembered.
     pub async fn accept(&self, user: MqttUser<'_>, password: &str) -> Result<bool, Error> {
         let given = password_digest(password);
         let mut conn = self.pool.get().await?;
-        // Digests of a random secret: their comparison's time tells nothing of use.
-        Ok(store::hashes(&mut conn, user, self.clock.now()).await?.contains(&given))
+        Ok(store::enter(&mut conn, user, &given, self.clock.now()).await?)
     }
 
-    /// Whether there is such a device with a password that still holds; while the database does not
-    /// answer, whether there was when it last did.
-    pub async fn is_known(&self, user: MqttUser<'_>) -> Result<bool, Error> {
+    /// Whether there is such a device and the password its connection came in by still holds; while the
+    /// database does not answer, whether it did when it last answered.
+    pub async fn may_stay(&self, user: MqttUser<'_>) -> Result<bool, Error> {
         let (name, now) = (user.to_string(), self.clock.now());
         let Some(asked) = self.memory.ask(&name, now, PATIENCE) else { return Ok(true) };
         let standing = async {

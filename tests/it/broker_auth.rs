@@ -160,6 +160,51 @@ async fn vernemqs_hooks_are_answered_in_its_words() {
     app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_ends_with_the_password_it_came_by() {
+    let app = TestApp::builder().set("MQTT_AUTH_ADDR", "127.0.0.1:0").set("MQTT_AUTH_SECRET", SECRET).start().await;
+    let addr = app.app().broker_auth_addr().unwrap();
+    let (home, owner) = app.home().await;
+    let (lamp, fan) = (app.device(&owner, &home, "lamp").await, app.device(&owner, &home, "fan").await);
+    let rotate = async |device: &Device, grace: i64| {
+        let rotate = "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(deviceId: $d, graceSeconds: $g) \
+                      { username password } }";
+        let made = owner.query(rotate, json!({"d": device.id, "g": grace})).await;
+        assert_eq!(made["rotateDeviceCredentials"]["username"], device.username, "the name stays");
+        made["rotateDeviceCredentials"]["password"].as_str().unwrap().to_owned()
+    };
+    let enters =
+        async |password: &str| allows(addr, "/auth", json!({"username": lamp.username, "password": password})).await;
+    let stays = async || allows(addr, "/acl", publishes(&lamp)).await;
+    let one = &lamp.password;
+    assert!(enters(one).await && stays().await);
+    let two = rotate(&lamp, 0).await;
+    assert!(!stays().await && !enters(one).await, "stolen, and over");
+    assert!(!stays().await, "however long it keeps silent before it asks");
+    assert!(enters(&two).await && stays().await, "the device comes by the new one");
+
+    let three = rotate(&lamp, 60).await;
+    assert!(stays().await, "through its grace");
+    app.clock().advance(TimeDelta::seconds(60));
+    assert!(!stays().await);
+    assert!(enters(&three).await && stays().await);
+
+    // Who comes back by the old one ends with it; who has come by the new one stays.
+    let four = rotate(&lamp, 60).await;
+    assert!(enters(&four).await && enters(&three).await);
+    app.clock().advance(TimeDelta::seconds(60));
+    assert!(!stays().await && enters(&four).await && stays().await);
+    let five = rotate(&lamp, 60).await;
+    assert!(enters(&five).await);
+    app.clock().advance(TimeDelta::seconds(60));
+    assert!(stays().await);
+
+    // A device that never came by a password, with a certificate say, has none that could end.
+    rotate(&fan, 0).await;
+    assert!(allows(addr, "/acl", publishes(&fan)).await);
+    app.stop().await;
+}
+
 /// What EMQX waits for an answer.
 const BROKERS_PATIENCE: Duration = Duration::from_secs(5);
 
