@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::commands::{CommandHub, CommandOutbox, Commands, Expectations};
 use crate::db::{self, Pool};
 use crate::device_config::{ConfigHub, ConfigOutbox, DeviceConfigs, Sealer};
-use crate::devices::{DeletionHub, Devices, DirectoryVersion, Logins, StateHub};
+use crate::devices::{DeletionHub, Devices, DirectoryVersion, LoginMemory, Logins, StateHub};
 use crate::graphql::engine::Engine;
 use crate::graphql::{self, Services};
 use crate::homes::{Homes, Integrations};
@@ -45,7 +45,7 @@ use crate::mqtt::Link;
 use crate::mqtt::provision::Provisioner;
 use crate::outbox::{Outbox, Wake};
 use crate::revocation::Revocations;
-use crate::settings::{Provisioning, Secret, Settings, TrustedProxies};
+use crate::settings::{DatabaseSettings, Provisioning, Secret, Settings, TrustedProxies};
 use crate::telemetry::history::Readings;
 use crate::telemetry::{Follow, ReadingHub};
 use crate::throttle::Throttle;
@@ -55,6 +55,8 @@ use crate::users::Users;
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Part of it that sockets and requests get before the broker's link is let go too.
 const HTTP_DRAIN: Duration = Duration::from_secs(3);
+/// Connections to the database for the questions of brokers alone.
+const BROKER_AUTH_CONNECTIONS: u32 = 4;
 
 /// What differs between `serve`, `dev` and tests.
 #[derive(Clone, Default)]
@@ -116,7 +118,9 @@ impl App {
             );
         }
 
-        let registry: Arc<dyn crate::devices::RegistryListener> = Arc::new(directory_version.clone());
+        let login_memory = LoginMemory::new(metrics.clone());
+        let registry: Arc<dyn crate::devices::RegistryListener> =
+            Arc::new((directory_version.clone(), login_memory.clone()));
         let channels: [Arc<dyn HomeChannel>; 5] = [
             Arc::new(readings.clone()),
             Arc::new(states.clone()),
@@ -227,8 +231,11 @@ impl App {
                     .await
                     .with_context(|| format!("MQTT_AUTH_ADDR: can't listen on {}", endpoint.addr))?;
                 let addr = listener.local_addr()?;
+                // Whatever the API is busy with: a broker that waits drops its devices' messages.
+                let database = DatabaseSettings { pool_size: BROKER_AUTH_CONNECTIONS, ..settings.database.clone() };
+                let pool = db::pool(&database, metrics.db_statements.clone());
                 let router = broker_auth::router(BrokerAuth {
-                    logins: Logins::new(pool.clone(), clock.clone()),
+                    logins: Logins::new(pool, clock.clone(), login_memory),
                     prefix: settings.mqtt.prefix.clone(),
                     server: settings.mqtt.username.clone().zip(settings.mqtt.password.clone()),
                     secret: endpoint.secret.clone(),

@@ -87,6 +87,10 @@ pub struct Metrics {
     pub broker_questions: Family<Reason, Counter>,
     /// 1 while what ends elsewhere, sessions and memberships, is read.
     pub revocations_followed: Gauge,
+    /// Answers to brokers out of memory, because the database did not answer.
+    pub broker_answers_remembered: Counter,
+    /// Answers that were remembered no longer, because there were too many newer ones.
+    pub broker_answers_dropped: Counter,
     /// SQL statements sent by the API's pool.
     pub db_statements: Counter,
     /// GraphQL operations refused midway, because their lists held too many objects.
@@ -145,6 +149,12 @@ impl Metrics {
         r.register("broker_accounts_missing", "Accounts the broker lacks", m.broker_accounts_missing.clone());
         r.register("broker_questions", "Questions of brokers, by outcome", m.broker_questions.clone());
         r.register("revocations_followed", "1 while ends elsewhere are read", m.revocations_followed.clone());
+        r.register(
+            "broker_answers_remembered",
+            "Given while the database was away",
+            m.broker_answers_remembered.clone(),
+        );
+        r.register("broker_answers_dropped", "Remembered no longer: too many", m.broker_answers_dropped.clone());
         r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
         r.register("graphql_exhausted", "Operations that asked for too many objects", m.graphql_exhausted.clone());
         r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());

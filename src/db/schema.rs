@@ -119,6 +119,7 @@ diesel::table! {
         kind -> Text,
         room_id -> Nullable<BigInt>,
         created_at -> Timestamptz,
+        entered_by -> Nullable<BigInt>,
     }
 }
 

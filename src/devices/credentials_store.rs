@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::credentials::MqttUser;
+use super::logins::Standing;
 use crate::db::schema::{device_credentials as credentials, devices, homes};
 use crate::ids::{DeviceId, HomeId};
 
@@ -26,6 +27,17 @@ pub(super) struct Live {
     pub(super) id: i64,
     pub(super) slot: i16,
     pub(super) expires_at: Option<DateTime<Utc>>,
+}
+
+/// One that holds, with whose it is.
+#[derive(Debug, Queryable)]
+struct Key {
+    id: i64,
+    digest: Vec<u8>,
+    expires_at: Option<DateTime<Utc>>,
+    home: HomeId,
+    device: DeviceId,
+    entered_by: Option<i64>,
 }
 
 /// Inserts them, at most one a device, and returns their ids by device.
@@ -98,21 +110,54 @@ pub(super) async fn retire(
     Ok(())
 }
 
-/// The digests of the user's passwords that hold.
-pub(super) async fn hashes(
-    conn: &mut AsyncPgConnection,
-    user: MqttUser<'_>,
-    now: DateTime<Utc>,
-) -> QueryResult<Vec<Vec<u8>>> {
+/// Those of the user's passwords that hold.
+async fn live(conn: &mut AsyncPgConnection, user: MqttUser<'_>, now: DateTime<Utc>) -> QueryResult<Vec<Key>> {
     credentials::table
         .inner_join(devices::table.on(devices::id.eq(credentials::device_id)))
         .inner_join(homes::table.on(homes::id.eq(devices::home_id)))
         .filter(homes::key.eq(user.home).and(devices::key.eq(user.device)))
         .filter(credentials::slot.eq(user.slot))
         .filter(credentials::expires_at.is_null().or(credentials::expires_at.gt(now)))
-        .select(credentials::secret_hash)
+        .order(credentials::id.desc())
+        .select((
+            credentials::id,
+            credentials::secret_hash,
+            credentials::expires_at,
+            devices::home_id,
+            devices::id,
+            devices::entered_by,
+        ))
         .load(conn)
         .await
+}
+
+/// Whether this is the digest of a password of the user that holds; notes that it opened the door.
+pub(super) async fn enter(
+    conn: &mut AsyncPgConnection,
+    user: MqttUser<'_>,
+    digest: &[u8],
+    now: DateTime<Utc>,
+) -> QueryResult<bool> {
+    // Digests of a random secret: their comparison's time tells nothing of use.
+    let keys = live(conn, user, now).await?;
+    let Some(key) = keys.iter().find(|key| key.digest == digest) else { return Ok(false) };
+    if key.entered_by != Some(key.id) {
+        let device = devices::table.find(key.device);
+        diesel::update(device).set(devices::entered_by.eq(key.id)).execute(conn).await?;
+    }
+    Ok(true)
+}
+
+/// The device of that user, if the password its connection came by holds. Where it came by none that we
+/// know of (a certificate, or before this was noted) any password that holds will do.
+pub(super) async fn standing(
+    conn: &mut AsyncPgConnection,
+    user: MqttUser<'_>,
+    now: DateTime<Utc>,
+) -> QueryResult<Option<Standing>> {
+    let keys = live(conn, user, now).await?;
+    let key = keys.iter().find(|key| key.entered_by.is_none_or(|entered_by| entered_by == key.id));
+    Ok(key.map(|key| Standing { home: key.home, device: key.device, expires_at: key.expires_at }))
 }
 
 pub(super) async fn still_valid(

@@ -1,36 +1,67 @@
 //! Whether a device may enter the broker: asked by brokers that keep no accounts of their own.
 
+mod memory;
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+pub use memory::LoginMemory;
+pub(super) use memory::Standing;
+
 use super::credentials::{MqttUser, password_digest};
 use super::credentials_store as store;
 use crate::clock::Clock;
 use crate::db::Pool;
 use crate::error::Error;
 
+/// Longest wait for the database where its last answer may do.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a database that did not answer is left alone.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Asks the database, each time: a password that was taken away is refused at once. Cheap to clone.
 #[derive(Clone)]
 pub struct Logins {
     pool: Pool,
     clock: Clock,
+    memory: LoginMemory,
 }
 
 impl Logins {
-    /// Over a pool, which may be one of its own: a broker is there before the server is.
-    pub fn new(pool: Pool, clock: Clock) -> Self {
-        Self { pool, clock }
+    /// Over a pool, which may be one of its own: a broker is there before the server is. What the memory
+    /// is to forget, whoever ends passwords tells it.
+    pub fn new(pool: Pool, clock: Clock, memory: LoginMemory) -> Self {
+        Self { pool, clock, memory }
     }
 
-    /// Whether this is a valid password of that user.
+    /// Whether this is a valid password of that user. If so, the user's connection is by this password
+    /// from now on: the broker puts out the one before, which has the same client id. Never without the
+    /// database: of a password nothing is remembered.
     pub async fn accept(&self, user: MqttUser<'_>, password: &str) -> Result<bool, Error> {
         let given = password_digest(password);
         let mut conn = self.pool.get().await?;
-        // Digests of a random secret: their comparison's time tells nothing of use.
-        Ok(store::hashes(&mut conn, user, self.clock.now()).await?.contains(&given))
+        Ok(store::enter(&mut conn, user, &given, self.clock.now()).await?)
     }
 
-    /// Whether there is such a device with a password that still holds.
-    pub async fn is_known(&self, user: MqttUser<'_>) -> Result<bool, Error> {
-        let mut conn = self.pool.get().await?;
-        Ok(!store::hashes(&mut conn, user, self.clock.now()).await?.is_empty())
+    /// Whether there is such a device and the password its connection came in by still holds; while the
+    /// database does not answer, whether it did when it last answered.
+    pub async fn may_stay(&self, user: MqttUser<'_>) -> Result<bool, Error> {
+        let (name, now) = (user.to_string(), self.clock.now());
+        let Some(asked) = self.memory.ask(&name, now, PATIENCE) else { return Ok(true) };
+        let standing = async {
+            let mut conn = self.pool.get().await?;
+            Ok(store::standing(&mut conn, user, now).await?)
+        };
+        let answer = timeout(PATIENCE, standing).await;
+        match answer.unwrap_or_else(|_| Err(Error::unavailable("no answer of the database in time"))) {
+            Ok(standing) => {
+                self.memory.learn(&asked, &name, standing, now);
+                Ok(standing.is_some())
+            }
+            Err(_) if self.memory.recall(&name, self.clock.now(), PAUSE) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Those of these [`password_digest`]s that still open a door.

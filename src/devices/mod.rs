@@ -25,7 +25,7 @@ pub use device::{Device, DeviceAccess, LastState};
 pub use directory::{DeviceName, Directory, DirectoryVersion, Known, Name, Resolved};
 pub use directory_store::gone;
 pub use kind::{DeviceType, DeviceTypeError};
-pub use logins::Logins;
+pub use logins::{LoginMemory, Logins};
 pub use mac::{Mac, MacError};
 pub use presence::{Change, Presence, Sign};
 pub(crate) use registry::audited;

@@ -69,7 +69,7 @@ pub struct RegisteredDevice {
 pub struct Devices {
     pub(super) pool: Pool,
     pub(super) clock: Clock,
-    listener: Arc<dyn RegistryListener>,
+    pub(super) listener: Arc<dyn RegistryListener>,
     deletions: DeletionHub,
     pub(super) broker_url: Arc<str>,
     prefix: Arc<str>,

@@ -10,7 +10,7 @@ use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::db;
 use crate::error::Error;
 use crate::homes::{Access, Permission};
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, HomeId};
 
 /// Longest time for which a replaced password may still be used.
 pub const MAX_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -18,7 +18,7 @@ pub const MAX_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 impl Devices {
     /// Gives the device a new password. The one before holds for another `grace`, at most
     /// [`MAX_GRACE`]; any older one ends now, so that at most two are ever valid. Needs
-    /// [`Permission::Configure`].
+    /// [`Permission::Configure`]. Whether or not the caller waits for it.
     pub async fn rotate_credentials(
         &self,
         access: Access,
@@ -26,19 +26,19 @@ impl Devices {
         id: DeviceId,
         grace: Duration,
     ) -> Result<MqttCredentials, Error> {
-        let (home, by) = (access.require(Permission::Configure)?.home(), by.clone());
+        let home = access.require(Permission::Configure)?.home();
         if grace > MAX_GRACE {
             let message = format!("graceSeconds must be 0 to {}", MAX_GRACE.as_secs());
             return Err(Error::bad_input("graceSeconds", message));
         }
+        let (devices, by) = (self.clone(), by.clone());
+        db::to_the_end(async move { devices.rotate(home, by, id, grace).await }).await
+    }
+
+    async fn rotate(&self, home: HomeId, by: Origin, id: DeviceId, grace: Duration) -> Result<MqttCredentials, Error> {
         let fresh = Fresh::make(1).await?.pop().ok_or_else(|| Error::internal("one password was asked for"))?;
         let (password, now, accounts) = (fresh.password.clone(), self.clock.now(), self.accounts.clone());
-        let told = self.accounts.clone();
-        let tell = move |user| {
-            told.wake();
-            user
-        };
-        let (home_key, key, slot) = db::transaction_then(&self.pool, tell, move |conn| {
+        let rotated = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let Some((home_key, key)) = store::lock_device(conn, home, id).await? else {
                     return Err(Error::NotFound("device"));
@@ -56,7 +56,11 @@ impl Devices {
                 Ok((home_key, key, slot))
             })
         })
-        .await?;
+        .await;
+        // Also after a failure: an answer to the commit may have been lost.
+        self.accounts.wake();
+        self.listener.device_changed(home, id);
+        let (home_key, key, slot) = rotated?;
         Ok(MqttCredentials {
             username: MqttUser { home: &home_key, device: &key, slot }.to_string(),
             password,

@@ -54,6 +54,18 @@ pub trait RegistryListener: Send + Sync {
     fn home_changed(&self, home: HomeId);
 }
 
+impl<A: RegistryListener, B: RegistryListener> RegistryListener for (A, B) {
+    fn device_changed(&self, home: HomeId, device: crate::ids::DeviceId) {
+        self.0.device_changed(home, device);
+        self.1.device_changed(home, device);
+    }
+
+    fn home_changed(&self, home: HomeId) {
+        self.0.home_changed(home);
+        self.1.home_changed(home);
+    }
+}
+
 /// A home, as one of its members sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Home {

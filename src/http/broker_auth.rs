@@ -195,8 +195,8 @@ impl BrokerAuth {
         self.may(question, deeds, &[question.text("topic")]).await
     }
 
-    /// Every one of the deeds, with every one of the topics. A device that was deleted may nothing more,
-    /// though its connection may still be open.
+    /// Every one of the deeds, with every one of the topics. A device that was deleted, or came in by a
+    /// password that has ended since, may nothing more, though its connection may still be open.
     async fn may(&self, question: &Question, deeds: &[Deed], topics: &[&str]) -> Verdict {
         if topics.len() > MAX_FILTERS {
             return Ok(false);
@@ -211,7 +211,7 @@ impl BrokerAuth {
         }
         match party {
             Party::Server => Ok(true),
-            Party::Device(user) => self.logins.is_known(user).await.map_err(Unanswered::Failed),
+            Party::Device(user) => self.logins.may_stay(user).await.map_err(Unanswered::Failed),
         }
     }
 

@@ -1,11 +1,16 @@
 //! The questions of brokers that ask over HTTP, in the words of each.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::support::app::TestApp;
+use crate::support::app::{Database, TestApp};
+use crate::support::eventually;
 use crate::support::http::request;
+use crate::support::proxy::Mode;
+use crate::support::user::Device;
 
 const SECRET: &str = "what the broker and we know of";
 const JSON: &str = "application/json";
@@ -153,4 +158,127 @@ async fn vernemqs_hooks_are_answered_in_its_words() {
     }
     assert_eq!(hook("on_deliver", json!({})).await.0, 400);
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_ends_with_the_password_it_came_by() {
+    let app = TestApp::builder().set("MQTT_AUTH_ADDR", "127.0.0.1:0").set("MQTT_AUTH_SECRET", SECRET).start().await;
+    let addr = app.app().broker_auth_addr().unwrap();
+    let (home, owner) = app.home().await;
+    let (lamp, fan) = (app.device(&owner, &home, "lamp").await, app.device(&owner, &home, "fan").await);
+    let rotate = async |device: &Device, grace: i64| {
+        let rotate = "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(deviceId: $d, graceSeconds: $g) \
+                      { username password } }";
+        let made = owner.query(rotate, json!({"d": device.id, "g": grace})).await;
+        assert_eq!(made["rotateDeviceCredentials"]["username"], device.username, "the name stays");
+        made["rotateDeviceCredentials"]["password"].as_str().unwrap().to_owned()
+    };
+    let enters =
+        async |password: &str| allows(addr, "/auth", json!({"username": lamp.username, "password": password})).await;
+    let stays = async || allows(addr, "/acl", publishes(&lamp)).await;
+    let one = &lamp.password;
+    assert!(enters(one).await && stays().await);
+    let two = rotate(&lamp, 0).await;
+    assert!(!stays().await && !enters(one).await, "stolen, and over");
+    assert!(!stays().await, "however long it keeps silent before it asks");
+    assert!(enters(&two).await && stays().await, "the device comes by the new one");
+
+    let three = rotate(&lamp, 60).await;
+    assert!(stays().await, "through its grace");
+    app.clock().advance(TimeDelta::seconds(60));
+    assert!(!stays().await);
+    assert!(enters(&three).await && stays().await);
+
+    // Who comes back by the old one ends with it; who has come by the new one stays.
+    let four = rotate(&lamp, 60).await;
+    assert!(enters(&four).await && enters(&three).await);
+    app.clock().advance(TimeDelta::seconds(60));
+    assert!(!stays().await && enters(&four).await && stays().await);
+    let five = rotate(&lamp, 60).await;
+    assert!(enters(&five).await);
+    app.clock().advance(TimeDelta::seconds(60));
+    assert!(stays().await);
+
+    // A device that never came by a password, with a certificate say, has none that could end.
+    rotate(&fan, 0).await;
+    assert!(allows(addr, "/acl", publishes(&fan)).await);
+    app.stop().await;
+}
+
+/// What EMQX waits for an answer.
+const BROKERS_PATIENCE: Duration = Duration::from_secs(5);
+
+fn publishes(device: &Device) -> Value {
+    json!({"username": device.username, "topic": device.topic("telemetry"), "action": "publish"})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_allowed_goes_on_while_the_database_is_away() {
+    let database = Database::create().await;
+    let (proxy, url) = database.proxied().await;
+    let app = TestApp::builder()
+        .set("DATABASE_URL", url)
+        .set("MQTT_AUTH_ADDR", "127.0.0.1:0")
+        .set("MQTT_AUTH_SECRET", SECRET)
+        .start()
+        .await;
+    let addr = app.app().broker_auth_addr().unwrap();
+    let (home, owner) = app.home().await;
+    let mut devices = Vec::new();
+    for key in ["lamp", "fan", "door", "new"] {
+        devices.push(app.device(&owner, &home, key).await);
+    }
+    let [lamp, fan, door, new] = devices.try_into().unwrap();
+    let logs_in = |device: &Device| json!({"username": device.username, "password": device.password});
+    for device in [&lamp, &fan, &door] {
+        assert!(allows(addr, "/auth", logs_in(device)).await);
+        assert!(allows(addr, "/acl", publishes(device)).await);
+    }
+    // What ended before the outage is known to have ended, though the broker did not ask since.
+    owner.query("mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": fan.id})).await;
+    let rotate = "mutation($d: ID!) { rotateDeviceCredentials(deviceId: $d) { username } }";
+    owner.query(rotate, json!({"d": door.id})).await;
+    let status = async |path, question: Value| ask(addr, path, JSON, &question.to_string()).await.0;
+    for mode in [Mode::Cut, Mode::Stall] {
+        proxy.set(mode);
+        for n in 0..20 {
+            let asked = Instant::now();
+            assert!(allows(addr, "/acl", publishes(&lamp)).await, "{mode:?} {n}");
+            assert!(asked.elapsed() < BROKERS_PATIENCE, "{mode:?} {n}: after {:?}", asked.elapsed());
+        }
+        let other = json!({"username": lamp.username, "topic": lamp.topic("commands"), "action": "publish"});
+        assert!(!allows(addr, "/acl", other).await, "the rules need no database");
+        for device in [&fan, &door, &new] {
+            assert_eq!(status("/acl", publishes(device)).await, 503, "{mode:?} {}: not known", device.key);
+        }
+        assert!(app.app().services().metrics.broker_answers_remembered.get() >= 20);
+        if mode == Mode::Cut {
+            assert_eq!(status("/auth", logs_in(&lamp)).await, 503, "a password is never judged without it");
+        }
+        proxy.set(Mode::Pass);
+        let back = || async { (status("/acl", publishes(&fan)).await == 200).then_some(()) };
+        eventually("the database answers again", back).await;
+        assert!(!allows(addr, "/acl", publishes(&fan)).await);
+        assert!(allows(addr, "/acl", publishes(&lamp)).await);
+    }
+    proxy.set(Mode::Cut);
+    assert!(allows(addr, "/acl", publishes(&lamp)).await);
+    app.clock().advance(TimeDelta::minutes(15));
+    assert_eq!(status("/acl", publishes(&lamp)).await, 503, "no longer than it is known");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_api_lets_no_broker_wait() {
+    let app = TestApp::builder().set("MQTT_AUTH_ADDR", "127.0.0.1:0").set("MQTT_AUTH_SECRET", SECRET).start().await;
+    let addr = app.app().broker_auth_addr().unwrap();
+    let (home, owner) = app.home().await;
+    let lamp = app.device(&owner, &home, "lamp").await;
+    let pool = &app.app().services().pool;
+    let mut taken = Vec::new();
+    while let Ok(conn) = pool.get().await {
+        taken.push(conn);
+    }
+    assert!(!taken.is_empty());
+    let login = json!({"username": lamp.username, "password": lamp.password});
+    assert!(allows(addr, "/auth", login).await && allows(addr, "/acl", publishes(&lamp)).await);
 }

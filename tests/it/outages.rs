@@ -11,7 +11,6 @@ use super::support::http;
 use super::support::mqtt::Mqtt;
 use super::support::proxy::{Mode, Proxy, Target};
 use super::support::server::Server;
-use super::support::services::services;
 use super::support::user::{Device, User};
 use super::support::{eventually, unique, within};
 
@@ -20,9 +19,7 @@ const TELEMETRY: &str = "subscription($home: ID) { telemetry(homeId: $home) { ex
 /// A database behind a proxy.
 async fn proxied() -> (Database, Proxy, String) {
     let database = Database::create().await;
-    let proxy = Proxy::start(Target::Unix(services().database_socket())).await;
-    let name = database.url().rsplit_once('/').expect("a name").1.to_owned();
-    let url = format!("postgres://smarthome@{}/{name}", proxy.addr());
+    let (proxy, url) = database.proxied().await;
     (database, proxy, url)
 }
 

@@ -12,6 +12,7 @@ use smarthome::settings::Settings;
 use tokio::sync::OnceCell;
 
 use super::mqtt::Mqtt;
+use super::proxy::{Proxy, Target};
 use super::services::services;
 use super::unique;
 use super::user::{Device, Home, User};
@@ -53,6 +54,13 @@ impl Database {
         admin(format!("create role {account} login")).await;
         admin(format!("alter database {} owner to {account}", self.name)).await;
         account
+    }
+
+    /// A proxy in front of it, and the URL that leads through it.
+    pub async fn proxied(&self) -> (Proxy, String) {
+        let proxy = Proxy::start(Target::Unix(services().database_socket())).await;
+        let url = format!("postgres://smarthome@{}/{}", proxy.addr(), self.name);
+        (proxy, url)
     }
 
     /// A connection beside the server's own.

@@ -1,0 +1,2 @@
+alter table devices add column entered_by bigint;
+comment on column devices.entered_by is 'The password (device_credentials.id, gone since perhaps) that last opened the door of a broker that asks: the device''s connection is its. Null: none yet.';
