@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryResult;
 use futures_util::{FutureExt, StreamExt};
 use prometheus_client::metrics::gauge::Gauge;
@@ -21,6 +22,33 @@ const LOOK_EVERY: Duration = Duration::from_millis(750);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Looks between two cleanings.
 const TIDY_EVERY: u32 = 80;
+/// How far a look reaches back beyond the one before: a row is dated before it can be seen, by as much as
+/// its transaction takes to commit.
+const OVERLAP: TimeDelta = TimeDelta::minutes(1);
+/// A server that was cut off for longer does not learn any more all it missed: rows are kept for a day.
+const MAX_MISSED: TimeDelta = TimeDelta::hours(23);
+
+/// What a look has to read.
+#[derive(Debug, PartialEq, Eq)]
+enum Reach {
+    /// All that may matter: nothing was read yet.
+    All,
+    /// What came since.
+    Since(DateTime<Utc>),
+    /// More than there still is.
+    Lost,
+}
+
+impl Reach {
+    /// Of a look at `now`, after one at `before`; both by the database's clock.
+    fn of(before: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Self {
+        match before {
+            None => Self::All,
+            Some(before) if now - before < MAX_MISSED => Self::Since(before.min(now) - OVERLAP),
+            Some(_) => Self::Lost,
+        }
+    }
+}
 
 impl Revocations {
     /// Follows the table until the stop; `followed` is 1 while that works. Where it does not, whatever the
@@ -28,9 +56,9 @@ impl Revocations {
     /// ([`Revocations::is_current`]).
     pub async fn follow(self, database: DatabaseSettings, followed: Gauge, stop: CancellationToken) {
         let following = async {
-            let mut is_down = false;
+            let (mut is_down, mut looked_at) = (false, None);
             loop {
-                if let Err(error) = self.read_on(&database, &followed, &mut is_down).await {
+                if let Err(error) = self.read_on(&database, &followed, &mut is_down, &mut looked_at).await {
                     followed.set(0);
                     if !std::mem::replace(&mut is_down, true) {
                         tracing::warn!(error = %Chain(&error), "revocations can't be followed; trying on");
@@ -42,15 +70,30 @@ impl Revocations {
         stop.run_until_cancelled(following).await;
     }
 
-    async fn read_on(&self, database: &DatabaseSettings, followed: &Gauge, is_down: &mut bool) -> Result<(), Error> {
+    async fn read_on(
+        &self,
+        database: &DatabaseSettings,
+        followed: &Gauge,
+        is_down: &mut bool,
+        looked_at: &mut Option<DateTime<Utc>>,
+    ) -> Result<(), Error> {
         let url = database.url.reveal();
         let mut conn = db::connect(url, Some(STATEMENT_TIMEOUT)).await.map_err(Error::unavailable)?;
         in_time(store::listen(&mut conn)).await?;
-        // All that may matter first, then what has come since: a row may become visible after a later one.
-        let mut asked_at = Instant::now();
-        let mut rows = in_time(store::all(&mut conn)).await?;
         for look in 1_u32.. {
+            let asked_at = Instant::now();
+            let now = in_time(store::clock(&mut conn)).await?;
+            let reach = Reach::of(*looked_at, now);
+            let rows = match reach {
+                Reach::Since(at) => in_time(store::since(&mut conn, at)).await?,
+                Reach::All | Reach::Lost => in_time(store::alive(&mut conn)).await?,
+            };
             self.apply(&rows);
+            if reach == Reach::Lost {
+                tracing::warn!("what has ended could not be read for a day: ending every socket and stream");
+                self.memory.end_all();
+            }
+            *looked_at = Some(now);
             self.caught_up(asked_at);
             followed.set(1);
             *is_down = false;
@@ -59,8 +102,6 @@ impl Revocations {
                 self.memory.tidy();
             }
             wait(&mut conn).await?;
-            asked_at = Instant::now();
-            rows = in_time(store::recent(&mut conn)).await?;
         }
         Ok(())
     }
@@ -84,4 +125,22 @@ async fn wait(conn: &mut db::Connection) -> Result<(), Error> {
         note.ok_or_else(ended)??;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_reaches_back_to_the_one_before_however_long_ago() {
+        let now: DateTime<Utc> = "2026-02-13T12:00:00Z".parse().unwrap();
+        let at = |before: TimeDelta| Reach::of(Some(now - before), now);
+        assert_eq!(Reach::of(None, now), Reach::All);
+        for gap in [TimeDelta::milliseconds(750), TimeDelta::minutes(40), MAX_MISSED - TimeDelta::seconds(1)] {
+            assert_eq!(at(gap), Reach::Since(now - gap - OVERLAP));
+        }
+        assert_eq!(at(MAX_MISSED), Reach::Lost);
+        // A clock that was put back.
+        assert_eq!(at(-TimeDelta::hours(3)), Reach::Since(now - OVERLAP));
+    }
 }

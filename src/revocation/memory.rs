@@ -23,8 +23,8 @@ const MAX_SESSIONS: usize = 100_000;
 const MAX_APPLIED: usize = 100_000;
 /// How long an ended session is remembered: no access token of it lives longer, and clocks differ.
 const REMEMBER: Duration = Duration::from_secs(ACCESS_TOKEN_LIFE.as_secs() + 300);
-/// How long a row counts as applied: longer than any reading of the table looks back.
-const REMEMBER_APPLIED: Duration = Duration::from_secs(3600);
+/// How long a row counts as applied: longer than rows are kept, so that none ends anything twice.
+const REMEMBER_APPLIED: Duration = Duration::from_secs(25 * 3600);
 
 /// What somebody may wait for the end of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,6 +98,11 @@ impl Memory {
         if state.applied.insert(row, Instant::now()).is_none() {
             state.end(ended, now);
         }
+    }
+
+    /// Ends whatever is waited for: nobody knows any more what has ended.
+    pub(super) fn end_all(&self) {
+        self.lock().signal(|_| true);
     }
 
     /// Forgets what no token can outlive.
@@ -206,6 +211,17 @@ mod tests {
         assert!(revocations.watch(&one).has_ended());
         drop((watch, second, others));
         assert!(revocations.memory.lock().watched.is_empty());
+    }
+
+    #[test]
+    fn all_that_is_waited_for_ends_where_nobody_knows_what_has() {
+        let clock = Clock::movable();
+        let revocations = Revocations::new(clock.clone());
+        let someone = principal(&clock, Actor::Session(SessionId::generate(clock.now())));
+        let (watch, member) = (revocations.watch(&someone), revocations.watch_membership(someone.user, home(1)));
+        revocations.memory.end_all();
+        assert!(watch.has_ended() && member.has_ended());
+        assert!(!has_ended(&revocations, &someone) && !revocations.watch(&someone).has_ended());
     }
 
     #[test]

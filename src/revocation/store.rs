@@ -1,9 +1,10 @@
 //! SQL of what has ended.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::sql;
+use diesel::dsl::{now, sql};
+use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::Bool;
+use diesel::sql_types::{Bool, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
@@ -11,9 +12,7 @@ use super::{Ended, Recorded};
 use crate::db::schema::revocations;
 use crate::ids::{HomeId, SessionId, UserId};
 
-/// What every server looks at again and again: longer than a transaction may take to commit.
-const RECENT: &str = "at > now() - interval '1 minute'";
-/// What a server that starts, or was cut off, must know: as long as tokens may live.
+/// What a server that starts must know: as long as tokens may live.
 const ALIVE: &str =
     "(at > now() - interval '30 minutes' or issued_before is not null and at > now() - interval '400 days')";
 
@@ -60,17 +59,23 @@ pub(super) async fn listen(conn: &mut AsyncPgConnection) -> QueryResult<()> {
     conn.batch_execute("listen revocations").await
 }
 
-pub(super) async fn recent(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Recorded>> {
-    read(conn, RECENT).await
+/// The database's clock, by which the rows are dated.
+pub(super) async fn clock(conn: &mut AsyncPgConnection) -> QueryResult<DateTime<Utc>> {
+    diesel::select(now.into_sql::<Timestamptz>()).get_result(conn).await
 }
 
-pub(super) async fn all(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Recorded>> {
-    read(conn, ALIVE).await
+/// What was written down after that moment.
+pub(super) async fn since(conn: &mut AsyncPgConnection, at: DateTime<Utc>) -> QueryResult<Vec<Recorded>> {
+    read(conn, revocations::table.into_boxed().filter(revocations::at.gt(at))).await
 }
 
-async fn read(conn: &mut AsyncPgConnection, which: &'static str) -> QueryResult<Vec<Recorded>> {
-    let rows: Vec<Row> = revocations::table
-        .filter(sql::<Bool>(which))
+/// What may still matter to a server that holds no sockets yet.
+pub(super) async fn alive(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Recorded>> {
+    read(conn, revocations::table.into_boxed().filter(sql::<Bool>(ALIVE))).await
+}
+
+async fn read(conn: &mut AsyncPgConnection, which: revocations::BoxedQuery<'_, Pg>) -> QueryResult<Vec<Recorded>> {
+    let rows: Vec<Row> = which
         .order(revocations::id)
         .select((
             revocations::id,
@@ -84,8 +89,8 @@ async fn read(conn: &mut AsyncPgConnection, which: &'static str) -> QueryResult<
     Ok(rows.into_iter().filter_map(recorded).collect())
 }
 
-/// Deletes what no token can outlive, with an hour to spare.
+/// Deletes what no token can outlive, once every server had a day to read it ([`super::follow`]).
 pub(super) async fn purge(conn: &mut AsyncPgConnection) -> QueryResult<()> {
-    let over = "at < now() - interval '2 hours' and (issued_before is null or at < now() - interval '400 days')";
+    let over = "at < now() - interval '1 day' and (issued_before is null or at < now() - interval '400 days')";
     diesel::delete(revocations::table.filter(sql::<Bool>(over))).execute(conn).await.map(drop)
 }
