@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use smarthome::devices::DeviceState;
 use smarthome::graphql::Viewer;
 use smarthome::graphql::budget::Budget;
-use smarthome::ids::HomeId;
+use smarthome::ids::{HomeId, TelemetryId};
+use smarthome::telemetry::{Measurement, NewReading, Reading, TimeSource};
 
 use super::{Graph, Person, number};
 use crate::support::{eventually, soon};
@@ -109,6 +110,58 @@ async fn readings_are_replayed_after_a_cursor_and_end_with_their_device() {
     assert_eq!(next(&mut stream).await, None);
     assert_eq!(newest.await.unwrap(), None, "the newest cursor is a good one");
     assert_eq!(graph.readings.n_homes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_device_is_resumed_in_a_busy_home() {
+    /// Readings that one statement reads at most.
+    const MAX_SCANNED: i64 = 5_000;
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let devices = graph.devices(&ann, &home, 2).await;
+    let (busy, silent) = (&devices[0], &devices[1]);
+    let chatter = async |from: i64| {
+        let insert = "insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock) \
+                      select $1, $2, '2026-02-01Z'::timestamptz + make_interval(secs => n), now(), n, true \
+                      from generate_series($3::bigint, $3 + $4 - 1) n";
+        let n = 2 * MAX_SCANNED + 10;
+        graph.sql.execute(insert, &[&number(&home), &number(busy), &from, &n]).await.unwrap();
+    };
+    graph.reading(&home, silent, 0).await;
+    chatter(1).await;
+    graph.reading(&home, silent, 1).await;
+    chatter(1_000_000).await;
+    graph.reading(&home, silent, 2).await;
+    chatter(2_000_000).await;
+    let (statements, before) = (&graph.services.metrics.db_statements, graph.services.metrics.db_statements.get());
+    let mut stream = subscribe(&graph, &ann, TELEMETRY, json!({"d": silent, "a": "1"}));
+    let heard = async |stream: &mut BoxStream<'static, Value>| {
+        let event = next(stream).await.unwrap();
+        event["data"]["telemetry"]["sensors"]["temperature"].as_f64().unwrap_or_else(|| panic!("{event}"))
+    };
+    assert_eq!([heard(&mut stream).await, heard(&mut stream).await], [1.0, 2.0]);
+
+    // What is live comes after the chatter behind the last of them.
+    let (now, id) = (graph.clock.now(), graph.count("telemetry").await + 1);
+    let mut measurement = Measurement::default();
+    measurement.sensors.temperature = Some(3.0);
+    let (home, device) = (HomeId::from_database(number(&home)), silent.parse().unwrap());
+    let (recorded_at, received_at, time_source) = (now, now, TimeSource::Server);
+    let new = NewReading { home, device, recorded_at, received_at, time_source, dedup: 1, measurement };
+    let publish = async {
+        eventually("it listens", || async { graph.readings.has_follower(home).then_some(()) }).await;
+        graph.readings.publish(Reading::committed(TelemetryId::from_database(id), &new));
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        live = heard(&mut stream) => assert_eq!(live, 3.0),
+        () = publish => {}
+    }
+    // Two for each piece, whatever else opening costs.
+    let n_pieces = u64::try_from(graph.count("telemetry").await / MAX_SCANNED).unwrap();
+    let n_statements = statements.get() - before;
+    assert!((2 * n_pieces..=2 * n_pieces + 12).contains(&n_statements), "{n_statements} for {n_pieces} pieces");
 }
 
 #[tokio::test(flavor = "multi_thread")]
