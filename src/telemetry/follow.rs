@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures_util::stream::{Stream, unfold};
 
-use super::read_store as store;
+use tokio::sync::Semaphore;
+
+use super::read_store::{self as store, Page};
 use super::{Reading, SharedReading};
 use crate::db::{Pool, apart};
 use crate::error::Error;
@@ -20,6 +22,9 @@ use crate::metrics::Metrics;
 
 /// Readings read from the database at a time.
 const PAGE: i64 = 500;
+/// Pages of single devices that are read at a time. Each may read many readings for few, one after the
+/// other for long: most connections are to be left to others.
+const SCANS: usize = 2;
 /// Readings a lagging subscriber is caught up on in one go before it is given up.
 const MAX_CATCH_UP: usize = 10_000;
 
@@ -77,6 +82,7 @@ pub struct Follow {
     pool: Pool,
     hub: ReadingHub,
     metrics: Metrics,
+    scans: Arc<Semaphore>,
 }
 
 struct State {
@@ -87,6 +93,8 @@ struct State {
     /// Everything up to here was emitted, or is not wanted.
     cursor: TelemetryId,
     page: VecDeque<Reading>,
+    /// Up to where the page was read, if there is more behind it.
+    up_to: Option<TelemetryId>,
     mode: Mode,
 }
 
@@ -102,7 +110,7 @@ enum Mode {
 impl Follow {
     /// Follows through this hub and this database.
     pub fn new(pool: Pool, hub: ReadingHub, metrics: Metrics) -> Self {
-        Self { pool, hub, metrics }
+        Self { pool, hub, metrics, scans: Arc::new(Semaphore::new(SCANS)) }
     }
 
     /// The readings of a home, or of one device of it: those after `after` first if that is given.
@@ -123,6 +131,7 @@ impl Follow {
             device,
             cursor: after.unwrap_or(newest),
             page: VecDeque::new(),
+            up_to: None,
             mode: if after.is_some() { Mode::Replay { caught_up: None } } else { Mode::Live },
         };
         unfold(state, |mut state| async move { state.next().await.map(|item| (item, state)) })
@@ -135,6 +144,10 @@ impl State {
             if let Some(reading) = self.page.pop_front() {
                 self.cursor = reading.id;
                 return Some(Ok(Arc::new(reading)));
+            }
+            if let Some(up_to) = self.up_to.take() {
+                // What else was read is of other devices.
+                self.cursor = up_to;
             }
             match &mut self.mode {
                 Mode::Ended => return None,
@@ -152,10 +165,10 @@ impl State {
                         }
                     };
                     if let Some(n) = caught_up {
-                        *n += page.len();
-                        self.follow.metrics.subscription_catch_ups.inc_by(page.len() as u64);
+                        *n += page.readings.len();
+                        self.follow.metrics.subscription_catch_ups.inc_by(page.readings.len() as u64);
                     }
-                    if page.is_empty() {
+                    if page.readings.is_empty() && page.up_to.is_none() {
                         let is_first = caught_up.is_none();
                         self.mode = Mode::Live;
                         if is_first && let Err(error) = self.follow.check_given_out(self.cursor).await {
@@ -163,7 +176,7 @@ impl State {
                             return Some(Err(error));
                         }
                     }
-                    self.page = page.into();
+                    (self.page, self.up_to) = (page.readings.into(), page.up_to);
                 }
                 Mode::Live => match self.listener.recv().await {
                     Heard::Event(reading) => {
@@ -196,9 +209,13 @@ impl Follow {
         Err(Error::bad_input("after", "after is newer than anything stored"))
     }
 
-    async fn page(&self, home: HomeId, device: Option<DeviceId>, cursor: TelemetryId) -> Result<Vec<Reading>, Error> {
-        let pool = self.pool.clone();
+    async fn page(&self, home: HomeId, device: Option<DeviceId>, cursor: TelemetryId) -> Result<Page, Error> {
+        let (pool, scans) = (self.pool.clone(), self.scans.clone());
         let page = async move {
+            let _turn = match device {
+                Some(_) => Some(scans.acquire_owned().await.map_err(Error::internal)?),
+                None => None,
+            };
             let mut conn = pool.get().await?;
             Ok(store::after(&mut conn, home, device, cursor, PAGE).await?)
         };

@@ -10,10 +10,50 @@ use super::Reading;
 use super::history::store::{COLUMNS, Row, SqlRow, reading};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
+/// Readings of a home that one statement reads, whosever they are: a device that is silent in a busy home
+/// would else have all of its neighbours' read for it.
+const MAX_SCANNED: i64 = 5_000;
+
+/// What was read.
+pub(super) struct Page {
+    /// Oldest first.
+    pub(super) readings: Vec<Reading>,
+    /// Up to where, if that is not the end.
+    pub(super) up_to: Option<TelemetryId>,
+}
+
+/// The last reading of a home's next [`MAX_SCANNED`] after a cursor; none where fewer are left.
+struct Scanned {
+    home: HomeId,
+    cursor: TelemetryId,
+}
+
+impl QueryFragment<Pg> for Scanned {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("select id from telemetry where home_id = ");
+        out.push_bind_param::<BigInt, _>(&self.home)?;
+        out.push_sql(" and id > ");
+        out.push_bind_param::<BigInt, _>(&self.cursor)?;
+        // Spelt out: the plan is to know how few these are.
+        out.push_sql(&format!(" order by id offset {} limit 1", MAX_SCANNED - 1));
+        Ok(())
+    }
+}
+
+impl QueryId for Scanned {
+    type QueryId = Self;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for Scanned {
+    type SqlType = BigInt;
+}
+
 struct After {
     home: HomeId,
     device: Option<DeviceId>,
     cursor: TelemetryId,
+    up_to: i64,
     limit: i64,
 }
 
@@ -25,6 +65,8 @@ impl QueryFragment<Pg> for After {
         out.push_bind_param::<BigInt, _>(&self.home)?;
         out.push_sql(" and t.id > ");
         out.push_bind_param::<BigInt, _>(&self.cursor)?;
+        out.push_sql(" and t.id <= ");
+        out.push_bind_param::<BigInt, _>(&self.up_to)?;
         out.push_sql(" and t.device_id = coalesce(");
         out.push_bind_param::<Nullable<BigInt>, _>(&self.device)?;
         out.push_sql(", t.device_id) order by t.id limit ");
@@ -42,14 +84,25 @@ impl Query for After {
     type SqlType = SqlRow;
 }
 
-/// What was committed in a home (or by one device of it) after a cursor, oldest first.
+/// What was committed in a home (or by one device of it) after a cursor: at most `limit` readings, and as far
+/// as [`MAX_SCANNED`] reach.
 pub(super) async fn after(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     device: Option<DeviceId>,
     cursor: TelemetryId,
     limit: i64,
-) -> QueryResult<Vec<Reading>> {
-    let rows: Vec<Row> = After { home, device, cursor, limit }.load(conn).await?;
-    Ok(rows.into_iter().map(reading).collect())
+) -> QueryResult<Page> {
+    // Without a device every reading read is one of the page.
+    let scanned: Option<TelemetryId> = match device {
+        Some(_) => Scanned { home, cursor }.load(conn).await?.pop(),
+        None => None,
+    };
+    // Ids are in the order of commits: none that is smaller comes later.
+    let up_to = scanned.map_or(i64::MAX, TelemetryId::get);
+    let rows: Vec<Row> = After { home, device, cursor, up_to, limit }.load(conn).await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|n| n >= limit);
+    let readings: Vec<Reading> = rows.into_iter().map(reading).collect();
+    let up_to = if is_full { readings.last().map(|reading| reading.id) } else { scanned };
+    Ok(Page { readings, up_to })
 }

@@ -11,7 +11,7 @@ use smarthome::graphql::Viewer;
 use smarthome::graphql::budget::Budget;
 use smarthome::hub::CAPACITY;
 use smarthome::ids::{HomeId, TelemetryId};
-use smarthome::telemetry::{Reading, Sensors, TimeSource};
+use smarthome::telemetry::{Measurement, NewReading, Reading, TimeSource};
 
 use super::{Graph, Person, number};
 use crate::support::{eventually, soon};
@@ -122,7 +122,7 @@ async fn a_reader_that_fell_behind_is_caught_up_from_the_database() {
     let device = graph.devices(&ann, &home, 1).await.remove(0);
     let publish = async |n: i64| {
         graph.reading(&home, &device, n).await;
-        graph.readings.publish(reading(&home, &device, n));
+        graph.readings.publish(committed(&home, &device, n + 1, n));
     };
     let mut stream = subscribe(&graph, &ann, TELEMETRY, json!({"d": device}));
     let first = tokio::spawn(async move { (next(&mut stream).await, stream) });
@@ -149,22 +149,63 @@ async fn a_reader_that_fell_behind_is_caught_up_from_the_database() {
     assert_eq!(graph.services.metrics.subscriptions_lagged.get(), 0);
 }
 
-/// The `n`th reading of the database as its commit hands it to subscribers.
-fn reading(home: &str, device: &str, n: i64) -> Reading {
+/// The reading of that id as its commit hands it to subscribers; `n` degrees warm.
+fn committed(home: &str, device: &str, id: i64, n: i64) -> Reading {
     let at = "2026-01-01T00:00:00Z".parse().unwrap();
-    Reading {
-        id: TelemetryId::from_database(n + 1),
-        home: HomeId::from_database(number(home)),
-        device: device.parse().unwrap(),
-        recorded_at: at,
-        received_at: at,
-        time_source: TimeSource::Device,
-        sensors: Sensors { temperature: Some(n as f64), ..Sensors::default() },
-        extra: None,
-        firmware_version: None,
-        signal_strength: None,
-        battery_level: None,
+    let mut measurement = Measurement::default();
+    measurement.sensors.temperature = Some(n as f64);
+    let (home, device) = (HomeId::from_database(number(home)), device.parse().unwrap());
+    let (recorded_at, received_at, time_source) = (at, at, TimeSource::Device);
+    let new = NewReading { home, device, recorded_at, received_at, time_source, dedup: n, measurement };
+    Reading::committed(TelemetryId::from_database(id), &new)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_device_is_resumed_in_a_busy_home() {
+    /// Readings that one statement reads at most.
+    const MAX_SCANNED: i64 = 5_000;
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let devices = graph.devices(&ann, &home, 2).await;
+    let (busy, silent) = (&devices[0], &devices[1]);
+    let chatter = async |from: i64| {
+        let insert = "insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock) \
+                      select $1, $2, '2026-02-01Z'::timestamptz + make_interval(secs => n), now(), n, true \
+                      from generate_series($3::bigint, $3 + $4 - 1) n";
+        let n = 2 * MAX_SCANNED + 10;
+        graph.sql.execute(insert, &[&number(&home), &number(busy), &from, &n]).await.unwrap();
+    };
+    graph.reading(&home, silent, 0).await;
+    chatter(1).await;
+    graph.reading(&home, silent, 1).await;
+    chatter(1_000_000).await;
+    graph.reading(&home, silent, 2).await;
+    chatter(2_000_000).await;
+    let (statements, before) = (&graph.services.metrics.db_statements, graph.services.metrics.db_statements.get());
+    let mut stream = subscribe(&graph, &ann, TELEMETRY, json!({"d": silent, "a": "1"}));
+    let heard = async |stream: &mut BoxStream<'static, Value>| {
+        let event = next(stream).await.unwrap();
+        event["data"]["telemetry"]["sensors"]["temperature"].as_f64().unwrap_or_else(|| panic!("{event}"))
+    };
+    assert_eq!([heard(&mut stream).await, heard(&mut stream).await], [1.0, 2.0]);
+
+    // What is live comes after the chatter behind the last of them.
+    let id = graph.count("telemetry").await + 1;
+    let followed = HomeId::from_database(number(&home));
+    let publish = async {
+        eventually("it listens", || async { graph.readings.has_follower(followed).then_some(()) }).await;
+        graph.readings.publish(committed(&home, silent, id, 3));
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        live = heard(&mut stream) => assert_eq!(live, 3.0),
+        () = publish => {}
     }
+    // Two for each piece, whatever else opening costs.
+    let n_pieces = u64::try_from(graph.count("telemetry").await / MAX_SCANNED).unwrap();
+    let n_statements = statements.get() - before;
+    assert!((2 * n_pieces..=2 * n_pieces + 12).contains(&n_statements), "{n_statements} for {n_pieces} pieces");
 }
 
 #[tokio::test(flavor = "multi_thread")]
