@@ -33,7 +33,7 @@ use crate::device_config::{ConfigHub, ConfigOutbox, DeviceConfigs, Sealer};
 use crate::devices::{DeletionHub, Devices, DirectoryVersion, LoginMemory, Logins, StateHub};
 use crate::graphql::engine::Engine;
 use crate::graphql::{self, Services};
-use crate::homes::{Homes, Integrations};
+use crate::homes::{self, Homes, Integrations};
 use crate::http::broker_auth::{self, BrokerAuth};
 use crate::http::health::{Check, Readiness};
 use crate::http::pages::{self, Page};
@@ -249,7 +249,8 @@ impl App {
             }
             None => None,
         };
-        spawn_critical(&ended, audit::keep(pool.clone(), is_migrated, stop_http.clone()));
+        spawn_critical(&ended, audit::keep(pool.clone(), is_migrated.clone(), stop_http.clone()));
+        spawn_critical(&ended, homes::keep_sweeping(pool.clone(), is_migrated, stop_http.clone()));
         let page = Page {
             graphiql: settings.http.graphiql,
             token: options.graphiql_token.map(|token| token.reveal().to_owned()),

@@ -110,10 +110,12 @@ impl QueryFragment<Pg> for Due<'_> {
         out.push_bind_param::<Timestamptz, _>(self.now)?;
         out.push_sql(" and c.device_id <> all(");
         out.push_bind_param::<Array<BigInt>, _>(&self.busy)?;
-        // One that said goodbye is not listening; one that is silent, or never spoke, may be.
+        // One that said goodbye is not listening; one that is silent, or never spoke, may be. One that was
+        // deleted with its home leaves commands for a while.
         out.push_sql(
             ") group by c.device_id) p
              where not exists (select from device_states s where s.device_id = p.device_id and s.away)
+                and exists (select from devices d where d.id = p.device_id)
              order by p.seq limit ",
         );
         out.push_bind_param::<BigInt, _>(&self.limit)?;

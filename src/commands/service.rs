@@ -250,13 +250,7 @@ async fn store_new(
         return Ok(Sent::Known(known));
     }
     let insert = store::Insert { id: CommandId::generate(), home, device, requester, new, now };
-    let stored = match store::insert(conn, &insert).await {
-        Err(error) if db::violated_foreign_key(&error).is_some() => {
-            return Err(Error::Unauthenticated("this account is no more"));
-        }
-        stored => stored?,
-    };
-    let Some(command) = stored else {
+    let Some(command) = store::insert(conn, &insert).await? else {
         // The same key came for another device at the same moment, and is committed by now.
         let known = known(conn, requester, new).await?;
         return known.map(Sent::Known).ok_or_else(|| Error::Conflict(KEY_TAKEN.to_owned()));

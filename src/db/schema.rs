@@ -50,6 +50,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    deletions (id) {
+        id -> BigInt,
+        home_id -> BigInt,
+        device_id -> Nullable<BigInt>,
+        requested_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     memberships (home_id, user_id) {
         home_id -> BigInt,
         user_id -> BigInt,

@@ -53,7 +53,7 @@ pub struct DeviceConfig {
     pub status: ConfigStatus,
     /// Why the device refused it, by key.
     pub errors: Option<JsonText>,
-    /// Who pushed it, while they have an account.
+    /// Who pushed it; the account may be gone.
     pub created_by: Option<UserId>,
     /// When it was pushed.
     pub created_at: DateTime<Utc>,

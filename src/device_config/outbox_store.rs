@@ -74,11 +74,11 @@ impl Due<'_> {
 impl QueryFragment<Pg> for Due<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         // New versions first, then what the broker lost, then what it is to forget; each by an index of
-        // its own that holds nothing else.
+        // its own that holds nothing else. A device that was deleted with its home leaves versions for a while.
         out.push_sql(
             "select device_id from (
              (select c.device_id, 1 as rank, c.created_at as since from device_configs c
-                where c.status = 'PENDING' and ",
+                where c.status = 'PENDING' and exists (select from devices d where d.id = c.device_id) and ",
         );
         self.is_free(&mut out, "c.device_id")?;
         self.is_readable(&mut out)?;

@@ -243,35 +243,39 @@ impl Devices {
     }
 
     /// Deletes the device and every row of it, and ends its streams, whether or not the caller waits for
-    /// it. Needs [`Permission::Configure`].
+    /// it. Needs [`Permission::Configure`] at the moment of the decision.
     pub async fn delete(&self, access: Access, by: &Origin, id: DeviceId) -> Result<(), Error> {
-        let home = access.require(Permission::Configure)?.home();
+        let access = access.require(Permission::Configure)?;
         let (devices, by) = (self.clone(), by.clone());
-        db::to_the_end(async move { devices.delete_rows(home, by, id).await }).await
+        db::to_the_end(async move {
+            let deletion = devices.decide_deletion(access, by, id).await?;
+            homes::finish_deletion(&devices.pool, deletion).await;
+            Ok(())
+        })
+        .await
     }
 
-    async fn delete_rows(&self, home: HomeId, by: Origin, id: DeviceId) -> Result<(), Error> {
-        // As with a home: the long history piece by piece, the rest with ingest held.
-        loop {
-            let mut conn = self.pool.get().await?;
-            if registry_store::delete_readings(&mut conn, home, id, homes::DELETE_CHUNK).await? < homes::DELETE_CHUNK {
-                break;
-            }
-        }
-        let is_deleted = db::transaction(&self.pool, move |conn| {
+    /// The device is gone, and whoever holds something of it is told. Its readings are left.
+    async fn decide_deletion(&self, access: Access, by: Origin, id: DeviceId) -> Result<homes::Deletion, Error> {
+        let home = access.home();
+        let deletion = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
+                homes::lock_access(conn, access).await?.require(Permission::Configure)?;
+                // Before the gate: whoever sends it something is waited for with ingest running.
+                registry_store::lock(conn, home, id).await?.ok_or(Error::NotFound("device"))?;
+                let deletion = homes::note_deletion(conn, home, Some(id)).await?;
                 homes::close_ingest_gate(conn).await?;
-                let Some((key, name)) = registry_store::delete(conn, home, id).await? else { return Ok(false) };
+                let (key, name) = registry_store::delete(conn, home, id).await?.ok_or(Error::NotFound("device"))?;
                 let details = Details::of(&id).with("key", &key).with("name", name);
                 audit::record(conn, &by, home, &[Entry::new(Action::DeviceDelete, audited(id, &key), details)]).await?;
-                Ok(true)
+                Ok(deletion)
             })
         })
         .await?;
         self.accounts.wake();
         self.listener.device_changed(home, id);
         self.deletions.publish(home, Arc::new(id));
-        if is_deleted { Ok(()) } else { Err(Error::NotFound("device")) }
+        Ok(deletion)
     }
 
     fn tell(&self, home: HomeId, devices: &[Device]) {

@@ -107,33 +107,27 @@ pub(super) async fn update(
     diesel::update(row).set(changes).execute(conn).await.map(drop)
 }
 
-/// Deletes up to about `limit` of the device's oldest readings and says how many went.
-pub(super) async fn delete_readings(
-    conn: &mut AsyncPgConnection,
-    home: HomeId,
-    device: DeviceId,
-    limit: usize,
-) -> QueryResult<usize> {
-    const SQL: &str = "delete from telemetry where device_id = $1 and home_id = $3 and recorded_at <= (select max(recorded_at) from \
-         (select recorded_at from telemetry where device_id = $1 and home_id = $3 order by recorded_at limit $2) oldest)";
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    diesel::sql_query(SQL)
-        .bind::<BigInt, _>(device)
-        .bind::<BigInt, _>(limit)
-        .bind::<BigInt, _>(home)
-        .execute(conn)
-        .await
-}
-
-/// Tells its key and its name.
+/// Deletes the device with all but its readings, and tells its key and its name. To be called behind the
+/// ingest gate.
 pub(super) async fn delete(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     device: DeviceId,
 ) -> QueryResult<Option<(String, String)>> {
-    use crate::db::schema::telemetry;
-    let readings = telemetry::table.filter(telemetry::device_id.eq(device)).filter(telemetry::home_id.eq(home));
-    diesel::delete(readings).execute(conn).await?;
+    // The device before what hangs on it, and that in the order in which everybody locks it.
+    const SQL: [&str; 2] = [
+        "with going as materialized (select id from commands where device_id = $1 order by id for update) \
+         delete from commands c using going where c.id = going.id",
+        "with going as materialized (select device_id, version from device_configs where device_id = $1 \
+            order by version for update) \
+         delete from device_configs c using going where c.device_id = going.device_id and c.version = going.version",
+    ];
     let row = devices::table.filter(devices::id.eq(device)).filter(devices::home_id.eq(home));
-    diesel::delete(row).returning((devices::key, devices::name)).get_result(conn).await.optional()
+    let gone = diesel::delete(row).returning((devices::key, devices::name)).get_result(conn).await.optional()?;
+    if gone.is_some() {
+        for sql in SQL {
+            diesel::sql_query(sql).bind::<BigInt, _>(device).execute(conn).await?;
+        }
+    }
+    Ok(gone)
 }

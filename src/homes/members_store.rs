@@ -17,7 +17,7 @@ pub(super) async fn lock_home(conn: &mut AsyncPgConnection, home: HomeId) -> Que
 }
 
 /// The same, and what its holder may do in it now: an access was read before the lock.
-pub(super) async fn lock(conn: &mut AsyncPgConnection, access: Access) -> Result<Access, Error> {
+pub(crate) async fn lock(conn: &mut AsyncPgConnection, access: Access) -> Result<Access, Error> {
     lock_home(conn, access.home()).await?;
     let membership = store::membership(conn, access.user(), access.home()).await?;
     membership.ok_or(Error::NotFound("home"))?.allow(Permission::Read)

@@ -2,6 +2,8 @@
 //! database whenever it is needed, so a removed member is out at once.
 
 mod access;
+mod deletions;
+mod deletions_store;
 mod history;
 mod integrations;
 mod integrations_store;
@@ -21,8 +23,12 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 pub use access::{Access, FOR_PEOPLE, HomeRole, Membership, Permission, RoleError};
+pub(crate) use deletions::finish as finish_deletion;
+pub use deletions::{keep_sweeping, sweep};
+pub(crate) use deletions_store::{Deletion, note as note_deletion};
 pub use integrations::{IntegrationToken, Integrations, NewIntegration};
 pub use invitations::Invitation;
+pub(crate) use members_store::lock as lock_access;
 pub use rejected::RejectedMessage;
 pub use rooms::Room;
 pub use scopes::{Scope, Scopes};
@@ -32,19 +38,15 @@ use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::db::{self, Pool};
-use crate::error::{Chain, Error};
+use crate::error::Error;
 use crate::hub::HomeChannel;
 use crate::ids::{HomeId, UserId};
 use crate::names;
-use crate::revocation::{Ended, Revocations};
+use crate::revocation::Revocations;
 use crate::throttle::Throttle;
-use integrations::sessions;
 
 /// Homes one person may own.
 pub const MAX_HOMES_PER_OWNER: i64 = 100;
-
-/// Rows deleted in one statement, so that none outlasts its time-out.
-pub(crate) const DELETE_CHUNK: usize = 10_000;
 
 /// What hears of changes to the registry, after their commit: caches of who may speak.
 pub trait RegistryListener: Send + Sync {
@@ -243,60 +245,6 @@ impl Homes {
             })
         })
         .await
-    }
-
-    /// Deletes the home and every row of it, and ends every stream of it, whether or not the caller
-    /// waits for it. Needs [`Permission::Own`].
-    pub async fn delete(&self, access: Access, by: &Origin) -> Result<(), Error> {
-        let home = access.require(Permission::Own)?.home();
-        let (homes, by) = (self.clone(), by.clone());
-        db::to_the_end(async move { homes.delete_rows(home, by).await }).await
-    }
-
-    async fn delete_rows(&self, home: HomeId, by: Origin) -> Result<(), Error> {
-        // A long history goes piece by piece, while ingest runs on; what came meanwhile goes below,
-        // with ingest held for a moment. A crash in between leaves a home with less history, never
-        // history without a home.
-        loop {
-            let mut conn = self.pool.get().await?;
-            let n_deleted = store::delete_readings(&mut conn, home, DELETE_CHUNK).await?;
-            if n_deleted < DELETE_CHUNK {
-                break;
-            }
-        }
-        loop {
-            let mut conn = self.pool.get().await?;
-            if rejected_store::delete(&mut conn, home, DELETE_CHUNK).await? < DELETE_CHUNK {
-                break;
-            }
-        }
-        let now = self.clock.now();
-        let (n_deleted, ended) = db::transaction(&self.pool, move |conn| {
-            Box::pin(async move {
-                close_ingest_gate(conn).await?;
-                let mut lost =
-                    sessions(&integrations_store::end(conn, home, integrations_store::Which::All, now).await?);
-                lost.push(Ended::Home(home));
-                let n_deleted = store::delete(conn, home).await?;
-                if n_deleted > 0 {
-                    // Of no home: it outlives this one.
-                    let entry = Entry::new(Action::HomeDelete, target(home), Details::of(&home));
-                    audit::record(conn, &by, None, &[entry]).await?;
-                }
-                Ok((n_deleted, Revocations::record(conn, &lost).await?))
-            })
-        })
-        .await?;
-        self.listener.home_changed(home);
-        for channel in self.channels.iter() {
-            channel.close(home);
-        }
-        self.revocations.apply(&ended);
-        // Its log lets itself be deleted only now; what an interruption leaves of it goes later.
-        if let Err(error) = audit::forget(&self.pool, home).await {
-            tracing::warn!(error = %Chain(&error), "the audit log of a deleted home is still there; trying again later");
-        }
-        if n_deleted == 0 { Err(Error::NotFound("home")) } else { Ok(()) }
     }
 }
 

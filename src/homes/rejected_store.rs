@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::RejectedMessage;
@@ -40,15 +39,4 @@ pub(super) async fn page(
         received_at,
     };
     Ok(rows.into_iter().map(message).collect())
-}
-
-/// Deletes up to `limit` of the home's oldest and says how many went.
-pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId, limit: usize) -> QueryResult<usize> {
-    const SQL: &str = "delete from rejected_messages where home_id = $1 and id <= (select max(id) from \
-         (select id from rejected_messages where home_id = $1 order by id limit $2) oldest)";
-    diesel::sql_query(SQL)
-        .bind::<BigInt, _>(home)
-        .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
-        .execute(conn)
-        .await
 }

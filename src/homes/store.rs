@@ -165,20 +165,24 @@ pub(crate) async fn close_ingest_gate(conn: &mut AsyncPgConnection) -> QueryResu
     conn.batch_execute(crate::db::GATE).await
 }
 
-/// Deletes up to about `limit` of the home's oldest readings and says how many went.
-pub(super) async fn delete_readings(conn: &mut AsyncPgConnection, home: HomeId, limit: usize) -> QueryResult<usize> {
-    // A range of the cursor index; the rows between are the home's own.
-    const SQL: &str = "delete from telemetry where home_id = $1 and id <= (select max(id) from \
-         (select id from telemetry where home_id = $1 order by id limit $2) oldest)";
-    diesel::sql_query(SQL)
-        .bind::<BigInt, _>(home)
-        .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
-        .execute(conn)
-        .await
+/// Waits for whoever works with the home's rooms and devices, and keeps others from it to the end of the
+/// transaction: so that nobody has to be waited for behind the ingest gate. Rooms come first, as with
+/// whoever deletes one. Takes the devices' passwords too, which no batch of readings waits for.
+pub(super) async fn prepare_deletion(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<()> {
+    for sql in [
+        "select from rooms where home_id = $1 order by id for no key update",
+        "select from devices where home_id = $1 order by id for no key update",
+        "delete from device_credentials c using devices d where d.home_id = $1 and c.device_id = d.id",
+    ] {
+        diesel::sql_query(sql).bind::<BigInt, _>(home).execute(conn).await?;
+    }
+    Ok(())
 }
 
-pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<usize> {
-    use crate::db::schema::telemetry;
-    diesel::delete(telemetry::table.filter(telemetry::home_id.eq(home))).execute(conn).await?;
-    diesel::delete(homes::table.find(home)).execute(conn).await
+/// Deletes the home and the small things that hang on it. To be called behind the ingest gate.
+pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<()> {
+    // Devices are locked before what hangs on them, and in the order of their ids, as by everybody.
+    let devices = diesel::sql_query("select from devices where home_id = $1 order by id for update");
+    devices.bind::<BigInt, _>(home).execute(conn).await?;
+    diesel::delete(homes::table.find(home)).execute(conn).await.map(drop)
 }

@@ -6,6 +6,7 @@ mod budget;
 mod command_life;
 mod commands;
 mod config_outbox;
+mod deletions;
 mod device_config;
 mod devices;
 mod hang_ups;
