@@ -1,6 +1,7 @@
 //! Who somebody at a trusted outside issuer is here. Found once by an e-mail address that the issuer has
 //! verified, and fixed from then on: what becomes of addresses later moves nobody into another's account.
-//! No account is made this way.
+//! So an address links the first of an issuer's subjects that bears it, and no other: the issuer may have
+//! given it to somebody else since. No account is made this way.
 
 use super::{Users, outside_store, parse_email, store};
 use crate::auth::Outsider;
@@ -24,7 +25,10 @@ impl Users {
         let linked = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let Some((user, _)) = store::by_email(conn, &email).await? else { return Ok(None) };
-                outside_store::insert(conn, &issuer, &subject, user.id, now).await?;
+                store::lock_password(conn, user.id).await?;
+                if !outside_store::knows(conn, &issuer, user.id).await? {
+                    outside_store::insert(conn, &issuer, &subject, user.id, now).await?;
+                }
                 // Another request may have come first: what it has fixed holds.
                 Ok(outside_store::find(conn, &issuer, &subject).await?)
             })
@@ -49,6 +53,7 @@ impl Users {
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let (user, _) = store::by_email(conn, &email).await?.ok_or(Error::NotFound("user"))?;
+                store::lock_password(conn, user.id).await?;
                 outside_store::insert(conn, &issuer, &subject, user.id, now).await?;
                 match outside_store::find(conn, &issuer, &subject).await? {
                     Some((_, linked)) if linked == user.id => Ok(()),

@@ -1,6 +1,7 @@
 //! SQL of links between people and outside issuers.
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
@@ -19,6 +20,13 @@ pub(super) async fn find(
         .first(conn)
         .await
         .optional()
+}
+
+/// Whether anybody at this issuer is this user. Behind the user's lock it stays so.
+pub(super) async fn knows(conn: &mut AsyncPgConnection, issuer: &str, user: UserId) -> QueryResult<bool> {
+    let links = outside_identities::table.filter(outside_identities::issuer.eq(issuer));
+    let links = links.filter(outside_identities::user_id.eq(user));
+    diesel::select(exists(links)).get_result(conn).await
 }
 
 /// Leaves what is there already as it is.

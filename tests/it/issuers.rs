@@ -150,6 +150,28 @@ async fn a_verified_address_links_once_and_then_the_subject_decides() {
     app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_given_to_another_opens_nobodys_account() {
+    let signer = Signer::new("k");
+    let (app, _folder) = by_file(&signer).await;
+    let (ann, bob) = (app.user().await, app.user().await);
+    let refused = Err(REFUSED.to_owned());
+    let by_email = |subject: &str, user: &User| signer.token(&app, subject, 600, &email(user, true));
+    assert_eq!(whose(&app, &by_email("1", &ann)).await, Ok(ann.id.clone()));
+    // The issuer gives ann's address to a new hire: another subject.
+    assert_eq!(whose(&app, &by_email("2", &ann)).await, refused);
+    assert_eq!(whose(&app, &by_email("1", &ann)).await, Ok(ann.id.clone()));
+    // Many that come at once with one address: one of them is it.
+    let tokens: Vec<_> = (10..18).map(|subject| by_email(&subject.to_string(), &bob)).collect();
+    let all = futures_util::future::join_all(tokens.iter().map(|token| whose(&app, token))).await;
+    assert_eq!(all.iter().filter(|id| **id == Ok(bob.id.clone())).count(), 1, "{all:?}");
+    assert_eq!(all.iter().filter(|id| **id == refused).count(), 7, "{all:?}");
+    // An operator may say that there are two.
+    app.app().services().users.link(&ann.email, ISSUER, "2").await.unwrap();
+    assert_eq!(whose(&app, &by_email("2", &ann)).await, Ok(ann.id.clone()));
+    app.stop().await;
+}
+
 /// The code and reason a socket is closed with, within a second.
 async fn closed(socket: &mut Socket) -> (u16, String) {
     match timeout(Duration::from_secs(1), socket.next()).await.expect("it ends within a second") {
