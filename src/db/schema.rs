@@ -94,7 +94,7 @@ diesel::table! {
         id -> BigInt,
         issuer -> Text,
         subject -> Text,
-        user_id -> BigInt,
+        user_id -> Nullable<BigInt>,
         created_at -> Timestamptz,
     }
 }

@@ -172,6 +172,28 @@ async fn an_address_that_is_given_to_another_opens_nobodys_account() {
     app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_unlinked_comes_back_by_no_address() {
+    let signer = Signer::new("k");
+    let (app, _folder) = by_file(&signer).await;
+    let (ann, bob) = (app.user().await, app.user().await);
+    let refused = Err(REFUSED.to_owned());
+    let users = &app.app().services().users;
+    let token = signer.token(&app, "a", 600, &email(&ann, true));
+    assert_eq!(whose(&app, &token).await, Ok(ann.id.clone()));
+    users.unlink(ISSUER, "a").await.unwrap();
+    let fresh = signer.token(&app, "a", 600, &email(&ann, true));
+    for token in [&token, &fresh, &signer.token(&app, "a", 600, &email(&bob, true))] {
+        assert_eq!(whose(&app, token).await, refused);
+    }
+    assert_eq!(users.unlink(ISSUER, "a").await.unwrap_err().code(), "NOT_FOUND");
+    users.link(&bob.email, ISSUER, "a").await.unwrap();
+    assert_eq!(whose(&app, &fresh).await, Ok(bob.id));
+    // The account is free for the issuer's next word.
+    assert_eq!(whose(&app, &signer.token(&app, "b", 600, &email(&ann, true))).await, Ok(ann.id));
+    app.stop().await;
+}
+
 /// The code and reason a socket is closed with, within a second.
 async fn closed(socket: &mut Socket) -> (u16, String) {
     match timeout(Duration::from_secs(1), socket.next()).await.expect("it ends within a second") {
