@@ -190,7 +190,10 @@ async fn what_was_unlinked_comes_back_by_no_address() {
     users.link(&bob.email, ISSUER, "a").await.unwrap();
     assert_eq!(whose(&app, &fresh).await, Ok(bob.id));
     // The account is free for the issuer's next word.
-    assert_eq!(whose(&app, &signer.token(&app, "b", 600, &email(&ann, true))).await, Ok(ann.id));
+    let next = signer.token(&app, "b", 600, &email(&ann, true));
+    app.clock().advance(TimeDelta::seconds(31));
+    assert_eq!(whose(&app, &signer.token(&app, "b", 600, &email(&ann, true))).await, Ok(ann.id.clone()));
+    assert_eq!(whose(&app, &next).await, refused, "made before the unlinking, for all one knows");
     app.stop().await;
 }
 
@@ -229,6 +232,10 @@ async fn a_socket_ends_with_its_token_and_with_a_change_of_the_password() {
     by_outside.query(change, json!({"c": ann.password, "n": "another passphrase, longer still"})).await;
     assert_eq!(closed(&mut renewed).await, (4403, "Forbidden: the session has ended".to_owned()));
     assert_eq!(whose(&app, &fresh).await, Err(REFUSED.to_owned()));
+    // The issuer's clock may be ahead: what it says was made just after may have been made before.
+    let ahead = signer.token(&app, "a", 600, &json!({"iat": app.clock().now().timestamp() + 29}));
+    assert_eq!(whose(&app, &ahead).await, Err(REFUSED.to_owned()));
+    app.clock().advance(TimeDelta::seconds(31));
     assert_eq!(whose(&app, &signer.token(&app, "a", 600, &json!({}))).await, Ok(ann.id), "one made since");
     app.stop().await;
 }
