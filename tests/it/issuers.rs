@@ -327,13 +327,28 @@ async fn an_issuer_may_rotate_its_keys_and_go_away() {
     later(61);
     assert!(holds(&new).await && holds(&old).await && !holds(&evil).await);
     assert_eq!(keys.n_asked(), 2);
-    // Withdrawn: gone when the set is a quarter of an hour old. The first to find it old does not wait.
+    // Withdrawn: gone when the set is a quarter of an hour old. The first to find it old does not wait...
     keys.say(ok(&set(&[&new])));
     later(15 * 60 + 1);
-    let _ = holds(&old).await;
+    assert!(holds(&old).await, "it holds while it is asked for");
     let gone = || async { (!holds(&old).await).then_some(()) };
     super::support::eventually("the old key is gone", gone).await;
     assert_eq!(keys.n_asked(), 3);
+    // ... unless it is twice as old: nobody knows how long ago the key was withdrawn.
+    keys.say(ok(&set(&[&old, &new])));
+    later(61);
+    assert!(holds(&old).await && keys.n_asked() == 4);
+    keys.say(ok(&set(&[&new])));
+    later(30 * 60 + 1);
+    assert!(!holds(&old).await && holds(&new).await);
+    assert_eq!(keys.n_asked(), 5);
+    // No key at all is an answer too.
+    keys.say(ok("{\"keys\": []}"));
+    later(61);
+    assert!(!holds(&evil).await && !holds(&new).await);
+    keys.say(ok(&set(&[&new])));
+    later(61);
+    assert!(holds(&new).await);
     // Whatever is wrong with an answer, what was read last holds.
     let elsewhere = format!(
         "HTTP/1.1 302 Found\r\nLocation: https://localhost:{}/x\r\nContent-Length: 0\r\n\r\n",
@@ -341,7 +356,7 @@ async fn an_issuer_may_rotate_its_keys_and_go_away() {
     );
     let padded = format!("{{\"padding\": \"{}\", \"keys\": [{}]}}", "x".repeat(300 << 10), evil.jwk());
     let in_error = ok(&set(&[&evil])).replace("200 OK", "500 Oh");
-    for answer in [elsewhere, ok(&padded), in_error, ok("{\"keys\": []}"), ok("<html>"), String::new()] {
+    for answer in [elsewhere, ok(&padded), in_error, ok("<html>"), String::new()] {
         keys.say(answer);
         later(61);
         let n_asked = keys.n_asked();
@@ -351,6 +366,8 @@ async fn an_issuer_may_rotate_its_keys_and_go_away() {
     keys.task.abort();
     later(15 * 60 + 61);
     assert!(!holds(&evil).await && holds(&new).await && !holds(&old).await);
+    later(60 * 60);
+    assert!(holds(&new).await, "the reading failed");
     app.stop().await;
 }
 
