@@ -1,6 +1,6 @@
 //! Sessions: a short access token and an opaque refresh token that is good for one use. All tokens
 //! that descend from one login are a family; a used one that comes again ends the family, because
-//! then two parties hold it.
+//! then two parties hold it. Requests that meet with one token are no two parties: one of them wins.
 
 use std::net::IpAddr;
 
@@ -36,8 +36,8 @@ pub struct Session {
 }
 
 impl Users {
-    /// Exchanges a refresh token for a new session. Of several at once exactly one wins; a token that
-    /// was used before ends its whole family.
+    /// Exchanges a refresh token for a new session. Of several at once exactly one wins, and the others
+    /// are refused; a token that was used before ends its whole family.
     pub async fn refresh(&self, token: &str, from: Option<IpAddr>) -> Result<Session, Error> {
         self.throttle.attempt(from)?;
         let address = from.map(|from| from.to_string());
@@ -48,11 +48,18 @@ impl Users {
         // The revocation must be committed, so refusal is a value here and not an error.
         let outcome = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
+                // Before the lock: what was unused here and is used behind it has lost a race.
+                let Some((family, was_used)) = store::family_of(conn, &hash).await? else {
+                    return Ok(Err(Vec::new()));
+                };
                 if store::lock_by_token(conn, &hash).await?.is_none() {
                     return Ok(Err(Vec::new()));
                 }
-                let Some((user, family)) = store::use_refresh(conn, &hash, now).await? else {
-                    return Ok(Err(punish_replay(conn, &hash, now).await?));
+                if was_used {
+                    return Ok(Err(punish_replay(conn, SessionId::from_database(family), now).await?));
+                }
+                let Some((user, _)) = store::use_refresh(conn, &hash, now).await? else {
+                    return Ok(Err(Vec::new()));
                 };
                 let began = SessionId::from_database(family).began();
                 let began = began.ok_or_else(|| Error::internal("a token family without a time"))?;
@@ -145,9 +152,12 @@ pub(super) async fn end_family(
     }
 }
 
-async fn punish_replay(conn: &mut db::Connection, hash: &[u8], now: DateTime<Utc>) -> Result<Vec<Recorded>, Error> {
-    let Some((family, true)) = store::family_of(conn, hash).await? else { return Ok(Vec::new()) };
-    let ended = end_family(conn, SessionId::from_database(family), now).await?;
+async fn punish_replay(
+    conn: &mut db::Connection,
+    family: SessionId,
+    now: DateTime<Utc>,
+) -> Result<Vec<Recorded>, Error> {
+    let ended = end_family(conn, family, now).await?;
     if !ended.is_empty() {
         tracing::warn!(%family, "a used refresh token came again: its session is ended");
     }

@@ -2,9 +2,16 @@
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
+use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
+use smarthome::auth::Tokens;
+use smarthome::db;
+use smarthome::settings::{DatabaseSettings, Secret};
+use smarthome::throttle::Throttle;
+use smarthome::users::Users;
 
 use super::{Graph, Person, text};
+use crate::support::app::JWT_SECRET;
 
 const NOBODY: Person = Person(None);
 const PASSWORD: &str = "a fine long passphrase";
@@ -55,12 +62,40 @@ async fn a_used_refresh_token_that_comes_again_ends_the_session() {
 async fn of_twenty_that_refresh_at_once_one_wins() {
     let graph = Graph::start().await;
     registered(&graph).await;
-    for _ in 0..20 {
-        let token = graph.services.users.login("ann@example.com", PASSWORD, None).await.unwrap().refresh_token;
-        let answers = join_all((0..20).map(|_| graph.answer(&NOBODY, REFRESH, json!({"t": token})))).await;
-        let winners = answers.iter().filter(|answer| answer.get("errors").is_none()).count();
-        assert_eq!(winners, 1);
+    let users = with_connections(&graph, 20).await;
+    let holder = graph.database.client().await;
+    for _ in 0..5 {
+        let token = users.login("ann@example.com", PASSWORD, None).await.unwrap().refresh_token;
+        // Holds the user, so that all of them meet for certain.
+        holder.batch_execute("begin; select from users for update").await.unwrap();
+        let refresh = |_| {
+            let (users, token) = (users.clone(), token.clone());
+            tokio::spawn(async move { users.refresh(&token, None).await })
+        };
+        let all: Vec<_> = (0..20).map(refresh).collect();
+        graph.wait_for_waiting(20).await;
+        holder.batch_execute("commit").await.unwrap();
+        let answers = join_all(all).await.into_iter().map(Result::unwrap);
+        let (won, lost): (Vec<_>, Vec<_>) = answers.partition(Result::is_ok);
+        assert_eq!(won.len(), 1);
+        let texts: Vec<_> = lost.into_iter().filter_map(|lost| lost.err().map(|error| error.to_string())).collect();
+        assert!(texts.iter().all(|text| text == "invalid or expired refresh token: sign in again"), "{texts:?}");
+        let next = won.into_iter().flatten().next().unwrap().refresh_token;
+        let newest = refreshed(&graph, &next).await;
+        // What comes when the race is over is a replay.
+        assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": token})).await, "UNAUTHENTICATED");
+        assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": newest})).await, "UNAUTHENTICATED");
     }
+}
+
+/// The graph's accounts over a pool of their own, whose connections are open.
+async fn with_connections(graph: &Graph, n: u32) -> Users {
+    let settings = DatabaseSettings { url: Secret::new(graph.database.url()), pool_size: n };
+    let pool = db::pool(&settings, Counter::default());
+    drop(join_all((0..n).map(|_| pool.get())).await);
+    let tokens = Tokens::new(&Secret::new(JWT_SECRET), graph.clock.clone());
+    let revocations = graph.services.revocations.clone();
+    Users::new(pool, tokens, graph.clock.clone(), revocations, Throttle::new(false), true)
 }
 
 #[tokio::test(flavor = "multi_thread")]
