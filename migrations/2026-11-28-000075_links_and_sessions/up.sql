@@ -1,2 +1,6 @@
 alter table outside_identities alter column user_id drop not null;
 comment on column outside_identities.user_id is 'Null where an operator has taken the link back: then no e-mail address makes it anew.';
+
+delete from refresh_tokens where revoked_at is not null;
+alter table refresh_tokens drop column revoked_at;
+comment on table refresh_tokens is 'One row per refresh token given out and not yet purged. Those of a session that has ended are gone.';

@@ -56,7 +56,7 @@ impl Users {
                     return Ok(Err(Vec::new()));
                 }
                 if was_used {
-                    return Ok(Err(punish_replay(conn, SessionId::from_database(family), now).await?));
+                    return Ok(Err(punish_replay(conn, SessionId::from_database(family)).await?));
                 }
                 let Some((user, _)) = store::use_refresh(conn, &hash, now).await? else {
                     return Ok(Err(Vec::new()));
@@ -87,12 +87,11 @@ impl Users {
     /// Ends the family of a refresh token. Says `true` also where there was nothing to end.
     pub async fn logout(&self, token: &str) -> Result<bool, Error> {
         let Some(hash) = opaque::digest(token) else { return Ok(true) };
-        let now = self.clock.now();
         let ended = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 store::lock_by_token(conn, &hash).await?;
                 let Some((family, _)) = store::family_of(conn, &hash).await? else { return Ok(Vec::new()) };
-                end_family(conn, SessionId::from_database(family), now).await
+                end_family(conn, SessionId::from_database(family)).await
             })
         })
         .await?;
@@ -141,23 +140,15 @@ impl Users {
 }
 
 /// Ends a family, once.
-pub(super) async fn end_family(
-    conn: &mut db::Connection,
-    session: SessionId,
-    now: DateTime<Utc>,
-) -> Result<Vec<Recorded>, Error> {
-    match store::revoke_family(conn, session.as_uuid(), now).await? {
+pub(super) async fn end_family(conn: &mut db::Connection, session: SessionId) -> Result<Vec<Recorded>, Error> {
+    match store::forget_family(conn, session.as_uuid()).await? {
         0 => Ok(Vec::new()),
         _ => Revocations::record(conn, &[Ended::Session(session)]).await,
     }
 }
 
-async fn punish_replay(
-    conn: &mut db::Connection,
-    family: SessionId,
-    now: DateTime<Utc>,
-) -> Result<Vec<Recorded>, Error> {
-    let ended = end_family(conn, family, now).await?;
+async fn punish_replay(conn: &mut db::Connection, family: SessionId) -> Result<Vec<Recorded>, Error> {
+    let ended = end_family(conn, family).await?;
     if !ended.is_empty() {
         tracing::warn!(%family, "a used refresh token came again: its session is ended");
     }

@@ -125,7 +125,6 @@ pub(super) async fn use_refresh(
     let live = refresh_tokens::table
         .filter(refresh_tokens::token_hash.eq(hash))
         .filter(refresh_tokens::used_at.is_null())
-        .filter(refresh_tokens::revoked_at.is_null())
         .filter(refresh_tokens::expires_at.gt(now));
     diesel::update(live)
         .set(refresh_tokens::used_at.eq(now))
@@ -145,15 +144,9 @@ pub(super) async fn family_of(conn: &mut AsyncPgConnection, hash: &[u8]) -> Quer
         .optional()
 }
 
-/// Ends every token of a family. Returns how many were alive.
-pub(super) async fn revoke_family(
-    conn: &mut AsyncPgConnection,
-    family: Uuid,
-    now: DateTime<Utc>,
-) -> QueryResult<usize> {
-    let alive =
-        refresh_tokens::table.filter(refresh_tokens::family.eq(family)).filter(refresh_tokens::revoked_at.is_null());
-    diesel::update(alive).set(refresh_tokens::revoked_at.eq(now)).execute(conn).await
+/// Forgets every token of a family, and tells how many: one that comes later is unknown.
+pub(super) async fn forget_family(conn: &mut AsyncPgConnection, family: Uuid) -> QueryResult<usize> {
+    diesel::delete(refresh_tokens::table.filter(refresh_tokens::family.eq(family))).execute(conn).await
 }
 
 /// Forgets every token of a user but those of one family, and tells the families that ended.
@@ -170,7 +163,8 @@ pub(super) async fn forget_refresh(
     Ok(families)
 }
 
-/// Forgets a user's families but the `n` that were used last, and tells which.
+/// Forgets a user's families but the `n` that were used last, and tells which. What has ended is gone
+/// already, or it would push out what lives.
 pub(super) async fn forget_oldest(conn: &mut AsyncPgConnection, user: UserId, n: i64) -> QueryResult<Vec<Uuid>> {
     let old: Vec<Uuid> = refresh_tokens::table
         .filter(refresh_tokens::user_id.eq(user))
@@ -196,7 +190,6 @@ pub(super) async fn sessions(
     let rows: Vec<Row> = refresh_tokens::table
         .filter(refresh_tokens::user_id.eq_any(of))
         .filter(refresh_tokens::used_at.is_null())
-        .filter(refresh_tokens::revoked_at.is_null())
         .filter(refresh_tokens::expires_at.gt(now))
         .order(refresh_tokens::id.desc())
         .select((
@@ -225,12 +218,12 @@ pub(super) async fn is_open(
         .filter(refresh_tokens::user_id.eq(user))
         .filter(refresh_tokens::family.eq(family))
         .filter(refresh_tokens::used_at.is_null())
-        .filter(refresh_tokens::revoked_at.is_null())
         .filter(refresh_tokens::expires_at.gt(now));
     diesel::select(exists(live)).get_result(conn).await
 }
 
-/// Deletes a user's tokens that are past their end: they can do nothing any more.
+/// Deletes a user's tokens that are past their end: they can do nothing any more, and no family that has
+/// ended is left.
 pub(super) async fn purge_refresh(
     conn: &mut AsyncPgConnection,
     user: UserId,
