@@ -20,6 +20,8 @@ const IDLE: TimeDelta = TimeDelta::days(30);
 const MAX_SESSIONS_PER_USER: i64 = 100;
 /// The longest a family lives, however often it is used.
 const ABSOLUTE: TimeDelta = TimeDelta::days(90);
+/// How long a used token is known as such. One that comes later is unknown, and ends nothing.
+const REPLAY_KNOWN: TimeDelta = TimeDelta::days(7);
 
 const INVALID: Error = Error::Unauthenticated("invalid or expired refresh token: sign in again");
 
@@ -49,7 +51,7 @@ impl Users {
         let outcome = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 // Before the lock: what was unused here and is used behind it has lost a race.
-                let Some((family, was_used)) = store::family_of(conn, &hash).await? else {
+                let Some((family, was_used)) = store::family_of(conn, &hash, now).await? else {
                     return Ok(Err(Vec::new()));
                 };
                 if store::lock_by_token(conn, &hash).await?.is_none() {
@@ -58,7 +60,7 @@ impl Users {
                 if was_used {
                     return Ok(Err(punish_replay(conn, SessionId::from_database(family)).await?));
                 }
-                let Some((user, _)) = store::use_refresh(conn, &hash, now).await? else {
+                let Some(user) = store::use_refresh(conn, &hash, now, now + REPLAY_KNOWN).await? else {
                     return Ok(Err(Vec::new()));
                 };
                 let began = SessionId::from_database(family).began();
@@ -87,10 +89,11 @@ impl Users {
     /// Ends the family of a refresh token. Says `true` also where there was nothing to end.
     pub async fn logout(&self, token: &str) -> Result<bool, Error> {
         let Some(hash) = opaque::digest(token) else { return Ok(true) };
+        let now = self.clock.now();
         let ended = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 store::lock_by_token(conn, &hash).await?;
-                let Some((family, _)) = store::family_of(conn, &hash).await? else { return Ok(Vec::new()) };
+                let Some((family, _)) = store::family_of(conn, &hash, now).await? else { return Ok(Vec::new()) };
                 end_family(conn, SessionId::from_database(family)).await
             })
         })

@@ -11,8 +11,9 @@ use smarthome::opaque;
 use smarthome::settings::{DatabaseSettings, Secret};
 use smarthome::throttle::Throttle;
 use smarthome::users::Users;
+use tokio_util::sync::CancellationToken;
 
-use super::{Graph, Person, text};
+use super::{Graph, Person, eventually, text};
 use crate::support::app::JWT_SECRET;
 
 const NOBODY: Person = Person(None);
@@ -190,6 +191,36 @@ async fn sessions_that_were_signed_out_push_no_living_one_out() {
     graph.ask(&NOBODY, LOGIN, json!({"e": "ann@example.com", "p": PASSWORD})).await;
     assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": tablet})).await, "UNAUTHENTICATED");
     refreshed(&graph, &others[0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn used_and_expired_tokens_go_without_a_sign_in() {
+    let graph = Graph::start().await;
+    let users = &graph.services.users;
+    let first = text(&registered(&graph).await["refreshToken"]);
+    let second = refreshed(&graph, &first).await;
+    graph.clock.advance(TimeDelta::days(6));
+    let third = refreshed(&graph, &second).await;
+    users.clean().await.unwrap();
+    assert_eq!(graph.count("refresh_tokens").await, 3, "a replay of each is known");
+    graph.clock.advance(TimeDelta::days(1));
+    // Whether or not it has been cleaned up: a replay of one that was used so long ago does nothing.
+    assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": first})).await, "UNAUTHENTICATED");
+    users.clean().await.unwrap();
+    assert_eq!(graph.count("refresh_tokens").await, 2);
+    assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": first})).await, "UNAUTHENTICATED");
+    let fourth = refreshed(&graph, &third).await;
+    assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": second})).await, "UNAUTHENTICATED");
+    assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": fourth})).await, "UNAUTHENTICATED", "a replay that is known");
+
+    users.login("ann@example.com", PASSWORD, None).await.unwrap();
+    graph.clock.advance(TimeDelta::days(30));
+    let migrated = CancellationToken::new();
+    migrated.cancel();
+    let gone = || async { (graph.count("refresh_tokens").await == 0).then_some(()) };
+    let keeping = tokio::spawn(users.clone().keep(migrated, CancellationToken::new()));
+    eventually("all are gone", gone).await;
+    keeping.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
