@@ -250,7 +250,8 @@ impl App {
             None => None,
         };
         spawn_critical(&ended, audit::keep(pool.clone(), is_migrated.clone(), stop_http.clone()));
-        spawn_critical(&ended, homes::keep_sweeping(pool.clone(), is_migrated, stop_http.clone()));
+        spawn_critical(&ended, homes::keep_sweeping(pool.clone(), is_migrated.clone(), stop_http.clone()));
+        spawn_critical(&ended, services.users.clone().keep(is_migrated, stop_http.clone()));
         let page = Page {
             graphiql: settings.http.graphiql,
             token: options.graphiql_token.map(|token| token.reveal().to_owned()),

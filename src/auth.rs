@@ -15,7 +15,7 @@ use crate::ids::{OutsideIdentityId, SessionId, UserId};
 use crate::settings::{AuthSettings, Secret, SettingsError};
 use keys::{Keys, TYPE};
 
-pub use outside::{Outsider, TrustedIssuers};
+pub use outside::{LEEWAY, Outsider, TrustedIssuers};
 
 /// How long an access token of the API lives.
 pub const ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);

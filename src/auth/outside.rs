@@ -22,7 +22,7 @@ use crate::settings::{AuthSettings, SettingsError, TrustedIssuer};
 use ring::KeyRing;
 
 /// How far an issuer's clock may be ahead of ours.
-const LEEWAY: TimeDelta = TimeDelta::seconds(30);
+pub const LEEWAY: TimeDelta = TimeDelta::seconds(30);
 /// Longest life of a token: what ends only by its expiry must not live for ever.
 const MAX_LIFE: TimeDelta = TimeDelta::hours(24);
 /// Bytes of a subject: OpenID Connect's bound.

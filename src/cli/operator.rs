@@ -53,7 +53,7 @@ pub(crate) enum User {
         #[arg(long)]
         subject: String,
     },
-    /// Take a link back and end what was opened by it.
+    /// Take a link back and end what was opened by it; their e-mail links them no more.
     Unlink {
         /// `iss` of their tokens.
         #[arg(long)]

@@ -23,7 +23,6 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
         used_at -> Nullable<Timestamptz>,
-        revoked_at -> Nullable<Timestamptz>,
         address -> Nullable<Text>,
     }
 }
@@ -103,7 +102,7 @@ diesel::table! {
         id -> BigInt,
         issuer -> Text,
         subject -> Text,
-        user_id -> BigInt,
+        user_id -> Nullable<BigInt>,
         created_at -> Timestamptz,
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Ended, Watch};
-use crate::auth::{ACCESS_TOKEN_LIFE, Actor, Principal};
+use crate::auth::{ACCESS_TOKEN_LIFE, Actor, LEEWAY, Principal};
 use crate::ids::{HomeId, SessionId, UserId};
 
 /// Told to all who wait for one end.
@@ -124,8 +124,12 @@ impl State {
             Actor::Integration(token) => self.sessions.contains_key(&token),
             // Whole seconds, as in the token: one made within the second of the end is let live, or one
             // made right after it would be dead.
-            Actor::Operator | Actor::Outside(_) => {
+            Actor::Operator => {
                 self.tokens.get(&principal.user).is_some_and(|end| principal.issued_at < end.trunc_subsecs(0))
+            }
+            // By a clock that may be ahead: one that seems to be made after the end may be from before.
+            Actor::Outside(_) => {
+                self.tokens.get(&principal.user).is_some_and(|end| principal.issued_at < *end + LEEWAY)
             }
         }
     }
@@ -181,6 +185,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
+    use crate::ids::OutsideIdentityId;
     use crate::revocation::{Recorded, Revocations};
 
     fn principal(clock: &Clock, actor: Actor) -> Principal {
@@ -233,6 +238,21 @@ mod tests {
         revocations.apply(&[Recorded { id: 1, ended: Ended::Tokens(old.user, clock.now()) }]);
         assert!(has_ended(&revocations, &old));
         assert!(!has_ended(&revocations, &principal(&clock, Actor::Operator)));
+    }
+
+    #[test]
+    fn an_issuers_clock_may_be_ahead() {
+        let clock = Clock::movable();
+        let revocations = Revocations::new(clock.clone());
+        let outside = Actor::Outside(OutsideIdentityId::from_database(1));
+        let said = |seconds| {
+            let made = principal(&clock, outside);
+            Principal { issued_at: made.issued_at + chrono::TimeDelta::seconds(seconds), ..made }
+        };
+        let (before, after) = (said(29), said(31));
+        revocations.apply(&[Recorded { id: 1, ended: Ended::Tokens(before.user, clock.now()) }]);
+        assert!(revocations.admit(&before).is_err() && revocations.watch(&before).has_ended());
+        assert!(revocations.admit(&after).is_ok());
     }
 
     #[test]

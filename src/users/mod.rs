@@ -3,6 +3,7 @@
 
 mod blocklist;
 mod credentials;
+mod keep;
 mod operator;
 mod outside;
 mod outside_store;

@@ -1,6 +1,6 @@
 //! Sessions: a short access token and an opaque refresh token that is good for one use. All tokens
 //! that descend from one login are a family; a used one that comes again ends the family, because
-//! then two parties hold it.
+//! then two parties hold it. Requests that meet with one token are no two parties: one of them wins.
 
 use std::net::IpAddr;
 
@@ -20,6 +20,8 @@ const IDLE: TimeDelta = TimeDelta::days(30);
 const MAX_SESSIONS_PER_USER: i64 = 100;
 /// The longest a family lives, however often it is used.
 const ABSOLUTE: TimeDelta = TimeDelta::days(90);
+/// How long a used token is known as such. One that comes later is unknown, and ends nothing.
+const REPLAY_KNOWN: TimeDelta = TimeDelta::days(7);
 
 const INVALID: Error = Error::Unauthenticated("invalid or expired refresh token: sign in again");
 
@@ -36,8 +38,8 @@ pub struct Session {
 }
 
 impl Users {
-    /// Exchanges a refresh token for a new session. Of several at once exactly one wins; a token that
-    /// was used before ends its whole family.
+    /// Exchanges a refresh token for a new session. Of several at once exactly one wins, and the others
+    /// are refused; a token that was used before ends its whole family.
     pub async fn refresh(&self, token: &str, from: Option<IpAddr>) -> Result<Session, Error> {
         self.throttle.attempt(from)?;
         let address = from.map(|from| from.to_string());
@@ -50,11 +52,18 @@ impl Users {
         let tell = move |outcome: Result<_, _>| outcome.map_err(end);
         let outcome = db::transaction_then(&self.pool, tell, move |conn| {
             Box::pin(async move {
+                // Before the lock: what was unused here and is used behind it has lost a race.
+                let Some((family, was_used)) = store::family_of(conn, &hash, now).await? else {
+                    return Ok(Err(Vec::new()));
+                };
                 if store::lock_by_token(conn, &hash).await?.is_none() {
                     return Ok(Err(Vec::new()));
                 }
-                let Some((user, family)) = store::use_refresh(conn, &hash, now).await? else {
-                    return Ok(Err(punish_replay(conn, &hash, now).await?));
+                if was_used {
+                    return Ok(Err(punish_replay(conn, SessionId::from_database(family)).await?));
+                }
+                let Some(user) = store::use_refresh(conn, &hash, now, now + REPLAY_KNOWN).await? else {
+                    return Ok(Err(Vec::new()));
                 };
                 let began = SessionId::from_database(family).began();
                 let began = began.ok_or_else(|| Error::internal("a token family without a time"))?;
@@ -81,8 +90,8 @@ impl Users {
         db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
             Box::pin(async move {
                 store::lock_by_token(conn, &hash).await?;
-                let Some((family, _)) = store::family_of(conn, &hash).await? else { return Ok(Vec::new()) };
-                end_family(conn, SessionId::from_database(family), now).await
+                let Some((family, _)) = store::family_of(conn, &hash, now).await? else { return Ok(Vec::new()) };
+                end_family(conn, SessionId::from_database(family)).await
             })
         })
         .await?;
@@ -129,20 +138,15 @@ impl Users {
 }
 
 /// Ends a family, once.
-pub(super) async fn end_family(
-    conn: &mut db::Connection,
-    session: SessionId,
-    now: DateTime<Utc>,
-) -> Result<Vec<Recorded>, Error> {
-    match store::revoke_family(conn, session.as_uuid(), now).await? {
+pub(super) async fn end_family(conn: &mut db::Connection, session: SessionId) -> Result<Vec<Recorded>, Error> {
+    match store::forget_family(conn, session.as_uuid()).await? {
         0 => Ok(Vec::new()),
         _ => Revocations::record(conn, &[Ended::Session(session)]).await,
     }
 }
 
-async fn punish_replay(conn: &mut db::Connection, hash: &[u8], now: DateTime<Utc>) -> Result<Vec<Recorded>, Error> {
-    let Some((family, true)) = store::family_of(conn, hash).await? else { return Ok(Vec::new()) };
-    let ended = end_family(conn, SessionId::from_database(family), now).await?;
+async fn punish_replay(conn: &mut db::Connection, family: SessionId) -> Result<Vec<Recorded>, Error> {
+    let ended = end_family(conn, family).await?;
     if !ended.is_empty() {
         tracing::warn!(%family, "a used refresh token came again: its session is ended");
     }

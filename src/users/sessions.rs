@@ -38,7 +38,7 @@ impl Users {
                 if !store::is_open(conn, user, session.as_uuid(), now).await? {
                     return Err(Error::NotFound("session"));
                 }
-                end_family(conn, session, now).await
+                end_family(conn, session).await
             })
         })
         .await

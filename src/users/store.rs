@@ -3,12 +3,18 @@
 use chrono::{DateTime, Utc};
 use diesel::dsl::{exists, max};
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::{SessionInfo, User};
 use crate::db::schema::{refresh_tokens, users};
 use crate::ids::{SessionId, UserId};
+
+diesel::define_sql_function! {
+    /// The earlier of two times.
+    fn least(one: Timestamptz, other: Timestamptz) -> Timestamptz;
+}
 
 type Columns = (users::id, users::email, users::name, users::created_at);
 const COLUMNS: Columns = (users::id, users::email, users::name, users::created_at);
@@ -116,44 +122,45 @@ pub(super) async fn insert_refresh(conn: &mut AsyncPgConnection, token: &NewRefr
         .map(drop)
 }
 
-/// Marks a live token as used. Of several at once exactly one gets the row.
+/// Marks a live token as used, and known as such up to `known_until`, but no longer than it would have
+/// lived. Of several at once exactly one gets the row.
 pub(super) async fn use_refresh(
     conn: &mut AsyncPgConnection,
     hash: &[u8],
     now: DateTime<Utc>,
-) -> QueryResult<Option<(UserId, Uuid)>> {
+    known_until: DateTime<Utc>,
+) -> QueryResult<Option<UserId>> {
     let live = refresh_tokens::table
         .filter(refresh_tokens::token_hash.eq(hash))
         .filter(refresh_tokens::used_at.is_null())
-        .filter(refresh_tokens::revoked_at.is_null())
         .filter(refresh_tokens::expires_at.gt(now));
+    let expires_at = least(refresh_tokens::expires_at, known_until);
     diesel::update(live)
-        .set(refresh_tokens::used_at.eq(now))
-        .returning((refresh_tokens::user_id, refresh_tokens::family))
+        .set((refresh_tokens::used_at.eq(now), refresh_tokens::expires_at.eq(expires_at)))
+        .returning(refresh_tokens::user_id)
         .get_result(conn)
         .await
         .optional()
 }
 
-/// The family of a token, live or not, and whether it was used.
-pub(super) async fn family_of(conn: &mut AsyncPgConnection, hash: &[u8]) -> QueryResult<Option<(Uuid, bool)>> {
+/// The family of a token that is known, and whether it was used.
+pub(super) async fn family_of(
+    conn: &mut AsyncPgConnection,
+    hash: &[u8],
+    now: DateTime<Utc>,
+) -> QueryResult<Option<(Uuid, bool)>> {
     refresh_tokens::table
         .filter(refresh_tokens::token_hash.eq(hash))
+        .filter(refresh_tokens::expires_at.gt(now))
         .select((refresh_tokens::family, refresh_tokens::used_at.is_not_null()))
         .first(conn)
         .await
         .optional()
 }
 
-/// Ends every token of a family. Returns how many were alive.
-pub(super) async fn revoke_family(
-    conn: &mut AsyncPgConnection,
-    family: Uuid,
-    now: DateTime<Utc>,
-) -> QueryResult<usize> {
-    let alive =
-        refresh_tokens::table.filter(refresh_tokens::family.eq(family)).filter(refresh_tokens::revoked_at.is_null());
-    diesel::update(alive).set(refresh_tokens::revoked_at.eq(now)).execute(conn).await
+/// Forgets every token of a family, and tells how many: one that comes later is unknown.
+pub(super) async fn forget_family(conn: &mut AsyncPgConnection, family: Uuid) -> QueryResult<usize> {
+    diesel::delete(refresh_tokens::table.filter(refresh_tokens::family.eq(family))).execute(conn).await
 }
 
 /// Forgets every token of a user but those of one family, and tells the families that ended.
@@ -170,7 +177,8 @@ pub(super) async fn forget_refresh(
     Ok(families)
 }
 
-/// Forgets a user's families but the `n` that were used last, and tells which.
+/// Forgets a user's families but the `n` that were used last, and tells which. What has ended is gone
+/// already, or it would push out what lives.
 pub(super) async fn forget_oldest(conn: &mut AsyncPgConnection, user: UserId, n: i64) -> QueryResult<Vec<Uuid>> {
     let old: Vec<Uuid> = refresh_tokens::table
         .filter(refresh_tokens::user_id.eq(user))
@@ -196,7 +204,6 @@ pub(super) async fn sessions(
     let rows: Vec<Row> = refresh_tokens::table
         .filter(refresh_tokens::user_id.eq_any(of))
         .filter(refresh_tokens::used_at.is_null())
-        .filter(refresh_tokens::revoked_at.is_null())
         .filter(refresh_tokens::expires_at.gt(now))
         .order(refresh_tokens::id.desc())
         .select((
@@ -225,12 +232,12 @@ pub(super) async fn is_open(
         .filter(refresh_tokens::user_id.eq(user))
         .filter(refresh_tokens::family.eq(family))
         .filter(refresh_tokens::used_at.is_null())
-        .filter(refresh_tokens::revoked_at.is_null())
         .filter(refresh_tokens::expires_at.gt(now));
     diesel::select(exists(live)).get_result(conn).await
 }
 
-/// Deletes a user's tokens that are past their end: they can do nothing any more.
+/// Deletes a user's tokens that are past their end: they can do nothing any more, and no family that has
+/// ended is left.
 pub(super) async fn purge_refresh(
     conn: &mut AsyncPgConnection,
     user: UserId,
@@ -239,4 +246,17 @@ pub(super) async fn purge_refresh(
     let gone =
         refresh_tokens::table.filter(refresh_tokens::user_id.eq(user)).filter(refresh_tokens::expires_at.le(now));
     diesel::delete(gone).execute(conn).await
+}
+
+/// Deletes up to `limit` of everybody's tokens that are past their end, and says how many went. What others
+/// are just at is theirs: nobody waits for anybody.
+pub(super) async fn purge_expired(
+    conn: &mut AsyncPgConnection,
+    now: DateTime<Utc>,
+    limit: usize,
+) -> QueryResult<usize> {
+    const SQL: &str = "delete from refresh_tokens where id = any (array( \
+         select id from refresh_tokens where expires_at <= $1 limit $2 for update skip locked))";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    diesel::sql_query(SQL).bind::<Timestamptz, _>(now).bind::<BigInt, _>(limit).execute(conn).await
 }

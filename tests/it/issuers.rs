@@ -150,6 +150,53 @@ async fn a_verified_address_links_once_and_then_the_subject_decides() {
     app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_given_to_another_opens_nobodys_account() {
+    let signer = Signer::new("k");
+    let (app, _folder) = by_file(&signer).await;
+    let (ann, bob) = (app.user().await, app.user().await);
+    let refused = Err(REFUSED.to_owned());
+    let by_email = |subject: &str, user: &User| signer.token(&app, subject, 600, &email(user, true));
+    assert_eq!(whose(&app, &by_email("1", &ann)).await, Ok(ann.id.clone()));
+    // The issuer gives ann's address to a new hire: another subject.
+    assert_eq!(whose(&app, &by_email("2", &ann)).await, refused);
+    assert_eq!(whose(&app, &by_email("1", &ann)).await, Ok(ann.id.clone()));
+    // Many that come at once with one address: one of them is it.
+    let tokens: Vec<_> = (10..18).map(|subject| by_email(&subject.to_string(), &bob)).collect();
+    let all = futures_util::future::join_all(tokens.iter().map(|token| whose(&app, token))).await;
+    assert_eq!(all.iter().filter(|id| **id == Ok(bob.id.clone())).count(), 1, "{all:?}");
+    assert_eq!(all.iter().filter(|id| **id == refused).count(), 7, "{all:?}");
+    // An operator may say that there are two.
+    app.app().services().users.link(&ann.email, ISSUER, "2").await.unwrap();
+    assert_eq!(whose(&app, &by_email("2", &ann)).await, Ok(ann.id.clone()));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_unlinked_comes_back_by_no_address() {
+    let signer = Signer::new("k");
+    let (app, _folder) = by_file(&signer).await;
+    let (ann, bob) = (app.user().await, app.user().await);
+    let refused = Err(REFUSED.to_owned());
+    let users = &app.app().services().users;
+    let token = signer.token(&app, "a", 600, &email(&ann, true));
+    assert_eq!(whose(&app, &token).await, Ok(ann.id.clone()));
+    users.unlink(ISSUER, "a").await.unwrap();
+    let fresh = signer.token(&app, "a", 600, &email(&ann, true));
+    for token in [&token, &fresh, &signer.token(&app, "a", 600, &email(&bob, true))] {
+        assert_eq!(whose(&app, token).await, refused);
+    }
+    assert_eq!(users.unlink(ISSUER, "a").await.unwrap_err().code(), "NOT_FOUND");
+    users.link(&bob.email, ISSUER, "a").await.unwrap();
+    assert_eq!(whose(&app, &fresh).await, Ok(bob.id));
+    // The account is free for the issuer's next word.
+    let next = signer.token(&app, "b", 600, &email(&ann, true));
+    app.clock().advance(TimeDelta::seconds(31));
+    assert_eq!(whose(&app, &signer.token(&app, "b", 600, &email(&ann, true))).await, Ok(ann.id.clone()));
+    assert_eq!(whose(&app, &next).await, refused, "made before the unlinking, for all one knows");
+    app.stop().await;
+}
+
 /// The code and reason a socket is closed with, within a second.
 async fn closed(socket: &mut Socket) -> (u16, String) {
     match timeout(Duration::from_secs(1), socket.next()).await.expect("it ends within a second") {
@@ -185,6 +232,10 @@ async fn a_socket_ends_with_its_token_and_with_a_change_of_the_password() {
     by_outside.query(change, json!({"c": ann.password, "n": "another passphrase, longer still"})).await;
     assert_eq!(closed(&mut renewed).await, (4403, "Forbidden: the session has ended".to_owned()));
     assert_eq!(whose(&app, &fresh).await, Err(REFUSED.to_owned()));
+    // The issuer's clock may be ahead: what it says was made just after may have been made before.
+    let ahead = signer.token(&app, "a", 600, &json!({"iat": app.clock().now().timestamp() + 29}));
+    assert_eq!(whose(&app, &ahead).await, Err(REFUSED.to_owned()));
+    app.clock().advance(TimeDelta::seconds(31));
     assert_eq!(whose(&app, &signer.token(&app, "a", 600, &json!({}))).await, Ok(ann.id), "one made since");
     app.stop().await;
 }
@@ -276,13 +327,28 @@ async fn an_issuer_may_rotate_its_keys_and_go_away() {
     later(61);
     assert!(holds(&new).await && holds(&old).await && !holds(&evil).await);
     assert_eq!(keys.n_asked(), 2);
-    // Withdrawn: gone when the set is a quarter of an hour old. The first to find it old does not wait.
+    // Withdrawn: gone when the set is a quarter of an hour old. The first to find it old does not wait...
     keys.say(ok(&set(&[&new])));
     later(15 * 60 + 1);
-    let _ = holds(&old).await;
+    assert!(holds(&old).await, "it holds while it is asked for");
     let gone = || async { (!holds(&old).await).then_some(()) };
     super::support::eventually("the old key is gone", gone).await;
     assert_eq!(keys.n_asked(), 3);
+    // ... unless it is twice as old: nobody knows how long ago the key was withdrawn.
+    keys.say(ok(&set(&[&old, &new])));
+    later(61);
+    assert!(holds(&old).await && keys.n_asked() == 4);
+    keys.say(ok(&set(&[&new])));
+    later(30 * 60 + 1);
+    assert!(!holds(&old).await && holds(&new).await);
+    assert_eq!(keys.n_asked(), 5);
+    // No key at all is an answer too.
+    keys.say(ok("{\"keys\": []}"));
+    later(61);
+    assert!(!holds(&evil).await && !holds(&new).await);
+    keys.say(ok(&set(&[&new])));
+    later(61);
+    assert!(holds(&new).await);
     // Whatever is wrong with an answer, what was read last holds.
     let elsewhere = format!(
         "HTTP/1.1 302 Found\r\nLocation: https://localhost:{}/x\r\nContent-Length: 0\r\n\r\n",
@@ -290,7 +356,7 @@ async fn an_issuer_may_rotate_its_keys_and_go_away() {
     );
     let padded = format!("{{\"padding\": \"{}\", \"keys\": [{}]}}", "x".repeat(300 << 10), evil.jwk());
     let in_error = ok(&set(&[&evil])).replace("200 OK", "500 Oh");
-    for answer in [elsewhere, ok(&padded), in_error, ok("{\"keys\": []}"), ok("<html>"), String::new()] {
+    for answer in [elsewhere, ok(&padded), in_error, ok("<html>"), String::new()] {
         keys.say(answer);
         later(61);
         let n_asked = keys.n_asked();
@@ -300,6 +366,8 @@ async fn an_issuer_may_rotate_its_keys_and_go_away() {
     keys.task.abort();
     later(15 * 60 + 61);
     assert!(!holds(&evil).await && holds(&new).await && !holds(&old).await);
+    later(60 * 60);
+    assert!(holds(&new).await, "the reading failed");
     app.stop().await;
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariants: nobody makes us ask an issuer more than once a minute, whatever tokens they send; a reading
 //! is a task of its own, so that whoever caused it can't stop it by going away; what was read last holds
-//! until something better comes.
+//! on while its source is away, and not because nobody has asked.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
@@ -23,6 +23,8 @@ const ASK_EVERY: TimeDelta = TimeDelta::seconds(60);
 const LOOK_EVERY: TimeDelta = TimeDelta::seconds(1);
 /// Age at which an issuer's keys are asked for again: a key it has withdrawn must not hold for ever.
 const FRESH_FOR: TimeDelta = TimeDelta::minutes(15);
+/// Age up to which they hold while they are asked for: nobody waits as long as tokens come.
+const HOLD_FOR: TimeDelta = TimeDelta::minutes(30);
 
 /// One issuer's keys. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +58,16 @@ struct Reading {
 
 type Stamp = (Option<SystemTime>, u64);
 
+/// How far keys may be trusted for the time since they were read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    Fresh,
+    /// They hold while they are read again.
+    Stale,
+    /// They hold if they can't be read again.
+    Old,
+}
+
 impl KeyRing {
     /// Reads a file at once: what is wrong with it is told before anybody comes. An issuer is asked when
     /// its first token comes.
@@ -67,6 +79,9 @@ impl KeyRing {
                 let unusable = |problem: String| format!("{}: {problem}", path.display());
                 let (set, stamp) = read_file(path).map_err(unusable)?;
                 held.keys = Arc::new(rules.keys(&set).map_err(unusable)?);
+                if held.keys.is_empty() {
+                    return Err(unusable("no key in it has a kid and an algorithm that may sign here".to_owned()));
+                }
                 reading.stamp = Some(stamp);
                 Source::File(path.clone())
             }
@@ -78,11 +93,11 @@ impl KeyRing {
 
     /// The key of this name. One that is not known may have come since the last reading.
     pub(super) async fn find(&self, kid: &str, now: DateTime<Utc>) -> Option<Arc<Key>> {
-        let (known, is_fresh) = self.0.look(kid, now);
-        let must_wait = known.is_none() || matches!(self.0.source, Source::File(_));
-        if is_fresh && known.is_some() {
+        let (known, age) = self.0.look(kid, now);
+        if age == Age::Fresh && known.is_some() {
             return known;
         }
+        let must_wait = age == Age::Old || known.is_none();
         let reading = if must_wait {
             self.0.reading.clone().lock_owned().await
         } else {
@@ -105,15 +120,19 @@ impl KeyRing {
 }
 
 impl Ring {
-    /// The key as last read, and whether that was lately enough.
-    fn look(&self, kid: &str, now: DateTime<Utc>) -> (Option<Arc<Key>>, bool) {
+    /// The key as last read, and how long ago that was.
+    fn look(&self, kid: &str, now: DateTime<Utc>) -> (Option<Arc<Key>>, Age) {
         let held = self.keys.read().expect("keys lock");
-        let fresh_for = match self.source {
-            Source::File(_) => LOOK_EVERY,
-            Source::Url(_) => FRESH_FOR,
+        let (fresh_for, hold_for) = match self.source {
+            Source::File(_) => (LOOK_EVERY, LOOK_EVERY),
+            Source::Url(_) => (FRESH_FOR, HOLD_FOR),
         };
-        let is_fresh = held.read_at.is_some_and(|at| is_within(at, now, fresh_for));
-        (held.keys.get(kid).cloned(), is_fresh)
+        let age = match held.read_at {
+            Some(at) if is_within(at, now, fresh_for) => Age::Fresh,
+            Some(at) if is_within(at, now, hold_for) => Age::Stale,
+            _ => Age::Old,
+        };
+        (held.keys.get(kid).cloned(), age)
     }
 
     fn is_due(&self, reading: &Reading, now: DateTime<Utc>) -> bool {
@@ -136,6 +155,10 @@ impl Ring {
                 held.read_at = Some(now);
                 if let Some(keys) = keys {
                     held.keys = Arc::new(keys);
+                }
+                if held.keys.is_empty() {
+                    let issuer = self.rules.issuer();
+                    tracing::warn!(issuer, "no key of a trusted issuer may sign here: its tokens are refused");
                 }
             }
             Err(problem) => {

@@ -2,9 +2,19 @@
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
+use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
+use smarthome::auth::Tokens;
+use smarthome::db;
+use smarthome::ids::SessionId;
+use smarthome::opaque;
+use smarthome::settings::{DatabaseSettings, Secret};
+use smarthome::throttle::Throttle;
+use smarthome::users::Users;
+use tokio_util::sync::CancellationToken;
 
-use super::{Graph, Person, text};
+use super::{Graph, Person, eventually, text};
+use crate::support::app::JWT_SECRET;
 
 const NOBODY: Person = Person(None);
 const PASSWORD: &str = "a fine long passphrase";
@@ -55,12 +65,40 @@ async fn a_used_refresh_token_that_comes_again_ends_the_session() {
 async fn of_twenty_that_refresh_at_once_one_wins() {
     let graph = Graph::start().await;
     registered(&graph).await;
-    for _ in 0..20 {
-        let token = graph.services.users.login("ann@example.com", PASSWORD, None).await.unwrap().refresh_token;
-        let answers = join_all((0..20).map(|_| graph.answer(&NOBODY, REFRESH, json!({"t": token})))).await;
-        let winners = answers.iter().filter(|answer| answer.get("errors").is_none()).count();
-        assert_eq!(winners, 1);
+    let users = with_connections(&graph, 20).await;
+    let holder = graph.database.client().await;
+    for _ in 0..5 {
+        let token = users.login("ann@example.com", PASSWORD, None).await.unwrap().refresh_token;
+        // Holds the user, so that all of them meet for certain.
+        holder.batch_execute("begin; select from users for update").await.unwrap();
+        let refresh = |_| {
+            let (users, token) = (users.clone(), token.clone());
+            tokio::spawn(async move { users.refresh(&token, None).await })
+        };
+        let all: Vec<_> = (0..20).map(refresh).collect();
+        graph.wait_for_waiting(20).await;
+        holder.batch_execute("commit").await.unwrap();
+        let answers = join_all(all).await.into_iter().map(Result::unwrap);
+        let (won, lost): (Vec<_>, Vec<_>) = answers.partition(Result::is_ok);
+        assert_eq!(won.len(), 1);
+        let texts: Vec<_> = lost.into_iter().filter_map(|lost| lost.err().map(|error| error.to_string())).collect();
+        assert!(texts.iter().all(|text| text == "invalid or expired refresh token: sign in again"), "{texts:?}");
+        let next = won.into_iter().flatten().next().unwrap().refresh_token;
+        let newest = refreshed(&graph, &next).await;
+        // What comes when the race is over is a replay.
+        assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": token})).await, "UNAUTHENTICATED");
+        assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": newest})).await, "UNAUTHENTICATED");
     }
+}
+
+/// The graph's accounts over a pool of their own, whose connections are open.
+async fn with_connections(graph: &Graph, n: u32) -> Users {
+    let settings = DatabaseSettings { url: Secret::new(graph.database.url()), pool_size: n };
+    let pool = db::pool(&settings, Counter::default());
+    drop(join_all((0..n).map(|_| pool.get())).await);
+    let tokens = Tokens::new(&Secret::new(JWT_SECRET), graph.clock.clone());
+    let revocations = graph.services.revocations.clone();
+    Users::new(pool, tokens, graph.clock.clone(), revocations, Throttle::new(false), true)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,7 +117,7 @@ async fn no_session_survives_a_logout_that_meets_a_refresh() {
     holder.batch_execute("commit").await.unwrap();
     assert!(logout.await.unwrap().unwrap());
     let _ = refresh.await.unwrap();
-    assert_eq!(graph.count("refresh_tokens where revoked_at is null").await, 0);
+    assert_eq!(graph.count("refresh_tokens").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,6 +159,68 @@ async fn a_session_ends_by_logout_idleness_and_age() {
     assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": token})).await, "UNAUTHENTICATED");
     login().await;
     assert_eq!(graph.count("refresh_tokens where expires_at < '2026-01-01'").await, 0);
+}
+
+/// Opens a session as signing in would, without the price of a password.
+async fn opened(graph: &Graph, user: i64) -> String {
+    let (family, token) = (SessionId::generate(graph.clock.now()).to_string(), opaque::generate(""));
+    let insert = "insert into refresh_tokens (user_id, family, token_hash, created_at, expires_at) \
+                  values ($1, $2::text::uuid, $3, $4::text::timestamptz, $4::text::timestamptz + interval '30 days')";
+    let (digest, now) = (opaque::digest(&token).unwrap().to_vec(), graph.clock.now().to_rfc3339());
+    graph.sql.execute(insert, &[&user, &family, &digest, &now]).await.unwrap();
+    token
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_were_signed_out_push_no_living_one_out() {
+    let graph = Graph::start().await;
+    let session = registered(&graph).await;
+    let tablet = text(&session["refreshToken"]);
+    let user = text(&session["user"]["id"]).parse().unwrap();
+    for _ in 0..100 {
+        let token = opened(&graph, user).await;
+        assert!(graph.services.users.logout(&token).await.unwrap());
+    }
+    graph.ask(&NOBODY, LOGIN, json!({"e": "ann@example.com", "p": PASSWORD})).await;
+    let tablet = refreshed(&graph, &tablet).await;
+    // Of the living ones the hundred used last stay, whoever signs out.
+    let mut others = Vec::new();
+    for _ in 0..99 {
+        others.push(opened(&graph, user).await);
+    }
+    graph.ask(&NOBODY, LOGIN, json!({"e": "ann@example.com", "p": PASSWORD})).await;
+    assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": tablet})).await, "UNAUTHENTICATED");
+    refreshed(&graph, &others[0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn used_and_expired_tokens_go_without_a_sign_in() {
+    let graph = Graph::start().await;
+    let users = &graph.services.users;
+    let first = text(&registered(&graph).await["refreshToken"]);
+    let second = refreshed(&graph, &first).await;
+    graph.clock.advance(TimeDelta::days(6));
+    let third = refreshed(&graph, &second).await;
+    users.clean().await.unwrap();
+    assert_eq!(graph.count("refresh_tokens").await, 3, "a replay of each is known");
+    graph.clock.advance(TimeDelta::days(1));
+    // Whether or not it has been cleaned up: a replay of one that was used so long ago does nothing.
+    assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": first})).await, "UNAUTHENTICATED");
+    users.clean().await.unwrap();
+    assert_eq!(graph.count("refresh_tokens").await, 2);
+    assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": first})).await, "UNAUTHENTICATED");
+    let fourth = refreshed(&graph, &third).await;
+    assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": second})).await, "UNAUTHENTICATED");
+    assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": fourth})).await, "UNAUTHENTICATED", "a replay that is known");
+
+    users.login("ann@example.com", PASSWORD, None).await.unwrap();
+    graph.clock.advance(TimeDelta::days(30));
+    let migrated = CancellationToken::new();
+    migrated.cancel();
+    let gone = || async { (graph.count("refresh_tokens").await == 0).then_some(()) };
+    let keeping = tokio::spawn(users.clone().keep(migrated, CancellationToken::new()));
+    eventually("all are gone", gone).await;
+    keeping.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
