@@ -20,7 +20,7 @@ impl Users {
         new: &str,
         from: Option<IpAddr>,
     ) -> Result<(), Error> {
-        let (user, now) = (who.user, self.clock.now());
+        let (user, clock) = (who.user, self.clock.clone());
         let found = {
             let mut conn = self.pool.get().await?;
             store::password(&mut conn, user).await?
@@ -45,7 +45,8 @@ impl Users {
                     return Err(wrong());
                 }
                 store::set_password(conn, user, &hash).await?;
-                end_all_but(conn, user, stays, now).await
+                // The time behind the lock: what was made while this waited is older than the new password.
+                end_all_but(conn, user, stays, clock.now()).await
             })
         })
         .await?;
