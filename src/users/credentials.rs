@@ -10,6 +10,7 @@ use crate::db;
 use crate::error::Error;
 use crate::ids::{SessionId, UserId};
 use crate::revocation::{Ended, Recorded, Revocations};
+use crate::throttle::Guesser;
 
 impl Users {
     /// Sets one's password, if one knows the present one, and ends all one's other sessions and tokens.
@@ -28,11 +29,9 @@ impl Users {
         let (email, present) = found.ok_or(Error::Unauthenticated("this account is no more"))?;
         let new = NewPassword::parse("newPassword", new, &email)?;
         // Who has found a device that is signed in guesses no faster here than at the door.
-        self.throttle.guess(&email, from)?;
-        if !self.hasher.verify(current, Some(present.clone())).await? {
-            self.throttle.failed(&email, from);
-            return Err(wrong());
-        }
+        let guess = self.throttle.guess(Guesser::SignIn { account: &email, from, is_known: false })?;
+        let is_right = self.hasher.verify(current, Some(present.clone())).await;
+        guess.settle(is_right.map(|is_right| is_right.then_some(())))?.ok_or_else(wrong)?;
         let hash = self.hasher.hash(new).await?;
         let stays = match who.actor {
             Actor::Session(session) => Some(session),

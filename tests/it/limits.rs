@@ -1,6 +1,13 @@
 //! Budgets and delays: who asks too often waits, and learns for how long.
 
+#![expect(clippy::unwrap_used, reason = "what can't be asked fails the test")]
+
+use std::net::IpAddr;
+
+use futures_util::future::join_all;
 use serde_json::{Value, json};
+use smarthome::error::Error;
+use smarthome::users::Session;
 
 use super::support::app::TestApp;
 use super::support::http;
@@ -27,6 +34,33 @@ async fn guessing_a_password_takes_longer_and_longer_whether_or_not_there_is_an_
     assert_eq!(app.stranger().error_code(LOGIN, right).await, "RATE_LIMITED");
     // Who is signed in already is not locked out.
     user.query("{ me { id } }", json!({})).await;
+}
+
+/// How a sign-in ended: the code of its error, or `OK`.
+fn outcome(signed_in: &Result<Session, Error>) -> &'static str {
+    signed_in.as_ref().err().map_or("OK", Error::code)
+}
+
+fn address(text: &str) -> Option<IpAddr> {
+    Some(text.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_guesses_at_once_no_more_count_than_of_as_many_in_a_row() {
+    let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
+    let user = app.user().await;
+    let users = &app.app().services().users;
+    for (email, from) in [(user.email.as_str(), "192.0.2.1"), ("nobody@test.example", "192.0.2.2")] {
+        let guesses = (0..20).map(|_| users.login(email, "a wrong guess", address(from)));
+        let outcomes: Vec<_> = join_all(guesses).await.iter().map(outcome).collect();
+        let n = |code: &str| outcomes.iter().filter(|outcome| **outcome == code).count();
+        assert_eq!((n("UNAUTHENTICATED"), n("RATE_LIMITED")), (5, 15), "{email}: {outcomes:?}");
+    }
+    // Right ones count only until they are known to be right.
+    for _ in 0..3 {
+        let right = (0..5).map(|_| users.login(&user.email, &user.password, address("192.0.2.3")));
+        assert!(join_all(right).await.iter().all(Result::is_ok));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
