@@ -28,15 +28,16 @@ impl Users {
         };
         let (email, present) = found.ok_or(Error::Unauthenticated("this account is no more"))?;
         let new = NewPassword::parse("newPassword", new, &email)?;
-        // Who has found a device that is signed in guesses no faster here than at the door.
-        let guess = self.throttle.guess(Guesser::SignIn { account: &email, from, is_known: false })?;
+        // Who has found a device that is signed in guesses no faster here than at the door, and keeps
+        // nobody who is signed in elsewhere from taking it back.
+        let (stays, guesser) = match who.actor {
+            Actor::Session(session) => (Some(session), Guesser::Session(session)),
+            Actor::Integration(_) | Actor::Operator | Actor::Outside(_) => (None, Guesser::Person(user)),
+        };
+        let guess = self.throttle.guess(guesser)?;
         let is_right = self.hasher.verify(current, Some(present.clone())).await;
         guess.settle(is_right.map(|is_right| is_right.then_some(())))?.ok_or_else(wrong)?;
         let hash = self.hasher.hash(new).await?;
-        let stays = match who.actor {
-            Actor::Session(session) => Some(session),
-            Actor::Integration(_) | Actor::Operator | Actor::Outside(_) => None,
-        };
         let ended = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 // Another change may have come first: then this one knows no longer the present one.

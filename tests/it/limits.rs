@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use smarthome::error::Error;
@@ -11,8 +12,12 @@ use smarthome::users::Session;
 
 use super::support::app::TestApp;
 use super::support::http;
+use super::support::user::User;
 
 const LOGIN: &str = "mutation($e: String!, $p: String!) { login(input: {email: $e, password: $p}) { accessToken } }";
+const CHANGE: &str =
+    "mutation($c: String!, $n: String!) { changePassword(input: {currentPassword: $c, newPassword: $n}) }";
+const NEW: &str = "another passphrase, longer still";
 const REFRESH: &str = "mutation { refreshToken(refreshToken: \"x\") { accessToken } }";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,6 +66,50 @@ async fn of_many_guesses_at_once_no_more_count_than_of_as_many_in_a_row() {
         let right = (0..5).map(|_| users.login(&user.email, &user.password, address("192.0.2.3")));
         assert!(join_all(right).await.iter().all(Result::is_ok));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_from_everywhere_lock_nobody_out_of_a_network_they_have_signed_in_from() {
+    let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
+    // From 127.0.0.1, and from another network.
+    let user = app.user().await;
+    let users = &app.app().services().users;
+    users.login(&user.email, &user.password, address("2001:db8::1")).await.unwrap();
+    for email in ["nobody@test.example", user.email.as_str()] {
+        for n in 0..50 {
+            // Whoever does not wait for the answer has guessed all the same.
+            let guess = users.login(email, "a wrong guess", address(&format!("192.0.2.{n}")));
+            assert!(guess.now_or_never().is_none());
+        }
+        for elsewhere in ["198.51.100.1", "2001:db8:0:1::1"] {
+            let signed_in = users.login(email, &user.password, address(elsewhere)).await;
+            assert_eq!(outcome(&signed_in), "RATE_LIMITED", "{email} from {elsewhere}");
+        }
+    }
+    for known in ["127.0.0.1", "2001:db8::2"] {
+        let signed_in = users.login(&user.email, &user.password, address(known)).await;
+        assert_eq!(outcome(&signed_in), "OK", "from {known}");
+    }
+    // The network is no more than one guesser.
+    let guess = async || outcome(&users.login(&user.email, "a wrong guess", address("127.0.0.1")).await);
+    for _ in 0..5 {
+        assert_eq!(guess().await, "UNAUTHENTICATED");
+    }
+    assert_eq!(guess().await, "RATE_LIMITED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_guesses_in_one_session_keeps_no_other_from_a_new_password() {
+    let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
+    let user = app.user().await;
+    let signed_in = app.stranger().query(LOGIN, json!({"e": user.email, "p": user.password})).await;
+    let other = User::with_token(app.addr(), signed_in["login"]["accessToken"].as_str().unwrap());
+    let (wrong, right) = (json!({"c": "a wrong guess", "n": NEW}), json!({"c": user.password, "n": NEW}));
+    for _ in 0..5 {
+        assert_eq!(user.error_code(CHANGE, wrong.clone()).await, "BAD_USER_INPUT");
+    }
+    assert_eq!(user.error_code(CHANGE, right.clone()).await, "RATE_LIMITED");
+    other.query(CHANGE, right).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
