@@ -19,8 +19,10 @@ use guesses::Guesses;
 
 pub use guesses::{Guess, Guesser};
 
-/// Sign-ins, registrations, refreshes and acceptances of one address per minute, and at once.
+/// Sign-ins, registrations, refreshes, acceptances and new passwords of one address per minute, and at once.
 const ATTEMPTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
+/// New passwords of one person per minute, and at once: each costs two hashes.
+const PERSON_ATTEMPTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).expect("not zero");
 /// Requests of one person per second in the long run.
 const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).expect("not zero");
 /// Requests of one person at once.
@@ -40,6 +42,7 @@ pub struct Throttle(Option<Arc<Tables>>);
 
 struct Tables {
     attempts: Budget<IpAddr>,
+    person_attempts: Budget<UserId>,
     requests: Budget<UserId>,
     address_requests: Budget<IpAddr>,
     guesses: Arc<Guesses>,
@@ -63,6 +66,7 @@ impl Throttle {
         Self(is_on.then(|| {
             Arc::new(Tables {
                 attempts: Budget::new(per_minute, nowhere),
+                person_attempts: Budget::new(Quota::per_minute(PERSON_ATTEMPTS_PER_MINUTE), nobody),
                 requests: Budget::new(per_user, nobody),
                 address_requests: Budget::new(per_address, nowhere),
                 guesses: Arc::new(Guesses::new(max_keys)),
@@ -79,10 +83,17 @@ impl Throttle {
         user.map_or(Ok(()), |user| tables.requests.take(&user))
     }
 
-    /// One more attempt to become somebody: a sign-in, a registration, a token to exchange.
+    /// One more attempt to become somebody: a sign-in, a registration, a token to exchange; or to stay it
+    /// by a new password.
     pub fn attempt(&self, from: Option<IpAddr>) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         from.map_or(Ok(()), |from| tables.attempts.take(&network(from)))
+    }
+
+    /// One more attempt of a person at their own password.
+    pub fn attempt_of(&self, user: UserId) -> Result<(), Error> {
+        let Some(tables) = &self.0 else { return Ok(()) };
+        tables.person_attempts.take(&user)
     }
 
     /// Whether so many have failed at an account of late that it matters who is known there

@@ -22,6 +22,8 @@ impl Users {
         from: Option<IpAddr>,
     ) -> Result<(), Error> {
         let (user, clock) = (who.user, self.clock.clone());
+        self.throttle.attempt_of(user)?;
+        self.throttle.attempt(from)?;
         let found = {
             let mut conn = self.pool.get().await?;
             store::password(&mut conn, user).await?

@@ -113,6 +113,31 @@ async fn whoever_guesses_in_one_session_keeps_no_other_from_a_new_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_person_and_an_address_set_a_new_password_only_so_often() {
+    let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
+    let (ann, bob) = (app.user().await, app.user().await);
+    let users = &app.app().services().users;
+    let (who, from) = (app.principal(&ann), |n| address(&format!("192.0.2.{n}")));
+    let mut codes = Vec::new();
+    for n in 0..12 {
+        codes.push(users.change_password(&who, "x", "short", from(n)).await.unwrap_err().code());
+    }
+    assert!(codes[..10].iter().all(|code| *code == "BAD_USER_INPUT"), "{codes:?}");
+    assert_eq!(codes[11], "RATE_LIMITED");
+    for _ in 0..61 {
+        let _ = users.refresh("x", from(100)).await;
+    }
+    let refused = users.change_password(&app.principal(&bob), "x", "short", from(100)).await;
+    assert_eq!(refused.unwrap_err().code(), "RATE_LIMITED");
+    // Nor many times in one document.
+    let input = "(input: {currentPassword: \"x\", newPassword: \"y\"})";
+    let twice = format!("mutation {{ a: changePassword{input} b: changePassword{input} }}");
+    let answer = bob.post(&twice, json!({})).await.json();
+    let message = answer["errors"][0]["message"].as_str().unwrap();
+    assert!(message.ends_with("may stand once in a document"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_has_a_budget_of_attempts_and_a_person_one_of_requests() {
     let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
     // Whose registration is an attempt too.
