@@ -74,13 +74,16 @@ impl Throttle {
         }))
     }
 
-    /// One more request of somebody.
-    pub fn request(&self, user: Option<UserId>, from: Option<IpAddr>) -> Result<(), Error> {
+    /// One more request of an address, whoever it is for: before its token is judged, which costs too.
+    pub fn request_from(&self, from: Option<IpAddr>) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
-        if let Some(from) = from {
-            tables.address_requests.take(&network(from))?;
-        }
-        user.map_or(Ok(()), |user| tables.requests.take(&user))
+        from.map_or(Ok(()), |from| tables.address_requests.take(&network(from)))
+    }
+
+    /// The same request as one of a person, once it is known whose it is.
+    pub fn request_of(&self, user: UserId) -> Result<(), Error> {
+        let Some(tables) = &self.0 else { return Ok(()) };
+        tables.requests.take(&user)
     }
 
     /// One more attempt to become somebody: a sign-in, a registration, a token to exchange; or to stay it

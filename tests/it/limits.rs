@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what can't be asked fails the test")]
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use smarthome::error::Error;
 use smarthome::users::Session;
 
+use super::edge::{Edge, Heard};
 use super::support::app::TestApp;
 use super::support::http;
 use super::support::user::User;
@@ -135,6 +137,53 @@ async fn a_person_and_an_address_set_a_new_password_only_so_often() {
     let answer = bob.post(&twice, json!({})).await.json();
     let message = answer["errors"][0]["message"].as_str().unwrap();
     assert!(message.ends_with("may stand once in a document"), "{answer}");
+}
+
+/// Whether it is refused where its address has spent its requests. They grow by one in 5 ms, so that it
+/// may take some trials.
+async fn is_limited(edge: &Edge, ask: impl AsyncFn(&dyn Fn()) -> bool) -> bool {
+    let spend = || while edge.throttle.request_from(Some(edge.addr.ip())).is_ok() {};
+    for _ in 0..100 {
+        if ask(&spend).await {
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_refused_is_a_request_of_its_address_too() {
+    let edge = Edge::limited().await;
+    let bad = json!({"Authorization": "Bearer nonsense"});
+    let protocol = "graphql-transport-ws";
+    let busy = Heard::Close(1013, "too many requests, try again later".to_owned());
+    let request = async |spend: &dyn Fn()| {
+        spend();
+        edge.post("\r\nAuthorization: Bearer nonsense", &json!({"query": "{hello}"})).await.status == 429
+    };
+    assert!(is_limited(&edge, request).await);
+    let upgrade = async |spend: &dyn Fn()| {
+        spend();
+        edge.socket(protocol, &[("authorization", "Bearer nonsense")]).await.err() == Some(429)
+    };
+    assert!(is_limited(&edge, upgrade).await);
+    let init = async |spend: &dyn Fn()| {
+        let Ok(mut socket) = edge.socket(protocol, &[]).await else { return false };
+        spend();
+        socket.say(&json!({"type": "connection_init", "payload": bad})).await;
+        socket.hear().await == busy
+    };
+    assert!(is_limited(&edge, init).await);
+    let token = format!("Bearer {}", edge.token(7, Duration::from_secs(60)));
+    let renewal = async |spend: &dyn Fn()| {
+        let Ok(mut socket) = edge.socket(protocol, &[("authorization", &token)]).await else { return false };
+        socket.say(&json!({"type": "connection_init"})).await;
+        socket.hear().await;
+        spend();
+        socket.say(&json!({"type": "ping", "payload": bad})).await;
+        socket.hear().await == busy
+    };
+    assert!(is_limited(&edge, renewal).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
