@@ -1,22 +1,28 @@
 //! How often somebody may ask: budgets by address and by person, and delays that grow with failures.
 //! Counted by this server alone and forgotten with it; every table is bounded.
 
+mod guesses;
+
 use std::net::{IpAddr, Ipv6Addr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use lru::LruCache;
 use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::ids::UserId;
+use guesses::Guesses;
 
-/// Sign-ins, registrations, refreshes and acceptances of one address per minute, and at once.
+pub use guesses::{Guess, Guesser};
+
+/// Sign-ins, registrations, refreshes, acceptances and new passwords of one address per minute, and at once.
 const ATTEMPTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
+/// New passwords of one person per minute, and at once: each costs two hashes.
+const PERSON_ATTEMPTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).expect("not zero");
 /// Requests of one person per second in the long run.
 const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).expect("not zero");
 /// Requests of one person at once.
@@ -30,40 +36,16 @@ const MAX_KEYS: usize = 20_000;
 /// Uses of a table between two sweeps of what is full again.
 const SWEEP_EVERY: u32 = 1_024;
 
-/// Failures of one account from one address that cost nothing.
-const FREE_FAILURES: u32 = 5;
-/// Failures of one account from anywhere: many guessers are one guesser.
-const FREE_FAILURES_PER_ACCOUNT: u32 = 50;
-/// Failures of one address at any account: one guesser may try many accounts.
-const FREE_FAILURES_PER_ADDRESS: u32 = 50;
-/// The longest delay.
-const MAX_DELAY: Duration = Duration::from_secs(60);
-/// Quiet time after which failures are forgotten.
-const FORGET_AFTER: Duration = Duration::from_secs(15 * 60);
-
 /// Refuses what comes too often. Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct Throttle(Option<Arc<Tables>>);
 
 struct Tables {
     attempts: Budget<IpAddr>,
+    person_attempts: Budget<UserId>,
     requests: Budget<UserId>,
     address_requests: Budget<IpAddr>,
-    failures: Mutex<LruCache<Guess, Failures>>,
-}
-
-/// What failures are counted by.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Guess {
-    Pair(String, Option<IpAddr>),
-    Account(String),
-    Address(IpAddr),
-}
-
-#[derive(Clone, Copy)]
-struct Failures {
-    n: u32,
-    last: Instant,
+    guesses: Arc<Guesses>,
 }
 
 struct Budget<K: Clone + std::hash::Hash + Eq> {
@@ -79,86 +61,57 @@ impl Throttle {
         let per_minute = Quota::per_minute(ATTEMPTS_PER_MINUTE);
         let per_user = Quota::per_second(REQUESTS_PER_SECOND).allow_burst(REQUESTS_AT_ONCE);
         let per_address = Quota::per_second(ADDRESS_REQUESTS_PER_SECOND).allow_burst(ADDRESS_REQUESTS_AT_ONCE);
-        let nowhere = IpAddr::from([0, 0, 0, 0]);
-        let max = std::num::NonZeroUsize::new(MAX_KEYS).expect("not zero");
+        let (nowhere, nobody) = (IpAddr::from([0, 0, 0, 0]), UserId::from_database(0));
+        let max_keys = NonZeroUsize::new(MAX_KEYS).expect("not zero");
         Self(is_on.then(|| {
             Arc::new(Tables {
                 attempts: Budget::new(per_minute, nowhere),
-                requests: Budget::new(per_user, UserId::from_database(0)),
+                person_attempts: Budget::new(Quota::per_minute(PERSON_ATTEMPTS_PER_MINUTE), nobody),
+                requests: Budget::new(per_user, nobody),
                 address_requests: Budget::new(per_address, nowhere),
-                failures: Mutex::new(LruCache::new(max)),
+                guesses: Arc::new(Guesses::new(max_keys)),
             })
         }))
     }
 
-    /// One more request of somebody.
-    pub fn request(&self, user: Option<UserId>, from: Option<IpAddr>) -> Result<(), Error> {
+    /// One more request of an address, whoever it is for: before its token is judged, which costs too.
+    pub fn request_from(&self, from: Option<IpAddr>) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
-        if let Some(from) = from {
-            tables.address_requests.take(&network(from))?;
-        }
-        user.map_or(Ok(()), |user| tables.requests.take(&user))
+        from.map_or(Ok(()), |from| tables.address_requests.take(&network(from)))
     }
 
-    /// One more attempt to become somebody: a sign-in, a registration, a token to exchange.
+    /// The same request as one of a person, once it is known whose it is.
+    pub fn request_of(&self, user: UserId) -> Result<(), Error> {
+        let Some(tables) = &self.0 else { return Ok(()) };
+        tables.requests.take(&user)
+    }
+
+    /// One more attempt to become somebody: a sign-in, a registration, a token to exchange; or to stay it
+    /// by a new password.
     pub fn attempt(&self, from: Option<IpAddr>) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         from.map_or(Ok(()), |from| tables.attempts.take(&network(from)))
     }
 
-    /// Whether another guess may be made now. An account that does not exist is judged like one that does.
-    pub fn guess(&self, account: &str, from: Option<IpAddr>) -> Result<(), Error> {
-        self.guess_at(account, from, Instant::now())
-    }
-
-    fn guess_at(&self, account: &str, from: Option<IpAddr>, now: Instant) -> Result<(), Error> {
+    /// One more attempt of a person at their own password.
+    pub fn attempt_of(&self, user: UserId) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
-        let failures = tables.failures.lock().expect("failures lock");
-        let waits = guesses(account, from).into_iter().filter_map(|(key, free)| {
-            let until = failures.peek(&key).map(|failures| failures.last + delay(failures.n, free))?;
-            until.checked_duration_since(now).filter(|wait| !wait.is_zero())
-        });
-        waits.max().map_or(Ok(()), |wait| Err(too_soon(wait)))
+        tables.person_attempts.take(&user)
     }
 
-    /// The guess was wrong.
-    pub fn failed(&self, account: &str, from: Option<IpAddr>) {
-        self.failed_at(account, from, Instant::now());
+    /// Whether so many have failed at an account of late that it matters who is known there
+    /// ([`Guesser::SignIn`]).
+    pub fn is_crowded(&self, account: &str) -> bool {
+        self.0.as_ref().is_some_and(|tables| tables.guesses.is_crowded(account, Instant::now()))
     }
 
-    fn failed_at(&self, account: &str, from: Option<IpAddr>, now: Instant) {
-        let Some(tables) = &self.0 else { return };
-        let mut failures = tables.failures.lock().expect("failures lock");
-        for (key, _) in guesses(account, from) {
-            let known = failures.get(&key).filter(|known| now.saturating_duration_since(known.last) < FORGET_AFTER);
-            let n = known.map_or(0, |known| known.n).saturating_add(1);
-            failures.put(key, Failures { n, last: now });
+    /// Lets a guess be made now, or says when. It counts as wrong until it is settled.
+    pub fn guess(&self, guesser: Guesser<'_>) -> Result<Guess, Error> {
+        match &self.0 {
+            Some(tables) => Guesses::begin(&tables.guesses, guesser, Instant::now()),
+            None => Ok(Guess::uncounted()),
         }
     }
-
-    /// The guess was right. What the address did at other accounts stays.
-    pub fn succeeded(&self, account: &str, from: Option<IpAddr>) {
-        let Some(tables) = &self.0 else { return };
-        let mut failures = tables.failures.lock().expect("failures lock");
-        failures.pop(&Guess::Pair(account.to_owned(), from.map(network)));
-    }
-}
-
-/// With what each may fail for nothing. An unusable name is nobody's account.
-fn guesses(account: &str, from: Option<IpAddr>) -> Vec<(Guess, u32)> {
-    let from = from.map(network);
-    let address = from.map(|from| (Guess::Address(from), FREE_FAILURES_PER_ADDRESS));
-    let account = (!account.is_empty()).then(|| {
-        let pair = (Guess::Pair(account.to_owned(), from), FREE_FAILURES);
-        [pair, (Guess::Account(account.to_owned()), FREE_FAILURES_PER_ACCOUNT)]
-    });
-    account.into_iter().flatten().chain(address).collect()
-}
-
-/// A second after the last free failure, twice as long after each further one.
-fn delay(n: u32, free: u32) -> Duration {
-    let Some(doublings) = n.checked_sub(free) else { return Duration::ZERO };
-    Duration::from_secs(1 << doublings.min(6)).min(MAX_DELAY)
 }
 
 fn too_soon(wait: Duration) -> Error {
@@ -191,51 +144,20 @@ pub fn network(addr: IpAddr) -> IpAddr {
     }
 }
 
+/// The first and the last address of somebody's network.
+pub fn network_range(addr: IpAddr) -> (IpAddr, IpAddr) {
+    match network(addr) {
+        IpAddr::V6(first) => (first.into(), Ipv6Addr::from_bits(first.to_bits() | u128::from(u64::MAX)).into()),
+        v4 => (v4, v4),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn at(n: u8) -> Option<IpAddr> {
         Some(IpAddr::from([192, 0, 2, n]))
-    }
-
-    fn seconds(refused: Result<(), Error>) -> u64 {
-        match refused {
-            Ok(()) => 0,
-            Err(Error::TooSoon { retry_after_seconds }) => retry_after_seconds,
-            Err(other) => panic!("{other}"),
-        }
-    }
-
-    #[test]
-    fn delays_double_after_five_failures_and_are_forgotten() {
-        let throttle = Throttle::new(true);
-        let (mut waits, mut now) = (Vec::new(), Instant::now());
-        for _ in 0..14 {
-            let wait = seconds(throttle.guess_at("ann", at(1), now));
-            waits.push(wait);
-            now += Duration::from_secs(wait);
-            assert!(throttle.guess_at("ann", at(1), now).is_ok());
-            throttle.failed_at("ann", at(1), now);
-        }
-        assert_eq!(waits, [0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert!(throttle.guess_at("ann", at(2), now).is_ok() && throttle.guess_at("bob", at(1), now).is_ok());
-        now += FORGET_AFTER;
-        throttle.failed_at("ann", at(1), now);
-        assert!(throttle.guess_at("ann", at(1), now).is_ok());
-    }
-
-    #[test]
-    fn many_addresses_are_one_guesser_and_many_accounts_too() {
-        let (throttle, now) = (Throttle::new(true), Instant::now());
-        for n in 0..50 {
-            assert!(throttle.guess_at("ann", at(n), now).is_ok());
-            throttle.failed_at("ann", at(n), now);
-            throttle.failed_at(&format!("account {n}"), at(200), now);
-        }
-        assert_eq!(seconds(throttle.guess_at("ann", at(99), now)), 1);
-        assert_eq!(seconds(throttle.guess_at("another", at(200), now)), 1);
-        throttle.succeeded("ann", at(1));
     }
 
     #[test]

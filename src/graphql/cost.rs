@@ -26,7 +26,7 @@ pub const MAX_DIRECTIVES: u32 = 10;
 /// Longest chain of fragments that spread each other.
 pub const MAX_SPREAD_CHAIN: u32 = 16;
 /// Mutations that try a secret: once per document, or one request tries a thousand passwords.
-const ONCE: [&str; 3] = ["login", "register", "refreshToken"];
+const ONCE: [&str; 4] = ["login", "register", "refreshToken", "changePassword"];
 
 /// The weight of a selection set with its fragments spread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -110,7 +110,7 @@ pub(super) fn check(document: &ExecutableDocument) -> Result<(), Refusal> {
         }
         let guarded = |name: &&str| ONCE.contains(name);
         if operation.node.ty == OperationType::Mutation && roots.iter().filter(|n| guarded(n)).count() > 1 {
-            return Err(Refusal::too_complex("login, register and refreshToken may stand once in a document".into()));
+            return Err(Refusal::too_complex(format!("one of {} may stand once in a document", ONCE.join(", "))));
         }
     }
     Ok(())

@@ -12,10 +12,15 @@ use crate::error::Error;
 use crate::graphql::engine::Caller;
 use crate::graphql::{Peer, Viewer};
 
-/// The caller of a request. No token is nobody; a bad one is an error.
+/// The caller of a request, which is counted. No token is nobody; a bad one is an error.
 pub(super) async fn caller(parts: &Parts, state: &HttpState) -> Result<Caller, Error> {
     let addr = parts.extensions.get::<Client>().map(|client| client.addr);
-    Ok(Caller { viewer: viewer(&parts.headers, state).await?, peer: Peer(addr) })
+    state.throttle.request_from(addr)?;
+    let viewer = viewer(&parts.headers, state).await?;
+    if let Some(principal) = &viewer.0 {
+        state.throttle.request_of(principal.user)?;
+    }
+    Ok(Caller { viewer, peer: Peer(addr) })
 }
 
 async fn viewer(headers: &HeaderMap, state: &HttpState) -> Result<Viewer, Error> {

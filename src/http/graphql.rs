@@ -39,11 +39,6 @@ pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response
             return reply::not_admitted(&error);
         }
     };
-    let user = caller.viewer.0.as_ref().map(|principal| principal.user);
-    if let Err(error) = state.throttle.request(user, caller.peer.0) {
-        state.metrics.refuse_http("RATE_LIMITED");
-        return reply::too_soon(&error);
-    }
     let media = accepted.single.unwrap_or(Media::Json);
     let call = match read_call(&state, &parts, body, media).await {
         Ok(call) => call,

@@ -67,11 +67,12 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Response {
     response
 }
 
-/// Credentials came and are not good, or can't be judged now. Missing ones are no error here: the schema
-/// judges that.
+/// Credentials came and are not good, or can't be judged now, or too many requests do. Missing ones are no
+/// error here: the schema judges that.
 pub(super) fn not_admitted(error: &Error) -> Response {
     match error {
         Error::Unauthenticated(_) => {}
+        Error::TooSoon { retry_after_seconds } => return too_soon(*retry_after_seconds),
         Error::Unavailable(_) => {
             let message = "service temporarily unavailable, try again";
             return problem(StatusCode::SERVICE_UNAVAILABLE, error.code(), message);
@@ -84,15 +85,13 @@ pub(super) fn not_admitted(error: &Error) -> Response {
 }
 
 /// Too many requests of one person or one address.
-pub(super) fn too_soon(error: &Error) -> Response {
+fn too_soon(retry_after_seconds: u64) -> Response {
     let mut response = problem(
         StatusCode::TOO_MANY_REQUESTS,
         "RATE_LIMITED",
         "too many requests: see Retry-After for when to try again",
     );
-    if let Error::TooSoon { retry_after_seconds } = error {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_seconds));
-    }
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds));
     response
 }
 

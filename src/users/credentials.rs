@@ -10,6 +10,7 @@ use crate::db;
 use crate::error::Error;
 use crate::ids::{SessionId, UserId};
 use crate::revocation::{Ended, Recorded, Revocations};
+use crate::throttle::Guesser;
 
 impl Users {
     /// Sets one's password, if one knows the present one, and ends all one's other sessions and tokens.
@@ -20,24 +21,25 @@ impl Users {
         new: &str,
         from: Option<IpAddr>,
     ) -> Result<(), Error> {
-        let (user, now) = (who.user, self.clock.now());
+        let (user, clock) = (who.user, self.clock.clone());
+        self.throttle.attempt_of(user)?;
+        self.throttle.attempt(from)?;
         let found = {
             let mut conn = self.pool.get().await?;
             store::password(&mut conn, user).await?
         };
         let (email, present) = found.ok_or(Error::Unauthenticated("this account is no more"))?;
         let new = NewPassword::parse("newPassword", new, &email)?;
-        // Who has found a device that is signed in guesses no faster here than at the door.
-        self.throttle.guess(&email, from)?;
-        if !self.hasher.verify(current, Some(present.clone())).await? {
-            self.throttle.failed(&email, from);
-            return Err(wrong());
-        }
-        let hash = self.hasher.hash(new).await?;
-        let stays = match who.actor {
-            Actor::Session(session) => Some(session),
-            Actor::Integration(_) | Actor::Operator | Actor::Outside(_) => None,
+        // Who has found a device that is signed in guesses no faster here than at the door, and keeps
+        // nobody who is signed in elsewhere from taking it back.
+        let (stays, guesser) = match who.actor {
+            Actor::Session(session) => (Some(session), Guesser::Session(session)),
+            Actor::Integration(_) | Actor::Operator | Actor::Outside(_) => (None, Guesser::Person(user)),
         };
+        let guess = self.throttle.guess(guesser)?;
+        let is_right = self.hasher.verify(current, Some(present.clone())).await;
+        guess.settle(is_right.map(|is_right| is_right.then_some(())))?.ok_or_else(wrong)?;
+        let hash = self.hasher.hash(new).await?;
         db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
             Box::pin(async move {
                 // Another change may have come first: then this one knows no longer the present one.
@@ -45,7 +47,8 @@ impl Users {
                     return Err(wrong());
                 }
                 store::set_password(conn, user, &hash).await?;
-                end_all_but(conn, user, stays, now).await
+                // The time behind the lock: what was made while this waited is older than the new password.
+                end_all_but(conn, user, stays, clock.now()).await
             })
         })
         .await

@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::ids::UserId;
 use crate::names;
 use crate::revocation::Revocations;
-use crate::throttle::Throttle;
+use crate::throttle::{Guesser, Throttle, network_range};
 use password::{Hasher, NewPassword};
 
 /// Longest e-mail address, in bytes (RFC 5321).
@@ -116,22 +116,32 @@ impl Users {
         self.throttle.attempt(from)?;
         // What can't be an account's e-mail is looked up all the same: no answer is quicker.
         let email = parse_email(email).unwrap_or_default();
-        self.throttle.guess(&email, from)?;
+        let is_known = self.throttle.is_crowded(&email) && self.has_signed_in(&email, from).await?;
+        let guess = self.throttle.guess(Guesser::SignIn { account: &email, from, is_known })?;
+        let found = guess.settle(self.find(&email, password).await)?;
+        let (user, hash) = found.ok_or(WRONG_LOGIN)?;
+        self.open_session(user, hash, from).await
+    }
+
+    /// Whom an e-mail and a password belong to, with the password's hash.
+    async fn find(&self, email: &str, password: &str) -> Result<Option<(User, String)>, Error> {
         let found = {
             let mut conn = self.pool.get().await?;
-            store::by_email(&mut conn, &email).await?
+            store::by_email(&mut conn, email).await?
         };
-        let (user, hash) = found.unzip();
-        match (self.hasher.verify(password, hash.clone()).await?, user, hash) {
-            (true, Some(user), Some(hash)) => {
-                self.throttle.succeeded(&email, from);
-                self.open_session(user, hash, from).await
-            }
-            _ => {
-                self.throttle.failed(&email, from);
-                Err(WRONG_LOGIN)
-            }
-        }
+        let hash = found.as_ref().map(|(_, hash)| hash.clone());
+        let is_right = self.hasher.verify(password, hash).await?;
+        Ok(found.filter(|_| is_right))
+    }
+
+    /// Whether an account has signed in from an address's network. Where there is no account, nobody's
+    /// sessions are searched all the same.
+    async fn has_signed_in(&self, email: &str, from: Option<IpAddr>) -> Result<bool, Error> {
+        let Some(from) = from else { return Ok(false) };
+        let mut conn = self.pool.get().await?;
+        let found = store::by_email(&mut conn, email).await?;
+        let user = found.map_or(UserId::from_database(0), |(user, _)| user.id);
+        Ok(store::has_signed_in(&mut conn, user, network_range(from)).await?)
     }
 
     /// Users by id, in no order.

@@ -16,11 +16,11 @@ impl Users {
         let email = parse_email(email)?;
         let password = NewPassword::parse("password", password, &email)?;
         let hash = self.hasher.hash(password).await?;
-        let now = self.clock.now();
+        let clock = self.clock.clone();
         db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
             Box::pin(async move {
                 let user = store::set_password_of(conn, &email, &hash).await?.ok_or(Error::NotFound("user"))?;
-                end_all_but(conn, user, None, now).await
+                end_all_but(conn, user, None, clock.now()).await
             })
         })
         .await

@@ -1,9 +1,11 @@
 //! SQL of users and their refresh tokens.
 
+use std::net::IpAddr;
+
 use chrono::{DateTime, Utc};
-use diesel::dsl::{exists, max};
+use diesel::dsl::{exists, max, sql};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Timestamptz};
+use diesel::sql_types::{BigInt, Bool, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -219,6 +221,22 @@ pub(super) async fn sessions(
         (user, SessionInfo { id: SessionId::from_database(family), last_used_at, expires_at, address })
     };
     Ok(rows.into_iter().map(info).collect())
+}
+
+/// Whether a user was given a token, live or not, at an address of this range.
+pub(super) async fn has_signed_in(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    (first, last): (IpAddr, IpAddr),
+) -> QueryResult<bool> {
+    // By the index on just this, so that it takes no longer for whoever has many.
+    let is_near = sql::<Bool>("address::inet between ")
+        .bind::<Text, _>(first.to_string())
+        .sql("::inet and ")
+        .bind::<Text, _>(last.to_string())
+        .sql("::inet");
+    let tokens = refresh_tokens::table.filter(refresh_tokens::user_id.eq(user)).filter(is_near);
+    diesel::select(exists(tokens)).get_result(conn).await
 }
 
 /// Whether a family is this user's and can still be used.

@@ -190,6 +190,7 @@ pub(crate) struct Edge {
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
     pub(crate) live: LiveStreams,
+    pub(crate) throttle: Throttle,
     pub(crate) stop: CancellationToken,
     pub(crate) tracker: TaskTracker,
 }
@@ -203,8 +204,17 @@ impl Edge {
         Self::behind("", change, introspection).await
     }
 
+    /// One that counts requests.
+    pub(crate) async fn limited() -> Self {
+        Self::build("", |_| {}, true, Throttle::new(true)).await
+    }
+
     /// One that believes these proxies.
     pub(crate) async fn behind(proxies: &str, change: impl FnOnce(&mut Limits), introspection: bool) -> Self {
+        Self::build(proxies, change, introspection, Throttle::new(false)).await
+    }
+
+    async fn build(proxies: &str, change: impl FnOnce(&mut Limits), introspection: bool, throttle: Throttle) -> Self {
         let proxies = proxies.parse().unwrap();
         let (clock, metrics, live) = (Clock::movable(), Metrics::new(), LiveStreams::default());
         let tokens = Tokens::new(&Secret::new("0123456789abcdef0123456789abcdef"), clock.clone());
@@ -220,7 +230,7 @@ impl Edge {
             admission: Admission::new(tokens.clone(), revocations.clone()),
             tokens: tokens.clone(),
             revocations,
-            throttle: Throttle::new(false),
+            throttle: throttle.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             readiness: Arc::new(AlwaysReady),
@@ -236,7 +246,7 @@ impl Edge {
         let addr = listener.local_addr().unwrap();
         let serving = serve(listener, router(state), limits, proxies, metrics.clone(), stop.clone(), tracker.clone());
         tracker.spawn(serving);
-        Self { addr, tokens, clock, metrics, live, stop, tracker }
+        Self { addr, tokens, clock, metrics, live, throttle, stop, tracker }
     }
 
     pub(crate) fn token(&self, user: i64, life: Duration) -> String {

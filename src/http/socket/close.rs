@@ -46,6 +46,8 @@ impl Close {
     pub(super) fn not_admitted(error: &Error) -> Self {
         match error {
             Error::Unauthenticated(_) => Self::FORBIDDEN,
+            // Unlike 4429: the address may have spent it on others.
+            Error::TooSoon { .. } => Self::fixed(1013, "too many requests, try again later", "RATE_LIMITED"),
             _ => Self::UNAVAILABLE,
         }
     }

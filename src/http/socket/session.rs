@@ -264,14 +264,14 @@ impl Session {
         }
         match token(payload) {
             Ok(None) => {}
-            Ok(Some(token)) => match self.state.admission.admit(&token).await {
+            Ok(Some(token)) => match admit(&self.state, &self.caller, &token).await {
                 Ok(principal) => {
                     let signed_in = self.state.shares.sign_in(&mut self.share, principal.user);
                     signed_in.map_err(|_| Close::TOO_MANY_SOCKETS)?;
                     self.watch = Some(self.state.revocations.watch(&principal));
                     self.caller.viewer = Viewer(Some(principal));
                 }
-                Err(error) => return Err(Close::not_admitted(&error).into()),
+                Err(close) => return Err(close.into()),
             },
             Err(()) => return Err(Close::FORBIDDEN.into()),
         }
@@ -283,7 +283,7 @@ impl Session {
     async fn renew(&mut self, payload: Option<&RawValue>) -> Result<(), Close> {
         let fresh = match token(payload) {
             Ok(None) => return Ok(()),
-            Ok(Some(token)) => self.state.admission.admit(&token).await.map_err(|error| Close::not_admitted(&error))?,
+            Ok(Some(token)) => admit(&self.state, &self.caller, &token).await?,
             Err(()) => return Err(Close::FORBIDDEN),
         };
         match &self.caller.viewer.0 {
@@ -316,7 +316,9 @@ impl Session {
             return Ok(Some(voice.error(&refusal.into())));
         }
         let user = self.caller.viewer.0.as_ref().map(|principal| principal.user);
-        if let Err(error) = self.state.throttle.request(user, self.caller.peer.0) {
+        let throttle = &self.state.throttle;
+        let counted = throttle.request_from(self.caller.peer.0);
+        if let Err(error) = counted.and_then(|()| user.map_or(Ok(()), |user| throttle.request_of(user))) {
             self.state.metrics.refuse_http("RATE_LIMITED");
             return Ok(Some(voice.error(&Refusal::new("RATE_LIMITED", error.to_string()).into())));
         }
@@ -347,6 +349,17 @@ impl Session {
         // The older protocol confirms a stop.
         (was_running && self.protocol == Protocol::Legacy).then(|| Voice::new(self.protocol, id).complete())
     }
+}
+
+/// Judges a token that a message brought: a request like any other.
+async fn admit(state: &HttpState, caller: &Caller, token: &str) -> Result<Principal, Close> {
+    let admitted = async {
+        state.throttle.request_from(caller.peer.0)?;
+        let principal = state.admission.admit(token).await?;
+        state.throttle.request_of(principal.user)?;
+        Ok(principal)
+    };
+    admitted.await.map_err(|error| Close::not_admitted(&error))
 }
 
 /// A read that failed: a message over the library's own bound, broken frames, or a lost connection.

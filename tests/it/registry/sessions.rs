@@ -4,16 +4,16 @@ use chrono::TimeDelta;
 use futures_util::future::join_all;
 use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
-use smarthome::auth::Tokens;
+use smarthome::auth::{Actor, Principal, Tokens};
 use smarthome::db;
-use smarthome::ids::SessionId;
+use smarthome::ids::{SessionId, UserId};
 use smarthome::opaque;
 use smarthome::settings::{DatabaseSettings, Secret};
 use smarthome::throttle::Throttle;
 use smarthome::users::Users;
 use tokio_util::sync::CancellationToken;
 
-use super::{Graph, Person, eventually, text};
+use super::{Graph, Person, eventually, number, text};
 use crate::support::app::JWT_SECRET;
 
 const NOBODY: Person = Person(None);
@@ -133,6 +133,36 @@ async fn no_session_survives_a_new_password_that_meets_a_login() {
     setting.batch_execute("commit").await.unwrap();
     assert_eq!(login.await.unwrap().err().unwrap().code(), "UNAUTHENTICATED");
     assert_eq!(graph.count("refresh_tokens").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_made_while_a_new_password_waited_ends_with_the_others() {
+    let graph = Graph::start().await;
+    let user = UserId::from_database(number(&text(&registered(&graph).await["user"]["id"])));
+    let token = || {
+        let issued_at = graph.clock.now();
+        Principal { user, actor: Actor::Operator, issued_at, expires_at: issued_at + TimeDelta::hours(1) }
+    };
+    for by_its_owner in [true, false] {
+        let holder = graph.database.client().await;
+        holder.batch_execute("begin; select from users for update").await.unwrap();
+        let (users, who) = (graph.services.users.clone(), token());
+        let change = tokio::spawn(async move {
+            match by_its_owner {
+                true => users.change_password(&who, PASSWORD, "another fine passphrase", None).await,
+                false => users.set_password("ann@example.com", "a third fine passphrase").await,
+            }
+        });
+        graph.wait_for_waiting(1).await;
+        graph.clock.advance(TimeDelta::minutes(1));
+        let made_meanwhile = token();
+        graph.clock.advance(TimeDelta::minutes(1));
+        holder.batch_execute("commit").await.unwrap();
+        change.await.unwrap().unwrap();
+        let revocations = &graph.services.revocations;
+        assert!(revocations.admit(&made_meanwhile).is_err(), "by its owner: {by_its_owner}");
+        assert!(revocations.admit(&token()).is_ok(), "by its owner: {by_its_owner}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

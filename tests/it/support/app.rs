@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 use smarthome::app::{App, Options};
+use smarthome::auth::{Principal, Tokens};
 use smarthome::clock::Clock;
-use smarthome::settings::Settings;
+use smarthome::settings::{Secret, Settings};
 use tokio::sync::OnceCell;
 
 use super::mqtt::Mqtt;
@@ -265,6 +266,12 @@ impl TestApp {
     /// A fresh account.
     pub async fn user(&self) -> User {
         User::register(self.addr()).await
+    }
+
+    /// What a user's token stands for.
+    pub fn principal(&self, user: &User) -> Principal {
+        let tokens = Tokens::new(&Secret::new(JWT_SECRET), self.clock.clone());
+        tokens.verify(user.token().expect("a token")).expect("a good one")
     }
 
     /// A fresh home and its owner.
