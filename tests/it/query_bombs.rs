@@ -77,6 +77,7 @@ fn bombs() -> Vec<(&'static str, String)> {
         ("300 unknown arguments", format!("{{ hello({}) }}", many(300, |n| format!("x{n}: 1")))),
         ("500 variables", format!("query ({}) {{ hello }}", many(400, |n| format!("$v{n}: Int")))),
         ("a name of 15 KiB", format!("{{ {} }}", "x".repeat(15 << 10))),
+        ("an alias of 129 bytes", format!("{{ {}: hello }}", "x".repeat(129))),
         ("a string that never ends", format!("{{ echo(text: \"{} }}", "x".repeat(10 << 10))),
         ("a block string that never ends", format!("{{ echo(text: \"\"\"{} }}", "x".repeat(10 << 10))),
         ("introspection in circles", format!("{{ __schema {{ types {} }} }}", nested("{ fields { type ", "{ name }", " } }", 12))),
