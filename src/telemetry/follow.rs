@@ -20,6 +20,8 @@ use crate::metrics::Metrics;
 
 /// Readings read from the database at a time.
 const PAGE: i64 = 500;
+/// Bytes of unknown readings after which a page ends: each slow subscriber holds one.
+const PAGE_BYTES: usize = 256 << 10;
 /// Readings a lagging subscriber is caught up on in one go before it is given up.
 const MAX_CATCH_UP: usize = 10_000;
 
@@ -200,7 +202,7 @@ impl Follow {
         let pool = self.pool.clone();
         let page = async move {
             let mut conn = pool.get().await?;
-            Ok(store::after(&mut conn, home, device, cursor, PAGE).await?)
+            Ok(store::after(&mut conn, home, device, cursor, PAGE, PAGE_BYTES).await?)
         };
         apart(page).await
     }

@@ -1,13 +1,17 @@
 //! SQL that reads readings in the order of their commits.
 
+use std::pin::pin;
+
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{BigInt, Nullable};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::TryStreamExt;
 
 use super::Reading;
 use super::history::store::{COLUMNS, Row, SqlRow, reading};
+use crate::db::Weigh;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
 struct After {
@@ -42,14 +46,24 @@ impl Query for After {
     type SqlType = SqlRow;
 }
 
-/// What was committed in a home (or by one device of it) after a cursor, oldest first.
+/// What was committed in a home (or by one device of it) after a cursor, oldest first: up to `limit`
+/// readings, fewer where they are long, but not none.
 pub(super) async fn after(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     device: Option<DeviceId>,
     cursor: TelemetryId,
     limit: i64,
+    max_bytes: usize,
 ) -> QueryResult<Vec<Reading>> {
-    let rows: Vec<Row> = After { home, device, cursor, limit }.load(conn).await?;
-    Ok(rows.into_iter().map(reading).collect())
+    let mut rows = pin!(After { home, device, cursor, limit }.load_stream::<Row>(conn).await?);
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    while bytes < max_bytes
+        && let Some(row) = rows.try_next().await?
+    {
+        let reading = reading(row);
+        bytes += reading.text_bytes();
+        page.push(reading);
+    }
+    Ok(page)
 }

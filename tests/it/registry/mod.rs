@@ -27,6 +27,7 @@ use smarthome::commands::{CommandHub, Commands, Expectations};
 use smarthome::db;
 use smarthome::device_config::{ConfigHub, DeviceConfigs, Sealer};
 use smarthome::devices::{DeletionHub, Devices, RegistryListener, StateHub};
+use smarthome::graphql::answer::Answer;
 use smarthome::graphql::budget::Budget;
 use smarthome::graphql::{self, Schema, Services, Viewer};
 use smarthome::homes::{Homes, Integrations};
@@ -165,14 +166,18 @@ impl Graph {
 
     /// The whole answer.
     async fn answer(&self, who: &Person, query: &str, variables: Value) -> Value {
+        let budget = Budget::default();
         let request = Request::new(query)
             .variables(Variables::from_json(variables))
-            .data(Budget::default())
+            .data(budget.clone())
             .data(Viewer(who.0.clone()));
         // On a worker, as behind HTTP.
         let schema = self.schema.clone();
-        let response = tokio::spawn(async move { schema.execute(request).await }).await.unwrap();
-        serde_json::to_value(response).unwrap()
+        let running = tokio::spawn(async move { budget.bound(schema.execute(request)).await });
+        match running.await.unwrap() {
+            Ok(response) => serde_json::to_value(response).unwrap(),
+            Err(refusal) => serde_json::to_value(Answer::from(refusal)).unwrap(),
+        }
     }
 
     /// The data of what must succeed.
