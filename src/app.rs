@@ -257,7 +257,8 @@ impl App {
             token: options.graphiql_token.map(|token| token.reveal().to_owned()),
         };
         let state = HttpState {
-            engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection),
+            engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection)
+                .counting(metrics.graphql_answers_too_large.clone()),
             admission: Admission::new(tokens.clone(), revocations.clone())
                 .with_integrations(integrations)
                 .with_outsiders(issuers, services.users.clone()),

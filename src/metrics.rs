@@ -93,8 +93,10 @@ pub struct Metrics {
     pub broker_answers_dropped: Counter,
     /// SQL statements sent by the API's pool.
     pub db_statements: Counter,
-    /// GraphQL operations refused midway, because their lists held too many objects.
+    /// GraphQL operations stopped midway, because they asked for too many objects or bytes.
     pub graphql_exhausted: Counter,
+    /// GraphQL answers that were too large to leave.
+    pub graphql_answers_too_large: Counter,
     /// GraphQL subscriptions running now.
     pub subscriptions: Gauge,
     /// Events a slow subscriber was caught up on from the database.
@@ -156,7 +158,8 @@ impl Metrics {
         );
         r.register("broker_answers_dropped", "Remembered no longer: too many", m.broker_answers_dropped.clone());
         r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
-        r.register("graphql_exhausted", "Operations that asked for too many objects", m.graphql_exhausted.clone());
+        r.register("graphql_exhausted", "Operations that asked for too much", m.graphql_exhausted.clone());
+        r.register("graphql_answers_too_large", "Answers too large to leave", m.graphql_answers_too_large.clone());
         r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());
         r.register("subscription_catch_ups", "Slow subscribers caught up", m.subscription_catch_ups.clone());
         r.register("subscriptions_lagged", "Subscriptions ended as LAGGED", m.subscriptions_lagged.clone());

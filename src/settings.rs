@@ -272,6 +272,7 @@ fn secret(source: &impl Source, name: &str) -> Result<Option<Secret>, SettingsEr
         (Some(_), Some(_)) => Err(bad(name, format!("set either {name} or {by_file}, not both"))),
         (Some(value), None) => Ok(Some(Secret(value))),
         (None, Some(path)) => match std::fs::read_to_string(&path) {
+            Ok(text) if text.trim().is_empty() => Err(bad(&by_file, "the file is empty")),
             Ok(text) => Ok(Some(Secret(text.trim_end_matches(['\r', '\n']).to_owned()))),
             Err(error) => Err(bad(&by_file, format!("can't read {path}: {error}"))),
         },
@@ -380,5 +381,44 @@ mod tests {
         assert_eq!(settings.auth.jwt_secret.as_ref().unwrap().reveal(), "fedcba9876543210fedcba9876543210");
         assert!(!format!("{settings:?}").contains("fedcba"));
         assert!(!format!("{settings:?}").contains("u:p@db"));
+    }
+
+    #[test]
+    fn a_file_without_a_secret_in_it_names_its_setting() {
+        const LONG: &str = "0123456789abcdef0123456789abcdef";
+        const KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+        const SECRETS: [(&str, &str); 10] = [
+            ("DATABASE_URL", GOOD[0].1),
+            ("MQTT_PASSWORD", "p"),
+            ("MQTT_DYNSEC_PASSWORD", LONG),
+            ("MQTT_AUTH_SECRET", LONG),
+            ("JWT_SECRET", LONG),
+            ("JWT_PREVIOUS_SECRET", LONG),
+            ("JWT_PRIVATE_KEY", "a key"),
+            ("JWT_PREVIOUS_PRIVATE_KEY", "a key"),
+            ("ENCRYPTION_KEY", KEY),
+            ("ENCRYPTION_KEY_PREVIOUS", KEY),
+        ];
+        const ASKED: [(&str, &str); 4] = [
+            GOOD[1],
+            ("MQTT_PROVISIONING", "dynsec"),
+            ("MQTT_DYNSEC_USERNAME", "admin"),
+            ("MQTT_AUTH_ADDR", "127.0.0.1:4001"),
+        ];
+        let file = std::env::temp_dir().join(format!("smarthome-no-secret-{}", std::process::id()));
+        for empty in ["", "\n", " \r\n"] {
+            std::fs::write(&file, empty).unwrap();
+            for (name, _) in SECRETS {
+                let by_file = format!("{name}_FILE");
+                // One signs: the key is asked for where there is no secret.
+                let other = if name == "JWT_PRIVATE_KEY" { "JWT_SECRET" } else { "JWT_PRIVATE_KEY" };
+                let mut vars = [&ASKED[..], &SECRETS].concat();
+                vars.retain(|(set, _)| *set != name && *set != other);
+                vars.push((&by_file, file.to_str().unwrap()));
+                let error = read(&vars).expect_err(name);
+                assert_eq!((error.name, error.problem), (by_file, "the file is empty".to_owned()), "{empty:?}");
+            }
+        }
+        std::fs::remove_file(file).unwrap();
     }
 }

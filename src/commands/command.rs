@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 
-use crate::db::JsonText;
+use crate::db::{JsonText, Weigh};
 use crate::hub::Hub;
 use crate::ids::{CommandId, DeviceId, HomeId, UserId};
 
@@ -62,6 +62,13 @@ pub struct Command {
     pub expires_at: DateTime<Utc>,
     /// Its last visible change, by the database's clock.
     pub updated_at: DateTime<Utc>,
+}
+
+impl Weigh for Command {
+    fn text_bytes(&self) -> usize {
+        let more = [&self.expect, &self.result].into_iter().flatten().map(JsonText::text_bytes).sum::<usize>();
+        self.payload.text_bytes() + more + self.error.as_ref().map_or(0, String::len)
+    }
 }
 
 /// The text is none of the words.

@@ -9,7 +9,7 @@ use super::new::{Checked, NewCommand};
 use super::{Expectations, publish, store};
 use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::clock::Clock;
-use crate::db::{self, Pool};
+use crate::db::{self, Allowance, Pool};
 use crate::devices::{Device, DeviceAccess};
 use crate::error::Error;
 use crate::homes::{Access, Permission};
@@ -180,10 +180,15 @@ impl Commands {
     }
 
     /// A page of each device's commands, newest first.
-    pub async fn page(&self, devices: &[DeviceAccess], page: &CommandPage) -> Result<Vec<Command>, Error> {
+    pub async fn page(
+        &self,
+        devices: &[DeviceAccess],
+        page: &CommandPage,
+        held: &Allowance,
+    ) -> Result<Vec<Command>, Error> {
         let ids: Vec<_> = devices.iter().map(DeviceAccess::device).collect();
         let mut conn = self.pool.get().await?;
-        Ok(store::page(&mut conn, &ids, page.status, page.before, page.limit).await?)
+        store::page(&mut conn, &ids, page.status, page.before, page.limit, held).await
     }
 
     /// Where to read on from now, should changes be missed. To be asked once the hub is listened to.

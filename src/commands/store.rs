@@ -12,6 +12,8 @@ use super::command::{Command, CommandStatus, OnStale};
 use super::new::Checked;
 use super::row_store::{self as row, Row};
 use crate::db::schema::{commands, devices, memberships};
+use crate::db::{Allowance, gather};
+use crate::error::Error;
 use crate::homes::{MEMBERSHIP, Membership};
 use crate::ids::{CommandId, DeviceId, HomeId, UserId};
 
@@ -233,10 +235,10 @@ pub(super) async fn page(
     status: Option<CommandStatus>,
     before: Option<i64>,
     limit: i64,
-) -> QueryResult<Vec<Command>> {
+    held: &Allowance,
+) -> Result<Vec<Command>, Error> {
     let page = Page { devices, status: status.map(CommandStatus::as_str), before: before.unwrap_or(i64::MAX), limit };
-    let rows: Vec<Row> = page.load(conn).await?;
-    row::commands(rows)
+    gather(page.load_stream::<Row>(conn).await?, held, row::command).await
 }
 
 /// When a command of the home last changed.

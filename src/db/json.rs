@@ -10,6 +10,9 @@ use diesel::sql_types::{Json, Jsonb};
 use serde::Serialize;
 use serde_json::Value;
 
+/// About what a value takes in memory beside its text.
+const VALUE_BYTES: usize = 80;
+
 /// Unparsed JSON: out of a jsonb column as PostgreSQL prints it, in and out of a json column as it was
 /// given.
 #[derive(Debug, Clone, PartialEq, Eq, FromSqlRow, AsExpression)]
@@ -25,6 +28,17 @@ impl JsonText {
     /// The value. PostgreSQL stores nothing that is not JSON.
     pub fn parse(&self) -> Value {
         serde_json::from_str(&self.0).expect("the column holds JSON")
+    }
+
+    /// Its bytes as text.
+    pub fn text_bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    /// About its bytes as a value, of which `[1,1]` has many more than as text.
+    pub fn value_bytes(&self) -> usize {
+        let n_values = self.0.bytes().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
+        self.0.len() + (1 + n_values) * VALUE_BYTES
     }
 
     /// The text.

@@ -1,6 +1,7 @@
 //! PostgreSQL: connections with TLS and time-outs, the API's pool, the embedded migrations.
 
 mod apart;
+mod held;
 mod json;
 pub mod schema;
 mod steady;
@@ -9,6 +10,7 @@ mod transaction;
 use std::time::Duration;
 
 pub use apart::apart;
+pub use held::{Allowance, MAX_HELD_BYTES, Weigh, gather};
 pub use json::JsonText;
 pub use steady::Steady;
 pub use transaction::{to_the_end, transaction, transaction_then};

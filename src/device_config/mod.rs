@@ -25,7 +25,7 @@ pub use seal::Sealer;
 
 use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::clock::Clock;
-use crate::db::{self, JsonText, Pool};
+use crate::db::{self, Allowance, JsonText, Pool, Weigh};
 use crate::devices::{Device, DeviceAccess, audited};
 use crate::error::Error;
 use crate::homes::{Access, Permission};
@@ -63,6 +63,12 @@ pub struct DeviceConfig {
     pub applied_at: Option<DateTime<Utc>>,
     /// Its last change, by the database's clock.
     pub updated_at: DateTime<Utc>,
+}
+
+impl Weigh for DeviceConfig {
+    fn text_bytes(&self) -> usize {
+        self.config.text_bytes() + self.errors.as_ref().map_or(0, JsonText::text_bytes)
+    }
 }
 
 /// What was seen of a version.
@@ -282,8 +288,8 @@ impl DeviceConfigs {
     }
 
     /// The newest version of each device that has one.
-    pub async fn newest(&self, devices: &[DeviceAccess]) -> Result<Vec<DeviceConfig>, Error> {
-        self.history(devices, None, 1).await
+    pub async fn newest(&self, devices: &[DeviceAccess], held: &Allowance) -> Result<Vec<DeviceConfig>, Error> {
+        self.history(devices, None, 1, held).await
     }
 
     /// Up to `limit` versions of each device, newest first, those before a version if one is given.
@@ -292,9 +298,10 @@ impl DeviceConfigs {
         devices: &[DeviceAccess],
         before: Option<i32>,
         limit: i64,
+        held: &Allowance,
     ) -> Result<Vec<DeviceConfig>, Error> {
         let ids: Vec<DeviceId> = devices.iter().map(DeviceAccess::device).collect();
         let mut conn = self.pool.get().await?;
-        Ok(store::history(&mut conn, &ids, before, limit).await?)
+        store::history(&mut conn, &ids, before, limit, held).await
     }
 }

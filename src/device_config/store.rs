@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::DeviceConfig;
 use super::content::Content;
 use super::follow::Mark;
-use crate::db::JsonText;
 use crate::db::schema::{device_configs, devices};
+use crate::db::{Allowance, JsonText, gather};
+use crate::error::Error;
 use crate::homes::Access;
 use crate::ids::{DeviceId, HomeId, UserId};
 
@@ -225,8 +226,10 @@ pub(super) async fn history(
     devices: &[DeviceId],
     before: Option<i32>,
     limit: i64,
-) -> QueryResult<Vec<DeviceConfig>> {
-    configs(History { devices, before: before.unwrap_or(i32::MAX), limit }.load(conn).await?)
+    held: &Allowance,
+) -> Result<Vec<DeviceConfig>, Error> {
+    let history = History { devices, before: before.unwrap_or(i32::MAX), limit };
+    gather(history.load_stream::<Row>(conn).await?, held, config).await
 }
 
 struct Changed {

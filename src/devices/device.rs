@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{DeviceState, DeviceType};
-use crate::db::JsonText;
+use crate::db::{JsonText, Weigh};
 use crate::error::Error;
 use crate::homes::{Access, Membership, Permission};
 use crate::ids::{DeviceId, HomeId, RoomId};
@@ -68,6 +68,16 @@ pub(super) enum Metadata {
     Live(Value),
 }
 
+impl Weigh for Device {
+    /// As it is stored: what is live is held by all who follow.
+    fn text_bytes(&self) -> usize {
+        match &self.state.metadata {
+            Metadata::Stored(text) => text.text_bytes(),
+            Metadata::Live(_) => 0,
+        }
+    }
+}
+
 /// Proof that somebody may read a device: made from a [`Device`] that was read for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeviceAccess {
@@ -104,6 +114,14 @@ impl Device {
 }
 
 impl LastState {
+    /// About the bytes of [`LastState::metadata`].
+    pub fn metadata_bytes(&self) -> usize {
+        match &self.metadata {
+            Metadata::Stored(text) => text.value_bytes(),
+            Metadata::Live(value) => JsonText::of(value).value_bytes(),
+        }
+    }
+
     /// The seed's `{"lastStatus": {...}}`.
     pub fn metadata(&self) -> Value {
         match &self.metadata {

@@ -9,7 +9,7 @@ use super::credentials::{MqttUser, mqtt_client_id};
 use super::{Device, DeviceFilter, DeviceType, Mac, MqttCredentials, registry_store, store};
 use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::clock::Clock;
-use crate::db::{self, Pool};
+use crate::db::{self, Allowance, Pool};
 use crate::error::Error;
 use crate::homes::{self, Access, Permission, RegistryListener};
 use crate::hub::Hub;
@@ -108,20 +108,20 @@ impl Devices {
 
     /// The device, as `viewer` sees it; one of a foreign home is as absent as none.
     pub async fn find(&self, viewer: UserId, id: DeviceId) -> Result<Device, Error> {
-        self.by_ids(viewer, &[id]).await?.pop().ok_or(Error::NotFound("device"))
+        self.by_ids(viewer, &[id], &Allowance::default()).await?.pop().ok_or(Error::NotFound("device"))
     }
 
     /// Those of `ids` that `viewer` sees, by id.
-    pub async fn by_ids(&self, viewer: UserId, ids: &[DeviceId]) -> Result<Vec<Device>, Error> {
+    pub async fn by_ids(&self, viewer: UserId, ids: &[DeviceId], held: &Allowance) -> Result<Vec<Device>, Error> {
         let mut conn = self.pool.get().await?;
-        Ok(store::by_ids(&mut conn, viewer, ids).await?)
+        store::by_ids(&mut conn, viewer, ids, held).await
     }
 
     /// The devices in these rooms, where `viewer` sees them, by room and id; refused where there are more
     /// than 10,000.
-    pub async fn by_rooms(&self, viewer: UserId, rooms: &[RoomId]) -> Result<Vec<Device>, Error> {
+    pub async fn by_rooms(&self, viewer: UserId, rooms: &[RoomId], held: &Allowance) -> Result<Vec<Device>, Error> {
         let mut conn = self.pool.get().await?;
-        let devices = store::by_rooms(&mut conn, viewer, rooms).await?;
+        let devices = store::by_rooms(&mut conn, viewer, rooms, held).await?;
         if devices.len() > MAX_IN_ROOMS {
             let message = format!("the rooms hold more than {MAX_IN_ROOMS} devices: page through those of the home");
             return Err(Error::bad_input("query", message));
@@ -138,9 +138,10 @@ impl Devices {
         filter: &DeviceFilter,
         after: Option<DeviceId>,
         limit: i64,
+        held: &Allowance,
     ) -> Result<Vec<Device>, Error> {
         let mut conn = self.pool.get().await?;
-        Ok(store::page(&mut conn, viewer, homes, filter, after, limit).await?)
+        store::page(&mut conn, viewer, homes, filter, after, limit, held).await
     }
 
     /// Registers devices, all or none of them, in the order given. Needs [`Permission::Configure`].
@@ -182,7 +183,7 @@ impl Devices {
                 }
                 let mut ids: std::collections::HashMap<_, _> = ids.into_iter().collect();
                 let ids: Vec<DeviceId> = new.iter().filter_map(|device| ids.remove(&device.key)).collect();
-                let devices = store::by_ids(conn, access.user(), &ids).await?;
+                let devices = store::by_ids(conn, access.user(), &ids, &Allowance::default()).await?;
                 let mut devices: std::collections::HashMap<_, _> = devices.into_iter().map(|d| (d.id, d)).collect();
                 // None is missing but where the membership went meanwhile.
                 let in_order: Option<Vec<Device>> = ids.iter().map(|id| devices.remove(id)).collect();
@@ -230,7 +231,8 @@ impl Devices {
                     }
                     Err(error) => return Err(gone(error)),
                 }
-                let device = store::by_ids(conn, access.user(), &[id]).await?.pop().ok_or(Error::NotFound("device"))?;
+                let found = store::by_ids(conn, access.user(), &[id], &Allowance::default()).await?.pop();
+                let device = found.ok_or(Error::NotFound("device"))?;
                 let details = changes(&old, &device);
                 if details.is_change() {
                     let entry = Entry::new(Action::DeviceUpdate, audited(id, &device.key), details);

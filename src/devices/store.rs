@@ -11,7 +11,8 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Time
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::device::{Device, LastState, Metadata};
-use crate::db::JsonText;
+use crate::db::{Allowance, JsonText, gather};
+use crate::error::Error;
 use crate::homes::{Membership, MembershipColumns};
 use crate::ids::{DeviceId, HomeId, RoomId, UserId};
 
@@ -63,10 +64,6 @@ fn device((entered, said, (shed_messages, last_shed_at), segments, membership): 
         device_segment: segments.1,
         membership,
     })
-}
-
-fn devices(rows: Vec<Row>) -> QueryResult<Vec<Device>> {
-    rows.into_iter().map(device).collect()
 }
 
 /// What a page of devices is cut from; the same for all homes of one statement.
@@ -135,9 +132,10 @@ pub(super) async fn page(
     filter: &DeviceFilter,
     after: Option<DeviceId>,
     limit: i64,
-) -> QueryResult<Vec<Device>> {
+    held: &Allowance,
+) -> Result<Vec<Device>, Error> {
     let page = Page { viewer, homes, filter, after: after.map_or(0, DeviceId::get), limit };
-    devices(page.load(conn).await?)
+    gather(page.load_stream::<Row>(conn).await?, held, device).await
 }
 
 /// The column by which devices are looked up.
@@ -195,16 +193,24 @@ impl<C> Query for Visible<'_, C> {
     type SqlType = SqlRow;
 }
 
-pub(super) async fn by_ids(conn: &mut AsyncPgConnection, viewer: UserId, ids: &[DeviceId]) -> QueryResult<Vec<Device>> {
+pub(super) async fn by_ids(
+    conn: &mut AsyncPgConnection,
+    viewer: UserId,
+    ids: &[DeviceId],
+    held: &Allowance,
+) -> Result<Vec<Device>, Error> {
     let values: Vec<i64> = ids.iter().map(|id| id.get()).collect();
-    devices(Visible::<Id> { viewer, values: &values, column: PhantomData }.load(conn).await?)
+    let visible = Visible::<Id> { viewer, values: &values, column: PhantomData };
+    gather(visible.load_stream::<Row>(conn).await?, held, device).await
 }
 
 pub(super) async fn by_rooms(
     conn: &mut AsyncPgConnection,
     viewer: UserId,
     rooms: &[RoomId],
-) -> QueryResult<Vec<Device>> {
+    held: &Allowance,
+) -> Result<Vec<Device>, Error> {
     let values: Vec<i64> = rooms.iter().map(|id| id.get()).collect();
-    devices(Visible::<Room> { viewer, values: &values, column: PhantomData }.load(conn).await?)
+    let visible = Visible::<Room> { viewer, values: &values, column: PhantomData };
+    gather(visible.load_stream::<Row>(conn).await?, held, device).await
 }

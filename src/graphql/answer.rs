@@ -7,12 +7,15 @@
 use std::borrow::Cow;
 
 use async_graphql::{Response, ServerError, Value};
+use prometheus_client::metrics::counter::Counter;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// Most errors in one answer.
 pub const MAX_ERRORS: usize = 10;
 /// Most bytes of all errors of one answer, as JSON.
 pub const MAX_ERROR_BYTES: usize = 3_800;
+/// Most bytes of one answer, as JSON.
+pub const MAX_ANSWER_BYTES: usize = 8 << 20;
 /// Most bytes of one error's text.
 const MAX_MESSAGE_BYTES: usize = 400;
 /// Most source positions of one error.
@@ -87,7 +90,12 @@ impl From<Refusal> for Answer {
         if let Some(field) = refusal.field {
             extensions.set("field", field);
         }
-        Self { response: Response::from_errors(vec![error]), request_error: true, code: Some(refusal.code) }
+        Self {
+            response: Response::from_errors(vec![error]),
+            request_error: true,
+            code: Some(refusal.code),
+            too_large: None,
+        }
     }
 }
 
@@ -98,13 +106,15 @@ pub struct Answer {
     request_error: bool,
     /// The code of a refusal, which decides the HTTP status.
     code: Option<&'static str>,
+    /// Counts it, should it be too large to leave.
+    too_large: Option<Counter>,
 }
 
 impl Answer {
     /// Takes what the library says and makes it fit to leave.
     pub(super) fn new(mut response: Response) -> Self {
         if response.errors.is_empty() {
-            return Self { response, request_error: false, code: None };
+            return Self { response, request_error: false, code: None, too_large: None };
         }
         // Errors of an execution name the field they happened in; those of a request can't.
         let request_error = response.data == Value::Null && response.errors.iter().all(|e| e.path.is_empty());
@@ -125,7 +135,7 @@ impl Answer {
             left = if fits { left - size } else { 0 };
             fits
         });
-        Self { response, request_error, code: None }
+        Self { response, request_error, code: None, too_large: None }
     }
 
     /// An answer without errors.
@@ -134,9 +144,9 @@ impl Answer {
         Self::new(Response::new(data))
     }
 
-    /// An answer that is one error, which happened while executing.
-    pub(super) fn failed(code: &'static str, message: &'static str) -> Self {
-        Self { request_error: false, ..Refusal::new(code, message).into() }
+    /// The answer of an operation that was stopped midway: one error and no data.
+    pub(super) fn stopped(refusal: Refusal) -> Self {
+        Self { request_error: false, ..refusal.into() }
     }
 
     /// Whether the request itself is refused: nothing was executed and there is no `data`.
@@ -166,9 +176,44 @@ impl Answer {
         self.response.errors.first()
     }
 
-    /// Appends the answer as JSON.
+    /// Counted here, should it be too large to leave.
+    #[must_use]
+    pub(super) fn counted(self, too_large: &Counter) -> Self {
+        Self { too_large: Some(too_large.clone()), ..self }
+    }
+
+    /// Appends the answer as JSON; in place of one that is larger than [`MAX_ANSWER_BYTES`] an error.
     pub fn write(&self, out: &mut Vec<u8>) {
-        serde_json::to_writer(out, self).expect("an answer is always JSON");
+        let start = out.len();
+        if serde_json::to_writer(Bounded { out, left: MAX_ANSWER_BYTES }, self).is_ok() {
+            return;
+        }
+        out.truncate(start);
+        out.shrink_to_fit();
+        if let Some(counter) = &self.too_large {
+            counter.inc();
+        }
+        let message = format!("the answer is larger than {MAX_ANSWER_BYTES} bytes: ask for less at a time");
+        let instead = Self::stopped(Refusal::too_large(message));
+        serde_json::to_writer(out, &instead).expect("an error is always JSON");
+    }
+}
+
+/// Takes so many bytes and fails at the first one over it: an answer is always JSON, so nothing else does.
+struct Bounded<'a> {
+    out: &'a mut Vec<u8>,
+    left: usize,
+}
+
+impl std::io::Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.left = self.left.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::FileTooLarge)?;
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -85,8 +85,8 @@ impl AuditEntry {
 
     /// The target's id, what has changed as `{"old": …, "new": …}`, and what else there is to say. Never a
     /// secret, a payload or a configuration's values. `cut: true` where it was too long.
-    async fn details(&self) -> Value {
-        self.0.details.parse()
+    async fn details(&self, ctx: &Context<'_>) -> Value {
+        ctx.json(&self.0.details).await
     }
 }
 
@@ -111,7 +111,7 @@ impl AuditQuery {
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
         let size = paging::size(first, PAGE)?;
         let after = paging::parse_id_cursor(CURSOR, after.as_deref())?;
-        ctx.spend(size)?;
+        ctx.spend(size).await;
         let entries = homes.audit_log(access, after, paging::limit(size)).await?;
         Ok(paging::page(entries, size, after.is_some(), |entry| {
             (paging::id_cursor(CURSOR, &entry.id), AuditEntry(entry))

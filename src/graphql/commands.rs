@@ -90,8 +90,16 @@ pub(super) enum ConfirmedBy {
 pub(super) struct Command(pub(super) Arc<commands::Command>);
 
 /// As it was given: the order of its keys is kept.
-fn json(text: &JsonText) -> Json<Value> {
+async fn json(ctx: &Context<'_>, text: &JsonText) -> Json<Value> {
+    ctx.hold(text.value_bytes()).await;
     Json(serde_json::from_str(text.as_str()).unwrap_or_default())
+}
+
+async fn optional_json(ctx: &Context<'_>, text: Option<&JsonText>) -> Option<Json<Value>> {
+    match text {
+        Some(text) => Some(json(ctx, text).await),
+        None => None,
+    }
 }
 
 /// One thing that a device was told to do.
@@ -115,8 +123,8 @@ impl Command {
     }
 
     /// Its arguments, as they were given.
-    async fn payload(&self) -> Json<Value> {
-        json(&self.0.payload)
+    async fn payload(&self, ctx: &Context<'_>) -> Json<Value> {
+        json(ctx, &self.0.payload).await
     }
 
     /// Who acts.
@@ -135,8 +143,8 @@ impl Command {
     }
 
     /// What the device answered with the outcome.
-    async fn result(&self) -> Option<Json<Value>> {
-        self.0.result.as_ref().map(json)
+    async fn result(&self, ctx: &Context<'_>) -> Option<Json<Value>> {
+        optional_json(ctx, self.0.result.as_ref()).await
     }
 
     /// Why it failed, ended early or is late, for people.
@@ -150,8 +158,8 @@ impl Command {
     }
 
     /// What readings or status show once it is done.
-    async fn expect(&self) -> Option<Json<Value>> {
-        self.0.expect.as_ref().map(json)
+    async fn expect(&self, ctx: &Context<'_>) -> Option<Json<Value>> {
+        optional_json(ctx, self.0.expect.as_ref()).await
     }
 
     /// What showed the outcome; null while there is none.
@@ -270,11 +278,11 @@ pub(super) async fn page(
     let size = paging::size(first, PAGE)?;
     let before = paging::parse_id_cursor(CURSOR, after.as_deref())?;
     // Before reading: a wave of pages is read at once.
-    ctx.spend(size)?;
+    ctx.reserve(size).await;
     let page = CommandPage { status: status.map(Into::into), before, limit: paging::limit(size) };
     let commands = ctx.loaders().command_pages.get(ctx.wave(), (device.access().user(), page), device).await?;
     let commands = commands.map(|commands| commands.to_vec()).unwrap_or_default();
-    ctx.budget()?.give_back(size.saturating_sub(commands.len()));
+    ctx.settle(size, commands.len()).await;
     Ok(paging::page(commands, size, before.is_some(), |command| {
         (paging::id_cursor(CURSOR, &command.seq), Command(command))
     }))

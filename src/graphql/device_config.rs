@@ -66,8 +66,8 @@ impl DeviceConfig {
 
     /// What the device is to be configured like. A secret (the value of a key that ends in `password`,
     /// `secret` or `token`) is shown as `"[secret]"`; pushed back, that keeps it.
-    async fn config(&self) -> Value {
-        self.0.config.parse()
+    async fn config(&self, ctx: &Context<'_>) -> Value {
+        ctx.json(&self.0.config).await
     }
 
     /// What was seen of it.
@@ -76,8 +76,11 @@ impl DeviceConfig {
     }
 
     /// Why the device refused it, by key, as far as it said.
-    async fn errors(&self) -> Option<Value> {
-        self.0.errors.as_ref().map(crate::db::JsonText::parse)
+    async fn errors(&self, ctx: &Context<'_>) -> Option<Value> {
+        match &self.0.errors {
+            Some(errors) => Some(ctx.json(errors).await),
+            None => None,
+        }
     }
 
     /// Who pushed it, while they are a member of the home.
@@ -132,11 +135,11 @@ pub(super) async fn page(
     let size = paging::size(first, PAGE)?;
     let after: Option<i32> = paging::parse_id_cursor(CURSOR, after.as_deref())?;
     // Before reading: a wave of pages is read at once.
-    ctx.spend(size)?;
+    ctx.reserve(size).await;
     let group = (device.access().user(), after, paging::limit(size));
     let configs = ctx.loaders().config_pages.get(ctx.wave(), group, device).await?;
     let configs = configs.map(|configs| configs.to_vec()).unwrap_or_default();
-    ctx.budget()?.give_back(size.saturating_sub(configs.len()));
+    ctx.settle(size, configs.len()).await;
     Ok(paging::page(configs, size, after.is_some(), |config| {
         (paging::id_cursor(CURSOR, &config.version), DeviceConfig(config))
     }))

@@ -122,8 +122,10 @@ impl Device {
     }
 
     /// What it last said of itself, as it said it: `{"lastStatus": {…}}`.
-    async fn metadata(&self) -> Result<Value> {
-        Ok(self.read()?.state.metadata())
+    async fn metadata(&self, ctx: &Context<'_>) -> Result<Value> {
+        let state = &self.read()?.state;
+        ctx.hold(state.metadata_bytes()).await;
+        Ok(state.metadata())
     }
 
     /// Messages of it that were taken and not stored, because it sent faster than its limit allows
@@ -270,11 +272,11 @@ pub(super) async fn page(
     let filter = filter.unwrap_or_default().parse()?;
     let after = paging::parse_id_cursor(CURSOR, after.as_deref())?;
     // Before reading: a wave of pages is read at once.
-    ctx.spend(size)?;
+    ctx.reserve(size).await;
     let common = DevicePage { viewer, filter, after, limit: paging::limit(size) };
     let devices = ctx.loaders().device_pages.get(ctx.wave(), common, home).await?;
     let devices = devices.map(|devices| devices.to_vec()).unwrap_or_default();
-    ctx.budget()?.give_back(size.saturating_sub(devices.len()));
+    ctx.settle(size, devices.len()).await;
     Ok(paging::page(devices, size, after.is_some(), |device| (paging::id_cursor(CURSOR, &device.id), Device(device))))
 }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use async_graphql::{ObjectType, Request, Response, Schema, SubscriptionType, Variables};
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, unfold};
 use futures_util::{FutureExt, StreamExt};
+use prometheus_client::metrics::counter::Counter;
 
 use super::answer::{Answer, Refusal};
 use super::budget::Budget;
@@ -86,6 +87,7 @@ pub struct Engine {
     types: Arc<Types>,
     introspection: bool,
     timeout: Duration,
+    too_large: Counter,
 }
 
 impl Engine {
@@ -97,7 +99,14 @@ impl Engine {
             documents: Arc::new(Documents::new()),
             introspection,
             timeout: EXECUTION_TIMEOUT,
+            too_large: Counter::default(),
         }
+    }
+
+    /// Counts the answers that are too large to leave.
+    #[must_use]
+    pub fn counting(self, too_large: Counter) -> Self {
+        Self { too_large, ..self }
     }
 
     /// With another bound on how long a query may run.
@@ -125,16 +134,16 @@ impl Engine {
     /// What makes an answer of what the library says to this operation.
     fn finish(&self, prepared: &Prepared) -> impl Fn(Response) -> Answer + Send + use<> {
         let (document, name) = (prepared.document.clone(), prepared.operation_name.clone());
-        let types = self.types.clone();
+        let (types, too_large) = (self.types.clone(), self.too_large.clone());
         move |mut response| {
             if !response.errors.is_empty() {
                 nulls::propagate(&mut response, &document.parsed, name.as_deref(), &types);
             }
-            Answer::new(response)
+            Answer::new(response).counted(&too_large)
         }
     }
 
-    fn request(&self, prepared: Prepared, caller: Caller) -> Request {
+    fn request(&self, prepared: Prepared, caller: Caller, budget: Budget) -> Request {
         // The text is gone: the library only needs it to parse and for its own tracing.
         let mut request = Request::new(String::new()).variables(prepared.variables);
         request.operation_name = prepared.operation_name;
@@ -142,23 +151,25 @@ impl Engine {
         if !self.introspection {
             request = request.disable_introspection();
         }
-        request.data(caller.viewer).data(caller.peer).data(Budget::default())
+        request.data(caller.viewer).data(caller.peer).data(budget)
     }
 
     /// Runs a mutation to its end, a query to its end or to the end of its time.
     pub async fn execute(&self, prepared: Prepared, caller: Caller) -> Answer {
         let (finish, kind) = (self.finish(&prepared), prepared.kind);
-        let request = self.request(prepared, caller);
+        let budget = Budget::default();
+        let request = self.request(prepared, caller, budget.clone());
         // Nothing of ours is read again after a panic: the operation's state goes with it.
-        let running = AssertUnwindSafe(self.schema.execute(request)).catch_unwind();
+        let running = AssertUnwindSafe(budget.bound(self.schema.execute(request))).catch_unwind();
         let ended = match kind {
             OperationKind::Mutation => Ok(running.await),
             _ => tokio::time::timeout(self.timeout, running).await,
         };
         match ended {
-            Ok(Ok(response)) => finish(response),
+            Ok(Ok(Ok(response))) => finish(response),
+            Ok(Ok(Err(refusal))) => Answer::stopped(refusal),
             Ok(Err(_)) => panicked(),
-            Err(_) => Answer::failed("UNAVAILABLE", "the operation took too long and was stopped"),
+            Err(_) => Answer::stopped(Refusal::new("UNAVAILABLE", "the operation took too long and was stopped")),
         }
     }
 
@@ -171,15 +182,24 @@ impl Engine {
             let running = apart(async move { engine.execute(prepared, caller).await });
             return futures_util::stream::once(running).boxed();
         }
-        let finish = self.finish(&prepared);
-        let running = self.schema.stream(self.request(prepared, caller));
-        AssertUnwindSafe(running).catch_unwind().map(move |item| item.map_or_else(|_| panicked(), &finish)).boxed()
+        let (finish, budget) = (self.finish(&prepared), Budget::default());
+        let running = self.schema.stream(self.request(prepared, caller, budget.clone()));
+        let answers =
+            AssertUnwindSafe(running).catch_unwind().map(move |item| item.map_or_else(|_| panicked(), &finish));
+        unfold(Some((answers.boxed(), budget)), |running| async move {
+            let (mut answers, budget) = running?;
+            match budget.bound(answers.next()).await {
+                Ok(answer) => Some((answer?, Some((answers, budget)))),
+                Err(refusal) => Some((Answer::stopped(refusal), None)),
+            }
+        })
+        .boxed()
     }
 }
 
 fn panicked() -> Answer {
     tracing::error!("a resolver panicked");
-    Answer::failed("INTERNAL", "internal error")
+    Answer::stopped(Refusal::new("INTERNAL", "internal error"))
 }
 
 #[cfg(test)]

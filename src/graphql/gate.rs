@@ -10,6 +10,8 @@ use super::answer::Refusal;
 pub const MAX_BYTES: usize = 16 << 10;
 /// Most tokens of a document; a comment counts as one, so that ignored text is not free.
 pub const MAX_TOKENS: usize = 2_000;
+/// Longest name in bytes: an answer has it once for each object it selects a field of.
+pub const MAX_NAME_BYTES: usize = 128;
 /// Deepest nesting of brackets of any kind. GraphiQL's introspection needs 15.
 pub const MAX_NESTING: usize = 32;
 
@@ -18,7 +20,10 @@ pub fn check(text: &str) -> Result<(), Refusal> {
     if text.len() > MAX_BYTES {
         return Err(Refusal::too_large(format!("the document is longer than {MAX_BYTES} bytes")));
     }
-    let (tokens, nesting) = measure(text.as_bytes());
+    let Measures { tokens, nesting, longest_name } = measure(text.as_bytes());
+    if longest_name > MAX_NAME_BYTES {
+        return Err(Refusal::too_complex(format!("the document has a name longer than {MAX_NAME_BYTES} bytes")));
+    }
     if tokens > MAX_TOKENS {
         return Err(Refusal::too_complex(format!("the document has more than {MAX_TOKENS} tokens")));
     }
@@ -28,9 +33,17 @@ pub fn check(text: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Tokens and deepest nesting. Broken text is counted as far as it goes: the parser names the fault.
-fn measure(text: &[u8]) -> (usize, usize) {
-    let (mut tokens, mut depth, mut deepest, mut at) = (0, 0_usize, 0, 0);
+struct Measures {
+    tokens: usize,
+    /// Deepest.
+    nesting: usize,
+    /// In bytes. Numbers are measured too.
+    longest_name: usize,
+}
+
+/// Broken text is measured as far as it goes: the parser names the fault.
+fn measure(text: &[u8]) -> Measures {
+    let (mut tokens, mut depth, mut deepest, mut longest_name, mut at) = (0, 0_usize, 0, 0, 0);
     while let Some(&byte) = text.get(at) {
         match byte {
             b' ' | b'\t' | b'\n' | b'\r' | b',' => {
@@ -48,12 +61,16 @@ fn measure(text: &[u8]) -> (usize, usize) {
                 depth = depth.saturating_sub(1);
                 at += 1;
             }
-            b if is_word(b) => at = skip_while(text, at, is_word),
+            b if is_word(b) => {
+                let end = skip_while(text, at, is_word);
+                longest_name = longest_name.max(end - at);
+                at = end;
+            }
             _ => at += 1,
         }
         tokens += 1;
     }
-    (tokens, deepest)
+    Measures { tokens, nesting: deepest, longest_name }
 }
 
 fn is_word(byte: u8) -> bool {
@@ -99,7 +116,8 @@ mod tests {
             ("}}}{", 4, 1),
             ("...on X", 2, 0),
         ] {
-            assert_eq!(measure(text.as_bytes()), (tokens, nesting), "{text}");
+            let found = measure(text.as_bytes());
+            assert_eq!((found.tokens, found.nesting), (tokens, nesting), "{text}");
         }
     }
 
@@ -113,5 +131,8 @@ mod tests {
         assert!(check(&nested(MAX_NESTING + 1)).is_err());
         assert!(check(&" ".repeat(MAX_BYTES)).is_ok());
         assert!(check(&" ".repeat(MAX_BYTES + 1)).is_err());
+        let alias = |n: usize| format!("{{{}:a}}", "b".repeat(n));
+        assert!(check(&alias(128)).is_ok());
+        assert!(check(&alias(129)).is_err());
     }
 }

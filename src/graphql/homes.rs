@@ -58,7 +58,7 @@ impl Home {
     async fn members(&self, ctx: &Context<'_>) -> Result<Vec<HomeMember>> {
         let access = self.0.allow(Permission::ReadPeople)?;
         let members = ctx.loaders().members.get(ctx.wave(), access.user(), access).await?;
-        ctx.spend(members.as_ref().map_or(0, |members| members.len()))?;
+        ctx.spend(members.as_ref().map_or(0, |members| members.len())).await;
         Ok(members.into_iter().flat_map(|members| members.to_vec()).map(HomeMember).collect())
     }
 
@@ -67,7 +67,7 @@ impl Home {
     async fn invitations(&self, ctx: &Context<'_>) -> Result<Vec<OpenInvitation>> {
         let access = self.0.allow(Permission::Configure)?;
         let open = ctx.loaders().invitations.get(ctx.wave(), access.user(), access).await?;
-        ctx.spend(open.as_ref().map_or(0, |open| open.len()))?;
+        ctx.spend(open.as_ref().map_or(0, |open| open.len())).await;
         Ok(open.iter().flat_map(|open| open.iter()).map(OpenInvitation::from).collect())
     }
 
@@ -76,7 +76,7 @@ impl Home {
     async fn integration_tokens(&self, ctx: &Context<'_>) -> Result<Vec<IntegrationToken>> {
         let access = self.0.allow(Permission::Configure)?;
         let live = ctx.loaders().integrations.get(ctx.wave(), access.user(), access).await?;
-        ctx.spend(live.as_ref().map_or(0, |live| live.len()))?;
+        ctx.spend(live.as_ref().map_or(0, |live| live.len())).await;
         Ok(live.iter().flat_map(|live| live.iter()).map(IntegrationToken::from).collect())
     }
 
@@ -85,7 +85,7 @@ impl Home {
     async fn rooms(&self, ctx: &Context<'_>) -> Result<Vec<Room>> {
         let access = self.0.allow(Permission::Read)?;
         let rooms = ctx.loaders().rooms_of.get(ctx.wave(), access.user(), access).await?;
-        ctx.spend(rooms.as_ref().map_or(0, |rooms| rooms.len()))?;
+        ctx.spend(rooms.as_ref().map_or(0, |rooms| rooms.len())).await;
         Ok(rooms.into_iter().flat_map(|rooms| rooms.to_vec()).map(Room).collect())
     }
 
@@ -145,7 +145,7 @@ impl HomeQuery {
     #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
     async fn homes(&self, ctx: &Context<'_>) -> Result<Vec<Home>> {
         let homes = ctx.services().homes.visible(ctx.viewer()?.user, None).await?;
-        ctx.spend(homes.len())?;
+        ctx.spend(homes.len()).await;
         Ok(homes.into_iter().map(|home| Home(Arc::new(home))).collect())
     }
 

@@ -10,10 +10,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use async_graphql::{Context, QueryPathNode, QueryPathSegment};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
+use super::budget::Budget;
 use super::error::{Failure, Result};
-use crate::db::apart;
+use crate::db::{Allowance, apart};
 
 /// Loads many things of a kind at once.
 pub(super) trait Load: Send + Sync + 'static {
@@ -24,9 +26,10 @@ pub(super) trait Load: Send + Sync + 'static {
     /// The thing, cheap to clone.
     type Value: Clone + Send + Sync + 'static;
 
-    /// Those of the keys that there are.
+    /// Those of the keys that there are, as far as they may be held.
     fn load(
         &self,
+        held: &Allowance,
         group: &Self::Group,
         keys: Vec<Self::Key>,
     ) -> impl Future<Output = std::result::Result<HashMap<Self::Key, Self::Value>, crate::error::Error>> + Send;
@@ -39,7 +42,7 @@ const MAX_WAITING: usize = 10_000;
 
 type Answer<L> = Result<Arc<HashMap<<L as Load>::Key, <L as Load>::Value>>>;
 
-type Group<L> = (Wave, <L as Load>::Group);
+type Group<L> = (u64, <L as Load>::Group);
 type Open<L> = HashMap<Group<L>, Batch<L>>;
 
 struct Batch<L: Load> {
@@ -49,12 +52,16 @@ struct Batch<L: Load> {
 
 /// One field of one request, for all items of the lists above it. Only they share a batch: two fields
 /// that met by chance would split each other's waves, and everything below them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Wave(u64);
+#[derive(Clone, Copy)]
+pub(super) struct Wave<'a> {
+    name: u64,
+    budget: &'a Budget,
+    exhausted: &'a Counter,
+}
 
-impl Wave {
-    /// The wave of a field.
-    pub(super) fn of(ctx: &Context<'_>) -> Self {
+impl<'a> Wave<'a> {
+    /// The wave of a field, and what its request may still ask for.
+    pub(super) fn of(ctx: &Context<'_>, budget: &'a Budget, exhausted: &'a Counter) -> Self {
         let mut hash = DefaultHasher::new();
         // Alive, and so unique, as long as the request is.
         std::ptr::from_ref(ctx.query_env).hash(&mut hash);
@@ -65,13 +72,13 @@ impl Wave {
             }
             node = *parent;
         }
-        Self(hash.finish())
+        Self { name: hash.finish(), budget, exhausted }
     }
 
     /// One for all.
     #[cfg(test)]
-    fn of_test() -> Self {
-        Self(0)
+    fn of_test((budget, exhausted): &'a (Budget, Counter)) -> Self {
+        Self { name: 0, budget, exhausted }
     }
 }
 
@@ -123,9 +130,9 @@ impl<L: Load> Loader<L> {
     }
 
     /// The thing, if it is there.
-    pub(super) async fn get(&self, wave: Wave, group: L::Group, key: L::Key) -> Result<Option<L::Value>> {
-        let group = (wave, group);
-        loop {
+    pub(super) async fn get(&self, wave: Wave<'_>, group: L::Group, key: L::Key) -> Result<Option<L::Value>> {
+        let group = (wave.name, group);
+        let answer = loop {
             let joined = {
                 let mut open = self.open.lock().expect("loader lock");
                 match open.get_mut(&group) {
@@ -143,18 +150,22 @@ impl<L: Load> Loader<L> {
                 }
             };
             match joined {
-                None => return Ok(self.lead(&group).await?.get(&key).cloned()),
+                None => break self.lead(&group, wave.budget.held()).await,
                 Some(receiver) => {
                     // Out of tokio's budget: a waiter it held back would come late for the next level's batch.
                     if let Ok(answer) = tokio::task::unconstrained(receiver).await {
-                        return Ok(answer?.get(&key).cloned());
+                        break answer;
                     }
                 }
             }
+        };
+        if answer.is_err() && wave.budget.held().is_spent() {
+            wave.budget.too_much_held(wave.exhausted).await;
         }
+        Ok(answer?.get(&key).cloned())
     }
 
-    async fn lead(&self, group: &Group<L>) -> Answer<L> {
+    async fn lead(&self, group: &Group<L>, held: &Allowance) -> Answer<L> {
         let batch = {
             let leader = Leader { loader: self, group };
             leader.wait_for_quiet().await;
@@ -162,9 +173,11 @@ impl<L: Load> Loader<L> {
             std::mem::forget(leader);
             batch
         };
-        let (load, group, keys) = (self.load.clone(), group.1.clone(), batch.keys.into_iter().collect());
+        let (load, held, group) = (self.load.clone(), held.clone(), group.1.clone());
+        let keys = batch.keys.into_iter().collect();
         // The request may belong to a reader that has stopped reading.
-        let answer = apart(async move { load.load(&group, keys).await }).await.map(Arc::new).map_err(Failure::from);
+        let answer =
+            apart(async move { load.load(&held, &group, keys).await }).await.map(Arc::new).map_err(Failure::from);
         for waiting in batch.waiting {
             // Who is gone no longer needs it.
             let _ = waiting.send(answer.clone());
@@ -189,7 +202,12 @@ mod tests {
         type Key = u32;
         type Value = u32;
 
-        async fn load(&self, (): &(), keys: Vec<u32>) -> std::result::Result<HashMap<u32, u32>, crate::error::Error> {
+        async fn load(
+            &self,
+            _held: &Allowance,
+            (): &(),
+            keys: Vec<u32>,
+        ) -> std::result::Result<HashMap<u32, u32>, crate::error::Error> {
             self.0.fetch_add(1, Ordering::Relaxed);
             tokio::task::yield_now().await;
             if keys.contains(&13) {
@@ -202,8 +220,9 @@ mod tests {
     #[tokio::test]
     async fn all_that_is_ready_shares_one_load() {
         let loads = Arc::<AtomicUsize>::default();
+        let of = <(Budget, Counter)>::default();
         let loader = Loader::new(Double(loads.clone()));
-        let found = join_all((0..300).map(|key| loader.get(Wave::of_test(), (), 100 + key / 2))).await;
+        let found = join_all((0..300).map(|key| loader.get(Wave::of_test(&of), (), 100 + key / 2))).await;
         assert_eq!(loads.load(Ordering::Relaxed), 1);
         assert_eq!(found[8].as_ref().unwrap(), &Some(208));
         assert_eq!(found[2].as_ref().unwrap(), &None);
@@ -211,18 +230,20 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_reaches_all_who_waited() {
+        let of = <(Budget, Counter)>::default();
         let loader = Loader::new(Double::default());
-        let found = join_all([12, 13, 14].map(|key| loader.get(Wave::of_test(), (), key))).await;
+        let found = join_all([12, 13, 14].map(|key| loader.get(Wave::of_test(&of), (), key))).await;
         assert!(found.iter().all(std::result::Result::is_err));
-        assert_eq!(loader.get(Wave::of_test(), (), 12).await.unwrap(), Some(24));
+        assert_eq!(loader.get(Wave::of_test(&of), (), 12).await.unwrap(), Some(24));
     }
 
     #[tokio::test]
     async fn a_leader_that_is_dropped_fails_nobody() {
+        let of = <(Budget, Counter)>::default();
         let loader = Loader::new(Double::default());
-        let mut leader = Box::pin(loader.get(Wave::of_test(), (), 2));
+        let mut leader = Box::pin(loader.get(Wave::of_test(&of), (), 2));
         assert!(futures_util::poll!(&mut leader).is_pending());
-        let mut follower = Box::pin(loader.get(Wave::of_test(), (), 4));
+        let mut follower = Box::pin(loader.get(Wave::of_test(&of), (), 4));
         assert!(futures_util::poll!(&mut follower).is_pending());
         drop(leader);
         assert_eq!(follower.await.unwrap(), Some(8));

@@ -9,6 +9,7 @@ use super::Services;
 use super::loader::{Load, Loader};
 pub(super) use crate::commands::CommandPage;
 use crate::commands::{Command, Commands};
+use crate::db::Allowance;
 use crate::device_config::{DeviceConfig, DeviceConfigs};
 use crate::devices::{Device, DeviceAccess, DeviceFilter, Devices};
 use crate::error::Error;
@@ -90,7 +91,7 @@ impl Load for UserById {
     type Key = UserId;
     type Value = Arc<User>;
 
-    async fn load(&self, _viewer: &UserId, ids: Vec<UserId>) -> Loaded<UserId, Arc<User>> {
+    async fn load(&self, _held: &Allowance, _viewer: &UserId, ids: Vec<UserId>) -> Loaded<UserId, Arc<User>> {
         Ok(self.0.by_ids(&ids).await?.into_iter().map(|user| (user.id, Arc::new(user))).collect())
     }
 }
@@ -103,7 +104,7 @@ impl Load for SessionsOf {
     type Key = UserId;
     type Value = Arc<[SessionInfo]>;
 
-    async fn load(&self, viewer: &UserId, users: Vec<UserId>) -> Loaded<UserId, Self::Value> {
+    async fn load(&self, _held: &Allowance, viewer: &UserId, users: Vec<UserId>) -> Loaded<UserId, Self::Value> {
         let own: Vec<_> = users.into_iter().filter(|user| user == viewer).collect();
         Ok(grouped(self.0.sessions(&own).await?).into_iter().map(shared).collect())
     }
@@ -117,7 +118,7 @@ impl Load for HomeById {
     type Key = HomeId;
     type Value = Arc<Home>;
 
-    async fn load(&self, viewer: &UserId, ids: Vec<HomeId>) -> Loaded<HomeId, Arc<Home>> {
+    async fn load(&self, _held: &Allowance, viewer: &UserId, ids: Vec<HomeId>) -> Loaded<HomeId, Arc<Home>> {
         Ok(self.0.visible(*viewer, Some(&ids)).await?.into_iter().map(|home| (home.id, Arc::new(home))).collect())
     }
 }
@@ -130,7 +131,7 @@ impl Load for SharedHomes {
     type Key = UserId;
     type Value = Arc<[Arc<Home>]>;
 
-    async fn load(&self, viewer: &UserId, users: Vec<UserId>) -> Loaded<UserId, Self::Value> {
+    async fn load(&self, _held: &Allowance, viewer: &UserId, users: Vec<UserId>) -> Loaded<UserId, Self::Value> {
         let rows = self.0.shared(*viewer, &users).await?;
         let rows = rows.into_iter().map(|(user, home)| (user, Arc::new(home)));
         Ok(grouped(rows).into_iter().map(shared).collect())
@@ -145,7 +146,7 @@ impl Load for MembersOf {
     type Key = Access;
     type Value = Arc<[Member]>;
 
-    async fn load(&self, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
+    async fn load(&self, _held: &Allowance, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
         let mut members = grouped(self.0.members(&homes).await?);
         Ok(homes.into_iter().map(|home| (home, members.remove(&home.home()).unwrap_or_default().into())).collect())
     }
@@ -159,7 +160,7 @@ impl Load for InvitationsOf {
     type Key = Access;
     type Value = Arc<[Invitation]>;
 
-    async fn load(&self, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
+    async fn load(&self, _held: &Allowance, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
         let open = self.0.invitations(&homes).await?;
         let mut open = grouped(open.into_iter().map(|invitation| (invitation.home, invitation)));
         Ok(homes.into_iter().map(|home| (home, open.remove(&home.home()).unwrap_or_default().into())).collect())
@@ -174,7 +175,7 @@ impl Load for IntegrationsOf {
     type Key = Access;
     type Value = Arc<[IntegrationToken]>;
 
-    async fn load(&self, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
+    async fn load(&self, _held: &Allowance, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
         let live = self.0.of_homes(&homes).await?;
         let mut live = grouped(live.into_iter().map(|token| (token.home, token)));
         Ok(homes.into_iter().map(|home| (home, live.remove(&home.home()).unwrap_or_default().into())).collect())
@@ -189,7 +190,7 @@ impl Load for RoomsOf {
     type Key = Access;
     type Value = Arc<[Arc<Room>]>;
 
-    async fn load(&self, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
+    async fn load(&self, _held: &Allowance, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
         let rooms = self.0.rooms(&homes).await?;
         let mut rooms = grouped(rooms.into_iter().map(|room| (room.home, Arc::new(room))));
         Ok(homes.into_iter().map(|home| (home, rooms.remove(&home.home()).unwrap_or_default().into())).collect())
@@ -204,7 +205,7 @@ impl Load for RoomById {
     type Key = RoomId;
     type Value = Arc<Room>;
 
-    async fn load(&self, viewer: &UserId, ids: Vec<RoomId>) -> Loaded<RoomId, Arc<Room>> {
+    async fn load(&self, _held: &Allowance, viewer: &UserId, ids: Vec<RoomId>) -> Loaded<RoomId, Arc<Room>> {
         let rooms = self.0.visible_rooms(*viewer, &ids).await?;
         Ok(rooms.into_iter().map(|room| (room.id, Arc::new(room))).collect())
     }
@@ -218,8 +219,8 @@ impl Load for DeviceById {
     type Key = DeviceId;
     type Value = Arc<Device>;
 
-    async fn load(&self, viewer: &UserId, ids: Vec<DeviceId>) -> Loaded<DeviceId, Arc<Device>> {
-        let devices = self.0.by_ids(*viewer, &ids).await?;
+    async fn load(&self, held: &Allowance, viewer: &UserId, ids: Vec<DeviceId>) -> Loaded<DeviceId, Arc<Device>> {
+        let devices = self.0.by_ids(*viewer, &ids, held).await?;
         Ok(devices.into_iter().map(|device| (device.id, Arc::new(device))).collect())
     }
 }
@@ -232,8 +233,8 @@ impl Load for DevicesIn {
     type Key = RoomId;
     type Value = Arc<[Arc<Device>]>;
 
-    async fn load(&self, viewer: &UserId, rooms: Vec<RoomId>) -> Loaded<RoomId, Self::Value> {
-        let devices = self.0.by_rooms(*viewer, &rooms).await?;
+    async fn load(&self, held: &Allowance, viewer: &UserId, rooms: Vec<RoomId>) -> Loaded<RoomId, Self::Value> {
+        let devices = self.0.by_rooms(*viewer, &rooms, held).await?;
         let rows = devices.into_iter().filter_map(|device| Some((device.room?, Arc::new(device))));
         Ok(grouped(rows).into_iter().map(shared).collect())
     }
@@ -256,8 +257,8 @@ impl Load for DevicePages {
     type Key = HomeId;
     type Value = Arc<[Arc<Device>]>;
 
-    async fn load(&self, page: &DevicePage, homes: Vec<HomeId>) -> Loaded<HomeId, Self::Value> {
-        let devices = self.0.page(page.viewer, &homes, &page.filter, page.after, page.limit).await?;
+    async fn load(&self, held: &Allowance, page: &DevicePage, homes: Vec<HomeId>) -> Loaded<HomeId, Self::Value> {
+        let devices = self.0.page(page.viewer, &homes, &page.filter, page.after, page.limit, held).await?;
         let rows = devices.into_iter().map(|device| (device.home, Arc::new(device)));
         Ok(grouped(rows).into_iter().map(shared).collect())
     }
@@ -271,8 +272,13 @@ impl Load for Latest {
     type Key = DeviceAccess;
     type Value = Arc<Reading>;
 
-    async fn load(&self, _viewer: &UserId, devices: Vec<DeviceAccess>) -> Loaded<DeviceAccess, Arc<Reading>> {
-        let readings = self.0.latest(&devices).await?;
+    async fn load(
+        &self,
+        held: &Allowance,
+        _viewer: &UserId,
+        devices: Vec<DeviceAccess>,
+    ) -> Loaded<DeviceAccess, Arc<Reading>> {
+        let readings = self.0.latest(&devices, held).await?;
         let mut readings: HashMap<_, _> =
             readings.into_iter().map(|reading| (reading.device, Arc::new(reading))).collect();
         let found = devices.into_iter().filter_map(|device| Some((device, readings.remove(&device.device())?)));
@@ -290,10 +296,11 @@ impl Load for History {
 
     async fn load(
         &self,
+        held: &Allowance,
         (_viewer, page): &(UserId, HistoryPage),
         devices: Vec<DeviceAccess>,
     ) -> Loaded<DeviceAccess, Self::Value> {
-        let readings = self.0.history(&devices, page).await?;
+        let readings = self.0.history(&devices, page, held).await?;
         let mut readings = grouped(readings.into_iter().map(|reading| (reading.device, Arc::new(reading))));
         let found = devices.into_iter().map(|device| {
             let page = readings.remove(&device.device()).unwrap_or_default();
@@ -311,7 +318,7 @@ impl Load for CommandById {
     type Key = CommandId;
     type Value = Arc<Command>;
 
-    async fn load(&self, viewer: &UserId, ids: Vec<CommandId>) -> Loaded<CommandId, Arc<Command>> {
+    async fn load(&self, _held: &Allowance, viewer: &UserId, ids: Vec<CommandId>) -> Loaded<CommandId, Arc<Command>> {
         let commands = self.0.by_ids(*viewer, &ids).await?;
         Ok(commands.into_iter().map(|command| (command.id, Arc::new(command))).collect())
     }
@@ -327,10 +334,11 @@ impl Load for CommandPages {
 
     async fn load(
         &self,
+        held: &Allowance,
         (_viewer, page): &(UserId, CommandPage),
         devices: Vec<DeviceAccess>,
     ) -> Loaded<DeviceAccess, Self::Value> {
-        let commands = self.0.page(&devices, page).await?;
+        let commands = self.0.page(&devices, page, held).await?;
         let mut commands = grouped(commands.into_iter().map(|command| (command.device, Arc::new(command))));
         let found = devices.into_iter().map(|device| {
             let page = commands.remove(&device.device()).unwrap_or_default();
@@ -348,8 +356,13 @@ impl Load for NewestConfig {
     type Key = DeviceAccess;
     type Value = Arc<DeviceConfig>;
 
-    async fn load(&self, _viewer: &UserId, devices: Vec<DeviceAccess>) -> Loaded<DeviceAccess, Self::Value> {
-        let configs = self.0.newest(&devices).await?;
+    async fn load(
+        &self,
+        held: &Allowance,
+        _viewer: &UserId,
+        devices: Vec<DeviceAccess>,
+    ) -> Loaded<DeviceAccess, Self::Value> {
+        let configs = self.0.newest(&devices, held).await?;
         let mut configs: HashMap<_, _> = configs.into_iter().map(|config| (config.device, Arc::new(config))).collect();
         Ok(devices.into_iter().filter_map(|device| Some((device, configs.remove(&device.device())?))).collect())
     }
@@ -365,10 +378,11 @@ impl Load for ConfigPages {
 
     async fn load(
         &self,
+        held: &Allowance,
         (_viewer, before, limit): &Self::Group,
         devices: Vec<DeviceAccess>,
     ) -> Loaded<DeviceAccess, Self::Value> {
-        let configs = self.0.history(&devices, *before, *limit).await?;
+        let configs = self.0.history(&devices, *before, *limit, held).await?;
         let mut configs = grouped(configs.into_iter().map(|config| (config.device, Arc::new(config))));
         let found = devices.into_iter().map(|device| {
             let page = configs.remove(&device.device()).unwrap_or_default();

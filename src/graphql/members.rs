@@ -52,7 +52,7 @@ impl User {
             return Err(Error::Forbidden("you may see your own sessions only").into());
         }
         let open = ctx.loaders().sessions.get(ctx.wave(), viewer.user, viewer.user).await?;
-        ctx.spend(open.as_ref().map_or(0, |open| open.len()))?;
+        ctx.spend(open.as_ref().map_or(0, |open| open.len())).await;
         Ok(open.iter().flat_map(|open| open.iter()).map(|session| OpenSession::new(session, viewer)).collect())
     }
 
@@ -60,7 +60,7 @@ impl User {
     #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
     async fn homes(&self, ctx: &Context<'_>) -> Result<Vec<Home>> {
         let homes = ctx.loaders().shared_homes.get(ctx.wave(), self.viewer, self.user.id).await?;
-        ctx.spend(homes.as_ref().map_or(0, |homes| homes.len()))?;
+        ctx.spend(homes.as_ref().map_or(0, |homes| homes.len())).await;
         Ok(homes.into_iter().flat_map(|homes| homes.to_vec()).map(Home).collect())
     }
 }

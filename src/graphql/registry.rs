@@ -159,7 +159,7 @@ impl DeviceMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The devices to register.")] input: RegisterDevicesInput,
     ) -> Result<Vec<RegisteredDevice>> {
-        ctx.spend(input.devices.len())?;
+        ctx.spend(input.devices.len()).await;
         register(ctx, &input.home_id, input.devices).await
     }
 

@@ -67,7 +67,7 @@ impl RejectedQuery {
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
         let size = paging::size(first, PAGE)?;
         let after = paging::parse_id_cursor(CURSOR, after.as_deref())?;
-        ctx.spend(size)?;
+        ctx.spend(size).await;
         let messages = homes.rejected_messages(access, after, paging::limit(size)).await?;
         Ok(paging::page(messages, size, after.is_some(), |message| {
             (paging::id_cursor(CURSOR, &message.id), RejectedMessage(message))

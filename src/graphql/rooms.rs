@@ -38,7 +38,7 @@ impl Room {
     #[graphql(complexity = "super::paging::list_cost(20, child_complexity)")]
     async fn devices(&self, ctx: &Context<'_>) -> Result<Vec<Device>> {
         let devices = ctx.loaders().devices_in.get(ctx.wave(), ctx.viewer()?.user, self.0.id).await?;
-        ctx.spend(devices.as_ref().map_or(0, |devices| devices.len()))?;
+        ctx.spend(devices.as_ref().map_or(0, |devices| devices.len())).await;
         Ok(devices.into_iter().flat_map(|devices| devices.to_vec()).map(Device).collect())
     }
 }

@@ -54,8 +54,11 @@ impl Telemetry {
     }
 
     /// Readings the schema does not know, e.g. `{"co2": 612}`.
-    async fn extra(&self) -> Option<Value> {
-        self.0.extra.clone()
+    async fn extra(&self, ctx: &Context<'_>) -> Option<Value> {
+        match &self.0.extra {
+            Some(extra) => Some(ctx.json(extra).await),
+            None => None,
+        }
     }
 
     /// Firmware that sent it.
@@ -140,11 +143,11 @@ pub(super) async fn page(
     let from = from.map(|at| at.read("from")).transpose()?;
     let to = to.map(|at| at.read("to")).transpose()?;
     // Before reading: a wave of pages is read at once.
-    ctx.spend(size)?;
+    ctx.reserve(size).await;
     let page = HistoryPage { from, to, after, limit: paging::limit(size) };
     let readings = ctx.loaders().history.get(ctx.wave(), (device.access().user(), page), device).await?;
     let readings = readings.map(|readings| readings.to_vec()).unwrap_or_default();
-    ctx.budget()?.give_back(size.saturating_sub(readings.len()));
+    ctx.settle(size, readings.len()).await;
     Ok(paging::page(readings, size, after.is_some(), |reading| {
         (HistoryCursor::of(&reading).to_string(), Telemetry(reading))
     }))

@@ -14,8 +14,10 @@ pub struct Limits {
     pub header: Duration,
     /// How long a request's body may take.
     pub body: Duration,
-    /// How long a peer may refuse to take what we write before its connection is cut.
+    /// How long a peer may be slow to take what we write before its connection is cut.
     pub write_stall: Duration,
+    /// Bytes it must take in that time, as long as there are any.
+    pub write_least: usize,
     /// How long requests in flight may go on after the stop.
     pub drain: Duration,
     /// Header fields of a request.
@@ -76,6 +78,7 @@ impl Default for Limits {
             header: Duration::from_secs(10),
             body: Duration::from_secs(15),
             write_stall: Duration::from_secs(30),
+            write_least: 128 << 10,
             drain: Duration::from_secs(8),
             headers: 64,
             header_bytes: 32 << 10,

@@ -45,7 +45,7 @@ use crate::graphql::engine::Engine;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
 use crate::throttle::Throttle;
-use health::Readiness;
+use health::{Readiness, Recent};
 
 /// What the routes need. Cheap to clone.
 #[derive(Clone)]
@@ -83,7 +83,8 @@ pub struct HttpState {
 }
 
 /// All routes.
-pub fn router(state: HttpState) -> Router {
+pub fn router(mut state: HttpState) -> Router {
+    state.readiness = Arc::new(Recent::new(state.readiness));
     let cors = layers::cors(&state.cors_origins);
     let pages = state.pages.clone();
     Router::new()

@@ -1,8 +1,9 @@
-//! The accept loop: TCP connections to the router, HTTP/1.1 and HTTP/2 on one port.
+//! The accept loop: TCP connections to the router, HTTP/1.1 alone.
 //!
 //! Not `axum::serve` and not hyper-util's `auto::Builder`: the first has no time-outs at all, the
-//! second never times out a connection that sends nothing. Here the version is told by a peek under
-//! the header's time-out. Invariants: a connection holds its place for as long as its socket lives,
+//! second never times out a connection that sends nothing. And no HTTP/2 in clear text: browsers speak it
+//! behind TLS alone, which ends at a proxy that speaks 1.1 to us, and a peer that keeps a stream's window
+//! at nothing, or a connection without streams, would be kept for ever. Invariants: a connection holds its place for as long as its socket lives,
 //! a WebSocket's too; no peer keeps one by silence, by dripping, or by not reading.
 
 use std::net::SocketAddr;
@@ -13,8 +14,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -29,17 +30,9 @@ use super::stall::StallGuard;
 use crate::metrics::Metrics;
 use crate::settings::TrustedProxies;
 
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Pause after a failed accept: usually the process is out of file descriptors, and asking again at
 /// once would only burn the processor.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
-/// How often a connection that has sent only part of what tells its version is looked at again.
-const PEEK_INTERVAL: Duration = Duration::from_millis(20);
-/// Requests one HTTP/2 connection may have in flight.
-const HTTP2_STREAMS: u32 = 100;
-/// Silence after which an HTTP/2 peer is pinged, and how long it may take to answer.
-const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
-
 /// What a request may know of the connection it came by.
 #[derive(Clone)]
 pub struct Connection {
@@ -112,64 +105,24 @@ pub async fn serve(
 async fn converse(tcp: TcpStream, connection: Connection, router: Router, limits: &Limits, stop: CancellationToken) {
     // Frames are written in one piece, so there is nothing to wait for.
     let _ = tcp.set_nodelay(true);
-    let version = tokio::select! {
-        version = tokio::time::timeout(limits.header, speaks_http2(&tcp)) => version,
-        () = stop.cancelled() => return,
-    };
-    let Ok(Ok(http2)) = version else { return };
     let service = TowerToHyperService::new(router.map_request(move |mut request: hyper::Request<Incoming>| {
         let client = Client::of(connection.peer.ip(), request.headers(), &connection.proxies);
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(connection.clone());
         request.map(Body::new)
     }));
-    let io = TokioIo::new(StallGuard::new(tcp, limits.write_stall));
+    let io = TokioIo::new(StallGuard::new(tcp, limits.write_stall, limits.write_least));
     // An error here is the peer's: it hung up, dripped, or spoke something else.
-    if http2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(HTTP2_STREAMS)
-            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-            .keep_alive_interval(HTTP2_PING.0)
-            .keep_alive_timeout(HTTP2_PING.1);
-        let mut serving = pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            _ = serving.as_mut() => return,
-            () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
-        }
-        let _ = tokio::time::timeout(limits.drain, serving).await;
-    } else {
-        let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.header)
-            .max_headers(limits.headers)
-            .max_header_size(limits.header_bytes);
-        let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
-        tokio::select! {
-            _ = serving.as_mut() => return,
-            () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
-        }
-        let _ = tokio::time::timeout(limits.drain, serving).await;
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header)
+        .max_headers(limits.headers)
+        .max_header_size(limits.header_bytes);
+    let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
     }
-}
-
-/// Whether the peer opens with HTTP/2's preface; waits until that is sure.
-async fn speaks_http2(tcp: &TcpStream) -> std::io::Result<bool> {
-    let mut seen = [0; HTTP2_PREFACE.len()];
-    loop {
-        let n = tcp.peek(&mut seen).await?;
-        if n == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        if seen[..n] != HTTP2_PREFACE[..n] {
-            return Ok(false);
-        }
-        if n == HTTP2_PREFACE.len() {
-            return Ok(true);
-        }
-        // A peek does not take the bytes, so the socket stays readable: look again a little later.
-        tokio::time::sleep(PEEK_INTERVAL).await;
-    }
+    let _ = tokio::time::timeout(limits.drain, serving).await;
 }

@@ -25,6 +25,8 @@ const PAGE: i64 = 500;
 /// Pages of single devices that are read at a time. Each may read many readings for few, one after the
 /// other for long: most connections are to be left to others.
 const SCANS: usize = 2;
+/// Bytes of unknown readings after which a page ends: each slow subscriber holds one.
+const PAGE_BYTES: usize = 256 << 10;
 /// Readings a lagging subscriber is caught up on in one go before it is given up.
 const MAX_CATCH_UP: usize = 10_000;
 
@@ -217,7 +219,7 @@ impl Follow {
                 None => None,
             };
             let mut conn = pool.get().await?;
-            Ok(store::after(&mut conn, home, device, cursor, PAGE).await?)
+            Ok(store::after(&mut conn, home, device, cursor, PAGE, PAGE_BYTES).await?)
         };
         apart(page).await
     }

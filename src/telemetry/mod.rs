@@ -10,6 +10,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use crate::db::{JsonText, Weigh};
 use crate::devices::Report;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
@@ -46,13 +47,19 @@ pub struct Reading {
     /// The seed's thirteen readings.
     pub sensors: Sensors,
     /// Readings the schema does not know, as a JSON object.
-    pub extra: Option<Value>,
+    pub extra: Option<JsonText>,
     /// Firmware that sent it.
     pub firmware_version: Option<String>,
     /// dBm.
     pub signal_strength: Option<f64>,
     /// Percent.
     pub battery_level: Option<f64>,
+}
+
+impl Weigh for Reading {
+    fn text_bytes(&self) -> usize {
+        self.extra.as_ref().map_or(0, JsonText::text_bytes)
+    }
 }
 
 /// The seed's thirteen readings; one the device did not send is `None`, never 0 or false.

@@ -1,13 +1,17 @@
 //! SQL that reads readings in the order of their commits.
 
+use std::pin::pin;
+
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{BigInt, Nullable};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::TryStreamExt;
 
 use super::Reading;
 use super::history::store::{COLUMNS, Row, SqlRow, reading};
+use crate::db::Weigh;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
 /// Readings of a home that one statement reads, whosever they are: a device that is silent in a busy home
@@ -84,14 +88,15 @@ impl Query for After {
     type SqlType = SqlRow;
 }
 
-/// What was committed in a home (or by one device of it) after a cursor: at most `limit` readings, and as far
-/// as [`MAX_SCANNED`] reach.
+/// What was committed in a home (or by one device of it) after a cursor: at most `limit` readings, fewer
+/// where they are long, and as far as [`MAX_SCANNED`] reach.
 pub(super) async fn after(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     device: Option<DeviceId>,
     cursor: TelemetryId,
     limit: i64,
+    max_bytes: usize,
 ) -> QueryResult<Page> {
     // Without a device every reading read is one of the page.
     let scanned: Option<TelemetryId> = match device {
@@ -100,9 +105,16 @@ pub(super) async fn after(
     };
     // Ids are in the order of commits: none that is smaller comes later.
     let up_to = scanned.map_or(i64::MAX, TelemetryId::get);
-    let rows: Vec<Row> = After { home, device, cursor, up_to, limit }.load(conn).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|n| n >= limit);
-    let readings: Vec<Reading> = rows.into_iter().map(reading).collect();
+    let mut rows = pin!(After { home, device, cursor, up_to, limit }.load_stream::<Row>(conn).await?);
+    let (mut readings, mut bytes) = (Vec::new(), 0);
+    while bytes < max_bytes
+        && let Some(row) = rows.try_next().await?
+    {
+        let reading = reading(row);
+        bytes += reading.text_bytes();
+        readings.push(reading);
+    }
+    let is_full = bytes >= max_bytes || i64::try_from(readings.len()).is_ok_and(|n| n >= limit);
     let up_to = if is_full { readings.last().map(|reading| reading.id) } else { scanned };
     Ok(Page { readings, up_to })
 }

@@ -12,6 +12,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use serde_json::Value;
 
 use super::{NewReading, Reading, Sensors, TimeSource};
+use crate::db::JsonText;
 use crate::ids::{DeviceId, TelemetryId};
 
 /// A calendar month in UTC: the span of one partition.
@@ -280,7 +281,7 @@ impl Reading {
             received_at: new.received_at,
             time_source: new.time_source,
             sensors: m.sensors.clone(),
-            extra: m.extra.clone(),
+            extra: m.extra.as_ref().map(JsonText::of),
             firmware_version: m.report.firmware_version.clone(),
             signal_strength: m.report.signal_strength,
             battery_level: m.report.battery_level,

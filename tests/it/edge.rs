@@ -171,6 +171,22 @@ impl Subscription {
         })
     }
 
+    /// Text of so many KiB at a time.
+    async fn texts(&self, kib: Vec<usize>) -> impl Stream<Item = String> + use<> {
+        stream::iter(kib).map(|kib| "x".repeat(kib << 10))
+    }
+
+    /// Counts from zero, and at three the wall clock is an hour on.
+    async fn ages(&self, ctx: &Context<'_>) -> impl Stream<Item = i32> + use<> {
+        let clock = ctx.data_unchecked::<Clock>().clone();
+        stream::iter(0..1_000).map(move |n| {
+            if n == 3 {
+                clock.advance(chrono::TimeDelta::hours(1));
+            }
+            n
+        })
+    }
+
     /// May not be started by anybody.
     async fn forbidden(&self) -> async_graphql::Result<stream::Empty<i32>> {
         Err(Error::new("not yours").extend_with(|_, e| e.set("code", "NOT_FOUND")))
@@ -218,7 +234,7 @@ impl Edge {
         let proxies = proxies.parse().unwrap();
         let (clock, metrics, live) = (Clock::movable(), Metrics::new(), LiveStreams::default());
         let tokens = Tokens::new(&Secret::new("0123456789abcdef0123456789abcdef"), clock.clone());
-        let schema = Schema::build(Query, Mutation, Subscription).data(live.clone()).finish();
+        let schema = Schema::build(Query, Mutation, Subscription).data(live.clone()).data(clock.clone()).finish();
         let mut limits = Limits::default();
         change(&mut limits);
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
@@ -226,7 +242,9 @@ impl Edge {
         let revocations = Revocations::new(clock.clone());
         revocations.caught_up(Instant::now() + Duration::from_secs(3600));
         let state = HttpState {
-            engine: Engine::new(schema.clone(), introspection).execution_timeout(Duration::from_millis(300)),
+            engine: Engine::new(schema.clone(), introspection)
+                .execution_timeout(Duration::from_millis(300))
+                .counting(metrics.graphql_answers_too_large.clone()),
             admission: Admission::new(tokens.clone(), revocations.clone()),
             tokens: tokens.clone(),
             revocations,

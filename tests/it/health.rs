@@ -3,12 +3,29 @@
 use std::net::SocketAddr;
 
 use crate::support::app::TestApp;
+use crate::support::http;
 
 async fn asks(addr: SocketAddr, arguments: &[&str]) -> (bool, String) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_smarthome"));
     command.arg("health").args(arguments).env_clear().env("HTTP_ADDR", addr.to_string()).kill_on_drop(true);
     let output = crate::support::soon("smarthome health", command.output()).await.expect("the binary runs");
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Probes need no login, so they must not cost what the API lives on.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_probes_ask_the_database_once_a_second() {
+    let app = TestApp::start().await;
+    let statements = &app.app().services().metrics.db_statements;
+    let (before, started) = (statements.get(), std::time::Instant::now());
+    for _ in 0..10 {
+        let probes = (0..20).map(|n| http::get(app.addr(), if n % 2 == 0 { "/readyz" } else { "/health" }));
+        futures_util::future::join_all(probes).await;
+    }
+    // And the server has a few to make for itself when it starts.
+    let most = started.elapsed().as_secs() + 5;
+    assert!(statements.get() - before <= most, "{} statements for 200 probes", statements.get() - before);
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use smarthome::metrics::Reason;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::edge::{Edge, Heard, PATIENCE};
@@ -262,6 +263,34 @@ async fn w14_a_socket_ends_with_its_token_unless_a_fresh_one_comes() {
     renewed.say(&json!({"type": "ping", "payload": foreign})).await;
     assert_eq!(renewed.hear_close().await, 4403);
     edge.all_streams_end().await;
+}
+
+#[tokio::test]
+async fn w14_nothing_is_sent_to_a_token_that_has_expired_meanwhile() {
+    let edge = Edge::start().await;
+    let payload = json!({"token": edge.token(7, Duration::from_secs(60))});
+    let mut quick = edge.socket(TRANSPORT, &[]).await.unwrap();
+    quick.say(&json!({"type": "connection_init", "payload": payload})).await;
+    assert_eq!(quick.hear_json().await["type"], "connection_ack");
+    // In the middle of a burst.
+    quick.subscribe("1", "subscription { ages }").await;
+    for n in 0..3 {
+        assert_eq!(quick.hear_json().await["payload"]["data"]["ages"], n);
+    }
+    assert!(matches!(quick.hear().await, Heard::Close(4403, _)));
+    // In the middle of a write, to somebody who takes nothing.
+    let payload = json!({"token": edge.token(7, Duration::from_secs(60))});
+    let mut slow = edge.socket(TRANSPORT, &[]).await.unwrap();
+    slow.say(&json!({"type": "connection_init", "payload": payload})).await;
+    assert_eq!(slow.hear_json().await["type"], "connection_ack");
+    slow.subscribe("1", "subscription { flood }").await;
+    while edge.live.count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    edge.clock.advance(chrono::TimeDelta::seconds(61));
+    edge.all_streams_end().await;
+    let closed = edge.metrics.sockets_closed.get_or_create(&Reason { reason: "SLOW_READER" }).get();
+    assert_eq!(closed, 0, "the token's end comes before the reader's");
 }
 
 #[tokio::test]

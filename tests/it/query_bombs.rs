@@ -77,6 +77,7 @@ fn bombs() -> Vec<(&'static str, String)> {
         ("300 unknown arguments", format!("{{ hello({}) }}", many(300, |n| format!("x{n}: 1")))),
         ("500 variables", format!("query ({}) {{ hello }}", many(400, |n| format!("$v{n}: Int")))),
         ("a name of 15 KiB", format!("{{ {} }}", "x".repeat(15 << 10))),
+        ("an alias of 129 bytes", format!("{{ {}: hello }}", "x".repeat(129))),
         ("a string that never ends", format!("{{ echo(text: \"{} }}", "x".repeat(10 << 10))),
         ("a block string that never ends", format!("{{ echo(text: \"\"\"{} }}", "x".repeat(10 << 10))),
         ("introspection in circles", format!("{{ __schema {{ types {} }} }}", nested("{ fields { type ", "{ name }", " } }", 12))),
@@ -109,4 +110,53 @@ async fn every_bomb_is_refused_with_a_small_coded_answer() {
     let reply = edge.request("POST /graphql HTTP/1.1\r\nContent-Type: application/json", deep.as_bytes()).await;
     assert_eq!((reply.status, reply.code().as_str()), (400, "BAD_USER_INPUT"));
     assert_eq!(edge.post("", &json!({"query": "{hello}"})).await.json()["data"]["hello"], "world");
+}
+
+/// What is counted of answers that were too large.
+fn n_too_large(edge: &Edge) -> u64 {
+    let text = edge.metrics.render();
+    let counted = text.lines().find_map(|line| line.strip_prefix("smarthome_graphql_answers_too_large_total "));
+    counted.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("no such counter in {text}"))
+}
+
+#[tokio::test]
+async fn an_answer_that_is_the_bomb_is_an_error_whatever_carries_it() {
+    const CODE: &str = r#""code":"PAYLOAD_TOO_LARGE""#;
+    let edge = Edge::start().await;
+    let query = "{ text(kib: 9000) }";
+    for accept in [
+        "application/json",
+        "application/graphql-response+json",
+        "text/event-stream",
+        "multipart/mixed;subscriptionSpec=\"1.0\"",
+    ] {
+        let reply = edge.post(&format!("\r\nAccept: {accept}"), &json!({"query": query})).await;
+        let body = String::from_utf8_lossy(&reply.body);
+        assert!(body.len() <= 4 << 10, "{accept}: {} bytes", body.len());
+        assert!(reply.status == 200 && body.contains(CODE) && body.contains(r#""data":null"#), "{accept}: {body}");
+    }
+    let mut socket = edge.ready().await;
+    socket.subscribe("1", query).await;
+    let heard = socket.hear_json().await;
+    assert_eq!(heard["payload"]["errors"][0]["extensions"]["code"], "PAYLOAD_TOO_LARGE");
+    assert_eq!(socket.hear_json().await["type"], "complete");
+    let mut legacy = edge.socket("graphql-ws", &[]).await.unwrap();
+    legacy.say(&json!({"type": "connection_init"})).await;
+    legacy.say(&json!({"id": "1", "type": "start", "payload": {"query": query}})).await;
+    let heard = loop {
+        let heard = legacy.hear_json().await;
+        if heard["id"] == "1" {
+            break heard;
+        }
+    };
+    assert_eq!(heard["payload"]["errors"][0]["extensions"]["code"], "PAYLOAD_TOO_LARGE");
+    assert_eq!(n_too_large(&edge), 6);
+    // One event of a subscription is an answer; those around it are others.
+    socket.subscribe("2", "subscription { texts(kib: [1, 9000, 1]) }").await;
+    for fits in [true, false, true] {
+        let heard = socket.hear_json().await;
+        assert_eq!((&heard["type"], heard["payload"]["data"].is_null()), (&json!("next"), !fits), "{}", heard["id"]);
+    }
+    assert_eq!(socket.hear_json().await["type"], "complete");
+    assert_eq!(n_too_large(&edge), 7);
 }

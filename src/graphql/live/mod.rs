@@ -84,7 +84,7 @@ impl Subscription {
         let gone = until::over(services, ctx.viewer()?.user, target);
         let readings = services.follow.stream(target.home, target.device, after);
         let reach = verify(ctx, target).await?;
-        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
+        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget());
         let readings =
             readings.filter(move |reading| ready(reading.as_ref().map_or(true, |it| reach.contains(it.device))));
         Ok(readings.take_until(gone).map(move |reading| {
@@ -109,7 +109,7 @@ impl Subscription {
         // What is read again for each event tells which devices the viewer reaches.
         let states = states::stream(services, viewer.user, target);
         verify(ctx, target).await?;
-        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
+        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget());
         Ok(states.take_until(gone).map(move |device| {
             let _counted = &running;
             budget.renew();
@@ -133,7 +133,7 @@ impl Subscription {
         let gone = until::over(services, ctx.viewer()?.user, target);
         let commands = commands::stream(services, wanted).await?;
         let reach = verify(ctx, target).await?;
-        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
+        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget());
         let commands =
             commands.filter(move |command| ready(command.as_ref().map_or(true, |it| reach.contains(it.0.device))));
         Ok(commands.take_until(gone).map(move |command| {
@@ -157,7 +157,7 @@ impl Subscription {
         let gone = until::over(services, ctx.viewer()?.user, target);
         let configs = services.configs.follow(target.home, target.device).await?;
         let reach = verify(ctx, target).await?;
-        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget()?);
+        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget());
         let configs = configs.filter(move |config| ready(config.as_ref().map_or(true, |it| reach.contains(it.device))));
         Ok(configs.take_until(gone).map(move |config| {
             let _counted = &running;

@@ -11,13 +11,13 @@ use super::super::Services;
 use super::super::devices::Device;
 use super::super::error::Result;
 use super::Target;
-use crate::db::apart;
+use crate::db::{Allowance, apart};
 use crate::devices::{self, DeviceFilter, DeviceState};
 use crate::hub::{Heard, Listener};
 use crate::ids::{DeviceId, UserId};
 
-/// Devices read at a time.
-const PAGE: i64 = 500;
+/// Devices read at a time. What one last said of itself may be long, and a slow reader holds a page.
+const PAGE: i64 = 100;
 
 struct States<'a> {
     services: &'a Services,
@@ -87,7 +87,7 @@ impl States<'_> {
     /// Not by the loader: a batch would be led by whoever came first, and wait for that one's reader.
     async fn find(&self, id: DeviceId) -> Result<Option<devices::Device>> {
         let (devices, viewer) = (self.services.devices.clone(), self.viewer);
-        Ok(apart(async move { devices.by_ids(viewer, &[id]).await }).await?.pop())
+        Ok(apart(async move { devices.by_ids(viewer, &[id], &Allowance::default()).await }).await?.pop())
     }
 
     async fn read_present(&mut self, after: Option<DeviceId>) -> Result<()> {
@@ -95,7 +95,10 @@ impl States<'_> {
         let page = match self.target.device {
             Some(device) => self.find(device).await?.into_iter().collect(),
             None => {
-                let page = async move { devices.page(viewer, &[home], &DeviceFilter::default(), after, PAGE).await };
+                let page = async move {
+                    let (all, held) = (DeviceFilter::default(), Allowance::default());
+                    devices.page(viewer, &[home], &all, after, PAGE, &held).await
+                };
                 apart(page).await?
             }
         };

@@ -2,7 +2,7 @@
 
 use super::super::Services;
 use super::Target;
-use crate::db::apart;
+use crate::db::{Allowance, apart};
 use crate::devices::Devices;
 use crate::hub::Heard;
 use crate::ids::UserId;
@@ -33,7 +33,8 @@ fn deleted(devices: &Devices, viewer: UserId, target: Target) -> impl Future<Out
                 // Many went at once: ask whether ours did. A database that is away ends nothing.
                 Heard::Lagged(_) => {
                     let devices = devices.clone();
-                    let found = apart(async move { devices.by_ids(viewer, &[device]).await }).await;
+                    let found =
+                        apart(async move { devices.by_ids(viewer, &[device], &Allowance::default()).await }).await;
                     if found.is_ok_and(|found| found.is_empty()) {
                         return;
                     }

@@ -13,6 +13,9 @@ use crate::graphql::call::Call;
 /// Longest id of an operation, in bytes.
 const MAX_ID_BYTES: usize = 128;
 
+/// Room made for a message before it is written, at most: one that was large is seldom followed by another.
+const MAX_GUESS_BYTES: usize = 64 << 10;
+
 /// Which of the two subprotocols a socket speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
@@ -163,7 +166,7 @@ impl Voice {
         out.extend_from_slice(kind);
         payload(&mut out);
         out.push(b'}');
-        self.last_bytes = out.len();
+        self.last_bytes = out.len().min(MAX_GUESS_BYTES);
         Message::Text(String::from_utf8(out).expect("JSON is UTF-8").into())
     }
 

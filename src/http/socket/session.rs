@@ -139,11 +139,16 @@ impl Session {
 
     /// Writes a message and all that are ready behind it, then flushes once.
     async fn send(&mut self, socket: &mut WebSocket, first: Message) -> Result<(), End> {
-        let streams = &mut self.streams;
+        let (streams, clock) = (&mut self.streams, &self.state.clock);
+        let expires_at = self.caller.viewer.0.as_ref().map(|principal| principal.expires_at);
+        let has_expired = || expires_at.is_some_and(|at| at <= clock.now());
         let burst = async {
             socket.feed(first).await?;
             for _ in 1..BURST {
                 let Some(message) = poll_fn(|cx| streams.poll_message(cx)).now_or_never() else { break };
+                if has_expired() {
+                    break;
+                }
                 socket.feed(message).await?;
             }
             socket.flush().await
@@ -153,6 +158,7 @@ impl Session {
             biased;
             // A reader that stopped must not keep a session alive.
             () = ended(self.watch.as_ref()) => return Err(Close::REVOKED.into()),
+            () = until(has_expired) => return Err(Close::EXPIRED.into()),
             sent = writing => sent,
         };
         match sent {
@@ -360,6 +366,14 @@ async fn admit(state: &HttpState, caller: &Caller, token: &str) -> Result<Princi
         Ok(principal)
     };
     admitted.await.map_err(|error| Close::not_admitted(&error))
+}
+
+/// Looks at the wall clock now and then. The first look comes at once: whatever is to be sent, a token
+/// that has expired does not hear it.
+async fn until(has_expired: impl Fn() -> bool) {
+    while !has_expired() {
+        tokio::time::sleep(EXPIRY_CHECK).await;
+    }
 }
 
 /// A read that failed: a message over the library's own bound, broken frames, or a lost connection.

@@ -6,9 +6,10 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use serde_json::Value;
 
 use super::HistoryPage;
+use crate::db::{Allowance, JsonText, gather};
+use crate::error::Error;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::telemetry::{Reading, Sensors, TimeSource};
 
@@ -32,7 +33,7 @@ pub(in crate::telemetry) type Row = (
     (TelemetryId, HomeId, DeviceId, DateTime<Utc>, DateTime<Utc>, bool),
     (Number, Number, Option<bool>, Number, Number, Number, Number),
     (Number, Number, Number, Number, Number, Number),
-    (Option<String>, Number, Number, Option<Value>),
+    (Option<String>, Number, Number, Option<JsonText>),
 );
 
 /// In the order of [`SqlRow`], of a table that goes by `t`.
@@ -149,16 +150,20 @@ impl Query for History<'_> {
     type SqlType = SqlRow;
 }
 
-pub(super) async fn latest(conn: &mut AsyncPgConnection, devices: &[DeviceId]) -> QueryResult<Vec<Reading>> {
-    let rows: Vec<Row> = Latest { devices }.load(conn).await?;
-    Ok(rows.into_iter().map(reading).collect())
+pub(super) async fn latest(
+    conn: &mut AsyncPgConnection,
+    devices: &[DeviceId],
+    held: &Allowance,
+) -> Result<Vec<Reading>, Error> {
+    gather(Latest { devices }.load_stream::<Row>(conn).await?, held, |row| Ok(reading(row))).await
 }
 
 pub(super) async fn history(
     conn: &mut AsyncPgConnection,
     devices: &[DeviceId],
     page: &HistoryPage,
-) -> QueryResult<Vec<Reading>> {
+    held: &Allowance,
+) -> Result<Vec<Reading>, Error> {
     let bounds = first_instant()..=last_instant();
     let clamp = |at: DateTime<Utc>| at.clamp(*bounds.start(), *bounds.end());
     let query = History {
@@ -169,6 +174,5 @@ pub(super) async fn history(
         after_id: page.after.map_or(i64::MAX, |after| after.id.get()),
         limit: page.limit,
     };
-    let rows: Vec<Row> = query.load(conn).await?;
-    Ok(rows.into_iter().map(reading).collect())
+    gather(query.load_stream::<Row>(conn).await?, held, |row| Ok(reading(row))).await
 }

@@ -65,7 +65,6 @@ pub(super) async fn all(installation: &Installation, client: &mut Client) {
     let mut ann = person(client).await;
     passwords(client, &mut ann).await;
     tokens(client, &mut ann).await;
-    http2(client, &ann).await;
     malformed(client, &ann).await;
     sockets(client, &ann).await;
     let home =
@@ -173,17 +172,6 @@ async fn tokens(client: &mut Client, ann: &mut Person) {
             client.raw(method, &path, &[], b"").await;
         }
     }
-}
-
-/// Over HTTP/2, whose library has a log of its own.
-async fn http2(client: &mut Client, ann: &Person) {
-    let mut command = tokio::process::Command::new("curl");
-    command.args(["-s", "-i", "--http2-prior-knowledge", "-H", "content-type: application/json", "-H"]);
-    command.arg(format!("authorization: Bearer {}", ann.access)).args(["-d", "{\"query\":\"{me{id}}\"}"]);
-    let output = command.arg(format!("http://{}/graphql?token={}", client.addr, ann.refresh)).output();
-    let output = output.await.expect("curl runs").stdout;
-    assert!(output.starts_with(b"HTTP/2 200"), "{}", String::from_utf8_lossy(&output));
-    client.hunt.place("an answer over HTTP/2", output, vec![]);
 }
 
 async fn malformed(client: &mut Client, ann: &Person) {

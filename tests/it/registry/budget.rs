@@ -53,3 +53,65 @@ async fn each_event_of_a_subscription_has_a_budget_of_its_own() {
         assert!(event.get("errors").is_none(), "{event}");
     }
 }
+
+/// Readings of a device, each with that in `extra`.
+async fn readings(graph: &Graph, home: &str, device: &str, n: i32, extra: &str) {
+    let insert = "insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock, extra) \
+                  select $1, $2, '2026-01-01Z'::timestamptz + make_interval(mins => n), now(), n, true, $4::text::jsonb \
+                  from generate_series(1, $3) n";
+    graph.sql.execute(insert, &[&number(home), &number(device), &n, &extra]).await.unwrap();
+}
+
+/// The most memory this process has had, in MiB.
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cheap_query_for_many_bytes_is_refused_before_they_are_held() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let devices = graph.devices(&ann, &home, 30).await;
+    let long = json!({"text": "x".repeat(16_000)}).to_string();
+    for device in &devices {
+        readings(&graph, &home, device, 450, &long).await;
+    }
+    let states = "insert into device_states (device_id, metadata) select id, $1::text::jsonb from devices \
+                  on conflict (device_id) do update set metadata = excluded.metadata";
+    graph.sql.execute(states, &[&json!({"lastStatus": "x".repeat(60_000)}).to_string()]).await.unwrap();
+    let (before, exhausted) = (peak_mib(), &graph.services.metrics.graphql_exhausted);
+    let metadata: String = (0..30).map(|n| format!("a{n}: metadata ")).collect();
+    for (n, (what, query)) in [
+        // 200 MB of rows, of which the answer wants an id each.
+        (
+            "rows",
+            "query($h: ID!) { devices(homeId: $h, first: 30) { nodes { telemetry(first: 450) { nodes { id } } } } }",
+        ),
+        // 1.8 MB of rows that the answer has thirty times.
+        ("aliases", &format!("query($h: ID!) {{ devices(homeId: $h, first: 30) {{ nodes {{ {metadata} }} }} }}")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = graph.answer(&ann, query, json!({"h": home})).await;
+        let extensions = &answer["errors"][0]["extensions"];
+        assert_eq!(extensions, &json!({"code": "PAYLOAD_TOO_LARGE", "field": "query"}), "{what}");
+        assert_eq!(answer["errors"].as_array().map(Vec::len), Some(1), "{what}");
+        assert_eq!(exhausted.get(), n as u64 + 1, "{what}");
+    }
+    // A byte of JSON is many in memory: 7 MB of text, a hundred times that as values.
+    let dense = json!({"list": vec![1; 8_000]}).to_string();
+    let device = &graph.devices(&ann, &graph.home(&ann).await, 1).await[0];
+    let of = graph.sql.query_one("select home_id from devices where id = $1", &[&number(device)]).await.unwrap();
+    readings(&graph, &of.get::<_, i64>(0).to_string(), device, 450, &dense).await;
+    let query = "query($d: ID!) { device(id: $d) { telemetry(first: 450) { nodes { extra } } } }";
+    assert_eq!(graph.code(&ann, query, json!({"d": device})).await, "PAYLOAD_TOO_LARGE");
+    let grown = peak_mib() - before;
+    assert!(grown < 150, "{grown} MiB");
+    // What is asked for in pages of a decent size is there.
+    let query = "query($d: ID!) { device(id: $d) { telemetry(first: 20) { nodes { extra } } } }";
+    graph.ask(&ann, query, json!({"d": device})).await;
+}

@@ -30,6 +30,7 @@ use smarthome::commands::{CommandHub, Commands, Expectations};
 use smarthome::db;
 use smarthome::device_config::{ConfigHub, DeviceConfigs, Sealer};
 use smarthome::devices::{DeletionHub, Devices, RegistryListener, StateHub};
+use smarthome::graphql::answer::Answer;
 use smarthome::graphql::budget::Budget;
 use smarthome::graphql::{self, Schema, Services, Viewer};
 use smarthome::homes::{Homes, Integrations};
@@ -187,17 +188,23 @@ impl Graph {
 
     /// The whole answer.
     async fn answer(&self, who: &Person, query: &str, variables: Value) -> Value {
-        serde_json::to_value(self.start_answer(who, query, variables).await.unwrap()).unwrap()
+        self.start_answer(who, query, variables).await.unwrap()
     }
 
     /// The answer's making, on a worker, as behind HTTP.
-    fn start_answer(&self, who: &Person, query: &str, variables: Value) -> JoinHandle<Response> {
+    fn start_answer(&self, who: &Person, query: &str, variables: Value) -> JoinHandle<Value> {
+        let budget = Budget::default();
         let request = Request::new(query)
             .variables(Variables::from_json(variables))
-            .data(Budget::default())
+            .data(budget.clone())
             .data(Viewer(who.0.clone()));
         let schema = self.schema.clone();
-        tokio::spawn(async move { schema.execute(request).await })
+        tokio::spawn(async move {
+            match budget.bound(schema.execute(request)).await {
+                Ok(response) => serde_json::to_value(response).unwrap(),
+                Err(refusal) => serde_json::to_value(Answer::from(refusal)).unwrap(),
+            }
+        })
     }
 
     /// The data of what must succeed.
