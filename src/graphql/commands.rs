@@ -319,8 +319,8 @@ impl CommandMutation {
         Ok(Command(Arc::new(command)))
     }
 
-    /// Takes a command back that has not left. CONFLICT once it may have; one that is cancelled already is
-    /// returned as it is. For members and up.
+    /// Takes a command back that has not left, or that the broker had nobody to give to. CONFLICT once the
+    /// device may have it; one that is cancelled already is returned as it is. For members and up.
     async fn cancel_command(
         &self,
         ctx: &Context<'_>,

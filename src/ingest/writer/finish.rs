@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::{Committed, Writer};
 use crate::commands;
 use crate::device_config;
-use crate::ids::DeviceId;
 use crate::ingest::batch::{Batch, Outcome, Row};
 use crate::mqtt::Rejection;
+use crate::outbox::Wake;
 use crate::telemetry::Reading;
 
 impl Writer {
@@ -55,10 +55,9 @@ impl Writer {
         self.expectations.update(&committed.answered.commands);
         commands::publish(&self.commands, committed.answered.commands);
         device_config::publish(&self.configs, committed.answered.configs);
-        let back = batch.states.iter().filter(|change| change.is_sign_of_life && change.is_news);
-        let back: Vec<DeviceId> = back.map(|change| change.device).collect();
-        if !back.is_empty() {
-            self.outboxes.iter().for_each(|outbox| outbox.heard(back.iter().copied()));
+        // Of those that never counted as gone the next regular look of the outboxes takes note.
+        if batch.states.iter().any(|change| change.is_sign_of_life && change.is_news) {
+            self.outboxes.iter().for_each(Wake::wake);
         }
         for state in committed.states {
             let change = batch.states.iter().find(|change| change.device == state.device);
