@@ -222,7 +222,8 @@ pub(super) struct SendCommandInput {
     /// What you join it with, 1 to 128 characters; one is made where none is given. The device gets it.
     correlation_id: Option<String>,
     /// Your name for this request, 1 to 128 characters: the same key and input again return the first
-    /// command and send nothing; other input is CONFLICT. It is kept as long as its command.
+    /// command and send nothing; other input is CONFLICT. It is kept as long as its command. With it alone it is
+    /// safe to repeat a request whose answer did not arrive, or was OUTCOME_UNKNOWN.
     idempotency_key: Option<String>,
     /// How long an answer may take in seconds, 1 to 86,400: after it was sent, and again after it was
     /// acknowledged.

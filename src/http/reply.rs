@@ -72,9 +72,10 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Response {
 pub(super) fn not_admitted(error: &Error) -> Response {
     match error {
         Error::Unauthenticated(_) => {}
-        Error::Unavailable(_) => {
+        // Whoever comes in for the first time gets an account; to come again is safe.
+        Error::Unavailable(_) | Error::OutcomeUnknown(_) => {
             let message = "service temporarily unavailable, try again";
-            return problem(StatusCode::SERVICE_UNAVAILABLE, error.code(), message);
+            return problem(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message);
         }
         _ => return problem(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "internal error"),
     }
