@@ -230,7 +230,8 @@ pub(super) struct SendCommandInput {
     #[graphql(default_with = "Some(Seconds::default_of(DEFAULT_TIMEOUT_SECONDS))")]
     timeout_seconds: Option<Seconds>,
     /// How long it may wait to be sent in seconds, 1 to 604,800. Where it is left out, `RESET` and every command to
-    /// a device of type DOOR wait 30 seconds only: they must not happen late.
+    /// a device of type DOOR wait 30 seconds only: they must not happen late. One with less than a second left is not
+    /// sent any more.
     #[graphql(default_with = "Some(Seconds::default_of(DEFAULT_EXPIRY_SECONDS))")]
     expires_in_seconds: Option<Seconds>,
     /// What becomes of it while it waits and a newer one of its type comes for the device. Left out:
