@@ -37,7 +37,7 @@ impl QueryFragment<Pg> for Reopen<'_> {
                 from (select distinct device_id from unheard) d),
              oldest as (
                 select distinct on (u.device_id) u.* from unheard u join passed p on p.device_id = u.device_id
-                where u.seq > p.seq order by u.device_id, u.seq),
+                where u.seq >= p.seq order by u.device_id, u.seq),
              again as materialized (
                 select c.id from commands c
                 where c.id in (
