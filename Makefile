@@ -29,12 +29,13 @@ check:
 	@if command -v cargo-deny > /dev/null; then cargo deny --log-level error check; \
 	else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
 
-# GraphiQL for the binary to embed; made again only when its sources or versions have changed.
+# GraphiQL for the binary to embed; made again only when its sources or versions have changed. The compiler
+# does not notice files that were not there before, so what embeds them is touched.
 web: web/dist/graphiql.html
 
 web/dist/graphiql.html: web/package-lock.json web/build.mjs $(wildcard web/src/*)
 	@if command -v npm > /dev/null; then \
-		cd web && npm ci --silent --no-fund --no-audit && npm run --silent build; \
+		(cd web && npm ci --silent --no-fund --no-audit && npm run --silent build) && touch src/http/pages/assets.rs; \
 	else echo "Node is not installed: /graphiql will only say how to get it"; fi
 
 bench:

@@ -54,6 +54,9 @@ pub enum Error {
     /// The database or the broker is away; safe to retry.
     #[error("service temporarily unavailable, try again")]
     Unavailable(#[source] Cause),
+    /// The database went while it committed: the change may stand. Not safe to retry.
+    #[error("the outcome is unknown: look whether it was done before you try again")]
+    OutcomeUnknown(#[source] Cause),
     /// A fault of ours.
     #[error("internal error")]
     Internal(#[source] Cause),
@@ -72,6 +75,7 @@ impl Error {
             Self::RateLimited(_) | Self::TooSoon { .. } => "RATE_LIMITED",
             Self::Lagged => "LAGGED",
             Self::Unavailable(_) => "UNAVAILABLE",
+            Self::OutcomeUnknown(_) => "OUTCOME_UNKNOWN",
             Self::Internal(_) => "INTERNAL",
         }
     }
@@ -93,7 +97,27 @@ impl Error {
 
     /// Whether the cause is for the log (and only there).
     pub fn is_fault(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Internal(_))
+        matches!(self, Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::Internal(_))
+    }
+
+    /// What the same failure means where a COMMIT met it. The database's own refusal leaves nothing behind; a
+    /// connection that is gone has taken the answer with it.
+    pub(crate) fn of_commit(self) -> Self {
+        match self {
+            Self::Unavailable(cause) if is_lost_connection(&cause) => Self::OutcomeUnknown(cause),
+            other => other,
+        }
+    }
+}
+
+fn is_lost_connection(cause: &Cause) -> bool {
+    match cause.downcast_ref() {
+        Some(DieselError::DatabaseError(
+            DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+            _,
+        )) => true,
+        Some(DieselError::DatabaseError(_, info)) => info.message().contains("terminating connection"),
+        _ => false,
     }
 }
 
@@ -166,6 +190,19 @@ mod tests {
         let full = "could not extend file \"base/5/2619\": wrote only 4096 of 8192 bytes at block 7";
         assert_eq!(code(DatabaseErrorKind::Unknown, full), "UNAVAILABLE");
         assert_eq!(code(DatabaseErrorKind::Unknown, "division by zero"), "INTERNAL");
+        assert_eq!(code(DatabaseErrorKind::ForeignKeyViolation, ""), "INTERNAL");
+    }
+
+    #[test]
+    fn a_commit_without_an_answer_may_stand() {
+        let code = |kind, text: &str| {
+            Error::from(DieselError::DatabaseError(kind, Box::new(text.to_owned()))).of_commit().code()
+        };
+        assert_eq!(code(DatabaseErrorKind::UnableToSendCommand, "connection closed"), "OUTCOME_UNKNOWN");
+        assert_eq!(code(DatabaseErrorKind::ClosedConnection, ""), "OUTCOME_UNKNOWN");
+        assert_eq!(code(DatabaseErrorKind::Unknown, "terminating connection due to a crash"), "OUTCOME_UNKNOWN");
+        assert_eq!(code(DatabaseErrorKind::SerializationFailure, ""), "UNAVAILABLE");
+        assert_eq!(code(DatabaseErrorKind::Unknown, "canceling statement due to lock timeout"), "UNAVAILABLE");
         assert_eq!(code(DatabaseErrorKind::ForeignKeyViolation, ""), "INTERNAL");
     }
 }

@@ -1,6 +1,6 @@
 // Puts what the binary embeds into dist/: GraphiQL and what it needs from node_modules, our own page,
 // the licences, and a .gz beside each file, which is what most browsers are sent.
-import { mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { constants, gzipSync } from 'node:zlib';
@@ -46,8 +46,4 @@ const licences = packages.map((name) => {
 });
 put('LICENSES.txt', licences.join(`\n${'-'.repeat(80)}\n\n`));
 
-// The compiler embeds the files it finds, and does not notice files that were not there before.
-const embedder = join(here, '..', 'src', 'http', 'pages', 'assets.rs');
-const now = new Date();
-utimesSync(embedder, now, now);
 console.log(`web/dist: ${Object.keys(vendored).length + own.length} files (${basename(dist)}/LICENSES.txt lists ${packages.length} packages)`);

@@ -2,12 +2,12 @@
 
 use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use prometheus_client::metrics::counter::Counter;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use smarthome::auth::Tokens;
 use smarthome::clock::Clock;
 use smarthome::db;
@@ -145,9 +145,10 @@ impl Password {
     }
 }
 
-/// Asks on the terminal, which does not show what is typed.
+/// Asks on the terminal, which does not show what is typed; where it can't be kept from that, not at all.
 fn ask() -> anyhow::Result<String> {
-    let _echo = NoEcho::start();
+    let _echo = NoEcho::start()
+        .context("this terminal shows what is typed: pipe the password in, or name a file with --password-file")?;
     eprint!("Password: ");
     let mut text = String::new();
     io::stdin().read_line(&mut text).context("read the password")?;
@@ -156,17 +157,25 @@ fn ask() -> anyhow::Result<String> {
 }
 
 /// The terminal shows what is typed again once this is gone.
-struct NoEcho;
+struct NoEcho(Termios);
 
 impl NoEcho {
-    fn start() -> Self {
-        let _ = Command::new("stty").arg("-echo").status();
-        Self
+    fn start() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut modes = before.clone();
+        modes.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &modes)?;
+        let echo = Self(before);
+        // Success of the call means that something was changed, not that all was.
+        if tcgetattr(io::stdin())?.local_modes.contains(LocalModes::ECHO) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Ok(echo)
     }
 }
 
 impl Drop for NoEcho {
     fn drop(&mut self) {
-        let _ = Command::new("stty").arg("echo").status();
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
     }
 }

@@ -12,6 +12,7 @@ mod outbox_store;
 mod row_store;
 mod service;
 mod store;
+mod unheard_store;
 
 pub use answer::{Answer, Verdict};
 pub use answers_store::{find_for_ingest, record_answers};

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::command::{Command, CommandHub, CommandStatus};
 use super::expectations::MAX_OPEN;
 use super::outbox_store::{self as store, Settle};
-use super::{Expectations, publish};
+use super::{Expectations, publish, unheard_store};
 use crate::db;
 use crate::downlink::{Channel, Fate, Message, Outgoing};
 use crate::ids::{CommandId, DeviceId};
@@ -141,11 +141,10 @@ impl Outbox for CommandOutbox {
         &self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
-        heard: &[DeviceId],
         busy: &[DeviceId],
         limit: i64,
     ) -> QueryResult<Vec<DeviceId>> {
-        let waiting = self.step(store::reopen(conn, now, heard)).await?;
+        let waiting = self.step(unheard_store::reopen(conn, now)).await?;
         self.entered(&waiting);
         self.tell(waiting);
         // Who came back is no longer `away` in the database, and so among the others.

@@ -263,8 +263,8 @@ struct Resend<'a> {
     before: &'a DateTime<Utc>,
 }
 
-/// It may have reached the device before.
-const WAITS_AGAIN: &str = "status = 'PENDING', sent_at = null, finished_at = null, error = null, deadline = c.expires_at, \
+/// As if it had only been accepted now; whether it may have reached the device before is said beside it.
+pub(super) const WAITS_AGAIN: &str = "status = 'PENDING', sent_at = null, finished_at = null, error = null, deadline = c.expires_at, \
      unheard = false, updated_at = clock_timestamp()";
 
 impl QueryFragment<Pg> for Resend<'_> {
@@ -293,45 +293,6 @@ pub(super) async fn resend(
     before: DateTime<Utc>,
 ) -> QueryResult<Vec<Command>> {
     let rows: Vec<Row> = Resend { now: &now, before: &before }.load(conn).await?;
-    row::commands(rows)
-}
-
-/// What the broker had nobody for waits again, now that these devices are back, or may be.
-struct Reopen<'a> {
-    now: &'a DateTime<Utc>,
-    heard: &'a [DeviceId],
-}
-
-impl QueryFragment<Pg> for Reopen<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(
-            "with unheard as materialized (
-                select c.id from commands c where c.unheard and c.expires_at > ",
-        );
-        out.push_bind_param::<Timestamptz, _>(self.now)?;
-        out.push_sql(" and (c.status in ('SENT', 'TIMED_OUT') and c.device_id = any(");
-        out.push_bind_param::<Array<BigInt>, _>(&self.heard)?;
-        // A newer one finds out whether the device is there now: the older ones are to go before it.
-        out.push_sql(
-            ") or c.status = 'SENT' and exists (select from commands p where p.device_id = c.device_id
-                    and p.status = 'PENDING' and p.seq > c.seq and p.created_at > c.sent_at))",
-        );
-        out.push_sql(" order by c.id for update) update commands c set ");
-        out.push_sql(WAITS_AGAIN);
-        out.push_sql(" from unheard u where c.id = u.id returning ");
-        out.push_sql(row::COLUMNS);
-        Ok(())
-    }
-}
-statement!(Reopen, Untyped);
-
-/// Returns the commands as they now stand.
-pub(super) async fn reopen(
-    conn: &mut AsyncPgConnection,
-    now: DateTime<Utc>,
-    heard: &[DeviceId],
-) -> QueryResult<Vec<Command>> {
-    let rows: Vec<Row> = Reopen { now: &now, heard }.load(conn).await?;
     row::commands(rows)
 }
 

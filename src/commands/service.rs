@@ -27,7 +27,7 @@ pub const KEPT_PER_DEVICE: i64 = 1_000;
 const COMMITTED_WITHIN: Duration = Duration::from_secs(60);
 
 const SUPERSEDED: &str = "replaced by a newer command of the same type before it could be sent";
-const TAKEN_BACK: &str = "cancelled before it could be sent";
+const TAKEN_BACK: &str = "cancelled before it could reach the device";
 
 /// Commands of devices. Cheap to clone.
 #[derive(Clone)]
@@ -153,7 +153,7 @@ impl Commands {
                 if command.status == CommandStatus::Cancelled {
                     return Ok((command, false));
                 }
-                if let Some(reason) = too_late(&command) {
+                if let Some(reason) = too_late(&command, now) {
                     return Err(Error::Conflict(reason));
                 }
                 let cancelled = store::cancel(conn, &[id], None, TAKEN_BACK, now).await?.pop();
@@ -227,11 +227,14 @@ fn entry(action: Action, command: &Command, superseded: &[Command]) -> Entry {
     Entry::new(action, target, details.with("supersedes", superseded))
 }
 
-/// Why a command can't be taken back, if so.
-fn too_late(command: &Command) -> Option<String> {
+/// Why a command can't be taken back, if so. One that the broker threw away, having nobody to give it to,
+/// has not left, and would go again until it expires.
+fn too_late(command: &Command, now: DateTime<Utc>) -> Option<String> {
     let id = command.id;
+    let has_left = command.handed_at.is_some() || command.acked_at.is_some();
     match command.status {
-        CommandStatus::Pending if command.handed_at.is_none() => None,
+        CommandStatus::Pending | CommandStatus::Sent if !has_left => None,
+        CommandStatus::TimedOut if !has_left && command.expires_at > now => None,
         CommandStatus::Pending | CommandStatus::Sent | CommandStatus::Acked => {
             Some(format!("{id} may have left already: send a command that undoes it instead"))
         }

@@ -8,7 +8,8 @@ use futures_util::future::BoxFuture;
 use super::Pool;
 use crate::error::Error;
 
-/// Runs `work` in one transaction. Commits when it succeeds, rolls back when it fails.
+/// Runs `work` in one transaction. Commits when it succeeds, rolls back when it fails. Where the connection
+/// is lost in between, whether it is committed is unknown, and the error says so.
 pub async fn transaction<T, F>(pool: &Pool, work: F) -> Result<T, Error>
 where
     T: Send + 'static,
@@ -30,7 +31,17 @@ where
     F: for<'c> FnOnce(&'c mut AsyncPgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + Sync + 'static,
 {
     let mut conn = pool.get_owned().await?;
-    to_the_end(async move { Ok(tell(conn.transaction(async |conn| work(conn).await).await?)) }).await
+    to_the_end(async move {
+        let mut is_at_commit = false;
+        let done = conn.transaction(async |conn| {
+            let done = work(conn).await?;
+            is_at_commit = true;
+            Ok(done)
+        });
+        let done: Result<T, Error> = done.await;
+        done.map(tell).map_err(|error| if is_at_commit { error.of_commit() } else { error })
+    })
+    .await
 }
 
 /// Runs several transactions to the end, whatever becomes of the caller.

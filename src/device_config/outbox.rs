@@ -137,7 +137,6 @@ impl Outbox for ConfigOutbox {
         &self,
         conn: &mut db::Connection,
         _now: DateTime<Utc>,
-        _heard: &[DeviceId],
         busy: &[DeviceId],
         limit: i64,
     ) -> QueryResult<Vec<DeviceId>> {

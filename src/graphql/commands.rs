@@ -230,14 +230,16 @@ pub(super) struct SendCommandInput {
     /// What you join it with, 1 to 128 characters; one is made where none is given. The device gets it.
     correlation_id: Option<String>,
     /// Your name for this request, 1 to 128 characters: the same key and input again return the first
-    /// command and send nothing; other input is CONFLICT. It is kept as long as its command.
+    /// command and send nothing; other input is CONFLICT. It is kept as long as its command. With it alone it is
+    /// safe to repeat a request whose answer did not arrive, or was OUTCOME_UNKNOWN.
     idempotency_key: Option<String>,
     /// How long an answer may take in seconds, 1 to 86,400: after it was sent, and again after it was
     /// acknowledged.
     #[graphql(default_with = "Some(Seconds::default_of(DEFAULT_TIMEOUT_SECONDS))")]
     timeout_seconds: Option<Seconds>,
     /// How long it may wait to be sent in seconds, 1 to 604,800. Where it is left out, `RESET` and every command to
-    /// a device of type DOOR wait 30 seconds only: they must not happen late.
+    /// a device of type DOOR wait 30 seconds only: they must not happen late. One with less than a second left is not
+    /// sent any more.
     #[graphql(default_with = "Some(Seconds::default_of(DEFAULT_EXPIRY_SECONDS))")]
     expires_in_seconds: Option<Seconds>,
     /// What becomes of it while it waits and a newer one of its type comes for the device. Left out:
@@ -327,8 +329,8 @@ impl CommandMutation {
         Ok(Command(Arc::new(command)))
     }
 
-    /// Takes a command back that has not left. CONFLICT once it may have; one that is cancelled already is
-    /// returned as it is. For members and up.
+    /// Takes a command back that has not left, or that the broker had nobody to give to. CONFLICT once the
+    /// device may have it; one that is cancelled already is returned as it is. For members and up.
     async fn cancel_command(
         &self,
         ctx: &Context<'_>,

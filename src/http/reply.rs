@@ -73,9 +73,10 @@ pub(super) fn not_admitted(error: &Error) -> Response {
     match error {
         Error::Unauthenticated(_) => {}
         Error::TooSoon { retry_after_seconds } => return too_soon(*retry_after_seconds),
-        Error::Unavailable(_) => {
+        // Whoever comes in for the first time gets an account; to come again is safe.
+        Error::Unavailable(_) | Error::OutcomeUnknown(_) => {
             let message = "service temporarily unavailable, try again";
-            return problem(StatusCode::SERVICE_UNAVAILABLE, error.code(), message);
+            return problem(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message);
         }
         _ => return problem(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "internal error"),
     }

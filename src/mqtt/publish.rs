@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use rumqttc::{
     AsyncClient, PubAckReason, PublishNotice, PublishNoticeError, PublishOptions, PublishProperties, PublishResult, QoS,
@@ -19,8 +19,6 @@ use crate::clock::Clock;
 use crate::downlink::{Channel, Downlink, Fate, LinkState, Message};
 use crate::metrics::Metrics;
 
-/// What a command's life has lost by the time it gets here: one made for a single second has it still.
-const HAND_OVER: TimeDelta = TimeDelta::milliseconds(100);
 /// Longest wait for the broker's confirmation on a link that looks alive; then it is let go.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -179,13 +177,10 @@ impl Downlink for Publisher {
     }
 }
 
-/// Whole seconds left, at least one: MQTT counts in seconds, and less than one is as good as past.
+/// Whole seconds left, at least one: MQTT counts in seconds, and with less than one the broker would deliver
+/// it too late.
 fn seconds_until(expires_at: DateTime<Utc>, now: DateTime<Utc>) -> Option<u32> {
-    let left = expires_at - now;
-    if left <= TimeDelta::zero() {
-        return None;
-    }
-    u32::try_from((left + HAND_OVER).num_seconds()).ok().filter(|seconds| *seconds > 0)
+    u32::try_from((expires_at - now).num_seconds()).ok().filter(|seconds| *seconds > 0)
 }
 
 /// What the broker says against a message; `None` where it took it.
@@ -200,14 +195,16 @@ fn refusal(reason: PubAckReason) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     #[test]
     fn less_than_a_second_is_as_good_as_past() {
         let now = DateTime::UNIX_EPOCH;
-        assert_eq!(seconds_until(now + TimeDelta::milliseconds(899), now), None);
-        assert_eq!(seconds_until(now + TimeDelta::milliseconds(900), now), Some(1));
-        assert_eq!(seconds_until(now + TimeDelta::milliseconds(1_899), now), Some(1));
+        assert_eq!(seconds_until(now + TimeDelta::milliseconds(999), now), None);
+        assert_eq!(seconds_until(now + TimeDelta::milliseconds(1_000), now), Some(1));
+        assert_eq!(seconds_until(now + TimeDelta::milliseconds(1_999), now), Some(1));
         assert_eq!(seconds_until(now, now), None);
         assert_eq!(seconds_until(now - TimeDelta::seconds(5), now), None);
         assert_eq!(seconds_until(now + TimeDelta::days(7), now), Some(604_800));

@@ -57,8 +57,6 @@ pub struct Dispatcher<O: Outbox> {
     under_way: HashSet<DeviceId>,
     /// What has come of messages and is not recorded yet.
     done: Vec<Delivered<O::Key>>,
-    /// Devices that came back since the last look that worked.
-    heard: HashSet<DeviceId>,
     /// Devices to be left alone, and until when.
     resting: HashMap<DeviceId, Instant>,
     deadline: Option<DateTime<Utc>>,
@@ -108,7 +106,6 @@ impl<O: Outbox> Dispatcher<O> {
             deliveries: JoinSet::new(),
             under_way: HashSet::new(),
             done: Vec::new(),
-            heard: HashSet::new(),
             resting: HashMap::new(),
             deadline: None,
             client_id,
@@ -132,7 +129,6 @@ impl<O: Outbox> Dispatcher<O> {
                 () = sleep_until(look_at) => {}
             }
             self.note_all();
-            self.heard.extend(self.wake.take_heard());
             if !is_stopping {
                 self.look(&stop).await;
                 look_at = self.next_look();
@@ -251,12 +247,10 @@ impl<O: Outbox> Dispatcher<O> {
     /// Sends to every device that has something due and nothing under way.
     async fn send(&mut self, connection: u64) -> QueryResult<()> {
         while self.under_way.len() < MAX_UNDER_WAY {
-            let heard: Vec<DeviceId> = self.heard.iter().copied().collect();
             let busy: Vec<DeviceId> = self.under_way.iter().chain(self.resting.keys()).copied().collect();
             let limit = i64::try_from(MAX_UNDER_WAY - self.under_way.len()).expect("a small number");
             let conn = self.db.get().await;
-            let due = self.outbox.due(conn, self.clock.now(), &heard, &busy, limit).await?;
-            self.heard.clear();
+            let due = self.outbox.due(conn, self.clock.now(), &busy, limit).await?;
             if due.is_empty() {
                 break;
             }

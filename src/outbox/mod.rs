@@ -43,12 +43,10 @@ pub trait Outbox: Send + Sync + 'static {
     ) -> impl Future<Output = QueryResult<Option<DateTime<Utc>>>> + Send;
 
     /// Up to `limit` devices that something is to be sent to, longest waiting first, none of `busy`.
-    /// `heard` are devices that came back or changed the spelling of their topics.
     fn due(
         &self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
-        heard: &[DeviceId],
         busy: &[DeviceId],
         limit: i64,
     ) -> impl Future<Output = QueryResult<Vec<DeviceId>>> + Send;

@@ -266,3 +266,27 @@ async fn a_server_starts_before_its_database_and_its_broker() {
     server.ready().await;
     assert!(server.stop().await.success());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_is_lost_is_not_called_safe_to_repeat() {
+    let (database, proxy, url) = proxied().await;
+    let app = TestApp::builder().set("DATABASE_URL", url).start().await;
+    let (home, owner) = app.home().await;
+    let device = app.device(&owner, &home, "a").await;
+    let client = database.client().await;
+    let slow = "create function slow_commit() returns trigger language plpgsql as
+                    $$ begin perform pg_sleep(3); return null; end $$;
+                create constraint trigger slow_commit after insert on commands deferrable initially deferred
+                    for each row execute function slow_commit()";
+    client.batch_execute(slow).await.expect("a trigger");
+    let send = "mutation($id: ID!) { sendCommand(input: {deviceId: $id, type: \"BEEP\"}) { id } }";
+    let (code, ()) = tokio::join!(owner.error_code(send, json!({"id": device.id})), async {
+        let commits = "select 1 from pg_stat_activity
+                       where datname = current_database() and wait_event = 'PgSleep' and query ilike 'commit%'";
+        eventually("it commits", || async { client.query_opt(commits, &[]).await.ok()?.map(drop) }).await;
+        proxy.set(Mode::Cut);
+    });
+    assert_eq!(code, "OUTCOME_UNKNOWN");
+    // The database never noticed that nobody was there to be told.
+    eventually("it stands", || async { client.query_opt("select from commands", &[]).await.ok()?.map(drop) }).await;
+}

@@ -9,6 +9,7 @@ use crate::device_config;
 use crate::ids::{DeviceId, HomeId};
 use crate::ingest::batch::{Batch, Outcome, Row};
 use crate::mqtt::Receipt;
+use crate::outbox::Wake;
 use crate::telemetry::Reading;
 
 /// What a commit left undone.
@@ -69,10 +70,9 @@ impl Writer {
         self.expectations.update(&committed.answered.commands);
         commands::publish(&self.commands, committed.answered.commands);
         device_config::publish(&self.configs, committed.answered.configs);
-        let back = batch.states.iter().filter(|change| change.is_sign_of_life && change.is_news);
-        let back: Vec<DeviceId> = back.map(|change| change.device).collect();
-        if !back.is_empty() {
-            self.outboxes.iter().for_each(|outbox| outbox.heard(back.iter().copied()));
+        // Of those that never counted as gone the next regular look of the outboxes takes note.
+        if batch.states.iter().any(|change| change.is_sign_of_life && change.is_news) {
+            self.outboxes.iter().for_each(Wake::wake);
         }
         let news = batch.states.iter().filter(|change| change.is_news);
         let news: HashMap<DeviceId, HomeId> = news.map(|change| (change.device, change.home)).collect();

@@ -5,6 +5,7 @@ mod commands;
 mod configs;
 mod outages;
 mod scale;
+mod unheard;
 
 use serde_json::{Value, json};
 

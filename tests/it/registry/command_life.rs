@@ -61,7 +61,7 @@ impl Life {
     }
 
     async fn due(&mut self, busy: &[DeviceId]) -> Vec<DeviceId> {
-        self.outbox.due(&mut self.conn, self.clock.now(), &[], busy, 10).await.unwrap()
+        self.outbox.due(&mut self.conn, self.clock.now(), busy, 10).await.unwrap()
     }
 
     async fn settle(&mut self, command: CommandId, fate: Fate) {

@@ -29,13 +29,13 @@ impl<'a> Sender<'a> {
         Self { graph, outbox, conn: connection(graph).await }
     }
 
-    async fn due(&mut self, heard: &[DeviceId]) -> Vec<DeviceId> {
-        self.outbox.due(&mut self.conn, self.graph.clock.now(), heard, &[], 100).await.unwrap()
+    async fn due(&mut self) -> Vec<DeviceId> {
+        self.outbox.due(&mut self.conn, self.graph.clock.now(), &[], 100).await.unwrap()
     }
 
     /// What would go out now.
     async fn take(&mut self) -> Vec<Outgoing<ConfigKey>> {
-        let due = self.due(&[]).await;
+        let due = self.due().await;
         self.outbox.take(&mut self.conn, self.graph.clock.now(), &due).await.unwrap()
     }
 
@@ -50,7 +50,7 @@ impl<'a> Sender<'a> {
         for _ in 0..20 {
             let outgoing = self.take().await;
             if outgoing.is_empty() {
-                assert_eq!(self.due(&[]).await, []);
+                assert_eq!(self.due().await, []);
                 return all;
             }
             self.settle(&outgoing, Fate::Confirmed).await;
@@ -119,7 +119,7 @@ async fn only_the_newest_goes_with_its_secrets_until_the_broker_has_it() {
         assert_eq!(sender.take().await.len(), 2, "it goes again");
     }
     let [first, second] = [0, 1].map(|n: usize| devices[n].parse::<DeviceId>().unwrap());
-    let but_busy = sender.outbox.due(&mut sender.conn, graph.clock.now(), &[], &[first], 100).await.unwrap();
+    let but_busy = sender.outbox.due(&mut sender.conn, graph.clock.now(), &[first], 100).await.unwrap();
     assert_eq!(but_busy, [second]);
     sender.settle(&outgoing, Fate::Confirmed).await;
     sender.settle(&outgoing, Fate::Confirmed).await;
@@ -172,7 +172,7 @@ async fn it_follows_a_device_that_speaks_by_other_names() {
     assert_eq!(sender.run().await[0].0, format!("{home}/d0"));
     let id = speaks_as(&graph, &devices[0], &home, &devices[0]).await;
     // Noted with what it said, so that it is not lost with whoever heard it.
-    assert_eq!(sender.due(&[]).await, [id]);
+    assert_eq!(sender.due().await, [id]);
     let moved = sender.run().await;
     assert_eq!(moved.len(), 2);
     assert_eq!((&moved[0].0, &moved[0].1["version"]), (&format!("{home}/{}", devices[0]), &json!(1)));
@@ -180,7 +180,7 @@ async fn it_follows_a_device_that_speaks_by_other_names() {
 
     // Back again before the copy is cleared: what is there now stays.
     speaks_as(&graph, &devices[0], &home, "d0").await;
-    sender.due(&[id]).await;
+    sender.due().await;
     let going = sender.take().await;
     speaks_as(&graph, &devices[0], &home, &devices[0]).await;
     sender.settle(&going, Fate::Confirmed).await;

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use async_graphql::{Request, Response, Variables};
+use async_graphql::{Request, Variables};
 use serde_json::{Value, json};
 use smarthome::auth::{Actor, Principal, Tokens};
 use smarthome::clock::Clock;

@@ -1,0 +1,61 @@
+//! What the image and compose.yaml take for granted.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use smarthome::settings::HttpSettings;
+
+use crate::support::app::Database;
+use crate::support::installation;
+
+fn shipped(file: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a file")
+}
+
+/// What stands behind the first of these words in the file.
+fn after<'a>(text: &'a str, word: &str) -> &'a str {
+    let rest = text.split_once(word).unwrap_or_else(|| panic!("no {word}")).1;
+    rest.split(['\n', ',', '}']).next().expect("the rest of its line").trim()
+}
+
+#[test]
+fn compose_trusts_the_gateway_by_which_a_proxy_on_its_host_comes() {
+    let compose = shipped("docker/compose.yaml");
+    let gateway = after(&compose, "gateway: ");
+    assert_eq!(after(&compose, "TRUSTED_PROXIES: ${TRUSTED_PROXIES:-"), gateway);
+    let http = HttpSettings::read(&|name: &str| (name == "TRUSTED_PROXIES").then(|| gateway.to_owned()));
+    assert!(http.is_ok(), "{http:?}");
+    // Elsewhere anybody could come by the gateway.
+    assert!(compose.contains("ports: [\"127.0.0.1:4000:4000\"]"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_asked_for_is_not_shown_where_there_is_no_stty() {
+    let database = Database::create().await;
+    installation::smarthome(&["migrate"], &database.url());
+    let create = concat!(env!("CARGO_BIN_EXE_smarthome"), " user create --email a@example.com --name A");
+    let mut terminal = Command::new("/usr/bin/script")
+        .args(["--quiet", "--return", "--command", create, "/dev/null"])
+        .env("DATABASE_URL", database.url())
+        .env("JWT_SECRET", "x".repeat(32))
+        // The image has no other program than ours.
+        .env("SHELL", "/bin/sh")
+        .env("PATH", "")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let terminal = terminal.as_mut().expect("util-linux is there");
+    let (mut keyboard, mut screen) = (terminal.stdin.take().expect("piped"), terminal.stdout.take().expect("piped"));
+    let mut shown = Vec::new();
+    while !shown.ends_with(b"Password: ") {
+        let mut byte = [0];
+        screen.read_exact(&mut byte).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&shown)));
+        shown.push(byte[0]);
+    }
+    keyboard.write_all(b"correct horse battery\n").expect("typed");
+    screen.read_to_end(&mut shown).expect("the rest");
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(terminal.wait().expect("an end").success() && shown.contains("created user"), "{shown}");
+    assert!(!shown.contains("horse"), "{shown}");
+}
