@@ -77,6 +77,10 @@ impl Streaming {
     }
 }
 
+fn session_over() -> Answer {
+    Refusal::new("UNAUTHENTICATED", "the session has ended: sign in again").into()
+}
+
 struct Live {
     form: Streaming,
     answers: BoxStream<'static, Answer>,
@@ -152,8 +156,7 @@ impl Live {
                 biased;
                 () = self.stop.cancelled() => None,
                 () = ended(self.watch.as_ref()) => {
-                    let refusal = Refusal::new("UNAUTHENTICATED", "the session has ended: sign in again");
-                    return Some(self.end(self.form.answer(&refusal.into())));
+                    return Some(self.end(self.form.answer(&session_over())));
                 }
                 answer = self.answers.next() => answer,
                 () = tokio::time::sleep_until(deadline) => {
@@ -174,9 +177,14 @@ impl Live {
                 let refusal = Refusal::new("UNAUTHENTICATED", "the access token has expired");
                 return Some(self.end(self.form.answer(&refusal.into())));
             }
-            if self.principal.is_some() && !self.revocations.is_current() {
-                let refusal = Refusal::new("UNAVAILABLE", "service temporarily unavailable, try again");
-                return Some(self.end(self.form.answer(&refusal.into())));
+            if let Some(watch) = &self.watch {
+                if !self.revocations.becomes_current().await {
+                    let refusal = Refusal::new("UNAVAILABLE", "service temporarily unavailable, try again");
+                    return Some(self.end(self.form.answer(&refusal.into())));
+                }
+                if watch.has_ended() {
+                    return Some(self.end(self.form.answer(&session_over())));
+                }
             }
             self.quiet_since = Instant::now();
             return Some(self.form.answer(&answer).into());

@@ -86,6 +86,11 @@ impl Revocations {
         self.sight.is_clear()
     }
 
+    /// As [`Self::is_current`], now or in a moment.
+    pub async fn becomes_current(&self) -> bool {
+        self.sight.clears().await
+    }
+
     /// Everything that had ended before this moment has been told.
     pub fn caught_up(&self, at: Instant) {
         self.sight.reach(at);

@@ -36,6 +36,9 @@ impl Sight {
 
     /// Whether it may, now or in a moment.
     pub(super) async fn clears(&self) -> bool {
+        if self.is_clear() {
+            return true;
+        }
         let mut reached = self.0.subscribe();
         let clear = reached.wait_for(|at| is_clear(*at));
         timeout(PATIENCE, clear).await.is_ok_and(|clear| clear.is_ok())

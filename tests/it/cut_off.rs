@@ -79,6 +79,7 @@ async fn one_that_is_cut_off_for_long_takes_no_token_and_lets_go_of_what_is_open
     let mut stream = owner.subscribe(STATUS, json!({"h": home.id})).await;
     stream.next().await;
     let mut idle = Socket::signed_in(app.addr(), owner.token()).await;
+    let mut lucky = Socket::signed_in(app.addr(), owner.token()).await;
     let bearer = format!("Bearer {}", owner.token().unwrap());
     let (addr, body) = (app.addr(), json!({"query": STATUS, "variables": {"h": home.id}}).to_string());
     let events = tokio::spawn(async move {
@@ -117,7 +118,10 @@ async fn one_that_is_cut_off_for_long_takes_no_token_and_lets_go_of_what_is_open
     let events = soon("the end of the events", events).await.unwrap();
     assert!(events.contains("UNAVAILABLE"), "{events}");
 
+    lucky.subscribe("1", ME, json!({})).await;
     sql.batch_execute(&give).await.unwrap();
+    // What came a moment before waits for it.
+    assert!(matches!(lucky.next().await, Frame::Json(_)));
     gauge(1).await;
     owner.query(ME, json!({})).await;
     app.stop().await;

@@ -129,7 +129,7 @@ impl Session {
                     timer.as_mut().reset(self.next_deadline());
                 }
                 message = poll_fn(|cx| streams.poll_message(cx)) => {
-                    self.still_judged()?;
+                    self.still_judged().await?;
                     self.send(socket, message).await?;
                     self.used_at = Instant::now();
                 }
@@ -217,11 +217,14 @@ impl Session {
         (self.acknowledged && self.protocol == Protocol::Legacy).then(Protocol::keep_alive)
     }
 
-    /// Whether we would know if the caller's session had ended. Where not, nothing goes in or out; a socket
-    /// on which nothing happens is let be.
-    fn still_judged(&self) -> Result<(), Close> {
-        let is_anybodys = self.caller.viewer.0.is_none();
-        if is_anybodys || self.state.revocations.is_current() { Ok(()) } else { Err(Close::UNAVAILABLE) }
+    /// Whether the caller's session holds. Where nobody knows, after a moment's wait, nothing goes in or out; a
+    /// socket on which nothing happens is let be.
+    async fn still_judged(&mut self) -> Result<(), Close> {
+        let Some(watch) = &self.watch else { return Ok(()) };
+        if !self.state.revocations.becomes_current().await {
+            return Err(Close::UNAVAILABLE);
+        }
+        if watch.has_ended() { Err(Close::REVOKED) } else { Ok(()) }
     }
 
     fn has_expired(&self, principal: &Principal) -> bool {
@@ -258,7 +261,10 @@ impl Session {
                 Ok(vec![Protocol::pong()])
             }
             ClientMessage::Pong => Ok(Vec::new()),
-            ClientMessage::Subscribe(id, call) => Ok(self.subscribe(id, call)?.into_iter().collect()),
+            ClientMessage::Subscribe(id, call) => {
+                self.still_judged().await?;
+                Ok(self.subscribe(id, call)?.into_iter().collect())
+            }
             ClientMessage::Complete(id) => Ok(self.complete(&id).into_iter().collect()),
             ClientMessage::Terminate => Err(Close::GOODBYE.into()),
         }
@@ -311,7 +317,6 @@ impl Session {
         if self.caller.viewer.0.as_ref().is_some_and(|principal| self.has_expired(principal)) {
             return Err(Close::EXPIRED);
         }
-        self.still_judged()?;
         if self.streams.contains(&id) {
             return Err(Close::duplicate(&id));
         }
