@@ -7,10 +7,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use futures_util::stream::{Stream, unfold};
 
 use tokio::sync::Semaphore;
+use tokio::time::sleep;
 
 use super::read_store::{self as store, Page};
 use super::{Reading, SharedReading};
@@ -27,6 +29,9 @@ const PAGE: i64 = 500;
 const SCANS: usize = 2;
 /// Bytes of unknown readings after which a page ends: each slow subscriber holds one.
 const PAGE_BYTES: usize = 256 << 10;
+/// How long a lagging subscriber waits for a database that is away, and how often: half a minute in all.
+const PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSES: u32 = 60;
 /// Readings a lagging subscriber is caught up on in one go before it is given up.
 const MAX_CATCH_UP: usize = 10_000;
 
@@ -98,6 +103,8 @@ struct State {
     /// Up to where the page was read, if there is more behind it.
     up_to: Option<TelemetryId>,
     mode: Mode,
+    /// Waits for the database since the last page.
+    n_pauses: u32,
 }
 
 enum Mode {
@@ -135,6 +142,7 @@ impl Follow {
             page: VecDeque::new(),
             up_to: None,
             mode: if after.is_some() { Mode::Replay { caught_up: None } } else { Mode::Live },
+            n_pauses: 0,
         };
         unfold(state, |mut state| async move { state.next().await.map(|item| (item, state)) })
     }
@@ -161,11 +169,18 @@ impl State {
                     }
                     let page = match self.follow.page(self.home, self.device, self.cursor).await {
                         Ok(page) => page,
+                        // Nothing is committed meanwhile, so nothing is late; and all would come back at once.
+                        Err(Error::Unavailable(_)) if caught_up.is_some() && self.n_pauses < MAX_PAUSES => {
+                            self.n_pauses += 1;
+                            sleep(PAUSE).await;
+                            continue;
+                        }
                         Err(error) => {
                             self.mode = Mode::Ended;
                             return Some(Err(error));
                         }
                     };
+                    self.n_pauses = 0;
                     if let Some(n) = caught_up {
                         *n += page.readings.len();
                         self.follow.metrics.subscription_catch_ups.inc_by(page.readings.len() as u64);

@@ -149,6 +149,36 @@ async fn a_reader_that_fell_behind_is_caught_up_from_the_database() {
     assert_eq!(graph.services.metrics.subscriptions_lagged.get(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_fell_behind_waits_for_a_database_that_does_not_answer() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let device = graph.devices(&ann, &home, 1).await.remove(0);
+    let mut stream = subscribe(&graph, &ann, TELEMETRY, json!({"d": device}));
+    let first = tokio::spawn(async move { (next(&mut stream).await, stream) });
+    eventually("it runs", || async { (graph.services.metrics.subscriptions.get() == 1).then_some(()) }).await;
+    for n in 0..3 {
+        graph.reading(&home, &device, n).await;
+    }
+    graph.readings.publish(committed(&home, &device, 1, 0));
+    let (_, mut stream) = first.await.unwrap();
+    // Nobody reads: the channel overflows.
+    for _ in 0..=CAPACITY {
+        graph.readings.publish(committed(&home, &device, 3, 2));
+    }
+    let blocker = graph.database.client().await;
+    blocker.batch_execute("begin; lock table telemetry").await.unwrap();
+    let (statements, before) = (&graph.services.metrics.db_statements, graph.services.metrics.db_statements.get());
+    let event = tokio::spawn(async move { next(&mut stream).await });
+    // Two for a page of a device. The first of each waits for the lock until its time is over.
+    eventually("it has asked again", || async { (statements.get() >= before + 2).then_some(()) }).await;
+    graph.wait_for_waiting(1).await;
+    blocker.batch_execute("commit").await.unwrap();
+    let event = soon("the event", event).await.unwrap().unwrap();
+    assert_eq!(event["data"]["telemetry"]["sensors"]["temperature"], 1.0, "{event}");
+}
+
 /// The reading of that id as its commit hands it to subscribers; `n` degrees warm.
 fn committed(home: &str, device: &str, id: i64, n: i64) -> Reading {
     let at = "2026-01-01T00:00:00Z".parse().unwrap();
