@@ -119,7 +119,7 @@ impl CommandOutbox {
 impl Outbox for CommandOutbox {
     type Key = CommandId;
 
-    const LOCK: i32 = 7004;
+    const LOCK: i32 = db::locks::COMMAND_OUTBOX;
     const NAME: &'static str = "commands";
 
     async fn reconnected(&self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {

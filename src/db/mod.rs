@@ -3,8 +3,11 @@
 mod apart;
 mod held;
 mod json;
+pub mod locks;
 pub mod schema;
+mod statement;
 mod steady;
+mod timeout;
 mod transaction;
 
 use std::time::Duration;
@@ -12,7 +15,9 @@ use std::time::Duration;
 pub use apart::apart;
 pub use held::{Allowance, MAX_HELD_BYTES, Weigh, gather};
 pub use json::JsonText;
+pub use statement::{Template, parameters, statement};
 pub use steady::Steady;
+pub use timeout::with_timeout;
 pub use transaction::{to_the_end, transaction, transaction_then};
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
@@ -29,14 +34,6 @@ use crate::tls;
 
 /// The schema's history, compiled in.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
-
-/// Taken by whoever migrates, for the length of the connection.
-const MIGRATION_LOCK: i64 = 7001;
-
-/// Statement that takes the ingest gate for the rest of the transaction. Whoever inserts telemetry,
-/// or deletes a device, passes it one at a time: so cursors are in the order of commits, and no
-/// reading outlives its device. Its own statement: what follows must see what came before it.
-pub const GATE: &str = "select pg_advisory_xact_lock(7002, hashtext(current_schema()))";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a request waits for a free connection before it is told UNAVAILABLE.
@@ -160,7 +157,7 @@ impl Instrumentation for CountStatements {
 pub async fn migrate(settings: &DatabaseSettings) -> Result<Vec<String>, Error> {
     let mut conn = connect(settings.url.reveal(), None).await.map_err(Error::unavailable)?;
     // The lock goes with the connection, whatever happens.
-    conn.batch_execute(&format!("select pg_advisory_lock({MIGRATION_LOCK})")).await?;
+    conn.batch_execute(&format!("select pg_advisory_lock({})", locks::MIGRATION)).await?;
     // The harness blocks its thread.
     tokio::task::spawn_blocking(move || {
         let mut harness = AsyncMigrationHarness::new(conn);

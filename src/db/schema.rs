@@ -1,8 +1,6 @@
 //! The tables as diesel sees them. Written by hand (the diesel CLI wants libpq); a test compares it
 //! with the migrated database. What a column means stands in the migrations' comments.
 
-#![expect(missing_docs, reason = "columns are documented in the migrations")]
-
 diesel::table! {
     users (id) {
         id -> BigInt,

@@ -120,7 +120,7 @@ impl ConfigOutbox {
 
 impl Outbox for ConfigOutbox {
     type Key = ConfigKey;
-    const LOCK: i32 = 7005;
+    const LOCK: i32 = db::locks::CONFIG_OUTBOX;
     const NAME: &'static str = "config";
 
     async fn reconnected(&self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {

@@ -6,6 +6,7 @@ use diesel::sql_types::{Bool, Nullable, Text, Timestamptz};
 use diesel::upsert::excluded;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use crate::db::locks;
 use crate::db::schema::{device_credentials, mqtt_clients as clients};
 
 /// A user name as [`super::MqttUser`] writes it.
@@ -52,7 +53,10 @@ pub(super) async fn lease(conn: &mut AsyncPgConnection) -> QueryResult<bool> {
         #[diesel(sql_type = Bool)]
         leased: bool,
     }
-    let query = diesel::sql_query("select pg_try_advisory_lock(7020, hashtext(current_schema())) as leased");
+    let query = diesel::sql_query(format!(
+        "select pg_try_advisory_lock({}, hashtext(current_schema())) as leased",
+        locks::PROVISIONING
+    ));
     Ok(query.get_result::<Row>(conn).await?.leased)
 }
 

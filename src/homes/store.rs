@@ -162,7 +162,7 @@ pub(super) async fn members(conn: &mut AsyncPgConnection, ids: &[HomeId]) -> Que
 
 /// Waits until no batch of readings is being written, and lets none begin before the transaction ends.
 pub(crate) async fn close_ingest_gate(conn: &mut AsyncPgConnection) -> QueryResult<()> {
-    conn.batch_execute(crate::db::GATE).await
+    conn.batch_execute(crate::db::locks::TAKE_INGEST).await
 }
 
 /// Waits for whoever works with the home's rooms and devices, and keeps others from it to the end of the

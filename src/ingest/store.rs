@@ -8,6 +8,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncConnectionCore, AsyncPgConnection, RunQueryDsl};
 
 use super::retention::{MAX_DELETED, MAX_KEPT};
+use crate::db::locks;
 use crate::db::schema::{broker_losses, broker_sessions, mqtt_deliveries};
 use crate::ids::{DeviceId, HomeId};
 use crate::mqtt::Packet;
@@ -47,7 +48,7 @@ fixed! {
 }
 fixed! {
     /// Waits for the ingest gate, for the rest of the transaction.
-    pass_gate, PassGate, crate::db::GATE
+    pass_gate, PassGate, crate::db::locks::TAKE_INGEST
 }
 fixed! {
     /// Undoes the transaction.
@@ -306,7 +307,7 @@ pub(super) async fn lease(conn: &mut AsyncPgConnection, client_id: &str) -> Quer
         #[diesel(sql_type = diesel::sql_types::Bool)]
         leased: bool,
     }
-    let query = diesel::sql_query("select pg_try_advisory_lock(7003, hashtext($1)) as leased");
+    let query = diesel::sql_query(format!("select pg_try_advisory_lock({}, hashtext($1)) as leased", locks::WRITER));
     let row: Row = query.bind::<Text, _>(client_id).get_result(conn).await?;
     Ok(row.leased)
 }

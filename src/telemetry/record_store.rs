@@ -1,6 +1,6 @@
 //! SQL that records readings: one statement a batch, and the months they fall into.
 //!
-//! Only ever run behind the ingest gate ([`crate::db::GATE`]): ids are taken in the order of
+//! Only ever run behind the ingest gate ([`crate::db::locks::TAKE_INGEST`]): ids are taken in the order of
 //! commits, and no device vanishes between the join and the commit.
 
 use chrono::{DateTime, Datelike, Utc};

@@ -1,0 +1,22 @@
+//! Every advisory lock of the product. A lock's class is its first key; the second key, where there is one,
+//! says which of its kind. Advisory locks belong to one database.
+
+/// Held by the server that migrates, for the length of its connection. One key.
+pub const MIGRATION: i64 = 7001;
+
+/// Statement that takes the ingest lock for the rest of the transaction. Whatever inserts telemetry or deletes
+/// a device takes it: so cursors are in the order of commits, and no reading outlives its device. Its own
+/// statement, because what follows must see what was committed before it.
+pub const TAKE_INGEST: &str = "select pg_advisory_xact_lock(7002, hashtext(current_schema()))";
+
+/// Held by the writer of one MQTT client id: the second key is the hash of the client id.
+pub const WRITER: i32 = 7003;
+
+/// Held by the dispatcher that sends a device its command: the second key is the hash of the device's id.
+pub const COMMAND_OUTBOX: i32 = 7004;
+
+/// Held by the dispatcher that sends a device its configuration: the second key as for commands.
+pub const CONFIG_OUTBOX: i32 = 7005;
+
+/// Held by the server that keeps the broker's accounts up to date.
+pub const PROVISIONING: i64 = 7020;
