@@ -39,11 +39,11 @@ impl std::fmt::Debug for Message {
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum DeliveryOutcome {
     /// The broker has it: its PUBACK came.
     Confirmed,
     /// The broker had nobody to give it to, and has thrown it away: its word.
-    Unheard,
+    NoSubscribers,
     /// Its time had passed before it could leave; it did not leave.
     Expired,
     /// The broker will not take it, and nobody got it: its word.
@@ -62,14 +62,14 @@ pub struct LinkState {
     /// Which connection this is, or the last one was: each has another number.
     pub connection: u64,
     /// Sessions the broker turned out to have lost, each noted in the database before the link is up again.
-    pub n_lost: u64,
+    pub session_losses: u64,
 }
 
 /// Reaches devices.
 pub trait Downlink: Send + Sync {
     /// Sends one message at least once and tells what became of it. Ends when the link does: it never
     /// waits for a link to come back.
-    fn deliver(&self, message: Message) -> BoxFuture<'static, Fate>;
+    fn deliver(&self, message: Message) -> BoxFuture<'static, DeliveryOutcome>;
 
     /// The link, and every change of it.
     fn link(&self) -> watch::Receiver<LinkState>;

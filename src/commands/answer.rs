@@ -18,14 +18,14 @@ pub struct Answer {
     /// Who answered: counts for its own commands alone.
     pub device: DeviceId,
     /// What it says.
-    pub verdict: Verdict,
+    pub kind: AnswerKind,
     /// When it was received.
     pub at: DateTime<Utc>,
 }
 
 /// What an answer says.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
+pub enum AnswerKind {
     /// The device has it.
     Acked,
     /// The device did it.
@@ -73,16 +73,16 @@ impl Folded {
             error: error.map(storable),
         };
         let is_confirmed = self.end.as_ref().is_some_and(|end| end.confirmed_by == ConfirmedBy::Ack);
-        match &answer.verdict {
-            Verdict::Acked if !is_confirmed => self.acked_at = self.acked_at.or(Some(answer.at)),
-            Verdict::Succeeded { result } if !is_confirmed => {
+        match &answer.kind {
+            AnswerKind::Acked if !is_confirmed => self.acked_at = self.acked_at.or(Some(answer.at)),
+            AnswerKind::Succeeded { result } if !is_confirmed => {
                 self.end = Some(end(CommandStatus::Succeeded, ConfirmedBy::Ack, result.as_ref(), None));
             }
-            Verdict::Failed { error, result } if !is_confirmed => {
+            AnswerKind::Failed { error, result } if !is_confirmed => {
                 let error = error.as_deref().unwrap_or("the device gave no reason");
                 self.end = Some(end(CommandStatus::Failed, ConfirmedBy::Ack, result.as_ref(), Some(error)));
             }
-            Verdict::Effect if self.end.is_none() => {
+            AnswerKind::Effect if self.end.is_none() => {
                 self.end = Some(end(CommandStatus::Succeeded, ConfirmedBy::Effect, None, None));
             }
             _ => {}
@@ -99,32 +99,32 @@ fn storable(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn fold(verdicts: Vec<Verdict>) -> Folded {
+    fn fold(kinds: Vec<AnswerKind>) -> Folded {
         let mut folded = Folded::default();
-        for (second, verdict) in (0..).zip(verdicts) {
+        for (second, kind) in (0..).zip(kinds) {
             let at = DateTime::from_timestamp(second, 0).unwrap();
-            folded.add(&Answer { command: CommandId::generate(), device: DeviceId::from_database(1), verdict, at });
+            folded.add(&Answer { command: CommandId::generate(), device: DeviceId::from_database(1), kind, at });
         }
         folded
     }
 
     #[test]
     fn the_first_outcome_stands_and_what_follows_it_is_late() {
-        let done = || Verdict::Succeeded { result: None };
-        let failed = || Verdict::Failed { error: Some("a\0b".to_owned()), result: None };
-        let seen = |verdicts| {
-            let folded = fold(verdicts);
+        let done = || AnswerKind::Succeeded { result: None };
+        let failed = || AnswerKind::Failed { error: Some("a\0b".to_owned()), result: None };
+        let seen = |kinds| {
+            let folded = fold(kinds);
             let second = |at: DateTime<Utc>| at.timestamp();
             let end = folded.end.map(|end| (end.status, end.confirmed_by, second(end.at)));
             (folded.acked_at.map(second), end)
         };
         use CommandStatus::{Failed, Succeeded};
         use ConfirmedBy::{Ack, Effect};
-        assert_eq!(seen(vec![Verdict::Acked, Verdict::Acked]), (Some(0), None));
-        assert_eq!(seen(vec![Verdict::Acked, done(), failed()]), (Some(0), Some((Succeeded, Ack, 1))));
-        assert_eq!(seen(vec![failed(), done(), Verdict::Acked]), (None, Some((Failed, Ack, 0))));
-        assert_eq!(seen(vec![Verdict::Effect, Verdict::Acked, failed()]), (Some(1), Some((Failed, Ack, 2))));
-        assert_eq!(seen(vec![Verdict::Effect, Verdict::Effect]), (None, Some((Succeeded, Effect, 0))));
+        assert_eq!(seen(vec![AnswerKind::Acked, AnswerKind::Acked]), (Some(0), None));
+        assert_eq!(seen(vec![AnswerKind::Acked, done(), failed()]), (Some(0), Some((Succeeded, Ack, 1))));
+        assert_eq!(seen(vec![failed(), done(), AnswerKind::Acked]), (None, Some((Failed, Ack, 0))));
+        assert_eq!(seen(vec![AnswerKind::Effect, AnswerKind::Acked, failed()]), (Some(1), Some((Failed, Ack, 2))));
+        assert_eq!(seen(vec![AnswerKind::Effect, AnswerKind::Effect]), (None, Some((Succeeded, Effect, 0))));
         assert_eq!(fold(vec![failed()]).end.unwrap().error.as_deref(), Some("a\u{fffd}b"));
     }
 }

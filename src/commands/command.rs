@@ -51,7 +51,7 @@ pub struct Command {
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
     /// When it was first handed to the link: it may have left since.
-    pub handed_at: Option<DateTime<Utc>>,
+    pub dispatched_at: Option<DateTime<Utc>>,
     /// When the broker confirmed it.
     pub sent_at: Option<DateTime<Utc>>,
     /// When the device said that it has it.

@@ -27,7 +27,7 @@ enum Condition {
 
 /// One message of a device, asked by the names of its fields.
 #[derive(Clone, Copy)]
-pub struct Shown<'a>(Source<'a>);
+pub struct Observation<'a>(Source<'a>);
 
 #[derive(Clone, Copy)]
 enum Source<'a> {
@@ -35,7 +35,7 @@ enum Source<'a> {
     Status(&'a Value),
 }
 
-impl<'a> Shown<'a> {
+impl<'a> Observation<'a> {
     /// Readings: the value of each by its name on the wire (`powerW`, also one that the schema does not
     /// know), where the message has it.
     pub fn readings(value_of: &'a dyn Fn(&str) -> Option<Value>) -> Self {
@@ -92,7 +92,7 @@ impl Expect {
     }
 
     /// Whether the message shows all of it.
-    pub(super) fn is_shown(&self, message: &Shown<'_>) -> bool {
+    pub(super) fn is_shown(&self, message: &Observation<'_>) -> bool {
         self.0.iter().all(|(field, condition)| message.value(field).is_some_and(|value| condition.holds(&value)))
     }
 }
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn all_of_it_must_be_in_one_message() {
         let expect = parse(&json!({"powerW": {"min": 5}, "flame": false, "mode": "eco", "temperature": 21.5})).unwrap();
-        let shows = |readings: Value| expect.is_shown(&Shown::readings(&|name| readings.get(name).cloned()));
+        let shows = |readings: Value| expect.is_shown(&Observation::readings(&|name| readings.get(name).cloned()));
         assert!(shows(json!({"powerW": 5, "flame": false, "mode": "eco", "temperature": 21.500000000001, "x": 1})));
         for other in [
             json!({"powerW": 4.9, "flame": false, "mode": "eco", "temperature": 21.5}),
@@ -179,7 +179,7 @@ mod tests {
             (json!({"relay": "off"}), false),
             (json!({"status": "x"}), false),
         ] {
-            assert_eq!(parse(&expect).unwrap().is_shown(&Shown::status(&message)), is_shown, "{expect}");
+            assert_eq!(parse(&expect).unwrap().is_shown(&Observation::status(&message)), is_shown, "{expect}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 
 use super::command::{Command, CommandStatus};
-use super::expect::{Expect, Shown};
+use super::expect::{Expect, Observation};
 use crate::ids::{CommandId, DeviceId};
 
 /// Effects that are waited for at a time; the newest ones where there are more.
@@ -35,7 +35,7 @@ struct Open {
 
 struct Waiting {
     expect: Expect,
-    handed_at: DateTime<Utc>,
+    dispatched_at: DateTime<Utc>,
 }
 
 impl Expectations {
@@ -46,13 +46,13 @@ impl Expectations {
 
     /// The commands of the device whose effect this message shows, of those that may have reached it
     /// before. They stay until [`Expectations::update`] is told that they have ended.
-    pub fn shown(&self, device: DeviceId, message: &Shown<'_>, received_at: DateTime<Utc>) -> Vec<CommandId> {
+    pub fn observed(&self, device: DeviceId, message: &Observation<'_>, received_at: DateTime<Utc>) -> Vec<CommandId> {
         if self.is_empty() {
             return Vec::new();
         }
         let open = self.lock();
         let waiting = open.by_device.get(&device).into_iter().flatten();
-        let shown = waiting.filter(|(_, w)| w.handed_at < received_at && w.expect.is_shown(message));
+        let shown = waiting.filter(|(_, w)| w.dispatched_at < received_at && w.expect.is_shown(message));
         shown.map(|(command, _)| *command).collect()
     }
 
@@ -129,16 +129,18 @@ impl Open {
 
 impl Waiting {
     fn of(command: &Command) -> Option<Self> {
-        let (Some(expect), Some(handed_at), true) = (&command.expect, command.handed_at, is_waited_for(command)) else {
+        let (Some(expect), Some(dispatched_at), true) =
+            (&command.expect, command.dispatched_at, is_waited_for(command))
+        else {
             return None;
         };
-        Expect::stored(&expect.parse()).map(|expect| Self { expect, handed_at })
+        Expect::stored(&expect.parse()).map(|expect| Self { expect, dispatched_at })
     }
 }
 
 fn is_waited_for(command: &Command) -> bool {
     let can_be_shown = command.status.is_open() || command.status == CommandStatus::TimedOut;
-    can_be_shown && command.expect.is_some() && command.handed_at.is_some()
+    can_be_shown && command.expect.is_some() && command.dispatched_at.is_some()
 }
 
 #[cfg(test)]
@@ -178,7 +180,7 @@ mod tests {
             requested_by: None,
             timeout_seconds: 30,
             created_at: AT,
-            handed_at: Some(AT),
+            dispatched_at: Some(AT),
             sent_at: None,
             acked_at: None,
             finished_at: None,
@@ -193,7 +195,7 @@ mod tests {
 
     fn shown(expectations: &Expectations, of: usize) -> Vec<CommandId> {
         let message = json!({"relay": "on"});
-        expectations.shown(device(of), &Shown::status(&message), AT + TimeDelta::seconds(1))
+        expectations.observed(device(of), &Observation::status(&message), AT + TimeDelta::seconds(1))
     }
 
     /// The count is what is there.
@@ -207,7 +209,7 @@ mod tests {
     #[test]
     fn what_has_ended_is_not_waited_for() {
         let expectations = Expectations::default();
-        let not_handed = Command { handed_at: None, ..command(3, 1) };
+        let not_handed = Command { dispatched_at: None, ..command(3, 1) };
         expectations.update(&[command(1, 1), command(2, 1), not_handed, ended(4, 1), command(5, 2)]);
         expectations.update(&[command(2, 1), Command { status: CommandStatus::TimedOut, ..command(5, 2) }]);
         assert_eq!((n(&expectations), shown(&expectations, 1)), (3, vec![command(1, 1).id, command(2, 1).id]));

@@ -2,22 +2,22 @@
 //! outbox; its status never claims more than was seen.
 
 mod answer;
-mod answers_store;
+mod answer_store;
 mod command;
 mod expect;
 mod expectations;
 mod new;
 mod outbox;
 mod outbox_store;
+mod requeue_store;
 mod row_store;
 mod service;
 mod store;
-mod unheard_store;
 
-pub use answer::{Answer, Verdict};
-pub use answers_store::{find_for_ingest, record_answers};
+pub use answer::{Answer, AnswerKind};
+pub use answer_store::{find_for_ingest, record_answers};
 pub use command::{Command, CommandHub, CommandSource, CommandStatus, ConfirmedBy, OnStale, WordError};
-pub use expect::Shown;
+pub use expect::Observation;
 pub use expectations::Expectations;
 pub use new::{DEFAULT_EXPIRY_SECONDS, DEFAULT_TIMEOUT_SECONDS, MAX_PAYLOAD_BYTES, NewCommand, SHORT_EXPIRY_SECONDS};
 pub use outbox::CommandOutbox;

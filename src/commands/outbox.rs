@@ -10,16 +10,16 @@ use tokio::time::Instant;
 
 use super::command::{Command, CommandHub, CommandStatus};
 use super::expectations::MAX_OPEN;
-use super::outbox_store::{self as store, Settle};
-use super::{Expectations, publish, unheard_store};
+use super::outbox_store::{self as store, RecordOutcomes};
+use super::{Expectations, publish, requeue_store};
 use crate::db;
-use crate::downlink::{Channel, Fate, Message, Outgoing};
+use crate::downlink::{Channel, DeliveryOutcome, Message, Outgoing};
 use crate::ids::{CommandId, DeviceId};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 
 /// Commands that one tick ends; the next one comes at once where there are more.
-const MAX_LAPSED: i64 = 1_000;
+const MAX_EXPIRED: i64 = 1_000;
 /// Seconds between two looks at the effects that are waited for: other servers send commands too.
 const RELOAD_SECONDS: i64 = 2;
 /// How long after its time-out an effect still shows that a command was done.
@@ -96,7 +96,7 @@ impl CommandOutbox {
         if let Some(since) = self.uncertain_since() {
             let seconds = since.elapsed().as_secs().saturating_add(STEP_SECONDS);
             let homes = self.hub.homes();
-            self.tell(store::lately(conn, &homes, seconds, MAX_TOLD_AGAIN).await?);
+            self.tell(store::recently_changed(conn, &homes, seconds, MAX_TOLD_AGAIN).await?);
             self.set_uncertain(None);
         }
         Ok(())
@@ -122,7 +122,7 @@ impl Outbox for CommandOutbox {
     const LOCK: i32 = db::locks::COMMAND_OUTBOX;
     const NAME: &'static str = "commands";
 
-    async fn reconnected(&self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {
+    async fn on_reconnected(&self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {
         // What a silent device got, and what the broker kept for one, look the same: to send them again
         // would do things twice.
         Ok(())
@@ -130,34 +130,34 @@ impl Outbox for CommandOutbox {
 
     async fn tick(&self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
         self.tell_again(conn).await?;
-        let lapsed = self.step(store::lapse(conn, now, MAX_LAPSED)).await?;
-        self.entered(&lapsed);
-        self.tell(lapsed);
+        let expired = self.step(store::expire_overdue(conn, now, MAX_EXPIRED)).await?;
+        self.entered(&expired);
+        self.tell(expired);
         self.load_expectations(conn, now).await?;
         store::next_deadline(conn).await
     }
 
-    async fn due(
+    async fn find_due(
         &self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
         busy: &[DeviceId],
         limit: i64,
     ) -> QueryResult<Vec<DeviceId>> {
-        let waiting = self.step(unheard_store::reopen(conn, now)).await?;
+        let waiting = self.step(requeue_store::requeue_undelivered(conn, now)).await?;
         self.entered(&waiting);
         self.tell(waiting);
         // Who came back is no longer `away` in the database, and so among the others.
-        store::due(conn, now, busy, limit).await
+        store::find_due(conn, now, busy, limit).await
     }
 
-    async fn take(
+    async fn claim(
         &self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
         devices: &[DeviceId],
     ) -> QueryResult<Vec<Outgoing<CommandId>>> {
-        let taken = store::take(conn, now, devices).await?;
+        let taken = store::claim(conn, now, devices).await?;
         self.expectations.update(taken.iter().map(|(command, ..)| command));
         let outgoing = |(command, home, device): (Command, String, String)| Outgoing {
             key: command.id,
@@ -173,31 +173,31 @@ impl Outbox for CommandOutbox {
         Ok(taken.into_iter().map(outgoing).collect())
     }
 
-    async fn settle(
+    async fn record_outcomes(
         &self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
-        fates: &[(CommandId, Fate)],
+        outcomes: &[(CommandId, DeliveryOutcome)],
     ) -> QueryResult<()> {
-        let mut settle = Settle { now, ..Settle::default() };
-        for (command, fate) in fates {
-            let (fate, error) = match fate {
-                Fate::Confirmed => ("CONFIRMED", None),
-                Fate::Unheard => ("UNHEARD", None),
-                Fate::NotSent => ("NOT_SENT", None),
-                Fate::Expired => ("EXPIRED", Some(EXPIRED)),
-                Fate::Refused(why) => ("REFUSED", Some(*why)),
+        let mut record = RecordOutcomes { now, ..RecordOutcomes::default() };
+        for (command, outcome) in outcomes {
+            let (outcome, error) = match outcome {
+                DeliveryOutcome::Confirmed => ("CONFIRMED", None),
+                DeliveryOutcome::NoSubscribers => ("NO_SUBSCRIBERS", None),
+                DeliveryOutcome::NotSent => ("NOT_SENT", None),
+                DeliveryOutcome::Expired => ("EXPIRED", Some(EXPIRED)),
+                DeliveryOutcome::Refused(why) => ("REFUSED", Some(*why)),
                 // It may have left: it goes again.
-                Fate::Unknown => continue,
+                DeliveryOutcome::Unknown => continue,
             };
-            settle.ids.push(command.as_uuid());
-            settle.fates.push(fate);
-            settle.errors.push(error);
+            record.ids.push(command.as_uuid());
+            record.outcomes.push(outcome);
+            record.errors.push(error);
         }
-        if settle.ids.is_empty() {
+        if record.ids.is_empty() {
             return Ok(());
         }
-        let changed = self.step(store::settle(conn, settle)).await?;
+        let changed = self.step(store::record_outcomes(conn, record)).await?;
         self.entered(changed.iter().filter(|command| match command.status {
             CommandStatus::Sent => true,
             // One that had expired before its confirmation came has only been given its time of sending.
@@ -208,13 +208,13 @@ impl Outbox for CommandOutbox {
         Ok(())
     }
 
-    async fn broker_forgot(
+    async fn on_broker_session_lost(
         &self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
         before: DateTime<Utc>,
     ) -> QueryResult<()> {
-        let waiting = self.step(store::resend(conn, now, before)).await?;
+        let waiting = self.step(store::requeue_lost(conn, now, before)).await?;
         self.entered(&waiting);
         self.tell(waiting);
         Ok(())

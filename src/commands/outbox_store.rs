@@ -28,12 +28,12 @@ macro_rules! statement {
 }
 
 /// Ends what the clock has caught up with: at most `limit` rows.
-struct Lapse<'a> {
+struct ExpireOverdue<'a> {
     now: &'a DateTime<Utc>,
     limit: i64,
 }
 
-impl QueryFragment<Pg> for Lapse<'_> {
+impl QueryFragment<Pg> for ExpireOverdue<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("with due as materialized (select c.id from commands c where c.deadline <= ");
         out.push_bind_param::<Timestamptz, _>(self.now)?;
@@ -45,9 +45,9 @@ impl QueryFragment<Pg> for Lapse<'_> {
                 status = case c.status when 'PENDING' then 'EXPIRED' else 'TIMED_OUT' end,
                 error = case
                     when c.status = 'ACKED' then 'acknowledged by the device, which never reported an outcome'
-                    when c.status = 'SENT' and c.unheard then 'nobody was subscribed to the device''s topic'
+                    when c.status = 'SENT' and c.no_subscribers then 'nobody was subscribed to the device''s topic'
                     when c.status = 'SENT' then 'no answer from the device'
-                    when c.handed_at is not null then ",
+                    when c.dispatched_at is not null then ",
         );
         out.push_sql(EXPIRED_HANDED);
         out.push_sql(" else 'it could not be sent before it expired' end, finished_at = ");
@@ -59,13 +59,17 @@ impl QueryFragment<Pg> for Lapse<'_> {
         Ok(())
     }
 }
-statement!(Lapse, Untyped);
+statement!(ExpireOverdue, Untyped);
 
 /// What is said of a command that may have left: the link went before the broker answered.
 const EXPIRED_HANDED: &str = "coalesce(c.error || '; ', '') || 'the broker did not confirm it before it expired'";
 
-pub(super) async fn lapse(conn: &mut AsyncPgConnection, now: DateTime<Utc>, limit: i64) -> QueryResult<Vec<Command>> {
-    let rows: Vec<Row> = Lapse { now: &now, limit }.load(conn).await?;
+pub(super) async fn expire_overdue(
+    conn: &mut AsyncPgConnection,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> QueryResult<Vec<Command>> {
+    let rows: Vec<Row> = ExpireOverdue { now: &now, limit }.load(conn).await?;
     row::commands(rows)
 }
 
@@ -83,10 +87,10 @@ pub(super) async fn expecting(
 ) -> QueryResult<Vec<Command>> {
     let rows: Vec<Row> = commands::table
         .filter(commands::expect.is_not_null())
-        .filter(commands::handed_at.is_not_null())
+        .filter(commands::dispatched_at.is_not_null())
         .filter(diesel::dsl::sql::<diesel::sql_types::Bool>("status in ('PENDING', 'SENT', 'ACKED', 'TIMED_OUT')"))
         .filter(commands::finished_at.is_null().or(commands::finished_at.assume_not_null().ge(since)))
-        .order(commands::handed_at.desc())
+        .order(commands::dispatched_at.desc())
         .limit(limit)
         .select(Row::as_select())
         .load(conn)
@@ -95,13 +99,13 @@ pub(super) async fn expecting(
 }
 
 /// Devices that a command waits for and that listen, longest waiting first.
-struct Due<'a> {
+struct FindDue<'a> {
     now: &'a DateTime<Utc>,
     busy: &'a [DeviceId],
     limit: i64,
 }
 
-impl QueryFragment<Pg> for Due<'_> {
+impl QueryFragment<Pg> for FindDue<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "select p.device_id from (select c.device_id, min(c.seq) as seq from commands c
@@ -122,20 +126,20 @@ impl QueryFragment<Pg> for Due<'_> {
         Ok(())
     }
 }
-statement!(Due, BigInt);
+statement!(FindDue, BigInt);
 
-pub(super) async fn due(
+pub(super) async fn find_due(
     conn: &mut AsyncPgConnection,
     now: DateTime<Utc>,
     busy: &[DeviceId],
     limit: i64,
 ) -> QueryResult<Vec<DeviceId>> {
-    Due { now: &now, busy, limit }.load(conn).await
+    FindDue { now: &now, busy, limit }.load(conn).await
 }
 
 /// A command on its way, and how its device spells home and itself.
 #[derive(QueryableByName)]
-pub(super) struct Taken {
+pub(super) struct Claimed {
     #[diesel(embed)]
     command: Row,
     #[diesel(sql_type = Text)]
@@ -145,12 +149,12 @@ pub(super) struct Taken {
 }
 
 /// Takes the oldest waiting command of each device.
-struct Take<'a> {
+struct Claim<'a> {
     now: &'a DateTime<Utc>,
     devices: &'a [DeviceId],
 }
 
-impl QueryFragment<Pg> for Take<'_> {
+impl QueryFragment<Pg> for Claim<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("with oldest as materialized (select p.id from unnest(");
         out.push_bind_param::<Array<BigInt>, _>(&self.devices)?;
@@ -159,13 +163,13 @@ impl QueryFragment<Pg> for Take<'_> {
                 and c.status = 'PENDING' and c.expires_at > ",
         );
         out.push_bind_param::<Timestamptz, _>(self.now)?;
-        // Looked at again once it is locked: it may have been taken back meanwhile.
+        // Looked at again once it is locked: it may have been claimed back meanwhile.
         out.push_sql(
             " order by c.seq limit 1) p),
              locked as materialized (
                 select c.id, c.device_id from commands c where c.id in (select o.id from oldest o) and c.status = 'PENDING'
                 order by c.id for update)
-             update commands c set in_doubt = c.in_doubt or c.handed_at is not null, handed_at = coalesce(c.handed_at, ",
+             update commands c set may_have_been_delivered = c.may_have_been_delivered or c.dispatched_at is not null, dispatched_at = coalesce(c.dispatched_at, ",
         );
         out.push_bind_param::<Timestamptz, _>(self.now)?;
         out.push_sql(
@@ -180,60 +184,63 @@ impl QueryFragment<Pg> for Take<'_> {
         Ok(())
     }
 }
-statement!(Take, Untyped);
+statement!(Claim, Untyped);
 
 /// Each with the segments of its device's topics: home, device.
-pub(super) async fn take(
+pub(super) async fn claim(
     conn: &mut AsyncPgConnection,
     now: DateTime<Utc>,
     devices: &[DeviceId],
 ) -> QueryResult<Vec<(Command, String, String)>> {
-    let taken: Vec<Taken> = Take { now: &now, devices }.load(conn).await?;
-    taken.into_iter().map(|taken| Ok((row::command(taken.command)?, taken.home_name, taken.device_name))).collect()
+    let claimed: Vec<Claimed> = Claim { now: &now, devices }.load(conn).await?;
+    claimed
+        .into_iter()
+        .map(|claimed| Ok((row::command(claimed.command)?, claimed.home_name, claimed.device_name)))
+        .collect()
 }
 
-/// What became of messages, one column per field. The words are those of [`crate::downlink::Fate`].
+/// What became of messages, one column per field. The words are those of [`crate::downlink::DeliveryOutcome`].
 #[derive(Default)]
-pub(super) struct Settle {
+pub(super) struct RecordOutcomes {
     pub(super) ids: Vec<uuid::Uuid>,
-    pub(super) fates: Vec<&'static str>,
+    pub(super) outcomes: Vec<&'static str>,
     pub(super) errors: Vec<Option<&'static str>>,
     pub(super) now: DateTime<Utc>,
 }
 
-impl QueryFragment<Pg> for Settle {
+impl QueryFragment<Pg> for RecordOutcomes {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("with fates as materialized (select * from unnest(");
+        out.push_sql("with outcomes as materialized (select * from unnest(");
         out.push_bind_param::<Array<SqlUuid>, _>(&self.ids)?;
         out.push_sql(", ");
-        out.push_bind_param::<Array<Text>, _>(&self.fates)?;
+        out.push_bind_param::<Array<Text>, _>(&self.outcomes)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Nullable<Text>>, _>(&self.errors)?;
-        out.push_sql(") n (id, fate, error)), now as (select ");
+        out.push_sql(") n (id, outcome, error)), now as (select ");
         out.push_bind_param::<Timestamptz, _>(&self.now)?;
         out.push_sql(
             "::timestamptz as at),
              locked as materialized (
-                select c.id, c.status, c.sent_at, c.error from commands c where c.id in (select n.id from fates n)
+                select c.id, c.status, c.sent_at, c.error from commands c where c.id in (select n.id from outcomes n)
                 order by c.id for update)
              update commands c set
                 status = case when c.status <> 'PENDING' then c.status
-                              when n.fate in ('CONFIRMED', 'UNHEARD') then 'SENT'
-                              when n.fate = 'EXPIRED' then 'EXPIRED' else c.status end,
-                sent_at = case when n.fate in ('CONFIRMED', 'UNHEARD') then now.at else c.sent_at end,
-                unheard = case n.fate when 'UNHEARD' then true when 'CONFIRMED' then false else c.unheard end,
-                handed_at = case when n.fate <> 'CONFIRMED' and c.status = 'PENDING' and not c.in_doubt then null
-                                 else c.handed_at end,
-                finished_at = case when c.status = 'PENDING' and n.fate = 'EXPIRED' then now.at else c.finished_at end,
-                error = case when c.status = 'PENDING' and n.fate <> 'NOT_SENT' then n.error else c.error end,
+                              when n.outcome in ('CONFIRMED', 'NO_SUBSCRIBERS') then 'SENT'
+                              when n.outcome = 'EXPIRED' then 'EXPIRED' else c.status end,
+                sent_at = case when n.outcome in ('CONFIRMED', 'NO_SUBSCRIBERS') then now.at else c.sent_at end,
+                no_subscribers = case n.outcome when 'NO_SUBSCRIBERS' then true when 'CONFIRMED' then false else c.no_subscribers end,
+                dispatched_at = case when n.outcome <> 'CONFIRMED' and c.status = 'PENDING' and not c.may_have_been_delivered then null
+                                 else c.dispatched_at end,
+                finished_at = case when c.status = 'PENDING' and n.outcome = 'EXPIRED' then now.at else c.finished_at end,
+                error = case when c.status = 'PENDING' and n.outcome <> 'NOT_SENT' then n.error else c.error end,
                 deadline = case when c.status <> 'PENDING' then c.deadline
-                                when n.fate in ('CONFIRMED', 'UNHEARD') then now.at + make_interval(secs => c.timeout_seconds)
-                                when n.fate = 'EXPIRED' then null else c.deadline end,
-                updated_at = case n.fate when 'NOT_SENT' then c.updated_at else clock_timestamp() end
-             from fates n join locked l on l.id = n.id cross join now
+                                when n.outcome in ('CONFIRMED', 'NO_SUBSCRIBERS') then now.at + make_interval(secs => c.timeout_seconds)
+                                when n.outcome = 'EXPIRED' then null else c.deadline end,
+                updated_at = case n.outcome when 'NOT_SENT' then c.updated_at else clock_timestamp() end
+             from outcomes n join locked l on l.id = n.id cross join now
              where c.id = n.id
-                and case n.fate when 'CONFIRMED' then l.sent_at is null
-                                when 'UNHEARD' then l.sent_at is null
+                and case n.outcome when 'CONFIRMED' then l.sent_at is null
+                                when 'NO_SUBSCRIBERS' then l.sent_at is null
                                 else l.status = 'PENDING' end
              returning ",
         );
@@ -242,32 +249,32 @@ impl QueryFragment<Pg> for Settle {
     }
 }
 
-impl QueryId for Settle {
+impl QueryId for RecordOutcomes {
     type QueryId = Self;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl Query for Settle {
+impl Query for RecordOutcomes {
     type SqlType = Untyped;
 }
 
 /// The commands that changed.
-pub(super) async fn settle(conn: &mut AsyncPgConnection, settle: Settle) -> QueryResult<Vec<Command>> {
-    let rows: Vec<Row> = settle.load(conn).await?;
+pub(super) async fn record_outcomes(conn: &mut AsyncPgConnection, record: RecordOutcomes) -> QueryResult<Vec<Command>> {
+    let rows: Vec<Row> = record.load(conn).await?;
     row::commands(rows)
 }
 
 /// What the broker had and nobody answered waits again.
-struct Resend<'a> {
+struct Requeue<'a> {
     now: &'a DateTime<Utc>,
     before: &'a DateTime<Utc>,
 }
 
 /// As if it had only been accepted now; whether it may have reached the device before is said beside it.
-pub(super) const WAITS_AGAIN: &str = "status = 'PENDING', sent_at = null, finished_at = null, error = null, deadline = c.expires_at, \
-     unheard = false, updated_at = clock_timestamp()";
+pub(super) const RESET_TO_PENDING: &str = "status = 'PENDING', sent_at = null, finished_at = null, error = null, deadline = c.expires_at, \
+     no_subscribers = false, updated_at = clock_timestamp()";
 
-impl QueryFragment<Pg> for Resend<'_> {
+impl QueryFragment<Pg> for Requeue<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "with lost as materialized (
@@ -277,33 +284,33 @@ impl QueryFragment<Pg> for Resend<'_> {
         // Of what has expired meanwhile nothing more is to be sent; it times out as it would have.
         out.push_sql(" and c.expires_at > ");
         out.push_bind_param::<Timestamptz, _>(self.now)?;
-        out.push_sql(" order by c.id for update) update commands c set in_doubt = c.in_doubt or not c.unheard, ");
-        out.push_sql(WAITS_AGAIN);
+        out.push_sql(" order by c.id for update) update commands c set may_have_been_delivered = c.may_have_been_delivered or not c.no_subscribers, ");
+        out.push_sql(RESET_TO_PENDING);
         out.push_sql(" from lost where c.id = lost.id returning ");
         out.push_sql(row::COLUMNS);
         Ok(())
     }
 }
-statement!(Resend, Untyped);
+statement!(Requeue, Untyped);
 
 /// Returns the commands as they now stand.
-pub(super) async fn resend(
+pub(super) async fn requeue_lost(
     conn: &mut AsyncPgConnection,
     now: DateTime<Utc>,
     before: DateTime<Utc>,
 ) -> QueryResult<Vec<Command>> {
-    let rows: Vec<Row> = Resend { now: &now, before: &before }.load(conn).await?;
+    let rows: Vec<Row> = Requeue { now: &now, before: &before }.load(conn).await?;
     row::commands(rows)
 }
 
 /// What changed in these homes in the last so many seconds.
-struct Lately<'a> {
+struct RecentlyChanged<'a> {
     homes: &'a [HomeId],
     within: &'a PgInterval,
     limit: i64,
 }
 
-impl QueryFragment<Pg> for Lately<'_> {
+impl QueryFragment<Pg> for RecentlyChanged<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("select ");
         out.push_sql(row::COLUMNS);
@@ -319,17 +326,17 @@ impl QueryFragment<Pg> for Lately<'_> {
         Ok(())
     }
 }
-statement!(Lately, Untyped);
+statement!(RecentlyChanged, Untyped);
 
 /// The newest changes, oldest first.
-pub(super) async fn lately(
+pub(super) async fn recently_changed(
     conn: &mut AsyncPgConnection,
     homes: &[HomeId],
     seconds: u64,
     limit: i64,
 ) -> QueryResult<Vec<Command>> {
     let within = PgInterval::from_microseconds(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000));
-    let rows: Vec<Row> = Lately { homes, within: &within, limit }.load(conn).await?;
+    let rows: Vec<Row> = RecentlyChanged { homes, within: &within, limit }.load(conn).await?;
     let mut commands = row::commands(rows)?;
     commands.reverse();
     Ok(commands)

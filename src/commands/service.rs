@@ -231,7 +231,7 @@ fn entry(action: Action, command: &Command, superseded: &[Command]) -> Entry {
 /// has not left, and would go again until it expires.
 fn too_late(command: &Command, now: DateTime<Utc>) -> Option<String> {
     let id = command.id;
-    let has_left = command.handed_at.is_some() || command.acked_at.is_some();
+    let has_left = command.dispatched_at.is_some() || command.acked_at.is_some();
     match command.status {
         CommandStatus::Pending | CommandStatus::Sent if !has_left => None,
         CommandStatus::TimedOut if !has_left && command.expires_at > now => None,

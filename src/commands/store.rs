@@ -102,10 +102,14 @@ pub(super) async fn supersede(
     let ids: Vec<CommandId> = commands::table
         .filter(commands::device_id.eq(newer.device))
         // What the broker threw away, having nobody to give it to, has not left either.
-        .filter(commands::status.eq(PENDING).or(commands::unheard.and(commands::status.eq_any(["SENT", "TIMED_OUT"]))))
+        .filter(
+            commands::status
+                .eq(PENDING)
+                .or(commands::no_subscribers.and(commands::status.eq_any(["SENT", "TIMED_OUT"]))),
+        )
         .filter(commands::kind.eq(&newer.kind))
         .filter(commands::on_stale.eq(OnStale::Supersede.as_str()))
-        .filter(commands::handed_at.is_null())
+        .filter(commands::dispatched_at.is_null())
         .filter(commands::seq.lt(newer.seq))
         .order(commands::id)
         .select(commands::id)

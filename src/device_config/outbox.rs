@@ -14,7 +14,7 @@ use super::outbox_store::{self as store, Candidate};
 use super::seal::Sealer;
 use super::{ConfigHub, ConfigStatus, answers_store, content, publish};
 use crate::db;
-use crate::downlink::{Channel, Fate, Message, Outgoing};
+use crate::downlink::{Channel, DeliveryOutcome, Message, Outgoing};
 use crate::ids::DeviceId;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
@@ -123,7 +123,7 @@ impl Outbox for ConfigOutbox {
     const LOCK: i32 = db::locks::CONFIG_OUTBOX;
     const NAME: &'static str = "config";
 
-    async fn reconnected(&self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
+    async fn on_reconnected(&self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
         loss_store::doubt(conn, now - BROKER_SAVES_WITHIN).await
     }
 
@@ -133,7 +133,7 @@ impl Outbox for ConfigOutbox {
         Ok(None)
     }
 
-    async fn due(
+    async fn find_due(
         &self,
         conn: &mut db::Connection,
         _now: DateTime<Utc>,
@@ -144,7 +144,7 @@ impl Outbox for ConfigOutbox {
         store::due(conn, busy, &self.unreadable(), limit).await
     }
 
-    async fn take(
+    async fn claim(
         &self,
         conn: &mut db::Connection,
         _now: DateTime<Utc>,
@@ -168,16 +168,16 @@ impl Outbox for ConfigOutbox {
         Ok(outgoing)
     }
 
-    async fn settle(
+    async fn record_outcomes(
         &self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
-        fates: &[(ConfigKey, Fate)],
+        outcomes: &[(ConfigKey, DeliveryOutcome)],
     ) -> QueryResult<()> {
         let n_lost = self.n_lost.load(Ordering::Acquire);
         let (mut versions, mut clearings) = (Vec::new(), Vec::new());
         // Whatever was not confirmed stays as it is, and goes again.
-        for (key, _) in fates.iter().filter(|(_, fate)| *fate == Fate::Confirmed) {
+        for (key, _) in outcomes.iter().filter(|(_, outcome)| *outcome == DeliveryOutcome::Confirmed) {
             match key {
                 ConfigKey::Version { device, version, n_lost: then } => {
                     versions.push((*device, *version, *then == n_lost));
@@ -194,7 +194,7 @@ impl Outbox for ConfigOutbox {
         Ok(())
     }
 
-    async fn broker_forgot(
+    async fn on_broker_session_lost(
         &self,
         conn: &mut db::Connection,
         _now: DateTime<Utc>,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::store::NewRejected;
-use crate::commands::{Answer, Verdict};
+use crate::commands::{Answer, AnswerKind};
 use crate::device_config::{ConfigAnswer, ConfigVerdict};
 use crate::devices::StateChange;
 use crate::ids::{DeviceId, HomeId};
@@ -152,13 +152,13 @@ impl Outcome {
                 Self::Reading(Box::new(NewReading { measurement: Measurement::default(), ..(**reading).clone() }))
             }
             Self::CommandAnswer(home, answer) => {
-                let verdict = match answer.verdict {
-                    Verdict::Acked => Verdict::Acked,
-                    Verdict::Succeeded { .. } => Verdict::Succeeded { result: None },
-                    Verdict::Failed { .. } => Verdict::Failed { error: None, result: None },
-                    Verdict::Effect => Verdict::Effect,
+                let verdict = match answer.kind {
+                    AnswerKind::Acked => AnswerKind::Acked,
+                    AnswerKind::Succeeded { .. } => AnswerKind::Succeeded { result: None },
+                    AnswerKind::Failed { .. } => AnswerKind::Failed { error: None, result: None },
+                    AnswerKind::Effect => AnswerKind::Effect,
                 };
-                Self::CommandAnswer(*home, Box::new(Answer { verdict, ..(**answer).clone() }))
+                Self::CommandAnswer(*home, Box::new(Answer { kind: verdict, ..(**answer).clone() }))
             }
             Self::ConfigAnswer(home, answer) => {
                 let verdict = match answer.verdict {

@@ -13,7 +13,7 @@ use super::rejected::Rejections;
 use super::session::Session;
 use super::signs::Signs;
 use super::store::NewRejected;
-use crate::commands::{Answer, Expectations, Shown, Verdict};
+use crate::commands::{Answer, AnswerKind, Expectations, Observation};
 use crate::device_config::ConfigAnswer;
 use crate::devices::{Directory, Known, Presence, Report, Resolved, Sign, StateChange};
 use crate::ids::{DeviceId, HomeId};
@@ -205,7 +205,7 @@ impl Judge {
                 let is_present = timestamp.is_none_or(|at| delivery.received_at - at < MAX_READING_AGE);
                 if is_present {
                     let value = |name: &str| measurement.value(name);
-                    self.look_for_effects(known, delivery.received_at, Shown::readings(&value), effects);
+                    self.look_for_effects(known, delivery.received_at, Observation::readings(&value), effects);
                 }
                 let report = measurement.report.clone();
                 let (recorded_at, time_source, dedup) = match timestamp {
@@ -230,7 +230,7 @@ impl Judge {
                 (delivery.into_row(Outcome::State), change)
             }
             Content::CommandAnswer(command, verdict) => {
-                let answer = Answer { command, device: known.device, verdict, at: delivery.received_at };
+                let answer = Answer { command, device: known.device, kind: verdict, at: delivery.received_at };
                 let change = self.alive(known, &delivery, Report::default(), None, text);
                 (delivery.into_row(Outcome::CommandAnswer(known.home, Box::new(answer))), change)
             }
@@ -241,7 +241,7 @@ impl Judge {
             }
             Content::Status(status) => {
                 if !delivery.retained {
-                    let shown = Shown::status(&status.last_status);
+                    let shown = Observation::status(&status.last_status);
                     self.look_for_effects(known, delivery.received_at, shown, effects);
                 }
                 let change = if status.online && !delivery.retained {
@@ -319,9 +319,9 @@ impl Judge {
     }
 
     /// Notes the commands whose expected effect a message shows.
-    fn look_for_effects(&self, known: Known, at: DateTime<Utc>, shown: Shown<'_>, effects: &mut Vec<Answer>) {
-        let commands = self.expectations.shown(known.device, &shown, at);
-        let answer = |command| Answer { command, device: known.device, verdict: Verdict::Effect, at };
+    fn look_for_effects(&self, known: Known, at: DateTime<Utc>, shown: Observation<'_>, effects: &mut Vec<Answer>) {
+        let commands = self.expectations.observed(known.device, &shown, at);
+        let answer = |command| Answer { command, device: known.device, kind: AnswerKind::Effect, at };
         effects.extend(commands.into_iter().map(answer));
     }
 

@@ -8,7 +8,7 @@ use super::json::{self, Budget, Object};
 use super::rejection::Rejection;
 use super::timestamp;
 use super::topic::Kind;
-use crate::commands::Verdict;
+use crate::commands::AnswerKind;
 use crate::device_config::ConfigVerdict;
 use crate::devices::{Report, StatusReport};
 use crate::ids::CommandId;
@@ -40,7 +40,7 @@ pub enum Content {
     /// A sign of life.
     Heartbeat(Report),
     /// What became of a command.
-    CommandAnswer(CommandId, Verdict),
+    CommandAnswer(CommandId, AnswerKind),
     /// What became of a version of the configuration.
     ConfigAnswer(i32, ConfigVerdict),
 }
@@ -51,7 +51,7 @@ impl Content {
         let kept = match self {
             Self::Telemetry { measurement, .. } => [measurement.extra.as_ref(), measurement.metadata.as_ref()],
             Self::Status(status) => [Some(&status.last_status), None],
-            Self::CommandAnswer(_, Verdict::Succeeded { result } | Verdict::Failed { result, .. }) => {
+            Self::CommandAnswer(_, AnswerKind::Succeeded { result } | AnswerKind::Failed { result, .. }) => {
                 [result.as_ref(), None]
             }
             Self::ConfigAnswer(_, ConfigVerdict::Rejected { errors }) => [errors.as_ref(), None],
@@ -95,9 +95,9 @@ fn ack(object: &Object<'_>) -> Result<Content, Rejection> {
             let id = json::line(id, 256).ok_or(Rejection::BadShape)?;
             let result = value("result");
             let verdict = match status.as_str() {
-                "ACKED" => Verdict::Acked,
-                "SUCCEEDED" => Verdict::Succeeded { result },
-                "FAILED" => Verdict::Failed { error: field("error").map(reason), result },
+                "ACKED" => AnswerKind::Acked,
+                "SUCCEEDED" => AnswerKind::Succeeded { result },
+                "FAILED" => AnswerKind::Failed { error: field("error").map(reason), result },
                 _ => return Err(Rejection::BadShape),
             };
             // Not one of ours, such as somebody's own test command: no such command was ever sent.
@@ -323,10 +323,10 @@ mod tests {
         let ack = |text: &str| parse(Kind::Ack, text.as_bytes(), now());
         let id = CommandId::generate();
         let of = |rest: &str| format!(r#"{{"commandId":"{id}",{rest}}}"#);
-        assert_eq!(ack(&of(r#""status":"ACKED""#)), Ok(Content::CommandAnswer(id, Verdict::Acked)));
-        let done = Verdict::Succeeded { result: Some(json!({"power": true})) };
+        assert_eq!(ack(&of(r#""status":"ACKED""#)), Ok(Content::CommandAnswer(id, AnswerKind::Acked)));
+        let done = AnswerKind::Succeeded { result: Some(json!({"power": true})) };
         assert_eq!(ack(&of(r#""status":"SUCCEEDED","result":{"power":true}"#)), Ok(Content::CommandAnswer(id, done)));
-        let failed = Verdict::Failed { error: Some("no  power".to_owned()), result: None };
+        let failed = AnswerKind::Failed { error: Some("no  power".to_owned()), result: None };
         assert_eq!(ack(&of(r#""status":"FAILED","error":"no\u0000 power""#)), Ok(Content::CommandAnswer(id, failed)));
         let applied = Content::ConfigAnswer(3, ConfigVerdict::Applied);
         assert_eq!(ack(r#"{"configVersion":3,"status":"APPLIED"}"#), Ok(applied));

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::options::OUTGOING_IN_FLIGHT;
 use super::topic;
 use crate::clock::Clock;
-use crate::downlink::{Channel, Downlink, Fate, LinkState, Message};
+use crate::downlink::{Channel, DeliveryOutcome, Downlink, LinkState, Message};
 use crate::metrics::Metrics;
 
 /// Longest wait for the broker's confirmation on a link that looks alive; then it is let go.
@@ -90,7 +90,7 @@ impl Wire {
 
     /// So many sessions turned out to be lost, and that is noted.
     pub(super) fn lost(&self, n_lost: u64) {
-        self.state.send_modify(|state| state.n_lost = n_lost);
+        self.state.send_modify(|state| state.session_losses = n_lost);
     }
 
     /// Waits until a message stays unconfirmed for too long.
@@ -116,59 +116,61 @@ impl Publisher {
     }
 
     /// Hands a message to the connection, if there is one at this moment.
-    fn hand_over(&self, message: Message) -> Result<PublishNotice, Fate> {
+    fn hand_over(&self, message: Message) -> Result<PublishNotice, DeliveryOutcome> {
         let Some(topic) = topic::down(&self.prefix, &message.home, &message.device, message.channel) else {
-            return Err(Fate::Refused("the device's name can't stand in a topic"));
+            return Err(DeliveryOutcome::Refused("the device's name can't stand in a topic"));
         };
         let mut options = PublishOptions::new(QoS::AtLeastOnce);
         if message.channel == Channel::Config {
             options = options.retained();
         }
         if let Some(expires_at) = message.expires_at {
-            let seconds = seconds_until(expires_at, self.clock.now()).ok_or(Fate::Expired)?;
+            let seconds = seconds_until(expires_at, self.clock.now()).ok_or(DeliveryOutcome::Expired)?;
             let properties =
                 PublishProperties { message_expiry_interval: Some(seconds), ..PublishProperties::default() };
             options = options.properties(properties);
         }
         // Held while the message goes in: what is in a client leaves by its connection or never.
         let client = self.wire.client.lock().expect("wire lock");
-        let client = client.as_ref().ok_or(Fate::NotSent)?;
-        client.try_publish_tracked(topic, message.payload, options).map_err(|_| Fate::NotSent)
+        let client = client.as_ref().ok_or(DeliveryOutcome::NotSent)?;
+        client.try_publish_tracked(topic, message.payload, options).map_err(|_| DeliveryOutcome::NotSent)
     }
 
-    async fn send(self, message: Message) -> Fate {
+    async fn send(self, message: Message) -> DeliveryOutcome {
         let _slot = self.slots.acquire().await.expect("never closed");
         let (is_command, expires) = (message.channel == Channel::Commands, message.expires_at.is_some());
         let _on_the_wire = OnTheWire::new(&self.wire, expires);
         let notice = match self.hand_over(message) {
             Ok(notice) => notice,
-            Err(fate) => return fate,
+            Err(outcome) => return outcome,
         };
         match timeout(CONFIRMED_WITHIN, notice.wait_async()).await {
             Ok(Ok(PublishResult::Qos1(ack))) => match refusal(ack.reason) {
-                Some(why) => Fate::Refused(why),
+                Some(why) => DeliveryOutcome::Refused(why),
                 // Without a reader, and without a session that keeps it for one, a command is gone; a
                 // configuration is kept all the same.
-                None if is_command && ack.reason == PubAckReason::NoMatchingSubscribers => Fate::Unheard,
+                None if is_command && ack.reason == PubAckReason::NoMatchingSubscribers => {
+                    DeliveryOutcome::NoSubscribers
+                }
                 None => {
                     self.metrics.mqtt_sent.inc();
-                    Fate::Confirmed
+                    DeliveryOutcome::Confirmed
                 }
             },
             Ok(Err(PublishNoticeError::RetainNotSupported)) => {
-                Fate::Refused("the broker does not keep retained messages")
+                DeliveryOutcome::Refused("the broker does not keep retained messages")
             }
-            Ok(_) => Fate::Unknown,
+            Ok(_) => DeliveryOutcome::Unknown,
             Err(_) => {
                 self.wire.stuck.notify_one();
-                Fate::Unknown
+                DeliveryOutcome::Unknown
             }
         }
     }
 }
 
 impl Downlink for Publisher {
-    fn deliver(&self, message: Message) -> BoxFuture<'static, Fate> {
+    fn deliver(&self, message: Message) -> BoxFuture<'static, DeliveryOutcome> {
         Box::pin(self.clone().send(message))
     }
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Outbox, Wake, store};
 use crate::clock::Clock;
 use crate::db::Steady;
-use crate::downlink::{Downlink, Fate, LinkState};
+use crate::downlink::{DeliveryOutcome, Downlink, LinkState};
 use crate::ids::DeviceId;
 use crate::metrics::{Metrics, Outboxes};
 use crate::settings::DatabaseSettings;
@@ -70,7 +70,7 @@ pub struct Dispatcher<O: Outbox> {
 struct Delivered<K> {
     key: K,
     device: DeviceId,
-    fate: Fate,
+    outcome: DeliveryOutcome,
     /// By which connection it went.
     connection: u64,
 }
@@ -182,13 +182,13 @@ impl<O: Outbox> Dispatcher<O> {
         self.record().await?;
         self.deadline = self.outbox.tick(self.db.get().await, self.clock.now()).await?;
         let link = *self.link.borrow_and_update();
-        if self.n_lost != Some(link.n_lost) {
+        if self.n_lost != Some(link.session_losses) {
             self.make_good().await?;
-            self.n_lost = Some(link.n_lost);
+            self.n_lost = Some(link.session_losses);
         }
         if link.is_up {
             if self.known_connection != link.connection {
-                self.outbox.reconnected(self.db.get().await, self.clock.now()).await?;
+                self.outbox.on_reconnected(self.db.get().await, self.clock.now()).await?;
                 self.known_connection = link.connection;
             }
             self.send(link.connection).await?;
@@ -201,7 +201,7 @@ impl<O: Outbox> Dispatcher<O> {
         let conn = self.db.get().await;
         if let Some(before) = store::loss(conn, &self.client_id, O::NAME).await? {
             tracing::info!(%before, "{}: the broker lost what it kept; sending again what nobody answered", O::NAME);
-            self.outbox.broker_forgot(conn, self.clock.now(), before).await?;
+            self.outbox.on_broker_session_lost(conn, self.clock.now(), before).await?;
             store::made_good(conn, &self.client_id, O::NAME, before).await?;
         }
         Ok(())
@@ -217,27 +217,30 @@ impl<O: Outbox> Dispatcher<O> {
         let now = self.clock.now();
         let connection = self.link.borrow().connection;
         for done in &mut self.done {
-            if matches!(done.fate, Fate::Confirmed | Fate::Unheard) && done.connection != connection {
+            if matches!(done.outcome, DeliveryOutcome::Confirmed | DeliveryOutcome::NoSubscribers)
+                && done.connection != connection
+            {
                 // The broker may have lost it meanwhile, and with it our knowledge of that.
-                done.fate = Fate::Unknown;
+                done.outcome = DeliveryOutcome::Unknown;
             }
         }
-        let fates: Vec<(O::Key, Fate)> = self.done.iter().map(|done| (done.key.clone(), done.fate)).collect();
+        let outcomes: Vec<(O::Key, DeliveryOutcome)> =
+            self.done.iter().map(|done| (done.key.clone(), done.outcome)).collect();
         let devices: Vec<DeviceId> = self.done.iter().map(|done| done.device).collect();
         let conn = self.db.get().await;
-        self.outbox.settle(conn, now, &fates).await?;
+        self.outbox.record_outcomes(conn, now, &outcomes).await?;
         store::unlock(conn, O::LOCK, &devices).await?;
         for done in self.done.drain(..) {
             self.under_way.remove(&done.device);
-            match done.fate {
-                Fate::Refused(why) => {
+            match done.outcome {
+                DeliveryOutcome::Refused(why) => {
                     tracing::warn!(device = %done.device, why, "{}: a message was refused; it will be tried again", O::NAME);
                     self.resting.insert(done.device, Instant::now() + REFUSED_REST);
                 }
-                Fate::Unknown | Fate::NotSent => {
+                DeliveryOutcome::Unknown | DeliveryOutcome::NotSent => {
                     self.resting.insert(done.device, Instant::now() + SHORT_REST);
                 }
-                Fate::Confirmed | Fate::Unheard | Fate::Expired => {}
+                DeliveryOutcome::Confirmed | DeliveryOutcome::NoSubscribers | DeliveryOutcome::Expired => {}
             }
         }
         self.gauge();
@@ -250,7 +253,7 @@ impl<O: Outbox> Dispatcher<O> {
             let busy: Vec<DeviceId> = self.under_way.iter().chain(self.resting.keys()).copied().collect();
             let limit = i64::try_from(MAX_UNDER_WAY - self.under_way.len()).expect("a small number");
             let conn = self.db.get().await;
-            let due = self.outbox.due(conn, self.clock.now(), &busy, limit).await?;
+            let due = self.outbox.find_due(conn, self.clock.now(), &busy, limit).await?;
             if due.is_empty() {
                 break;
             }
@@ -259,7 +262,7 @@ impl<O: Outbox> Dispatcher<O> {
             for device in due.iter().filter(|device| !locked.contains(device)) {
                 self.resting.insert(*device, Instant::now() + SHORT_REST);
             }
-            let taken = self.outbox.take(conn, self.clock.now(), &locked).await?;
+            let taken = self.outbox.claim(conn, self.clock.now(), &locked).await?;
             let idle: Vec<DeviceId> =
                 locked.into_iter().filter(|device| !taken.iter().any(|taken| taken.device == *device)).collect();
             if !idle.is_empty() {
@@ -273,7 +276,7 @@ impl<O: Outbox> Dispatcher<O> {
                 self.under_way.insert(outgoing.device);
                 let delivery = self.downlink.deliver(outgoing.message);
                 let (key, device) = (outgoing.key, outgoing.device);
-                self.deliveries.spawn(async move { Delivered { key, device, fate: delivery.await, connection } });
+                self.deliveries.spawn(async move { Delivered { key, device, outcome: delivery.await, connection } });
             }
             if is_all {
                 break;

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 
 use crate::db;
-use crate::downlink::{Fate, Outgoing};
+use crate::downlink::{DeliveryOutcome, Outgoing};
 use crate::ids::DeviceId;
 
 /// A feature's rows that are to be sent. Each function is one step with its own statements; a step whose
@@ -29,7 +29,7 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// The link came up, by a connection that is another one than before: a broker that crashed meanwhile
     /// may have come back as it was a while ago.
-    fn reconnected(
+    fn on_reconnected(
         &self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
@@ -43,7 +43,7 @@ pub trait Outbox: Send + Sync + 'static {
     ) -> impl Future<Output = QueryResult<Option<DateTime<Utc>>>> + Send;
 
     /// Up to `limit` devices that something is to be sent to, longest waiting first, none of `busy`.
-    fn due(
+    fn find_due(
         &self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
@@ -53,7 +53,7 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Takes at most one row of each of these devices, its oldest, and notes that it may have left. This
     /// server holds the devices' locks, taken before this statement's snapshot.
-    fn take(
+    fn claim(
         &self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
@@ -61,16 +61,16 @@ pub trait Outbox: Send + Sync + 'static {
     ) -> impl Future<Output = QueryResult<Vec<Outgoing<Self::Key>>>> + Send;
 
     /// Records what became of messages. A row that has moved on meanwhile stays as it is.
-    fn settle(
+    fn record_outcomes(
         &self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
-        fates: &[(Self::Key, Fate)],
+        outcomes: &[(Self::Key, DeliveryOutcome)],
     ) -> impl Future<Output = QueryResult<()>> + Send;
 
     /// The broker lost what it was given up to this time: what nobody has answered is to be sent again, and
     /// what it kept is to be put back.
-    fn broker_forgot(
+    fn on_broker_session_lost(
         &self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,

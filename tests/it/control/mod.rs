@@ -3,9 +3,9 @@
 
 mod commands;
 mod configs;
+mod no_subscribers;
 mod outages;
 mod scale;
-mod unheard;
 
 use serde_json::{Value, json};
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use smarthome::clock::Clock;
 use smarthome::commands::{
-    Answer, Command, CommandOutbox, CommandStatus, ConfirmedBy, Shown, Verdict, find_for_ingest, record_answers,
+    Answer, AnswerKind, Command, CommandOutbox, CommandStatus, ConfirmedBy, Observation, find_for_ingest,
+    record_answers,
 };
 use smarthome::db;
-use smarthome::downlink::Fate;
+use smarthome::downlink::DeliveryOutcome;
 use smarthome::ids::{CommandId, DeviceId};
 use smarthome::outbox::Outbox;
 
@@ -52,7 +53,7 @@ impl Life {
     /// What goes out: one per device at most.
     async fn take(&mut self) -> Vec<(CommandId, Value, String)> {
         let devices: Vec<_> = (0..self.devices.len()).map(|n| self.device(n)).collect();
-        let taken = self.outbox.take(&mut self.conn, self.clock.now(), &devices).await.unwrap();
+        let taken = self.outbox.claim(&mut self.conn, self.clock.now(), &devices).await.unwrap();
         let outgoing = taken.into_iter().map(|out| {
             let topic = format!("{}/{}", out.message.home, out.message.device);
             (out.key, serde_json::from_slice(&out.message.payload).unwrap(), topic)
@@ -61,11 +62,11 @@ impl Life {
     }
 
     async fn due(&mut self, busy: &[DeviceId]) -> Vec<DeviceId> {
-        self.outbox.due(&mut self.conn, self.clock.now(), busy, 10).await.unwrap()
+        self.outbox.find_due(&mut self.conn, self.clock.now(), busy, 10).await.unwrap()
     }
 
-    async fn settle(&mut self, command: CommandId, fate: Fate) {
-        self.outbox.settle(&mut self.conn, self.clock.now(), &[(command, fate)]).await.unwrap();
+    async fn settle(&mut self, command: CommandId, outcome: DeliveryOutcome) {
+        self.outbox.record_outcomes(&mut self.conn, self.clock.now(), &[(command, outcome)]).await.unwrap();
     }
 
     /// Some seconds pass, and the clock is heeded.
@@ -74,8 +75,8 @@ impl Life {
         self.outbox.tick(&mut self.conn, self.clock.now()).await.unwrap();
     }
 
-    async fn answer(&mut self, command: CommandId, verdict: Verdict) -> Option<CommandStatus> {
-        let answer = Answer { command, device: self.device(0), verdict, at: self.clock.now() };
+    async fn answer(&mut self, command: CommandId, kind: AnswerKind) -> Option<CommandStatus> {
+        let answer = Answer { command, device: self.device(0), kind, at: self.clock.now() };
         let changed = record_answers(&self.conn, &[&answer]).await.unwrap();
         self.outbox_hears(&changed);
         changed.first().map(|command| command.status)
@@ -94,12 +95,12 @@ impl Life {
     }
 }
 
-fn succeeded() -> Verdict {
-    Verdict::Succeeded { result: Some(json!({"z": 1})) }
+fn succeeded() -> AnswerKind {
+    AnswerKind::Succeeded { result: Some(json!({"z": 1})) }
 }
 
-fn failed() -> Verdict {
-    Verdict::Failed { error: Some("jam\0med".to_owned()), result: None }
+fn failed() -> AnswerKind {
+    AnswerKind::Failed { error: Some("jam\0med".to_owned()), result: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,11 +129,11 @@ async fn what_goes_out_is_the_seeds_json_to_where_the_device_listens() {
     assert_eq!(topic, "h/MAC");
     // Handed out is not sent, and what nobody settled goes again, under the same id.
     assert_eq!((found.status, found.sent_at), (CommandStatus::Pending, None));
-    life.settle(first, Fate::Unknown).await;
+    life.settle(first, DeliveryOutcome::Unknown).await;
     let again = life.take().await;
     assert!(again.iter().any(|(id, ..)| *id == first));
-    assert_eq!(life.find(first).await.handed_at, found.handed_at);
-    life.settle(first, Fate::Confirmed).await;
+    assert_eq!(life.find(first).await.dispatched_at, found.dispatched_at);
+    life.settle(first, DeliveryOutcome::Confirmed).await;
     assert_eq!(life.status(first).await, CommandStatus::Sent);
     assert!(life.take().await.iter().any(|(id, ..)| *id == second), "in order");
 }
@@ -170,10 +171,10 @@ async fn reach(life: &mut Life, status: CommandStatus) -> CommandId {
         life.pass(61).await;
     }
     if !matches!(status, Pending | Cancelled | Expired) {
-        life.settle(command, Fate::Confirmed).await;
+        life.settle(command, DeliveryOutcome::Confirmed).await;
     }
     match status {
-        Acked => drop(life.answer(command, Verdict::Acked).await),
+        Acked => drop(life.answer(command, AnswerKind::Acked).await),
         Succeeded => drop(life.answer(command, succeeded()).await),
         Failed => drop(life.answer(command, failed()).await),
         TimedOut => life.pass(31).await,
@@ -202,7 +203,7 @@ async fn the_clock_says_what_did_not_come() {
     let found = life.find(acked).await;
     assert_eq!((found.status, found.error.unwrap().contains("never reported")), (CommandStatus::TimedOut, true));
     // A second ACKED is no news, an outcome is.
-    assert_eq!(life.answer(acked, Verdict::Acked).await, None);
+    assert_eq!(life.answer(acked, AnswerKind::Acked).await, None);
     assert_eq!(life.answer(acked, succeeded()).await, Some(CommandStatus::Succeeded));
     assert_eq!(life.find(acked).await.error, None);
     assert_eq!(life.outbox.tick(&mut life.conn, life.clock.now()).await.unwrap(), None);
@@ -218,27 +219,27 @@ async fn the_brokers_word_changes_no_more_than_it_says() {
     let mut life = Life::start(1).await;
     // Refused: it waits with the reason, and goes again.
     let command = reach(&mut life, CommandStatus::Pending).await;
-    life.settle(command, Fate::Refused("quota exceeded")).await;
+    life.settle(command, DeliveryOutcome::Refused("quota exceeded")).await;
     let found = life.find(command).await;
     assert_eq!((found.status, found.error.as_deref()), (CommandStatus::Pending, Some("quota exceeded")));
     assert_eq!(life.take().await.len(), 1);
-    life.settle(command, Fate::Confirmed).await;
+    life.settle(command, DeliveryOutcome::Confirmed).await;
     let found = life.find(command).await;
     assert_eq!((found.status, found.error, found.sent_at.is_some()), (CommandStatus::Sent, None, true));
     // Lost by the broker: it waits again. What the device has is left alone, what is late stays away.
-    life.outbox.broker_forgot(&mut life.conn, life.clock.now(), life.clock.now()).await.unwrap();
+    life.outbox.on_broker_session_lost(&mut life.conn, life.clock.now(), life.clock.now()).await.unwrap();
     let found = life.find(command).await;
     assert_eq!((found.status, found.sent_at), (CommandStatus::Pending, None));
-    life.settle(command, Fate::Confirmed).await;
-    life.answer(command, Verdict::Acked).await;
-    life.outbox.broker_forgot(&mut life.conn, life.clock.now(), life.clock.now()).await.unwrap();
+    life.settle(command, DeliveryOutcome::Confirmed).await;
+    life.answer(command, AnswerKind::Acked).await;
+    life.outbox.on_broker_session_lost(&mut life.conn, life.clock.now(), life.clock.now()).await.unwrap();
     assert_eq!(life.status(command).await, CommandStatus::Acked);
     clear(&life).await;
     // Too late to leave, and confirmed after all.
     let command = reach(&mut life, CommandStatus::Pending).await;
-    life.settle(command, Fate::Expired).await;
+    life.settle(command, DeliveryOutcome::Expired).await;
     assert_eq!(life.status(command).await, CommandStatus::Expired);
-    life.settle(command, Fate::Confirmed).await;
+    life.settle(command, DeliveryOutcome::Confirmed).await;
     let found = life.find(command).await;
     assert_eq!((found.status, found.sent_at.is_some()), (CommandStatus::Expired, true));
 }
@@ -257,9 +258,9 @@ async fn a_step_whose_answer_was_lost_is_told_by_the_next_tick() {
     // Cut off between the statement and its answer: it waits for the row, so its answer can't come.
     life.graph.sql.batch_execute("begin; select from commands for update").await.unwrap();
     {
-        let fates = [(command, Fate::Confirmed)];
+        let outcomes = [(command, DeliveryOutcome::Confirmed)];
         let mut conn = db::connect(&life.graph.database.url(), None).await.unwrap();
-        let settling = life.outbox.settle(&mut conn, life.clock.now(), &fates);
+        let settling = life.outbox.record_outcomes(&mut conn, life.clock.now(), &outcomes);
         let mut settling = std::pin::pin!(settling);
         assert!(futures_util::poll!(&mut settling).is_pending());
         tokio::select! {
@@ -300,12 +301,12 @@ async fn senders_dispatchers_answers_and_the_clock_do_not_get_in_each_others_way
     let dispatch = futures_util::future::join_all((0..2).map(|_| async {
         let mut conn = db::connect(&graph.database.url(), None).await.unwrap();
         for n in 0..ROUNDS {
-            let taken = outbox.take(&mut conn, clock.now(), all).await.unwrap();
-            let fates: Vec<_> = taken.iter().map(|out| (out.key, Fate::Confirmed)).collect();
-            outbox.settle(&mut conn, clock.now(), &fates).await.unwrap();
+            let taken = outbox.claim(&mut conn, clock.now(), all).await.unwrap();
+            let outcomes: Vec<_> = taken.iter().map(|out| (out.key, DeliveryOutcome::Confirmed)).collect();
+            outbox.record_outcomes(&mut conn, clock.now(), &outcomes).await.unwrap();
             if n % 10 == 0 {
                 clock.advance(chrono::TimeDelta::seconds(20));
-                outbox.broker_forgot(&mut conn, clock.now(), clock.now()).await.unwrap();
+                outbox.on_broker_session_lost(&mut conn, clock.now(), clock.now()).await.unwrap();
             }
             outbox.tick(&mut conn, clock.now()).await.unwrap();
         }
@@ -315,15 +316,15 @@ async fn senders_dispatchers_answers_and_the_clock_do_not_get_in_each_others_way
         for n in 0..ROUNDS {
             let known: Vec<_> = sent.lock().unwrap().iter().rev().take(50).copied().collect();
             let answer = |(command, device)| {
-                let verdict = if n % 2 == 0 { Verdict::Acked } else { succeeded() };
-                Answer { command, device, verdict, at: clock.now() }
+                let kind = if n % 2 == 0 { AnswerKind::Acked } else { succeeded() };
+                Answer { command, device, kind, at: clock.now() }
             };
             let answers: Vec<_> = known.into_iter().map(answer).collect();
             record_answers(&conn, &answers.iter().collect::<Vec<_>>()).await.unwrap();
         }
     }));
     tokio::join!(sends, dispatch, answers);
-    let wrong = "commands where (handed_at is null and sent_at is not null) \
-                 or (superseded_by is not null and handed_at is not null) or (status = 'SENT' and sent_at is null)";
+    let wrong = "commands where (dispatched_at is null and sent_at is not null) \
+                 or (superseded_by is not null and dispatched_at is not null) or (status = 'SENT' and sent_at is null)";
     assert_eq!(graph.count(wrong).await, 0);
 }

@@ -51,7 +51,7 @@ async fn hand_out(graph: &Graph, device: &str) -> usize {
     let outbox =
         CommandOutbox::new(commands.hub().clone(), commands.expectations().clone(), graph.services.metrics.clone());
     let device = DeviceId::from_database(number(device));
-    outbox.take(&mut conn, graph.clock.now(), &[device]).await.unwrap().len()
+    outbox.claim(&mut conn, graph.clock.now(), &[device]).await.unwrap().len()
 }
 
 #[tokio::test(flavor = "multi_thread")]

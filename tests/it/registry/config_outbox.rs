@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use smarthome::db;
 use smarthome::device_config::{ConfigKey, ConfigOutbox, Sealer};
-use smarthome::downlink::{Channel, Fate, Outgoing};
+use smarthome::downlink::{Channel, DeliveryOutcome, Outgoing};
 use smarthome::ids::{DeviceId, HomeId};
 use smarthome::outbox::Outbox;
 use smarthome::settings::EncryptionSettings;
@@ -30,18 +30,18 @@ impl<'a> Sender<'a> {
     }
 
     async fn due(&mut self) -> Vec<DeviceId> {
-        self.outbox.due(&mut self.conn, self.graph.clock.now(), &[], 100).await.unwrap()
+        self.outbox.find_due(&mut self.conn, self.graph.clock.now(), &[], 100).await.unwrap()
     }
 
     /// What would go out now.
     async fn take(&mut self) -> Vec<Outgoing<ConfigKey>> {
         let due = self.due().await;
-        self.outbox.take(&mut self.conn, self.graph.clock.now(), &due).await.unwrap()
+        self.outbox.claim(&mut self.conn, self.graph.clock.now(), &due).await.unwrap()
     }
 
-    async fn settle(&mut self, outgoing: &[Outgoing<ConfigKey>], fate: Fate) {
-        let fates: Vec<_> = outgoing.iter().map(|message| (message.key, fate)).collect();
-        self.outbox.settle(&mut self.conn, self.graph.clock.now(), &fates).await.unwrap();
+    async fn settle(&mut self, outgoing: &[Outgoing<ConfigKey>], outcome: DeliveryOutcome) {
+        let outcomes: Vec<_> = outgoing.iter().map(|message| (message.key, outcome)).collect();
+        self.outbox.record_outcomes(&mut self.conn, self.graph.clock.now(), &outcomes).await.unwrap();
     }
 
     /// Sends whatever is to be sent, to the end; the topics and payloads.
@@ -53,7 +53,7 @@ impl<'a> Sender<'a> {
                 assert_eq!(self.due().await, []);
                 return all;
             }
-            self.settle(&outgoing, Fate::Confirmed).await;
+            self.settle(&outgoing, DeliveryOutcome::Confirmed).await;
             all.extend(outgoing.iter().map(said));
         }
         panic!("it never ends: {all:?}");
@@ -64,7 +64,10 @@ impl<'a> Sender<'a> {
     }
 
     async fn forget(&mut self) {
-        self.outbox.broker_forgot(&mut self.conn, self.graph.clock.now(), self.graph.clock.now()).await.unwrap();
+        self.outbox
+            .on_broker_session_lost(&mut self.conn, self.graph.clock.now(), self.graph.clock.now())
+            .await
+            .unwrap();
     }
 }
 
@@ -113,16 +116,16 @@ async fn only_the_newest_goes_with_its_secrets_until_the_broker_has_it() {
     assert!(payload["timestamp"].as_str().is_some_and(|at| at.len() == 24 && at.ends_with('Z')), "{payload}");
     assert_eq!(payload.as_object().unwrap().len(), 3);
 
-    for fate in [Fate::Unknown, Fate::Refused("quota")] {
-        sender.settle(&outgoing, fate).await;
+    for outcome in [DeliveryOutcome::Unknown, DeliveryOutcome::Refused("quota")] {
+        sender.settle(&outgoing, outcome).await;
         assert_eq!(status(&graph, &devices[0]).await, "PENDING");
         assert_eq!(sender.take().await.len(), 2, "it goes again");
     }
     let [first, second] = [0, 1].map(|n: usize| devices[n].parse::<DeviceId>().unwrap());
-    let but_busy = sender.outbox.due(&mut sender.conn, graph.clock.now(), &[first], 100).await.unwrap();
+    let but_busy = sender.outbox.find_due(&mut sender.conn, graph.clock.now(), &[first], 100).await.unwrap();
     assert_eq!(but_busy, [second]);
-    sender.settle(&outgoing, Fate::Confirmed).await;
-    sender.settle(&outgoing, Fate::Confirmed).await;
+    sender.settle(&outgoing, DeliveryOutcome::Confirmed).await;
+    sender.settle(&outgoing, DeliveryOutcome::Confirmed).await;
     assert_eq!(status(&graph, &devices[0]).await, "SENT");
     assert_eq!(sender.run().await, []);
 
@@ -130,7 +133,7 @@ async fn only_the_newest_goes_with_its_secrets_until_the_broker_has_it() {
     push(&graph, &ann, &devices[0], json!({"sampleRate": 6})).await;
     let third = sender.take().await;
     push(&graph, &ann, &devices[0], json!({"sampleRate": 7})).await;
-    sender.settle(&third, Fate::Confirmed).await;
+    sender.settle(&third, DeliveryOutcome::Confirmed).await;
     assert_eq!(status(&graph, &devices[0]).await, "PENDING");
     let rest = sender.run().await;
     assert_eq!((rest.len(), &rest[0].1["version"]), (1, &json!(4)));
@@ -158,7 +161,7 @@ async fn what_the_broker_lost_is_put_back_and_keeps_its_status() {
     );
     // It forgot once more while they were under way: this confirmation is worth nothing.
     sender.forget().await;
-    sender.settle(&again, Fate::Confirmed).await;
+    sender.settle(&again, DeliveryOutcome::Confirmed).await;
     assert_eq!(sender.run().await.len(), 2);
     assert_eq!([status(&graph, &devices[0]).await, status(&graph, &devices[1]).await], ["APPLIED", "SENT"]);
 }
@@ -183,7 +186,7 @@ async fn it_follows_a_device_that_speaks_by_other_names() {
     sender.due().await;
     let going = sender.take().await;
     speaks_as(&graph, &devices[0], &home, &devices[0]).await;
-    sender.settle(&going, Fate::Confirmed).await;
+    sender.settle(&going, DeliveryOutcome::Confirmed).await;
     let rest = sender.run().await;
     let topics: Vec<_> = rest.iter().map(|(topic, payload)| (topic.as_str(), payload.is_null())).collect();
     let (by_id, by_key) = (format!("{home}/{}", devices[0]), format!("{home}/d0"));
@@ -204,7 +207,7 @@ async fn a_deleted_device_or_home_leaves_nothing_at_the_broker() {
     graph.ask(&ann, delete, json!({"d": devices[0]})).await;
     let outgoing = sender.take().await;
     graph.ask(&ann, delete, json!({"d": devices[1]})).await;
-    sender.settle(&outgoing, Fate::Confirmed).await;
+    sender.settle(&outgoing, DeliveryOutcome::Confirmed).await;
     assert_eq!(sender.run().await, [(format!("{home}/d1"), Value::Null)]);
 
     // The same key again, before the old one's message is cleared: the new one's stays.
@@ -268,16 +271,16 @@ async fn a_settling_whose_answer_was_lost_is_told_by_a_later_tick() {
     graph.sql.batch_execute("select pg_advisory_lock(42)").await.unwrap();
     {
         // Cut off between the commit and its answer.
-        let fates = [(outgoing[0].key, Fate::Confirmed)];
+        let outcomes = [(outgoing[0].key, DeliveryOutcome::Confirmed)];
         let mut conn = connection(&graph).await;
-        let settling = sender.outbox.settle(&mut conn, graph.clock.now(), &fates);
+        let settling = sender.outbox.record_outcomes(&mut conn, graph.clock.now(), &outcomes);
         tokio::select! {
             _ = settling => panic!("the commit is held up"),
             () = graph.wait_for_waiting(1) => {}
         }
     }
     // Not committed yet, and the link was lost meanwhile: it is uncertain still.
-    sender.settle(&outgoing, Fate::Unknown).await;
+    sender.settle(&outgoing, DeliveryOutcome::Unknown).await;
     sender.tick().await;
     assert_eq!(status(&graph, &devices[0]).await, "PENDING");
     graph.sql.batch_execute("select pg_advisory_unlock(42)").await.unwrap();

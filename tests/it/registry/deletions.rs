@@ -125,11 +125,11 @@ async fn what_is_deleted_is_out_before_its_history_goes() {
     let (hub, expectations) = (services.commands.hub().clone(), services.commands.expectations().clone());
     let commands = CommandOutbox::new(hub, expectations, services.metrics.clone());
     let configs = ConfigOutbox::new(graph.config_hub.clone(), graph.sealer.clone(), services.metrics.clone());
-    assert_eq!(commands.due(&mut conn, now, &[], 10).await.unwrap(), []);
-    assert_eq!(configs.due(&mut conn, now, &[], 10).await.unwrap(), []);
+    assert_eq!(commands.find_due(&mut conn, now, &[], 10).await.unwrap(), []);
+    assert_eq!(configs.find_due(&mut conn, now, &[], 10).await.unwrap(), []);
     let devices = [DeviceId::from_database(number(&device))];
-    assert!(commands.take(&mut conn, now, &devices).await.unwrap().is_empty());
-    assert!(configs.take(&mut conn, now, &devices).await.unwrap().is_empty());
+    assert!(commands.claim(&mut conn, now, &devices).await.unwrap().is_empty());
+    assert!(configs.claim(&mut conn, now, &devices).await.unwrap().is_empty());
     let ask = "query($c: ID!) { command(id: $c) { id } }";
     assert_eq!(graph.code(&ann, ask, json!({"c": command})).await, "NOT_FOUND");
 

@@ -18,24 +18,24 @@ async fn each_answer_in_each_state() {
         (Cancelled, None, None, None, None),
     ];
     for (status, acked, done, not_done, effect) in table {
-        for (verdict, expected) in
-            [(Verdict::Acked, acked), (succeeded(), done), (failed(), not_done), (Verdict::Effect, effect)]
+        for (kind, expected) in
+            [(AnswerKind::Acked, acked), (succeeded(), done), (failed(), not_done), (AnswerKind::Effect, effect)]
         {
             let command = reach(&mut life, status).await;
             let before = life.find(command).await;
             // Of another device it changes nothing, whatever it says.
-            let foreign = Answer { command, device: life.device(1), verdict: verdict.clone(), at: life.clock.now() };
+            let foreign = Answer { command, device: life.device(1), kind: kind.clone(), at: life.clock.now() };
             assert!(record_answers(&life.conn, &[&foreign]).await.unwrap().is_empty());
-            assert_eq!(life.answer(command, verdict.clone()).await, expected, "{status:?} {verdict:?}");
+            assert_eq!(life.answer(command, kind.clone()).await, expected, "{status:?} {kind:?}");
             let after = life.find(command).await;
             assert_eq!(after.status, expected.unwrap_or(status));
             if expected.is_none() {
                 assert_eq!(after, before);
             } else {
                 assert!(after.updated_at > before.updated_at);
-                let by = match verdict {
-                    Verdict::Acked => None,
-                    Verdict::Effect => Some(ConfirmedBy::Effect),
+                let by = match kind {
+                    AnswerKind::Acked => None,
+                    AnswerKind::Effect => Some(ConfirmedBy::Effect),
                     _ => Some(ConfirmedBy::Ack),
                 };
                 assert_eq!((after.confirmed_by, after.finished_at.is_some()), (by, by.is_some()));
@@ -44,7 +44,7 @@ async fn each_answer_in_each_state() {
         }
     }
     let nobody =
-        Answer { command: CommandId::generate(), device: life.device(0), verdict: succeeded(), at: life.clock.now() };
+        Answer { command: CommandId::generate(), device: life.device(0), kind: succeeded(), at: life.clock.now() };
     assert!(record_answers(&life.conn, &[&nobody]).await.unwrap().is_empty());
     assert!(record_answers(&life.conn, &[]).await.unwrap().is_empty());
 }
@@ -54,15 +54,15 @@ async fn answers_of_one_batch_are_folded_and_a_retry_finds_its_own() {
     let mut life = Life::start(1).await;
     let (first, second) = (life.send(json!({})).await, life.send(json!({})).await);
     let at = life.clock.now();
-    let answer = |command, seconds, verdict| Answer {
+    let answer = |command, seconds, kind| Answer {
         command,
         device: DeviceId::from_database(number(&life.devices[0])),
-        verdict,
+        kind,
         at: at + chrono::TimeDelta::seconds(seconds),
     };
     let answers = [
         answer(second, 1, failed()),
-        answer(first, 1, Verdict::Acked),
+        answer(first, 1, AnswerKind::Acked),
         answer(first, 2, succeeded()),
         answer(first, 3, failed()),
     ];
@@ -84,7 +84,7 @@ async fn answers_of_one_batch_are_folded_and_a_retry_finds_its_own() {
     changed.sort_by_key(|command| command.id);
     assert_eq!(again, changed);
     // A confirmation that comes after the answer only says when it was sent.
-    life.settle(first, Fate::Confirmed).await;
+    life.settle(first, DeliveryOutcome::Confirmed).await;
     let found = life.find(first).await;
     assert_eq!((found.status, found.sent_at.is_some()), (CommandStatus::Succeeded, true));
     assert!(life.due(&[]).await.is_empty());
@@ -98,25 +98,25 @@ async fn an_effect_counts_once_the_command_may_have_left() {
     let readings = json!({"powerW": 5.5, "flame": false, "temperature": 20});
     let shows = |at| {
         let value = |name: &str| readings.get(name).cloned();
-        expectations.shown(life.device(0), &Shown::readings(&value), at)
+        expectations.observed(life.device(0), &Observation::readings(&value), at)
     };
     assert!(expectations.is_empty() && shows(life.clock.now()).is_empty(), "not before it may have left");
     let before = life.clock.now();
     life.take().await;
     let now = life.clock.now() + chrono::TimeDelta::seconds(1);
     let value = |name: &str| readings.get(name).cloned();
-    let shown = Shown::readings(&value);
-    assert!(expectations.shown(life.device(0), &shown, before).is_empty(), "nor by what came before");
-    assert!(expectations.shown(life.device(1), &shown, now).is_empty(), "nor by another device");
-    assert_eq!(expectations.shown(life.device(0), &shown, now), [command]);
+    let shown = Observation::readings(&value);
+    assert!(expectations.observed(life.device(0), &shown, before).is_empty(), "nor by what came before");
+    assert!(expectations.observed(life.device(1), &shown, now).is_empty(), "nor by another device");
+    assert_eq!(expectations.observed(life.device(0), &shown, now), [command]);
     // Another server learns of it by its tick, and forgets it by it.
     let elsewhere = smarthome::commands::Expectations::default();
     let hub = life.graph.services.commands.hub().clone();
     let other = CommandOutbox::new(hub, elsewhere.clone(), life.graph.services.metrics.clone());
     other.tick(&mut life.conn, life.clock.now()).await.unwrap();
-    assert_eq!(elsewhere.shown(life.device(0), &shown, now), [command]);
+    assert_eq!(elsewhere.observed(life.device(0), &shown, now), [command]);
     life.clock.advance(chrono::TimeDelta::seconds(3));
-    assert_eq!(life.answer(command, Verdict::Effect).await, Some(CommandStatus::Succeeded));
+    assert_eq!(life.answer(command, AnswerKind::Effect).await, Some(CommandStatus::Succeeded));
     assert_eq!(life.find(command).await.confirmed_by, Some(ConfirmedBy::Effect));
     assert!(expectations.is_empty() && !elsewhere.is_empty());
     other.tick(&mut life.conn, life.clock.now()).await.unwrap();

@@ -53,7 +53,7 @@ impl QueryFragment<Pg> for Record {
         out.push_sql(
             ") n (id, device_id, acked_at, finished_at, outcome, confirmed_by, result, error)),
              locked as materialized (
-                select c.id, c.status, c.handed_at, c.acked_at, c.finished_at, c.confirmed_by
+                select c.id, c.status, c.dispatched_at, c.acked_at, c.finished_at, c.confirmed_by
                 from commands c
                 where c.id in (select n.id from answers n)
                 order by c.id for update),
@@ -62,7 +62,7 @@ impl QueryFragment<Pg> for Record {
                     n.outcome is not null
                         and l.status in ('PENDING', 'SENT', 'ACKED', 'TIMED_OUT', 'EXPIRED')
                         and (n.confirmed_by = 'ACK'
-                             or l.status <> 'EXPIRED' and l.handed_at is not null and l.handed_at <= n.finished_at)
+                             or l.status <> 'EXPIRED' and l.dispatched_at is not null and l.dispatched_at <= n.finished_at)
                         as ends,
                     n.acked_at is not null and l.acked_at is null
                         and l.status in ('PENDING', 'SENT', 'TIMED_OUT', 'EXPIRED') as acks,
