@@ -47,7 +47,7 @@ use crate::outbox::{Outbox, Wake};
 use crate::revocation::Revocations;
 use crate::settings::{DatabaseSettings, Provisioning, Secret, Settings, TrustedProxies};
 use crate::telemetry::history::Readings;
-use crate::telemetry::{Follow, ReadingHub};
+use crate::telemetry::{LiveReadings, ReadingHub};
 use crate::throttle::Throttle;
 use crate::users::Users;
 
@@ -149,7 +149,7 @@ impl App {
             integrations: integrations.clone(),
             devices: Devices::new(pool.clone(), clock.clone(), registry, deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
-            follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
+            live_readings: LiveReadings::new(pool.clone(), readings.clone(), metrics.clone()),
             commands: Commands::new(
                 pool.clone(),
                 clock.clone(),

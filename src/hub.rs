@@ -19,18 +19,18 @@ pub struct Hub<T> {
 type Homes<T> = Mutex<HashMap<HomeId, broadcast::Sender<Arc<T>>>>;
 
 /// One reader's place in a home's channel. The last one to leave takes the channel with it.
-pub struct Listener<T> {
+pub struct HubReceiver<T> {
     home: HomeId,
     homes: Arc<Homes<T>>,
     /// `None` only while dropping.
     receiver: Option<broadcast::Receiver<Arc<T>>>,
 }
 
-/// What [`Listener::recv`] found.
+/// What [`HubReceiver::recv`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard<T> {
+pub enum HubEvent<T> {
     /// The next event.
-    Event(Arc<T>),
+    Published(Arc<T>),
     /// The reader fell behind and `0` events are gone from the channel: read them from the database.
     Lagged(u64),
     /// The home is closed: nothing more will come.
@@ -60,15 +60,15 @@ impl<T> Hub<T> {
     }
 
     /// Whether anybody listens to the home, so that an event is worth making.
-    pub fn has_listener(&self, home: HomeId) -> bool {
+    pub fn has_subscriber(&self, home: HomeId) -> bool {
         self.homes.lock().expect("hub lock").contains_key(&home)
     }
 
     /// Listens to a home from now on.
-    pub fn listen(&self, home: HomeId) -> Listener<T> {
+    pub fn subscribe(&self, home: HomeId) -> HubReceiver<T> {
         let mut homes = self.homes.lock().expect("hub lock");
         let sender = homes.entry(home).or_insert_with(|| broadcast::Sender::new(CAPACITY));
-        Listener { home, receiver: Some(sender.subscribe()), homes: self.homes.clone() }
+        HubReceiver { home, receiver: Some(sender.subscribe()), homes: self.homes.clone() }
     }
 
     /// Ends every stream of a home that is no more.
@@ -99,19 +99,19 @@ impl<T: Send + Sync> HomeChannel for Hub<T> {
     }
 }
 
-impl<T> Listener<T> {
+impl<T> HubReceiver<T> {
     /// Waits for what comes next.
-    pub async fn recv(&mut self) -> Heard<T> {
-        let Some(receiver) = &mut self.receiver else { return Heard::Closed };
+    pub async fn recv(&mut self) -> HubEvent<T> {
+        let Some(receiver) = &mut self.receiver else { return HubEvent::Closed };
         match receiver.recv().await {
-            Ok(event) => Heard::Event(event),
-            Err(broadcast::error::RecvError::Lagged(n)) => Heard::Lagged(n),
-            Err(broadcast::error::RecvError::Closed) => Heard::Closed,
+            Ok(event) => HubEvent::Published(event),
+            Err(broadcast::error::RecvError::Lagged(n)) => HubEvent::Lagged(n),
+            Err(broadcast::error::RecvError::Closed) => HubEvent::Closed,
         }
     }
 }
 
-impl<T> Drop for Listener<T> {
+impl<T> Drop for HubReceiver<T> {
     fn drop(&mut self) {
         let mut homes = self.homes.lock().expect("hub lock");
         self.receiver = None;
@@ -131,11 +131,11 @@ mod tests {
     #[tokio::test]
     async fn the_last_listener_takes_the_channel_with_it() {
         let hub = Hub::<u32>::default();
-        let (mut first, second) = (hub.listen(HOME()), hub.listen(HOME()));
+        let (mut first, second) = (hub.subscribe(HOME()), hub.subscribe(HOME()));
         hub.publish(HOME(), Arc::new(7));
-        assert_eq!(first.recv().await, Heard::Event(Arc::new(7)));
+        assert_eq!(first.recv().await, HubEvent::Published(Arc::new(7)));
         drop(first);
-        assert!(hub.has_listener(HOME()));
+        assert!(hub.has_subscriber(HOME()));
         drop(second);
         assert_eq!(hub.n_homes(), 0);
     }
@@ -143,22 +143,22 @@ mod tests {
     #[tokio::test]
     async fn a_slow_listener_is_told_how_much_it_missed() {
         let hub = Hub::<usize>::default();
-        let mut slow = hub.listen(HOME());
+        let mut slow = hub.subscribe(HOME());
         for n in 0..CAPACITY + 3 {
             hub.publish(HOME(), Arc::new(n));
         }
-        assert_eq!(slow.recv().await, Heard::Lagged(3));
-        assert_eq!(slow.recv().await, Heard::Event(Arc::new(3)));
+        assert_eq!(slow.recv().await, HubEvent::Lagged(3));
+        assert_eq!(slow.recv().await, HubEvent::Published(Arc::new(3)));
     }
 
     #[tokio::test]
     async fn a_closed_home_ends_its_listeners_and_can_be_listened_to_again() {
         let hub = Hub::<u32>::default();
-        let mut old = hub.listen(HOME());
+        let mut old = hub.subscribe(HOME());
         hub.close(HOME());
-        assert_eq!(old.recv().await, Heard::Closed);
-        let _new = hub.listen(HOME());
+        assert_eq!(old.recv().await, HubEvent::Closed);
+        let _new = hub.subscribe(HOME());
         drop(old);
-        assert!(hub.has_listener(HOME()));
+        assert!(hub.has_subscriber(HOME()));
     }
 }

@@ -13,7 +13,7 @@ use crate::db::{self, Allowance, Pool};
 use crate::devices::{Device, DeviceAccess};
 use crate::error::Error;
 use crate::homes::{Access, Permission};
-use crate::hub::Listener;
+use crate::hub::HubReceiver;
 use crate::ids::{CommandId, DeviceId, UserId};
 use crate::metrics::Metrics;
 use crate::outbox::Wake;
@@ -104,8 +104,8 @@ impl Commands {
     }
 
     /// Listens to the changes of a home's commands from now on.
-    pub fn listen(&self, access: Access) -> Listener<Command> {
-        self.hub.listen(access.home())
+    pub fn subscribe(&self, access: Access) -> HubReceiver<Command> {
+        self.hub.subscribe(access.home())
     }
 
     /// Stores a command that is to be sent, or finds the one that the same request made before. Needs

@@ -13,7 +13,7 @@ use lru::LruCache;
 use super::{DeviceConfig, DeviceConfigs, store};
 use crate::db::apart;
 use crate::error::Error;
-use crate::hub::{Heard, Listener};
+use crate::hub::{HubEvent, HubReceiver};
 use crate::ids::{DeviceId, HomeId};
 
 /// Versions read from the database at a time.
@@ -47,7 +47,7 @@ struct State {
     configs: DeviceConfigs,
     home: HomeId,
     device: Option<DeviceId>,
-    listener: Listener<DeviceConfig>,
+    listener: HubReceiver<DeviceConfig>,
     /// The latest change seen, by the database's clock.
     newest: DateTime<Utc>,
     told: LruCache<(DeviceId, i32), DateTime<Utc>>,
@@ -69,7 +69,7 @@ impl DeviceConfigs {
         home: HomeId,
         device: Option<DeviceId>,
     ) -> Result<impl Stream<Item = Result<Arc<DeviceConfig>, Error>> + Send + 'static + use<>, Error> {
-        let listener = self.hub.listen(home);
+        let listener = self.hub.subscribe(home);
         let pool = self.pool.clone();
         let newest = apart(async move { Ok::<_, Error>(store::now(&mut *pool.get().await?).await?) }).await?;
         let configs = self.clone();
@@ -117,14 +117,14 @@ impl State {
                     }
                 },
                 Mode::Live => match self.listener.recv().await {
-                    Heard::Event(config) => {
+                    HubEvent::Published(config) => {
                         self.newest = self.newest.max(config.updated_at);
                         if self.is_news(&config) {
                             return Some(Ok(config));
                         }
                     }
-                    Heard::Lagged(_) => self.mode = Mode::CatchUp(Mark::before(self.newest)),
-                    Heard::Closed => self.mode = Mode::Ended,
+                    HubEvent::Lagged(_) => self.mode = Mode::CatchUp(Mark::before(self.newest)),
+                    HubEvent::Closed => self.mode = Mode::Ended,
                 },
             }
         }

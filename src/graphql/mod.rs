@@ -53,7 +53,7 @@ use crate::devices::{Devices, StateHub};
 use crate::homes::{Homes, Integrations};
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
-use crate::telemetry::Follow;
+use crate::telemetry::LiveReadings;
 use crate::telemetry::history::Readings;
 use crate::users::Users;
 
@@ -82,7 +82,7 @@ pub struct Services {
     /// Stored readings.
     pub readings: Readings,
     /// Live readings.
-    pub follow: Follow,
+    pub live_readings: LiveReadings,
     /// Commands to devices.
     pub commands: Commands,
     /// Live device states.

@@ -226,7 +226,7 @@ impl Writer {
                     for known in online {
                         self.judge.presence.expect(known, Instant::now());
                     }
-                    self.readings.start_at(newest);
+                    self.readings.advance(newest);
                     self.ready.cancel();
                     return;
                 }
@@ -353,7 +353,7 @@ impl Writer {
         committed.answered.complete(conn, batch, is_retry).await?;
         let readings = batch.readings();
         if is_retry && committed.ids.iter().any(Option::is_none) {
-            telemetry::recover(conn, &readings, &mut committed.ids).await?;
+            telemetry::find_committed(conn, &readings, &mut committed.ids).await?;
         }
         let missing = readings.iter().zip(&committed.ids).filter(|(_, id)| id.is_none());
         let mut missing: HashSet<DeviceId> = missing.map(|(reading, _)| reading.device).collect();

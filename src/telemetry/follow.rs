@@ -18,7 +18,7 @@ use super::read_store::{self as store, Page};
 use super::{Reading, SharedReading};
 use crate::db::{Pool, apart};
 use crate::error::Error;
-use crate::hub::{Heard, HomeChannel, Hub, Listener};
+use crate::hub::{HomeChannel, Hub, HubEvent, HubReceiver};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::metrics::Metrics;
 
@@ -49,11 +49,6 @@ impl Default for ReadingHub {
 }
 
 impl ReadingHub {
-    /// What the database gave out before this server started.
-    pub fn start_at(&self, cursor: TelemetryId) {
-        self.newest.fetch_max(cursor.get(), Ordering::AcqRel);
-    }
-
     /// Hands a committed reading to whoever follows its home, in the order of commits.
     pub fn publish(&self, reading: Reading) {
         self.newest.fetch_max(reading.id.get(), Ordering::AcqRel);
@@ -62,12 +57,12 @@ impl ReadingHub {
     }
 
     /// Whether anybody follows the home, so that a reading is worth making.
-    pub fn has_follower(&self, home: HomeId) -> bool {
-        self.hub.has_listener(home)
+    pub fn has_subscriber(&self, home: HomeId) -> bool {
+        self.hub.has_subscriber(home)
     }
 
     /// A committed reading that nobody follows.
-    pub fn pass(&self, cursor: TelemetryId) {
+    pub fn advance(&self, cursor: TelemetryId) {
         self.newest.fetch_max(cursor.get(), Ordering::AcqRel);
     }
 
@@ -85,7 +80,7 @@ impl HomeChannel for ReadingHub {
 
 /// Opens streams of readings.
 #[derive(Clone)]
-pub struct Follow {
+pub struct LiveReadings {
     pool: Pool,
     hub: ReadingHub,
     metrics: Metrics,
@@ -93,10 +88,10 @@ pub struct Follow {
 }
 
 struct State {
-    follow: Follow,
+    follow: LiveReadings,
     home: HomeId,
     device: Option<DeviceId>,
-    listener: Listener<Reading>,
+    listener: HubReceiver<Reading>,
     /// Everything up to here was emitted, or is not wanted.
     cursor: TelemetryId,
     page: VecDeque<Reading>,
@@ -116,7 +111,7 @@ enum Mode {
     Ended,
 }
 
-impl Follow {
+impl LiveReadings {
     /// Follows through this hub and this database.
     pub fn new(pool: Pool, hub: ReadingHub, metrics: Metrics) -> Self {
         Self { pool, hub, metrics, scans: Arc::new(Semaphore::new(SCANS)) }
@@ -134,7 +129,7 @@ impl Follow {
     ) -> impl Stream<Item = Result<SharedReading, Error>> + Send + 'static {
         let newest = TelemetryId::from_database(self.hub.newest.load(Ordering::Acquire));
         let state = State {
-            listener: self.hub.hub.listen(home),
+            listener: self.hub.hub.subscribe(home),
             follow: self.clone(),
             home,
             device,
@@ -196,7 +191,7 @@ impl State {
                     (self.page, self.up_to) = (page.readings.into(), page.up_to);
                 }
                 Mode::Live => match self.listener.recv().await {
-                    Heard::Event(reading) => {
+                    HubEvent::Published(reading) => {
                         let is_new = reading.id > self.cursor;
                         if is_new {
                             self.cursor = reading.id;
@@ -205,15 +200,15 @@ impl State {
                             return Some(Ok(reading));
                         }
                     }
-                    Heard::Lagged(_) => self.mode = Mode::Replay { caught_up: Some(0) },
-                    Heard::Closed => self.mode = Mode::Ended,
+                    HubEvent::Lagged(_) => self.mode = Mode::Replay { caught_up: Some(0) },
+                    HubEvent::Closed => self.mode = Mode::Ended,
                 },
             }
         }
     }
 }
 
-impl Follow {
+impl LiveReadings {
     /// A cursor that was never given out would hide everything up to it.
     async fn check_given_out(&self, cursor: TelemetryId) -> Result<(), Error> {
         if cursor.get() <= self.hub.newest.load(Ordering::Acquire) {

@@ -14,8 +14,8 @@ use crate::db::{JsonText, Weigh};
 use crate::devices::Report;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
-pub use follow::{Follow, ReadingHub};
-pub use record_store::{Month, ensure_month, insert, last_cursor, recover};
+pub use follow::{LiveReadings, ReadingHub};
+pub use record_store::{Month, ensure_month, find_committed, insert, last_cursor};
 
 /// A committed reading, shared by all its subscribers.
 pub type SharedReading = Arc<Reading>;

@@ -247,7 +247,7 @@ impl Query for Recover {
 }
 
 /// Fills in the ids of readings that an earlier attempt has committed.
-pub async fn recover(
+pub async fn find_committed(
     conn: &AsyncPgConnection,
     readings: &[&NewReading],
     ids: &mut [Option<TelemetryId>],

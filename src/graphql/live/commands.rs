@@ -16,12 +16,12 @@ use super::super::commands::Command;
 use super::super::context::ContextExt;
 use super::super::error::Result;
 use super::super::scalars::parse_id;
-use super::Target;
+use super::SubscriptionTarget;
 use crate::commands::{self, ChangeCursor};
 use crate::db::apart;
 use crate::error::Error;
 use crate::homes::{Access, Permission};
-use crate::hub::{Heard, Listener};
+use crate::hub::{HubEvent, HubReceiver};
 use crate::ids::CommandId;
 
 /// Commands read at a time.
@@ -31,7 +31,7 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).expect("positive");
 
 /// Whose changes are wanted.
 pub(super) struct Wanted {
-    pub(super) target: Target,
+    pub(super) target: SubscriptionTarget,
     access: Access,
     command: Option<CommandId>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Wanted {
 struct Updates<'a> {
     services: &'a Services,
     wanted: Wanted,
-    listener: Listener<commands::Command>,
+    listener: HubReceiver<commands::Command>,
     /// Where to read on from, should the listener miss some.
     cursor: ChangeCursor,
     told: LruCache<CommandId, DateTime<Utc>>,
@@ -82,7 +82,7 @@ pub(super) async fn stream<'a>(
     services: &'a Services,
     wanted: Wanted,
 ) -> Result<impl Stream<Item = Result<Command>> + Send + 'a> {
-    let listener = services.commands.listen(wanted.access);
+    let listener = services.commands.subscribe(wanted.access);
     let (commands, access) = (services.commands.clone(), wanted.access);
     let cursor = apart(async move { commands.cursor(access).await }).await?;
     let present = wanted.command.map(|id| {
@@ -117,9 +117,9 @@ impl Updates<'_> {
                 Next::End => return Ok(None),
                 Next::Missed(after) => self.read_missed(after).await?,
                 Next::Live => match self.listener.recv().await {
-                    Heard::Closed => return Ok(None),
-                    Heard::Lagged(_) => self.next = Next::Missed(self.cursor),
-                    Heard::Event(command) => {
+                    HubEvent::Closed => return Ok(None),
+                    HubEvent::Lagged(_) => self.next = Next::Missed(self.cursor),
+                    HubEvent::Published(command) => {
                         self.cursor = ChangeCursor::well_before(Some(command.updated_at));
                         self.page.push_back(command);
                     }

@@ -30,7 +30,7 @@ pub struct Subscription;
 
 /// Whose events are wanted: all of a home, or one device's.
 #[derive(Clone, Copy)]
-struct Target {
+struct SubscriptionTarget {
     home: HomeId,
     device: Option<DeviceId>,
     /// What the events are of.
@@ -38,25 +38,25 @@ struct Target {
 }
 
 /// The devices of a home whose events somebody is told of.
-struct Reach(Option<HashSet<DeviceId>>);
+struct DeviceScope(Option<HashSet<DeviceId>>);
 
-impl Reach {
+impl DeviceScope {
     fn contains(&self, device: DeviceId) -> bool {
         self.0.as_ref().is_none_or(|devices| devices.contains(&device))
     }
 }
 
 /// Counts a subscription for as long as it lives.
-struct Running(Gauge);
+struct GaugeGuard(Gauge);
 
-impl Running {
+impl GaugeGuard {
     fn new(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Running {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -81,10 +81,10 @@ impl Subscription {
             .transpose()
             .map_err(|_| Error::bad_input("after", "after must be the id of a reading"))?;
         let target = target(ctx, Permission::ReadTelemetry, device_id, home_id).await?;
-        let gone = until::over(services, ctx.viewer()?.user, target);
-        let readings = services.follow.stream(target.home, target.device, after);
+        let gone = until::end_of_subscription(services, ctx.viewer()?.user, target);
+        let readings = services.live_readings.stream(target.home, target.device, after);
         let reach = verify(ctx, target).await?;
-        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget());
+        let (running, budget) = (GaugeGuard::new(&services.metrics.subscriptions), ctx.budget());
         let readings =
             readings.filter(move |reading| ready(reading.as_ref().map_or(true, |it| reach.contains(it.device))));
         Ok(readings.take_until(gone).map(move |reading| {
@@ -105,11 +105,11 @@ impl Subscription {
         let services = ctx.services();
         let viewer = ctx.viewer()?;
         let target = target(ctx, Permission::Read, device_id, home_id).await?;
-        let gone = until::over(services, viewer.user, target);
+        let gone = until::end_of_subscription(services, viewer.user, target);
         // What is read again for each event tells which devices the viewer reaches.
         let states = states::stream(services, viewer.user, target);
         verify(ctx, target).await?;
-        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget());
+        let (running, budget) = (GaugeGuard::new(&services.metrics.subscriptions), ctx.budget());
         Ok(states.take_until(gone).map(move |device| {
             let _counted = &running;
             budget.renew();
@@ -130,10 +130,10 @@ impl Subscription {
         let services = ctx.services();
         let wanted = commands::wanted(ctx, device_id, home_id, command_id).await?;
         let target = wanted.target;
-        let gone = until::over(services, ctx.viewer()?.user, target);
+        let gone = until::end_of_subscription(services, ctx.viewer()?.user, target);
         let commands = commands::stream(services, wanted).await?;
         let reach = verify(ctx, target).await?;
-        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget());
+        let (running, budget) = (GaugeGuard::new(&services.metrics.subscriptions), ctx.budget());
         let commands =
             commands.filter(move |command| ready(command.as_ref().map_or(true, |it| reach.contains(it.0.device))));
         Ok(commands.take_until(gone).map(move |command| {
@@ -154,10 +154,10 @@ impl Subscription {
     ) -> Result<impl Stream<Item = Result<DeviceConfig>> + 'a> {
         let services = ctx.services();
         let target = target(ctx, Permission::ReadConfig, device_id, home_id).await?;
-        let gone = until::over(services, ctx.viewer()?.user, target);
+        let gone = until::end_of_subscription(services, ctx.viewer()?.user, target);
         let configs = services.configs.follow(target.home, target.device).await?;
         let reach = verify(ctx, target).await?;
-        let (running, budget) = (Running::new(&services.metrics.subscriptions), ctx.budget());
+        let (running, budget) = (GaugeGuard::new(&services.metrics.subscriptions), ctx.budget());
         let configs = configs.filter(move |config| ready(config.as_ref().map_or(true, |it| reach.contains(it.device))));
         Ok(configs.take_until(gone).map(move |config| {
             let _counted = &running;
@@ -173,18 +173,18 @@ async fn target(
     permission: Permission,
     device_id: Option<ID>,
     home_id: Option<ID>,
-) -> Result<Target> {
+) -> Result<SubscriptionTarget> {
     let viewer = ctx.viewer()?;
     match (device_id, home_id) {
         (Some(id), None) => {
             let (devices, viewer, id) = (ctx.services().devices.clone(), viewer.user, parse_id(&id, "device")?);
             let device = apart(async move { devices.find(viewer, id).await }).await?;
             let access = device.allow(permission)?;
-            Ok(Target { home: access.home(), device: Some(device.id), permission })
+            Ok(SubscriptionTarget { home: access.home(), device: Some(device.id), permission })
         }
         (None, Some(id)) => {
             let access = access(ctx, viewer, parse_id(&id, "home")?, permission).await?;
-            Ok(Target { home: access.home(), device: None, permission })
+            Ok(SubscriptionTarget { home: access.home(), device: None, permission })
         }
         _ => Err(Error::bad_input("deviceId", "give exactly one of deviceId and homeId").into()),
     }
@@ -197,19 +197,19 @@ async fn access(ctx: &Context<'_>, viewer: &Principal, home: HomeId, permission:
 
 /// Once more, now that the hubs are listened to: what was deleted in between would never end. Tells of
 /// which devices the viewer may hear: an integration is made for these or for all, and that never changes.
-async fn verify(ctx: &Context<'_>, target: Target) -> Result<Reach> {
+async fn verify(ctx: &Context<'_>, target: SubscriptionTarget) -> Result<DeviceScope> {
     let (services, viewer) = (ctx.services(), ctx.viewer()?);
     match target.device {
         Some(device) => {
             let (devices, viewer) = (services.devices.clone(), viewer.user);
             apart(async move { devices.find(viewer, device).await }).await?.allow(target.permission)?;
-            Ok(Reach(None))
+            Ok(DeviceScope(None))
         }
         None => {
             let access = access(ctx, viewer, target.home, target.permission).await?;
             let integrations = services.integrations.clone();
             let devices = apart(async move { integrations.reach(access).await }).await?;
-            Ok(Reach(devices.map(HashSet::from_iter)))
+            Ok(DeviceScope(devices.map(HashSet::from_iter)))
         }
     }
 }

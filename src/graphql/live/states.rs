@@ -10,10 +10,10 @@ use futures_util::stream::unfold;
 use super::super::Services;
 use super::super::devices::Device;
 use super::super::error::Result;
-use super::Target;
+use super::SubscriptionTarget;
 use crate::db::{Allowance, apart};
 use crate::devices::{self, DeviceFilter, DeviceState};
-use crate::hub::{Heard, Listener};
+use crate::hub::{HubEvent, HubReceiver};
 use crate::ids::{DeviceId, UserId};
 
 /// Devices read at a time. What one last said of itself may be long, and a slow reader holds a page.
@@ -22,8 +22,8 @@ const PAGE: i64 = 100;
 struct States<'a> {
     services: &'a Services,
     viewer: UserId,
-    target: Target,
-    changes: Listener<DeviceState>,
+    target: SubscriptionTarget,
+    changes: HubReceiver<DeviceState>,
     present: VecDeque<devices::Device>,
     next: Next,
 }
@@ -41,13 +41,13 @@ enum Next {
 pub(super) fn stream<'a>(
     services: &'a Services,
     viewer: UserId,
-    target: Target,
+    target: SubscriptionTarget,
 ) -> impl Stream<Item = Result<Device>> + Send + 'a {
     let states = States {
         services,
         viewer,
         target,
-        changes: services.states.listen(target.home),
+        changes: services.states.subscribe(target.home),
         present: VecDeque::new(),
         next: Next::Present { after: None },
     };
@@ -70,15 +70,15 @@ impl States<'_> {
                 Next::End => return Ok(None),
                 Next::Present { after } => self.read_present(after).await?,
                 Next::Changes => match self.changes.recv().await {
-                    Heard::Closed => return Ok(None),
-                    Heard::Lagged(_) => self.next = Next::Present { after: None },
-                    Heard::Event(state) if self.target.device.is_none_or(|device| device == state.device) => {
+                    HubEvent::Closed => return Ok(None),
+                    HubEvent::Lagged(_) => self.next = Next::Present { after: None },
+                    HubEvent::Published(state) if self.target.device.is_none_or(|device| device == state.device) => {
                         // Not there: deleted since, or no longer the viewer's to see.
                         if let Some(device) = self.find(state.device).await? {
                             return Ok(Some(Device(Arc::new(device.with_state(&state)))));
                         }
                     }
-                    Heard::Event(_) => {}
+                    HubEvent::Published(_) => {}
                 },
             }
         }

@@ -1,15 +1,19 @@
 //! When a subscription is over: its device is no more, or its viewer has lost rights in its home.
 
 use super::super::Services;
-use super::Target;
+use super::SubscriptionTarget;
 use crate::db::{Allowance, apart};
 use crate::devices::Devices;
-use crate::hub::Heard;
+use crate::hub::HubEvent;
 use crate::ids::UserId;
 
 /// Listens from the moment of this call; what has happened before it is to be asked of the database
 /// after it.
-pub(super) fn over(services: &Services, viewer: UserId, target: Target) -> impl Future<Output = ()> + Send + 'static {
+pub(super) fn end_of_subscription(
+    services: &Services,
+    viewer: UserId,
+    target: SubscriptionTarget,
+) -> impl Future<Output = ()> + Send + 'static {
     let deleted = deleted(&services.devices, viewer, target);
     let watch = services.revocations.watch_membership(viewer, target.home);
     async move {
@@ -21,17 +25,17 @@ pub(super) fn over(services: &Services, viewer: UserId, target: Target) -> impl 
 }
 
 /// Ends once the device is deleted; for a whole home it never does, because the home's own hub closes.
-fn deleted(devices: &Devices, viewer: UserId, target: Target) -> impl Future<Output = ()> + Send + 'static {
-    let watch = target.device.map(|device| (device, devices.deletions().listen(target.home), devices.clone()));
+fn deleted(devices: &Devices, viewer: UserId, target: SubscriptionTarget) -> impl Future<Output = ()> + Send + 'static {
+    let watch = target.device.map(|device| (device, devices.deletions().subscribe(target.home), devices.clone()));
     async move {
         let Some((device, mut deletions, devices)) = watch else { return std::future::pending().await };
         loop {
             match deletions.recv().await {
-                Heard::Event(gone) if *gone == device => return,
-                Heard::Event(_) => {}
-                Heard::Closed => return,
+                HubEvent::Published(gone) if *gone == device => return,
+                HubEvent::Published(_) => {}
+                HubEvent::Closed => return,
                 // Many went at once: ask whether ours did. A database that is away ends nothing.
-                Heard::Lagged(_) => {
+                HubEvent::Lagged(_) => {
                     let devices = devices.clone();
                     let found =
                         apart(async move { devices.by_ids(viewer, &[device], &Allowance::default()).await }).await;

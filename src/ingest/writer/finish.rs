@@ -48,10 +48,10 @@ impl Writer {
                 Outcome::Reading(reading) => match id {
                     Some(id) => {
                         self.metrics.mqtt_stored.inc();
-                        if self.readings.has_follower(reading.home) {
+                        if self.readings.has_subscriber(reading.home) {
                             self.readings.publish(Reading::committed(id, &reading));
                         } else {
-                            self.readings.pass(id);
+                            self.readings.advance(id);
                         }
                     }
                     None => _ = self.metrics.mqtt_duplicate.inc(),

@@ -246,7 +246,7 @@ async fn the_brokers_word_changes_no_more_than_it_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_whose_answer_was_lost_is_told_by_the_next_tick() {
-    use smarthome::hub::Heard;
+    use smarthome::hub::HubEvent;
     let mut life = Life::start(1).await;
     let command = reach(&mut life, CommandStatus::Pending).await;
     let access = {
@@ -254,7 +254,7 @@ async fn a_step_whose_answer_was_lost_is_told_by_the_next_tick() {
         let who = life.ann.0.clone().unwrap();
         life.graph.services.homes.access(&who, home, smarthome::homes::Permission::Read).await.unwrap()
     };
-    let mut listener = life.graph.services.commands.listen(access);
+    let mut listener = life.graph.services.commands.subscribe(access);
     // Cut off between the statement and its answer: it waits for the row, so its answer can't come.
     life.graph.sql.batch_execute("begin; select from commands for update").await.unwrap();
     {
@@ -274,7 +274,7 @@ async fn a_step_whose_answer_was_lost_is_told_by_the_next_tick() {
     })
     .await;
     life.pass(0).await;
-    let Heard::Event(told) = crate::support::soon("the change is told", listener.recv()).await else { panic!() };
+    let HubEvent::Published(told) = crate::support::soon("the change is told", listener.recv()).await else { panic!() };
     assert_eq!((told.id, told.status), (command, CommandStatus::Sent));
 }
 

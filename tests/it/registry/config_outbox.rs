@@ -260,13 +260,13 @@ const SLOW_COMMIT: &str = "create function slow_commit() returns trigger languag
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settling_whose_answer_was_lost_is_told_by_a_later_tick() {
     use smarthome::device_config::ConfigStatus;
-    use smarthome::hub::Heard;
+    use smarthome::hub::HubEvent;
     let graph = Graph::start().await;
     let (ann, home, devices) = setup(&graph, 1).await;
     let mut sender = Sender::new(&graph).await;
     push(&graph, &ann, &devices[0], json!({"sampleRate": 5})).await;
     let outgoing = sender.take().await;
-    let mut listener = graph.config_hub.listen(HomeId::from_database(number(&home)));
+    let mut listener = graph.config_hub.subscribe(HomeId::from_database(number(&home)));
     graph.sql.batch_execute(SLOW_COMMIT).await.unwrap();
     graph.sql.batch_execute("select pg_advisory_lock(42)").await.unwrap();
     {
@@ -293,7 +293,9 @@ async fn a_settling_whose_answer_was_lost_is_told_by_a_later_tick() {
     sender.tick().await;
     push(&graph, &ann, &devices[0], json!({"sampleRate": 6})).await;
     for expected in [(1, ConfigStatus::Sent), (1, ConfigStatus::Superseded), (2, ConfigStatus::Pending)] {
-        let Heard::Event(told) = crate::support::soon("a change is told", listener.recv()).await else { panic!() };
+        let HubEvent::Published(told) = crate::support::soon("a change is told", listener.recv()).await else {
+            panic!()
+        };
         assert_eq!((told.version, told.status), expected);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use smarthome::auth::{Actor, Principal, Tokens};
 use smarthome::commands::CommandStatus;
-use smarthome::hub::Heard;
+use smarthome::hub::HubEvent;
 use smarthome::ids::HomeId;
 use smarthome::revocation::Watch;
 use smarthome::settings::Secret;
@@ -55,10 +55,10 @@ async fn who_follows_a_command_hears_that_it_was_cancelled() {
     let device = graph.devices(&ann, &home, 1).await.remove(0);
     let send = "mutation($d: ID!) { sendCommand(input: {deviceId: $d, type: \"RESET\"}) { id } }";
     let sent = graph.ask(&ann, send, json!({"d": device})).await["sendCommand"]["id"].take();
-    let mut listener = graph.services.commands.hub().listen(HomeId::from_database(number(&home)));
+    let mut listener = graph.services.commands.hub().subscribe(HomeId::from_database(number(&home)));
     hangs_up(&graph, &ann, "mutation($c: ID!) { cancelCommand(id: $c) { id } }", json!({"c": sent})).await;
     match soon("the command's end", listener.recv()).await {
-        Heard::Event(command) => assert_eq!(command.status, CommandStatus::Cancelled),
+        HubEvent::Published(command) => assert_eq!(command.status, CommandStatus::Cancelled),
         other => panic!("{other:?}"),
     }
 }

@@ -224,7 +224,7 @@ async fn a_silent_device_is_resumed_in_a_busy_home() {
     let id = graph.count("telemetry").await + 1;
     let followed = HomeId::from_database(number(&home));
     let publish = async {
-        eventually("it listens", || async { graph.readings.has_follower(followed).then_some(()) }).await;
+        eventually("it listens", || async { graph.readings.has_subscriber(followed).then_some(()) }).await;
         graph.readings.publish(committed(&home, silent, id, 3));
         std::future::pending::<()>().await;
     };

@@ -41,7 +41,7 @@ use smarthome::outbox::Wake;
 use smarthome::revocation::Revocations;
 use smarthome::settings::{Secret, Settings};
 use smarthome::telemetry::history::Readings;
-use smarthome::telemetry::{Follow, ReadingHub};
+use smarthome::telemetry::{LiveReadings, ReadingHub};
 use smarthome::throttle::Throttle;
 use smarthome::users::Users;
 use tokio::task::JoinHandle;
@@ -140,7 +140,7 @@ impl Graph {
             ),
             devices: Devices::new(pool.clone(), clock.clone(), told.clone(), deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
-            follow: Follow::new(pool.clone(), readings.clone(), metrics.clone()),
+            live_readings: LiveReadings::new(pool.clone(), readings.clone(), metrics.clone()),
             commands: Commands::new(
                 pool.clone(),
                 clock.clone(),
