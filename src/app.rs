@@ -258,7 +258,7 @@ impl App {
         };
         let state = HttpState {
             engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection)
-                .counting(metrics.graphql_answers_too_large.clone()),
+                .with_oversized_counter(metrics.graphql_answers_too_large.clone()),
             admission: Admission::new(tokens.clone(), revocations.clone())
                 .with_integrations(integrations)
                 .with_outsiders(issuers, services.users.clone()),

@@ -55,10 +55,10 @@ impl AuditEntry {
     async fn actor_user(&self, ctx: &Context<'_>) -> Result<Option<User>> {
         let viewer = ctx.viewer()?.user;
         // Whoever has left everything of theirs shall not be read on by what they once did.
-        if ctx.loaders().shared_homes.get(ctx.wave(), viewer, self.0.actor_user).await?.is_none() {
+        if ctx.loaders().shared_homes.get(ctx.batch_scope(), viewer, self.0.actor_user).await?.is_none() {
             return Ok(None);
         }
-        let user = ctx.loaders().users.get(ctx.wave(), viewer, self.0.actor_user).await?;
+        let user = ctx.loaders().users.get(ctx.batch_scope(), viewer, self.0.actor_user).await?;
         Ok(user.map(|user| User { user, viewer }))
     }
 
@@ -97,7 +97,7 @@ pub(super) struct AuditQuery;
 #[Object]
 impl AuditQuery {
     /// What was done in this home, newest first; entries are kept for 400 days. For admins and owners.
-    #[graphql(complexity = "super::paging::cost(first, super::audit::PAGE, child_complexity)")]
+    #[graphql(complexity = "super::paging::page_complexity(first, super::audit::PAGE, child_complexity)")]
     async fn audit_log(
         &self,
         ctx: &Context<'_>,
@@ -111,7 +111,7 @@ impl AuditQuery {
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
         let size = paging::size(first, PAGE)?;
         let after = paging::parse_id_cursor(CURSOR, after.as_deref())?;
-        ctx.spend(size).await;
+        ctx.charge_objects(size).await;
         let entries = homes.audit_log(access, after, paging::limit(size)).await?;
         Ok(paging::page(entries, size, after.is_some(), |entry| {
             (paging::id_cursor(CURSOR, &entry.id), AuditEntry(entry))

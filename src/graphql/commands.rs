@@ -91,7 +91,7 @@ pub(super) struct Command(pub(super) Arc<commands::Command>);
 
 /// As it was given: the order of its keys is kept.
 async fn json(ctx: &Context<'_>, text: &JsonText) -> Json<Value> {
-    ctx.hold(text.value_bytes()).await;
+    ctx.charge_bytes(text.value_bytes()).await;
     Json(serde_json::from_str(text.as_str()).unwrap_or_default())
 }
 
@@ -112,7 +112,7 @@ impl Command {
 
     /// The device that is to do it.
     async fn device(&self, ctx: &Context<'_>) -> Result<Device> {
-        let device = ctx.loaders().devices.get(ctx.wave(), ctx.viewer()?.user, self.0.device).await?;
+        let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.device).await?;
         Ok(Device(device.ok_or(Error::NotFound("device"))?))
     }
 
@@ -170,7 +170,7 @@ impl Command {
     /// The newer command that ended this one before it left.
     async fn superseded_by(&self, ctx: &Context<'_>) -> Result<Option<Command>> {
         let Some(id) = self.0.superseded_by else { return Ok(None) };
-        Ok(ctx.loaders().commands.get(ctx.wave(), ctx.viewer()?.user, id).await?.map(Command))
+        Ok(ctx.loaders().commands.get(ctx.batch_scope(), ctx.viewer()?.user, id).await?.map(Command))
     }
 
     /// How long an answer may take in seconds: after it was sent, and again after it was acknowledged.
@@ -180,10 +180,10 @@ impl Command {
 
     /// Who asked for it; null where the account is gone.
     async fn requested_by(&self, ctx: &Context<'_>) -> Result<Option<User>> {
-        let (Some(id), viewer) = (self.0.requested_by, members::seer(ctx, self.0.requested_by)?) else {
+        let (Some(id), viewer) = (self.0.requested_by, members::viewer_of(ctx, self.0.requested_by)?) else {
             return Ok(None);
         };
-        let user = ctx.loaders().users.get(ctx.wave(), viewer, id).await?;
+        let user = ctx.loaders().users.get(ctx.batch_scope(), viewer, id).await?;
         Ok(user.map(|user| User { user, viewer }))
     }
 
@@ -280,11 +280,11 @@ pub(super) async fn page(
     let size = paging::size(first, PAGE)?;
     let before = paging::parse_id_cursor(CURSOR, after.as_deref())?;
     // Before reading: a wave of pages is read at once.
-    ctx.reserve(size).await;
+    ctx.reserve_page(size).await;
     let page = CommandPage { status: status.map(Into::into), before, limit: paging::limit(size) };
-    let commands = ctx.loaders().command_pages.get(ctx.wave(), (device.access().user(), page), device).await?;
+    let commands = ctx.loaders().command_pages.get(ctx.batch_scope(), (device.access().user(), page), device).await?;
     let commands = commands.map(|commands| commands.to_vec()).unwrap_or_default();
-    ctx.settle(size, commands.len()).await;
+    ctx.refund_page(size, commands.len()).await;
     Ok(paging::page(commands, size, before.is_some(), |command| {
         (paging::id_cursor(CURSOR, &command.seq), Command(command))
     }))
@@ -303,7 +303,7 @@ impl CommandQuery {
         #[graphql(desc = "The command's id.")] id: ID,
     ) -> Result<Option<Command>> {
         let (viewer, id): (_, CommandId) = (ctx.viewer()?.user, parse_id(&id, "command")?);
-        let command = ctx.loaders().commands.get(ctx.wave(), viewer, id).await?;
+        let command = ctx.loaders().commands.get(ctx.batch_scope(), viewer, id).await?;
         Ok(Some(Command(command.ok_or(Error::NotFound("command"))?)))
     }
 }

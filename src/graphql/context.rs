@@ -6,9 +6,9 @@ use async_graphql::{Context, SelectionField};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::Value;
 
-use super::budget::Budget;
 use super::error::Result;
-use super::loader::Wave;
+use super::limits::budget::Budget;
+use super::loader::BatchScope;
 use super::loaders::Loaders;
 use super::{Peer, Services, Viewer};
 use crate::audit::Origin;
@@ -24,19 +24,19 @@ pub(super) trait ContextExt<'a> {
     /// The batching loaders.
     fn loaders(&self) -> &'a Loaders;
     /// With whom this field shares its batch.
-    fn wave(&self) -> Wave<'a>;
+    fn batch_scope(&self) -> BatchScope<'a>;
     /// What the operation may still ask for.
     fn budget(&self) -> &'a Budget;
     /// Takes the objects of this field's list, or ends the operation.
-    fn spend(&self, n_objects: usize) -> impl Future<Output = ()> + Send;
+    fn charge_objects(&self, n_objects: usize) -> impl Future<Output = ()> + Send;
     /// Takes the objects of a page before it is read, or ends the operation.
-    fn reserve(&self, n_objects: usize) -> impl Future<Output = ()> + Send;
+    fn reserve_page(&self, n_objects: usize) -> impl Future<Output = ()> + Send;
     /// Gives back what the page was taken to hold and does not.
-    fn settle(&self, n_reserved: usize, n_objects: usize) -> impl Future<Output = ()> + Send;
+    fn refund_page(&self, n_reserved: usize, n_objects: usize) -> impl Future<Output = ()> + Send;
     /// A value of its text; ends the operation where that takes too much.
     fn json(&self, text: &JsonText) -> impl Future<Output = Value> + Send;
     /// Takes so many bytes, or ends the operation.
-    fn hold(&self, bytes: usize) -> impl Future<Output = ()> + Send;
+    fn charge_bytes(&self, bytes: usize) -> impl Future<Output = ()> + Send;
     /// The client's network address, if it is known.
     fn address(&self) -> Option<IpAddr>;
     /// Who asks; an error for nobody.
@@ -58,42 +58,42 @@ impl<'a> ContextExt<'a> for Context<'a> {
         self.data_unchecked()
     }
 
-    fn wave(&self) -> Wave<'a> {
-        Wave::of(self, self.budget(), exhausted(self))
+    fn batch_scope(&self) -> BatchScope<'a> {
+        BatchScope::of(self, self.budget(), exhausted(self))
     }
 
     fn budget(&self) -> &'a Budget {
         self.data_unchecked()
     }
 
-    fn spend(&self, n_objects: usize) -> impl Future<Output = ()> + Send {
+    fn charge_objects(&self, n_objects: usize) -> impl Future<Output = ()> + Send {
         let (budget, exhausted) = (self.budget(), exhausted(self));
         let n_fields = n_objects.saturating_mul(n_fields(&self.field()));
         async move {
-            budget.spend(n_objects, exhausted).await;
-            budget.fill(n_fields, exhausted).await;
+            budget.charge_objects(n_objects, exhausted).await;
+            budget.charge_fields(n_fields, exhausted).await;
         }
     }
 
-    fn reserve(&self, n_objects: usize) -> impl Future<Output = ()> + Send {
-        self.budget().spend(n_objects, exhausted(self))
+    fn reserve_page(&self, n_objects: usize) -> impl Future<Output = ()> + Send {
+        self.budget().charge_objects(n_objects, exhausted(self))
     }
 
-    fn settle(&self, n_reserved: usize, n_objects: usize) -> impl Future<Output = ()> + Send {
-        self.budget().give_back(n_reserved.saturating_sub(n_objects));
-        self.budget().fill(n_objects.saturating_mul(n_fields(&self.field())), exhausted(self))
+    fn refund_page(&self, n_reserved: usize, n_objects: usize) -> impl Future<Output = ()> + Send {
+        self.budget().refund(n_reserved.saturating_sub(n_objects));
+        self.budget().charge_fields(n_objects.saturating_mul(n_fields(&self.field())), exhausted(self))
     }
 
     fn json(&self, text: &JsonText) -> impl Future<Output = Value> + Send {
-        let taken = self.hold(text.value_bytes());
+        let taken = self.charge_bytes(text.value_bytes());
         async move {
             taken.await;
             text.parse()
         }
     }
 
-    fn hold(&self, bytes: usize) -> impl Future<Output = ()> + Send {
-        self.budget().hold(bytes, exhausted(self))
+    fn charge_bytes(&self, bytes: usize) -> impl Future<Output = ()> + Send {
+        self.budget().charge_bytes(bytes, exhausted(self))
     }
 
     fn address(&self) -> Option<IpAddr> {

@@ -55,7 +55,7 @@ pub(super) struct DeviceConfig(pub(super) Arc<device_config::DeviceConfig>);
 impl DeviceConfig {
     /// The device it is for.
     async fn device(&self, ctx: &Context<'_>) -> Result<Device> {
-        let device = ctx.loaders().devices.get(ctx.wave(), ctx.viewer()?.user, self.0.device).await?;
+        let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.device).await?;
         Ok(Device(device.ok_or(Error::NotFound("device"))?))
     }
 
@@ -85,12 +85,14 @@ impl DeviceConfig {
 
     /// Who pushed it, while they are a member of the home.
     async fn created_by(&self, ctx: &Context<'_>) -> Result<Option<User>> {
-        let (Some(user), viewer) = (self.0.created_by, members::seer(ctx, self.0.created_by)?) else { return Ok(None) };
-        let shared = ctx.loaders().shared_homes.get(ctx.wave(), viewer, user).await?;
+        let (Some(user), viewer) = (self.0.created_by, members::viewer_of(ctx, self.0.created_by)?) else {
+            return Ok(None);
+        };
+        let shared = ctx.loaders().shared_homes.get(ctx.batch_scope(), viewer, user).await?;
         if !shared.is_some_and(|homes| homes.iter().any(|home| home.id == self.0.home)) {
             return Ok(None);
         }
-        Ok(ctx.loaders().users.get(ctx.wave(), viewer, user).await?.map(|user| User { user, viewer }))
+        Ok(ctx.loaders().users.get(ctx.batch_scope(), viewer, user).await?.map(|user| User { user, viewer }))
     }
 
     /// When it was pushed.
@@ -135,11 +137,11 @@ pub(super) async fn page(
     let size = paging::size(first, PAGE)?;
     let after: Option<i32> = paging::parse_id_cursor(CURSOR, after.as_deref())?;
     // Before reading: a wave of pages is read at once.
-    ctx.reserve(size).await;
+    ctx.reserve_page(size).await;
     let group = (device.access().user(), after, paging::limit(size));
-    let configs = ctx.loaders().config_pages.get(ctx.wave(), group, device).await?;
+    let configs = ctx.loaders().config_pages.get(ctx.batch_scope(), group, device).await?;
     let configs = configs.map(|configs| configs.to_vec()).unwrap_or_default();
-    ctx.settle(size, configs.len()).await;
+    ctx.refund_page(size, configs.len()).await;
     Ok(paging::page(configs, size, after.is_some(), |config| {
         (paging::id_cursor(CURSOR, &config.version), DeviceConfig(config))
     }))

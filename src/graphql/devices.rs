@@ -80,7 +80,7 @@ impl Device {
     /// The home it belongs to.
     async fn home(&self, ctx: &Context<'_>) -> Result<Home> {
         let viewer = self.0.allow(Permission::Find)?.user();
-        let home = ctx.loaders().homes.get(ctx.wave(), viewer, self.0.home).await?;
+        let home = ctx.loaders().homes.get(ctx.batch_scope(), viewer, self.0.home).await?;
         Ok(Home(home.ok_or(Error::NotFound("home"))?))
     }
 
@@ -88,7 +88,7 @@ impl Device {
     async fn room(&self, ctx: &Context<'_>) -> Result<Option<Room>> {
         let access = self.0.allow(Permission::Read)?;
         let Some(room) = self.0.room else { return Ok(None) };
-        Ok(ctx.loaders().rooms.get(ctx.wave(), access.user(), room).await?.map(Room))
+        Ok(ctx.loaders().rooms.get(ctx.batch_scope(), access.user(), room).await?.map(Room))
     }
 
     /// Whether it counts as present: it gave a sign of life lately and has not said goodbye.
@@ -124,7 +124,7 @@ impl Device {
     /// What it last said of itself, as it said it: `{"lastStatus": {…}}`.
     async fn metadata(&self, ctx: &Context<'_>) -> Result<Value> {
         let state = &self.read()?.state;
-        ctx.hold(state.metadata_bytes()).await;
+        ctx.charge_bytes(state.metadata_bytes()).await;
         Ok(state.metadata())
     }
 
@@ -160,11 +160,11 @@ impl Device {
     /// Its newest reading by time of recording.
     async fn latest_telemetry(&self, ctx: &Context<'_>) -> Result<Option<Telemetry>> {
         let device = self.0.readable(Permission::ReadTelemetry)?;
-        Ok(ctx.loaders().latest.get(ctx.wave(), device.access().user(), device).await?.map(Telemetry))
+        Ok(ctx.loaders().latest.get(ctx.batch_scope(), device.access().user(), device).await?.map(Telemetry))
     }
 
     /// Its readings, newest first.
-    #[graphql(complexity = "super::paging::cost(first, super::telemetry::PAGE, child_complexity)")]
+    #[graphql(complexity = "super::paging::page_complexity(first, super::telemetry::PAGE, child_complexity)")]
     async fn telemetry(
         &self,
         ctx: &Context<'_>,
@@ -179,7 +179,7 @@ impl Device {
     }
 
     /// What it was told to do, newest first: its newest 1,000 commands, and all that are open.
-    #[graphql(complexity = "super::paging::cost(first, super::commands::PAGE, child_complexity)")]
+    #[graphql(complexity = "super::paging::page_complexity(first, super::commands::PAGE, child_complexity)")]
     async fn commands(
         &self,
         ctx: &Context<'_>,
@@ -195,11 +195,11 @@ impl Device {
     /// Its newest configuration: what it is to have, whether or not it has it yet.
     async fn config(&self, ctx: &Context<'_>) -> Result<Option<DeviceConfig>> {
         let device = self.0.readable(Permission::ReadConfig)?;
-        Ok(ctx.loaders().config.get(ctx.wave(), device.access().user(), device).await?.map(DeviceConfig))
+        Ok(ctx.loaders().config.get(ctx.batch_scope(), device.access().user(), device).await?.map(DeviceConfig))
     }
 
     /// The versions of its configuration, newest first; the newest 100 are kept.
-    #[graphql(complexity = "super::paging::cost(first, super::device_config::PAGE, child_complexity)")]
+    #[graphql(complexity = "super::paging::page_complexity(first, super::device_config::PAGE, child_complexity)")]
     async fn config_history(
         &self,
         ctx: &Context<'_>,
@@ -272,11 +272,11 @@ pub(super) async fn page(
     let filter = filter.unwrap_or_default().parse()?;
     let after = paging::parse_id_cursor(CURSOR, after.as_deref())?;
     // Before reading: a wave of pages is read at once.
-    ctx.reserve(size).await;
+    ctx.reserve_page(size).await;
     let common = DevicePage { viewer, filter, after, limit: paging::limit(size) };
-    let devices = ctx.loaders().device_pages.get(ctx.wave(), common, home).await?;
+    let devices = ctx.loaders().device_pages.get(ctx.batch_scope(), common, home).await?;
     let devices = devices.map(|devices| devices.to_vec()).unwrap_or_default();
-    ctx.settle(size, devices.len()).await;
+    ctx.refund_page(size, devices.len()).await;
     Ok(paging::page(devices, size, after.is_some(), |device| (paging::id_cursor(CURSOR, &device.id), Device(device))))
 }
 
@@ -289,12 +289,12 @@ impl DeviceQuery {
     /// A device of one of your homes; NOT_FOUND for every other.
     async fn device(&self, ctx: &Context<'_>, #[graphql(desc = "The device's id.")] id: ID) -> Result<Option<Device>> {
         let viewer = ctx.viewer()?.user;
-        let device = ctx.loaders().devices.get(ctx.wave(), viewer, parse_id(&id, "device")?).await?;
+        let device = ctx.loaders().devices.get(ctx.batch_scope(), viewer, parse_id(&id, "device")?).await?;
         Ok(Some(Device(device.ok_or(Error::NotFound("device"))?)))
     }
 
     /// The devices of a home, in the order they were registered.
-    #[graphql(complexity = "super::paging::cost(first, super::devices::PAGE, child_complexity)")]
+    #[graphql(complexity = "super::paging::page_complexity(first, super::devices::PAGE, child_complexity)")]
     async fn devices(
         &self,
         ctx: &Context<'_>,

@@ -10,8 +10,8 @@ use async_graphql::parser::types::{ExecutableDocument, OperationType};
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 
-use super::answer::Refusal;
-use super::{cost, gate};
+use super::limits::{document, selections};
+use super::request_error::RequestError;
 
 /// Most documents kept.
 const MAX_DOCUMENTS: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
@@ -39,15 +39,15 @@ pub(super) struct Document {
 }
 
 impl Document {
-    fn parse(text: &str) -> Result<Self, Refusal> {
-        gate::check(text)?;
-        let parsed = async_graphql::parser::parse_query(text).map_err(|error| Refusal::syntax(&error))?;
-        cost::check(&parsed)?;
+    fn parse(text: &str) -> Result<Self, RequestError> {
+        document::check(text)?;
+        let parsed = async_graphql::parser::parse_query(text).map_err(|error| RequestError::syntax(&error))?;
+        selections::check(&parsed)?;
         Ok(Self { parsed, text_bytes: text.len() })
     }
 
     /// The one operation that is meant, and whether it introspects.
-    pub(super) fn select(&self, name: Option<&str>) -> Result<(OperationKind, bool), Refusal> {
+    pub(super) fn select(&self, name: Option<&str>) -> Result<(OperationKind, bool), RequestError> {
         let mut meant = self
             .parsed
             .operations
@@ -55,9 +55,11 @@ impl Document {
             .filter(|(own, _)| name.is_none_or(|name| own.is_some_and(|own| own.as_str() == name)));
         let operation = match (meant.next(), meant.next()) {
             (Some((_, operation)), None) => &operation.node,
-            (None, _) => return Err(Refusal::parameter("operationName", "the document has no operation of that name")),
+            (None, _) => {
+                return Err(RequestError::parameter("operationName", "the document has no operation of that name"));
+            }
             (Some(_), Some(_)) => {
-                return Err(Refusal::parameter("operationName", "the document has several operations: name one"));
+                return Err(RequestError::parameter("operationName", "the document has several operations: name one"));
             }
         };
         let kind = match operation.ty {
@@ -65,9 +67,9 @@ impl Document {
             OperationType::Mutation => OperationKind::Mutation,
             OperationType::Subscription => OperationKind::Subscription,
         };
-        let roots = cost::root_fields(&self.parsed, &operation.selection_set.node);
+        let roots = selections::root_fields(&self.parsed, &operation.selection_set.node);
         if kind == OperationKind::Subscription && roots.len() != 1 {
-            return Err(Refusal::parameter("query", "a subscription selects exactly one root field"));
+            return Err(RequestError::parameter("query", "a subscription selects exactly one root field"));
         }
         Ok((kind, roots.iter().any(|root| matches!(*root, "__schema" | "__type"))))
     }
@@ -89,14 +91,14 @@ impl Documents {
     }
 
     /// A document by its text; `claimed` is the hash the client gives with it, if it does.
-    pub(super) fn by_text(&self, text: &str, claimed: Option<Hash>) -> Result<Arc<Document>, Refusal> {
-        if text.len() > gate::MAX_BYTES {
+    pub(super) fn by_text(&self, text: &str, claimed: Option<Hash>) -> Result<Arc<Document>, RequestError> {
+        if text.len() > document::MAX_BYTES {
             // Before hashing it.
-            gate::check(text)?;
+            document::check(text)?;
         }
         let hash: Hash = Sha256::digest(text.as_bytes()).into();
         if claimed.is_some_and(|claimed| claimed != hash) {
-            return Err(Refusal::parameter("extensions", "sha256Hash is not the SHA-256 of the query"));
+            return Err(RequestError::parameter("extensions", "sha256Hash is not the SHA-256 of the query"));
         }
         if let Some(document) = self.kept.lock().expect("document cache lock").by_hash.get(&hash) {
             return Ok(document.clone());
@@ -107,9 +109,9 @@ impl Documents {
     }
 
     /// A document sent before, by its hash alone.
-    pub(super) fn by_hash(&self, hash: Hash) -> Result<Arc<Document>, Refusal> {
+    pub(super) fn by_hash(&self, hash: Hash) -> Result<Arc<Document>, RequestError> {
         let found = self.kept.lock().expect("document cache lock").by_hash.get(&hash).cloned();
-        found.ok_or_else(|| Refusal::new("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound"))
+        found.ok_or_else(|| RequestError::new("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound"))
     }
 
     fn keep(&self, hash: Hash, document: Arc<Document>) {
@@ -148,7 +150,7 @@ mod tests {
         }
         assert_eq!(documents.kept.lock().unwrap().by_hash.len(), MAX_DOCUMENTS.get());
         for n in 0..100 {
-            documents.by_text(&format!("{{ a{n} }} #{}", "x".repeat(gate::MAX_BYTES - 20)), None).unwrap();
+            documents.by_text(&format!("{{ a{n} }} #{}", "x".repeat(document::MAX_BYTES - 20)), None).unwrap();
         }
         let kept = documents.kept.lock().unwrap();
         assert!(kept.text_bytes <= MAX_TEXT_BYTES);

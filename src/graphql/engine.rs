@@ -14,11 +14,12 @@ use futures_util::stream::{BoxStream, unfold};
 use futures_util::{FutureExt, StreamExt};
 use prometheus_client::metrics::counter::Counter;
 
-use super::answer::{Answer, Refusal};
-use super::budget::Budget;
-use super::call::Call;
 use super::document::{Document, Documents, OperationKind};
-use super::nulls::{self, Types};
+use super::limits::budget::Budget;
+use super::null_propagation::{self, Types};
+use super::request::GraphQLRequest;
+use super::request_error::RequestError;
+use super::response::GraphQLResponse;
 use super::{Peer, Viewer};
 use crate::db::apart;
 
@@ -87,7 +88,7 @@ pub struct Engine {
     types: Arc<Types>,
     introspection: bool,
     timeout: Duration,
-    too_large: Counter,
+    oversized: Counter,
 }
 
 impl Engine {
@@ -99,14 +100,14 @@ impl Engine {
             documents: Arc::new(Documents::new()),
             introspection,
             timeout: EXECUTION_TIMEOUT,
-            too_large: Counter::default(),
+            oversized: Counter::default(),
         }
     }
 
     /// Counts the answers that are too large to leave.
     #[must_use]
-    pub fn counting(self, too_large: Counter) -> Self {
-        Self { too_large, ..self }
+    pub fn with_oversized_counter(self, oversized: Counter) -> Self {
+        Self { oversized, ..self }
     }
 
     /// With another bound on how long a query may run.
@@ -116,30 +117,30 @@ impl Engine {
     }
 
     /// Gates, parses and selects; nothing runs yet.
-    pub fn prepare(&self, call: Call) -> Result<Prepared, Refusal> {
+    pub fn prepare(&self, call: GraphQLRequest) -> Result<Prepared, RequestError> {
         let document = match (call.query, call.persisted) {
             (Some(text), claimed) => self.documents.by_text(&text, claimed)?,
             (None, Some(hash)) => self.documents.by_hash(hash)?,
-            (None, None) => return Err(Refusal::parameter("query", "the request has no query")),
+            (None, None) => return Err(RequestError::parameter("query", "the request has no query")),
         };
         // Some clients send an empty name for none.
         let operation_name = call.operation_name.filter(|name| !name.is_empty());
         let (kind, introspects) = document.select(operation_name.as_deref())?;
         if introspects && !self.introspection {
-            return Err(Refusal::new("FORBIDDEN", "introspection is off on this server"));
+            return Err(RequestError::new("FORBIDDEN", "introspection is off on this server"));
         }
         Ok(Prepared { document, operation_name, variables: call.variables, kind })
     }
 
     /// What makes an answer of what the library says to this operation.
-    fn finish(&self, prepared: &Prepared) -> impl Fn(Response) -> Answer + Send + use<> {
+    fn finish(&self, prepared: &Prepared) -> impl Fn(Response) -> GraphQLResponse + Send + use<> {
         let (document, name) = (prepared.document.clone(), prepared.operation_name.clone());
-        let (types, too_large) = (self.types.clone(), self.too_large.clone());
+        let (types, oversized) = (self.types.clone(), self.oversized.clone());
         move |mut response| {
             if !response.errors.is_empty() {
-                nulls::propagate(&mut response, &document.parsed, name.as_deref(), &types);
+                null_propagation::propagate(&mut response, &document.parsed, name.as_deref(), &types);
             }
-            Answer::new(response).counted(&too_large)
+            GraphQLResponse::new(response).counted(&oversized)
         }
     }
 
@@ -155,27 +156,30 @@ impl Engine {
     }
 
     /// Runs a mutation to its end, a query to its end or to the end of its time.
-    pub async fn execute(&self, prepared: Prepared, caller: Caller) -> Answer {
+    pub async fn execute(&self, prepared: Prepared, caller: Caller) -> GraphQLResponse {
         let (finish, kind) = (self.finish(&prepared), prepared.kind);
         let budget = Budget::default();
         let request = self.request(prepared, caller, budget.clone());
         // Nothing of ours is read again after a panic: the operation's state goes with it.
-        let running = AssertUnwindSafe(budget.bound(self.schema.execute(request))).catch_unwind();
+        let running = AssertUnwindSafe(budget.run_within(self.schema.execute(request))).catch_unwind();
         let ended = match kind {
             OperationKind::Mutation => Ok(running.await),
             _ => tokio::time::timeout(self.timeout, running).await,
         };
         match ended {
             Ok(Ok(Ok(response))) => finish(response),
-            Ok(Ok(Err(refusal))) => Answer::stopped(refusal),
+            Ok(Ok(Err(refusal))) => GraphQLResponse::stopped(refusal),
             Ok(Err(_)) => panicked(),
-            Err(_) => Answer::stopped(Refusal::new("UNAVAILABLE", "the operation took too long and was stopped")),
+            Err(_) => GraphQLResponse::stopped(RequestError::new(
+                "UNAVAILABLE",
+                "the operation took too long and was stopped",
+            )),
         }
     }
 
     /// Runs anything as a stream of answers: one for a query or mutation, any number for a
     /// subscription. Dropping the stream ends it.
-    pub fn stream(&self, prepared: Prepared, caller: Caller) -> BoxStream<'static, Answer> {
+    pub fn stream(&self, prepared: Prepared, caller: Caller) -> BoxStream<'static, GraphQLResponse> {
         if prepared.kind != OperationKind::Subscription {
             let engine = self.clone();
             // The stream is not polled while its reader takes nothing; the operation has connections to give back.
@@ -188,18 +192,18 @@ impl Engine {
             AssertUnwindSafe(running).catch_unwind().map(move |item| item.map_or_else(|_| panicked(), &finish));
         unfold(Some((answers.boxed(), budget)), |running| async move {
             let (mut answers, budget) = running?;
-            match budget.bound(answers.next()).await {
+            match budget.run_within(answers.next()).await {
                 Ok(answer) => Some((answer?, Some((answers, budget)))),
-                Err(refusal) => Some((Answer::stopped(refusal), None)),
+                Err(refusal) => Some((GraphQLResponse::stopped(refusal), None)),
             }
         })
         .boxed()
     }
 }
 
-fn panicked() -> Answer {
+fn panicked() -> GraphQLResponse {
     tracing::error!("a resolver panicked");
-    Answer::stopped(Refusal::new("INTERNAL", "internal error"))
+    GraphQLResponse::stopped(RequestError::new("INTERNAL", "internal error"))
 }
 
 #[cfg(test)]
@@ -266,7 +270,8 @@ mod tests {
 
     async fn data(query: &str) -> Value {
         let engine = Engine::new(Schema::new(Query, async_graphql::EmptyMutation, EmptySubscription), true);
-        let prepared = engine.prepare(Call { query: Some(query.to_owned()), ..Call::default() }).unwrap();
+        let prepared =
+            engine.prepare(GraphQLRequest { query: Some(query.to_owned()), ..GraphQLRequest::default() }).unwrap();
         let caller = Caller { viewer: Viewer(None), peer: Peer(None) };
         let answer = serde_json::to_value(engine.execute(prepared, caller).await).unwrap();
         assert!(answer["errors"].is_array(), "{answer}");
@@ -307,7 +312,8 @@ mod tests {
         let engine = Engine::new(Schema::new(Slow, SlowMutation, EmptySubscription), true).execution_timeout(BRIEF);
         let caller = Caller { viewer: Viewer(None), peer: Peer(None) };
         for (query, expected) in [("{ slow }", json!("UNAVAILABLE")), ("mutation { slow }", Value::Null)] {
-            let prepared = engine.prepare(Call { query: Some(query.to_owned()), ..Call::default() }).unwrap();
+            let prepared =
+                engine.prepare(GraphQLRequest { query: Some(query.to_owned()), ..GraphQLRequest::default() }).unwrap();
             let answer = serde_json::to_value(engine.execute(prepared, caller.clone()).await).unwrap();
             assert_eq!(answer["errors"][0]["extensions"]["code"], expected, "{answer}");
         }
@@ -329,7 +335,9 @@ mod tests {
         let done = Arc::<Notify>::default();
         let schema = Schema::new(Signals(done.clone()), async_graphql::EmptyMutation, EmptySubscription);
         let engine = Engine::new(schema, true);
-        let prepared = engine.prepare(Call { query: Some("{ signal }".to_owned()), ..Call::default() }).unwrap();
+        let prepared = engine
+            .prepare(GraphQLRequest { query: Some("{ signal }".to_owned()), ..GraphQLRequest::default() })
+            .unwrap();
         let mut answers = engine.stream(prepared, Caller { viewer: Viewer(None), peer: Peer(None) });
         assert!(futures_util::poll!(answers.next()).is_pending());
         done.notified().await;

@@ -8,15 +8,15 @@ use async_graphql::ErrorExtensions;
 use crate::error::{Chain, Error};
 
 /// What resolvers return. The alias must keep this name: the library's macros look for it.
-pub(super) type Result<T> = std::result::Result<T, Failure>;
+pub(super) type Result<T> = std::result::Result<T, ResolverError>;
 
 /// An error on its way to a client. Cheap to clone, so that all who waited for one batch get it.
 ///
 /// It has no `Display` on purpose: with one, the library would turn it into an error without a code.
 #[derive(Clone, Debug)]
-pub(super) struct Failure(Arc<Error>);
+pub(super) struct ResolverError(Arc<Error>);
 
-impl From<Error> for Failure {
+impl From<Error> for ResolverError {
     fn from(error: Error) -> Self {
         if error.is_fault() {
             tracing::error!(code = error.code(), "a request failed: {}", Chain(&error));
@@ -25,8 +25,8 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<Failure> for async_graphql::Error {
-    fn from(Failure(error): Failure) -> Self {
+impl From<ResolverError> for async_graphql::Error {
+    fn from(ResolverError(error): ResolverError) -> Self {
         async_graphql::Error::new(error.to_string()).extend_with(|_, extensions| {
             extensions.set("code", error.code());
             if let Error::BadInput { field, .. } | Error::TooLarge { field, .. } = &*error {
@@ -45,10 +45,10 @@ mod tests {
 
     #[test]
     fn a_client_reads_the_code_and_never_the_cause() {
-        let error: async_graphql::Error = Failure::from(Error::internal("secret detail")).into();
+        let error: async_graphql::Error = ResolverError::from(Error::internal("secret detail")).into();
         assert_eq!(error.message, "internal error");
         assert_eq!(format!("{:?}", error.extensions.unwrap().get("code").unwrap()), "String(\"INTERNAL\")");
-        let error: async_graphql::Error = Failure::from(Error::bad_input("first", "too many")).into();
+        let error: async_graphql::Error = ResolverError::from(Error::bad_input("first", "too many")).into();
         assert_eq!(format!("{:?}", error.extensions.unwrap().get("field").unwrap()), "String(\"first\")");
     }
 }

@@ -54,43 +54,43 @@ impl Home {
     }
 
     /// Who may do what in it, in the order they joined.
-    #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
+    #[graphql(complexity = "super::paging::list_complexity(10, child_complexity)")]
     async fn members(&self, ctx: &Context<'_>) -> Result<Vec<HomeMember>> {
         let access = self.0.allow(Permission::ReadPeople)?;
-        let members = ctx.loaders().members.get(ctx.wave(), access.user(), access).await?;
-        ctx.spend(members.as_ref().map_or(0, |members| members.len())).await;
+        let members = ctx.loaders().members.get(ctx.batch_scope(), access.user(), access).await?;
+        ctx.charge_objects(members.as_ref().map_or(0, |members| members.len())).await;
         Ok(members.into_iter().flat_map(|members| members.to_vec()).map(HomeMember).collect())
     }
 
     /// Who has been invited into it and has not accepted yet, oldest first. For admins and owners.
-    #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
+    #[graphql(complexity = "super::paging::list_complexity(10, child_complexity)")]
     async fn invitations(&self, ctx: &Context<'_>) -> Result<Vec<OpenInvitation>> {
         let access = self.0.allow(Permission::Configure)?;
-        let open = ctx.loaders().invitations.get(ctx.wave(), access.user(), access).await?;
-        ctx.spend(open.as_ref().map_or(0, |open| open.len())).await;
+        let open = ctx.loaders().invitations.get(ctx.batch_scope(), access.user(), access).await?;
+        ctx.charge_objects(open.as_ref().map_or(0, |open| open.len())).await;
         Ok(open.iter().flat_map(|open| open.iter()).map(OpenInvitation::from).collect())
     }
 
     /// The tokens of its integrations that have not ended, oldest first. For admins and owners.
-    #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
+    #[graphql(complexity = "super::paging::list_complexity(10, child_complexity)")]
     async fn integration_tokens(&self, ctx: &Context<'_>) -> Result<Vec<IntegrationToken>> {
         let access = self.0.allow(Permission::Configure)?;
-        let live = ctx.loaders().integrations.get(ctx.wave(), access.user(), access).await?;
-        ctx.spend(live.as_ref().map_or(0, |live| live.len())).await;
+        let live = ctx.loaders().integrations.get(ctx.batch_scope(), access.user(), access).await?;
+        ctx.charge_objects(live.as_ref().map_or(0, |live| live.len())).await;
         Ok(live.iter().flat_map(|live| live.iter()).map(IntegrationToken::from).collect())
     }
 
     /// Its rooms, by name.
-    #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
+    #[graphql(complexity = "super::paging::list_complexity(10, child_complexity)")]
     async fn rooms(&self, ctx: &Context<'_>) -> Result<Vec<Room>> {
         let access = self.0.allow(Permission::Read)?;
-        let rooms = ctx.loaders().rooms_of.get(ctx.wave(), access.user(), access).await?;
-        ctx.spend(rooms.as_ref().map_or(0, |rooms| rooms.len())).await;
+        let rooms = ctx.loaders().rooms_of.get(ctx.batch_scope(), access.user(), access).await?;
+        ctx.charge_objects(rooms.as_ref().map_or(0, |rooms| rooms.len())).await;
         Ok(rooms.into_iter().flat_map(|rooms| rooms.to_vec()).map(Room).collect())
     }
 
     /// Its devices, in the order they were registered.
-    #[graphql(complexity = "super::paging::cost(first, super::devices::PAGE, child_complexity)")]
+    #[graphql(complexity = "super::paging::page_complexity(first, super::devices::PAGE, child_complexity)")]
     async fn devices(
         &self,
         ctx: &Context<'_>,
@@ -142,10 +142,10 @@ pub(super) struct HomeQuery;
 #[Object]
 impl HomeQuery {
     /// The homes of which you are a member.
-    #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
+    #[graphql(complexity = "super::paging::list_complexity(10, child_complexity)")]
     async fn homes(&self, ctx: &Context<'_>) -> Result<Vec<Home>> {
         let homes = ctx.services().homes.visible(ctx.viewer()?.user, None).await?;
-        ctx.spend(homes.len()).await;
+        ctx.charge_objects(homes.len()).await;
         Ok(homes.into_iter().map(|home| Home(Arc::new(home))).collect())
     }
 
@@ -153,7 +153,7 @@ impl HomeQuery {
     async fn home(&self, ctx: &Context<'_>, #[graphql(desc = "The home's id.")] id: ID) -> Result<Option<Home>> {
         let viewer = ctx.viewer()?.user;
         let id: HomeId = parse_id(&id, "home")?;
-        let home = ctx.loaders().homes.get(ctx.wave(), viewer, id).await?;
+        let home = ctx.loaders().homes.get(ctx.batch_scope(), viewer, id).await?;
         Ok(Some(Home(home.ok_or(crate::error::Error::NotFound("home"))?)))
     }
 }

@@ -65,7 +65,7 @@ impl IntegrationToken {
     /// Who made it. It ends when they may make none any more.
     async fn created_by(&self, ctx: &Context<'_>) -> Result<Option<User>> {
         let (Some(id), viewer) = (self.0.created_by, ctx.person()?.user) else { return Ok(None) };
-        Ok(ctx.loaders().users.get(ctx.wave(), viewer, id).await?.map(|user| User { user, viewer }))
+        Ok(ctx.loaders().users.get(ctx.batch_scope(), viewer, id).await?.map(|user| User { user, viewer }))
     }
 
     /// When it was made.

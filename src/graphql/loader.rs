@@ -13,8 +13,8 @@ use async_graphql::{Context, QueryPathNode, QueryPathSegment};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
-use super::budget::Budget;
-use super::error::{Failure, Result};
+use super::error::{ResolverError, Result};
+use super::limits::budget::Budget;
 use crate::db::{Allowance, apart};
 
 /// Loads many things of a kind at once.
@@ -36,30 +36,30 @@ pub(super) trait Load: Send + Sync + 'static {
 }
 
 /// Turns without anybody new after which a batch goes: a long list may take two to come round.
-const QUIET_TURNS: usize = 2;
+const IDLE_POLLS_BEFORE_DISPATCH: usize = 2;
 /// Askers after which a batch goes at once.
 const MAX_WAITING: usize = 10_000;
 
-type Answer<L> = Result<Arc<HashMap<<L as Load>::Key, <L as Load>::Value>>>;
+type LoadResult<L> = Result<Arc<HashMap<<L as Load>::Key, <L as Load>::Value>>>;
 
 type Group<L> = (u64, <L as Load>::Group);
 type Open<L> = HashMap<Group<L>, Batch<L>>;
 
 struct Batch<L: Load> {
     keys: HashSet<L::Key>,
-    waiting: Vec<oneshot::Sender<Answer<L>>>,
+    waiting: Vec<oneshot::Sender<LoadResult<L>>>,
 }
 
 /// One field of one request, for all items of the lists above it. Only they share a batch: two fields
 /// that met by chance would split each other's waves, and everything below them.
 #[derive(Clone, Copy)]
-pub(super) struct Wave<'a> {
+pub(super) struct BatchScope<'a> {
     name: u64,
     budget: &'a Budget,
     exhausted: &'a Counter,
 }
 
-impl<'a> Wave<'a> {
+impl<'a> BatchScope<'a> {
     /// The wave of a field, and what its request may still ask for.
     pub(super) fn of(ctx: &Context<'_>, budget: &'a Budget, exhausted: &'a Counter) -> Self {
         let mut hash = DefaultHasher::new();
@@ -106,7 +106,7 @@ impl<L: Load> Leader<'_, L> {
     /// itself would be polled again by the innermost list, before the other lists had a turn.)
     async fn wait_for_quiet(&self) {
         let (mut quiet, mut asked) = (0, 0);
-        while quiet < QUIET_TURNS {
+        while quiet < IDLE_POLLS_BEFORE_DISPATCH {
             tokio::task::yield_now().await;
             let now = self.loader.open.lock().expect("loader lock").get(self.group).map_or(0, |b| b.waiting.len());
             if now >= MAX_WAITING {
@@ -130,8 +130,8 @@ impl<L: Load> Loader<L> {
     }
 
     /// The thing, if it is there.
-    pub(super) async fn get(&self, wave: Wave<'_>, group: L::Group, key: L::Key) -> Result<Option<L::Value>> {
-        let group = (wave.name, group);
+    pub(super) async fn get(&self, scope: BatchScope<'_>, group: L::Group, key: L::Key) -> Result<Option<L::Value>> {
+        let group = (scope.name, group);
         let answer = loop {
             let joined = {
                 let mut open = self.open.lock().expect("loader lock");
@@ -150,7 +150,7 @@ impl<L: Load> Loader<L> {
                 }
             };
             match joined {
-                None => break self.lead(&group, wave.budget.held()).await,
+                None => break self.lead(&group, scope.budget.held()).await,
                 Some(receiver) => {
                     // Out of tokio's budget: a waiter it held back would come late for the next level's batch.
                     if let Ok(answer) = tokio::task::unconstrained(receiver).await {
@@ -159,13 +159,13 @@ impl<L: Load> Loader<L> {
                 }
             }
         };
-        if answer.is_err() && wave.budget.held().is_spent() {
-            wave.budget.too_much_held(wave.exhausted).await;
+        if answer.is_err() && scope.budget.held().is_spent() {
+            scope.budget.end_memory_exhausted(scope.exhausted).await;
         }
         Ok(answer?.get(&key).cloned())
     }
 
-    async fn lead(&self, group: &Group<L>, held: &Allowance) -> Answer<L> {
+    async fn lead(&self, group: &Group<L>, held: &Allowance) -> LoadResult<L> {
         let batch = {
             let leader = Leader { loader: self, group };
             leader.wait_for_quiet().await;
@@ -177,7 +177,7 @@ impl<L: Load> Loader<L> {
         let keys = batch.keys.into_iter().collect();
         // The request may belong to a reader that has stopped reading.
         let answer =
-            apart(async move { load.load(&held, &group, keys).await }).await.map(Arc::new).map_err(Failure::from);
+            apart(async move { load.load(&held, &group, keys).await }).await.map(Arc::new).map_err(ResolverError::from);
         for waiting in batch.waiting {
             // Who is gone no longer needs it.
             let _ = waiting.send(answer.clone());
@@ -222,7 +222,7 @@ mod tests {
         let loads = Arc::<AtomicUsize>::default();
         let of = <(Budget, Counter)>::default();
         let loader = Loader::new(Double(loads.clone()));
-        let found = join_all((0..300).map(|key| loader.get(Wave::of_test(&of), (), 100 + key / 2))).await;
+        let found = join_all((0..300).map(|key| loader.get(BatchScope::of_test(&of), (), 100 + key / 2))).await;
         assert_eq!(loads.load(Ordering::Relaxed), 1);
         assert_eq!(found[8].as_ref().unwrap(), &Some(208));
         assert_eq!(found[2].as_ref().unwrap(), &None);
@@ -232,18 +232,18 @@ mod tests {
     async fn an_error_reaches_all_who_waited() {
         let of = <(Budget, Counter)>::default();
         let loader = Loader::new(Double::default());
-        let found = join_all([12, 13, 14].map(|key| loader.get(Wave::of_test(&of), (), key))).await;
+        let found = join_all([12, 13, 14].map(|key| loader.get(BatchScope::of_test(&of), (), key))).await;
         assert!(found.iter().all(std::result::Result::is_err));
-        assert_eq!(loader.get(Wave::of_test(&of), (), 12).await.unwrap(), Some(24));
+        assert_eq!(loader.get(BatchScope::of_test(&of), (), 12).await.unwrap(), Some(24));
     }
 
     #[tokio::test]
     async fn a_leader_that_is_dropped_fails_nobody() {
         let of = <(Budget, Counter)>::default();
         let loader = Loader::new(Double::default());
-        let mut leader = Box::pin(loader.get(Wave::of_test(&of), (), 2));
+        let mut leader = Box::pin(loader.get(BatchScope::of_test(&of), (), 2));
         assert!(futures_util::poll!(&mut leader).is_pending());
-        let mut follower = Box::pin(loader.get(Wave::of_test(&of), (), 4));
+        let mut follower = Box::pin(loader.get(BatchScope::of_test(&of), (), 4));
         assert!(futures_util::poll!(&mut follower).is_pending());
         drop(leader);
         assert_eq!(follower.await.unwrap(), Some(8));

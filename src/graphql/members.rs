@@ -45,28 +45,28 @@ impl User {
     }
 
     /// Their open sessions, the one used last first. Your own alone: FORBIDDEN for others.
-    #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
+    #[graphql(complexity = "super::paging::list_complexity(10, child_complexity)")]
     async fn sessions(&self, ctx: &Context<'_>) -> Result<Vec<OpenSession>> {
         let viewer = ctx.person()?;
         if viewer.user != self.user.id {
             return Err(Error::Forbidden("you may see your own sessions only").into());
         }
-        let open = ctx.loaders().sessions.get(ctx.wave(), viewer.user, viewer.user).await?;
-        ctx.spend(open.as_ref().map_or(0, |open| open.len())).await;
+        let open = ctx.loaders().sessions.get(ctx.batch_scope(), viewer.user, viewer.user).await?;
+        ctx.charge_objects(open.as_ref().map_or(0, |open| open.len())).await;
         Ok(open.iter().flat_map(|open| open.iter()).map(|session| OpenSession::new(session, viewer)).collect())
     }
 
     /// The homes of which both they and you are members; for yourself: all of yours.
-    #[graphql(complexity = "super::paging::list_cost(10, child_complexity)")]
+    #[graphql(complexity = "super::paging::list_complexity(10, child_complexity)")]
     async fn homes(&self, ctx: &Context<'_>) -> Result<Vec<Home>> {
-        let homes = ctx.loaders().shared_homes.get(ctx.wave(), self.viewer, self.user.id).await?;
-        ctx.spend(homes.as_ref().map_or(0, |homes| homes.len())).await;
+        let homes = ctx.loaders().shared_homes.get(ctx.batch_scope(), self.viewer, self.user.id).await?;
+        ctx.charge_objects(homes.as_ref().map_or(0, |homes| homes.len())).await;
         Ok(homes.into_iter().flat_map(|homes| homes.to_vec()).map(Home).collect())
     }
 }
 
 /// Who asks, where they may see this one: an integration sees itself alone.
-pub(super) fn seer(ctx: &Context<'_>, whom: Option<UserId>) -> Result<UserId> {
+pub(super) fn viewer_of(ctx: &Context<'_>, whom: Option<UserId>) -> Result<UserId> {
     let viewer = ctx.viewer()?;
     if whom.is_some_and(|whom| whom != viewer.user) {
         ctx.person()?;
@@ -83,7 +83,8 @@ impl HomeMember {
     /// Who.
     async fn user(&self, ctx: &Context<'_>) -> Result<User> {
         let viewer = ctx.viewer()?.user;
-        let user = ctx.loaders().users.get(ctx.wave(), viewer, self.0.user).await?.ok_or(Error::NotFound("user"))?;
+        let user =
+            ctx.loaders().users.get(ctx.batch_scope(), viewer, self.0.user).await?.ok_or(Error::NotFound("user"))?;
         Ok(User { user, viewer })
     }
 
@@ -107,7 +108,7 @@ impl MemberQuery {
     /// Yourself; the integration, where its token asks.
     async fn me(&self, ctx: &Context<'_>) -> Result<User> {
         let viewer = ctx.viewer()?.user;
-        let user = ctx.loaders().users.get(ctx.wave(), viewer, viewer).await?;
+        let user = ctx.loaders().users.get(ctx.batch_scope(), viewer, viewer).await?;
         // The token outlived its account.
         Ok(User { user: user.ok_or(Error::Unauthenticated("this account is no more"))?, viewer })
     }

@@ -5,31 +5,30 @@
 //! order of the selection, and the library schedules no future per field. The items of a list still
 //! resolve at once, and that is what the loaders batch.
 
-pub mod answer;
 mod audit;
-pub mod budget;
-pub mod call;
 mod commands;
 mod context;
-pub mod cost;
 mod device_config;
 mod devices;
 pub mod document;
 pub mod engine;
 mod error;
-pub mod gate;
 mod homes;
 mod inputs;
 mod integrations;
 mod invitations;
+pub mod limits;
 mod live;
 mod loader;
 mod loaders;
 mod members;
-mod nulls;
+mod null_propagation;
 mod paging;
 mod registry;
 mod rejected;
+pub mod request;
+pub mod request_error;
+pub mod response;
 mod rooms;
 mod scalars;
 mod sessions;
@@ -177,7 +176,7 @@ mod tests {
     /// Its types are read from its text at the start of every server.
     #[test]
     fn the_types_of_the_schema_are_read() {
-        super::nulls::Types::read(&super::sdl());
+        super::null_propagation::Types::read(&super::sdl());
     }
 
     /// `cargo run -- schema > schema.graphql` mends it.

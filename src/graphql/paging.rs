@@ -71,12 +71,12 @@ pub(super) fn size(first: Option<PageSize>, default: usize) -> Result<usize> {
 pub(super) type Page<N> = Connection<Cursor, N>;
 
 /// What a page of that size weighs in the complexity of its operation.
-pub(super) fn cost(first: Option<PageSize>, default: usize, child: usize) -> usize {
+pub(super) fn page_complexity(first: Option<PageSize>, default: usize, child: usize) -> usize {
     1 + size(first, default).unwrap_or(MAX_PAGE) * child
 }
 
 /// What a list without pages weighs, taken to have so many items.
-pub(super) fn list_cost(items: usize, child: usize) -> usize {
+pub(super) fn list_complexity(items: usize, child: usize) -> usize {
     1 + items * child
 }
 
@@ -113,7 +113,7 @@ pub(super) fn parse_cursor<T: FromStr>(after: Option<&str>) -> Result<Option<T>>
     after.map(|after| after.parse().map_err(|_| wrong_cursor())).transpose()
 }
 
-fn wrong_cursor() -> super::error::Failure {
+fn wrong_cursor() -> super::error::ResolverError {
     Error::bad_input("after", "after must be a cursor of this list, as an earlier page gave it").into()
 }
 
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(size(Some(PageSize::from(500)), 50).unwrap(), 500);
         for wrong in [-1.0, 501.0, 2147483648.0, 1e300, 0.5, f64::NAN] {
             assert!(size(Some(PageSize(wrong)), 50).is_err(), "{wrong}");
-            assert_eq!(cost(Some(PageSize(wrong)), 50, 2), 1001);
+            assert_eq!(page_complexity(Some(PageSize(wrong)), 50, 2), 1001);
         }
     }
 

@@ -153,13 +153,13 @@ impl DeviceMutation {
 
     /// Registers up to 1,000 devices in one home, all or none, and returns them in the order given. For
     /// admins and owners.
-    #[graphql(complexity = "super::paging::list_cost(50, child_complexity)")]
+    #[graphql(complexity = "super::paging::list_complexity(50, child_complexity)")]
     async fn register_devices(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The devices to register.")] input: RegisterDevicesInput,
     ) -> Result<Vec<RegisteredDevice>> {
-        ctx.spend(input.devices.len()).await;
+        ctx.charge_objects(input.devices.len()).await;
         register(ctx, &input.home_id, input.devices).await
     }
 

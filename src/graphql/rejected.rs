@@ -53,7 +53,7 @@ pub(super) struct RejectedQuery;
 #[Object]
 impl RejectedQuery {
     /// Messages that named this home and could not be used, newest first. For admins and owners.
-    #[graphql(complexity = "super::paging::cost(first, super::rejected::PAGE, child_complexity)")]
+    #[graphql(complexity = "super::paging::page_complexity(first, super::rejected::PAGE, child_complexity)")]
     async fn rejected_messages(
         &self,
         ctx: &Context<'_>,
@@ -67,7 +67,7 @@ impl RejectedQuery {
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
         let size = paging::size(first, PAGE)?;
         let after = paging::parse_id_cursor(CURSOR, after.as_deref())?;
-        ctx.spend(size).await;
+        ctx.charge_objects(size).await;
         let messages = homes.rejected_messages(access, after, paging::limit(size)).await?;
         Ok(paging::page(messages, size, after.is_some(), |message| {
             (paging::id_cursor(CURSOR, &message.id), RejectedMessage(message))

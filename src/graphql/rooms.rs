@@ -30,15 +30,15 @@ impl Room {
 
     /// The home it belongs to.
     async fn home(&self, ctx: &Context<'_>) -> Result<Home> {
-        let home = ctx.loaders().homes.get(ctx.wave(), ctx.viewer()?.user, self.0.home).await?;
+        let home = ctx.loaders().homes.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.home).await?;
         Ok(Home(home.ok_or(Error::NotFound("home"))?))
     }
 
     /// The devices in it, in the order they were registered.
-    #[graphql(complexity = "super::paging::list_cost(20, child_complexity)")]
+    #[graphql(complexity = "super::paging::list_complexity(20, child_complexity)")]
     async fn devices(&self, ctx: &Context<'_>) -> Result<Vec<Device>> {
-        let devices = ctx.loaders().devices_in.get(ctx.wave(), ctx.viewer()?.user, self.0.id).await?;
-        ctx.spend(devices.as_ref().map_or(0, |devices| devices.len())).await;
+        let devices = ctx.loaders().devices_in.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.id).await?;
+        ctx.charge_objects(devices.as_ref().map_or(0, |devices| devices.len())).await;
         Ok(devices.into_iter().flat_map(|devices| devices.to_vec()).map(Device).collect())
     }
 }

@@ -29,7 +29,7 @@ impl Telemetry {
 
     /// The device that sent it.
     async fn device(&self, ctx: &Context<'_>) -> Result<Device> {
-        let device = ctx.loaders().devices.get(ctx.wave(), ctx.viewer()?.user, self.0.device).await?;
+        let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.device).await?;
         Ok(Device(device.ok_or(Error::NotFound("device"))?))
     }
 
@@ -143,11 +143,11 @@ pub(super) async fn page(
     let from = from.map(|at| at.read("from")).transpose()?;
     let to = to.map(|at| at.read("to")).transpose()?;
     // Before reading: a wave of pages is read at once.
-    ctx.reserve(size).await;
+    ctx.reserve_page(size).await;
     let page = HistoryPage { from, to, after, limit: paging::limit(size) };
-    let readings = ctx.loaders().history.get(ctx.wave(), (device.access().user(), page), device).await?;
+    let readings = ctx.loaders().history.get(ctx.batch_scope(), (device.access().user(), page), device).await?;
     let readings = readings.map(|readings| readings.to_vec()).unwrap_or_default();
-    ctx.settle(size, readings.len()).await;
+    ctx.refund_page(size, readings.len()).await;
     Ok(paging::page(readings, size, after.is_some(), |reading| {
         (HistoryCursor::of(&reading).to_string(), Telemetry(reading))
     }))

@@ -12,10 +12,10 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::negotiate::{Accepted, Media, accepted, is_json};
 use super::{HttpState, caller, live, reply};
-use crate::graphql::answer::Refusal;
-use crate::graphql::call::Call;
 use crate::graphql::document::OperationKind;
 use crate::graphql::engine::{Caller, Prepared};
+use crate::graphql::request::GraphQLRequest;
+use crate::graphql::request_error::RequestError;
 
 /// Answers one request.
 pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response {
@@ -54,10 +54,10 @@ pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response
 }
 
 /// The request's parameters, or why they can't be read.
-async fn read_call(state: &HttpState, parts: &Parts, body: Body, media: Media) -> Result<Call, Response> {
+async fn read_call(state: &HttpState, parts: &Parts, body: Body, media: Media) -> Result<GraphQLRequest, Response> {
     let bad = |refusal| reply::refuse(media, StatusCode::BAD_REQUEST, refusal);
     let call = if parts.method == Method::GET {
-        Call::from_url_query(parts.uri.query().unwrap_or_default()).map_err(bad)?
+        GraphQLRequest::from_url_query(parts.uri.query().unwrap_or_default()).map_err(bad)?
     } else {
         if !is_json(&parts.headers) {
             let message = "send the request as application/json in UTF-8";
@@ -65,12 +65,12 @@ async fn read_call(state: &HttpState, parts: &Parts, body: Body, media: Media) -
         }
         let body = read_body(state, body).await?;
         let text = std::str::from_utf8(&body)
-            .map_err(|_| bad(Refusal::new("BAD_USER_INPUT", "the request is not valid UTF-8")))?;
-        Call::from_json(text).map_err(bad)?
+            .map_err(|_| bad(RequestError::new("BAD_USER_INPUT", "the request is not valid UTF-8")))?;
+        GraphQLRequest::from_json(text).map_err(bad)?
     };
     // A request without an operation is not well-formed: 400 in every form.
     if call.query.is_none() && call.persisted.is_none() {
-        return Err(bad(Refusal::parameter("query", "the request has no query")));
+        return Err(bad(RequestError::parameter("query", "the request has no query")));
     }
     Ok(call)
 }
@@ -109,7 +109,7 @@ async fn run(state: HttpState, method: &Method, accepted: Accepted, prepared: Pr
         (_, media, None) => reply::refuse(
             media.unwrap_or(Media::Json),
             StatusCode::NOT_ACCEPTABLE,
-            Refusal::parameter(
+            RequestError::parameter(
                 "query",
                 "a subscription needs a WebSocket, or Accept: text/event-stream, \
                  or Accept: multipart/mixed;subscriptionSpec=\"1.0\"",

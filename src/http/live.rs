@@ -21,8 +21,9 @@ use super::shares::StreamShare;
 use super::{HttpState, reply};
 use crate::auth::Principal;
 use crate::clock::Clock;
-use crate::graphql::answer::{Answer, Refusal};
 use crate::graphql::engine::{Caller, Prepared};
+use crate::graphql::request_error::RequestError;
+use crate::graphql::response::GraphQLResponse;
 use crate::revocation::{Revocations, Watch};
 
 /// How often the wall clock is asked whether the token still holds.
@@ -45,7 +46,7 @@ impl Streaming {
         }
     }
 
-    fn answer(self, answer: &Answer) -> Vec<u8> {
+    fn answer(self, answer: &GraphQLResponse) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
         match self {
             Self::Events => {
@@ -77,13 +78,13 @@ impl Streaming {
     }
 }
 
-fn session_over() -> Answer {
-    Refusal::new("UNAUTHENTICATED", "the session has ended: sign in again").into()
+fn session_over() -> GraphQLResponse {
+    RequestError::new("UNAUTHENTICATED", "the session has ended: sign in again").into()
 }
 
 struct Live {
     form: Streaming,
-    answers: BoxStream<'static, Answer>,
+    answers: BoxStream<'static, GraphQLResponse>,
     principal: Option<Principal>,
     watch: Option<Watch>,
     revocations: Revocations,
@@ -161,7 +162,7 @@ impl Live {
                 answer = self.answers.next() => answer,
                 () = tokio::time::sleep_until(deadline) => {
                     if self.expired() {
-                        let refusal = Refusal::new("UNAUTHENTICATED", "the access token has expired");
+                        let refusal = RequestError::new("UNAUTHENTICATED", "the access token has expired");
                         return Some(self.end(self.form.answer(&refusal.into())));
                     }
                     if self.quiet_since.elapsed() < self.heartbeat {
@@ -174,12 +175,12 @@ impl Live {
             let Some(answer) = answer else { return Some(self.end(Vec::new())) };
             if self.expired() {
                 // A busy stream never reaches the timer above.
-                let refusal = Refusal::new("UNAUTHENTICATED", "the access token has expired");
+                let refusal = RequestError::new("UNAUTHENTICATED", "the access token has expired");
                 return Some(self.end(self.form.answer(&refusal.into())));
             }
             if let Some(watch) = &self.watch {
                 if !self.revocations.becomes_current().await {
-                    let refusal = Refusal::new("UNAVAILABLE", "service temporarily unavailable, try again");
+                    let refusal = RequestError::new("UNAVAILABLE", "service temporarily unavailable, try again");
                     return Some(self.end(self.form.answer(&refusal.into())));
                 }
                 if watch.has_ended() {

@@ -6,7 +6,8 @@ use axum::response::Response;
 
 use super::negotiate::Media;
 use crate::error::Error;
-use crate::graphql::answer::{Answer, Refusal};
+use crate::graphql::request_error::RequestError;
+use crate::graphql::response::GraphQLResponse;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const GRAPHQL_RESPONSE: HeaderValue = HeaderValue::from_static("application/graphql-response+json; charset=utf-8");
@@ -24,8 +25,8 @@ impl Media {
 ///
 /// The public audit of GraphQL over HTTP asks for 400 and 200 where the newest draft says 422 and
 /// 294: all are right by its MUSTs, and clients know the former.
-fn status(media: Media, answer: &Answer) -> StatusCode {
-    match (media, answer.refusal_code()) {
+fn status(media: Media, answer: &GraphQLResponse) -> StatusCode {
+    match (media, answer.error_code()) {
         _ if !answer.is_request_error() => StatusCode::OK,
         (_, Some("PAYLOAD_TOO_LARGE")) => StatusCode::PAYLOAD_TOO_LARGE,
         // In this form anything but 200 is read as "not an answer of the GraphQL server".
@@ -35,13 +36,13 @@ fn status(media: Media, answer: &Answer) -> StatusCode {
 }
 
 /// An answer to a well-formed request.
-pub(super) fn answer(media: Media, answer: &Answer) -> Response {
+pub(super) fn answer(media: Media, answer: &GraphQLResponse) -> Response {
     write(media, status(media, answer), answer)
 }
 
 /// A refusal of a well-formed request, in a form the client takes or, for one that takes only streams, as
 /// an error it can't read as the start of one.
-pub(super) fn refused(media: Option<Media>, refusal: Refusal) -> Response {
+pub(super) fn refused(media: Option<Media>, refusal: RequestError) -> Response {
     let refusal = refusal.into();
     match media {
         Some(media) => answer(media, &refusal),
@@ -50,13 +51,13 @@ pub(super) fn refused(media: Option<Media>, refusal: Refusal) -> Response {
 }
 
 /// A refusal of the request as such, in the shape of a GraphQL error.
-pub(super) fn refuse(media: Media, status: StatusCode, refusal: Refusal) -> Response {
+pub(super) fn refuse(media: Media, status: StatusCode, refusal: RequestError) -> Response {
     write(media, status, &refusal.into())
 }
 
 /// A refusal outside GraphQL, in the same shape.
 pub(super) fn problem(status: StatusCode, code: &'static str, message: &'static str) -> Response {
-    refuse(Media::Json, status, Refusal::new(code, message))
+    refuse(Media::Json, status, RequestError::new(code, message))
 }
 
 /// A method this path does not have.
@@ -101,7 +102,7 @@ pub(super) fn share_full(message: &'static str) -> Response {
     problem(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message)
 }
 
-fn write(media: Media, status: StatusCode, answer: &Answer) -> Response {
+fn write(media: Media, status: StatusCode, answer: &GraphQLResponse) -> Response {
     let mut body = Vec::with_capacity(512);
     answer.write(&mut body);
     let mut response = Response::new(Body::from(body));

@@ -244,7 +244,7 @@ impl Edge {
         let state = HttpState {
             engine: Engine::new(schema.clone(), introspection)
                 .execution_timeout(Duration::from_millis(300))
-                .counting(metrics.graphql_answers_too_large.clone()),
+                .with_oversized_counter(metrics.graphql_answers_too_large.clone()),
             admission: Admission::new(tokens.clone(), revocations.clone()),
             tokens: tokens.clone(),
             revocations,

@@ -16,7 +16,7 @@ use super::commands::Command;
 use super::context::ContextExt;
 use super::device_config::DeviceConfig;
 use super::devices::Device;
-use super::error::{Failure, Result};
+use super::error::{ResolverError, Result};
 use super::scalars::parse_id;
 use super::telemetry::Telemetry;
 use crate::auth::Principal;
@@ -89,8 +89,8 @@ impl Subscription {
             readings.filter(move |reading| ready(reading.as_ref().map_or(true, |it| reach.contains(it.device))));
         Ok(readings.take_until(gone).map(move |reading| {
             let _counted = &running;
-            budget.renew();
-            reading.map(Telemetry).map_err(Failure::from)
+            budget.reset();
+            reading.map(Telemetry).map_err(ResolverError::from)
         }))
     }
 
@@ -112,7 +112,7 @@ impl Subscription {
         let (running, budget) = (GaugeGuard::new(&services.metrics.subscriptions), ctx.budget());
         Ok(states.take_until(gone).map(move |device| {
             let _counted = &running;
-            budget.renew();
+            budget.reset();
             device
         }))
     }
@@ -138,7 +138,7 @@ impl Subscription {
             commands.filter(move |command| ready(command.as_ref().map_or(true, |it| reach.contains(it.0.device))));
         Ok(commands.take_until(gone).map(move |command| {
             let _counted = &running;
-            budget.renew();
+            budget.reset();
             command
         }))
     }
@@ -161,8 +161,8 @@ impl Subscription {
         let configs = configs.filter(move |config| ready(config.as_ref().map_or(true, |it| reach.contains(it.device))));
         Ok(configs.take_until(gone).map(move |config| {
             let _counted = &running;
-            budget.renew();
-            config.map(DeviceConfig).map_err(Failure::from)
+            budget.reset();
+            config.map(DeviceConfig).map_err(ResolverError::from)
         }))
     }
 }

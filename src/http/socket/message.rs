@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::close::Close;
-use crate::graphql::answer::Answer;
-use crate::graphql::call::Call;
+use crate::graphql::request::GraphQLRequest;
+use crate::graphql::response::GraphQLResponse;
 
 /// Longest id of an operation, in bytes.
 const MAX_ID_BYTES: usize = 128;
@@ -31,7 +31,7 @@ pub(super) enum ClientMessage<'a> {
     Init(Option<&'a RawValue>),
     Ping(Option<&'a RawValue>),
     Pong,
-    Subscribe(String, Call),
+    Subscribe(String, GraphQLRequest),
     Complete(String),
     Terminate,
 }
@@ -71,7 +71,7 @@ impl Protocol {
             (Self::Transport, "pong") => object_or_none(payload).map(|_| ClientMessage::Pong),
             (Self::Transport, "subscribe") | (Self::Legacy, "start") => {
                 let payload = payload.ok_or_else(|| Close::invalid("Invalid message: no payload"))?;
-                let call = Call::from_json(payload.get())
+                let call = GraphQLRequest::from_json(payload.get())
                     .map_err(|refusal| Close::invalid(format!("Invalid message: {refusal}")))?;
                 if call.query.is_none() && call.persisted.is_none() {
                     return Err(Close::invalid("Invalid message: the payload has no query"));
@@ -170,7 +170,7 @@ impl Voice {
         Message::Text(String::from_utf8(out).expect("JSON is UTF-8").into())
     }
 
-    pub(super) fn next(&mut self, answer: &Answer) -> Message {
+    pub(super) fn next(&mut self, answer: &GraphQLResponse) -> Message {
         let kind: &[u8] = match self.protocol {
             Protocol::Transport => br#"next","payload":"#,
             Protocol::Legacy => br#"data","payload":"#,
@@ -178,7 +178,7 @@ impl Voice {
         self.message(kind, |out| answer.write(out))
     }
 
-    pub(super) fn error(&mut self, answer: &Answer) -> Message {
+    pub(super) fn error(&mut self, answer: &GraphQLResponse) -> Message {
         fn write(value: impl Serialize) -> impl FnOnce(&mut Vec<u8>) {
             move |out| serde_json::to_writer(out, &value).expect("errors are JSON")
         }

@@ -22,10 +22,10 @@ use super::rate::Bucket;
 use super::streams::Streams;
 use crate::auth::Principal;
 use crate::graphql::Viewer;
-use crate::graphql::answer::Refusal;
-use crate::graphql::call::Call;
 use crate::graphql::document::OperationKind;
 use crate::graphql::engine::Caller;
+use crate::graphql::request::GraphQLRequest;
+use crate::graphql::request_error::RequestError;
 use crate::revocation::Watch;
 
 /// Frames written before one flush, at most: enough to save system calls, few enough to keep reading.
@@ -310,7 +310,7 @@ impl Session {
         }
     }
 
-    fn subscribe(&mut self, id: String, call: Call) -> Result<Option<Message>, Close> {
+    fn subscribe(&mut self, id: String, call: GraphQLRequest) -> Result<Option<Message>, Close> {
         if !self.acknowledged {
             return Err(Close::UNAUTHORIZED);
         }
@@ -323,7 +323,7 @@ impl Session {
         let mut voice = Voice::new(self.protocol, &id);
         if self.streams.len() >= self.state.limits.socket_operations {
             self.state.metrics.refuse_http("RATE_LIMITED");
-            let refusal = Refusal::new("RATE_LIMITED", "too many operations on one socket");
+            let refusal = RequestError::new("RATE_LIMITED", "too many operations on one socket");
             return Ok(Some(voice.error(&refusal.into())));
         }
         let user = self.caller.viewer.0.as_ref().map(|principal| principal.user);
@@ -331,7 +331,7 @@ impl Session {
         let counted = throttle.request_from(self.caller.peer.0);
         if let Err(error) = counted.and_then(|()| user.map_or(Ok(()), |user| throttle.request_of(user))) {
             self.state.metrics.refuse_http("RATE_LIMITED");
-            return Ok(Some(voice.error(&Refusal::new("RATE_LIMITED", error.to_string()).into())));
+            return Ok(Some(voice.error(&RequestError::new("RATE_LIMITED", error.to_string()).into())));
         }
         match self.state.engine.prepare(call) {
             Ok(prepared) => {
@@ -341,7 +341,7 @@ impl Session {
                 let Ok(share) = lasts.then(|| self.state.shares.stream(&self.caller)).transpose() else {
                     self.state.metrics.refuse_http("RATE_LIMITED");
                     let message = "too many subscriptions are open: end one of them first";
-                    return Ok(Some(voice.error(&Refusal::new("RATE_LIMITED", message).into())));
+                    return Ok(Some(voice.error(&RequestError::new("RATE_LIMITED", message).into())));
                 };
                 let answers = self.state.engine.stream(prepared, self.caller.clone());
                 self.streams.start(id, voice, kind, answers, share);

@@ -10,14 +10,14 @@ use futures_util::stream::BoxStream;
 
 use super::super::shares::StreamShare;
 use super::message::Voice;
-use crate::graphql::answer::Answer;
 use crate::graphql::document::OperationKind;
+use crate::graphql::response::GraphQLResponse;
 
 /// One running operation.
 struct Running {
     id: String,
     voice: Voice,
-    answers: BoxStream<'static, Answer>,
+    answers: BoxStream<'static, GraphQLResponse>,
     /// Whether a first answer may still say that it could not be started.
     starting: bool,
     _share: Option<StreamShare>,
@@ -46,7 +46,7 @@ impl Streams {
         id: String,
         voice: Voice,
         kind: OperationKind,
-        answers: BoxStream<'static, Answer>,
+        answers: BoxStream<'static, GraphQLResponse>,
         share: Option<StreamShare>,
     ) {
         let starting = kind == OperationKind::Subscription;
@@ -105,9 +105,9 @@ mod tests {
 
     use super::super::message::Protocol;
     use super::*;
-    use crate::graphql::answer::Refusal;
+    use crate::graphql::request_error::RequestError;
 
-    fn start(streams: &mut Streams, id: &str, answers: BoxStream<'static, Answer>) {
+    fn start(streams: &mut Streams, id: &str, answers: BoxStream<'static, GraphQLResponse>) {
         streams.start(id.to_owned(), Voice::new(Protocol::Transport, id), OperationKind::Subscription, answers, None);
     }
 
@@ -115,8 +115,8 @@ mod tests {
         poll_fn(|cx| streams.poll_message(cx)).now_or_never().map(|message| message.into_text().unwrap().to_string())
     }
 
-    fn answer() -> Answer {
-        Answer::for_test(async_graphql::value!({"n": 1}))
+    fn answer() -> GraphQLResponse {
+        GraphQLResponse::for_test(async_graphql::value!({"n": 1}))
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
         start(&mut streams, "a", stream::iter([answer()]).boxed());
         assert_eq!(next(&mut streams).unwrap(), r#"{"id":"a","type":"next","payload":{"data":{"n":1}}}"#);
         assert_eq!(next(&mut streams).unwrap(), r#"{"id":"a","type":"complete"}"#);
-        start(&mut streams, "a", stream::iter([Refusal::new("NOT_FOUND", "no").into(), answer()]).boxed());
+        start(&mut streams, "a", stream::iter([RequestError::new("NOT_FOUND", "no").into(), answer()]).boxed());
         assert_eq!(
             next(&mut streams).unwrap(),
             r#"{"id":"a","type":"error","payload":[{"message":"no","extensions":{"code":"NOT_FOUND"}}]}"#

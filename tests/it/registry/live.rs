@@ -8,7 +8,7 @@ use futures_util::stream::BoxStream;
 use serde_json::{Value, json};
 use smarthome::devices::DeviceState;
 use smarthome::graphql::Viewer;
-use smarthome::graphql::budget::Budget;
+use smarthome::graphql::limits::budget::Budget;
 use smarthome::hub::CAPACITY;
 use smarthome::ids::{HomeId, TelemetryId};
 use smarthome::telemetry::{Measurement, NewReading, Reading, TimeSource};

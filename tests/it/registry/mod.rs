@@ -30,8 +30,8 @@ use smarthome::commands::{CommandHub, Commands, Expectations};
 use smarthome::db;
 use smarthome::device_config::{ConfigHub, DeviceConfigs, Sealer};
 use smarthome::devices::{DeletionHub, Devices, RegistryListener, StateHub};
-use smarthome::graphql::answer::Answer;
-use smarthome::graphql::budget::Budget;
+use smarthome::graphql::limits::budget::Budget;
+use smarthome::graphql::response::GraphQLResponse;
 use smarthome::graphql::{self, Schema, Services, Viewer};
 use smarthome::homes::{Homes, Integrations};
 use smarthome::hub::HomeChannel;
@@ -200,9 +200,9 @@ impl Graph {
             .data(Viewer(who.0.clone()));
         let schema = self.schema.clone();
         tokio::spawn(async move {
-            match budget.bound(schema.execute(request)).await {
+            match budget.run_within(schema.execute(request)).await {
                 Ok(response) => serde_json::to_value(response).unwrap(),
-                Err(refusal) => serde_json::to_value(Answer::from(refusal)).unwrap(),
+                Err(refusal) => serde_json::to_value(GraphQLResponse::from(refusal)).unwrap(),
             }
         })
     }

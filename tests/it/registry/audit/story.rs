@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_graphql::Request;
 use serde_json::{Value, json};
 use smarthome::auth::{Actor, Principal};
-use smarthome::graphql::budget::Budget;
+use smarthome::graphql::limits::budget::Budget;
 use smarthome::graphql::{Peer, Viewer};
 use smarthome::ids::{SessionId, UserId};
 

@@ -7,12 +7,12 @@ use async_graphql::Variables;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::answer::Refusal;
 use super::document::Hash;
+use super::request_error::RequestError;
 
 /// The parameters of one request, as the client gave them.
 #[derive(Debug, Default)]
-pub struct Call {
+pub struct GraphQLRequest {
     /// The document.
     pub query: Option<String>,
     /// Which of its operations.
@@ -49,16 +49,23 @@ struct PersistedQuery {
     sha256_hash: String,
 }
 
-impl Call {
+impl GraphQLRequest {
     /// From a JSON object.
-    pub fn from_json(text: &str) -> Result<Self, Refusal> {
+    pub fn from_json(text: &str) -> Result<Self, RequestError> {
         match text.trim_start().as_bytes().first() {
             Some(b'{') => {}
-            Some(b'[') => return Err(Refusal::parameter("query", "one operation per request: batches are not taken")),
-            _ => return Err(Refusal::new(super::answer::BAD_USER_INPUT, "the request must be a JSON object")),
+            Some(b'[') => {
+                return Err(RequestError::parameter("query", "one operation per request: batches are not taken"));
+            }
+            _ => {
+                return Err(RequestError::new(
+                    super::request_error::BAD_USER_INPUT,
+                    "the request must be a JSON object",
+                ));
+            }
         }
         let wire: Wire<'_> = serde_json::from_str(text)
-            .map_err(|_| Refusal::new(super::answer::BAD_USER_INPUT, "the request is not valid JSON"))?;
+            .map_err(|_| RequestError::new(super::request_error::BAD_USER_INPUT, "the request is not valid JSON"))?;
         Ok(Self {
             query: wire.query.map(|raw| string("query", raw)).transpose()?,
             operation_name: wire.operation_name.map(|raw| string("operationName", raw)).transpose()?,
@@ -68,11 +75,11 @@ impl Call {
     }
 
     /// From the query of a URL.
-    pub fn from_url_query(query: &str) -> Result<Self, Refusal> {
+    pub fn from_url_query(query: &str) -> Result<Self, RequestError> {
         let mut call = Self::default();
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let text = |name| decode(value).ok_or_else(|| Refusal::parameter(name, "not percent-encoded UTF-8"));
+            let text = |name| decode(value).ok_or_else(|| RequestError::parameter(name, "not percent-encoded UTF-8"));
             match name {
                 "query" => call.query = Some(text("query")?).filter(|text| !text.is_empty()),
                 "operationName" => call.operation_name = Some(text("operationName")?),
@@ -86,7 +93,7 @@ impl Call {
 }
 
 /// A parameter that is JSON inside a URL; empty and `null` count as absent.
-fn json<T>(text: &str, read: impl Fn(&str) -> Result<T, Refusal>) -> Result<Option<T>, Refusal> {
+fn json<T>(text: &str, read: impl Fn(&str) -> Result<T, RequestError>) -> Result<Option<T>, RequestError> {
     match text.trim() {
         "" | "null" => Ok(None),
         text => read(text).map(Some),
@@ -99,20 +106,21 @@ fn decode(value: &str) -> Option<String> {
     percent_encoding::percent_decode_str(&spaced).decode_utf8().ok().map(Cow::into_owned)
 }
 
-fn string(name: &'static str, raw: &RawValue) -> Result<String, Refusal> {
-    serde_json::from_str(raw.get()).map_err(|_| Refusal::parameter(name, format!("{name} must be a string")))
+fn string(name: &'static str, raw: &RawValue) -> Result<String, RequestError> {
+    serde_json::from_str(raw.get()).map_err(|_| RequestError::parameter(name, format!("{name} must be a string")))
 }
 
-fn variables(raw: &str) -> Result<Variables, Refusal> {
+fn variables(raw: &str) -> Result<Variables, RequestError> {
     let map = raw.starts_with('{').then(|| serde_json::from_str(raw).ok()).flatten();
-    map.ok_or_else(|| Refusal::parameter("variables", "variables must be a JSON object"))
+    map.ok_or_else(|| RequestError::parameter("variables", "variables must be a JSON object"))
 }
 
-fn persisted(raw: &str) -> Result<Option<Hash>, Refusal> {
+fn persisted(raw: &str) -> Result<Option<Hash>, RequestError> {
     if !raw.starts_with('{') {
-        return Err(Refusal::parameter("extensions", "extensions must be a JSON object"));
+        return Err(RequestError::parameter("extensions", "extensions must be a JSON object"));
     }
-    let wrong = || Refusal::parameter("extensions", "persistedQuery must be {version: 1, sha256Hash: 64 hex digits}");
+    let wrong =
+        || RequestError::parameter("extensions", "persistedQuery must be {version: 1, sha256Hash: 64 hex digits}");
     let extensions: Extensions = serde_json::from_str(raw).map_err(|_| wrong())?;
     let Some(persisted) = extensions.persisted_query else { return Ok(None) };
     if persisted.version != 1 {
@@ -139,7 +147,8 @@ mod tests {
 
     #[test]
     fn known_parameters_must_have_their_type_and_unknown_ones_are_ignored() {
-        let call = Call::from_json(r#" {"query":"{a}","operationName":null,"variables":{"x":1},"more":[1]}"#).unwrap();
+        let call = GraphQLRequest::from_json(r#" {"query":"{a}","operationName":null,"variables":{"x":1},"more":[1]}"#)
+            .unwrap();
         assert_eq!((call.query.as_deref(), call.operation_name, call.variables.len()), (Some("{a}"), None, 1));
         for wrong in [
             "",
@@ -157,24 +166,28 @@ mod tests {
             r#"{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"zz"}}}"#,
             r#"{"query":"{a}""#,
         ] {
-            assert!(Call::from_json(wrong).is_err(), "{wrong}");
+            assert!(GraphQLRequest::from_json(wrong).is_err(), "{wrong}");
         }
         let deep = format!(r#"{{"query":"{{a}}","variables":{{"x":{}{}}}}}"#, "[".repeat(5000), "]".repeat(5000));
-        assert!(Call::from_json(&deep).is_err());
+        assert!(GraphQLRequest::from_json(&deep).is_err());
     }
 
     #[test]
     fn a_url_carries_the_same_parameters() {
-        let call = Call::from_url_query("query=%7Ba+b%7D&variables=%7B%22x%22%3A1%7D&operationName=A&x").unwrap();
+        let call =
+            GraphQLRequest::from_url_query("query=%7Ba+b%7D&variables=%7B%22x%22%3A1%7D&operationName=A&x").unwrap();
         assert_eq!((call.query.as_deref(), call.operation_name.as_deref()), (Some("{a b}"), Some("A")));
         assert_eq!(call.variables.len(), 1);
         for wrong in ["query=%FF", "variables=%5B%5D", "variables=x", "extensions=1"] {
-            assert!(Call::from_url_query(wrong).is_err(), "{wrong}");
+            assert!(GraphQLRequest::from_url_query(wrong).is_err(), "{wrong}");
         }
-        assert!(Call::from_url_query("").unwrap().query.is_none());
+        assert!(GraphQLRequest::from_url_query("").unwrap().query.is_none());
         let hash = "ab".repeat(32);
         let extensions = format!(r#"{{"persistedQuery":{{"version":1,"sha256Hash":"{hash}"}}}}"#);
         let encoded: String = extensions.bytes().map(|b| format!("%{b:02x}")).collect();
-        assert_eq!(Call::from_url_query(&format!("extensions={encoded}")).unwrap().persisted, Some([0xab; 32]));
+        assert_eq!(
+            GraphQLRequest::from_url_query(&format!("extensions={encoded}")).unwrap().persisted,
+            Some([0xab; 32])
+        );
     }
 }

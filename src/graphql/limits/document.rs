@@ -4,7 +4,7 @@
 //! The parser recurses with the nesting and allocates with the tokens, so nothing reaches it before
 //! both are bounded. One pass, no allocation, never looks back.
 
-use super::answer::Refusal;
+use super::super::request_error::RequestError;
 
 /// Longest document in bytes.
 pub const MAX_BYTES: usize = 16 << 10;
@@ -16,19 +16,19 @@ pub const MAX_NAME_BYTES: usize = 128;
 pub const MAX_NESTING: usize = 32;
 
 /// Refuses a document that is too large to be worth parsing.
-pub fn check(text: &str) -> Result<(), Refusal> {
+pub fn check(text: &str) -> Result<(), RequestError> {
     if text.len() > MAX_BYTES {
-        return Err(Refusal::too_large(format!("the document is longer than {MAX_BYTES} bytes")));
+        return Err(RequestError::too_large(format!("the document is longer than {MAX_BYTES} bytes")));
     }
     let Measures { tokens, nesting, longest_name } = measure(text.as_bytes());
     if longest_name > MAX_NAME_BYTES {
-        return Err(Refusal::too_complex(format!("the document has a name longer than {MAX_NAME_BYTES} bytes")));
+        return Err(RequestError::too_complex(format!("the document has a name longer than {MAX_NAME_BYTES} bytes")));
     }
     if tokens > MAX_TOKENS {
-        return Err(Refusal::too_complex(format!("the document has more than {MAX_TOKENS} tokens")));
+        return Err(RequestError::too_complex(format!("the document has more than {MAX_TOKENS} tokens")));
     }
     if nesting > MAX_NESTING {
-        return Err(Refusal::too_complex(format!("the document nests deeper than {MAX_NESTING} levels")));
+        return Err(RequestError::too_complex(format!("the document nests deeper than {MAX_NESTING} levels")));
     }
     Ok(())
 }

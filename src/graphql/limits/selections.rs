@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use async_graphql::parser::types::{ExecutableDocument, FragmentDefinition, OperationType, Selection, SelectionSet};
 use async_graphql::{Name, Positioned};
 
-use super::answer::Refusal;
+use super::super::request_error::RequestError;
 
 /// Most selections of a document with all fragments spread.
 pub const MAX_SELECTIONS: u32 = 1_000;
@@ -26,7 +26,7 @@ pub const MAX_DIRECTIVES: u32 = 10;
 /// Longest chain of fragments that spread each other.
 pub const MAX_SPREAD_CHAIN: u32 = 16;
 /// Mutations that try a secret: once per document, or one request tries a thousand passwords.
-const ONCE: [&str; 4] = ["login", "register", "refreshToken", "changePassword"];
+const ONCE_PER_DOCUMENT: [&str; 4] = ["login", "register", "refreshToken", "changePassword"];
 
 /// The weight of a selection set with its fragments spread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ struct Weight {
 }
 
 impl Weight {
-    fn beside(self, other: Self) -> Self {
+    fn add(self, other: Self) -> Self {
         Self {
             selections: self.selections.saturating_add(other.selections),
             aliases: self.aliases.saturating_add(other.aliases),
@@ -56,11 +56,11 @@ impl Weight {
 
     /// What holds for a fragment alone. Its depth is judged where it is spread: GraphiQL's `TypeRef`
     /// is deep, and only below `__schema`.
-    fn check_size(&self) -> Result<(), Refusal> {
+    fn check_size(&self) -> Result<(), RequestError> {
         Self { depth: 0, introspection_depth: 0, ..*self }.check()
     }
 
-    fn check(&self) -> Result<(), Refusal> {
+    fn check(&self) -> Result<(), RequestError> {
         let bounds = [
             (self.selections, MAX_SELECTIONS, "selections, its fragments spread"),
             (self.aliases, MAX_ALIASES, "aliases"),
@@ -70,7 +70,9 @@ impl Weight {
             (self.chain, MAX_SPREAD_CHAIN, "fragments in a chain"),
         ];
         match bounds.into_iter().find(|(found, most, _)| found > most) {
-            Some((_, most, what)) => Err(Refusal::too_complex(format!("the document has more than {most} {what}"))),
+            Some((_, most, what)) => {
+                Err(RequestError::too_complex(format!("the document has more than {most} {what}")))
+            }
             None => Ok(()),
         }
     }
@@ -82,42 +84,45 @@ enum Fragment {
     Done(Weight),
 }
 
-struct Scale<'a> {
+struct Measure<'a> {
     document: &'a ExecutableDocument,
     fragments: HashMap<&'a Name, Fragment>,
 }
 
 /// Refuses a document that would cost too much.
-pub(super) fn check(document: &ExecutableDocument) -> Result<(), Refusal> {
-    let mut scale = Scale { document, fragments: HashMap::new() };
+pub(in crate::graphql) fn check(document: &ExecutableDocument) -> Result<(), RequestError> {
+    let mut measure = Measure { document, fragments: HashMap::new() };
     let mut total = Weight::default();
     for (name, fragment) in &document.fragments {
         // Also those that nothing spreads: they are validated too.
-        scale.fragment(name, &fragment.node)?;
+        measure.fragment(name, &fragment.node)?;
         total.directives = total.directives.saturating_add(count(fragment.node.directives.len()));
     }
     for (_, operation) in document.operations.iter() {
         let variables = operation.node.variable_definitions.iter().map(|v| v.node.directives.len()).sum::<usize>();
         total.directives = total.directives.saturating_add(count(operation.node.directives.len() + variables));
-        total = total.beside(scale.set(&operation.node.selection_set.node)?);
+        total = total.add(measure.set(&operation.node.selection_set.node)?);
     }
     total.check()?;
     // From here on walking is bounded by the selections just counted.
     for (_, operation) in document.operations.iter() {
         let roots = root_fields(document, &operation.node.selection_set.node);
         if roots.len() > MAX_ROOT_FIELDS {
-            return Err(Refusal::too_complex(format!("an operation has more than {MAX_ROOT_FIELDS} root fields")));
+            return Err(RequestError::too_complex(format!("an operation has more than {MAX_ROOT_FIELDS} root fields")));
         }
-        let guarded = |name: &&str| ONCE.contains(name);
+        let guarded = |name: &&str| ONCE_PER_DOCUMENT.contains(name);
         if operation.node.ty == OperationType::Mutation && roots.iter().filter(|n| guarded(n)).count() > 1 {
-            return Err(Refusal::too_complex(format!("one of {} may stand once in a document", ONCE.join(", "))));
+            return Err(RequestError::too_complex(format!(
+                "one of {} may stand once in a document",
+                ONCE_PER_DOCUMENT.join(", ")
+            )));
         }
     }
     Ok(())
 }
 
 /// The names of an operation's root fields, fragments spread. Only for a document that passed.
-pub(super) fn root_fields<'a>(document: &'a ExecutableDocument, set: &'a SelectionSet) -> Vec<&'a str> {
+pub(in crate::graphql) fn root_fields<'a>(document: &'a ExecutableDocument, set: &'a SelectionSet) -> Vec<&'a str> {
     let mut names = Vec::new();
     let mut open = vec![set];
     while let Some(set) = open.pop() {
@@ -139,12 +144,12 @@ fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-impl<'a> Scale<'a> {
-    fn fragment(&mut self, name: &'a Name, fragment: &'a FragmentDefinition) -> Result<Weight, Refusal> {
+impl<'a> Measure<'a> {
+    fn fragment(&mut self, name: &'a Name, fragment: &'a FragmentDefinition) -> Result<Weight, RequestError> {
         match self.fragments.get(name) {
             Some(Fragment::Done(weight)) => return Ok(*weight),
             Some(Fragment::InProgress) => {
-                return Err(Refusal::invalid("a fragment spreads itself".into()));
+                return Err(RequestError::invalid("a fragment spreads itself".into()));
             }
             None => {}
         }
@@ -156,15 +161,15 @@ impl<'a> Scale<'a> {
         Ok(weight)
     }
 
-    fn set(&mut self, set: &'a SelectionSet) -> Result<Weight, Refusal> {
+    fn set(&mut self, set: &'a SelectionSet) -> Result<Weight, RequestError> {
         let mut total = Weight::default();
         for item in &set.items {
-            total = total.beside(self.selection(item)?);
+            total = total.add(self.selection(item)?);
         }
         Ok(total)
     }
 
-    fn selection(&mut self, item: &'a Positioned<Selection>) -> Result<Weight, Refusal> {
+    fn selection(&mut self, item: &'a Positioned<Selection>) -> Result<Weight, RequestError> {
         let mut weight = match &item.node {
             Selection::Field(field) => {
                 let mut weight = self.set(&field.node.selection_set.node)?;

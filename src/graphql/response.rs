@@ -4,86 +4,29 @@
 //! [`MAX_ERROR_BYTES`] leave, and none echoes the document; a request error has no `data` key; an
 //! error no feature has coded says nothing of the inside.
 
-use std::borrow::Cow;
-
 use async_graphql::{Response, ServerError, Value};
 use prometheus_client::metrics::counter::Counter;
 use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::request_error::{BAD_USER_INPUT, RequestError};
 
 /// Most errors in one answer.
 pub const MAX_ERRORS: usize = 10;
 /// Most bytes of all errors of one answer, as JSON.
 pub const MAX_ERROR_BYTES: usize = 3_800;
 /// Most bytes of one answer, as JSON.
-pub const MAX_ANSWER_BYTES: usize = 8 << 20;
+pub const MAX_RESPONSE_BYTES: usize = 8 << 20;
 /// Most bytes of one error's text.
 const MAX_MESSAGE_BYTES: usize = 400;
 /// Most source positions of one error.
 const MAX_LOCATIONS: usize = 4;
 
-/// Wrong input: the document, its variables, or one value.
-pub(crate) const BAD_USER_INPUT: &str = "BAD_USER_INPUT";
 const INTERNAL: &str = "INTERNAL";
 /// How the library begins to tell that a value is of another kind.
 const EXPECTED_TYPE: &str = "Expected input type \"";
 
-/// A request that is refused before the library sees it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Refusal {
-    code: &'static str,
-    message: Cow<'static, str>,
-    field: Option<&'static str>,
-    position: Option<async_graphql::Pos>,
-}
-
-impl Refusal {
-    /// A refusal under a stable code.
-    pub fn new(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), field: None, position: None }
-    }
-
-    /// A request whose shape is wrong, in this parameter.
-    pub fn parameter(field: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { field: Some(field), ..Self::new(BAD_USER_INPUT, message) }
-    }
-
-    pub(super) fn invalid(message: String) -> Self {
-        Self::new(BAD_USER_INPUT, message)
-    }
-
-    pub(super) fn too_complex(message: String) -> Self {
-        Self::parameter("query", message)
-    }
-
-    pub(super) fn too_large(message: String) -> Self {
-        Self { field: Some("query"), ..Self::new("PAYLOAD_TOO_LARGE", message) }
-    }
-
-    /// Only where the parser stopped: its own text repeats the document.
-    pub(super) fn syntax(error: &async_graphql::parser::Error) -> Self {
-        use async_graphql::parser::Error;
-        let message = match error {
-            Error::Syntax { .. } => Cow::Borrowed("syntax error in the document"),
-            Error::MissingOperation => Cow::Borrowed("the document has no operation"),
-            Error::MultipleOperations { .. } => {
-                Cow::Borrowed("an operation without a name must be the only one of its document")
-            }
-            Error::OperationDuplicated { .. } => Cow::Borrowed("two operations have the same name"),
-            Error::FragmentDuplicated { .. } => Cow::Borrowed("two fragments have the same name"),
-            _ => Cow::Borrowed("the document can't be used"),
-        };
-        Self { position: error.positions().next(), ..Self::parameter("query", message) }
-    }
-
-    /// The stable name in `extensions.code`.
-    pub fn code(&self) -> &'static str {
-        self.code
-    }
-}
-
-impl From<Refusal> for Answer {
-    fn from(refusal: Refusal) -> Self {
+impl From<RequestError> for GraphQLResponse {
+    fn from(refusal: RequestError) -> Self {
         let mut error = ServerError::new(refusal.message, refusal.position);
         let extensions = error.extensions.get_or_insert_default();
         extensions.set("code", refusal.code);
@@ -101,7 +44,7 @@ impl From<Refusal> for Answer {
 
 /// One answer of one operation, ready to be written.
 #[derive(Debug)]
-pub struct Answer {
+pub struct GraphQLResponse {
     response: Response,
     request_error: bool,
     /// The code of a refusal, which decides the HTTP status.
@@ -110,7 +53,7 @@ pub struct Answer {
     too_large: Option<Counter>,
 }
 
-impl Answer {
+impl GraphQLResponse {
     /// Takes what the library says and makes it fit to leave.
     pub(super) fn new(mut response: Response) -> Self {
         if response.errors.is_empty() {
@@ -119,7 +62,7 @@ impl Answer {
         // Errors of an execution name the field they happened in; those of a request can't.
         let request_error = response.data == Value::Null && response.errors.iter().all(|e| e.path.is_empty());
         response.errors.truncate(MAX_ERRORS);
-        response.errors.iter_mut().for_each(make_fit);
+        response.errors.iter_mut().for_each(sanitize);
         let mut left = MAX_ERROR_BYTES;
         let mut first = true;
         response.errors.retain_mut(|error| {
@@ -145,7 +88,7 @@ impl Answer {
     }
 
     /// The answer of an operation that was stopped midway: one error and no data.
-    pub(super) fn stopped(refusal: Refusal) -> Self {
+    pub(super) fn stopped(refusal: RequestError) -> Self {
         Self { request_error: false, ..refusal.into() }
     }
 
@@ -155,7 +98,7 @@ impl Answer {
     }
 
     /// The code of a refused request.
-    pub fn refusal_code(&self) -> Option<&'static str> {
+    pub fn error_code(&self) -> Option<&'static str> {
         self.code
     }
 
@@ -182,10 +125,10 @@ impl Answer {
         Self { too_large: Some(too_large.clone()), ..self }
     }
 
-    /// Appends the answer as JSON; in place of one that is larger than [`MAX_ANSWER_BYTES`] an error.
+    /// Appends the answer as JSON; in place of one that is larger than [`MAX_RESPONSE_BYTES`] an error.
     pub fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        if serde_json::to_writer(Bounded { out, left: MAX_ANSWER_BYTES }, self).is_ok() {
+        if serde_json::to_writer(Bounded { out, left: MAX_RESPONSE_BYTES }, self).is_ok() {
             return;
         }
         out.truncate(start);
@@ -193,8 +136,8 @@ impl Answer {
         if let Some(counter) = &self.too_large {
             counter.inc();
         }
-        let message = format!("the answer is larger than {MAX_ANSWER_BYTES} bytes: ask for less at a time");
-        let instead = Self::stopped(Refusal::too_large(message));
+        let message = format!("the answer is larger than {MAX_RESPONSE_BYTES} bytes: ask for less at a time");
+        let instead = Self::stopped(RequestError::too_large(message));
         serde_json::to_writer(out, &instead).expect("an error is always JSON");
     }
 }
@@ -217,7 +160,7 @@ impl std::io::Write for Bounded<'_> {
     }
 }
 
-impl Serialize for Answer {
+impl Serialize for GraphQLResponse {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         if !self.response.errors.is_empty() {
@@ -235,7 +178,7 @@ impl Serialize for Answer {
 }
 
 /// Gives an error its code and keeps its text short.
-fn make_fit(error: &mut ServerError) {
+fn sanitize(error: &mut ServerError) {
     error.locations.truncate(MAX_LOCATIONS);
     hide_value(&mut error.message);
     let code = error.extensions.as_ref().and_then(|e| e.get("code"));
@@ -290,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    fn json(answer: &Answer) -> serde_json::Value {
+    fn json(answer: &GraphQLResponse) -> serde_json::Value {
         serde_json::to_value(answer).unwrap()
     }
 
@@ -301,13 +244,13 @@ mod tests {
 
     #[test]
     fn a_request_error_has_no_data_and_an_executed_one_has() {
-        let refused = Answer::new(Response::from_errors(vec![failed("Unknown field", &[])]));
+        let refused = GraphQLResponse::new(Response::from_errors(vec![failed("Unknown field", &[])]));
         assert!(refused.is_request_error());
         assert_eq!(
             json(&refused),
             serde_json::json!({"errors": [{"message": "Unknown field", "extensions": {"code": "BAD_USER_INPUT"}}]})
         );
-        let executed = Answer::new(Response::from_errors(vec![failed("secret detail", &["me"])]));
+        let executed = GraphQLResponse::new(Response::from_errors(vec![failed("secret detail", &["me"])]));
         assert_eq!(
             json(&executed),
             serde_json::json!({
@@ -320,10 +263,10 @@ mod tests {
     #[test]
     fn a_refused_value_names_its_field() {
         let text = r#"Invalid value for argument "input.email", expected type "String""#;
-        let answer = json(&Answer::new(Response::from_errors(vec![failed(text, &[])])));
+        let answer = json(&GraphQLResponse::new(Response::from_errors(vec![failed(text, &[])])));
         assert_eq!(answer["errors"][0]["extensions"]["field"], "input.email");
         let text = r#"Failed to parse "ID": not an id"#;
-        let answer = json(&Answer::new(Response::from_errors(vec![failed(text, &["device"])])));
+        let answer = json(&GraphQLResponse::new(Response::from_errors(vec![failed(text, &["device"])])));
         assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
     }
 
@@ -331,7 +274,7 @@ mod tests {
     fn a_refused_value_is_not_said_again() {
         for path in [&[][..], &["login"]] {
             let text = r#"Expected input type "LoginInput", found "my password". (occurred while parsing "X")"#;
-            let answer = json(&Answer::new(Response::from_errors(vec![failed(text, path)])));
+            let answer = json(&GraphQLResponse::new(Response::from_errors(vec![failed(text, path)])));
             assert_eq!(answer["errors"][0]["message"], r#"Expected input type "LoginInput"."#);
             assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
         }
@@ -347,7 +290,7 @@ mod tests {
             (0..9).map(|_| failed(&long, &["b"; 90])).collect(),
         ] {
             let mut out = Vec::new();
-            Answer::new(Response::from_errors(errors)).write(&mut out);
+            GraphQLResponse::new(Response::from_errors(errors)).write(&mut out);
             assert!(out.len() <= 4 << 10, "{} bytes", out.len());
             assert!(json_errors(&out) >= 1);
         }
