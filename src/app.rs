@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::commands::{CommandHub, CommandOutbox, Commands, Expectations};
 use crate::db::{self, Pool};
 use crate::device_config::{ConfigHub, ConfigOutbox, DeviceConfigs, Sealer};
-use crate::devices::{DeletionHub, Devices, DirectoryVersion, LoginMemory, Logins, StateHub};
+use crate::devices::{DeletionHub, Devices, DirectoryVersion, CredentialCache, Logins, StateHub};
 use crate::graphql::engine::Engine;
 use crate::graphql::{self, Services};
 use crate::homes::{self, Homes, Integrations};
@@ -118,9 +118,9 @@ impl App {
             );
         }
 
-        let login_memory = LoginMemory::new(metrics.clone());
+        let credential_cache = CredentialCache::new(metrics.clone());
         let registry: Arc<dyn crate::devices::RegistryListener> =
-            Arc::new((directory_version.clone(), login_memory.clone()));
+            Arc::new((directory_version.clone(), credential_cache.clone()));
         let channels: [Arc<dyn HomeChannel>; 5] = [
             Arc::new(readings.clone()),
             Arc::new(states.clone()),
@@ -235,7 +235,7 @@ impl App {
                 let database = DatabaseSettings { pool_size: BROKER_AUTH_CONNECTIONS, ..settings.database.clone() };
                 let pool = db::pool(&database, metrics.db_statements.clone());
                 let router = broker_auth::router(BrokerAuth {
-                    logins: Logins::new(pool, clock.clone(), login_memory),
+                    logins: Logins::new(pool, clock.clone(), credential_cache),
                     prefix: settings.mqtt.prefix.clone(),
                     server: settings.mqtt.username.clone().zip(settings.mqtt.password.clone()),
                     secret: endpoint.secret.clone(),

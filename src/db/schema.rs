@@ -125,7 +125,7 @@ diesel::table! {
         kind -> Text,
         room_id -> Nullable<BigInt>,
         created_at -> Timestamptz,
-        entered_by -> Nullable<BigInt>,
+        login_credential_id -> Nullable<BigInt>,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::app::{App, Options};
 use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::db;
-use crate::devices::{LoginMemory, Logins};
+use crate::devices::{CredentialCache, Logins};
 use crate::settings::{Environment, Secret, Settings, Source};
 use crate::simulator::{Credentials as Login, Fleet, FleetConfig, VirtualDevice};
 
@@ -103,7 +103,7 @@ async fn with_database(
     let database = crate::settings::DatabaseSettings { url: Secret::new(postgres.url()), pool_size: SIDE_POOL_SIZE };
     db::migrate(&database).await.context("migrate the database")?;
     let side_pool = db::pool(&database, Counter::default());
-    let logins = Logins::new(side_pool.clone(), clock.clone(), LoginMemory::default());
+    let logins = Logins::new(side_pool.clone(), clock.clone(), CredentialCache::default());
     let link = open_link(args, folder, prefix, logins).await?;
     let result = async {
         let settings = settings(args, folder, postgres.url(), &link)?;

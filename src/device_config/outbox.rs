@@ -37,7 +37,7 @@ pub enum ConfigKey {
         /// Which.
         version: i32,
         /// How often the broker had lost what it kept: an older confirmation is worth nothing.
-        n_lost: u64,
+        session_losses: u64,
     },
     /// A topic whose kept message is taken away, by its row.
     Clearing(i64),
@@ -48,7 +48,7 @@ pub struct ConfigOutbox {
     hub: ConfigHub,
     keys: Option<Sealer>,
     metrics: Metrics,
-    n_lost: AtomicU64,
+    session_losses: AtomicU64,
     /// Newest versions that can't be sent with the keys of this server.
     unreadable: Mutex<HashMap<DeviceId, i32>>,
     /// Versions whose settling has had no answer: they may have become SENT, and nobody was told.
@@ -62,7 +62,7 @@ impl ConfigOutbox {
             hub,
             keys,
             metrics,
-            n_lost: AtomicU64::new(0),
+            session_losses: AtomicU64::new(0),
             unreadable: Mutex::default(),
             uncertain: Mutex::default(),
         }
@@ -111,7 +111,7 @@ impl ConfigOutbox {
         };
         let timestamp = created_at.to_rfc3339_opts(SecondsFormat::Millis, true);
         let payload = json!({"timestamp": timestamp, "config": config, "version": version}).to_string().into_bytes();
-        let key = ConfigKey::Version { device, version, n_lost: self.n_lost.load(Ordering::Acquire) };
+        let key = ConfigKey::Version { device, version, session_losses: self.session_losses.load(Ordering::Acquire) };
         let (home, name) = (home_segment, device_segment);
         let message = Message { home, device: name, channel: Channel::Config, payload, expires_at: None };
         Some(Outgoing { key, device, message })
@@ -174,13 +174,13 @@ impl Outbox for ConfigOutbox {
         now: DateTime<Utc>,
         outcomes: &[(ConfigKey, DeliveryOutcome)],
     ) -> QueryResult<()> {
-        let n_lost = self.n_lost.load(Ordering::Acquire);
+        let session_losses = self.session_losses.load(Ordering::Acquire);
         let (mut versions, mut clearings) = (Vec::new(), Vec::new());
         // Whatever was not confirmed stays as it is, and goes again.
         for (key, _) in outcomes.iter().filter(|(_, outcome)| *outcome == DeliveryOutcome::Confirmed) {
             match key {
-                ConfigKey::Version { device, version, n_lost: then } => {
-                    versions.push((*device, *version, *then == n_lost));
+                ConfigKey::Version { device, version, session_losses: then } => {
+                    versions.push((*device, *version, *then == session_losses));
                 }
                 ConfigKey::Clearing(id) => clearings.push(*id),
             }
@@ -200,7 +200,7 @@ impl Outbox for ConfigOutbox {
         _now: DateTime<Utc>,
         _before: DateTime<Utc>,
     ) -> QueryResult<()> {
-        self.n_lost.fetch_add(1, Ordering::AcqRel);
+        self.session_losses.fetch_add(1, Ordering::AcqRel);
         loss_store::lose_all(conn).await
     }
 }

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::credentials::MqttUser;
-use super::logins::Standing;
+use super::logins::LoginGrant;
 use crate::db::schema::{device_credentials as credentials, devices, homes};
 use crate::ids::{DeviceId, HomeId};
 
@@ -37,7 +37,7 @@ struct Key {
     expires_at: Option<DateTime<Utc>>,
     home: HomeId,
     device: DeviceId,
-    entered_by: Option<i64>,
+    login_credential_id: Option<i64>,
 }
 
 /// Inserts them, at most one a device, and returns their ids by device.
@@ -125,14 +125,14 @@ async fn live(conn: &mut AsyncPgConnection, user: MqttUser<'_>, now: DateTime<Ut
             credentials::expires_at,
             devices::home_id,
             devices::id,
-            devices::entered_by,
+            devices::login_credential_id,
         ))
         .load(conn)
         .await
 }
 
 /// Whether this is the digest of a password of the user that holds; notes that it opened the door.
-pub(super) async fn enter(
+pub(super) async fn authenticate(
     conn: &mut AsyncPgConnection,
     user: MqttUser<'_>,
     digest: &[u8],
@@ -141,23 +141,23 @@ pub(super) async fn enter(
     // Digests of a random secret: their comparison's time tells nothing of use.
     let keys = live(conn, user, now).await?;
     let Some(key) = keys.iter().find(|key| key.digest == digest) else { return Ok(false) };
-    if key.entered_by != Some(key.id) {
+    if key.login_credential_id != Some(key.id) {
         let device = devices::table.find(key.device);
-        diesel::update(device).set(devices::entered_by.eq(key.id)).execute(conn).await?;
+        diesel::update(device).set(devices::login_credential_id.eq(key.id)).execute(conn).await?;
     }
     Ok(true)
 }
 
 /// The device of that user, if the password its connection came by holds. Where it came by none that we
 /// know of (a certificate, or before this was noted) any password that holds will do.
-pub(super) async fn standing(
+pub(super) async fn grant(
     conn: &mut AsyncPgConnection,
     user: MqttUser<'_>,
     now: DateTime<Utc>,
-) -> QueryResult<Option<Standing>> {
+) -> QueryResult<Option<LoginGrant>> {
     let keys = live(conn, user, now).await?;
-    let key = keys.iter().find(|key| key.entered_by.is_none_or(|entered_by| entered_by == key.id));
-    Ok(key.map(|key| Standing { home: key.home, device: key.device, expires_at: key.expires_at }))
+    let key = keys.iter().find(|key| key.login_credential_id.is_none_or(|login_credential_id| login_credential_id == key.id));
+    Ok(key.map(|key| LoginGrant { home: key.home, device: key.device, expires_at: key.expires_at }))
 }
 
 pub(super) async fn still_valid(

@@ -28,7 +28,7 @@ const MAX_ENTRIES: usize = 65_536;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolved {
     /// A device of that home.
-    Device(Known),
+    Device(ResolvedDevice),
     /// The home exists, the device is not one of its own.
     NoDevice(HomeId),
     /// There is no such home.
@@ -37,7 +37,7 @@ pub enum Resolved {
 
 /// A registered device as ingest needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub struct ResolvedDevice {
     /// Its home.
     pub home: HomeId,
     /// Its id.
@@ -50,7 +50,7 @@ pub struct Known {
 
 /// How a topic names a home and a device in it, each by one of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name<'a> {
+pub struct TopicAddress<'a> {
     /// The home's id or key.
     pub home: Result<HomeId, &'a str>,
     /// The device's id, MAC or key; `None` where only the home is asked for.
@@ -106,7 +106,7 @@ impl Directory {
 
     /// A cache that knows one name.
     #[cfg(test)]
-    pub(crate) fn knowing(text: &str, known: Known) -> Self {
+    pub(crate) fn with_device(text: &str, known: ResolvedDevice) -> Self {
         let mut directory = Self::default();
         let entry = Entry { resolved: Resolved::Device(known), asked_at: Instant::now(), version: 0 };
         directory.entries.insert(text.into(), entry);
@@ -119,7 +119,7 @@ impl Directory {
         &mut self,
         conn: &mut AsyncPgConnection,
         texts: impl Iterator<Item = &'a str>,
-        read: impl Fn(&'a str) -> Name<'a>,
+        read: impl Fn(&'a str) -> TopicAddress<'a>,
     ) -> QueryResult<()> {
         let version = self.version.0.load(Ordering::Acquire);
         let now = Instant::now();
@@ -146,7 +146,7 @@ impl Directory {
     pub async fn revalidate(
         &mut self,
         conn: &mut AsyncPgConnection,
-        read: impl Fn(&str) -> Name<'_>,
+        read: impl Fn(&str) -> TopicAddress<'_>,
     ) -> QueryResult<()> {
         let stale: Vec<Box<str>> = self.stale.iter().take(REVALIDATED_AT_ONCE).cloned().collect();
         for text in &stale {
@@ -160,7 +160,7 @@ impl Directory {
         &mut self,
         conn: &mut AsyncPgConnection,
         texts: &[&'a str],
-        read: impl Fn(&'a str) -> Name<'a>,
+        read: impl Fn(&'a str) -> TopicAddress<'a>,
     ) -> QueryResult<()> {
         if texts.is_empty() {
             return Ok(());
@@ -177,7 +177,7 @@ impl Directory {
             let position = usize::try_from(row.position - 1).expect("positions start at 1");
             answers[position] = match row.device {
                 Some(device) => {
-                    Resolved::Device(Known { home: row.home, device, online: row.online, quiet_since: row.quiet_since })
+                    Resolved::Device(ResolvedDevice { home: row.home, device, online: row.online, quiet_since: row.quiet_since })
                 }
                 None => Resolved::NoDevice(row.home),
             };
@@ -189,7 +189,7 @@ impl Directory {
     }
 
     /// Forgets what stood for these devices: they turned out to be no more.
-    pub fn forget(&mut self, gone: &HashSet<DeviceId>) {
+    pub fn evict(&mut self, gone: &HashSet<DeviceId>) {
         self.entries
             .retain(|_, entry| !matches!(&entry.resolved, Resolved::Device(known) if gone.contains(&known.device)));
     }
@@ -200,15 +200,15 @@ impl Directory {
     }
 
     /// Every device that stands as online in the database.
-    pub async fn online(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Known>> {
+    pub async fn online(conn: &mut AsyncPgConnection) -> QueryResult<Vec<ResolvedDevice>> {
         let rows = store::online(conn).await?;
-        let known = |row: store::Online| Known { home: row.home, device: row.device, online: true, quiet_since: None };
+        let known = |row: store::Online| ResolvedDevice { home: row.home, device: row.device, online: true, quiet_since: None };
         Ok(rows.into_iter().map(known).collect())
     }
 }
 
 impl Names {
-    fn push(&mut self, name: Name<'_>) {
+    fn push(&mut self, name: TopicAddress<'_>) {
         self.home_ids.push(name.home.ok().map(HomeId::get));
         self.home_keys.push(name.home.err().map(str::to_owned));
         let (mut id, mut mac, mut key) = (None, None, None);

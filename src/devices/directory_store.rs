@@ -97,7 +97,7 @@ pub(super) async fn online(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Onli
 }
 
 /// Which of these devices are no more.
-pub async fn gone(conn: &AsyncPgConnection, devices: &HashSet<DeviceId>) -> QueryResult<HashSet<DeviceId>> {
+pub async fn find_deleted(conn: &AsyncPgConnection, devices: &HashSet<DeviceId>) -> QueryResult<HashSet<DeviceId>> {
     use crate::db::schema::devices::dsl;
     let there = dsl::devices.filter(dsl::id.eq_any(devices)).select(dsl::id);
     let there: HashSet<DeviceId> = there.load(&mut &*conn).await?.into_iter().collect();

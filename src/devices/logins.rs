@@ -1,13 +1,13 @@
-//! Whether a device may enter the broker: asked by brokers that keep no accounts of their own.
+//! Whether a device may enter the broker: lookup by brokers that keep no accounts of their own.
 
-mod memory;
+mod cache;
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-pub use memory::LoginMemory;
-pub(super) use memory::Standing;
+pub use cache::CredentialCache;
+pub(super) use cache::LoginGrant;
 
 use super::credentials::{MqttUser, password_digest};
 use super::credentials_store as store;
@@ -25,41 +25,41 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Logins {
     pool: Pool,
     clock: Clock,
-    memory: LoginMemory,
+    cache: CredentialCache,
 }
 
 impl Logins {
     /// Over a pool, which may be one of its own: a broker is there before the server is. What the memory
     /// is to forget, whoever ends passwords tells it.
-    pub fn new(pool: Pool, clock: Clock, memory: LoginMemory) -> Self {
-        Self { pool, clock, memory }
+    pub fn new(pool: Pool, clock: Clock, cache: CredentialCache) -> Self {
+        Self { pool, clock, cache }
     }
 
     /// Whether this is a valid password of that user. If so, the user's connection is by this password
     /// from now on: the broker puts out the one before, which has the same client id. Never without the
     /// database: of a password nothing is remembered.
-    pub async fn accept(&self, user: MqttUser<'_>, password: &str) -> Result<bool, Error> {
+    pub async fn authenticate(&self, user: MqttUser<'_>, password: &str) -> Result<bool, Error> {
         let given = password_digest(password);
         let mut conn = self.pool.get().await?;
-        Ok(store::enter(&mut conn, user, &given, self.clock.now()).await?)
+        Ok(store::authenticate(&mut conn, user, &given, self.clock.now()).await?)
     }
 
     /// Whether there is such a device and the password its connection came in by still holds; while the
     /// database does not answer, whether it did when it last answered.
-    pub async fn may_stay(&self, user: MqttUser<'_>) -> Result<bool, Error> {
+    pub async fn is_still_authorized(&self, user: MqttUser<'_>) -> Result<bool, Error> {
         let (name, now) = (user.to_string(), self.clock.now());
-        let Some(asked) = self.memory.ask(&name, now, PATIENCE) else { return Ok(true) };
-        let standing = async {
+        let Some(lookup) = self.cache.begin(&name, now, PATIENCE) else { return Ok(true) };
+        let grant = async {
             let mut conn = self.pool.get().await?;
-            Ok(store::standing(&mut conn, user, now).await?)
+            Ok(store::grant(&mut conn, user, now).await?)
         };
-        let answer = timeout(PATIENCE, standing).await;
+        let answer = timeout(PATIENCE, grant).await;
         match answer.unwrap_or_else(|_| Err(Error::unavailable("no answer of the database in time"))) {
-            Ok(standing) => {
-                self.memory.learn(&asked, &name, standing, now);
-                Ok(standing.is_some())
+            Ok(grant) => {
+                self.cache.insert(&lookup, &name, grant, now);
+                Ok(grant.is_some())
             }
-            Err(_) if self.memory.recall(&name, self.clock.now(), PAUSE) => Ok(true),
+            Err(_) if self.cache.get_stale(&name, self.clock.now(), PAUSE) => Ok(true),
             Err(error) => Err(error),
         }
     }

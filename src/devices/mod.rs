@@ -22,19 +22,19 @@ mod store;
 pub use accounts::{AccountChange, AccountChanges, AccountLeader, ChangeKind, StoredAccount, stored_accounts};
 pub use credentials::{MqttCredentials, MqttUser, broker_hash, mqtt_client_id, password_digest};
 pub use device::{Device, DeviceAccess, LastState};
-pub use directory::{DeviceName, Directory, DirectoryVersion, Known, Name, Resolved};
-pub use directory_store::gone;
+pub use directory::{DeviceName, Directory, DirectoryVersion, ResolvedDevice, TopicAddress, Resolved};
+pub use directory_store::find_deleted;
 pub use kind::{DeviceType, DeviceTypeError};
-pub use logins::{LoginMemory, Logins};
+pub use logins::{CredentialCache, Logins};
 pub use mac::{Mac, MacError};
-pub use presence::{Change, Presence, Sign};
+pub use presence::{PresenceChange, PresenceTracker, PresenceEvent};
 pub(crate) use registry::audited;
 pub use registry::{
     DeletionHub, DeviceChange, Devices, MAX_DEVICES_PER_CALL, MAX_DEVICES_PER_HOME, NewDevice, RegisteredDevice,
 };
 pub use rotation::MAX_GRACE;
 pub use state::{DeviceState, Report, StateChange, StateHub, StatusReport};
-pub use state_store::apply as apply_states;
+pub use state_store::upsert as upsert_states;
 pub use store::DeviceFilter;
 
 pub use crate::homes::RegistryListener;

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::{Duration, Instant};
 
-use super::directory::Known;
+use super::directory::ResolvedDevice;
 use crate::ids::{DeviceId, HomeId};
 
 /// A sign of life is written at most this often, unless something else is to be written too.
@@ -16,27 +16,27 @@ const WRITE_EVERY: Duration = Duration::from_secs(10);
 
 /// What a message says of the device's presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sign {
+pub enum PresenceEvent {
     /// It spoke: it is there.
-    Alive,
+    Seen,
     /// It, or its Last Will, says that it is gone.
-    Gone,
+    Goodbye,
 }
 
 /// What is to be written of a sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
+pub struct PresenceChange {
     /// The device's presence now.
     pub online: bool,
     /// Whether that is news.
-    pub is_news: bool,
+    pub online_changed: bool,
     /// Whether the sign of life is due to be written.
-    pub is_due: bool,
+    pub write_due: bool,
 }
 
 /// Every device heard of since the start.
 #[derive(Debug)]
-pub struct Presence {
+pub struct PresenceTracker {
     timeout: Duration,
     devices: HashMap<DeviceId, Seen>,
     /// One entry per online device; looked at again when it is due, not moved at each message.
@@ -53,35 +53,35 @@ struct Seen {
     has_deadline: bool,
 }
 
-impl Presence {
+impl PresenceTracker {
     /// Nobody is known yet.
     pub fn new(timeout: Duration) -> Self {
         Self { timeout, devices: HashMap::new(), deadlines: BinaryHeap::new() }
     }
 
     /// A device that the database knows as online: it gets the whole time-out to speak.
-    pub fn expect(&mut self, known: Known, now: Instant) {
+    pub fn expect(&mut self, known: ResolvedDevice, now: Instant) {
         self.devices.entry(known.device).or_insert_with(|| Seen::new(known, now));
         self.watch(known.device, now);
     }
 
     /// Takes a sign of a device.
-    pub fn sign(&mut self, known: Known, sign: Sign, now: Instant) -> Change {
+    pub fn observe(&mut self, known: ResolvedDevice, event: PresenceEvent, now: Instant) -> PresenceChange {
         let seen = self.devices.entry(known.device).or_insert_with(|| Seen::new(known, now));
-        let online = sign == Sign::Alive;
-        let is_news = seen.online != online;
+        let online = event == PresenceEvent::Seen;
+        let online_changed = seen.online != online;
         if online {
             seen.last_sign = now;
         }
         seen.online = online;
-        let is_due = is_news || (online && seen.last_written.is_none_or(|at| now.duration_since(at) >= WRITE_EVERY));
-        if is_due {
+        let write_due = online_changed || (online && seen.last_written.is_none_or(|at| now.duration_since(at) >= WRITE_EVERY));
+        if write_due {
             seen.last_written = Some(now);
         }
         if online {
             self.watch(known.device, now);
         }
-        Change { online, is_news, is_due }
+        PresenceChange { online, online_changed, write_due }
     }
 
     fn watch(&mut self, device: DeviceId, now: Instant) {
@@ -97,7 +97,7 @@ impl Presence {
     }
 
     /// Whether the device counts as present: as we judged it, or as the database knew it.
-    pub fn is_online(&self, known: Known) -> bool {
+    pub fn is_online(&self, known: ResolvedDevice) -> bool {
         self.devices.get(&known.device).map_or(known.online, |seen| seen.online)
     }
 
@@ -142,7 +142,7 @@ impl Presence {
 }
 
 impl Seen {
-    fn new(known: Known, now: Instant) -> Self {
+    fn new(known: ResolvedDevice, now: Instant) -> Self {
         Self { home: known.home, online: known.online, last_sign: now, last_written: None, has_deadline: false }
     }
 }
@@ -153,49 +153,49 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(150);
 
-    fn known(id: i64) -> Known {
-        Known { home: HomeId::from_database(1), device: DeviceId::from_database(id), online: false, quiet_since: None }
+    fn known(id: i64) -> ResolvedDevice {
+        ResolvedDevice { home: HomeId::from_database(1), device: DeviceId::from_database(id), online: false, quiet_since: None }
     }
 
     #[test]
     fn a_silent_device_goes_offline_once_and_a_speaking_one_does_not() {
         let start = Instant::now();
-        let mut presence = Presence::new(TIMEOUT);
-        assert!(presence.sign(known(1), Sign::Alive, start).is_news);
-        presence.sign(known(2), Sign::Alive, start);
-        presence.sign(known(2), Sign::Alive, start + TIMEOUT / 2);
+        let mut presence = PresenceTracker::new(TIMEOUT);
+        assert!(presence.observe(known(1), PresenceEvent::Seen, start).online_changed);
+        presence.observe(known(2), PresenceEvent::Seen, start);
+        presence.observe(known(2), PresenceEvent::Seen, start + TIMEOUT / 2);
         let offline = presence.expired(start + TIMEOUT);
         assert_eq!(offline, [(HomeId::from_database(1), DeviceId::from_database(1))]);
         assert_eq!(presence.expired(start + TIMEOUT), []);
         assert_eq!(presence.next_deadline(), Some(start + TIMEOUT / 2 + TIMEOUT));
-        assert!(presence.sign(known(1), Sign::Alive, start + TIMEOUT).is_news);
+        assert!(presence.observe(known(1), PresenceEvent::Seen, start + TIMEOUT).online_changed);
     }
 
     #[test]
     fn a_sign_of_life_is_written_at_most_every_ten_seconds() {
         let start = Instant::now();
-        let mut presence = Presence::new(TIMEOUT);
+        let mut presence = PresenceTracker::new(TIMEOUT);
         let due =
-            |presence: &mut Presence, s| presence.sign(known(1), Sign::Alive, start + Duration::from_secs(s)).is_due;
+            |presence: &mut PresenceTracker, s| presence.observe(known(1), PresenceEvent::Seen, start + Duration::from_secs(s)).write_due;
         assert_eq!([0, 1, 9, 10, 11, 20].map(|s| due(&mut presence, s)), [true, false, false, true, false, true]);
     }
 
     #[test]
     fn a_will_is_news_and_no_sign_of_life() {
         let start = Instant::now();
-        let mut presence = Presence::new(TIMEOUT);
-        presence.sign(known(1), Sign::Alive, start);
-        let gone = presence.sign(known(1), Sign::Gone, start);
-        assert_eq!(gone, Change { online: false, is_news: true, is_due: true });
-        assert!(!presence.sign(known(1), Sign::Gone, start).is_due);
+        let mut presence = PresenceTracker::new(TIMEOUT);
+        presence.observe(known(1), PresenceEvent::Seen, start);
+        let gone = presence.observe(known(1), PresenceEvent::Goodbye, start);
+        assert_eq!(gone, PresenceChange { online: false, online_changed: true, write_due: true });
+        assert!(!presence.observe(known(1), PresenceEvent::Goodbye, start).write_due);
         assert_eq!(presence.expired(start + TIMEOUT * 2), []);
     }
 
     #[test]
     fn after_our_own_outage_every_deadline_starts_anew() {
         let start = Instant::now();
-        let mut presence = Presence::new(TIMEOUT);
-        presence.expect(Known { online: true, ..known(1) }, start);
+        let mut presence = PresenceTracker::new(TIMEOUT);
+        presence.expect(ResolvedDevice { online: true, ..known(1) }, start);
         presence.restart(start + TIMEOUT);
         assert_eq!(presence.expired(start + TIMEOUT), []);
         assert_eq!(presence.expired(start + TIMEOUT * 2).len(), 1);

@@ -140,7 +140,7 @@ impl Query for Upsert {
 /// that is no more is left out.
 ///
 /// Sent at the first poll, so that it can be one of several in a round trip.
-pub async fn apply(conn: &AsyncPgConnection, changes: &[StateChange]) -> QueryResult<Vec<DeviceState>> {
+pub async fn upsert(conn: &AsyncPgConnection, changes: &[StateChange]) -> QueryResult<Vec<DeviceState>> {
     if changes.is_empty() {
         return Ok(Vec::new());
     }

@@ -24,7 +24,7 @@ use super::{layers, reply};
 use crate::devices::{Logins, MqttUser, mqtt_client_id};
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::mqtt::rules::{Deed, Party, may};
+use crate::mqtt::acl::{BrokerClient, TopicAction, is_allowed};
 use crate::settings::Secret;
 
 /// Bytes of a question: some brokers send the message along.
@@ -117,11 +117,11 @@ async fn vernemq(State(auth): State<Arc<BrokerAuth>>, request: Request<Body>) ->
     let hook = headers.get("vernemq-hook").and_then(|hook| hook.to_str().ok()).unwrap_or_default();
     let verdict = match hook.trim_end_matches("_m5") {
         "auth_on_register" => auth.enters(&question).await,
-        "auth_on_publish" => auth.may(&question, &[Deed::Publish], &[question.text("topic")]).await,
+        "auth_on_publish" => auth.may(&question, &[TopicAction::Publish], &[question.text("topic")]).await,
         "auth_on_subscribe" => {
             let topics = question.0.get("topics").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
             let topics: Vec<_> = topics.iter().map(|topic| topic["topic"].as_str().unwrap_or_default()).collect();
-            auth.may(&question, &[Deed::Subscribe], &topics).await
+            auth.may(&question, &[TopicAction::Subscribe], &topics).await
         }
         _ => Err(Unanswered::Unreadable),
     };
@@ -180,16 +180,16 @@ impl BrokerAuth {
         if !client_id.is_empty() && client_id != mqtt_client_id(user.home, user.device) {
             return Ok(false);
         }
-        self.logins.accept(user, password).await.map_err(Unanswered::Failed)
+        self.logins.authenticate(user, password).await.map_err(Unanswered::Failed)
     }
 
     /// In EMQX's words the deed is an `action`, in mosquitto-go-auth's a number.
     async fn acts(&self, question: &Question) -> Verdict {
         let acc = question.0.get("acc").map(|acc| acc.as_str().map_or_else(|| acc.to_string(), str::to_owned));
-        let deeds: &[Deed] = match (question.text("action"), acc.as_deref()) {
-            ("publish", None) | ("", Some("2")) => &[Deed::Publish],
-            ("subscribe", None) | ("", Some("1" | "4")) => &[Deed::Subscribe],
-            ("", Some("3")) => &[Deed::Publish, Deed::Subscribe],
+        let deeds: &[TopicAction] = match (question.text("action"), acc.as_deref()) {
+            ("publish", None) | ("", Some("2")) => &[TopicAction::Publish],
+            ("subscribe", None) | ("", Some("1" | "4")) => &[TopicAction::Subscribe],
+            ("", Some("3")) => &[TopicAction::Publish, TopicAction::Subscribe],
             _ => return Err(Unanswered::Unreadable),
         };
         self.may(question, deeds, &[question.text("topic")]).await
@@ -197,21 +197,21 @@ impl BrokerAuth {
 
     /// Every one of the deeds, with every one of the topics. A device that was deleted, or came in by a
     /// password that has ended since, may nothing more, though its connection may still be open.
-    async fn may(&self, question: &Question, deeds: &[Deed], topics: &[&str]) -> Verdict {
+    async fn may(&self, question: &Question, deeds: &[TopicAction], topics: &[&str]) -> Verdict {
         if topics.len() > MAX_FILTERS {
             return Ok(false);
         }
         let name = question.text("username");
         let is_server = self.server.as_ref().is_some_and(|(server, _)| server == name);
-        let party = if is_server { Some(Party::Server) } else { MqttUser::parse(name).map(Party::Device) };
+        let party = if is_server { Some(BrokerClient::Server) } else { MqttUser::parse(name).map(BrokerClient::Device) };
         let Some(party) = party else { return Ok(false) };
-        let may_all = |deed: &Deed| topics.iter().all(|topic| may(&self.prefix, party, *deed, topic));
+        let may_all = |deed: &TopicAction| topics.iter().all(|topic| is_allowed(&self.prefix, party, *deed, topic));
         if topics.is_empty() || !deeds.iter().all(may_all) {
             return Ok(false);
         }
         match party {
-            Party::Server => Ok(true),
-            Party::Device(user) => self.logins.may_stay(user).await.map_err(Unanswered::Failed),
+            BrokerClient::Server => Ok(true),
+            BrokerClient::Device(user) => self.logins.is_still_authorized(user).await.map_err(Unanswered::Failed),
         }
     }
 

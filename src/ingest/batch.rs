@@ -8,7 +8,7 @@ use crate::commands::{Answer, AnswerKind};
 use crate::device_config::{ConfigAnswer, ConfigVerdict};
 use crate::devices::StateChange;
 use crate::ids::{DeviceId, HomeId};
-use crate::mqtt::{Loss, Packet, Receipt};
+use crate::mqtt::{SessionLoss, Packet, Receipt};
 use crate::telemetry::{Measurement, NewReading};
 
 /// Messages of one batch, in their order, with what they come to.
@@ -21,7 +21,7 @@ pub(super) struct Batch {
     /// Commands whose effect a message of this batch shows.
     pub(super) effects: Vec<Answer>,
     /// The broker lost the session before or within this batch.
-    pub(super) lost: Option<Loss>,
+    pub(super) lost: Option<SessionLoss>,
 }
 
 /// One message.

@@ -31,7 +31,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-use crate::devices::Known;
+use crate::devices::ResolvedDevice;
 use crate::ids::DeviceId;
 use crate::settings::DeviceLimit;
 
@@ -123,7 +123,7 @@ impl Limits {
     }
 
     /// Whether a message is to be stored; `made_at` is what its device's own clock says.
-    pub(super) fn admits(&mut self, known: Known, at: DateTime<Utc>, made_at: Option<DateTime<Utc>>) -> bool {
+    pub(super) fn admits(&mut self, known: ResolvedDevice, at: DateTime<Utc>, made_at: Option<DateTime<Utc>>) -> bool {
         let Some(bucket) = self.messages else { return true };
         let (now, since) = self.time(at);
         let meter = self.hear(bucket, known, now);
@@ -136,7 +136,7 @@ impl Limits {
     }
 
     /// Whether an answer to a command or a configuration is to be recorded.
-    pub(super) fn admits_answer(&mut self, known: Known, at: DateTime<Utc>) -> bool {
+    pub(super) fn admits_answer(&mut self, known: ResolvedDevice, at: DateTime<Utc>) -> bool {
         let Some(bucket) = self.messages else { return true };
         let ((now, since), answers) = (self.time(at), self.answers);
         answers.take(&mut self.hear(bucket, known, now).paid_answers, now, since)
@@ -167,7 +167,7 @@ impl Limits {
     }
 
     /// The device's meter, which notes that it was heard.
-    fn hear(&mut self, bucket: Bucket, known: Known, now: i64) -> &mut Meter {
+    fn hear(&mut self, bucket: Bucket, known: ResolvedDevice, now: i64) -> &mut Meter {
         if self.devices.len() >= self.forget_at && !self.devices.contains_key(&known.device) {
             // Who comes back is found in the database as he is here.
             let at_rest = bucket.window.max(MIN_BACKLOG_LIFE_US);
@@ -181,7 +181,7 @@ impl Limits {
 }
 
 impl Meter {
-    fn new(known: Known, now: i64) -> Self {
+    fn new(known: ResolvedDevice, now: i64) -> Self {
         let heard = known.quiet_since.map_or(now, |since| since.timestamp_micros().min(now));
         // As long ago as can be: the buckets are full.
         let paid = now - MAX_BACKLOG_US;

@@ -15,11 +15,11 @@ use super::signs::Signs;
 use super::store::NewRejected;
 use crate::commands::{Answer, AnswerKind, Expectations, Observation};
 use crate::device_config::ConfigAnswer;
-use crate::devices::{Directory, Known, Presence, Report, Resolved, Sign, StateChange};
+use crate::devices::{Directory, ResolvedDevice, PresenceTracker, Report, Resolved, PresenceEvent, StateChange};
 use crate::ids::{DeviceId, HomeId};
 use crate::metrics::Metrics;
 use crate::mqtt::payload::{self, Content};
-use crate::mqtt::{Delivery, FromBroker, Packet, Rejection, digest, topic};
+use crate::mqtt::{Delivery, BrokerEvent, Packet, Rejection, digest, topic};
 use crate::settings::DeviceLimit;
 use crate::telemetry::{NewReading, TimeSource};
 
@@ -30,7 +30,7 @@ const MAX_READING_AGE: TimeDelta = TimeDelta::minutes(1);
 pub(super) struct Judge {
     prefix: String,
     directory: Directory,
-    pub(super) presence: Presence,
+    pub(super) presence: PresenceTracker,
     pub(super) limits: Limits,
     signs: Signs,
     rejections: Rejections,
@@ -42,7 +42,7 @@ impl Judge {
     pub(super) fn new(
         prefix: String,
         directory: Directory,
-        presence: Presence,
+        presence: PresenceTracker,
         limit: Option<DeviceLimit>,
         expectations: Expectations,
         metrics: Metrics,
@@ -52,23 +52,23 @@ impl Judge {
     }
 
     /// Looks up the names of a batch, in one statement at most.
-    pub(super) async fn look_up(&mut self, conn: &mut AsyncPgConnection, inbox: &[FromBroker]) -> QueryResult<()> {
+    pub(super) async fn look_up(&mut self, conn: &mut AsyncPgConnection, inbox: &[BrokerEvent]) -> QueryResult<()> {
         let texts = inbox.iter().filter_map(|item| match item {
-            FromBroker::Message(delivery) => names(&self.prefix, &delivery.topic),
-            FromBroker::SessionLost(_) => None,
+            BrokerEvent::Message(delivery) => names(&self.prefix, &delivery.topic),
+            BrokerEvent::SessionLost(_) => None,
         });
-        self.directory.refresh(conn, texts, topic::name).await
+        self.directory.refresh(conn, texts, topic::address).await
     }
 
     /// What the messages come to.
-    pub(super) fn batch(&mut self, inbox: impl Iterator<Item = FromBroker>, session: &mut Session) -> Batch {
+    pub(super) fn batch(&mut self, inbox: impl Iterator<Item = BrokerEvent>, session: &mut Session) -> Batch {
         let mut batch = Batch::default();
         // Where in `batch.states` a device's change stands.
         let mut changes: HashMap<_, usize> = HashMap::new();
         for item in inbox {
             let delivery = match item {
-                FromBroker::Message(delivery) => *delivery,
-                FromBroker::SessionLost(loss) => {
+                BrokerEvent::Message(delivery) => *delivery,
+                BrokerEvent::SessionLost(loss) => {
                     session.forget();
                     batch.lost = Some(loss);
                     for row in &mut batch.rows {
@@ -145,16 +145,16 @@ impl Judge {
 
     /// The devices of these messages turned out to be no more: the messages as they came, to be judged by
     /// what their names stand for now. Their receipts have gone their way.
-    pub(super) fn once_more(&mut self, gone: &HashSet<DeviceId>, rows: Vec<Row>) -> Vec<FromBroker> {
-        self.directory.forget(gone);
+    pub(super) fn once_more(&mut self, gone: &HashSet<DeviceId>, rows: Vec<Row>) -> Vec<BrokerEvent> {
+        self.directory.evict(gone);
         let prefix = &self.prefix;
         let came = rows.into_iter().filter_map(|Row { packet, source, .. }| {
             let kind = topic::Topic::parse(prefix, std::str::from_utf8(&source.topic).ok()?).ok()?.kind;
-            Some(FromBroker::Message(Box::new(Delivery {
+            Some(BrokerEvent::Message(Box::new(Delivery {
                 content: payload::parse(kind, &source.payload, source.received_at),
                 received_at: source.received_at,
                 retained: false,
-                digest: digest(&[&source.payload]),
+                payload_digest: digest(&[&source.payload]),
                 // Not a repeat of itself: it was left out of what is remembered.
                 packet: packet.map(|packet| Packet { is_redelivery: false, ..packet }),
                 receipt: None,
@@ -168,7 +168,7 @@ impl Judge {
 
     /// Asks anew about names that were last asked about long ago.
     pub(super) async fn revalidate(&mut self, conn: &mut AsyncPgConnection) -> QueryResult<()> {
-        self.directory.revalidate(conn, topic::name).await
+        self.directory.revalidate(conn, topic::address).await
     }
 
     fn judge(&mut self, mut delivery: Delivery, effects: &mut Vec<Answer>) -> (Row, Option<StateChange>) {
@@ -209,7 +209,7 @@ impl Judge {
                 }
                 let report = measurement.report.clone();
                 let (recorded_at, time_source, dedup) = match timestamp {
-                    Some(at) => (at, TimeSource::Device, delivery.digest),
+                    Some(at) => (at, TimeSource::Device, delivery.payload_digest),
                     // Without a clock two equal messages are two readings.
                     None => (delivery.received_at, TimeSource::Server, fastrand::i64(..)),
                 };
@@ -250,7 +250,7 @@ impl Judge {
                     // A kept "online" tells nothing of now; a kept "offline" still holds.
                     let online = status.online && self.presence.is_online(known);
                     if !status.online {
-                        self.presence.sign(known, Sign::Gone, Instant::now());
+                        self.presence.observe(known, PresenceEvent::Goodbye, Instant::now());
                     }
                     Some(StateChange {
                         home: known.home,
@@ -277,7 +277,7 @@ impl Judge {
 
     /// Whether the device is within its limit. Its goodbye is heard in any flood, and what the broker
     /// kept is not its speech of now.
-    fn admits(&mut self, known: Known, delivery: &Delivery, content: &Content) -> bool {
+    fn admits(&mut self, known: ResolvedDevice, delivery: &Delivery, content: &Content) -> bool {
         let at = delivery.received_at;
         match content {
             _ if delivery.retained => true,
@@ -290,7 +290,7 @@ impl Judge {
 
     /// Lets a message go that is over its device's limit: a sign of life, and counted on the device with
     /// the batch.
-    fn shed(&mut self, known: Known, delivery: Delivery, names: Option<&str>) -> (Row, Option<StateChange>) {
+    fn shed(&mut self, known: ResolvedDevice, delivery: Delivery, names: Option<&str>) -> (Row, Option<StateChange>) {
         let at = delivery.received_at;
         let is_shown = self.limits.shows(known.device, at);
         let change = StateChange {
@@ -304,7 +304,7 @@ impl Judge {
             last_status: None,
             segments: segments(names),
             // Subscribers hear once a minute that it is limited, not with every batch.
-            is_news: self.presence.sign(known, Sign::Alive, Instant::now()).is_news || is_shown,
+            is_news: self.presence.observe(known, PresenceEvent::Seen, Instant::now()).online_changed || is_shown,
             n_shed: 1,
             shed_at: Some(at),
             backlog_since: self.limits.backlog_since(known.device, at),
@@ -319,7 +319,7 @@ impl Judge {
     }
 
     /// Notes the commands whose expected effect a message shows.
-    fn look_for_effects(&self, known: Known, at: DateTime<Utc>, shown: Observation<'_>, effects: &mut Vec<Answer>) {
+    fn look_for_effects(&self, known: ResolvedDevice, at: DateTime<Utc>, shown: Observation<'_>, effects: &mut Vec<Answer>) {
         let commands = self.expectations.observed(known.device, &shown, at);
         let answer = |command| Answer { command, device: known.device, kind: AnswerKind::Effect, at };
         effects.extend(commands.into_iter().map(answer));
@@ -328,14 +328,14 @@ impl Judge {
     /// A sign of life; nothing to write where there is no news and the last one was written lately.
     fn alive(
         &mut self,
-        known: Known,
+        known: ResolvedDevice,
         delivery: &Delivery,
         report: Report,
         last_status: Option<serde_json::Value>,
         names: Option<&str>,
     ) -> Option<StateChange> {
-        let change = self.presence.sign(known, Sign::Alive, Instant::now());
-        if !change.is_due && last_status.is_none() {
+        let change = self.presence.observe(known, PresenceEvent::Seen, Instant::now());
+        if !change.write_due && last_status.is_none() {
             return None;
         }
         let state = StateChange {
@@ -346,7 +346,7 @@ impl Judge {
             is_sign_of_life: true,
             is_goodbye: false,
             report,
-            is_news: change.is_news || last_status.is_some(),
+            is_news: change.online_changed || last_status.is_some(),
             n_shed: 0,
             shed_at: None,
             backlog_since: self.limits.backlog_since(known.device, delivery.received_at),
@@ -383,7 +383,7 @@ fn segments(names: Option<&str>) -> Option<(Box<str>, Box<str>)> {
 
 /// The `home/device` part of a message's topic.
 fn names<'a>(prefix: &str, topic: &'a [u8]) -> Option<&'a str> {
-    topic::names(prefix, std::str::from_utf8(topic).ok()?)
+    topic::address_text(prefix, std::str::from_utf8(topic).ok()?)
 }
 
 impl Delivery {

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::store::NewRejected;
 use crate::ids::HomeId;
 use crate::metrics::Metrics;
-use crate::mqtt::{PREVIEW, Rejection};
+use crate::mqtt::{PREVIEW_BYTES, Rejection};
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// Rejected messages kept per home and minute; more are only counted.
@@ -64,7 +64,7 @@ impl Rejections {
             metrics.rejected_not_kept.inc();
             return None;
         }
-        let payload_preview = readable(payload, PREVIEW);
+        let payload_preview = readable(payload, PREVIEW_BYTES);
         Some(NewRejected { home_id, topic, reason: reason.as_str(), payload_preview, received_at })
     }
 }

@@ -11,7 +11,7 @@ use diesel_async::AsyncPgConnection;
 
 use super::store;
 use crate::ids::DeviceId;
-use crate::mqtt::{Loss, Packet};
+use crate::mqtt::{SessionLoss, Packet};
 
 /// Packet ids of the protocol: a new message under an id makes the older one obsolete.
 const PACKET_IDS: usize = 65_536;
@@ -66,12 +66,12 @@ impl Session {
 
     /// Whether this delivery repeats one that is committed or on its way.
     pub(super) fn repeats(&self, packet: Packet) -> bool {
-        packet.is_redelivery && self.digests[usize::from(packet.id)] == Some(packet.digest)
+        packet.is_redelivery && self.digests[usize::from(packet.id)] == Some(packet.message_digest)
     }
 
     /// Takes a delivery that will be committed before the next one is asked about.
     pub(super) fn take(&mut self, packet: Packet) {
-        self.digests[usize::from(packet.id)] = Some(packet.digest);
+        self.digests[usize::from(packet.id)] = Some(packet.message_digest);
     }
 
     /// The broker has lost the session: nothing it sends from now on repeats anything.
@@ -85,7 +85,7 @@ impl Session {
     pub(super) async fn remember(
         &self,
         conn: &AsyncPgConnection,
-        lost: Option<Loss>,
+        lost: Option<SessionLoss>,
         outboxes: &[&'static str],
         packets: &[(Packet, Option<DeviceId>)],
     ) -> QueryResult<Option<i64>> {

@@ -232,7 +232,7 @@ pub(super) async fn remember(
     let mut remember = Remember { client_id, ..Remember::default() };
     for (packet, device) in packets {
         remember.ids.push(i32::from(packet.id));
-        remember.digests.push(packet.digest);
+        remember.digests.push(packet.message_digest);
         remember.devices.push(device.map(DeviceId::get));
     }
     remember.get_result(&mut &*conn).await

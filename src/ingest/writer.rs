@@ -23,10 +23,10 @@ use super::store;
 use crate::clock::Clock;
 use crate::commands::{CommandHub, Expectations};
 use crate::device_config::ConfigHub;
-use crate::devices::{self, DeviceState, Directory, DirectoryVersion, Presence, StateChange, StateHub};
+use crate::devices::{self, DeviceState, Directory, DirectoryVersion, PresenceTracker, StateChange, StateHub};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::metrics::Metrics;
-use crate::mqtt::{Acks, FromBroker, LinkEnds, Rejection};
+use crate::mqtt::{Acks, BrokerEvent, LinkHandles, Rejection};
 use crate::outbox::Wake;
 use crate::settings::{DatabaseSettings, DeviceLimit, MqttSettings};
 use crate::telemetry::{self, Month, ReadingHub};
@@ -42,7 +42,7 @@ pub struct WriterParts {
     /// How much one device may say.
     pub device_limit: Option<DeviceLimit>,
     /// Where messages come from and acknowledgements go.
-    pub link: LinkEnds,
+    pub link: LinkHandles,
     /// Raised by every change of the registry.
     pub directory_version: DirectoryVersion,
     /// Where committed readings go.
@@ -68,9 +68,9 @@ pub struct WriterParts {
 /// Commits what comes from the link.
 pub struct Writer {
     db: Connection,
-    link: Option<LinkEnds>,
+    link: Option<LinkHandles>,
     acks: Acks,
-    forgotten: watch::Sender<u64>,
+    acknowledged_losses: watch::Sender<u64>,
     ready: CancellationToken,
     client_id: String,
     judge: Judge,
@@ -132,7 +132,7 @@ impl Writer {
         let judge = Judge::new(
             parts.mqtt.prefix,
             Directory::new(parts.directory_version),
-            Presence::new(parts.presence_timeout),
+            PresenceTracker::new(parts.presence_timeout),
             parts.device_limit,
             parts.expectations.clone(),
             parts.metrics.clone(),
@@ -140,7 +140,7 @@ impl Writer {
         Self {
             db: Connection::new(parts.database, &parts.mqtt.client_id),
             acks: parts.link.acks.clone(),
-            forgotten: parts.link.forgotten.clone(),
+            acknowledged_losses: parts.link.acknowledged_losses.clone(),
             ready: parts.ready,
             link: Some(parts.link),
             client_id: parts.mqtt.client_id,
@@ -162,9 +162,9 @@ impl Writer {
 
     /// Commits until the link has closed its end and everything queued is done.
     pub async fn run(mut self) {
-        let Some(LinkEnds { mut deliveries, mut connected, .. }) = self.link.take() else { return };
+        let Some(LinkHandles { mut deliveries, mut connected, .. }) = self.link.take() else { return };
         self.begin().await;
-        let mut inbox: Vec<FromBroker> = Vec::with_capacity(MAX_BATCH);
+        let mut inbox: Vec<BrokerEvent> = Vec::with_capacity(MAX_BATCH);
         let mut link_is_gone = false;
         loop {
             if !link_is_gone && connected.has_changed().unwrap_or(false) && *connected.borrow_and_update() {
@@ -238,7 +238,7 @@ impl Writer {
     async fn learn(
         conn: &mut AsyncPgConnection,
         client_id: &str,
-    ) -> QueryResult<(Session, Vec<devices::Known>, TelemetryId)> {
+    ) -> QueryResult<(Session, Vec<devices::ResolvedDevice>, TelemetryId)> {
         let session = Session::recall(conn, client_id).await?;
         let online = Directory::online(conn).await?;
         let newest = telemetry::last_cursor(conn).await?;
@@ -246,7 +246,7 @@ impl Writer {
     }
 
     /// Judges what came, asking the database for names it does not know.
-    async fn prepare(&mut self, inbox: &mut Vec<FromBroker>) -> Batch {
+    async fn prepare(&mut self, inbox: &mut Vec<BrokerEvent>) -> Batch {
         loop {
             let looked_up = timeout(ATTEMPT_TIMEOUT, self.judge.look_up(self.db.get().await, inbox)).await;
             let Err(error) = looked_up.unwrap_or_else(|_| Err(no_answer())) else { break };
@@ -364,7 +364,7 @@ impl Writer {
             committed.states.iter().for_each(|state| _ = missing.remove(&state.device));
         }
         if !missing.is_empty() {
-            committed.gone = devices::gone(conn, &missing).await?;
+            committed.gone = devices::find_deleted(conn, &missing).await?;
         }
         Ok(committed)
     }
@@ -390,7 +390,7 @@ impl Writer {
             store::begin(conn),
             store::pass_gate(conn),
             telemetry::insert(conn, &readings),
-            devices::apply_states(conn, &batch.states),
+            devices::upsert_states(conn, &batch.states),
             answers::record(conn, batch),
             store::keep_rejected(conn, batch.rejected(), is_retry),
             store::prune_rejected(conn, &due),

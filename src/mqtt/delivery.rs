@@ -11,16 +11,16 @@ use super::rejection::Rejection;
 
 /// What comes from the broker, in its order.
 #[derive(Debug)]
-pub enum FromBroker {
+pub enum BrokerEvent {
     /// The broker knows nothing of us any more: packet ids start anew.
-    SessionLost(Loss),
+    SessionLost(SessionLoss),
     /// A message.
     Message(Box<Delivery>),
 }
 
 /// A broker session that turned out to be gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Loss {
+pub struct SessionLoss {
     /// Counts them, from 1.
     pub number: u64,
     /// What the broker was given before this may be gone with it.
@@ -41,7 +41,7 @@ pub struct Delivery {
     /// The broker kept it from before we subscribed.
     pub retained: bool,
     /// Of the payload.
-    pub digest: i64,
+    pub payload_digest: i64,
     /// Its identity towards the broker; `None` for QoS 0.
     pub packet: Option<Packet>,
     /// How to acknowledge it; `None` for QoS 0.
@@ -58,7 +58,7 @@ pub struct Packet {
     /// Whether the broker says that it may have sent it before.
     pub is_redelivery: bool,
     /// Of topic and payload: a packet id alone may be used anew for another message.
-    pub digest: i64,
+    pub message_digest: i64,
 }
 
 /// First 64 bits of SHA-256 over parts with their lengths.

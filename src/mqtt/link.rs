@@ -18,10 +18,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::acks::{Acks, Generation};
-use super::delivery::{Delivery, FromBroker, Loss, Packet, digest};
+use super::delivery::{Delivery, BrokerEvent, SessionLoss, Packet, digest};
 use super::options::{self, KEEP_ALIVE_S, OUTGOING_IN_FLIGHT, TlsFileError};
 use super::payload::{self, Content};
-use super::publish::{Publisher, Wire};
+use super::publish::{ActiveClient, Publisher};
 use super::rejection::Rejection;
 use super::topic::Topic;
 use crate::clock::Clock;
@@ -66,9 +66,9 @@ pub struct Link {
     events: EventLoop,
     options: MqttOptions,
     acks: Acks,
-    wire: Wire,
+    active: ActiveClient,
     generation: Generation,
-    queue: mpsc::Sender<FromBroker>,
+    queue: mpsc::Sender<BrokerEvent>,
     space: Arc<Semaphore>,
     connected: watch::Sender<bool>,
     settings: MqttSettings,
@@ -77,9 +77,9 @@ pub struct Link {
     last_received: DateTime<Utc>,
     /// Since when the broker may have lost what it was given.
     last_up: DateTime<Utc>,
-    /// Sessions that turned out to be lost, and how many of them are forgotten for good.
-    n_lost: u64,
-    forgotten: watch::Receiver<u64>,
+    /// Sessions that turned out to be lost, and how many of them are acknowledged_losses for good.
+    session_losses: u64,
+    acknowledged_losses: watch::Receiver<u64>,
     /// When a refused subscription is asked for again.
     subscribe_at: Option<Instant>,
     backoff: Duration,
@@ -88,37 +88,37 @@ pub struct Link {
 }
 
 /// The link's other end.
-pub struct LinkEnds {
+pub struct LinkHandles {
     /// What comes from the broker.
-    pub deliveries: mpsc::Receiver<FromBroker>,
+    pub deliveries: mpsc::Receiver<BrokerEvent>,
     /// How to acknowledge it.
     pub acks: Acks,
     /// Whether the link is up and subscribed.
     pub connected: watch::Receiver<bool>,
-    /// To be told the number of the last lost session that is forgotten for good.
-    pub forgotten: watch::Sender<u64>,
+    /// To be told the number of the last lost session that is acknowledged_losses for good.
+    pub acknowledged_losses: watch::Sender<u64>,
     /// Reaches devices.
     pub publisher: Publisher,
 }
 
 impl Link {
     /// Prepares the link; nothing is sent before [`Link::run`].
-    pub fn new(settings: MqttSettings, clock: Clock, metrics: Metrics) -> Result<(Self, LinkEnds), TlsFileError> {
+    pub fn new(settings: MqttSettings, clock: Clock, metrics: Metrics) -> Result<(Self, LinkHandles), TlsFileError> {
         let options = options::resuming(&settings)?;
         let (client, events) = AsyncClient::builder(options.clone()).capacity(CLIENT_QUEUE).build();
         let acks = Acks::new(client.clone());
         let (queue, deliveries) = mpsc::channel(QUEUE_MESSAGES);
         let (connected, watched) = watch::channel(false);
-        let (forgotten, forgotten_watched) = watch::channel(0);
+        let (acknowledged_losses, acknowledged) = watch::channel(0);
         let publisher = Publisher::new(settings.prefix.clone(), clock.clone(), metrics.clone());
-        let wire = publisher.wire();
-        let ends = LinkEnds { deliveries, acks: acks.clone(), connected: watched, forgotten, publisher };
+        let active = publisher.active();
+        let ends = LinkHandles { deliveries, acks: acks.clone(), connected: watched, acknowledged_losses, publisher };
         let link = Self {
             client,
             events,
             options,
             acks,
-            wire,
+            active,
             generation: 0,
             queue,
             space: Arc::new(Semaphore::new(QUEUE_BYTES)),
@@ -128,8 +128,8 @@ impl Link {
             clock,
             metrics,
             last_received: DateTime::UNIX_EPOCH,
-            n_lost: 0,
-            forgotten: forgotten_watched,
+            session_losses: 0,
+            acknowledged_losses: acknowledged,
             subscribe_at: None,
             backoff: BACKOFF_FIRST,
             last_error: None,
@@ -141,21 +141,21 @@ impl Link {
     /// sends its last acknowledgements and says goodbye.
     pub async fn run(mut self, stop: CancellationToken, drained: CancellationToken) {
         loop {
-            let (subscribe_at, is_forgetting) = (self.subscribe_at, self.is_forgetting());
+            let (subscribe_at, is_recovering) = (self.subscribe_at, self.is_recovering());
             let event = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Ok(()) = self.forgotten.changed(), if is_forgetting => {
+                Ok(()) = self.acknowledged_losses.changed(), if is_recovering => {
                     // An older loss than the last says nothing of the present session.
-                    if !self.is_forgetting() {
-                        self.wire.lost(self.n_lost);
+                    if !self.is_recovering() {
+                        self.active.set_session_losses(self.session_losses);
                         self.subscribe();
                     }
                     continue;
                 }
-                () = self.wire.stuck() => {
+                () = self.active.ack_timed_out() => {
                     tracing::warn!("the broker does not confirm what it is sent: trying another connection");
-                    self.let_go();
+                    self.disconnect();
                     continue;
                 }
                 () = sleep_until(subscribe_at.unwrap_or_else(Instant::now)), if subscribe_at.is_some() => {
@@ -169,12 +169,12 @@ impl Link {
                     self.note_clients(&publish.payload);
                 }
                 Ok(Event::Incoming(Incoming::Publish(publish))) => {
-                    let handed_on = tokio::select! {
+                    let enqueued = tokio::select! {
                         () = stop.cancelled() => break,
-                        handed_on = self.hand_on(publish) => handed_on,
+                        enqueued = self.enqueue(publish) => enqueued,
                     };
-                    if !handed_on {
-                        self.let_go();
+                    if !enqueued {
+                        self.disconnect();
                         tracing::warn!("storing has stalled: let the broker keep its messages meanwhile");
                         let room = self.queue.clone();
                         tokio::select! {
@@ -190,23 +190,23 @@ impl Link {
                     }
                     if !connack.session_present {
                         self.metrics.mqtt_sessions_lost.inc();
-                        self.n_lost += 1;
-                        let loss = Loss { number: self.n_lost, before: self.last_up };
+                        self.session_losses += 1;
+                        let loss = SessionLoss { number: self.session_losses, before: self.last_up };
                         tokio::select! {
                             () = stop.cancelled() => break,
-                            _ = self.queue.send(FromBroker::SessionLost(loss)) => {}
+                            _ = self.queue.send(BrokerEvent::SessionLost(loss)) => {}
                         }
                     }
-                    // In a new session nothing may come before the old one's packet ids are forgotten:
+                    // In a new session nothing may come before the old one's packet ids are acknowledged_losses:
                     // after a crash they would stand for messages that never were.
-                    if !self.is_forgetting() {
+                    if !self.is_recovering() {
                         self.subscribe();
                     }
                 }
                 Ok(Event::Incoming(Incoming::SubAck(suback))) => self.subscribed(&suback.return_codes),
                 Ok(_) => {}
                 Err(error) => {
-                    self.let_go();
+                    self.disconnect();
                     self.metrics.mqtt_connection_errors.inc();
                     self.log_loss(&error.to_string());
                     if is_taken_over(&error) {
@@ -223,16 +223,16 @@ impl Link {
                 }
             }
         }
-        self.say_goodbye(drained).await;
+        self.close_gracefully(drained).await;
     }
 
-    /// Whether what we know of a lost session is still to be forgotten.
-    fn is_forgetting(&self) -> bool {
-        *self.forgotten.borrow() < self.n_lost
+    /// Whether what we know of a lost session is still to be acknowledged_losses.
+    fn is_recovering(&self) -> bool {
+        *self.acknowledged_losses.borrow() < self.session_losses
     }
 
     /// Drops the connection, and with it everything that is still to go by it.
-    fn let_go(&mut self) {
+    fn disconnect(&mut self) {
         let was_up = *self.connected.borrow();
         self.set_connected(false);
         if was_up {
@@ -257,7 +257,7 @@ impl Link {
     }
 
     fn set_connected(&self, up: bool) {
-        self.wire.set(up.then(|| self.client.clone()));
+        self.active.set(up.then(|| self.client.clone()));
         self.connected.send_replace(up);
         self.metrics.mqtt_connected.set(i64::from(up));
     }
@@ -266,24 +266,24 @@ impl Link {
     /// nothing is taken that is to leave, and what is in the client must not leave after its time.
     fn wait<T>(&self, place: impl Future<Output = T> + Send) -> impl Future<Output = Option<T>> + Send {
         self.metrics.ingest_queue_full.inc();
-        self.wire.withhold();
-        let wire = self.wire.clone();
+        self.active.pause_publishing();
+        let active = self.active.clone();
         let client = self.connected.borrow().then(|| self.client.clone());
         let began = Instant::now();
         async move {
             let place = timeout(MAX_STALL, place).await.ok()?;
-            if began.elapsed() > MAX_DELAY && wire.has_expiring() {
+            if began.elapsed() > MAX_DELAY && active.has_expiring_message() {
                 return None;
             }
             if let Some(client) = client {
-                wire.give_back(client);
+                active.resume_publishing(client);
             }
             Some(place)
         }
     }
 
     /// Reads a message and waits for its place in the queue; false when there was none in time.
-    async fn hand_on(&mut self, publish: Publish) -> bool {
+    async fn enqueue(&mut self, publish: Publish) -> bool {
         let now = self.clock.now();
         let next = self.last_received + TimeDelta::microseconds(1);
         // A clock that was set back is followed; only its small steps are smoothed.
@@ -295,7 +295,7 @@ impl Link {
             .ok_or(Rejection::BadTopic)
             .and_then(|topic| payload::parse(topic.kind, &publish.payload, received_at));
         // What it takes in memory, not on the wire: read, a message may be many times its text.
-        let size = (publish.payload.len() + publish.topic.len()).clamp(256, 2 * payload::MAX_PAYLOAD)
+        let size = (publish.payload.len() + publish.topic.len()).clamp(256, 2 * payload::MAX_PAYLOAD_BYTES)
             + content.as_ref().map_or(0, Content::held);
         let size = u32::try_from(size).expect("bounded");
         let space = match self.space.clone().try_acquire_many_owned(size) {
@@ -319,23 +319,23 @@ impl Link {
         let packet = (publish.pkid != 0).then(|| Packet {
             id: publish.pkid,
             is_redelivery: publish.dup,
-            digest: digest(&[&publish.topic, &payload_digest.to_le_bytes()]),
+            message_digest: digest(&[&publish.topic, &payload_digest.to_le_bytes()]),
         });
         // Of what can't be used a preview is all that is ever looked at; a slice would hold all of it.
         let (topic, payload) = match &content {
             Ok(_) => (publish.topic, publish.payload),
             Err(_) => {
-                let preview = &publish.payload[..publish.payload.len().min(super::PREVIEW)];
+                let preview = &publish.payload[..publish.payload.len().min(super::PREVIEW_BYTES)];
                 (Bytes::copy_from_slice(&publish.topic), Bytes::copy_from_slice(preview))
             }
         };
-        place.send(FromBroker::Message(Box::new(Delivery {
+        place.send(BrokerEvent::Message(Box::new(Delivery {
             topic,
             payload,
             content,
             received_at,
             retained: publish.retain,
-            digest: payload_digest,
+            payload_digest,
             packet,
             receipt,
             _space: space,
@@ -345,7 +345,7 @@ impl Link {
 
     /// The writer sees the queue's end, commits what it has and says so; until then its
     /// acknowledgements still go out. What the broker sends meanwhile is left to the next life.
-    async fn say_goodbye(self, drained: CancellationToken) {
+    async fn close_gracefully(self, drained: CancellationToken) {
         self.set_connected(false);
         let Self { client, mut events, queue, .. } = self;
         drop(queue);

@@ -10,16 +10,16 @@ pub mod payload;
 pub mod provision;
 mod publish;
 mod rejection;
-pub mod rules;
+pub mod acl;
 mod timestamp;
 pub mod topic;
 
 pub use acks::{Acks, Receipt};
-pub use delivery::{Delivery, FromBroker, Loss, Packet, digest};
-pub use link::{Link, LinkEnds};
+pub use delivery::{Delivery, BrokerEvent, SessionLoss, Packet, digest};
+pub use link::{Link, LinkHandles};
 pub use options::TlsFileError;
 pub use publish::Publisher;
 pub use rejection::Rejection;
 
 /// Bytes of a rejected payload that are kept for the home's admins.
-pub const PREVIEW: usize = 512;
+pub const PREVIEW_BYTES: usize = 512;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::json::{self, Budget, Object};
 use super::rejection::Rejection;
 use super::timestamp;
-use super::topic::Kind;
+use super::topic::MessageKind;
 use crate::commands::AnswerKind;
 use crate::device_config::ConfigVerdict;
 use crate::devices::{Report, StatusReport};
@@ -15,9 +15,9 @@ use crate::ids::CommandId;
 use crate::telemetry::{Measurement, Sensors};
 
 /// Bytes of a payload that are looked at; a larger message is rejected, not cut.
-pub const MAX_PAYLOAD: usize = 64 * 1024;
+pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 /// Bytes of an answer to a command or a configuration: its result is kept with it.
-const MAX_ACK: usize = 16 * 1024;
+const MAX_ACK_BYTES: usize = 16 * 1024;
 /// Characters of a device's reason that are kept.
 const MAX_REASON: usize = 1_000;
 /// Bytes of a firmware version.
@@ -62,8 +62,8 @@ impl Content {
 }
 
 /// Reads a payload of the given kind, received at `now`.
-pub fn parse(kind: Kind, payload: &[u8], now: DateTime<Utc>) -> Result<Content, Rejection> {
-    if payload.len() > MAX_PAYLOAD {
+pub fn parse(kind: MessageKind, payload: &[u8], now: DateTime<Utc>) -> Result<Content, Rejection> {
+    if payload.len() > MAX_PAYLOAD_BYTES {
         return Err(Rejection::TooLarge);
     }
     let text = std::str::from_utf8(payload).map_err(|_| Rejection::NotUtf8)?;
@@ -74,14 +74,14 @@ pub fn parse(kind: Kind, payload: &[u8], now: DateTime<Utc>) -> Result<Content, 
         None => return Err(Rejection::BadJson),
     };
     match kind {
-        Kind::Telemetry => telemetry(&object, now),
-        Kind::Status => status(&object),
-        Kind::Heartbeat => Ok(Content::Heartbeat(Report {
+        MessageKind::Telemetry => telemetry(&object, now),
+        MessageKind::Status => status(&object),
+        MessageKind::Heartbeat => Ok(Content::Heartbeat(Report {
             signal_strength: object.get("wifiSignal").and_then(json::number),
             ..Report::default()
         })),
-        Kind::Ack if payload.len() > MAX_ACK => Err(Rejection::TooLarge),
-        Kind::Ack => ack(&object),
+        MessageKind::Ack if payload.len() > MAX_ACK_BYTES => Err(Rejection::TooLarge),
+        MessageKind::Ack => ack(&object),
     }
 }
 
@@ -238,7 +238,7 @@ mod tests {
     }
 
     fn read(text: &str) -> (Option<DateTime<Utc>>, Measurement, usize) {
-        match parse(Kind::Telemetry, text.as_bytes(), now()) {
+        match parse(MessageKind::Telemetry, text.as_bytes(), now()) {
             Ok(Content::Telemetry { timestamp, measurement, n_dropped }) => (timestamp, *measurement, n_dropped),
             other => panic!("{other:?}"),
         }
@@ -283,11 +283,11 @@ mod tests {
                 r#"{{"sensors":{{"co2":612,{sensors},"temperature":20}},"metadata":{{{metadata}}},"timestamp":"1"}}"#
             );
             let status = format!(r#"{{"online":true,{}}}"#, object(n_values.min(60)));
-            for (kind, text) in [(Kind::Telemetry, &telemetry), (Kind::Status, &status)] {
-                assert!(text.len() <= MAX_PAYLOAD);
+            for (kind, text) in [(MessageKind::Telemetry, &telemetry), (MessageKind::Status, &status)] {
+                assert!(text.len() <= MAX_PAYLOAD_BYTES);
                 let content = parse(kind, text.as_bytes(), now()).unwrap();
                 let held = text.len() + content.held();
-                assert!(held <= 5 * MAX_PAYLOAD, "{kind:?} of {} bytes, {item}: {held} bytes", text.len());
+                assert!(held <= 5 * MAX_PAYLOAD_BYTES, "{kind:?} of {} bytes, {item}: {held} bytes", text.len());
             }
             let (_, m, n_dropped) = read(&telemetry);
             assert_eq!((m.sensors.temperature, m.extra.unwrap()["co2"].as_i64()), (Some(20.0), Some(612)));
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn wrong_shapes_are_told_apart() {
-        let huge = format!(r#"{{"sensors":{{"x":"{}"}}}}"#, "y".repeat(MAX_PAYLOAD));
+        let huge = format!(r#"{{"sensors":{{"x":"{}"}}}}"#, "y".repeat(MAX_PAYLOAD_BYTES));
         for (payload, reason) in [
             (&b"\xff\xfe"[..], Rejection::NotUtf8),
             (b"", Rejection::BadJson),
@@ -311,16 +311,16 @@ mod tests {
             (br#"{"sensors":{"a":1,"a":2}}"#, Rejection::DuplicateKey),
             (huge.as_bytes(), Rejection::TooLarge),
         ] {
-            assert_eq!(parse(Kind::Telemetry, payload, now()), Err(reason));
+            assert_eq!(parse(MessageKind::Telemetry, payload, now()), Err(reason));
         }
         for payload in [r#"{"online":"false"}"#, r#"{"online":1}"#, "{}"] {
-            assert_eq!(parse(Kind::Status, payload.as_bytes(), now()), Err(Rejection::BadShape));
+            assert_eq!(parse(MessageKind::Status, payload.as_bytes(), now()), Err(Rejection::BadShape));
         }
     }
 
     #[test]
     fn an_answer_names_a_command_or_a_version() {
-        let ack = |text: &str| parse(Kind::Ack, text.as_bytes(), now());
+        let ack = |text: &str| parse(MessageKind::Ack, text.as_bytes(), now());
         let id = CommandId::generate();
         let of = |rest: &str| format!(r#"{{"commandId":"{id}",{rest}}}"#);
         assert_eq!(ack(&of(r#""status":"ACKED""#)), Ok(Content::CommandAnswer(id, AnswerKind::Acked)));
@@ -346,13 +346,13 @@ mod tests {
         ] {
             assert_eq!(ack(&wrong), Err(Rejection::BadShape), "{wrong}");
         }
-        assert_eq!(ack(&of(&format!(r#""x":"{}""#, "y".repeat(MAX_ACK)))), Err(Rejection::TooLarge));
+        assert_eq!(ack(&of(&format!(r#""x":"{}""#, "y".repeat(MAX_ACK_BYTES)))), Err(Rejection::TooLarge));
     }
 
     #[test]
     fn a_status_keeps_what_was_said() {
         let text = r#"{"online":true,"status":{"uptime":86400,"wifiSignal":-45,"batteryLevel":85,"firmwareVersion":"v2"},"errors":[]}"#;
-        let Ok(Content::Status(status)) = parse(Kind::Status, text.as_bytes(), now()) else { panic!() };
+        let Ok(Content::Status(status)) = parse(MessageKind::Status, text.as_bytes(), now()) else { panic!() };
         assert!(status.online);
         assert_eq!(status.report.signal_strength, Some(-45.0));
         assert_eq!(status.last_status["status"]["uptime"], 86400);

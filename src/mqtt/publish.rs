@@ -28,43 +28,43 @@ pub struct Publisher {
     prefix: Arc<str>,
     clock: Clock,
     metrics: Metrics,
-    wire: Wire,
+    active: ActiveClient,
     /// One for each message the client has under way, so that none waits in it while its time passes.
     slots: Arc<Semaphore>,
 }
 
 /// The present connection's client, shared by the link, which sets it, and the publisher.
 #[derive(Clone)]
-pub(super) struct Wire {
+pub(super) struct ActiveClient {
     client: Arc<Mutex<Option<AsyncClient>>>,
     state: Arc<watch::Sender<LinkState>>,
-    stuck: Arc<Notify>,
+    ack_timed_out: Arc<Notify>,
     /// Messages in the client that must not leave after a certain time.
     n_expiring: Arc<AtomicUsize>,
 }
 
 /// Counts a message that expires for as long as it is with the client.
-struct OnTheWire(Option<Arc<AtomicUsize>>);
+struct ExpiringGuard(Option<Arc<AtomicUsize>>);
 
-impl OnTheWire {
-    fn new(wire: &Wire, expires: bool) -> Self {
-        let counter = expires.then(|| wire.n_expiring.clone());
+impl ExpiringGuard {
+    fn new(active: &ActiveClient, expires: bool) -> Self {
+        let counter = expires.then(|| active.n_expiring.clone());
         counter.iter().for_each(|n| _ = n.fetch_add(1, Ordering::AcqRel));
         Self(counter)
     }
 }
 
-impl Drop for OnTheWire {
+impl Drop for ExpiringGuard {
     fn drop(&mut self) {
         self.0.iter().for_each(|n| _ = n.fetch_sub(1, Ordering::AcqRel));
     }
 }
 
-impl Wire {
+impl ActiveClient {
     /// The link came up with this client, or went down.
     pub(super) fn set(&self, client: Option<AsyncClient>) {
         let is_up = client.is_some();
-        *self.client.lock().expect("wire lock") = client;
+        *self.client.lock().expect("active client lock") = client;
         self.state.send_if_modified(|state| {
             let is_other = state.is_up != is_up;
             state.is_up = is_up;
@@ -74,50 +74,50 @@ impl Wire {
     }
 
     /// Nothing more goes in while the link does not look after what is in it.
-    pub(super) fn withhold(&self) {
-        *self.client.lock().expect("wire lock") = None;
+    pub(super) fn pause_publishing(&self) {
+        *self.client.lock().expect("active client lock") = None;
     }
 
     /// The link looks after it again.
-    pub(super) fn give_back(&self, client: AsyncClient) {
-        *self.client.lock().expect("wire lock") = Some(client);
+    pub(super) fn resume_publishing(&self, client: AsyncClient) {
+        *self.client.lock().expect("active client lock") = Some(client);
     }
 
     /// Whether a message is in the client that must not leave after a certain time.
-    pub(super) fn has_expiring(&self) -> bool {
+    pub(super) fn has_expiring_message(&self) -> bool {
         self.n_expiring.load(Ordering::Acquire) > 0
     }
 
     /// So many sessions turned out to be lost, and that is noted.
-    pub(super) fn lost(&self, n_lost: u64) {
-        self.state.send_modify(|state| state.session_losses = n_lost);
+    pub(super) fn set_session_losses(&self, session_losses: u64) {
+        self.state.send_modify(|state| state.session_losses = session_losses);
     }
 
     /// Waits until a message stays unconfirmed for too long.
-    pub(super) async fn stuck(&self) {
-        self.stuck.notified().await;
+    pub(super) async fn ack_timed_out(&self) {
+        self.ack_timed_out.notified().await;
     }
 }
 
 impl Publisher {
     pub(super) fn new(prefix: String, clock: Clock, metrics: Metrics) -> Self {
-        let wire = Wire {
+        let active = ActiveClient {
             client: Arc::default(),
             state: Arc::new(watch::Sender::new(LinkState::default())),
-            stuck: Arc::default(),
+            ack_timed_out: Arc::default(),
             n_expiring: Arc::default(),
         };
         let slots = Arc::new(Semaphore::new(usize::from(OUTGOING_IN_FLIGHT)));
-        Self { prefix: prefix.into(), clock, metrics, wire, slots }
+        Self { prefix: prefix.into(), clock, metrics, active, slots }
     }
 
-    pub(super) fn wire(&self) -> Wire {
-        self.wire.clone()
+    pub(super) fn active(&self) -> ActiveClient {
+        self.active.clone()
     }
 
     /// Hands a message to the connection, if there is one at this moment.
-    fn hand_over(&self, message: Message) -> Result<PublishNotice, DeliveryOutcome> {
-        let Some(topic) = topic::down(&self.prefix, &message.home, &message.device, message.channel) else {
+    fn publish_now(&self, message: Message) -> Result<PublishNotice, DeliveryOutcome> {
+        let Some(topic) = topic::downlink_topic(&self.prefix, &message.home, &message.device, message.channel) else {
             return Err(DeliveryOutcome::Refused("the device's name can't stand in a topic"));
         };
         let mut options = PublishOptions::new(QoS::AtLeastOnce);
@@ -131,7 +131,7 @@ impl Publisher {
             options = options.properties(properties);
         }
         // Held while the message goes in: what is in a client leaves by its connection or never.
-        let client = self.wire.client.lock().expect("wire lock");
+        let client = self.active.client.lock().expect("active client lock");
         let client = client.as_ref().ok_or(DeliveryOutcome::NotSent)?;
         client.try_publish_tracked(topic, message.payload, options).map_err(|_| DeliveryOutcome::NotSent)
     }
@@ -139,8 +139,8 @@ impl Publisher {
     async fn send(self, message: Message) -> DeliveryOutcome {
         let _slot = self.slots.acquire().await.expect("never closed");
         let (is_command, expires) = (message.channel == Channel::Commands, message.expires_at.is_some());
-        let _on_the_wire = OnTheWire::new(&self.wire, expires);
-        let notice = match self.hand_over(message) {
+        let _guard = ExpiringGuard::new(&self.active, expires);
+        let notice = match self.publish_now(message) {
             Ok(notice) => notice,
             Err(outcome) => return outcome,
         };
@@ -162,7 +162,7 @@ impl Publisher {
             }
             Ok(_) => DeliveryOutcome::Unknown,
             Err(_) => {
-                self.wire.stuck.notify_one();
+                self.active.ack_timed_out.notify_one();
                 DeliveryOutcome::Unknown
             }
         }
@@ -175,7 +175,7 @@ impl Downlink for Publisher {
     }
 
     fn link(&self) -> watch::Receiver<LinkState> {
-        self.wire.state.subscribe()
+        self.active.state.subscribe()
     }
 }
 

@@ -11,7 +11,7 @@ pub enum Rejection {
     UnknownDevice,
     /// An answer to a command or a configuration that this device was never sent.
     UnknownCommand,
-    /// The payload is larger than [`super::payload::MAX_PAYLOAD`].
+    /// The payload is larger than [`super::payload::MAX_PAYLOAD_BYTES`].
     TooLarge,
     /// The payload is not UTF-8.
     NotUtf8,

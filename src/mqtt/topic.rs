@@ -5,12 +5,12 @@
 
 use std::fmt;
 
-use crate::devices::{DeviceName, Name};
+use crate::devices::{DeviceName, TopicAddress};
 use crate::downlink::Channel;
 
 /// The last segment of what devices send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum MessageKind {
     /// Readings.
     Telemetry,
     /// Presence and health, also as Last Will.
@@ -21,7 +21,7 @@ pub enum Kind {
     Ack,
 }
 
-impl Kind {
+impl MessageKind {
     /// All that the server subscribes to.
     pub const ALL: [Self; 4] = [Self::Telemetry, Self::Status, Self::Heartbeat, Self::Ack];
 
@@ -44,7 +44,7 @@ pub struct Topic<'a> {
     /// The device as it spells itself.
     pub device: &'a str,
     /// What it sends.
-    pub kind: Kind,
+    pub kind: MessageKind,
 }
 
 /// Why a topic is not one of ours.
@@ -62,7 +62,7 @@ impl<'a> Topic<'a> {
         else {
             return Err(TopicError);
         };
-        let kind = Kind::ALL.into_iter().find(|known| known.as_str() == kind).ok_or(TopicError)?;
+        let kind = MessageKind::ALL.into_iter().find(|known| known.as_str() == kind).ok_or(TopicError)?;
         if !is_name(home) || !is_name(device) {
             return Err(TopicError);
         }
@@ -70,7 +70,7 @@ impl<'a> Topic<'a> {
     }
 
     /// The filter that matches every device's topics of one kind.
-    pub fn filter(prefix: &str, kind: Kind) -> String {
+    pub fn filter(prefix: &str, kind: MessageKind) -> String {
         format!("{prefix}/+/+/{}", kind.as_str())
     }
 }
@@ -84,7 +84,7 @@ impl fmt::Display for Topic<'_> {
 
 /// The topic of a device's own channel; `None` where a segment can't be one, so that nothing stored can
 /// ever widen a topic.
-pub fn down(prefix: &str, home: &str, device: &str, channel: Channel) -> Option<String> {
+pub fn downlink_topic(prefix: &str, home: &str, device: &str, channel: Channel) -> Option<String> {
     let kind = match channel {
         Channel::Commands => "commands",
         Channel::Config => "config",
@@ -93,13 +93,13 @@ pub fn down(prefix: &str, home: &str, device: &str, channel: Channel) -> Option<
 }
 
 /// What `home/device` names, or a home alone where the device's part can't name anything.
-pub fn name(text: &str) -> Name<'_> {
+pub fn address(text: &str) -> TopicAddress<'_> {
     let (home, device) = text.split_once('/').unwrap_or((text, ""));
-    Name { home: home.parse().map_err(|_| home), device: is_name(device).then(|| device_name(device)) }
+    TopicAddress { home: home.parse().map_err(|_| home), device: is_name(device).then(|| device_name(device)) }
 }
 
 /// The `home/device` part of any topic that has four segments below `prefix`.
-pub fn names<'a>(prefix: &str, topic: &'a str) -> Option<&'a str> {
+pub fn address_text<'a>(prefix: &str, topic: &'a str) -> Option<&'a str> {
     let rest = topic.strip_prefix(prefix)?.strip_prefix('/')?;
     let (names, _) = rest.rsplit_once('/')?;
     let (home, device) = names.split_once('/')?;
@@ -159,13 +159,13 @@ mod tests {
 
     #[test]
     fn a_topic_down_has_four_segments_or_is_none() {
-        assert_eq!(down("p", "1", "ESP32_001", Channel::Commands).as_deref(), Some("p/1/ESP32_001/commands"));
+        assert_eq!(downlink_topic("p", "1", "ESP32_001", Channel::Commands).as_deref(), Some("p/1/ESP32_001/commands"));
         assert_eq!(
-            down("p", "main", "24:6F:28:AA:BB:CC", Channel::Config).as_deref(),
+            downlink_topic("p", "main", "24:6F:28:AA:BB:CC", Channel::Config).as_deref(),
             Some("p/main/24:6F:28:AA:BB:CC/config")
         );
         for (home, device) in [("+", "a"), ("1", "#"), ("1", "a/b"), ("", "a"), ("1", ""), ("1", "a\0")] {
-            assert_eq!(down("p", home, device, Channel::Commands), None);
+            assert_eq!(downlink_topic("p", home, device, Channel::Commands), None);
         }
     }
 
@@ -177,10 +177,10 @@ mod tests {
         for key in ["007", "1e3", "24x", "ESP32_001"] {
             assert_eq!(device_name(key), DeviceName::Key(key));
         }
-        assert_eq!(name("01/x").home, Err("01"));
-        assert_eq!(name("1/a b"), Name { home: Ok("1".parse().unwrap()), device: None });
-        assert_eq!(names("p", "p/1/ESP32_001/status"), Some("1/ESP32_001"));
-        assert_eq!(names("p", "p/1/a b/status"), Some("1"));
-        assert_eq!(names("p", "p/a b/1/status"), None);
+        assert_eq!(address("01/x").home, Err("01"));
+        assert_eq!(address("1/a b"), TopicAddress { home: Ok("1".parse().unwrap()), device: None });
+        assert_eq!(address_text("p", "p/1/ESP32_001/status"), Some("1/ESP32_001"));
+        assert_eq!(address_text("p", "p/1/a b/status"), Some("1"));
+        assert_eq!(address_text("p", "p/a b/1/status"), None);
     }
 }

@@ -62,7 +62,7 @@ pub struct Dispatcher<O: Outbox> {
     deadline: Option<DateTime<Utc>>,
     client_id: String,
     /// Losses of the broker that are made good; `None` before an earlier life's are looked for.
-    n_lost: Option<u64>,
+    session_losses: Option<u64>,
     /// The connection whose beginning the outbox has been told of.
     known_connection: u64,
 }
@@ -109,7 +109,7 @@ impl<O: Outbox> Dispatcher<O> {
             resting: HashMap::new(),
             deadline: None,
             client_id,
-            n_lost: None,
+            session_losses: None,
             known_connection: 0,
         }
     }
@@ -182,9 +182,9 @@ impl<O: Outbox> Dispatcher<O> {
         self.record().await?;
         self.deadline = self.outbox.tick(self.db.get().await, self.clock.now()).await?;
         let link = *self.link.borrow_and_update();
-        if self.n_lost != Some(link.session_losses) {
+        if self.session_losses != Some(link.session_losses) {
             self.make_good().await?;
-            self.n_lost = Some(link.session_losses);
+            self.session_losses = Some(link.session_losses);
         }
         if link.is_up {
             if self.known_connection != link.connection {

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::devices::{Logins, MqttUser, mqtt_client_id, password_digest};
-use crate::mqtt::rules::{Deed, Party, may};
+use crate::mqtt::acl::{BrokerClient, TopicAction, is_allowed};
 use crate::settings::Secret;
 
 /// The account our own server uses.
@@ -112,7 +112,7 @@ impl Closed {
         if is_servers_id || connect.client_id != mqtt_client_id(user.home, user.device) {
             return false;
         }
-        let accepted = self.logins.accept(user, password).await.unwrap_or_else(|error| {
+        let accepted = self.logins.authenticate(user, password).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "a device's password could not be checked");
             false
         });
@@ -124,14 +124,14 @@ impl Closed {
 }
 
 impl Access {
-    fn may(&self, user: Option<&str>, deed: Deed, topic: &str) -> bool {
+    fn may(&self, user: Option<&str>, deed: TopicAction, topic: &str) -> bool {
         let Self::Closed(closed) = self else { return true };
         let party = match user {
-            Some(SERVER_USER) => Some(Party::Server),
-            Some(user) => MqttUser::parse(user).map(Party::Device),
+            Some(SERVER_USER) => Some(BrokerClient::Server),
+            Some(user) => MqttUser::parse(user).map(BrokerClient::Device),
             None => None,
         };
-        party.is_some_and(|party| may(&closed.prefix, party, deed, topic))
+        party.is_some_and(|party| is_allowed(&closed.prefix, party, deed, topic))
     }
 }
 
@@ -154,10 +154,10 @@ impl AuthProvider for Access {
     }
 
     fn authorize_publish<'a>(&'a self, _: &str, user: Option<&'a str>, topic: &'a str) -> Answer<'a, bool> {
-        Box::pin(async move { self.may(user, Deed::Publish, topic) })
+        Box::pin(async move { self.may(user, TopicAction::Publish, topic) })
     }
 
     fn authorize_subscribe<'a>(&'a self, _: &str, user: Option<&'a str>, filter: &'a str) -> Answer<'a, bool> {
-        Box::pin(async move { self.may(user, Deed::Subscribe, filter) })
+        Box::pin(async move { self.may(user, TopicAction::Subscribe, filter) })
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::db;
 use crate::dev::postgres::Postgres;
-use crate::devices::{LoginMemory, Logins};
+use crate::devices::{CredentialCache, Logins};
 use crate::settings::{DatabaseSettings, Secret};
 use mqtt5::{ConnectOptions, MqttClient};
 use prometheus_client::metrics::counter::Counter;
@@ -60,7 +60,7 @@ async fn a_closed_broker_gives_each_device_its_own_topics() {
         prefix: "smarthome".to_owned(),
         server_password: Secret::new("of the server"),
         server_client_id: "the server".to_owned(),
-        logins: Logins::new(db::pool(&settings, Counter::default()), Clock::system(), LoginMemory::default()),
+        logins: Logins::new(db::pool(&settings, Counter::default()), Clock::system(), CredentialCache::default()),
         guests: Guests::default(),
     }));
     let broker = start(&root.join("broker"), ANY.into(), Some(ANY.into()), access).await.unwrap();

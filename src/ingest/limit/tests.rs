@@ -9,8 +9,8 @@ fn limits() -> Limits {
     Limits::new(Some(LIMIT))
 }
 
-fn known(quiet_since: Option<DateTime<Utc>>) -> Known {
-    Known { home: HomeId::from_database(1), device: DeviceId::from_database(7), online: true, quiet_since }
+fn known(quiet_since: Option<DateTime<Utc>>) -> ResolvedDevice {
+    ResolvedDevice { home: HomeId::from_database(1), device: DeviceId::from_database(7), online: true, quiet_since }
 }
 
 fn at(ms: i64) -> DateTime<Utc> {
@@ -28,7 +28,7 @@ fn a_burst_passes_then_the_rate_and_a_neighbour_has_a_bucket_of_his_own() {
     assert_eq!(taken(&mut limits, 1_000, 0, 0), 200);
     // 1,000 a second for five seconds: twenty a second of it.
     assert_eq!(taken(&mut limits, 5_000, 1_000, 1), 20 + 99);
-    let neighbour = Known { device: DeviceId::from_database(8), ..known(None) };
+    let neighbour = ResolvedDevice { device: DeviceId::from_database(8), ..known(None) };
     assert!(limits.admits(neighbour, at(6_000), None));
 }
 

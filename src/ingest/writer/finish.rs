@@ -30,7 +30,7 @@ impl Writer {
         let session = self.session.as_mut().expect("begun");
         session.committed(batch.lost.is_some(), committed.session_row, n_packets);
         if let Some(loss) = batch.lost {
-            self.forgotten.send_replace(loss.number);
+            self.acknowledged_losses.send_replace(loss.number);
         }
         let (pruned, n_pruned) = committed.pruned;
         self.retention.committed(&batch, &pruned);

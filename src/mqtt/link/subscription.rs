@@ -4,7 +4,7 @@ use rumqttc::{QoS, RetainForwardRule, SubscribeFilterInput, SubscribeReasonCode}
 use tokio::time::Instant;
 
 use super::{BACKOFF_FIRST, BACKOFF_MAX, Link};
-use crate::mqtt::topic::{Kind, Topic};
+use crate::mqtt::topic::{MessageKind, Topic};
 
 /// Where Mosquitto and its kin tell how many clients are connected.
 const BROKER_CLIENTS: &str = "$SYS/broker/clients/connected";
@@ -13,7 +13,7 @@ impl Link {
     /// On every connection, whatever the broker remembers: it costs nothing and heals everything.
     pub(super) fn subscribe(&mut self) {
         self.subscribe_at = None;
-        let filters = Kind::ALL.map(|kind| {
+        let filters = MessageKind::ALL.map(|kind| {
             let filter = Topic::filter(&self.settings.prefix, kind);
             let filter = match &self.settings.shared_group {
                 Some(group) => format!("$share/{group}/{filter}"),
@@ -30,7 +30,7 @@ impl Link {
     }
 
     pub(super) fn subscribed(&mut self, codes: &[SubscribeReasonCode]) {
-        let ours = &codes[..codes.len().min(Kind::ALL.len())];
+        let ours = &codes[..codes.len().min(MessageKind::ALL.len())];
         if ours.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
             self.set_connected(true);
             self.last_error = None;

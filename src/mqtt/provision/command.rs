@@ -22,7 +22,7 @@ pub struct RoleTopic {
     pub allow: bool,
 }
 
-/// What the second name of a device may do: the pattern rules don't fit it, as they go by the name.
+/// What the second name of a device may do: the pattern acl don't fit it, as they go by the name.
 pub fn role_topics(prefix: &str, user: MqttUser<'_>) -> Vec<RoleTopic> {
     let topic = |acltype, kind| {
         let topic = format!("{prefix}/{}/{}/{kind}", user.home, user.device);

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
-use smarthome::devices::{LoginMemory, Logins, MqttUser};
+use smarthome::devices::{CredentialCache, Logins, MqttUser};
 
 use super::{Graph, text};
 
@@ -15,10 +15,10 @@ async fn a_rotation_leaves_at_most_two_passwords() {
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
     let device = graph.devices(&ann, &home, 2).await.remove(0);
-    let logins = Logins::new(graph.services.pool.clone(), graph.clock.clone(), LoginMemory::default());
+    let logins = Logins::new(graph.services.pool.clone(), graph.clock.clone(), CredentialCache::default());
     let holds = async |credentials: &Value| {
         let username = text(&credentials["username"]);
-        logins.accept(MqttUser::parse(&username).unwrap(), &text(&credentials["password"])).await.unwrap()
+        logins.authenticate(MqttUser::parse(&username).unwrap(), &text(&credentials["password"])).await.unwrap()
     };
     let rotate = async |grace: i64| {
         let mut made = graph.ask(&ann, ROTATE, json!({"d": device, "g": grace})).await;

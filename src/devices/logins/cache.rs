@@ -22,7 +22,7 @@ const MAX_NAMES: usize = 65_536;
 
 /// A device whose connection may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::devices) struct Standing {
+pub(in crate::devices) struct LoginGrant {
     pub(in crate::devices) home: HomeId,
     pub(in crate::devices) device: DeviceId,
     /// When its password ends, if it does.
@@ -31,36 +31,36 @@ pub(in crate::devices) struct Standing {
 
 /// One for whoever asks and whoever ends passwords. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct LoginMemory {
+pub struct CredentialCache {
     state: Arc<Mutex<State>>,
     metrics: Metrics,
 }
 
 #[derive(Default)]
 struct State {
-    /// Names that were asked about lately.
-    young: HashMap<Box<str>, Known>,
-    /// Those before them; they go when the young ones are too many.
-    old: HashMap<Box<str>, Known>,
-    /// Raised by each [`LoginMemory::forget`]: an answer that was under way then may be out of date.
-    n_forgotten: u64,
+    /// Names that were lookup about lately.
+    current: HashMap<Box<str>, CachedLogin>,
+    /// Those before them; they go when the current ones are too many.
+    previous: HashMap<Box<str>, CachedLogin>,
+    /// Raised by each [`CredentialCache::forget`]: an answer that was under way then may be out of date.
+    invalidations: u64,
     /// While the database does not answer: when to ask it again.
     away_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
-struct Known {
+struct CachedLogin {
     home: HomeId,
     device: DeviceId,
     until: DateTime<Utc>,
 }
 
 /// What it takes to tell what came of a question.
-pub(super) struct Asked {
-    n_forgotten: u64,
+pub(super) struct Lookup {
+    invalidations: u64,
 }
 
-impl LoginMemory {
+impl CredentialCache {
     /// Knows nothing yet.
     pub fn new(metrics: Metrics) -> Self {
         Self { state: Arc::default(), metrics }
@@ -68,7 +68,7 @@ impl LoginMemory {
 
     /// Begins a question that takes `patience` at most. None while the database is away and the name is
     /// known: then one question at a time finds out whether it is back, and the others don't wait for it.
-    pub(super) fn ask(&self, name: &str, now: DateTime<Utc>, patience: Duration) -> Option<Asked> {
+    pub(super) fn begin(&self, name: &str, now: DateTime<Utc>, patience: Duration) -> Option<Lookup> {
         let mut state = self.lock();
         if let Some(away_until) = state.away_until
             && state.knows(name, now)
@@ -79,41 +79,41 @@ impl LoginMemory {
             }
             state.away_until = Some(Instant::now() + patience);
         }
-        Some(Asked { n_forgotten: state.n_forgotten })
+        Some(Lookup { invalidations: state.invalidations })
     }
 
     /// The database has answered.
-    pub(super) fn learn(&self, asked: &Asked, name: &str, standing: Option<Standing>, now: DateTime<Utc>) {
+    pub(super) fn insert(&self, lookup: &Lookup, name: &str, grant: Option<LoginGrant>, now: DateTime<Utc>) {
         let mut state = self.lock();
         if state.away_until.take().is_some() {
             tracing::info!("the database answers brokers' questions again");
         }
-        let Some(Standing { home, device, expires_at }) = standing else {
-            state.young.remove(name);
-            state.old.remove(name);
+        let Some(LoginGrant { home, device, expires_at }) = grant else {
+            state.current.remove(name);
+            state.previous.remove(name);
             return;
         };
-        if asked.n_forgotten != state.n_forgotten {
+        if lookup.invalidations != state.invalidations {
             return;
         }
         let kept = now + KEPT;
-        let known = Known { home, device, until: expires_at.map_or(kept, |end| end.min(kept)) };
-        if let Some(place) = state.young.get_mut(name) {
+        let known = CachedLogin { home, device, until: expires_at.map_or(kept, |end| end.min(kept)) };
+        if let Some(place) = state.current.get_mut(name) {
             *place = known;
             return;
         }
-        state.old.remove(name);
-        if state.young.len() >= MAX_NAMES {
-            let n_dropped = state.old.len() as u64;
+        state.previous.remove(name);
+        if state.current.len() >= MAX_NAMES {
+            let n_dropped = state.previous.len() as u64;
             self.metrics.broker_answers_dropped.inc_by(n_dropped);
-            state.old = std::mem::take(&mut state.young);
+            state.previous = std::mem::take(&mut state.current);
         }
-        state.young.insert(name.into(), known);
+        state.current.insert(name.into(), known);
     }
 
     /// The database has not answered, and is left alone for `pause`. Whether its last answer was a yes that
     /// counts still.
-    pub(super) fn recall(&self, name: &str, now: DateTime<Utc>, pause: Duration) -> bool {
+    pub(super) fn get_stale(&self, name: &str, now: DateTime<Utc>, pause: Duration) -> bool {
         let mut state = self.lock();
         if state.away_until.replace(Instant::now() + pause).is_none() {
             tracing::warn!("the database does not answer brokers' questions: what it last said counts meanwhile");
@@ -125,11 +125,11 @@ impl LoginMemory {
         knows
     }
 
-    fn forget(&self, is_meant: impl Fn(&Known) -> bool) {
+    fn invalidate(&self, is_meant: impl Fn(&CachedLogin) -> bool) {
         let mut state = self.lock();
-        state.n_forgotten += 1;
-        state.young.retain(|_, known| !is_meant(known));
-        state.old.retain(|_, known| !is_meant(known));
+        state.invalidations += 1;
+        state.current.retain(|_, known| !is_meant(known));
+        state.previous.retain(|_, known| !is_meant(known));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -139,17 +139,17 @@ impl LoginMemory {
 
 impl State {
     fn knows(&self, name: &str, now: DateTime<Utc>) -> bool {
-        self.young.get(name).or_else(|| self.old.get(name)).is_some_and(|known| known.until > now)
+        self.current.get(name).or_else(|| self.previous.get(name)).is_some_and(|known| known.until > now)
     }
 }
 
-impl RegistryListener for LoginMemory {
+impl RegistryListener for CredentialCache {
     fn device_changed(&self, _: HomeId, device: DeviceId) {
-        self.forget(|known| known.device == device);
+        self.invalidate(|known| known.device == device);
     }
 
     fn home_changed(&self, home: HomeId) {
-        self.forget(|known| known.home == home);
+        self.invalidate(|known| known.home == home);
     }
 }
 
@@ -159,22 +159,22 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn standing(device: i64, expires_at: Option<DateTime<Utc>>) -> Option<Standing> {
-        Some(Standing { home: HomeId::from_database(1), device: DeviceId::from_database(device), expires_at })
+    fn grant(device: i64, expires_at: Option<DateTime<Utc>>) -> Option<LoginGrant> {
+        Some(LoginGrant { home: HomeId::from_database(1), device: DeviceId::from_database(device), expires_at })
     }
 
-    fn told(memory: &LoginMemory, name: &str, standing: Option<Standing>, now: DateTime<Utc>) {
-        memory.learn(&memory.ask(name, now, SECOND).unwrap(), name, standing, now);
+    fn told(memory: &CredentialCache, name: &str, grant: Option<LoginGrant>, now: DateTime<Utc>) {
+        memory.insert(&memory.begin(name, now, SECOND).unwrap(), name, grant, now);
     }
 
     #[test]
     fn a_yes_counts_for_its_time_and_no_longer() {
-        let (memory, now) = (LoginMemory::default(), DateTime::UNIX_EPOCH);
-        told(&memory, "a", standing(1, None), now);
-        told(&memory, "b", standing(2, Some(now + SECOND)), now);
-        told(&memory, "c", standing(3, None), now);
+        let (memory, now) = (CredentialCache::default(), DateTime::UNIX_EPOCH);
+        told(&memory, "a", grant(1, None), now);
+        told(&memory, "b", grant(2, Some(now + SECOND)), now);
+        told(&memory, "c", grant(3, None), now);
         told(&memory, "c", None, now);
-        let recalls = |name, at| memory.recall(name, at, SECOND);
+        let recalls = |name, at| memory.get_stale(name, at, SECOND);
         assert!(recalls("a", now) && recalls("b", now));
         assert!(!recalls("c", now) && !recalls("d", now), "no for an answer, and none");
         assert!(!recalls("b", now + SECOND), "its password has ended");
@@ -183,28 +183,28 @@ mod tests {
 
     #[test]
     fn what_ends_here_is_forgotten_though_an_older_answer_comes_after() {
-        let (memory, now) = (LoginMemory::default(), DateTime::UNIX_EPOCH);
+        let (memory, now) = (CredentialCache::default(), DateTime::UNIX_EPOCH);
         for (name, device) in [("a", 1), ("b", 2)] {
-            told(&memory, name, standing(device, None), now);
+            told(&memory, name, grant(device, None), now);
         }
-        let slow = memory.ask("a", now, SECOND).unwrap();
+        let slow = memory.begin("a", now, SECOND).unwrap();
         memory.device_changed(HomeId::from_database(1), DeviceId::from_database(1));
-        memory.learn(&slow, "a", standing(1, None), now);
-        assert!(!memory.recall("a", now, SECOND) && memory.recall("b", now, SECOND));
+        memory.insert(&slow, "a", grant(1, None), now);
+        assert!(!memory.get_stale("a", now, SECOND) && memory.get_stale("b", now, SECOND));
         memory.home_changed(HomeId::from_database(1));
-        assert!(!memory.recall("b", now, SECOND));
+        assert!(!memory.get_stale("b", now, SECOND));
     }
 
     #[test]
     fn a_database_that_is_away_is_asked_by_one_at_a_time() {
-        let (memory, now) = (LoginMemory::default(), DateTime::UNIX_EPOCH);
+        let (memory, now) = (CredentialCache::default(), DateTime::UNIX_EPOCH);
         let hour = 3_600 * SECOND;
-        let asks = |name| memory.ask(name, now, hour).is_some();
-        told(&memory, "a", standing(1, None), now);
+        let asks = |name| memory.begin(name, now, hour).is_some();
+        told(&memory, "a", grant(1, None), now);
         assert!(asks("a") && asks("a"), "it answers");
-        memory.recall("a", now, hour);
+        memory.get_stale("a", now, hour);
         assert!(!asks("a") && asks("unknown"), "away: only who is known can do without");
-        memory.recall("a", now, Duration::ZERO);
+        memory.get_stale("a", now, Duration::ZERO);
         assert!(asks("a") && !asks("a"), "one finds out");
         told(&memory, "unknown", None, now);
         assert!(asks("a") && asks("a"), "it is back");
@@ -212,13 +212,13 @@ mod tests {
 
     #[test]
     fn more_names_than_it_holds_push_out_the_oldest() {
-        let (memory, now) = (LoginMemory::new(Metrics::new()), DateTime::UNIX_EPOCH);
+        let (memory, now) = (CredentialCache::new(Metrics::new()), DateTime::UNIX_EPOCH);
         for n in 0..=2 * MAX_NAMES {
-            told(&memory, &n.to_string(), standing(1, None), now);
+            told(&memory, &n.to_string(), grant(1, None), now);
         }
-        assert!(memory.recall(&MAX_NAMES.to_string(), now, SECOND) && !memory.recall("0", now, SECOND));
+        assert!(memory.get_stale(&MAX_NAMES.to_string(), now, SECOND) && !memory.get_stale("0", now, SECOND));
         assert_eq!(memory.metrics.broker_answers_dropped.get(), MAX_NAMES as u64);
         let state = memory.lock();
-        assert!(state.young.len() + state.old.len() <= 2 * MAX_NAMES);
+        assert!(state.current.len() + state.previous.len() <= 2 * MAX_NAMES);
     }
 }
