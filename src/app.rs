@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::commands::{CommandHub, CommandOutbox, Commands, Expectations};
 use crate::db::{self, Pool};
 use crate::device_config::{ConfigHub, ConfigOutbox, DeviceConfigs, Sealer};
-use crate::devices::{DeletionHub, Devices, DirectoryVersion, CredentialCache, Logins, StateHub};
+use crate::devices::{CredentialCache, DeletionHub, Devices, DirectoryVersion, Logins, StateHub};
 use crate::graphql::engine::Engine;
 use crate::graphql::{self, Services};
 use crate::homes::{self, Homes, Integrations};

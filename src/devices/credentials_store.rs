@@ -156,7 +156,8 @@ pub(super) async fn grant(
     now: DateTime<Utc>,
 ) -> QueryResult<Option<LoginGrant>> {
     let keys = live(conn, user, now).await?;
-    let key = keys.iter().find(|key| key.login_credential_id.is_none_or(|login_credential_id| login_credential_id == key.id));
+    let key =
+        keys.iter().find(|key| key.login_credential_id.is_none_or(|login_credential_id| login_credential_id == key.id));
     Ok(key.map(|key| LoginGrant { home: key.home, device: key.device, expires_at: key.expires_at }))
 }
 

@@ -176,9 +176,12 @@ impl Directory {
         for row in store::resolve(conn, &names).await? {
             let position = usize::try_from(row.position - 1).expect("positions start at 1");
             answers[position] = match row.device {
-                Some(device) => {
-                    Resolved::Device(ResolvedDevice { home: row.home, device, online: row.online, quiet_since: row.quiet_since })
-                }
+                Some(device) => Resolved::Device(ResolvedDevice {
+                    home: row.home,
+                    device,
+                    online: row.online,
+                    quiet_since: row.quiet_since,
+                }),
                 None => Resolved::NoDevice(row.home),
             };
         }
@@ -202,7 +205,8 @@ impl Directory {
     /// Every device that stands as online in the database.
     pub async fn online(conn: &mut AsyncPgConnection) -> QueryResult<Vec<ResolvedDevice>> {
         let rows = store::online(conn).await?;
-        let known = |row: store::Online| ResolvedDevice { home: row.home, device: row.device, online: true, quiet_since: None };
+        let known =
+            |row: store::Online| ResolvedDevice { home: row.home, device: row.device, online: true, quiet_since: None };
         Ok(rows.into_iter().map(known).collect())
     }
 }

@@ -22,12 +22,12 @@ mod store;
 pub use accounts::{AccountChange, AccountChanges, AccountLeader, ChangeKind, StoredAccount, stored_accounts};
 pub use credentials::{MqttCredentials, MqttUser, broker_hash, mqtt_client_id, password_digest};
 pub use device::{Device, DeviceAccess, LastState};
-pub use directory::{DeviceName, Directory, DirectoryVersion, ResolvedDevice, TopicAddress, Resolved};
+pub use directory::{DeviceName, Directory, DirectoryVersion, Resolved, ResolvedDevice, TopicAddress};
 pub use directory_store::find_deleted;
 pub use kind::{DeviceType, DeviceTypeError};
 pub use logins::{CredentialCache, Logins};
 pub use mac::{Mac, MacError};
-pub use presence::{PresenceChange, PresenceTracker, PresenceEvent};
+pub use presence::{PresenceChange, PresenceEvent, PresenceTracker};
 pub(crate) use registry::audited;
 pub use registry::{
     DeletionHub, DeviceChange, Devices, MAX_DEVICES_PER_CALL, MAX_DEVICES_PER_HOME, NewDevice, RegisteredDevice,

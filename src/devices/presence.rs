@@ -74,7 +74,8 @@ impl PresenceTracker {
             seen.last_sign = now;
         }
         seen.online = online;
-        let write_due = online_changed || (online && seen.last_written.is_none_or(|at| now.duration_since(at) >= WRITE_EVERY));
+        let write_due =
+            online_changed || (online && seen.last_written.is_none_or(|at| now.duration_since(at) >= WRITE_EVERY));
         if write_due {
             seen.last_written = Some(now);
         }
@@ -154,7 +155,12 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(150);
 
     fn known(id: i64) -> ResolvedDevice {
-        ResolvedDevice { home: HomeId::from_database(1), device: DeviceId::from_database(id), online: false, quiet_since: None }
+        ResolvedDevice {
+            home: HomeId::from_database(1),
+            device: DeviceId::from_database(id),
+            online: false,
+            quiet_since: None,
+        }
     }
 
     #[test]
@@ -175,8 +181,9 @@ mod tests {
     fn a_sign_of_life_is_written_at_most_every_ten_seconds() {
         let start = Instant::now();
         let mut presence = PresenceTracker::new(TIMEOUT);
-        let due =
-            |presence: &mut PresenceTracker, s| presence.observe(known(1), PresenceEvent::Seen, start + Duration::from_secs(s)).write_due;
+        let due = |presence: &mut PresenceTracker, s| {
+            presence.observe(known(1), PresenceEvent::Seen, start + Duration::from_secs(s)).write_due
+        };
         assert_eq!([0, 1, 9, 10, 11, 20].map(|s| due(&mut presence, s)), [true, false, false, true, false, true]);
     }
 

@@ -203,7 +203,8 @@ impl BrokerAuth {
         }
         let name = question.text("username");
         let is_server = self.server.as_ref().is_some_and(|(server, _)| server == name);
-        let party = if is_server { Some(BrokerClient::Server) } else { MqttUser::parse(name).map(BrokerClient::Device) };
+        let party =
+            if is_server { Some(BrokerClient::Server) } else { MqttUser::parse(name).map(BrokerClient::Device) };
         let Some(party) = party else { return Ok(false) };
         let may_all = |deed: &TopicAction| topics.iter().all(|topic| is_allowed(&self.prefix, party, *deed, topic));
         if topics.is_empty() || !deeds.iter().all(may_all) {

@@ -8,7 +8,7 @@ use crate::commands::{Answer, AnswerKind};
 use crate::device_config::{ConfigAnswer, ConfigVerdict};
 use crate::devices::StateChange;
 use crate::ids::{DeviceId, HomeId};
-use crate::mqtt::{SessionLoss, Packet, Receipt};
+use crate::mqtt::{Packet, Receipt, SessionLoss};
 use crate::telemetry::{Measurement, NewReading};
 
 /// Messages of one batch, in their order, with what they come to.

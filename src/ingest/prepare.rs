@@ -15,11 +15,11 @@ use super::signs::Signs;
 use super::store::NewRejected;
 use crate::commands::{Answer, AnswerKind, Expectations, Observation};
 use crate::device_config::ConfigAnswer;
-use crate::devices::{Directory, ResolvedDevice, PresenceTracker, Report, Resolved, PresenceEvent, StateChange};
+use crate::devices::{Directory, PresenceEvent, PresenceTracker, Report, Resolved, ResolvedDevice, StateChange};
 use crate::ids::{DeviceId, HomeId};
 use crate::metrics::Metrics;
 use crate::mqtt::payload::{self, Content};
-use crate::mqtt::{Delivery, BrokerEvent, Packet, Rejection, digest, topic};
+use crate::mqtt::{BrokerEvent, Delivery, Packet, Rejection, digest, topic};
 use crate::settings::DeviceLimit;
 use crate::telemetry::{NewReading, TimeSource};
 
@@ -319,7 +319,13 @@ impl Judge {
     }
 
     /// Notes the commands whose expected effect a message shows.
-    fn look_for_effects(&self, known: ResolvedDevice, at: DateTime<Utc>, shown: Observation<'_>, effects: &mut Vec<Answer>) {
+    fn look_for_effects(
+        &self,
+        known: ResolvedDevice,
+        at: DateTime<Utc>,
+        shown: Observation<'_>,
+        effects: &mut Vec<Answer>,
+    ) {
         let commands = self.expectations.observed(known.device, &shown, at);
         let answer = |command| Answer { command, device: known.device, kind: AnswerKind::Effect, at };
         effects.extend(commands.into_iter().map(answer));

@@ -11,7 +11,7 @@ use diesel_async::AsyncPgConnection;
 
 use super::store;
 use crate::ids::DeviceId;
-use crate::mqtt::{SessionLoss, Packet};
+use crate::mqtt::{Packet, SessionLoss};
 
 /// Packet ids of the protocol: a new message under an id makes the older one obsolete.
 const PACKET_IDS: usize = 65_536;

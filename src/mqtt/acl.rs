@@ -48,7 +48,9 @@ pub fn is_allowed(prefix: &str, client: BrokerClient<'_>, action: TopicAction, t
     };
     let is_addressee = match client {
         BrokerClient::Device(user) => home == user.home && device == user.device,
-        BrokerClient::Server => action == TopicAction::Subscribe || [home, device].iter().all(|name| !name.contains(['+', '#'])),
+        BrokerClient::Server => {
+            action == TopicAction::Subscribe || [home, device].iter().all(|name| !name.contains(['+', '#']))
+        }
     };
     first == prefix && is_addressee && kinds.contains(&kind)
 }
@@ -73,7 +75,11 @@ mod tests {
             }
             assert_eq!(is_allowed("home", BrokerClient::Server, TopicAction::Publish, &own), !is_up, "{own}");
             for filter in [format!("home/+/+/{kind}"), format!("$share/g/home/+/+/{kind}")] {
-                assert_eq!(is_allowed("home", BrokerClient::Server, TopicAction::Subscribe, &filter), is_up, "{filter}");
+                assert_eq!(
+                    is_allowed("home", BrokerClient::Server, TopicAction::Subscribe, &filter),
+                    is_up,
+                    "{filter}"
+                );
                 assert!(!is_allowed("home", device("main/lamp"), TopicAction::Subscribe, &filter), "{filter}");
             }
         }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::acks::{Acks, Generation};
-use super::delivery::{Delivery, BrokerEvent, SessionLoss, Packet, digest};
+use super::delivery::{BrokerEvent, Delivery, Packet, SessionLoss, digest};
 use super::options::{self, KEEP_ALIVE_S, OUTGOING_IN_FLIGHT, TlsFileError};
 use super::payload::{self, Content};
 use super::publish::{ActiveClient, Publisher};

@@ -1,6 +1,7 @@
 //! The MQTT edge: topics, payloads, the link to the broker.
 
 mod acks;
+pub mod acl;
 mod delivery;
 pub mod export;
 mod json;
@@ -10,12 +11,11 @@ pub mod payload;
 pub mod provision;
 mod publish;
 mod rejection;
-pub mod acl;
 mod timestamp;
 pub mod topic;
 
 pub use acks::{Acks, Receipt};
-pub use delivery::{Delivery, BrokerEvent, SessionLoss, Packet, digest};
+pub use delivery::{BrokerEvent, Delivery, Packet, SessionLoss, digest};
 pub use link::{Link, LinkHandles};
 pub use options::TlsFileError;
 pub use publish::Publisher;

@@ -8,7 +8,12 @@ use super::*;
 use crate::mqtt::SessionLoss;
 
 fn judge(online: bool) -> Judge {
-    let known = ResolvedDevice { home: HomeId::from_database(1), device: DeviceId::from_database(7), online, quiet_since: None };
+    let known = ResolvedDevice {
+        home: HomeId::from_database(1),
+        device: DeviceId::from_database(7),
+        online,
+        quiet_since: None,
+    };
     let directory = Directory::with_device("1/a", known);
     let presence = PresenceTracker::new(Duration::from_secs(150));
     Judge::new("p".to_owned(), directory, presence, None, Expectations::default(), Metrics::new())
