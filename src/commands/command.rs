@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 
-use crate::db::{JsonText, Weigh};
+use crate::db::{JsonText, MemorySize};
 use crate::hub::Hub;
 use crate::ids::{CommandId, DeviceId, HomeId, UserId};
 
@@ -64,7 +64,7 @@ pub struct Command {
     pub updated_at: DateTime<Utc>,
 }
 
-impl Weigh for Command {
+impl MemorySize for Command {
     fn text_bytes(&self) -> usize {
         let more = [&self.expect, &self.result].into_iter().flatten().map(JsonText::text_bytes).sum::<usize>();
         self.payload.text_bytes() + more + self.error.as_ref().map_or(0, String::len)

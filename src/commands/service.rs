@@ -9,7 +9,7 @@ use super::new::{Checked, NewCommand};
 use super::{Expectations, publish, store};
 use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::clock::Clock;
-use crate::db::{self, Allowance, Pool};
+use crate::db::{self, MemoryBudget, Pool};
 use crate::devices::{Device, DeviceAccess};
 use crate::error::Error;
 use crate::homes::{Access, Permission};
@@ -125,9 +125,10 @@ impl Commands {
                 command
             }
         };
-        db::transaction_then(&self.pool, tell, move |conn| {
+        db::transaction(&self.pool, move |conn| {
             Box::pin(async move { store_new(conn, access, &by, device, &new, now).await })
         })
+        .after_commit(tell)
         .await
     }
 
@@ -147,7 +148,7 @@ impl Commands {
             }
             command
         };
-        db::transaction_then(&self.pool, tell, move |conn| {
+        db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let command = store::lock(conn, id).await?.ok_or(Error::NotFound("command"))?;
                 if command.status == CommandStatus::Cancelled {
@@ -163,6 +164,7 @@ impl Commands {
                 Ok((cancelled, true))
             })
         })
+        .after_commit(tell)
         .await
     }
 
@@ -184,11 +186,11 @@ impl Commands {
         &self,
         devices: &[DeviceAccess],
         page: &CommandPage,
-        held: &Allowance,
+        budget: &MemoryBudget,
     ) -> Result<Vec<Command>, Error> {
         let ids: Vec<_> = devices.iter().map(DeviceAccess::device).collect();
         let mut conn = self.pool.get().await?;
-        store::page(&mut conn, &ids, page.status, page.before, page.limit, held).await
+        store::page(&mut conn, &ids, page.status, page.before, page.limit, budget).await
     }
 
     /// Where to read on from now, should changes be missed. To be asked once the hub is listened to.

@@ -12,7 +12,7 @@ use super::command::{Command, CommandStatus, OnStale};
 use super::new::Checked;
 use super::row_store::{self as row, Row};
 use crate::db::schema::{commands, devices, memberships};
-use crate::db::{Allowance, gather};
+use crate::db::{MemoryBudget, collect_bounded};
 use crate::error::Error;
 use crate::homes::{MEMBERSHIP, Membership};
 use crate::ids::{CommandId, DeviceId, HomeId, UserId};
@@ -239,10 +239,10 @@ pub(super) async fn page(
     status: Option<CommandStatus>,
     before: Option<i64>,
     limit: i64,
-    held: &Allowance,
+    budget: &MemoryBudget,
 ) -> Result<Vec<Command>, Error> {
     let page = Page { devices, status: status.map(CommandStatus::as_str), before: before.unwrap_or(i64::MAX), limit };
-    gather(page.load_stream::<Row>(conn).await?, held, row::command).await
+    collect_bounded(page.load_stream::<Row>(conn).await?, budget, row::command).await
 }
 
 /// When a command of the home last changed.

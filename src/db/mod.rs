@@ -1,24 +1,24 @@
 //! PostgreSQL: connections with TLS and time-outs, the API's pool, the embedded migrations.
 
-mod apart;
-mod held;
 mod json;
 pub mod locks;
+mod memory_budget;
+mod reconnecting;
 pub mod schema;
+mod spawn;
 mod statement;
-mod steady;
 mod timeout;
 mod transaction;
 
 use std::time::Duration;
 
-pub use apart::apart;
-pub use held::{Allowance, MAX_HELD_BYTES, Weigh, gather};
 pub use json::JsonText;
+pub use memory_budget::{MAX_OPERATION_BYTES, MemoryBudget, MemorySize, collect_bounded};
+pub use reconnecting::ReconnectingConnection;
+pub use spawn::spawn_and_join;
 pub use statement::{Template, parameters, statement};
-pub use steady::Steady;
 pub use timeout::with_timeout;
-pub use transaction::{to_the_end, transaction, transaction_then};
+pub use transaction::{Transaction, run_to_completion, transaction};
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
 use diesel::{ConnectionError, ConnectionResult};

@@ -1,51 +1,72 @@
-//! Write transactions that a dropped request can't cut in half: each runs in a task of its own, to
-//! its commit or its rollback, whatever becomes of the caller; and what is to be told of a commit is told
-//! in that task too.
+//! Write transactions that outlive their caller: each runs in a task of its own until it has committed or
+//! rolled back, and then notifies others in the same task. A request that is dropped half-way cuts neither.
 
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use std::marker::PhantomData;
+
+use diesel_async::AsyncConnection;
 use futures_util::future::BoxFuture;
 
-use super::Pool;
+use super::{Connection, Pool};
 use crate::error::Error;
 
-/// Runs `work` in one transaction. Commits when it succeeds, rolls back when it fails. Where the connection
-/// is lost in between, whether it is committed is unknown, and the error says so.
-pub async fn transaction<T, F>(pool: &Pool, work: F) -> Result<T, Error>
-where
-    T: Send + 'static,
-    F: for<'c> FnOnce(&'c mut AsyncPgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + Sync + 'static,
-{
-    transaction_then(pool, |done| done, work).await
+/// A transaction that starts when it is awaited.
+#[must_use = "a transaction runs when it is awaited"]
+pub struct Transaction<'p, T, F, A> {
+    pool: &'p Pool,
+    work: F,
+    after_commit: A,
+    done: PhantomData<fn() -> T>,
 }
 
-/// As [`transaction`]; after the commit `tell` tells whoever is to hear of it. It is for what must not be left
-/// out where the caller has gone meanwhile: an event, an end, a wake-up.
-pub async fn transaction_then<T, U, F>(
-    pool: &Pool,
-    tell: impl FnOnce(T) -> U + Send + 'static,
-    work: F,
-) -> Result<U, Error>
+/// Runs `work` in one transaction. Commits when it succeeds, rolls back when it fails. If the connection is lost
+/// during the commit, the error is [`Error::OutcomeUnknown`].
+pub fn transaction<T, F>(pool: &Pool, work: F) -> Transaction<'_, T, F, fn(T) -> T>
+where
+    F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, Error>>,
+{
+    Transaction { pool, work, after_commit: |done| done, done: PhantomData }
+}
+
+impl<'p, T, F> Transaction<'p, T, F, fn(T) -> T> {
+    /// Runs `notify` with the outcome once it is committed, even if the caller is gone by then. It is for events,
+    /// revocations and wake-ups, and may turn the outcome into another one.
+    pub fn after_commit<U, A: FnOnce(T) -> U>(self, notify: A) -> Transaction<'p, T, F, A> {
+        let Self { pool, work, done, .. } = self;
+        Transaction { pool, work, after_commit: notify, done }
+    }
+}
+
+impl<'p, T, U, F, A> IntoFuture for Transaction<'p, T, F, A>
 where
     T: Send + 'static,
     U: Send + 'static,
-    F: for<'c> FnOnce(&'c mut AsyncPgConnection) -> BoxFuture<'c, Result<T, Error>> + Send + Sync + 'static,
+    F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, Error>> + Send + Sync + 'static,
+    A: FnOnce(T) -> U + Send + 'static,
 {
-    let mut conn = pool.get_owned().await?;
-    to_the_end(async move {
-        let mut is_at_commit = false;
-        let done = conn.transaction(async |conn| {
-            let done = work(conn).await?;
-            is_at_commit = true;
-            Ok(done)
-        });
-        let done: Result<T, Error> = done.await;
-        done.map(tell).map_err(|error| if is_at_commit { error.of_commit() } else { error })
-    })
-    .await
+    type Output = Result<U, Error>;
+    type IntoFuture = BoxFuture<'p, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { pool, work, after_commit, .. } = self;
+        Box::pin(async move {
+            let mut conn = pool.get_owned().await?;
+            run_to_completion(async move {
+                let mut is_committing = false;
+                let done = conn.transaction(async |conn| {
+                    let done = work(conn).await?;
+                    is_committing = true;
+                    Ok(done)
+                });
+                let done: Result<T, Error> = done.await;
+                done.map(after_commit).map_err(|error| if is_committing { error.of_commit() } else { error })
+            })
+            .await
+        })
+    }
 }
 
-/// Runs several transactions to the end, whatever becomes of the caller.
-pub async fn to_the_end<T: Send + 'static>(
+/// Runs work of several transactions to its end, even if the caller is dropped.
+pub async fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::spawn(work).await.map_err(Error::internal)?

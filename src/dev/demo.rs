@@ -11,7 +11,7 @@ use super::folder::Folder;
 use crate::audit::Origin;
 use crate::auth::{Actor, Principal, Tokens};
 use crate::clock::Clock;
-use crate::db::{Allowance, Pool};
+use crate::db::{MemoryBudget, Pool};
 use crate::devices::{DeviceFilter, DeviceType, Devices, NewDevice, mqtt_client_id};
 use crate::error::Error;
 use crate::homes::{Home, Homes, NewHome, Permission, RegistryListener};
@@ -203,7 +203,7 @@ impl Registry {
 
     async fn listed(&self, viewer: UserId, home: HomeId) -> Result<Vec<(DeviceId, String)>, Error> {
         let all = DeviceFilter::default();
-        let devices = self.devices.page(viewer, &[home], &all, None, MAX_LISTED, &Allowance::default()).await?;
+        let devices = self.devices.page(viewer, &[home], &all, None, MAX_LISTED, &MemoryBudget::default()).await?;
         Ok(devices.into_iter().map(|device| (device.id, device.key)).collect())
     }
 }

@@ -11,7 +11,7 @@ use futures_util::stream::unfold;
 use lru::LruCache;
 
 use super::{DeviceConfig, DeviceConfigs, store};
-use crate::db::apart;
+use crate::db::spawn_and_join;
 use crate::error::Error;
 use crate::hub::{HubEvent, HubReceiver};
 use crate::ids::{DeviceId, HomeId};
@@ -71,7 +71,7 @@ impl DeviceConfigs {
     ) -> Result<impl Stream<Item = Result<Arc<DeviceConfig>, Error>> + Send + 'static + use<>, Error> {
         let listener = self.hub.subscribe(home);
         let pool = self.pool.clone();
-        let newest = apart(async move { Ok::<_, Error>(store::now(&mut *pool.get().await?).await?) }).await?;
+        let newest = spawn_and_join(async move { Ok::<_, Error>(store::now(&mut *pool.get().await?).await?) }).await?;
         let configs = self.clone();
         let (told, page, mode) = (LruCache::new(REMEMBERED), VecDeque::new(), Mode::Live);
         let state = State { configs, home, device, listener, newest, told, page, mode };
@@ -84,7 +84,7 @@ impl DeviceConfigs {
             let mut conn = pool.get().await?;
             Ok::<_, Error>(store::changed(&mut conn, home, device, after, PAGE).await?)
         };
-        let page = apart(page).await?;
+        let page = spawn_and_join(page).await?;
         self.metrics.subscription_catch_ups.inc_by(page.len() as u64);
         Ok(page)
     }

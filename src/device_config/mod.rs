@@ -25,7 +25,7 @@ pub use seal::Sealer;
 
 use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::clock::Clock;
-use crate::db::{self, Allowance, JsonText, Pool, Weigh};
+use crate::db::{self, JsonText, MemoryBudget, MemorySize, Pool};
 use crate::devices::{Device, DeviceAccess, audited};
 use crate::error::Error;
 use crate::homes::{Access, Permission};
@@ -65,7 +65,7 @@ pub struct DeviceConfig {
     pub updated_at: DateTime<Utc>,
 }
 
-impl Weigh for DeviceConfig {
+impl MemorySize for DeviceConfig {
     fn text_bytes(&self) -> usize {
         self.config.text_bytes() + self.errors.as_ref().map_or(0, JsonText::text_bytes)
     }
@@ -254,7 +254,7 @@ impl DeviceConfigs {
         let (hub, wake, now) = (self.hub.clone(), self.wake.clone(), self.clock.now());
         let pool = self.pool.clone();
         // To the end with the news too: a caller that goes must not take them along.
-        db::to_the_end(async move {
+        db::run_to_completion(async move {
             let changed = db::transaction(&pool, move |conn| {
                 Box::pin(async move {
                     if !store::lock_device(conn, access.home(), device).await? {
@@ -288,8 +288,8 @@ impl DeviceConfigs {
     }
 
     /// The newest version of each device that has one.
-    pub async fn newest(&self, devices: &[DeviceAccess], held: &Allowance) -> Result<Vec<DeviceConfig>, Error> {
-        self.history(devices, None, 1, held).await
+    pub async fn newest(&self, devices: &[DeviceAccess], budget: &MemoryBudget) -> Result<Vec<DeviceConfig>, Error> {
+        self.history(devices, None, 1, budget).await
     }
 
     /// Up to `limit` versions of each device, newest first, those before a version if one is given.
@@ -298,10 +298,10 @@ impl DeviceConfigs {
         devices: &[DeviceAccess],
         before: Option<i32>,
         limit: i64,
-        held: &Allowance,
+        budget: &MemoryBudget,
     ) -> Result<Vec<DeviceConfig>, Error> {
         let ids: Vec<DeviceId> = devices.iter().map(DeviceAccess::device).collect();
         let mut conn = self.pool.get().await?;
-        store::history(&mut conn, &ids, before, limit, held).await
+        store::history(&mut conn, &ids, before, limit, budget).await
     }
 }

@@ -12,7 +12,7 @@ use super::DeviceConfig;
 use super::content::Content;
 use super::follow::Mark;
 use crate::db::schema::{device_configs, devices};
-use crate::db::{Allowance, JsonText, gather};
+use crate::db::{JsonText, MemoryBudget, collect_bounded};
 use crate::error::Error;
 use crate::homes::Access;
 use crate::ids::{DeviceId, HomeId, UserId};
@@ -226,10 +226,10 @@ pub(super) async fn history(
     devices: &[DeviceId],
     before: Option<i32>,
     limit: i64,
-    held: &Allowance,
+    budget: &MemoryBudget,
 ) -> Result<Vec<DeviceConfig>, Error> {
     let history = History { devices, before: before.unwrap_or(i32::MAX), limit };
-    gather(history.load_stream::<Row>(conn).await?, held, config).await
+    collect_bounded(history.load_stream::<Row>(conn).await?, budget, config).await
 }
 
 struct Changed {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{DeviceState, DeviceType};
-use crate::db::{JsonText, Weigh};
+use crate::db::{JsonText, MemorySize};
 use crate::error::Error;
 use crate::homes::{Access, Membership, Permission};
 use crate::ids::{DeviceId, HomeId, RoomId};
@@ -68,7 +68,7 @@ pub(super) enum Metadata {
     Live(Value),
 }
 
-impl Weigh for Device {
+impl MemorySize for Device {
     /// As it is stored: what is live is held by all who follow.
     fn text_bytes(&self) -> usize {
         match &self.state.metadata {

@@ -9,7 +9,7 @@ use super::credentials::{MqttUser, mqtt_client_id};
 use super::{Device, DeviceFilter, DeviceType, Mac, MqttCredentials, registry_store, store};
 use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::clock::Clock;
-use crate::db::{self, Allowance, Pool};
+use crate::db::{self, MemoryBudget, Pool};
 use crate::error::Error;
 use crate::homes::{self, Access, Permission, RegistryListener};
 use crate::hub::Hub;
@@ -108,20 +108,25 @@ impl Devices {
 
     /// The device, as `viewer` sees it; one of a foreign home is as absent as none.
     pub async fn find(&self, viewer: UserId, id: DeviceId) -> Result<Device, Error> {
-        self.by_ids(viewer, &[id], &Allowance::default()).await?.pop().ok_or(Error::NotFound("device"))
+        self.by_ids(viewer, &[id], &MemoryBudget::default()).await?.pop().ok_or(Error::NotFound("device"))
     }
 
     /// Those of `ids` that `viewer` sees, by id.
-    pub async fn by_ids(&self, viewer: UserId, ids: &[DeviceId], held: &Allowance) -> Result<Vec<Device>, Error> {
+    pub async fn by_ids(&self, viewer: UserId, ids: &[DeviceId], budget: &MemoryBudget) -> Result<Vec<Device>, Error> {
         let mut conn = self.pool.get().await?;
-        store::by_ids(&mut conn, viewer, ids, held).await
+        store::by_ids(&mut conn, viewer, ids, budget).await
     }
 
     /// The devices in these rooms, where `viewer` sees them, by room and id; refused where there are more
     /// than 10,000.
-    pub async fn by_rooms(&self, viewer: UserId, rooms: &[RoomId], held: &Allowance) -> Result<Vec<Device>, Error> {
+    pub async fn by_rooms(
+        &self,
+        viewer: UserId,
+        rooms: &[RoomId],
+        budget: &MemoryBudget,
+    ) -> Result<Vec<Device>, Error> {
         let mut conn = self.pool.get().await?;
-        let devices = store::by_rooms(&mut conn, viewer, rooms, held).await?;
+        let devices = store::by_rooms(&mut conn, viewer, rooms, budget).await?;
         if devices.len() > MAX_IN_ROOMS {
             let message = format!("the rooms hold more than {MAX_IN_ROOMS} devices: page through those of the home");
             return Err(Error::bad_input("query", message));
@@ -138,10 +143,10 @@ impl Devices {
         filter: &DeviceFilter,
         after: Option<DeviceId>,
         limit: i64,
-        held: &Allowance,
+        budget: &MemoryBudget,
     ) -> Result<Vec<Device>, Error> {
         let mut conn = self.pool.get().await?;
-        store::page(&mut conn, viewer, homes, filter, after, limit, held).await
+        store::page(&mut conn, viewer, homes, filter, after, limit, budget).await
     }
 
     /// Registers devices, all or none of them, in the order given. Needs [`Permission::Configure`].
@@ -164,7 +169,7 @@ impl Devices {
             service.tell(home, &devices);
             devices
         };
-        let devices = db::transaction_then(&self.pool, tell, move |conn| {
+        let devices = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 if !registry_store::lock_home(conn, home).await? {
                     return Err(Error::NotFound("home"));
@@ -183,7 +188,7 @@ impl Devices {
                 }
                 let mut ids: std::collections::HashMap<_, _> = ids.into_iter().collect();
                 let ids: Vec<DeviceId> = new.iter().filter_map(|device| ids.remove(&device.key)).collect();
-                let devices = store::by_ids(conn, access.user(), &ids, &Allowance::default()).await?;
+                let devices = store::by_ids(conn, access.user(), &ids, &MemoryBudget::default()).await?;
                 let mut devices: std::collections::HashMap<_, _> = devices.into_iter().map(|d| (d.id, d)).collect();
                 // None is missing but where the membership went meanwhile.
                 let in_order: Option<Vec<Device>> = ids.iter().map(|id| devices.remove(id)).collect();
@@ -195,6 +200,7 @@ impl Devices {
                 Ok(in_order)
             })
         })
+        .after_commit(tell)
         .await?;
         Ok(devices.into_iter().zip(passwords).map(|(device, secret)| self.registered(device, secret)).collect())
     }
@@ -216,7 +222,7 @@ impl Devices {
             listener.device_changed(home, id);
             device
         };
-        db::transaction_then(&self.pool, tell, move |conn| {
+        db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 if let Some(Some(room)) = change.room
                     && registry_store::count_rooms(conn, home, &[room]).await? == 0
@@ -231,7 +237,7 @@ impl Devices {
                     }
                     Err(error) => return Err(gone(error)),
                 }
-                let found = store::by_ids(conn, access.user(), &[id], &Allowance::default()).await?.pop();
+                let found = store::by_ids(conn, access.user(), &[id], &MemoryBudget::default()).await?.pop();
                 let device = found.ok_or(Error::NotFound("device"))?;
                 let details = changes(&old, &device);
                 if details.is_change() {
@@ -241,6 +247,7 @@ impl Devices {
                 Ok(device)
             })
         })
+        .after_commit(tell)
         .await
     }
 
@@ -249,7 +256,7 @@ impl Devices {
     pub async fn delete(&self, access: Access, by: &Origin, id: DeviceId) -> Result<(), Error> {
         let access = access.require(Permission::Configure)?;
         let (devices, by) = (self.clone(), by.clone());
-        db::to_the_end(async move {
+        db::run_to_completion(async move {
             let deletion = devices.decide_deletion(access, by, id).await?;
             homes::finish_deletion(&devices.pool, deletion).await;
             Ok(())

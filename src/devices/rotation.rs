@@ -32,7 +32,7 @@ impl Devices {
             return Err(Error::bad_input("graceSeconds", message));
         }
         let (devices, by) = (self.clone(), by.clone());
-        db::to_the_end(async move { devices.rotate(home, by, id, grace).await }).await
+        db::run_to_completion(async move { devices.rotate(home, by, id, grace).await }).await
     }
 
     async fn rotate(&self, home: HomeId, by: Origin, id: DeviceId, grace: Duration) -> Result<MqttCredentials, Error> {

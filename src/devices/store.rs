@@ -11,7 +11,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Time
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::device::{Device, LastState, Metadata};
-use crate::db::{Allowance, JsonText, gather};
+use crate::db::{JsonText, MemoryBudget, collect_bounded};
 use crate::error::Error;
 use crate::homes::{Membership, MembershipColumns};
 use crate::ids::{DeviceId, HomeId, RoomId, UserId};
@@ -132,10 +132,10 @@ pub(super) async fn page(
     filter: &DeviceFilter,
     after: Option<DeviceId>,
     limit: i64,
-    held: &Allowance,
+    budget: &MemoryBudget,
 ) -> Result<Vec<Device>, Error> {
     let page = Page { viewer, homes, filter, after: after.map_or(0, DeviceId::get), limit };
-    gather(page.load_stream::<Row>(conn).await?, held, device).await
+    collect_bounded(page.load_stream::<Row>(conn).await?, budget, device).await
 }
 
 /// The column by which devices are looked up.
@@ -197,20 +197,20 @@ pub(super) async fn by_ids(
     conn: &mut AsyncPgConnection,
     viewer: UserId,
     ids: &[DeviceId],
-    held: &Allowance,
+    budget: &MemoryBudget,
 ) -> Result<Vec<Device>, Error> {
     let values: Vec<i64> = ids.iter().map(|id| id.get()).collect();
     let visible = Visible::<Id> { viewer, values: &values, column: PhantomData };
-    gather(visible.load_stream::<Row>(conn).await?, held, device).await
+    collect_bounded(visible.load_stream::<Row>(conn).await?, budget, device).await
 }
 
 pub(super) async fn by_rooms(
     conn: &mut AsyncPgConnection,
     viewer: UserId,
     rooms: &[RoomId],
-    held: &Allowance,
+    budget: &MemoryBudget,
 ) -> Result<Vec<Device>, Error> {
     let values: Vec<i64> = rooms.iter().map(|id| id.get()).collect();
     let visible = Visible::<Room> { viewer, values: &values, column: PhantomData };
-    gather(visible.load_stream::<Row>(conn).await?, held, device).await
+    collect_bounded(visible.load_stream::<Row>(conn).await?, budget, device).await
 }

@@ -21,7 +21,7 @@ use super::request::GraphQLRequest;
 use super::request_error::RequestError;
 use super::response::GraphQLResponse;
 use super::{Peer, Viewer};
-use crate::db::apart;
+use crate::db::spawn_and_join;
 
 /// How long a query may run. A mutation has no such bound: it may have committed when its time is up, and
 /// UNAVAILABLE would call it safe to try again. Its wait for a connection and its statements have bounds.
@@ -183,7 +183,7 @@ impl Engine {
         if prepared.kind != OperationKind::Subscription {
             let engine = self.clone();
             // The stream is not polled while its reader takes nothing; the operation has connections to give back.
-            let running = apart(async move { engine.execute(prepared, caller).await });
+            let running = spawn_and_join(async move { engine.execute(prepared, caller).await });
             return futures_util::stream::once(running).boxed();
         }
         let (finish, budget) = (self.finish(&prepared), Budget::default());

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::error::{ResolverError, Result};
 use super::limits::budget::Budget;
-use crate::db::{Allowance, apart};
+use crate::db::{MemoryBudget, spawn_and_join};
 
 /// Loads many things of a kind at once.
 pub(super) trait Load: Send + Sync + 'static {
@@ -29,7 +29,7 @@ pub(super) trait Load: Send + Sync + 'static {
     /// Those of the keys that there are, as far as they may be held.
     fn load(
         &self,
-        held: &Allowance,
+        held: &MemoryBudget,
         group: &Self::Group,
         keys: Vec<Self::Key>,
     ) -> impl Future<Output = std::result::Result<HashMap<Self::Key, Self::Value>, crate::error::Error>> + Send;
@@ -159,13 +159,13 @@ impl<L: Load> Loader<L> {
                 }
             }
         };
-        if answer.is_err() && scope.budget.held().is_spent() {
+        if answer.is_err() && scope.budget.held().is_exhausted() {
             scope.budget.end_memory_exhausted(scope.exhausted).await;
         }
         Ok(answer?.get(&key).cloned())
     }
 
-    async fn lead(&self, group: &Group<L>, held: &Allowance) -> LoadResult<L> {
+    async fn lead(&self, group: &Group<L>, held: &MemoryBudget) -> LoadResult<L> {
         let batch = {
             let leader = Leader { loader: self, group };
             leader.wait_for_quiet().await;
@@ -176,8 +176,10 @@ impl<L: Load> Loader<L> {
         let (load, held, group) = (self.load.clone(), held.clone(), group.1.clone());
         let keys = batch.keys.into_iter().collect();
         // The request may belong to a reader that has stopped reading.
-        let answer =
-            apart(async move { load.load(&held, &group, keys).await }).await.map(Arc::new).map_err(ResolverError::from);
+        let answer = spawn_and_join(async move { load.load(&held, &group, keys).await })
+            .await
+            .map(Arc::new)
+            .map_err(ResolverError::from);
         for waiting in batch.waiting {
             // Who is gone no longer needs it.
             let _ = waiting.send(answer.clone());
@@ -204,7 +206,7 @@ mod tests {
 
         async fn load(
             &self,
-            _held: &Allowance,
+            _held: &MemoryBudget,
             (): &(),
             keys: Vec<u32>,
         ) -> std::result::Result<HashMap<u32, u32>, crate::error::Error> {

@@ -9,7 +9,7 @@ use super::Services;
 use super::loader::{Load, Loader};
 pub(super) use crate::commands::CommandPage;
 use crate::commands::{Command, Commands};
-use crate::db::Allowance;
+use crate::db::MemoryBudget;
 use crate::device_config::{DeviceConfig, DeviceConfigs};
 use crate::devices::{Device, DeviceAccess, DeviceFilter, Devices};
 use crate::error::Error;
@@ -91,7 +91,7 @@ impl Load for UserById {
     type Key = UserId;
     type Value = Arc<User>;
 
-    async fn load(&self, _held: &Allowance, _viewer: &UserId, ids: Vec<UserId>) -> Loaded<UserId, Arc<User>> {
+    async fn load(&self, _held: &MemoryBudget, _viewer: &UserId, ids: Vec<UserId>) -> Loaded<UserId, Arc<User>> {
         Ok(self.0.by_ids(&ids).await?.into_iter().map(|user| (user.id, Arc::new(user))).collect())
     }
 }
@@ -104,7 +104,7 @@ impl Load for SessionsOf {
     type Key = UserId;
     type Value = Arc<[SessionInfo]>;
 
-    async fn load(&self, _held: &Allowance, viewer: &UserId, users: Vec<UserId>) -> Loaded<UserId, Self::Value> {
+    async fn load(&self, _held: &MemoryBudget, viewer: &UserId, users: Vec<UserId>) -> Loaded<UserId, Self::Value> {
         let own: Vec<_> = users.into_iter().filter(|user| user == viewer).collect();
         Ok(grouped(self.0.sessions(&own).await?).into_iter().map(shared).collect())
     }
@@ -118,7 +118,7 @@ impl Load for HomeById {
     type Key = HomeId;
     type Value = Arc<Home>;
 
-    async fn load(&self, _held: &Allowance, viewer: &UserId, ids: Vec<HomeId>) -> Loaded<HomeId, Arc<Home>> {
+    async fn load(&self, _held: &MemoryBudget, viewer: &UserId, ids: Vec<HomeId>) -> Loaded<HomeId, Arc<Home>> {
         Ok(self.0.visible(*viewer, Some(&ids)).await?.into_iter().map(|home| (home.id, Arc::new(home))).collect())
     }
 }
@@ -131,7 +131,7 @@ impl Load for SharedHomes {
     type Key = UserId;
     type Value = Arc<[Arc<Home>]>;
 
-    async fn load(&self, _held: &Allowance, viewer: &UserId, users: Vec<UserId>) -> Loaded<UserId, Self::Value> {
+    async fn load(&self, _held: &MemoryBudget, viewer: &UserId, users: Vec<UserId>) -> Loaded<UserId, Self::Value> {
         let rows = self.0.shared(*viewer, &users).await?;
         let rows = rows.into_iter().map(|(user, home)| (user, Arc::new(home)));
         Ok(grouped(rows).into_iter().map(shared).collect())
@@ -146,7 +146,7 @@ impl Load for MembersOf {
     type Key = Access;
     type Value = Arc<[Member]>;
 
-    async fn load(&self, _held: &Allowance, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
+    async fn load(&self, _held: &MemoryBudget, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
         let mut members = grouped(self.0.members(&homes).await?);
         Ok(homes.into_iter().map(|home| (home, members.remove(&home.home()).unwrap_or_default().into())).collect())
     }
@@ -160,7 +160,7 @@ impl Load for InvitationsOf {
     type Key = Access;
     type Value = Arc<[Invitation]>;
 
-    async fn load(&self, _held: &Allowance, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
+    async fn load(&self, _held: &MemoryBudget, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
         let open = self.0.invitations(&homes).await?;
         let mut open = grouped(open.into_iter().map(|invitation| (invitation.home, invitation)));
         Ok(homes.into_iter().map(|home| (home, open.remove(&home.home()).unwrap_or_default().into())).collect())
@@ -175,7 +175,7 @@ impl Load for IntegrationsOf {
     type Key = Access;
     type Value = Arc<[IntegrationToken]>;
 
-    async fn load(&self, _held: &Allowance, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
+    async fn load(&self, _held: &MemoryBudget, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
         let live = self.0.of_homes(&homes).await?;
         let mut live = grouped(live.into_iter().map(|token| (token.home, token)));
         Ok(homes.into_iter().map(|home| (home, live.remove(&home.home()).unwrap_or_default().into())).collect())
@@ -190,7 +190,7 @@ impl Load for RoomsOf {
     type Key = Access;
     type Value = Arc<[Arc<Room>]>;
 
-    async fn load(&self, _held: &Allowance, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
+    async fn load(&self, _held: &MemoryBudget, _viewer: &UserId, homes: Vec<Access>) -> Loaded<Access, Self::Value> {
         let rooms = self.0.rooms(&homes).await?;
         let mut rooms = grouped(rooms.into_iter().map(|room| (room.home, Arc::new(room))));
         Ok(homes.into_iter().map(|home| (home, rooms.remove(&home.home()).unwrap_or_default().into())).collect())
@@ -205,7 +205,7 @@ impl Load for RoomById {
     type Key = RoomId;
     type Value = Arc<Room>;
 
-    async fn load(&self, _held: &Allowance, viewer: &UserId, ids: Vec<RoomId>) -> Loaded<RoomId, Arc<Room>> {
+    async fn load(&self, _held: &MemoryBudget, viewer: &UserId, ids: Vec<RoomId>) -> Loaded<RoomId, Arc<Room>> {
         let rooms = self.0.visible_rooms(*viewer, &ids).await?;
         Ok(rooms.into_iter().map(|room| (room.id, Arc::new(room))).collect())
     }
@@ -219,7 +219,7 @@ impl Load for DeviceById {
     type Key = DeviceId;
     type Value = Arc<Device>;
 
-    async fn load(&self, held: &Allowance, viewer: &UserId, ids: Vec<DeviceId>) -> Loaded<DeviceId, Arc<Device>> {
+    async fn load(&self, held: &MemoryBudget, viewer: &UserId, ids: Vec<DeviceId>) -> Loaded<DeviceId, Arc<Device>> {
         let devices = self.0.by_ids(*viewer, &ids, held).await?;
         Ok(devices.into_iter().map(|device| (device.id, Arc::new(device))).collect())
     }
@@ -233,7 +233,7 @@ impl Load for DevicesIn {
     type Key = RoomId;
     type Value = Arc<[Arc<Device>]>;
 
-    async fn load(&self, held: &Allowance, viewer: &UserId, rooms: Vec<RoomId>) -> Loaded<RoomId, Self::Value> {
+    async fn load(&self, held: &MemoryBudget, viewer: &UserId, rooms: Vec<RoomId>) -> Loaded<RoomId, Self::Value> {
         let devices = self.0.by_rooms(*viewer, &rooms, held).await?;
         let rows = devices.into_iter().filter_map(|device| Some((device.room?, Arc::new(device))));
         Ok(grouped(rows).into_iter().map(shared).collect())
@@ -257,7 +257,7 @@ impl Load for DevicePages {
     type Key = HomeId;
     type Value = Arc<[Arc<Device>]>;
 
-    async fn load(&self, held: &Allowance, page: &DevicePage, homes: Vec<HomeId>) -> Loaded<HomeId, Self::Value> {
+    async fn load(&self, held: &MemoryBudget, page: &DevicePage, homes: Vec<HomeId>) -> Loaded<HomeId, Self::Value> {
         let devices = self.0.page(page.viewer, &homes, &page.filter, page.after, page.limit, held).await?;
         let rows = devices.into_iter().map(|device| (device.home, Arc::new(device)));
         Ok(grouped(rows).into_iter().map(shared).collect())
@@ -274,7 +274,7 @@ impl Load for Latest {
 
     async fn load(
         &self,
-        held: &Allowance,
+        held: &MemoryBudget,
         _viewer: &UserId,
         devices: Vec<DeviceAccess>,
     ) -> Loaded<DeviceAccess, Arc<Reading>> {
@@ -296,7 +296,7 @@ impl Load for History {
 
     async fn load(
         &self,
-        held: &Allowance,
+        held: &MemoryBudget,
         (_viewer, page): &(UserId, HistoryPage),
         devices: Vec<DeviceAccess>,
     ) -> Loaded<DeviceAccess, Self::Value> {
@@ -318,7 +318,12 @@ impl Load for CommandById {
     type Key = CommandId;
     type Value = Arc<Command>;
 
-    async fn load(&self, _held: &Allowance, viewer: &UserId, ids: Vec<CommandId>) -> Loaded<CommandId, Arc<Command>> {
+    async fn load(
+        &self,
+        _held: &MemoryBudget,
+        viewer: &UserId,
+        ids: Vec<CommandId>,
+    ) -> Loaded<CommandId, Arc<Command>> {
         let commands = self.0.by_ids(*viewer, &ids).await?;
         Ok(commands.into_iter().map(|command| (command.id, Arc::new(command))).collect())
     }
@@ -334,7 +339,7 @@ impl Load for CommandPages {
 
     async fn load(
         &self,
-        held: &Allowance,
+        held: &MemoryBudget,
         (_viewer, page): &(UserId, CommandPage),
         devices: Vec<DeviceAccess>,
     ) -> Loaded<DeviceAccess, Self::Value> {
@@ -358,7 +363,7 @@ impl Load for NewestConfig {
 
     async fn load(
         &self,
-        held: &Allowance,
+        held: &MemoryBudget,
         _viewer: &UserId,
         devices: Vec<DeviceAccess>,
     ) -> Loaded<DeviceAccess, Self::Value> {
@@ -378,7 +383,7 @@ impl Load for ConfigPages {
 
     async fn load(
         &self,
-        held: &Allowance,
+        held: &MemoryBudget,
         (_viewer, before, limit): &Self::Group,
         devices: Vec<DeviceAccess>,
     ) -> Loaded<DeviceAccess, Self::Value> {

@@ -24,7 +24,7 @@ impl Homes {
     /// waits for it. Needs [`Permission::Own`] at the moment of the decision.
     pub async fn delete(&self, access: Access, by: &Origin) -> Result<(), Error> {
         let (homes, by, access) = (self.clone(), by.clone(), access.require(Permission::Own)?);
-        db::to_the_end(async move {
+        db::run_to_completion(async move {
             let deletion = homes.decide_deletion(access, by).await?;
             finish(&homes.pool, deletion).await;
             // Its log lets itself be deleted only now; what an interruption leaves of it goes later.

@@ -156,7 +156,7 @@ impl Integrations {
         };
         let access = membership.ok_or(Error::NotFound("integration token"))?.allow(Permission::Configure)?;
         let now = self.clock.now();
-        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
+        db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let ended = store::end(conn, access.home(), store::Which::Token(id), now).await?;
                 if ended.is_empty() {
@@ -169,6 +169,7 @@ impl Integrations {
                 Revocations::record(conn, &sessions(&ended)).await
             })
         })
+        .after_commit(self.revocations.on_commit())
         .await
     }
 

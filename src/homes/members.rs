@@ -24,7 +24,7 @@ impl Homes {
             end(ended);
             member
         };
-        db::transaction_then(&self.pool, tell, move |conn| {
+        db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let access = members_store::lock(conn, access).await?.require(Permission::Configure)?;
                 let (home, mine) = (access.home(), access.role());
@@ -65,13 +65,14 @@ impl Homes {
                 Ok((changed, Revocations::record(conn, &lost).await?))
             })
         })
+        .after_commit(tell)
         .await
     }
 
     /// Takes somebody out of a home: oneself in any role, others as an admin or owner.
     pub async fn remove_member(&self, access: Access, by: &Origin, member: UserId) -> Result<(), Error> {
         let (by, now) = (by.clone(), self.clock.now());
-        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
+        db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let access = members_store::lock(conn, access).await?;
                 if access.user() != member {
@@ -98,6 +99,7 @@ impl Homes {
                 Revocations::record(conn, &lost).await
             })
         })
+        .after_commit(self.revocations.on_commit())
         .await
     }
 }

@@ -193,7 +193,7 @@ impl Homes {
             timezone: timezone(&new.timezone)?,
             created_at: self.clock.now(),
         };
-        db::transaction_then(&self.pool, self.tells_change(), move |conn| {
+        db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 if store::count_owned(conn, user).await? >= MAX_HOMES_PER_OWNER {
                     return Err(Error::Conflict(format!(
@@ -214,6 +214,7 @@ impl Homes {
                 Ok(home)
             })
         })
+        .after_commit(self.tells_change())
         .await
     }
 
@@ -229,7 +230,7 @@ impl Homes {
         let by = by.clone();
         let name = name.map(|name| names::name("name", name)).transpose()?;
         let zone = zone.map(timezone).transpose()?;
-        db::transaction_then(&self.pool, self.tells_change(), move |conn| {
+        db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let id = access.home();
                 let (old_name, old_zone) = store::lock_settings(conn, id).await?.ok_or(Error::NotFound("home"))?;
@@ -244,6 +245,7 @@ impl Homes {
                 Ok(home)
             })
         })
+        .after_commit(self.tells_change())
         .await
     }
 }

@@ -6,7 +6,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::AsyncPgConnection;
 
 use super::store;
-use crate::db::Steady;
+use crate::db::ReconnectingConnection;
 use crate::error::Error;
 use crate::settings::DatabaseSettings;
 
@@ -15,14 +15,14 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection that holds the lease of the client id.
 pub(super) struct Connection {
-    db: Steady,
+    db: ReconnectingConnection,
     client_id: String,
     is_leased: bool,
 }
 
 impl Connection {
     pub(super) fn new(settings: DatabaseSettings, client_id: &str) -> Self {
-        let db = Steady::new(settings, "ingest", STATEMENT_TIMEOUT);
+        let db = ReconnectingConnection::new(settings, "ingest", STATEMENT_TIMEOUT);
         Self { db, client_id: client_id.to_owned(), is_leased: false }
     }
 
@@ -37,18 +37,18 @@ impl Connection {
                         let client_id = &self.client_id;
                         tracing::warn!(client_id, "another server has this MQTT_CLIENT_ID; waiting for its end");
                         self.db.close();
-                        self.db.pause().await;
+                        self.db.wait_backoff().await;
                     }
                 }
-                Err(error) => self.failed(&error).await,
+                Err(error) => self.on_error(&error).await,
             }
         }
         self.db.get().await
     }
 
     /// It worked: the next failure starts with the shortest pause again.
-    pub(super) fn worked(&mut self) {
-        self.db.worked();
+    pub(super) fn reset_backoff(&mut self) {
+        self.db.reset_backoff();
     }
 
     /// Drops the connection, and with it whatever transaction was open.
@@ -58,9 +58,9 @@ impl Connection {
     }
 
     /// It failed: the connection is dropped, and with it whatever transaction was open.
-    pub(super) async fn failed(&mut self, error: &DieselError) {
+    pub(super) async fn on_error(&mut self, error: &DieselError) {
         self.is_leased = false;
-        self.db.failed(error).await;
+        self.db.on_error(error).await;
     }
 }
 

@@ -221,7 +221,7 @@ impl Writer {
             let learned = timeout(ATTEMPT_TIMEOUT, Self::learn(self.db.get().await, &self.client_id)).await;
             match learned.unwrap_or_else(|_| Err(no_answer())) {
                 Ok((session, online, newest)) => {
-                    self.db.worked();
+                    self.db.reset_backoff();
                     self.session = Some(session);
                     for known in online {
                         self.judge.presence.expect(known, Instant::now());
@@ -230,7 +230,7 @@ impl Writer {
                     self.ready.cancel();
                     return;
                 }
-                Err(error) => self.db.failed(&error).await,
+                Err(error) => self.db.on_error(&error).await,
             }
         }
     }
@@ -251,9 +251,9 @@ impl Writer {
             let looked_up = timeout(ATTEMPT_TIMEOUT, self.judge.look_up(self.db.get().await, inbox)).await;
             let Err(error) = looked_up.unwrap_or_else(|_| Err(no_answer())) else { break };
             self.metrics.ingest_retries.inc();
-            self.db.failed(&error).await;
+            self.db.on_error(&error).await;
         }
-        self.db.worked();
+        self.db.reset_backoff();
         let session = self.session.as_mut().expect("begun");
         self.judge.batch(inbox.drain(..), session)
     }
@@ -261,7 +261,7 @@ impl Writer {
     async fn revalidate(&mut self) {
         let asked = timeout(ATTEMPT_TIMEOUT, self.judge.revalidate(self.db.get().await)).await;
         if let Err(error) = asked.unwrap_or_else(|_| Err(no_answer())) {
-            self.db.failed(&error).await;
+            self.db.on_error(&error).await;
         }
     }
 
@@ -274,7 +274,7 @@ impl Writer {
             match attempt.unwrap_or_else(|_| Err(no_answer())) {
                 Ok(committed) => {
                     (n_refusals, is_suspect) = (0, false);
-                    self.db.worked();
+                    self.db.reset_backoff();
                     self.metrics.ingest_batches.inc();
                     let gone = self.finish(batch, committed, &mut receipts);
                     if !gone.rows.is_empty() {
@@ -292,7 +292,7 @@ impl Writer {
                     self.metrics.ingest_retries.inc();
                     self.months.clear();
                     n_refusals = if may_be_poison(&error) { n_refusals + 1 } else { 0 };
-                    self.db.failed(&error).await;
+                    self.db.on_error(&error).await;
                     if n_refusals < 2 {
                         todo.push(batch);
                     } else if batch.rows.len() + batch.states.len() > 1 {

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Outbox, Wake, store};
 use crate::clock::Clock;
-use crate::db::Steady;
+use crate::db::ReconnectingConnection;
 use crate::downlink::{DeliveryOutcome, Downlink, LinkState};
 use crate::ids::DeviceId;
 use crate::metrics::{Metrics, Outboxes};
@@ -48,7 +48,7 @@ pub struct Dispatcher<O: Outbox> {
     downlink: Arc<dyn Downlink>,
     link: watch::Receiver<LinkState>,
     wake: Wake,
-    db: Steady,
+    db: ReconnectingConnection,
     clock: Clock,
     metrics: Metrics,
     /// Messages with the broker, each with its row.
@@ -100,7 +100,7 @@ impl<O: Outbox> Dispatcher<O> {
             link: downlink.link(),
             downlink,
             wake,
-            db: Steady::new(database, O::NAME, STATEMENT_TIMEOUT),
+            db: ReconnectingConnection::new(database, O::NAME, STATEMENT_TIMEOUT),
             clock,
             metrics,
             deliveries: JoinSet::new(),
@@ -163,11 +163,11 @@ impl<O: Outbox> Dispatcher<O> {
     async fn look(&mut self, stop: &CancellationToken) {
         loop {
             match timeout(ATTEMPT_TIMEOUT, self.step()).await.unwrap_or_else(|_| Err(no_answer())) {
-                Ok(()) => return self.db.worked(),
+                Ok(()) => return self.db.reset_backoff(),
                 Err(error) => {
                     self.metrics.outbox_retries.inc();
                     // Its locks are gone with the connection: whoever gets them first goes on.
-                    if stop.run_until_cancelled(self.db.failed(&error)).await.is_none() {
+                    if stop.run_until_cancelled(self.db.on_error(&error)).await.is_none() {
                         return;
                     }
                     self.note_all();

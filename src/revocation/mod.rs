@@ -116,7 +116,7 @@ impl Revocations {
         Ok(store::insert(conn, ended).await?)
     }
 
-    /// What [`transaction_then`](crate::db::transaction_then) does with what was recorded: [`Revocations::apply`].
+    /// What [`after_commit`](crate::db::Transaction::after_commit) does with what was recorded: [`Revocations::apply`].
     pub fn on_commit(&self) -> impl FnOnce(Vec<Recorded>) + Send + 'static {
         let this = self.clone();
         move |recorded| this.apply(&recorded)

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use super::read_store::{self as store, Page};
 use super::{Reading, SharedReading};
-use crate::db::{Pool, apart};
+use crate::db::{Pool, spawn_and_join};
 use crate::error::Error;
 use crate::hub::{HomeChannel, Hub, HubEvent, HubReceiver};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
@@ -231,6 +231,6 @@ impl LiveReadings {
             let mut conn = pool.get().await?;
             Ok(store::after(&mut conn, home, device, cursor, PAGE, PAGE_BYTES).await?)
         };
-        apart(page).await
+        spawn_and_join(page).await
     }
 }

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 
 use super::Reading;
-use crate::db::{Allowance, Pool};
+use crate::db::{MemoryBudget, Pool};
 use crate::devices::DeviceAccess;
 use crate::error::Error;
 use crate::ids::{DeviceId, TelemetryId};
@@ -49,10 +49,10 @@ impl Readings {
     }
 
     /// The newest reading of each device that has one.
-    pub async fn latest(&self, devices: &[DeviceAccess], held: &Allowance) -> Result<Vec<Reading>, Error> {
+    pub async fn latest(&self, devices: &[DeviceAccess], budget: &MemoryBudget) -> Result<Vec<Reading>, Error> {
         let ids: Vec<_> = devices.iter().map(DeviceAccess::device).collect();
         let mut conn = self.pool.get().await?;
-        store::latest(&mut conn, &ids, held).await
+        store::latest(&mut conn, &ids, budget).await
     }
 
     /// A page of the history of each device, newest first.
@@ -60,11 +60,11 @@ impl Readings {
         &self,
         devices: &[DeviceAccess],
         page: &HistoryPage,
-        held: &Allowance,
+        budget: &MemoryBudget,
     ) -> Result<Vec<Reading>, Error> {
         let ids: Vec<DeviceId> = devices.iter().map(DeviceAccess::device).collect();
         let mut conn = self.pool.get().await?;
-        store::history(&mut conn, &ids, page, held).await
+        store::history(&mut conn, &ids, page, budget).await
     }
 }
 

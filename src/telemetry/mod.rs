@@ -10,7 +10,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::db::{JsonText, Weigh};
+use crate::db::{JsonText, MemorySize};
 use crate::devices::Report;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
@@ -56,7 +56,7 @@ pub struct Reading {
     pub battery_level: Option<f64>,
 }
 
-impl Weigh for Reading {
+impl MemorySize for Reading {
     fn text_bytes(&self) -> usize {
         self.extra.as_ref().map_or(0, JsonText::text_bytes)
     }

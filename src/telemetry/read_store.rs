@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 
 use super::Reading;
 use super::history::store::{COLUMNS, Row, SqlRow, reading};
-use crate::db::Weigh;
+use crate::db::MemorySize;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
 /// Readings of a home that one statement reads, whosever they are: a device that is silent in a busy home

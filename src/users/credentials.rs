@@ -40,7 +40,7 @@ impl Users {
         let is_right = self.hasher.verify(current, Some(present.clone())).await;
         guess.settle(is_right.map(|is_right| is_right.then_some(())))?.ok_or_else(wrong)?;
         let hash = self.hasher.hash(new).await?;
-        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
+        db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 // Another change may have come first: then this one knows no longer the present one.
                 if store::lock_password(conn, user).await? != Some(present) {
@@ -51,6 +51,7 @@ impl Users {
                 end_all_but(conn, user, stays, clock.now()).await
             })
         })
+        .after_commit(self.revocations.on_commit())
         .await
     }
 }

@@ -17,12 +17,13 @@ impl Users {
         let password = NewPassword::parse("password", password, &email)?;
         let hash = self.hasher.hash(password).await?;
         let clock = self.clock.clone();
-        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
+        db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let user = store::set_password_of(conn, &email, &hash).await?.ok_or(Error::NotFound("user"))?;
                 end_all_but(conn, user, None, clock.now()).await
             })
         })
+        .after_commit(self.revocations.on_commit())
         .await
     }
 

@@ -68,13 +68,14 @@ impl Users {
     /// token would be back at once.
     pub async fn unlink(&self, issuer: &str, subject: &str) -> Result<(), Error> {
         let (issuer, subject, now) = (issuer.to_owned(), subject.to_owned(), self.clock.now());
-        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
+        db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let user = outside_store::take_back(conn, &issuer, &subject).await?;
                 let user = user.ok_or(Error::NotFound("link"))?;
                 Revocations::record(conn, &[Ended::Tokens(user, now)]).await
             })
         })
+        .after_commit(self.revocations.on_commit())
         .await
     }
 }

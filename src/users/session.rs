@@ -50,7 +50,7 @@ impl Users {
         // The revocation must be committed, so refusal is a value here and not an error.
         let end = self.revocations.on_commit();
         let tell = move |outcome: Result<_, _>| outcome.map_err(end);
-        let outcome = db::transaction_then(&self.pool, tell, move |conn| {
+        let outcome = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 // Before the lock: what was unused here and is used behind it has lost a race.
                 let Some((family, was_used)) = store::family_of(conn, &hash, now).await? else {
@@ -78,6 +78,7 @@ impl Users {
                 Ok(user.map(|user| (user, SessionId::from_database(family))).ok_or_else(Vec::new))
             })
         })
+        .after_commit(tell)
         .await?;
         let (user, session) = outcome.map_err(|()| INVALID)?;
         Ok(self.session(user, session, next))
@@ -87,13 +88,14 @@ impl Users {
     pub async fn logout(&self, token: &str) -> Result<bool, Error> {
         let Some(hash) = opaque::digest(token) else { return Ok(true) };
         let now = self.clock.now();
-        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
+        db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 store::lock_by_token(conn, &hash).await?;
                 let Some((family, _)) = store::family_of(conn, &hash, now).await? else { return Ok(Vec::new()) };
                 end_family(conn, SessionId::from_database(family)).await
             })
         })
+        .after_commit(self.revocations.on_commit())
         .await?;
         Ok(true)
     }
@@ -110,7 +112,7 @@ impl Users {
         let (token, now, id) = (opaque::generate(""), self.clock.now(), user.id);
         let hash = opaque::digest(&token).ok_or(INVALID)?;
         let session = SessionId::generate(now);
-        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
+        db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 if store::lock_password(conn, id).await? != Some(password_hash) {
                     return Err(WRONG_LOGIN);
@@ -127,6 +129,7 @@ impl Users {
                 Revocations::record(conn, &old).await
             })
         })
+        .after_commit(self.revocations.on_commit())
         .await?;
         Ok(self.session(user, session, token))
     }

@@ -32,7 +32,7 @@ impl Users {
     /// Ends one of one's own sessions, its sockets too.
     pub async fn revoke_session(&self, who: &Principal, session: SessionId) -> Result<(), Error> {
         let (user, now) = (who.user, self.clock.now());
-        db::transaction_then(&self.pool, self.revocations.on_commit(), move |conn| {
+        db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 store::lock_password(conn, user).await?;
                 if !store::is_open(conn, user, session.as_uuid(), now).await? {
@@ -41,6 +41,7 @@ impl Users {
                 end_family(conn, session).await
             })
         })
+        .after_commit(self.revocations.on_commit())
         .await
     }
 }

@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 33] = [
     ("auth", &["clock", "error", "ids", "settings", "tls"]),
     ("backoff", &[]),
     ("clock", &[]),
-    ("db", &["error", "settings", "tls"]),
+    ("db", &["backoff", "error", "settings", "tls"]),
     ("dev", &["*"]),
     ("downlink", &["ids"]),
     ("error", &[]),

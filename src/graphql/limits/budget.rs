@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio_util::sync::CancellationToken;
 
 use super::super::request_error::RequestError;
-use crate::db::{Allowance, MAX_HELD_BYTES};
+use crate::db::{MAX_OPERATION_BYTES, MemoryBudget};
 
 /// Most objects that the lists of one operation, or of one event of a subscription, may hold together.
 pub const MAX_OBJECTS: usize = 50_000;
@@ -26,7 +26,7 @@ pub struct Budget(Arc<Spent>);
 #[derive(Default)]
 struct Spent {
     objects: AtomicUsize,
-    held: Allowance,
+    held: MemoryBudget,
     refusal: OnceLock<RequestError>,
     over: CancellationToken,
 }
@@ -53,19 +53,19 @@ impl Budget {
 
     /// Takes so many bytes, or ends the operation.
     pub(in crate::graphql) async fn charge_bytes(&self, bytes: usize, exhausted: &Counter) {
-        if self.0.held.take(bytes).is_err() {
+        if self.0.held.charge(bytes).is_err() {
             self.end_memory_exhausted(exhausted).await;
         }
     }
 
     /// What may still be read of the database.
-    pub(in crate::graphql) fn held(&self) -> &Allowance {
+    pub(in crate::graphql) fn held(&self) -> &MemoryBudget {
         &self.0.held
     }
 
     /// Ends the operation, whose reading came to the end of [`Budget::held`].
     pub(in crate::graphql) async fn end_memory_exhausted(&self, exhausted: &Counter) {
-        let message = format!("the operation asks for more than {MAX_HELD_BYTES} bytes: ask for less at a time");
+        let message = format!("the operation asks for more than {MAX_OPERATION_BYTES} bytes: ask for less at a time");
         self.end(RequestError::too_large(message), exhausted).await;
     }
 
@@ -89,7 +89,7 @@ impl Budget {
     /// Starts anew, at an event.
     pub(in crate::graphql) fn reset(&self) {
         self.0.objects.store(0, Ordering::Relaxed);
-        self.0.held.renew();
+        self.0.held.reset();
     }
 }
 
@@ -106,10 +106,10 @@ mod tests {
         budget.refund(1);
         assert!(budget.charge_objects(1, &exhausted).now_or_never().is_some());
         budget.reset();
-        assert!(budget.charge_bytes(MAX_HELD_BYTES, &exhausted).now_or_never().is_some());
+        assert!(budget.charge_bytes(MAX_OPERATION_BYTES, &exhausted).now_or_never().is_some());
         budget.reset();
         let running = async {
-            budget.charge_fields(MAX_HELD_BYTES / FIELD_BYTES, &exhausted).await;
+            budget.charge_fields(MAX_OPERATION_BYTES / FIELD_BYTES, &exhausted).await;
             tokio::join!(budget.charge_objects(MAX_OBJECTS + 1, &exhausted), budget.charge_bytes(1, &exhausted));
         };
         let mut running = std::pin::pin!(budget.run_within(running));

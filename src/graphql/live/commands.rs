@@ -18,7 +18,7 @@ use super::super::error::Result;
 use super::super::scalars::parse_id;
 use super::SubscriptionTarget;
 use crate::commands::{self, ChangeCursor};
-use crate::db::apart;
+use crate::db::spawn_and_join;
 use crate::error::Error;
 use crate::homes::{Access, Permission};
 use crate::hub::{HubEvent, HubReceiver};
@@ -65,7 +65,7 @@ pub(super) async fn wanted(
     let (device_id, home_id, command) = match (device_id, home_id, command_id) {
         (None, None, Some(id)) => {
             let (commands, viewer, id) = (ctx.services().commands.clone(), viewer.user, parse_id(&id, "command")?);
-            let command = apart(async move { commands.find(viewer, id).await }).await?;
+            let command = spawn_and_join(async move { commands.find(viewer, id).await }).await?;
             (Some(command.device.into()), None, Some(id))
         }
         (device_id @ Some(_), None, None) => (device_id, None, None),
@@ -84,10 +84,10 @@ pub(super) async fn stream<'a>(
 ) -> Result<impl Stream<Item = Result<Command>> + Send + 'a> {
     let listener = services.commands.subscribe(wanted.access);
     let (commands, access) = (services.commands.clone(), wanted.access);
-    let cursor = apart(async move { commands.cursor(access).await }).await?;
+    let cursor = spawn_and_join(async move { commands.cursor(access).await }).await?;
     let present = wanted.command.map(|id| {
         let (commands, viewer) = (services.commands.clone(), wanted.access.user());
-        apart(async move { commands.find(viewer, id).await })
+        spawn_and_join(async move { commands.find(viewer, id).await })
     });
     let mut page = VecDeque::new();
     if let Some(present) = present {
@@ -143,7 +143,7 @@ impl Updates<'_> {
     async fn read_missed(&mut self, after: ChangeCursor) -> Result<()> {
         let (commands, access, device) =
             (self.services.commands.clone(), self.wanted.access, self.wanted.target.device);
-        let page = apart(async move { commands.changed(access, device, after, PAGE).await }).await?;
+        let page = spawn_and_join(async move { commands.changed(access, device, after, PAGE).await }).await?;
         self.services.metrics.subscription_catch_ups.inc_by(page.len() as u64);
         self.next = match page.last() {
             Some(last) if i64::try_from(page.len()).is_ok_and(|n| n == PAGE) => Next::Missed(ChangeCursor::after(last)),

@@ -20,7 +20,7 @@ use super::error::{ResolverError, Result};
 use super::scalars::parse_id;
 use super::telemetry::Telemetry;
 use crate::auth::Principal;
-use crate::db::apart;
+use crate::db::spawn_and_join;
 use crate::error::Error;
 use crate::homes::{Access, Permission};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
@@ -178,7 +178,7 @@ async fn target(
     match (device_id, home_id) {
         (Some(id), None) => {
             let (devices, viewer, id) = (ctx.services().devices.clone(), viewer.user, parse_id(&id, "device")?);
-            let device = apart(async move { devices.find(viewer, id).await }).await?;
+            let device = spawn_and_join(async move { devices.find(viewer, id).await }).await?;
             let access = device.allow(permission)?;
             Ok(SubscriptionTarget { home: access.home(), device: Some(device.id), permission })
         }
@@ -192,7 +192,7 @@ async fn target(
 
 async fn access(ctx: &Context<'_>, viewer: &Principal, home: HomeId, permission: Permission) -> Result<Access> {
     let (homes, viewer) = (ctx.services().homes.clone(), viewer.clone());
-    Ok(apart(async move { homes.access(&viewer, home, permission).await }).await?)
+    Ok(spawn_and_join(async move { homes.access(&viewer, home, permission).await }).await?)
 }
 
 /// Once more, now that the hubs are listened to: what was deleted in between would never end. Tells of
@@ -202,13 +202,13 @@ async fn verify(ctx: &Context<'_>, target: SubscriptionTarget) -> Result<DeviceS
     match target.device {
         Some(device) => {
             let (devices, viewer) = (services.devices.clone(), viewer.user);
-            apart(async move { devices.find(viewer, device).await }).await?.allow(target.permission)?;
+            spawn_and_join(async move { devices.find(viewer, device).await }).await?.allow(target.permission)?;
             Ok(DeviceScope(None))
         }
         None => {
             let access = access(ctx, viewer, target.home, target.permission).await?;
             let integrations = services.integrations.clone();
-            let devices = apart(async move { integrations.reach(access).await }).await?;
+            let devices = spawn_and_join(async move { integrations.reach(access).await }).await?;
             Ok(DeviceScope(devices.map(HashSet::from_iter)))
         }
     }

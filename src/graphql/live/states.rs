@@ -11,7 +11,7 @@ use super::super::Services;
 use super::super::devices::Device;
 use super::super::error::Result;
 use super::SubscriptionTarget;
-use crate::db::{Allowance, apart};
+use crate::db::{MemoryBudget, spawn_and_join};
 use crate::devices::{self, DeviceFilter, DeviceState};
 use crate::hub::{HubEvent, HubReceiver};
 use crate::ids::{DeviceId, UserId};
@@ -87,7 +87,7 @@ impl States<'_> {
     /// Not by the loader: a batch would be led by whoever came first, and wait for that one's reader.
     async fn find(&self, id: DeviceId) -> Result<Option<devices::Device>> {
         let (devices, viewer) = (self.services.devices.clone(), self.viewer);
-        Ok(apart(async move { devices.by_ids(viewer, &[id], &Allowance::default()).await }).await?.pop())
+        Ok(spawn_and_join(async move { devices.by_ids(viewer, &[id], &MemoryBudget::default()).await }).await?.pop())
     }
 
     async fn read_present(&mut self, after: Option<DeviceId>) -> Result<()> {
@@ -96,10 +96,10 @@ impl States<'_> {
             Some(device) => self.find(device).await?.into_iter().collect(),
             None => {
                 let page = async move {
-                    let (all, held) = (DeviceFilter::default(), Allowance::default());
+                    let (all, held) = (DeviceFilter::default(), MemoryBudget::default());
                     devices.page(viewer, &[home], &all, after, PAGE, &held).await
                 };
-                apart(page).await?
+                spawn_and_join(page).await?
             }
         };
         let full = self.target.device.is_none() && i64::try_from(page.len()).is_ok_and(|n| n == PAGE);

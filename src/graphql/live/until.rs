@@ -2,7 +2,7 @@
 
 use super::super::Services;
 use super::SubscriptionTarget;
-use crate::db::{Allowance, apart};
+use crate::db::{MemoryBudget, spawn_and_join};
 use crate::devices::Devices;
 use crate::hub::HubEvent;
 use crate::ids::UserId;
@@ -38,7 +38,10 @@ fn deleted(devices: &Devices, viewer: UserId, target: SubscriptionTarget) -> imp
                 HubEvent::Lagged(_) => {
                     let devices = devices.clone();
                     let found =
-                        apart(async move { devices.by_ids(viewer, &[device], &Allowance::default()).await }).await;
+                        spawn_and_join(
+                            async move { devices.by_ids(viewer, &[device], &MemoryBudget::default()).await },
+                        )
+                        .await;
                     if found.is_ok_and(|found| found.is_empty()) {
                         return;
                     }

@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Time
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::HistoryPage;
-use crate::db::{Allowance, JsonText, gather};
+use crate::db::{JsonText, MemoryBudget, collect_bounded};
 use crate::error::Error;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::telemetry::{Reading, Sensors, TimeSource};
@@ -153,16 +153,16 @@ impl Query for History<'_> {
 pub(super) async fn latest(
     conn: &mut AsyncPgConnection,
     devices: &[DeviceId],
-    held: &Allowance,
+    budget: &MemoryBudget,
 ) -> Result<Vec<Reading>, Error> {
-    gather(Latest { devices }.load_stream::<Row>(conn).await?, held, |row| Ok(reading(row))).await
+    collect_bounded(Latest { devices }.load_stream::<Row>(conn).await?, budget, |row| Ok(reading(row))).await
 }
 
 pub(super) async fn history(
     conn: &mut AsyncPgConnection,
     devices: &[DeviceId],
     page: &HistoryPage,
-    held: &Allowance,
+    budget: &MemoryBudget,
 ) -> Result<Vec<Reading>, Error> {
     let bounds = first_instant()..=last_instant();
     let clamp = |at: DateTime<Utc>| at.clamp(*bounds.start(), *bounds.end());
@@ -174,5 +174,5 @@ pub(super) async fn history(
         after_id: page.after.map_or(i64::MAX, |after| after.id.get()),
         limit: page.limit,
     };
-    gather(query.load_stream::<Row>(conn).await?, held, |row| Ok(reading(row))).await
+    collect_bounded(query.load_stream::<Row>(conn).await?, budget, |row| Ok(reading(row))).await
 }

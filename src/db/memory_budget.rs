@@ -1,0 +1,91 @@
+//! How many bytes of stored text one operation may hold in memory. A statement's limit bounds the number of rows,
+//! but not how long the text is that devices and users wrote into one.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use diesel::QueryResult;
+use futures_util::{Stream, TryStreamExt};
+
+use crate::error::Error;
+
+/// Bytes of stored text that one operation may hold at once.
+pub const MAX_OPERATION_BYTES: usize = 32 << 20;
+
+/// What one operation has used of [`MAX_OPERATION_BYTES`]. Clones share one count.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryBudget(Arc<AtomicUsize>);
+
+impl MemoryBudget {
+    /// Charges `bytes`; fails once more is charged than the operation may hold.
+    pub fn charge(&self, bytes: usize) -> Result<(), Error> {
+        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) <= MAX_OPERATION_BYTES {
+            return Ok(());
+        }
+        let message = format!("the operation asks for more than {MAX_OPERATION_BYTES} bytes: ask for less at a time");
+        Err(Error::TooLarge { field: "query", message })
+    }
+
+    /// Whether more was charged than the operation may hold.
+    pub fn is_exhausted(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > MAX_OPERATION_BYTES
+    }
+
+    /// Starts again at zero, for the next event of a subscription.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A value with text of any length.
+pub trait MemorySize {
+    /// Bytes of that text.
+    fn text_bytes(&self) -> usize;
+}
+
+/// Collects a statement's rows one by one and stops where the budget ends. Rows that the database still sends are
+/// discarded.
+pub async fn collect_bounded<R, T: MemorySize>(
+    rows: impl Stream<Item = QueryResult<R>>,
+    budget: &MemoryBudget,
+    from_row: impl Fn(R) -> QueryResult<T>,
+) -> Result<Vec<T>, Error> {
+    let (mut rows, mut collected) = (pin!(rows), Vec::new());
+    while let Some(row) = rows.try_next().await? {
+        let value = from_row(row)?;
+        budget.charge(value.text_bytes())?;
+        collected.push(value);
+    }
+    Ok(collected)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use futures_util::{StreamExt, stream};
+
+    use super::*;
+
+    struct Mebibytes(usize);
+
+    impl MemorySize for Mebibytes {
+        fn text_bytes(&self) -> usize {
+            self.0 << 20
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_are_read_until_the_budget_is_exhausted() {
+        let (budget, n_read) = (MemoryBudget::default(), Cell::new(0));
+        let rows = |n| stream::iter(0..n).inspect(|_| n_read.set(n_read.get() + 1)).map(|_| Ok(8));
+        assert_eq!(collect_bounded(rows(4), &budget, |n| Ok(Mebibytes(n))).await.unwrap().len(), 4);
+        assert!(!budget.is_exhausted());
+        let refused = collect_bounded(rows(1_000), &budget, |n| Ok(Mebibytes(n))).await.err().unwrap();
+        assert_eq!((refused.code(), n_read.get(), budget.is_exhausted()), ("PAYLOAD_TOO_LARGE", 5, true));
+        budget.reset();
+        assert!(budget.charge(MAX_OPERATION_BYTES).is_ok() && budget.charge(1).is_err());
+    }
+}
