@@ -29,7 +29,7 @@ use crate::auth::{Tokens, TrustedIssuers};
 use crate::clock::Clock;
 use crate::commands::{CommandHub, CommandOutbox, Commands, Expectations};
 use crate::db::{self, Pool};
-use crate::device_config::{ConfigHub, ConfigOutbox, DeviceConfigs, Sealer};
+use crate::device_config::{ConfigHub, ConfigOutbox, DeviceConfigs, KeyRing};
 use crate::devices::{CredentialCache, DeletionHub, Devices, DirectoryVersion, Logins, StateHub};
 use crate::graphql::engine::Engine;
 use crate::graphql::{self, Services};
@@ -106,7 +106,7 @@ impl App {
         let (command_hub, config_hub) = (CommandHub::default(), ConfigHub::default());
         let (expectations, command_wake, config_wake) = (Expectations::default(), Wake::default(), Wake::default());
         let (deletions, directory_version) = (DeletionHub::default(), DirectoryVersion::default());
-        let sealer = Sealer::new(&settings.encryption);
+        let key_ring = KeyRing::new(&settings.encryption);
         let tokens = Tokens::from_settings(&settings.auth, clock.clone())?;
         let issuers = TrustedIssuers::new(&settings.auth, clock.clone())?;
 
@@ -163,7 +163,7 @@ impl App {
                 pool.clone(),
                 clock.clone(),
                 config_hub.clone(),
-                sealer.clone(),
+                key_ring.clone(),
                 config_wake.clone(),
                 metrics.clone(),
             ),
@@ -187,7 +187,7 @@ impl App {
         });
         let commands = CommandOutbox::new(command_hub.clone(), expectations.clone(), metrics.clone());
         outboxes.start(commands, command_wake.clone());
-        outboxes.start(ConfigOutbox::new(config_hub.clone(), sealer, metrics.clone()), config_wake.clone());
+        outboxes.start(ConfigOutbox::new(config_hub.clone(), key_ring, metrics.clone()), config_wake.clone());
         let (ready, is_migrated) = (CancellationToken::new(), migrated.clone());
         let writer = Writer::new(WriterParts {
             database: settings.database.clone(),

@@ -26,6 +26,7 @@ pub mod names;
 pub mod opaque;
 pub mod outbox;
 pub mod revocation;
+pub mod secret_box;
 pub mod settings;
 pub mod simulator;
 pub mod telemetry;

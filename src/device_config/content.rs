@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::seal::Sealer;
+use super::key_ring::KeyRing;
 use super::secrets::{self, HIDDEN, Secrets};
-use super::{ConfigMode, known};
+use super::{ConfigMode, schema};
 use crate::error::Error;
 use crate::ids::DeviceId;
+use crate::secret_box::CannotOpen;
 
 /// Bytes a configuration may have as the device gets it, in JSON.
 const MAX_CONFIG_BYTES: usize = 8 * 1024;
@@ -29,7 +30,7 @@ pub(super) fn next(
     pushed: Value,
     mode: ConfigMode,
     device: DeviceId,
-    keys: Option<&Sealer>,
+    keys: Option<&KeyRing>,
 ) -> Result<(Content, BTreeSet<String>), Error> {
     if !pushed.is_object() {
         return Err(Error::bad_input("config", "config must be an object"));
@@ -46,7 +47,7 @@ pub(super) fn next(
             merged
         }
     };
-    known::check(public.as_object().expect("an object merged into one"))?;
+    schema::check(public.as_object().expect("an object merged into one"))?;
     let mut secrets = secrets::take(&mut public);
     let mut changes = changed(Some(&before_public), &public);
     changes.extend(secrets.0.iter().filter(|(_, secret)| **secret != HIDDEN).map(|(place, _)| secrets::topmost(place)));
@@ -85,7 +86,7 @@ fn keep(
     before: Option<&Content>,
     before_public: &Value,
     device: DeviceId,
-    keys: Option<&Sealer>,
+    keys: Option<&KeyRing>,
 ) -> Result<(), Error> {
     let mut opened: Option<Secrets> = None;
     for (place, secret) in secrets.0.iter_mut().filter(|(_, secret)| **secret == HIDDEN) {
@@ -114,9 +115,9 @@ fn no_key(place: &str) -> Error {
     Error::bad_input("config", message)
 }
 
-fn open(keys: &Sealer, device: DeviceId, sealed: &[u8]) -> Result<Secrets, super::seal::CannotOpen> {
+fn open(keys: &KeyRing, device: DeviceId, sealed: &[u8]) -> Result<Secrets, CannotOpen> {
     let plain = keys.open(device, sealed)?;
-    serde_json::from_slice(&plain).map_err(|_| super::seal::CannotOpen)
+    serde_json::from_slice(&plain).map_err(|_| CannotOpen)
 }
 
 /// The configuration as the device gets it.
@@ -124,11 +125,11 @@ pub(super) fn whole(
     mut public: Value,
     sealed: Option<&[u8]>,
     device: DeviceId,
-    keys: Option<&Sealer>,
-) -> Result<Value, super::seal::CannotOpen> {
+    keys: Option<&KeyRing>,
+) -> Result<Value, CannotOpen> {
     let Some(sealed) = sealed else { return Ok(public) };
-    let secrets = open(keys.ok_or(super::seal::CannotOpen)?, device, sealed)?;
-    if secrets::put(&mut public, &secrets) { Ok(public) } else { Err(super::seal::CannotOpen) }
+    let secrets = open(keys.ok_or(CannotOpen)?, device, sealed)?;
+    if secrets::put(&mut public, &secrets) { Ok(public) } else { Err(CannotOpen) }
 }
 
 /// RFC 7396: null deletes, objects merge, all else replaces.
@@ -169,17 +170,17 @@ mod tests {
 
     const DEVICE: fn() -> DeviceId = || DeviceId::from_database(7);
 
-    fn sealer() -> Sealer {
+    fn key_ring() -> KeyRing {
         let key = |name: &str| (name == "ENCRYPTION_KEY").then(|| STANDARD.encode([3; 32]));
-        Sealer::new(&EncryptionSettings::read(&key).unwrap()).unwrap()
+        KeyRing::new(&EncryptionSettings::read(&key).unwrap()).unwrap()
     }
 
     fn push(before: Option<&Content>, pushed: Value, mode: ConfigMode) -> Result<Content, Error> {
-        next(before, pushed, mode, DEVICE(), Some(&sealer())).map(|(content, _)| content)
+        next(before, pushed, mode, DEVICE(), Some(&key_ring())).map(|(content, _)| content)
     }
 
     fn sent(content: &Content) -> Value {
-        whole(content.public.clone(), content.secrets.as_deref(), DEVICE(), Some(&sealer())).unwrap()
+        whole(content.public.clone(), content.secrets.as_deref(), DEVICE(), Some(&key_ring())).unwrap()
     }
 
     /// The table of the RFC's appendix.
@@ -233,7 +234,7 @@ mod tests {
     #[test]
     fn a_push_tells_the_keys_it_changes_secrets_among_them() {
         let next =
-            |before: Option<&Content>, pushed, mode| next(before, pushed, mode, DEVICE(), Some(&sealer())).unwrap();
+            |before: Option<&Content>, pushed, mode| next(before, pushed, mode, DEVICE(), Some(&key_ring())).unwrap();
         let pushed =
             json!({"sampleRate": 5, "wifiConfig": {"ssid": "home", "password": "canary-1"}, "a/b~token": "canary-2"});
         let (first, keys) = next(None, pushed, ConfigMode::Merge);

@@ -4,11 +4,11 @@
 mod answers_store;
 mod content;
 mod follow;
-mod known;
-mod loss_store;
+mod schema;
+mod session_loss_store;
 mod outbox;
 mod outbox_store;
-mod seal;
+mod key_ring;
 mod secrets;
 mod store;
 
@@ -21,7 +21,7 @@ use serde_json::Value;
 
 pub use answers_store::{find as find_for_ingest, record as record_answers};
 pub use outbox::{ConfigKey, ConfigOutbox};
-pub use seal::Sealer;
+pub use key_ring::KeyRing;
 
 use crate::audit::{self, Action, Details, Entry, Origin};
 use crate::clock::Clock;
@@ -151,7 +151,7 @@ pub struct DeviceConfigs {
     pool: Pool,
     clock: Clock,
     hub: ConfigHub,
-    keys: Option<Sealer>,
+    keys: Option<KeyRing>,
     wake: Wake,
     metrics: Metrics,
 }
@@ -182,7 +182,7 @@ impl FromStr for ConfigStatus {
 impl DeviceConfigs {
     /// The service over its pool. `hub` hears of every change, `wake` of every new version; without `keys`
     /// no secret is taken.
-    pub fn new(pool: Pool, clock: Clock, hub: ConfigHub, keys: Option<Sealer>, wake: Wake, metrics: Metrics) -> Self {
+    pub fn new(pool: Pool, clock: Clock, hub: ConfigHub, keys: Option<KeyRing>, wake: Wake, metrics: Metrics) -> Self {
         Self { pool, clock, hub, keys, wake, metrics }
     }
 

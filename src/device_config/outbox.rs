@@ -9,9 +9,9 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use diesel::QueryResult;
 use serde_json::json;
 
-use super::loss_store;
+use super::session_loss_store;
 use super::outbox_store::{self as store, Candidate};
-use super::seal::Sealer;
+use super::key_ring::KeyRing;
 use super::{ConfigHub, ConfigStatus, answers_store, content, publish};
 use crate::db;
 use crate::downlink::{Channel, DeliveryOutcome, Message, Outgoing};
@@ -46,7 +46,7 @@ pub enum ConfigKey {
 /// Configurations that are to be sent.
 pub struct ConfigOutbox {
     hub: ConfigHub,
-    keys: Option<Sealer>,
+    keys: Option<KeyRing>,
     metrics: Metrics,
     session_losses: AtomicU64,
     /// Newest versions that can't be sent with the keys of this server.
@@ -57,7 +57,7 @@ pub struct ConfigOutbox {
 
 impl ConfigOutbox {
     /// `hub` hears of every change; `keys` open the secrets.
-    pub fn new(hub: ConfigHub, keys: Option<Sealer>, metrics: Metrics) -> Self {
+    pub fn new(hub: ConfigHub, keys: Option<KeyRing>, metrics: Metrics) -> Self {
         Self {
             hub,
             keys,
@@ -124,7 +124,7 @@ impl Outbox for ConfigOutbox {
     const NAME: &'static str = "config";
 
     async fn on_reconnected(&self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
-        loss_store::doubt(conn, now - BROKER_SAVES_WITHIN).await
+        session_loss_store::doubt(conn, now - BROKER_SAVES_WITHIN).await
     }
 
     async fn tick(&self, conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
@@ -201,6 +201,6 @@ impl Outbox for ConfigOutbox {
         _before: DateTime<Utc>,
     ) -> QueryResult<()> {
         self.session_losses.fetch_add(1, Ordering::AcqRel);
-        loss_store::lose_all(conn).await
+        session_loss_store::lose_all(conn).await
     }
 }

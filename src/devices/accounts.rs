@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::credentials::{MqttUser, broker_hash, new_password, password_digest};
 use super::credentials_store::{self, NewCredential};
-use super::seal::Seal;
+use super::password_box::PasswordBox;
 use super::{Devices, accounts_store as store};
 use crate::clock::Clock;
 use crate::db::{self, Connection};
@@ -45,22 +45,22 @@ impl Fresh {
 #[derive(Clone)]
 pub(super) struct Accounts {
     /// None where the broker asks instead of being told.
-    seal: Option<Arc<Seal>>,
+    password_box: Option<Arc<PasswordBox>>,
     wake: Arc<Notify>,
 }
 
 impl Accounts {
     pub(super) fn new(provisioning: &Provisioning) -> Self {
-        let seal = match provisioning {
+        let password_box = match provisioning {
             Provisioning::None | Provisioning::Embedded => None,
-            Provisioning::Dynsec(account) => Some(Arc::new(Seal::new(&account.password))),
+            Provisioning::Dynsec(account) => Some(Arc::new(PasswordBox::new(&account.password))),
         };
-        Self { seal, wake: Arc::default() }
+        Self { password_box, wake: Arc::default() }
     }
 
     /// Whether two passwords of a device need two user names.
     pub(super) fn is_one_password_a_name(&self) -> bool {
-        self.seal.is_some()
+        self.password_box.is_some()
     }
 
     /// Something that the broker must be told has been committed.
@@ -85,12 +85,12 @@ impl Accounts {
             })
             .collect();
         let ids: HashMap<_, _> = credentials_store::insert(conn, &rows, now).await?.into_iter().collect();
-        if let Some(seal) = &self.seal {
+        if let Some(password_box) = &self.password_box {
             let rows: Vec<_> = fresh
                 .iter()
                 .filter_map(|((device, user), fresh)| {
                     let username = user.to_string();
-                    let sealed = seal.close(&username, &fresh.password);
+                    let sealed = password_box.seal(&username, &fresh.password);
                     ids.get(device).map(|id| (username, *id, sealed))
                 })
                 .collect();
@@ -122,7 +122,7 @@ pub enum ChangeKind {
 /// Where a server that tells the broker begins.
 #[derive(Clone)]
 pub struct AccountChanges {
-    seal: Arc<Seal>,
+    password_box: Arc<PasswordBox>,
     wake: Arc<Notify>,
     clock: Clock,
 }
@@ -130,15 +130,15 @@ pub struct AccountChanges {
 /// The one server of the installation that tells the broker, for as long as its connection is open.
 pub struct AccountLeader {
     conn: Connection,
-    seal: Arc<Seal>,
+    password_box: Arc<PasswordBox>,
     clock: Clock,
 }
 
 impl Devices {
     /// The accounts a broker must be told of; none where it asks.
     pub fn account_changes(&self) -> Option<AccountChanges> {
-        let Accounts { seal, wake } = self.accounts.clone();
-        Some(AccountChanges { seal: seal?, wake, clock: self.clock.clone() })
+        let Accounts { password_box, wake } = self.accounts.clone();
+        Some(AccountChanges { password_box: password_box?, wake, clock: self.clock.clone() })
     }
 }
 
@@ -155,7 +155,7 @@ impl AccountChanges {
         if !store::lease(&mut conn).await? {
             return Ok(None);
         }
-        let mut leader = AccountLeader { conn, seal: self.seal.clone(), clock: self.clock.clone() };
+        let mut leader = AccountLeader { conn, password_box: self.password_box.clone(), clock: self.clock.clone() };
         let now = leader.clock.now();
         store::adopt(&mut leader.conn, now).await?;
         Ok(Some(leader))
@@ -170,7 +170,7 @@ impl AccountLeader {
         let mut changes = Vec::new();
         for (username, credential, sealed) in store::pending(&mut self.conn, limit).await? {
             let kind = match (credential, &sealed) {
-                (Some(_), Some(text)) => match self.seal.open(&username, text) {
+                (Some(_), Some(text)) => match self.password_box.open(&username, text) {
                     Some(password) => ChangeKind::Put(password),
                     None => {
                         tracing::error!(

@@ -14,7 +14,7 @@ mod presence;
 mod registry;
 mod registry_store;
 mod rotation;
-mod seal;
+mod password_box;
 mod state;
 mod state_store;
 mod store;

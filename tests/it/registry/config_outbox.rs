@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use smarthome::db;
-use smarthome::device_config::{ConfigKey, ConfigOutbox, Sealer};
+use smarthome::device_config::{ConfigKey, ConfigOutbox, KeyRing};
 use smarthome::downlink::{Channel, DeliveryOutcome, Outgoing};
 use smarthome::ids::{DeviceId, HomeId};
 use smarthome::outbox::Outbox;
@@ -20,12 +20,12 @@ struct Sender<'a> {
 
 impl<'a> Sender<'a> {
     async fn new(graph: &'a Graph) -> Self {
-        Self::with(graph, graph.sealer.clone()).await
+        Self::with(graph, graph.key_ring.clone()).await
     }
 
-    async fn with(graph: &'a Graph, sealer: Option<Sealer>) -> Self {
+    async fn with(graph: &'a Graph, key_ring: Option<KeyRing>) -> Self {
         let metrics = graph.services.metrics.clone();
-        let outbox = ConfigOutbox::new(graph.config_hub.clone(), sealer, metrics);
+        let outbox = ConfigOutbox::new(graph.config_hub.clone(), key_ring, metrics);
         Self { graph, outbox, conn: connection(graph).await }
     }
 
@@ -243,7 +243,7 @@ async fn a_secret_that_does_not_open_waits_and_holds_up_nobody() {
         "ENCRYPTION_KEY_PREVIOUS" => Some(super::ENCRYPTION_KEY.to_owned()),
         _ => None,
     };
-    let rotated = Sealer::new(&EncryptionSettings::read(&keys).unwrap());
+    let rotated = KeyRing::new(&EncryptionSettings::read(&keys).unwrap());
     let sent = Sender::with(&graph, rotated).await.run().await;
     assert_eq!((sent.len(), &sent[0].1["config"]), (1, &json!({"token": "canary"})));
     push(&graph, &ann, &devices[0], json!({"token": null})).await;

@@ -124,7 +124,7 @@ async fn what_is_deleted_is_out_before_its_history_goes() {
     let (now, services) = (graph.clock.now(), &graph.services);
     let (hub, expectations) = (services.commands.hub().clone(), services.commands.expectations().clone());
     let commands = CommandOutbox::new(hub, expectations, services.metrics.clone());
-    let configs = ConfigOutbox::new(graph.config_hub.clone(), graph.sealer.clone(), services.metrics.clone());
+    let configs = ConfigOutbox::new(graph.config_hub.clone(), graph.key_ring.clone(), services.metrics.clone());
     assert_eq!(commands.find_due(&mut conn, now, &[], 10).await.unwrap(), []);
     assert_eq!(configs.find_due(&mut conn, now, &[], 10).await.unwrap(), []);
     let devices = [DeviceId::from_database(number(&device))];

@@ -28,7 +28,7 @@ use smarthome::auth::{Actor, Principal, Tokens};
 use smarthome::clock::Clock;
 use smarthome::commands::{CommandHub, Commands, Expectations};
 use smarthome::db;
-use smarthome::device_config::{ConfigHub, DeviceConfigs, Sealer};
+use smarthome::device_config::{ConfigHub, DeviceConfigs, KeyRing};
 use smarthome::devices::{DeletionHub, Devices, RegistryListener, StateHub};
 use smarthome::graphql::limits::budget::Budget;
 use smarthome::graphql::response::GraphQLResponse;
@@ -58,7 +58,7 @@ struct Graph {
     readings: ReadingHub,
     config_hub: ConfigHub,
     told: Arc<Told>,
-    sealer: Option<Sealer>,
+    key_ring: Option<KeyRing>,
     sql: tokio_postgres::Client,
     database: Database,
 }
@@ -110,7 +110,7 @@ impl Graph {
         let (command_hub, expectations) = (CommandHub::default(), Expectations::default());
         let told = Arc::<Told>::default();
         let config_hub = ConfigHub::default();
-        let sealer = Sealer::new(&settings.encryption);
+        let key_ring = KeyRing::new(&settings.encryption);
         let channels: [Arc<dyn HomeChannel>; 5] = [
             Arc::new(readings.clone()),
             Arc::new(states.clone()),
@@ -154,7 +154,7 @@ impl Graph {
                 pool.clone(),
                 clock.clone(),
                 config_hub.clone(),
-                sealer.clone(),
+                key_ring.clone(),
                 Wake::default(),
                 metrics.clone(),
             ),
@@ -171,7 +171,7 @@ impl Graph {
             readings,
             config_hub,
             told,
-            sealer,
+            key_ring,
             sql,
             database,
         }
