@@ -249,7 +249,7 @@ impl App {
             }
             None => None,
         };
-        spawn_critical(&ended, audit::keep(pool.clone(), is_migrated.clone(), stop_http.clone()));
+        spawn_critical(&ended, audit::run_retention(pool.clone(), is_migrated.clone(), stop_http.clone()));
         spawn_critical(&ended, homes::keep_sweeping(pool.clone(), is_migrated.clone(), stop_http.clone()));
         spawn_critical(&ended, services.users.clone().keep(is_migrated, stop_http.clone()));
         let page = Page {

@@ -2,7 +2,7 @@
 //! what it tells, so neither is there without the other; the database itself refuses to change one.
 
 mod entry;
-mod keep;
+mod retention;
 mod store;
 
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 
 pub use entry::{Action, Details, Entry, MAX_DETAILS_BYTES};
-pub use keep::{clean, forget, keep};
+pub use retention::{delete_expired, delete_home_log, run_retention};
 
 use crate::auth::{Actor, Principal};
 use crate::db::{Connection, JsonText, Pool};
@@ -20,7 +20,7 @@ use crate::ids::{AuditEntryId, HomeId, UserId};
 
 /// Who acts, by what and from where: an argument of whatever leaves an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub struct RequestContext {
     /// Who.
     pub user: UserId,
     /// By what.
@@ -29,7 +29,7 @@ pub struct Origin {
     pub address: Option<IpAddr>,
 }
 
-impl Origin {
+impl RequestContext {
     /// The holder of a token, at an address.
     pub fn new(who: &Principal, address: Option<IpAddr>) -> Self {
         Self { user: who.user, actor: who.actor, address }
@@ -89,7 +89,7 @@ impl FromStr for ActorKind {
 
 /// An entry as it was kept.
 #[derive(Debug, Clone, PartialEq)]
-pub struct KeptEntry {
+pub struct StoredEntry {
     /// Its id; later ones are greater.
     pub id: AuditEntryId,
     /// When, by the database's clock.
@@ -114,7 +114,7 @@ pub struct KeptEntry {
 /// statements of the connection need not wait for.
 pub async fn record(
     conn: &Connection,
-    by: &Origin,
+    by: &RequestContext,
     home: impl Into<Option<HomeId>>,
     entries: &[Entry],
 ) -> Result<(), Error> {
@@ -130,7 +130,7 @@ pub(crate) async fn page(
     home: HomeId,
     after: Option<AuditEntryId>,
     limit: i64,
-) -> Result<Vec<KeptEntry>, Error> {
+) -> Result<Vec<StoredEntry>, Error> {
     let mut conn = pool.get().await?;
     Ok(store::page(&mut conn, home, after, limit).await?)
 }

@@ -8,7 +8,7 @@ use diesel::result::Error as DieselError;
 use diesel::sql_types::{Array, BigInt, Json, Nullable, Text};
 use diesel_async::{AsyncConnectionCore, AsyncPgConnection, RunQueryDsl};
 
-use super::{ActorKind, ActorKindError, Entry, KeptEntry, Origin};
+use super::{ActorKind, ActorKindError, Entry, RequestContext, StoredEntry};
 use crate::db::JsonText;
 use crate::db::schema::audit_log;
 use crate::ids::{AuditEntryId, HomeId, UserId};
@@ -62,7 +62,7 @@ impl QueryId for Insert<'_> {
 /// In the order given.
 pub(super) async fn insert(
     conn: &AsyncPgConnection,
-    by: &Origin,
+    by: &RequestContext,
     home: Option<HomeId>,
     entries: &[Entry],
 ) -> QueryResult<()> {
@@ -80,10 +80,10 @@ pub(super) async fn insert(
 
 type Row = (AuditEntryId, DateTime<Utc>, String, UserId, String, Option<String>, String, String, JsonText);
 
-fn kept((id, at, kind, actor_user, actor, address, action, target, details): Row) -> QueryResult<KeptEntry> {
+fn kept((id, at, kind, actor_user, actor, address, action, target, details): Row) -> QueryResult<StoredEntry> {
     let unknown = |error: ActorKindError| DieselError::DeserializationError(Box::new(error));
     let actor_kind = kind.parse().map_err(unknown)?;
-    Ok(KeptEntry { id, at, actor_kind, actor_user, actor, address, action, target, details })
+    Ok(StoredEntry { id, at, actor_kind, actor_user, actor, address, action, target, details })
 }
 
 pub(super) async fn page(
@@ -91,7 +91,7 @@ pub(super) async fn page(
     home: HomeId,
     after: Option<AuditEntryId>,
     limit: i64,
-) -> QueryResult<Vec<KeptEntry>> {
+) -> QueryResult<Vec<StoredEntry>> {
     let after = after.map_or(i64::MAX, AuditEntryId::get);
     let rows: Vec<Row> = audit_log::table
         .filter(audit_log::home_id.eq(home))

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::command::{Command, CommandHub, CommandStatus, OnStale};
 use super::new::{Checked, NewCommand};
 use super::{Expectations, publish, store};
-use crate::audit::{self, Action, Details, Entry, Origin};
+use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::clock::Clock;
 use crate::db::{self, MemoryBudget, Pool};
 use crate::devices::{Device, DeviceAccess};
@@ -110,7 +110,13 @@ impl Commands {
 
     /// Stores a command that is to be sent, or finds the one that the same request made before. Needs
     /// [`Permission::Control`].
-    pub async fn send(&self, access: Access, by: &Origin, device: &Device, new: NewCommand) -> Result<Command, Error> {
+    pub async fn send(
+        &self,
+        access: Access,
+        by: &RequestContext,
+        device: &Device,
+        new: NewCommand,
+    ) -> Result<Command, Error> {
         let by = by.clone();
         let access = access.require(Permission::Control)?;
         let new = new.checked(device.id, device.kind)?;
@@ -134,7 +140,7 @@ impl Commands {
 
     /// Takes a command back that can't have left yet; one that was taken back already stays so. Needs
     /// [`Permission::Control`].
-    pub async fn cancel(&self, viewer: UserId, by: &Origin, id: CommandId) -> Result<Command, Error> {
+    pub async fn cancel(&self, viewer: UserId, by: &RequestContext, id: CommandId) -> Result<Command, Error> {
         let mut conn = self.pool.get().await?;
         let found = store::visible(&mut conn, viewer, &[id]).await?.pop();
         drop(conn);
@@ -247,7 +253,7 @@ fn too_late(command: &Command, now: DateTime<Utc>) -> Option<String> {
 async fn store_new(
     conn: &mut db::Connection,
     access: Access,
-    by: &Origin,
+    by: &RequestContext,
     device: DeviceId,
     new: &Checked,
     now: DateTime<Utc>,

@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::folder::Folder;
-use crate::audit::Origin;
+use crate::audit::RequestContext;
 use crate::auth::{Actor, Principal, Tokens};
 use crate::clock::Clock;
 use crate::db::{MemoryBudget, Pool};
@@ -155,7 +155,7 @@ impl Registry {
             return Ok(home);
         }
         let new = NewHome { name: "Demo home".to_owned(), key: None, timezone: "UTC".to_owned() };
-        let by = Origin::new(principal, None);
+        let by = RequestContext::new(principal, None);
         let home = self.homes.create(&by, new).await?;
         let access = home.allow(Permission::Configure)?;
         for name in ["Living room", "Kitchen", "Hall"] {
@@ -191,7 +191,7 @@ impl Registry {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let registered = self.devices.register(access, &Origin::new(principal, None), wanted).await?;
+        let registered = self.devices.register(access, &RequestContext::new(principal, None), wanted).await?;
         let login = |device: crate::devices::RegisteredDevice| DeviceLogin {
             key: device.device.key,
             username: device.credentials.username,

@@ -4,12 +4,12 @@
 mod answers_store;
 mod content;
 mod follow;
-mod schema;
-mod session_loss_store;
+mod key_ring;
 mod outbox;
 mod outbox_store;
-mod key_ring;
+mod schema;
 mod secrets;
+mod session_loss_store;
 mod store;
 
 use std::collections::BTreeSet;
@@ -20,10 +20,10 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 pub use answers_store::{find as find_for_ingest, record as record_answers};
-pub use outbox::{ConfigKey, ConfigOutbox};
 pub use key_ring::KeyRing;
+pub use outbox::{ConfigKey, ConfigOutbox};
 
-use crate::audit::{self, Action, Details, Entry, Origin};
+use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::clock::Clock;
 use crate::db::{self, JsonText, MemoryBudget, MemorySize, Pool};
 use crate::devices::{Device, DeviceAccess, audited};
@@ -191,7 +191,7 @@ impl DeviceConfigs {
     pub async fn push(
         &self,
         access: Access,
-        by: &Origin,
+        by: &RequestContext,
         device: &Device,
         new: NewConfig,
     ) -> Result<DeviceConfig, Error> {
@@ -215,7 +215,7 @@ impl DeviceConfigs {
     pub async fn rollback(
         &self,
         access: Access,
-        by: &Origin,
+        by: &RequestContext,
         device: &Device,
         to_version: i32,
     ) -> Result<DeviceConfig, Error> {
@@ -240,7 +240,7 @@ impl DeviceConfigs {
     async fn add(
         &self,
         access: Access,
-        by: &Origin,
+        by: &RequestContext,
         device: &Device,
         wanted: Option<i32>,
         make: impl FnOnce(Option<(i32, Content)>, Option<Content>) -> Result<(Content, BTreeSet<String>), Error>

@@ -9,9 +9,9 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use diesel::QueryResult;
 use serde_json::json;
 
-use super::session_loss_store;
-use super::outbox_store::{self as store, Candidate};
 use super::key_ring::KeyRing;
+use super::outbox_store::{self as store, Candidate};
+use super::session_loss_store;
 use super::{ConfigHub, ConfigStatus, answers_store, content, publish};
 use crate::db;
 use crate::downlink::{Channel, DeliveryOutcome, Message, Outgoing};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::accounts::{Accounts, Fresh};
 use super::credentials::{MqttUser, mqtt_client_id};
 use super::{Device, DeviceFilter, DeviceType, Mac, MqttCredentials, registry_store, store};
-use crate::audit::{self, Action, Details, Entry, Origin};
+use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::clock::Clock;
 use crate::db::{self, MemoryBudget, Pool};
 use crate::error::Error;
@@ -153,7 +153,7 @@ impl Devices {
     pub async fn register(
         &self,
         access: Access,
-        by: &Origin,
+        by: &RequestContext,
         new: Vec<NewDevice>,
     ) -> Result<Vec<RegisteredDevice>, Error> {
         let by = by.clone();
@@ -209,7 +209,7 @@ impl Devices {
     pub async fn update(
         &self,
         access: Access,
-        by: &Origin,
+        by: &RequestContext,
         id: DeviceId,
         mut change: DeviceChange,
     ) -> Result<Device, Error> {
@@ -253,7 +253,7 @@ impl Devices {
 
     /// Deletes the device and every row of it, and ends its streams, whether or not the caller waits for
     /// it. Needs [`Permission::Configure`] at the moment of the decision.
-    pub async fn delete(&self, access: Access, by: &Origin, id: DeviceId) -> Result<(), Error> {
+    pub async fn delete(&self, access: Access, by: &RequestContext, id: DeviceId) -> Result<(), Error> {
         let access = access.require(Permission::Configure)?;
         let (devices, by) = (self.clone(), by.clone());
         db::run_to_completion(async move {
@@ -265,7 +265,12 @@ impl Devices {
     }
 
     /// The device is gone, and whoever holds something of it is told. Its readings are left.
-    async fn decide_deletion(&self, access: Access, by: Origin, id: DeviceId) -> Result<homes::Deletion, Error> {
+    async fn decide_deletion(
+        &self,
+        access: Access,
+        by: RequestContext,
+        id: DeviceId,
+    ) -> Result<homes::Deletion, Error> {
         let home = access.home();
         let deletion = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {

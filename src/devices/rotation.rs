@@ -6,7 +6,7 @@ use super::accounts::Fresh;
 use super::credentials::{MqttCredentials, MqttUser, mqtt_client_id};
 use super::registry::audited;
 use super::{Devices, credentials_store as store};
-use crate::audit::{self, Action, Details, Entry, Origin};
+use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::db;
 use crate::error::Error;
 use crate::homes::{Access, Permission};
@@ -22,7 +22,7 @@ impl Devices {
     pub async fn rotate_credentials(
         &self,
         access: Access,
-        by: &Origin,
+        by: &RequestContext,
         id: DeviceId,
         grace: Duration,
     ) -> Result<MqttCredentials, Error> {
@@ -35,7 +35,13 @@ impl Devices {
         db::run_to_completion(async move { devices.rotate(home, by, id, grace).await }).await
     }
 
-    async fn rotate(&self, home: HomeId, by: Origin, id: DeviceId, grace: Duration) -> Result<MqttCredentials, Error> {
+    async fn rotate(
+        &self,
+        home: HomeId,
+        by: RequestContext,
+        id: DeviceId,
+        grace: Duration,
+    ) -> Result<MqttCredentials, Error> {
         let fresh = Fresh::make(1).await?.pop().ok_or_else(|| Error::internal("one password was asked for"))?;
         let (password, now, accounts) = (fresh.password.clone(), self.clock.now(), self.accounts.clone());
         let rotated = db::transaction(&self.pool, move |conn| {

@@ -31,7 +31,7 @@ pub(super) enum ActorKind {
 }
 
 /// Something that was done in a home. An entry never changes.
-pub(super) struct AuditEntry(audit::KeptEntry);
+pub(super) struct AuditEntry(audit::StoredEntry);
 
 /// Something that was done in a home. An entry never changes.
 #[Object(serial)]

@@ -325,7 +325,7 @@ impl CommandMutation {
         let (services, viewer) = (ctx.services(), ctx.viewer()?);
         let device = services.devices.find(viewer.user, parse_id(&input.device_id, "device")?).await?;
         let access = device.allow(Permission::Control)?;
-        let command = services.commands.send(access, &ctx.origin()?, &device, input.parse(access)?).await?;
+        let command = services.commands.send(access, &ctx.request_context()?, &device, input.parse(access)?).await?;
         Ok(Command(Arc::new(command)))
     }
 
@@ -337,6 +337,6 @@ impl CommandMutation {
         #[graphql(desc = "The command's id.")] id: ID,
     ) -> Result<Command> {
         let (commands, viewer) = (&ctx.services().commands, ctx.viewer()?);
-        Ok(Command(Arc::new(commands.cancel(viewer.user, &ctx.origin()?, parse_id(&id, "command")?).await?)))
+        Ok(Command(Arc::new(commands.cancel(viewer.user, &ctx.request_context()?, parse_id(&id, "command")?).await?)))
     }
 }

@@ -11,7 +11,7 @@ use super::limits::budget::Budget;
 use super::loader::BatchScope;
 use super::loaders::Loaders;
 use super::{Peer, Services, Viewer};
-use crate::audit::Origin;
+use crate::audit::RequestContext;
 use crate::auth::{Actor, Principal};
 use crate::db::JsonText;
 use crate::error::Error;
@@ -42,8 +42,8 @@ pub(super) trait ContextExt<'a> {
     /// Who asks; an error for nobody.
     fn viewer(&self) -> Result<&'a Principal>;
     /// Who asks, by what and from where, for whatever leaves an entry in the audit log.
-    fn origin(&self) -> Result<Origin> {
-        Ok(Origin::new(self.viewer()?, self.address()))
+    fn request_context(&self) -> Result<RequestContext> {
+        Ok(RequestContext::new(self.viewer()?, self.address()))
     }
     /// Who asks, for what no scope gives: an error for an integration.
     fn person(&self) -> Result<&'a Principal>;

@@ -165,7 +165,7 @@ impl ConfigMutation {
         let access = device.allow(Permission::PushConfig)?;
         let PushConfigInput { config, mode, expected_version, .. } = input;
         let new = NewConfig { config, mode: mode.into(), expected_version };
-        Ok(DeviceConfig(Arc::new(services.configs.push(access, &ctx.origin()?, &device, new).await?)))
+        Ok(DeviceConfig(Arc::new(services.configs.push(access, &ctx.request_context()?, &device, new).await?)))
     }
 
     /// Makes a new version with the content of an old one, its secrets included. The newest 100 versions of
@@ -179,6 +179,8 @@ impl ConfigMutation {
         let (services, viewer) = (ctx.services(), ctx.viewer()?);
         let device = services.devices.find(viewer.user, parse_id(&device_id, "device")?).await?;
         let access = device.allow(Permission::PushConfig)?;
-        Ok(DeviceConfig(Arc::new(services.configs.rollback(access, &ctx.origin()?, &device, to_version).await?)))
+        Ok(DeviceConfig(Arc::new(
+            services.configs.rollback(access, &ctx.request_context()?, &device, to_version).await?,
+        )))
     }
 }

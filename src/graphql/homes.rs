@@ -13,7 +13,7 @@ use super::members::HomeMember;
 use super::paging::{Page, PageSize};
 use super::rooms::Room;
 use super::scalars::{HomeRole, Instant, parse_id};
-use crate::audit::Origin;
+use crate::audit::RequestContext;
 use crate::homes::{self, NewHome, Permission};
 use crate::ids::HomeId;
 
@@ -172,7 +172,7 @@ impl HomeMutation {
     ) -> Result<Home> {
         let timezone = input.timezone.unwrap_or_else(|| "UTC".to_owned());
         let new = NewHome { name: input.name, key: input.key, timezone };
-        let by = Origin::new(ctx.person()?, ctx.address());
+        let by = RequestContext::new(ctx.person()?, ctx.address());
         let home = ctx.services().homes.create(&by, new).await?;
         Ok(Home(Arc::new(home)))
     }
@@ -186,7 +186,8 @@ impl HomeMutation {
     ) -> Result<Home> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&id, "home")?, Permission::Configure).await?;
-        let home = homes.update(access, &ctx.origin()?, input.name.as_deref(), input.timezone.as_deref()).await?;
+        let home =
+            homes.update(access, &ctx.request_context()?, input.name.as_deref(), input.timezone.as_deref()).await?;
         Ok(Home(Arc::new(home)))
     }
 
@@ -194,7 +195,7 @@ impl HomeMutation {
     async fn delete_home(&self, ctx: &Context<'_>, #[graphql(desc = "The home's id.")] id: ID) -> Result<bool> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&id, "home")?, Permission::Own).await?;
-        homes.delete(access, &ctx.origin()?).await?;
+        homes.delete(access, &ctx.request_context()?).await?;
         Ok(true)
     }
 }

@@ -133,7 +133,7 @@ impl IntegrationMutation {
             devices: devices.transpose()? as Option<Vec<DeviceId>>,
             expires_at: input.expires_at.map(|at| at.read("expiresAt")).transpose()?,
         };
-        let (made, token) = services.integrations.create(access, &ctx.origin()?, new).await?;
+        let (made, token) = services.integrations.create(access, &ctx.request_context()?, new).await?;
         Ok(CreatedIntegrationToken {
             token: token.reveal().to_owned(),
             integration_token: IntegrationToken(Arc::new(made)),
@@ -148,7 +148,10 @@ impl IntegrationMutation {
         #[graphql(desc = "The token's id.")] id: ID,
     ) -> Result<bool> {
         let viewer = ctx.viewer()?;
-        ctx.services().integrations.revoke(viewer, &ctx.origin()?, parse_id(&id, "integration token")?).await?;
+        ctx.services()
+            .integrations
+            .revoke(viewer, &ctx.request_context()?, parse_id(&id, "integration token")?)
+            .await?;
         Ok(true)
     }
 }

@@ -9,7 +9,7 @@ use super::error::Result;
 use super::homes::Home;
 use super::members::HomeMember;
 use super::scalars::{HomeRole, Instant, parse_id};
-use crate::audit::Origin;
+use crate::audit::RequestContext;
 use crate::homes::{self, Permission};
 
 /// A fresh invitation, with the token that is shown this once.
@@ -84,7 +84,7 @@ impl MembershipMutation {
     ) -> Result<Invitation> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&input.home_id, "home")?, Permission::Configure).await?;
-        let (made, token) = homes.invite(access, &ctx.origin()?, &input.email, input.role.into()).await?;
+        let (made, token) = homes.invite(access, &ctx.request_context()?, &input.email, input.role.into()).await?;
         Ok(Invitation {
             id: made.id.into(),
             email: made.email,
@@ -101,7 +101,7 @@ impl MembershipMutation {
         #[graphql(desc = "The invitation's id.")] id: ID,
     ) -> Result<bool> {
         let viewer = ctx.viewer()?;
-        ctx.services().homes.revoke_invitation(viewer, &ctx.origin()?, parse_id(&id, "invitation")?).await?;
+        ctx.services().homes.revoke_invitation(viewer, &ctx.request_context()?, parse_id(&id, "invitation")?).await?;
         Ok(true)
     }
 
@@ -112,7 +112,7 @@ impl MembershipMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The token that `inviteMember` has given.")] token: String,
     ) -> Result<Home> {
-        let by = Origin::new(ctx.person()?, ctx.address());
+        let by = RequestContext::new(ctx.person()?, ctx.address());
         let home = ctx.services().homes.accept_invitation(&by, &token).await?;
         Ok(Home(Arc::new(home)))
     }
@@ -128,7 +128,9 @@ impl MembershipMutation {
     ) -> Result<HomeMember> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
-        Ok(HomeMember(homes.set_role(access, &ctx.origin()?, parse_id(&user_id, "member")?, role.into()).await?))
+        Ok(HomeMember(
+            homes.set_role(access, &ctx.request_context()?, parse_id(&user_id, "member")?, role.into()).await?,
+        ))
     }
 
     /// Takes a member out of a home and ends their subscriptions of it. Everybody may leave; others are
@@ -141,7 +143,7 @@ impl MembershipMutation {
     ) -> Result<bool> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::ReadPeople).await?;
-        homes.remove_member(access, &ctx.origin()?, parse_id(&user_id, "member")?).await?;
+        homes.remove_member(access, &ctx.request_context()?, parse_id(&user_id, "member")?).await?;
         Ok(true)
     }
 }

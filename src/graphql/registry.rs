@@ -130,7 +130,13 @@ async fn register(ctx: &Context<'_>, home_id: &ID, new: Vec<NewDeviceInput>) -> 
     let home = parse_id(home_id, "home")?;
     let access = services.homes.access(ctx.viewer()?, home, Permission::Configure).await?;
     let new = new.into_iter().map(NewDeviceInput::parse).collect::<Result<_>>()?;
-    Ok(services.devices.register(access, &ctx.origin()?, new).await?.into_iter().map(RegisteredDevice::from).collect())
+    Ok(services
+        .devices
+        .register(access, &ctx.request_context()?, new)
+        .await?
+        .into_iter()
+        .map(RegisteredDevice::from)
+        .collect())
 }
 
 /// Mutations of devices.
@@ -184,7 +190,7 @@ impl DeviceMutation {
             MaybeUndefined::Value(mac) => Some(Some(mac.0)),
         };
         let change = DeviceChange { name: input.name, kind: input.kind.map(Into::into), mac, room };
-        Ok(Device(Arc::new(devices.update(access, &ctx.origin()?, device.id, change).await?)))
+        Ok(Device(Arc::new(devices.update(access, &ctx.request_context()?, device.id, change).await?)))
     }
 
     /// Gives a device a new MQTT password. For admins and owners. Without a grace period the old one ends
@@ -205,7 +211,7 @@ impl DeviceMutation {
         let access = device.allow(Permission::Configure)?;
         // What is negative is as much out of range as what is too long.
         let grace = u64::try_from(grace_seconds.unwrap_or_default()).map_or(Duration::MAX, Duration::from_secs);
-        Ok(devices.rotate_credentials(access, &ctx.origin()?, device.id, grace).await?.into())
+        Ok(devices.rotate_credentials(access, &ctx.request_context()?, device.id, grace).await?.into())
     }
 
     /// Deletes a device with all its readings, ends its subscriptions and locks it out of the broker. For
@@ -213,7 +219,7 @@ impl DeviceMutation {
     async fn delete_device(&self, ctx: &Context<'_>, #[graphql(desc = "The device's id.")] id: ID) -> Result<bool> {
         let (devices, viewer) = (&ctx.services().devices, ctx.viewer()?);
         let device = devices.find(viewer.user, parse_id(&id, "device")?).await?;
-        devices.delete(device.allow(Permission::Configure)?, &ctx.origin()?, device.id).await?;
+        devices.delete(device.allow(Permission::Configure)?, &ctx.request_context()?, device.id).await?;
         Ok(true)
     }
 }

@@ -58,7 +58,7 @@ impl RoomMutation {
     ) -> Result<Room> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
-        Ok(Room(Arc::new(homes.create_room(access, &ctx.origin()?, &name).await?)))
+        Ok(Room(Arc::new(homes.create_room(access, &ctx.request_context()?, &name).await?)))
     }
 
     /// Renames a room. For admins and owners.
@@ -71,7 +71,7 @@ impl RoomMutation {
         let (homes, viewer) = (&ctx.services().homes, ctx.viewer()?);
         let id = parse_id(&id, "room")?;
         let access = homes.room_access(viewer, id, Permission::Configure).await?;
-        Ok(Room(Arc::new(homes.rename_room(access, &ctx.origin()?, id, &name).await?)))
+        Ok(Room(Arc::new(homes.rename_room(access, &ctx.request_context()?, id, &name).await?)))
     }
 
     /// Deletes a room; its devices stay, without a room. For admins and owners.
@@ -79,7 +79,7 @@ impl RoomMutation {
         let (homes, viewer) = (&ctx.services().homes, ctx.viewer()?);
         let id = parse_id(&id, "room")?;
         let access = homes.room_access(viewer, id, Permission::Configure).await?;
-        homes.delete_room(access, &ctx.origin()?, id).await?;
+        homes.delete_room(access, &ctx.request_context()?, id).await?;
         Ok(true)
     }
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::deletions_store::{self, Deletion, Remains};
 use super::integrations::sessions;
 use super::{Access, Homes, Permission, close_ingest_gate, integrations_store, members_store, store, target};
-use crate::audit::{self, Action, Details, Entry, Origin};
+use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::db::{self, Pool};
 use crate::error::{Chain, Error};
 use crate::revocation::{Ended, Revocations};
@@ -22,13 +22,13 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 impl Homes {
     /// Deletes the home and every row of it, and ends every stream of it, whether or not the caller
     /// waits for it. Needs [`Permission::Own`] at the moment of the decision.
-    pub async fn delete(&self, access: Access, by: &Origin) -> Result<(), Error> {
+    pub async fn delete(&self, access: Access, by: &RequestContext) -> Result<(), Error> {
         let (homes, by, access) = (self.clone(), by.clone(), access.require(Permission::Own)?);
         db::run_to_completion(async move {
             let deletion = homes.decide_deletion(access, by).await?;
             finish(&homes.pool, deletion).await;
             // Its log lets itself be deleted only now; what an interruption leaves of it goes later.
-            if let Err(error) = audit::forget(&homes.pool, access.home()).await {
+            if let Err(error) = audit::delete_home_log(&homes.pool, access.home()).await {
                 tracing::warn!(error = %Chain(&error), "the audit log of a deleted home is still there; trying again later");
             }
             Ok(())
@@ -37,7 +37,7 @@ impl Homes {
     }
 
     /// The home is gone, and whoever holds something of it is told.
-    async fn decide_deletion(&self, access: Access, by: Origin) -> Result<Deletion, Error> {
+    async fn decide_deletion(&self, access: Access, by: RequestContext) -> Result<Deletion, Error> {
         let (home, now) = (access.home(), self.clock.now());
         let (deletion, ended) = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {

@@ -1,7 +1,7 @@
 //! Who did what in a home: written by every change of it, read here by its admins.
 
 use super::{Access, Homes, Permission};
-use crate::audit::{self, KeptEntry};
+use crate::audit::{self, StoredEntry};
 use crate::error::Error;
 use crate::ids::AuditEntryId;
 
@@ -13,7 +13,7 @@ impl Homes {
         access: Access,
         after: Option<AuditEntryId>,
         limit: i64,
-    ) -> Result<Vec<KeptEntry>, Error> {
+    ) -> Result<Vec<StoredEntry>, Error> {
         let home = access.require(Permission::Configure)?.home();
         audit::page(&self.pool, home, after, limit).await
     }

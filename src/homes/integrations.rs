@@ -11,7 +11,7 @@ use lru::LruCache;
 use tokio::time::Instant;
 
 use super::{Access, Permission, Scope, Scopes, integrations_store as store, members_store};
-use crate::audit::{self, Action, Details, Entry, Origin};
+use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::auth::{Actor, InvalidToken, Principal, Tokens};
 use crate::clock::Clock;
 use crate::db::{self, Pool};
@@ -96,7 +96,7 @@ impl Integrations {
     pub async fn create(
         &self,
         access: Access,
-        by: &Origin,
+        by: &RequestContext,
         new: NewIntegration,
     ) -> Result<(IntegrationToken, Secret), Error> {
         let (access, by) = (access.require(Permission::Configure)?, by.clone());
@@ -148,7 +148,7 @@ impl Integrations {
     }
 
     /// Ends a token, its open sockets and streams too. For admins and owners of its home.
-    pub async fn revoke(&self, who: &Principal, by: &Origin, id: SessionId) -> Result<(), Error> {
+    pub async fn revoke(&self, who: &Principal, by: &RequestContext, id: SessionId) -> Result<(), Error> {
         let by = by.clone();
         let membership = {
             let mut conn = self.pool.get().await?;

@@ -4,7 +4,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Access, Home, HomeRole, Homes, MAX_HOMES_PER_OWNER, Permission, invitations_store, members_store, store};
-use crate::audit::{self, Action, Details, Entry, Origin};
+use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::auth::Principal;
 use crate::db;
 use crate::error::Error;
@@ -46,7 +46,7 @@ impl Homes {
     pub async fn invite(
         &self,
         access: Access,
-        by: &Origin,
+        by: &RequestContext,
         email: &str,
         role: HomeRole,
     ) -> Result<(Invitation, Secret), Error> {
@@ -102,7 +102,7 @@ impl Homes {
     }
 
     /// Takes an invitation back. For admins and owners of its home.
-    pub async fn revoke_invitation(&self, who: &Principal, by: &Origin, id: InvitationId) -> Result<(), Error> {
+    pub async fn revoke_invitation(&self, who: &Principal, by: &RequestContext, id: InvitationId) -> Result<(), Error> {
         let by = by.clone();
         let found = {
             let mut conn = self.pool.get().await?;
@@ -125,7 +125,7 @@ impl Homes {
     }
 
     /// Makes somebody a member by a token that was made for their e-mail. It is good once.
-    pub async fn accept_invitation(&self, by: &Origin, token: &str) -> Result<Home, Error> {
+    pub async fn accept_invitation(&self, by: &RequestContext, token: &str) -> Result<Home, Error> {
         self.throttle.attempt(by.address)?;
         let digest = opaque::digest(token).ok_or_else(invalid)?;
         let (user, by, now) = (by.user, by.clone(), self.clock.now());

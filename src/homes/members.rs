@@ -5,7 +5,7 @@ use super::{
     Access, HomeRole, Homes, MAX_HOMES_PER_OWNER, Member, Permission, integrations_store, invitations_store,
     members_store, store,
 };
-use crate::audit::{self, Action, Details, Entry, Origin};
+use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::db;
 use crate::error::Error;
 use crate::ids::UserId;
@@ -17,7 +17,13 @@ const LAST_OWNER: &str = "a home needs an owner: make another member an owner fi
 impl Homes {
     /// Gives a member another role; an owner by making another one an owner. Admins change the roles of
     /// all but owners, up to their own. Needs [`Permission::Configure`].
-    pub async fn set_role(&self, access: Access, by: &Origin, member: UserId, role: HomeRole) -> Result<Member, Error> {
+    pub async fn set_role(
+        &self,
+        access: Access,
+        by: &RequestContext,
+        member: UserId,
+        role: HomeRole,
+    ) -> Result<Member, Error> {
         let (access, by, now) = (access.require(Permission::Configure)?, by.clone(), self.clock.now());
         let end = self.revocations.on_commit();
         let tell = move |(member, ended)| {
@@ -70,7 +76,7 @@ impl Homes {
     }
 
     /// Takes somebody out of a home: oneself in any role, others as an admin or owner.
-    pub async fn remove_member(&self, access: Access, by: &Origin, member: UserId) -> Result<(), Error> {
+    pub async fn remove_member(&self, access: Access, by: &RequestContext, member: UserId) -> Result<(), Error> {
         let (by, now) = (by.clone(), self.clock.now());
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {

@@ -34,7 +34,7 @@ pub use rooms::Room;
 pub use scopes::{Scope, Scopes};
 pub(crate) use store::{MEMBERSHIP, MembershipColumns, close_ingest_gate};
 
-use crate::audit::{self, Action, Details, Entry, Origin};
+use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::db::{self, Pool};
@@ -185,7 +185,7 @@ impl Homes {
     }
 
     /// Makes a home; who makes it owns it.
-    pub async fn create(&self, by: &Origin, new: NewHome) -> Result<Home, Error> {
+    pub async fn create(&self, by: &RequestContext, new: NewHome) -> Result<Home, Error> {
         let (user, by) = (by.user, by.clone());
         let new = store::NewHome {
             key: new.key.map(|key| names::key("key", &key)).transpose()?,
@@ -222,7 +222,7 @@ impl Homes {
     pub async fn update(
         &self,
         access: Access,
-        by: &Origin,
+        by: &RequestContext,
         name: Option<&str>,
         zone: Option<&str>,
     ) -> Result<Home, Error> {

@@ -1,7 +1,7 @@
 //! Rooms of a home: names for places, unique in their home whatever their case.
 
 use super::{Access, Homes, Permission, rooms_store};
-use crate::audit::{self, Action, Details, Entry, Origin};
+use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::auth::Principal;
 use crate::db;
 use crate::error::Error;
@@ -46,7 +46,7 @@ impl Homes {
     }
 
     /// Adds a room. Needs [`Permission::Configure`].
-    pub async fn create_room(&self, access: Access, by: &Origin, name: &str) -> Result<Room, Error> {
+    pub async fn create_room(&self, access: Access, by: &RequestContext, name: &str) -> Result<Room, Error> {
         let home = access.require(Permission::Configure)?.home();
         let name = names::name("name", name)?;
         let (now, by) = (self.clock.now(), by.clone());
@@ -70,7 +70,13 @@ impl Homes {
     }
 
     /// Renames a room of the home. Needs [`Permission::Configure`].
-    pub async fn rename_room(&self, access: Access, by: &Origin, id: RoomId, name: &str) -> Result<Room, Error> {
+    pub async fn rename_room(
+        &self,
+        access: Access,
+        by: &RequestContext,
+        id: RoomId,
+        name: &str,
+    ) -> Result<Room, Error> {
         let (home, by) = (access.require(Permission::Configure)?.home(), by.clone());
         let name = names::name("name", name)?;
         db::transaction(&self.pool, move |conn| {
@@ -94,7 +100,7 @@ impl Homes {
     }
 
     /// Deletes a room of the home; its devices stay, without a room. Needs [`Permission::Configure`].
-    pub async fn delete_room(&self, access: Access, by: &Origin, id: RoomId) -> Result<(), Error> {
+    pub async fn delete_room(&self, access: Access, by: &RequestContext, id: RoomId) -> Result<(), Error> {
         let (home, by) = (access.require(Permission::Configure)?.home(), by.clone());
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {

@@ -253,7 +253,7 @@ async fn the_database_itself_keeps_it_as_it_is() {
                 select 999998, 'SESSION', 1, 'x', 'home.update', 'home 1', '{}'::json from generate_series(1, 12000)";
     graph.sql.execute(old, &[&super::number(&home)]).await.unwrap();
     graph.sql.execute(many, &[]).await.unwrap();
-    audit::clean(&graph.services.pool).await.unwrap();
+    audit::delete_expired(&graph.services.pool).await.unwrap();
     assert_eq!(graph.count("audit_log where home_id in (999998, 999999)").await, 0);
     assert_eq!(graph.count("audit_log where at < now() - interval '400 days'").await, 0);
     assert_eq!(graph.count("audit_log where at >= now() - interval '400 days'").await, 2 + 2 * 399);

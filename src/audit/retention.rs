@@ -20,11 +20,11 @@ const CLEAN_EVERY: Duration = Duration::from_secs(3600);
 
 /// Cleans every now and then until the stop, from when the database has its tables. Several servers may do
 /// so at once.
-pub async fn keep(pool: Pool, migrated: CancellationToken, stop: CancellationToken) {
+pub async fn run_retention(pool: Pool, migrated: CancellationToken, stop: CancellationToken) {
     let cleaning = async {
         migrated.cancelled().await;
         loop {
-            if let Err(error) = clean(&pool).await {
+            if let Err(error) = delete_expired(&pool).await {
                 tracing::warn!(error = %Chain(&error), "the audit log can't be cleaned; trying again later");
             }
             tokio::time::sleep(CLEAN_EVERY).await;
@@ -34,7 +34,7 @@ pub async fn keep(pool: Pool, migrated: CancellationToken, stop: CancellationTok
 }
 
 /// Deletes what is to go now, so much at a time.
-pub async fn clean(pool: &Pool) -> Result<(), Error> {
+pub async fn delete_expired(pool: &Pool) -> Result<(), Error> {
     for _ in 0..MAX_CHUNKS {
         let mut conn = pool.get().await?;
         if store::delete_old(&mut conn, CHUNK).await? < CHUNK {
@@ -46,13 +46,13 @@ pub async fn clean(pool: &Pool) -> Result<(), Error> {
         store::gone(&mut conn, MAX_GONE).await?
     };
     for home in gone {
-        forget(pool, home).await?;
+        delete_home_log(pool, home).await?;
     }
     Ok(())
 }
 
 /// Deletes the entries of a home that is gone.
-pub async fn forget(pool: &Pool, home: HomeId) -> Result<(), Error> {
+pub async fn delete_home_log(pool: &Pool, home: HomeId) -> Result<(), Error> {
     loop {
         let mut conn = pool.get().await?;
         if store::delete(&mut conn, home, CHUNK).await? < CHUNK {
