@@ -23,9 +23,9 @@ use ingest::Ingest;
 use migrate::migrate;
 use outboxes::{Outboxes, Parts};
 
-use crate::admission::Admission;
 use crate::audit;
 use crate::auth::{Tokens, TrustedIssuers};
+use crate::authentication::Authenticator;
 use crate::clock::Clock;
 use crate::commands::{CommandHub, CommandOutbox, Commands, Expectations};
 use crate::db::{self, Pool};
@@ -37,7 +37,7 @@ use crate::homes::{self, Homes, Integrations};
 use crate::http::broker_auth::{self, BrokerAuth};
 use crate::http::health::{Check, Readiness};
 use crate::http::pages::{self, Page};
-use crate::http::{self, HttpState, Limits, Shares};
+use crate::http::{self, HttpState, Limits, Quotas};
 use crate::hub::HomeChannel;
 use crate::ingest::{Writer, WriterParts};
 use crate::metrics::Metrics;
@@ -223,7 +223,7 @@ impl App {
             });
         }
 
-        let limits = if settings.rate_limits { options.limits } else { options.limits.without_shares() };
+        let limits = if settings.rate_limits { options.limits } else { options.limits.without_quotas() };
         let (stop_http, http_tasks) = (CancellationToken::new(), TaskTracker::new());
         let broker_auth_addr = match &settings.mqtt.auth_endpoint {
             Some(endpoint) => {
@@ -259,9 +259,9 @@ impl App {
         let state = HttpState {
             engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection)
                 .with_oversized_counter(metrics.graphql_answers_too_large.clone()),
-            admission: Admission::new(tokens.clone(), revocations.clone())
+            authenticator: Authenticator::new(tokens.clone(), revocations.clone())
                 .with_integrations(integrations)
-                .with_outsiders(issuers, services.users.clone()),
+                .with_trusted_issuers(issuers, services.users.clone()),
             tokens: tokens.clone(),
             revocations: revocations.clone(),
             throttle,
@@ -269,7 +269,7 @@ impl App {
             metrics: metrics.clone(),
             readiness: Arc::new(Dependencies { pool, metrics: metrics.clone(), revocations: revocations.clone() }),
             sdl: settings.http.introspection.then(|| graphql::sdl().into()),
-            shares: Shares::new(&limits, metrics.clone()),
+            quotas: Quotas::new(&limits, metrics.clone()),
             limits: Arc::new(limits.clone()),
             cors_origins: settings.http.cors_origins.into(),
             pages: pages::routes(page),

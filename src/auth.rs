@@ -1,8 +1,8 @@
 //! Access tokens: a JWT in, a principal out, the same for every surface. A token says who someone is
 //! and until when, never what they may do: that is read from the database on use.
 
+mod external;
 mod keys;
-mod outside;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
-use crate::ids::{OutsideIdentityId, SessionId, UserId};
+use crate::ids::{ExternalIdentityId, SessionId, UserId};
 use crate::settings::{AuthSettings, Secret, SettingsError};
 use keys::{Keys, TYPE};
 
-pub use outside::{LEEWAY, Outsider, TrustedIssuers};
+pub use external::{ExternalIdentity, MAX_CLOCK_SKEW, TrustedIssuers};
 
 /// How long an access token of the API lives.
-pub const ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
+pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 /// Longest token that is looked at, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 4096;
@@ -31,7 +31,7 @@ pub enum Actor {
     /// A token that a home's admin has made for an integration: it may end before its time too.
     Integration(SessionId),
     /// A token of a trusted outside issuer, by the link that says who its bearer is here.
-    Outside(OutsideIdentityId),
+    External(ExternalIdentityId),
     /// A token that an operator, or `dev`, has made for somebody. It belongs to no session.
     Operator,
 }
@@ -105,7 +105,7 @@ impl Tokens {
                 client_id = Some(jti.clone());
             }
             // Of an outside issuer we make none.
-            Actor::Operator | Actor::Outside(_) => {}
+            Actor::Operator | Actor::External(_) => {}
         }
         let claims = Claims {
             iss: self.keys.issuer.clone(),

@@ -84,7 +84,7 @@ id! {
     /// A person who can sign in.
     UserId
     /// A link between a person and somebody at an outside issuer.
-    OutsideIdentityId
+    ExternalIdentityId
     /// A home: the unit of tenancy.
     HomeId
     /// An invitation into a home.

@@ -1,9 +1,9 @@
 //! Smart-home backend: MQTT in, PostgreSQL, hub, GraphQL out.
 
-pub mod admission;
 pub mod app;
 pub mod audit;
 pub mod auth;
+pub mod authentication;
 pub mod backoff;
 pub mod clock;
 pub mod commands;
@@ -22,8 +22,7 @@ pub mod ingest;
 pub mod logging;
 pub mod metrics;
 pub mod mqtt;
-pub mod names;
-pub mod opaque;
+pub mod opaque_token;
 pub mod outbox;
 pub mod revocation;
 pub mod secret_box;
@@ -34,3 +33,4 @@ pub mod text_enum;
 pub mod throttle;
 pub mod tls;
 pub mod users;
+pub mod validation;

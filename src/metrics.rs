@@ -19,7 +19,7 @@ pub struct Reason {
 
 /// Which outbox something was counted for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Outboxes {
+pub struct OutboxLabel {
     /// Its name.
     pub outbox: &'static str,
 }
@@ -52,7 +52,7 @@ pub struct Metrics {
     /// Times the broker had lost our session: what it queued meanwhile is gone.
     pub mqtt_sessions_lost: Counter,
     /// Devices with a message under way, by outbox.
-    pub outbox_under_way: Family<Outboxes, Gauge>,
+    pub outbox_in_flight: Family<OutboxLabel, Gauge>,
     /// Looks of the dispatchers that failed at the database and were made again.
     pub outbox_retries: Counter,
     /// Times the queue behind the link was full and reading stopped.
@@ -62,7 +62,7 @@ pub struct Metrics {
     /// Attempts to commit a batch that failed and were made again.
     pub ingest_retries: Counter,
     /// Rejected messages that were counted but not kept, because their home had its fill.
-    pub rejected_not_kept: Counter,
+    pub rejected_not_stored: Counter,
     /// Rejected messages deleted because their home had newer ones enough.
     pub rejected_pruned: Counter,
     /// Readings of a wrong type that were left out of a message that was kept.
@@ -84,17 +84,17 @@ pub struct Metrics {
     /// Devices' accounts that the broker should have and has not.
     pub broker_accounts_missing: Gauge,
     /// Questions of brokers at `MQTT_AUTH_ADDR`, by what came of them.
-    pub broker_questions: Family<Reason, Counter>,
+    pub broker_auth_requests: Family<Reason, Counter>,
     /// 1 while what ends elsewhere, sessions and memberships, is read.
     pub revocations_followed: Gauge,
     /// Answers to brokers out of memory, because the database did not answer.
-    pub broker_answers_remembered: Counter,
+    pub broker_auth_from_cache: Counter,
     /// Answers that were remembered no longer, because there were too many newer ones.
-    pub broker_answers_dropped: Counter,
+    pub broker_auth_cache_evictions: Counter,
     /// SQL statements sent by the API's pool.
     pub db_statements: Counter,
     /// GraphQL operations stopped midway, because they asked for too many objects or bytes.
-    pub graphql_exhausted: Counter,
+    pub graphql_budget_exhausted: Counter,
     /// GraphQL answers that were too large to leave.
     pub graphql_answers_too_large: Counter,
     /// GraphQL subscriptions running now.
@@ -112,9 +112,9 @@ pub struct Metrics {
     /// Requests refused before they ran, by code.
     pub http_refused: Family<Reason, Counter>,
     /// Subscriptions running over sockets and over plain HTTP.
-    pub http_streams: Gauge,
+    pub http_subscriptions: Gauge,
     /// Sockets and subscriptions refused because somebody had all they may have, by which bound.
-    pub shares_full: Family<Reason, Counter>,
+    pub quota_exceeded: Family<Reason, Counter>,
     /// WebSockets open now.
     pub sockets: Gauge,
     /// WebSockets closed by us, by reason.
@@ -135,12 +135,12 @@ impl Metrics {
         r.register("mqtt_sessions_lost", "Broker sessions lost", m.mqtt_sessions_lost.clone());
         r.register("mqtt_connected", "1 while the broker link is up", m.mqtt_connected.clone());
         r.register("broker_clients", "Clients of the broker, by its own count", m.broker_clients.clone());
-        r.register("outbox_under_way", "Devices with a message under way", m.outbox_under_way.clone());
+        r.register("outbox_under_way", "Devices with a message under way", m.outbox_in_flight.clone());
         r.register("outbox_retries", "Dispatcher looks retried", m.outbox_retries.clone());
         r.register("ingest_queue_full", "Times reading stopped for a full queue", m.ingest_queue_full.clone());
         r.register("ingest_batches", "Batches committed", m.ingest_batches.clone());
         r.register("ingest_retries", "Batch commits that failed and were retried", m.ingest_retries.clone());
-        r.register("rejected_messages_not_kept", "Rejected, counted, not kept", m.rejected_not_kept.clone());
+        r.register("rejected_messages_not_kept", "Rejected, counted, not kept", m.rejected_not_stored.clone());
         r.register("rejected_messages_pruned", "Rejected, kept, deleted for newer ones", m.rejected_pruned.clone());
         r.register("readings_dropped", "Readings of a wrong type left out", m.readings_dropped.clone());
         r.register("commands", "Commands by the status they entered", m.commands.clone());
@@ -149,16 +149,12 @@ impl Metrics {
         r.register("broker_account_changes", "Device accounts changed at the broker", m.broker_account_changes.clone());
         r.register("broker_account_refusals", "Account changes the broker refused", m.broker_account_refusals.clone());
         r.register("broker_accounts_missing", "Accounts the broker lacks", m.broker_accounts_missing.clone());
-        r.register("broker_questions", "Questions of brokers, by outcome", m.broker_questions.clone());
+        r.register("broker_questions", "Questions of brokers, by outcome", m.broker_auth_requests.clone());
         r.register("revocations_followed", "1 while ends elsewhere are read", m.revocations_followed.clone());
-        r.register(
-            "broker_answers_remembered",
-            "Given while the database was away",
-            m.broker_answers_remembered.clone(),
-        );
-        r.register("broker_answers_dropped", "Remembered no longer: too many", m.broker_answers_dropped.clone());
+        r.register("broker_answers_remembered", "Given while the database was away", m.broker_auth_from_cache.clone());
+        r.register("broker_answers_dropped", "Remembered no longer: too many", m.broker_auth_cache_evictions.clone());
         r.register("db_statements", "SQL statements sent by the API", m.db_statements.clone());
-        r.register("graphql_exhausted", "Operations that asked for too much", m.graphql_exhausted.clone());
+        r.register("graphql_exhausted", "Operations that asked for too much", m.graphql_budget_exhausted.clone());
         r.register("graphql_answers_too_large", "Answers too large to leave", m.graphql_answers_too_large.clone());
         r.register("subscriptions", "GraphQL subscriptions running", m.subscriptions.clone());
         r.register("subscription_catch_ups", "Slow subscribers caught up", m.subscription_catch_ups.clone());
@@ -167,8 +163,8 @@ impl Metrics {
         r.register("http_connections_full", "Times all connections were taken", m.http_connections_full.clone());
         r.register("http_connections_cut", "Connections cut: too many of one peer", m.http_connections_cut.clone());
         r.register("http_refused", "Requests refused before they ran, by code", m.http_refused.clone());
-        r.register("http_streams", "Subscriptions running at the edge", m.http_streams.clone());
-        r.register("shares_full", "Sockets and subscriptions over somebody's cap", m.shares_full.clone());
+        r.register("http_streams", "Subscriptions running at the edge", m.http_subscriptions.clone());
+        r.register("quota_exceeded", "Sockets and subscriptions over somebody's cap", m.quota_exceeded.clone());
         r.register("sockets", "WebSockets open", m.sockets.clone());
         r.register("sockets_closed", "WebSockets closed by the server, by reason", m.sockets_closed.clone());
         m.registry = Arc::new(r);
@@ -176,33 +172,33 @@ impl Metrics {
     }
 
     /// Counts one rejected message.
-    pub fn reject(&self, reason: &'static str) {
+    pub fn count_rejected(&self, reason: &'static str) {
         self.mqtt_rejected.get_or_create(&Reason { reason }).inc();
         self.mqtt_rejected_total.inc();
     }
 
     /// Counts one command that entered a status.
-    pub fn enter_command(&self, status: &'static str) {
+    pub fn count_command(&self, status: &'static str) {
         self.commands.get_or_create(&Status { status }).inc();
     }
 
     /// Counts one question of a broker.
-    pub fn count_broker_question(&self, outcome: &'static str) {
-        self.broker_questions.get_or_create(&Reason { reason: outcome }).inc();
+    pub fn count_broker_auth(&self, outcome: &'static str) {
+        self.broker_auth_requests.get_or_create(&Reason { reason: outcome }).inc();
     }
 
     /// Counts one request refused before it ran.
-    pub fn refuse_http(&self, code: &'static str) {
+    pub fn count_http_rejection(&self, code: &'static str) {
         self.http_refused.get_or_create(&Reason { reason: code }).inc();
     }
 
     /// Counts one refusal because somebody had all they may have open.
-    pub fn fill_share(&self, which: &'static str) {
-        self.shares_full.get_or_create(&Reason { reason: which }).inc();
+    pub fn count_quota_exceeded(&self, which: &'static str) {
+        self.quota_exceeded.get_or_create(&Reason { reason: which }).inc();
     }
 
     /// Counts one socket we closed.
-    pub fn close_socket(&self, reason: &'static str) {
+    pub fn count_closed_socket(&self, reason: &'static str) {
         self.sockets_closed.get_or_create(&Reason { reason }).inc();
     }
 

@@ -1,7 +1,7 @@
 //! How often somebody may ask: budgets by address and by person, and delays that grow with failures.
 //! Counted by this server alone and forgotten with it; every table is bounded.
 
-mod guesses;
+mod password_attempts;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::ids::UserId;
-use guesses::Guesses;
+use password_attempts::FailedPasswords;
 
-pub use guesses::{Guess, Guesser};
+pub use password_attempts::{PasswordAttempt, PasswordSubject};
 
 /// Sign-ins, registrations, refreshes, acceptances and new passwords of one address per minute, and at once.
 const ATTEMPTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
@@ -45,7 +45,7 @@ struct Tables {
     person_attempts: Budget<UserId>,
     requests: Budget<UserId>,
     address_requests: Budget<IpAddr>,
-    guesses: Arc<Guesses>,
+    guesses: Arc<FailedPasswords>,
 }
 
 struct Budget<K: Clone + std::hash::Hash + Eq> {
@@ -69,47 +69,47 @@ impl Throttle {
                 person_attempts: Budget::new(Quota::per_minute(PERSON_ATTEMPTS_PER_MINUTE), nobody),
                 requests: Budget::new(per_user, nobody),
                 address_requests: Budget::new(per_address, nowhere),
-                guesses: Arc::new(Guesses::new(max_keys)),
+                guesses: Arc::new(FailedPasswords::new(max_keys)),
             })
         }))
     }
 
     /// One more request of an address, whoever it is for: before its token is judged, which costs too.
-    pub fn request_from(&self, from: Option<IpAddr>) -> Result<(), Error> {
+    pub fn address_request(&self, from: Option<IpAddr>) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         from.map_or(Ok(()), |from| tables.address_requests.take(&network(from)))
     }
 
     /// The same request as one of a person, once it is known whose it is.
-    pub fn request_of(&self, user: UserId) -> Result<(), Error> {
+    pub fn user_request(&self, user: UserId) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         tables.requests.take(&user)
     }
 
     /// One more attempt to become somebody: a sign-in, a registration, a token to exchange; or to stay it
     /// by a new password.
-    pub fn attempt(&self, from: Option<IpAddr>) -> Result<(), Error> {
+    pub fn address_attempt(&self, from: Option<IpAddr>) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         from.map_or(Ok(()), |from| tables.attempts.take(&network(from)))
     }
 
     /// One more attempt of a person at their own password.
-    pub fn attempt_of(&self, user: UserId) -> Result<(), Error> {
+    pub fn user_attempt(&self, user: UserId) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         tables.person_attempts.take(&user)
     }
 
     /// Whether so many have failed at an account of late that it matters who is known there
-    /// ([`Guesser::SignIn`]).
-    pub fn is_crowded(&self, account: &str) -> bool {
-        self.0.as_ref().is_some_and(|tables| tables.guesses.is_crowded(account, Instant::now()))
+    /// ([`PasswordSubject::SignIn`]).
+    pub fn is_account_contended(&self, account: &str) -> bool {
+        self.0.as_ref().is_some_and(|tables| tables.guesses.is_account_contended(account, Instant::now()))
     }
 
     /// Lets a guess be made now, or says when. It counts as wrong until it is settled.
-    pub fn guess(&self, guesser: Guesser<'_>) -> Result<Guess, Error> {
+    pub fn begin_password_attempt(&self, guesser: PasswordSubject<'_>) -> Result<PasswordAttempt, Error> {
         match &self.0 {
-            Some(tables) => Guesses::begin(&tables.guesses, guesser, Instant::now()),
-            None => Ok(Guess::uncounted()),
+            Some(tables) => FailedPasswords::begin(&tables.guesses, guesser, Instant::now()),
+            None => Ok(PasswordAttempt::uncounted()),
         }
     }
 }
@@ -163,14 +163,14 @@ mod tests {
     #[test]
     fn a_budget_is_of_one_and_its_table_is_bounded() {
         let throttle = Throttle::new(true);
-        let of = |from| (0..100).filter(|_| throttle.attempt(from).is_ok()).count();
+        let of = |from| (0..100).filter(|_| throttle.address_attempt(from).is_ok()).count();
         assert!((60..=61).contains(&of(at(1))));
         assert!((60..=61).contains(&of(at(2))));
         let tables = throttle.0.as_ref().unwrap();
         for n in 0..3 * u32::try_from(MAX_KEYS).unwrap() {
-            let _ = throttle.attempt(Some(IpAddr::from(n.to_be_bytes())));
+            let _ = throttle.address_attempt(Some(IpAddr::from(n.to_be_bytes())));
         }
         assert!(tables.attempts.limiter.len() <= MAX_KEYS + 1);
-        assert!((0..1_000).all(|_| Throttle::new(false).attempt(at(1)).is_ok()));
+        assert!((0..1_000).all(|_| Throttle::new(false).address_attempt(at(1)).is_ok()));
     }
 }

@@ -21,7 +21,7 @@ impl TlsError {
 }
 
 /// Trusts the authorities in this PEM file alone; without one the system's (or those of `SSL_CERT_FILE`).
-pub fn verifying(ca_file: Option<&Path>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
+pub fn client_config(ca_file: Option<&Path>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(path) => {

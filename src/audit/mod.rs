@@ -73,7 +73,7 @@ impl From<Actor> for ActorKind {
         match actor {
             Actor::Session(_) => Self::Session,
             Actor::Operator => Self::Operator,
-            Actor::Outside(_) => Self::Outside,
+            Actor::External(_) => Self::Outside,
             Actor::Integration(_) => Self::Integration,
         }
     }

@@ -22,7 +22,7 @@ fn a_token_is_good_until_it_expires() {
     let clock = Clock::movable();
     let tokens = tokens(&clock);
     let session = SessionId::generate(clock.now());
-    let (token, expires_at) = tokens.issue(UserId::from_database(7), Actor::Session(session), ACCESS_TOKEN_LIFE);
+    let (token, expires_at) = tokens.issue(UserId::from_database(7), Actor::Session(session), ACCESS_TOKEN_LIFETIME);
     let principal = tokens.verify(&token).unwrap();
     assert_eq!((principal.user.get(), principal.expires_at), (7, expires_at));
     assert_eq!(principal.actor, Actor::Session(session));
@@ -130,7 +130,7 @@ fn a_private_key_signs_by_its_own_algorithm_and_shows_its_public_half_alone() {
     let user = UserId::from_database(7);
     for kind in ["EdDSA", "ES256", "RS256"] {
         let tokens = Tokens::from_settings(&with_key(key(kind)), clock.clone()).unwrap();
-        let (token, _) = tokens.issue(user, Actor::Operator, ACCESS_TOKEN_LIFE);
+        let (token, _) = tokens.issue(user, Actor::Operator, ACCESS_TOKEN_LIFETIME);
         assert_eq!(tokens.verify(&token).unwrap().user, user, "{kind}");
         let jwks = tokens.jwks();
         let jwk = &jwks["keys"][0];
@@ -167,17 +167,17 @@ fn after_a_rotation_the_previous_key_verifies_and_no_longer_signs() {
     let clock = Clock::system();
     let (old, new) = (key("EdDSA"), key("ES256"));
     let before = Tokens::from_settings(&with_key(old.clone()), clock.clone()).unwrap();
-    let (token, _) = before.issue(UserId::from_database(7), Actor::Operator, ACCESS_TOKEN_LIFE);
+    let (token, _) = before.issue(UserId::from_database(7), Actor::Operator, ACCESS_TOKEN_LIFETIME);
     let rotated = AuthSettings { jwt_previous_private_key: Some(old), ..with_key(new.clone()) };
     let rotated = Tokens::from_settings(&rotated, clock.clone()).unwrap();
     assert!(rotated.verify(&token).is_ok());
-    let (fresh, _) = rotated.issue(UserId::from_database(7), Actor::Operator, ACCESS_TOKEN_LIFE);
+    let (fresh, _) = rotated.issue(UserId::from_database(7), Actor::Operator, ACCESS_TOKEN_LIFETIME);
     assert!(rotated.verify(&fresh).is_ok() && before.verify(&fresh).is_err());
     assert_eq!(rotated.jwks()["keys"].as_array().unwrap().len(), 2);
     let later = Tokens::from_settings(&with_key(new), clock.clone()).unwrap();
     assert!(later.verify(&token).is_err() && later.verify(&fresh).is_ok());
     // From a secret to a key.
-    let secret = tokens(&clock).issue(UserId::from_database(7), Actor::Operator, ACCESS_TOKEN_LIFE).0;
+    let secret = tokens(&clock).issue(UserId::from_database(7), Actor::Operator, ACCESS_TOKEN_LIFETIME).0;
     let moved = AuthSettings { jwt_previous_secret: Some(Secret::new(SECRET)), ..with_key(key("EdDSA")) };
     assert!(Tokens::from_settings(&moved, clock).unwrap().verify(&secret).is_ok());
 }

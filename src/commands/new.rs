@@ -11,7 +11,7 @@ use crate::db::JsonText;
 use crate::devices::DeviceType;
 use crate::error::Error;
 use crate::ids::{self, DeviceId};
-use crate::names;
+use crate::validation;
 
 /// Bytes of a payload, as JSON.
 pub const MAX_PAYLOAD_BYTES: usize = 8 << 10;
@@ -148,7 +148,7 @@ fn check_type(kind: &str) -> Result<(), Error> {
 }
 
 fn check_name(field: &'static str, text: &str) -> Result<(), Error> {
-    names::printable(field, text)?;
+    validation::printable(field, text)?;
     if !(1..=MAX_NAME_CHARS).contains(&text.chars().count()) {
         return Err(Error::bad_input(field, format!("{field} must have 1 to {MAX_NAME_CHARS} characters")));
     }
@@ -212,7 +212,7 @@ fn no_secret(value: &Value) -> Result<(), Error> {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                if names::names_a_secret(name) {
+                if validation::is_secret_key(name) {
                     let message =
                         format!("payload holds {name:?}, a secret: send secrets with pushConfig, which seals them");
                     return Err(Error::bad_input("payload", message));

@@ -69,7 +69,7 @@ impl CommandOutbox {
 
     fn entered<'a>(&self, commands: impl IntoIterator<Item = &'a Command>) {
         for command in commands {
-            self.metrics.enter_command(command.status.as_str());
+            self.metrics.count_command(command.status.as_str());
         }
     }
 

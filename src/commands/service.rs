@@ -221,7 +221,7 @@ impl Commands {
     fn tell(&self, commands: impl IntoIterator<Item = Command>) {
         let commands: Vec<_> = commands.into_iter().collect();
         for command in &commands {
-            self.metrics.enter_command(command.status.as_str());
+            self.metrics.count_command(command.status.as_str());
         }
         publish(&self.hub, commands);
     }

@@ -86,7 +86,7 @@ pub async fn connect(url: &str, statement_timeout: Option<Duration>) -> Connecti
     }
     // A peer that vanished without a word is noticed in about a minute, not in two hours.
     config.keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(30));
-    let tls = tls::verifying(root_cert.as_deref())
+    let tls = tls::client_config(root_cert.as_deref())
         .map_err(|error| ConnectionError::BadConnection(format!("sslrootcert: {error}")))?
         .with_no_client_auth();
     let connecting = config.connect(MakeRustlsConnect::new(tls));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::secrets::HIDDEN;
 use crate::error::Error;
-use crate::names::names_a_secret;
+use crate::validation::is_secret_key;
 
 /// Longest time between two samples, and longest wait between two attempts, in seconds.
 const DAY: f64 = 86_400.0;
@@ -64,7 +64,7 @@ fn thresholds(value: &Value) -> Checked {
             "humidity" => number(value, &(0.0..=100.0), "config.alertThresholds.humidity")?,
             _ => {
                 // JSON's numbers are finite.
-                let is_so = value.is_number() || (names_a_secret(name) && value == HIDDEN);
+                let is_so = value.is_number() || (is_secret_key(name) && value == HIDDEN);
                 ensure(is_so, "config.alertThresholds", &format!("an object of numbers; {name:?} is none"))?;
             }
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::names::names_a_secret;
+use crate::validation::is_secret_key;
 
 /// Shown where a secret belongs.
 pub(super) const HIDDEN: &str = "[secret]";
@@ -38,7 +38,7 @@ fn walk(value: &mut Value, place: &mut String, secrets: &mut Secrets) {
     match value {
         Value::Object(entries) => {
             for (key, value) in entries {
-                let is_secret = names_a_secret(key) && !value.is_null();
+                let is_secret = is_secret_key(key) && !value.is_null();
                 step(key, value, is_secret);
             }
         }

@@ -14,8 +14,8 @@ use crate::error::Error;
 use crate::homes::{self, Access, Permission, RegistryListener};
 use crate::hub::Hub;
 use crate::ids::{DeviceId, HomeId, RoomId, UserId};
-use crate::names;
 use crate::settings::MqttSettings;
+use crate::validation;
 
 /// Devices registered at once.
 pub const MAX_DEVICES_PER_CALL: usize = 1_000;
@@ -216,7 +216,7 @@ impl Devices {
         let by = by.clone();
         let access = access.require(Permission::Configure)?;
         let home = access.home();
-        change.name = change.name.map(|name| names::name("name", &name)).transpose()?;
+        change.name = change.name.map(|name| validation::name("name", &name)).transpose()?;
         let listener = self.listener.clone();
         let tell = move |device| {
             listener.device_changed(home, id);
@@ -344,8 +344,8 @@ fn checked(mut new: Vec<NewDevice>) -> Result<Vec<NewDevice>, Error> {
     }
     let (mut keys, mut macs) = (HashSet::new(), HashSet::new());
     for device in &mut new {
-        device.key = names::key("key", &device.key)?;
-        device.name = names::name("name", &device.name)?;
+        device.key = validation::key("key", &device.key)?;
+        device.name = validation::name("name", &device.name)?;
         if !keys.insert(device.key.clone()) {
             return Err(Error::Conflict(format!("key {:?} is given twice", device.key)));
         }

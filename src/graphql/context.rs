@@ -109,13 +109,13 @@ impl<'a> ContextExt<'a> for Context<'a> {
         let viewer = self.viewer()?;
         match viewer.actor {
             Actor::Integration(_) => Err(Error::Forbidden(FOR_PEOPLE).into()),
-            Actor::Session(_) | Actor::Operator | Actor::Outside(_) => Ok(viewer),
+            Actor::Session(_) | Actor::Operator | Actor::External(_) => Ok(viewer),
         }
     }
 }
 
 fn exhausted<'a>(ctx: &Context<'a>) -> &'a Counter {
-    &ctx.services().metrics.graphql_exhausted
+    &ctx.services().metrics.graphql_budget_exhausted
 }
 
 /// What is selected of a field's object and of all below it, each once.

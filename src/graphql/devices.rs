@@ -19,7 +19,7 @@ use crate::devices;
 use crate::error::Error;
 use crate::homes::Permission;
 use crate::ids::{HomeId, RoomId, UserId};
-use crate::names;
+use crate::validation;
 
 /// Devices of a page, unless the client says otherwise.
 pub(super) const PAGE: usize = 50;
@@ -243,9 +243,9 @@ impl DeviceFilter {
     fn parse(self) -> Result<devices::DeviceFilter> {
         let search = self.search.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         if let Some(text) = &search {
-            names::printable("search", text)?;
-            if text.chars().count() > names::MAX_NAME_CHARS {
-                let expected = format!("search must have at most {} characters", names::MAX_NAME_CHARS);
+            validation::printable("search", text)?;
+            if text.chars().count() > validation::MAX_NAME_CHARS {
+                let expected = format!("search must have at most {} characters", validation::MAX_NAME_CHARS);
                 return Err(Error::bad_input("search", expected).into());
             }
         }

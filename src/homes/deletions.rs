@@ -12,7 +12,7 @@ use super::{Access, Homes, Permission, close_ingest_gate, integrations_store, me
 use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::db::{self, Pool};
 use crate::error::{Chain, Error};
-use crate::revocation::{Ended, Revocations};
+use crate::revocation::{Revocation, Revocations};
 
 /// Deletions that one sweep looks at.
 const MAX_PENDING: i64 = 1_000;
@@ -44,7 +44,7 @@ impl Homes {
                 members_store::lock(conn, access).await?.require(Permission::Own)?;
                 let mut lost =
                     sessions(&integrations_store::end(conn, home, integrations_store::Which::All, now).await?);
-                lost.push(Ended::Home(home));
+                lost.push(Revocation::Home(home));
                 let ended = Revocations::record(conn, &lost).await?;
                 // Of no home: it outlives this one.
                 let entry = Entry::new(Action::HomeDelete, target(home), Details::of(&home));

@@ -17,9 +17,9 @@ use crate::clock::Clock;
 use crate::db::{self, Pool};
 use crate::error::Error;
 use crate::ids::{DeviceId, HomeId, SessionId, UserId};
-use crate::names;
-use crate::revocation::{Ended, Revocations};
+use crate::revocation::{Revocation, Revocations};
 use crate::settings::Secret;
+use crate::validation;
 
 /// Live tokens of one home.
 const MAX_INTEGRATIONS_PER_HOME: i64 = 50;
@@ -101,7 +101,7 @@ impl Integrations {
     ) -> Result<(IntegrationToken, Secret), Error> {
         let (access, by) = (access.require(Permission::Configure)?, by.clone());
         let now = self.clock.now();
-        let name = names::name("name", &new.name)?;
+        let name = validation::name("name", &new.name)?;
         let scopes = new.scopes.ok_or_else(|| Error::bad_input("scopes", "scopes must name at least one scope"))?;
         if scopes.contains(Scope::AlertsManage) {
             return Err(Error::bad_input("scopes", NO_ALERTS));
@@ -220,8 +220,8 @@ fn made_entry(made: &IntegrationToken) -> Entry {
 }
 
 /// What is to be told of tokens that were ended.
-pub(super) fn sessions(ended: &[SessionId]) -> Vec<Ended> {
-    ended.iter().copied().map(Ended::Session).collect()
+pub(super) fn sessions(ended: &[SessionId]) -> Vec<Revocation> {
+    ended.iter().copied().map(Revocation::Session).collect()
 }
 
 fn distinct(mut devices: Vec<DeviceId>) -> Result<Vec<DeviceId>, Error> {

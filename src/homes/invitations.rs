@@ -9,7 +9,7 @@ use crate::auth::Principal;
 use crate::db;
 use crate::error::Error;
 use crate::ids::{HomeId, InvitationId};
-use crate::opaque;
+use crate::opaque_token;
 use crate::settings::Secret;
 use crate::users;
 
@@ -52,8 +52,8 @@ impl Homes {
     ) -> Result<(Invitation, Secret), Error> {
         let (access, by) = (access.require(Permission::Configure)?, by.clone());
         let email = users::parse_email(email)?;
-        let token = opaque::generate(PREFIX);
-        let digest = opaque::digest(&token).ok_or_else(|| Error::internal("a token of ours has a digest"))?;
+        let token = opaque_token::generate(PREFIX);
+        let digest = opaque_token::digest(&token).ok_or_else(|| Error::internal("a token of ours has a digest"))?;
         let now = self.clock.now();
         let invitation = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
@@ -126,8 +126,8 @@ impl Homes {
 
     /// Makes somebody a member by a token that was made for their e-mail. It is good once.
     pub async fn accept_invitation(&self, by: &RequestContext, token: &str) -> Result<Home, Error> {
-        self.throttle.attempt(by.address)?;
-        let digest = opaque::digest(token).ok_or_else(invalid)?;
+        self.throttle.address_attempt(by.address)?;
+        let digest = opaque_token::digest(token).ok_or_else(invalid)?;
         let (user, by, now) = (by.user, by.clone(), self.clock.now());
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {

@@ -9,7 +9,7 @@ use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::db;
 use crate::error::Error;
 use crate::ids::UserId;
-use crate::revocation::{Ended, Revocations};
+use crate::revocation::{Revocation, Revocations};
 
 /// What a home without an owner would need: somebody to end it.
 const LAST_OWNER: &str = "a home needs an owner: make another member an owner first, or delete the home";
@@ -54,7 +54,7 @@ impl Homes {
                 // Whoever gains a right loses no stream for it.
                 let mut lost = Vec::new();
                 if role < present {
-                    lost.push(Ended::Membership(member, home));
+                    lost.push(Revocation::Membership(member, home));
                 }
                 let mut tokens = Vec::new();
                 if role < HomeRole::Admin {
@@ -101,7 +101,7 @@ impl Homes {
                 let target = target(conn, member).await?;
                 audit::record(conn, &by, home, &[Entry::new(Action::MemberRemove, target, details)]).await?;
                 let mut lost = sessions(&tokens);
-                lost.push(Ended::Membership(member, home));
+                lost.push(Revocation::Membership(member, home));
                 Revocations::record(conn, &lost).await
             })
         })

@@ -41,9 +41,9 @@ use crate::db::{self, Pool};
 use crate::error::Error;
 use crate::hub::HomeChannel;
 use crate::ids::{HomeId, UserId};
-use crate::names;
 use crate::revocation::Revocations;
 use crate::throttle::Throttle;
+use crate::validation;
 
 /// Homes one person may own.
 pub const MAX_HOMES_PER_OWNER: i64 = 100;
@@ -188,8 +188,8 @@ impl Homes {
     pub async fn create(&self, by: &RequestContext, new: NewHome) -> Result<Home, Error> {
         let (user, by) = (by.user, by.clone());
         let new = store::NewHome {
-            key: new.key.map(|key| names::key("key", &key)).transpose()?,
-            name: names::name("name", &new.name)?,
+            key: new.key.map(|key| validation::key("key", &key)).transpose()?,
+            name: validation::name("name", &new.name)?,
             timezone: timezone(&new.timezone)?,
             created_at: self.clock.now(),
         };
@@ -228,7 +228,7 @@ impl Homes {
     ) -> Result<Home, Error> {
         let access = access.require(Permission::Configure)?;
         let by = by.clone();
-        let name = name.map(|name| names::name("name", name)).transpose()?;
+        let name = name.map(|name| validation::name("name", name)).transpose()?;
         let zone = zone.map(timezone).transpose()?;
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {

@@ -6,7 +6,7 @@ use crate::auth::Principal;
 use crate::db;
 use crate::error::Error;
 use crate::ids::{HomeId, RoomId, UserId};
-use crate::names;
+use crate::validation;
 
 /// Rooms one home may have.
 pub(super) const MAX_ROOMS_PER_HOME: i64 = 500;
@@ -48,7 +48,7 @@ impl Homes {
     /// Adds a room. Needs [`Permission::Configure`].
     pub async fn create_room(&self, access: Access, by: &RequestContext, name: &str) -> Result<Room, Error> {
         let home = access.require(Permission::Configure)?.home();
-        let name = names::name("name", name)?;
+        let name = validation::name("name", name)?;
         let (now, by) = (self.clock.now(), by.clone());
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
@@ -78,7 +78,7 @@ impl Homes {
         name: &str,
     ) -> Result<Room, Error> {
         let (home, by) = (access.require(Permission::Configure)?.home(), by.clone());
-        let name = names::name("name", name)?;
+        let name = validation::name("name", name)?;
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let old = rooms_store::lock(conn, home, id).await?.ok_or(Error::NotFound("room"))?;

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{layers, reply};
+use super::{layers, responses};
 use crate::devices::{Logins, MqttUser, mqtt_client_id};
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -80,8 +80,8 @@ pub fn router(auth: BrokerAuth) -> Router {
         .route("/acl", post(async |auth, request| answer(auth, request, BrokerAuth::acts, status_by_words).await))
         .route("/vernemq", post(vernemq))
         .with_state(Arc::new(auth))
-        .fallback(async || reply::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "no such path"))
-        .method_not_allowed_fallback(async || reply::method_not_allowed("POST"))
+        .fallback(async || responses::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "no such path"))
+        .method_not_allowed_fallback(async || responses::method_not_allowed("POST"))
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(axum::middleware::from_fn(layers::frame))
 }
@@ -135,8 +135,8 @@ impl BrokerAuth {
     async fn question(&self, request: Request<Body>) -> Result<(HeaderMap, Question), Response> {
         let (parts, body) = request.into_parts();
         if !self.knows_secret(&parts.headers) {
-            self.metrics.count_broker_question("unknown_broker");
-            return Err(reply::problem(
+            self.metrics.count_broker_auth("unknown_broker");
+            return Err(responses::problem(
                 StatusCode::UNAUTHORIZED,
                 "UNAUTHENTICATED",
                 "send MQTT_AUTH_SECRET in the header X-Auth-Secret, or as the password of Basic authentication",
@@ -146,11 +146,11 @@ impl BrokerAuth {
             Ok(Ok(body)) => body,
             Ok(Err(_)) => {
                 let message = "the question is longer than 128 KiB";
-                return Err(reply::problem(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message));
+                return Err(responses::problem(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message));
             }
             Err(_) => {
                 let message = "the question did not arrive in time";
-                return Err(reply::problem(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", message));
+                return Err(responses::problem(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", message));
             }
         };
         match Question::read(&parts.headers, &body) {
@@ -219,15 +219,15 @@ impl BrokerAuth {
     fn reply(&self, verdict: Verdict, no: StatusCode, words: impl Fn(bool) -> Value) -> Response {
         match verdict {
             Ok(allowed) => {
-                self.metrics.count_broker_question(if allowed { "allowed" } else { "denied" });
-                reply::json(if allowed { StatusCode::OK } else { no }, &words(allowed))
+                self.metrics.count_broker_auth(if allowed { "allowed" } else { "denied" });
+                responses::json(if allowed { StatusCode::OK } else { no }, &words(allowed))
             }
             Err(Unanswered::Unreadable) => unreadable(),
             Err(Unanswered::Failed(error)) => {
                 tracing::warn!(%error, "a broker's question could not be answered");
-                self.metrics.count_broker_question("failed");
+                self.metrics.count_broker_auth("failed");
                 let message = "service temporarily unavailable, try again";
-                reply::problem(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message)
+                responses::problem(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message)
             }
         }
     }
@@ -235,7 +235,7 @@ impl BrokerAuth {
 
 fn unreadable() -> Response {
     let message = "a broker's question is JSON or a form with username and password, or username, topic and action or acc: see docs/brokers.md";
-    reply::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message)
+    responses::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message)
 }
 
 /// By digests, whose comparison's time tells nothing of use.

@@ -15,10 +15,10 @@ use crate::graphql::{Peer, Viewer};
 /// The caller of a request, which is counted. No token is nobody; a bad one is an error.
 pub(super) async fn caller(parts: &Parts, state: &HttpState) -> Result<Caller, Error> {
     let addr = parts.extensions.get::<Client>().map(|client| client.addr);
-    state.throttle.request_from(addr)?;
+    state.throttle.address_request(addr)?;
     let viewer = viewer(&parts.headers, state).await?;
     if let Some(principal) = &viewer.0 {
-        state.throttle.request_of(principal.user)?;
+        state.throttle.user_request(principal.user)?;
     }
     Ok(Caller { viewer, peer: Peer(addr) })
 }
@@ -33,7 +33,7 @@ async fn viewer(headers: &HeaderMap, state: &HttpState) -> Result<Viewer, Error>
             if !scheme.eq_ignore_ascii_case("bearer") {
                 return Err(InvalidToken.into());
             }
-            state.admission.admit(token.trim()).await.map(|principal| Viewer(Some(principal)))
+            state.authenticator.authenticate(token.trim()).await.map(|principal| Viewer(Some(principal)))
         }
         // Two of them: which one a proxy in front has looked at is unknown.
         (Some(_), Some(_)) => Err(InvalidToken.into()),

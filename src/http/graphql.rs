@@ -11,7 +11,7 @@ use axum::response::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::negotiate::{Accepted, Media, accepted, is_json};
-use super::{HttpState, caller, live, reply};
+use super::{HttpState, caller, responses, streaming};
 use crate::graphql::document::OperationKind;
 use crate::graphql::engine::{Caller, Prepared};
 use crate::graphql::request::GraphQLRequest;
@@ -21,11 +21,11 @@ use crate::graphql::request_error::RequestError;
 pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     if parts.method != Method::POST && parts.method != Method::GET {
-        return reply::method_not_allowed("GET, POST");
+        return responses::method_not_allowed("GET, POST");
     }
     let accepted = accepted(&parts.headers);
     if accepted.single.is_none() && accepted.streaming.is_none() {
-        return reply::problem(
+        return responses::problem(
             StatusCode::NOT_ACCEPTABLE,
             "BAD_USER_INPUT",
             "accept application/graphql-response+json, application/json, text/event-stream, \
@@ -35,8 +35,8 @@ pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response
     let caller = match caller::caller(&parts, &state).await {
         Ok(caller) => caller,
         Err(error) => {
-            state.metrics.refuse_http(error.code());
-            return reply::not_admitted(&error);
+            state.metrics.count_http_rejection(error.code());
+            return responses::auth_error(&error);
         }
     };
     let media = accepted.single.unwrap_or(Media::Json);
@@ -47,21 +47,21 @@ pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response
     match state.engine.prepare(call) {
         Ok(prepared) => run(state, &parts.method, accepted, prepared, caller).await,
         Err(refusal) => {
-            state.metrics.refuse_http(refusal.code());
-            reply::refused(accepted.single, refusal)
+            state.metrics.count_http_rejection(refusal.code());
+            responses::refused(accepted.single, refusal)
         }
     }
 }
 
 /// The request's parameters, or why they can't be read.
 async fn read_call(state: &HttpState, parts: &Parts, body: Body, media: Media) -> Result<GraphQLRequest, Response> {
-    let bad = |refusal| reply::refuse(media, StatusCode::BAD_REQUEST, refusal);
+    let bad = |refusal| responses::refuse(media, StatusCode::BAD_REQUEST, refusal);
     let call = if parts.method == Method::GET {
         GraphQLRequest::from_url_query(parts.uri.query().unwrap_or_default()).map_err(bad)?
     } else {
         if !is_json(&parts.headers) {
             let message = "send the request as application/json in UTF-8";
-            return Err(reply::problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT", message));
+            return Err(responses::problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT", message));
         }
         let body = read_body(state, body).await?;
         let text = std::str::from_utf8(&body)
@@ -77,19 +77,21 @@ async fn read_call(state: &HttpState, parts: &Parts, body: Body, media: Media) -
 
 async fn read_body(state: &HttpState, body: Body) -> Result<Bytes, Response> {
     let limits = &state.limits;
-    match tokio::time::timeout(limits.body, Limited::new(body, limits.body_bytes).collect()).await {
+    match tokio::time::timeout(limits.body_timeout, Limited::new(body, limits.body_bytes).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            state.metrics.refuse_http("PAYLOAD_TOO_LARGE");
-            Err(reply::problem(
+            state.metrics.count_http_rejection("PAYLOAD_TOO_LARGE");
+            Err(responses::problem(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "PAYLOAD_TOO_LARGE",
                 "the request is larger than 256 KiB",
             ))
         }
-        Ok(Err(_)) => Err(reply::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "the request's body is broken")),
+        Ok(Err(_)) => {
+            Err(responses::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "the request's body is broken"))
+        }
         Err(_) => {
-            Err(reply::problem(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", "the request's body took too long"))
+            Err(responses::problem(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", "the request's body took too long"))
         }
     }
 }
@@ -98,15 +100,15 @@ async fn read_body(state: &HttpState, body: Body) -> Result<Bytes, Response> {
 async fn run(state: HttpState, method: &Method, accepted: Accepted, prepared: Prepared, caller: Caller) -> Response {
     let kind = prepared.kind();
     if method == Method::GET && kind == OperationKind::Mutation {
-        return reply::method_not_allowed("POST");
+        return responses::method_not_allowed("POST");
     }
     match (kind, accepted.single, accepted.streaming) {
         // A single answer is the plainest form of a single answer.
         (OperationKind::Query | OperationKind::Mutation, Some(media), _) => {
-            reply::answer(media, &state.engine.execute(prepared, caller).await)
+            responses::answer(media, &state.engine.execute(prepared, caller).await)
         }
-        (_, _, Some(streaming)) => live::stream(&state, streaming, prepared, caller),
-        (_, media, None) => reply::refuse(
+        (_, _, Some(streaming)) => streaming::stream(&state, streaming, prepared, caller),
+        (_, media, None) => responses::refuse(
             media.unwrap_or(Media::Json),
             StatusCode::NOT_ACCEPTABLE,
             RequestError::parameter(

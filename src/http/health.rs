@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::reply;
+use super::responses;
 
 /// What one dependency says of itself: `Ok`, or in a few words why it is not usable.
 pub type Check = Result<(), &'static str>;
@@ -64,7 +64,7 @@ impl Readiness for AlwaysReady {
 }
 
 pub(super) fn live() -> Response {
-    reply::json(StatusCode::OK, &serde_json::json!({"status": "ok"}))
+    responses::json(StatusCode::OK, &serde_json::json!({"status": "ok"}))
 }
 
 pub(super) async fn ready(readiness: Arc<dyn Readiness>) -> Response {
@@ -72,5 +72,5 @@ pub(super) async fn ready(readiness: Arc<dyn Readiness>) -> Response {
     let ready = checks.iter().all(|(_, check)| check.is_ok());
     let (status, word) = if ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
     let checks: BTreeMap<_, _> = checks.into_iter().map(|(name, check)| (name, check.err().unwrap_or("ok"))).collect();
-    reply::json(status, &serde_json::json!({"status": word, "checks": checks}))
+    responses::json(status, &serde_json::json!({"status": word, "checks": checks}))
 }

@@ -13,7 +13,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::client::Client;
-use super::reply;
+use super::responses;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id taken over from the client.
@@ -82,5 +82,5 @@ pub(super) fn cors(origins: &[String]) -> CorsLayer {
 /// The answer of a handler that panicked.
 pub(super) fn panicked(_panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
     tracing::error!("a request handler panicked");
-    reply::problem(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "internal error")
+    responses::problem(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "internal error")
 }

@@ -7,20 +7,17 @@
 pub mod broker_auth;
 mod caller;
 mod client;
-mod counts;
 mod graphql;
 pub mod health;
 mod layers;
 mod limits;
-mod live;
 mod negotiate;
 pub mod pages;
-mod places;
-mod reply;
+mod responses;
 mod serve;
-mod shares;
+mod slow_peer;
 mod socket;
-mod stall;
+mod streaming;
 
 use std::sync::Arc;
 
@@ -34,12 +31,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub use limits::Limits;
+pub use limits::{Limits, Quotas};
 pub use serve::{Connection, serve};
-pub use shares::Shares;
 
-use crate::admission::Admission;
 use crate::auth::Tokens;
+use crate::authentication::Authenticator;
 use crate::clock::Clock;
 use crate::graphql::engine::Engine;
 use crate::metrics::Metrics;
@@ -53,7 +49,7 @@ pub struct HttpState {
     /// The schema behind its gate.
     pub engine: Engine,
     /// Who a token stands for.
-    pub admission: Admission,
+    pub authenticator: Authenticator,
     /// Whose public keys are shown.
     pub tokens: Tokens,
     /// What has ended before its time.
@@ -69,7 +65,7 @@ pub struct HttpState {
     /// The schema's text, at `/schema.graphql`; none where introspection is off.
     pub sdl: Option<Arc<str>>,
     /// What somebody may have open at once.
-    pub shares: Shares,
+    pub quotas: Quotas,
     /// Every bound.
     pub limits: Arc<Limits>,
     /// Foreign origins whose pages may call (`CORS_ORIGINS`); the own host always may.
@@ -98,8 +94,8 @@ pub fn router(mut state: HttpState) -> Router {
         .route("/metrics", get(metrics))
         .with_state(state)
         .merge(pages)
-        .fallback(async || reply::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "no such path"))
-        .method_not_allowed_fallback(async || reply::method_not_allowed("GET, HEAD"))
+        .fallback(async || responses::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "no such path"))
+        .method_not_allowed_fallback(async || responses::method_not_allowed("GET, HEAD"))
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(cors)
         .layer(axum::middleware::from_fn(layers::frame))
@@ -114,14 +110,14 @@ async fn graphql_or_socket(State(state): State<HttpState>, request: Request<Body
 
 async fn schema(State(state): State<HttpState>) -> Response {
     match &state.sdl {
-        Some(sdl) => reply::text("text/plain; charset=utf-8", sdl.to_string()),
-        None => reply::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "introspection is off on this server"),
+        Some(sdl) => responses::text("text/plain; charset=utf-8", sdl.to_string()),
+        None => responses::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "introspection is off on this server"),
     }
 }
 
 /// Public keys alone: whoever trusts our tokens fetches them now and then.
 async fn jwks(State(state): State<HttpState>) -> Response {
-    reply::json(StatusCode::OK, &state.tokens.jwks())
+    responses::json(StatusCode::OK, &state.tokens.jwks())
 }
 
 async fn ready(State(state): State<HttpState>) -> Response {
@@ -129,5 +125,5 @@ async fn ready(State(state): State<HttpState>) -> Response {
 }
 
 async fn metrics(State(state): State<HttpState>) -> Response {
-    reply::text("application/openmetrics-text; version=1.0.0; charset=utf-8", state.metrics.render())
+    responses::text("application/openmetrics-text; version=1.0.0; charset=utf-8", state.metrics.render())
 }

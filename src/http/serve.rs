@@ -24,9 +24,9 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::client::Client;
-use super::limits::Limits;
-use super::places::{Peers, Place};
-use super::stall::StallGuard;
+use super::limits::{ConnectionLimiter, ConnectionSlot, Limits};
+
+use super::slow_peer::SlowPeerTimeout;
 use crate::metrics::Metrics;
 use crate::settings::TrustedProxies;
 
@@ -41,7 +41,7 @@ pub struct Connection {
     /// Whose word is taken on who is behind them.
     pub(super) proxies: Arc<TrustedProxies>,
     /// Held by whatever outlives the HTTP exchange, such as a WebSocket.
-    pub(super) place: Arc<Place>,
+    pub(super) slot: Arc<ConnectionSlot>,
 }
 
 /// Serves until `stop`; connections are tasks of `tracker`, so closing and awaiting it is the drain.
@@ -54,7 +54,7 @@ pub async fn serve(
     stop: CancellationToken,
     tracker: TaskTracker,
 ) {
-    let (permits, peers) = (Arc::new(Semaphore::new(limits.connections)), Peers::default());
+    let (permits, peers) = (Arc::new(Semaphore::new(limits.connections)), ConnectionLimiter::default());
     let (limits, proxies) = (Arc::new(limits), Arc::new(proxies));
     loop {
         // Before accepting: beyond the bound connections wait in the kernel's backlog, where they cost us nothing.
@@ -77,11 +77,11 @@ pub async fn serve(
                 // A proxy of ours stands for many: only the bound on all connections is its own.
                 let is_proxy = proxies.contains(peer.ip());
                 let most = if is_proxy { limits.connections } else { limits.connections_per_peer };
-                let Some(place) = peers.place(peer.ip(), most, permit) else {
+                let Some(place) = peers.acquire(peer.ip(), most, permit) else {
                     metrics.http_connections_cut.inc();
                     continue;
                 };
-                let connection = Connection { peer, proxies: proxies.clone(), place: Arc::new(place) };
+                let connection = Connection { peer, proxies: proxies.clone(), slot: Arc::new(place) };
                 let (router, limits, stop) = (router.clone(), limits.clone(), stop.clone());
                 let open = metrics.http_connections.clone();
                 open.inc();
@@ -111,18 +111,18 @@ async fn converse(tcp: TcpStream, connection: Connection, router: Router, limits
         request.extensions_mut().insert(connection.clone());
         request.map(Body::new)
     }));
-    let io = TokioIo::new(StallGuard::new(tcp, limits.write_stall, limits.write_least));
+    let io = TokioIo::new(SlowPeerTimeout::new(tcp, limits.slow_peer_window, limits.slow_peer_min_bytes));
     // An error here is the peer's: it hung up, dripped, or spoke something else.
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header)
-        .max_headers(limits.headers)
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(limits.max_headers)
         .max_header_size(limits.header_bytes);
     let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
     tokio::select! {
         _ = serving.as_mut() => return,
         () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
     }
-    let _ = tokio::time::timeout(limits.drain, serving).await;
+    let _ = tokio::time::timeout(limits.drain_timeout, serving).await;
 }

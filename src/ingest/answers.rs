@@ -122,7 +122,7 @@ impl Answered {
             metrics.mqtt_duplicate.inc();
             ignored("REPEATED");
         } else {
-            metrics.reject(Rejection::UnknownCommand.as_str());
+            metrics.count_rejected(Rejection::UnknownCommand.as_str());
             ignored("UNKNOWN");
         }
     }

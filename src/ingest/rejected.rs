@@ -61,7 +61,7 @@ impl Rejections {
             self.kept.retain(|_, window| now.duration_since(window.since) < WINDOW);
         }
         if self.kept.entry(home_id).or_insert(Window { since: now, n: 0 }).count(now) > MAX_KEPT {
-            metrics.rejected_not_kept.inc();
+            metrics.rejected_not_stored.inc();
             return None;
         }
         let payload_preview = readable(payload, PREVIEW_BYTES);
@@ -92,6 +92,6 @@ mod tests {
         }
         assert!(take(1).is_none());
         assert!(take(2).is_some());
-        assert_eq!(metrics.rejected_not_kept.get(), 1);
+        assert_eq!(metrics.rejected_not_stored.get(), 1);
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn build(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError
 }
 
 fn client_config(settings: &MqttSettings) -> Result<rustls::ClientConfig, TlsFileError> {
-    let config = tls::verifying(settings.ca_file.as_deref()).map_err(|error| bad("MQTT_CA_FILE", &error))?;
+    let config = tls::client_config(settings.ca_file.as_deref()).map_err(|error| bad("MQTT_CA_FILE", &error))?;
     match (&settings.client_cert_file, &settings.client_key_file) {
         (Some(cert), Some(key)) => {
             let chain = tls::certificates(cert).map_err(|error| bad("MQTT_CLIENT_CERT_FILE", &error))?;

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::db::ReconnectingConnection;
 use crate::downlink::{DeliveryOutcome, Downlink, LinkState};
 use crate::ids::DeviceId;
-use crate::metrics::{Metrics, Outboxes};
+use crate::metrics::{Metrics, OutboxLabel};
 use crate::settings::DatabaseSettings;
 
 /// Devices that may have a message under way.
@@ -298,7 +298,7 @@ impl<O: Outbox> Dispatcher<O> {
 
     fn gauge(&self) {
         let under_way = i64::try_from(self.under_way.len()).expect("bounded");
-        self.metrics.outbox_under_way.get_or_create(&Outboxes { outbox: O::NAME }).set(under_way);
+        self.metrics.outbox_in_flight.get_or_create(&OutboxLabel { outbox: O::NAME }).set(under_way);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::settings::DatabaseSettings;
 
 /// Longest time without a look at the table, and pause after a failure. With it an end is late by less
 /// than a second even where no notification comes.
-const LOOK_EVERY: Duration = Duration::from_millis(750);
+const POLL_EVERY: Duration = Duration::from_millis(750);
 /// Bound on each statement, here and there.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Looks between two cleanings.
@@ -30,7 +30,7 @@ const MAX_MISSED: TimeDelta = TimeDelta::hours(23);
 
 /// What a look has to read.
 #[derive(Debug, PartialEq, Eq)]
-enum Reach {
+enum Backlog {
     /// All that may matter: nothing was read yet.
     All,
     /// What came since.
@@ -39,7 +39,7 @@ enum Reach {
     Lost,
 }
 
-impl Reach {
+impl Backlog {
     /// Of a look at `now`, after one at `before`; both by the database's clock.
     fn of(before: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Self {
         match before {
@@ -56,26 +56,26 @@ impl Revocations {
     /// ([`Revocations::is_current`]).
     pub async fn follow(self, database: DatabaseSettings, followed: Gauge, stop: CancellationToken) {
         let following = async {
-            let (mut is_down, mut looked_at) = (false, None);
+            let (mut is_down, mut polled_at) = (false, None);
             loop {
-                if let Err(error) = self.read_on(&database, &followed, &mut is_down, &mut looked_at).await {
+                if let Err(error) = self.resume(&database, &followed, &mut is_down, &mut polled_at).await {
                     followed.set(0);
                     if !std::mem::replace(&mut is_down, true) {
                         tracing::warn!(error = %Chain(&error), "revocations can't be followed; trying on");
                     }
                 }
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_EVERY).await;
             }
         };
         stop.run_until_cancelled(following).await;
     }
 
-    async fn read_on(
+    async fn resume(
         &self,
         database: &DatabaseSettings,
         followed: &Gauge,
         is_down: &mut bool,
-        looked_at: &mut Option<DateTime<Utc>>,
+        polled_at: &mut Option<DateTime<Utc>>,
     ) -> Result<(), Error> {
         let url = database.url.reveal();
         let mut conn = db::connect(url, Some(STATEMENT_TIMEOUT)).await.map_err(Error::unavailable)?;
@@ -83,23 +83,23 @@ impl Revocations {
         for look in 1_u32.. {
             let asked_at = Instant::now();
             let now = in_time(store::clock(&mut conn)).await?;
-            let reach = Reach::of(*looked_at, now);
+            let reach = Backlog::of(*polled_at, now);
             let rows = match reach {
-                Reach::Since(at) => in_time(store::since(&mut conn, at)).await?,
-                Reach::All | Reach::Lost => in_time(store::alive(&mut conn)).await?,
+                Backlog::Since(at) => in_time(store::since(&mut conn, at)).await?,
+                Backlog::All | Backlog::Lost => in_time(store::alive(&mut conn)).await?,
             };
             self.apply(&rows);
-            if reach == Reach::Lost {
+            if reach == Backlog::Lost {
                 tracing::warn!("what has ended could not be read for a day: ending every socket and stream");
-                self.memory.end_all();
+                self.cache.end_all();
             }
-            *looked_at = Some(now);
-            self.caught_up(asked_at);
+            *polled_at = Some(now);
+            self.mark_synced(asked_at);
             followed.set(1);
             *is_down = false;
             if look.is_multiple_of(TIDY_EVERY) {
                 in_time(store::purge(&mut conn)).await?;
-                self.memory.tidy();
+                self.cache.tidy();
             }
             wait(&mut conn).await?;
         }
@@ -117,7 +117,7 @@ async fn in_time<T>(statement: impl Future<Output = QueryResult<T>>) -> Result<T
 async fn wait(conn: &mut db::Connection) -> Result<(), Error> {
     let ended = || Error::unavailable("the connection has ended");
     let mut notes = std::pin::pin!(conn.notifications_stream());
-    if let Ok(note) = timeout(LOOK_EVERY, notes.next()).await {
+    if let Ok(note) = timeout(POLL_EVERY, notes.next()).await {
         note.ok_or_else(ended)??;
     }
     // Their queue has no bound: one look is for all of them.
@@ -134,13 +134,13 @@ mod tests {
     #[test]
     fn a_look_reaches_back_to_the_one_before_however_long_ago() {
         let now: DateTime<Utc> = "2026-02-13T12:00:00Z".parse().unwrap();
-        let at = |before: TimeDelta| Reach::of(Some(now - before), now);
-        assert_eq!(Reach::of(None, now), Reach::All);
+        let at = |before: TimeDelta| Backlog::of(Some(now - before), now);
+        assert_eq!(Backlog::of(None, now), Backlog::All);
         for gap in [TimeDelta::milliseconds(750), TimeDelta::minutes(40), MAX_MISSED - TimeDelta::seconds(1)] {
-            assert_eq!(at(gap), Reach::Since(now - gap - OVERLAP));
+            assert_eq!(at(gap), Backlog::Since(now - gap - OVERLAP));
         }
-        assert_eq!(at(MAX_MISSED), Reach::Lost);
+        assert_eq!(at(MAX_MISSED), Backlog::Lost);
         // A clock that was put back.
-        assert_eq!(at(-TimeDelta::hours(3)), Reach::Since(now - OVERLAP));
+        assert_eq!(at(-TimeDelta::hours(3)), Backlog::Since(now - OVERLAP));
     }
 }

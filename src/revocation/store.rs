@@ -8,7 +8,7 @@ use diesel::sql_types::{Bool, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
-use super::{Ended, Recorded};
+use super::{RecordedRevocation, Revocation};
 use crate::db::schema::revocations;
 use crate::ids::{HomeId, SessionId, UserId};
 
@@ -18,28 +18,28 @@ const ALIVE: &str =
 
 type Row = (i64, Option<UserId>, Option<Uuid>, Option<HomeId>, Option<DateTime<Utc>>);
 
-fn recorded((id, user, session, home, before): Row) -> Option<Recorded> {
+fn recorded((id, user, session, home, before): Row) -> Option<RecordedRevocation> {
     let ended = match (user, session, home, before) {
-        (_, Some(session), _, _) => Ended::Session(SessionId::from_database(session)),
-        (Some(user), None, None, Some(before)) => Ended::Tokens(user, before),
-        (Some(user), None, Some(home), _) => Ended::Membership(user, home),
-        (None, None, Some(home), _) => Ended::Home(home),
+        (_, Some(session), _, _) => Revocation::Session(SessionId::from_database(session)),
+        (Some(user), None, None, Some(before)) => Revocation::Tokens(user, before),
+        (Some(user), None, Some(home), _) => Revocation::Membership(user, home),
+        (None, None, Some(home), _) => Revocation::Home(home),
         // Of a newer version of ours.
         _ => return None,
     };
-    Some(Recorded { id, ended })
+    Some(RecordedRevocation { id, ended })
 }
 
 /// In the order given. Whoever listens is told with the commit.
-pub(super) async fn insert(conn: &mut AsyncPgConnection, ended: &[Ended]) -> QueryResult<Vec<Recorded>> {
+pub(super) async fn insert(conn: &mut AsyncPgConnection, ended: &[Revocation]) -> QueryResult<Vec<RecordedRevocation>> {
     let rows: Vec<_> = ended
         .iter()
         .map(|ended| {
             let (user, session, home, before) = match *ended {
-                Ended::Session(session) => (None, Some(session.as_uuid()), None, None),
-                Ended::Tokens(user, before) => (Some(user), None, None, Some(before)),
-                Ended::Membership(user, home) => (Some(user), None, Some(home), None),
-                Ended::Home(home) => (None, None, Some(home), None),
+                Revocation::Session(session) => (None, Some(session.as_uuid()), None, None),
+                Revocation::Tokens(user, before) => (Some(user), None, None, Some(before)),
+                Revocation::Membership(user, home) => (Some(user), None, Some(home), None),
+                Revocation::Home(home) => (None, None, Some(home), None),
             };
             (
                 revocations::user_id.eq(user),
@@ -52,7 +52,7 @@ pub(super) async fn insert(conn: &mut AsyncPgConnection, ended: &[Ended]) -> Que
     let ids: Vec<i64> =
         diesel::insert_into(revocations::table).values(rows).returning(revocations::id).get_results(conn).await?;
     conn.batch_execute("notify revocations").await?;
-    Ok(ids.into_iter().zip(ended).map(|(id, ended)| Recorded { id, ended: *ended }).collect())
+    Ok(ids.into_iter().zip(ended).map(|(id, ended)| RecordedRevocation { id, ended: *ended }).collect())
 }
 
 pub(super) async fn listen(conn: &mut AsyncPgConnection) -> QueryResult<()> {
@@ -65,16 +65,19 @@ pub(super) async fn clock(conn: &mut AsyncPgConnection) -> QueryResult<DateTime<
 }
 
 /// What was written down after that moment.
-pub(super) async fn since(conn: &mut AsyncPgConnection, at: DateTime<Utc>) -> QueryResult<Vec<Recorded>> {
+pub(super) async fn since(conn: &mut AsyncPgConnection, at: DateTime<Utc>) -> QueryResult<Vec<RecordedRevocation>> {
     read(conn, revocations::table.into_boxed().filter(revocations::at.gt(at))).await
 }
 
 /// What may still matter to a server that holds no sockets yet.
-pub(super) async fn alive(conn: &mut AsyncPgConnection) -> QueryResult<Vec<Recorded>> {
+pub(super) async fn alive(conn: &mut AsyncPgConnection) -> QueryResult<Vec<RecordedRevocation>> {
     read(conn, revocations::table.into_boxed().filter(sql::<Bool>(ALIVE))).await
 }
 
-async fn read(conn: &mut AsyncPgConnection, which: revocations::BoxedQuery<'_, Pg>) -> QueryResult<Vec<Recorded>> {
+async fn read(
+    conn: &mut AsyncPgConnection,
+    which: revocations::BoxedQuery<'_, Pg>,
+) -> QueryResult<Vec<RecordedRevocation>> {
     let rows: Vec<Row> = which
         .order(revocations::id)
         .select((

@@ -76,7 +76,7 @@ pub(crate) fn options(
 
 /// Certificates are verified against `ca_file`, else the system's authorities.
 fn client_config(config: &FleetConfig) -> Result<rustls::ClientConfig, SimulatorError> {
-    let verifying = tls::verifying(config.ca_file.as_deref()).map_err(|error| match &config.ca_file {
+    let verifying = tls::client_config(config.ca_file.as_deref()).map_err(|error| match &config.ca_file {
         Some(path) => SimulatorError::File { path: path.clone(), problem: format!("no certificates: {error}") },
         None => SimulatorError::Broker(error.to_string()),
     })?;

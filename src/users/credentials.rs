@@ -9,8 +9,8 @@ use crate::auth::{Actor, Principal};
 use crate::db;
 use crate::error::Error;
 use crate::ids::{SessionId, UserId};
-use crate::revocation::{Ended, Recorded, Revocations};
-use crate::throttle::Guesser;
+use crate::revocation::{RecordedRevocation, Revocation, Revocations};
+use crate::throttle::PasswordSubject;
 
 impl Users {
     /// Sets one's password, if one knows the present one, and ends all one's other sessions and tokens.
@@ -22,8 +22,8 @@ impl Users {
         from: Option<IpAddr>,
     ) -> Result<(), Error> {
         let (user, clock) = (who.user, self.clock.clone());
-        self.throttle.attempt_of(user)?;
-        self.throttle.attempt(from)?;
+        self.throttle.user_attempt(user)?;
+        self.throttle.address_attempt(from)?;
         let found = {
             let mut conn = self.pool.get().await?;
             store::password(&mut conn, user).await?
@@ -33,12 +33,12 @@ impl Users {
         // Who has found a device that is signed in guesses no faster here than at the door, and keeps
         // nobody who is signed in elsewhere from taking it back.
         let (stays, guesser) = match who.actor {
-            Actor::Session(session) => (Some(session), Guesser::Session(session)),
-            Actor::Integration(_) | Actor::Operator | Actor::Outside(_) => (None, Guesser::Person(user)),
+            Actor::Session(session) => (Some(session), PasswordSubject::Session(session)),
+            Actor::Integration(_) | Actor::Operator | Actor::External(_) => (None, PasswordSubject::User(user)),
         };
-        let guess = self.throttle.guess(guesser)?;
+        let attempt = self.throttle.begin_password_attempt(guesser)?;
         let is_right = self.hasher.verify(current, Some(present.clone())).await;
-        guess.settle(is_right.map(|is_right| is_right.then_some(())))?.ok_or_else(wrong)?;
+        attempt.resolve(is_right.map(|is_right| is_right.then_some(())))?.ok_or_else(wrong)?;
         let hash = self.hasher.hash(new).await?;
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
@@ -66,9 +66,9 @@ pub(super) async fn end_all_but(
     user: UserId,
     stays: Option<SessionId>,
     now: DateTime<Utc>,
-) -> Result<Vec<Recorded>, Error> {
+) -> Result<Vec<RecordedRevocation>, Error> {
     let families = store::forget_refresh(conn, user, stays.map(SessionId::as_uuid)).await?;
-    let sessions = families.into_iter().map(|family| Ended::Session(SessionId::from_database(family)));
-    let ended: Vec<_> = sessions.chain([Ended::Tokens(user, now)]).collect();
+    let sessions = families.into_iter().map(|family| Revocation::Session(SessionId::from_database(family)));
+    let ended: Vec<_> = sessions.chain([Revocation::Tokens(user, now)]).collect();
     Revocations::record(conn, &ended).await
 }

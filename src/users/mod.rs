@@ -24,9 +24,9 @@ use crate::clock::Clock;
 use crate::db::{self, Pool};
 use crate::error::Error;
 use crate::ids::UserId;
-use crate::names;
 use crate::revocation::Revocations;
-use crate::throttle::{Guesser, Throttle, network_range};
+use crate::throttle::{PasswordSubject, Throttle, network_range};
+use crate::validation;
 use password::{Hasher, NewPassword};
 
 /// Longest e-mail address, in bytes (RFC 5321).
@@ -84,7 +84,7 @@ impl Users {
         if !self.registration_open {
             return Err(Error::Forbidden("registration is closed: ask the operator for an account"));
         }
-        self.throttle.attempt(from)?;
+        self.throttle.address_attempt(from)?;
         let (user, hash) = self.insert(email, password, name).await?;
         self.open_session(user, hash, from).await
     }
@@ -97,7 +97,7 @@ impl Users {
     /// The new account and its password's hash.
     async fn insert(&self, email: &str, password: &str, name: &str) -> Result<(User, String), Error> {
         let email = parse_email(email)?;
-        let name = names::name("name", name)?;
+        let name = validation::name("name", name)?;
         let password = NewPassword::parse("password", password, &email)?;
         let hash = self.hasher.hash(password).await?;
         let now = self.clock.now();
@@ -113,12 +113,13 @@ impl Users {
 
     /// Signs somebody in. `from` is the client's address.
     pub async fn login(&self, email: &str, password: &str, from: Option<IpAddr>) -> Result<Session, Error> {
-        self.throttle.attempt(from)?;
+        self.throttle.address_attempt(from)?;
         // What can't be an account's e-mail is looked up all the same: no answer is quicker.
         let email = parse_email(email).unwrap_or_default();
-        let is_known = self.throttle.is_crowded(&email) && self.has_signed_in(&email, from).await?;
-        let guess = self.throttle.guess(Guesser::SignIn { account: &email, from, is_known })?;
-        let found = guess.settle(self.find(&email, password).await)?;
+        let is_known = self.throttle.is_account_contended(&email) && self.has_signed_in(&email, from).await?;
+        let attempt =
+            self.throttle.begin_password_attempt(PasswordSubject::SignIn { account: &email, from, is_known })?;
+        let found = attempt.resolve(self.find(&email, password).await)?;
         let (user, hash) = found.ok_or(WRONG_LOGIN)?;
         self.open_session(user, hash, from).await
     }

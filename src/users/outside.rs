@@ -4,15 +4,15 @@
 //! given it to somebody else since. No account is made this way.
 
 use super::{Users, outside_store, parse_email, store};
-use crate::auth::Outsider;
+use crate::auth::ExternalIdentity;
 use crate::db;
 use crate::error::Error;
-use crate::ids::{OutsideIdentityId, UserId};
-use crate::revocation::{Ended, Revocations};
+use crate::ids::{ExternalIdentityId, UserId};
+use crate::revocation::{Revocation, Revocations};
 
 impl Users {
     /// The person an outsider is, and by which link; `None` where they are nobody here.
-    pub async fn outsider(&self, outsider: &Outsider) -> Result<Option<(OutsideIdentityId, UserId)>, Error> {
+    pub async fn outsider(&self, outsider: &ExternalIdentity) -> Result<Option<(ExternalIdentityId, UserId)>, Error> {
         {
             let mut conn = self.pool.get().await?;
             let known = outside_store::find(&mut conn, &outsider.issuer, &outsider.subject).await?;
@@ -72,7 +72,7 @@ impl Users {
             Box::pin(async move {
                 let user = outside_store::take_back(conn, &issuer, &subject).await?;
                 let user = user.ok_or(Error::NotFound("link"))?;
-                Revocations::record(conn, &[Ended::Tokens(user, now)]).await
+                Revocations::record(conn, &[Revocation::Tokens(user, now)]).await
             })
         })
         .after_commit(self.revocations.on_commit())
@@ -81,6 +81,6 @@ impl Users {
 }
 
 /// `None` where the link was taken back.
-fn person((identity, user): (OutsideIdentityId, Option<UserId>)) -> Option<(OutsideIdentityId, UserId)> {
+fn person((identity, user): (ExternalIdentityId, Option<UserId>)) -> Option<(ExternalIdentityId, UserId)> {
     user.map(|user| (identity, user))
 }

@@ -6,14 +6,14 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::db::schema::outside_identities;
-use crate::ids::{OutsideIdentityId, UserId};
+use crate::ids::{ExternalIdentityId, UserId};
 
 /// Without a user where the link was taken back.
 pub(super) async fn find(
     conn: &mut AsyncPgConnection,
     issuer: &str,
     subject: &str,
-) -> QueryResult<Option<(OutsideIdentityId, Option<UserId>)>> {
+) -> QueryResult<Option<(ExternalIdentityId, Option<UserId>)>> {
     outside_identities::table
         .filter(outside_identities::issuer.eq(issuer))
         .filter(outside_identities::subject.eq(subject))
@@ -81,7 +81,7 @@ pub(super) async fn take_back(
         .filter(outside_identities::issuer.eq(issuer))
         .filter(outside_identities::subject.eq(subject))
         .select((outside_identities::id, outside_identities::user_id));
-    let found: Option<(OutsideIdentityId, Option<UserId>)> = link.for_update().first(conn).await.optional()?;
+    let found: Option<(ExternalIdentityId, Option<UserId>)> = link.for_update().first(conn).await.optional()?;
     let Some((id, Some(user))) = found else { return Ok(None) };
     let nobody = outside_identities::user_id.eq(None::<UserId>);
     diesel::update(outside_identities::table.find(id)).set(nobody).execute(conn).await?;

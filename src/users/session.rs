@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{User, Users, WRONG_LOGIN, store};
-use crate::auth::{ACCESS_TOKEN_LIFE, Actor};
+use crate::auth::{ACCESS_TOKEN_LIFETIME, Actor};
 use crate::db;
 use crate::error::Error;
 use crate::ids::SessionId;
-use crate::opaque;
-use crate::revocation::{Ended, Recorded, Revocations};
+use crate::opaque_token;
+use crate::revocation::{RecordedRevocation, Revocation, Revocations};
 
 /// A refresh token nobody used for so long is worth nothing.
 const IDLE: TimeDelta = TimeDelta::days(30);
@@ -41,12 +41,12 @@ impl Users {
     /// Exchanges a refresh token for a new session. Of several at once exactly one wins, and the others
     /// are refused; a token that was used before ends its whole family.
     pub async fn refresh(&self, token: &str, from: Option<IpAddr>) -> Result<Session, Error> {
-        self.throttle.attempt(from)?;
+        self.throttle.address_attempt(from)?;
         let address = from.map(|from| from.to_string());
-        let hash = opaque::digest(token).ok_or(INVALID)?;
+        let hash = opaque_token::digest(token).ok_or(INVALID)?;
         let now = self.clock.now();
-        let next = opaque::generate("");
-        let next_hash = opaque::digest(&next).ok_or(INVALID)?;
+        let next = opaque_token::generate("");
+        let next_hash = opaque_token::digest(&next).ok_or(INVALID)?;
         // The revocation must be committed, so refusal is a value here and not an error.
         let end = self.revocations.on_commit();
         let tell = move |outcome: Result<_, _>| outcome.map_err(end);
@@ -86,7 +86,7 @@ impl Users {
 
     /// Ends the family of a refresh token. Says `true` also where there was nothing to end.
     pub async fn logout(&self, token: &str) -> Result<bool, Error> {
-        let Some(hash) = opaque::digest(token) else { return Ok(true) };
+        let Some(hash) = opaque_token::digest(token) else { return Ok(true) };
         let now = self.clock.now();
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
@@ -109,8 +109,8 @@ impl Users {
         from: Option<IpAddr>,
     ) -> Result<Session, Error> {
         let address = from.map(|from| from.to_string());
-        let (token, now, id) = (opaque::generate(""), self.clock.now(), user.id);
-        let hash = opaque::digest(&token).ok_or(INVALID)?;
+        let (token, now, id) = (opaque_token::generate(""), self.clock.now(), user.id);
+        let hash = opaque_token::digest(&token).ok_or(INVALID)?;
         let session = SessionId::generate(now);
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
@@ -125,7 +125,7 @@ impl Users {
                 store::insert_refresh(conn, &token).await?;
                 let old = store::forget_oldest(conn, id, MAX_SESSIONS_PER_USER).await?;
                 let old: Vec<_> =
-                    old.into_iter().map(|family| Ended::Session(SessionId::from_database(family))).collect();
+                    old.into_iter().map(|family| Revocation::Session(SessionId::from_database(family))).collect();
                 Revocations::record(conn, &old).await
             })
         })
@@ -135,20 +135,23 @@ impl Users {
     }
 
     fn session(&self, user: User, session: SessionId, refresh_token: String) -> Session {
-        let (access_token, expires_at) = self.tokens.issue(user.id, Actor::Session(session), ACCESS_TOKEN_LIFE);
+        let (access_token, expires_at) = self.tokens.issue(user.id, Actor::Session(session), ACCESS_TOKEN_LIFETIME);
         Session { access_token, expires_at, refresh_token, user }
     }
 }
 
 /// Ends a family, once.
-pub(super) async fn end_family(conn: &mut db::Connection, session: SessionId) -> Result<Vec<Recorded>, Error> {
+pub(super) async fn end_family(
+    conn: &mut db::Connection,
+    session: SessionId,
+) -> Result<Vec<RecordedRevocation>, Error> {
     match store::forget_family(conn, session.as_uuid()).await? {
         0 => Ok(Vec::new()),
-        _ => Revocations::record(conn, &[Ended::Session(session)]).await,
+        _ => Revocations::record(conn, &[Revocation::Session(session)]).await,
     }
 }
 
-async fn punish_replay(conn: &mut db::Connection, family: SessionId) -> Result<Vec<Recorded>, Error> {
+async fn punish_replay(conn: &mut db::Connection, family: SessionId) -> Result<Vec<RecordedRevocation>, Error> {
     let ended = end_family(conn, family).await?;
     if !ended.is_empty() {
         tracing::warn!(%family, "a used refresh token came again: its session is ended");

@@ -11,12 +11,12 @@ use std::time::Duration;
 use async_graphql::{Context, Error, ErrorExtensions, Schema, SimpleObject};
 use futures_util::{SinkExt, Stream, StreamExt, stream};
 use serde_json::{Value, json};
-use smarthome::admission::Admission;
 use smarthome::auth::{Actor, Tokens};
+use smarthome::authentication::Authenticator;
 use smarthome::clock::Clock;
 use smarthome::graphql::Viewer;
 use smarthome::graphql::engine::Engine;
-use smarthome::http::{HttpState, Limits, Shares, health::AlwaysReady, router, serve};
+use smarthome::http::{HttpState, Limits, Quotas, health::AlwaysReady, router, serve};
 use smarthome::ids::UserId;
 use smarthome::metrics::Metrics;
 use smarthome::revocation::Revocations;
@@ -240,12 +240,12 @@ impl Edge {
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         // Nothing ends elsewhere, for longer than any test runs.
         let revocations = Revocations::new(clock.clone());
-        revocations.caught_up(Instant::now() + Duration::from_secs(3600));
+        revocations.mark_synced(Instant::now() + Duration::from_secs(3600));
         let state = HttpState {
             engine: Engine::new(schema.clone(), introspection)
                 .execution_timeout(Duration::from_millis(300))
                 .with_oversized_counter(metrics.graphql_answers_too_large.clone()),
-            admission: Admission::new(tokens.clone(), revocations.clone()),
+            authenticator: Authenticator::new(tokens.clone(), revocations.clone()),
             tokens: tokens.clone(),
             revocations,
             throttle: throttle.clone(),
@@ -253,7 +253,7 @@ impl Edge {
             metrics: metrics.clone(),
             readiness: Arc::new(AlwaysReady),
             sdl: Some(schema.sdl().into()),
-            shares: Shares::new(&limits, metrics.clone()),
+            quotas: Quotas::new(&limits, metrics.clone()),
             limits: Arc::new(limits.clone()),
             cors_origins: Arc::new(["https://app.example.com".to_owned()]),
             pages: axum::Router::new(),

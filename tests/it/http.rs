@@ -247,9 +247,9 @@ async fn a_stream_over_http_ends_with_its_token_and_with_the_server() {
 async fn no_connection_stays_by_silence_or_by_dripping() {
     let edge = Edge::with(
         |limits| {
-            limits.header = Duration::from_millis(200);
-            limits.body = Duration::from_millis(200);
-            limits.write_stall = Duration::from_millis(300);
+            limits.header_timeout = Duration::from_millis(200);
+            limits.body_timeout = Duration::from_millis(200);
+            limits.slow_peer_window = Duration::from_millis(300);
         },
         true,
     )

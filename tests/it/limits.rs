@@ -143,7 +143,7 @@ async fn a_person_and_an_address_set_a_new_password_only_so_often() {
 /// Whether it is refused where its address has spent its requests. They grow by one in 5 ms, so that it
 /// may take some trials.
 async fn is_limited(edge: &Edge, ask: impl AsyncFn(&dyn Fn()) -> bool) -> bool {
-    let spend = || while edge.throttle.request_from(Some(edge.addr.ip())).is_ok() {};
+    let spend = || while edge.throttle.address_request(Some(edge.addr.ip())).is_ok() {};
     for _ in 0..100 {
         if ask(&spend).await {
             return true;

@@ -66,7 +66,7 @@ async fn w1_to_w4_each_breach_has_its_close_code() {
 
 #[tokio::test]
 async fn w5_a_socket_without_init_is_closed() {
-    let edge = Edge::with(|limits| limits.socket_init = Duration::from_millis(50), true).await;
+    let edge = Edge::with(|limits| limits.socket_init_timeout = Duration::from_millis(50), true).await;
     assert_eq!(closed_after(&edge, &[]).await, 4408);
     // Messages that are allowed before init do not put it off.
     assert_eq!(closed_after(&edge, &[text(&json!({"type": "ping"}))]).await, 4408);
@@ -74,7 +74,7 @@ async fn w5_a_socket_without_init_is_closed() {
 
 #[tokio::test]
 async fn a_socket_for_nobody_and_nothing_is_closed() {
-    let edge = Edge::with(|limits| limits.socket_anonymous = Duration::from_millis(100), true).await;
+    let edge = Edge::with(|limits| limits.socket_anonymous_timeout = Duration::from_millis(100), true).await;
     let mut used = edge.ready().await;
     used.subscribe("1", "subscription { once }").await;
     assert_eq!(used.hear_json().await["type"], "next");
@@ -311,8 +311,8 @@ async fn w15_every_socket_is_told_of_the_shutdown() {
 #[tokio::test]
 async fn a_silent_peer_is_pinged_and_then_closed() {
     let quick = |limits: &mut smarthome::http::Limits| {
-        limits.socket_ping = Duration::from_millis(30);
-        limits.socket_pong = Duration::from_millis(100);
+        limits.socket_ping_interval = Duration::from_millis(30);
+        limits.socket_pong_timeout = Duration::from_millis(100);
     };
     let edge = Edge::with(quick, true).await;
     let mut socket = edge.ready().await;
@@ -343,7 +343,7 @@ async fn an_answer_of_any_size_arrives_whole() {
 
 #[tokio::test]
 async fn a_slow_reader_is_cut_and_its_neighbour_is_not() {
-    let edge = Edge::with(|limits| limits.socket_send = Duration::from_millis(100), true).await;
+    let edge = Edge::with(|limits| limits.socket_send_timeout = Duration::from_millis(100), true).await;
     let (mut slow, mut quick) = (edge.ready().await, edge.ready().await);
     slow.subscribe("1", "subscription { flood }").await;
     let cut = async {

@@ -74,7 +74,7 @@ impl CredentialCache {
             && state.knows(name, now)
         {
             if Instant::now() < away_until {
-                self.metrics.broker_answers_remembered.inc();
+                self.metrics.broker_auth_from_cache.inc();
                 return None;
             }
             state.away_until = Some(Instant::now() + patience);
@@ -105,7 +105,7 @@ impl CredentialCache {
         state.previous.remove(name);
         if state.current.len() >= MAX_NAMES {
             let n_dropped = state.previous.len() as u64;
-            self.metrics.broker_answers_dropped.inc_by(n_dropped);
+            self.metrics.broker_auth_cache_evictions.inc_by(n_dropped);
             state.previous = std::mem::take(&mut state.current);
         }
         state.current.insert(name.into(), known);
@@ -120,7 +120,7 @@ impl CredentialCache {
         }
         let knows = state.knows(name, now);
         if knows {
-            self.metrics.broker_answers_remembered.inc();
+            self.metrics.broker_auth_from_cache.inc();
         }
         knows
     }
@@ -217,7 +217,7 @@ mod tests {
             told(&memory, &n.to_string(), grant(1, None), now);
         }
         assert!(memory.get_stale(&MAX_NAMES.to_string(), now, SECOND) && !memory.get_stale("0", now, SECOND));
-        assert_eq!(memory.metrics.broker_answers_dropped.get(), MAX_NAMES as u64);
+        assert_eq!(memory.metrics.broker_auth_cache_evictions.get(), MAX_NAMES as u64);
         let state = memory.lock();
         assert!(state.current.len() + state.previous.len() <= 2 * MAX_NAMES);
     }

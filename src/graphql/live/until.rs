@@ -18,7 +18,7 @@ pub(super) fn end_of_subscription(
     let watch = services.revocations.watch_membership(viewer, target.home);
     async move {
         tokio::select! {
-            () = watch.ended() => {}
+            () = watch.revoked() => {}
             () = deleted => {}
         }
     }

@@ -43,7 +43,7 @@ impl Close {
     pub(super) const TOO_MANY_MESSAGES: Self = Self::fixed(4429, "Too many messages", "TOO_MANY_MESSAGES");
 
     /// The token is not good, or can't be judged now.
-    pub(super) fn not_admitted(error: &Error) -> Self {
+    pub(super) fn auth_error(error: &Error) -> Self {
         match error {
             Error::Unauthenticated(_) => Self::FORBIDDEN,
             // Unlike 4429: the address may have spent it on others.

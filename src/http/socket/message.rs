@@ -144,7 +144,7 @@ pub(super) fn token(payload: Option<&RawValue>) -> Result<Option<String>, ()> {
 }
 
 /// The server messages of one operation, their common part made once.
-pub(super) struct Voice {
+pub(super) struct MessageEncoder {
     protocol: Protocol,
     /// `{"id":"…","type":"`
     head: Vec<u8>,
@@ -152,7 +152,7 @@ pub(super) struct Voice {
     last_bytes: usize,
 }
 
-impl Voice {
+impl MessageEncoder {
     pub(super) fn new(protocol: Protocol, id: &str) -> Self {
         let mut head = br#"{"id":"#.to_vec();
         serde_json::to_writer(&mut head, id).expect("text is JSON");
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn an_id_is_escaped() {
-        let message = Voice::new(Protocol::Transport, "a\"b").complete();
+        let message = MessageEncoder::new(Protocol::Transport, "a\"b").complete();
         assert_eq!(message.to_text().unwrap(), r#"{"id":"a\"b","type":"complete"}"#);
     }
 }

@@ -19,7 +19,7 @@ use axum::response::Response;
 use url::Url;
 
 use super::serve::Connection;
-use super::{HttpState, caller, reply};
+use super::{HttpState, caller, responses};
 use message::Protocol;
 use session::Session;
 
@@ -42,25 +42,25 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
 pub(super) async fn accept(state: HttpState, request: Request<Body>) -> Response {
     let (mut parts, _) = request.into_parts();
     if !origin_is_ours(&parts.headers, &state.cors_origins) {
-        return reply::problem(StatusCode::FORBIDDEN, "FORBIDDEN", "this origin may not open a socket");
+        return responses::problem(StatusCode::FORBIDDEN, "FORBIDDEN", "this origin may not open a socket");
     }
     // A bad token is told here: after the upgrade there is no status to tell it by.
     let caller = match caller::caller(&parts, &state).await {
         Ok(caller) => caller,
         Err(error) => {
-            state.metrics.refuse_http(error.code());
-            return reply::not_admitted(&error);
+            state.metrics.count_http_rejection(error.code());
+            return responses::auth_error(&error);
         }
     };
-    let Ok(share) = state.shares.socket(&caller) else {
-        state.metrics.refuse_http("RATE_LIMITED");
-        return reply::share_full("too many sockets are open: close one of them first");
+    let Ok(share) = state.quotas.socket(&caller) else {
+        state.metrics.count_http_rejection("RATE_LIMITED");
+        return responses::quota_exceeded("too many sockets are open: close one of them first");
     };
     let offered = GraphQLProtocol::from_request_parts(&mut parts, &()).await;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
     let (Ok(_), Ok(upgrade)) = (offered, upgrade) else {
         let message = "open a WebSocket 13 with the subprotocol graphql-transport-ws or graphql-ws";
-        return reply::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message);
+        return responses::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message);
     };
     let limit = state.limits.socket_message_bytes * OVERSIZE_GRACE;
     let upgrade = upgrade
@@ -70,10 +70,10 @@ pub(super) async fn accept(state: HttpState, request: Request<Body>) -> Response
         .max_message_size(limit)
         .max_frame_size(limit);
     let Some(protocol) = upgrade.selected_protocol().and_then(Protocol::by_name) else {
-        return reply::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "no subprotocol of ours was offered");
+        return responses::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "no subprotocol of ours was offered");
     };
     // Both live as long as the socket: its place among the connections, and the drain's knowledge of it.
-    let place = parts.extensions.get::<Connection>().map(|connection| connection.place.clone());
+    let place = parts.extensions.get::<Connection>().map(|connection| connection.slot.clone());
     let tracked = state.tracker.token();
     upgrade.on_upgrade(move |socket| async move {
         state.metrics.sockets.inc();

@@ -14,10 +14,10 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::super::HttpState;
-use super::super::live::{EXPIRY_CHECK, ended};
-use super::super::shares::SocketShare;
+use super::super::limits::SocketQuota;
+use super::super::streaming::{EXPIRY_CHECK, ended};
 use super::close::Close;
-use super::message::{ClientMessage, Protocol, Voice, token};
+use super::message::{ClientMessage, MessageEncoder, Protocol, token};
 use super::rate::Bucket;
 use super::streams::Streams;
 use crate::auth::Principal;
@@ -53,7 +53,7 @@ pub(super) struct Session {
     caller: Caller,
     /// Of the caller's session.
     watch: Option<Watch>,
-    share: SocketShare,
+    share: SocketQuota,
     acknowledged: bool,
     streams: Streams,
     bucket: Bucket,
@@ -65,7 +65,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(state: HttpState, protocol: Protocol, caller: Caller, share: SocketShare) -> Self {
+    pub(super) fn new(state: HttpState, protocol: Protocol, caller: Caller, share: SocketQuota) -> Self {
         let now = Instant::now();
         let bucket = Bucket::new(state.limits.socket_messages_per_second, state.limits.socket_message_burst, now);
         Self {
@@ -89,10 +89,10 @@ impl Session {
         let Err(end) = self.talk(&mut socket).await;
         // Whatever the operations held is free before the peer has taken leave.
         self.streams = Streams::default();
-        self.share = SocketShare::default();
+        self.share = SocketQuota::default();
         match end {
             End::Close(close) => {
-                self.state.metrics.close_socket(close.counted);
+                self.state.metrics.count_closed_socket(close.counted);
                 let refused = close == Close::FORBIDDEN && !self.acknowledged && self.protocol == Protocol::Legacy;
                 say_goodbye(socket, refused.then(Protocol::connection_error), Some(&close)).await;
             }
@@ -153,7 +153,7 @@ impl Session {
             }
             socket.flush().await
         };
-        let writing = tokio::time::timeout(self.state.limits.socket_send, burst);
+        let writing = tokio::time::timeout(self.state.limits.socket_send_timeout, burst);
         let sent = tokio::select! {
             biased;
             // A reader that stopped must not keep a session alive.
@@ -165,7 +165,7 @@ impl Session {
             Ok(sent) => sent.map_err(|_| End::Gone),
             Err(_) => {
                 // A close frame could not be written either.
-                self.state.metrics.close_socket("SLOW_READER");
+                self.state.metrics.count_closed_socket("SLOW_READER");
                 Err(End::Gone)
             }
         }
@@ -174,9 +174,10 @@ impl Session {
     /// When [`Session::keep_time`] is to be called next.
     fn next_deadline(&self) -> Instant {
         let limits = &self.state.limits;
-        let ping = self.pinged_at.map_or(self.heard_at + limits.socket_ping, |at| at + limits.socket_pong);
-        let anonymous = self.is_unused().then(|| self.used_at + limits.socket_anonymous);
-        let init = (!self.acknowledged).then(|| self.opened_at + limits.socket_init);
+        let ping =
+            self.pinged_at.map_or(self.heard_at + limits.socket_ping_interval, |at| at + limits.socket_pong_timeout);
+        let anonymous = self.is_unused().then(|| self.used_at + limits.socket_anonymous_timeout);
+        let init = (!self.acknowledged).then(|| self.opened_at + limits.socket_init_timeout);
         let expiry = self.caller.viewer.0.as_ref().map(|_| Instant::now() + EXPIRY_CHECK);
         // While a timer is set for a shorter time than needed, nothing is missed.
         [init, anonymous, expiry].into_iter().flatten().fold(ping, Instant::min)
@@ -186,7 +187,7 @@ impl Session {
     /// ping.
     fn keep_time(&mut self) -> Result<Vec<Message>, Close> {
         let (now, limits) = (Instant::now(), &self.state.limits);
-        if !self.acknowledged && now >= self.opened_at + limits.socket_init {
+        if !self.acknowledged && now >= self.opened_at + limits.socket_init_timeout {
             return Err(Close::INIT_TIMEOUT);
         }
         if self.caller.viewer.0.as_ref().is_some_and(|principal| self.has_expired(principal)) {
@@ -194,12 +195,12 @@ impl Session {
         }
         if !self.is_unused() {
             self.used_at = now;
-        } else if now >= self.used_at + limits.socket_anonymous {
+        } else if now >= self.used_at + limits.socket_anonymous_timeout {
             return Err(Close::ANONYMOUS);
         }
         match self.pinged_at {
-            Some(at) if now >= at + limits.socket_pong => Err(Close::NO_PONG),
-            None if now >= self.heard_at + limits.socket_ping => {
+            Some(at) if now >= at + limits.socket_pong_timeout => Err(Close::NO_PONG),
+            None if now >= self.heard_at + limits.socket_ping_interval => {
                 self.pinged_at = Some(now);
                 Ok([Message::Ping(Default::default())].into_iter().chain(self.keep_alive()).collect())
             }
@@ -221,10 +222,10 @@ impl Session {
     /// socket on which nothing happens is let be.
     async fn still_judged(&mut self) -> Result<(), Close> {
         let Some(watch) = &self.watch else { return Ok(()) };
-        if !self.state.revocations.becomes_current().await {
+        if !self.state.revocations.wait_until_current().await {
             return Err(Close::UNAVAILABLE);
         }
-        if watch.has_ended() { Err(Close::REVOKED) } else { Ok(()) }
+        if watch.is_revoked() { Err(Close::REVOKED) } else { Ok(()) }
     }
 
     fn has_expired(&self, principal: &Principal) -> bool {
@@ -278,7 +279,7 @@ impl Session {
             Ok(None) => {}
             Ok(Some(token)) => match admit(&self.state, &self.caller, &token).await {
                 Ok(principal) => {
-                    let signed_in = self.state.shares.sign_in(&mut self.share, principal.user);
+                    let signed_in = self.state.quotas.sign_in(&mut self.share, principal.user);
                     signed_in.map_err(|_| Close::TOO_MANY_SOCKETS)?;
                     self.watch = Some(self.state.revocations.watch(&principal));
                     self.caller.viewer = Viewer(Some(principal));
@@ -320,17 +321,17 @@ impl Session {
         if self.streams.contains(&id) {
             return Err(Close::duplicate(&id));
         }
-        let mut voice = Voice::new(self.protocol, &id);
+        let mut voice = MessageEncoder::new(self.protocol, &id);
         if self.streams.len() >= self.state.limits.socket_operations {
-            self.state.metrics.refuse_http("RATE_LIMITED");
+            self.state.metrics.count_http_rejection("RATE_LIMITED");
             let refusal = RequestError::new("RATE_LIMITED", "too many operations on one socket");
             return Ok(Some(voice.error(&refusal.into())));
         }
         let user = self.caller.viewer.0.as_ref().map(|principal| principal.user);
         let throttle = &self.state.throttle;
-        let counted = throttle.request_from(self.caller.peer.0);
-        if let Err(error) = counted.and_then(|()| user.map_or(Ok(()), |user| throttle.request_of(user))) {
-            self.state.metrics.refuse_http("RATE_LIMITED");
+        let counted = throttle.address_request(self.caller.peer.0);
+        if let Err(error) = counted.and_then(|()| user.map_or(Ok(()), |user| throttle.user_request(user))) {
+            self.state.metrics.count_http_rejection("RATE_LIMITED");
             return Ok(Some(voice.error(&RequestError::new("RATE_LIMITED", error.to_string()).into())));
         }
         match self.state.engine.prepare(call) {
@@ -338,8 +339,8 @@ impl Session {
                 let kind = prepared.kind();
                 // What ends by itself soon needs no bound beyond the socket's own.
                 let lasts = kind == OperationKind::Subscription;
-                let Ok(share) = lasts.then(|| self.state.shares.stream(&self.caller)).transpose() else {
-                    self.state.metrics.refuse_http("RATE_LIMITED");
+                let Ok(share) = lasts.then(|| self.state.quotas.stream(&self.caller)).transpose() else {
+                    self.state.metrics.count_http_rejection("RATE_LIMITED");
                     let message = "too many subscriptions are open: end one of them first";
                     return Ok(Some(voice.error(&RequestError::new("RATE_LIMITED", message).into())));
                 };
@@ -348,7 +349,7 @@ impl Session {
                 Ok(None)
             }
             Err(refusal) => {
-                self.state.metrics.refuse_http(refusal.code());
+                self.state.metrics.count_http_rejection(refusal.code());
                 Ok(Some(voice.error(&refusal.into())))
             }
         }
@@ -358,19 +359,19 @@ impl Session {
     fn complete(&mut self, id: &str) -> Option<Message> {
         let was_running = self.streams.end(id);
         // The older protocol confirms a stop.
-        (was_running && self.protocol == Protocol::Legacy).then(|| Voice::new(self.protocol, id).complete())
+        (was_running && self.protocol == Protocol::Legacy).then(|| MessageEncoder::new(self.protocol, id).complete())
     }
 }
 
 /// Judges a token that a message brought: a request like any other.
 async fn admit(state: &HttpState, caller: &Caller, token: &str) -> Result<Principal, Close> {
     let admitted = async {
-        state.throttle.request_from(caller.peer.0)?;
-        let principal = state.admission.admit(token).await?;
-        state.throttle.request_of(principal.user)?;
+        state.throttle.address_request(caller.peer.0)?;
+        let principal = state.authenticator.authenticate(token).await?;
+        state.throttle.user_request(principal.user)?;
         Ok(principal)
     };
-    admitted.await.map_err(|error| Close::not_admitted(&error))
+    admitted.await.map_err(|error| Close::auth_error(&error))
 }
 
 /// Looks at the wall clock now and then. The first look comes at once: whatever is to be sent, a token

@@ -8,19 +8,19 @@ use axum::extract::ws::Message;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-use super::super::shares::StreamShare;
-use super::message::Voice;
+use super::super::limits::SubscriptionQuota;
+use super::message::MessageEncoder;
 use crate::graphql::document::OperationKind;
 use crate::graphql::response::GraphQLResponse;
 
 /// One running operation.
 struct Running {
     id: String,
-    voice: Voice,
+    voice: MessageEncoder,
     answers: BoxStream<'static, GraphQLResponse>,
     /// Whether a first answer may still say that it could not be started.
     starting: bool,
-    _share: Option<StreamShare>,
+    _share: Option<SubscriptionQuota>,
 }
 
 /// All of a socket.
@@ -44,10 +44,10 @@ impl Streams {
     pub(super) fn start(
         &mut self,
         id: String,
-        voice: Voice,
+        voice: MessageEncoder,
         kind: OperationKind,
         answers: BoxStream<'static, GraphQLResponse>,
-        share: Option<StreamShare>,
+        share: Option<SubscriptionQuota>,
     ) {
         let starting = kind == OperationKind::Subscription;
         self.running.push(Running { id, voice, answers, starting, _share: share });
@@ -108,7 +108,13 @@ mod tests {
     use crate::graphql::request_error::RequestError;
 
     fn start(streams: &mut Streams, id: &str, answers: BoxStream<'static, GraphQLResponse>) {
-        streams.start(id.to_owned(), Voice::new(Protocol::Transport, id), OperationKind::Subscription, answers, None);
+        streams.start(
+            id.to_owned(),
+            MessageEncoder::new(Protocol::Transport, id),
+            OperationKind::Subscription,
+            answers,
+            None,
+        );
     }
 
     fn next(streams: &mut Streams) -> Option<String> {

@@ -61,11 +61,11 @@ impl Writer {
                 }
                 Outcome::State => _ = self.metrics.mqtt_stored.inc(),
                 Outcome::Duplicate => _ = self.metrics.mqtt_duplicate.inc(),
-                Outcome::Rejected(reason, _) => self.metrics.reject(reason),
+                Outcome::Rejected(reason, _) => self.metrics.count_rejected(reason),
             }
         }
         for command in &committed.answered.commands {
-            self.metrics.enter_command(command.status.as_str());
+            self.metrics.count_command(command.status.as_str());
         }
         self.expectations.update(&committed.answered.commands);
         commands::publish(&self.commands, committed.answered.commands);

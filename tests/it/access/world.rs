@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use smarthome::ids::{CommandId, SessionId};
-use smarthome::opaque;
+use smarthome::opaque_token;
 use tokio_postgres::types::ToSql;
 
 use super::rights::{Role, Scope, Standing};
@@ -51,8 +51,8 @@ pub(super) struct World {
 
 /// Opens a session of a user, as signing in would, without the price of a password.
 async fn session(app: &TestApp, sql: &tokio_postgres::Client, user: &str) -> (String, String) {
-    let (family, token) = (SessionId::generate(app.clock().now()).to_string(), opaque::generate("rt_"));
-    let digest = opaque::digest(&token).expect("a token of ours").to_vec();
+    let (family, token) = (SessionId::generate(app.clock().now()).to_string(), opaque_token::generate("rt_"));
+    let digest = opaque_token::digest(&token).expect("a token of ours").to_vec();
     let insert = "insert into refresh_tokens (user_id, family, token_hash, expires_at) \
                   values ($1, $2::text::uuid, $3, now() + interval '1 day')";
     let values: [&(dyn ToSql + Sync); 3] = [&number(user), &family, &digest];
@@ -219,8 +219,8 @@ impl World {
     /// The token of an invitation that is to be accepted.
     async fn invitation_for(&self, email: &str) -> String {
         let inviting = self.home_of(INVITING, &[(&self.landlord, "OWNER")]).await;
-        let token = opaque::generate("inv_");
-        let digest = opaque::digest(&token).expect("a token of ours").to_vec();
+        let token = opaque_token::generate("inv_");
+        let digest = opaque_token::digest(&token).expect("a token of ours").to_vec();
         let insert = "insert into invitations (home_id, email, role, token_hash, invited_by, expires_at) \
                       values ($1, $2, 'GUEST', $3, $4, now() + interval '1 day')";
         let values: [&(dyn ToSql + Sync); 4] =

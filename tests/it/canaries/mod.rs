@@ -10,7 +10,7 @@ use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use smarthome::opaque;
+use smarthome::opaque_token;
 
 use client::Client;
 use hunt::Hunt;
@@ -27,12 +27,12 @@ const MIN_CANARIES: usize = 12;
 
 /// A secret that is easy to tell: with what has to be escaped in JSON and in URLs.
 fn canary() -> String {
-    format!("{}\"/+%", opaque::generate("canary"))
+    format!("{}\"/+%", opaque_token::generate("canary"))
 }
 
 /// One that needs no escapes.
 fn plain_canary() -> String {
-    opaque::generate("canary")
+    opaque_token::generate("canary")
 }
 
 /// A private key of a client, by the shipped script; what of it is looked for.

@@ -17,7 +17,7 @@ async fn a_short_query_for_very_much_is_refused_soon() {
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
     rooms(&graph, &home, 300).await;
-    let exhausted = &graph.services.metrics.graphql_exhausted;
+    let exhausted = &graph.services.metrics.graphql_budget_exhausted;
     for (n, query) in [
         "query($h: ID!) { home(id: $h) { rooms { home { rooms { home { rooms { id } } } } } } }",
         "query($h: ID!) { home(id: $h) { rooms { home { rooms { devices { id } } } } } }",
@@ -82,7 +82,7 @@ async fn a_cheap_query_for_many_bytes_is_refused_before_they_are_held() {
     let states = "insert into device_states (device_id, metadata) select id, $1::text::jsonb from devices \
                   on conflict (device_id) do update set metadata = excluded.metadata";
     graph.sql.execute(states, &[&json!({"lastStatus": "x".repeat(60_000)}).to_string()]).await.unwrap();
-    let (before, exhausted) = (peak_mib(), &graph.services.metrics.graphql_exhausted);
+    let (before, exhausted) = (peak_mib(), &graph.services.metrics.graphql_budget_exhausted);
     let metadata: String = (0..30).map(|n| format!("a{n}: metadata ")).collect();
     for (n, (what, query)) in [
         // 200 MB of rows, of which the answer wants an id each.

@@ -74,7 +74,7 @@ async fn what_has_ended_ends_here_at_once() {
     let revocations = graph.services.revocations.clone();
     let mut untold = Vec::new();
     let mut check = async |what, watch: Watch| {
-        if timeout(LONG, watch.ended()).await.is_err() {
+        if timeout(LONG, watch.revoked()).await.is_err() {
             untold.push(what);
         }
     };

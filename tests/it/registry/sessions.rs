@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use smarthome::auth::{Actor, Principal, Tokens};
 use smarthome::db;
 use smarthome::ids::{SessionId, UserId};
-use smarthome::opaque;
+use smarthome::opaque_token;
 use smarthome::settings::{DatabaseSettings, Secret};
 use smarthome::throttle::Throttle;
 use smarthome::users::Users;
@@ -160,8 +160,8 @@ async fn a_token_made_while_a_new_password_waited_ends_with_the_others() {
         holder.batch_execute("commit").await.unwrap();
         change.await.unwrap().unwrap();
         let revocations = &graph.services.revocations;
-        assert!(revocations.watch(&made_meanwhile).has_ended(), "by its owner: {by_its_owner}");
-        assert!(!revocations.watch(&token()).has_ended(), "by its owner: {by_its_owner}");
+        assert!(revocations.watch(&made_meanwhile).is_revoked(), "by its owner: {by_its_owner}");
+        assert!(!revocations.watch(&token()).is_revoked(), "by its owner: {by_its_owner}");
     }
 }
 
@@ -193,10 +193,10 @@ async fn a_session_ends_by_logout_idleness_and_age() {
 
 /// Opens a session as signing in would, without the price of a password.
 async fn opened(graph: &Graph, user: i64) -> String {
-    let (family, token) = (SessionId::generate(graph.clock.now()).to_string(), opaque::generate(""));
+    let (family, token) = (SessionId::generate(graph.clock.now()).to_string(), opaque_token::generate(""));
     let insert = "insert into refresh_tokens (user_id, family, token_hash, created_at, expires_at) \
                   values ($1, $2::text::uuid, $3, $4::text::timestamptz, $4::text::timestamptz + interval '30 days')";
-    let (digest, now) = (opaque::digest(&token).unwrap().to_vec(), graph.clock.now().to_rfc3339());
+    let (digest, now) = (opaque_token::digest(&token).unwrap().to_vec(), graph.clock.now().to_rfc3339());
     graph.sql.execute(insert, &[&user, &family, &digest, &now]).await.unwrap();
     token
 }

@@ -9,14 +9,14 @@ use crate::users::Users;
 
 /// Verifies tokens and asks whether they still hold. Cheap to clone.
 #[derive(Clone)]
-pub struct Admission {
+pub struct Authenticator {
     tokens: Tokens,
     revocations: Revocations,
     integrations: Option<Integrations>,
     outsiders: Option<(TrustedIssuers, Users)>,
 }
 
-impl Admission {
+impl Authenticator {
     /// Over the keys and over what has ended; admits people alone.
     pub fn new(tokens: Tokens, revocations: Revocations) -> Self {
         Self { tokens, revocations, integrations: None, outsiders: None }
@@ -30,22 +30,22 @@ impl Admission {
 
     /// Admits people by the tokens of these issuers too.
     #[must_use]
-    pub fn with_outsiders(self, issuers: TrustedIssuers, users: Users) -> Self {
+    pub fn with_trusted_issuers(self, issuers: TrustedIssuers, users: Users) -> Self {
         Self { outsiders: (!issuers.is_empty()).then_some((issuers, users)), ..self }
     }
 
     /// Whom a token stands for. `UNAUTHENTICATED`, in one text whatever is wrong with it, or
     /// `UNAVAILABLE` where that can't be said now.
-    pub async fn admit(&self, token: &str) -> Result<Principal, Error> {
+    pub async fn authenticate(&self, token: &str) -> Result<Principal, Error> {
         let principal = match self.tokens.verify(token) {
             Ok(principal) => principal,
             Err(InvalidToken) => self.outsider(token).await?,
         };
-        self.revocations.admit(&principal).await?;
+        self.revocations.check(&principal).await?;
         match (&self.integrations, principal.actor) {
             (Some(integrations), Actor::Integration(_)) => integrations.admit(&principal).await?,
             (None, Actor::Integration(_)) => return Err(InvalidToken.into()),
-            (_, Actor::Session(_) | Actor::Operator | Actor::Outside(_)) => {}
+            (_, Actor::Session(_) | Actor::Operator | Actor::External(_)) => {}
         }
         Ok(principal)
     }
@@ -55,7 +55,7 @@ impl Admission {
         let outsider = issuers.verify(token).await?;
         let (identity, user) = users.outsider(&outsider).await?.ok_or(InvalidToken)?;
         let (issued_at, expires_at) = (outsider.issued_at, outsider.expires_at);
-        Ok(Principal { user, actor: Actor::Outside(identity), issued_at, expires_at })
+        Ok(Principal { user, actor: Actor::External(identity), issued_at, expires_at })
     }
 }
 

@@ -53,7 +53,7 @@ pub fn key(field: &'static str, text: &str) -> Result<String, Error> {
 
 /// Whether the value under this key is a secret: the key ends in password, secret or token, however it
 /// is written (`wifiPassword`, `api_token`, `SECRET`).
-pub fn names_a_secret(key: &str) -> bool {
+pub fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     ["password", "secret", "token"].iter().any(|end| key.ends_with(end))
 }
@@ -101,10 +101,10 @@ mod tests {
     #[test]
     fn a_key_that_ends_in_a_secrets_name_names_one() {
         for key in ["password", "wifiPassword", "client_SECRET", "apiToken"] {
-            assert!(names_a_secret(key), "{key}");
+            assert!(is_secret_key(key), "{key}");
         }
         for key in ["tokens", "passwordless", "ssid", ""] {
-            assert!(!names_a_secret(key), "{key}");
+            assert!(!is_secret_key(key), "{key}");
         }
     }
 }

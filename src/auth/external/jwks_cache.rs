@@ -28,7 +28,7 @@ const HOLD_FOR: TimeDelta = TimeDelta::minutes(30);
 
 /// One issuer's keys. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct KeyRing(Arc<Ring>);
+pub(super) struct JwksCache(Arc<Ring>);
 
 struct Ring {
     rules: Rules,
@@ -68,7 +68,7 @@ enum Age {
     Old,
 }
 
-impl KeyRing {
+impl JwksCache {
     /// Reads a file at once: what is wrong with it is told before anybody comes. An issuer is asked when
     /// its first token comes.
     pub(super) fn new(settings: &TrustedIssuer) -> Result<Self, String> {

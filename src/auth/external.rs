@@ -7,7 +7,7 @@
 
 mod fetch;
 mod jwks;
-mod ring;
+mod jwks_cache;
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use serde_json::{Number, Value};
 use super::{InvalidToken, MAX_TOKEN_BYTES};
 use crate::clock::Clock;
 use crate::settings::{AuthSettings, SettingsError, TrustedIssuer};
-use ring::KeyRing;
+use jwks_cache::JwksCache;
 
 /// How far an issuer's clock may be ahead of ours.
-pub const LEEWAY: TimeDelta = TimeDelta::seconds(30);
+pub const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::seconds(30);
 /// Longest life of a token: what ends only by its expiry must not live for ever.
 const MAX_LIFE: TimeDelta = TimeDelta::hours(24);
 /// Bytes of a subject: OpenID Connect's bound.
@@ -30,7 +30,7 @@ const MAX_SUBJECT_BYTES: usize = 255;
 
 /// What a valid token of an outside issuer says of its bearer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outsider {
+pub struct ExternalIdentity {
     /// Who says it.
     pub issuer: Arc<str>,
     /// Names the bearer at that issuer.
@@ -53,7 +53,7 @@ pub struct TrustedIssuers {
 struct Issuer {
     name: Arc<str>,
     email_domains: Option<std::collections::HashSet<String>>,
-    keys: KeyRing,
+    keys: JwksCache,
 }
 
 /// Read before anything is verified, to find whose keys are to judge it.
@@ -107,7 +107,7 @@ impl TrustedIssuers {
     }
 
     /// What a token says, if one of the issuers has made it for us and it holds now.
-    pub async fn verify(&self, token: &str) -> Result<Outsider, InvalidToken> {
+    pub async fn verify(&self, token: &str) -> Result<ExternalIdentity, InvalidToken> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(InvalidToken);
         }
@@ -126,7 +126,7 @@ impl Issuer {
         Ok(Self {
             name: settings.issuer.as_str().into(),
             email_domains: settings.email_domains.clone(),
-            keys: KeyRing::new(settings).map_err(|problem| SettingsError {
+            keys: JwksCache::new(settings).map_err(|problem| SettingsError {
                 name: "JWT_TRUSTED_ISSUERS".to_owned(),
                 problem: format!("keys of {}: {problem}", settings.issuer),
             })?,
@@ -134,17 +134,17 @@ impl Issuer {
     }
 
     /// Signature, issuer and audience have been verified.
-    fn judge(&self, claims: Claims, now: DateTime<Utc>) -> Result<Outsider, InvalidToken> {
+    fn judge(&self, claims: Claims, now: DateTime<Utc>) -> Result<ExternalIdentity, InvalidToken> {
         let time = |seconds| DateTime::from_timestamp(seconds, 0).ok_or(InvalidToken);
         let (issued_at, expires_at) = (time(claims.iat)?, time(claims.exp)?);
         let begins_at = claims.nbf.map_or(Ok(issued_at), time)?.max(issued_at);
-        let is_in_time = expires_at > now && begins_at <= now + LEEWAY && expires_at - issued_at <= MAX_LIFE;
+        let is_in_time = expires_at > now && begins_at <= now + MAX_CLOCK_SKEW && expires_at - issued_at <= MAX_LIFE;
         let is_named = (1..=MAX_SUBJECT_BYTES).contains(&claims.sub.len()) && !claims.sub.contains(char::is_control);
         if !is_in_time || !is_named || claims.kind.is_another() {
             return Err(InvalidToken);
         }
         let email = claims.email.filter(|email| claims.email_verified == Value::Bool(true) && self.vouches(email));
-        Ok(Outsider { issuer: self.name.clone(), subject: claims.sub, email, issued_at, expires_at })
+        Ok(ExternalIdentity { issuer: self.name.clone(), subject: claims.sub, email, issued_at, expires_at })
     }
 
     fn vouches(&self, email: &str) -> bool {

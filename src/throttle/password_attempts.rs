@@ -26,7 +26,7 @@ const FORGET_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// Who guesses whose password.
 #[derive(Debug, Clone, Copy)]
-pub enum Guesser<'a> {
+pub enum PasswordSubject<'a> {
     /// Somebody who wants in. An account that does not exist is judged like one that does.
     SignIn {
         /// The login name; empty where what was typed can be nobody's.
@@ -40,7 +40,7 @@ pub enum Guesser<'a> {
     /// A session at the password of its person.
     Session(SessionId),
     /// A token without a session at the password of its person.
-    Person(UserId),
+    User(UserId),
 }
 
 /// What failures are counted by.
@@ -50,7 +50,7 @@ enum Key {
     Account(String),
     Address(IpAddr),
     Session(SessionId),
-    Person(UserId),
+    User(UserId),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,13 +60,13 @@ struct Failures {
 }
 
 /// All that has failed of late, in a bounded table.
-pub(super) struct Guesses(Mutex<LruCache<Key, Failures>>);
+pub(super) struct FailedPasswords(Mutex<LruCache<Key, Failures>>);
 
 /// A guess under way. Dropped, it was wrong.
 #[must_use]
-pub struct Guess {
+pub struct PasswordAttempt {
     /// None where nothing is counted.
-    charged: Option<(Arc<Guesses>, Vec<Charge>)>,
+    charged: Option<(Arc<FailedPasswords>, Vec<Charge>)>,
     at: Instant,
 }
 
@@ -77,14 +77,18 @@ struct Charge {
     before: Option<Instant>,
 }
 
-impl Guesses {
+impl FailedPasswords {
     pub(super) fn new(max_keys: NonZeroUsize) -> Self {
         Self(Mutex::new(LruCache::new(max_keys)))
     }
 
     /// Lets a guess through and counts it, or says how long it must wait: in one step, so that none slips
     /// in between.
-    pub(super) fn begin(this: &Arc<Self>, guesser: Guesser<'_>, now: Instant) -> Result<Guess, Error> {
+    pub(super) fn begin(
+        this: &Arc<Self>,
+        guesser: PasswordSubject<'_>,
+        now: Instant,
+    ) -> Result<PasswordAttempt, Error> {
         let keys = keys(guesser);
         let mut table = this.lock();
         let waits = keys.iter().filter_map(|(key, free)| {
@@ -101,11 +105,11 @@ impl Guesses {
             Charge { key, before: before.map(|known| known.last) }
         };
         let charged = keys.into_iter().map(charge).collect();
-        Ok(Guess { charged: Some((this.clone(), charged)), at: now })
+        Ok(PasswordAttempt { charged: Some((this.clone(), charged)), at: now })
     }
 
     /// Whether so many have failed at an account that all must wait for each other.
-    pub(super) fn is_crowded(&self, account: &str, now: Instant) -> bool {
+    pub(super) fn is_account_contended(&self, account: &str, now: Instant) -> bool {
         let failures = self.lock().peek(&Key::Account(account.to_owned())).copied();
         failures.is_some_and(|failures| failures.n >= FREE_FAILURES_PER_ACCOUNT && failures.is_of_late(now))
     }
@@ -115,7 +119,7 @@ impl Guesses {
     }
 }
 
-impl Guess {
+impl PasswordAttempt {
     /// One that nobody counts.
     pub(super) fn uncounted() -> Self {
         Self { charged: None, at: Instant::now() }
@@ -123,7 +127,7 @@ impl Guess {
 
     /// Settles it by what has come of it: something where it was right, nothing where it was wrong. An
     /// error is ours, and no guess.
-    pub fn settle<T>(self, outcome: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    pub fn resolve<T>(self, outcome: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
         match &outcome {
             Ok(Some(_)) => self.take_back(true),
             Ok(None) => {}
@@ -138,7 +142,7 @@ impl Guess {
         let Some((guesses, charged)) = self.charged else { return };
         let mut table = guesses.lock();
         for Charge { key, before } in charged {
-            let is_own = matches!(key, Key::Pair(..) | Key::Session(_) | Key::Person(_));
+            let is_own = matches!(key, Key::Pair(..) | Key::Session(_) | Key::User(_));
             let Some(failures) = table.peek_mut(&key) else { continue };
             failures.n = failures.n.saturating_sub(1);
             if failures.last == self.at {
@@ -158,9 +162,9 @@ impl Failures {
 }
 
 /// With what each may fail for nothing. An unusable name is nobody's account.
-fn keys(guesser: Guesser<'_>) -> Vec<(Key, u32)> {
+fn keys(guesser: PasswordSubject<'_>) -> Vec<(Key, u32)> {
     match guesser {
-        Guesser::SignIn { account, from, is_known } => {
+        PasswordSubject::SignIn { account, from, is_known } => {
             let from = from.map(network);
             let address = from.map(|from| (Key::Address(from), FREE_FAILURES_PER_ADDRESS));
             let free = if is_known { u32::MAX } else { FREE_FAILURES_PER_ACCOUNT };
@@ -169,8 +173,8 @@ fn keys(guesser: Guesser<'_>) -> Vec<(Key, u32)> {
             });
             account.into_iter().flatten().chain(address).collect()
         }
-        Guesser::Session(session) => vec![(Key::Session(session), FREE_FAILURES)],
-        Guesser::Person(user) => vec![(Key::Person(user), FREE_FAILURES)],
+        PasswordSubject::Session(session) => vec![(Key::Session(session), FREE_FAILURES)],
+        PasswordSubject::User(user) => vec![(Key::User(user), FREE_FAILURES)],
     }
 }
 
@@ -184,35 +188,35 @@ fn delay(n: u32, free: u32) -> Duration {
 mod tests {
     use super::*;
 
-    fn guesses() -> Arc<Guesses> {
-        Arc::new(Guesses::new(NonZeroUsize::new(1_000).unwrap()))
+    fn guesses() -> Arc<FailedPasswords> {
+        Arc::new(FailedPasswords::new(NonZeroUsize::new(1_000).unwrap()))
     }
 
-    fn stranger(account: &str, n: u8) -> Guesser<'_> {
-        Guesser::SignIn { account, from: Some(IpAddr::from([192, 0, 2, n])), is_known: false }
+    fn stranger(account: &str, n: u8) -> PasswordSubject<'_> {
+        PasswordSubject::SignIn { account, from: Some(IpAddr::from([192, 0, 2, n])), is_known: false }
     }
 
-    fn known(account: &str, n: u8) -> Guesser<'_> {
-        Guesser::SignIn { account, from: Some(IpAddr::from([192, 0, 2, n])), is_known: true }
+    fn known(account: &str, n: u8) -> PasswordSubject<'_> {
+        PasswordSubject::SignIn { account, from: Some(IpAddr::from([192, 0, 2, n])), is_known: true }
     }
 
     /// Seconds to wait; a guess that is let through is wrong.
-    fn wait(guesses: &Arc<Guesses>, guesser: Guesser<'_>, now: Instant) -> u64 {
-        match Guesses::begin(guesses, guesser, now) {
+    fn wait(guesses: &Arc<FailedPasswords>, guesser: PasswordSubject<'_>, now: Instant) -> u64 {
+        match FailedPasswords::begin(guesses, guesser, now) {
             Ok(_) => 0,
             Err(Error::TooSoon { retry_after_seconds }) => retry_after_seconds,
             Err(other) => panic!("{other}"),
         }
     }
 
-    fn right(guesses: &Arc<Guesses>, guesser: Guesser<'_>, now: Instant) {
-        Guesses::begin(guesses, guesser, now).unwrap().settle(Ok(Some(()))).unwrap();
+    fn right(guesses: &Arc<FailedPasswords>, guesser: PasswordSubject<'_>, now: Instant) {
+        FailedPasswords::begin(guesses, guesser, now).unwrap().resolve(Ok(Some(()))).unwrap();
     }
 
     #[test]
     fn delays_double_after_five_failures_and_are_forgotten() {
         let start = Instant::now();
-        for guesser in [stranger("ann", 1), Guesser::Session(SessionId::from_database(uuid::Uuid::nil()))] {
+        for guesser in [stranger("ann", 1), PasswordSubject::Session(SessionId::from_database(uuid::Uuid::nil()))] {
             let (guesses, mut waits, mut now) = (guesses(), Vec::new(), start);
             for _ in 0..14 {
                 let seconds = wait(&guesses, guesser, now);
@@ -233,11 +237,11 @@ mod tests {
     fn many_addresses_are_one_guesser_and_many_accounts_too() {
         let (guesses, now) = (guesses(), Instant::now());
         for n in 0..50 {
-            assert!(!guesses.is_crowded("ann", now));
+            assert!(!guesses.is_account_contended("ann", now));
             assert_eq!(wait(&guesses, stranger("ann", n), now), 0);
             assert_eq!(wait(&guesses, stranger(&format!("account {n}"), 200), now), 0);
         }
-        assert!(guesses.is_crowded("ann", now) && !guesses.is_crowded("ann", now + FORGET_AFTER));
+        assert!(guesses.is_account_contended("ann", now) && !guesses.is_account_contended("ann", now + FORGET_AFTER));
         assert_eq!(wait(&guesses, stranger("ann", 99), now), 1);
         assert_eq!(wait(&guesses, stranger("another", 200), now), 1);
         // Whoever is known waits for nobody else, but for themselves and their address.
@@ -250,10 +254,11 @@ mod tests {
     #[test]
     fn a_guess_under_way_is_wrong_until_it_is_settled() {
         let (guesses, now) = (guesses(), Instant::now());
-        let mut open: Vec<_> = (0..5).map(|_| Guesses::begin(&guesses, stranger("ann", 1), now).unwrap()).collect();
+        let mut open: Vec<_> =
+            (0..5).map(|_| FailedPasswords::begin(&guesses, stranger("ann", 1), now).unwrap()).collect();
         assert_eq!(wait(&guesses, stranger("ann", 1), now), 1);
         // Our own error makes room for one more; to have gone away does not.
-        assert!(open.pop().unwrap().settle::<()>(Err(Error::internal("x"))).is_err());
+        assert!(open.pop().unwrap().resolve::<()>(Err(Error::internal("x"))).is_err());
         drop(open);
         assert_eq!(wait(&guesses, stranger("ann", 1), now), 0);
         assert_eq!(wait(&guesses, stranger("ann", 1), now), 1);

@@ -7,24 +7,24 @@ use std::sync::{Arc, Mutex};
 
 /// One table. Only holders that have any are in it.
 #[derive(Debug)]
-pub(super) struct Counts<K: Eq + Hash + Clone>(Arc<Mutex<HashMap<K, usize>>>);
+pub(super) struct KeyedSemaphore<K: Eq + Hash + Clone>(Arc<Mutex<HashMap<K, usize>>>);
 
 /// One of a holder's, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Counted<K: Eq + Hash + Clone> {
+pub(super) struct Permit<K: Eq + Hash + Clone> {
     holder: K,
-    counts: Counts<K>,
+    counts: KeyedSemaphore<K>,
 }
 
-impl<K: Eq + Hash + Clone> Default for Counts<K> {
+impl<K: Eq + Hash + Clone> Default for KeyedSemaphore<K> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<K: Eq + Hash + Clone> Counts<K> {
+impl<K: Eq + Hash + Clone> KeyedSemaphore<K> {
     /// One more for this holder, or `None` where it has `most` already.
-    pub(super) fn take(&self, holder: K, most: usize) -> Option<Counted<K>> {
+    pub(super) fn take(&self, holder: K, most: usize) -> Option<Permit<K>> {
         {
             let mut counts = self.0.lock().expect("counts lock");
             let count = counts.get(&holder).copied().unwrap_or_default();
@@ -33,7 +33,7 @@ impl<K: Eq + Hash + Clone> Counts<K> {
             }
             counts.insert(holder.clone(), count + 1);
         }
-        Some(Counted { holder, counts: Self(self.0.clone()) })
+        Some(Permit { holder, counts: Self(self.0.clone()) })
     }
 
     #[cfg(test)]
@@ -42,7 +42,7 @@ impl<K: Eq + Hash + Clone> Counts<K> {
     }
 }
 
-impl<K: Eq + Hash + Clone> Drop for Counted<K> {
+impl<K: Eq + Hash + Clone> Drop for Permit<K> {
     fn drop(&mut self) {
         let mut counts = self.counts.0.lock().expect("counts lock");
         if let Entry::Occupied(mut count) = counts.entry(self.holder.clone()) {

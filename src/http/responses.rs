@@ -70,10 +70,10 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Response {
 
 /// Credentials came and are not good, or can't be judged now, or too many requests do. Missing ones are no
 /// error here: the schema judges that.
-pub(super) fn not_admitted(error: &Error) -> Response {
+pub(super) fn auth_error(error: &Error) -> Response {
     match error {
         Error::Unauthenticated(_) => {}
-        Error::TooSoon { retry_after_seconds } => return too_soon(*retry_after_seconds),
+        Error::TooSoon { retry_after_seconds } => return rate_limited(*retry_after_seconds),
         // Whoever comes in for the first time gets an account; to come again is safe.
         Error::Unavailable(_) | Error::OutcomeUnknown(_) => {
             let message = "service temporarily unavailable, try again";
@@ -87,7 +87,7 @@ pub(super) fn not_admitted(error: &Error) -> Response {
 }
 
 /// Too many requests of one person or one address.
-fn too_soon(retry_after_seconds: u64) -> Response {
+fn rate_limited(retry_after_seconds: u64) -> Response {
     let mut response = problem(
         StatusCode::TOO_MANY_REQUESTS,
         "RATE_LIMITED",
@@ -98,7 +98,7 @@ fn too_soon(retry_after_seconds: u64) -> Response {
 }
 
 /// Somebody has all they may have open.
-pub(super) fn share_full(message: &'static str) -> Response {
+pub(super) fn quota_exceeded(message: &'static str) -> Response {
     problem(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message)
 }
 

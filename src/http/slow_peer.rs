@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 
 /// Fails a write to a peer that takes less than it must of what waits for it. Who has taken all that there
 /// was owes nothing: a quiet stream is no slow reader.
-pub(super) struct StallGuard<T> {
+pub(super) struct SlowPeerTimeout<T> {
     io: T,
     /// How long it is looked at how much the peer takes, and the bytes that must be.
     window: Duration,
@@ -23,7 +23,7 @@ pub(super) struct StallGuard<T> {
     taken: Option<usize>,
 }
 
-impl<T> StallGuard<T> {
+impl<T> SlowPeerTimeout<T> {
     pub(super) fn new(io: T, window: Duration, least: usize) -> Self {
         Self { io, window, least, timer: None, taken: None }
     }
@@ -68,13 +68,13 @@ impl<T> StallGuard<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for StallGuard<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for SlowPeerTimeout<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for StallGuard<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for SlowPeerTimeout<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
         self.note_written(cx, written)
@@ -110,8 +110,8 @@ mod tests {
 
     use super::*;
 
-    fn guard<T>(io: T) -> StallGuard<T> {
-        StallGuard::new(io, Duration::from_millis(200), 1 << 10)
+    fn guard<T>(io: T) -> SlowPeerTimeout<T> {
+        SlowPeerTimeout::new(io, Duration::from_millis(200), 1 << 10)
     }
 
     /// What becomes of so many bytes for a peer that takes up to `taken` of them at every tick.

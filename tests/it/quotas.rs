@@ -98,7 +98,7 @@ async fn a_persons_sockets_are_bounded_however_they_sign_in() {
     assert_eq!(refused, Heard::Close(4429, "Too many open sockets".to_owned()));
     let other = by_header(&edge, 8).await.unwrap();
     let (_, nobody) = (edge.ready().await, edge.ready().await);
-    assert!(edge.metrics.render().contains("smarthome_shares_full_total{reason=\"SOCKETS_PER_USER\"} 2"));
+    assert!(edge.metrics.render().contains("smarthome_quota_exceeded_total{reason=\"SOCKETS_PER_USER\"} 2"));
 
     // By the protocol's own words, and by cutting the line.
     second.0.close(None).await.unwrap();
@@ -115,12 +115,12 @@ async fn a_persons_sockets_are_bounded_however_they_sign_in() {
 
 #[tokio::test]
 async fn a_persons_subscriptions_are_bounded_over_all_that_carries_them() {
-    let edge = edge(|limits| limits.streams_per_user = 4).await;
+    let edge = edge(|limits| limits.subscriptions_per_user = 4).await;
     let (mut here, mut there) = (by_header(&edge, 7).await.unwrap(), by_header(&edge, 7).await.unwrap());
     assert!(subscribes(&mut here, "a").await && subscribes(&mut there, "a").await);
     let events = stream(&edge, Some(7), EVENTS).await.unwrap();
     let multipart = stream(&edge, Some(7), MULTIPART).await.unwrap();
-    assert_eq!(edge.metrics.http_streams.get(), 4);
+    assert_eq!(edge.metrics.http_subscriptions.get(), 4);
     assert!(!subscribes(&mut here, "b").await);
     for accept in [EVENTS, MULTIPART] {
         assert_eq!(stream(&edge, Some(7), accept).await.err().as_deref(), Some("RATE_LIMITED"));
@@ -144,19 +144,19 @@ async fn a_persons_subscriptions_are_bounded_over_all_that_carries_them() {
     assert!(subscribes(&mut here, "d").await);
     // Cut, all at once.
     drop((events, multipart, there, here));
-    until("their streams are gone", || edge.metrics.http_streams.get() == 1).await;
+    until("their streams are gone", || edge.metrics.http_subscriptions.get() == 1).await;
     let mut again = by_header(&edge, 7).await.unwrap();
     for id in ["1", "2", "3", "4"] {
         assert!(subscribes(&mut again, id).await);
     }
     drop((again, other));
-    until("nothing is left", || edge.metrics.http_streams.get() == 0 && edge.metrics.sockets.get() == 0).await;
+    until("nothing is left", || edge.metrics.http_subscriptions.get() == 0 && edge.metrics.sockets.get() == 0).await;
     assert_eq!(edge.live.count(), 0);
 }
 
 #[tokio::test]
 async fn an_address_is_bounded_whoever_is_behind_it() {
-    let edge = edge(|limits| (limits.sockets_per_address, limits.streams_per_address) = (3, 2)).await;
+    let edge = edge(|limits| (limits.sockets_per_address, limits.subscriptions_per_address) = (3, 2)).await;
     let mut first = by_header(&edge, 7).await.unwrap();
     let mut second = by_header(&edge, 8).await.unwrap();
     let third = edge.ready().await;
@@ -166,17 +166,18 @@ async fn an_address_is_bounded_whoever_is_behind_it() {
     assert!(!subscribes(&mut second, "a").await);
     assert_eq!(stream(&edge, Some(9), EVENTS).await.err().as_deref(), Some("RATE_LIMITED"));
     drop((events, third));
-    until("their share is free", || edge.metrics.http_streams.get() == 1 && edge.metrics.sockets.get() == 2).await;
+    until("their share is free", || edge.metrics.http_subscriptions.get() == 1 && edge.metrics.sockets.get() == 2)
+        .await;
     assert!(subscribes(&mut second, "b").await);
     edge.ready().await;
 }
 
 #[tokio::test]
 async fn a_stream_that_its_token_ends_is_free_before_its_reader_has_read_that() {
-    let edge = edge(|limits| limits.streams_per_user = 1).await;
+    let edge = edge(|limits| limits.subscriptions_per_user = 1).await;
     let open = stream(&edge, Some(7), EVENTS).await.unwrap();
     edge.clock.advance(chrono::TimeDelta::seconds(601));
-    until("it has ended", || edge.metrics.http_streams.get() == 0).await;
+    until("it has ended", || edge.metrics.http_subscriptions.get() == 0).await;
     let _another = stream(&edge, Some(7), EVENTS).await.unwrap();
     drop(open);
 }

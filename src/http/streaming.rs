@@ -16,9 +16,9 @@ use futures_util::stream::BoxStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::limits::SubscriptionQuota;
 use super::negotiate::Streaming;
-use super::shares::StreamShare;
-use super::{HttpState, reply};
+use super::{HttpState, responses};
 use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::graphql::engine::{Caller, Prepared};
@@ -94,15 +94,15 @@ struct Live {
     quiet_since: Instant,
     /// What comes before the next answer.
     pending: Option<Bytes>,
-    share: Option<StreamShare>,
+    share: Option<SubscriptionQuota>,
     over: bool,
 }
 
 /// Runs an operation as a stream of the given form, if its caller may have another.
 pub(super) fn stream(state: &HttpState, form: Streaming, prepared: Prepared, caller: Caller) -> Response {
-    let Ok(share) = state.shares.stream(&caller) else {
-        state.metrics.refuse_http("RATE_LIMITED");
-        return reply::share_full("too many subscriptions are open: end one of them first");
+    let Ok(share) = state.quotas.stream(&caller) else {
+        state.metrics.count_http_rejection("RATE_LIMITED");
+        return responses::quota_exceeded("too many subscriptions are open: end one of them first");
     };
     let principal = caller.viewer.0.clone();
     let live = Live {
@@ -135,7 +135,7 @@ pub(super) fn stream(state: &HttpState, form: Streaming, prepared: Prepared, cal
 /// Never for nobody.
 pub(super) async fn ended(watch: Option<&Watch>) {
     match watch {
-        Some(watch) => watch.ended().await,
+        Some(watch) => watch.revoked().await,
         None => std::future::pending().await,
     }
 }
@@ -179,11 +179,11 @@ impl Live {
                 return Some(self.end(self.form.answer(&refusal.into())));
             }
             if let Some(watch) = &self.watch {
-                if !self.revocations.becomes_current().await {
+                if !self.revocations.wait_until_current().await {
                     let refusal = RequestError::new("UNAVAILABLE", "service temporarily unavailable, try again");
                     return Some(self.end(self.form.answer(&refusal.into())));
                 }
-                if watch.has_ended() {
+                if watch.is_revoked() {
                     return Some(self.end(self.form.answer(&session_over())));
                 }
             }

@@ -6,25 +6,30 @@ use std::net::IpAddr;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::counts::{Counted, Counts};
+use super::keyed_semaphore::{KeyedSemaphore, Permit};
 use crate::throttle::network;
 
 /// How many connections each peer has.
 #[derive(Debug, Default)]
-pub(super) struct Peers(Counts<IpAddr>);
+pub(in crate::http) struct ConnectionLimiter(KeyedSemaphore<IpAddr>);
 
 /// One connection's place, free again when the last that holds it is gone.
 #[derive(Debug)]
-pub(super) struct Place {
-    _counted: Counted<IpAddr>,
+pub(in crate::http) struct ConnectionSlot {
+    _counted: Permit<IpAddr>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Peers {
+impl ConnectionLimiter {
     /// A place for a connection of this peer, or `None` where it has `most` already.
-    pub(super) fn place(&self, addr: IpAddr, most: usize, permit: OwnedSemaphorePermit) -> Option<Place> {
+    pub(in crate::http) fn acquire(
+        &self,
+        addr: IpAddr,
+        most: usize,
+        permit: OwnedSemaphorePermit,
+    ) -> Option<ConnectionSlot> {
         let counted = self.0.take(network(addr), most)?;
-        Some(Place { _counted: counted, _permit: permit })
+        Some(ConnectionSlot { _counted: counted, _permit: permit })
     }
 }
 
@@ -38,10 +43,10 @@ mod tests {
 
     #[test]
     fn a_peer_has_its_places_and_leaves_those_of_others() {
-        let (peers, permits) = (Peers::default(), Arc::new(Semaphore::new(10)));
+        let (peers, permits) = (ConnectionLimiter::default(), Arc::new(Semaphore::new(10)));
         let place = |addr: &str| {
             let permit = permits.clone().try_acquire_owned().unwrap();
-            peers.place(addr.parse().unwrap(), 2, permit)
+            peers.acquire(addr.parse().unwrap(), 2, permit)
         };
         let first = place("2001:db8::1").unwrap();
         let _second = place("2001:db8::2").unwrap();

@@ -9,20 +9,20 @@ use chrono::{DateTime, SubsecRound, Utc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ended, Watch};
-use crate::auth::{ACCESS_TOKEN_LIFE, Actor, LEEWAY, Principal};
+use super::{Revocation, Watch};
+use crate::auth::{ACCESS_TOKEN_LIFETIME, Actor, MAX_CLOCK_SKEW, Principal};
 use crate::ids::{HomeId, SessionId, UserId};
 
 /// Told to all who wait for one end.
 pub(super) type Signal = CancellationToken;
 
-/// Ended sessions remembered at once. Beyond it every token of a session issued so far is refused
+/// Revocation sessions remembered at once. Beyond it every token of a session issued so far is refused
 /// instead: clients fetch new ones, and nothing that has ended comes back.
 const MAX_SESSIONS: usize = 100_000;
 /// Rows known to be applied at once. Beyond it they are forgotten; applying one again does little harm.
 const MAX_APPLIED: usize = 100_000;
 /// How long an ended session is remembered: no access token of it lives longer, and clocks differ.
-const REMEMBER: Duration = Duration::from_secs(ACCESS_TOKEN_LIFE.as_secs() + 300);
+const REMEMBER: Duration = Duration::from_secs(ACCESS_TOKEN_LIFETIME.as_secs() + 300);
 /// How long a row counts as applied: longer than rows are kept, so that none ends anything twice.
 const REMEMBER_APPLIED: Duration = Duration::from_secs(25 * 3600);
 
@@ -39,13 +39,13 @@ impl Key {
     pub(super) fn of(principal: &Principal) -> Self {
         match principal.actor {
             Actor::Session(session) | Actor::Integration(session) => Self::Session(session),
-            Actor::Operator | Actor::Outside(_) => Self::Tokens(principal.user),
+            Actor::Operator | Actor::External(_) => Self::Tokens(principal.user),
         }
     }
 }
 
 #[derive(Default)]
-pub(super) struct Memory(Mutex<State>);
+pub(super) struct RevocationCache(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -59,25 +59,25 @@ struct State {
     applied: HashMap<i64, Instant>,
 }
 
-impl Memory {
+impl RevocationCache {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("revocations lock")
     }
 
-    pub(super) fn has_ended(&self, principal: &Principal) -> bool {
-        self.lock().has_ended(principal)
+    pub(super) fn is_revoked(&self, principal: &Principal) -> bool {
+        self.lock().is_revoked(principal)
     }
 
     /// With a principal: ended from the start where that has ended.
     pub(super) fn watch(this: &Arc<Self>, key: Key, principal: Option<&Principal>) -> Watch {
         let mut state = this.lock();
-        if principal.is_some_and(|principal| state.has_ended(principal)) {
+        if principal.is_some_and(|principal| state.is_revoked(principal)) {
             let signal = Signal::new();
             signal.cancel();
-            return Watch { signal: Arc::new(signal), key: None, memory: this.clone() };
+            return Watch { signal: Arc::new(signal), key: None, cache: this.clone() };
         }
         let signal = state.watched.entry(key).or_default().clone();
-        Watch { signal, key: Some(key), memory: this.clone() }
+        Watch { signal, key: Some(key), cache: this.clone() }
     }
 
     pub(super) fn leave(&self, key: Key, signal: &Arc<Signal>) {
@@ -90,7 +90,7 @@ impl Memory {
     }
 
     /// Ends what a row tells, unless it was applied before.
-    pub(super) fn apply(&self, row: i64, ended: Ended, now: DateTime<Utc>) {
+    pub(super) fn apply(&self, row: i64, ended: Revocation, now: DateTime<Utc>) {
         let mut state = self.lock();
         if state.applied.len() >= MAX_APPLIED {
             state.applied.clear();
@@ -114,7 +114,7 @@ impl Memory {
 }
 
 impl State {
-    fn has_ended(&self, principal: &Principal) -> bool {
+    fn is_revoked(&self, principal: &Principal) -> bool {
         match principal.actor {
             Actor::Session(session) => {
                 self.sessions.contains_key(&session)
@@ -128,25 +128,25 @@ impl State {
                 self.tokens.get(&principal.user).is_some_and(|end| principal.issued_at < end.trunc_subsecs(0))
             }
             // By a clock that may be ahead: one that seems to be made after the end may be from before.
-            Actor::Outside(_) => {
-                self.tokens.get(&principal.user).is_some_and(|end| principal.issued_at < *end + LEEWAY)
+            Actor::External(_) => {
+                self.tokens.get(&principal.user).is_some_and(|end| principal.issued_at < *end + MAX_CLOCK_SKEW)
             }
         }
     }
 
-    fn end(&mut self, ended: Ended, now: DateTime<Utc>) {
+    fn end(&mut self, ended: Revocation, now: DateTime<Utc>) {
         match ended {
-            Ended::Session(session) => {
+            Revocation::Session(session) => {
                 self.remember(session, now);
                 self.signal(|key| *key == Key::Session(session));
             }
-            Ended::Tokens(user, before) => {
+            Revocation::Tokens(user, before) => {
                 let end = self.tokens.entry(user).or_insert(before);
                 *end = before.max(*end);
                 self.signal(|key| *key == Key::Tokens(user));
             }
-            Ended::Membership(user, home) => self.signal(|key| *key == Key::Member(user, home)),
-            Ended::Home(home) => self.signal(|key| matches!(key, Key::Member(_, of) if *of == home)),
+            Revocation::Membership(user, home) => self.signal(|key| *key == Key::Member(user, home)),
+            Revocation::Home(home) => self.signal(|key| matches!(key, Key::Member(_, of) if *of == home)),
         }
     }
 
@@ -185,8 +185,8 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::ids::OutsideIdentityId;
-    use crate::revocation::{Recorded, Revocations};
+    use crate::ids::ExternalIdentityId;
+    use crate::revocation::{RecordedRevocation, Revocations};
 
     fn principal(clock: &Clock, actor: Actor) -> Principal {
         let now = clock.now().trunc_subsecs(0);
@@ -194,8 +194,8 @@ mod tests {
         Principal { user: UserId::from_database(7), actor, issued_at: now, expires_at }
     }
 
-    fn has_ended(revocations: &Revocations, principal: &Principal) -> bool {
-        revocations.memory.has_ended(principal)
+    fn is_revoked(revocations: &Revocations, principal: &Principal) -> bool {
+        revocations.cache.is_revoked(principal)
     }
 
     fn home(id: i64) -> HomeId {
@@ -210,12 +210,12 @@ mod tests {
         let (one, other) = (principal(&clock, Actor::Session(one)), principal(&clock, Actor::Session(other)));
         let (watch, second, others) = (revocations.watch(&one), revocations.watch(&one), revocations.watch(&other));
         let Actor::Session(session) = one.actor else { unreachable!() };
-        revocations.apply(&[Recorded { id: 1, ended: Ended::Session(session) }]);
-        assert!(watch.has_ended() && second.has_ended() && !others.has_ended());
-        assert!(has_ended(&revocations, &one) && !has_ended(&revocations, &other));
-        assert!(revocations.watch(&one).has_ended());
+        revocations.apply(&[RecordedRevocation { id: 1, ended: Revocation::Session(session) }]);
+        assert!(watch.is_revoked() && second.is_revoked() && !others.is_revoked());
+        assert!(is_revoked(&revocations, &one) && !is_revoked(&revocations, &other));
+        assert!(revocations.watch(&one).is_revoked());
         drop((watch, second, others));
-        assert!(revocations.memory.lock().watched.is_empty());
+        assert!(revocations.cache.lock().watched.is_empty());
     }
 
     #[test]
@@ -224,9 +224,9 @@ mod tests {
         let revocations = Revocations::new(clock.clone());
         let someone = principal(&clock, Actor::Session(SessionId::generate(clock.now())));
         let (watch, member) = (revocations.watch(&someone), revocations.watch_membership(someone.user, home(1)));
-        revocations.memory.end_all();
-        assert!(watch.has_ended() && member.has_ended());
-        assert!(!has_ended(&revocations, &someone) && !revocations.watch(&someone).has_ended());
+        revocations.cache.end_all();
+        assert!(watch.is_revoked() && member.is_revoked());
+        assert!(!is_revoked(&revocations, &someone) && !revocations.watch(&someone).is_revoked());
     }
 
     #[test]
@@ -235,24 +235,24 @@ mod tests {
         let revocations = Revocations::new(clock.clone());
         let old = principal(&clock, Actor::Operator);
         clock.advance(chrono::TimeDelta::seconds(2));
-        revocations.apply(&[Recorded { id: 1, ended: Ended::Tokens(old.user, clock.now()) }]);
-        assert!(has_ended(&revocations, &old));
-        assert!(!has_ended(&revocations, &principal(&clock, Actor::Operator)));
+        revocations.apply(&[RecordedRevocation { id: 1, ended: Revocation::Tokens(old.user, clock.now()) }]);
+        assert!(is_revoked(&revocations, &old));
+        assert!(!is_revoked(&revocations, &principal(&clock, Actor::Operator)));
     }
 
     #[test]
     fn an_issuers_clock_may_be_ahead() {
         let clock = Clock::movable();
         let revocations = Revocations::new(clock.clone());
-        let outside = Actor::Outside(OutsideIdentityId::from_database(1));
+        let outside = Actor::External(ExternalIdentityId::from_database(1));
         let said = |seconds| {
             let made = principal(&clock, outside);
             Principal { issued_at: made.issued_at + chrono::TimeDelta::seconds(seconds), ..made }
         };
         let (before, after) = (said(29), said(31));
-        revocations.apply(&[Recorded { id: 1, ended: Ended::Tokens(before.user, clock.now()) }]);
-        assert!(has_ended(&revocations, &before) && revocations.watch(&before).has_ended());
-        assert!(!has_ended(&revocations, &after));
+        revocations.apply(&[RecordedRevocation { id: 1, ended: Revocation::Tokens(before.user, clock.now()) }]);
+        assert!(is_revoked(&revocations, &before) && revocations.watch(&before).is_revoked());
+        assert!(!is_revoked(&revocations, &after));
     }
 
     #[test]
@@ -260,16 +260,16 @@ mod tests {
         let clock = Clock::movable();
         let revocations = Revocations::new(clock.clone());
         let user = UserId::from_database(7);
-        let row = [Recorded { id: 1, ended: Ended::Membership(user, home(1)) }];
+        let row = [RecordedRevocation { id: 1, ended: Revocation::Membership(user, home(1)) }];
         let (here, there) = (revocations.watch_membership(user, home(1)), revocations.watch_membership(user, home(2)));
         revocations.apply(&row);
-        assert!(here.has_ended() && !there.has_ended());
+        assert!(here.is_revoked() && !there.is_revoked());
         let again = revocations.watch_membership(user, home(1));
         drop(here);
         revocations.apply(&row);
-        assert!(!again.has_ended(), "they came back after it");
-        revocations.apply(&[Recorded { id: 2, ended: Ended::Home(home(1)) }]);
-        assert!(again.has_ended() && !there.has_ended());
+        assert!(!again.is_revoked(), "they came back after it");
+        revocations.apply(&[RecordedRevocation { id: 2, ended: Revocation::Home(home(1)) }]);
+        assert!(again.is_revoked() && !there.is_revoked());
     }
 
     #[test]
@@ -278,12 +278,12 @@ mod tests {
         let revocations = Revocations::new(clock.clone());
         let other = principal(&clock, Actor::Session(SessionId::generate(clock.now())));
         for id in 0..=i64::try_from(MAX_SESSIONS).unwrap() {
-            let ended = Ended::Session(SessionId::generate(clock.now()));
-            revocations.apply(&[Recorded { id, ended }]);
+            let ended = Revocation::Session(SessionId::generate(clock.now()));
+            revocations.apply(&[RecordedRevocation { id, ended }]);
         }
-        assert!(has_ended(&revocations, &other));
+        assert!(is_revoked(&revocations, &other));
         clock.advance(chrono::TimeDelta::seconds(2));
         let fresh = principal(&clock, Actor::Session(SessionId::generate(clock.now())));
-        assert!(!has_ended(&revocations, &fresh));
+        assert!(!is_revoked(&revocations, &fresh));
     }
 }

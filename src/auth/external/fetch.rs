@@ -26,7 +26,7 @@ pub(super) struct Fetcher {
 impl Fetcher {
     /// Trusts the system's authorities, or the one in the file alone.
     pub(super) fn new(url: &Url, ca_file: Option<&Path>) -> Result<Self, String> {
-        let verifying = tls::verifying(ca_file).map_err(|error| match ca_file {
+        let verifying = tls::client_config(ca_file).map_err(|error| match ca_file {
             Some(path) => format!("caFile {}: {error}", path.display()),
             None => error.to_string(),
         })?;
