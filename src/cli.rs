@@ -6,16 +6,16 @@ mod operator;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use smarthome::app::{App, Options};
-use smarthome::settings::{DatabaseSettings, Environment, Provisioning, Settings, SettingsError, Source};
-use smarthome::{db, dev, graphql, logging, simulator};
+use crate::app::{App, Options};
+use crate::settings::{DatabaseSettings, Environment, Provisioning, Settings, SettingsError, Source};
+use crate::{db, dev, graphql, logging, simulator};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Smart-home backend: MQTT in, PostgreSQL, GraphQL with live subscriptions out.
 #[derive(Parser)]
 #[command(version, about, arg_required_else_help = true)]
-pub(crate) struct Cli {
+pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -45,7 +45,7 @@ enum Command {
 }
 
 /// Runs a command to its end.
-pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
+pub fn run(cli: Cli) -> anyhow::Result<()> {
     let is_dev = matches!(cli.command, Command::Dev(_));
     let quiet = |name: &str| {
         // `dev` is for reading its banner: less noise, unless asked for.

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod auth;
 pub mod authentication;
 pub mod backoff;
+pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod db;

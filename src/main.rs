@@ -1,10 +1,11 @@
-//! The one binary, `smarthome`: turns its command line into a call and the outcome into an exit status.
-
-mod cli;
+//! The binary `smarthome`: runs the command line and turns its result into an exit status.
+//!
+//! Everything else is in the library, so that the server is compiled once and not again into each binary.
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use smarthome::cli;
 use smarthome::settings::SettingsError;
 
 /// The exit status for a setting that is missing or unusable, as clap has it for arguments.

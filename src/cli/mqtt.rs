@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use prometheus_client::metrics::counter::Counter;
-use smarthome::clock::Clock;
-use smarthome::mqtt::export::Export;
-use smarthome::settings::{DatabaseSettings, Environment, MqttSettings, Provisioning};
-use smarthome::{db, devices};
+use crate::clock::Clock;
+use crate::mqtt::export::Export;
+use crate::settings::{DatabaseSettings, Environment, MqttSettings, Provisioning};
+use crate::{db, devices};
 
 /// Names quoted in a warning.
 const QUOTED: usize = 5;

@@ -8,13 +8,13 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use prometheus_client::metrics::counter::Counter;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use smarthome::auth::Tokens;
-use smarthome::clock::Clock;
-use smarthome::db;
-use smarthome::revocation::Revocations;
-use smarthome::settings::{AuthSettings, DatabaseSettings, Environment, Secret};
-use smarthome::throttle::Throttle;
-use smarthome::users::Users;
+use crate::auth::Tokens;
+use crate::clock::Clock;
+use crate::db;
+use crate::revocation::Revocations;
+use crate::settings::{AuthSettings, DatabaseSettings, Environment, Secret};
+use crate::throttle::Throttle;
+use crate::users::Users;
 
 /// Longer input is no password.
 const MAX_INPUT_BYTES: u64 = 4096;
