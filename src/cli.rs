@@ -4,11 +4,11 @@ mod health;
 mod mqtt;
 mod operator;
 
-use anyhow::Context;
-use clap::{Parser, Subcommand};
 use crate::app::{App, Options};
 use crate::settings::{DatabaseSettings, Environment, Provisioning, Settings, SettingsError, Source};
 use crate::{db, dev, graphql, logging, simulator};
+use anyhow::Context;
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 

@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
-use clap::Subcommand;
-use prometheus_client::metrics::counter::Counter;
 use crate::clock::Clock;
 use crate::mqtt::export::Export;
 use crate::settings::{DatabaseSettings, Environment, MqttSettings, Provisioning};
 use crate::{db, devices};
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use prometheus_client::metrics::counter::Counter;
 
 /// Names quoted in a warning.
 const QUOTED: usize = 5;

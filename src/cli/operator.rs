@@ -4,10 +4,6 @@ use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
-use prometheus_client::metrics::counter::Counter;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::db;
@@ -15,6 +11,10 @@ use crate::revocation::Revocations;
 use crate::settings::{AuthSettings, DatabaseSettings, Environment, Secret};
 use crate::throttle::Throttle;
 use crate::users::Users;
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use prometheus_client::metrics::counter::Counter;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 /// Longer input is no password.
 const MAX_INPUT_BYTES: u64 = 4096;
