@@ -1,60 +1,59 @@
-//! The audit log in the graph.
+//! The audit log.
 
 use async_graphql::{Context, Enum, ID, Object};
 use serde_json::Value;
 
 use super::context::ContextExt;
 use super::error::Result;
+use super::inputs::IntInput;
+use super::limits::complexity::page_complexity;
 use super::members::User;
-use super::paging::{self, Page, PageSize};
+use super::paging::{Page, PageRequest};
 use super::scalars::{Instant, parse_id};
 use crate::audit;
 use crate::homes::Permission;
 
-/// Entries of a page, unless the client says otherwise.
 const PAGE: usize = 50;
-/// What its cursors are of.
-const CURSOR: &str = "audit";
 
-/// By what somebody acted.
+/// The credential with which the actor was authenticated.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
 #[graphql(remote = "audit::ActorKind")]
 pub(super) enum ActorKind {
-    /// A person who was signed in.
+    /// The session of a signed-in user.
     Session,
-    /// A token that the server's operator has made for somebody.
+    /// A token that the operator of the server created for a user.
     Operator,
     /// The token of an integration.
     Integration,
-    /// A token of an outside issuer, which stands for a person.
+    /// A token of an external identity provider, issued for a user.
     Outside,
 }
 
-/// Something that was done in a home. An entry never changes.
 pub(super) struct AuditEntry(audit::StoredEntry);
 
-/// Something that was done in a home. An entry never changes.
+/// A change that was made in a home. Entries are immutable.
 #[Object(serial)]
 impl AuditEntry {
-    /// The entry's id.
+    /// The ID of the entry.
     async fn id(&self) -> ID {
         self.0.id.into()
     }
 
-    /// When it was done.
+    /// The time of the change.
     async fn at(&self) -> Instant {
         self.0.at.into()
     }
 
-    /// Who did it: the e-mail of that time, or an integration's name. It stays when the account is gone.
+    /// The e-mail address of the user, or the name of the integration, at the time of the change. It remains
+    /// after the account is deleted.
     async fn actor(&self) -> &str {
         &self.0.actor
     }
 
-    /// Who did it, while they are a member of one of your homes.
+    /// The user who made the change. Null if you no longer share a home with this user.
     async fn actor_user(&self, ctx: &Context<'_>) -> Result<Option<User>> {
         let viewer = ctx.viewer()?.user;
-        // Whoever has left everything of theirs shall not be read on by what they once did.
+        // Old entries must not reveal the present account of somebody who has left all homes of the viewer.
         if ctx.loaders().shared_homes.get(ctx.batch_scope(), viewer, self.0.actor_user).await?.is_none() {
             return Ok(None);
         }
@@ -62,59 +61,54 @@ impl AuditEntry {
         Ok(user.map(|user| User { user, viewer }))
     }
 
-    /// By what they acted.
+    /// The credential with which the actor was authenticated.
     async fn actor_kind(&self) -> ActorKind {
         self.0.actor_kind.into()
     }
 
-    /// The network address it came from; null where it is not known.
+    /// The network address of the client. Null if it is unknown.
     async fn address(&self) -> Option<&str> {
         self.0.address.as_deref()
     }
 
-    /// What was done, as `thing.deed`: `home.update`, `member.role`, `device.register`, `command.send`,
-    /// `config.push` and so on. There may be more of them one day.
+    /// The kind of change, as `object.verb`: for example `home.update`, `member.role`, `device.register`,
+    /// `command.send` or `config.push`. Later versions may add more.
     async fn action(&self) -> &str {
         &self.0.action
     }
 
-    /// To what it was done, for people: `device 7 (ESP32_001)`.
+    /// The changed object, as text for people: `device 7 (ESP32_001)`.
     async fn target(&self) -> &str {
         &self.0.target
     }
 
-    /// The target's id, what has changed as `{"old": …, "new": …}`, and what else there is to say. Never a
-    /// secret, a payload or a configuration's values. `cut: true` where it was too long.
+    /// The ID of the changed object, changed values as `{"old": …, "new": …}`, and further details. It never
+    /// contains secrets, payloads or configuration values. `cut: true` marks shortened details.
     async fn details(&self, ctx: &Context<'_>) -> Value {
         ctx.json(&self.0.details).await
     }
 }
 
-/// Queries of the audit log.
 #[derive(Default)]
 pub(super) struct AuditQuery;
 
 #[Object]
 impl AuditQuery {
-    /// What was done in this home, newest first; entries are kept for 400 days. For admins and owners.
-    #[graphql(complexity = "super::paging::page_complexity(first, super::audit::PAGE, child_complexity)")]
+    /// The changes made in a home, newest first. Entries are kept for 400 days. Requires the role ADMIN or OWNER.
+    #[graphql(complexity = "page_complexity(first, PAGE, child_complexity)")]
     async fn audit_log(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The home's id.")] home_id: ID,
-        #[graphql(desc = "Items of a page, 0 to 500.", default_with = "Some(PageSize::from(50))")] first: Option<
-            PageSize,
-        >,
-        #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
+        #[graphql(desc = "The ID of the home.")] home_id: ID,
+        #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
+        first: Option<IntInput>,
+        #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Page<AuditEntry>> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
-        let size = paging::size(first, PAGE)?;
-        let after = paging::parse_id_cursor(CURSOR, after.as_deref())?;
-        ctx.charge_objects(size).await;
-        let entries = homes.audit_log(access, after, paging::limit(size)).await?;
-        Ok(paging::page(entries, size, after.is_some(), |entry| {
-            (paging::id_cursor(CURSOR, &entry.id), AuditEntry(entry))
-        }))
+        let page = PageRequest::parse("audit", first, PAGE, after.as_deref())?;
+        ctx.charge_objects(page.size).await;
+        let entries = homes.audit_log(access, page.after, page.limit()).await?;
+        Ok(page.page(entries, |entry| (entry.id, AuditEntry(entry))))
     }
 }

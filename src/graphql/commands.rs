@@ -1,95 +1,92 @@
-//! Commands in the graph.
+//! Commands.
 
 use std::sync::Arc;
 
-use async_graphql::{Context, Enum, ID, InputObject, Json, Object, Value};
+use async_graphql::{Context, Enum, ID, Json, Object, Value};
 
+use super::command_input::SendCommandInput;
 use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
-use super::inputs::{JsonInput, Seconds};
+use super::inputs::IntInput;
 use super::loaders::CommandPage;
 use super::members::{self, User};
-use super::paging::{self, Page, PageSize};
+use super::paging::{self, Page, PageRequest};
 use super::scalars::{Instant, parse_id};
-use crate::commands::{self, DEFAULT_EXPIRY_SECONDS, DEFAULT_TIMEOUT_SECONDS, NewCommand};
+use crate::commands;
 use crate::db::JsonText;
 use crate::devices::DeviceAccess;
 use crate::error::Error;
-use crate::homes::{Access, Permission};
+use crate::homes::Permission;
 use crate::ids::CommandId;
 
-/// Commands of a page, unless the client says otherwise.
 pub(super) const PAGE: usize = 50;
-/// What its cursors are of.
-const CURSOR: &str = "command";
 
-/// How far a command has come. It never claims more than was seen.
+/// The state of a command. Each state reports only what the server has observed.
 #[derive(Enum, Copy, Clone, PartialEq, Eq)]
 #[graphql(remote = "commands::CommandStatus")]
 pub(super) enum CommandStatus {
-    /// Stored: it will be sent as soon as the broker and the device are there. Next: SENT, or EXPIRED,
-    /// or CANCELLED; an answer that overtakes the broker's confirmation counts.
+    /// Stored, and waiting until the broker and the device are connected. Becomes SENT, EXPIRED or CANCELLED,
+    /// or the state that the device answers, if its answer arrives before the broker's acknowledgement.
     Pending,
-    /// The broker confirmed it; nothing came from the device yet.
+    /// The broker acknowledged the message. The device has not answered yet.
     Sent,
-    /// The device said that it has it; the outcome is still to come.
+    /// The device acknowledged the command and has not reported the outcome yet.
     Acked,
-    /// The device said that it did it, or its readings show that it did: see `confirmedBy`.
+    /// The device reported success, or its readings show the expected effect. See `confirmedBy`.
     Succeeded,
-    /// The device said that it could not do it: see `error`.
+    /// The device reported a failure. See `error`.
     Failed,
-    /// No answer, or no outcome after ACKED, within `timeoutSeconds`. It may have been done; a late answer
-    /// corrects this.
+    /// No answer arrived within `timeoutSeconds`, or no outcome after ACKED. The device may have executed the
+    /// command. A late answer still changes the state.
     TimedOut,
-    /// The broker had not confirmed it by `expiresAt`: it is not sent any more. Should it have left all the
-    /// same, an answer corrects this.
+    /// The broker did not acknowledge the message before `expiresAt`. The server no longer sends it. If the
+    /// device received it after all, its answer still changes the state.
     Expired,
-    /// Taken back, or replaced by a newer command, before it could leave.
+    /// Cancelled, or replaced by a newer command, before it was sent.
     Cancelled,
 }
 
-/// Who acts.
+/// The origin of a command.
 #[derive(Enum, Copy, Clone, PartialEq, Eq)]
 #[graphql(remote = "commands::CommandSource")]
 pub(super) enum CommandSource {
-    /// A person.
+    /// A user.
     User,
     /// An integration.
     Integration,
-    /// A rule.
+    /// An automation rule.
     Automation,
-    /// The server itself.
+    /// The server.
     Backend,
     /// A test.
     Test,
 }
 
-/// What becomes of a command that waits when a newer one of the same type comes for its device.
+/// What happens to a waiting command when a newer one of the same type is sent to its device.
 #[derive(Enum, Copy, Clone, PartialEq, Eq)]
 #[graphql(remote = "commands::OnStale")]
 pub(super) enum OnStale {
-    /// It waits on, and is sent in its turn unless it expires.
+    /// It keeps waiting, and is sent in order unless it expires first.
     Expire,
-    /// The newer one ends it as CANCELLED, if it has not left: a light that was switched five times while it
-    /// was away gets one command.
+    /// It is cancelled if it has not been sent. A lamp that was switched five times while it was offline gets
+    /// one command.
     Supersede,
 }
 
-/// What showed the outcome of a command.
+/// The evidence for the outcome of a command.
 #[derive(Enum, Copy, Clone, PartialEq, Eq)]
 #[graphql(remote = "commands::ConfirmedBy")]
 pub(super) enum ConfirmedBy {
-    /// The device's own answer.
+    /// The answer of the device.
     Ack,
-    /// The effect named in `expect`, seen in a reading or a status.
+    /// A reading or status that shows the effect named in `expect`.
     Effect,
 }
 
-/// One thing that a device was told to do.
 pub(super) struct Command(pub(super) Arc<commands::Command>);
 
-/// As it was given: the order of its keys is kept.
+/// Parses stored JSON. Keeps the order of its keys.
 async fn json(ctx: &Context<'_>, text: &JsonText) -> Json<Value> {
     ctx.charge_bytes(text.value_bytes()).await;
     Json(serde_json::from_str(text.as_str()).unwrap_or_default())
@@ -102,83 +99,84 @@ async fn optional_json(ctx: &Context<'_>, text: Option<&JsonText>) -> Option<Jso
     }
 }
 
-/// One thing that a device was told to do.
+/// A command to a device.
 #[Object(serial)]
 impl Command {
-    /// The command's id, the `commandId` on the wire: `cmd_01J…`.
+    /// The ID of the command, for example `cmd_01J…`. The device receives it as `commandId`.
     async fn id(&self) -> ID {
         self.0.id.to_string().into()
     }
 
-    /// The device that is to do it.
+    /// The device that receives the command.
     async fn device(&self, ctx: &Context<'_>) -> Result<Device> {
         let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.device).await?;
         Ok(Device(device.ok_or(Error::NotFound("device"))?))
     }
 
-    /// What is to be done, e.g. `SET_POWER`.
+    /// The type of the command, for example `SET_POWER`.
     #[graphql(name = "type")]
     async fn kind(&self) -> &str {
         &self.0.kind
     }
 
-    /// Its arguments, as they were given.
+    /// The arguments of the command, as they were sent.
     async fn payload(&self, ctx: &Context<'_>) -> Json<Value> {
         json(ctx, &self.0.payload).await
     }
 
-    /// Who acts.
+    /// The origin of the command.
     async fn source(&self) -> CommandSource {
         self.0.source.into()
     }
 
-    /// What the requester joins it with; handed on to the device.
+    /// A text that links the command to other records of the client. The device receives it too.
     async fn correlation_id(&self) -> &str {
         &self.0.correlation_id
     }
 
-    /// How far it has come.
+    /// The state of the command.
     async fn status(&self) -> CommandStatus {
         self.0.status.into()
     }
 
-    /// What the device answered with the outcome.
+    /// The result that the device reported.
     async fn result(&self, ctx: &Context<'_>) -> Option<Json<Value>> {
         optional_json(ctx, self.0.result.as_ref()).await
     }
 
-    /// Why it failed, ended early or is late, for people.
+    /// Why the command failed, ended early or is delayed, as text for people.
     async fn error(&self) -> Option<&str> {
         self.0.error.as_deref()
     }
 
-    /// What becomes of it while it waits and a newer one of its type comes.
+    /// What happens to the command if a newer one of its type is sent while it waits.
     async fn on_stale(&self) -> OnStale {
         self.0.on_stale.into()
     }
 
-    /// What readings or status show once it is done.
+    /// The readings or status fields that show the effect of the command.
     async fn expect(&self, ctx: &Context<'_>) -> Option<Json<Value>> {
         optional_json(ctx, self.0.expect.as_ref()).await
     }
 
-    /// What showed the outcome; null while there is none.
+    /// The evidence for the outcome. Null while there is no outcome.
     async fn confirmed_by(&self) -> Option<ConfirmedBy> {
         self.0.confirmed_by.map(Into::into)
     }
 
-    /// The newer command that ended this one before it left.
+    /// The newer command that replaced this one before it was sent.
     async fn superseded_by(&self, ctx: &Context<'_>) -> Result<Option<Command>> {
         let Some(id) = self.0.superseded_by else { return Ok(None) };
         Ok(ctx.loaders().commands.get(ctx.batch_scope(), ctx.viewer()?.user, id).await?.map(Command))
     }
 
-    /// How long an answer may take in seconds: after it was sent, and again after it was acknowledged.
+    /// How many seconds the device has to answer after the command was sent, and again after it was
+    /// acknowledged.
     async fn timeout_seconds(&self) -> i32 {
         self.0.timeout_seconds
     }
 
-    /// Who asked for it; null where the account is gone.
+    /// The user or integration that sent the command. Null if the account was deleted.
     async fn requested_by(&self, ctx: &Context<'_>) -> Result<Option<User>> {
         let (Some(id), viewer) = (self.0.requested_by, members::viewer_of(ctx, self.0.requested_by)?) else {
             return Ok(None);
@@ -187,85 +185,29 @@ impl Command {
         Ok(user.map(|user| User { user, viewer }))
     }
 
-    /// When it was accepted.
+    /// The time at which the server stored the command.
     async fn created_at(&self) -> Instant {
         self.0.created_at.into()
     }
 
-    /// When the broker confirmed it.
+    /// The time at which the broker acknowledged the message.
     async fn sent_at(&self) -> Option<Instant> {
         self.0.sent_at.map(Instant)
     }
 
-    /// When the device said that it has it.
+    /// The time at which the device acknowledged the command.
     async fn acked_at(&self) -> Option<Instant> {
         self.0.acked_at.map(Instant)
     }
 
-    /// When the outcome came, or nothing more was waited for.
+    /// The time at which the command reached a final state.
     async fn finished_at(&self) -> Option<Instant> {
         self.0.finished_at.map(Instant)
     }
 
-    /// After this it is not sent any more, nor delivered by the broker.
+    /// The time after which neither the server nor the broker delivers the command.
     async fn expires_at(&self) -> Option<Instant> {
         Some(self.0.expires_at.into())
-    }
-}
-
-/// A command to send.
-#[derive(InputObject)]
-pub(super) struct SendCommandInput {
-    /// The device that is to do it.
-    device_id: ID,
-    /// What is to be done: 1 to 64 letters, digits, `_`, `.`, `:`, `-`. Checked are `SET_POWER {power,
-    /// brightness?, color?}`, `SET_BRIGHTNESS {brightness}` (0 to 100), `SET_COLOR {color}` (`"#RRGGBB"`),
-    /// `RESET {}` and `UPDATE_CONFIG {…}` (without secrets: send those with `pushConfig`). Others are handed on
-    /// as they are.
-    #[graphql(name = "type")]
-    kind: String,
-    /// Its arguments: at most 8 KiB of JSON.
-    #[graphql(default_with = "JsonInput::empty_object()")]
-    payload: JsonInput,
-    /// What you join it with, 1 to 128 characters; one is made where none is given. The device gets it.
-    correlation_id: Option<String>,
-    /// Your name for this request, 1 to 128 characters: the same key and input again return the first
-    /// command and send nothing; other input is CONFLICT. It is kept as long as its command. With it alone it is
-    /// safe to repeat a request whose answer did not arrive, or was OUTCOME_UNKNOWN.
-    idempotency_key: Option<String>,
-    /// How long an answer may take in seconds, 1 to 86,400: after it was sent, and again after it was
-    /// acknowledged.
-    #[graphql(default_with = "Some(Seconds::default_of(DEFAULT_TIMEOUT_SECONDS))")]
-    timeout_seconds: Option<Seconds>,
-    /// How long it may wait to be sent in seconds, 1 to 604,800. Where it is left out, `RESET` and every command to
-    /// a device of type DOOR wait 30 seconds only: they must not happen late. One with less than a second left is not
-    /// sent any more.
-    #[graphql(default_with = "Some(Seconds::default_of(DEFAULT_EXPIRY_SECONDS))")]
-    expires_in_seconds: Option<Seconds>,
-    /// What becomes of it while it waits and a newer one of its type comes for the device. Left out:
-    /// SUPERSEDE for `SET_POWER`, `SET_BRIGHTNESS` and `SET_COLOR`, EXPIRE for all others.
-    on_stale: Option<OnStale>,
-    /// What shows that it was done, for devices that never answer: `{"powerW": {"min": 5}, "online": true}`. 1
-    /// to 16 names of readings or of fields of the status, each with a number, text, true or false, or with
-    /// `{"min": …, "max": …}`. Once a message that came after sending shows all of them, the command is
-    /// SUCCEEDED, `confirmedBy: EFFECT`.
-    expect: Option<JsonInput>,
-}
-
-impl SendCommandInput {
-    fn parse(self, access: Access) -> Result<NewCommand> {
-        let is_integration = access.is_integration();
-        Ok(NewCommand {
-            kind: self.kind,
-            payload: self.payload.text(),
-            source: if is_integration { commands::CommandSource::Integration } else { commands::CommandSource::User },
-            correlation_id: self.correlation_id,
-            idempotency_key: self.idempotency_key,
-            on_stale: self.on_stale.map(Into::into),
-            expect: self.expect.as_ref().map(JsonInput::text),
-            timeout_seconds: Seconds::read(self.timeout_seconds, "timeoutSeconds")?,
-            expires_in_seconds: Seconds::read(self.expires_in_seconds, "expiresInSeconds")?,
-        })
     }
 }
 
@@ -274,33 +216,26 @@ pub(super) async fn page(
     ctx: &Context<'_>,
     device: DeviceAccess,
     status: Option<CommandStatus>,
-    first: Option<PageSize>,
+    first: Option<IntInput>,
     after: Option<String>,
 ) -> Result<Page<Command>> {
-    let size = paging::size(first, PAGE)?;
-    let before = paging::parse_id_cursor(CURSOR, after.as_deref())?;
-    // Before reading: a wave of pages is read at once.
-    ctx.reserve_page(size).await;
-    let page = CommandPage { status: status.map(Into::into), before, limit: paging::limit(size) };
-    let commands = ctx.loaders().command_pages.get(ctx.batch_scope(), (device.access().user(), page), device).await?;
-    let commands = commands.map(|commands| commands.to_vec()).unwrap_or_default();
-    ctx.refund_page(size, commands.len()).await;
-    Ok(paging::page(commands, size, before.is_some(), |command| {
-        (paging::id_cursor(CURSOR, &command.seq), Command(command))
-    }))
+    let page = PageRequest::parse("command", first, PAGE, after.as_deref())?;
+    let group = CommandPage { status: status.map(Into::into), before: page.after, limit: page.limit() };
+    let (viewer, loader) = (device.access().user(), &ctx.loaders().command_pages);
+    let commands = paging::load_page(ctx, page.size, loader.get(ctx.batch_scope(), (viewer, group), device)).await?;
+    Ok(page.page(commands, |command| (command.seq, Command(command))))
 }
 
-/// Queries of commands.
 #[derive(Default)]
 pub(super) struct CommandQuery;
 
 #[Object]
 impl CommandQuery {
-    /// A command to a device of one of your homes; NOT_FOUND for every other.
+    /// A command to a device in one of your homes. Fails with NOT_FOUND for any other command.
     async fn command(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The command's id.")] id: ID,
+        #[graphql(desc = "The ID of the command.")] id: ID,
     ) -> Result<Option<Command>> {
         let (viewer, id): (_, CommandId) = (ctx.viewer()?.user, parse_id(&id, "command")?);
         let command = ctx.loaders().commands.get(ctx.batch_scope(), viewer, id).await?;
@@ -308,15 +243,14 @@ impl CommandQuery {
     }
 }
 
-/// Mutations of commands.
 #[derive(Default)]
 pub(super) struct CommandMutation;
 
 #[Object]
 impl CommandMutation {
-    /// Tells a device to do something. The command is stored before this answers, and sent as soon as the
-    /// broker is there, in the order of the device's commands; `commandUpdates` tells how far it comes. For
-    /// members and up. CONFLICT where the device has 100 open commands.
+    /// Sends a command to a device. The server stores the command before it answers, and sends it as soon as the
+    /// broker is connected. Commands to one device keep their order. Follow the progress with `commandUpdates`.
+    /// Requires the role MEMBER or higher. Fails with CONFLICT if the device has 100 unfinished commands.
     async fn send_command(
         &self,
         ctx: &Context<'_>,
@@ -329,12 +263,13 @@ impl CommandMutation {
         Ok(Command(Arc::new(command)))
     }
 
-    /// Takes a command back that has not left, or that the broker had nobody to give to. CONFLICT once the
-    /// device may have it; one that is cancelled already is returned as it is. For members and up.
+    /// Cancels a command that was not sent, or for which the broker found no subscriber. Fails with CONFLICT if
+    /// the device may have received it. Returns a command that is already cancelled unchanged. Requires the role
+    /// MEMBER or higher.
     async fn cancel_command(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The command's id.")] id: ID,
+        #[graphql(desc = "The ID of the command.")] id: ID,
     ) -> Result<Command> {
         let (commands, viewer) = (&ctx.services().commands, ctx.viewer()?);
         Ok(Command(Arc::new(commands.cancel(viewer.user, &ctx.request_context()?, parse_id(&id, "command")?).await?)))

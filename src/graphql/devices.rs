@@ -1,8 +1,8 @@
-//! Devices in the graph.
+//! Devices.
 
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
+use async_graphql::{Context, ID, Object, SimpleObject};
 use serde_json::Value;
 
 use super::commands::{self, Command, CommandStatus};
@@ -10,140 +10,135 @@ use super::context::ContextExt;
 use super::device_config::{self, DeviceConfig};
 use super::error::Result;
 use super::homes::Home;
-use super::loaders::DevicePage;
-use super::paging::{self, Page, PageSize};
+use super::inputs::{InstantInput, IntInput};
+use super::limits::complexity::page_complexity;
+use super::paging::Page;
 use super::rooms::Room;
-use super::scalars::{DeviceType, Instant, InstantArgument, MacAddress, parse_id};
+use super::scalars::{DeviceType, Instant, MacAddress};
 use super::telemetry::{self, Telemetry};
 use crate::devices;
 use crate::error::Error;
 use crate::homes::Permission;
-use crate::ids::{HomeId, RoomId, UserId};
-use crate::validation;
 
-/// Devices of a page, unless the client says otherwise.
 pub(super) const PAGE: usize = 50;
-/// What its cursors are of.
-const CURSOR: &str = "device";
 
-/// A registered device and what it last said of itself.
 pub(super) struct Device(pub(super) Arc<devices::Device>);
 
-/// The topics of a device. Keys, ids and MAC addresses are accepted in them alike; these are the ones
-/// to use.
+/// The MQTT topics of a device. The server also accepts topics with an ID or a MAC address in place of a key,
+/// but devices should use these.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct DeviceTopics {
-    /// Where it publishes readings.
+    /// The device publishes readings to this topic.
     telemetry: String,
-    /// Where it publishes its status, and its last will.
+    /// The device publishes its status and its last will to this topic.
     status: String,
-    /// Where it publishes signs of life.
+    /// The device publishes heartbeats to this topic.
     heartbeat: String,
-    /// Where it answers commands and configurations.
+    /// The device acknowledges commands and configurations on this topic.
     ack: String,
-    /// Where it is sent commands: never retained.
+    /// The device receives commands on this topic. They are not retained.
     commands: String,
-    /// Where it is sent its configuration: retained.
+    /// The device receives its configuration on this topic. It is retained.
     config: String,
 }
 
-/// A registered device and what it last said of itself.
+/// A registered device and the state that it last reported.
 #[Object(serial)]
 impl Device {
-    /// The device's id.
+    /// The ID of the device.
     async fn id(&self) -> ID {
         self.0.id.into()
     }
 
-    /// The name in its topics, e.g. `ESP32_001`: unique in its home.
+    /// The name of the device in topics, unique in its home, for example `ESP32_001`.
     async fn key(&self) -> &str {
         &self.0.key
     }
 
-    /// What people call it.
+    /// The display name.
     async fn name(&self) -> Result<&str> {
         Ok(&self.read()?.name)
     }
 
-    /// Another name for it in topics, where known.
+    /// The MAC address, if known. It can replace the key in topics.
     async fn mac_address(&self) -> Result<Option<MacAddress>> {
         Ok(self.read()?.mac.as_ref().and_then(|mac| mac.parse().ok()).map(MacAddress))
     }
 
-    /// What sort of thing it is.
+    /// The kind of the device.
     #[graphql(name = "type")]
     async fn kind(&self) -> Result<DeviceType> {
         Ok(self.read()?.kind.into())
     }
 
-    /// The home it belongs to.
+    /// The home of the device.
     async fn home(&self, ctx: &Context<'_>) -> Result<Home> {
         let viewer = self.0.allow(Permission::Find)?.user();
         let home = ctx.loaders().homes.get(ctx.batch_scope(), viewer, self.0.home).await?;
         Ok(Home(home.ok_or(Error::NotFound("home"))?))
     }
 
-    /// The room it stands in, if any.
+    /// The room of the device, if it has one.
     async fn room(&self, ctx: &Context<'_>) -> Result<Option<Room>> {
         let access = self.0.allow(Permission::Read)?;
         let Some(room) = self.0.room else { return Ok(None) };
         Ok(ctx.loaders().rooms.get(ctx.batch_scope(), access.user(), room).await?.map(Room))
     }
 
-    /// Whether it counts as present: it gave a sign of life lately and has not said goodbye.
+    /// Whether the device is online: it sent a message recently and has not reported that it goes offline.
     async fn online(&self) -> Result<bool> {
         Ok(self.read()?.state.online)
     }
 
-    /// When it last came or went.
+    /// The time at which `online` last changed.
     async fn online_changed_at(&self) -> Result<Option<Instant>> {
         Ok(self.read()?.state.online_changed_at.map(Instant))
     }
 
-    /// Its last sign of life, to within 10 seconds.
+    /// The time of its last message, accurate to 10 seconds.
     async fn last_seen_at(&self) -> Result<Option<Instant>> {
         Ok(self.read()?.state.last_seen_at.map(Instant))
     }
 
-    /// The firmware it last reported.
+    /// The firmware version that the device last reported.
     async fn firmware_version(&self) -> Result<Option<&str>> {
         Ok(self.read()?.state.firmware_version.as_deref())
     }
 
-    /// Strength of its radio signal in dBm, as last reported.
+    /// The signal strength in dBm that the device last reported.
     async fn signal_strength(&self) -> Result<Option<f64>> {
         Ok(self.read()?.state.signal_strength)
     }
 
-    /// Charge of its battery in percent, as last reported.
+    /// The battery charge in percent that the device last reported.
     async fn battery_level(&self) -> Result<Option<f64>> {
         Ok(self.read()?.state.battery_level)
     }
 
-    /// What it last said of itself, as it said it: `{"lastStatus": {…}}`.
+    /// The last status message of the device, unchanged: `{"lastStatus": {…}}`.
     async fn metadata(&self, ctx: &Context<'_>) -> Result<Value> {
         let state = &self.read()?.state;
         ctx.charge_bytes(state.metadata_bytes()).await;
         Ok(state.metadata())
     }
 
-    /// Messages of it that were taken and not stored, because it sent faster than its limit allows
-    /// (`DEVICE_RATE_LIMIT`, `DEVICE_BURST`). Counted up to 2147483647, the largest `Int`.
+    /// The number of messages that the server dropped because the device exceeded its rate limit
+    /// (`DEVICE_RATE_LIMIT`, `DEVICE_BURST`). It stops at 2147483647, the largest `Int`.
     async fn shed_messages(&self) -> Result<i32> {
         Ok(i32::try_from(self.read()?.state.shed_messages).unwrap_or(i32::MAX))
     }
 
-    /// When the last of these messages came; null: none was.
+    /// The time of the last dropped message. Null if there was none.
     async fn last_shed_at(&self) -> Result<Option<Instant>> {
         Ok(self.read()?.state.last_shed_at.map(Instant))
     }
 
-    /// The topics it speaks and listens on.
+    /// The MQTT topics of the device.
     async fn topics(&self, ctx: &Context<'_>) -> Result<DeviceTopics> {
         let (device, prefix) = (self.read()?, ctx.services().devices.topic_prefix());
         let up = |kind| format!("{prefix}/{}/{}/{kind}", device.home_key, device.key);
-        // A device listens where it speaks.
+        // A device subscribes under the names that it last published under.
         let home = device.home_segment.as_ref().unwrap_or(&device.home_key);
         let key = device.device_segment.as_ref().unwrap_or(&device.key);
         let down = |kind| format!("{prefix}/{home}/{key}/{kind}");
@@ -157,161 +152,67 @@ impl Device {
         })
     }
 
-    /// Its newest reading by time of recording.
+    /// The newest reading, by `recordedAt`.
     async fn latest_telemetry(&self, ctx: &Context<'_>) -> Result<Option<Telemetry>> {
         let device = self.0.readable(Permission::ReadTelemetry)?;
         Ok(ctx.loaders().latest.get(ctx.batch_scope(), device.access().user(), device).await?.map(Telemetry))
     }
 
-    /// Its readings, newest first.
-    #[graphql(complexity = "super::paging::page_complexity(first, super::telemetry::PAGE, child_complexity)")]
+    /// The readings of the device, newest first.
+    #[graphql(complexity = "page_complexity(first, telemetry::PAGE, child_complexity)")]
     async fn telemetry(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Readings recorded at this time or later.")] from: Option<InstantArgument>,
-        #[graphql(desc = "Readings recorded before this time.")] to: Option<InstantArgument>,
-        #[graphql(desc = "Items of a page, 0 to 500.", default_with = "Some(PageSize::from(100))")] first: Option<
-            PageSize,
-        >,
-        #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
+        #[graphql(desc = "Lists readings recorded at or after this time.")] from: Option<InstantInput>,
+        #[graphql(desc = "Lists readings recorded before this time.")] to: Option<InstantInput>,
+        #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(100))")]
+        first: Option<IntInput>,
+        #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Page<Telemetry>> {
         telemetry::page(ctx, self.0.readable(Permission::ReadTelemetry)?, from, to, first, after).await
     }
 
-    /// What it was told to do, newest first: its newest 1,000 commands, and all that are open.
-    #[graphql(complexity = "super::paging::page_complexity(first, super::commands::PAGE, child_complexity)")]
+    /// The commands to the device, newest first. The server keeps the newest 1,000 and all unfinished ones.
+    #[graphql(complexity = "page_complexity(first, commands::PAGE, child_complexity)")]
     async fn commands(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Commands that stand so.")] status: Option<CommandStatus>,
-        #[graphql(desc = "Items of a page, 0 to 500.", default_with = "Some(PageSize::from(50))")] first: Option<
-            PageSize,
-        >,
-        #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
+        #[graphql(desc = "Lists only commands in this state.")] status: Option<CommandStatus>,
+        #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
+        first: Option<IntInput>,
+        #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Page<Command>> {
         commands::page(ctx, self.0.readable(Permission::ReadCommands)?, status, first, after).await
     }
 
-    /// Its newest configuration: what it is to have, whether or not it has it yet.
+    /// The newest version of its configuration, whether or not the device has applied it.
     async fn config(&self, ctx: &Context<'_>) -> Result<Option<DeviceConfig>> {
         let device = self.0.readable(Permission::ReadConfig)?;
         Ok(ctx.loaders().config.get(ctx.batch_scope(), device.access().user(), device).await?.map(DeviceConfig))
     }
 
-    /// The versions of its configuration, newest first; the newest 100 are kept.
-    #[graphql(complexity = "super::paging::page_complexity(first, super::device_config::PAGE, child_complexity)")]
+    /// The versions of its configuration, newest first. The server keeps the newest 100.
+    #[graphql(complexity = "page_complexity(first, device_config::PAGE, child_complexity)")]
     async fn config_history(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Items of a page, 0 to 500.", default_with = "Some(PageSize::from(20))")] first: Option<
-            PageSize,
-        >,
-        #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
+        #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(20))")]
+        first: Option<IntInput>,
+        #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Page<DeviceConfig>> {
         device_config::page(ctx, self.0.readable(Permission::ReadConfig)?, first, after).await
     }
 
-    /// When it was registered.
+    /// The time at which the device was registered.
     async fn created_at(&self) -> Result<Instant> {
         Ok(self.read()?.created_at.into())
     }
 }
 
 impl Device {
-    /// All of it, where the viewer may see more than that it is there.
+    /// The device, if the viewer may see more than its id and key.
     fn read(&self) -> Result<&devices::Device> {
         self.0.allow(Permission::Read)?;
         Ok(&self.0)
-    }
-}
-
-/// Which devices to list: those that match all that is given.
-#[derive(InputObject, Default)]
-pub(super) struct DeviceFilter {
-    /// In this room.
-    room_id: Option<ID>,
-    /// Of this type.
-    #[graphql(name = "type")]
-    kind: Option<DeviceType>,
-    /// Present or absent.
-    online: Option<bool>,
-    /// With this text in name, key or MAC address; upper and lower case are the same.
-    search: Option<String>,
-}
-
-impl DeviceFilter {
-    fn parse(self) -> Result<devices::DeviceFilter> {
-        let search = self.search.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        if let Some(text) = &search {
-            validation::printable("search", text)?;
-            if text.chars().count() > validation::MAX_NAME_CHARS {
-                let expected = format!("search must have at most {} characters", validation::MAX_NAME_CHARS);
-                return Err(Error::bad_input("search", expected).into());
-            }
-        }
-        Ok(devices::DeviceFilter {
-            // What is no id is as good as a room that is not there: nothing stands in it. Ids begin at 1.
-            room: self.room_id.map(|id| id.parse().unwrap_or_else(|_| RoomId::from_database(0))),
-            kind: self.kind.map(|kind| devices::DeviceType::from(kind).as_str()),
-            online: self.online,
-            search,
-        })
-    }
-}
-
-/// A page of a home's devices, as the viewer sees them; empty where they see none.
-pub(super) async fn page(
-    ctx: &Context<'_>,
-    viewer: UserId,
-    home: HomeId,
-    filter: Option<DeviceFilter>,
-    first: Option<PageSize>,
-    after: Option<String>,
-) -> Result<Page<Device>> {
-    let size = paging::size(first, PAGE)?;
-    let filter = filter.unwrap_or_default().parse()?;
-    let after = paging::parse_id_cursor(CURSOR, after.as_deref())?;
-    // Before reading: a wave of pages is read at once.
-    ctx.reserve_page(size).await;
-    let common = DevicePage { viewer, filter, after, limit: paging::limit(size) };
-    let devices = ctx.loaders().device_pages.get(ctx.batch_scope(), common, home).await?;
-    let devices = devices.map(|devices| devices.to_vec()).unwrap_or_default();
-    ctx.refund_page(size, devices.len()).await;
-    Ok(paging::page(devices, size, after.is_some(), |device| (paging::id_cursor(CURSOR, &device.id), Device(device))))
-}
-
-/// Queries of devices.
-#[derive(Default)]
-pub(super) struct DeviceQuery;
-
-#[Object]
-impl DeviceQuery {
-    /// A device of one of your homes; NOT_FOUND for every other.
-    async fn device(&self, ctx: &Context<'_>, #[graphql(desc = "The device's id.")] id: ID) -> Result<Option<Device>> {
-        let viewer = ctx.viewer()?.user;
-        let device = ctx.loaders().devices.get(ctx.batch_scope(), viewer, parse_id(&id, "device")?).await?;
-        Ok(Some(Device(device.ok_or(Error::NotFound("device"))?)))
-    }
-
-    /// The devices of a home, in the order they were registered.
-    #[graphql(complexity = "super::paging::page_complexity(first, super::devices::PAGE, child_complexity)")]
-    async fn devices(
-        &self,
-        ctx: &Context<'_>,
-        #[graphql(desc = "The home's id.")] home_id: ID,
-        #[graphql(desc = "Only those that match all of it.")] filter: Option<DeviceFilter>,
-        #[graphql(desc = "Items of a page, 0 to 500.", default_with = "Some(PageSize::from(50))")] first: Option<
-            PageSize,
-        >,
-        #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
-    ) -> Result<Page<Device>> {
-        let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "home")?);
-        let page = page(ctx, viewer.user, home, filter, first, after).await?;
-        match page.edges.first() {
-            Some(edge) => drop(edge.node.0.allow(Permission::Read)?),
-            // An empty home, or not yours to see: the page itself can't tell.
-            None => drop(ctx.services().homes.access(viewer, home, Permission::Read).await?),
-        }
-        Ok(page)
     }
 }

@@ -1,156 +1,152 @@
-//! Homes in the graph.
+//! Homes.
 
 use std::sync::Arc;
 
 use async_graphql::{Context, ID, InputObject, Object};
 
 use super::context::ContextExt;
-use super::devices::{self, Device, DeviceFilter};
+use super::device_list::{self, DeviceFilter};
+use super::devices::{self, Device};
 use super::error::Result;
+use super::inputs::IntInput;
 use super::integrations::IntegrationToken;
 use super::invitations::OpenInvitation;
+use super::limits::complexity::{list_complexity, page_complexity};
 use super::members::HomeMember;
-use super::paging::{Page, PageSize};
+use super::paging::{Page, load_list};
 use super::rooms::Room;
 use super::scalars::{HomeRole, Instant, parse_id};
 use crate::audit::RequestContext;
 use crate::homes::{self, NewHome, Permission};
 use crate::ids::HomeId;
 
-/// A home: the unit of tenancy. Nothing is readable or writable across homes.
 pub(super) struct Home(pub(super) Arc<homes::Home>);
 
-/// A home: the unit of tenancy. Nothing is readable or writable across homes.
+/// A home: a tenant of the server. Its data is visible only to its members and integrations.
 #[Object(serial)]
 impl Home {
-    /// The home's id.
+    /// The ID of the home.
     async fn id(&self) -> ID {
         self.0.id.into()
     }
 
-    /// Its name in topics (`smarthome/{key}/…`): unique on the server, its id until one is chosen.
+    /// The name of the home in topics (`smarthome/{key}/…`), unique on the server. By default it is the ID.
     async fn key(&self) -> &str {
         &self.0.key
     }
 
-    /// What people call it.
+    /// The display name.
     async fn name(&self) -> Result<&str> {
         Ok(&self.read()?.name)
     }
 
-    /// IANA time zone, for people: every instant of the API is in UTC.
+    /// The IANA time zone of the home, for display. All times in the API are in UTC.
     async fn timezone(&self) -> Result<&str> {
         Ok(&self.read()?.timezone)
     }
 
-    /// When it was made.
+    /// The time at which the home was created.
     async fn created_at(&self) -> Result<Instant> {
         Ok(self.read()?.created_at.into())
     }
 
-    /// What you may do in it. An integration reads GUEST here: what it may do, its scopes say.
+    /// Your role in the home. For an integration it is GUEST; the rights of an integration are its scopes.
     async fn my_role(&self) -> HomeRole {
         self.0.my_role().into()
     }
 
-    /// Who may do what in it, in the order they joined.
-    #[graphql(complexity = "super::paging::list_complexity(10, child_complexity)")]
+    /// The members of the home, in the order in which they joined.
+    #[graphql(complexity = "list_complexity(10, child_complexity)")]
     async fn members(&self, ctx: &Context<'_>) -> Result<Vec<HomeMember>> {
         let access = self.0.allow(Permission::ReadPeople)?;
-        let members = ctx.loaders().members.get(ctx.batch_scope(), access.user(), access).await?;
-        ctx.charge_objects(members.as_ref().map_or(0, |members| members.len())).await;
-        Ok(members.into_iter().flat_map(|members| members.to_vec()).map(HomeMember).collect())
+        let members = ctx.loaders().members.get(ctx.batch_scope(), access.user(), access);
+        Ok(load_list(ctx, members).await?.iter().cloned().map(HomeMember).collect())
     }
 
-    /// Who has been invited into it and has not accepted yet, oldest first. For admins and owners.
-    #[graphql(complexity = "super::paging::list_complexity(10, child_complexity)")]
+    /// The invitations that were not accepted yet, oldest first. Requires the role ADMIN or OWNER.
+    #[graphql(complexity = "list_complexity(10, child_complexity)")]
     async fn invitations(&self, ctx: &Context<'_>) -> Result<Vec<OpenInvitation>> {
         let access = self.0.allow(Permission::Configure)?;
-        let open = ctx.loaders().invitations.get(ctx.batch_scope(), access.user(), access).await?;
-        ctx.charge_objects(open.as_ref().map_or(0, |open| open.len())).await;
-        Ok(open.iter().flat_map(|open| open.iter()).map(OpenInvitation::from).collect())
+        let open = ctx.loaders().invitations.get(ctx.batch_scope(), access.user(), access);
+        Ok(load_list(ctx, open).await?.iter().map(OpenInvitation::from).collect())
     }
 
-    /// The tokens of its integrations that have not ended, oldest first. For admins and owners.
-    #[graphql(complexity = "super::paging::list_complexity(10, child_complexity)")]
+    /// The valid integration tokens of the home, oldest first. Requires the role ADMIN or OWNER.
+    #[graphql(complexity = "list_complexity(10, child_complexity)")]
     async fn integration_tokens(&self, ctx: &Context<'_>) -> Result<Vec<IntegrationToken>> {
         let access = self.0.allow(Permission::Configure)?;
-        let live = ctx.loaders().integrations.get(ctx.batch_scope(), access.user(), access).await?;
-        ctx.charge_objects(live.as_ref().map_or(0, |live| live.len())).await;
-        Ok(live.iter().flat_map(|live| live.iter()).map(IntegrationToken::from).collect())
+        let tokens = ctx.loaders().integrations.get(ctx.batch_scope(), access.user(), access);
+        Ok(load_list(ctx, tokens).await?.iter().map(IntegrationToken::from).collect())
     }
 
-    /// Its rooms, by name.
-    #[graphql(complexity = "super::paging::list_complexity(10, child_complexity)")]
+    /// The rooms of the home, sorted by name.
+    #[graphql(complexity = "list_complexity(10, child_complexity)")]
     async fn rooms(&self, ctx: &Context<'_>) -> Result<Vec<Room>> {
         let access = self.0.allow(Permission::Read)?;
-        let rooms = ctx.loaders().rooms_of.get(ctx.batch_scope(), access.user(), access).await?;
-        ctx.charge_objects(rooms.as_ref().map_or(0, |rooms| rooms.len())).await;
-        Ok(rooms.into_iter().flat_map(|rooms| rooms.to_vec()).map(Room).collect())
+        let rooms = ctx.loaders().rooms_of.get(ctx.batch_scope(), access.user(), access);
+        Ok(load_list(ctx, rooms).await?.iter().cloned().map(Room).collect())
     }
 
-    /// Its devices, in the order they were registered.
-    #[graphql(complexity = "super::paging::page_complexity(first, super::devices::PAGE, child_complexity)")]
+    /// The devices of the home, in order of registration.
+    #[graphql(complexity = "page_complexity(first, devices::PAGE, child_complexity)")]
     async fn devices(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Only those that match all of it.")] filter: Option<DeviceFilter>,
-        #[graphql(desc = "Items of a page, 0 to 500.", default_with = "Some(PageSize::from(50))")] first: Option<
-            PageSize,
-        >,
-        #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
+        #[graphql(desc = "Lists only devices that match the filter.")] filter: Option<DeviceFilter>,
+        #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
+        first: Option<IntInput>,
+        #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Page<Device>> {
         let access = self.0.allow(Permission::Read)?;
-        devices::page(ctx, access.user(), access.home(), filter, first, after).await
+        device_list::page(ctx, access.user(), access.home(), filter, first, after).await
     }
 }
 
 impl Home {
-    /// All of it, where the viewer may see more than that it is there.
+    /// The home, if the viewer may see more than its id and key.
     fn read(&self) -> Result<&homes::Home> {
         self.0.allow(Permission::Read)?;
         Ok(&self.0)
     }
 }
 
-/// A home to make.
+/// A home to create.
 #[derive(InputObject)]
 pub(super) struct CreateHomeInput {
-    /// What to call it: 1 to 100 characters.
+    /// The display name: 1 to 100 characters.
     name: String,
-    /// Its name in topics, unique on the server: 1 to 64 letters, digits, `_`, `.`, `-`; no number.
-    /// Its id by default. It never changes.
+    /// The name of the home in topics, unique on the server: 1 to 64 letters, digits, `_`, `.`, `-`, but not a
+    /// number. By default it is the ID of the home. It cannot be changed later.
     key: Option<String>,
-    /// IANA time zone.
+    /// The IANA time zone, for example `Europe/Berlin`.
     #[graphql(default_with = "Some(\"UTC\".to_owned())")]
     timezone: Option<String>,
 }
 
-/// What to change about a home; what is absent stays.
+/// The fields of a home to change. Absent fields stay unchanged.
 #[derive(InputObject)]
 pub(super) struct UpdateHomeInput {
-    /// What to call it: 1 to 100 characters.
+    /// The display name: 1 to 100 characters.
     name: Option<String>,
-    /// IANA time zone.
+    /// The IANA time zone, for example `Europe/Berlin`.
     timezone: Option<String>,
 }
 
-/// Queries of homes.
 #[derive(Default)]
 pub(super) struct HomeQuery;
 
 #[Object]
 impl HomeQuery {
-    /// The homes of which you are a member.
-    #[graphql(complexity = "super::paging::list_complexity(10, child_complexity)")]
+    /// The homes in which you are a member.
+    #[graphql(complexity = "list_complexity(10, child_complexity)")]
     async fn homes(&self, ctx: &Context<'_>) -> Result<Vec<Home>> {
         let homes = ctx.services().homes.visible(ctx.viewer()?.user, None).await?;
         ctx.charge_objects(homes.len()).await;
         Ok(homes.into_iter().map(|home| Home(Arc::new(home))).collect())
     }
 
-    /// A home of which you are a member; NOT_FOUND for every other.
-    async fn home(&self, ctx: &Context<'_>, #[graphql(desc = "The home's id.")] id: ID) -> Result<Option<Home>> {
+    /// A home in which you are a member. Fails with NOT_FOUND for any other home.
+    async fn home(&self, ctx: &Context<'_>, #[graphql(desc = "The ID of the home.")] id: ID) -> Result<Option<Home>> {
         let viewer = ctx.viewer()?.user;
         let id: HomeId = parse_id(&id, "home")?;
         let home = ctx.loaders().homes.get(ctx.batch_scope(), viewer, id).await?;
@@ -158,17 +154,16 @@ impl HomeQuery {
     }
 }
 
-/// Mutations of homes.
 #[derive(Default)]
 pub(super) struct HomeMutation;
 
 #[Object]
 impl HomeMutation {
-    /// Makes a home; you are its owner. CONFLICT where the key is taken.
+    /// Creates a home with you as its owner. Fails with CONFLICT if the key is taken.
     async fn create_home(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The home to make.")] input: CreateHomeInput,
+        #[graphql(desc = "The home to create.")] input: CreateHomeInput,
     ) -> Result<Home> {
         let timezone = input.timezone.unwrap_or_else(|| "UTC".to_owned());
         let new = NewHome { name: input.name, key: input.key, timezone };
@@ -177,12 +172,12 @@ impl HomeMutation {
         Ok(Home(Arc::new(home)))
     }
 
-    /// Changes a home's settings. For admins and owners.
+    /// Changes the settings of a home. Requires the role ADMIN or OWNER.
     async fn update_home(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The home's id.")] id: ID,
-        #[graphql(desc = "What to change.")] input: UpdateHomeInput,
+        #[graphql(desc = "The ID of the home.")] id: ID,
+        #[graphql(desc = "The fields to change.")] input: UpdateHomeInput,
     ) -> Result<Home> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&id, "home")?, Permission::Configure).await?;
@@ -191,8 +186,8 @@ impl HomeMutation {
         Ok(Home(Arc::new(home)))
     }
 
-    /// Deletes a home with everything in it, readings included, and ends its subscriptions. For owners.
-    async fn delete_home(&self, ctx: &Context<'_>, #[graphql(desc = "The home's id.")] id: ID) -> Result<bool> {
+    /// Deletes a home with all its data, including readings, and ends its subscriptions. Requires the role OWNER.
+    async fn delete_home(&self, ctx: &Context<'_>, #[graphql(desc = "The ID of the home.")] id: ID) -> Result<bool> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&id, "home")?, Permission::Own).await?;
         homes.delete(access, &ctx.request_context()?).await?;

@@ -1,101 +1,137 @@
-//! Inputs that the library has no type for: what matters is how they were given.
+//! Input types that accept every value and are checked in the resolver, so that an error names the
+//! argument. The library's own types don't know the argument they stand for, and inside a list they
+//! leave a null behind.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use async_graphql::registry::Registry;
-use async_graphql::{InputType, InputValueError, InputValueResult, Value};
+use async_graphql::{InputType, InputValueResult, ScalarType, Value};
+use chrono::{DateTime, Utc};
 
 use super::error::Result;
+use super::scalars::{EXPECTED_DATE_TIME, Instant};
 use crate::db::JsonText;
 use crate::error::Error;
 
-/// JSON in the order it was given, which the library's own type sorts.
+/// Implements the library's `InputType` by `from_input` and `input_value`, under the name of another type.
+macro_rules! input_named_like {
+    ($input:ty, $like:ty) => {
+        impl InputType for $input {
+            type RawValueType = Self;
+
+            fn type_name() -> Cow<'static, str> {
+                <$like as InputType>::type_name()
+            }
+
+            fn create_type_info(registry: &mut Registry) -> String {
+                <$like as InputType>::create_type_info(registry)
+            }
+
+            fn parse(value: Option<Value>) -> InputValueResult<Self> {
+                Ok(Self::from_input(value.unwrap_or_default()))
+            }
+
+            fn to_value(&self) -> Value {
+                self.input_value()
+            }
+
+            fn as_raw_value(&self) -> Option<&Self::RawValueType> {
+                Some(self)
+            }
+        }
+    };
+}
+
+/// A `JSON` input that keeps the order of its keys. The library's own type sorts them.
 pub(super) struct JsonInput(Value);
 
+input_named_like!(JsonInput, serde_json::Value);
+
 impl JsonInput {
-    /// `{}`.
     pub(super) fn empty_object() -> Self {
         Self(Value::Object(async_graphql::indexmap::IndexMap::new()))
     }
 
-    /// As it is kept.
     pub(super) fn text(&self) -> JsonText {
         JsonText::of(&self.0)
     }
-}
 
-impl InputType for JsonInput {
-    type RawValueType = Self;
-
-    fn type_name() -> Cow<'static, str> {
-        <serde_json::Value as InputType>::type_name()
+    fn from_input(value: Value) -> Self {
+        Self(value)
     }
 
-    fn create_type_info(registry: &mut Registry) -> String {
-        <serde_json::Value as InputType>::create_type_info(registry)
-    }
-
-    fn parse(value: Option<Value>) -> InputValueResult<Self> {
-        Ok(Self(value.unwrap_or_default()))
-    }
-
-    fn to_value(&self) -> Value {
+    fn input_value(&self) -> Value {
         self.0.clone()
     }
-
-    fn as_raw_value(&self) -> Option<&Self::RawValueType> {
-        Some(self)
-    }
 }
 
-/// An `Int` of seconds that knows whether the client gave it, and is judged in the resolver.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Seconds {
+/// An `Int` input.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct IntInput {
+    /// NaN for a value that is not a number.
     value: f64,
+    /// False for the default in the schema.
     is_given: bool,
 }
 
-impl Seconds {
-    /// What stands in the schema.
-    pub(super) fn default_of(seconds: i64) -> Self {
-        Self { value: seconds as f64, is_given: false }
+input_named_like!(IntInput, i32);
+
+impl IntInput {
+    /// A default in the schema.
+    pub(super) fn default_of(value: i64) -> Self {
+        Self { value: value as f64, is_given: false }
     }
 
-    /// The seconds, if the client gave them.
-    pub(super) fn read(this: Option<Self>, field: &'static str) -> Result<Option<i64>> {
-        let Some(Self { value, .. }) = this.filter(|seconds| seconds.is_given) else { return Ok(None) };
-        if value.fract() != 0.0 || value.abs() > 1e15 {
-            return Err(Error::bad_input(field, format!("{field} must be a whole number of seconds")).into());
+    #[cfg(test)]
+    pub(super) fn given(value: f64) -> Self {
+        Self { value, is_given: true }
+    }
+
+    /// The value if it is a whole number in this range.
+    pub(super) fn within(self, range: RangeInclusive<i64>) -> Option<i64> {
+        // Beyond 2^53 an f64 has no exact integers.
+        let is_whole = self.value.fract() == 0.0 && self.value.abs() <= 1e15;
+        is_whole.then_some(self.value as i64).filter(|value| range.contains(value))
+    }
+
+    /// A number of seconds, or `None` if the client left the argument out or gave null.
+    pub(super) fn seconds(input: Option<Self>, field: &'static str) -> Result<Option<i64>> {
+        let Some(input) = input.filter(|input| input.is_given) else { return Ok(None) };
+        let seconds = input.within(i64::MIN..=i64::MAX);
+        Ok(Some(seconds.ok_or_else(|| Error::bad_input(field, format!("{field} must be a whole number of seconds")))?))
+    }
+
+    fn from_input(value: Value) -> Self {
+        let Value::Number(number) = value else { return Self { value: f64::NAN, is_given: true } };
+        Self { value: number.as_f64().unwrap_or(f64::NAN), is_given: true }
+    }
+
+    fn input_value(&self) -> Value {
+        match self.within(i64::MIN..=i64::MAX) {
+            Some(whole) => Value::from(whole),
+            None => serde_json::Number::from_f64(self.value).map_or(Value::Null, Value::Number),
         }
-        Ok(Some(value as i64))
     }
 }
 
-impl InputType for Seconds {
-    type RawValueType = Self;
+/// A `DateTime` input.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InstantInput(Option<DateTime<Utc>>);
 
-    fn type_name() -> Cow<'static, str> {
-        <i32 as InputType>::type_name()
+input_named_like!(InstantInput, Instant);
+
+impl InstantInput {
+    /// The instant, or an error that names the argument.
+    pub(super) fn read(self, argument: &'static str) -> Result<DateTime<Utc>> {
+        Ok(self.0.ok_or_else(|| Error::bad_input(argument, format!("{argument}: {EXPECTED_DATE_TIME}")))?)
     }
 
-    fn create_type_info(registry: &mut Registry) -> String {
-        <i32 as InputType>::create_type_info(registry)
+    fn from_input(value: Value) -> Self {
+        Self(<Instant as ScalarType>::parse(value).ok().map(|instant| instant.0))
     }
 
-    fn parse(value: Option<Value>) -> InputValueResult<Self> {
-        match value {
-            Some(Value::Number(number)) => Ok(Self { value: number.as_f64().unwrap_or(f64::NAN), is_given: true }),
-            other => Err(InputValueError::expected_type(other.unwrap_or_default())
-                .with_extension("code", "BAD_USER_INPUT")
-                .with_extension("field", "input")),
-        }
-    }
-
-    fn to_value(&self) -> Value {
-        Value::from(self.value as i64)
-    }
-
-    fn as_raw_value(&self) -> Option<&Self::RawValueType> {
-        Some(self)
+    fn input_value(&self) -> Value {
+        self.0.map_or(Value::Null, |at| ScalarType::to_value(&Instant(at)))
     }
 }

@@ -1,4 +1,4 @@
-//! Integrations in the graph: their tokens, made, listed and ended.
+//! Tokens of integrations.
 
 use std::sync::Arc;
 
@@ -6,30 +6,30 @@ use async_graphql::{Context, Enum, ID, InputObject, Object, SimpleObject};
 
 use super::context::ContextExt;
 use super::error::Result;
+use super::inputs::InstantInput;
 use super::members::User;
-use super::scalars::{Instant, InstantArgument, parse_id};
+use super::scalars::{Instant, parse_id};
 use crate::homes::{self, NewIntegration, Permission, Scopes};
 use crate::ids::DeviceId;
 
-/// One thing that an integration's token may be made for. Whatever its scopes, a token knows the ids and
-/// keys of its home and of the devices it reaches, and never sees people.
+/// A permission of an integration token. Every token can read the IDs and keys of its home and of the devices
+/// it may access. No token can read members or other users.
 #[derive(Enum, Copy, Clone, PartialEq, Eq)]
 #[graphql(remote = "homes::Scope")]
 pub(super) enum Scope {
-    /// See the home, its rooms, its devices and their states.
+    /// Read the home, its rooms, its devices and their states.
     DevicesRead,
-    /// Read what devices have measured.
+    /// Read the readings of devices.
     TelemetryRead,
-    /// Send commands, take them back, read and follow them.
+    /// Send, cancel, read and subscribe to commands.
     CommandsSend,
-    /// Push configurations, read and follow them.
+    /// Push, read and subscribe to configurations.
     ConfigPush,
-    /// Read, acknowledge and resolve alerts. There are none yet: BAD_USER_INPUT in `createIntegrationToken`.
+    /// Read, acknowledge and resolve alerts. Not available yet: `createIntegrationToken` fails with
+    /// BAD_USER_INPUT.
     AlertsManage,
 }
 
-/// The token of an integration: whoever holds it acts in one home, as far as its scopes go. The token
-/// itself was shown once.
 pub(super) struct IntegrationToken(Arc<homes::IntegrationToken>);
 
 impl From<&homes::IntegrationToken> for IntegrationToken {
@@ -38,90 +38,89 @@ impl From<&homes::IntegrationToken> for IntegrationToken {
     }
 }
 
-/// The token of an integration: whoever holds it acts in one home, as far as its scopes go. The token
-/// itself was shown once.
+/// The token of an integration. It gives access to one home, limited by its scopes. The token text itself is
+/// shown only once, when it is created.
 #[Object(serial)]
 impl IntegrationToken {
-    /// The token's id, its `jti`.
+    /// The ID of the token: its `jti` claim.
     async fn id(&self) -> ID {
         ID(self.0.id.to_string())
     }
 
-    /// What people call it.
+    /// The display name.
     async fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// What it may do.
+    /// The permissions of the token.
     async fn scopes(&self) -> Vec<Scope> {
         self.0.scopes.iter().map(Scope::from).collect()
     }
 
-    /// Ids of the only devices it reaches; null where it reaches all of its home.
+    /// The IDs of the devices that the token may access. Null if it may access all devices of the home.
     async fn device_ids(&self) -> Option<Vec<ID>> {
         self.0.devices.as_ref().map(|devices| devices.iter().map(|device| ID::from(*device)).collect())
     }
 
-    /// Who made it. It ends when they may make none any more.
+    /// The user who created the token. It becomes invalid when this user may no longer create tokens.
     async fn created_by(&self, ctx: &Context<'_>) -> Result<Option<User>> {
         let (Some(id), viewer) = (self.0.created_by, ctx.person()?.user) else { return Ok(None) };
         Ok(ctx.loaders().users.get(ctx.batch_scope(), viewer, id).await?.map(|user| User { user, viewer }))
     }
 
-    /// When it was made.
+    /// The time at which the token was created.
     async fn created_at(&self) -> Instant {
         self.0.created_at.into()
     }
 
-    /// When it ends; null where only `revokeIntegrationToken` ends it.
+    /// The time at which the token expires. Null if it is valid until `revokeIntegrationToken`.
     async fn expires_at(&self) -> Option<Instant> {
         self.0.expires_at.map(Instant)
     }
 
-    /// When it was last used, to within a minute.
+    /// The time at which the token was last used, accurate to one minute.
     async fn last_used_at(&self) -> Option<Instant> {
         self.0.last_used_at.map(Instant)
     }
 }
 
-/// A fresh token, shown this once.
+/// A new integration token. Its text is shown only once.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct CreatedIntegrationToken {
-    /// For the header `Authorization: Bearer …` and for sockets. It is never shown again.
+    /// The text for the header `Authorization: Bearer …` and for WebSockets. It is never shown again.
     token: String,
-    /// What it may do, and until when.
+    /// The permissions and the lifetime of the token.
     integration_token: IntegrationToken,
 }
 
-/// A token to make.
+/// An integration token to create.
 #[derive(InputObject)]
 pub(super) struct CreateIntegrationTokenInput {
-    /// The home in which it may act.
+    /// The ID of the home that the token gives access to.
     home_id: ID,
-    /// What to call it: 1 to 100 characters.
+    /// The display name: 1 to 100 characters.
     name: String,
-    /// What it may do: at least one.
+    /// The permissions of the token: at least one.
     scopes: Vec<Scope>,
-    /// The only devices it reaches, 1 to 100 of the home; all that the home has or will have where this is
-    /// left out.
+    /// The IDs of 1 to 100 devices of the home that the token may access. If absent, it may access all present
+    /// and future devices of the home.
     device_ids: Option<Vec<ID>>,
-    /// When it ends; left out, it holds until it is revoked.
-    expires_at: Option<InstantArgument>,
+    /// The time at which the token expires. If absent, it is valid until it is revoked.
+    expires_at: Option<InstantInput>,
 }
 
-/// Mutations of integrations.
 #[derive(Default)]
 pub(super) struct IntegrationMutation;
 
 #[Object]
 impl IntegrationMutation {
-    /// Makes a token for an integration: it may act in one home, as far as its scopes go. For admins and
-    /// owners; a token ends with its maker's right to make one. CONFLICT where the home has 50.
+    /// Creates a token for an integration, with access to one home. Requires the role ADMIN or OWNER; the token
+    /// becomes invalid when its creator loses that role. Fails with CONFLICT if the home has 50 tokens.
     async fn create_integration_token(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The token to make.")] input: CreateIntegrationTokenInput,
+        #[graphql(desc = "The token to create.")] input: CreateIntegrationTokenInput,
     ) -> Result<CreatedIntegrationToken> {
         let services = ctx.services();
         let home = parse_id(&input.home_id, "home")?;
@@ -140,12 +139,12 @@ impl IntegrationMutation {
         })
     }
 
-    /// Ends an integration's token: it is refused from now on, and its open sockets and streams end within a
-    /// second. For admins and owners of its home.
+    /// Revokes an integration token. It becomes invalid at once, and its open connections are closed within one
+    /// second. Requires the role ADMIN or OWNER.
     async fn revoke_integration_token(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The token's id.")] id: ID,
+        #[graphql(desc = "The ID of the token.")] id: ID,
     ) -> Result<bool> {
         let viewer = ctx.viewer()?;
         ctx.services()

@@ -1,4 +1,4 @@
-//! Who may become a member, and what becomes of members, in the graph.
+//! Invitations, and changes of memberships.
 
 use std::sync::Arc;
 
@@ -12,35 +12,35 @@ use super::scalars::{HomeRole, Instant, parse_id};
 use crate::audit::RequestContext;
 use crate::homes::{self, Permission};
 
-/// A fresh invitation, with the token that is shown this once.
+/// A new invitation. Its token is shown only once.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct Invitation {
-    /// The invitation's id.
+    /// The ID of the invitation.
     id: ID,
-    /// Whose account may accept it.
+    /// The e-mail address of the account that may accept the invitation.
     email: String,
-    /// What they will be.
+    /// The role that the new member gets.
     role: HomeRole,
-    /// For `acceptInvitation`: good once. Hand it to the invited person; it is never shown again.
+    /// The token for `acceptInvitation`, valid for one use. Give it to the invited user. It is never shown again.
     token: String,
-    /// When it ends.
+    /// The time at which the invitation expires.
     expires_at: Instant,
 }
 
-/// An invitation that nobody has accepted yet.
+/// An invitation that was not accepted yet.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct OpenInvitation {
-    /// The invitation's id.
+    /// The ID of the invitation.
     id: ID,
-    /// Whose account may accept it.
+    /// The e-mail address of the account that may accept the invitation.
     email: String,
-    /// What they will be.
+    /// The role that the new member gets.
     role: HomeRole,
-    /// When it was made.
+    /// The time at which the invitation was created.
     created_at: Instant,
-    /// When it ends.
+    /// The time at which the invitation expires.
     expires_at: Instant,
 }
 
@@ -56,31 +56,30 @@ impl From<&homes::Invitation> for OpenInvitation {
     }
 }
 
-/// Whom to invite.
+/// A user to invite.
 #[derive(InputObject)]
 pub(super) struct InviteMemberInput {
-    /// The home's id.
+    /// The ID of the home.
     home_id: ID,
-    /// Login name of the account that may accept; it need not exist yet.
+    /// The e-mail address of the account that may accept the invitation. The account may be created later.
     email: String,
-    /// What they will be.
+    /// The role that the new member gets.
     #[graphql(default_with = "HomeRole::Member")]
     role: HomeRole,
 }
 
-/// Mutations of memberships.
 #[derive(Default)]
 pub(super) struct MembershipMutation;
 
 #[Object]
 impl MembershipMutation {
-    /// Invites the account of an e-mail into a home, for seven days; a second invitation takes the place
-    /// of the first. For admins and owners; owners are invited by owners alone, who alone replace an owner's
-    /// invitation. No mail is sent.
+    /// Invites a user to a home. The invitation is valid for seven days and replaces an earlier one for the same
+    /// address. Requires the role ADMIN or OWNER. Only an owner may invite an owner or replace such an
+    /// invitation. The server sends no e-mail.
     async fn invite_member(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Whom to invite.")] input: InviteMemberInput,
+        #[graphql(desc = "The user to invite.")] input: InviteMemberInput,
     ) -> Result<Invitation> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&input.home_id, "home")?, Permission::Configure).await?;
@@ -94,36 +93,36 @@ impl MembershipMutation {
         })
     }
 
-    /// Takes an invitation back: its token is good for nothing. For admins and owners.
+    /// Revokes an invitation, so that its token becomes invalid. Requires the role ADMIN or OWNER.
     async fn revoke_invitation(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The invitation's id.")] id: ID,
+        #[graphql(desc = "The ID of the invitation.")] id: ID,
     ) -> Result<bool> {
         let viewer = ctx.viewer()?;
         ctx.services().homes.revoke_invitation(viewer, &ctx.request_context()?, parse_id(&id, "invitation")?).await?;
         Ok(true)
     }
 
-    /// Makes you a member of the home you were invited into. The token must have been made for your
-    /// e-mail; one that is wrong, used, expired or somebody else's is BAD_USER_INPUT, with one text.
+    /// Accepts an invitation and makes you a member of the home. Fails with BAD_USER_INPUT, always with the same
+    /// message, if the token is unknown, used, expired, or was created for another e-mail address.
     async fn accept_invitation(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The token that `inviteMember` has given.")] token: String,
+        #[graphql(desc = "The token that `inviteMember` returned.")] token: String,
     ) -> Result<Home> {
         let by = RequestContext::new(ctx.person()?, ctx.address());
         let home = ctx.services().homes.accept_invitation(&by, &token).await?;
         Ok(Home(Arc::new(home)))
     }
 
-    /// Gives a member another role. Admins do so up to their own; only owners make and unmake owners.
-    /// CONFLICT where the last owner would step down.
+    /// Changes the role of a member. Requires the role ADMIN or OWNER. Only an owner may give or take the role
+    /// OWNER. Fails with CONFLICT if the home would be left without an owner.
     async fn set_member_role(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The home's id.")] home_id: ID,
-        #[graphql(desc = "The member's user id.")] user_id: ID,
+        #[graphql(desc = "The ID of the home.")] home_id: ID,
+        #[graphql(desc = "The user ID of the member.")] user_id: ID,
         #[graphql(desc = "The new role.")] role: HomeRole,
     ) -> Result<HomeMember> {
         let homes = &ctx.services().homes;
@@ -133,13 +132,14 @@ impl MembershipMutation {
         ))
     }
 
-    /// Takes a member out of a home and ends their subscriptions of it. Everybody may leave; others are
-    /// removed by admins and owners, owners by owners alone. CONFLICT where the last owner would leave.
+    /// Removes a member from a home and ends their subscriptions to it. Every member may leave. Removing others
+    /// requires the role ADMIN or OWNER, and removing an owner the role OWNER. Fails with CONFLICT for the last
+    /// owner.
     async fn remove_member(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The home's id.")] home_id: ID,
-        #[graphql(desc = "The member's user id; your own to leave.")] user_id: ID,
+        #[graphql(desc = "The ID of the home.")] home_id: ID,
+        #[graphql(desc = "The user ID of the member. Use your own to leave the home.")] user_id: ID,
     ) -> Result<bool> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::ReadPeople).await?;

@@ -1,86 +1,92 @@
-//! Relay connections over keyset cursors: opaque cursors, pages of bounded size.
+//! Relay connections with keyset pagination: opaque cursors and pages of bounded size.
 
-use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use async_graphql::connection::{Connection, CursorType, Edge};
-use async_graphql::registry::Registry;
-use async_graphql::{InputType, InputValueError, InputValueResult, OutputType, Value};
+use async_graphql::{Context, OutputType};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::context::ContextExt;
 use super::error::Result;
+use super::inputs::IntInput;
 use crate::error::Error;
 
-/// Most items of one page.
+/// Largest page.
 pub(super) const MAX_PAGE: usize = 500;
-
-/// An `Int` that is judged in the resolver, so that one out of range is refused as bad input with its
-/// field's name. The library's own integers fail deep inside a list and leave a null behind.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct PageSize(f64);
-
-impl InputType for PageSize {
-    type RawValueType = Self;
-
-    fn type_name() -> Cow<'static, str> {
-        <i32 as InputType>::type_name()
-    }
-
-    fn create_type_info(registry: &mut Registry) -> String {
-        <i32 as InputType>::create_type_info(registry)
-    }
-
-    fn parse(value: Option<Value>) -> InputValueResult<Self> {
-        match value {
-            Some(Value::Number(number)) => Ok(Self(number.as_f64().unwrap_or(f64::NAN))),
-            other => Err(InputValueError::expected_type(other.unwrap_or_default())
-                .with_extension("code", "BAD_USER_INPUT")
-                .with_extension("field", "first")),
-        }
-    }
-
-    fn to_value(&self) -> Value {
-        serde_json::Number::from_f64(self.0).map_or(Value::Null, |number| {
-            if self.0.fract() == 0.0 { Value::from(self.0 as i64) } else { Value::Number(number) }
-        })
-    }
-
-    fn as_raw_value(&self) -> Option<&Self::RawValueType> {
-        Some(self)
-    }
-}
-
-impl From<i32> for PageSize {
-    fn from(size: i32) -> Self {
-        Self(size.into())
-    }
-}
-
-/// The size of the page asked for; `None` (an explicit null) is the default.
-pub(super) fn size(first: Option<PageSize>, default: usize) -> Result<usize> {
-    match first {
-        None => Ok(default),
-        Some(PageSize(size)) if size.fract() == 0.0 && (0.0..=MAX_PAGE as f64).contains(&size) => Ok(size as usize),
-        Some(_) => Err(Error::bad_input("first", format!("first must be a whole number from 0 to {MAX_PAGE}")).into()),
-    }
-}
 
 /// A page of a list.
 pub(super) type Page<N> = Connection<Cursor, N>;
 
-/// What a page of that size weighs in the complexity of its operation.
-pub(super) fn page_complexity(first: Option<PageSize>, default: usize, child: usize) -> usize {
-    1 + size(first, default).unwrap_or(MAX_PAGE) * child
+/// The arguments `first` and `after` of a list, checked.
+pub(super) struct PageRequest<C> {
+    /// The list's name is part of its cursors, so that a cursor of another list is refused.
+    list: &'static str,
+    pub(super) size: usize,
+    /// The position in the list after which the page begins.
+    pub(super) after: Option<C>,
 }
 
-/// What a list without pages weighs, taken to have so many items.
-pub(super) fn list_complexity(items: usize, child: usize) -> usize {
-    1 + items * child
+impl<C: FromStr> PageRequest<C> {
+    /// `None` for `first` (an explicit null) means the default size.
+    pub(super) fn parse(
+        list: &'static str,
+        first: Option<IntInput>,
+        default: usize,
+        after: Option<&str>,
+    ) -> Result<Self> {
+        Ok(Self { list, size: size(first, default)?, after: parse_id_cursor(list, after)? })
+    }
+
+    /// The number of rows to read: one more than the page holds shows whether there is a next page.
+    pub(super) fn limit(&self) -> i64 {
+        limit(self.size)
+    }
+
+    /// Builds the page. `item` returns a row's position in the list and the row's object.
+    pub(super) fn page<T, P: Display, N: OutputType>(&self, rows: Vec<T>, item: impl Fn(T) -> (P, N)) -> Page<N> {
+        page(rows, self.size, self.after.is_some(), |row| {
+            let (position, node) = item(row);
+            (id_cursor(self.list, &position), node)
+        })
+    }
 }
 
-/// An opaque cursor on its way out.
+/// Loads the rows of a page and charges them to the operation's budget.
+///
+/// The whole page is charged before the load, because all pages of one batch are read in one statement.
+/// The objects that the page does not hold are refunded afterwards.
+pub(super) async fn load_page<T: Clone>(
+    ctx: &Context<'_>,
+    size: usize,
+    rows: impl Future<Output = Result<Option<Arc<[T]>>>>,
+) -> Result<Vec<T>> {
+    ctx.reserve_page(size).await;
+    let rows = rows.await?.map(|rows| rows.to_vec()).unwrap_or_default();
+    ctx.refund_page(size, rows.len()).await;
+    Ok(rows)
+}
+
+/// Loads the rows of a list without pages and charges them to the operation's budget.
+pub(super) async fn load_list<T>(
+    ctx: &Context<'_>,
+    rows: impl Future<Output = Result<Option<Arc<[T]>>>>,
+) -> Result<Arc<[T]>> {
+    let rows = rows.await?.unwrap_or_default();
+    ctx.charge_objects(rows.len()).await;
+    Ok(rows)
+}
+
+/// The page size that `first` asks for.
+pub(super) fn size(first: Option<IntInput>, default: usize) -> Result<usize> {
+    let Some(first) = first else { return Ok(default) };
+    let size = first.within(0..=MAX_PAGE as i64).and_then(|size| usize::try_from(size).ok());
+    Ok(size.ok_or_else(|| Error::bad_input("first", format!("first must be a whole number from 0 to {MAX_PAGE}")))?)
+}
+
+/// An opaque cursor in a response.
 pub(super) struct Cursor(String);
 
 impl CursorType for Cursor {
@@ -95,29 +101,27 @@ impl CursorType for Cursor {
     }
 }
 
-/// The cursor of a list of these that is in the order of ids.
-pub(super) fn id_cursor(of: &str, id: &impl Display) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{of}:{id}"))
+fn id_cursor(list: &str, position: &impl Display) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{list}:{position}"))
 }
 
-/// Reads such a cursor; that of another list is refused.
-pub(super) fn parse_id_cursor<T: FromStr>(of: &str, after: Option<&str>) -> Result<Option<T>> {
+fn parse_id_cursor<T: FromStr>(list: &str, after: Option<&str>) -> Result<Option<T>> {
     let Some(after) = after else { return Ok(None) };
     let text = URL_SAFE_NO_PAD.decode(after).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let id = text.as_deref().and_then(|text| text.strip_prefix(of)?.strip_prefix(':')?.parse().ok());
-    id.map(Some).ok_or_else(wrong_cursor)
+    let position = text.as_deref().and_then(|text| text.strip_prefix(list)?.strip_prefix(':')?.parse().ok());
+    position.map(Some).ok_or_else(invalid_cursor)
 }
 
-/// Reads a cursor that is its own text.
+/// Parses a cursor that has a text form of its own.
 pub(super) fn parse_cursor<T: FromStr>(after: Option<&str>) -> Result<Option<T>> {
-    after.map(|after| after.parse().map_err(|_| wrong_cursor())).transpose()
+    after.map(|after| after.parse().map_err(|_| invalid_cursor())).transpose()
 }
 
-fn wrong_cursor() -> super::error::ResolverError {
-    Error::bad_input("after", "after must be a cursor of this list, as an earlier page gave it").into()
+fn invalid_cursor() -> super::error::ResolverError {
+    Error::bad_input("after", "after must be a cursor from an earlier page of this list").into()
 }
 
-/// How many rows to read for a page: one more tells whether there is a next one.
+/// The number of rows to read for a page: one more than the page holds shows whether there is a next page.
 pub(super) fn limit(size: usize) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX).saturating_add(1)
 }
@@ -143,18 +147,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_has_0_to_500_items() {
+    fn a_page_holds_0_to_500_items() {
         assert_eq!(size(None, 50).unwrap(), 50);
-        assert_eq!(size(Some(PageSize::from(0)), 50).unwrap(), 0);
-        assert_eq!(size(Some(PageSize::from(500)), 50).unwrap(), 500);
+        assert_eq!(size(Some(IntInput::default_of(0)), 50).unwrap(), 0);
+        assert_eq!(size(Some(IntInput::default_of(500)), 50).unwrap(), 500);
         for wrong in [-1.0, 501.0, 2147483648.0, 1e300, 0.5, f64::NAN] {
-            assert!(size(Some(PageSize(wrong)), 50).is_err(), "{wrong}");
-            assert_eq!(page_complexity(Some(PageSize(wrong)), 50, 2), 1001);
+            assert!(size(Some(IntInput::given(wrong)), 50).is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn a_cursor_comes_back() {
+    fn a_cursor_is_accepted_by_its_own_list_only() {
         let id: crate::ids::DeviceId = "42".parse().unwrap();
         assert_eq!(parse_id_cursor("device", Some(&id_cursor("device", &id))).unwrap(), Some(id));
         for wrong in ["", "42", "x", "NDI", "////", &id_cursor("rejected", &id), &id_cursor("device", &"007")] {

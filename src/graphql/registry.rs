@@ -1,4 +1,4 @@
-//! Registering and changing devices.
+//! Mutations of devices.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObje
 use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
+use super::limits::complexity::list_complexity;
 use super::scalars::{DeviceType, MacAddress, parse_id};
 use crate::devices::{self, DeviceChange, NewDevice};
 use crate::error::Error;
@@ -16,83 +17,85 @@ use crate::homes::Permission;
 /// A device to register.
 #[derive(InputObject)]
 pub(super) struct RegisterDeviceInput {
-    /// The home it belongs to.
+    /// The ID of the home of the device.
     home_id: ID,
-    /// The name in its topics, unique in its home: 1 to 64 letters, digits, `_`, `.`, `-`; no number
-    /// and nothing like a MAC address. It never changes.
+    /// The name of the device in topics, unique in its home: 1 to 64 letters, digits, `_`, `.`, `-`, but neither
+    /// a number nor a MAC address. It cannot be changed later.
     key: String,
-    /// What to call it: 1 to 100 characters.
+    /// The display name: 1 to 100 characters.
     name: String,
-    /// What sort of thing it is.
+    /// The kind of the device.
     #[graphql(name = "type", default_with = "DeviceType::SensorNode")]
     kind: DeviceType,
-    /// Another name for it in topics, unique in its home.
+    /// The MAC address, unique in the home. It can replace the key in topics.
     mac_address: Option<MacAddress>,
-    /// The room it stands in.
+    /// The ID of the room of the device.
     room_id: Option<ID>,
 }
 
 /// Devices to register in one home.
 #[derive(InputObject)]
 pub(super) struct RegisterDevicesInput {
-    /// The home they belong to.
+    /// The ID of the home of the devices.
     home_id: ID,
-    /// 1 to 1,000 devices: all are registered, or none.
+    /// 1 to 1,000 devices. Either all are registered, or none.
     devices: Vec<NewDeviceInput>,
 }
 
 /// One of several devices to register.
 #[derive(InputObject)]
 pub(super) struct NewDeviceInput {
-    /// The name in its topics, unique in its home: 1 to 64 letters, digits, `_`, `.`, `-`; no number
-    /// and nothing like a MAC address. It never changes.
+    /// The name of the device in topics, unique in its home: 1 to 64 letters, digits, `_`, `.`, `-`, but neither
+    /// a number nor a MAC address. It cannot be changed later.
     key: String,
-    /// What to call it: 1 to 100 characters.
+    /// The display name: 1 to 100 characters.
     name: String,
-    /// What sort of thing it is.
+    /// The kind of the device.
     #[graphql(name = "type", default_with = "DeviceType::SensorNode")]
     kind: DeviceType,
-    /// Another name for it in topics, unique in its home.
+    /// The MAC address, unique in the home. It can replace the key in topics.
     mac_address: Option<MacAddress>,
-    /// The room it stands in.
+    /// The ID of the room of the device.
     room_id: Option<ID>,
 }
 
-/// What to change about a device; what is absent stays, null clears.
+/// The fields of a device to change. Absent fields stay unchanged. Null removes the MAC address or the room.
 #[derive(InputObject)]
 pub(super) struct UpdateDeviceInput {
-    /// What to call it: 1 to 100 characters.
+    /// The display name: 1 to 100 characters.
     name: Option<String>,
-    /// What sort of thing it is.
+    /// The kind of the device.
     #[graphql(name = "type")]
     kind: Option<DeviceType>,
-    /// Another name for it in topics, unique in its home.
+    /// The MAC address, unique in the home. It can replace the key in topics.
     mac_address: MaybeUndefined<MacAddress>,
-    /// The room it stands in.
+    /// The ID of the room of the device.
     room_id: MaybeUndefined<ID>,
 }
 
-/// A device that was just registered, and what it needs to connect.
+/// A new device, with the credentials that it needs to connect.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct RegisteredDevice {
-    /// The device.
+    /// The registered device.
     device: Device,
-    /// Its credentials. The password is shown this once.
+    /// The credentials of the device. The password is shown only once.
     credentials: MqttCredentials,
 }
 
-/// What a device needs to connect to the broker.
+/// The credentials with which a device connects to the MQTT broker.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct MqttCredentials {
-    /// `{home key}/{device key}`; behind it `~1` where a rotation with a grace period needs a second name.
+    /// The username: `{home key}/{device key}`, with the suffix `~1` if a rotation with a grace period needs a second
+    /// username.
     username: String,
-    /// 192 random bits, shown once: only a digest is kept.
+    /// The password: 192 random bits. It is shown only once, because the server stores a digest.
     password: String,
-    /// `{device key}@{home key}`, the MQTT client id to use: two clients with one id throw each other out.
+    /// The MQTT client ID that the device must use: `{device key}@{home key}`. The broker disconnects an older client
+    /// with the same ID.
     client_id: String,
-    /// Where to connect.
+    /// The address of the broker.
     broker_url: String,
 }
 
@@ -139,13 +142,13 @@ async fn register(ctx: &Context<'_>, home_id: &ID, new: Vec<NewDeviceInput>) -> 
         .collect())
 }
 
-/// Mutations of devices.
 #[derive(Default)]
 pub(super) struct DeviceMutation;
 
 #[Object]
 impl DeviceMutation {
-    /// Registers a device. For admins and owners. CONFLICT names the key or MAC address that is taken.
+    /// Registers a device. Requires the role ADMIN or OWNER. Fails with CONFLICT if the key or the MAC address is
+    /// taken; the message names it.
     async fn register_device(
         &self,
         ctx: &Context<'_>,
@@ -157,9 +160,9 @@ impl DeviceMutation {
         Ok(registered.ok_or_else(|| Error::internal("a registered device is missing"))?)
     }
 
-    /// Registers up to 1,000 devices in one home, all or none, and returns them in the order given. For
-    /// admins and owners.
-    #[graphql(complexity = "super::paging::list_complexity(50, child_complexity)")]
+    /// Registers up to 1,000 devices in one home, either all or none, and returns them in the given order.
+    /// Requires the role ADMIN or OWNER.
+    #[graphql(complexity = "list_complexity(50, child_complexity)")]
     async fn register_devices(
         &self,
         ctx: &Context<'_>,
@@ -169,12 +172,12 @@ impl DeviceMutation {
         register(ctx, &input.home_id, input.devices).await
     }
 
-    /// Changes a device. For admins and owners.
+    /// Changes a device. Requires the role ADMIN or OWNER.
     async fn update_device(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The device's id.")] id: ID,
-        #[graphql(desc = "What to change.")] input: UpdateDeviceInput,
+        #[graphql(desc = "The ID of the device.")] id: ID,
+        #[graphql(desc = "The fields to change.")] input: UpdateDeviceInput,
     ) -> Result<Device> {
         let (devices, viewer) = (&ctx.services().devices, ctx.viewer()?);
         let device = devices.find(viewer.user, parse_id(&id, "device")?).await?;
@@ -193,15 +196,16 @@ impl DeviceMutation {
         Ok(Device(Arc::new(devices.update(access, &ctx.request_context()?, device.id, change).await?)))
     }
 
-    /// Gives a device a new MQTT password. For admins and owners. Without a grace period the old one ends
-    /// now and the device is cut off; with one it holds on that much longer, so that the device can be told
-    /// the new one. At most two hold at once: a third ends the oldest. Use the username of the answer.
+    /// Creates a new MQTT password for a device. Without a grace period, the old password becomes invalid at once
+    /// and the device is disconnected. With a grace period, it stays valid for that time, so that you can update
+    /// the device. At most two passwords are valid; a third invalidates the oldest. The username may change as
+    /// well: use the returned one. Requires the role ADMIN or OWNER.
     async fn rotate_device_credentials(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The device's id.")] device_id: ID,
+        #[graphql(desc = "The ID of the device.")] device_id: ID,
         #[graphql(
-            desc = "For how many seconds the old password still holds: 0 to 2,592,000 (30 days).",
+            desc = "How many seconds the old password stays valid: 0 to 2,592,000 (30 days).",
             default_with = "Some(0)"
         )]
         grace_seconds: Option<i32>,
@@ -209,14 +213,18 @@ impl DeviceMutation {
         let (devices, viewer) = (&ctx.services().devices, ctx.viewer()?);
         let device = devices.find(viewer.user, parse_id(&device_id, "device")?).await?;
         let access = device.allow(Permission::Configure)?;
-        // What is negative is as much out of range as what is too long.
+        // A negative value is refused like one above the maximum.
         let grace = u64::try_from(grace_seconds.unwrap_or_default()).map_or(Duration::MAX, Duration::from_secs);
         Ok(devices.rotate_credentials(access, &ctx.request_context()?, device.id, grace).await?.into())
     }
 
-    /// Deletes a device with all its readings, ends its subscriptions and locks it out of the broker. For
-    /// admins and owners.
-    async fn delete_device(&self, ctx: &Context<'_>, #[graphql(desc = "The device's id.")] id: ID) -> Result<bool> {
+    /// Deletes a device with all its readings, ends its subscriptions and revokes its access to the broker.
+    /// Requires the role ADMIN or OWNER.
+    async fn delete_device(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The ID of the device.")] id: ID,
+    ) -> Result<bool> {
         let (devices, viewer) = (&ctx.services().devices, ctx.viewer()?);
         let device = devices.find(viewer.user, parse_id(&id, "device")?).await?;
         devices.delete(device.allow(Permission::Configure)?, &ctx.request_context()?, device.id).await?;

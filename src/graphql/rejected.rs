@@ -1,76 +1,70 @@
-//! Rejected messages in the graph.
+//! Rejected messages.
 
 use async_graphql::{Context, ID, Object};
 
 use super::context::ContextExt;
 use super::error::Result;
-use super::paging::{self, Page, PageSize};
+use super::inputs::IntInput;
+use super::limits::complexity::page_complexity;
+use super::paging::{Page, PageRequest};
 use super::scalars::{Instant, parse_id};
 use crate::homes::{self, Permission};
 
-/// Rejected messages of a page, unless the client says otherwise.
 const PAGE: usize = 50;
-/// What its cursors are of.
-const CURSOR: &str = "rejected";
 
-/// A message that named a home and could not be used.
 pub(super) struct RejectedMessage(homes::RejectedMessage);
 
-/// A message that named a home and could not be used.
+/// An MQTT message to a topic of a home that the server could not process.
 #[Object(serial)]
 impl RejectedMessage {
-    /// The entry's id.
+    /// The ID of the entry.
     async fn id(&self) -> ID {
         self.0.id.into()
     }
 
-    /// Where it was published.
+    /// The topic of the message.
     async fn topic(&self) -> &str {
         &self.0.topic
     }
 
-    /// Why it could not be used: a stable word in upper case. `RATE_LIMITED` stands for many: of what a device
-    /// sends beyond its limit one message a minute is here, and all are counted in `Device.shedMessages`.
+    /// Why the message was rejected, as a stable code in upper case. `RATE_LIMITED` is sampled: at most one of
+    /// a device's messages above its limit is listed per minute. `Device.shedMessages` counts all of them.
     async fn reason(&self) -> &str {
         &self.0.reason
     }
 
-    /// Its first 512 bytes; what is not UTF-8 is replaced.
+    /// The first 512 bytes of the payload. Bytes that are not UTF-8 are replaced.
     async fn payload_preview(&self) -> &str {
         &self.0.payload_preview
     }
 
-    /// When the server took it from the broker.
+    /// The time at which the server received the message from the broker.
     async fn received_at(&self) -> Instant {
         self.0.received_at.into()
     }
 }
 
-/// Queries of rejected messages.
 #[derive(Default)]
 pub(super) struct RejectedQuery;
 
 #[Object]
 impl RejectedQuery {
-    /// Messages that named this home and could not be used, newest first. For admins and owners.
-    #[graphql(complexity = "super::paging::page_complexity(first, super::rejected::PAGE, child_complexity)")]
+    /// The messages to topics of a home that the server could not process, newest first. Requires the role
+    /// ADMIN or OWNER.
+    #[graphql(complexity = "page_complexity(first, PAGE, child_complexity)")]
     async fn rejected_messages(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The home's id.")] home_id: ID,
-        #[graphql(desc = "Items of a page, 0 to 500.", default_with = "Some(PageSize::from(50))")] first: Option<
-            PageSize,
-        >,
-        #[graphql(desc = "Cursor of the last item of the page before.")] after: Option<String>,
+        #[graphql(desc = "The ID of the home.")] home_id: ID,
+        #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
+        first: Option<IntInput>,
+        #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Page<RejectedMessage>> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
-        let size = paging::size(first, PAGE)?;
-        let after = paging::parse_id_cursor(CURSOR, after.as_deref())?;
-        ctx.charge_objects(size).await;
-        let messages = homes.rejected_messages(access, after, paging::limit(size)).await?;
-        Ok(paging::page(messages, size, after.is_some(), |message| {
-            (paging::id_cursor(CURSOR, &message.id), RejectedMessage(message))
-        }))
+        let page = PageRequest::parse("rejected", first, PAGE, after.as_deref())?;
+        ctx.charge_objects(page.size).await;
+        let messages = homes.rejected_messages(access, page.after, page.limit()).await?;
+        Ok(page.page(messages, |message| (message.id, RejectedMessage(message))))
     }
 }

@@ -1,100 +1,50 @@
-//! What a client is told: every answer of the library passes here before it leaves.
-//!
-//! Invariants: each error has `extensions.code`; at most [`MAX_ERRORS`] errors of together about
-//! [`MAX_ERROR_BYTES`] leave, and none echoes the document; a request error has no `data` key; an
-//! error no feature has coded says nothing of the inside.
+//! Responses to clients. Every response of the library becomes a [`GraphQLResponse`] before it is sent: its
+//! errors are sanitized, a request error has no `data` key, and its size is bounded.
 
 use async_graphql::{Response, ServerError, Value};
 use prometheus_client::metrics::counter::Counter;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::request_error::{BAD_USER_INPUT, RequestError};
+use super::client_errors;
+use super::request_error::RequestError;
 
-/// Most errors in one answer.
-pub const MAX_ERRORS: usize = 10;
-/// Most bytes of all errors of one answer, as JSON.
-pub const MAX_ERROR_BYTES: usize = 3_800;
-/// Most bytes of one answer, as JSON.
+/// Most bytes of one response, as JSON.
 pub const MAX_RESPONSE_BYTES: usize = 8 << 20;
-/// Most bytes of one error's text.
-const MAX_MESSAGE_BYTES: usize = 400;
-/// Most source positions of one error.
-const MAX_LOCATIONS: usize = 4;
 
-const INTERNAL: &str = "INTERNAL";
-/// How the library begins to tell that a value is of another kind.
-const EXPECTED_TYPE: &str = "Expected input type \"";
-
-impl From<RequestError> for GraphQLResponse {
-    fn from(refusal: RequestError) -> Self {
-        let mut error = ServerError::new(refusal.message, refusal.position);
-        let extensions = error.extensions.get_or_insert_default();
-        extensions.set("code", refusal.code);
-        if let Some(field) = refusal.field {
-            extensions.set("field", field);
-        }
-        Self {
-            response: Response::from_errors(vec![error]),
-            request_error: true,
-            code: Some(refusal.code),
-            too_large: None,
-        }
-    }
-}
-
-/// One answer of one operation, ready to be written.
+/// One response of one operation.
 #[derive(Debug)]
 pub struct GraphQLResponse {
     response: Response,
-    request_error: bool,
-    /// The code of a refusal, which decides the HTTP status.
+    is_request_error: bool,
+    /// The code of a request error, which decides the HTTP status.
     code: Option<&'static str>,
-    /// Counts it, should it be too large to leave.
-    too_large: Option<Counter>,
+    /// Counts the response if it is too large to be sent.
+    oversized: Option<Counter>,
 }
 
 impl GraphQLResponse {
-    /// Takes what the library says and makes it fit to leave.
     pub(super) fn new(mut response: Response) -> Self {
-        if response.errors.is_empty() {
-            return Self { response, request_error: false, code: None, too_large: None };
-        }
-        // Errors of an execution name the field they happened in; those of a request can't.
-        let request_error = response.data == Value::Null && response.errors.iter().all(|e| e.path.is_empty());
-        response.errors.truncate(MAX_ERRORS);
-        response.errors.iter_mut().for_each(sanitize);
-        let mut left = MAX_ERROR_BYTES;
-        let mut first = true;
-        response.errors.retain_mut(|error| {
-            let size = serde_json::to_vec(error).map_or(usize::MAX, |json| json.len());
-            let fits = size <= left;
-            if !fits && std::mem::take(&mut first) && left == MAX_ERROR_BYTES {
-                // The first one alone is too large, by the names in its path: keep its code and text.
-                error.path.clear();
-                left = 0;
-                return true;
-            }
-            first = false;
-            left = if fits { left - size } else { 0 };
-            fits
-        });
-        Self { response, request_error, code: None, too_large: None }
+        // Errors of the execution name the field in which they happened; errors of the request have no path.
+        let is_request_error = !response.errors.is_empty()
+            && response.data == Value::Null
+            && response.errors.iter().all(|error| error.path.is_empty());
+        client_errors::sanitize(&mut response.errors);
+        Self { response, is_request_error, code: None, oversized: None }
     }
 
-    /// An answer without errors.
     #[cfg(test)]
     pub(crate) fn for_test(data: Value) -> Self {
         Self::new(Response::new(data))
     }
 
-    /// The answer of an operation that was stopped midway: one error and no data.
-    pub(super) fn stopped(refusal: RequestError) -> Self {
-        Self { request_error: false, ..refusal.into() }
+    /// The response of an operation that was stopped while it ran: one error and no data.
+    pub(super) fn stopped(error: RequestError) -> Self {
+        Self { is_request_error: false, ..error.into() }
     }
 
-    /// Whether the request itself is refused: nothing was executed and there is no `data`.
+    /// Whether the request was refused: nothing was executed and there is no `data`.
     pub fn is_request_error(&self) -> bool {
-        self.request_error
+        self.is_request_error
     }
 
     /// The code of a refused request.
@@ -102,30 +52,30 @@ impl GraphQLResponse {
         self.code
     }
 
-    /// Whether this, as a subscription's first answer, says that it could not be started: nothing
-    /// below its one field was reached.
+    /// Whether a subscription with this first response could not be started: nothing below its one root
+    /// field was reached.
     pub fn is_failed_start(&self) -> bool {
         let errors = &self.response.errors;
         self.response.data == Value::Null && !errors.is_empty() && errors.iter().all(|e| e.path.len() <= 1)
     }
 
-    /// The errors alone, as the WebSocket protocol's `error` message carries them.
+    /// The errors alone, for the `error` message of the `graphql-transport-ws` protocol.
     pub fn errors(&self) -> impl Serialize + '_ {
         &self.response.errors
     }
 
-    /// The first error alone, as the older WebSocket protocol's `error` message carries it.
+    /// The first error alone, for the `error` message of the older `graphql-ws` protocol.
     pub fn first_error(&self) -> impl Serialize + '_ {
         self.response.errors.first()
     }
 
-    /// Counted here, should it be too large to leave.
+    /// Counts the response here if it is too large to be sent.
     #[must_use]
-    pub(super) fn counted(self, too_large: &Counter) -> Self {
-        Self { too_large: Some(too_large.clone()), ..self }
+    pub(super) fn counted(self, oversized: &Counter) -> Self {
+        Self { oversized: Some(oversized.clone()), ..self }
     }
 
-    /// Appends the answer as JSON; in place of one that is larger than [`MAX_RESPONSE_BYTES`] an error.
+    /// Appends the response as JSON, or an error if it is larger than [`MAX_RESPONSE_BYTES`].
     pub fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         if serde_json::to_writer(Bounded { out, left: MAX_RESPONSE_BYTES }, self).is_ok() {
@@ -133,16 +83,47 @@ impl GraphQLResponse {
         }
         out.truncate(start);
         out.shrink_to_fit();
-        if let Some(counter) = &self.too_large {
+        if let Some(counter) = &self.oversized {
             counter.inc();
         }
-        let message = format!("the answer is larger than {MAX_RESPONSE_BYTES} bytes: ask for less at a time");
-        let instead = Self::stopped(RequestError::too_large(message));
-        serde_json::to_writer(out, &instead).expect("an error is always JSON");
+        let message = format!("the response is larger than {MAX_RESPONSE_BYTES} bytes: request less at a time");
+        let error = Self::stopped(RequestError::too_large(message));
+        serde_json::to_writer(out, &error).expect("an error is always JSON");
     }
 }
 
-/// Takes so many bytes and fails at the first one over it: an answer is always JSON, so nothing else does.
+impl From<RequestError> for GraphQLResponse {
+    fn from(request_error: RequestError) -> Self {
+        let RequestError { code, message, field, position } = request_error;
+        let mut error = ServerError::new(message, position);
+        let extensions = error.extensions.get_or_insert_default();
+        extensions.set("code", code);
+        if let Some(field) = field {
+            extensions.set("field", field);
+        }
+        Self { response: Response::from_errors(vec![error]), is_request_error: true, code: Some(code), oversized: None }
+    }
+}
+
+impl Serialize for GraphQLResponse {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if !self.response.errors.is_empty() {
+            // First, so that a reader sees them above a long `data`.
+            map.serialize_entry("errors", &self.response.errors)?;
+        }
+        if !self.is_request_error {
+            map.serialize_entry("data", &self.response.data)?;
+        }
+        if !self.response.extensions.is_empty() {
+            map.serialize_entry("extensions", &self.response.extensions)?;
+        }
+        map.end()
+    }
+}
+
+/// A writer that fails at the first byte above its limit. A response is always valid JSON, so serializing
+/// fails for no other reason.
 struct Bounded<'a> {
     out: &'a mut Vec<u8>,
     left: usize,
@@ -160,143 +141,32 @@ impl std::io::Write for Bounded<'_> {
     }
 }
 
-impl Serialize for GraphQLResponse {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        if !self.response.errors.is_empty() {
-            // First, so that a person sees them above a long `data`.
-            map.serialize_entry("errors", &self.response.errors)?;
-        }
-        if !self.request_error {
-            map.serialize_entry("data", &self.response.data)?;
-        }
-        if !self.response.extensions.is_empty() {
-            map.serialize_entry("extensions", &self.response.extensions)?;
-        }
-        map.end()
-    }
-}
-
-/// Gives an error its code and keeps its text short.
-fn sanitize(error: &mut ServerError) {
-    error.locations.truncate(MAX_LOCATIONS);
-    hide_value(&mut error.message);
-    let code = error.extensions.as_ref().and_then(|e| e.get("code"));
-    if code.is_none() {
-        // The library's own: validation has no path, a refused value says so, all else is a fault of ours.
-        let refused = error.path.is_empty() || is_about_input(&error.message);
-        if refused {
-            let field = named_argument(&error.message).map(str::to_owned);
-            let extensions = error.extensions.get_or_insert_default();
-            extensions.set("code", BAD_USER_INPUT);
-            if let Some(field) = field {
-                extensions.set("field", field);
-            }
-        } else {
-            tracing::error!(error = error.message, path = ?error.path, "a resolver failed without a code");
-            error.message = "internal error".to_owned();
-            error.extensions.get_or_insert_default().set("code", INTERNAL);
-        }
-    }
-    if error.message.len() > MAX_MESSAGE_BYTES {
-        let end = error.message.floor_char_boundary(MAX_MESSAGE_BYTES);
-        error.message.truncate(end);
-        error.message.push('…');
-    }
-}
-
-/// Cuts off the value in `Expected input type "LoginInput", found …`: it may be a password that stands in
-/// the wrong place, and an error is read by more people than its sender.
-fn hide_value(message: &mut String) {
-    let Some(rest) = message.strip_prefix(EXPECTED_TYPE) else { return };
-    if let Some((name, _)) = rest.split_once('"') {
-        *message = format!("{EXPECTED_TYPE}{name}\".");
-    }
-}
-
-/// The library's frames around a value it, or a scalar of ours, refused.
-fn is_about_input(message: &str) -> bool {
-    [EXPECTED_TYPE, "Failed to parse \"", "Variable ", "The \"first\"", "The \"last\"", "Invalid value for argument"]
-        .iter()
-        .any(|frame| message.starts_with(frame))
-}
-
-/// `input.email` of `Invalid value for argument "input.email", …`.
-fn named_argument(message: &str) -> Option<&str> {
-    let rest = message.strip_prefix("Invalid value for argument \"")?;
-    rest.split_once('"').map(|(name, _)| name).filter(|name| name.len() <= 100)
-}
-
 #[cfg(test)]
 mod tests {
     use async_graphql::PathSegment;
+    use serde_json::json;
 
     use super::*;
 
-    fn json(answer: &GraphQLResponse) -> serde_json::Value {
-        serde_json::to_value(answer).unwrap()
-    }
-
-    fn failed(message: &str, path: &[&str]) -> ServerError {
-        let path = path.iter().map(|name| PathSegment::Field((*name).to_owned())).collect();
-        ServerError::new(message, None).with_path(path)
+    fn response(error: ServerError) -> GraphQLResponse {
+        GraphQLResponse::new(Response::from_errors(vec![error]))
     }
 
     #[test]
     fn a_request_error_has_no_data_and_an_executed_one_has() {
-        let refused = GraphQLResponse::new(Response::from_errors(vec![failed("Unknown field", &[])]));
+        let refused = response(ServerError::new("Unknown field", None));
         assert!(refused.is_request_error());
         assert_eq!(
-            json(&refused),
-            serde_json::json!({"errors": [{"message": "Unknown field", "extensions": {"code": "BAD_USER_INPUT"}}]})
+            serde_json::to_value(&refused).unwrap(),
+            json!({"errors": [{"message": "Unknown field", "extensions": {"code": "BAD_USER_INPUT"}}]})
         );
-        let executed = GraphQLResponse::new(Response::from_errors(vec![failed("secret detail", &["me"])]));
+        let executed = response(ServerError::new("secret", None).with_path(vec![PathSegment::Field("me".into())]));
         assert_eq!(
-            json(&executed),
-            serde_json::json!({
+            serde_json::to_value(&executed).unwrap(),
+            json!({
                 "errors": [{"message": "internal error", "path": ["me"], "extensions": {"code": "INTERNAL"}}],
                 "data": null,
             })
         );
-    }
-
-    #[test]
-    fn a_refused_value_names_its_field() {
-        let text = r#"Invalid value for argument "input.email", expected type "String""#;
-        let answer = json(&GraphQLResponse::new(Response::from_errors(vec![failed(text, &[])])));
-        assert_eq!(answer["errors"][0]["extensions"]["field"], "input.email");
-        let text = r#"Failed to parse "ID": not an id"#;
-        let answer = json(&GraphQLResponse::new(Response::from_errors(vec![failed(text, &["device"])])));
-        assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
-    }
-
-    #[test]
-    fn a_refused_value_is_not_said_again() {
-        for path in [&[][..], &["login"]] {
-            let text = r#"Expected input type "LoginInput", found "my password". (occurred while parsing "X")"#;
-            let answer = json(&GraphQLResponse::new(Response::from_errors(vec![failed(text, path)])));
-            assert_eq!(answer["errors"][0]["message"], r#"Expected input type "LoginInput"."#);
-            assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
-        }
-    }
-
-    #[test]
-    fn many_or_huge_errors_stay_within_4_kib() {
-        let long = "x".repeat(20_000);
-        for errors in [
-            (0..500).map(|_| failed(&long, &[])).collect::<Vec<_>>(),
-            (0..500).map(|_| failed("short", &[&long])).collect(),
-            vec![failed("ä".repeat(3000).as_str(), &["a"])],
-            (0..9).map(|_| failed(&long, &["b"; 90])).collect(),
-        ] {
-            let mut out = Vec::new();
-            GraphQLResponse::new(Response::from_errors(errors)).write(&mut out);
-            assert!(out.len() <= 4 << 10, "{} bytes", out.len());
-            assert!(json_errors(&out) >= 1);
-        }
-    }
-
-    fn json_errors(out: &[u8]) -> usize {
-        serde_json::from_slice::<serde_json::Value>(out).unwrap()["errors"].as_array().unwrap().len()
     }
 }

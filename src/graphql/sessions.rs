@@ -1,4 +1,4 @@
-//! Signing up, in and out.
+//! Accounts and sessions.
 
 use std::sync::Arc;
 
@@ -11,46 +11,47 @@ use super::scalars::{Instant, parse_id};
 use crate::auth::{Actor, Principal};
 use crate::users::{Session, SessionInfo};
 
-/// An account to make.
+/// An account to create.
 #[derive(InputObject)]
 pub(super) struct RegisterInput {
-    /// Login name; upper and lower case are the same.
+    /// The e-mail address with which the user signs in. Case is ignored.
     email: String,
-    /// 12 to 128 characters, not one of the commonest. No other rule.
+    /// The password: 12 to 128 characters. Common passwords are refused.
     password: String,
-    /// What to call you: 1 to 100 characters.
+    /// The display name: 1 to 100 characters.
     name: String,
 }
 
-/// Who signs in.
+/// Credentials to sign in with.
 #[derive(InputObject)]
 pub(super) struct LoginInput {
-    /// Login name.
+    /// The e-mail address of the account.
     email: String,
     /// The password.
     password: String,
 }
 
-/// A password to set.
+/// A change of password.
 #[derive(InputObject)]
 pub(super) struct ChangePasswordInput {
-    /// The present one.
+    /// The current password.
     current_password: String,
-    /// The new one: 12 to 128 characters, not one of the commonest. No other rule.
+    /// The new password: 12 to 128 characters. Common passwords are refused.
     new_password: String,
 }
 
-/// What a client needs to go on.
+/// The tokens of a session.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct AuthPayload {
-    /// For the header `Authorization: Bearer …`; good for 15 minutes.
+    /// The token for the header `Authorization: Bearer …`. It is valid for 15 minutes.
     access_token: String,
-    /// When the access token ends.
+    /// The time at which the access token expires.
     expires_at: Instant,
-    /// Good for one `refreshToken`, within 30 days; a session lasts 90 days at most.
+    /// The token for the next `refreshToken`. It is valid for one use and for 30 days. A session lasts at most 90
+    /// days.
     refresh_token: String,
-    /// Who signed in.
+    /// The user who signed in.
     user: User,
 }
 
@@ -65,26 +66,25 @@ impl From<Session> for AuthPayload {
     }
 }
 
-/// A sign-in that has not ended: one device, or one browser.
+/// An active session: a sign-in of one app or one browser.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct OpenSession {
-    /// The session's id.
+    /// The ID of the session.
     id: ID,
-    /// When it began.
+    /// The time at which the user signed in.
     created_at: Instant,
-    /// When it was last refreshed.
+    /// The time at which the session was last refreshed.
     last_used_at: Instant,
-    /// When it ends unless it is refreshed.
+    /// The time at which the session ends if it is not refreshed.
     expires_at: Instant,
-    /// The client's network address when it was last refreshed; null where it is not known.
+    /// The network address of the client at the last refresh. Null if it is unknown.
     address: Option<String>,
-    /// Whether it is the one this request belongs to.
+    /// Whether this request belongs to the session.
     current: bool,
 }
 
 impl OpenSession {
-    /// As its own user sees it.
     pub(super) fn new(session: &SessionInfo, viewer: &Principal) -> Self {
         Self {
             id: ID(session.id.to_string()),
@@ -97,42 +97,42 @@ impl OpenSession {
     }
 }
 
-/// Mutations of sessions.
 #[derive(Default)]
 pub(super) struct SessionMutation;
 
 #[Object]
 impl SessionMutation {
-    /// Makes an account and signs it in, where registration is open; else FORBIDDEN.
+    /// Creates an account and signs in. Fails with FORBIDDEN if registration is closed.
     async fn register(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The account to make.")] input: RegisterInput,
+        #[graphql(desc = "The account to create.")] input: RegisterInput,
     ) -> Result<AuthPayload> {
         let session = ctx.services().users.register(&input.email, &input.password, &input.name, ctx.address()).await?;
         Ok(session.into())
     }
 
-    /// Signs in. UNAUTHENTICATED says neither whether the e-mail has an account nor what was wrong.
+    /// Signs in. Fails with UNAUTHENTICATED if the password is wrong or the account does not exist; the error does
+    /// not distinguish the two.
     async fn login(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Who signs in.")] input: LoginInput,
+        #[graphql(desc = "The credentials.")] input: LoginInput,
     ) -> Result<AuthPayload> {
         Ok(ctx.services().users.login(&input.email, &input.password, ctx.address()).await?.into())
     }
 
-    /// Exchanges a refresh token for a new session. Each is good once: a used one that comes again
-    /// ends its session, because then somebody else has it too.
+    /// Exchanges a refresh token for new tokens of the same session. Each refresh token is valid for one use. A
+    /// second use ends the session, because it shows that the token was stolen or copied.
     async fn refresh_token(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The newest refresh token of the session.")] refresh_token: String,
+        #[graphql(desc = "The latest refresh token of the session.")] refresh_token: String,
     ) -> Result<AuthPayload> {
         Ok(ctx.services().users.refresh(&refresh_token, ctx.address()).await?.into())
     }
 
-    /// Ends the session of a refresh token. An unknown one is no error: it is signed out already.
+    /// Ends the session of a refresh token. An unknown token is no error: its session has already ended.
     async fn logout(
         &self,
         ctx: &Context<'_>,
@@ -141,18 +141,22 @@ impl SessionMutation {
         Ok(ctx.services().users.logout(&refresh_token).await?)
     }
 
-    /// Ends one of your sessions, its sockets too. Another's is NOT_FOUND.
-    async fn revoke_session(&self, ctx: &Context<'_>, #[graphql(desc = "The session's id.")] id: ID) -> Result<bool> {
+    /// Ends one of your sessions and closes its connections. Fails with NOT_FOUND for sessions of other users.
+    async fn revoke_session(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The ID of the session.")] id: ID,
+    ) -> Result<bool> {
         let viewer = ctx.person()?;
         ctx.services().users.revoke_session(viewer, parse_id(&id, "session")?).await?;
         Ok(true)
     }
 
-    /// Sets your password and ends all your other sessions, their sockets too.
+    /// Changes your password, ends all your other sessions and closes their connections.
     async fn change_password(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The present and the new password.")] input: ChangePasswordInput,
+        #[graphql(desc = "The current and the new password.")] input: ChangePasswordInput,
     ) -> Result<bool> {
         let users = &ctx.services().users;
         users.change_password(ctx.person()?, &input.current_password, &input.new_password, ctx.address()).await?;

@@ -1,4 +1,4 @@
-//! The server's own state in the graph.
+//! The status of the server.
 
 use async_graphql::{Context, Object, SimpleObject};
 use prometheus_client::metrics::counter::Counter;
@@ -7,50 +7,50 @@ use super::context::ContextExt;
 use super::error::Result;
 use crate::db;
 
-/// How the server is. Counters begin at its start and stop at 2147483647, the largest `Int`; `/metrics`
-/// goes on.
+/// The status of the server. Counters start at zero with the server and stop at 2147483647, the largest `Int`.
+/// `/metrics` has no such limit.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct ServerStatus {
-    /// Version of the server.
+    /// The version of the server.
     version: &'static str,
-    /// Seconds since its start.
+    /// Seconds since the server started.
     uptime_seconds: i32,
-    /// Its link to the broker.
+    /// The connection to the MQTT broker.
     mqtt: MqttStatus,
-    /// Its database.
+    /// The connection to the database.
     database: DatabaseStatus,
 }
 
-/// The link to the MQTT broker. `messagesReceived` is the sum of `messagesStored`, `messagesDuplicate`,
-/// `messagesRejected` and what is under way.
+/// The connection to the MQTT broker. `messagesReceived` is the sum of `messagesStored`, `messagesDuplicate`,
+/// `messagesRejected` and the messages in flight.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct MqttStatus {
-    /// Whether the link is up and subscribed.
+    /// Whether the server is connected and subscribed.
     connected: bool,
-    /// Messages taken from the broker, redelivered ones included.
+    /// Messages received from the broker, including redeliveries.
     messages_received: i32,
-    /// Messages handed to the broker and confirmed by it.
+    /// Messages sent to the broker and acknowledged by it.
     messages_sent: i32,
-    /// Failed or lost links.
+    /// Failed or lost connections.
     connection_errors: i32,
-    /// Messages whose content is committed.
+    /// Messages whose content is stored.
     messages_stored: i32,
-    /// Messages that were stored already.
+    /// Redelivered messages that were already stored.
     messages_duplicate: i32,
-    /// Messages that could not be used (see `rejectedMessages`) or went beyond their device's limit (see
-    /// `Device.shedMessages`).
+    /// Messages that the server could not process (see `rejectedMessages`), or dropped because their device
+    /// exceeded its rate limit (see `Device.shedMessages`).
     messages_rejected: i32,
-    /// Clients connected to the broker, by its own count; null where it has none.
+    /// Clients connected to the broker, as the broker reports it. Null if it does not report it.
     broker_clients_connected: Option<i32>,
 }
 
-/// The database.
+/// The connection to the database.
 #[derive(SimpleObject)]
 #[graphql(serial)]
 pub(super) struct DatabaseStatus {
-    /// Whether it answers now.
+    /// Whether the database answers.
     connected: bool,
 }
 
@@ -58,13 +58,12 @@ fn count(counter: &Counter) -> i32 {
     i32::try_from(counter.get()).unwrap_or(i32::MAX)
 }
 
-/// Queries of the server's state.
 #[derive(Default)]
 pub(super) struct StatusQuery;
 
 #[Object]
 impl StatusQuery {
-    /// How the server is.
+    /// The status of the server.
     async fn server_status(&self, ctx: &Context<'_>) -> Result<ServerStatus> {
         ctx.person()?;
         let services = ctx.services();

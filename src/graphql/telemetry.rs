@@ -6,8 +6,9 @@ use serde_json::Value;
 use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
-use super::paging::{self, Page, PageSize};
-use super::scalars::{Instant, InstantArgument, TimeSource};
+use super::inputs::{InstantInput, IntInput};
+use super::paging::{self, Page};
+use super::scalars::{Instant, TimeSource};
 use crate::devices::DeviceAccess;
 use crate::error::Error;
 use crate::telemetry::history::{HistoryCursor, HistoryPage};
@@ -133,21 +134,18 @@ impl From<telemetry::Sensors> for Sensors {
 pub(super) async fn page(
     ctx: &Context<'_>,
     device: DeviceAccess,
-    from: Option<InstantArgument>,
-    to: Option<InstantArgument>,
-    first: Option<PageSize>,
+    from: Option<InstantInput>,
+    to: Option<InstantInput>,
+    first: Option<IntInput>,
     after: Option<String>,
 ) -> Result<Page<Telemetry>> {
     let size = paging::size(first, PAGE)?;
     let after = paging::parse_cursor(after.as_deref())?;
     let from = from.map(|at| at.read("from")).transpose()?;
     let to = to.map(|at| at.read("to")).transpose()?;
-    // Before reading: a wave of pages is read at once.
-    ctx.reserve_page(size).await;
-    let page = HistoryPage { from, to, after, limit: paging::limit(size) };
-    let readings = ctx.loaders().history.get(ctx.batch_scope(), (device.access().user(), page), device).await?;
-    let readings = readings.map(|readings| readings.to_vec()).unwrap_or_default();
-    ctx.refund_page(size, readings.len()).await;
+    let group = HistoryPage { from, to, after, limit: paging::limit(size) };
+    let rows = ctx.loaders().history.get(ctx.batch_scope(), (device.access().user(), group), device);
+    let readings = paging::load_page(ctx, size, rows).await?;
     Ok(paging::page(readings, size, after.is_some(), |reading| {
         (HistoryCursor::of(&reading).to_string(), Telemetry(reading))
     }))

@@ -7,16 +7,16 @@
 use super::super::request_error::RequestError;
 
 /// Longest document in bytes.
-pub const MAX_BYTES: usize = 16 << 10;
+pub(in crate::graphql) const MAX_BYTES: usize = 16 << 10;
 /// Most tokens of a document; a comment counts as one, so that ignored text is not free.
-pub const MAX_TOKENS: usize = 2_000;
+const MAX_TOKENS: usize = 2_000;
 /// Longest name in bytes: an answer has it once for each object it selects a field of.
-pub const MAX_NAME_BYTES: usize = 128;
+const MAX_NAME_BYTES: usize = 128;
 /// Deepest nesting of brackets of any kind. GraphiQL's introspection needs 15.
-pub const MAX_NESTING: usize = 32;
+const MAX_NESTING: usize = 32;
 
 /// Refuses a document that is too large to be worth parsing.
-pub fn check(text: &str) -> Result<(), RequestError> {
+pub(in crate::graphql) fn check(text: &str) -> Result<(), RequestError> {
     if text.len() > MAX_BYTES {
         return Err(RequestError::too_large(format!("the document is longer than {MAX_BYTES} bytes")));
     }

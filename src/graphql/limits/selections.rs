@@ -12,19 +12,19 @@ use async_graphql::{Name, Positioned};
 use super::super::request_error::RequestError;
 
 /// Most selections of a document with all fragments spread.
-pub const MAX_SELECTIONS: u32 = 1_000;
+const MAX_SELECTIONS: u32 = 1_000;
 /// Deepest level of fields.
-pub const MAX_DEPTH: u32 = 10;
+const MAX_DEPTH: u32 = 10;
 /// Deepest level below `__schema` and `__type`: GraphiQL's full introspection has 13.
-pub const MAX_INTROSPECTION_DEPTH: u32 = 20;
+const MAX_INTROSPECTION_DEPTH: u32 = 20;
 /// Most aliases.
-pub const MAX_ALIASES: u32 = 30;
+const MAX_ALIASES: u32 = 30;
 /// Most root fields of one operation.
-pub const MAX_ROOT_FIELDS: usize = 20;
+const MAX_ROOT_FIELDS: usize = 20;
 /// Most directives.
-pub const MAX_DIRECTIVES: u32 = 10;
+const MAX_DIRECTIVES: u32 = 10;
 /// Longest chain of fragments that spread each other.
-pub const MAX_SPREAD_CHAIN: u32 = 16;
+const MAX_SPREAD_CHAIN: u32 = 16;
 /// Mutations that try a secret: once per document, or one request tries a thousand passwords.
 const ONCE_PER_DOCUMENT: [&str; 4] = ["login", "register", "refreshToken", "changePassword"];
 

@@ -1,0 +1,195 @@
+//! The errors of a response as a client may see them.
+//!
+//! Invariants: each error has `extensions.code`; none repeats values of the request; together they are
+//! bounded by [`MAX_ERRORS`] and [`MAX_ERROR_BYTES`]; an error without a code from a feature reveals
+//! nothing about the server.
+
+use async_graphql::ServerError;
+
+use super::request_error::BAD_USER_INPUT;
+
+/// Most errors in one response.
+const MAX_ERRORS: usize = 10;
+/// Most bytes of all errors of one response, as JSON.
+const MAX_ERROR_BYTES: usize = 3_800;
+/// Most bytes of one error's message.
+const MAX_MESSAGE_BYTES: usize = 400;
+/// Most source positions of one error.
+const MAX_LOCATIONS: usize = 4;
+
+const INTERNAL: &str = "INTERNAL";
+
+// Texts of the library. Its own types and its validation give errors without a code, so only the text shows
+// that a value of the request is wrong. `the_library_still_uses_these_texts` runs the library to check them.
+/// A value has the wrong type. The rest of the message repeats the value.
+const EXPECTED_TYPE: &str = "Expected input type \"";
+/// A scalar or an enum of the library refuses a value.
+const FAILED_TO_PARSE: &str = "Failed to parse \"";
+/// A required variable has no value.
+const VARIABLE: &str = "Variable ";
+/// Validation refuses an argument. The message goes on with the argument's path, such as `input.email`.
+const INVALID_ARGUMENT: &str = "Invalid value for argument \"";
+
+/// Makes the errors of the library and of resolvers fit to be sent.
+pub(super) fn sanitize(errors: &mut Vec<ServerError>) {
+    errors.truncate(MAX_ERRORS);
+    errors.iter_mut().for_each(sanitize_one);
+    let mut bytes_left = MAX_ERROR_BYTES;
+    let mut is_first = true;
+    errors.retain_mut(|error| {
+        let size = serde_json::to_vec(error).map_or(usize::MAX, |json| json.len());
+        if size <= bytes_left {
+            (bytes_left, is_first) = (bytes_left - size, false);
+            return true;
+        }
+        bytes_left = 0;
+        // Long names in the path can make the first error too large. It is sent without its path.
+        error.path.clear();
+        std::mem::take(&mut is_first)
+    });
+}
+
+fn sanitize_one(error: &mut ServerError) {
+    error.locations.truncate(MAX_LOCATIONS);
+    hide_value(&mut error.message);
+    if error.extensions.as_ref().and_then(|extensions| extensions.get("code")).is_none() {
+        set_code(error);
+    }
+    if error.message.len() > MAX_MESSAGE_BYTES {
+        let end = error.message.floor_char_boundary(MAX_MESSAGE_BYTES);
+        error.message.truncate(end);
+        error.message.push('…');
+    }
+}
+
+/// Sets the code of an error of the library. Errors of resolvers and of our scalars already have one.
+fn set_code(error: &mut ServerError) {
+    // Errors of validation have no path. While executing, the library only refuses values.
+    if error.path.is_empty() || is_about_input(&error.message) {
+        let field = named_argument(&error.message).map(str::to_owned);
+        let extensions = error.extensions.get_or_insert_default();
+        extensions.set("code", BAD_USER_INPUT);
+        if let Some(field) = field {
+            extensions.set("field", field);
+        }
+    } else {
+        tracing::error!(error = error.message, path = ?error.path, "a resolver failed without a code");
+        error.message = "internal error".to_owned();
+        error.extensions.get_or_insert_default().set("code", INTERNAL);
+    }
+}
+
+/// Removes the value from `Expected input type "LoginInput", found …`. It may be a password in the wrong
+/// place, and errors end up in logs.
+fn hide_value(message: &mut String) {
+    let Some(rest) = message.strip_prefix(EXPECTED_TYPE) else { return };
+    if let Some((name, _)) = rest.split_once('"') {
+        *message = format!("{EXPECTED_TYPE}{name}\".");
+    }
+}
+
+fn is_about_input(message: &str) -> bool {
+    [EXPECTED_TYPE, FAILED_TO_PARSE, VARIABLE].iter().any(|text| message.starts_with(text))
+}
+
+fn named_argument(message: &str) -> Option<&str> {
+    let rest = message.strip_prefix(INVALID_ARGUMENT)?;
+    rest.split_once('"').map(|(name, _)| name).filter(|name| name.len() <= 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::{EmptyMutation, EmptySubscription, Enum, InputObject, Object, PathSegment, Schema};
+
+    use super::*;
+
+    fn failed(message: &str, path: &[&str]) -> ServerError {
+        let path = path.iter().map(|name| PathSegment::Field((*name).to_owned())).collect();
+        ServerError::new(message, None).with_path(path)
+    }
+
+    fn sanitized(error: ServerError) -> serde_json::Value {
+        let mut errors = vec![error];
+        sanitize(&mut errors);
+        serde_json::to_value(&errors[0]).unwrap()
+    }
+
+    #[derive(Enum, Copy, Clone, PartialEq, Eq)]
+    enum Color {
+        Red,
+    }
+
+    #[derive(InputObject)]
+    struct Lamp {
+        name: String,
+        level: Option<i32>,
+    }
+
+    struct Query;
+
+    #[Object]
+    impl Query {
+        async fn lamp(&self, lamp: Lamp) -> String {
+            format!("{} {:?}", lamp.name, lamp.level)
+        }
+
+        async fn color(&self, color: Color) -> bool {
+            color == Color::Red
+        }
+    }
+
+    #[tokio::test]
+    async fn the_library_still_uses_these_texts() {
+        let schema = Schema::new(Query, EmptyMutation, EmptySubscription);
+        for (query, text) in [
+            ("query($name: String!) { lamp(lamp: {name: $name}) }", VARIABLE),
+            ("query($name: String = null) { lamp(lamp: {name: $name}) }", EXPECTED_TYPE),
+            (r#"{ lamp(lamp: {name: "a", level: 99999999999}) }"#, FAILED_TO_PARSE),
+            (r#"{ lamp(lamp: {name: 7}) }"#, INVALID_ARGUMENT),
+            ("{ color(color: BLUE) }", INVALID_ARGUMENT),
+        ] {
+            let error = schema.execute(query).await.errors.remove(0);
+            assert!(error.message.starts_with(text), "{query}: {}", error.message);
+            assert_eq!(error.path.is_empty(), text == INVALID_ARGUMENT, "{query}: {:?}", error.path);
+            assert_eq!(sanitized(error)["extensions"]["code"], BAD_USER_INPUT, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_validation_error_names_the_argument() {
+        let text = r#"Invalid value for argument "input.email", expected type "String""#;
+        assert_eq!(sanitized(failed(text, &[]))["extensions"]["field"], "input.email");
+    }
+
+    #[test]
+    fn an_error_without_a_code_reveals_nothing() {
+        let error = sanitized(failed("secret detail", &["me"]));
+        assert_eq!((&error["message"], &error["extensions"]["code"]), (&"internal error".into(), &INTERNAL.into()));
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_the_value() {
+        for path in [&[][..], &["login"]] {
+            let text = r#"Expected input type "LoginInput", found "my password". (occurred while parsing "X")"#;
+            let error = sanitized(failed(text, path));
+            assert_eq!(error["message"], r#"Expected input type "LoginInput"."#);
+            assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT");
+        }
+    }
+
+    #[test]
+    fn errors_stay_within_4_kib() {
+        let long = "x".repeat(20_000);
+        for mut errors in [
+            (0..500).map(|_| failed(&long, &[])).collect::<Vec<_>>(),
+            (0..500).map(|_| failed("short", &[&long])).collect(),
+            vec![failed("ä".repeat(3000).as_str(), &["a"])],
+            (0..9).map(|_| failed(&long, &["b"; 90])).collect(),
+        ] {
+            sanitize(&mut errors);
+            let json = serde_json::to_vec(&errors).unwrap();
+            assert!(json.len() <= (4 << 10) - 30, "{} bytes", json.len());
+            assert!(!errors.is_empty());
+        }
+    }
+}

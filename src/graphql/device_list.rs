@@ -1,0 +1,106 @@
+//! Lists of devices, and the queries `device` and `devices`.
+
+use async_graphql::{Context, ID, InputObject, Object};
+
+use super::context::ContextExt;
+use super::devices::{Device, PAGE};
+use super::error::Result;
+use super::inputs::IntInput;
+use super::limits::complexity::page_complexity;
+use super::loaders::DevicePage;
+use super::paging::{self, Page, PageRequest};
+use super::scalars::{DeviceType, parse_id};
+use crate::devices;
+use crate::error::Error;
+use crate::homes::Permission;
+use crate::ids::{HomeId, RoomId, UserId};
+use crate::validation;
+
+/// A filter for devices. A device must match all given fields.
+#[derive(InputObject, Default)]
+pub(super) struct DeviceFilter {
+    /// The device is in this room.
+    room_id: Option<ID>,
+    /// The device has this type.
+    #[graphql(name = "type")]
+    kind: Option<DeviceType>,
+    /// The device is online or offline.
+    online: Option<bool>,
+    /// The name, key or MAC address of the device contains this text. Case is ignored.
+    search: Option<String>,
+}
+
+impl DeviceFilter {
+    fn parse(self) -> Result<devices::DeviceFilter> {
+        let search = self.search.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        if let Some(text) = &search {
+            validation::printable("search", text)?;
+            if text.chars().count() > validation::MAX_NAME_CHARS {
+                let expected = format!("search must have at most {} characters", validation::MAX_NAME_CHARS);
+                return Err(Error::bad_input("search", expected).into());
+            }
+        }
+        Ok(devices::DeviceFilter {
+            // A malformed id matches no device, like the id of a room that does not exist. Ids start at 1.
+            room: self.room_id.map(|id| id.parse().unwrap_or_else(|_| RoomId::from_database(0))),
+            kind: self.kind.map(|kind| devices::DeviceType::from(kind).as_str()),
+            online: self.online,
+            search,
+        })
+    }
+}
+
+/// A page of the devices of a home that the viewer may see.
+pub(super) async fn page(
+    ctx: &Context<'_>,
+    viewer: UserId,
+    home: HomeId,
+    filter: Option<DeviceFilter>,
+    first: Option<IntInput>,
+    after: Option<String>,
+) -> Result<Page<Device>> {
+    let page = PageRequest::parse("device", first, PAGE, after.as_deref())?;
+    let filter = filter.unwrap_or_default().parse()?;
+    let group = DevicePage { viewer, filter, after: page.after, limit: page.limit() };
+    let rows = ctx.loaders().device_pages.get(ctx.batch_scope(), group, home);
+    let devices = paging::load_page(ctx, page.size, rows).await?;
+    Ok(page.page(devices, |device| (device.id, Device(device))))
+}
+
+#[derive(Default)]
+pub(super) struct DeviceQuery;
+
+#[Object]
+impl DeviceQuery {
+    /// A device in one of your homes. Fails with NOT_FOUND for any other device.
+    async fn device(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The ID of the device.")] id: ID,
+    ) -> Result<Option<Device>> {
+        let viewer = ctx.viewer()?.user;
+        let device = ctx.loaders().devices.get(ctx.batch_scope(), viewer, parse_id(&id, "device")?).await?;
+        Ok(Some(Device(device.ok_or(Error::NotFound("device"))?)))
+    }
+
+    /// The devices of a home, in order of registration.
+    #[graphql(complexity = "page_complexity(first, PAGE, child_complexity)")]
+    async fn devices(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The ID of the home.")] home_id: ID,
+        #[graphql(desc = "Lists only devices that match the filter.")] filter: Option<DeviceFilter>,
+        #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
+        first: Option<IntInput>,
+        #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
+    ) -> Result<Page<Device>> {
+        let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "home")?);
+        let page = page(ctx, viewer.user, home, filter, first, after).await?;
+        match page.edges.first() {
+            Some(edge) => drop(edge.node.0.allow(Permission::Read)?),
+            // An empty page does not show whether the viewer has access to the home.
+            None => drop(ctx.services().homes.access(viewer, home, Permission::Read).await?),
+        }
+        Ok(page)
+    }
+}
