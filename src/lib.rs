@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod mqtt;
 pub mod opaque_token;
 pub mod outbox;
+pub mod rate;
 pub mod revocation;
 pub mod secret_box;
 pub mod settings;
