@@ -96,6 +96,8 @@ pub fn parameters(sql: &str) -> Vec<(usize, &str)> {
 ///
 /// The type behind `->` is the SQL type of a row: a type or tuple where columns are read by position, `Untyped`
 /// where a `QueryableByName` struct reads them by name or nothing is read.
+///
+/// `struct Commit = "commit"` declares a statement of constant text, without parameters and rows.
 #[macro_export]
 macro_rules! statement {
     ($(#[$doc:meta])* $vis:vis struct $name:ident $(<$life:lifetime>)? ($file:literal) -> $row:ty {
@@ -135,6 +137,25 @@ macro_rules! statement {
 
         impl $(<$life>)? diesel::query_builder::Query for $name $(<$life>)? {
             type SqlType = $row;
+        }
+    };
+    ($(#[$doc:meta])* $vis:vis struct $name:ident = $text:expr) => {
+        $(#[$doc])*
+        $vis struct $name;
+
+        impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name {
+            fn walk_ast<'b>(
+                &'b self,
+                mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
+            ) -> diesel::QueryResult<()> {
+                out.push_sql($text);
+                Ok(())
+            }
+        }
+
+        impl diesel::query_builder::QueryId for $name {
+            type QueryId = Self;
+            const HAS_STATIC_QUERY_ID: bool = true;
         }
     };
     (@id $name:ident) => { $name };
