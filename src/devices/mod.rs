@@ -33,7 +33,7 @@ pub use registry::{
     DeletionHub, DeviceChange, Devices, MAX_DEVICES_PER_CALL, MAX_DEVICES_PER_HOME, NewDevice, RegisteredDevice,
 };
 pub use rotation::MAX_GRACE;
-pub use state::{DeviceState, Report, StateChange, StateHub, StatusReport};
+pub use state::{Contact, DeviceState, Report, StateChange, StateHub, StatusReport};
 pub use state_store::upsert as upsert_states;
 pub use store::DeviceFilter;
 

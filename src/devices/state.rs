@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::directory::ResolvedDevice;
 use crate::hub::Hub;
 use crate::ids::{DeviceId, HomeId};
 
@@ -61,81 +62,137 @@ pub struct StatusReport {
     pub last_status: Value,
 }
 
-/// What is to be written of a device's state: all that one batch of messages says of it.
+/// What one batch of messages changes of a device's state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateChange {
-    /// Its home.
     pub home: HomeId,
-    /// The device.
     pub device: DeviceId,
-    /// Its presence now.
+    /// The device's presence after the batch.
     pub online: bool,
-    /// When it was last heard of in this batch.
+    /// When the last message of the batch was received, or the time-out was noticed.
     pub at: DateTime<Utc>,
-    /// Whether that was a sign of life.
-    pub is_sign_of_life: bool,
-    /// Whether the device, or its last will, said goodbye.
-    pub is_goodbye: bool,
-    /// Its health as far as it was told.
+    pub contact: Contact,
     pub report: Report,
-    /// Its last status message.
     pub last_status: Option<Value>,
-    /// How it spelt its home and itself; `None` where nobody of that name spoke.
+    /// Home and device as the device's topic spells them; `None` where no message of the device names them.
     pub segments: Option<(Box<str>, Box<str>)>,
-    /// Whether subscribers are to hear of it.
-    pub is_news: bool,
-    /// Messages that were let go, because the device sent faster than its limit.
-    pub n_shed: i64,
-    /// When the last of them came.
-    pub shed_at: Option<DateTime<Utc>>,
-    /// The device may still deliver what it gathered from then on; written with a sign of life.
+    /// Whether subscribers are notified.
+    pub notify: bool,
+    /// Messages dropped because the device sent faster than its limit.
+    pub n_rate_limited: i64,
+    /// When the last of them was received.
+    pub rate_limited_at: Option<DateTime<Utc>>,
+    /// The device may still deliver messages it has gathered since then; written only if the device was seen.
     pub backlog_since: Option<DateTime<Utc>>,
-    /// Not to be written if the device was seen since then.
+    /// The change is written only if the device was last seen before then.
     pub unless_seen_since: Option<DateTime<Utc>>,
 }
 
+/// What the messages behind a change say of the device's presence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contact {
+    /// Nothing: the device timed out, or the message was a retained one.
+    None,
+    /// The device sent something.
+    Seen,
+    /// The device, or its Last Will, announced that it is offline.
+    Goodbye,
+    /// The device sent something and then announced that it is offline.
+    SeenThenGoodbye,
+}
+
+impl Contact {
+    /// This followed by `later`.
+    fn then(self, later: Self) -> Self {
+        match (self, later) {
+            (_, Self::None) => self,
+            (Self::Seen | Self::SeenThenGoodbye, Self::Goodbye) => Self::SeenThenGoodbye,
+            _ => later,
+        }
+    }
+
+    /// Whether the device sent something.
+    pub fn is_seen(self) -> bool {
+        matches!(self, Self::Seen | Self::SeenThenGoodbye)
+    }
+
+    /// Whether the device is not listening to its topics: known after a message only. Silence alone says
+    /// nothing of it.
+    pub fn is_away(self) -> Option<bool> {
+        match self {
+            Self::None => None,
+            Self::Seen => Some(false),
+            Self::Goodbye | Self::SeenThenGoodbye => Some(true),
+        }
+    }
+}
+
 impl StateChange {
-    /// A device that was silent for too long.
-    ///
-    /// Another server may have heard it meanwhile: then it is not written.
-    pub fn offline(home: HomeId, device: DeviceId, at: DateTime<Utc>, timeout: Duration) -> Self {
+    fn new(device: ResolvedDevice, online: bool, contact: Contact, at: DateTime<Utc>) -> Self {
         Self {
-            unless_seen_since: Some(at - timeout + WRITTEN_WITHIN),
-            home,
-            device,
-            online: false,
+            home: device.home,
+            device: device.device,
+            online,
             at,
-            is_sign_of_life: false,
-            is_goodbye: false,
+            contact,
             report: Report::default(),
             last_status: None,
             segments: None,
-            is_news: true,
-            n_shed: 0,
-            shed_at: None,
+            notify: false,
+            n_rate_limited: 0,
+            rate_limited_at: None,
             backlog_since: None,
+            unless_seen_since: None,
         }
     }
 
-    /// Leaves out what the device said in its own words.
-    pub fn mute(&mut self) {
+    /// The device sent a message.
+    pub fn seen(device: ResolvedDevice, at: DateTime<Utc>) -> Self {
+        Self::new(device, true, Contact::Seen, at)
+    }
+
+    /// The device, or its Last Will, announced that it is offline.
+    pub fn goodbye(device: ResolvedDevice, at: DateTime<Utc>) -> Self {
+        Self { notify: true, ..Self::new(device, false, Contact::Goodbye, at) }
+    }
+
+    /// A retained status says that the device was online, which proves nothing of now: it is as `online` as
+    /// it was known to be.
+    pub fn retained(device: ResolvedDevice, online: bool, at: DateTime<Utc>) -> Self {
+        Self { notify: true, ..Self::new(device, online, Contact::None, at) }
+    }
+
+    /// The device sent a message over its limit.
+    pub fn rate_limited(device: ResolvedDevice, at: DateTime<Utc>) -> Self {
+        Self { n_rate_limited: 1, rate_limited_at: Some(at), ..Self::seen(device, at) }
+    }
+
+    /// The device was silent for too long. Another server may have seen it meanwhile: then nothing is written.
+    pub fn offline(home: HomeId, device: DeviceId, at: DateTime<Utc>, timeout: Duration) -> Self {
+        let device = ResolvedDevice { home, device, online: true, quiet_since: None };
+        let unless_seen_since = Some(at - timeout + WRITTEN_WITHIN);
+        Self { unless_seen_since, notify: true, ..Self::new(device, false, Contact::None, at) }
+    }
+
+    /// Leaves out the text and numbers that the device itself chose.
+    pub fn remove_payload(&mut self) {
         (self.last_status, self.report) = (None, Report::default());
     }
 
-    /// A later message of the same device speaks over an earlier one.
+    /// Adds the change of a later message of the same device.
     pub fn merge(&mut self, later: Self) {
         self.online = later.online;
         self.at = later.at;
-        if later.is_sign_of_life {
-            (self.is_sign_of_life, self.backlog_since) = (true, later.backlog_since);
+        if later.contact.is_seen() {
+            self.backlog_since = later.backlog_since;
         }
-        self.n_shed += later.n_shed;
-        self.shed_at = later.shed_at.or(self.shed_at);
-        self.is_goodbye = later.is_goodbye || self.is_goodbye && !later.is_sign_of_life;
+        self.contact = self.contact.then(later.contact);
+        self.n_rate_limited += later.n_rate_limited;
+        self.rate_limited_at = later.rate_limited_at.or(self.rate_limited_at);
         self.report.merge(later.report);
         self.last_status = later.last_status.or(self.last_status.take());
         self.segments = later.segments.or(self.segments.take());
-        self.is_news |= later.is_news;
+        self.notify |= later.notify;
         self.unless_seen_since = None;
     }
 }
@@ -145,5 +202,28 @@ impl Report {
         self.firmware_version = later.firmware_version.or(self.firmware_version.take());
         self.signal_strength = later.signal_strength.or(self.signal_strength);
         self.battery_level = later.battery_level.or(self.battery_level);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Contact::{Goodbye, None, Seen, SeenThenGoodbye};
+
+    #[test]
+    fn a_later_message_decides_presence_and_never_undoes_that_the_device_was_seen() {
+        for (earlier, later, merged) in [
+            (Seen, None, Seen),
+            (Goodbye, None, Goodbye),
+            (None, Seen, Seen),
+            (None, Goodbye, Goodbye),
+            (Seen, Goodbye, SeenThenGoodbye),
+            (SeenThenGoodbye, Goodbye, SeenThenGoodbye),
+            (SeenThenGoodbye, None, SeenThenGoodbye),
+            (Goodbye, Seen, Seen),
+            (SeenThenGoodbye, Seen, Seen),
+            (Seen, SeenThenGoodbye, SeenThenGoodbye),
+        ] {
+            assert_eq!(earlier.then(later), merged, "{earlier:?}, then {later:?}");
+        }
     }
 }

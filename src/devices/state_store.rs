@@ -149,7 +149,7 @@ pub async fn upsert(conn: &AsyncPgConnection, changes: &[StateChange]) -> QueryR
         upsert.devices.push(change.device.get());
         upsert.online.push(change.online);
         upsert.at.push(change.at);
-        upsert.seen_at.push(change.is_sign_of_life.then_some(change.at));
+        upsert.seen_at.push(change.contact.is_seen().then_some(change.at));
         upsert.firmware.push(change.report.firmware_version.clone());
         upsert.signal.push(change.report.signal_strength);
         upsert.battery.push(change.report.battery_level);
@@ -158,10 +158,9 @@ pub async fn upsert(conn: &AsyncPgConnection, changes: &[StateChange]) -> QueryR
         upsert.home_segments.push(home);
         upsert.device_segments.push(device);
         upsert.unless_seen_since.push(change.unless_seen_since);
-        // Silence alone says nothing: the device may well be listening.
-        upsert.away.push(if change.is_goodbye { Some(true) } else { change.is_sign_of_life.then_some(false) });
-        upsert.n_shed.push(change.n_shed);
-        upsert.shed_at.push(change.shed_at);
+        upsert.away.push(change.contact.is_away());
+        upsert.n_shed.push(change.n_rate_limited);
+        upsert.shed_at.push(change.rate_limited_at);
         upsert.backlog_since.push(change.backlog_since);
     }
     let rows: Vec<Row> = upsert.load(&mut &*conn).await?;

@@ -1,4 +1,4 @@
-//! What devices answer to commands and configurations, committed with the batch they came in.
+//! Answers of devices to commands and configurations, committed with the batch in which they came.
 
 use std::collections::HashSet;
 
@@ -13,94 +13,92 @@ use crate::metrics::{Metrics, Reason};
 use crate::mqtt::Rejection;
 
 /// What the answers of one batch changed.
-pub(super) struct Answered {
-    /// Commands as they now stand.
+pub(super) struct RecordedAnswers {
+    /// The changed commands, after the change.
     pub(super) commands: Vec<Command>,
-    /// Configurations as they now stand.
+    /// The changed configurations, after the change.
     pub(super) configs: Vec<DeviceConfig>,
-    /// What an answer of this batch changed.
-    changed: HashSet<Answerable>,
-    /// What an answer of this batch names and changed nothing of, though it is there.
-    unchanged: HashSet<Answerable>,
+    /// The targets that an answer of this batch changed.
+    changed: HashSet<Target>,
+    /// The targets that exist but were not changed.
+    unchanged: HashSet<Target>,
 }
 
 /// What a device answers to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Answerable {
+enum Target {
     Command(DeviceId, CommandId),
     Config(DeviceId, i32),
 }
 
-impl From<&Answer> for Answerable {
+impl From<&Answer> for Target {
     fn from(answer: &Answer) -> Self {
         Self::Command(answer.device, answer.command)
     }
 }
 
-impl From<&ConfigAnswer> for Answerable {
+impl From<&ConfigAnswer> for Target {
     fn from(answer: &ConfigAnswer) -> Self {
         Self::Config(answer.device, answer.version)
     }
 }
 
-impl From<&Command> for Answerable {
+impl From<&Command> for Target {
     fn from(command: &Command) -> Self {
         Self::Command(command.device, command.id)
     }
 }
 
-impl From<&DeviceConfig> for Answerable {
+impl From<&DeviceConfig> for Target {
     fn from(config: &DeviceConfig) -> Self {
         Self::Config(config.device, config.version)
     }
 }
 
-/// Writes what devices answered, in the batch's transaction. Sent at the first poll, so that it can be
-/// one of several in a round trip.
-pub(super) async fn record(conn: &AsyncPgConnection, batch: &Batch) -> QueryResult<Answered> {
+/// Writes the answers in the batch's transaction. Both statements are sent at the first poll, in this order.
+pub(super) async fn record(conn: &AsyncPgConnection, batch: &Batch) -> QueryResult<RecordedAnswers> {
     let (command_answers, config_answers) = (batch.command_answers(), batch.config_answers());
     let (commands, configs) = futures_util::join!(
         commands::record_answers(conn, &command_answers),
         device_config::record_answers(conn, &config_answers),
     );
     let (commands, configs) = (commands?, configs?);
-    let changed = commands.iter().map(Answerable::from).chain(configs.iter().map(Answerable::from)).collect();
-    Ok(Answered { commands, configs, changed, unchanged: HashSet::new() })
+    let changed = commands.iter().map(Target::from).chain(configs.iter().map(Target::from)).collect();
+    Ok(RecordedAnswers { commands, configs, changed, unchanged: HashSet::new() })
 }
 
-impl Answered {
-    /// After the commit: looks at what no answer changed. An attempt whose answer was lost may have
-    /// changed it, so after a retry subscribers are told how it stands.
-    pub(super) async fn complete(
+impl RecordedAnswers {
+    /// After the commit: looks up the targets that no answer changed. On a retry an attempt whose answer was lost
+    /// may have changed them, so they count as changed and subscribers are notified.
+    pub(super) async fn look_up_unchanged(
         &mut self,
         conn: &AsyncPgConnection,
         batch: &Batch,
         is_retry: bool,
     ) -> QueryResult<()> {
         let (mut commands, mut configs) = (Vec::new(), Vec::new());
-        let answers = batch.command_answers();
-        let missing = answers.iter().map(|answer| Answerable::from(*answer));
-        let missing = missing.chain(batch.config_answers().into_iter().map(Answerable::from));
-        for named in missing.filter(|named| !self.changed.contains(named)) {
-            match named {
-                Answerable::Command(_, command) => commands.push(command),
-                Answerable::Config(device, version) => configs.push((device, version)),
+        let targets = batch.command_answers().into_iter().map(Target::from);
+        let targets = targets.chain(batch.config_answers().into_iter().map(Target::from));
+        for target in targets.filter(|target| !self.changed.contains(target)) {
+            match target {
+                Target::Command(_, command) => commands.push(command),
+                Target::Config(device, version) => configs.push((device, version)),
             }
         }
         if !commands.is_empty() {
             let found = commands::find_for_ingest(conn, &commands).await?;
-            self.note(found.iter().map(Answerable::from), is_retry);
+            self.add_found(found.iter().map(Target::from), is_retry);
             self.commands.extend(found.into_iter().filter(|_| is_retry));
         }
         if !configs.is_empty() {
             let found = device_config::find_for_ingest(conn, &configs).await?;
-            self.note(found.iter().map(Answerable::from), is_retry);
+            self.add_found(found.iter().map(Target::from), is_retry);
             self.configs.extend(found.into_iter().filter(|_| is_retry));
         }
         Ok(())
     }
 
-    fn note(&mut self, found: impl Iterator<Item = Answerable>, is_retry: bool) {
+    fn add_found(&mut self, found: impl Iterator<Item = Target>, is_retry: bool) {
         if is_retry {
             self.changed.extend(found);
         } else {
@@ -108,17 +106,17 @@ impl Answered {
         }
     }
 
-    /// Counts an answer: one that changed nothing for what it is, a repeat or one to what was never sent.
+    /// Counts an answer as stored, as a repeat, or as one to something that was never sent to its device.
     pub(super) fn count(&self, outcome: &Outcome, metrics: &Metrics) {
-        let named = match outcome {
-            Outcome::CommandAnswer(_, answer) => Answerable::from(&**answer),
-            Outcome::ConfigAnswer(_, answer) => Answerable::from(&**answer),
+        let target = match outcome {
+            Outcome::CommandAnswer(_, answer) => Target::from(&**answer),
+            Outcome::ConfigAnswer(_, answer) => Target::from(&**answer),
             _ => return,
         };
         let ignored = |reason| metrics.command_answers_ignored.get_or_create(&Reason { reason }).inc();
-        if self.changed.contains(&named) {
+        if self.changed.contains(&target) {
             metrics.mqtt_stored.inc();
-        } else if self.unchanged.contains(&named) {
+        } else if self.unchanged.contains(&target) {
             metrics.mqtt_duplicate.inc();
             ignored("REPEATED");
         } else {

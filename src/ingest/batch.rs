@@ -1,24 +1,24 @@
-//! One batch: what its messages come to, ready to be committed as often as it takes.
+//! One batch: the rows and state changes of its messages, which can be committed as often as it takes.
 
-use chrono::{DateTime, Utc};
-use tokio::sync::OwnedSemaphorePermit;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
+use super::envelope::Envelope;
 use super::store::NewRejected;
 use crate::commands::{Answer, AnswerKind};
 use crate::device_config::{ConfigAnswer, ConfigVerdict};
 use crate::devices::StateChange;
-use crate::ids::{DeviceId, HomeId};
-use crate::mqtt::{Packet, Receipt, SessionLoss};
+use crate::ids::{DeviceId, HomeId, TelemetryId};
+use crate::mqtt::{Packet, Rejection, SessionLoss};
 use crate::telemetry::{Measurement, NewReading};
 
-/// Messages of one batch, in their order, with what they come to.
 #[derive(Default)]
 pub(super) struct Batch {
-    /// One per message.
+    /// One per message, in the order of receipt.
     pub(super) rows: Vec<Row>,
     /// At most one per device.
     pub(super) states: Vec<StateChange>,
-    /// Commands whose effect a message of this batch shows.
+    /// Commands whose expected effect a message of this batch shows.
     pub(super) effects: Vec<Answer>,
     /// The broker lost the session before or within this batch.
     pub(super) lost: Option<SessionLoss>,
@@ -27,97 +27,133 @@ pub(super) struct Batch {
 /// One message.
 pub(super) struct Row {
     pub(super) outcome: Outcome,
-    /// Whose it is taken to be, where that would be judged anew if the device turned out to be no more.
+    /// Set where the message is classified again should this device turn out to be deleted.
     pub(super) device: Option<DeviceId>,
-    /// To be remembered with the batch; `None` where that was done, or means nothing any more.
-    pub(super) packet: Option<Packet>,
-    pub(super) receipt: Option<Receipt>,
-    pub(super) source: Source,
+    pub(super) envelope: Envelope,
 }
 
-/// What a message comes to.
+/// What is written for a message.
 pub(super) enum Outcome {
-    /// A reading to be recorded.
-    Reading(Box<NewReading>),
-    /// A status or heartbeat: it is in `Batch::states`.
+    /// The id is that of the committed row; `None` before the commit, and where the row existed already.
+    Reading {
+        reading: Box<NewReading>,
+        id: Option<TelemetryId>,
+    },
+    /// A status or heartbeat: its change is in [`Batch::states`].
     State,
-    /// A device's answer to a command.
     CommandAnswer(HomeId, Box<Answer>),
-    /// A device's answer to a configuration.
     ConfigAnswer(HomeId, Box<ConfigAnswer>),
-    /// Stored already.
+    /// Committed before.
     Duplicate,
-    /// Counted under its reason; kept where its home exists and has room.
-    Rejected(&'static str, Option<NewRejected>),
+    /// Counted by its reason. Its home's admins can read it where `row` is set.
+    Rejected {
+        reason: Rejection,
+        row: Option<NewRejected>,
+    },
 }
 
-/// What remains of the message itself, should its row be refused.
-pub(super) struct Source {
-    pub(super) topic: bytes::Bytes,
-    pub(super) payload: bytes::Bytes,
-    pub(super) received_at: DateTime<Utc>,
-    /// `None` for what never goes further than an attempt.
-    pub(super) _space: Option<OwnedSemaphorePermit>,
+/// Collects a batch: at most one state change per device.
+#[derive(Default)]
+pub(super) struct BatchBuilder {
+    batch: Batch,
+    /// Index into `batch.states`.
+    changes: HashMap<DeviceId, usize>,
+}
+
+impl BatchBuilder {
+    pub(super) fn add_row(&mut self, row: Row) {
+        self.batch.rows.push(row);
+    }
+
+    /// Adds a change that is newer than those of the same device so far.
+    pub(super) fn add_change(&mut self, change: StateChange) {
+        match self.changes.entry(change.device) {
+            Entry::Occupied(index) => self.batch.states[*index.get()].merge(change),
+            Entry::Vacant(vacant) => {
+                vacant.insert(self.batch.states.len());
+                self.batch.states.push(change);
+            }
+        }
+    }
+
+    /// The broker lost the session: the packet ids so far mean nothing in the new one.
+    pub(super) fn lose_session(&mut self, loss: SessionLoss) {
+        self.batch.lost = Some(loss);
+        for row in &mut self.batch.rows {
+            row.envelope.packet = None;
+        }
+    }
+
+    pub(super) fn effects(&mut self) -> &mut Vec<Answer> {
+        &mut self.batch.effects
+    }
+
+    pub(super) fn finish(self) -> Batch {
+        self.batch
+    }
 }
 
 impl Batch {
-    /// Two batches in place of one. The states go first, so that no message they came from is
-    /// acknowledged before them; to write them early, or again, does no harm.
+    /// A batch of state changes without messages.
+    pub(super) fn of_states(states: Vec<StateChange>) -> Self {
+        Self { states, ..Self::default() }
+    }
+
+    /// Rows and state changes of the batch.
+    pub(super) fn n_writes(&self) -> usize {
+        self.rows.len() + self.states.len()
+    }
+
+    /// Halves the batch. The states go first, so that no message is acknowledged before its state is written;
+    /// writing a state early, or twice, does no harm.
     pub(super) fn split(mut self) -> (Self, Self) {
         if !self.states.is_empty() {
             let half = if self.rows.is_empty() { self.states.len() / 2 } else { 0 };
             let states = self.states.split_off(half);
-            return (Self { states, ..Self::default() }, self);
+            return (Self::of_states(states), self);
         }
         let second = self.rows.split_off(self.rows.len() / 2);
         (self, Self { rows: second, ..Self::default() })
     }
 
-    /// The same writes without anything that a device said in its own words. A database that refuses this
-    /// too does not refuse what was said.
-    pub(super) fn mute(&self) -> Self {
+    /// The same writes without the values that devices chose themselves. If the database refuses these too,
+    /// the fault is not in the values.
+    pub(super) fn without_payload(&self) -> Self {
         let rows = self.rows.iter().map(|row| Row {
-            outcome: row.outcome.mute(),
+            outcome: row.outcome.without_payload(),
             device: row.device,
-            packet: row.packet,
-            receipt: None,
-            source: Source {
-                topic: row.source.topic.clone(),
-                payload: row.source.payload.clone(),
-                received_at: row.source.received_at,
-                _space: None,
-            },
+            envelope: row.envelope.copy_for_probe(),
         });
-        let mute = |state: &StateChange| {
-            let mut state = state.clone();
-            state.mute();
-            state
-        };
-        Self {
-            rows: rows.collect(),
-            states: self.states.iter().map(mute).collect(),
-            effects: self.effects.clone(),
-            lost: self.lost,
+        let mut states = self.states.clone();
+        states.iter_mut().for_each(StateChange::remove_payload);
+        Self { rows: rows.collect(), states, effects: self.effects.clone(), lost: self.lost }
+    }
+
+    /// The packets to record, each with the device whose deletion leaves it out.
+    pub(super) fn packets(&self) -> Vec<(Packet, Option<DeviceId>)> {
+        self.rows.iter().filter_map(|row| Some((row.envelope.packet?, row.device))).collect()
+    }
+
+    pub(super) fn readings(&self) -> Vec<&NewReading> {
+        let readings = self.rows.iter().filter_map(|row| match &row.outcome {
+            Outcome::Reading { reading, .. } => Some(&**reading),
+            _ => None,
+        });
+        readings.collect()
+    }
+
+    /// Stores the ids of the committed readings, given in the order of [`Batch::readings`].
+    pub(super) fn set_reading_ids(&mut self, ids: Vec<Option<TelemetryId>>) {
+        let readings = self.rows.iter_mut().filter_map(|row| match &mut row.outcome {
+            Outcome::Reading { id, .. } => Some(id),
+            _ => None,
+        });
+        for (slot, id) in readings.zip(ids) {
+            *slot = id;
         }
     }
 
-    /// The packets to remember, each unless this device is no more.
-    pub(super) fn packets(&self) -> Vec<(Packet, Option<DeviceId>)> {
-        self.rows.iter().filter_map(|row| Some((row.packet?, row.device))).collect()
-    }
-
-    /// The readings to record.
-    pub(super) fn readings(&self) -> Vec<&NewReading> {
-        self.rows
-            .iter()
-            .filter_map(|row| match &row.outcome {
-                Outcome::Reading(reading) => Some(&**reading),
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// What devices answered to commands, in its order, what was seen without an answer last.
+    /// The devices' answers to commands in their order, then the effects seen without an answer.
     pub(super) fn command_answers(&self) -> Vec<&Answer> {
         let answers = self.rows.iter().filter_map(|row| match &row.outcome {
             Outcome::CommandAnswer(_, answer) => Some(&**answer),
@@ -126,7 +162,7 @@ impl Batch {
         answers.chain(&self.effects).collect()
     }
 
-    /// What devices answered to configurations, in its order.
+    /// The devices' answers to configurations in their order.
     pub(super) fn config_answers(&self) -> Vec<&ConfigAnswer> {
         let answers = self.rows.iter().filter_map(|row| match &row.outcome {
             Outcome::ConfigAnswer(_, answer) => Some(&**answer),
@@ -135,30 +171,40 @@ impl Batch {
         answers.collect()
     }
 
-    /// The rejected messages to keep.
+    /// The rejected messages to store.
     pub(super) fn rejected(&self) -> impl Iterator<Item = &NewRejected> {
         self.rows.iter().filter_map(|row| match &row.outcome {
-            Outcome::Rejected(_, kept) => kept.as_ref(),
+            Outcome::Rejected { row, .. } => row.as_ref(),
             _ => None,
         })
     }
 }
 
 impl Outcome {
-    /// As [`Batch::mute`].
-    fn mute(&self) -> Self {
+    /// The home of a message that writes values of its device's choice into a row.
+    pub(super) fn home(&self) -> Option<HomeId> {
         match self {
-            Self::Reading(reading) => {
-                Self::Reading(Box::new(NewReading { measurement: Measurement::default(), ..(**reading).clone() }))
+            Self::Reading { reading, .. } => Some(reading.home),
+            Self::CommandAnswer(home, _) | Self::ConfigAnswer(home, _) => Some(*home),
+            Self::State | Self::Duplicate | Self::Rejected { .. } => None,
+        }
+    }
+
+    /// See [`Batch::without_payload`].
+    fn without_payload(&self) -> Self {
+        match self {
+            Self::Reading { reading, .. } => {
+                let reading = NewReading { measurement: Measurement::default(), ..(**reading).clone() };
+                Self::Reading { reading: Box::new(reading), id: None }
             }
             Self::CommandAnswer(home, answer) => {
-                let verdict = match answer.kind {
+                let kind = match answer.kind {
                     AnswerKind::Acked => AnswerKind::Acked,
                     AnswerKind::Succeeded { .. } => AnswerKind::Succeeded { result: None },
                     AnswerKind::Failed { .. } => AnswerKind::Failed { error: None, result: None },
                     AnswerKind::Effect => AnswerKind::Effect,
                 };
-                Self::CommandAnswer(*home, Box::new(Answer { kind: verdict, ..(**answer).clone() }))
+                Self::CommandAnswer(*home, Box::new(Answer { kind, ..(**answer).clone() }))
             }
             Self::ConfigAnswer(home, answer) => {
                 let verdict = match answer.verdict {
@@ -167,15 +213,15 @@ impl Outcome {
                 };
                 Self::ConfigAnswer(*home, Box::new(ConfigAnswer { verdict, ..(**answer).clone() }))
             }
-            Self::Rejected(reason, kept) => {
-                let mute = |kept: &NewRejected| NewRejected {
-                    home_id: kept.home_id,
+            Self::Rejected { reason, row } => {
+                let row = row.as_ref().map(|row| NewRejected {
+                    home_id: row.home_id,
                     topic: String::new(),
-                    reason: kept.reason,
+                    reason: row.reason,
                     payload_preview: String::new(),
-                    received_at: kept.received_at,
-                };
-                Self::Rejected(reason, kept.as_ref().map(mute))
+                    received_at: row.received_at,
+                });
+                Self::Rejected { reason: *reason, row }
             }
             Self::State => Self::State,
             Self::Duplicate => Self::Duplicate,

@@ -1,21 +1,32 @@
-//! From a message to a committed row to the hub to the acknowledgement.
+//! From a message to a committed row, to the hubs, to the acknowledgement.
 //!
-//! One task owns the writer. It takes all that is queued (at most [`MAX_BATCH`]), commits it, hands
-//! it to the hubs, acknowledges it in order, and takes again: idle, a single message is committed at
-//! once; busy, batches fill by themselves while the last one commits. No timer is involved.
+//! One task owns the writer. It takes all queued messages (at most [`MAX_BATCH`]), commits them in one
+//! transaction, publishes them to the hubs, acknowledges them in order, and takes the next ones. When idle it
+//! commits a single message at once; when busy, the next batch fills while the last one commits. No timer
+//! delays a message.
 //!
-//! Nothing is acknowledged before its commit, nothing is published before its commit, and while the
-//! database is away nothing is given up: the queue fills and the broker keeps the rest.
+//! The steps of a batch, each with its own file:
+//!
+//! 1. `classifier.rs`: each message is classified (`message.rs`), admitted (`device_limits.rs`) and turned into
+//!    a row and perhaps a state change (`classifier/effects.rs`); together they are the `batch.rs`.
+//! 2. `writer/transaction.rs`: the batch's statements, in one round trip.
+//! 3. `writer/storing.rs`: what happens to a batch that the database refuses (`writer/verdict.rs`).
+//! 4. `writer/after_commit.rs`: hubs and counters; then the acknowledgements.
+//!
+//! No message is acknowledged or published before its commit. While the database is away nothing is given up:
+//! the queue fills and the broker keeps the rest.
 
 mod answers;
 mod batch;
+mod broker_session;
+mod classifier;
 mod connection;
-mod limit;
-mod prepare;
+mod device_limits;
+mod envelope;
+mod message;
+mod pending_last_seen;
 mod rejected;
 mod retention;
-mod session;
-mod signs;
 mod store;
 mod writer;
 

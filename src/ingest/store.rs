@@ -1,265 +1,170 @@
-//! SQL of ingest's own tables: deliveries of the broker session, rejected messages.
+//! SQL of ingest's own tables: rejected messages, deliveries of the broker session.
 
 use chrono::{DateTime, Utc};
-use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz};
-use diesel_async::{AsyncConnectionCore, AsyncPgConnection, RunQueryDsl};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Untyped};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::retention::{MAX_DELETED, MAX_KEPT};
-use crate::db::locks;
 use crate::db::schema::{broker_losses, broker_sessions, mqtt_deliveries};
+use crate::db::{locks, statement};
 use crate::ids::{DeviceId, HomeId};
-use crate::mqtt::Packet;
+use crate::mqtt::{Packet, Rejection};
 
-/// Deliveries kept: one for each packet id of the protocol.
+/// Deliveries loaded at the start: one for each packet id of the protocol.
 const MAX_DELIVERIES: i64 = 65_535;
 
-/// A statement without parameters, prepared once. It goes the same way as every other statement of
-/// the batch, so that they reach the server in the order in which they are first polled: a plain
-/// `batch_execute` could overtake one that still waits to be prepared.
-macro_rules! fixed {
-    ($(#[$doc:meta])* $function:ident, $name:ident, $sql:expr) => {
-        struct $name;
+// Prepared like every other statement of a batch: `batch_execute` would send them unprepared, and they could
+// overtake a statement that still waits to be prepared.
+statement! { struct Begin = "begin" }
+statement! { struct TakeIngestLock = locks::TAKE_INGEST }
+statement! { struct RollBack = "rollback" }
+statement! { struct Commit = "commit" }
 
-        impl QueryFragment<Pg> for $name {
-            fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-                out.push_sql($sql);
-                Ok(())
-            }
-        }
-
-        impl QueryId for $name {
-            type QueryId = Self;
-            const HAS_STATIC_QUERY_ID: bool = true;
-        }
-
-        $(#[$doc])*
-        pub(super) async fn $function(conn: &AsyncPgConnection) -> QueryResult<()> {
-            AsyncConnectionCore::execute_returning_count(&mut &*conn, $name).await.map(drop)
-        }
-    };
+/// Opens the batch's transaction.
+pub(super) async fn begin(conn: &AsyncPgConnection) -> QueryResult<()> {
+    Begin.execute(&mut &*conn).await.map(drop)
 }
 
-fixed! {
-    /// Opens the batch's transaction.
-    begin, Begin, "begin"
-}
-fixed! {
-    /// Waits for the ingest gate, for the rest of the transaction.
-    pass_gate, PassGate, crate::db::locks::TAKE_INGEST
-}
-fixed! {
-    /// Undoes the transaction.
-    roll_back, RollBack, "rollback"
-}
-fixed! {
-    /// Ends the transaction. If a statement before it failed this rolls back, and that one's error tells.
-    commit, Commit, "commit"
+/// Takes the ingest lock until the end of the transaction.
+pub(super) async fn acquire_ingest_lock(conn: &AsyncPgConnection) -> QueryResult<()> {
+    TakeIngestLock.execute(&mut &*conn).await.map(drop)
 }
 
-/// A rejected message that is kept for the admins of the home it named.
+pub(super) async fn roll_back(conn: &AsyncPgConnection) -> QueryResult<()> {
+    RollBack.execute(&mut &*conn).await.map(drop)
+}
+
+/// Commits the transaction. PostgreSQL rolls it back instead if a statement failed, whose error then tells.
+pub(super) async fn commit(conn: &AsyncPgConnection) -> QueryResult<()> {
+    Commit.execute(&mut &*conn).await.map(drop)
+}
+
+/// A rejected message to store for the admins of the home that it names.
 #[derive(Debug)]
 pub(super) struct NewRejected {
     pub(super) home_id: HomeId,
     pub(super) topic: String,
-    pub(super) reason: &'static str,
+    pub(super) reason: Rejection,
     pub(super) payload_preview: String,
     pub(super) received_at: DateTime<Utc>,
 }
 
-/// One column per field of the messages to keep.
-#[derive(Default)]
-struct Keep<const IS_RETRY: bool> {
-    home: Vec<i64>,
-    topic: Vec<String>,
-    reason: Vec<&'static str>,
-    preview: Vec<String>,
-    received_at: Vec<DateTime<Utc>>,
-}
-
-impl<const IS_RETRY: bool> QueryFragment<Pg> for Keep<IS_RETRY> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(
-            "insert into rejected_messages (home_id, topic, reason, payload_preview, received_at)
-             select n.* from unnest(",
-        );
-        out.push_bind_param::<Array<BigInt>, _>(&self.home)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Array<Text>, _>(&self.topic)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Array<Text>, _>(&self.reason)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Array<Text>, _>(&self.preview)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Array<Timestamptz>, _>(&self.received_at)?;
-        out.push_sql(
-            ") n (home_id, topic, reason, preview, received_at)
-             where exists (select from homes h where h.id = n.home_id)",
-        );
-        if IS_RETRY {
-            // An attempt whose answer was lost may have kept them.
-            out.push_sql(
-                " and not exists (select from rejected_messages r where r.home_id = n.home_id
-                    and r.received_at = n.received_at and r.topic = n.topic)",
-            );
-        }
-        Ok(())
+statement! {
+    struct InsertRejected<'a>("sql/insert_rejected.sql") -> Untyped {
+        home_ids: Array<BigInt> = Vec<i64>,
+        topics: Array<Text> = Vec<&'a str>,
+        reasons: Array<Text> = Vec<&'static str>,
+        previews: Array<Text> = Vec<&'a str>,
+        received_at: Array<Timestamptz> = Vec<DateTime<Utc>>,
     }
 }
 
-impl<const IS_RETRY: bool> QueryId for Keep<IS_RETRY> {
-    type QueryId = Self;
-    const HAS_STATIC_QUERY_ID: bool = true;
+statement! {
+    struct InsertRejectedAgain<'a>("sql/insert_rejected_again.sql") -> Untyped {
+        home_ids: Array<BigInt> = Vec<i64>,
+        topics: Array<Text> = Vec<&'a str>,
+        reasons: Array<Text> = Vec<&'static str>,
+        previews: Array<Text> = Vec<&'a str>,
+        received_at: Array<Timestamptz> = Vec<DateTime<Utc>>,
+    }
 }
 
-/// Keeps rejected messages; one whose home is gone is left out.
-pub(super) async fn keep_rejected(
+/// Stores rejected messages. A retry leaves out those that an earlier attempt committed.
+pub(super) async fn insert_rejected(
     conn: &AsyncPgConnection,
     rejected: impl Iterator<Item = &NewRejected>,
     is_retry: bool,
 ) -> QueryResult<()> {
-    if is_retry { keep::<true>(conn, rejected).await } else { keep::<false>(conn, rejected).await }
-}
-
-async fn keep<const IS_RETRY: bool>(
-    conn: &AsyncPgConnection,
-    rejected: impl Iterator<Item = &NewRejected>,
-) -> QueryResult<()> {
-    let mut keep = Keep::<IS_RETRY>::default();
+    let (mut home_ids, mut topics, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut previews, mut received_at) = (Vec::new(), Vec::new());
     for message in rejected {
-        keep.home.push(message.home_id.get());
-        keep.topic.push(message.topic.clone());
-        keep.reason.push(message.reason);
-        keep.preview.push(message.payload_preview.clone());
-        keep.received_at.push(message.received_at);
+        home_ids.push(message.home_id.get());
+        topics.push(&*message.topic);
+        reasons.push(message.reason.as_str());
+        previews.push(&*message.payload_preview);
+        received_at.push(message.received_at);
     }
-    if keep.home.is_empty() {
+    if home_ids.is_empty() {
         return Ok(());
     }
-    AsyncConnectionCore::execute_returning_count(&mut &*conn, keep).await.map(drop)
+    if is_retry {
+        let insert = InsertRejectedAgain { home_ids, topics, reasons, previews, received_at };
+        insert.execute(&mut &*conn).await?;
+    } else {
+        let insert = InsertRejected { home_ids, topics, reasons, previews, received_at };
+        insert.execute(&mut &*conn).await?;
+    }
+    Ok(())
 }
 
-/// The homes whose oldest rejected messages go.
-struct Prune {
-    homes: Vec<i64>,
-}
-
-impl QueryFragment<Pg> for Prune {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("delete from rejected_messages where id in (select oldest.id from unnest(");
-        out.push_bind_param::<Array<BigInt>, _>(&self.homes)?;
-        // The edge is looked for once per home: as a condition it would be for every row.
-        out.push_sql(
-            ") due (home_id) cross join lateral (select id from rejected_messages m
-             where m.home_id = due.home_id order by id desc limit 1 offset ",
-        );
-        out.push_bind_param::<BigInt, _>(&MAX_KEPT)?;
-        out.push_sql(
-            ") edge cross join lateral (select id from rejected_messages m
-             where m.home_id = due.home_id and m.id <= edge.id order by id limit ",
-        );
-        out.push_bind_param::<BigInt, _>(&MAX_DELETED)?;
-        out.push_sql(") oldest)");
-        Ok(())
+statement! {
+    struct PruneRejected("sql/prune_rejected.sql") -> Untyped {
+        home_ids: Array<BigInt> = Vec<i64>,
+        max_kept: BigInt = i64,
+        max_deleted: BigInt = i64,
     }
 }
 
-impl QueryId for Prune {
-    type QueryId = Self;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-/// Deletes the oldest rejected messages of homes that have too many, and says how many went.
+/// Deletes the oldest rejected messages of homes that have too many, and returns their number.
 pub(super) async fn prune_rejected(conn: &AsyncPgConnection, homes: &[HomeId]) -> QueryResult<usize> {
     if homes.is_empty() {
         return Ok(0);
     }
-    let homes = homes.iter().map(|home| home.get()).collect();
-    AsyncConnectionCore::execute_returning_count(&mut &*conn, Prune { homes }).await
+    let home_ids = homes.iter().map(|home| home.get()).collect();
+    PruneRejected { home_ids, max_kept: MAX_KEPT, max_deleted: MAX_DELETED }.execute(&mut &*conn).await
 }
 
-/// One column per field of the deliveries to remember.
-#[derive(Default)]
-struct Remember<'a> {
-    client_id: &'a str,
-    ids: Vec<i32>,
-    digests: Vec<i64>,
-    devices: Vec<Option<i64>>,
-}
-
-impl QueryFragment<Pg> for Remember<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("insert into mqtt_deliveries (client_id, packet_ids, digests) select ");
-        out.push_bind_param::<Text, _>(self.client_id)?;
-        out.push_sql(
-            ", coalesce(array_agg(n.id order by n.position), '{}'),
-                coalesce(array_agg(n.digest order by n.position), '{}')
-             from unnest(",
-        );
-        out.push_bind_param::<Array<Integer>, _>(&self.ids)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Array<BigInt>, _>(&self.digests)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Array<Nullable<BigInt>>, _>(&self.devices)?;
-        out.push_sql(
-            ") with ordinality n (id, digest, device_id, position)
-             left join devices d on d.id = n.device_id
-             where n.device_id is null or d.id is not null
-             returning id",
-        );
-        Ok(())
+statement! {
+    struct InsertDeliveries<'a>("sql/insert_deliveries.sql") -> BigInt {
+        client_id: Text = &'a str,
+        packet_ids: Array<Integer> = Vec<i32>,
+        digests: Array<BigInt> = Vec<i64>,
+        device_ids: Array<Nullable<BigInt>> = Vec<Option<i64>>,
     }
 }
 
-impl QueryId for Remember<'_> {
-    type QueryId = Remember<'static>;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-impl Query for Remember<'_> {
-    type SqlType = BigInt;
-}
-
-/// Remembers what was committed under which packet ids of this broker session, save what was of a device
-/// that is no more.
-pub(super) async fn remember(
+/// Records the packets of a batch, except those of devices that were deleted meanwhile; returns the row's id.
+pub(super) async fn insert_deliveries(
     conn: &AsyncPgConnection,
     client_id: &str,
     packets: &[(Packet, Option<DeviceId>)],
 ) -> QueryResult<i64> {
-    let mut remember = Remember { client_id, ..Remember::default() };
-    for (packet, device) in packets {
-        remember.ids.push(i32::from(packet.id));
-        remember.digests.push(packet.message_digest);
-        remember.devices.push(device.map(DeviceId::get));
-    }
-    remember.get_result(&mut &*conn).await
+    let insert = InsertDeliveries {
+        client_id,
+        packet_ids: packets.iter().map(|(packet, _)| i32::from(packet.id)).collect(),
+        digests: packets.iter().map(|(packet, _)| packet.message_digest).collect(),
+        device_ids: packets.iter().map(|(_, device)| device.map(DeviceId::get)).collect(),
+    };
+    insert.get_result(&mut &*conn).await
 }
 
-/// The broker session is gone: its packet ids mean nothing any more.
-pub(super) async fn forget(conn: &AsyncPgConnection, client_id: &str) -> QueryResult<()> {
-    diesel::delete(mqtt_deliveries::table.filter(mqtt_deliveries::client_id.eq(client_id)))
-        .execute(&mut &*conn)
-        .await?;
-    Ok(())
+/// Deletes all deliveries of a lost broker session.
+pub(super) async fn delete_deliveries(conn: &AsyncPgConnection, client_id: &str) -> QueryResult<()> {
+    let all = mqtt_deliveries::table.filter(mqtt_deliveries::client_id.eq(client_id));
+    diesel::delete(all).execute(&mut &*conn).await.map(drop)
 }
 
-/// From now on the broker keeps a session for us.
-pub(super) async fn keep_session(conn: &AsyncPgConnection, client_id: &str) -> QueryResult<()> {
+/// Deletes the deliveries up to a row whose packet ids were all used again since.
+pub(super) async fn delete_deliveries_up_to(conn: &AsyncPgConnection, client_id: &str, row: i64) -> QueryResult<()> {
+    let all = mqtt_deliveries::table.filter(mqtt_deliveries::client_id.eq(client_id));
+    diesel::delete(all.filter(mqtt_deliveries::id.le(row))).execute(&mut &*conn).await.map(drop)
+}
+
+/// Notes that the broker keeps a session for us from now on.
+pub(super) async fn upsert_session(conn: &AsyncPgConnection, client_id: &str) -> QueryResult<()> {
     diesel::insert_into(broker_sessions::table)
         .values((broker_sessions::client_id.eq(client_id), broker_sessions::since.eq(diesel::dsl::now)))
         .on_conflict(broker_sessions::client_id)
         .do_update()
         .set(broker_sessions::since.eq(diesel::dsl::now))
         .execute(&mut &*conn)
-        .await?;
-    Ok(())
+        .await
+        .map(drop)
 }
 
-/// The broker lost what it was given up to this time: each outbox is to know, also after a crash.
-pub(super) async fn note_loss(
+/// Notes for each outbox that the broker may have lost messages it took before a time.
+pub(super) async fn upsert_losses(
     conn: &AsyncPgConnection,
     client_id: &str,
     outboxes: &[&'static str],
@@ -281,8 +186,8 @@ pub(super) async fn note_loss(
         .do_update()
         .set(losses::before.eq(excluded(losses::before)))
         .execute(&mut &*conn)
-        .await?;
-    Ok(())
+        .await
+        .map(drop)
 }
 
 /// Whether the broker ever kept a session for us.
@@ -291,29 +196,20 @@ pub(super) async fn has_session(conn: &mut AsyncPgConnection, client_id: &str) -
     diesel::select(diesel::dsl::exists(known)).get_result(conn).await
 }
 
-/// Forgets everything up to a delivery that is covered by newer ones.
-pub(super) async fn prune(conn: &AsyncPgConnection, client_id: &str, up_to: i64) -> QueryResult<()> {
-    let covered =
-        mqtt_deliveries::table.filter(mqtt_deliveries::client_id.eq(client_id)).filter(mqtt_deliveries::id.le(up_to));
-    diesel::delete(covered).execute(&mut &*conn).await?;
-    Ok(())
-}
-
-/// Whether this connection may store for the client id's session: at most one at a time, for as long
-/// as it is open.
-pub(super) async fn lease(conn: &mut AsyncPgConnection, client_id: &str) -> QueryResult<bool> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = diesel::sql_types::Bool)]
-        leased: bool,
+statement! {
+    struct TryWriterLock<'a>("sql/try_writer_lock.sql") -> Bool {
+        class: Integer = i32,
+        client_id: Text = &'a str,
     }
-    let query = diesel::sql_query(format!("select pg_try_advisory_lock({}, hashtext($1)) as leased", locks::WRITER));
-    let row: Row = query.bind::<Text, _>(client_id).get_result(conn).await?;
-    Ok(row.leased)
 }
 
-/// What was committed in the present session, oldest first: `(row, packet ids, digests)`.
-pub(super) async fn recall(
+/// Tries to take the lock of the client id's writer. It belongs to the connection and is released with it.
+pub(super) async fn try_writer_lock(conn: &mut AsyncPgConnection, client_id: &str) -> QueryResult<bool> {
+    TryWriterLock { class: locks::WRITER, client_id }.get_result(conn).await
+}
+
+/// The deliveries of the present session, oldest first: `(row, packet ids, digests)`.
+pub(super) async fn load_deliveries(
     conn: &mut AsyncPgConnection,
     client_id: &str,
 ) -> QueryResult<Vec<(i64, Vec<i32>, Vec<i64>)>> {

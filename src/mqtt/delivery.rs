@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::acks::Receipt;
 use super::payload::Content;
 use super::rejection::Rejection;
+use super::topic::ReceivedTopic;
 
 /// What comes from the broker, in its order.
 #[derive(Debug)]
@@ -30,34 +31,31 @@ pub struct SessionLoss {
 /// One message.
 #[derive(Debug)]
 pub struct Delivery {
-    /// As it came; not UTF-8 by a broken broker only.
-    pub topic: Bytes,
-    /// As it came.
+    pub topic: ReceivedTopic,
+    /// The whole payload of a usable message, a preview of any other.
     pub payload: Bytes,
-    /// What it says, or why it can't be used.
+    /// The parsed payload, or why the message is rejected.
     pub content: Result<Content, Rejection>,
-    /// Strictly increasing, so that it can tell two messages apart.
+    /// Strictly increasing, so that it tells two messages apart.
     pub received_at: DateTime<Utc>,
-    /// The broker kept it from before we subscribed.
+    /// The broker stored the message before we subscribed and sends it now.
     pub retained: bool,
-    /// Of the payload.
     pub payload_digest: i64,
-    /// Its identity towards the broker; `None` for QoS 0.
+    /// `None` for QoS 0.
     pub packet: Option<Packet>,
-    /// How to acknowledge it; `None` for QoS 0.
+    /// Acknowledges the message; `None` for QoS 0.
     pub receipt: Option<Receipt>,
-    /// Its share of the queue's bytes, given back when it is done.
-    pub _space: OwnedSemaphorePermit,
+    /// The message's share of the queue's bytes, released when the message is done.
+    pub _queue_bytes: OwnedSemaphorePermit,
 }
 
 /// A QoS 1 message's identity within the broker session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
-    /// The broker's packet id.
     pub id: u16,
-    /// Whether the broker says that it may have sent it before.
+    /// The DUP flag: the broker may have sent the message before.
     pub is_redelivery: bool,
-    /// Of topic and payload: a packet id alone may be used anew for another message.
+    /// Over topic and payload, because a packet id may be used again for another message.
     pub message_digest: i64,
 }
 

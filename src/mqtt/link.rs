@@ -23,7 +23,7 @@ use super::options::{self, KEEP_ALIVE_S, OUTGOING_IN_FLIGHT, TlsFileError};
 use super::payload::{self, Content};
 use super::publish::{ActiveClient, Publisher};
 use super::rejection::Rejection;
-use super::topic::Topic;
+use super::topic::ReceivedTopic;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::settings::MqttSettings;
@@ -289,11 +289,11 @@ impl Link {
         // A clock that was set back is followed; only its small steps are smoothed.
         self.last_received = if next - now > TimeDelta::seconds(1) { now } else { now.max(next) };
         let received_at = self.last_received;
-        let content = std::str::from_utf8(&publish.topic)
-            .ok()
-            .and_then(|topic| Topic::parse(&self.settings.prefix, topic).ok())
+        let topic = ReceivedTopic::read(&self.settings.prefix, publish.topic.clone());
+        let content = topic
+            .kind()
             .ok_or(Rejection::BadTopic)
-            .and_then(|topic| payload::parse(topic.kind, &publish.payload, received_at));
+            .and_then(|kind| payload::parse(kind, &publish.payload, received_at));
         // What it takes in memory, not on the wire: read, a message may be many times its text.
         let size = (publish.payload.len() + publish.topic.len()).clamp(256, 2 * payload::MAX_PAYLOAD_BYTES)
             + content.as_ref().map_or(0, Content::held);
@@ -323,10 +323,10 @@ impl Link {
         });
         // Of what can't be used a preview is all that is ever looked at; a slice would hold all of it.
         let (topic, payload) = match &content {
-            Ok(_) => (publish.topic, publish.payload),
+            Ok(_) => (topic, publish.payload),
             Err(_) => {
                 let preview = &publish.payload[..publish.payload.len().min(super::PREVIEW_BYTES)];
-                (Bytes::copy_from_slice(&publish.topic), Bytes::copy_from_slice(preview))
+                (topic.detach(), Bytes::copy_from_slice(preview))
             }
         };
         place.send(BrokerEvent::Message(Box::new(Delivery {
@@ -338,7 +338,7 @@ impl Link {
             payload_digest,
             packet,
             receipt,
-            _space: space,
+            _queue_bytes: space,
         })));
         true
     }

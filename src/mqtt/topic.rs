@@ -3,7 +3,9 @@
 //! A segment is read strictly: all digits in canonical form is an id, the usual spellings of a MAC
 //! are a MAC, anything else that has the form of a key is a key. `24:6F:…` is never device 24.
 
-use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
 
 use crate::devices::{DeviceName, TopicAddress};
 use crate::downlink::Channel;
@@ -36,50 +38,84 @@ impl MessageKind {
     }
 }
 
-/// A topic that follows the grammar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Topic<'a> {
-    /// The home as the device spells it.
-    pub home: &'a str,
-    /// The device as it spells itself.
-    pub device: &'a str,
-    /// What it sends.
-    pub kind: MessageKind,
+/// The topic of a received message. It is read once; what was found stays with it as offsets into its bytes.
+#[derive(Debug, Clone)]
+pub struct ReceivedTopic {
+    bytes: Bytes,
+    names: Option<NameSpan>,
+    /// Set where the whole topic follows the grammar.
+    kind: Option<MessageKind>,
 }
 
-/// Why a topic is not one of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a topic of the form prefix/home/device/kind")]
-pub struct TopicError;
+/// Where `home/device` stands in a topic, in bytes. Without a device that can exist, `end` is `home_end`.
+#[derive(Debug, Clone, Copy)]
+struct NameSpan {
+    start: usize,
+    home_end: usize,
+    end: usize,
+}
 
-impl<'a> Topic<'a> {
+impl ReceivedTopic {
     /// Reads a topic below `prefix`.
-    pub fn parse(prefix: &str, text: &'a str) -> Result<Self, TopicError> {
-        let rest = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')).ok_or(TopicError)?;
-        let mut segments = rest.split('/');
-        let (Some(home), Some(device), Some(kind), None) =
-            (segments.next(), segments.next(), segments.next(), segments.next())
-        else {
-            return Err(TopicError);
-        };
-        let kind = MessageKind::ALL.into_iter().find(|known| known.as_str() == kind).ok_or(TopicError)?;
-        if !is_name(home) || !is_name(device) {
-            return Err(TopicError);
-        }
-        Ok(Self { home, device, kind })
+    pub fn read(prefix: &str, bytes: Bytes) -> Self {
+        let (names, kind) = std::str::from_utf8(&bytes).map_or((None, None), |text| read(prefix, text));
+        Self { bytes, names, kind }
     }
 
-    /// The filter that matches every device's topics of one kind.
-    pub fn filter(prefix: &str, kind: MessageKind) -> String {
-        format!("{prefix}/+/+/{}", kind.as_str())
+    /// What the device sent; `None` where the topic does not follow the grammar.
+    pub fn kind(&self) -> Option<MessageKind> {
+        self.kind
+    }
+
+    /// `home/device`, or the home alone where the rest can't name a device; also of a topic that otherwise
+    /// breaks the grammar, so that its home can be told.
+    pub fn address(&self) -> Option<&str> {
+        self.names.map(|span| self.text(span.start..span.end))
+    }
+
+    /// The home and the device as this topic spells them.
+    pub fn segments(&self) -> Option<(&str, &str)> {
+        let span = self.names.filter(|span| span.home_end < span.end)?;
+        Some((self.text(span.start..span.home_end), self.text(span.home_end + 1..span.end)))
+    }
+
+    /// The topic as it was received; not always UTF-8.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The same topic in memory of its own: it no longer keeps the whole packet alive.
+    pub fn detach(self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), ..self }
+    }
+
+    fn text(&self, span: Range<usize>) -> &str {
+        std::str::from_utf8(&self.bytes[span]).expect("names are ASCII")
     }
 }
 
-impl fmt::Display for Topic<'_> {
-    /// Everything but the prefix.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.home, self.device, self.kind.as_str())
+/// The names in a topic that has at least four segments, and its kind where it follows the grammar.
+fn read(prefix: &str, text: &str) -> (Option<NameSpan>, Option<MessageKind>) {
+    let Some((names, kind)) =
+        text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.rsplit_once('/'))
+    else {
+        return (None, None);
+    };
+    let Some((home, device)) = names.split_once('/').filter(|(home, _)| is_name(home)) else { return (None, None) };
+    let start = prefix.len() + 1;
+    let home_end = start + home.len();
+    // A device name holds no slash: with one more segment this is no name either.
+    if is_name(device) {
+        let kind = MessageKind::ALL.into_iter().find(|known| known.as_str() == kind);
+        (Some(NameSpan { start, home_end, end: start + names.len() }), kind)
+    } else {
+        (Some(NameSpan { start, home_end, end: home_end }), None)
     }
+}
+
+/// The filter that matches every device's topics of one kind.
+pub fn filter(prefix: &str, kind: MessageKind) -> String {
+    format!("{prefix}/+/+/{}", kind.as_str())
 }
 
 /// The topic of a device's own channel; `None` where a segment can't be one, so that nothing stored can
@@ -96,15 +132,6 @@ pub fn downlink_topic(prefix: &str, home: &str, device: &str, channel: Channel) 
 pub fn address(text: &str) -> TopicAddress<'_> {
     let (home, device) = text.split_once('/').unwrap_or((text, ""));
     TopicAddress { home: home.parse().map_err(|_| home), device: is_name(device).then(|| device_name(device)) }
-}
-
-/// The `home/device` part of any topic that has four segments below `prefix`.
-pub fn address_text<'a>(prefix: &str, topic: &'a str) -> Option<&'a str> {
-    let rest = topic.strip_prefix(prefix)?.strip_prefix('/')?;
-    let (names, _) = rest.rsplit_once('/')?;
-    let (home, device) = names.split_once('/')?;
-    // A name that can't exist is not remembered: only its home is asked for.
-    if is_name(home) { Some(if is_name(device) { names } else { home }) } else { None }
 }
 
 fn device_name(segment: &str) -> DeviceName<'_> {
@@ -127,34 +154,46 @@ fn is_name(segment: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn topic(text: &str) -> ReceivedTopic {
+        ReceivedTopic::read("smarthome", Bytes::copy_from_slice(text.as_bytes()))
+    }
+
     #[test]
-    fn what_parses_also_prints() {
-        for text in ["1/ESP32_001/telemetry", "home-a/24:6F:28:AA:BB:CC/status", "x/y.z/heartbeat"] {
-            let topic = format!("smarthome/{text}");
-            assert_eq!(Topic::parse("smarthome", &topic).unwrap().to_string(), text);
+    fn a_topic_of_the_grammar_has_a_kind_and_both_names() {
+        for (home, device, kind) in [
+            ("1", "ESP32_001", MessageKind::Telemetry),
+            ("home-a", "24:6F:28:AA:BB:CC", MessageKind::Status),
+            ("x", "y.z", MessageKind::Heartbeat),
+        ] {
+            let topic = topic(&format!("smarthome/{home}/{device}/{}", kind.as_str()));
+            assert_eq!((topic.kind(), topic.segments()), (Some(kind), Some((home, device))));
+            assert_eq!(topic.address(), Some(&*format!("{home}/{device}")));
         }
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn any_other_topic_has_no_kind_and_may_still_name_a_home() {
         let long = format!("smarthome/1/{}/status", "x".repeat(65));
-        for text in [
-            "smarthome/1/2",
-            "smarthome/1/2/telemetry/x",
-            "smarthome/1//telemetry",
-            "smarthome//2/telemetry",
-            "/smarthome/1/2/telemetry",
-            "smarthome/1/2/Telemetry",
-            "smarthome/1/2/commands",
-            "smarthomes/1/2/telemetry",
-            "smarthome/1/a b/telemetry",
-            "smarthome/1/a\0/telemetry",
-            "$SYS/1/2/telemetry",
-            "",
-            &long,
+        for (text, address) in [
+            ("smarthome/1/2", None),
+            ("smarthome/1/2/telemetry/x", Some("1")),
+            ("smarthome/1//telemetry", Some("1")),
+            ("smarthome//2/telemetry", None),
+            ("/smarthome/1/2/telemetry", None),
+            ("smarthome/1/2/Telemetry", Some("1/2")),
+            ("smarthome/1/2/commands", Some("1/2")),
+            ("smarthomes/1/2/telemetry", None),
+            ("smarthome/1/a b/telemetry", Some("1")),
+            ("smarthome/1/a\0/telemetry", Some("1")),
+            ("smarthome/a b/1/status", None),
+            ("$SYS/1/2/telemetry", None),
+            ("", None),
+            (&long, Some("1")),
         ] {
-            assert_eq!(Topic::parse("smarthome", text), Err(TopicError), "{text:?}");
+            assert_eq!((topic(text).kind(), topic(text).address()), (None, address), "{text:?}");
         }
+        let binary = ReceivedTopic::read("smarthome", Bytes::from_static(b"smarthome/1/2/\xff"));
+        assert_eq!((binary.kind(), binary.address()), (None, None));
     }
 
     #[test]
@@ -179,8 +218,5 @@ mod tests {
         }
         assert_eq!(address("01/x").home, Err("01"));
         assert_eq!(address("1/a b"), TopicAddress { home: Ok("1".parse().unwrap()), device: None });
-        assert_eq!(address_text("p", "p/1/ESP32_001/status"), Some("1/ESP32_001"));
-        assert_eq!(address_text("p", "p/1/a b/status"), Some("1"));
-        assert_eq!(address_text("p", "p/a b/1/status"), None);
     }
 }

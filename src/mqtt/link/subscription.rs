@@ -4,7 +4,7 @@ use rumqttc::{QoS, RetainForwardRule, SubscribeFilterInput, SubscribeReasonCode}
 use tokio::time::Instant;
 
 use super::{BACKOFF_FIRST, BACKOFF_MAX, Link};
-use crate::mqtt::topic::{MessageKind, Topic};
+use crate::mqtt::topic::{self, MessageKind};
 
 /// Where Mosquitto and its kin tell how many clients are connected.
 const BROKER_CLIENTS: &str = "$SYS/broker/clients/connected";
@@ -14,7 +14,7 @@ impl Link {
     pub(super) fn subscribe(&mut self) {
         self.subscribe_at = None;
         let filters = MessageKind::ALL.map(|kind| {
-            let filter = Topic::filter(&self.settings.prefix, kind);
+            let filter = topic::filter(&self.settings.prefix, kind);
             let filter = match &self.settings.shared_group {
                 Some(group) => format!("$share/{group}/{filter}"),
                 None => filter,

@@ -1,0 +1,154 @@
+//! The packets committed in the present broker session.
+//!
+//! After a crash the broker sends every message again that it has no acknowledgement for, with the same packet id
+//! and the DUP flag. A message whose packet id and digest are recorded here is committed already. The digest
+//! guards against a broker that was restored from an older snapshot and uses packet ids again.
+
+use std::collections::VecDeque;
+
+use diesel::QueryResult;
+use diesel_async::AsyncPgConnection;
+
+use super::store;
+use crate::ids::DeviceId;
+use crate::mqtt::{Packet, SessionLoss};
+
+/// Packet ids of the protocol: a new message under an id makes the older one obsolete.
+const PACKET_IDS: usize = 65_536;
+
+/// Obsolete packets that are worth a statement to delete.
+const MIN_PRUNED: usize = 512;
+
+/// A copy in memory of the session's rows in `mqtt_deliveries`.
+pub(super) struct BrokerSession {
+    client_id: String,
+    /// The digest of the latest message under each packet id.
+    digests: Box<[Option<i64>]>,
+    /// Ids of the table's rows, oldest first, with the number of packets in each.
+    rows: VecDeque<(i64, usize)>,
+    n_packets: usize,
+    /// Whether the broker ever kept a session for us: one that never was can't be lost.
+    existed: bool,
+}
+
+impl BrokerSession {
+    pub(super) fn new(client_id: &str, existed: bool) -> Self {
+        Self {
+            client_id: client_id.to_owned(),
+            digests: vec![None; PACKET_IDS].into(),
+            rows: VecDeque::new(),
+            n_packets: 0,
+            existed,
+        }
+    }
+
+    /// Loads what was committed before this process started.
+    pub(super) async fn load(conn: &mut AsyncPgConnection, client_id: &str) -> QueryResult<Self> {
+        let mut session = Self::new(client_id, store::has_session(conn, client_id).await?);
+        for (row, ids, digests) in store::load_deliveries(conn, client_id).await? {
+            session.rows.push_back((row, ids.len()));
+            session.n_packets += ids.len();
+            for (id, digest) in ids.into_iter().zip(digests) {
+                if let Ok(id) = u16::try_from(id) {
+                    session.digests[usize::from(id)] = Some(digest);
+                }
+            }
+        }
+        Ok(session)
+    }
+
+    /// Whether this packet repeats one that is committed or in the present batch.
+    pub(super) fn is_repeat(&self, packet: Packet) -> bool {
+        packet.is_redelivery && self.digests[usize::from(packet.id)] == Some(packet.message_digest)
+    }
+
+    /// Adds a packet of the batch that is committed next.
+    pub(super) fn insert(&mut self, packet: Packet) {
+        self.digests[usize::from(packet.id)] = Some(packet.message_digest);
+    }
+
+    /// The broker lost the session: nothing it sends from now on repeats anything.
+    pub(super) fn clear(&mut self) {
+        self.digests.fill(None);
+    }
+
+    /// Records a batch's packets in the batch's transaction and returns the id of their row. The packet of a
+    /// deleted device is left out, because its message is classified again.
+    ///
+    /// All statements are sent at the first poll, in this order.
+    pub(super) async fn record(
+        &self,
+        conn: &AsyncPgConnection,
+        lost: Option<SessionLoss>,
+        outboxes: &[&'static str],
+        packets: &[(Packet, Option<DeviceId>)],
+    ) -> QueryResult<Option<i64>> {
+        let (replaced, pruned, row) = futures_util::join!(
+            async {
+                match lost {
+                    Some(loss) => self.replace(conn, loss, outboxes).await,
+                    None => Ok(()),
+                }
+            },
+            async {
+                match self.obsolete_up_to() {
+                    Some(row) => store::delete_deliveries_up_to(conn, &self.client_id, row).await,
+                    None => Ok(()),
+                }
+            },
+            async {
+                match packets {
+                    [] => Ok(None),
+                    packets => store::insert_deliveries(conn, &self.client_id, packets).await.map(Some),
+                }
+            },
+        );
+        replaced.and(pruned).and(row)
+    }
+
+    /// Deletes the lost session's packets and tells the outboxes what may be lost with it.
+    async fn replace(&self, conn: &AsyncPgConnection, loss: SessionLoss, outboxes: &[&'static str]) -> QueryResult<()> {
+        // With a session that never was, nothing can have been lost.
+        let outboxes = if self.existed { outboxes } else { &[] };
+        let (deleted, begun, noted) = futures_util::join!(
+            store::delete_deliveries(conn, &self.client_id),
+            store::upsert_session(conn, &self.client_id),
+            store::upsert_losses(conn, &self.client_id, outboxes, loss.before),
+        );
+        deleted.and(begun).and(noted)
+    }
+
+    /// The batch is committed, with `n_packets` packets in `row`.
+    pub(super) fn committed(&mut self, replaced: bool, row: Option<i64>, n_packets: usize) {
+        if replaced {
+            self.existed = true;
+            self.rows.clear();
+            self.n_packets = 0;
+        }
+        let Some(row) = row else { return };
+        if let Some(last) = self.obsolete_up_to() {
+            while let Some((_, n)) = self.rows.pop_front_if(|(row, _)| *row <= last) {
+                self.n_packets -= n;
+            }
+        }
+        self.rows.push_back((row, n_packets));
+        self.n_packets += n_packets;
+    }
+
+    /// The newest row of obsolete packets, once there are enough of them: not with every batch, and never so
+    /// many that the batch takes longer.
+    fn obsolete_up_to(&self) -> Option<i64> {
+        let mut surplus = self.n_packets.checked_sub(PACKET_IDS)?;
+        if surplus < MIN_PRUNED {
+            return None;
+        }
+        let mut newest = None;
+        for (row, n) in &self.rows {
+            match surplus.checked_sub(*n) {
+                Some(rest) => (surplus, newest) = (rest, Some(*row)),
+                None => break,
+            }
+        }
+        newest
+    }
+}

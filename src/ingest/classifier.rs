@@ -1,0 +1,160 @@
+//! From messages to a batch. Each message is classified, admitted by its device's limit, and turned into a row
+//! and perhaps a change of its device's state. Nothing is written here.
+
+mod effects;
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use diesel_async::AsyncPgConnection;
+
+use super::batch::{Batch, BatchBuilder, Outcome, Row};
+use super::broker_session::BrokerSession;
+use super::device_limits::DeviceLimits;
+use super::envelope::Envelope;
+use super::message::{Message, Rejected, classify};
+use super::pending_last_seen::PendingLastSeen;
+use super::rejected::Rejections;
+use super::store::NewRejected;
+use crate::commands::Expectations;
+use crate::devices::{Directory, PresenceTracker, Resolved, StateChange};
+use crate::ids::{DeviceId, HomeId};
+use crate::metrics::Metrics;
+use crate::mqtt::payload::Content;
+use crate::mqtt::{BrokerEvent, Delivery, Rejection, topic};
+
+/// Owned by the writer.
+pub(super) struct Classifier {
+    pub(super) directory: Directory,
+    pub(super) presence: PresenceTracker,
+    pub(super) limits: DeviceLimits,
+    pub(super) pending: PendingLastSeen,
+    pub(super) rejections: Rejections,
+    pub(super) expectations: Expectations,
+    pub(super) metrics: Metrics,
+}
+
+impl Classifier {
+    /// Looks up the devices that the messages name, in one statement at most.
+    pub(super) async fn look_up(&mut self, conn: &mut AsyncPgConnection, inbox: &[BrokerEvent]) -> QueryResult<()> {
+        let addresses = inbox.iter().filter_map(|item| match item {
+            BrokerEvent::Message(delivery) => delivery.topic.address(),
+            BrokerEvent::SessionLost(_) => None,
+        });
+        self.directory.refresh(conn, addresses, topic::address).await
+    }
+
+    /// Looks up again some names that were used although they were looked up long ago.
+    pub(super) async fn revalidate(&mut self, conn: &mut AsyncPgConnection) -> QueryResult<()> {
+        self.directory.revalidate(conn, topic::address).await
+    }
+
+    /// Makes a batch of the messages. The names were looked up before.
+    pub(super) fn batch(&mut self, inbox: impl Iterator<Item = BrokerEvent>, session: &mut BrokerSession) -> Batch {
+        let mut batch = BatchBuilder::default();
+        for item in inbox {
+            match item {
+                BrokerEvent::Message(delivery) => self.add_message(*delivery, session, &mut batch),
+                BrokerEvent::SessionLost(loss) => {
+                    session.clear();
+                    batch.lose_session(loss);
+                }
+            }
+        }
+        if self.pending.is_due(Instant::now()) {
+            self.pending.take().into_iter().for_each(|change| batch.add_change(change));
+        }
+        batch.finish()
+    }
+
+    fn add_message(&mut self, delivery: Delivery, session: &mut BrokerSession, batch: &mut BatchBuilder) {
+        let resolved = delivery.topic.address().map_or(Resolved::NoHome, |address| self.directory.get(address));
+        let (mut envelope, content) = Envelope::split(delivery);
+        if let Some(packet) = envelope.packet {
+            if session.is_repeat(packet) {
+                envelope.packet = None;
+                return batch.add_row(Row { outcome: Outcome::Duplicate, device: None, envelope });
+            }
+            session.insert(packet);
+        }
+        let (row, change) = match classify(content, resolved, envelope.retained) {
+            Err(rejected) => (self.reject(rejected, envelope), None),
+            Ok(message) if !self.is_within_limit(&message, &envelope) => self.drop_over_limit(message.device, envelope),
+            Ok(message) => self.accept(message, envelope, batch.effects()),
+        };
+        batch.add_row(row);
+        if let Some(mut change) = change {
+            if let Some(mut earlier) = self.pending.remove(change.device) {
+                earlier.merge(change);
+                change = earlier;
+            }
+            batch.add_change(change);
+        }
+    }
+
+    /// Whether the message is within its device's limit. A goodbye always is, so that no flood hides it; so is
+    /// a retained message, which the device did not send now.
+    fn is_within_limit(&mut self, message: &Message, envelope: &Envelope) -> bool {
+        let (device, at) = (message.device, envelope.received_at);
+        match &message.content {
+            _ if envelope.retained => true,
+            Content::Status(status) if !status.online => true,
+            Content::CommandAnswer(..) | Content::ConfigAnswer(..) => self.limits.admit_answer(device, at),
+            Content::Telemetry { timestamp, .. } => self.limits.admit(device, at, *timestamp),
+            Content::Status(_) | Content::Heartbeat(_) => self.limits.admit(device, at, None),
+        }
+    }
+
+    fn reject(&mut self, Rejected { reason, home }: Rejected, envelope: Envelope) -> Row {
+        let row = self.rejections.record(reason, home, &envelope, &self.metrics);
+        Row { outcome: Outcome::Rejected { reason, row }, device: None, envelope }
+    }
+
+    /// The row to store for a message that the database refuses.
+    pub(super) fn quarantined(&self, home: HomeId, envelope: &Envelope) -> NewRejected {
+        Rejections::default()
+            .record(Rejection::NotStorable, Some(home), envelope, &self.metrics)
+            .expect("an empty window has room")
+    }
+
+    /// Turns messages of deleted devices back into deliveries: their topics may name other devices now.
+    pub(super) fn reclassify(&mut self, deleted: &HashSet<DeviceId>, rows: Vec<Row>) -> Vec<BrokerEvent> {
+        self.directory.evict(deleted);
+        let deliveries = rows.into_iter().filter_map(|row| row.envelope.into_delivery());
+        deliveries.map(|delivery| BrokerEvent::Message(Box::new(delivery))).collect()
+    }
+
+    /// The changes that are due without a message: devices that timed out, and pending updates.
+    pub(super) fn due_changes(&mut self, at: DateTime<Utc>) -> Batch {
+        let now = Instant::now();
+        let mut states = Vec::new();
+        for (home, device) in self.presence.expired(now) {
+            self.pending.remove(device);
+            states.push(StateChange::offline(home, device, at, self.presence.timeout()));
+        }
+        if self.pending.is_due(now) {
+            states.extend(self.pending.take());
+        }
+        Batch::of_states(states)
+    }
+
+    /// All pending updates, for the shutdown.
+    pub(super) fn all_pending(&mut self) -> Batch {
+        let mut states = Vec::new();
+        while self.pending.due_at().is_some() {
+            states.extend(self.pending.take());
+        }
+        Batch::of_states(states)
+    }
+
+    /// When [`Classifier::due_changes`] is to be called next. Devices only time out while the link is up.
+    pub(super) fn next_deadline(&self, link_is_up: bool) -> Option<Instant> {
+        let offline = self.presence.next_deadline().filter(|_| link_is_up);
+        [offline, self.pending.due_at()].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! What a message of each kind writes: its row, and perhaps a change of its device's state.
+
+use std::time::Instant;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Classifier;
+use crate::commands::{Answer, AnswerKind, Observation};
+use crate::device_config::ConfigAnswer;
+use crate::devices::{PresenceEvent, Report, ResolvedDevice, StateChange, StatusReport};
+use crate::ingest::batch::{Outcome, Row};
+use crate::ingest::envelope::Envelope;
+use crate::ingest::message::{Message, Rejected};
+use crate::mqtt::Rejection;
+use crate::mqtt::payload::Content;
+use crate::telemetry::{Measurement, NewReading, TimeSource};
+
+/// A reading that is older than this by its own clock does not show the effect of a command.
+const MAX_READING_AGE: TimeDelta = TimeDelta::minutes(1);
+
+impl Classifier {
+    /// Adds to `effects` the commands whose expected effect the message shows.
+    pub(super) fn accept(
+        &mut self,
+        Message { device, content }: Message,
+        envelope: Envelope,
+        effects: &mut Vec<Answer>,
+    ) -> (Row, Option<StateChange>) {
+        let at = envelope.received_at;
+        let (outcome, change) = match content {
+            Content::Telemetry { timestamp, measurement, n_dropped } => {
+                self.metrics.readings_dropped.inc_by(n_dropped as u64);
+                if timestamp.is_none_or(|measured_at| at - measured_at < MAX_READING_AGE) {
+                    let value = |name: &str| measurement.value(name);
+                    effects.extend(self.effects_of(device, at, &Observation::readings(&value)));
+                }
+                let change = self.seen(device, &envelope, measurement.report.clone());
+                let reading = Box::new(reading(device, &envelope, timestamp, *measurement));
+                (Outcome::Reading { reading, id: None }, change)
+            }
+            Content::Status(status) => {
+                if !envelope.retained {
+                    effects.extend(self.effects_of(device, at, &Observation::status(&status.last_status)));
+                }
+                (Outcome::State, Some(self.status(device, &envelope, status)))
+            }
+            Content::Heartbeat(report) => (Outcome::State, self.seen(device, &envelope, report)),
+            Content::CommandAnswer(command, kind) => {
+                let answer = Box::new(Answer { command, device: device.device, kind, at });
+                (Outcome::CommandAnswer(device.home, answer), self.seen(device, &envelope, Report::default()))
+            }
+            Content::ConfigAnswer(version, verdict) => {
+                let answer = Box::new(ConfigAnswer { device: device.device, version, verdict, at });
+                (Outcome::ConfigAnswer(device.home, answer), self.seen(device, &envelope, Report::default()))
+            }
+        };
+        let device = (!envelope.retained).then_some(device.device);
+        (Row { outcome, device, envelope }, change)
+    }
+
+    /// Drops a message that is over its device's limit. It shows that the device is there, and the device's
+    /// state counts it.
+    pub(super) fn drop_over_limit(&mut self, device: ResolvedDevice, envelope: Envelope) -> (Row, Option<StateChange>) {
+        let at = envelope.received_at;
+        let is_reported = self.limits.is_reported(device.device, at);
+        let presence = self.presence.observe(device, PresenceEvent::Seen, Instant::now());
+        let change = StateChange {
+            segments: envelope.segments(),
+            backlog_since: self.limits.backlog_since(device.device, at),
+            // Subscribers learn once a minute that the device is over its limit, not with every batch.
+            notify: presence.online_changed || is_reported,
+            ..StateChange::rate_limited(device, at)
+        };
+        let reason = Rejection::RateLimited;
+        let row = if is_reported {
+            self.reject(Rejected { reason, home: Some(device.home) }, envelope)
+        } else {
+            Row { outcome: Outcome::Rejected { reason, row: None }, device: None, envelope }
+        };
+        (row, Some(change))
+    }
+
+    /// The device sent a message. Nothing is to be written at once where its presence is no news, and nothing
+    /// at all where `last_seen_at` was written lately.
+    fn seen(&mut self, device: ResolvedDevice, envelope: &Envelope, report: Report) -> Option<StateChange> {
+        let presence = self.presence.observe(device, PresenceEvent::Seen, Instant::now());
+        if !presence.write_due {
+            return None;
+        }
+        let change = StateChange { report, notify: presence.online_changed, ..self.seen_change(device, envelope) };
+        if change.notify {
+            return Some(change);
+        }
+        self.pending.insert(change);
+        None
+    }
+
+    /// A status is always written at once. A retained "online" says nothing of now; a retained "offline" still
+    /// holds.
+    fn status(&mut self, device: ResolvedDevice, envelope: &Envelope, status: StatusReport) -> StateChange {
+        let StatusReport { online, report, last_status } = status;
+        let at = envelope.received_at;
+        let change = if !online {
+            self.presence.observe(device, PresenceEvent::Goodbye, Instant::now());
+            StateChange::goodbye(device, at)
+        } else if envelope.retained {
+            StateChange::retained(device, self.presence.is_online(device), at)
+        } else {
+            self.presence.observe(device, PresenceEvent::Seen, Instant::now());
+            StateChange { notify: true, ..self.seen_change(device, envelope) }
+        };
+        StateChange { report, last_status: Some(last_status), ..change }
+    }
+
+    fn seen_change(&self, device: ResolvedDevice, envelope: &Envelope) -> StateChange {
+        let at = envelope.received_at;
+        StateChange {
+            segments: envelope.segments(),
+            backlog_since: self.limits.backlog_since(device.device, at),
+            ..StateChange::seen(device, at)
+        }
+    }
+
+    /// The commands whose expected effect the device shows.
+    fn effects_of(
+        &self,
+        device: ResolvedDevice,
+        at: DateTime<Utc>,
+        shown: &Observation<'_>,
+    ) -> impl Iterator<Item = Answer> {
+        let commands = self.expectations.observed(device.device, shown, at).into_iter();
+        commands.map(move |command| Answer { command, device: device.device, kind: AnswerKind::Effect, at })
+    }
+}
+
+fn reading(
+    device: ResolvedDevice,
+    envelope: &Envelope,
+    timestamp: Option<DateTime<Utc>>,
+    measurement: Measurement,
+) -> NewReading {
+    let received_at = envelope.received_at;
+    let (recorded_at, time_source, dedup) = match timestamp {
+        Some(at) => (at, TimeSource::Device, envelope.payload_digest),
+        // Without a clock two equal messages are two readings.
+        None => (received_at, TimeSource::Server, fastrand::i64(..)),
+    };
+    NewReading { home: device.home, device: device.device, recorded_at, received_at, time_source, dedup, measurement }
+}

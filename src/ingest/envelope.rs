@@ -1,0 +1,79 @@
+//! A message without its content: what identifies, acknowledges and bounds it.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::mqtt::payload::{self, Content};
+use crate::mqtt::topic::ReceivedTopic;
+use crate::mqtt::{Delivery, Packet, Receipt, Rejection};
+
+/// See [`Delivery`], whose fields these are.
+pub(super) struct Envelope {
+    pub(super) topic: ReceivedTopic,
+    pub(super) payload: Bytes,
+    pub(super) received_at: DateTime<Utc>,
+    pub(super) retained: bool,
+    pub(super) payload_digest: i64,
+    /// Recorded with the batch; `None` too where it is recorded already, or the broker session is lost.
+    pub(super) packet: Option<Packet>,
+    pub(super) receipt: Option<Receipt>,
+    /// `None` for a copy that only serves a probe.
+    _queue_bytes: Option<OwnedSemaphorePermit>,
+}
+
+impl Envelope {
+    /// Takes the content out of a message.
+    pub(super) fn split(delivery: Delivery) -> (Self, Result<Content, Rejection>) {
+        let Delivery { topic, payload, content, received_at, retained, payload_digest, packet, receipt, _queue_bytes } =
+            delivery;
+        let _queue_bytes = Some(_queue_bytes);
+        (Self { topic, payload, received_at, retained, payload_digest, packet, receipt, _queue_bytes }, content)
+    }
+
+    /// The message again as it was received, to be classified once more. Its receipt has been collected.
+    pub(super) fn into_delivery(self) -> Option<Delivery> {
+        let Self { topic, payload, received_at, retained, payload_digest, packet, .. } = self;
+        Some(Delivery {
+            content: payload::parse(topic.kind()?, &payload, received_at),
+            topic,
+            payload,
+            received_at,
+            retained,
+            payload_digest,
+            // It does not repeat itself: its packet is not recorded yet.
+            packet: packet.map(|packet| Packet { is_redelivery: false, ..packet }),
+            receipt: None,
+            _queue_bytes: self._queue_bytes?,
+        })
+    }
+
+    /// A copy that is never acknowledged and holds no bytes of the queue.
+    pub(super) fn copy_for_probe(&self) -> Self {
+        Self { topic: self.topic.clone(), payload: self.payload.clone(), receipt: None, _queue_bytes: None, ..*self }
+    }
+
+    /// The home and the device as the topic spells them.
+    pub(super) fn segments(&self) -> Option<(Box<str>, Box<str>)> {
+        self.topic.segments().map(|(home, device)| (home.into(), device.into()))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A message of QoS 0 at the epoch.
+    pub(in crate::ingest) fn envelope(topic: &str, payload: &'static [u8]) -> Envelope {
+        Envelope {
+            topic: ReceivedTopic::read("p", Bytes::copy_from_slice(topic.as_bytes())),
+            payload: Bytes::from_static(payload),
+            received_at: DateTime::UNIX_EPOCH,
+            retained: false,
+            payload_digest: 1,
+            packet: None,
+            receipt: None,
+            _queue_bytes: None,
+        }
+    }
+}

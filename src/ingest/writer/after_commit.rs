@@ -1,0 +1,116 @@
+//! After a commit: session, counters, hubs. The acknowledgements follow.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::RunningWriter;
+use super::transaction::{Committed, Pruned};
+use crate::commands;
+use crate::device_config;
+use crate::devices::{DeviceState, StateChange};
+use crate::ids::{DeviceId, HomeId, TelemetryId};
+use crate::ingest::answers::RecordedAnswers;
+use crate::ingest::batch::{Batch, Outcome, Row};
+use crate::mqtt::Receipt;
+use crate::outbox::Wake;
+use crate::telemetry::{NewReading, Reading};
+
+/// Devices of a committed batch that turned out to be deleted, and their messages, of which nothing was written.
+pub(super) struct DeletedDevices {
+    pub(super) devices: HashSet<DeviceId>,
+    pub(super) rows: Vec<Row>,
+}
+
+impl DeletedDevices {
+    fn has_row(&self, row: &Row) -> bool {
+        row.device.is_some_and(|device| self.devices.contains(&device))
+    }
+}
+
+impl RunningWriter {
+    /// Adds the receipts of all messages, in the order of receipt, and returns the messages of deleted devices.
+    pub(super) fn after_commit(
+        &mut self,
+        batch: Batch,
+        committed: Committed,
+        receipts: &mut Vec<Receipt>,
+    ) -> DeletedDevices {
+        let Committed { deleted, states, answers, session_row, pruned } = committed;
+        let mut deleted = DeletedDevices { devices: deleted, rows: Vec::new() };
+        self.advance_session(&batch, session_row, &deleted);
+        self.count_pruned(&batch, &pruned);
+        receipts.reserve(batch.rows.len());
+        for mut row in batch.rows {
+            receipts.extend(row.envelope.receipt.take());
+            if deleted.has_row(&row) {
+                deleted.rows.push(row);
+            } else {
+                self.publish_row(row.outcome, &answers);
+            }
+        }
+        self.publish_answers(answers);
+        self.wake_outboxes(&batch.states);
+        self.publish_states(&batch.states, states);
+        deleted
+    }
+
+    /// Notes the committed packets, and tells the link that a lost session is forgotten.
+    fn advance_session(&mut self, batch: &Batch, session_row: Option<i64>, deleted: &DeletedDevices) {
+        let recorded = batch.rows.iter().filter(|row| row.envelope.packet.is_some() && !deleted.has_row(row));
+        self.session.committed(batch.lost.is_some(), session_row, recorded.count());
+        if let Some(loss) = batch.lost {
+            self.acknowledged_losses.send_replace(loss.number);
+        }
+    }
+
+    fn count_pruned(&mut self, batch: &Batch, pruned: &Pruned) {
+        self.retention.committed(batch, &pruned.homes);
+        self.metrics.rejected_pruned.inc_by(pruned.n_messages as u64);
+    }
+
+    /// Counts a message and publishes it if it is a new reading.
+    fn publish_row(&self, outcome: Outcome, answers: &RecordedAnswers) {
+        match outcome {
+            Outcome::Reading { reading, id: Some(id) } => self.publish_reading(id, &reading),
+            Outcome::Reading { id: None, .. } | Outcome::Duplicate => _ = self.metrics.mqtt_duplicate.inc(),
+            Outcome::State => _ = self.metrics.mqtt_stored.inc(),
+            Outcome::CommandAnswer(..) | Outcome::ConfigAnswer(..) => answers.count(&outcome, &self.metrics),
+            Outcome::Rejected { reason, .. } => self.metrics.count_rejected(reason.as_str()),
+        }
+    }
+
+    fn publish_reading(&self, id: TelemetryId, reading: &NewReading) {
+        self.metrics.mqtt_stored.inc();
+        if self.readings.has_subscriber(reading.home) {
+            self.readings.publish(Reading::committed(id, reading));
+        } else {
+            self.readings.advance(id);
+        }
+    }
+
+    fn publish_answers(&self, answers: RecordedAnswers) {
+        for command in &answers.commands {
+            self.metrics.count_command(command.status.as_str());
+        }
+        self.expectations.update(&answers.commands);
+        commands::publish(&self.commands, answers.commands);
+        device_config::publish(&self.configs, answers.configs);
+    }
+
+    /// Wakes the outboxes where a device is back. Without news of presence their next regular poll is enough.
+    fn wake_outboxes(&self, changes: &[StateChange]) {
+        if changes.iter().any(|change| change.contact.is_seen() && change.notify) {
+            self.outboxes.iter().for_each(Wake::wake);
+        }
+    }
+
+    fn publish_states(&self, changes: &[StateChange], states: Vec<DeviceState>) {
+        let notified = changes.iter().filter(|change| change.notify);
+        let homes: HashMap<DeviceId, HomeId> = notified.map(|change| (change.device, change.home)).collect();
+        for state in states {
+            if let Some(home) = homes.get(&state.device) {
+                self.states.publish(*home, Arc::new(state));
+            }
+        }
+    }
+}

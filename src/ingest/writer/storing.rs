@@ -1,0 +1,115 @@
+//! Storing a batch for as long as it takes: retries, splits, quarantine, and the acknowledgements at the end.
+
+use diesel::result::Error as DieselError;
+
+use super::after_commit::DeletedDevices;
+use super::transaction::{Committed, Ending};
+use super::verdict::{Refusals, Verdict, may_be_poison};
+use super::{ATTEMPT_TIMEOUT, RunningWriter};
+use crate::db::with_timeout;
+use crate::devices::StateChange;
+use crate::ingest::batch::{Batch, Outcome};
+use crate::mqtt::{Receipt, Rejection};
+
+/// A batch to store, and how often the database has refused it.
+struct Attempt {
+    batch: Batch,
+    refusals: Refusals,
+}
+
+/// A batch on its way, possibly in several parts.
+struct Storing {
+    /// The last one is next.
+    attempts: Vec<Attempt>,
+    /// Receipts of committed messages, in the order of receipt.
+    receipts: Vec<Receipt>,
+    /// Some messages are classified again: until they are committed, no later one is acknowledged.
+    acks_held: bool,
+    /// An attempt failed: it may have committed all the same, and its answer was lost.
+    is_retry: bool,
+}
+
+impl Storing {
+    fn push(&mut self, batch: Batch) {
+        self.attempts.push(Attempt { batch, refusals: Refusals::default() });
+    }
+}
+
+impl RunningWriter {
+    /// Commits a batch however long it takes, then publishes and acknowledges it.
+    pub(super) async fn store(&mut self, batch: Batch) {
+        let attempts = vec![Attempt { batch, refusals: Refusals::default() }];
+        let mut storing = Storing { attempts, receipts: Vec::new(), acks_held: false, is_retry: false };
+        while let Some(mut attempt) = storing.attempts.pop() {
+            let committed = self.commit(&mut attempt.batch, storing.is_retry);
+            match with_timeout(ATTEMPT_TIMEOUT, committed).await {
+                Ok(committed) => self.committed(attempt.batch, committed, &mut storing).await,
+                Err(error) => self.refused(attempt, &error, &mut storing).await,
+            }
+        }
+    }
+
+    async fn committed(&mut self, batch: Batch, committed: Committed, storing: &mut Storing) {
+        self.db.reset_backoff();
+        self.metrics.ingest_batches.inc();
+        let DeletedDevices { devices, rows } = self.after_commit(batch, committed, &mut storing.receipts);
+        if !rows.is_empty() {
+            storing.acks_held = true;
+            let mut inbox = self.classifier.reclassify(&devices, rows);
+            storing.push(self.prepare(&mut inbox).await);
+        }
+        if !storing.acks_held || storing.attempts.is_empty() {
+            self.acks.send(storing.receipts.drain(..));
+        }
+    }
+
+    async fn refused(&mut self, attempt: Attempt, error: &DieselError, storing: &mut Storing) {
+        storing.is_retry = true;
+        self.metrics.ingest_retries.inc();
+        // A month's partition may have been rolled back.
+        self.months.clear();
+        self.db.on_error(error).await;
+        let Attempt { batch, refusals } = attempt;
+        let (verdict, refusals) = refusals.after(may_be_poison(error), batch.n_writes());
+        match verdict {
+            Verdict::Retry => storing.attempts.push(Attempt { batch, refusals }),
+            Verdict::Split => {
+                let (first, second) = batch.split();
+                storing.push(second);
+                storing.attempts.push(Attempt { batch: first, refusals });
+            }
+            Verdict::Probe => {
+                let refusals = Refusals::after_probe(self.probe(&batch).await);
+                storing.attempts.push(Attempt { batch, refusals });
+            }
+            Verdict::Quarantine => {
+                let batch = self.quarantine(batch);
+                storing.attempts.push(Attempt { batch, refusals });
+            }
+        }
+    }
+
+    /// Whether the database takes the same writes without the devices' values, so that the values are the cause
+    /// of the refusal. A full disk or a missing right refuses both.
+    async fn probe(&mut self, batch: &Batch) -> bool {
+        let batch = batch.without_payload();
+        let written = with_timeout(ATTEMPT_TIMEOUT, self.write(&batch, true, Ending::RollBack)).await;
+        if written.is_err() {
+            self.db.close();
+        }
+        written.is_ok()
+    }
+
+    /// Replaces the one message that the database refuses by a rejection.
+    fn quarantine(&self, mut batch: Batch) -> Batch {
+        batch.effects.clear();
+        batch.states.iter_mut().for_each(StateChange::remove_payload);
+        for row in &mut batch.rows {
+            if let Some(home) = row.outcome.home() {
+                let rejected = self.classifier.quarantined(home, &row.envelope);
+                row.outcome = Outcome::Rejected { reason: Rejection::NotStorable, row: Some(rejected) };
+            }
+        }
+        batch
+    }
+}

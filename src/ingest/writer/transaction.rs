@@ -1,0 +1,134 @@
+//! The transaction of a batch.
+
+use std::collections::HashSet;
+
+use diesel::QueryResult;
+use diesel::result::Error as DieselError;
+
+use super::RunningWriter;
+use crate::devices::{self, DeviceState};
+use crate::ids::{DeviceId, HomeId, TelemetryId};
+use crate::ingest::answers::{self, RecordedAnswers};
+use crate::ingest::batch::Batch;
+use crate::ingest::store;
+use crate::telemetry::{self, Month};
+
+/// How a transaction ends.
+#[derive(Clone, Copy)]
+pub(super) enum Ending {
+    Commit,
+    /// It was a probe.
+    RollBack,
+}
+
+/// What a transaction wrote.
+pub(super) struct Written {
+    /// In the order of [`Batch::readings`]; `None` for a reading that existed, or whose device was deleted.
+    reading_ids: Vec<Option<TelemetryId>>,
+    states: Vec<DeviceState>,
+    answers: RecordedAnswers,
+    session_row: Option<i64>,
+    pruned: Pruned,
+}
+
+/// What a commit wrote besides the ids of the readings, which are in the batch.
+pub(super) struct Committed {
+    /// Devices of the batch that were deleted: nothing of theirs was written.
+    pub(super) deleted: HashSet<DeviceId>,
+    pub(super) states: Vec<DeviceState>,
+    pub(super) answers: RecordedAnswers,
+    /// The row of the batch's packets.
+    pub(super) session_row: Option<i64>,
+    pub(super) pruned: Pruned,
+}
+
+/// The pruning of rejected messages.
+pub(super) struct Pruned {
+    pub(super) homes: Vec<HomeId>,
+    pub(super) n_messages: usize,
+}
+
+impl RunningWriter {
+    /// Commits a batch, stores the readings' ids in it, and looks up what the statements left open. On a retry
+    /// the readings may have been committed by an attempt whose answer was lost.
+    pub(super) async fn commit(&mut self, batch: &mut Batch, is_retry: bool) -> QueryResult<Committed> {
+        let mut written = self.write(batch, is_retry, Ending::Commit).await?;
+        let conn = &*self.db.get().await;
+        written.answers.look_up_unchanged(conn, batch, is_retry).await?;
+        if is_retry && written.reading_ids.iter().any(Option::is_none) {
+            telemetry::find_committed(conn, &batch.readings(), &mut written.reading_ids).await?;
+        }
+        let missing = not_written(batch, &written);
+        let deleted = if missing.is_empty() { HashSet::new() } else { devices::find_deleted(conn, &missing).await? };
+        let Written { reading_ids, states, answers, session_row, pruned } = written;
+        batch.set_reading_ids(reading_ids);
+        Ok(Committed { deleted, states, answers, session_row, pruned })
+    }
+
+    /// Runs one transaction.
+    pub(super) async fn write(&mut self, batch: &Batch, is_retry: bool, ending: Ending) -> QueryResult<Written> {
+        let readings = batch.readings();
+        for reading in &readings {
+            self.ensure_month(Month::of(reading.recorded_at)).await?;
+        }
+        let conn = &*self.db.get().await;
+        let (packets, homes) = (batch.packets(), self.retention.homes_to_prune(batch));
+        // The statements are sent one after the other without waiting, and answered in one round trip. PostgreSQL
+        // runs them in the order in which they are listed here, because the connection queues a statement when its
+        // future is first polled and `futures_util::join!` polls its futures in the order of its list. It must not
+        // become `tokio::join!`, which starts each poll with another future: the commit could then leave before an
+        // insert. `tests/it/statement_order.rs` checks the order.
+        let (begun, locked, reading_ids, states, answers, rejected, n_messages, session_row, ended) = futures_util::join!(
+            store::begin(conn),
+            store::acquire_ingest_lock(conn),
+            telemetry::insert(conn, &readings),
+            devices::upsert_states(conn, &batch.states),
+            answers::record(conn, batch),
+            store::insert_rejected(conn, batch.rejected(), is_retry),
+            store::prune_rejected(conn, &homes),
+            self.session.record(conn, batch.lost, &self.outbox_names, &packets),
+            async {
+                match ending {
+                    Ending::Commit => store::commit(conn).await,
+                    Ending::RollBack => store::roll_back(conn).await,
+                }
+            },
+        );
+        // In the same order: the first error is the cause, those after it its consequences. The commit has rolled
+        // back then, and the caller drops the connection.
+        begun.and(locked)?;
+        let (reading_ids, states, answers) = (reading_ids?, states?, answers?);
+        rejected?;
+        let pruned = Pruned { homes, n_messages: n_messages? };
+        let session_row = session_row?;
+        ended?;
+        Ok(Written { reading_ids, states, answers, session_row, pruned })
+    }
+
+    /// Creates the partition of a month if it is missing.
+    async fn ensure_month(&mut self, month: Month) -> QueryResult<()> {
+        if self.months.contains(&month) {
+            return Ok(());
+        }
+        let conn = self.db.get().await;
+        // A failure is never the fault of the reading: this kind of error is retried until it succeeds.
+        let created = telemetry::ensure_month(conn, month).await;
+        created.map_err(|error| DieselError::QueryBuilderError(Box::new(error)))?;
+        self.months.insert(month);
+        Ok(())
+    }
+}
+
+/// The devices of which something was not written: deleted, or all of it existed already.
+fn not_written(batch: &Batch, written: &Written) -> HashSet<DeviceId> {
+    let readings = batch.readings();
+    let missing = readings.iter().zip(&written.reading_ids).filter(|(_, id)| id.is_none());
+    let mut missing: HashSet<DeviceId> = missing.map(|(reading, _)| reading.device).collect();
+    if written.states.len() < batch.states.len() {
+        // A change that is left out because the device was seen meanwhile is not missing.
+        let unconditional = batch.states.iter().filter(|change| change.unless_seen_since.is_none());
+        missing.extend(unconditional.map(|change| change.device));
+        written.states.iter().for_each(|state| _ = missing.remove(&state.device));
+    }
+    missing
+}
