@@ -4,6 +4,7 @@ pub mod app;
 pub mod audit;
 pub mod auth;
 pub mod authentication;
+pub mod background;
 pub mod backoff;
 pub mod cli;
 pub mod clock;

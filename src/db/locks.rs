@@ -1,6 +1,12 @@
 //! Every advisory lock of the product. A lock's class is its first key; the second key, where there is one,
 //! says which of its kind. Advisory locks belong to one database.
 
+use diesel::QueryResult;
+use diesel::sql_types::{Bool, Integer, Nullable, Text};
+use diesel_async::RunQueryDsl;
+
+use super::{Connection, statement};
+
 /// Held by the server that migrates, for the length of its connection. One key.
 pub const MIGRATION: i64 = 7001;
 
@@ -18,5 +24,18 @@ pub const COMMAND_OUTBOX: i32 = 7004;
 /// Held by the dispatcher that sends a device its configuration: the second key as for commands.
 pub const CONFIG_OUTBOX: i32 = 7005;
 
-/// Held by the server that keeps the broker's accounts up to date.
-pub const PROVISIONING: i64 = 7020;
+/// Held by the server that keeps the broker's accounts up to date: the second key is the schema's hash.
+pub const PROVISIONING: i32 = 7020;
+
+statement! {
+    struct TryLock<'a>("sql/try_lock.sql") -> Bool {
+        class: Integer = i32,
+        key: Nullable<Text> = Option<&'a str>,
+    }
+}
+
+/// Takes the lock of a class for this connection if it is free. The second key is the hash of `key`, by default of
+/// the schema's name.
+pub async fn try_lock(conn: &mut Connection, class: i32, key: Option<&str>) -> QueryResult<bool> {
+    TryLock { class, key }.get_result(conn).await
+}

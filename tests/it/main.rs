@@ -33,6 +33,7 @@ mod quotas;
 mod registry;
 mod revocation;
 mod services;
+mod statements;
 mod streams;
 mod support;
 mod tidy;

@@ -1,0 +1,98 @@
+//! Every statement kept in a `.sql` file is valid for the migrated schema.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use smarthome::db::{self, parameters};
+use smarthome::settings::{DatabaseSettings, Secret};
+
+use super::support::app::Database;
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+/// The statement with `$1`, `$2`, … for its parameters, and how many there are.
+fn numbered(sql: &str) -> (String, usize) {
+    let (mut text, mut names, mut end) = (String::new(), Vec::new(), 0);
+    for (at, name) in parameters(sql) {
+        let number = names.iter().position(|known| *known == name).unwrap_or_else(|| {
+            names.push(name);
+            names.len() - 1
+        });
+        text.push_str(&sql[end..at]);
+        text.push_str(&format!("${}", number + 1));
+        end = at + 1 + name.len();
+    }
+    text.push_str(sql[end..].trim_end().trim_end_matches(';'));
+    (text, names.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_sql_file_can_be_prepared_and_explained() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = Vec::new();
+    files(&root.join("src"), &mut all);
+    let statements = all.iter().filter(|path| path.extension().is_some_and(|extension| extension == "sql"));
+
+    let database = Database::create().await;
+    let settings = DatabaseSettings { url: Secret::new(database.url()), pool_size: 1 };
+    db::migrate(&settings).await.unwrap();
+    let client = database.client().await;
+    client.batch_execute("set plan_cache_mode = force_generic_plan").await.unwrap();
+
+    let (mut faults, mut n_checked) = (Vec::new(), 0);
+    for path in statements {
+        let name = path.strip_prefix(root).unwrap().display();
+        let (sql, n_parameters) = numbered(&fs::read_to_string(path).unwrap());
+        let nulls =
+            if n_parameters == 0 { String::new() } else { format!("({})", vec!["null"; n_parameters].join(", ")) };
+        for step in [format!("prepare checked as {sql}"), format!("explain execute checked{nulls}")] {
+            if let Err(error) = client.batch_execute(&step).await {
+                let message = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
+                faults.push(format!("{name}: {message}"));
+                break;
+            }
+        }
+        client.batch_execute("deallocate all").await.unwrap();
+        n_checked += 1;
+    }
+    assert!(faults.is_empty(), "{} of {n_checked} statements are not valid:\n{}", faults.len(), faults.join("\n"));
+    assert!(n_checked > 0, "no .sql file was found");
+}
+
+#[test]
+fn every_sql_file_is_used() {
+    let mut all = Vec::new();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
+    for path in all.iter().filter(|path| path.extension().is_some_and(|extension| extension == "sql")) {
+        let folder = path.parent().unwrap();
+        assert_eq!(
+            folder.file_name().unwrap(),
+            "sql",
+            "{}: statements are in a folder `sql` of their feature",
+            path.display()
+        );
+        let quoted = format!("sql/{}\"", path.file_name().unwrap().display());
+        let feature = folder.parent().unwrap();
+        let is_used = all.iter().any(|source| {
+            source.extension().is_some_and(|extension| extension == "rs")
+                && source.starts_with(feature)
+                && fs::read_to_string(source).unwrap().contains(&quoted)
+        });
+        assert!(is_used, "{} is named by no Rust file of its feature", path.display());
+    }
+}
+
+#[test]
+fn a_name_gets_one_number() {
+    let numbered = numbered("select :a::text, :b where x = :a;\n");
+    assert_eq!(numbered, ("select $1::text, $2 where x = $1".to_owned(), 2));
+}
