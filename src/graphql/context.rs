@@ -1,4 +1,4 @@
-//! What resolvers take from their context, typed: nobody else digs in the bag.
+//! Typed access to the context of a resolver. Only this module reads the untyped request data.
 
 use std::net::IpAddr;
 
@@ -17,35 +17,31 @@ use crate::db::JsonText;
 use crate::error::Error;
 use crate::homes::FOR_PEOPLE;
 
-/// Typed access to a resolver's context.
 pub(super) trait ContextExt<'a> {
-    /// The services.
     fn services(&self) -> &'a Services;
-    /// The batching loaders.
     fn loaders(&self) -> &'a Loaders;
-    /// With whom this field shares its batch.
+    /// The scope in which this field shares a batch.
     fn batch_scope(&self) -> BatchScope<'a>;
-    /// What the operation may still ask for.
     fn budget(&self) -> &'a Budget;
-    /// Takes the objects of this field's list, or ends the operation.
+    /// Charges the objects of this field's list, or ends the operation.
     fn charge_objects(&self, n_objects: usize) -> impl Future<Output = ()> + Send;
-    /// Takes the objects of a page before it is read, or ends the operation.
+    /// Charges the objects of a page before it is read, or ends the operation.
     fn reserve_page(&self, n_objects: usize) -> impl Future<Output = ()> + Send;
-    /// Gives back what the page was taken to hold and does not.
+    /// Refunds the objects that a page does not hold, and charges the fields of those that it holds.
     fn refund_page(&self, n_reserved: usize, n_objects: usize) -> impl Future<Output = ()> + Send;
-    /// A value of its text; ends the operation where that takes too much.
+    /// Parses stored JSON. Ends the operation if it exceeds the budget.
     fn json(&self, text: &JsonText) -> impl Future<Output = Value> + Send;
-    /// Takes so many bytes, or ends the operation.
+    /// Charges bytes, or ends the operation.
     fn charge_bytes(&self, bytes: usize) -> impl Future<Output = ()> + Send;
-    /// The client's network address, if it is known.
+    /// The client's network address, if known.
     fn address(&self) -> Option<IpAddr>;
-    /// Who asks; an error for nobody.
+    /// The authenticated principal. Fails with UNAUTHENTICATED if there is none.
     fn viewer(&self) -> Result<&'a Principal>;
-    /// Who asks, by what and from where, for whatever leaves an entry in the audit log.
+    /// The actor, credential and address for the audit log.
     fn request_context(&self) -> Result<RequestContext> {
         Ok(RequestContext::new(self.viewer()?, self.address()))
     }
-    /// Who asks, for what no scope gives: an error for an integration.
+    /// The authenticated user, for operations that no scope allows. Fails with FORBIDDEN for an integration.
     fn person(&self) -> Result<&'a Principal>;
 }
 
@@ -85,9 +81,9 @@ impl<'a> ContextExt<'a> for Context<'a> {
     }
 
     fn json(&self, text: &JsonText) -> impl Future<Output = Value> + Send {
-        let taken = self.charge_bytes(text.value_bytes());
+        let charged = self.charge_bytes(text.value_bytes());
         async move {
-            taken.await;
+            charged.await;
             text.parse()
         }
     }
@@ -118,7 +114,7 @@ fn exhausted<'a>(ctx: &Context<'a>) -> &'a Counter {
     &ctx.services().metrics.graphql_budget_exhausted
 }
 
-/// What is selected of a field's object and of all below it, each once.
+/// The number of fields selected below a field, each counted once.
 fn n_fields(field: &SelectionField<'_>) -> usize {
     field.selection_set().map(|field| 1 + n_fields(&field)).sum()
 }

@@ -1,7 +1,7 @@
-//! Documents: gated, parsed and weighed once, then kept under the SHA-256 of their text.
+//! Documents: checked against the limits and parsed once, then cached under the SHA-256 of their text.
 //!
-//! The same cache answers automatic persisted queries. Invariant: whatever is in it has passed the
-//! gate, so nothing expensive can be run by its hash either.
+//! The cache also serves automatic persisted queries. Invariant: every document in it was accepted by the limits,
+//! so a request by hash can't run a document that they refuse.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
@@ -13,26 +13,23 @@ use sha2::{Digest, Sha256};
 use super::limits::{document, selections};
 use super::request_error::RequestError;
 
-/// Most documents kept.
+/// Most cached documents.
 const MAX_DOCUMENTS: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
-/// Most bytes of text of all documents kept; a parsed document takes roughly ten times its text.
+/// Most bytes of text of all cached documents. A parsed document takes about ten times the memory of its text.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// SHA-256 of a document's text.
 pub type Hash = [u8; 32];
 
-/// What an operation does, known before it runs.
+/// The type of an operation, known before it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperationKind {
-    /// Reads.
     Query,
-    /// Changes something.
     Mutation,
-    /// Goes on.
     Subscription,
 }
 
-/// A parsed document that has passed the gate.
+/// A parsed document that the limits accepted.
 pub(super) struct Document {
     pub(super) parsed: ExecutableDocument,
     text_bytes: usize,
@@ -46,14 +43,14 @@ impl Document {
         Ok(Self { parsed, text_bytes: text.len() })
     }
 
-    /// The one operation that is meant, and whether it introspects.
+    /// The type of the selected operation, and whether it contains introspection.
     pub(super) fn select(&self, name: Option<&str>) -> Result<(OperationKind, bool), RequestError> {
-        let mut meant = self
+        let mut selected = self
             .parsed
             .operations
             .iter()
             .filter(|(own, _)| name.is_none_or(|name| own.is_some_and(|own| own.as_str() == name)));
-        let operation = match (meant.next(), meant.next()) {
+        let operation = match (selected.next(), selected.next()) {
             (Some((_, operation)), None) => &operation.node,
             (None, _) => {
                 return Err(RequestError::parameter("operationName", "the document has no operation of that name"));
@@ -75,54 +72,54 @@ impl Document {
     }
 }
 
-/// The documents seen last.
+/// The most recently used documents.
 pub(super) struct Documents {
-    kept: Mutex<Kept>,
+    cache: Mutex<Cache>,
 }
 
-struct Kept {
+struct Cache {
     by_hash: LruCache<Hash, Arc<Document>>,
     text_bytes: usize,
 }
 
 impl Documents {
     pub(super) fn new() -> Self {
-        Self { kept: Mutex::new(Kept { by_hash: LruCache::new(MAX_DOCUMENTS), text_bytes: 0 }) }
+        Self { cache: Mutex::new(Cache { by_hash: LruCache::new(MAX_DOCUMENTS), text_bytes: 0 }) }
     }
 
-    /// A document by its text; `claimed` is the hash the client gives with it, if it does.
+    /// A document by its text. `claimed` is the hash that the client sent with it, if any.
     pub(super) fn by_text(&self, text: &str, claimed: Option<Hash>) -> Result<Arc<Document>, RequestError> {
         if text.len() > document::MAX_BYTES {
-            // Before hashing it.
+            // Refused before it is hashed.
             document::check(text)?;
         }
         let hash: Hash = Sha256::digest(text.as_bytes()).into();
         if claimed.is_some_and(|claimed| claimed != hash) {
             return Err(RequestError::parameter("extensions", "sha256Hash is not the SHA-256 of the query"));
         }
-        if let Some(document) = self.kept.lock().expect("document cache lock").by_hash.get(&hash) {
+        if let Some(document) = self.cache.lock().expect("document cache lock").by_hash.get(&hash) {
             return Ok(document.clone());
         }
         let document = Arc::new(Document::parse(text)?);
-        self.keep(hash, document.clone());
+        self.insert(hash, document.clone());
         Ok(document)
     }
 
-    /// A document sent before, by its hash alone.
+    /// A cached document by its hash.
     pub(super) fn by_hash(&self, hash: Hash) -> Result<Arc<Document>, RequestError> {
-        let found = self.kept.lock().expect("document cache lock").by_hash.get(&hash).cloned();
+        let found = self.cache.lock().expect("document cache lock").by_hash.get(&hash).cloned();
         found.ok_or_else(|| RequestError::new("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound"))
     }
 
-    fn keep(&self, hash: Hash, document: Arc<Document>) {
-        let mut kept = self.kept.lock().expect("document cache lock");
-        kept.text_bytes += document.text_bytes;
-        if let Some((_, old)) = kept.by_hash.push(hash, document) {
-            kept.text_bytes -= old.text_bytes;
+    fn insert(&self, hash: Hash, document: Arc<Document>) {
+        let mut cache = self.cache.lock().expect("document cache lock");
+        cache.text_bytes += document.text_bytes;
+        if let Some((_, old)) = cache.by_hash.push(hash, document) {
+            cache.text_bytes -= old.text_bytes;
         }
-        while kept.text_bytes > MAX_TEXT_BYTES {
-            let Some((_, old)) = kept.by_hash.pop_lru() else { return };
-            kept.text_bytes -= old.text_bytes;
+        while cache.text_bytes > MAX_TEXT_BYTES {
+            let Some((_, old)) = cache.by_hash.pop_lru() else { return };
+            cache.text_bytes -= old.text_bytes;
         }
     }
 }
@@ -148,17 +145,17 @@ mod tests {
         for n in 0..MAX_DOCUMENTS.get() + 10 {
             documents.by_text(&format!("{{ a{n} }}"), None).unwrap();
         }
-        assert_eq!(documents.kept.lock().unwrap().by_hash.len(), MAX_DOCUMENTS.get());
+        assert_eq!(documents.cache.lock().unwrap().by_hash.len(), MAX_DOCUMENTS.get());
         for n in 0..100 {
             documents.by_text(&format!("{{ a{n} }} #{}", "x".repeat(document::MAX_BYTES - 20)), None).unwrap();
         }
-        let kept = documents.kept.lock().unwrap();
-        assert!(kept.text_bytes <= MAX_TEXT_BYTES);
-        assert_eq!(kept.text_bytes, kept.by_hash.iter().map(|(_, d)| d.text_bytes).sum::<usize>());
+        let cache = documents.cache.lock().unwrap();
+        assert!(cache.text_bytes <= MAX_TEXT_BYTES);
+        assert_eq!(cache.text_bytes, cache.by_hash.iter().map(|(_, d)| d.text_bytes).sum::<usize>());
     }
 
     #[test]
-    fn exactly_one_operation_is_meant() {
+    fn exactly_one_operation_is_selected() {
         let document = Document::parse("query A { a } mutation B { b }").unwrap();
         assert_eq!(document.select(Some("B")), Ok((OperationKind::Mutation, false)));
         assert!(document.select(None).is_err());

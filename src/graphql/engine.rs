@@ -1,8 +1,8 @@
-//! The one way from an edge into the schema: prepare (gate, parse, select), then execute or stream.
+//! Runs operations: prepare (check limits, parse, select the operation), then execute or stream.
 //!
-//! Invariants: the library only ever sees documents that passed the gate; an operation's kind is
-//! known before it runs; a query ends within its time; a panic in a resolver costs its
-//! own operation and nothing else.
+//! Every transport uses this one path. Invariants: the library receives only documents that the limits accepted;
+//! the type of an operation is known before it runs; a query ends within its time; a panic in a resolver ends only
+//! its own operation.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -23,17 +23,17 @@ use super::response::GraphQLResponse;
 use super::{Peer, Viewer};
 use crate::db::spawn_and_join;
 
-/// How long a query may run. A mutation has no such bound: it may have committed when its time is up, and
-/// UNAVAILABLE would call it safe to try again. Its wait for a connection and its statements have bounds.
+/// How long a query may run. A mutation has no such limit: it may have committed when the time is up, and the error
+/// UNAVAILABLE would say that it is safe to retry. Its statements, and its wait for a connection, have timeouts.
 pub const EXECUTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A schema with its types forgotten, so that the edges don't depend on them.
+/// A schema with its types erased, so that the transports don't depend on them.
 pub trait Execute: Send + Sync {
-    /// Runs a query or mutation.
+    /// Runs a query or a mutation.
     fn execute(&self, request: Request) -> BoxFuture<'_, Response>;
-    /// Runs anything, a subscription for as long as it goes on.
+    /// Runs any operation. A subscription yields many responses.
     fn stream(&self, request: Request) -> BoxStream<'static, Response>;
-    /// The schema's text.
+    /// The schema in the schema definition language.
     fn sdl(&self) -> String;
 }
 
@@ -56,16 +56,14 @@ where
     }
 }
 
-/// Who asks, and from where.
+/// The client of a request.
 #[derive(Clone)]
 pub struct Caller {
-    /// The signed-in user, if there is one.
     pub viewer: Viewer,
-    /// The network address.
     pub peer: Peer,
 }
 
-/// A request that may run.
+/// A request that was accepted and can run.
 pub struct Prepared {
     document: Arc<Document>,
     operation_name: Option<String>,
@@ -74,13 +72,12 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// What its operation does.
     pub fn kind(&self) -> OperationKind {
         self.kind
     }
 }
 
-/// The schema behind its gate. Cheap to clone; all clones share the documents.
+/// Checks and runs operations on a schema. Cheap to clone; all clones share the cached documents.
 #[derive(Clone)]
 pub struct Engine {
     schema: Arc<dyn Execute>,
@@ -92,7 +89,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Puts a gate before a schema. `introspection` is a setting of the server.
+    /// `introspection` is a setting of the server.
     pub fn new(schema: impl Execute + 'static, introspection: bool) -> Self {
         Self {
             types: Arc::new(Types::read(&schema.sdl())),
@@ -104,36 +101,36 @@ impl Engine {
         }
     }
 
-    /// Counts the answers that are too large to leave.
+    /// Counts the responses that are too large to be sent.
     #[must_use]
     pub fn with_oversized_counter(self, oversized: Counter) -> Self {
         Self { oversized, ..self }
     }
 
-    /// With another bound on how long a query may run.
+    /// Sets how long a query may run.
     #[must_use]
     pub fn execution_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// Gates, parses and selects; nothing runs yet.
-    pub fn prepare(&self, call: GraphQLRequest) -> Result<Prepared, RequestError> {
-        let document = match (call.query, call.persisted) {
+    /// Checks and parses the document and selects the operation. Nothing runs yet.
+    pub fn prepare(&self, request: GraphQLRequest) -> Result<Prepared, RequestError> {
+        let document = match (request.query, request.persisted) {
             (Some(text), claimed) => self.documents.by_text(&text, claimed)?,
             (None, Some(hash)) => self.documents.by_hash(hash)?,
             (None, None) => return Err(RequestError::parameter("query", "the request has no query")),
         };
-        // Some clients send an empty name for none.
-        let operation_name = call.operation_name.filter(|name| !name.is_empty());
+        // Some clients send an empty name in place of none.
+        let operation_name = request.operation_name.filter(|name| !name.is_empty());
         let (kind, introspects) = document.select(operation_name.as_deref())?;
         if introspects && !self.introspection {
             return Err(RequestError::new("FORBIDDEN", "introspection is off on this server"));
         }
-        Ok(Prepared { document, operation_name, variables: call.variables, kind })
+        Ok(Prepared { document, operation_name, variables: request.variables, kind })
     }
 
-    /// What makes an answer of what the library says to this operation.
-    fn finish(&self, prepared: &Prepared) -> impl Fn(Response) -> GraphQLResponse + Send + use<> {
+    /// The function that turns responses of the library to this operation into responses to the client.
+    fn finisher(&self, prepared: &Prepared) -> impl Fn(Response) -> GraphQLResponse + Send + use<> {
         let (document, name) = (prepared.document.clone(), prepared.operation_name.clone());
         let (types, oversized) = (self.types.clone(), self.oversized.clone());
         move |mut response| {
@@ -145,7 +142,7 @@ impl Engine {
     }
 
     fn request(&self, prepared: Prepared, caller: Caller, budget: Budget) -> Request {
-        // The text is gone: the library only needs it to parse and for its own tracing.
+        // Without the text, which the library needs only for parsing and for its own tracing.
         let mut request = Request::new(String::new()).variables(prepared.variables);
         request.operation_name = prepared.operation_name;
         request.set_parsed_query(prepared.document.parsed.clone());
@@ -155,12 +152,12 @@ impl Engine {
         request.data(caller.viewer).data(caller.peer).data(budget)
     }
 
-    /// Runs a mutation to its end, a query to its end or to the end of its time.
+    /// Runs a query or a mutation. A query is stopped after the execution timeout.
     pub async fn execute(&self, prepared: Prepared, caller: Caller) -> GraphQLResponse {
-        let (finish, kind) = (self.finish(&prepared), prepared.kind);
+        let (finish, kind) = (self.finisher(&prepared), prepared.kind);
         let budget = Budget::default();
         let request = self.request(prepared, caller, budget.clone());
-        // Nothing of ours is read again after a panic: the operation's state goes with it.
+        // Unwind safe: after a panic, the state of the operation is dropped and never read again.
         let running = AssertUnwindSafe(budget.run_within(self.schema.execute(request))).catch_unwind();
         let ended = match kind {
             OperationKind::Mutation => Ok(running.await),
@@ -168,7 +165,7 @@ impl Engine {
         };
         match ended {
             Ok(Ok(Ok(response))) => finish(response),
-            Ok(Ok(Err(refusal))) => GraphQLResponse::stopped(refusal),
+            Ok(Ok(Err(error))) => GraphQLResponse::stopped(error),
             Ok(Err(_)) => panicked(),
             Err(_) => GraphQLResponse::stopped(RequestError::new(
                 "UNAVAILABLE",
@@ -177,24 +174,25 @@ impl Engine {
         }
     }
 
-    /// Runs anything as a stream of answers: one for a query or mutation, any number for a
-    /// subscription. Dropping the stream ends it.
+    /// Runs any operation as a stream of responses: one for a query or a mutation, any number for a subscription.
+    /// Dropping the stream ends the operation.
     pub fn stream(&self, prepared: Prepared, caller: Caller) -> BoxStream<'static, GraphQLResponse> {
         if prepared.kind != OperationKind::Subscription {
             let engine = self.clone();
-            // The stream is not polled while its reader takes nothing; the operation has connections to give back.
+            // On a task of its own: nobody polls the stream while its client reads nothing, but the operation holds a
+            // database connection.
             let running = spawn_and_join(async move { engine.execute(prepared, caller).await });
             return futures_util::stream::once(running).boxed();
         }
-        let (finish, budget) = (self.finish(&prepared), Budget::default());
+        let (finish, budget) = (self.finisher(&prepared), Budget::default());
         let running = self.schema.stream(self.request(prepared, caller, budget.clone()));
-        let answers =
+        let responses =
             AssertUnwindSafe(running).catch_unwind().map(move |item| item.map_or_else(|_| panicked(), &finish));
-        unfold(Some((answers.boxed(), budget)), |running| async move {
-            let (mut answers, budget) = running?;
-            match budget.run_within(answers.next()).await {
-                Ok(answer) => Some((answer?, Some((answers, budget)))),
-                Err(refusal) => Some((GraphQLResponse::stopped(refusal), None)),
+        unfold(Some((responses.boxed(), budget)), |running| async move {
+            let (mut responses, budget) = running?;
+            match budget.run_within(responses.next()).await {
+                Ok(response) => Some((response?, Some((responses, budget)))),
+                Err(error) => Some((GraphQLResponse::stopped(error), None)),
             }
         })
         .boxed()
@@ -207,172 +205,4 @@ fn panicked() -> GraphQLResponse {
 }
 
 #[cfg(test)]
-mod tests {
-    use async_graphql::{EmptySubscription, Object, Result};
-    use serde_json::{Value, json};
-    use tokio::sync::Notify;
-
-    use super::*;
-
-    struct Query;
-
-    struct Thing;
-
-    #[Object]
-    impl Query {
-        async fn thing(&self) -> Thing {
-            Thing
-        }
-
-        async fn things(&self) -> Vec<Thing> {
-            vec![Thing, Thing]
-        }
-
-        async fn perhaps(&self) -> Option<Thing> {
-            Some(Thing)
-        }
-
-        async fn perhaps_some(&self) -> Vec<Option<Thing>> {
-            vec![Some(Thing), None]
-        }
-    }
-
-    #[Object]
-    impl Thing {
-        async fn id(&self) -> i32 {
-            1
-        }
-
-        async fn page(&self, first: i32) -> i32 {
-            first
-        }
-
-        async fn perhaps_page(&self, first: i32) -> Option<i32> {
-            Some(first)
-        }
-
-        async fn fails(&self) -> Result<i32> {
-            Err("no".into())
-        }
-
-        async fn perhaps_fails(&self) -> Result<Option<i32>> {
-            Err("no".into())
-        }
-
-        async fn perhaps_inner(&self) -> Option<Thing> {
-            Some(Thing)
-        }
-
-        async fn inner(&self) -> Thing {
-            Thing
-        }
-    }
-
-    async fn data(query: &str) -> Value {
-        let engine = Engine::new(Schema::new(Query, async_graphql::EmptyMutation, EmptySubscription), true);
-        let prepared =
-            engine.prepare(GraphQLRequest { query: Some(query.to_owned()), ..GraphQLRequest::default() }).unwrap();
-        let caller = Caller { viewer: Viewer(None), peer: Peer(None) };
-        let answer = serde_json::to_value(engine.execute(prepared, caller).await).unwrap();
-        assert!(answer["errors"].is_array(), "{answer}");
-        answer["data"].clone()
-    }
-
-    /// How long the queries of the test below may take.
-    const BRIEF: Duration = Duration::from_millis(1);
-
-    async fn outlast() -> i32 {
-        let started = std::time::Instant::now();
-        while started.elapsed() < 20 * BRIEF {
-            tokio::task::yield_now().await;
-        }
-        1
-    }
-
-    struct Slow;
-
-    #[Object]
-    impl Slow {
-        async fn slow(&self) -> i32 {
-            outlast().await
-        }
-    }
-
-    struct SlowMutation;
-
-    #[Object]
-    impl SlowMutation {
-        async fn slow(&self) -> i32 {
-            outlast().await
-        }
-    }
-
-    #[tokio::test]
-    async fn a_query_ends_with_its_time_and_a_mutation_with_its_work() {
-        let engine = Engine::new(Schema::new(Slow, SlowMutation, EmptySubscription), true).execution_timeout(BRIEF);
-        let caller = Caller { viewer: Viewer(None), peer: Peer(None) };
-        for (query, expected) in [("{ slow }", json!("UNAVAILABLE")), ("mutation { slow }", Value::Null)] {
-            let prepared =
-                engine.prepare(GraphQLRequest { query: Some(query.to_owned()), ..GraphQLRequest::default() }).unwrap();
-            let answer = serde_json::to_value(engine.execute(prepared, caller.clone()).await).unwrap();
-            assert_eq!(answer["errors"][0]["extensions"]["code"], expected, "{answer}");
-        }
-    }
-
-    struct Signals(Arc<Notify>);
-
-    #[Object]
-    impl Signals {
-        async fn signal(&self) -> bool {
-            tokio::task::yield_now().await;
-            self.0.notify_one();
-            true
-        }
-    }
-
-    #[tokio::test]
-    async fn a_query_goes_on_though_nobody_reads_its_stream() {
-        let done = Arc::<Notify>::default();
-        let schema = Schema::new(Signals(done.clone()), async_graphql::EmptyMutation, EmptySubscription);
-        let engine = Engine::new(schema, true);
-        let prepared = engine
-            .prepare(GraphQLRequest { query: Some("{ signal }".to_owned()), ..GraphQLRequest::default() })
-            .unwrap();
-        let mut answers = engine.stream(prepared, Caller { viewer: Viewer(None), peer: Peer(None) });
-        assert!(futures_util::poll!(answers.next()).is_pending());
-        done.notified().await;
-        assert!(!answers.next().await.unwrap().is_request_error());
-        assert!(answers.next().await.is_none());
-    }
-
-    #[tokio::test]
-    async fn a_failed_field_takes_its_nearest_nullable_ancestor_with_it() {
-        for (query, expected) in [
-            ("{ thing { id fails } }", json!(null)),
-            ("{ things { id fails } }", json!(null)),
-            ("{ things { fails } }", json!(null)),
-            ("{ perhaps { id fails } }", json!({"perhaps": null})),
-            (
-                "{ a: perhaps { ...F } b: thing { id } } fragment F on Thing { x: fails }",
-                json!({"a": null, "b": {"id": 1}}),
-            ),
-            ("{ perhaps { inner { ... on Thing { inner { fails } } } } }", json!({"perhaps": null})),
-            ("{ perhapsSome { id fails } }", json!({"perhapsSome": [null, null]})),
-            ("{ thing { id perhapsFails } }", json!({"thing": {"id": 1, "perhapsFails": null}})),
-            ("{ thing { perhapsFails } }", json!({"thing": {"perhapsFails": null}})),
-            ("{ perhaps { perhapsFails fails } }", json!({"perhaps": null})),
-            ("{ perhaps { fails perhapsInner { fails } } }", json!({"perhaps": null})),
-            ("{ perhaps { perhapsInner { fails } fails } }", json!({"perhaps": null})),
-            ("{ perhaps { perhapsInner { fails } } }", json!({"perhaps": {"perhapsInner": null}})),
-            // An Int out of range is found by the library only while executing.
-            ("{ things { page(first: 99999999999) } }", json!(null)),
-            (
-                "{ things { id perhapsPage(first: 99999999999) } }",
-                json!({"things": [
-                {"id": 1, "perhapsPage": null}, {"id": 1, "perhapsPage": null}]}),
-            ),
-        ] {
-            assert_eq!(data(query).await, expected, "{query}");
-        }
-    }
-}
+mod tests;

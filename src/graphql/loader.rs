@@ -1,9 +1,13 @@
-//! Batching without a timer: all fields of one wave of resolving that need the same kind of thing
-//! share one statement.
+//! A data loader without a timer: all resolvers of one field share one statement, for all items of the lists
+//! above the field.
 //!
-//! The first to ask leads: it gives way as long as that brings more who ask, then loads for all. (The
-//! library's own loader waits a millisecond at every level, or, with no delay, races the resolver on another thread and splits batches at random.) A leader that is dropped takes its
-//! batch with it, and those who waited ask again: one request can't fail another.
+//! The first resolver that asks for a key becomes the leader of a batch. The others add their keys and wait. The
+//! leader lets the request run on while keys are added, then loads them for all. If the request of a leader is
+//! dropped, its batch is dropped too, and the waiting resolvers ask again: one request can't fail another.
+//!
+//! When a batch is dispatched: the library polls all resolvers of a request inside one task, so after one poll of
+//! the task every resolver that can run has added its key. The leader yields to tokio, which wakes the task only
+//! after that poll, and dispatches after [`IDLE_POLLS_BEFORE_DISPATCH`] polls without a new key.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,176 +19,184 @@ use tokio::sync::oneshot;
 
 use super::error::{ResolverError, Result};
 use super::limits::budget::Budget;
+use super::request::RequestId;
 use crate::db::{MemoryBudget, spawn_and_join};
+use crate::error::Error;
 
-/// Loads many things of a kind at once.
-pub(super) trait Load: Send + Sync + 'static {
-    /// What one statement has in common: the viewer, and arguments if there are any.
-    type Group: Clone + Eq + Hash + Send + Sync + 'static;
-    /// What names one thing.
-    type Key: Clone + Eq + Hash + Send + Sync + 'static;
-    /// The thing, cheap to clone.
-    type Value: Clone + Send + Sync + 'static;
-
-    /// Those of the keys that there are, as far as they may be held.
-    fn load(
-        &self,
-        held: &MemoryBudget,
-        group: &Self::Group,
-        keys: Vec<Self::Key>,
-    ) -> impl Future<Output = std::result::Result<HashMap<Self::Key, Self::Value>, crate::error::Error>> + Send;
-}
-
-/// Turns without anybody new after which a batch goes: a long list may take two to come round.
+/// Polls of the request without a new key after which a batch is dispatched. The library polls a long list in
+/// portions, so one idle poll is not enough.
 const IDLE_POLLS_BEFORE_DISPATCH: usize = 2;
-/// Askers after which a batch goes at once.
+/// Waiting resolvers after which a batch is dispatched at once.
 const MAX_WAITING: usize = 10_000;
 
-type LoadResult<L> = Result<Arc<HashMap<<L as Load>::Key, <L as Load>::Value>>>;
+/// Loads many values of one kind in one statement.
+pub(super) trait Load: Send + Sync + 'static {
+    /// The parameters that all keys of one statement share: the viewer, and the arguments of the field.
+    type Group: Clone + Eq + Hash + Send + Sync + 'static;
+    type Key: Clone + Eq + Hash + Send + Sync + 'static;
+    /// Cheap to clone.
+    type Value: Clone + Send + Sync + 'static;
 
-type Group<L> = (u64, <L as Load>::Group);
-type Open<L> = HashMap<Group<L>, Batch<L>>;
+    /// Loads the values that exist. Fails if they exceed the budget.
+    fn load(
+        &self,
+        budget: &MemoryBudget,
+        group: &Self::Group,
+        keys: Vec<Self::Key>,
+    ) -> impl Future<Output = std::result::Result<HashMap<Self::Key, Self::Value>, Error>> + Send;
+}
+
+/// One field of one request, without the indexes of the lists above it. Only its resolvers share a batch. A batch
+/// across fields would split the batches of each, and everything below them.
+#[derive(Clone, Copy)]
+pub(super) struct BatchScope<'a> {
+    request: RequestId,
+    /// Hash of the response keys from the root to the field.
+    path: u64,
+    budget: &'a Budget,
+    exhausted: &'a Counter,
+}
+
+impl<'a> BatchScope<'a> {
+    pub(super) fn of(ctx: &Context<'_>, budget: &'a Budget, exhausted: &'a Counter) -> Self {
+        let mut path = DefaultHasher::new();
+        let mut node = ctx.path_node.as_ref();
+        while let Some(QueryPathNode { parent, segment }) = node {
+            if let QueryPathSegment::Name(name) = segment {
+                name.hash(&mut path);
+            }
+            node = *parent;
+        }
+        Self { request: budget.request_id(), path: path.finish(), budget, exhausted }
+    }
+
+    #[cfg(test)]
+    fn of_test((budget, exhausted): &'a (Budget, Counter)) -> Self {
+        Self { request: budget.request_id(), path: 0, budget, exhausted }
+    }
+}
+
+type LoadResult<L> = Result<Arc<HashMap<<L as Load>::Key, <L as Load>::Value>>>;
+type BatchKey<L> = (RequestId, u64, <L as Load>::Group);
 
 struct Batch<L: Load> {
     keys: HashSet<L::Key>,
     waiting: Vec<oneshot::Sender<LoadResult<L>>>,
 }
 
-/// One field of one request, for all items of the lists above it. Only they share a batch: two fields
-/// that met by chance would split each other's waves, and everything below them.
-#[derive(Clone, Copy)]
-pub(super) struct BatchScope<'a> {
-    name: u64,
-    budget: &'a Budget,
-    exhausted: &'a Counter,
-}
-
-impl<'a> BatchScope<'a> {
-    /// The wave of a field, and what its request may still ask for.
-    pub(super) fn of(ctx: &Context<'_>, budget: &'a Budget, exhausted: &'a Counter) -> Self {
-        let mut hash = DefaultHasher::new();
-        // Alive, and so unique, as long as the request is.
-        std::ptr::from_ref(ctx.query_env).hash(&mut hash);
-        let mut node = ctx.path_node.as_ref();
-        while let Some(QueryPathNode { parent, segment }) = node {
-            if let QueryPathSegment::Name(name) = segment {
-                name.hash(&mut hash);
-            }
-            node = *parent;
-        }
-        Self { name: hash.finish(), budget, exhausted }
-    }
-
-    /// One for all.
-    #[cfg(test)]
-    fn of_test((budget, exhausted): &'a (Budget, Counter)) -> Self {
-        Self { name: 0, budget, exhausted }
-    }
-}
-
 /// A batching loader.
 pub(super) struct Loader<L: Load> {
     load: Arc<L>,
-    /// Batches whose leader has not gone yet.
-    open: Mutex<Open<L>>,
+    /// Batches that their leaders have not dispatched yet.
+    pending: Mutex<HashMap<BatchKey<L>, Batch<L>>>,
 }
 
-/// Takes the batch out when the leader goes, and also when it is dropped before that.
-struct Leader<'a, L: Load> {
-    loader: &'a Loader<L>,
-    group: &'a Group<L>,
-}
+impl<L: Load> Loader<L> {
+    pub(super) fn new(load: L) -> Self {
+        Self { load: Arc::new(load), pending: Mutex::default() }
+    }
 
-impl<L: Load> Leader<'_, L> {
-    fn take(&self) -> Option<Batch<L>> {
-        self.loader.open.lock().expect("loader lock").remove(self.group)
+    /// The value of this key, if it exists.
+    pub(super) async fn get(&self, scope: BatchScope<'_>, group: L::Group, key: L::Key) -> Result<Option<L::Value>> {
+        let batch = (scope.request, scope.path, group);
+        let loaded = loop {
+            match self.join(&batch, &key) {
+                None => break self.lead(&batch, scope.budget.memory()).await,
+                Some(receiver) => {
+                    // Exempt from tokio's cooperative budget: a resolver that tokio delays would miss the batch of
+                    // the next level.
+                    if let Ok(loaded) = tokio::task::unconstrained(receiver).await {
+                        break loaded;
+                    }
+                }
+            }
+        };
+        if loaded.is_err() && scope.budget.memory().is_exhausted() {
+            scope.budget.end_memory_exhausted(scope.exhausted).await;
+        }
+        Ok(loaded?.get(&key).cloned())
+    }
+
+    /// Joins a pending batch, or opens one (`None`) that the caller must lead.
+    fn join(&self, batch: &BatchKey<L>, key: &L::Key) -> Option<oneshot::Receiver<LoadResult<L>>> {
+        let mut pending = self.pending.lock().expect("loader lock");
+        match pending.get_mut(batch) {
+            Some(batch) => {
+                batch.keys.insert(key.clone());
+                let (sender, receiver) = oneshot::channel();
+                batch.waiting.push(sender);
+                Some(receiver)
+            }
+            None => {
+                let opened = Batch { keys: HashSet::from([key.clone()]), waiting: Vec::new() };
+                pending.insert(batch.clone(), opened);
+                None
+            }
+        }
+    }
+
+    async fn lead(&self, key: &BatchKey<L>, budget: &MemoryBudget) -> LoadResult<L> {
+        let leader = Leader { loader: self, key, is_dispatched: false };
+        leader.wait_until_idle().await;
+        let Batch { keys, waiting } = leader.dispatch();
+        let (load, budget, group) = (self.load.clone(), budget.clone(), key.2.clone());
+        let keys = keys.into_iter().collect();
+        // On a task of its own: the client of this request may have stopped reading, and then nothing polls it.
+        let loaded = spawn_and_join(async move { load.load(&budget, &group, keys).await }).await;
+        let loaded = loaded.map(Arc::new).map_err(ResolverError::from);
+        for resolver in waiting {
+            // A resolver that was dropped no longer needs the result.
+            let _ = resolver.send(loaded.clone());
+        }
+        loaded
+    }
+
+    fn remove(&self, key: &BatchKey<L>) -> Option<Batch<L>> {
+        self.pending.lock().expect("loader lock").remove(key)
     }
 }
 
+/// The resolver that dispatches a batch. Removes the batch if it is dropped before that.
+struct Leader<'a, L: Load> {
+    loader: &'a Loader<L>,
+    key: &'a BatchKey<L>,
+    is_dispatched: bool,
+}
+
 impl<L: Load> Leader<'_, L> {
-    /// A turn is one poll of the whole request: tokio wakes who yields only after it. (A future that woke
-    /// itself would be polled again by the innermost list, before the other lists had a turn.)
-    async fn wait_for_quiet(&self) {
-        let (mut quiet, mut asked) = (0, 0);
-        while quiet < IDLE_POLLS_BEFORE_DISPATCH {
+    /// Waits until the request adds no more keys.
+    ///
+    /// `yield_now` counts polls of the whole request. A future that woke itself would be polled again by the
+    /// innermost list, before the other lists had their turn.
+    async fn wait_until_idle(&self) {
+        let (mut n_idle_polls, mut n_known) = (0, 0);
+        while n_idle_polls < IDLE_POLLS_BEFORE_DISPATCH {
             tokio::task::yield_now().await;
-            let now = self.loader.open.lock().expect("loader lock").get(self.group).map_or(0, |b| b.waiting.len());
-            if now >= MAX_WAITING {
+            let n_waiting = self.n_waiting();
+            if n_waiting >= MAX_WAITING {
                 return;
             }
-            quiet = if now == asked { quiet + 1 } else { 0 };
-            asked = now;
+            n_idle_polls = if n_waiting == n_known { n_idle_polls + 1 } else { 0 };
+            n_known = n_waiting;
         }
+    }
+
+    fn n_waiting(&self) -> usize {
+        let pending = self.loader.pending.lock().expect("loader lock");
+        pending.get(self.key).map_or(0, |batch| batch.waiting.len())
+    }
+
+    fn dispatch(mut self) -> Batch<L> {
+        self.is_dispatched = true;
+        self.loader.remove(self.key).expect("only its leader removes a batch")
     }
 }
 
 impl<L: Load> Drop for Leader<'_, L> {
     fn drop(&mut self) {
-        self.take();
-    }
-}
-
-impl<L: Load> Loader<L> {
-    pub(super) fn new(load: L) -> Self {
-        Self { load: Arc::new(load), open: Mutex::default() }
-    }
-
-    /// The thing, if it is there.
-    pub(super) async fn get(&self, scope: BatchScope<'_>, group: L::Group, key: L::Key) -> Result<Option<L::Value>> {
-        let group = (scope.name, group);
-        let answer = loop {
-            let joined = {
-                let mut open = self.open.lock().expect("loader lock");
-                match open.get_mut(&group) {
-                    Some(batch) => {
-                        batch.keys.insert(key.clone());
-                        let (sender, receiver) = oneshot::channel();
-                        batch.waiting.push(sender);
-                        Some(receiver)
-                    }
-                    None => {
-                        let batch = Batch { keys: HashSet::from([key.clone()]), waiting: Vec::new() };
-                        open.insert(group.clone(), batch);
-                        None
-                    }
-                }
-            };
-            match joined {
-                None => break self.lead(&group, scope.budget.held()).await,
-                Some(receiver) => {
-                    // Out of tokio's budget: a waiter it held back would come late for the next level's batch.
-                    if let Ok(answer) = tokio::task::unconstrained(receiver).await {
-                        break answer;
-                    }
-                }
-            }
-        };
-        if answer.is_err() && scope.budget.held().is_exhausted() {
-            scope.budget.end_memory_exhausted(scope.exhausted).await;
+        if !self.is_dispatched {
+            self.loader.remove(self.key);
         }
-        Ok(answer?.get(&key).cloned())
-    }
-
-    async fn lead(&self, group: &Group<L>, held: &MemoryBudget) -> LoadResult<L> {
-        let batch = {
-            let leader = Leader { loader: self, group };
-            leader.wait_for_quiet().await;
-            let batch = leader.take().expect("only its leader takes a batch");
-            std::mem::forget(leader);
-            batch
-        };
-        let (load, held, group) = (self.load.clone(), held.clone(), group.1.clone());
-        let keys = batch.keys.into_iter().collect();
-        // The request may belong to a reader that has stopped reading.
-        let answer = spawn_and_join(async move { load.load(&held, &group, keys).await })
-            .await
-            .map(Arc::new)
-            .map_err(ResolverError::from);
-        for waiting in batch.waiting {
-            // Who is gone no longer needs it.
-            let _ = waiting.send(answer.clone());
-        }
-        answer
     }
 }
 
@@ -206,21 +218,21 @@ mod tests {
 
         async fn load(
             &self,
-            _held: &MemoryBudget,
+            _budget: &MemoryBudget,
             (): &(),
             keys: Vec<u32>,
-        ) -> std::result::Result<HashMap<u32, u32>, crate::error::Error> {
+        ) -> std::result::Result<HashMap<u32, u32>, Error> {
             self.0.fetch_add(1, Ordering::Relaxed);
             tokio::task::yield_now().await;
             if keys.contains(&13) {
-                return Err(crate::error::Error::NotFound("luck"));
+                return Err(Error::NotFound("luck"));
             }
             Ok(keys.into_iter().filter(|key| key % 2 == 0).map(|key| (key, key * 2)).collect())
         }
     }
 
     #[tokio::test]
-    async fn all_that_is_ready_shares_one_load() {
+    async fn concurrent_resolvers_share_one_load() {
         let loads = Arc::<AtomicUsize>::default();
         let of = <(Budget, Counter)>::default();
         let loader = Loader::new(Double(loads.clone()));
@@ -231,7 +243,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_reaches_all_who_waited() {
+    async fn requests_do_not_share_a_batch() {
+        let loads = Arc::<AtomicUsize>::default();
+        let (of, other) = (<(Budget, Counter)>::default(), <(Budget, Counter)>::default());
+        let loader = Loader::new(Double(loads.clone()));
+        let (a, b) =
+            tokio::join!(loader.get(BatchScope::of_test(&of), (), 2), loader.get(BatchScope::of_test(&other), (), 2));
+        assert_eq!((a.unwrap(), b.unwrap()), (Some(4), Some(4)));
+        assert_eq!(loads.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn an_error_reaches_all_waiting_resolvers() {
         let of = <(Budget, Counter)>::default();
         let loader = Loader::new(Double::default());
         let found = join_all([12, 13, 14].map(|key| loader.get(BatchScope::of_test(&of), (), key))).await;
@@ -240,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_leader_that_is_dropped_fails_nobody() {
+    async fn a_dropped_leader_fails_no_other_resolver() {
         let of = <(Budget, Counter)>::default();
         let loader = Loader::new(Double::default());
         let mut leader = Box::pin(loader.get(BatchScope::of_test(&of), (), 2));

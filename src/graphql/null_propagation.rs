@@ -1,9 +1,9 @@
-//! Null propagation, which the library leaves half done.
+//! Null propagation (GraphQL specification, section 6.4.4), which the library does incompletely.
 //!
-//! async-graphql 7.2.1 drops a failed field from its object, whatever its type, so `{"home": {}}` or
-//! `[null]` may reach a client that was promised `[Home!]!`. Here each error's path is walked through
-//! the schema's types: a nullable field becomes `null`, a non-null one takes its nearest nullable
-//! ancestor with it, as the specification says. Runs only where there are errors.
+//! async-graphql 7.2.1 removes a failed field from its object, whatever its type. So a client could receive
+//! `{"home": {}}` or `[null]` for `[Home!]!`. This module follows the path of each error through the types of the
+//! schema. A nullable field becomes `null`; a non-null field makes its nearest nullable ancestor `null`. It runs
+//! only for responses with errors.
 
 use std::collections::HashMap;
 
@@ -12,14 +12,14 @@ use async_graphql::parser::types::{
 };
 use async_graphql::{Name, PathSegment, Response, Value};
 
-/// The type of every field of every object, by name.
+/// The types of all fields of all objects, by name.
 pub(super) struct Types {
     fields: HashMap<String, HashMap<String, Type>>,
     roots: [String; 3],
 }
 
 impl Types {
-    /// From the schema's text, once at the start.
+    /// Reads the types from the schema's text, once when the server starts.
     pub(super) fn read(sdl: &str) -> Self {
         let schema = async_graphql::parser::parse_schema(sdl).expect("the library's own SDL parses");
         let mut types =
@@ -65,13 +65,13 @@ impl Types {
 /// A selection set and the type it selects from.
 type Scope<'a> = (&'a str, &'a SelectionSet);
 
-/// What stands at one step of a path: its type, and what is selected below it.
+/// One step of a path: the type of its field and the selections below it.
 struct Step<'a> {
     ty: &'a Type,
     below: Vec<Scope<'a>>,
 }
 
-/// Puts an answer's `data` right by its errors.
+/// Corrects the `data` of a response by its errors.
 pub(super) fn propagate(
     response: &mut Response,
     document: &ExecutableDocument,
@@ -79,12 +79,13 @@ pub(super) fn propagate(
     types: &Types,
 ) {
     let Response { data, errors, .. } = response;
-    let meant = document.operations.iter().find(|(name, _)| operation.is_none() || name.map(Name::as_str) == operation);
-    let (Some((_, operation)), true) = (meant, errors.iter().any(|error| !error.path.is_empty())) else { return };
+    let selected =
+        document.operations.iter().find(|(name, _)| operation.is_none() || name.map(Name::as_str) == operation);
+    let (Some((_, operation)), true) = (selected, errors.iter().any(|error| !error.path.is_empty())) else { return };
     let root = (types.root(operation.node.ty), &operation.node.selection_set.node);
     let mut fatal = Vec::new();
     for error in errors.iter().filter(|error| !error.path.is_empty()) {
-        // A path that leads nowhere (introspection, or an error of the library's own) is left alone.
+        // Paths into introspection and some errors of the library name no field of the schema.
         let Some(nullable) = nullable_steps(&error.path, root, document, types) else { continue };
         if is_present(data, &error.path) {
             continue;
@@ -95,7 +96,7 @@ pub(super) fn propagate(
             None => fatal.push(None),
         }
     }
-    // Last, because whatever an ancestor takes with it is gone for good.
+    // Last, because nothing below a removed ancestor may be set again.
     for path in fatal {
         match path {
             Some(path) => set_null(data, path, false),
@@ -104,7 +105,7 @@ pub(super) fn propagate(
     }
 }
 
-/// For each prefix of a path, whether its place may be null.
+/// For each prefix of a path, whether its value may be null.
 fn nullable_steps<'a>(
     path: &[PathSegment],
     root: Scope<'a>,
@@ -132,7 +133,7 @@ fn nullable_steps<'a>(
     Some(nullable)
 }
 
-/// The field that answers under a key, looked for in all scopes and through fragments.
+/// The field with this response key, in all scopes and their fragments.
 fn step<'a>(key: &str, scopes: &[Scope<'a>], document: &'a ExecutableDocument, types: &'a Types) -> Option<Step<'a>> {
     let mut found: Option<Step<'a>> = None;
     let mut open = scopes.to_vec();
@@ -164,7 +165,7 @@ fn step<'a>(key: &str, scopes: &[Scope<'a>], document: &'a ExecutableDocument, t
     found
 }
 
-/// The name inside all lists.
+/// The name of a type without its lists.
 fn named(ty: &Type) -> &str {
     match &ty.base {
         BaseType::Named(name) => name.as_str(),
@@ -186,21 +187,22 @@ fn is_present(data: &Value, path: &[PathSegment]) -> bool {
     *here != Value::Null
 }
 
-/// Makes a place null. `revive`: an object that lost all its fields stands as null, and is one again.
-fn set_null(data: &mut Value, path: &[PathSegment], revive: bool) {
+/// Sets a value to null. With `restore`, an object that the library made null because all its fields failed
+/// becomes an object again.
+fn set_null(data: &mut Value, path: &[PathSegment], restore: bool) {
     let mut here = data;
     for (n, segment) in path.iter().enumerate() {
         let last = n + 1 == path.len();
         here = match segment {
             PathSegment::Field(key) => {
-                if revive && *here == Value::Null {
+                if restore && *here == Value::Null {
                     *here = Value::Object(Default::default());
                 }
                 let Value::Object(map) = here else { return };
                 map.entry(Name::new(key)).or_insert(Value::Null)
             }
             PathSegment::Index(at) => {
-                // A list that failed as a whole is not made up again.
+                // A list that failed as a whole is not restored.
                 let Value::List(items) = here else { return };
                 let Some(item) = items.get_mut(*at) else { return };
                 item

@@ -1,7 +1,8 @@
-//! The parameters of one request, read strictly from JSON or a URL's query. Unknown parameters are
-//! ignored, as the GraphQL-over-HTTP draft asks; known ones must have their type.
+//! The parameters of one request, from JSON or from the query string of a URL. Unknown parameters are ignored, as
+//! the GraphQL-over-HTTP draft requires. Known parameters must have their type.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_graphql::Variables;
 use serde::Deserialize;
@@ -10,22 +11,33 @@ use serde_json::value::RawValue;
 use super::document::Hash;
 use super::request_error::RequestError;
 
-/// The parameters of one request, as the client gave them.
+/// Identifies a request while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct RequestId(u64);
+
+impl Default for RequestId {
+    /// An id that no other request of this process has.
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The parameters of one request, as the client sent them.
 #[derive(Debug, Default)]
 pub struct GraphQLRequest {
     /// The document.
     pub query: Option<String>,
-    /// Which of its operations.
+    /// The name of the operation to run.
     pub operation_name: Option<String>,
-    /// Its variables.
     pub variables: Variables,
-    /// A document's hash in place of, or beside, its text.
+    /// The hash of a persisted document, in place of its text or beside it.
     pub persisted: Option<Hash>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wire<'a> {
+struct Body<'a> {
     #[serde(borrow)]
     query: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -50,12 +62,12 @@ struct PersistedQuery {
 }
 
 impl GraphQLRequest {
-    /// From a JSON object.
+    /// Reads the parameters from a JSON object.
     pub fn from_json(text: &str) -> Result<Self, RequestError> {
         match text.trim_start().as_bytes().first() {
             Some(b'{') => {}
             Some(b'[') => {
-                return Err(RequestError::parameter("query", "one operation per request: batches are not taken"));
+                return Err(RequestError::parameter("query", "one operation per request: batches are not supported"));
             }
             _ => {
                 return Err(RequestError::new(
@@ -64,35 +76,37 @@ impl GraphQLRequest {
                 ));
             }
         }
-        let wire: Wire<'_> = serde_json::from_str(text)
+        let body: Body<'_> = serde_json::from_str(text)
             .map_err(|_| RequestError::new(super::request_error::BAD_USER_INPUT, "the request is not valid JSON"))?;
         Ok(Self {
-            query: wire.query.map(|raw| string("query", raw)).transpose()?,
-            operation_name: wire.operation_name.map(|raw| string("operationName", raw)).transpose()?,
-            variables: wire.variables.map(|raw| variables(raw.get())).transpose()?.unwrap_or_default(),
-            persisted: wire.extensions.map(|raw| persisted(raw.get())).transpose()?.flatten(),
+            query: body.query.map(|raw| string("query", raw)).transpose()?,
+            operation_name: body.operation_name.map(|raw| string("operationName", raw)).transpose()?,
+            variables: body.variables.map(|raw| variables(raw.get())).transpose()?.unwrap_or_default(),
+            persisted: body.extensions.map(|raw| persisted(raw.get())).transpose()?.flatten(),
         })
     }
 
-    /// From the query of a URL.
+    /// Reads the parameters from the query string of a URL.
+    ///
+    /// `form_urlencoded` replaces invalid UTF-8 silently; here it is an error.
     pub fn from_url_query(query: &str) -> Result<Self, RequestError> {
-        let mut call = Self::default();
+        let mut request = Self::default();
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let text = |name| decode(value).ok_or_else(|| RequestError::parameter(name, "not percent-encoded UTF-8"));
             match name {
-                "query" => call.query = Some(text("query")?).filter(|text| !text.is_empty()),
-                "operationName" => call.operation_name = Some(text("operationName")?),
-                "variables" => call.variables = json(&text("variables")?, variables)?.unwrap_or_default(),
-                "extensions" => call.persisted = json(&text("extensions")?, persisted)?.flatten(),
+                "query" => request.query = Some(text("query")?).filter(|text| !text.is_empty()),
+                "operationName" => request.operation_name = Some(text("operationName")?),
+                "variables" => request.variables = json(&text("variables")?, variables)?.unwrap_or_default(),
+                "extensions" => request.persisted = json(&text("extensions")?, persisted)?.flatten(),
                 _ => {}
             }
         }
-        Ok(call)
+        Ok(request)
     }
 }
 
-/// A parameter that is JSON inside a URL; empty and `null` count as absent.
+/// A parameter that is JSON inside a URL. Empty text and `null` count as absent.
 fn json<T>(text: &str, read: impl Fn(&str) -> Result<T, RequestError>) -> Result<Option<T>, RequestError> {
     match text.trim() {
         "" | "null" => Ok(None),
@@ -119,14 +133,14 @@ fn persisted(raw: &str) -> Result<Option<Hash>, RequestError> {
     if !raw.starts_with('{') {
         return Err(RequestError::parameter("extensions", "extensions must be a JSON object"));
     }
-    let wrong =
+    let invalid =
         || RequestError::parameter("extensions", "persistedQuery must be {version: 1, sha256Hash: 64 hex digits}");
-    let extensions: Extensions = serde_json::from_str(raw).map_err(|_| wrong())?;
+    let extensions: Extensions = serde_json::from_str(raw).map_err(|_| invalid())?;
     let Some(persisted) = extensions.persisted_query else { return Ok(None) };
     if persisted.version != 1 {
-        return Err(wrong());
+        return Err(invalid());
     }
-    hash(&persisted.sha256_hash).map(Some).ok_or_else(wrong)
+    hash(&persisted.sha256_hash).map(Some).ok_or_else(invalid)
 }
 
 fn hash(hex: &str) -> Option<Hash> {
@@ -147,9 +161,10 @@ mod tests {
 
     #[test]
     fn known_parameters_must_have_their_type_and_unknown_ones_are_ignored() {
-        let call = GraphQLRequest::from_json(r#" {"query":"{a}","operationName":null,"variables":{"x":1},"more":[1]}"#)
-            .unwrap();
-        assert_eq!((call.query.as_deref(), call.operation_name, call.variables.len()), (Some("{a}"), None, 1));
+        let request =
+            GraphQLRequest::from_json(r#" {"query":"{a}","operationName":null,"variables":{"x":1},"more":[1]}"#)
+                .unwrap();
+        assert_eq!((request.query.as_deref(), request.operation_name, request.variables.len()), (Some("{a}"), None, 1));
         for wrong in [
             "",
             "null",
@@ -173,11 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn a_url_carries_the_same_parameters() {
-        let call =
+    fn a_url_has_the_same_parameters() {
+        let request =
             GraphQLRequest::from_url_query("query=%7Ba+b%7D&variables=%7B%22x%22%3A1%7D&operationName=A&x").unwrap();
-        assert_eq!((call.query.as_deref(), call.operation_name.as_deref()), (Some("{a b}"), Some("A")));
-        assert_eq!(call.variables.len(), 1);
+        assert_eq!((request.query.as_deref(), request.operation_name.as_deref()), (Some("{a b}"), Some("A")));
+        assert_eq!(request.variables.len(), 1);
         for wrong in ["query=%FF", "variables=%5B%5D", "variables=x", "extensions=1"] {
             assert!(GraphQLRequest::from_url_query(wrong).is_err(), "{wrong}");
         }

@@ -1,21 +1,20 @@
-//! The cheap gate before the library: counts bytes, tokens and nesting of a document without
-//! building anything.
+//! Limits of a document's text, checked before it is parsed: bytes, tokens, name length and nesting.
 //!
-//! The parser recurses with the nesting and allocates with the tokens, so nothing reaches it before
-//! both are bounded. One pass, no allocation, never looks back.
+//! The parser recurses with the nesting and allocates with the tokens, so both are bounded first. The check is
+//! one pass over the text, without allocation and without backtracking.
 
 use super::super::request_error::RequestError;
 
 /// Longest document in bytes.
 pub(in crate::graphql) const MAX_BYTES: usize = 16 << 10;
-/// Most tokens of a document; a comment counts as one, so that ignored text is not free.
+/// Most tokens of a document. A comment counts as one, so that ignored text has a cost.
 const MAX_TOKENS: usize = 2_000;
-/// Longest name in bytes: an answer has it once for each object it selects a field of.
+/// Longest name in bytes. A response repeats the name for each object.
 const MAX_NAME_BYTES: usize = 128;
 /// Deepest nesting of brackets of any kind. GraphiQL's introspection needs 15.
 const MAX_NESTING: usize = 32;
 
-/// Refuses a document that is too large to be worth parsing.
+/// Refuses a document that is too large to be parsed.
 pub(in crate::graphql) fn check(text: &str) -> Result<(), RequestError> {
     if text.len() > MAX_BYTES {
         return Err(RequestError::too_large(format!("the document is longer than {MAX_BYTES} bytes")));
@@ -35,13 +34,13 @@ pub(in crate::graphql) fn check(text: &str) -> Result<(), RequestError> {
 
 struct Measures {
     tokens: usize,
-    /// Deepest.
+    /// The deepest level.
     nesting: usize,
     /// In bytes. Numbers are measured too.
     longest_name: usize,
 }
 
-/// Broken text is measured as far as it goes: the parser names the fault.
+/// Invalid text is measured as well. The parser reports its error.
 fn measure(text: &[u8]) -> Measures {
     let (mut tokens, mut depth, mut deepest, mut longest_name, mut at) = (0, 0_usize, 0, 0, 0);
     while let Some(&byte) = text.get(at) {
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn each_bound_refuses_what_is_one_over_it() {
+    fn a_document_one_over_a_limit_is_refused() {
         let tokens = |n: usize| format!("{{{}}}", "a ".repeat(n - 2));
         assert!(check(&tokens(MAX_TOKENS)).is_ok());
         assert!(check(&tokens(MAX_TOKENS + 1)).is_err());
