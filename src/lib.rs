@@ -15,6 +15,7 @@ pub mod device_config;
 pub mod devices;
 pub mod downlink;
 pub mod error;
+pub mod follow;
 pub mod graphql;
 pub mod homes;
 pub mod http;

@@ -6,6 +6,7 @@ mod answer_store;
 mod command;
 mod expect;
 mod expectations;
+mod feed;
 mod new;
 mod outbox;
 mod outbox_store;
@@ -19,9 +20,10 @@ pub use answer_store::{find_for_ingest, record_answers};
 pub use command::{Command, CommandHub, CommandSource, CommandStatus, ConfirmedBy, OnStale, WordError};
 pub use expect::Observation;
 pub use expectations::Expectations;
+pub use feed::CommandFilter;
 pub use new::{DEFAULT_EXPIRY_SECONDS, DEFAULT_TIMEOUT_SECONDS, MAX_PAYLOAD_BYTES, NewCommand, SHORT_EXPIRY_SECONDS};
 pub use outbox::CommandOutbox;
-pub use service::{ChangeCursor, CommandPage, Commands, KEPT_PER_DEVICE, MAX_OPEN_PER_DEVICE};
+pub use service::{CommandPage, Commands, KEPT_PER_DEVICE, MAX_OPEN_PER_DEVICE};
 
 /// Tells those who follow a command's home how it now stands. To be called after the commit.
 pub fn publish(hub: &CommandHub, commands: impl IntoIterator<Item = Command>) {

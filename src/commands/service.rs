@@ -1,7 +1,5 @@
 //! Sending, taking back and reading commands.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 
 use super::command::{Command, CommandHub, CommandStatus, OnStale};
@@ -13,7 +11,6 @@ use crate::db::{self, MemoryBudget, Pool};
 use crate::devices::{Device, DeviceAccess};
 use crate::error::Error;
 use crate::homes::{Access, Permission};
-use crate::hub::HubReceiver;
 use crate::ids::{CommandId, DeviceId, UserId};
 use crate::metrics::Metrics;
 use crate::outbox::Wake;
@@ -22,22 +19,18 @@ use crate::outbox::Wake;
 pub const MAX_OPEN_PER_DEVICE: i64 = 100;
 /// Commands kept of one device; older ones that are over go when one is added.
 pub const KEPT_PER_DEVICE: i64 = 1_000;
-/// A change may be committed so much later than one that bears a later time: who reads on by time reads
-/// this much again.
-const COMMITTED_WITHIN: Duration = Duration::from_secs(60);
-
 const SUPERSEDED: &str = "replaced by a newer command of the same type before it could be sent";
 const TAKEN_BACK: &str = "cancelled before it could reach the device";
 
 /// Commands of devices. Cheap to clone.
 #[derive(Clone)]
 pub struct Commands {
-    pool: Pool,
+    pub(super) pool: Pool,
     clock: Clock,
-    hub: CommandHub,
+    pub(super) hub: CommandHub,
     expectations: Expectations,
     wake: Wake,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
 }
 
 /// What part of the past is asked for; the same for all devices of one statement.
@@ -49,26 +42,6 @@ pub struct CommandPage {
     pub before: Option<i64>,
     /// Most commands of a device.
     pub limit: i64,
-}
-
-/// A place among the changes of a home's commands, for who missed some.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChangeCursor {
-    at: DateTime<Utc>,
-    id: CommandId,
-}
-
-impl ChangeCursor {
-    /// Right after the change that the command shows.
-    pub fn after(command: &Command) -> Self {
-        Self { at: command.updated_at, id: command.id }
-    }
-
-    /// Before all that may have been committed since a change; before everything where there was none.
-    pub fn well_before(change: Option<DateTime<Utc>>) -> Self {
-        let at = change.map_or(DateTime::UNIX_EPOCH, |at| at - COMMITTED_WITHIN);
-        Self { at, id: CommandId::FIRST }
-    }
 }
 
 /// What came of a request to send.
@@ -101,11 +74,6 @@ impl Commands {
     /// The effects that are waited for.
     pub fn expectations(&self) -> &Expectations {
         &self.expectations
-    }
-
-    /// Listens to the changes of a home's commands from now on.
-    pub fn subscribe(&self, access: Access) -> HubReceiver<Command> {
-        self.hub.subscribe(access.home())
     }
 
     /// Stores a command that is to be sent, or finds the one that the same request made before. Needs
@@ -197,25 +165,6 @@ impl Commands {
         let ids: Vec<_> = devices.iter().map(DeviceAccess::device).collect();
         let mut conn = self.pool.get().await?;
         store::page(&mut conn, &ids, page.status, page.before, page.limit, budget).await
-    }
-
-    /// Where to read on from now, should changes be missed. To be asked once the hub is listened to.
-    pub async fn cursor(&self, access: Access) -> Result<ChangeCursor, Error> {
-        let mut conn = self.pool.get().await?;
-        Ok(ChangeCursor::well_before(store::last_change(&mut conn, access.home()).await?))
-    }
-
-    /// Up to `limit` commands of the home, or of one device of it, that changed after the cursor, as they
-    /// now stand, in the order of their last change.
-    pub async fn changed(
-        &self,
-        access: Access,
-        device: Option<DeviceId>,
-        after: ChangeCursor,
-        limit: i64,
-    ) -> Result<Vec<Command>, Error> {
-        let mut conn = self.pool.get().await?;
-        Ok(store::changed(&mut conn, access.home(), device, (after.at, after.id), limit).await?)
     }
 
     fn tell(&self, commands: impl IntoIterator<Item = Command>) {

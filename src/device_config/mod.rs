@@ -3,7 +3,8 @@
 
 mod answers_store;
 mod content;
-mod follow;
+mod cursor;
+mod feed;
 mod key_ring;
 mod outbox;
 mod outbox_store;

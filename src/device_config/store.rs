@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::DeviceConfig;
 use super::content::Content;
-use super::follow::Mark;
+use super::cursor::ChangeCursor;
 use crate::db::schema::{device_configs, devices};
 use crate::db::{JsonText, MemoryBudget, collect_bounded};
 use crate::error::Error;
@@ -235,7 +235,7 @@ pub(super) async fn history(
 struct Changed {
     home: HomeId,
     device: Option<DeviceId>,
-    after: Mark,
+    after: ChangeCursor,
     limit: i64,
 }
 
@@ -268,12 +268,12 @@ impl Query for Changed {
     type SqlType = diesel::sql_types::Untyped;
 }
 
-/// What changed in a home (or of one device of it) after a mark, in the order of marks.
+/// What changed in a home (or of one device of it) after a change, in the order of changes.
 pub(super) async fn changed(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     device: Option<DeviceId>,
-    after: Mark,
+    after: ChangeCursor,
     limit: i64,
 ) -> QueryResult<Vec<DeviceConfig>> {
     configs(Changed { home, device, after, limit }.load(conn).await?)

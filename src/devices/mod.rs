@@ -7,6 +7,7 @@ mod credentials_store;
 mod device;
 mod directory;
 mod directory_store;
+mod feed;
 mod kind;
 mod logins;
 mod mac;

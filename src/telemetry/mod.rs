@@ -1,7 +1,8 @@
 //! Readings: one row per telemetry message, seen by subscribers only after its commit.
 
-mod follow;
+mod feed;
 pub mod history;
+mod hub;
 mod read_store;
 mod record_store;
 
@@ -14,7 +15,8 @@ use crate::db::{JsonText, MemorySize};
 use crate::devices::Report;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
-pub use follow::{LiveReadings, ReadingHub};
+pub use feed::LiveReadings;
+pub use hub::ReadingHub;
 pub use record_store::{Month, ensure_month, find_committed, insert, last_cursor};
 
 /// A committed reading, shared by all its subscribers.

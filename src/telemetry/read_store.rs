@@ -19,7 +19,7 @@ use crate::ids::{DeviceId, HomeId, TelemetryId};
 const MAX_SCANNED: i64 = 5_000;
 
 /// What was read.
-pub(super) struct Page {
+pub(super) struct StoredPage {
     /// Oldest first.
     pub(super) readings: Vec<Reading>,
     /// Up to where, if that is not the end.
@@ -97,7 +97,7 @@ pub(super) async fn after(
     cursor: TelemetryId,
     limit: i64,
     max_bytes: usize,
-) -> QueryResult<Page> {
+) -> QueryResult<StoredPage> {
     // Without a device every reading read is one of the page.
     let scanned: Option<TelemetryId> = match device {
         Some(_) => Scanned { home, cursor }.load(conn).await?.pop(),
@@ -116,5 +116,5 @@ pub(super) async fn after(
     }
     let is_full = bytes >= max_bytes || i64::try_from(readings.len()).is_ok_and(|n| n >= limit);
     let up_to = if is_full { readings.last().map(|reading| reading.id) } else { scanned };
-    Ok(Page { readings, up_to })
+    Ok(StoredPage { readings, up_to })
 }

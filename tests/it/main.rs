@@ -34,6 +34,7 @@ mod registry;
 mod revocation;
 mod services;
 mod statements;
+mod stream_outages;
 mod streams;
 mod support;
 mod tidy;

@@ -254,7 +254,7 @@ async fn a_step_whose_answer_was_lost_is_told_by_the_next_tick() {
         let who = life.ann.0.clone().unwrap();
         life.graph.services.homes.access(&who, home, smarthome::homes::Permission::Read).await.unwrap()
     };
-    let mut listener = life.graph.services.commands.subscribe(access);
+    let mut listener = life.graph.services.commands.hub().subscribe(access.home());
     // Cut off between the statement and its answer: it waits for the row, so its answer can't come.
     life.graph.sql.batch_execute("begin; select from commands for update").await.unwrap();
     {

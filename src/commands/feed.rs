@@ -1,0 +1,129 @@
+//! The feed of commands. A catch-up reads by the time of the last change, which is not the order of commits: it
+//! starts well before the last change that was sent, and skips what was sent already.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures_util::Stream;
+
+use super::{Command, Commands, store};
+use crate::db::spawn_and_join;
+use crate::error::Error;
+use crate::follow::{Feed, MAX_COMMIT_DELAY, Page, SentChanges, follow};
+use crate::homes::{Access, Permission};
+use crate::ids::{CommandId, DeviceId, UserId};
+
+/// Commands read from the database at a time.
+const PAGE: i64 = 500;
+
+/// The commands of a home that a subscriber wants.
+#[derive(Debug, Clone, Copy)]
+pub enum CommandFilter {
+    Home,
+    Device(DeviceId),
+    Command(CommandId),
+}
+
+/// A position in the order of changes.
+pub(super) type ChangeCursor = (DateTime<Utc>, CommandId);
+
+impl Commands {
+    /// The command as the viewer sees it, and the viewer's access to its home. Needs
+    /// [`Permission::ReadCommands`].
+    pub async fn find_with_access(&self, viewer: UserId, id: CommandId) -> Result<(Command, Access), Error> {
+        let mut conn = self.pool.get().await?;
+        let found = store::visible(&mut conn, viewer, &[id]).await?.pop();
+        let (command, membership) = found.ok_or(Error::NotFound("command"))?;
+        Ok((command, membership.allow(Permission::ReadCommands)?))
+    }
+
+    /// Changes of the commands of a home from the moment of this call, each as the command then stands. The
+    /// present state of a single command comes first. Needs [`Permission::ReadCommands`].
+    pub async fn follow(
+        &self,
+        access: Access,
+        filter: CommandFilter,
+    ) -> Result<impl Stream<Item = Result<Arc<Command>, Error>> + Send + 'static + use<>, Error> {
+        let access = access.require(Permission::ReadCommands)?;
+        let receiver = self.hub.subscribe(access.home());
+        let newest = match filter {
+            // Only its present state is ever read.
+            CommandFilter::Command(_) => DateTime::UNIX_EPOCH,
+            CommandFilter::Home | CommandFilter::Device(_) => self.last_change(access).await?,
+        };
+        let feed = CommandFeed { commands: self.clone(), access, filter, newest, sent: SentChanges::default() };
+        let start = matches!(filter, CommandFilter::Command(_)).then(|| feed.resume());
+        Ok(follow(feed, receiver, start, &self.metrics))
+    }
+
+    async fn last_change(&self, access: Access) -> Result<DateTime<Utc>, Error> {
+        let pool = self.pool.clone();
+        let last = spawn_and_join(async move {
+            let mut conn = pool.get().await?;
+            Ok::<_, Error>(store::last_change(&mut conn, access.home()).await?)
+        });
+        Ok(last.await?.unwrap_or_default())
+    }
+
+    async fn changed(
+        &self,
+        access: Access,
+        filter: CommandFilter,
+        after: ChangeCursor,
+    ) -> Result<Vec<Command>, Error> {
+        let pool = self.pool.clone();
+        spawn_and_join(async move {
+            let mut conn = pool.get().await?;
+            let device = match filter {
+                CommandFilter::Home => None,
+                CommandFilter::Device(device) => Some(device),
+                CommandFilter::Command(id) => {
+                    let found = store::visible(&mut conn, access.user(), &[id]).await?;
+                    return Ok(found.into_iter().map(|(command, _)| command).collect());
+                }
+            };
+            Ok(store::changed(&mut conn, access.home(), device, after, PAGE).await?)
+        })
+        .await
+    }
+}
+
+struct CommandFeed {
+    commands: Commands,
+    access: Access,
+    filter: CommandFilter,
+    /// The latest change seen.
+    newest: DateTime<Utc>,
+    sent: SentChanges<CommandId>,
+}
+
+impl Feed for CommandFeed {
+    type Event = Command;
+    type Item = Arc<Command>;
+    type Cursor = ChangeCursor;
+
+    fn resume(&self) -> ChangeCursor {
+        (self.newest - MAX_COMMIT_DELAY, CommandId::FIRST)
+    }
+
+    async fn page(&mut self, after: ChangeCursor) -> Result<Page<Arc<Command>, ChangeCursor>, Error> {
+        let commands = self.commands.changed(self.access, self.filter, after).await?;
+        let commands: VecDeque<_> = commands.into_iter().map(Arc::new).collect();
+        Ok(Page::limited(commands, PAGE, |last| (last.updated_at, last.id)))
+    }
+
+    async fn item(&mut self, command: &Arc<Command>) -> Result<Option<Arc<Command>>, Error> {
+        Ok(self.accept(command).then(|| command.clone()))
+    }
+
+    fn accept(&mut self, command: &Arc<Command>) -> bool {
+        self.newest = self.newest.max(command.updated_at);
+        let is_wanted = match self.filter {
+            CommandFilter::Home => true,
+            CommandFilter::Device(device) => device == command.device,
+            CommandFilter::Command(id) => id == command.id,
+        };
+        is_wanted && self.sent.advance(command.id, command.updated_at)
+    }
+}

@@ -1,0 +1,86 @@
+//! The feed of configurations. A catch-up reads by the time of the last change, which is not the order of
+//! commits: it starts well before the last change that was sent, and skips what was sent already.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures_util::Stream;
+
+use super::cursor::ChangeCursor;
+use super::{DeviceConfig, DeviceConfigs, store};
+use crate::db::spawn_and_join;
+use crate::error::Error;
+use crate::follow::{Feed, MAX_COMMIT_DELAY, Page, SentChanges, follow};
+use crate::homes::{Access, Permission};
+use crate::ids::{DeviceId, HomeId};
+
+/// Versions read from the database at a time.
+const PAGE: i64 = 500;
+
+impl DeviceConfigs {
+    /// Changes of the configurations of a home, or of one of its devices, from the moment of this call. Needs
+    /// [`Permission::ReadConfig`].
+    pub async fn follow(
+        &self,
+        access: Access,
+        device: Option<DeviceId>,
+    ) -> Result<impl Stream<Item = Result<Arc<DeviceConfig>, Error>> + Send + 'static + use<>, Error> {
+        let home = access.require(Permission::ReadConfig)?.home();
+        let receiver = self.hub.subscribe(home);
+        let pool = self.pool.clone();
+        // Changes bear the time of the database's clock.
+        let newest = spawn_and_join(async move { Ok::<_, Error>(store::now(&mut *pool.get().await?).await?) }).await?;
+        let feed = ConfigFeed { configs: self.clone(), home, device, newest, sent: SentChanges::default() };
+        Ok(follow(feed, receiver, None, &self.metrics))
+    }
+
+    async fn changed(
+        &self,
+        home: HomeId,
+        device: Option<DeviceId>,
+        after: ChangeCursor,
+    ) -> Result<Vec<DeviceConfig>, Error> {
+        let pool = self.pool.clone();
+        spawn_and_join(async move {
+            let mut conn = pool.get().await?;
+            Ok(store::changed(&mut conn, home, device, after, PAGE).await?)
+        })
+        .await
+    }
+}
+
+struct ConfigFeed {
+    configs: DeviceConfigs,
+    home: HomeId,
+    device: Option<DeviceId>,
+    /// The latest change seen.
+    newest: DateTime<Utc>,
+    sent: SentChanges<(DeviceId, i32)>,
+}
+
+impl Feed for ConfigFeed {
+    type Event = DeviceConfig;
+    type Item = Arc<DeviceConfig>;
+    type Cursor = ChangeCursor;
+
+    fn resume(&self) -> ChangeCursor {
+        ChangeCursor::before(self.newest - MAX_COMMIT_DELAY)
+    }
+
+    async fn page(&mut self, after: ChangeCursor) -> Result<Page<Arc<DeviceConfig>, ChangeCursor>, Error> {
+        let configs = self.configs.changed(self.home, self.device, after).await?;
+        let configs: VecDeque<_> = configs.into_iter().map(Arc::new).collect();
+        Ok(Page::limited(configs, PAGE, |last| ChangeCursor::of(last)))
+    }
+
+    async fn item(&mut self, config: &Arc<DeviceConfig>) -> Result<Option<Arc<DeviceConfig>>, Error> {
+        Ok(self.accept(config).then(|| config.clone()))
+    }
+
+    fn accept(&mut self, config: &Arc<DeviceConfig>) -> bool {
+        self.newest = self.newest.max(config.updated_at);
+        let is_wanted = self.device.is_none_or(|device| device == config.device);
+        is_wanted && self.sent.advance((config.device, config.version), config.updated_at)
+    }
+}

@@ -1,0 +1,118 @@
+//! The feed of readings: the order of ids is the order of commits, so a cursor tells which readings were sent.
+
+use std::sync::Arc;
+
+use futures_util::Stream;
+use tokio::sync::Semaphore;
+
+use super::hub::ReadingHub;
+use super::read_store::{self as store, StoredPage};
+use super::{Reading, SharedReading};
+use crate::db::{Pool, spawn_and_join};
+use crate::error::Error;
+use crate::follow::{Feed, Page, follow};
+use crate::homes::{Access, Permission};
+use crate::ids::{DeviceId, HomeId, TelemetryId};
+use crate::metrics::Metrics;
+
+/// Readings read from the database at a time.
+const PAGE: i64 = 500;
+/// Pages of single devices that are read at a time. Such a page may scan thousands of readings for a few of its
+/// own, so most connections stay free for other work.
+const MAX_SCANS: usize = 2;
+/// Bytes of unknown sensors after which a page ends: each slow subscriber holds one page.
+const PAGE_BYTES: usize = 256 << 10;
+
+/// Opens live streams of readings. Cheap to clone.
+#[derive(Clone)]
+pub struct LiveReadings {
+    pool: Pool,
+    hub: ReadingHub,
+    metrics: Metrics,
+    scans: Arc<Semaphore>,
+}
+
+impl LiveReadings {
+    pub fn new(pool: Pool, hub: ReadingHub, metrics: Metrics) -> Self {
+        Self { pool, hub, metrics, scans: Arc::new(Semaphore::new(MAX_SCANS)) }
+    }
+
+    /// The readings of a home, or of one of its devices: first those after `after` if that is given, then live
+    /// ones from the moment of this call. Needs [`Permission::ReadTelemetry`].
+    ///
+    /// The stream ends when the home is closed, or after an error; an `after` newer than every stored reading is
+    /// one.
+    pub fn follow(
+        &self,
+        access: Access,
+        device: Option<DeviceId>,
+        after: Option<TelemetryId>,
+    ) -> Result<impl Stream<Item = Result<SharedReading, Error>> + Send + 'static + use<>, Error> {
+        let home = access.require(Permission::ReadTelemetry)?.home();
+        // The newest cursor is read before the hub is subscribed: a reading in between has a later one.
+        let sent_up_to = after.unwrap_or_else(|| self.hub.newest());
+        let feed = ReadingFeed { source: self.clone(), home, device, sent_up_to };
+        Ok(follow(feed, self.hub.subscribe(home), after, &self.metrics))
+    }
+
+    async fn page(&self, home: HomeId, device: Option<DeviceId>, after: TelemetryId) -> Result<StoredPage, Error> {
+        let (pool, scans) = (self.pool.clone(), self.scans.clone());
+        spawn_and_join(async move {
+            let _scan = match device {
+                Some(_) => Some(scans.acquire_owned().await.map_err(Error::internal)?),
+                None => None,
+            };
+            let mut conn = pool.get().await?;
+            Ok(store::after(&mut conn, home, device, after, PAGE, PAGE_BYTES).await?)
+        })
+        .await
+    }
+
+    /// A cursor that was never given out would hide every reading up to it.
+    async fn check_given_out(&self, cursor: TelemetryId) -> Result<(), Error> {
+        if cursor <= self.hub.newest() {
+            return Ok(());
+        }
+        let pool = self.pool.clone();
+        let last = spawn_and_join(async move { Ok::<_, Error>(super::last_cursor(&mut *pool.get().await?).await?) }).await?;
+        if cursor <= last { Ok(()) } else { Err(Error::bad_input("after", "after is newer than anything stored")) }
+    }
+}
+
+struct ReadingFeed {
+    source: LiveReadings,
+    home: HomeId,
+    device: Option<DeviceId>,
+    /// Every wanted reading up to this one was sent.
+    sent_up_to: TelemetryId,
+}
+
+impl Feed for ReadingFeed {
+    type Event = Reading;
+    type Item = SharedReading;
+    type Cursor = TelemetryId;
+
+    fn resume(&self) -> TelemetryId {
+        self.sent_up_to
+    }
+
+    async fn page(&mut self, after: TelemetryId) -> Result<Page<SharedReading, TelemetryId>, Error> {
+        let page = self.source.page(self.home, self.device, after).await?;
+        if page.readings.is_empty() && page.up_to.is_none() {
+            self.source.check_given_out(after).await?;
+        }
+        Ok(Page { items: page.readings.into_iter().map(Arc::new).collect(), next: page.up_to })
+    }
+
+    async fn item(&mut self, reading: &SharedReading) -> Result<Option<SharedReading>, Error> {
+        Ok(self.accept(reading).then(|| reading.clone()))
+    }
+
+    fn accept(&mut self, reading: &SharedReading) -> bool {
+        if reading.id <= self.sent_up_to {
+            return false;
+        }
+        self.sent_up_to = reading.id;
+        self.device.is_none_or(|device| device == reading.device)
+    }
+}
