@@ -117,14 +117,14 @@ macro_rules! statement {
                     $crate::db::Template::new(include_str!($file), &[$(stringify!($field)),*])
                 });
                 TEMPLATE.walk(out, |index, out| {
-                    let _ = (index, &out);
-                    let mut _next = 0;
+                    let next = 0;
                     $(
-                        if index == _next {
+                        if index == next {
                             return out.push_bind_param::<$sql_type, _>(&self.$field);
                         }
-                        _next += 1;
+                        let next = next + 1;
                     )*
+                    let _ = (index, next, out);
                     Ok(())
                 })
             }

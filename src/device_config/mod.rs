@@ -187,6 +187,11 @@ impl DeviceConfigs {
         Self { pool, clock, hub, keys, wake, metrics }
     }
 
+    /// The hub that carries every committed change.
+    pub fn hub(&self) -> &ConfigHub {
+        &self.hub
+    }
+
     /// Makes the next version; versions that nobody answered are superseded by it. Needs
     /// [`Permission::PushConfig`].
     pub async fn push(

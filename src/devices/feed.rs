@@ -63,8 +63,8 @@ impl Feed for StateFeed {
         }
         let (devices, access) = (self.devices.clone(), self.access);
         let page = spawn_and_join(async move {
-            let (homes, all, held) = ([access.home()], DeviceFilter::default(), MemoryBudget::default());
-            devices.page(access.user(), &homes, &all, after, PAGE, &held).await
+            let (homes, all, budget) = ([access.home()], DeviceFilter::default(), MemoryBudget::default());
+            devices.page(access.user(), &homes, &all, after, PAGE, &budget).await
         });
         Ok(Page::limited(page.await?, PAGE, |last| Some(last.id)))
     }

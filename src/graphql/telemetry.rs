@@ -12,9 +12,9 @@ use super::scalars::{Instant, TimeSource};
 use crate::devices::DeviceAccess;
 use crate::error::Error;
 use crate::telemetry::history::{HistoryCursor, HistoryPage};
-use crate::telemetry::{self, SharedReading};
+use crate::telemetry::{self, SharedReading, for_each_sensor};
 
-/// Readings of a page, unless the client says otherwise.
+/// Readings of a page by default.
 pub(super) const PAGE: usize = 100;
 
 /// One telemetry message of a device.
@@ -23,7 +23,7 @@ pub(super) struct Telemetry(pub(super) SharedReading);
 /// One telemetry message of a device.
 #[Object(serial)]
 impl Telemetry {
-    /// Opaque, and a cursor: give the last one you saw as `after` to the subscription `telemetry`.
+    /// An opaque cursor: pass the last one you received as `after` to the subscription `telemetry`.
     async fn id(&self) -> ID {
         self.0.id.into()
     }
@@ -34,27 +34,27 @@ impl Telemetry {
         Ok(Device(device.ok_or(Error::NotFound("device"))?))
     }
 
-    /// Effective time of the reading: the device's where it has a usable clock, else the receipt.
+    /// Effective time of the reading: the device's clock if it is usable, otherwise the time of receipt.
     async fn recorded_at(&self) -> Instant {
         self.0.recorded_at.into()
     }
 
-    /// When the server took it from the broker.
+    /// When the server received it from the broker.
     async fn received_at(&self) -> Instant {
         self.0.received_at.into()
     }
 
-    /// Whose clock gave `recordedAt`.
+    /// The clock that gave `recordedAt`.
     async fn time_source(&self) -> TimeSource {
         self.0.time_source.into()
     }
 
-    /// The readings.
+    /// The sensors' values.
     async fn sensors(&self) -> Sensors {
-        self.0.sensors.clone().into()
+        (&self.0.sensors).into()
     }
 
-    /// Readings the schema does not know, e.g. `{"co2": 612}`.
+    /// Values of unknown sensors, e.g. `{"co2": 612}`.
     async fn extra(&self, ctx: &Context<'_>) -> Option<Value> {
         match &self.0.extra {
             Some(extra) => Some(ctx.json(extra).await),
@@ -78,57 +78,23 @@ impl Telemetry {
     }
 }
 
-/// A reading the device did not send is null, never 0 or false.
-#[derive(SimpleObject)]
-#[graphql(serial)]
-pub(super) struct Sensors {
-    /// Current of the board's own sensor, in amperes.
-    current: Option<f64>,
-    /// Gas concentration in ppm.
-    gas_ppm: Option<f64>,
-    /// Whether a flame is seen.
-    flame: Option<bool>,
-    /// Fill level of a bin in percent.
-    bin_level: Option<f64>,
-    /// Active power in watts.
-    power_w: Option<f64>,
-    /// Energy counter in kilowatt-hours.
-    energy_kwh: Option<f64>,
-    /// Mains voltage in volts.
-    voltage_v: Option<f64>,
-    /// Mains current in amperes.
-    current_a: Option<f64>,
-    /// Mains frequency in hertz.
-    frequency_hz: Option<f64>,
-    /// Power factor, 0 to 1.
-    power_factor: Option<f64>,
-    /// Distance in centimetres.
-    distance_cm: Option<f64>,
-    /// Temperature in degrees Celsius.
-    temperature: Option<f64>,
-    /// Relative humidity in percent.
-    humidity: Option<f64>,
-}
-
-impl From<telemetry::Sensors> for Sensors {
-    fn from(sensors: telemetry::Sensors) -> Self {
-        Self {
-            current: sensors.current,
-            gas_ppm: sensors.gas_ppm,
-            flame: sensors.flame,
-            bin_level: sensors.bin_level,
-            power_w: sensors.power_w,
-            energy_kwh: sensors.energy_kwh,
-            voltage_v: sensors.voltage_v,
-            current_a: sensors.current_a,
-            frequency_hz: sensors.frequency_hz,
-            power_factor: sensors.power_factor,
-            distance_cm: sensors.distance_cm,
-            temperature: sensors.temperature,
-            humidity: sensors.humidity,
+macro_rules! define_sensors {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $name:literal,)*) => {
+        /// A sensor whose value the device did not send is null, never 0 or false.
+        #[derive(SimpleObject)]
+        #[graphql(serial)]
+        pub(super) struct Sensors {
+            $($(#[$doc])* #[graphql(name = $name)] $field: Option<$type>,)*
         }
-    }
+
+        impl From<&telemetry::Sensors> for Sensors {
+            fn from(sensors: &telemetry::Sensors) -> Self {
+                Self { $($field: sensors.$field,)* }
+            }
+        }
+    };
 }
+for_each_sensor!(define_sensors);
 
 /// A page of a device's history, newest first.
 pub(super) async fn page(

@@ -12,7 +12,7 @@ use crate::commands::AnswerKind;
 use crate::device_config::ConfigVerdict;
 use crate::devices::{Report, StatusReport};
 use crate::ids::CommandId;
-use crate::telemetry::{Measurement, Sensors};
+use crate::telemetry::{Measurement, Sensors, for_each_sensor};
 
 /// Bytes of a payload that are looked at; a larger message is rejected, not cut.
 pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
@@ -184,30 +184,38 @@ fn keep(map: &mut Map<String, Value>, name: &str, raw: &str, budget: &mut Budget
     value.map(|value| map.insert(name.to_owned(), value)).is_some()
 }
 
-/// Takes one of the thirteen readings; false for another name or a wrong type.
-fn read_sensor(sensors: &mut Sensors, name: &str, raw: &str) -> bool {
-    if name == "flame" {
-        sensors.flame = json::boolean(raw);
-        return sensors.flame.is_some();
-    }
-    let slot = match name {
-        "current" => &mut sensors.current,
-        "gasPpm" => &mut sensors.gas_ppm,
-        "binLevel" => &mut sensors.bin_level,
-        "powerW" => &mut sensors.power_w,
-        "energyKwh" => &mut sensors.energy_kwh,
-        "voltageV" => &mut sensors.voltage_v,
-        "currentA" => &mut sensors.current_a,
-        "frequencyHz" => &mut sensors.frequency_hz,
-        "powerFactor" => &mut sensors.power_factor,
-        "distanceCm" => &mut sensors.distance_cm,
-        "temperature" => &mut sensors.temperature,
-        "humidity" => &mut sensors.humidity,
-        _ => return false,
-    };
-    *slot = json::number(raw);
-    slot.is_some()
+/// A sensor's value in a message.
+trait SensorValue: Sized {
+    fn read(raw: &str) -> Option<Self>;
 }
+
+impl SensorValue for f64 {
+    fn read(raw: &str) -> Option<Self> {
+        json::number(raw)
+    }
+}
+
+impl SensorValue for bool {
+    fn read(raw: &str) -> Option<Self> {
+        json::boolean(raw)
+    }
+}
+
+macro_rules! define_read_sensor {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $name:literal,)*) => {
+        /// Reads the value of a known sensor; false for another name or a wrong type.
+        fn read_sensor(sensors: &mut Sensors, name: &str, raw: &str) -> bool {
+            match name {
+                $($name => {
+                    sensors.$field = <$type as SensorValue>::read(raw);
+                    sensors.$field.is_some()
+                })*
+                _ => false,
+            }
+        }
+    };
+}
+for_each_sensor!(define_read_sensor);
 
 /// Takes what telemetry's metadata and a status say of a device's health; false for anything else.
 fn read_health(report: &mut Report, name: &str, raw: &str) -> bool {

@@ -6,7 +6,7 @@ use futures_util::Stream;
 use tokio::sync::Semaphore;
 
 use super::hub::ReadingHub;
-use super::read_store::{self as store, StoredPage};
+use super::read_store::{self as store, ReadingsAfter, StoredPage};
 use super::{Reading, SharedReading};
 use crate::db::{Pool, spawn_and_join};
 use crate::error::Error;
@@ -56,6 +56,7 @@ impl LiveReadings {
     }
 
     async fn page(&self, home: HomeId, device: Option<DeviceId>, after: TelemetryId) -> Result<StoredPage, Error> {
+        let wanted = ReadingsAfter { home, device, after, limit: PAGE, max_bytes: PAGE_BYTES };
         let (pool, scans) = (self.pool.clone(), self.scans.clone());
         spawn_and_join(async move {
             let _scan = match device {
@@ -63,7 +64,7 @@ impl LiveReadings {
                 None => None,
             };
             let mut conn = pool.get().await?;
-            Ok(store::after(&mut conn, home, device, after, PAGE, PAGE_BYTES).await?)
+            Ok(store::read_after(&mut conn, wanted).await?)
         })
         .await
     }

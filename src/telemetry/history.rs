@@ -1,7 +1,5 @@
-//! Readings that were stored: the latest one and the pages of the past, of many devices in one
-//! statement. Takes proof that each device may be read.
-
-pub(super) mod store;
+//! Stored readings of devices: the latest one, and pages of the past. One statement reads many devices; the caller
+//! proves that each may be read.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,26 +8,26 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 
-use super::Reading;
+use super::{Reading, read_store as store};
 use crate::db::{MemoryBudget, Pool};
 use crate::devices::DeviceAccess;
 use crate::error::Error;
 use crate::ids::{DeviceId, TelemetryId};
 
-/// The reading side of telemetry. Cheap to clone.
+/// Reads stored readings. Cheap to clone.
 #[derive(Clone)]
 pub struct Readings {
     pool: Pool,
 }
 
-/// A place in a device's history: readings after it are older. Opaque to clients.
+/// A position in a device's history: the readings after it are older. Opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HistoryCursor {
-    recorded_at: DateTime<Utc>,
-    id: TelemetryId,
+    pub(super) recorded_at: DateTime<Utc>,
+    pub(super) id: TelemetryId,
 }
 
-/// What part of the past is asked for; the same for all devices of one statement.
+/// The wanted part of the past, the same for all devices of one statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HistoryPage {
     /// Readings at or after it.
@@ -38,12 +36,11 @@ pub struct HistoryPage {
     pub to: Option<DateTime<Utc>>,
     /// Readings older than this one.
     pub after: Option<HistoryCursor>,
-    /// Most readings of a device.
+    /// Readings of a device at most.
     pub limit: i64,
 }
 
 impl Readings {
-    /// The service over its pool.
     pub fn new(pool: Pool) -> Self {
         Self { pool }
     }
@@ -69,13 +66,12 @@ impl Readings {
 }
 
 impl HistoryCursor {
-    /// The place of a reading.
     pub fn of(reading: &Reading) -> Self {
         Self { recorded_at: reading.recorded_at, id: reading.id }
     }
 }
 
-/// The text is no cursor of ours.
+/// The text is not a cursor of this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor of this list")]
 pub struct CursorError;

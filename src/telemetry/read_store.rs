@@ -1,111 +1,176 @@
-//! SQL that reads readings in the order of their commits.
+//! SQL that reads readings: the latest, pages of the past, and pages in the order of commits.
 
 use std::pin::pin;
 
+use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use diesel::pg::Pg;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Nullable};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::TryStreamExt;
 
-use super::Reading;
-use super::history::store::{COLUMNS, Row, SqlRow, reading};
-use crate::db::MemorySize;
+use super::history::HistoryPage;
+use super::sensors::{Sensors, for_each_sensor};
+use super::{Reading, TimeSource};
+use crate::db::{MemoryBudget, JsonText, MemorySize, collect_bounded, statement};
+use crate::error::Error;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
-/// Readings of a home that one statement reads, whosever they are: a device that is silent in a busy home
-/// would else have all of its neighbours' read for it.
-const MAX_SCANNED: i64 = 5_000;
+/// The SQL type of a sensor's column.
+pub(super) trait SensorColumn {
+    type Sql;
+}
 
-/// What was read.
+impl SensorColumn for f64 {
+    type Sql = Double;
+}
+
+impl SensorColumn for bool {
+    type Sql = Bool;
+}
+
+macro_rules! sensor_columns {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $name:literal,)*) => {
+        type SensorsSql = ($(Nullable<<$type as SensorColumn>::Sql>,)*);
+        type SensorsRow = ($(Option<$type>,)*);
+
+        fn sensors(($($field,)*): SensorsRow) -> Sensors {
+            Sensors { $($field,)* }
+        }
+    };
+}
+for_each_sensor!(sensor_columns);
+
+/// The columns that every statement of this file selects, in this order.
+type SqlRow = (
+    (BigInt, BigInt, BigInt, Timestamptz, Timestamptz, Bool),
+    SensorsSql,
+    (Nullable<Text>, Nullable<Double>, Nullable<Double>, Nullable<Jsonb>),
+);
+type Row = (
+    (TelemetryId, HomeId, DeviceId, DateTime<Utc>, DateTime<Utc>, bool),
+    SensorsRow,
+    (Option<String>, Option<f64>, Option<f64>, Option<JsonText>),
+);
+
+fn reading((message, sensor_values, health): Row) -> Reading {
+    let (id, home, device, recorded_at, received_at, device_clock) = message;
+    let (firmware_version, signal_strength, battery_level, extra) = health;
+    Reading {
+        id,
+        home,
+        device,
+        recorded_at,
+        received_at,
+        time_source: if device_clock { TimeSource::Device } else { TimeSource::Server },
+        sensors: sensors(sensor_values),
+        extra,
+        firmware_version,
+        signal_strength,
+        battery_level,
+    }
+}
+
+/// Before every reading.
+pub(super) fn first_instant() -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH
+}
+
+/// After every reading.
+pub(super) fn last_instant() -> DateTime<Utc> {
+    const YEAR_9999: i64 = 253_402_300_799;
+    DateTime::from_timestamp(YEAR_9999, 0).expect("in range")
+}
+
+statement! {
+    struct Latest<'a>("sql/latest.sql") -> SqlRow {
+        devices: Array<BigInt> = &'a [DeviceId],
+    }
+}
+
+statement! {
+    struct History<'a>("sql/history.sql") -> SqlRow {
+        devices: Array<BigInt> = &'a [DeviceId],
+        from_at: Timestamptz = DateTime<Utc>,
+        to_at: Timestamptz = DateTime<Utc>,
+        after_at: Timestamptz = DateTime<Utc>,
+        after_id: BigInt = i64,
+        limit: BigInt = i64,
+    }
+}
+
+statement! {
+    struct FindScanEnd("sql/find_scan_end.sql") -> BigInt {
+        home: BigInt = HomeId,
+        after: BigInt = TelemetryId,
+    }
+}
+
+statement! {
+    struct ReadAfter("sql/read_after.sql") -> SqlRow {
+        home: BigInt = HomeId,
+        device: Nullable<BigInt> = Option<DeviceId>,
+        after: BigInt = TelemetryId,
+        up_to: BigInt = i64,
+        limit: BigInt = i64,
+    }
+}
+
+pub(super) async fn latest(
+    conn: &mut AsyncPgConnection,
+    devices: &[DeviceId],
+    budget: &MemoryBudget,
+) -> Result<Vec<Reading>, Error> {
+    collect_bounded(Latest { devices }.load_stream::<Row>(conn).await?, budget, |row| Ok(reading(row))).await
+}
+
+pub(super) async fn history(
+    conn: &mut AsyncPgConnection,
+    devices: &[DeviceId],
+    page: &HistoryPage,
+    budget: &MemoryBudget,
+) -> Result<Vec<Reading>, Error> {
+    let (first, last) = (first_instant(), last_instant());
+    let query = History {
+        devices,
+        from_at: page.from.map_or(first, |at| at.clamp(first, last)),
+        to_at: page.to.map_or(last, |at| at.clamp(first, last)),
+        after_at: page.after.map_or(last, |after| after.recorded_at),
+        after_id: page.after.map_or(i64::MAX, |after| after.id.get()),
+        limit: page.limit,
+    };
+    collect_bounded(query.load_stream::<Row>(conn).await?, budget, |row| Ok(reading(row))).await
+}
+
+/// Readings of a home, or of one of its devices, after a cursor.
+#[derive(Clone, Copy)]
+pub(super) struct ReadingsAfter {
+    pub(super) home: HomeId,
+    pub(super) device: Option<DeviceId>,
+    pub(super) after: TelemetryId,
+    pub(super) limit: i64,
+    /// Bytes after which a page ends.
+    pub(super) max_bytes: usize,
+}
+
 pub(super) struct StoredPage {
-    /// Oldest first.
+    /// In the order of commits.
     pub(super) readings: Vec<Reading>,
-    /// Up to where, if that is not the end.
+    /// The cursor up to which the page was read, where there may be more behind it.
     pub(super) up_to: Option<TelemetryId>,
 }
 
-/// The last reading of a home's next [`MAX_SCANNED`] after a cursor; none where fewer are left.
-struct Scanned {
-    home: HomeId,
-    cursor: TelemetryId,
-}
-
-impl QueryFragment<Pg> for Scanned {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("select id from telemetry where home_id = ");
-        out.push_bind_param::<BigInt, _>(&self.home)?;
-        out.push_sql(" and id > ");
-        out.push_bind_param::<BigInt, _>(&self.cursor)?;
-        // Spelt out: the plan is to know how few these are.
-        out.push_sql(&format!(" order by id offset {} limit 1", MAX_SCANNED - 1));
-        Ok(())
-    }
-}
-
-impl QueryId for Scanned {
-    type QueryId = Self;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-impl Query for Scanned {
-    type SqlType = BigInt;
-}
-
-struct After {
-    home: HomeId,
-    device: Option<DeviceId>,
-    cursor: TelemetryId,
-    up_to: i64,
-    limit: i64,
-}
-
-impl QueryFragment<Pg> for After {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("select ");
-        out.push_sql(COLUMNS);
-        out.push_sql(" from telemetry t where t.home_id = ");
-        out.push_bind_param::<BigInt, _>(&self.home)?;
-        out.push_sql(" and t.id > ");
-        out.push_bind_param::<BigInt, _>(&self.cursor)?;
-        out.push_sql(" and t.id <= ");
-        out.push_bind_param::<BigInt, _>(&self.up_to)?;
-        out.push_sql(" and t.device_id = coalesce(");
-        out.push_bind_param::<Nullable<BigInt>, _>(&self.device)?;
-        out.push_sql(", t.device_id) order by t.id limit ");
-        out.push_bind_param::<BigInt, _>(&self.limit)?;
-        Ok(())
-    }
-}
-
-impl QueryId for After {
-    type QueryId = Self;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-impl Query for After {
-    type SqlType = SqlRow;
-}
-
-/// What was committed in a home (or by one device of it) after a cursor: at most `limit` readings, fewer
-/// where they are long, and as far as [`MAX_SCANNED`] reach.
-pub(super) async fn after(
-    conn: &mut AsyncPgConnection,
-    home: HomeId,
-    device: Option<DeviceId>,
-    cursor: TelemetryId,
-    limit: i64,
-    max_bytes: usize,
-) -> QueryResult<StoredPage> {
-    // Without a device every reading read is one of the page.
-    let scanned: Option<TelemetryId> = match device {
-        Some(_) => Scanned { home, cursor }.load(conn).await?.pop(),
+/// Reads at most `limit` readings, fewer where they are long. For one device the page also ends where the home's
+/// next 5,000 readings end: a silent device in a busy home would otherwise have all of them read for it.
+pub(super) async fn read_after(conn: &mut AsyncPgConnection, wanted: ReadingsAfter) -> QueryResult<StoredPage> {
+    let ReadingsAfter { home, device, after, limit, max_bytes } = wanted;
+    // Without a device every reading that is scanned is one of the page.
+    let scan_end: Option<TelemetryId> = match device {
+        Some(_) => FindScanEnd { home, after }.load(conn).await?.pop(),
         None => None,
     };
-    // Ids are in the order of commits: none that is smaller comes later.
-    let up_to = scanned.map_or(i64::MAX, TelemetryId::get);
-    let mut rows = pin!(After { home, device, cursor, up_to, limit }.load_stream::<Row>(conn).await?);
+    // Ids are in the order of commits: no smaller one is committed later.
+    let up_to = scan_end.map_or(i64::MAX, TelemetryId::get);
+    let mut rows = pin!(ReadAfter { home, device, after, up_to, limit }.load_stream::<Row>(conn).await?);
     let (mut readings, mut bytes) = (Vec::new(), 0);
     while bytes < max_bytes
         && let Some(row) = rows.try_next().await?
@@ -115,6 +180,33 @@ pub(super) async fn after(
         readings.push(reading);
     }
     let is_full = bytes >= max_bytes || i64::try_from(readings.len()).is_ok_and(|n| n >= limit);
-    let up_to = if is_full { readings.last().map(|reading| reading.id) } else { scanned };
+    let up_to = if is_full { readings.last().map(|reading| reading.id) } else { scan_end };
     Ok(StoredPage { readings, up_to })
+}
+
+#[cfg(test)]
+mod tests {
+    macro_rules! columns {
+        ($($(#[$doc:meta])* $field:ident: $type:ty = $name:literal,)*) => {
+            &[$(stringify!($field)),*]
+        };
+    }
+    const SENSORS: &[&str] = super::for_each_sensor!(columns);
+
+    /// The sensors are bound and read by position: the statements name them in the order of the table.
+    #[test]
+    fn the_statements_name_every_sensor_in_the_order_of_the_table() {
+        let list = |prefix: &str| SENSORS.iter().map(|name| format!("{prefix}{name}")).collect::<Vec<_>>().join(",");
+        let squeezed = |sql: &str| sql.split_whitespace().collect::<String>();
+        for sql in [include_str!("sql/latest.sql"), include_str!("sql/history.sql"), include_str!("sql/read_after.sql")] {
+            assert!(squeezed(sql).contains(&format!("t.device_clock,{},t.firmware_version", list("t."))), "{sql}");
+        }
+        let insert = squeezed(include_str!("sql/insert.sql"));
+        let n_names = insert.matches(&format!("device_clock,{},firmware_version", list(""))).count();
+        let values = format!("n.device_clock,{},n.firmware_version", list("n."));
+        assert!(n_names == 2 && insert.contains(&values), "{insert}");
+        let parameters = crate::db::parameters(include_str!("sql/insert.sql"));
+        let parameters: Vec<_> = parameters.into_iter().map(|(_, name)| name).collect();
+        assert_eq!(parameters[6..6 + SENSORS.len()], *SENSORS);
+    }
 }

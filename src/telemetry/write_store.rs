@@ -1,0 +1,193 @@
+//! SQL that stores readings: one statement a batch, and the months they fall into.
+//!
+//! Every function that writes runs while the transaction holds the ingest lock
+//! ([`crate::db::locks::TAKE_INGEST`]). So ids are given out in the order of commits, and no device is deleted
+//! between the check in `sql/insert.sql` and the commit.
+
+use chrono::{DateTime, Datelike, Utc};
+use diesel::QueryResult;
+use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Timestamptz};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use serde_json::Value;
+
+use super::read_store::SensorColumn;
+use super::sensors::for_each_sensor;
+use super::{NewReading, Reading, TimeSource};
+use crate::db::{JsonText, statement};
+use crate::ids::{DeviceId, HomeId, TelemetryId};
+
+/// A calendar month in UTC: the span of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Month {
+    year: i32,
+    month: u32,
+}
+
+impl Month {
+    /// The month of an instant.
+    pub fn of(at: DateTime<Utc>) -> Self {
+        Self { year: at.year(), month: at.month() }
+    }
+
+    fn next(self) -> Self {
+        if self.month == 12 { Self { year: self.year + 1, month: 1 } } else { Self { month: self.month + 1, ..self } }
+    }
+}
+
+/// Creates a month's partition where it is missing. It is created as a table of its own and then attached:
+/// attaching does not wait for readers, so a dump that runs for hours blocks nothing.
+pub async fn ensure_month(conn: &mut AsyncPgConnection, month: Month) -> QueryResult<()> {
+    let next = month.next();
+    let Month { year, month } = month;
+    let name = format!("telemetry_{year}_{month:02}");
+    conn.batch_execute(&format!(
+        "do $$ begin
+            if to_regclass('{name}') is null then
+                create table {name} (like telemetry including defaults including constraints);
+                alter table telemetry attach partition {name}
+                    for values from ('{year}-{month:02}-01 00:00:00Z') to ('{}-{:02}-01 00:00:00Z');
+            end if;
+        end $$",
+        next.year, next.month
+    ))
+    .await
+}
+
+statement! {
+    struct LastCursor("sql/last_cursor.sql") -> BigInt {}
+}
+
+/// The newest cursor the table has given out, 0 if none.
+pub async fn last_cursor(conn: &mut AsyncPgConnection) -> QueryResult<TelemetryId> {
+    LastCursor {}.get_result(conn).await
+}
+
+macro_rules! insert_statement {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $name:literal,)*) => {
+        statement! {
+            /// One array per column.
+            struct Insert<'a>("sql/insert.sql") -> (BigInt, BigInt, BigInt) {
+                home_ids: Array<BigInt> = Vec<HomeId>,
+                device_ids: Array<BigInt> = Vec<DeviceId>,
+                recorded_at: Array<Timestamptz> = Vec<DateTime<Utc>>,
+                received_at: Array<Timestamptz> = Vec<DateTime<Utc>>,
+                dedups: Array<BigInt> = Vec<i64>,
+                device_clocks: Array<Bool> = Vec<bool>,
+                $($field: Array<Nullable<<$type as SensorColumn>::Sql>> = Vec<Option<$type>>,)*
+                firmware_versions: Array<Nullable<Text>> = Vec<Option<&'a str>>,
+                signal_strengths: Array<Nullable<Double>> = Vec<Option<f64>>,
+                battery_levels: Array<Nullable<Double>> = Vec<Option<f64>>,
+                extras: Array<Nullable<Jsonb>> = Vec<Option<&'a Value>>,
+                metadatas: Array<Nullable<Jsonb>> = Vec<Option<&'a Value>>,
+            }
+        }
+
+        impl<'a> Insert<'a> {
+            fn of(readings: &[&'a NewReading]) -> Self {
+                Self {
+                    home_ids: column(readings, |reading| reading.home),
+                    device_ids: column(readings, |reading| reading.device),
+                    recorded_at: column(readings, |reading| reading.recorded_at),
+                    received_at: column(readings, |reading| reading.received_at),
+                    dedups: column(readings, |reading| reading.dedup),
+                    device_clocks: column(readings, |reading| reading.time_source == TimeSource::Device),
+                    $($field: column(readings, |reading| reading.measurement.sensors.$field),)*
+                    firmware_versions: column(readings, |reading| reading.measurement.report.firmware_version.as_deref()),
+                    signal_strengths: column(readings, |reading| reading.measurement.report.signal_strength),
+                    battery_levels: column(readings, |reading| reading.measurement.report.battery_level),
+                    extras: column(readings, |reading| reading.measurement.extra.as_ref()),
+                    metadatas: column(readings, |reading| reading.measurement.metadata.as_ref()),
+                }
+            }
+        }
+    };
+}
+for_each_sensor!(insert_statement);
+
+fn column<'a, T>(readings: &[&'a NewReading], value: impl Fn(&'a NewReading) -> T) -> Vec<T> {
+    readings.iter().copied().map(value).collect()
+}
+
+/// Inserts the readings in their order and returns the id of each; `None` for one that is stored already or
+/// whose device is deleted.
+///
+/// Sent at the first poll, so that it can be one of several statements in a round trip.
+pub async fn insert(conn: &AsyncPgConnection, readings: &[&NewReading]) -> QueryResult<Vec<Option<TelemetryId>>> {
+    if readings.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(TelemetryId, DeviceId, i64)> = Insert::of(readings).load(&mut &*conn).await?;
+    // Rows come back in the order of the readings, less those that were not inserted.
+    let mut rows = rows.into_iter().peekable();
+    let ids = readings
+        .iter()
+        .map(|reading| {
+            rows.next_if(|(_, device, dedup)| *device == reading.device && *dedup == reading.dedup).map(|(id, ..)| id)
+        })
+        .collect();
+    debug_assert!(rows.peek().is_none(), "every returned row was matched");
+    Ok(ids)
+}
+
+statement! {
+    struct FindCommitted("sql/find_committed.sql") -> (BigInt, BigInt) {
+        device_ids: Array<BigInt> = Vec<DeviceId>,
+        recorded_at: Array<Timestamptz> = Vec<DateTime<Utc>>,
+        dedups: Array<BigInt> = Vec<i64>,
+        received_at: Array<Timestamptz> = Vec<DateTime<Utc>>,
+    }
+}
+
+/// Fills in the ids of readings that an earlier attempt of the same batch committed, though its answer was lost.
+pub async fn find_committed(
+    conn: &AsyncPgConnection,
+    readings: &[&NewReading],
+    ids: &mut [Option<TelemetryId>],
+) -> QueryResult<()> {
+    let missing: Vec<usize> = (0..readings.len()).filter(|index| ids[*index].is_none()).collect();
+    let wanted: Vec<&NewReading> = missing.iter().map(|index| readings[*index]).collect();
+    let statement = FindCommitted {
+        device_ids: column(&wanted, |reading| reading.device),
+        recorded_at: column(&wanted, |reading| reading.recorded_at),
+        dedups: column(&wanted, |reading| reading.dedup),
+        received_at: column(&wanted, |reading| reading.received_at),
+    };
+    let found: Vec<(i64, TelemetryId)> = statement.load(&mut &*conn).await?;
+    for (position, id) in found {
+        let position = usize::try_from(position - 1).expect("positions start at 1");
+        ids[missing[position]] = Some(id);
+    }
+    Ok(())
+}
+
+impl Reading {
+    /// The committed reading.
+    pub fn committed(id: TelemetryId, new: &NewReading) -> Self {
+        let m = &new.measurement;
+        Self {
+            id,
+            home: new.home,
+            device: new.device,
+            recorded_at: new.recorded_at,
+            received_at: new.received_at,
+            time_source: new.time_source,
+            sensors: m.sensors.clone(),
+            extra: m.extra.as_ref().map(JsonText::of),
+            firmware_version: m.report.firmware_version.clone(),
+            signal_strength: m.report.signal_strength,
+            battery_level: m.report.battery_level,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_year_ends_in_january() {
+        let december = Month::of("2026-12-31T23:59:59Z".parse().unwrap());
+        assert_eq!(december.next(), Month { year: 2027, month: 1 });
+        assert_eq!(december.next().next(), Month { year: 2027, month: 2 });
+    }
+}
