@@ -56,10 +56,7 @@ pub trait Feed: Send + 'static {
     ) -> impl Future<Output = Result<Page<Self::Item, Self::Cursor>, Error>> + Send;
 
     /// The item of a live event; `None` where the subscriber does not want it or has already received it.
-    fn item(
-        &mut self,
-        event: &Arc<Self::Event>,
-    ) -> impl Future<Output = Result<Option<Self::Item>, Error>> + Send;
+    fn item(&mut self, event: &Arc<Self::Event>) -> impl Future<Output = Result<Option<Self::Item>, Error>> + Send;
 
     /// Whether the subscriber wants an item of a page and has not received it yet.
     fn accept(&mut self, item: &Self::Item) -> bool;

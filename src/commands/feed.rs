@@ -66,12 +66,7 @@ impl Commands {
         Ok(last.await?.unwrap_or_default())
     }
 
-    async fn changed(
-        &self,
-        access: Access,
-        filter: CommandFilter,
-        after: ChangeCursor,
-    ) -> Result<Vec<Command>, Error> {
+    async fn changed(&self, access: Access, filter: CommandFilter, after: ChangeCursor) -> Result<Vec<Command>, Error> {
         let pool = self.pool.clone();
         spawn_and_join(async move {
             let mut conn = pool.get().await?;

@@ -75,7 +75,8 @@ impl LiveReadings {
             return Ok(());
         }
         let pool = self.pool.clone();
-        let last = spawn_and_join(async move { Ok::<_, Error>(super::last_cursor(&mut *pool.get().await?).await?) }).await?;
+        let last =
+            spawn_and_join(async move { Ok::<_, Error>(super::last_cursor(&mut *pool.get().await?).await?) }).await?;
         if cursor <= last { Ok(()) } else { Err(Error::bad_input("after", "after is newer than anything stored")) }
     }
 }

@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use super::history::HistoryPage;
 use super::sensors::{Sensors, for_each_sensor};
 use super::{Reading, TimeSource};
-use crate::db::{MemoryBudget, JsonText, MemorySize, collect_bounded, statement};
+use crate::db::{JsonText, MemoryBudget, MemorySize, collect_bounded, statement};
 use crate::error::Error;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
@@ -198,7 +198,8 @@ mod tests {
     fn the_statements_name_every_sensor_in_the_order_of_the_table() {
         let list = |prefix: &str| SENSORS.iter().map(|name| format!("{prefix}{name}")).collect::<Vec<_>>().join(",");
         let squeezed = |sql: &str| sql.split_whitespace().collect::<String>();
-        for sql in [include_str!("sql/latest.sql"), include_str!("sql/history.sql"), include_str!("sql/read_after.sql")] {
+        for sql in [include_str!("sql/latest.sql"), include_str!("sql/history.sql"), include_str!("sql/read_after.sql")]
+        {
             assert!(squeezed(sql).contains(&format!("t.device_clock,{},t.firmware_version", list("t."))), "{sql}");
         }
         let insert = squeezed(include_str!("sql/insert.sql"));

@@ -10,7 +10,7 @@ use super::support::app::{Database, TestApp};
 use super::support::proxy::Mode;
 use super::support::user::{Device, User};
 use super::support::ws::Subscription;
-use super::support::{eventually, soon};
+use super::support::{soon, until};
 
 const TELEMETRY: &str = "subscription($id: ID) { telemetry(homeId: $id) { firmwareVersion } }";
 const STATES: &str = "subscription($id: ID) { deviceStatus(homeId: $id) { firmwareVersion } }";
@@ -27,14 +27,14 @@ async fn change(app: &TestApp, owner: &User, device: &Device, streams: &mut [Sub
     let push = "mutation($id: ID!, $config: JSON!) { pushConfig(input: {deviceId: $id, config: $config}) { version } }";
     owner.query(push, json!({"id": device.id, "config": {"name": name}})).await;
     let [readings, states, commands, configs] = streams;
-    until(readings, "/telemetry/firmwareVersion", name).await;
-    until(states, "/deviceStatus/firmwareVersion", name).await;
-    until(commands, "/commandUpdates/type", name).await;
-    until(configs, "/configUpdates/config/name", name).await;
+    deliver(readings, "/telemetry/firmwareVersion", name).await;
+    deliver(states, "/deviceStatus/firmwareVersion", name).await;
+    deliver(commands, "/commandUpdates/type", name).await;
+    deliver(configs, "/configUpdates/config/name", name).await;
 }
 
 /// Waits for the event that has this value; fails the test when the stream ends or delivers an error.
-async fn until(stream: &mut Subscription, pointer: &str, value: &str) {
+async fn deliver(stream: &mut Subscription, pointer: &str, value: &str) {
     let found = async { while stream.next().await.pointer(pointer).and_then(Value::as_str) != Some(value) {} };
     soon(&format!("{pointer} is {value}"), found).await;
 }
@@ -61,7 +61,7 @@ async fn no_stream_ends_while_the_database_is_away() {
     let mut streams: [Subscription; 4] = streams.try_into().ok().expect("four");
     let services = app.app().services();
     let metrics = &services.metrics;
-    eventually("all streams run", || std::future::ready((metrics.subscriptions.get() == 4).then_some(()))).await;
+    until("all streams run", || metrics.subscriptions.get() == 4).await;
     let home: HomeId = home.id.parse().expect("an id");
     let (states, commands, configs) = (&services.states, services.commands.hub(), services.configs.hub());
     let mut events = (states.subscribe(home), commands.subscribe(home), configs.subscribe(home));

@@ -40,7 +40,10 @@ fn device_deleted(devices: &Devices, target: SubscriptionTarget) -> impl Future<
                 HubEvent::Lagged(_) => {
                     let devices = devices.clone();
                     let found =
-                        spawn_and_join(async move { devices.by_ids(viewer, &[device], &MemoryBudget::default()).await }).await;
+                        spawn_and_join(
+                            async move { devices.by_ids(viewer, &[device], &MemoryBudget::default()).await },
+                        )
+                        .await;
                     if found.is_ok_and(|found| found.is_empty()) {
                         return;
                     }

@@ -41,8 +41,7 @@ impl Subscription {
             .map(|after| after.parse())
             .transpose()
             .map_err(|_| Error::bad_input("after", "after must be the id of a reading"))?;
-        let target =
-            SubscriptionTarget::of_device_or_home(ctx, Permission::ReadTelemetry, device_id, home_id).await?;
+        let target = SubscriptionTarget::of_device_or_home(ctx, Permission::ReadTelemetry, device_id, home_id).await?;
         let readings = ctx.services().live_readings.follow(target.access, target.device, after)?;
         subscription(ctx, target, readings, |reading| reading.device, Telemetry).await
     }

@@ -71,7 +71,8 @@ impl SubscriptionTarget {
             (None, None, Some(id)) => {
                 let (commands, viewer) = (ctx.services().commands.clone(), ctx.viewer()?.user);
                 let id = parse_id(&id, "command")?;
-                let (command, access) = spawn_and_join(async move { commands.find_with_access(viewer, id).await }).await?;
+                let (command, access) =
+                    spawn_and_join(async move { commands.find_with_access(viewer, id).await }).await?;
                 let target = Self { access, device: Some(command.device), permission };
                 Ok((target, CommandFilter::Command(id)))
             }
