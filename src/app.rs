@@ -27,7 +27,7 @@ use crate::audit;
 use crate::auth::{Tokens, TrustedIssuers};
 use crate::authentication::Authenticator;
 use crate::clock::Clock;
-use crate::commands::{CommandHub, CommandOutbox, Commands, Expectations};
+use crate::commands::{self, CommandHub, CommandOutbox, Commands, Expectations};
 use crate::db::{self, Pool};
 use crate::device_config::{ConfigHub, ConfigOutbox, DeviceConfigs, KeyRing};
 use crate::devices::{CredentialCache, DeletionHub, Devices, DirectoryVersion, Logins, StateHub};
@@ -150,14 +150,14 @@ impl App {
             devices: Devices::new(pool.clone(), clock.clone(), registry, deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
             live_readings: LiveReadings::new(pool.clone(), readings.clone(), metrics.clone()),
-            commands: Commands::new(
-                pool.clone(),
-                clock.clone(),
-                command_hub.clone(),
-                expectations.clone(),
-                command_wake.clone(),
-                metrics.clone(),
-            ),
+            commands: Commands::new(commands::Dependencies {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                hub: command_hub.clone(),
+                expectations: expectations.clone(),
+                wake: command_wake.clone(),
+                metrics: metrics.clone(),
+            }),
             states: states.clone(),
             configs: DeviceConfigs::new(
                 pool.clone(),

@@ -1,33 +1,33 @@
-//! The port through which features reach a device. They say what is to go where and until when; how it
-//! travels is the adapter's matter.
+//! The port through which features send messages to devices. A feature says where a message goes and when it
+//! expires; the adapter ([`crate::mqtt`]) decides how it travels.
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::ids::DeviceId;
+use crate::text_enum::text_enum;
 
-/// Where on a device a message goes.
+/// The topic of a device to which a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Channel {
-    /// Commands: never kept by the broker for later readers.
+    /// Commands: never retained.
     Commands,
-    /// Configuration: the broker keeps the newest for a device that is away.
+    /// Configuration: retained, so that a device that is away finds the newest.
     Config,
 }
 
-/// One message on its way to a device.
+/// One message to a device.
 #[derive(Clone)]
 pub struct Message {
-    /// The home as the device spells it.
+    /// The home, as the device spells it in its topics.
     pub home: String,
-    /// The device as it spells itself.
+    /// The device, as it spells itself in its topics.
     pub device: String,
-    /// Where it goes; configuration is retained, commands never are.
     pub channel: Channel,
-    /// The JSON; empty takes a kept message away. May hold secrets: never logged.
+    /// JSON. An empty payload deletes the retained message. It may hold secrets and is never logged.
     pub payload: Vec<u8>,
-    /// After this it must not reach the device.
+    /// The message must not reach the device after this time.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -37,51 +37,70 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// What became of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeliveryOutcome {
-    /// The broker has it: its PUBACK came.
-    Confirmed,
-    /// The broker had nobody to give it to, and has thrown it away: its word.
-    NoSubscribers,
-    /// Its time had passed before it could leave; it did not leave.
-    Expired,
-    /// The broker will not take it, and nobody got it: its word.
-    Refused(&'static str),
-    /// There was no link: it did not leave.
-    NotSent,
-    /// The link went before the broker answered: it may have it or not.
-    Unknown,
+text_enum! {
+    /// How one attempt to deliver a message ended.
+    pub enum DeliveryOutcome {
+        /// The broker acknowledged it (PUBACK).
+        Confirmed = "CONFIRMED",
+        /// The broker acknowledged it and dropped it: MQTT 5 reason code "No matching subscribers".
+        NoSubscribers = "NO_SUBSCRIBERS",
+        /// It expired before it could be sent, so it was not sent.
+        Expired = "EXPIRED",
+        /// The broker refused it, so no device received it.
+        Refused = "REFUSED",
+        /// There was no connection, so it was not sent.
+        NotSent = "NOT_SENT",
+        /// The connection ended before the broker answered: the device may have received it.
+        Unknown = "UNKNOWN",
+    }
 }
 
-/// The link to the broker as the features see it.
+/// The end of one attempt to deliver a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    pub outcome: DeliveryOutcome,
+    /// Why the message was refused, for people.
+    pub reason: Option<&'static str>,
+}
+
+impl Delivery {
+    /// The broker refused the message for this reason.
+    pub fn refused(reason: &'static str) -> Self {
+        Self { outcome: DeliveryOutcome::Refused, reason: Some(reason) }
+    }
+}
+
+impl From<DeliveryOutcome> for Delivery {
+    fn from(outcome: DeliveryOutcome) -> Self {
+        Self { outcome, reason: None }
+    }
+}
+
+/// The state of the connection to the broker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LinkState {
-    /// Whether messages can go out now.
+    /// Whether messages can be sent now.
     pub is_up: bool,
-    /// Which connection this is, or the last one was: each has another number.
+    /// The number of the current connection, or of the last one.
     pub connection: u64,
-    /// Sessions the broker turned out to have lost, each noted in the database before the link is up again.
+    /// How many of our sessions the broker has lost. A loss is in the database before the link is up again.
     pub session_losses: u64,
 }
 
-/// Reaches devices.
+/// Sends messages to devices.
 pub trait Downlink: Send + Sync {
-    /// Sends one message at least once and tells what became of it. Ends when the link does: it never
-    /// waits for a link to come back.
-    fn deliver(&self, message: Message) -> BoxFuture<'static, DeliveryOutcome>;
+    /// Sends one message at least once. Ends when the connection ends: it never waits for the next connection.
+    fn deliver(&self, message: Message) -> BoxFuture<'static, Delivery>;
 
-    /// The link, and every change of it.
+    /// The state of the connection and every change of it.
     fn link(&self) -> watch::Receiver<LinkState>;
 }
 
-/// One row of an outbox on its way, `key` naming the row.
+/// A message made from one row of an outbox; `key` names the row.
 #[derive(Debug, Clone)]
 pub struct Outgoing<K> {
-    /// The row.
     pub key: K,
-    /// Its device: at most one message a device is under way.
+    /// The receiving device. At most one message per device is in flight.
     pub device: DeviceId,
-    /// What goes out.
     pub message: Message,
 }

@@ -46,7 +46,7 @@ impl Outboxes {
     /// Starts the dispatcher of one outbox.
     pub(super) fn start(&self, outbox: impl Outbox, wake: Wake) {
         let Parts { downlink, database, client_id, clock, metrics, migrated, ended } = &self.parts;
-        let parts = outbox::Parts {
+        let dependencies = outbox::Dependencies {
             downlink: downlink.clone(),
             wake,
             database: database.clone(),
@@ -54,7 +54,7 @@ impl Outboxes {
             clock: clock.clone(),
             metrics: metrics.clone(),
         };
-        let dispatcher = Dispatcher::new(outbox, parts);
+        let dispatcher = Dispatcher::new(outbox, dependencies);
         let (stop, migrated, guard) = (self.stop.clone(), migrated.clone(), ended.clone().drop_guard());
         let running = async move {
             let _guard = guard;

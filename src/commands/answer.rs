@@ -1,4 +1,4 @@
-//! What a device answers, and what several answers in one batch come to.
+//! Answers of devices, and the merge of several answers that arrive in one batch.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -7,53 +7,47 @@ use super::command::{CommandStatus, ConfirmedBy};
 use crate::db::JsonText;
 use crate::ids::{CommandId, DeviceId};
 
-/// Characters kept of a device's own words.
+/// Characters kept of the error text of a device.
 const MAX_ERROR_CHARS: usize = 1_000;
+/// The error of a command whose device reported failure without a reason.
+const NO_REASON: &str = "the device gave no reason";
 
-/// What was heard of a command.
+/// Something received that concerns a command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// The command it names.
     pub command: CommandId,
-    /// Who answered: counts for its own commands alone.
+    /// The sender. The answer counts for a command to this device only.
     pub device: DeviceId,
-    /// What it says.
     pub kind: AnswerKind,
     /// When it was received.
     pub at: DateTime<Utc>,
 }
 
-/// What an answer says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnswerKind {
-    /// The device has it.
+    /// The device has received the command.
     Acked,
-    /// The device did it.
     Succeeded {
-        /// What came of it.
         result: Option<Value>,
     },
-    /// The device could not do it.
     Failed {
-        /// Why, in its own words.
+        /// The device's own text.
         error: Option<String>,
-        /// What came of it.
         result: Option<Value>,
     },
-    /// A reading or a status shows what was expected.
+    /// A reading or a status message shows the expected effect.
     Effect,
 }
 
-/// All that one batch says of a command.
+/// The answers of one batch to one command.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Folded {
+pub(super) struct MergedAnswers {
     pub(super) acked_at: Option<DateTime<Utc>>,
-    pub(super) end: Option<End>,
+    pub(super) outcome: Option<Outcome>,
 }
 
-/// An outcome.
 #[derive(Debug, PartialEq)]
-pub(super) struct End {
+pub(super) struct Outcome {
     pub(super) status: CommandStatus,
     pub(super) confirmed_by: ConfirmedBy,
     pub(super) at: DateTime<Utc>,
@@ -61,36 +55,35 @@ pub(super) struct End {
     pub(super) error: Option<String>,
 }
 
-impl Folded {
-    /// Takes the next answer in. The first outcome stands, but the device's own word is more than an
-    /// effect.
+impl MergedAnswers {
+    /// Merges the next answer. The first outcome counts, but an answer of the device replaces an effect.
     pub(super) fn add(&mut self, answer: &Answer) {
-        let end = |status, confirmed_by, result: Option<&Value>, error: Option<&str>| End {
+        let outcome = |status, confirmed_by, result: Option<&Value>, error: Option<&str>| Outcome {
             status,
             confirmed_by,
             at: answer.at,
             result: result.map(JsonText::of),
             error: error.map(storable),
         };
-        let is_confirmed = self.end.as_ref().is_some_and(|end| end.confirmed_by == ConfirmedBy::Ack);
+        let is_answered = self.outcome.as_ref().is_some_and(|outcome| outcome.confirmed_by == ConfirmedBy::Ack);
         match &answer.kind {
-            AnswerKind::Acked if !is_confirmed => self.acked_at = self.acked_at.or(Some(answer.at)),
-            AnswerKind::Succeeded { result } if !is_confirmed => {
-                self.end = Some(end(CommandStatus::Succeeded, ConfirmedBy::Ack, result.as_ref(), None));
+            AnswerKind::Acked if !is_answered => self.acked_at = self.acked_at.or(Some(answer.at)),
+            AnswerKind::Succeeded { result } if !is_answered => {
+                self.outcome = Some(outcome(CommandStatus::Succeeded, ConfirmedBy::Ack, result.as_ref(), None));
             }
-            AnswerKind::Failed { error, result } if !is_confirmed => {
-                let error = error.as_deref().unwrap_or("the device gave no reason");
-                self.end = Some(end(CommandStatus::Failed, ConfirmedBy::Ack, result.as_ref(), Some(error)));
+            AnswerKind::Failed { error, result } if !is_answered => {
+                let error = error.as_deref().unwrap_or(NO_REASON);
+                self.outcome = Some(outcome(CommandStatus::Failed, ConfirmedBy::Ack, result.as_ref(), Some(error)));
             }
-            AnswerKind::Effect if self.end.is_none() => {
-                self.end = Some(end(CommandStatus::Succeeded, ConfirmedBy::Effect, None, None));
+            AnswerKind::Effect if self.outcome.is_none() => {
+                self.outcome = Some(outcome(CommandStatus::Succeeded, ConfirmedBy::Effect, None, None));
             }
             _ => {}
         }
     }
 }
 
-/// PostgreSQL stores no NUL, and a device may say anything.
+/// Replaces NUL, which PostgreSQL can't store, and limits the length.
 fn storable(text: &str) -> String {
     text.chars().take(MAX_ERROR_CHARS).map(|c| if c == '\0' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
@@ -99,32 +92,32 @@ fn storable(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn fold(kinds: Vec<AnswerKind>) -> Folded {
-        let mut folded = Folded::default();
+    fn merge(kinds: Vec<AnswerKind>) -> MergedAnswers {
+        let mut merged = MergedAnswers::default();
         for (second, kind) in (0..).zip(kinds) {
             let at = DateTime::from_timestamp(second, 0).unwrap();
-            folded.add(&Answer { command: CommandId::generate(), device: DeviceId::from_database(1), kind, at });
+            merged.add(&Answer { command: CommandId::generate(), device: DeviceId::from_database(1), kind, at });
         }
-        folded
+        merged
     }
 
     #[test]
-    fn the_first_outcome_stands_and_what_follows_it_is_late() {
-        let done = || AnswerKind::Succeeded { result: None };
+    fn the_first_outcome_counts_and_later_answers_are_ignored() {
+        let succeeded = || AnswerKind::Succeeded { result: None };
         let failed = || AnswerKind::Failed { error: Some("a\0b".to_owned()), result: None };
-        let seen = |kinds| {
-            let folded = fold(kinds);
+        let seconds = |kinds| {
+            let merged = merge(kinds);
             let second = |at: DateTime<Utc>| at.timestamp();
-            let end = folded.end.map(|end| (end.status, end.confirmed_by, second(end.at)));
-            (folded.acked_at.map(second), end)
+            let outcome = merged.outcome.map(|outcome| (outcome.status, outcome.confirmed_by, second(outcome.at)));
+            (merged.acked_at.map(second), outcome)
         };
         use CommandStatus::{Failed, Succeeded};
         use ConfirmedBy::{Ack, Effect};
-        assert_eq!(seen(vec![AnswerKind::Acked, AnswerKind::Acked]), (Some(0), None));
-        assert_eq!(seen(vec![AnswerKind::Acked, done(), failed()]), (Some(0), Some((Succeeded, Ack, 1))));
-        assert_eq!(seen(vec![failed(), done(), AnswerKind::Acked]), (None, Some((Failed, Ack, 0))));
-        assert_eq!(seen(vec![AnswerKind::Effect, AnswerKind::Acked, failed()]), (Some(1), Some((Failed, Ack, 2))));
-        assert_eq!(seen(vec![AnswerKind::Effect, AnswerKind::Effect]), (None, Some((Succeeded, Effect, 0))));
-        assert_eq!(fold(vec![failed()]).end.unwrap().error.as_deref(), Some("a\u{fffd}b"));
+        assert_eq!(seconds(vec![AnswerKind::Acked, AnswerKind::Acked]), (Some(0), None));
+        assert_eq!(seconds(vec![AnswerKind::Acked, succeeded(), failed()]), (Some(0), Some((Succeeded, Ack, 1))));
+        assert_eq!(seconds(vec![failed(), succeeded(), AnswerKind::Acked]), (None, Some((Failed, Ack, 0))));
+        assert_eq!(seconds(vec![AnswerKind::Effect, AnswerKind::Acked, failed()]), (Some(1), Some((Failed, Ack, 2))));
+        assert_eq!(seconds(vec![AnswerKind::Effect, AnswerKind::Effect]), (None, Some((Succeeded, Effect, 0))));
+        assert_eq!(merge(vec![failed()]).outcome.unwrap().error.as_deref(), Some("a\u{fffd}b"));
     }
 }

@@ -1,22 +1,20 @@
-//! What a command expects to see: `{"field": value}` or `{"field": {"min": 1, "max": 2}}`. All fields
-//! must be shown by one and the same message.
+//! The effect that a command expects: `{"field": value}` or `{"field": {"min": 1, "max": 2}}`. One message must
+//! meet all conditions.
 
 use serde_json::{Map, Value};
 
 use crate::error::Error;
 
-/// Bytes of an expectation, as JSON.
+/// Bytes of JSON.
 const MAX_BYTES: usize = 2 << 10;
-/// Fields of an expectation.
 const MAX_FIELDS: usize = 16;
-/// How far two numbers may lie apart, relative to the greater one, and be the same.
+/// Relative difference up to which two numbers are equal.
 const TOLERANCE: f64 = 1e-9;
 
-/// A checked expectation.
+/// A checked effect: the conditions by field.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Expect(Vec<(String, Condition)>);
 
-/// What one field must show.
 #[derive(Debug, Clone, PartialEq)]
 enum Condition {
     Text(String),
@@ -25,7 +23,7 @@ enum Condition {
     Range { min: Option<f64>, max: Option<f64> },
 }
 
-/// One message of a device, asked by the names of its fields.
+/// A message of a device, read by the names of its fields.
 #[derive(Clone, Copy)]
 pub struct Observation<'a>(Source<'a>);
 
@@ -36,14 +34,13 @@ enum Source<'a> {
 }
 
 impl<'a> Observation<'a> {
-    /// Readings: the value of each by its name on the wire (`powerW`, also one that the schema does not
-    /// know), where the message has it.
+    /// A telemetry message: `value_of` returns a reading by its name in the payload (`powerW`), including readings
+    /// that have no column.
     pub fn readings(value_of: &'a dyn Fn(&str) -> Option<Value>) -> Self {
         Self(Source::Readings(value_of))
     }
 
-    /// A status message as it came: `online` and whatever else stands at the top, then what stands in
-    /// `status`.
+    /// A status message: the fields at its top, such as `online`, then the fields of its object `status`.
     pub fn status(message: &'a Value) -> Self {
         Self(Source::Status(message))
     }
@@ -60,23 +57,23 @@ impl<'a> Observation<'a> {
 }
 
 impl Expect {
-    /// Reads and checks what a client gave.
+    /// Checks the JSON of a client, which has `n_bytes`.
     pub(super) fn parse(value: &Value, n_bytes: usize) -> Result<Self, Error> {
-        let wrong = |message: &str| Err(Error::bad_input("expect", message.to_owned()));
+        let invalid = |message: &str| Err(Error::bad_input("expect", message.to_owned()));
         if n_bytes > MAX_BYTES {
-            let message = format!("expect has {n_bytes} bytes of JSON; it may have {MAX_BYTES}");
+            let message = format!("expect has {n_bytes} bytes of JSON; at most {MAX_BYTES} are allowed");
             return Err(Error::TooLarge { field: "expect", message });
         }
         let Value::Object(fields) = value else {
-            return wrong("expect must be an object such as {\"powerW\": {\"min\": 5}}");
+            return invalid("expect must be an object such as {\"powerW\": {\"min\": 5}}");
         };
         if !(1..=MAX_FIELDS).contains(&fields.len()) {
-            return wrong(&format!("expect must name 1 to {MAX_FIELDS} fields"));
+            return invalid(&format!("expect must name 1 to {MAX_FIELDS} fields"));
         }
         let mut conditions = Vec::with_capacity(fields.len());
         for (name, value) in fields {
             let Some(condition) = Condition::parse(value) else {
-                return wrong(&format!(
+                return invalid(&format!(
                     "expect.{name} must be a number, text, true, false, or {{\"min\": …, \"max\": …}} with numbers \
                      and min not above max"
                 ));
@@ -86,14 +83,13 @@ impl Expect {
         Ok(Self(conditions))
     }
 
-    /// Out of the database, where only what was checked stands.
+    /// Reads a stored value, which was checked when it was stored.
     pub(super) fn stored(value: &Value) -> Option<Self> {
         Self::parse(value, 0).ok()
     }
 
-    /// Whether the message shows all of it.
-    pub(super) fn is_shown(&self, message: &Observation<'_>) -> bool {
-        self.0.iter().all(|(field, condition)| message.value(field).is_some_and(|value| condition.holds(&value)))
+    pub(super) fn is_met_by(&self, message: &Observation<'_>) -> bool {
+        self.0.iter().all(|(field, condition)| message.value(field).is_some_and(|value| condition.is_met_by(&value)))
     }
 }
 
@@ -118,15 +114,15 @@ impl Condition {
                 _ => return None,
             }
         }
-        let is_range = match (min, max) {
+        let is_valid = match (min, max) {
             (Some(min), Some(max)) => min <= max,
             (None, None) => false,
             _ => true,
         };
-        is_range.then_some(Self::Range { min, max })
+        is_valid.then_some(Self::Range { min, max })
     }
 
-    fn holds(&self, value: &Value) -> bool {
+    fn is_met_by(&self, value: &Value) -> bool {
         match self {
             Self::Text(text) => value.as_str() == Some(text),
             Self::Flag(flag) => value.as_bool() == Some(*flag),
@@ -154,10 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn all_of_it_must_be_in_one_message() {
+    fn one_message_must_meet_all_conditions() {
         let expect = parse(&json!({"powerW": {"min": 5}, "flame": false, "mode": "eco", "temperature": 21.5})).unwrap();
-        let shows = |readings: Value| expect.is_shown(&Observation::readings(&|name| readings.get(name).cloned()));
-        assert!(shows(json!({"powerW": 5, "flame": false, "mode": "eco", "temperature": 21.500000000001, "x": 1})));
+        let is_met = |readings: Value| expect.is_met_by(&Observation::readings(&|name| readings.get(name).cloned()));
+        assert!(is_met(json!({"powerW": 5, "flame": false, "mode": "eco", "temperature": 21.500000000001, "x": 1})));
         for other in [
             json!({"powerW": 4.9, "flame": false, "mode": "eco", "temperature": 21.5}),
             json!({"powerW": 5, "flame": 0, "mode": "eco", "temperature": 21.5}),
@@ -166,27 +162,27 @@ mod tests {
             json!({"powerW": "5", "flame": false, "mode": "eco", "temperature": 21.5}),
             json!({"powerW": 5, "flame": false, "mode": "eco"}),
         ] {
-            assert!(!shows(other.clone()), "{other}");
+            assert!(!is_met(other.clone()), "{other}");
         }
     }
 
     #[test]
-    fn a_status_shows_its_own_fields_and_those_within() {
+    fn a_status_message_is_read_at_its_top_and_in_its_status_object() {
         let message = json!({"online": true, "relay": "on", "status": {"firmwareVersion": "1.2.0", "uptime": 7}});
-        for (expect, is_shown) in [
+        for (expect, is_met) in [
             (json!({"online": true, "firmwareVersion": "1.2.0"}), true),
             (json!({"relay": "on", "uptime": {"max": 60}}), true),
             (json!({"relay": "off"}), false),
             (json!({"status": "x"}), false),
         ] {
-            assert_eq!(parse(&expect).unwrap().is_shown(&Observation::status(&message)), is_shown, "{expect}");
+            assert_eq!(parse(&expect).unwrap().is_met_by(&Observation::status(&message)), is_met, "{expect}");
         }
     }
 
     #[test]
-    fn what_no_message_could_show_is_refused() {
+    fn an_effect_that_no_message_can_show_is_rejected() {
         let many: Map<String, Value> = (0..17).map(|n| (n.to_string(), json!(n))).collect();
-        for wrong in [
+        for invalid in [
             json!(null),
             json!([]),
             json!({}),
@@ -198,7 +194,7 @@ mod tests {
             json!({"a": {"min": 2, "max": 1}}),
             Value::Object(many),
         ] {
-            assert_eq!(parse(&wrong).unwrap_err().code(), "BAD_USER_INPUT", "{wrong}");
+            assert_eq!(parse(&invalid).unwrap_err().code(), "BAD_USER_INPUT", "{invalid}");
         }
         assert_eq!(parse(&json!({"a": "x".repeat(2048)})).unwrap_err().code(), "PAYLOAD_TOO_LARGE");
     }

@@ -1,9 +1,9 @@
-//! The effects that are waited for, in memory: asked with every message of every device, so whoever
-//! asks only ever waits for work on what has changed, and nothing is parsed meanwhile.
+//! The expected effects of commands, in memory. Every message of every device is compared with them, so a lookup
+//! waits only for other changes of the map, never for the database or for parsing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::{DateTime, Utc};
 
@@ -11,10 +11,10 @@ use super::command::{Command, CommandStatus};
 use super::expect::{Expect, Observation};
 use crate::ids::{CommandId, DeviceId};
 
-/// Effects that are waited for at a time; the newest ones where there are more.
+/// Effects expected at a time. Where there are more, the newest are kept.
 pub(super) const MAX_OPEN: usize = 10_000;
 
-/// Which devices are expected to show what. Cheap to clone; all clones are one.
+/// The effects that are expected of devices. Cheap to clone; all clones share one map.
 #[derive(Clone, Default)]
 pub struct Expectations(Arc<Inner>);
 
@@ -26,111 +26,110 @@ struct Inner {
 
 #[derive(Default)]
 struct Open {
-    by_device: HashMap<DeviceId, BTreeMap<CommandId, Waiting>>,
-    /// Of all devices.
+    by_device: HashMap<DeviceId, BTreeMap<CommandId, Expected>>,
+    /// Effects of all devices.
     n: usize,
-    /// Whether one had to be left out, and the log says so.
+    /// Whether one had no room; logged once.
     was_full: bool,
 }
 
-struct Waiting {
+struct Expected {
     expect: Expect,
     dispatched_at: DateTime<Utc>,
 }
 
 impl Expectations {
-    /// Whether nothing is waited for: costs next to nothing.
+    /// Whether no effect is expected. Takes no lock.
     pub fn is_empty(&self) -> bool {
         self.0.n_open.load(Ordering::Acquire) == 0
     }
 
-    /// The commands of the device whose effect this message shows, of those that may have reached it
-    /// before. They stay until [`Expectations::update`] is told that they have ended.
+    /// The commands of the device whose effect this message shows, among those dispatched before it. They stay
+    /// until [`Expectations::update`] reports that they have ended.
     pub fn observed(&self, device: DeviceId, message: &Observation<'_>, received_at: DateTime<Utc>) -> Vec<CommandId> {
         if self.is_empty() {
             return Vec::new();
         }
         let open = self.lock();
-        let waiting = open.by_device.get(&device).into_iter().flatten();
-        let shown = waiting.filter(|(_, w)| w.dispatched_at < received_at && w.expect.is_shown(message));
-        shown.map(|(command, _)| *command).collect()
+        let of_device = open.by_device.get(&device).into_iter().flatten();
+        let observed = of_device
+            .filter(|(_, expected)| expected.dispatched_at < received_at && expected.expect.is_met_by(message));
+        observed.map(|(command, _)| *command).collect()
     }
 
-    /// Takes in commands as they now stand: those that were handed to the link are waited for, those that
-    /// have ended no longer.
+    /// Adds the effects of dispatched commands and removes those of ended ones.
     pub fn update<'a>(&self, commands: impl IntoIterator<Item = &'a Command>) {
         let commands = commands.into_iter().filter(|command| command.expect.is_some());
-        let news: Vec<_> = commands.map(|command| (command.device, command.id, Waiting::of(command))).collect();
-        if !news.is_empty() {
+        let changes: Vec<_> = commands.map(|command| (command.device, command.id, Expected::of(command))).collect();
+        if !changes.is_empty() {
             self.change(|open| {
-                news.into_iter().for_each(|(device, command, waiting)| open.set(device, command, waiting))
+                changes.into_iter().for_each(|(device, command, expected)| open.set(device, command, expected))
             });
         }
     }
 
-    /// The commands that are waited for now: what [`Expectations::replace`] may take away later.
-    pub(super) fn known(&self) -> HashMap<CommandId, DeviceId> {
+    /// The commands whose effects are expected now. [`Expectations::replace`] removes no others.
+    pub(super) fn open_commands(&self) -> HashMap<CommandId, DeviceId> {
         let list = |open: &Open| -> Vec<_> {
-            let waiting = open.by_device.iter();
-            waiting.flat_map(|(device, waiting)| waiting.keys().map(|command| (*command, *device))).collect()
+            let by_device = open.by_device.iter();
+            by_device.flat_map(|(device, expected)| expected.keys().map(|command| (*command, *device))).collect()
         };
-        let known = list(&self.lock());
-        known.into_iter().collect()
+        let commands = list(&self.lock());
+        commands.into_iter().collect()
     }
 
-    /// Takes the database's word: of the `known` ones those that it does not name have ended. What came
-    /// after they were asked for is newer than the answer and stays. Those that it does name are as they
-    /// were, since neither an expectation nor its time changes.
-    pub(super) fn replace(&self, known: &HashMap<CommandId, DeviceId>, commands: &[Command]) {
-        let (mut named, mut news) = (HashSet::with_capacity(commands.len()), Vec::new());
+    /// Applies the state of the database, read after `before` was taken from [`Expectations::open_commands`]. Of
+    /// `before`, the commands that `commands` lacks have ended. A command added since is newer than the read and
+    /// stays. A command in both is unchanged: neither its effect nor its time of dispatch changes.
+    pub(super) fn replace(&self, before: &HashMap<CommandId, DeviceId>, commands: &[Command]) {
+        let (mut still_open, mut added) = (HashSet::with_capacity(commands.len()), Vec::new());
         for command in commands {
-            if !known.contains_key(&command.id) {
-                news.push((command.device, command.id, Waiting::of(command)));
-            } else if is_waited_for(command) {
-                named.insert(command.id);
+            if !before.contains_key(&command.id) {
+                added.push((command.device, command.id, Expected::of(command)));
+            } else if is_expecting(command) {
+                still_open.insert(command.id);
             }
         }
-        let ended: Vec<_> = known.iter().filter(|(command, _)| !named.contains(command)).collect();
+        let ended: Vec<_> = before.iter().filter(|(command, _)| !still_open.contains(command)).collect();
         self.change(|open| {
             ended.into_iter().for_each(|(command, device)| open.set(*device, *command, None));
-            news.into_iter().for_each(|(device, command, waiting)| open.set(device, command, waiting));
+            added.into_iter().for_each(|(device, command, expected)| open.set(device, command, expected));
         });
     }
 
-    fn change(&self, work: impl FnOnce(&mut Open)) {
+    fn change(&self, change: impl FnOnce(&mut Open)) {
         let mut open = self.lock();
-        work(&mut open);
+        change(&mut open);
         self.0.n_open.store(open.n, Ordering::Release);
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.open.lock().expect("expectations lock")
     }
 }
 
 impl Open {
-    /// Waits for the effect of a command, where there is room, or no longer.
-    fn set(&mut self, device: DeviceId, command: CommandId, waiting: Option<Waiting>) {
-        if let Some(others) = self.by_device.get_mut(&device) {
-            self.n -= usize::from(others.remove(&command).is_some());
-            if others.is_empty() {
+    /// Adds or replaces the expected effect of a command, where there is room; `None` removes it.
+    fn set(&mut self, device: DeviceId, command: CommandId, expected: Option<Expected>) {
+        if let Some(of_device) = self.by_device.get_mut(&device) {
+            self.n -= usize::from(of_device.remove(&command).is_some());
+            if of_device.is_empty() {
                 self.by_device.remove(&device);
             }
         }
-        let Some(waiting) = waiting else { return };
+        let Some(expected) = expected else { return };
         if self.n < MAX_OPEN {
-            self.by_device.entry(device).or_default().insert(command, waiting);
+            self.by_device.entry(device).or_default().insert(command, expected);
             self.n += 1;
         } else if !std::mem::replace(&mut self.was_full, true) {
-            tracing::warn!(max = MAX_OPEN, "effects of more commands are expected than are watched for at a time");
+            tracing::warn!(max = MAX_OPEN, "too many expected effects: the effects of some commands are not observed");
         }
     }
 }
 
-impl Waiting {
+impl Expected {
     fn of(command: &Command) -> Option<Self> {
-        let (Some(expect), Some(dispatched_at), true) =
-            (&command.expect, command.dispatched_at, is_waited_for(command))
+        let (Some(expect), Some(dispatched_at), true) = (&command.expect, command.dispatched_at, is_expecting(command))
         else {
             return None;
         };
@@ -138,9 +137,9 @@ impl Waiting {
     }
 }
 
-fn is_waited_for(command: &Command) -> bool {
-    let can_be_shown = command.status.is_open() || command.status == CommandStatus::TimedOut;
-    can_be_shown && command.expect.is_some() && command.dispatched_at.is_some()
+fn is_expecting(command: &Command) -> bool {
+    let is_confirmable = command.status.is_open() || command.status == CommandStatus::TimedOut;
+    is_confirmable && command.expect.is_some() && command.dispatched_at.is_some()
 }
 
 #[cfg(test)]
@@ -193,55 +192,58 @@ mod tests {
         Command { status: CommandStatus::Failed, ..command(id, of) }
     }
 
-    fn shown(expectations: &Expectations, of: usize) -> Vec<CommandId> {
+    fn observed(expectations: &Expectations, of: usize) -> Vec<CommandId> {
         let message = json!({"relay": "on"});
         expectations.observed(device(of), &Observation::status(&message), AT + TimeDelta::seconds(1))
     }
 
-    /// The count is what is there.
+    /// The number of open commands, which the counters agree with.
     fn n(expectations: &Expectations) -> usize {
-        let n = expectations.known().len();
+        let n = expectations.open_commands().len();
         assert_eq!(expectations.0.n_open.load(Ordering::Acquire), n);
         assert_eq!(expectations.lock().n, n);
         n
     }
 
     #[test]
-    fn what_has_ended_is_not_waited_for() {
+    fn ended_commands_are_removed() {
         let expectations = Expectations::default();
-        let not_handed = Command { dispatched_at: None, ..command(3, 1) };
-        expectations.update(&[command(1, 1), command(2, 1), not_handed, ended(4, 1), command(5, 2)]);
+        let not_dispatched = Command { dispatched_at: None, ..command(3, 1) };
+        expectations.update(&[command(1, 1), command(2, 1), not_dispatched, ended(4, 1), command(5, 2)]);
         expectations.update(&[command(2, 1), Command { status: CommandStatus::TimedOut, ..command(5, 2) }]);
-        assert_eq!((n(&expectations), shown(&expectations, 1)), (3, vec![command(1, 1).id, command(2, 1).id]));
+        assert_eq!((n(&expectations), observed(&expectations, 1)), (3, vec![command(1, 1).id, command(2, 1).id]));
         expectations.update(&[ended(1, 1), ended(2, 1), ended(9, 9)]);
-        assert_eq!((n(&expectations), shown(&expectations, 1), shown(&expectations, 2).len()), (1, vec![], 1));
+        assert_eq!((n(&expectations), observed(&expectations, 1), observed(&expectations, 2).len()), (1, vec![], 1));
         expectations.update(&[ended(5, 2)]);
         assert!(n(&expectations) == 0 && expectations.is_empty());
     }
 
     #[test]
-    fn the_word_of_the_database_is_older_than_what_came_after_the_question() {
+    fn commands_added_after_the_read_survive_replace() {
         let expectations = Expectations::default();
         expectations.update(&[command(1, 1), command(2, 1), command(3, 2)]);
-        let known = expectations.known();
+        let before = expectations.open_commands();
         expectations.update(&[ended(2, 1), command(4, 1)]);
-        expectations.replace(&known, &[command(1, 1), command(2, 1), command(5, 3)]);
-        assert_eq!(shown(&expectations, 1), [command(1, 1).id, command(4, 1).id]);
-        assert_eq!((n(&expectations), shown(&expectations, 2), shown(&expectations, 3).len()), (3, vec![], 1));
+        expectations.replace(&before, &[command(1, 1), command(2, 1), command(5, 3)]);
+        assert_eq!(observed(&expectations, 1), [command(1, 1).id, command(4, 1).id]);
+        assert_eq!((n(&expectations), observed(&expectations, 2), observed(&expectations, 3).len()), (3, vec![], 1));
     }
 
     #[test]
-    fn the_bound_holds_and_makes_room_for_the_newest() {
+    fn the_limit_holds_and_replace_keeps_the_newest() {
         let expectations = Expectations::default();
         let all: Vec<_> = (0..=MAX_OPEN).map(|id| command(id, id % 7)).collect();
         expectations.update(&all);
         assert_eq!(n(&expectations), MAX_OPEN);
         assert!(expectations.lock().was_full);
-        // One that is there may come again, and the newest takes the place of the oldest.
+        // A command that is there can be updated, and `replace` puts the newest in place of the oldest.
         expectations.update(&all[..1]);
         assert_eq!(n(&expectations), MAX_OPEN);
-        expectations.replace(&expectations.known(), &all[1..]);
+        expectations.replace(&expectations.open_commands(), &all[1..]);
         assert_eq!(n(&expectations), MAX_OPEN);
-        assert!(!expectations.known().contains_key(&all[0].id) && expectations.known().contains_key(&all[MAX_OPEN].id));
+        assert!(
+            !expectations.open_commands().contains_key(&all[0].id)
+                && expectations.open_commands().contains_key(&all[MAX_OPEN].id)
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A command to send, and what is checked before it is stored.
+//! A command to send: its defaults, its limits and the checks before it is stored.
 
 use std::time::Duration;
 
@@ -13,54 +13,49 @@ use crate::error::Error;
 use crate::ids::{self, DeviceId};
 use crate::validation;
 
-/// Bytes of a payload, as JSON.
+/// Bytes of JSON of a payload.
 pub const MAX_PAYLOAD_BYTES: usize = 8 << 10;
-/// Bytes of a type.
 const MAX_TYPE_BYTES: usize = 64;
-/// Characters of a correlation id or an idempotency key.
+/// Characters of `correlationId` and `idempotencyKey`.
 const MAX_NAME_CHARS: usize = 128;
-/// Seconds an answer may be waited for.
+/// Allowed `timeoutSeconds`.
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<i64> = 1..=86_400;
-/// Seconds a command may wait to be sent.
+/// Allowed `expiresInSeconds`.
 const EXPIRY_SECONDS: std::ops::RangeInclusive<i64> = 1..=604_800;
-/// How long an answer is waited for, unless the client says otherwise.
+/// Seconds until a command without an answer times out.
 pub const DEFAULT_TIMEOUT_SECONDS: i64 = 30;
-/// How long a command may wait to be sent, unless the client says otherwise.
+/// Seconds until a command that was not sent expires.
 pub const DEFAULT_EXPIRY_SECONDS: i64 = 300;
-/// The same for what must not happen late: `RESET`, and whatever a door does.
+/// The same for commands that must not run late: `RESET`, and every command to a door.
 pub const SHORT_EXPIRY_SECONDS: i64 = 30;
 
-/// A command to send, as a client gives it.
+/// A command to send, as the client requests it.
 #[derive(Debug, Clone)]
 pub struct NewCommand {
-    /// What is to be done; the types of the seed are validated, others pass as they are.
+    /// The payload of a type of the device protocol is checked; other types pass unchecked.
     pub kind: String,
-    /// Its arguments.
     pub payload: JsonText,
-    /// Who acts.
     pub source: CommandSource,
-    /// What the requester joins it with; one is made where none is given.
+    /// Generated where `None`.
     pub correlation_id: Option<String>,
-    /// The requester's name for this request: the same again makes no second command.
+    /// A repeated request with the same key makes no second command.
     pub idempotency_key: Option<String>,
-    /// What becomes of it while it waits and a newer one comes; by type where not given.
+    /// By type where `None`.
     pub on_stale: Option<OnStale>,
-    /// What shows that it was done.
     pub expect: Option<JsonText>,
-    /// Seconds an answer may take.
     pub timeout_seconds: Option<i64>,
-    /// Seconds it may wait to be sent; by type and device where not given.
+    /// By type and device where `None`.
     pub expires_in_seconds: Option<i64>,
 }
 
-/// A command that may be stored.
+/// A checked command with its defaults.
 #[derive(Debug, Clone)]
 pub(super) struct Checked {
     pub(super) kind: String,
     pub(super) payload: JsonText,
     pub(super) source: CommandSource,
     pub(super) correlation_id: String,
-    /// The key, and the digest of all that the client gave.
+    /// The key and the digest of the request.
     pub(super) idempotency: Option<(String, Vec<u8>)>,
     pub(super) on_stale: OnStale,
     pub(super) expect: Option<JsonText>,
@@ -69,12 +64,12 @@ pub(super) struct Checked {
 }
 
 impl NewCommand {
-    /// Refuses what no device should get, and fills in what was left out.
+    /// Checks the request and fills in the defaults.
     pub(super) fn checked(self, device: DeviceId, device_kind: DeviceType) -> Result<Checked, Error> {
         check_type(&self.kind)?;
-        let payload = read("payload", &self.payload, MAX_PAYLOAD_BYTES)?;
+        let payload = parse("payload", &self.payload, MAX_PAYLOAD_BYTES)?;
         check_payload(&self.kind, &payload)?;
-        let expect = self.expect.as_ref().map(|text| read("expect", text, usize::MAX)).transpose()?;
+        let expect = self.expect.as_ref().map(|text| parse("expect", text, usize::MAX)).transpose()?;
         if let (Some(value), Some(text)) = (&expect, &self.expect) {
             Expect::parse(value, text.as_str().len())?;
         }
@@ -111,7 +106,7 @@ impl NewCommand {
         })
     }
 
-    /// Of what was given and not of what was filled in: a repeat is known whatever the defaults are by then.
+    /// The digest of the request without its defaults: a repetition is recognized even if a default has changed.
     fn digest(&self, device: DeviceId, payload: &Value, expect: Option<&Value>) -> Vec<u8> {
         let body = json!([
             device,
@@ -128,14 +123,14 @@ impl NewCommand {
     }
 }
 
-/// The value, where it is not too large and not nested too deeply to be read again.
-fn read(field: &'static str, text: &JsonText, max_bytes: usize) -> Result<Value, Error> {
+/// The value, if it is neither too large nor nested too deeply for the parser.
+fn parse(field: &'static str, text: &JsonText, max_bytes: usize) -> Result<Value, Error> {
     let n_bytes = text.as_str().len();
     if n_bytes > max_bytes {
-        let message = format!("{field} has {n_bytes} bytes of JSON; it may have {max_bytes}");
+        let message = format!("{field} has {n_bytes} bytes of JSON; at most {max_bytes} are allowed");
         return Err(Error::TooLarge { field, message });
     }
-    serde_json::from_str(text.as_str()).map_err(|_| Error::bad_input(field, format!("{field} nests too deeply")))
+    serde_json::from_str(text.as_str()).map_err(|_| Error::bad_input(field, format!("{field} is nested too deeply")))
 }
 
 fn check_type(kind: &str) -> Result<(), Error> {
@@ -163,10 +158,10 @@ fn in_range(field: &'static str, seconds: i64, range: std::ops::RangeInclusive<i
     Err(Error::bad_input(field, message))
 }
 
-/// What the types of the seed demand. Fields they do not know pass.
+/// Checks the payload of a type of the device protocol (docs/device-protocol.md). Unknown fields pass.
 fn check_payload(kind: &str, payload: &Value) -> Result<(), Error> {
-    let known = ["SET_POWER", "SET_BRIGHTNESS", "SET_COLOR", "RESET", "UPDATE_CONFIG"];
-    if !known.contains(&kind) {
+    let types = ["SET_POWER", "SET_BRIGHTNESS", "SET_COLOR", "RESET", "UPDATE_CONFIG"];
+    if !types.contains(&kind) {
         return Ok(());
     }
     let Value::Object(fields) = payload else {
@@ -188,33 +183,33 @@ fn check_payload(kind: &str, payload: &Value) -> Result<(), Error> {
 }
 
 fn brightness(fields: &Map<String, Value>, is_required: bool) -> Result<(), Error> {
-    let is_right = match fields.get("brightness") {
+    let is_valid = match fields.get("brightness") {
         None => !is_required,
         Some(value) => value.as_f64().is_some_and(|value| (0.0..=100.0).contains(&value)),
     };
     let expected = "payload.brightness must be a number from 0 to 100";
-    if is_right { Ok(()) } else { Err(Error::bad_input("payload.brightness", expected)) }
+    if is_valid { Ok(()) } else { Err(Error::bad_input("payload.brightness", expected)) }
 }
 
 fn color(fields: &Map<String, Value>, is_required: bool) -> Result<(), Error> {
     let is_color = |text: &str| {
         text.strip_prefix('#').is_some_and(|hex| hex.len() == 6 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
     };
-    let is_right = match fields.get("color") {
+    let is_valid = match fields.get("color") {
         None => !is_required,
         Some(value) => value.as_str().is_some_and(is_color),
     };
-    if is_right { Ok(()) } else { Err(Error::bad_input("payload.color", "payload.color must be like \"#FF8800\"")) }
+    if is_valid { Ok(()) } else { Err(Error::bad_input("payload.color", "payload.color must be like \"#FF8800\"")) }
 }
 
-/// A command's payload can be read by every member of the home.
+/// Every member of the home can read the payload of a command, so it must not hold a secret.
 fn no_secret(value: &Value) -> Result<(), Error> {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
                 if validation::is_secret_key(name) {
                     let message =
-                        format!("payload holds {name:?}, a secret: send secrets with pushConfig, which seals them");
+                        format!("payload holds {name:?}, a secret: send secrets with pushConfig, which encrypts them");
                     return Err(Error::bad_input("payload", message));
                 }
                 no_secret(value)?;

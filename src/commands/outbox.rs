@@ -1,33 +1,30 @@
-//! Commands as the dispatcher sees them: what is to be sent, and what became of it.
+//! Commands as the dispatcher sends them ([`Outbox`]).
 
-use std::sync::{Mutex, PoisonError};
-
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryResult;
-use serde::Serialize;
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::command::{Command, CommandHub, CommandStatus};
 use super::expectations::MAX_OPEN;
-use super::outbox_store::{self as store, RecordOutcomes};
-use super::{Expectations, publish, requeue_store};
+use super::outbox_store::{self as store, Claimed, RecordOutcomes};
+use super::payload::to_payload;
+use super::{Expectations, deadline_store, expectation_store, publish, requeue_store};
 use crate::db;
-use crate::downlink::{Channel, DeliveryOutcome, Message, Outgoing};
+use crate::downlink::{Channel, Delivery, DeliveryOutcome, Message, Outgoing};
 use crate::ids::{CommandId, DeviceId};
 use crate::metrics::Metrics;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Unconfirmed};
 
-/// Commands that one tick ends; the next one comes at once where there are more.
-const MAX_EXPIRED: i64 = 1_000;
-/// Seconds between two looks at the effects that are waited for: other servers send commands too.
-const RELOAD_SECONDS: i64 = 2;
-/// How long after its time-out an effect still shows that a command was done.
+/// Commands that one tick ends. The next tick follows at once where there are more.
+const MAX_EXPIRED_PER_TICK: i64 = 1_000;
+/// Seconds between two reads of the expected effects: other servers send commands too.
+const RELOAD_EXPECTATIONS_SECONDS: i64 = 2;
+/// How long after its timeout an effect still confirms a command.
 const LATE_EFFECT_HOURS: i64 = 1;
-/// Seconds that a step whose answer was lost may have lasted.
-const STEP_SECONDS: u64 = 60;
-/// Commands told again after such a step.
-const MAX_TOLD_AGAIN: i64 = 10_000;
+/// Longest duration, in seconds, of a statement whose answer was lost.
+const MAX_STATEMENT_SECONDS: u64 = 60;
+/// Commands that are published again after a lost answer.
+const MAX_REPUBLISHED: i64 = 10_000;
 
 const EXPIRED: &str = "it could not be sent before it expired";
 
@@ -36,82 +33,63 @@ pub struct CommandOutbox {
     hub: CommandHub,
     expectations: Expectations,
     metrics: Metrics,
-    /// When the effects that are waited for were last read.
-    loaded_at: Mutex<Option<DateTime<Utc>>>,
-    /// Since when a step's answer is missing: it may have changed rows that nobody was told of.
-    uncertain_since: Mutex<Option<Instant>>,
-}
-
-/// A command on the wire.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Wire<'a> {
-    command_id: String,
-    timestamp: String,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    payload: &'a RawValue,
-    source: &'static str,
-    correlation_id: &'a str,
-    expires_at: String,
+    /// When the expected effects were last read.
+    expectations_loaded_at: Option<DateTime<Utc>>,
+    /// The start of the oldest statement whose answer is missing.
+    unconfirmed: Unconfirmed<Option<Instant>>,
 }
 
 impl CommandOutbox {
-    /// The outbox that tells changes to this hub and keeps these expectations.
     pub fn new(hub: CommandHub, expectations: Expectations, metrics: Metrics) -> Self {
-        Self { hub, expectations, metrics, loaded_at: Mutex::default(), uncertain_since: Mutex::default() }
+        let unconfirmed = Unconfirmed::default();
+        Self { hub, expectations, metrics, expectations_loaded_at: None, unconfirmed }
     }
 
-    fn tell(&self, commands: Vec<Command>) {
+    fn publish(&self, commands: Vec<Command>) {
         self.expectations.update(&commands);
         publish(&self.hub, commands);
     }
 
-    fn entered<'a>(&self, commands: impl IntoIterator<Item = &'a Command>) {
+    fn count<'a>(&self, commands: impl IntoIterator<Item = &'a Command>) {
         for command in commands {
             self.metrics.count_command(command.status.as_str());
         }
     }
 
-    /// A step is uncertain until its answer is here, also when it is dropped midway.
-    async fn step<T>(&self, step: impl Future<Output = QueryResult<T>>) -> QueryResult<T> {
-        let before = self.uncertain_since();
-        self.set_uncertain(Some(before.unwrap_or_else(Instant::now)));
-        let done = step.await?;
-        self.set_uncertain(before);
-        Ok(done)
+    /// Runs a statement that changes commands, then counts their new statuses and publishes them.
+    async fn change(&mut self, statement: impl Future<Output = QueryResult<Vec<Command>>>) -> QueryResult<()> {
+        let changed = self.confirm(statement).await?;
+        self.count(&changed);
+        self.publish(changed);
+        Ok(())
     }
 
-    fn uncertain_since(&self) -> Option<Instant> {
-        *self.uncertain_since.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn confirm<T>(&mut self, statement: impl Future<Output = QueryResult<T>>) -> QueryResult<T> {
+        let note = |since: &mut Option<Instant>| _ = since.get_or_insert_with(Instant::now);
+        self.unconfirmed.run(note, statement).await
     }
 
-    fn set_uncertain(&self, since: Option<Instant>) {
-        *self.uncertain_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
-    }
-
-    /// Tells again what may have changed in a step whose answer was lost: who follows may see a state
-    /// twice, but misses none.
-    async fn tell_again(&self, conn: &mut db::Connection) -> QueryResult<()> {
-        if let Some(since) = self.uncertain_since() {
-            let seconds = since.elapsed().as_secs().saturating_add(STEP_SECONDS);
-            let homes = self.hub.homes();
-            self.tell(store::recently_changed(conn, &homes, seconds, MAX_TOLD_AGAIN).await?);
-            self.set_uncertain(None);
+    /// Publishes changes whose statement got no answer: a subscriber may see a state twice, but misses none.
+    async fn republish_unconfirmed(&mut self, conn: &mut db::Connection) -> QueryResult<()> {
+        if let Some(since) = *self.unconfirmed.noted() {
+            let seconds = since.elapsed().as_secs().saturating_add(MAX_STATEMENT_SECONDS);
+            self.publish(store::recently_changed(conn, &self.hub.homes(), seconds, MAX_REPUBLISHED).await?);
+            self.unconfirmed.replace(None);
         }
         Ok(())
     }
 
-    async fn load_expectations(&self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
-        let loaded_at = *self.loaded_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if loaded_at.is_some_and(|at| (now - at).abs() < TimeDelta::seconds(RELOAD_SECONDS)) {
+    async fn reload_expectations(&mut self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
+        let is_fresh = |at: DateTime<Utc>| (now - at).abs() < TimeDelta::seconds(RELOAD_EXPECTATIONS_SECONDS);
+        if self.expectations_loaded_at.is_some_and(is_fresh) {
             return Ok(());
         }
-        let known = self.expectations.known();
+        let before = self.expectations.open_commands();
         let limit = i64::try_from(MAX_OPEN).unwrap_or(i64::MAX);
-        let since = now - TimeDelta::hours(LATE_EFFECT_HOURS);
-        self.expectations.replace(&known, &store::expecting(conn, since, limit).await?);
-        *self.loaded_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        let finished_since = now - TimeDelta::hours(LATE_EFFECT_HOURS);
+        let expecting = expectation_store::find_expecting(conn, finished_since, limit).await?;
+        self.expectations.replace(&before, &expecting);
+        self.expectations_loaded_at = Some(now);
         Ok(())
     }
 }
@@ -122,19 +100,21 @@ impl Outbox for CommandOutbox {
     const LOCK: i32 = db::locks::COMMAND_OUTBOX;
     const NAME: &'static str = "commands";
 
-    async fn on_reconnected(&self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {
-        // What a silent device got, and what the broker kept for one, look the same: to send them again
-        // would do things twice.
+    async fn on_reconnected(&mut self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {
+        // A command that the broker lost can't be told from one that the device received and never answered:
+        // sending it again could execute it twice.
         Ok(())
     }
 
-    async fn tick(&self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
-        self.tell_again(conn).await?;
-        let expired = self.step(store::expire_overdue(conn, now, MAX_EXPIRED)).await?;
-        self.entered(&expired);
-        self.tell(expired);
-        self.load_expectations(conn, now).await?;
-        store::next_deadline(conn).await
+    async fn tick(&mut self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
+        self.republish_unconfirmed(conn).await?;
+        self.change(deadline_store::expire_overdue(conn, now, MAX_EXPIRED_PER_TICK)).await?;
+        self.reload_expectations(conn, now).await?;
+        deadline_store::next_deadline(conn).await
+    }
+
+    async fn requeue_undelivered(&mut self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
+        self.change(requeue_store::requeue_undelivered(conn, now)).await
     }
 
     async fn find_due(
@@ -144,94 +124,72 @@ impl Outbox for CommandOutbox {
         busy: &[DeviceId],
         limit: i64,
     ) -> QueryResult<Vec<DeviceId>> {
-        let waiting = self.step(requeue_store::requeue_undelivered(conn, now)).await?;
-        self.entered(&waiting);
-        self.tell(waiting);
-        // Who came back is no longer `away` in the database, and so among the others.
         store::find_due(conn, now, busy, limit).await
     }
 
     async fn claim(
-        &self,
+        &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
         devices: &[DeviceId],
     ) -> QueryResult<Vec<Outgoing<CommandId>>> {
-        let taken = store::claim(conn, now, devices).await?;
-        self.expectations.update(taken.iter().map(|(command, ..)| command));
-        let outgoing = |(command, home, device): (Command, String, String)| Outgoing {
-            key: command.id,
-            device: command.device,
-            message: Message {
-                home,
-                device,
-                channel: Channel::Commands,
-                payload: wire(&command),
-                expires_at: Some(command.expires_at),
-            },
-        };
-        Ok(taken.into_iter().map(outgoing).collect())
+        let claimed = store::claim(conn, now, devices).await?;
+        self.expectations.update(claimed.iter().map(|claimed| &claimed.command));
+        Ok(claimed.into_iter().map(to_outgoing).collect())
     }
 
     async fn record_outcomes(
-        &self,
+        &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
-        outcomes: &[(CommandId, DeliveryOutcome)],
+        deliveries: &[(CommandId, Delivery)],
     ) -> QueryResult<()> {
         let mut record = RecordOutcomes { now, ..RecordOutcomes::default() };
-        for (command, outcome) in outcomes {
-            let (outcome, error) = match outcome {
-                DeliveryOutcome::Confirmed => ("CONFIRMED", None),
-                DeliveryOutcome::NoSubscribers => ("NO_SUBSCRIBERS", None),
-                DeliveryOutcome::NotSent => ("NOT_SENT", None),
-                DeliveryOutcome::Expired => ("EXPIRED", Some(EXPIRED)),
-                DeliveryOutcome::Refused(why) => ("REFUSED", Some(*why)),
-                // It may have left: it goes again.
-                DeliveryOutcome::Unknown => continue,
-            };
-            record.ids.push(command.as_uuid());
-            record.outcomes.push(outcome);
-            record.errors.push(error);
+        // A command whose outcome is unknown stays pending and is sent again.
+        for (command, delivery) in deliveries.iter().filter(|(_, it)| it.outcome != DeliveryOutcome::Unknown) {
+            record.ids.push(*command);
+            record.outcomes.push(delivery.outcome);
+            record.errors.push(if delivery.outcome == DeliveryOutcome::Expired {
+                Some(EXPIRED)
+            } else {
+                delivery.reason
+            });
         }
         if record.ids.is_empty() {
             return Ok(());
         }
-        let changed = self.step(store::record_outcomes(conn, record)).await?;
-        self.entered(changed.iter().filter(|command| match command.status {
+        let changed = self.confirm(record.execute(conn)).await?;
+        self.count(changed.iter().filter(|command| match command.status {
             CommandStatus::Sent => true,
-            // One that had expired before its confirmation came has only been given its time of sending.
+            // A command that expired before its confirmation arrived only gets its `sent_at`.
             CommandStatus::Expired => command.sent_at.is_none(),
             _ => false,
         }));
-        self.tell(changed);
+        self.publish(changed);
         Ok(())
     }
 
     async fn on_broker_session_lost(
-        &self,
+        &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
         before: DateTime<Utc>,
     ) -> QueryResult<()> {
-        let waiting = self.step(store::requeue_lost(conn, now, before)).await?;
-        self.entered(&waiting);
-        self.tell(waiting);
-        Ok(())
+        self.change(requeue_store::requeue_lost(conn, now, before)).await
     }
 }
 
-/// The seed's JSON, the payload as it was given.
-fn wire(command: &Command) -> Vec<u8> {
-    let rfc3339 = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
-    let wire = Wire {
-        command_id: command.id.to_string(),
-        timestamp: rfc3339(command.created_at),
-        kind: &command.kind,
-        payload: serde_json::from_str(command.payload.as_str()).expect("the column holds JSON"),
-        source: command.source.as_str(),
-        correlation_id: &command.correlation_id,
-        expires_at: rfc3339(command.expires_at),
-    };
-    serde_json::to_vec(&wire).expect("text and JSON")
+fn to_outgoing(claimed: Claimed) -> Outgoing<CommandId> {
+    let Claimed { command, home_segment, device_segment } = claimed;
+    Outgoing {
+        key: command.id,
+        device: command.device,
+        message: Message {
+            home: home_segment,
+            device: device_segment,
+            channel: Channel::Commands,
+            payload: to_payload(&command),
+            expires_at: Some(command.expires_at),
+        },
+    }
 }

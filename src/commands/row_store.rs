@@ -1,15 +1,14 @@
-//! A row of the commands, in whatever statement.
+//! A row of the table `commands`.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::result::Error as DieselError;
 
-use super::command::{Command, WordError};
+use super::command::{Command, CommandSource, CommandStatus, ConfirmedBy, OnStale};
 use crate::db::JsonText;
 use crate::db::schema::commands;
 use crate::ids::{CommandId, DeviceId, HomeId, UserId};
 
-/// Read by the columns' names: hand-written statements return `c.*`.
+/// The files in `sql/` return it as `c.*, c.type as kind`; it is read by the names of the columns.
 #[derive(Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = commands, check_for_backend(diesel::pg::Pg))]
 pub(super) struct Row {
@@ -21,14 +20,14 @@ pub(super) struct Row {
     #[diesel(sql_type = diesel::sql_types::Text)]
     kind: String,
     payload: JsonText,
-    source: String,
+    source: CommandSource,
     correlation_id: String,
-    on_stale: String,
+    on_stale: OnStale,
     expect: Option<JsonText>,
-    status: String,
+    status: CommandStatus,
     result: Option<JsonText>,
     error: Option<String>,
-    confirmed_by: Option<String>,
+    confirmed_by: Option<ConfirmedBy>,
     superseded_by: Option<CommandId>,
     requested_by: Option<UserId>,
     timeout_seconds: i32,
@@ -41,40 +40,37 @@ pub(super) struct Row {
     updated_at: DateTime<Utc>,
 }
 
-/// What a hand-written statement selects of a table that goes by `c`: `type` under the name that [`Row`]
-/// knows it by.
-pub(super) const COLUMNS: &str = "c.*, c.type as kind";
-
-pub(super) fn command(row: Row) -> QueryResult<Command> {
-    let unknown = |error: WordError| DieselError::DeserializationError(Box::new(error));
-    Ok(Command {
-        id: row.id,
-        seq: row.seq,
-        home: row.home_id,
-        device: row.device_id,
-        kind: row.kind,
-        payload: row.payload,
-        source: row.source.parse().map_err(unknown)?,
-        correlation_id: row.correlation_id,
-        on_stale: row.on_stale.parse().map_err(unknown)?,
-        expect: row.expect,
-        status: row.status.parse().map_err(unknown)?,
-        result: row.result,
-        error: row.error,
-        confirmed_by: row.confirmed_by.map(|word| word.parse()).transpose().map_err(unknown)?,
-        superseded_by: row.superseded_by,
-        requested_by: row.requested_by,
-        timeout_seconds: row.timeout_seconds,
-        created_at: row.created_at,
-        dispatched_at: row.dispatched_at,
-        sent_at: row.sent_at,
-        acked_at: row.acked_at,
-        finished_at: row.finished_at,
-        expires_at: row.expires_at,
-        updated_at: row.updated_at,
-    })
+impl From<Row> for Command {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            seq: row.seq,
+            home: row.home_id,
+            device: row.device_id,
+            kind: row.kind,
+            payload: row.payload,
+            source: row.source,
+            correlation_id: row.correlation_id,
+            on_stale: row.on_stale,
+            expect: row.expect,
+            status: row.status,
+            result: row.result,
+            error: row.error,
+            confirmed_by: row.confirmed_by,
+            superseded_by: row.superseded_by,
+            requested_by: row.requested_by,
+            timeout_seconds: row.timeout_seconds,
+            created_at: row.created_at,
+            dispatched_at: row.dispatched_at,
+            sent_at: row.sent_at,
+            acked_at: row.acked_at,
+            finished_at: row.finished_at,
+            expires_at: row.expires_at,
+            updated_at: row.updated_at,
+        }
+    }
 }
 
-pub(super) fn commands(rows: Vec<Row>) -> QueryResult<Vec<Command>> {
-    rows.into_iter().map(command).collect()
+pub(super) fn into_commands(rows: Vec<Row>) -> Vec<Command> {
+    rows.into_iter().map(Command::from).collect()
 }

@@ -27,7 +27,7 @@ pub use outbox::{ConfigKey, ConfigOutbox};
 use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::clock::Clock;
 use crate::db::{self, JsonText, MemoryBudget, MemorySize, Pool};
-use crate::devices::{Device, DeviceAccess, audited};
+use crate::devices::{Device, DeviceAccess, audited, lock_device};
 use crate::error::Error;
 use crate::homes::{Access, Permission};
 use crate::hub::Hub;
@@ -263,7 +263,7 @@ impl DeviceConfigs {
         db::run_to_completion(async move {
             let changed = db::transaction(&pool, move |conn| {
                 Box::pin(async move {
-                    if !store::lock_device(conn, access.home(), device).await? {
+                    if !lock_device(conn, access.home(), device).await? {
                         return Err(Error::NotFound("device"));
                     }
                     let newest = store::content(conn, device, None).await?;

@@ -2,8 +2,6 @@
 //! that is away, and what it keeps, under which topic, is noted before anything leaves.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use diesel::QueryResult;
@@ -14,10 +12,10 @@ use super::outbox_store::{self as store, Candidate};
 use super::session_loss_store;
 use super::{ConfigHub, ConfigStatus, answers_store, content, publish};
 use crate::db;
-use crate::downlink::{Channel, DeliveryOutcome, Message, Outgoing};
+use crate::downlink::{Channel, Delivery, DeliveryOutcome, Message, Outgoing};
 use crate::ids::DeviceId;
 use crate::metrics::Metrics;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Unconfirmed};
 
 /// Devices remembered as those whose newest version has secrets that do not open; of more, each is tried
 /// again every time.
@@ -48,57 +46,45 @@ pub struct ConfigOutbox {
     hub: ConfigHub,
     keys: Option<KeyRing>,
     metrics: Metrics,
-    session_losses: AtomicU64,
+    session_losses: u64,
     /// Newest versions that can't be sent with the keys of this server.
-    unreadable: Mutex<HashMap<DeviceId, i32>>,
-    /// Versions whose settling has had no answer: they may have become SENT, and nobody was told.
-    uncertain: Mutex<HashSet<(DeviceId, i32)>>,
+    unreadable: HashMap<DeviceId, i32>,
+    /// Versions that may have become SENT without being published.
+    unconfirmed: Unconfirmed<HashSet<(DeviceId, i32)>>,
 }
 
 impl ConfigOutbox {
     /// `hub` hears of every change; `keys` open the secrets.
     pub fn new(hub: ConfigHub, keys: Option<KeyRing>, metrics: Metrics) -> Self {
-        Self {
-            hub,
-            keys,
-            metrics,
-            session_losses: AtomicU64::new(0),
-            unreadable: Mutex::default(),
-            uncertain: Mutex::default(),
-        }
+        Self { hub, keys, metrics, session_losses: 0, unreadable: HashMap::new(), unconfirmed: Unconfirmed::default() }
     }
 
-    fn uncertain(&self) -> MutexGuard<'_, HashSet<(DeviceId, i32)>> {
-        self.uncertain.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells what became of versions whose settling had no answer: who follows may see a state twice, but
-    /// misses none. One that is still PENDING stays uncertain, as the commit may yet come.
-    async fn tell_again(&self, conn: &mut db::Connection) -> QueryResult<()> {
-        let versions: Vec<_> = self.uncertain().iter().copied().collect();
+    /// Publishes versions whose statement got no answer: a subscriber may see a state twice, but misses none.
+    /// A version that is still PENDING stays unconfirmed, since the commit may yet come.
+    async fn republish_unconfirmed(&mut self, conn: &mut db::Connection) -> QueryResult<()> {
+        let versions: Vec<_> = self.unconfirmed.noted().iter().copied().collect();
         if versions.is_empty() {
             return Ok(());
         }
         let found = answers_store::find(conn, &versions).await?;
-        let (pending, settled): (Vec<_>, Vec<_>) =
+        let (pending, changed): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|config| config.status == ConfigStatus::Pending);
-        *self.uncertain() = pending.into_iter().map(|config| (config.device, config.version)).collect();
-        publish(&self.hub, settled);
+        self.unconfirmed.replace(pending.into_iter().map(|config| (config.device, config.version)).collect());
+        publish(&self.hub, changed);
         Ok(())
     }
 
     fn unreadable(&self) -> Vec<(DeviceId, i32)> {
-        self.unreadable.lock().expect("unreadable lock").iter().map(|(device, version)| (*device, *version)).collect()
+        self.unreadable.iter().map(|(device, version)| (*device, *version)).collect()
     }
 
     /// The message, unless its secrets don't open: then the version waits for a newer one, or for a server
     /// that has the key.
-    fn message(&self, candidate: Candidate) -> Option<Outgoing<ConfigKey>> {
+    fn message(&mut self, candidate: Candidate) -> Option<Outgoing<ConfigKey>> {
         let Candidate { device, version, config, secrets, created_at, home_segment, device_segment } = candidate;
         let Ok(config) = content::whole(config, secrets.as_deref(), device, self.keys.as_ref()) else {
-            let mut unreadable = self.unreadable.lock().expect("unreadable lock");
-            let has_room = unreadable.len() < MAX_UNREADABLE || unreadable.contains_key(&device);
-            if has_room && unreadable.insert(device, version) != Some(version) {
+            let has_room = self.unreadable.len() < MAX_UNREADABLE || self.unreadable.contains_key(&device);
+            if has_room && self.unreadable.insert(device, version) != Some(version) {
                 self.metrics.configs_unreadable.inc();
                 tracing::error!(
                     %device,
@@ -111,7 +97,7 @@ impl ConfigOutbox {
         };
         let timestamp = created_at.to_rfc3339_opts(SecondsFormat::Millis, true);
         let payload = json!({"timestamp": timestamp, "config": config, "version": version}).to_string().into_bytes();
-        let key = ConfigKey::Version { device, version, session_losses: self.session_losses.load(Ordering::Acquire) };
+        let key = ConfigKey::Version { device, version, session_losses: self.session_losses };
         let (home, name) = (home_segment, device_segment);
         let message = Message { home, device: name, channel: Channel::Config, payload, expires_at: None };
         Some(Outgoing { key, device, message })
@@ -123,14 +109,19 @@ impl Outbox for ConfigOutbox {
     const LOCK: i32 = db::locks::CONFIG_OUTBOX;
     const NAME: &'static str = "config";
 
-    async fn on_reconnected(&self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
+    async fn on_reconnected(&mut self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
         session_loss_store::doubt(conn, now - BROKER_SAVES_WITHIN).await
     }
 
-    async fn tick(&self, conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
-        self.tell_again(conn).await?;
+    async fn tick(&mut self, conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
+        self.republish_unconfirmed(conn).await?;
         // A configuration stays right until there is a newer one.
         Ok(None)
+    }
+
+    async fn requeue_undelivered(&mut self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {
+        // The broker retains a configuration that has no subscriber yet.
+        Ok(())
     }
 
     async fn find_due(
@@ -145,7 +136,7 @@ impl Outbox for ConfigOutbox {
     }
 
     async fn claim(
-        &self,
+        &mut self,
         conn: &mut db::Connection,
         _now: DateTime<Utc>,
         devices: &[DeviceId],
@@ -169,38 +160,35 @@ impl Outbox for ConfigOutbox {
     }
 
     async fn record_outcomes(
-        &self,
+        &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
-        outcomes: &[(ConfigKey, DeliveryOutcome)],
+        deliveries: &[(ConfigKey, Delivery)],
     ) -> QueryResult<()> {
-        let session_losses = self.session_losses.load(Ordering::Acquire);
         let (mut versions, mut clearings) = (Vec::new(), Vec::new());
         // Whatever was not confirmed stays as it is, and goes again.
-        for (key, _) in outcomes.iter().filter(|(_, outcome)| *outcome == DeliveryOutcome::Confirmed) {
+        for (key, _) in deliveries.iter().filter(|(_, delivery)| delivery.outcome == DeliveryOutcome::Confirmed) {
             match key {
                 ConfigKey::Version { device, version, session_losses: then } => {
-                    versions.push((*device, *version, *then == session_losses));
+                    versions.push((*device, *version, *then == self.session_losses));
                 }
                 ConfigKey::Clearing(id) => clearings.push(*id),
             }
         }
-        // Uncertain until the answer is here, also when this is dropped midway.
-        let before = self.uncertain().clone();
-        self.uncertain().extend(versions.iter().map(|(device, version, _)| (*device, *version)));
-        let sent = store::settle(conn, now, &versions, &clearings).await?;
-        *self.uncertain() = before;
+        let changing = versions.iter().map(|(device, version, _)| (*device, *version));
+        let statement = store::settle(conn, now, &versions, &clearings);
+        let sent = self.unconfirmed.run(|noted| noted.extend(changing), statement).await?;
         publish(&self.hub, sent);
         Ok(())
     }
 
     async fn on_broker_session_lost(
-        &self,
+        &mut self,
         conn: &mut db::Connection,
         _now: DateTime<Utc>,
         _before: DateTime<Utc>,
     ) -> QueryResult<()> {
-        self.session_losses.fetch_add(1, Ordering::AcqRel);
+        self.session_losses += 1;
         session_loss_store::lose_all(conn).await
     }
 }

@@ -212,7 +212,7 @@ statement!(Note, Note);
 pub(super) async fn take_versions(
     conn: &mut AsyncPgConnection,
     devices: &[DeviceId],
-    message: impl Fn(Candidate) -> Option<Outgoing<ConfigKey>> + Send + Sync,
+    mut message: impl FnMut(Candidate) -> Option<Outgoing<ConfigKey>> + Send,
 ) -> QueryResult<Vec<Outgoing<ConfigKey>>> {
     conn.transaction(async |conn| {
         let candidates: Vec<Candidate> = Candidates { devices }.load(conn).await?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::DeviceConfig;
 use super::content::Content;
 use super::cursor::ChangeCursor;
-use crate::db::schema::{device_configs, devices};
+use crate::db::schema::device_configs;
 use crate::db::{JsonText, MemoryBudget, collect_bounded};
 use crate::error::Error;
 use crate::homes::Access;
@@ -66,14 +66,6 @@ fn config(row: Row) -> QueryResult<DeviceConfig> {
 
 pub(super) fn configs(rows: Vec<Row>) -> QueryResult<Vec<DeviceConfig>> {
     rows.into_iter().map(config).collect()
-}
-
-/// One push to a device at a time, and none to a device that is being deleted. False where the home has
-/// no such device.
-pub(super) async fn lock_device(conn: &mut AsyncPgConnection, home: HomeId, device: DeviceId) -> QueryResult<bool> {
-    let row = devices::table.filter(devices::id.eq(device)).filter(devices::home_id.eq(home));
-    let found = row.select(devices::id).for_no_key_update().first::<DeviceId>(conn).await.optional()?;
-    Ok(found.is_some())
 }
 
 /// The content of a version, or of the newest one.

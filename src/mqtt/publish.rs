@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::options::OUTGOING_IN_FLIGHT;
 use super::topic;
 use crate::clock::Clock;
-use crate::downlink::{Channel, DeliveryOutcome, Downlink, LinkState, Message};
+use crate::downlink::{Channel, Delivery, DeliveryOutcome, Downlink, LinkState, Message};
 use crate::metrics::Metrics;
 
 /// Longest wait for the broker's confirmation on a link that looks alive; then it is let go.
@@ -116,9 +116,9 @@ impl Publisher {
     }
 
     /// Hands a message to the connection, if there is one at this moment.
-    fn publish_now(&self, message: Message) -> Result<PublishNotice, DeliveryOutcome> {
+    fn publish_now(&self, message: Message) -> Result<PublishNotice, Delivery> {
         let Some(topic) = topic::downlink_topic(&self.prefix, &message.home, &message.device, message.channel) else {
-            return Err(DeliveryOutcome::Refused("the device's name can't stand in a topic"));
+            return Err(Delivery::refused("the device's name can't be part of a topic"));
         };
         let mut options = PublishOptions::new(QoS::AtLeastOnce);
         if message.channel == Channel::Config {
@@ -133,44 +133,44 @@ impl Publisher {
         // Held while the message goes in: what is in a client leaves by its connection or never.
         let client = self.active.client.lock().expect("active client lock");
         let client = client.as_ref().ok_or(DeliveryOutcome::NotSent)?;
-        client.try_publish_tracked(topic, message.payload, options).map_err(|_| DeliveryOutcome::NotSent)
+        client.try_publish_tracked(topic, message.payload, options).map_err(|_| DeliveryOutcome::NotSent.into())
     }
 
-    async fn send(self, message: Message) -> DeliveryOutcome {
+    async fn send(self, message: Message) -> Delivery {
         let _slot = self.slots.acquire().await.expect("never closed");
         let (is_command, expires) = (message.channel == Channel::Commands, message.expires_at.is_some());
         let _guard = ExpiringGuard::new(&self.active, expires);
         let notice = match self.publish_now(message) {
             Ok(notice) => notice,
-            Err(outcome) => return outcome,
+            Err(delivery) => return delivery,
         };
         match timeout(CONFIRMED_WITHIN, notice.wait_async()).await {
             Ok(Ok(PublishResult::Qos1(ack))) => match refusal(ack.reason) {
-                Some(why) => DeliveryOutcome::Refused(why),
+                Some(why) => Delivery::refused(why),
                 // Without a reader, and without a session that keeps it for one, a command is gone; a
                 // configuration is kept all the same.
                 None if is_command && ack.reason == PubAckReason::NoMatchingSubscribers => {
-                    DeliveryOutcome::NoSubscribers
+                    DeliveryOutcome::NoSubscribers.into()
                 }
                 None => {
                     self.metrics.mqtt_sent.inc();
-                    DeliveryOutcome::Confirmed
+                    DeliveryOutcome::Confirmed.into()
                 }
             },
             Ok(Err(PublishNoticeError::RetainNotSupported)) => {
-                DeliveryOutcome::Refused("the broker does not keep retained messages")
+                Delivery::refused("the broker does not keep retained messages")
             }
-            Ok(_) => DeliveryOutcome::Unknown,
+            Ok(_) => DeliveryOutcome::Unknown.into(),
             Err(_) => {
                 self.active.ack_timed_out.notify_one();
-                DeliveryOutcome::Unknown
+                DeliveryOutcome::Unknown.into()
             }
         }
     }
 }
 
 impl Downlink for Publisher {
-    fn deliver(&self, message: Message) -> BoxFuture<'static, DeliveryOutcome> {
+    fn deliver(&self, message: Message) -> BoxFuture<'static, Delivery> {
         Box::pin(self.clone().send(message))
     }
 

@@ -1,48 +1,60 @@
-//! The outbox: committed rows that are to reach devices, sent in order per device by whichever server
-//! can. The rows are a feature's; when they go, and that only one server at a time sends for a device,
-//! is decided here.
+//! The outbox: committed rows that are sent to devices, in order per device, by any server of the database. A
+//! feature owns its rows; this module decides when they are sent and that one server at a time sends to a device.
+//!
+//! `dispatcher.rs` is the loop, `retry_delay.rs` holds the delays between attempts.
 
+mod device_lock_store;
 mod dispatcher;
-mod store;
+mod in_flight;
+mod retry_delay;
+mod session_loss_store;
+mod unconfirmed;
 mod wake;
 
-pub use dispatcher::{Dispatcher, Parts};
+pub use dispatcher::{Dependencies, Dispatcher};
+pub use unconfirmed::Unconfirmed;
 pub use wake::Wake;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 
 use crate::db;
-use crate::downlink::{DeliveryOutcome, Outgoing};
+use crate::downlink::{Delivery, Outgoing};
 use crate::ids::DeviceId;
 
-/// A feature's rows that are to be sent. Each function is one step with its own statements; a step whose
-/// answer was lost is made again, so each must bear that.
+/// The rows of one feature, as the dispatcher uses them. Each function runs its own statements. The dispatcher
+/// calls it again when the answer of the database was lost, so each must be safe to repeat.
 pub trait Outbox: Send + Sync + 'static {
-    /// What names a row.
+    /// Names a row.
     type Key: Clone + Send + Sync + 'static;
 
-    /// First half of the advisory locks that keep a device to one server; one number a feature.
+    /// First key of the advisory locks of this outbox ([`db::locks`]); the second is the device's.
     const LOCK: i32;
     /// For the log and the metrics.
     const NAME: &'static str;
 
-    /// The link came up, by a connection that is another one than before: a broker that crashed meanwhile
-    /// may have come back as it was a while ago.
+    /// A new connection to the broker is up. A broker that crashed in between may have restored an older state.
     fn on_reconnected(
-        &self,
+        &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
     ) -> impl Future<Output = QueryResult<()>> + Send;
 
-    /// Does what the clock demands (expiry, time-outs) and tells when it next will.
+    /// Handles passed deadlines (expiry, timeouts) and returns the next deadline.
     fn tick(
-        &self,
+        &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
     ) -> impl Future<Output = QueryResult<Option<DateTime<Utc>>>> + Send;
 
-    /// Up to `limit` devices that something is to be sent to, longest waiting first, none of `busy`.
+    /// Makes rows due again that the broker dropped because nobody was subscribed.
+    fn requeue_undelivered(
+        &mut self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+    ) -> impl Future<Output = QueryResult<()>> + Send;
+
+    /// Up to `limit` devices with a due row, longest waiting first, without those in `busy`. Changes nothing.
     fn find_due(
         &self,
         conn: &mut db::Connection,
@@ -51,27 +63,27 @@ pub trait Outbox: Send + Sync + 'static {
         limit: i64,
     ) -> impl Future<Output = QueryResult<Vec<DeviceId>>> + Send;
 
-    /// Takes at most one row of each of these devices, its oldest, and notes that it may have left. This
-    /// server holds the devices' locks, taken before this statement's snapshot.
+    /// Claims the oldest due row of each device and records that the device may have received it. This server
+    /// holds the locks of these devices, taken before the snapshot of this statement.
     fn claim(
-        &self,
+        &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
         devices: &[DeviceId],
     ) -> impl Future<Output = QueryResult<Vec<Outgoing<Self::Key>>>> + Send;
 
-    /// Records what became of messages. A row that has moved on meanwhile stays as it is.
+    /// Records how attempts ended. A row that has changed in between stays as it is.
     fn record_outcomes(
-        &self,
+        &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
-        outcomes: &[(Self::Key, DeliveryOutcome)],
+        deliveries: &[(Self::Key, Delivery)],
     ) -> impl Future<Output = QueryResult<()>> + Send;
 
-    /// The broker lost what it was given up to this time: what nobody has answered is to be sent again, and
-    /// what it kept is to be put back.
+    /// The broker lost what it accepted up to `before`. Rows without an answer from their device become due
+    /// again, and so do messages that the broker retained.
     fn on_broker_session_lost(
-        &self,
+        &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
         before: DateTime<Utc>,

@@ -1,4 +1,4 @@
-//! How a dispatcher is told, by whoever committed something that it should look at.
+//! How a commit of this server wakes a dispatcher.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use tokio::sync::Notify;
 pub struct Wake(Arc<Notify>);
 
 impl Wake {
-    /// There are new rows, or a device came back or speaks by other names than before.
+    /// Call after a commit that added due rows, or after a device came back or changed how it spells its topics.
     pub fn wake(&self) {
         self.0.notify_one();
     }
 
-    /// Waits for the next call.
+    /// Waits for the next [`wake`](Self::wake).
     pub(super) async fn woken(&self) {
         self.0.notified().await;
     }

@@ -28,7 +28,7 @@ fn field(new: NewCommand) -> &'static str {
 }
 
 #[test]
-fn the_types_of_the_seed_are_checked_and_others_pass() {
+fn payloads_of_the_device_protocol_are_checked_and_others_pass() {
     for (kind, payload) in [
         ("SET_POWER", json!({"power": true})),
         ("SET_POWER", json!({"power": false, "brightness": 0, "color": "#ff8800", "more": [1]})),
@@ -43,7 +43,7 @@ fn the_types_of_the_seed_are_checked_and_others_pass() {
     ] {
         assert!(check(new(kind, &payload)).is_ok(), "{kind} {payload}");
     }
-    for (kind, payload, wrong) in [
+    for (kind, payload, invalid) in [
         ("SET_POWER", json!({}), "payload.power"),
         ("SET_POWER", json!({"power": 1}), "payload.power"),
         ("SET_POWER", json!({"power": true, "brightness": 101}), "payload.brightness"),
@@ -65,7 +65,7 @@ fn the_types_of_the_seed_are_checked_and_others_pass() {
         (&"x".repeat(65), json!({}), "type"),
         ("BLINK", json!("x".repeat(8192)), "payload"),
     ] {
-        assert_eq!(field(new(kind, &payload)), wrong, "{kind} {payload}");
+        assert_eq!(field(new(kind, &payload)), invalid, "{kind} {payload}");
     }
     assert_eq!(check(new("BLINK", &json!("x".repeat(8192)))).unwrap_err().code(), "PAYLOAD_TOO_LARGE");
     let deep = serde_json::value::RawValue::from_string(format!("{}{}", "[".repeat(127), "]".repeat(127))).unwrap();
@@ -74,7 +74,7 @@ fn the_types_of_the_seed_are_checked_and_others_pass() {
 }
 
 #[test]
-fn what_is_left_out_is_filled_in() {
+fn defaults_depend_on_the_type_and_the_device() {
     let seconds = |new: NewCommand, kind| {
         new.checked(DeviceId::from_database(1), kind).map(|checked| checked.expires_in.as_secs()).unwrap()
     };
@@ -92,10 +92,10 @@ fn what_is_left_out_is_filled_in() {
 }
 
 #[test]
-fn every_bound_is_held_and_names_its_field() {
+fn every_limit_is_enforced_and_names_its_field() {
     let base = || new("BLINK", &json!({}));
     let text = |n: usize| Some("x".repeat(n));
-    for (right, wrong, name) in [
+    for (valid, invalid, name) in [
         (
             NewCommand { timeout_seconds: Some(86_400), ..base() },
             NewCommand { timeout_seconds: Some(86_401), ..base() },
@@ -127,15 +127,15 @@ fn every_bound_is_held_and_names_its_field() {
             "expect",
         ),
     ] {
-        assert!(check(right).is_ok(), "{name}");
-        assert_eq!(field(wrong), name);
+        assert!(check(valid).is_ok(), "{name}");
+        assert_eq!(field(invalid), name);
     }
     let control = NewCommand { idempotency_key: Some("a\nb".to_owned()), ..base() };
     assert_eq!(field(control), "idempotencyKey");
 }
 
 #[test]
-fn a_repeat_is_known_by_all_that_was_given() {
+fn every_given_field_is_part_of_the_digest() {
     let base = || NewCommand { idempotency_key: Some("k".to_owned()), ..new("BLINK", &json!({"a": 1, "b": 2})) };
     let digest = |new: NewCommand, device| {
         let checked = new.checked(DeviceId::from_database(device), DeviceType::Light).unwrap();

@@ -1,4 +1,4 @@
-//! One flow per state of a command.
+//! One end-to-end flow per status of a command.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use super::super::support::services::services;
 use super::Rig;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sent_acked_succeeded_and_the_device_reads_the_seeds_message() {
+async fn sent_acked_succeeded_with_a_message_of_the_device_protocol() {
     let mut rig = Rig::start().await;
     let payload = json!({"power": true, "brightness": 80, "color": "#FF5733"});
     let id = rig.send(json!({"type": "SET_POWER", "payload": payload, "correlationId": "corr_987654321"})).await;
@@ -41,12 +41,12 @@ async fn sent_acked_succeeded_and_the_device_reads_the_seeds_message() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn failed_with_the_devices_reason_and_nothing_changes_it_any_more() {
+async fn failed_with_the_devices_reason_and_then_final() {
     let mut rig = Rig::start().await;
     let other = rig.app.device(&rig.owner, &rig.home, "other").await;
     let id = rig.send(json!({"type": "SET_POWER", "payload": {"power": true}})).await;
     rig.received().await;
-    // Neither another device's word nor one about a command that never was counts for anything.
+    // Answers of another device and answers to unknown commands are ignored.
     let ack = json!({"commandId": id, "status": "SUCCEEDED"}).to_string();
     rig.app.publish(&other, "ack", ack).await;
     rig.answer("cmd_01J00000000000000000000000", "SUCCEEDED", json!({})).await;
@@ -56,59 +56,59 @@ async fn failed_with_the_devices_reason_and_nothing_changes_it_any_more() {
     assert_eq!(failed["error"], "no power");
     rig.answer(&id, "SUCCEEDED", json!({})).await;
     rig.answer(&id, "FAILED", json!({"error": "again"})).await;
-    rig.settled(6).await;
+    rig.until_processed(6).await;
     assert_eq!(rig.command(&id).await, failed);
     let m = &rig.app.app().services().metrics;
     assert_eq!((m.mqtt_stored.get(), m.mqtt_duplicate.get(), m.mqtt_rejected_total.get()), (1, 2, 3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn timed_out_without_an_answer_and_a_late_one_corrects_it() {
+async fn timed_out_without_an_answer_then_corrected_by_a_late_one() {
     let mut rig = Rig::start().await;
     let silent = rig.send(json!({"type": "BEEP", "timeoutSeconds": 1})).await;
-    let half = rig.send(json!({"type": "BEEP", "timeoutSeconds": 1})).await;
+    let acked = rig.send(json!({"type": "BEEP", "timeoutSeconds": 1})).await;
     rig.received().await;
     rig.received().await;
-    rig.answer(&half, "ACKED", json!({})).await;
+    rig.answer(&acked, "ACKED", json!({})).await;
     let timed_out = rig.until(&silent, "TIMED_OUT").await;
     assert!(timed_out["error"].is_string() && timed_out["ackedAt"].is_null() && timed_out["sentAt"].is_string());
-    let half_done = rig.until(&half, "TIMED_OUT").await;
-    assert!(half_done["ackedAt"].is_string() && half_done["error"] != timed_out["error"], "{half_done}");
+    let acked_only = rig.until(&acked, "TIMED_OUT").await;
+    assert!(acked_only["ackedAt"].is_string() && acked_only["error"] != timed_out["error"], "{acked_only}");
     rig.answer(&silent, "SUCCEEDED", json!({"result": 1})).await;
     let late = rig.until(&silent, "SUCCEEDED").await;
     assert_eq!((&late["result"], &late["error"]), (&json!(1), &json!(null)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn expired_while_the_broker_was_away_and_never_published() {
-    // The server loses sight of the broker; the device does not.
+async fn expired_while_the_broker_was_unreachable_and_never_published() {
+    // The server loses its connection to the broker; the device keeps its own.
     let port = services().mqtt_port();
     let proxy = Proxy::start(Target::Tcp(([127, 0, 0, 1], port).into())).await;
     let url = format!("mqtt://{}", proxy.addr());
     let mut rig = Rig::with(TestApp::builder().set("MQTT_BROKER_URL", url)).await;
     proxy.set(Mode::Cut);
     let lost = rig.send(json!({"type": "SET_POWER", "payload": {"power": true}, "expiresInSeconds": 1})).await;
-    let kept = rig.send(json!({"type": "RESET", "payload": {}})).await;
+    let waiting = rig.send(json!({"type": "RESET", "payload": {}})).await;
     let expired = rig.until(&lost, "EXPIRED").await;
     assert!(expired["sentAt"].is_null() && expired["error"].is_string(), "{expired}");
-    assert_eq!(rig.command(&kept).await["status"], "PENDING");
+    assert_eq!(rig.command(&waiting).await["status"], "PENDING");
     proxy.set(Mode::Pass);
     let (_, message) = rig.received().await;
-    assert_eq!(message["commandId"], kept);
-    rig.until(&kept, "SENT").await;
+    assert_eq!(message["commandId"], waiting);
+    rig.until(&waiting, "SENT").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cancelled_before_it_left_and_not_after() {
+async fn cancelled_before_it_is_dispatched_and_not_after() {
     const CANCEL: &str = "mutation($id: ID!) { cancelCommand(id: $id) { status } }";
     let mut rig = Rig::start().await;
-    rig.say("status", json!({"online": false})).await;
-    rig.settled(1).await;
+    rig.publish("status", json!({"online": false})).await;
+    rig.until_processed(1).await;
     let id = rig.send(json!({"type": "BEEP"})).await;
     assert_eq!(rig.owner.query(CANCEL, json!({ "id": id })).await["cancelCommand"]["status"], "CANCELLED");
     assert_eq!(rig.owner.query(CANCEL, json!({ "id": id })).await["cancelCommand"]["status"], "CANCELLED");
-    // The device is back: only what was not cancelled is there for it.
-    rig.say("status", json!({"online": true})).await;
+    // The device is back and gets the command that was not cancelled.
+    rig.publish("status", json!({"online": true})).await;
     let sent = rig.send(json!({"type": "BEEP"})).await;
     assert_eq!(rig.received().await.1["commandId"], sent);
     rig.until(&sent, "SENT").await;
@@ -116,30 +116,30 @@ async fn cancelled_before_it_left_and_not_after() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_light_that_was_switched_five_times_while_away_gets_one_command() {
+async fn a_light_that_was_switched_five_times_while_offline_gets_one_command() {
     let mut rig = Rig::start().await;
-    rig.say("status", json!({"online": false})).await;
-    rig.settled(1).await;
+    rig.publish("status", json!({"online": false})).await;
+    rig.until_processed(1).await;
     let mut ids = Vec::new();
     for n in 0..5 {
         ids.push(rig.send(json!({"type": "SET_POWER", "payload": {"power": n % 2 == 0}})).await);
     }
-    let reset = rig.send(json!({"type": "BEEP"})).await;
+    let beep = rig.send(json!({"type": "BEEP"})).await;
     for (older, newer) in ids.iter().zip(&ids[1..]) {
         let command = rig.command(older).await;
         assert_eq!((&command["status"], &command["supersededBy"]["id"]), (&json!("CANCELLED"), &json!(newer)));
     }
     assert_eq!(rig.command(&ids[4]).await["status"], "PENDING");
-    // Any sign of life is enough.
-    rig.say("telemetry", json!({"sensors": {"temperature": 20}})).await;
+    // Any message of the device is enough.
+    rig.publish("telemetry", json!({"sensors": {"temperature": 20}})).await;
     assert_eq!(rig.received().await.1["commandId"], ids[4]);
-    assert_eq!(rig.received().await.1["commandId"], reset);
-    rig.until(&reset, "SENT").await;
+    assert_eq!(rig.received().await.1["commandId"], beep);
+    rig.until(&beep, "SENT").await;
     assert!(rig.mqtt.try_next().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_that_never_answers_is_confirmed_by_what_it_shows() {
+async fn a_device_that_never_answers_is_confirmed_by_its_readings() {
     let mut rig = Rig::start().await;
     let expect = json!({"powerW": {"min": 5}, "mode": "heat"});
     let id = rig.send(json!({"type": "SET_POWER", "payload": {"power": true}, "expect": expect})).await;
@@ -148,48 +148,49 @@ async fn a_device_that_never_answers_is_confirmed_by_what_it_shows() {
     rig.received().await;
     rig.until(&light, "SENT").await;
     // Half of it, a value too small, and a reading from long ago: none is what was expected.
-    rig.say("telemetry", json!({"sensors": {"powerW": 7}})).await;
-    rig.say("telemetry", json!({"sensors": {"powerW": 4, "mode": "heat"}})).await;
-    rig.say("telemetry", json!({"timestamp": "2026-01-01T00:00:00Z", "sensors": {"powerW": 7, "mode": "heat"}})).await;
-    rig.settled(3).await;
+    rig.publish("telemetry", json!({"sensors": {"powerW": 7}})).await;
+    rig.publish("telemetry", json!({"sensors": {"powerW": 4, "mode": "heat"}})).await;
+    rig.publish("telemetry", json!({"timestamp": "2026-01-01T00:00:00Z", "sensors": {"powerW": 7, "mode": "heat"}}))
+        .await;
+    rig.until_processed(3).await;
     assert_eq!(rig.command(&id).await["status"], "SENT");
-    rig.say("telemetry", json!({"sensors": {"powerW": 7, "mode": "heat"}})).await;
+    rig.publish("telemetry", json!({"sensors": {"powerW": 7, "mode": "heat"}})).await;
     assert_eq!(rig.until(&id, "SUCCEEDED").await["confirmedBy"], "EFFECT");
-    rig.say("status", json!({"online": true, "status": {"relay": true}})).await;
+    rig.publish("status", json!({"online": true, "status": {"relay": true}})).await;
     assert_eq!(rig.until(&light, "SUCCEEDED").await["confirmedBy"], "EFFECT");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_seeds_sketch_gets_both_where_it_listens() {
+async fn a_device_that_spells_its_topics_by_ids_gets_commands_and_configuration_there() {
     let mut rig = Rig::start().await;
-    // It spells its home by its id, and never answers.
+    // It spells its home by the id, and never answers.
     let names = format!("{}/{}/{}", rig.app.prefix(), rig.home.id, rig.device.key);
     let topic = |kind: &str| format!("{names}/{kind}");
-    let mut sketch = rig.app.another_mqtt().await;
-    sketch.subscribe(&topic("commands")).await.expect("SUBACK");
-    sketch.subscribe(&topic("config")).await.expect("SUBACK");
-    // Pushed before it ever spoke: it went where the device was expected, and follows it.
+    let mut device = rig.app.another_mqtt().await;
+    device.subscribe(&topic("commands")).await.expect("SUBACK");
+    device.subscribe(&topic("config")).await.expect("SUBACK");
+    // Pushed before the device's first message: published under the expected topic, then moved to the device's own.
     rig.push(json!({"sampleRate": 30})).await;
     rig.until_config(1, "SENT").await;
     assert_eq!(rig.received().await.0, "config");
     let status = json!({"timestamp": "1234", "deviceId": rig.device.key, "online": true, "status": {"uptime": 1}});
-    sketch.publish(&topic("status"), status.to_string()).await.expect("PUBACK");
-    let (kind, config) = sketch.next().await;
+    device.publish(&topic("status"), status.to_string()).await.expect("PUBACK");
+    let (kind, config) = device.next().await;
     assert_eq!(kind, topic("config"));
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&config).unwrap()["config"], json!({"sampleRate": 30}));
-    // What stands at the old place is taken away.
+    // The retained message of the old topic is deleted.
     assert_eq!(rig.mqtt.next().await, (rig.device.topic("config"), Vec::new()));
     let id = rig.send(json!({"type": "SET_POWER", "payload": {"power": true}})).await;
-    let (kind, command) = sketch.next().await;
+    let (kind, command) = device.next().await;
     assert_eq!(kind, topic("commands"));
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&command).unwrap()["commandId"], id);
     rig.until(&id, "SENT").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refused_by_the_broker_says_so_until_it_expires() {
+async fn refused_by_the_broker_shows_the_reason_until_it_expires() {
     let broker = Broker::with_accounts(&[("somebody", "else")]).await;
-    // An account that may say nothing at all: the link comes up, the device's topic is closed to it.
+    // An account without any permission: it can connect, but not publish to the device's topic.
     let builder = TestApp::builder().broker(broker.port()).set("MQTT_TOPIC_PREFIX", "smarthome");
     let app = builder.set("MQTT_USERNAME", "somebody").set("MQTT_PASSWORD", "else").start().await;
     let (home, owner) = app.home().await;

@@ -1,5 +1,4 @@
-//! What a phone does to a house: commands and configuration, from the mutation to the device and back,
-//! over a real broker.
+//! Commands and configurations over a real broker, from the mutation to the device and back.
 
 mod commands;
 mod configs;
@@ -10,10 +9,10 @@ mod scale;
 use serde_json::{Value, json};
 
 use super::support::app::{Builder, TestApp};
-use super::support::eventually;
 use super::support::mqtt::Mqtt;
 use super::support::user::{Device, Home, User};
 use super::support::ws::Subscription;
+use super::support::{eventually, until};
 
 const SEND: &str = "mutation($input: SendCommandInput!) { sendCommand(input: $input) { id status expiresAt } }";
 const COMMAND: &str = "query($id: ID!) { command(id: $id) { id status error result confirmedBy supersededBy { id } \
@@ -24,7 +23,7 @@ const PUSH: &str = "mutation($input: PushConfigInput!) { pushConfig(input: $inpu
 const CONFIG: &str = "query($id: ID!) { device(id: $id) { config { version status config errors sentAt appliedAt } \
                       configHistory { nodes { version status } } } }";
 
-/// A server, a home, a device, and the device's own end of the wire.
+/// A server, a home, a device, and the MQTT client of the device.
 struct Rig {
     app: TestApp,
     home: Home,
@@ -48,7 +47,7 @@ impl Rig {
         Self { app, home, owner, device, mqtt }
     }
 
-    /// Sends a command with these fields beside the device's id, and gives back its id.
+    /// Sends a command with these fields and returns its id.
     async fn send(&self, fields: Value) -> String {
         let mut input = fields;
         input["deviceId"] = json!(self.device.id);
@@ -56,7 +55,7 @@ impl Rig {
         data["sendCommand"]["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Pushes a configuration and gives back its version.
+    /// Pushes a configuration and returns its version.
     async fn push(&self, config: Value) -> i64 {
         let input = json!({"deviceId": self.device.id, "config": config});
         let data = self.owner.query(PUSH, json!({ "input": input })).await;
@@ -71,7 +70,7 @@ impl Rig {
         self.owner.query(CONFIG, json!({"id": self.device.id})).await["device"].take()
     }
 
-    /// Waits until the command stands so, and gives it back.
+    /// Waits until the command has this status, and returns it.
     async fn until(&self, id: &str, status: &str) -> Value {
         eventually(&format!("{id} is {status}"), || async {
             let command = self.command(id).await;
@@ -80,7 +79,7 @@ impl Rig {
         .await
     }
 
-    /// Waits until the newest configuration stands so, and gives it back.
+    /// Waits until the newest configuration has this version and status, and returns it.
     async fn until_config(&self, version: i64, status: &str) -> Value {
         eventually(&format!("version {version} is {status}"), || async {
             let config = self.config().await["config"].take();
@@ -93,31 +92,29 @@ impl Rig {
         self.owner.subscribe(UPDATES, json!({ "id": id })).await
     }
 
-    /// The next message to the device: its kind and content.
+    /// The next message to the device: kind and JSON.
     async fn received(&mut self) -> (String, Value) {
         let (topic, payload) = self.mqtt.next().await;
         let kind = topic.rsplit_once('/').expect("four segments").1.to_owned();
         (kind, serde_json::from_slice(&payload).expect("JSON"))
     }
 
-    /// The device says something.
-    async fn say(&self, kind: &str, message: Value) {
+    /// Publishes a message of the device.
+    async fn publish(&self, kind: &str, message: Value) {
         self.app.publish(&self.device, kind, message.to_string()).await;
     }
 
+    /// Publishes an answer of the device to a command.
     async fn answer(&self, id: &str, status: &str, more: Value) {
         let mut ack = json!({"commandId": id, "status": status});
         ack.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-        self.say("ack", ack).await;
+        self.publish("ack", ack).await;
     }
 
-    /// Waits until everything that was published so far is counted, whatever it came to.
-    async fn settled(&self, n_received: u64) {
+    /// Waits until so many messages are counted, as stored, duplicate or rejected.
+    async fn until_processed(&self, n_received: u64) {
         let m = self.app.app().services().metrics.clone();
-        eventually("everything is counted", || {
-            let done = m.mqtt_stored.get() + m.mqtt_duplicate.get() + m.mqtt_rejected_total.get();
-            std::future::ready((done >= n_received).then_some(()))
-        })
-        .await;
+        let n_processed = || m.mqtt_stored.get() + m.mqtt_duplicate.get() + m.mqtt_rejected_total.get();
+        until("everything is processed", || n_processed() >= n_received).await;
     }
 }

@@ -1,5 +1,5 @@
-//! The broker stops, comes back, comes back empty; the database goes: the rows say what is true and
-//! delivery goes on under the same ids.
+//! The broker stops, restarts, or restarts without its data: the rows stay true and delivery continues under the
+//! same ids.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use super::super::support::eventually;
 use super::Rig;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_is_away_makes_commands_late_not_lost() {
+async fn an_unreachable_broker_delays_commands_and_loses_none() {
     let mut broker = Broker::start().await;
     let mut rig = Rig::with(TestApp::builder().broker(broker.port())).await;
     broker.kill();
@@ -20,7 +20,7 @@ async fn a_broker_that_is_away_makes_commands_late_not_lost() {
     rig.push(json!({"sampleRate": 30})).await;
     assert_eq!(rig.command(&ids[0]).await["status"], "PENDING");
     broker.restart().await;
-    // The test's own client has a clean session: it hears once it has subscribed anew.
+    // The test's client has a clean session, so it subscribes again.
     rig.mqtt = rig.app.another_mqtt().await;
     rig.mqtt.subscribe(&rig.device.topic("commands")).await.expect("SUBACK");
     rig.until(&ids[19], "SENT").await;
@@ -28,7 +28,7 @@ async fn a_broker_that_is_away_makes_commands_late_not_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_emptied_broker_lost_is_put_back() {
+async fn a_broker_that_lost_its_data_gets_configurations_and_unanswered_commands_again() {
     let mut broker = Broker::start().await;
     let rig = Rig::with(TestApp::builder().broker(broker.port())).await;
     let answered = rig.send(json!({"type": "BEEP"})).await;
@@ -44,7 +44,7 @@ async fn what_an_emptied_broker_lost_is_put_back() {
     let mut device = rig.app.another_mqtt().await;
     device.subscribe(&rig.device.topic("commands")).await.expect("SUBACK");
     device.subscribe(&rig.device.topic("config")).await.expect("SUBACK");
-    // Either may be there before the subscription is: so what counts is that the broker keeps it again.
+    // The configuration may be published before the subscription. The broker retains it again either way.
     let kept = eventually("the configuration is back", || {
         let message = device.try_next().filter(|(topic, _)| topic.ends_with("/config"));
         std::future::ready(message)
@@ -56,7 +56,7 @@ async fn what_an_emptied_broker_lost_is_put_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_that_an_emptied_broker_lost_goes_again_under_its_id() {
+async fn a_command_that_the_broker_lost_is_sent_again_under_its_id() {
     let mut broker = Broker::start().await;
     let mut rig = Rig::with(TestApp::builder().broker(broker.port())).await;
     let id = rig.send(json!({"type": "BEEP", "timeoutSeconds": 120})).await;
@@ -65,21 +65,21 @@ async fn a_command_that_an_emptied_broker_lost_goes_again_under_its_id() {
     broker.kill();
     broker.empty();
     broker.restart().await;
-    // The broker knows of no subscription any more: what it is given before the device's it throws away.
-    eventually("it was given to the empty broker", || async {
+    // The broker has lost every subscription: it drops the command until the device subscribes.
+    eventually("it was sent to the empty broker", || async {
         let command = rig.command(&id).await;
         (command["status"] == "SENT" && command["sentAt"] != first["sentAt"]).then_some(())
     })
     .await;
     rig.mqtt.subscribe(&rig.device.topic("commands")).await.expect("SUBACK");
-    rig.say("status", json!({"online": true})).await;
+    rig.publish("status", json!({"online": true})).await;
     assert_eq!(rig.received().await.1["commandId"], id);
     rig.answer(&id, "SUCCEEDED", json!({})).await;
     rig.until(&id, "SUCCEEDED").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_nobody_was_there_for_goes_once_the_device_is_heard() {
+async fn a_command_without_subscribers_is_sent_again_once_the_device_is_active() {
     let mut rig = Rig::start().await;
     let absent = rig.app.device(&rig.owner, &rig.home, "absent").await;
     let send = |n: usize| {
@@ -91,7 +91,7 @@ async fn what_nobody_was_there_for_goes_once_the_device_is_heard() {
             data["sendCommand"]["id"].as_str().expect("an id").to_owned()
         }
     };
-    // The broker takes both and has nobody to give them to; the newer one takes the older one's place.
+    // The broker drops both, as nobody is subscribed; the newer one supersedes the older one.
     let older = send(1).await;
     rig.until(&older, "SENT").await;
     let newer = send(2).await;
@@ -104,7 +104,7 @@ async fn what_nobody_was_there_for_goes_once_the_device_is_heard() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_crashed_gets_back_what_it_had_not_saved() {
+async fn a_broker_that_crashed_gets_configurations_again_that_it_had_not_saved() {
     let mut broker = Broker::start().await;
     let rig = Rig::with(TestApp::builder().broker(broker.port())).await;
     let gone = rig.app.device(&rig.owner, &rig.home, "gone").await;
@@ -118,7 +118,7 @@ async fn a_broker_that_crashed_gets_back_what_it_had_not_saved() {
         (data["device"]["config"]["status"] == "SENT").then_some(())
     })
     .await;
-    // Saved with our session, so that nothing but the crash tells of what comes after.
+    // The broker saves our session, so only the crash shows that later messages are lost.
     broker.stop();
     broker.restart().await;
     rig.push(json!({"sampleRate": 60})).await;
@@ -132,7 +132,7 @@ async fn a_broker_that_crashed_gets_back_what_it_had_not_saved() {
     .await;
     broker.kill();
     broker.restart().await;
-    eventually("the broker keeps the newest again, and nothing of the deleted device", || async {
+    eventually("the broker retains the newest version, and nothing of the deleted device", || async {
         let mut reader = rig.app.another_mqtt().await;
         reader.subscribe(&format!("{}/+/+/config", rig.app.prefix())).await.ok()?;
         reader.subscribe("nothing/at/all").await.ok()?;

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use smarthome::app::{App, Options};
 
 use super::super::support::app::TestApp;
-use super::super::support::eventually;
 use super::super::support::user::User;
+use super::super::support::{eventually, until};
 use super::{Rig, SEND};
 
 async fn send(user: &User, device: &str, n: usize) -> String {
@@ -29,11 +29,11 @@ async fn commands_of_a_device_keep_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_device_that_is_away_holds_nobody_up() {
+async fn an_offline_device_delays_no_other() {
     let mut rig = Rig::start().await;
     let gone = rig.app.device(&rig.owner, &rig.home, "gone").await;
     rig.app.publish(&gone, "status", r#"{"online": false}"#).await;
-    rig.settled(1).await;
+    rig.until_processed(1).await;
     for n in 0..50 {
         send(&rig.owner, &gone.id, n).await;
     }
@@ -50,19 +50,20 @@ async fn two_servers_share_the_outbox_and_send_nothing_twice() {
     let mut settings = one.settings().clone();
     settings.mqtt.client_id.push_str("-2");
     let two = App::start(settings, Options::default()).await.expect("the second server starts");
-    let there = owner.at(two.http_addr());
+    let owner_at_two = owner.at(two.http_addr());
     let mut listener = one.another_mqtt().await;
     listener.subscribe(&format!("{}/+/+/commands", one.prefix())).await.expect("SUBACK");
     let mut devices = Vec::new();
     for n in 0..DEVICES {
         devices.push(one.device(&owner, &home, &format!("d{n}")).await);
     }
-    let ready = [one.app().services().metrics.mqtt_connected.clone(), two.services().metrics.mqtt_connected.clone()];
-    eventually("both are linked", || std::future::ready(ready.iter().all(|up| up.get() == 1).then_some(()))).await;
+    let connected =
+        [one.app().services().metrics.mqtt_connected.clone(), two.services().metrics.mqtt_connected.clone()];
+    until("both are connected", || connected.iter().all(|up| up.get() == 1)).await;
     let sending = devices.iter().map(|device| async {
         let mut ids = Vec::new();
         for n in 0..EACH {
-            ids.push(send(if n % 2 == 0 { &owner } else { &there }, &device.id, n).await);
+            ids.push(send(if n % 2 == 0 { &owner } else { &owner_at_two }, &device.id, n).await);
         }
         (device.topic("commands"), ids)
     });

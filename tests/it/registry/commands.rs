@@ -1,4 +1,4 @@
-//! Commands in the graph, before any dispatcher: what is accepted, replaced, taken back and told.
+//! Commands in the GraphQL API, without a dispatcher: sending, superseding, cancelling, reading and subscribing.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ const PAGE: &str = "query($d: ID!, $s: CommandStatus, $n: Int, $a: String) { dev
 const UPDATES: &str = "subscription($d: ID, $h: ID, $c: ID) { \
      commandUpdates(deviceId: $d, homeId: $h, commandId: $c) { id status device { id } } }";
 
-/// A graph with a home of Ann's and some devices in it.
+/// A graph with a user, her home and its devices.
 pub(super) async fn start(n_devices: usize) -> (Graph, Person, String, Vec<String>) {
     let graph = Graph::start().await;
     let ann = graph.person().await;
@@ -44,18 +44,18 @@ pub(super) async fn send(graph: &Graph, who: &Person, input: &Value) -> Value {
     graph.ask(who, SEND, json!({ "input": input })).await["sendCommand"].take()
 }
 
-/// A command that is on its way: as the dispatcher takes it.
-async fn hand_out(graph: &Graph, device: &str) -> usize {
+/// Claims the due command of the device, as the dispatcher does; the number of claimed commands.
+async fn claim(graph: &Graph, device: &str) -> usize {
     let mut conn = db::connect(&graph.database.url(), None).await.unwrap();
     let commands = &graph.services.commands;
-    let outbox =
+    let mut outbox =
         CommandOutbox::new(commands.hub().clone(), commands.expectations().clone(), graph.services.metrics.clone());
     let device = DeviceId::from_database(number(device));
     outbox.claim(&mut conn, graph.clock.now(), &[device]).await.unwrap().len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_is_stored_as_it_was_given() {
+async fn a_command_is_stored_as_the_client_spelled_it() {
     let (graph, ann, _, devices) = start(1).await;
     let payload = json!({"b": 1.5, "a": {"deep": [1, null, "ü\u{0}"]}});
     let input = json!({
@@ -82,7 +82,7 @@ async fn a_command_is_stored_as_it_was_given() {
         assert_eq!(command[field], expected, "{field}");
     }
     assert!(text(&command["id"]).starts_with("cmd_"));
-    // The text itself, in the order it was given: serde_json would sort it.
+    // The text keeps the client's order of keys, which serde_json would sort.
     let literal =
         "mutation($d: ID!) { sendCommand(input: {deviceId: $d, type: \"X\", payload: {z: 1, a: ON}}) { id } }";
     graph.ask(&ann, literal, json!({"d": devices[0]})).await;
@@ -94,7 +94,7 @@ async fn a_command_is_stored_as_it_was_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_must_not_happen_late_expires_early_unless_it_was_told_to_wait() {
+async fn resets_and_commands_to_doors_expire_early_by_default() {
     let (graph, ann, home, devices) = start(1).await;
     let register = "mutation($h: ID!) { registerDevice(input: {homeId: $h, key: \"door\", name: \"D\", type: DOOR}) { device { id } } }";
     let door = text(&graph.ask(&ann, register, json!({"h": home})).await["registerDevice"]["device"]["id"]);
@@ -118,7 +118,7 @@ async fn what_must_not_happen_late_expires_early_unless_it_was_told_to_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_device_should_get_is_refused_by_its_field() {
+async fn invalid_input_is_rejected_by_its_field() {
     let (graph, ann, _, devices) = start(1).await;
     for (change, code, field) in [
         (json!({"type": "SET_POWER"}), "BAD_USER_INPUT", "payload.power"),
@@ -142,7 +142,7 @@ async fn what_no_device_should_get_is_refused_by_its_field() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_request_makes_one_command_also_twenty_times_at_once() {
+async fn a_repeated_request_makes_one_command_also_concurrently() {
     let (graph, ann, home, devices) = start(2).await;
     let bob = graph.person().await;
     graph.join(&home, &bob, "MEMBER").await;
@@ -155,14 +155,14 @@ async fn the_same_request_makes_one_command_also_twenty_times_at_once() {
     let sent = join_all((0..20).map(|_| send(&graph, &ann, &input))).await;
     assert!(sent.iter().all(|command| command["id"] == sent[0]["id"]));
     assert_eq!(graph.count("commands").await, 1);
-    // The payload's keys in another order are the same request; another body or device is not.
+    // The order of keys in the payload does not matter; another body or device is another request.
     for other in [keyed(&devices[0], false), keyed(&devices[1], true)] {
         assert_eq!(graph.code(&ann, SEND, json!({ "input": other })).await, "CONFLICT");
     }
-    // Another person's key is another key.
+    // Keys of different users are independent.
     assert_ne!(send(&graph, &bob, &input).await["id"], sent[0]["id"]);
 
-    // At once for two devices: one gets it, all others are told.
+    // Concurrent requests for two devices: one device gets the command, the requests for the other fail.
     let race = (0..20).map(|n| {
         let mut input = blink(&devices[n % 2]);
         input["idempotencyKey"] = json!("race");
@@ -177,15 +177,15 @@ async fn the_same_request_makes_one_command_also_twenty_times_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newer_one_ends_those_of_its_type_that_wait() {
+async fn a_newer_command_supersedes_pending_ones_of_its_type() {
     let (graph, ann, _, devices) = start(2).await;
     let device = &devices[0];
     let status = async |command: &Value| {
         let found = graph.ask(&ann, COMMAND, json!({"id": command["id"]})).await;
         text(&found["command"]["status"])
     };
-    let left = send(&graph, &ann, &power(device, true)).await;
-    assert_eq!(hand_out(&graph, device).await, 1);
+    let dispatched = send(&graph, &ann, &power(device, true)).await;
+    assert_eq!(claim(&graph, device).await, 1);
     let mut stays = power(device, true);
     stays["onStale"] = json!("EXPIRE");
     let stays = send(&graph, &ann, &stays).await;
@@ -196,7 +196,7 @@ async fn a_newer_one_ends_those_of_its_type_that_wait() {
     for n in 0..5 {
         switched.push(send(&graph, &ann, &power(device, n % 2 == 0)).await);
     }
-    for kept in [&left, &stays, &other_type, &other_device, &switched[4]] {
+    for kept in [&dispatched, &stays, &other_type, &other_device, &switched[4]] {
         assert_eq!(status(kept).await, "PENDING");
     }
     for pair in switched.windows(2) {
@@ -205,7 +205,7 @@ async fn a_newer_one_ends_those_of_its_type_that_wait() {
         assert_eq!(found["command"]["supersededBy"]["id"], pair[1]["id"]);
         assert!(text(&found["command"]["error"]).contains("replaced by a newer command"));
     }
-    // One that is not to replace anything does not.
+    // A command with `onStale: EXPIRE` supersedes nothing.
     let mut plain = power(device, true);
     plain["onStale"] = json!("EXPIRE");
     send(&graph, &ann, &plain).await;
@@ -213,7 +213,7 @@ async fn a_newer_one_ends_those_of_its_type_that_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_not_left_can_be_taken_back() {
+async fn a_command_can_be_cancelled_until_it_is_dispatched() {
     let (graph, ann, home, devices) = start(1).await;
     let guest = graph.person().await;
     graph.join(&home, &guest, "GUEST").await;
@@ -222,17 +222,21 @@ async fn what_has_not_left_can_be_taken_back() {
     assert_eq!(graph.code(&guest, SEND, json!({"input": blink(&devices[0])})).await, "FORBIDDEN");
     let cancelled = graph.ask(&ann, CANCEL, json!({"id": command["id"]})).await;
     assert_eq!(cancelled["cancelCommand"]["status"], "CANCELLED");
-    assert_eq!(graph.ask(&ann, CANCEL, json!({"id": command["id"]})).await, cancelled, "it stays so");
-    assert_eq!(hand_out(&graph, &devices[0]).await, 0, "and is not sent");
+    assert_eq!(
+        graph.ask(&ann, CANCEL, json!({"id": command["id"]})).await,
+        cancelled,
+        "cancelling again changes nothing"
+    );
+    assert_eq!(claim(&graph, &devices[0]).await, 0, "and is not sent");
     let command = send(&graph, &ann, &blink(&devices[0])).await;
-    assert_eq!(hand_out(&graph, &devices[0]).await, 1);
+    assert_eq!(claim(&graph, &devices[0]).await, 1);
     let answer = graph.answer(&ann, CANCEL, json!({"id": command["id"]})).await;
     assert_eq!(answer["errors"][0]["extensions"]["code"], "CONFLICT");
-    assert!(text(&answer["errors"][0]["message"]).contains("may have left already"), "{answer}");
+    assert!(text(&answer["errors"][0]["message"]).contains("may have reached the device already"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn open_commands_and_the_history_are_bounded() {
+async fn open_commands_and_the_history_are_limited() {
     let (graph, ann, _, devices) = start(1).await;
     let fill = |status: &str, n: i64| {
         format!(
@@ -248,7 +252,7 @@ async fn open_commands_and_the_history_are_bounded() {
     let answer = graph.answer(&ann, SEND, json!({"input": blink(&devices[0])})).await;
     assert_eq!(answer["errors"][0]["extensions"]["code"], "CONFLICT", "{answer}");
     assert!(text(&answer["errors"][0]["message"]).contains("cancel some"));
-    // The open ones are older than all that is over, and stay.
+    // The open commands are older than the final ones, and stay.
     assert_eq!(graph.count("commands where status = 'SENT'").await, MAX_OPEN_PER_DEVICE - 1);
     assert_eq!(graph.count("commands where status = 'SUCCEEDED'").await, KEPT_PER_DEVICE - 1);
 }
@@ -286,7 +290,7 @@ async fn the_history_is_paged_newest_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_are_told_once_and_a_slow_reader_is_caught_up() {
+async fn each_change_is_published_once_and_a_slow_subscriber_catches_up() {
     let (graph, ann, home, devices) = start(2).await;
     let first = send(&graph, &ann, &power(&devices[0], true)).await;
     let mut one = subscribe(&graph, &ann, UPDATES, json!({"c": first["id"]}));
@@ -320,7 +324,7 @@ async fn changes_are_told_once_and_a_slow_reader_is_caught_up() {
     };
     assert_eq!(next(&mut one).await.unwrap()["data"]["commandUpdates"]["status"], "CANCELLED");
 
-    // More than the hub holds, nobody reading: all of them come all the same, each once.
+    // More changes than the hub holds, while the subscriber reads nothing: each still arrives once.
     let mut sent = std::collections::BTreeSet::new();
     for _ in 0..3 {
         for _ in 0..90 {
@@ -347,7 +351,7 @@ async fn changes_are_told_once_and_a_slow_reader_is_caught_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_state_is_not_told_after_a_newer_one() {
+async fn an_older_state_is_not_published_after_a_newer_one() {
     let (graph, ann, home, devices) = start(1).await;
     let id = send(&graph, &ann, &blink(&devices[0])).await["id"].clone();
     let viewer = ann.0.as_ref().unwrap().user;

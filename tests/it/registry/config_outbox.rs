@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use smarthome::db;
 use smarthome::device_config::{ConfigKey, ConfigOutbox, KeyRing};
-use smarthome::downlink::{Channel, DeliveryOutcome, Outgoing};
+use smarthome::downlink::{Channel, Delivery, DeliveryOutcome, Outgoing};
 use smarthome::ids::{DeviceId, HomeId};
 use smarthome::outbox::Outbox;
 use smarthome::settings::EncryptionSettings;
@@ -39,9 +39,10 @@ impl<'a> Sender<'a> {
         self.outbox.claim(&mut self.conn, self.graph.clock.now(), &due).await.unwrap()
     }
 
-    async fn settle(&mut self, outgoing: &[Outgoing<ConfigKey>], outcome: DeliveryOutcome) {
-        let outcomes: Vec<_> = outgoing.iter().map(|message| (message.key, outcome)).collect();
-        self.outbox.record_outcomes(&mut self.conn, self.graph.clock.now(), &outcomes).await.unwrap();
+    async fn settle(&mut self, outgoing: &[Outgoing<ConfigKey>], delivery: impl Into<Delivery>) {
+        let delivery = delivery.into();
+        let deliveries: Vec<_> = outgoing.iter().map(|message| (message.key, delivery)).collect();
+        self.outbox.record_outcomes(&mut self.conn, self.graph.clock.now(), &deliveries).await.unwrap();
     }
 
     /// Sends whatever is to be sent, to the end; the topics and payloads.
@@ -116,8 +117,8 @@ async fn only_the_newest_goes_with_its_secrets_until_the_broker_has_it() {
     assert!(payload["timestamp"].as_str().is_some_and(|at| at.len() == 24 && at.ends_with('Z')), "{payload}");
     assert_eq!(payload.as_object().unwrap().len(), 3);
 
-    for outcome in [DeliveryOutcome::Unknown, DeliveryOutcome::Refused("quota")] {
-        sender.settle(&outgoing, outcome).await;
+    for delivery in [DeliveryOutcome::Unknown.into(), Delivery::refused("quota")] {
+        sender.settle(&outgoing, delivery).await;
         assert_eq!(status(&graph, &devices[0]).await, "PENDING");
         assert_eq!(sender.take().await.len(), 2, "it goes again");
     }
@@ -271,9 +272,9 @@ async fn a_settling_whose_answer_was_lost_is_told_by_a_later_tick() {
     graph.sql.batch_execute("select pg_advisory_lock(42)").await.unwrap();
     {
         // Cut off between the commit and its answer.
-        let outcomes = [(outgoing[0].key, DeliveryOutcome::Confirmed)];
+        let deliveries = [(outgoing[0].key, DeliveryOutcome::Confirmed.into())];
         let mut conn = connection(&graph).await;
-        let settling = sender.outbox.record_outcomes(&mut conn, graph.clock.now(), &outcomes);
+        let settling = sender.outbox.record_outcomes(&mut conn, graph.clock.now(), &deliveries);
         tokio::select! {
             _ = settling => panic!("the commit is held up"),
             () = graph.wait_for_waiting(1) => {}

@@ -123,8 +123,8 @@ async fn what_is_deleted_is_out_before_its_history_goes() {
     let mut conn = db::connect(&graph.database.url(), None).await.unwrap();
     let (now, services) = (graph.clock.now(), &graph.services);
     let (hub, expectations) = (services.commands.hub().clone(), services.commands.expectations().clone());
-    let commands = CommandOutbox::new(hub, expectations, services.metrics.clone());
-    let configs = ConfigOutbox::new(graph.config_hub.clone(), graph.key_ring.clone(), services.metrics.clone());
+    let mut commands = CommandOutbox::new(hub, expectations, services.metrics.clone());
+    let mut configs = ConfigOutbox::new(graph.config_hub.clone(), graph.key_ring.clone(), services.metrics.clone());
     assert_eq!(commands.find_due(&mut conn, now, &[], 10).await.unwrap(), []);
     assert_eq!(configs.find_due(&mut conn, now, &[], 10).await.unwrap(), []);
     let devices = [DeviceId::from_database(number(&device))];

@@ -3,7 +3,7 @@
 
 mod audit;
 mod budget;
-mod command_life;
+mod command_outbox;
 mod commands;
 mod config_outbox;
 mod deletions;
@@ -141,14 +141,14 @@ impl Graph {
             devices: Devices::new(pool.clone(), clock.clone(), told.clone(), deletions, &settings.mqtt),
             readings: Readings::new(pool.clone()),
             live_readings: LiveReadings::new(pool.clone(), readings.clone(), metrics.clone()),
-            commands: Commands::new(
-                pool.clone(),
-                clock.clone(),
-                command_hub,
+            commands: Commands::new(smarthome::commands::Dependencies {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                hub: command_hub,
                 expectations,
-                Wake::default(),
-                metrics.clone(),
-            ),
+                wake: Wake::default(),
+                metrics: metrics.clone(),
+            }),
             states,
             configs: DeviceConfigs::new(
                 pool.clone(),

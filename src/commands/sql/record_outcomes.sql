@@ -1,0 +1,48 @@
+-- Records how attempts to deliver commands ended (DeliveryOutcome).
+with deliveries as materialized (
+    select * from unnest(:ids::uuid[], :outcomes::text[], :errors::text[]) d (id, outcome, error)
+), locked as materialized (
+    select c.id, c.status, c.sent_at
+    from commands c
+    where c.id in (select id from deliveries)
+    order by c.id
+    for update
+), recorded as (
+    select
+        d.id,
+        d.outcome,
+        d.error,
+        d.outcome in ('CONFIRMED', 'NO_SUBSCRIBERS') as is_accepted,
+        l.status = 'PENDING' as is_pending
+    from deliveries d join locked l on l.id = d.id
+    -- The broker's first acknowledgement counts even after the answer of the device; any other outcome counts for a
+    -- pending command only.
+    where case when d.outcome in ('CONFIRMED', 'NO_SUBSCRIBERS') then l.sent_at is null else l.status = 'PENDING' end
+)
+update commands c
+set
+    status = case
+        when not r.is_pending then c.status
+        when r.is_accepted then 'SENT'
+        when r.outcome = 'EXPIRED' then 'EXPIRED'
+        else c.status
+    end,
+    sent_at = case when r.is_accepted then :now::timestamptz else c.sent_at end,
+    no_subscribers = case r.outcome when 'NO_SUBSCRIBERS' then true when 'CONFIRMED' then false else c.no_subscribers end,
+    -- Without an earlier attempt of unknown outcome, the device can't have a command that was not confirmed.
+    dispatched_at = case
+        when r.is_pending and r.outcome <> 'CONFIRMED' and not c.may_have_been_delivered then null
+        else c.dispatched_at
+    end,
+    finished_at = case when r.is_pending and r.outcome = 'EXPIRED' then :now else c.finished_at end,
+    error = case when r.is_pending and r.outcome <> 'NOT_SENT' then r.error else c.error end,
+    deadline = case
+        when not r.is_pending then c.deadline
+        when r.is_accepted then :now + make_interval(secs => c.timeout_seconds)
+        when r.outcome = 'EXPIRED' then null
+        else c.deadline
+    end,
+    updated_at = case r.outcome when 'NOT_SENT' then c.updated_at else clock_timestamp() end
+from recorded r
+where c.id = r.id
+returning c.*, c.type as kind;

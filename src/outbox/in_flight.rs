@@ -1,0 +1,95 @@
+//! Messages in flight: given to the broker, their outcome not recorded yet.
+
+use std::collections::HashSet;
+
+use tokio::task::{JoinError, JoinSet};
+
+use crate::downlink::{Delivery, DeliveryOutcome, Downlink, Outgoing};
+use crate::ids::DeviceId;
+
+/// An attempt that has ended.
+pub(super) struct Finished<K> {
+    pub(super) key: K,
+    pub(super) device: DeviceId,
+    pub(super) delivery: Delivery,
+    /// The number of the connection that carried the message.
+    connection: u64,
+}
+
+pub(super) struct InFlight<K> {
+    attempts: JoinSet<Finished<K>>,
+    /// Attempts whose outcome is still to be recorded.
+    finished: Vec<Finished<K>>,
+    /// The devices of both.
+    devices: HashSet<DeviceId>,
+}
+
+impl<K> Default for InFlight<K> {
+    fn default() -> Self {
+        Self { attempts: JoinSet::new(), finished: Vec::new(), devices: HashSet::new() }
+    }
+}
+
+impl<K: Clone + Send + 'static> InFlight<K> {
+    pub(super) fn len(&self) -> usize {
+        self.devices.len()
+    }
+
+    pub(super) fn devices(&self) -> impl Iterator<Item = DeviceId> {
+        self.devices.iter().copied()
+    }
+
+    pub(super) fn start(&mut self, downlink: &dyn Downlink, outgoing: Outgoing<K>, connection: u64) {
+        let Outgoing { key, device, message } = outgoing;
+        self.devices.insert(device);
+        let delivery = downlink.deliver(message);
+        self.attempts.spawn(async move { Finished { key, device, delivery: delivery.await, connection } });
+    }
+
+    /// Waits for the next attempt to end; `None` where there is none.
+    pub(super) async fn wait_for_next(&mut self) -> Option<()> {
+        let finished = self.attempts.join_next().await?;
+        self.add_finished(finished);
+        Some(())
+    }
+
+    /// Collects every attempt that has ended by now.
+    pub(super) fn collect_finished(&mut self) {
+        while let Some(finished) = self.attempts.try_join_next() {
+            self.add_finished(finished);
+        }
+    }
+
+    fn add_finished(&mut self, finished: Result<Finished<K>, JoinError>) {
+        match finished {
+            Ok(finished) => self.finished.push(finished),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    pub(super) fn has_finished(&self) -> bool {
+        !self.finished.is_empty()
+    }
+
+    /// Attempts to record. One that an earlier connection carried counts as unknown: the broker may have lost
+    /// the message since, and the loss may be handled already.
+    pub(super) fn unrecorded(&mut self, current_connection: u64) -> &[Finished<K>] {
+        for finished in &mut self.finished {
+            let is_accepted =
+                matches!(finished.delivery.outcome, DeliveryOutcome::Confirmed | DeliveryOutcome::NoSubscribers);
+            if is_accepted && finished.connection != current_connection {
+                finished.delivery = DeliveryOutcome::Unknown.into();
+            }
+        }
+        &self.finished
+    }
+
+    /// The outcomes are recorded: their devices are free.
+    pub(super) fn take_recorded(&mut self) -> Vec<Finished<K>> {
+        let recorded = std::mem::take(&mut self.finished);
+        for finished in &recorded {
+            self.devices.remove(&finished.device);
+        }
+        recorded
+    }
+}
