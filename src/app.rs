@@ -242,9 +242,10 @@ impl App {
                     metrics: metrics.clone(),
                 });
                 let (limits, metrics) = (limits.clone(), metrics.clone());
-                let (stop, tasks) = (stop_http.clone(), http_tasks.clone());
+                let (stop, tracker) = (stop_http.clone(), http_tasks.clone());
                 let proxies = TrustedProxies::default();
-                spawn_critical(&ended, http::serve(listener, router, limits, proxies, metrics, stop, tasks));
+                let server = http::Server { listener, router, limits, proxies, metrics, stop, tracker };
+                spawn_critical(&ended, server.run());
                 Some(addr)
             }
             None => None,
@@ -278,9 +279,10 @@ impl App {
         };
         let followed = metrics.revocations_followed.clone();
         spawn_critical(&ended, revocations.follow(settings.database, followed, stop_http.clone()));
-        let (proxies, stop, tasks) = (settings.http.trusted_proxies, stop_http.clone(), http_tasks.clone());
+        let (proxies, stop, tracker) = (settings.http.trusted_proxies, stop_http.clone(), http_tasks.clone());
         let router = http::router(state);
-        spawn_critical(&ended, http::serve(listener, router, limits, proxies, metrics, stop, tasks));
+        let server = http::Server { listener, router, limits, proxies, metrics, stop, tracker };
+        spawn_critical(&ended, server.run());
         tracing::info!(%http_addr, "listening");
         Ok(Self {
             http_addr,

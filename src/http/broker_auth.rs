@@ -1,9 +1,9 @@
-//! For brokers that ask over HTTP who may enter and what they may do: EMQX, VerneMQ, mosquitto-go-auth, and
-//! what is written for others. On a port of its own, because it is for the broker alone.
+//! The HTTP authentication and authorization endpoint of brokers: EMQX, VerneMQ, mosquitto-go-auth and compatible
+//! ones. It has a port of its own, because only the broker may use it.
 //!
-//! Each answer says the same in every broker's words: `{"result": "allow", "ok": true}`. A "no" has status 403
-//! for those who look at nothing else (mosquitto-go-auth, as it comes), and 200 for EMQX, to whom another
-//! status means "ask somebody else" and may end in a yes. Without the database it is 503.
+//! One response body serves all brokers: `{"result": "allow", "ok": true}`. A denial has status 403 for brokers that
+//! read only the status (mosquitto-go-auth by default). EMQX gets 200: it takes another status for "no decision",
+//! asks the next authenticator and may then allow the client. Without the database the status is 503.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,114 +27,118 @@ use crate::metrics::Metrics;
 use crate::mqtt::acl::{BrokerClient, TopicAction, is_allowed};
 use crate::settings::Secret;
 
-/// Bytes of a question: some brokers send the message along.
+/// Bytes of a request: some brokers include the message.
 const MAX_BODY: usize = 128 << 10;
-/// How long a question may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(5);
-/// Filters of one question.
+/// Time to receive a request's body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Topic filters of one request.
 const MAX_FILTERS: usize = 100;
 const SECRET_HEADER: &str = "x-auth-secret";
 
-/// What the answers are made of.
+/// What the routes need.
 pub struct BrokerAuth {
-    /// The devices' passwords.
     pub logins: Logins,
-    /// First segment of every topic.
+    /// The first segment of every topic.
     pub prefix: String,
-    /// The server's own account.
+    /// The user name and password of this server.
     pub server: Option<(String, Secret)>,
-    /// What the broker must know.
+    /// What the broker must send in `X-Auth-Secret`.
     pub secret: Option<Secret>,
-    /// The server's counters.
     pub metrics: Metrics,
 }
 
-/// What could not be answered.
-enum Unanswered {
-    /// The question makes no sense.
-    Unreadable,
+/// Why a request has no decision.
+enum Undecided {
+    /// The request lacks fields or is malformed.
+    Malformed,
     Failed(Error),
 }
 
-type Verdict = Result<bool, Unanswered>;
+/// Whether the client is allowed.
+type Decision = Result<bool, Undecided>;
 
-/// The status of a "no".
-type No = fn(&Question) -> StatusCode;
+/// The status of a denial.
+type DenialStatus = fn(&AuthRequest) -> StatusCode;
 
 /// The routes: `/auth`, `/superuser`, `/acl`, `/emqx/auth` for EMQX, `/vernemq` for its webhooks.
 pub fn router(auth: BrokerAuth) -> Router {
     Router::new()
         .route(
             "/auth",
-            post(async |auth, request| answer(auth, request, BrokerAuth::enters, |_| StatusCode::FORBIDDEN).await),
+            post(async |auth, request| {
+                respond(auth, request, BrokerAuth::authenticate, |_| StatusCode::FORBIDDEN).await
+            }),
         )
         .route(
             "/emqx/auth",
-            post(async |auth, request| answer(auth, request, BrokerAuth::enters, |_| StatusCode::OK).await),
+            post(async |auth, request| respond(auth, request, BrokerAuth::authenticate, |_| StatusCode::OK).await),
         )
-        // The server needs no more rights than its rules give it.
+        // No account is a superuser: the ACL rules give the server all the rights it needs.
         .route(
             "/superuser",
-            post(async |auth, request| answer(auth, request, async |_, _| Ok(false), |_| StatusCode::FORBIDDEN).await),
+            post(async |auth, request| respond(auth, request, async |_, _| Ok(false), |_| StatusCode::FORBIDDEN).await),
         )
-        .route("/acl", post(async |auth, request| answer(auth, request, BrokerAuth::acts, status_by_words).await))
+        .route(
+            "/acl",
+            post(async |auth, request| respond(auth, request, BrokerAuth::authorize, denial_status_by_fields).await),
+        )
         .route("/vernemq", post(vernemq))
         .with_state(Arc::new(auth))
         .fallback(async || responses::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "no such path"))
         .method_not_allowed_fallback(async || responses::method_not_allowed("POST"))
-        .layer(CatchPanicLayer::custom(layers::panicked))
-        .layer(axum::middleware::from_fn(layers::frame))
+        .layer(CatchPanicLayer::custom(layers::internal_error))
+        .layer(axum::middleware::from_fn(layers::wrap_request))
 }
 
-async fn answer(
+async fn respond(
     State(auth): State<Arc<BrokerAuth>>,
     request: Request<Body>,
-    ask: impl AsyncFn(&BrokerAuth, &Question) -> Verdict,
-    no: No,
+    decide: impl AsyncFn(&BrokerAuth, &AuthRequest) -> Decision,
+    denial: DenialStatus,
 ) -> Response {
-    let question = match auth.question(request).await {
-        Ok((_, question)) => question,
-        Err(refusal) => return refusal,
+    let request = match auth.read(request).await {
+        Ok((_, request)) => request,
+        Err(response) => return response,
     };
-    let verdict = ask(&auth, &question).await;
-    auth.reply(
-        verdict,
-        no(&question),
+    let decision = decide(&auth, &request).await;
+    auth.response(
+        decision,
+        denial(&request),
         |allowed| json!({"result": if allowed { "allow" } else { "deny" }, "ok": allowed, "is_superuser": false}),
     )
 }
 
-/// Who asks for an `action` is EMQX, or speaks as it.
-fn status_by_words(question: &Question) -> StatusCode {
-    if question.text("action").is_empty() { StatusCode::FORBIDDEN } else { StatusCode::OK }
+/// Only EMQX, and brokers compatible with it, send an `action`.
+fn denial_status_by_fields(request: &AuthRequest) -> StatusCode {
+    if request.text("action").is_empty() { StatusCode::FORBIDDEN } else { StatusCode::OK }
 }
 
 async fn vernemq(State(auth): State<Arc<BrokerAuth>>, request: Request<Body>) -> Response {
-    let (headers, question) = match auth.question(request).await {
-        Ok(asked) => asked,
-        Err(refusal) => return refusal,
+    let (headers, request) = match auth.read(request).await {
+        Ok(read) => read,
+        Err(response) => return response,
     };
     let hook = headers.get("vernemq-hook").and_then(|hook| hook.to_str().ok()).unwrap_or_default();
-    let verdict = match hook.trim_end_matches("_m5") {
-        "auth_on_register" => auth.enters(&question).await,
-        "auth_on_publish" => auth.may(&question, &[TopicAction::Publish], &[question.text("topic")]).await,
+    let decision = match hook.trim_end_matches("_m5") {
+        "auth_on_register" => auth.authenticate(&request).await,
+        "auth_on_publish" => auth.may(&request, &[TopicAction::Publish], &[request.text("topic")]).await,
         "auth_on_subscribe" => {
-            let topics = question.0.get("topics").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let topics = request.0.get("topics").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
             let topics: Vec<_> = topics.iter().map(|topic| topic["topic"].as_str().unwrap_or_default()).collect();
-            auth.may(&question, &[TopicAction::Subscribe], &topics).await
+            auth.may(&request, &[TopicAction::Subscribe], &topics).await
         }
-        _ => Err(Unanswered::Unreadable),
+        _ => Err(Undecided::Malformed),
     };
-    auth.reply(verdict, StatusCode::OK, |allowed| match allowed {
+    auth.response(decision, StatusCode::OK, |allowed| match allowed {
         true => json!({"result": "ok"}),
         false => json!({"result": {"error": "not_allowed"}}),
     })
 }
 
 impl BrokerAuth {
-    async fn question(&self, request: Request<Body>) -> Result<(HeaderMap, Question), Response> {
+    async fn read(&self, request: Request<Body>) -> Result<(HeaderMap, AuthRequest), Response> {
         let (parts, body) = request.into_parts();
-        if !self.knows_secret(&parts.headers) {
+        if !self.has_secret(&parts.headers) {
             self.metrics.count_broker_auth("unknown_broker");
             return Err(responses::problem(
                 StatusCode::UNAUTHORIZED,
@@ -142,24 +146,24 @@ impl BrokerAuth {
                 "send MQTT_AUTH_SECRET in the header X-Auth-Secret, or as the password of Basic authentication",
             ));
         }
-        let body = match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, MAX_BODY)).await {
+        let body = match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY)).await {
             Ok(Ok(body)) => body,
             Ok(Err(_)) => {
-                let message = "the question is longer than 128 KiB";
+                let message = format!("the request is longer than {} KiB", MAX_BODY >> 10);
                 return Err(responses::problem(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message));
             }
             Err(_) => {
-                let message = "the question did not arrive in time";
+                let message = "the request's body took too long";
                 return Err(responses::problem(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", message));
             }
         };
-        match Question::read(&parts.headers, &body) {
-            Some(question) => Ok((parts.headers, question)),
-            None => Err(unreadable()),
+        match AuthRequest::parse(&parts.headers, &body) {
+            Some(request) => Ok((parts.headers, request)),
+            None => Err(malformed()),
         }
     }
 
-    fn knows_secret(&self, headers: &HeaderMap) -> bool {
+    fn has_secret(&self, headers: &HeaderMap) -> bool {
         let Some(secret) = &self.secret else { return true };
         let basic = || {
             let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
@@ -170,84 +174,85 @@ impl BrokerAuth {
         given.is_some_and(|given| is_same(&given, secret))
     }
 
-    async fn enters(&self, question: &Question) -> Verdict {
-        let (name, password) = (question.text("username"), question.text("password"));
+    async fn authenticate(&self, request: &AuthRequest) -> Decision {
+        let (name, password) = (request.text("username"), request.text("password"));
         if let Some((server, known)) = self.server.as_ref().filter(|(server, _)| server == name) {
             return Ok(!server.is_empty() && is_same(password.as_bytes(), known));
         }
         let Some(user) = MqttUser::parse(name) else { return Ok(false) };
-        let client_id = [question.text("clientid"), question.text("client_id")].concat();
+        let client_id = [request.text("clientid"), request.text("client_id")].concat();
         if !client_id.is_empty() && client_id != mqtt_client_id(user.home, user.device) {
             return Ok(false);
         }
-        self.logins.authenticate(user, password).await.map_err(Unanswered::Failed)
+        self.logins.authenticate(user, password).await.map_err(Undecided::Failed)
     }
 
-    /// In EMQX's words the deed is an `action`, in mosquitto-go-auth's a number.
-    async fn acts(&self, question: &Question) -> Verdict {
-        let acc = question.0.get("acc").map(|acc| acc.as_str().map_or_else(|| acc.to_string(), str::to_owned));
-        let deeds: &[TopicAction] = match (question.text("action"), acc.as_deref()) {
+    /// EMQX sends an `action`, mosquitto-go-auth the number `acc`.
+    async fn authorize(&self, request: &AuthRequest) -> Decision {
+        let acc = request.0.get("acc").map(|acc| acc.as_str().map_or_else(|| acc.to_string(), str::to_owned));
+        let actions: &[TopicAction] = match (request.text("action"), acc.as_deref()) {
             ("publish", None) | ("", Some("2")) => &[TopicAction::Publish],
             ("subscribe", None) | ("", Some("1" | "4")) => &[TopicAction::Subscribe],
             ("", Some("3")) => &[TopicAction::Publish, TopicAction::Subscribe],
-            _ => return Err(Unanswered::Unreadable),
+            _ => return Err(Undecided::Malformed),
         };
-        self.may(question, deeds, &[question.text("topic")]).await
+        self.may(request, actions, &[request.text("topic")]).await
     }
 
-    /// Every one of the deeds, with every one of the topics. A device that was deleted, or came in by a
-    /// password that has ended since, may nothing more, though its connection may still be open.
-    async fn may(&self, question: &Question, deeds: &[TopicAction], topics: &[&str]) -> Verdict {
+    /// Whether the client may do all of this with all of the topics. A device that was deleted, or whose password was
+    /// revoked since it connected, may do nothing, though its connection may still be open.
+    async fn may(&self, request: &AuthRequest, actions: &[TopicAction], topics: &[&str]) -> Decision {
         if topics.len() > MAX_FILTERS {
             return Ok(false);
         }
-        let name = question.text("username");
+        let name = request.text("username");
         let is_server = self.server.as_ref().is_some_and(|(server, _)| server == name);
-        let party =
+        let client =
             if is_server { Some(BrokerClient::Server) } else { MqttUser::parse(name).map(BrokerClient::Device) };
-        let Some(party) = party else { return Ok(false) };
-        let may_all = |deed: &TopicAction| topics.iter().all(|topic| is_allowed(&self.prefix, party, *deed, topic));
-        if topics.is_empty() || !deeds.iter().all(may_all) {
+        let Some(client) = client else { return Ok(false) };
+        let is_allowed_for_all =
+            |action: &TopicAction| topics.iter().all(|topic| is_allowed(&self.prefix, client, *action, topic));
+        if topics.is_empty() || !actions.iter().all(is_allowed_for_all) {
             return Ok(false);
         }
-        match party {
+        match client {
             BrokerClient::Server => Ok(true),
-            BrokerClient::Device(user) => self.logins.is_still_authorized(user).await.map_err(Unanswered::Failed),
+            BrokerClient::Device(user) => self.logins.is_still_authorized(user).await.map_err(Undecided::Failed),
         }
     }
 
-    fn reply(&self, verdict: Verdict, no: StatusCode, words: impl Fn(bool) -> Value) -> Response {
-        match verdict {
+    fn response(&self, decision: Decision, denial: StatusCode, body: impl Fn(bool) -> Value) -> Response {
+        match decision {
             Ok(allowed) => {
                 self.metrics.count_broker_auth(if allowed { "allowed" } else { "denied" });
-                responses::json(if allowed { StatusCode::OK } else { no }, &words(allowed))
+                responses::json(if allowed { StatusCode::OK } else { denial }, &body(allowed))
             }
-            Err(Unanswered::Unreadable) => unreadable(),
-            Err(Unanswered::Failed(error)) => {
-                tracing::warn!(%error, "a broker's question could not be answered");
+            Err(Undecided::Malformed) => malformed(),
+            Err(Undecided::Failed(error)) => {
+                tracing::warn!(%error, "could not decide a broker's request");
                 self.metrics.count_broker_auth("failed");
-                let message = "service temporarily unavailable, try again";
-                responses::problem(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message)
+                responses::problem(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", responses::UNAVAILABLE)
             }
         }
     }
 }
 
-fn unreadable() -> Response {
-    let message = "a broker's question is JSON or a form with username and password, or username, topic and action or acc: see docs/brokers.md";
+fn malformed() -> Response {
+    let message = "send JSON or a form with username and password, or with username, topic and action or acc: \
+                   see docs/brokers.md";
     responses::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message)
 }
 
-/// By digests, whose comparison's time tells nothing of use.
+/// Compares digests: the time this takes tells nothing about the secret.
 fn is_same(given: &[u8], secret: &Secret) -> bool {
     Sha256::digest(given) == Sha256::digest(secret.reveal())
 }
 
-/// A question's fields.
-struct Question(Map<String, Value>);
+/// The fields of a broker's request.
+struct AuthRequest(Map<String, Value>);
 
-impl Question {
-    fn read(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
+impl AuthRequest {
+    fn parse(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         let media = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
         match media.split(';').next()?.trim() {
             "application/json" => match serde_json::from_slice(body).ok()? {

@@ -1,7 +1,7 @@
-//! Who sends a request: the bearer token to a viewer, and the address it comes from.
+//! The caller of a request: the user behind the bearer token, and the client address.
 //!
-//! Invariant: a token is only ever read from a header (here) or from a socket's messages, never from
-//! a URL, which ends up in logs and histories.
+//! Invariant: tokens are read from a header (here) or from a socket's messages, never from a URL, which ends up in
+//! logs and browser histories.
 
 use axum::http::{HeaderMap, header, request::Parts};
 
@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::graphql::engine::Caller;
 use crate::graphql::{Peer, Viewer};
 
-/// The caller of a request, which is counted. No token is nobody; a bad one is an error.
+/// Identifies the caller and counts the request against its rate limits. A missing token is an anonymous caller; an
+/// invalid token is an error.
 pub(super) async fn caller(parts: &Parts, state: &HttpState) -> Result<Caller, Error> {
     let addr = parts.extensions.get::<Client>().map(|client| client.addr);
     state.throttle.address_request(addr)?;
@@ -35,7 +36,7 @@ async fn viewer(headers: &HeaderMap, state: &HttpState) -> Result<Viewer, Error>
             }
             state.authenticator.authenticate(token.trim()).await.map(|principal| Viewer(Some(principal)))
         }
-        // Two of them: which one a proxy in front has looked at is unknown.
+        // Two headers: a proxy in front may have checked the other one.
         (Some(_), Some(_)) => Err(InvalidToken.into()),
     }
 }

@@ -1,10 +1,9 @@
-//! Where a request comes from. The other end of its connection, unless that is a proxy of ours
-//! (`TRUSTED_PROXIES`): then whom the proxy names in `X-Forwarded-For`.
+//! The client's address: the TCP peer, or the address given by a trusted proxy (`TRUSTED_PROXIES`) in
+//! `X-Forwarded-For`.
 //!
-//! The rule: all headers of that name are one list, read from its end, where our own proxies write. The
-//! first address that is none of theirs is the client; what stands before it, anybody may have made up.
-//! `Forwarded` is not read: most proxies write only one of the two and let the other through as it came, so
-//! reading both would let a client choose.
+//! All headers of that name form one list. It is read from its end, where trusted proxies append. The first address
+//! that is not a trusted proxy is the client; the entries before it can be forged. `Forwarded` is not read: most
+//! proxies write one of the two headers and pass the other through, so reading both would let a client choose.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,22 +11,20 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::settings::TrustedProxies;
 
-/// Proxies a request may have come through; whoever stands there counts as the client then.
+/// Most proxies in a chain. The address at that position counts as the client.
 const MAX_HOPS: usize = 16;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// What is known of the sender of a request.
+/// The sender of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Client {
-    /// Its address.
     pub(super) addr: IpAddr,
-    /// Whether it reached our proxy by TLS, by that proxy's word.
+    /// Whether a trusted proxy says that it was reached over TLS.
     pub(super) by_https: bool,
 }
 
 impl Client {
-    /// The sender of a request that came over a connection from `peer`.
     pub(super) fn of(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -> Self {
         let peer = peer.to_canonical();
         if !proxies.contains(peer) {
@@ -35,7 +32,7 @@ impl Client {
         }
         let mut addr = peer;
         for hop in backwards(headers, &FORWARDED_FOR).take(MAX_HOPS) {
-            // Junk is what our proxy was told, not what it saw: whoever passed it on is all we know.
+            // Invalid entries were forwarded, not seen, by our proxy: the proxy that passed them on is all we know.
             let Some(hop) = address(hop) else { break };
             addr = hop;
             if !proxies.contains(addr) {
@@ -47,7 +44,7 @@ impl Client {
     }
 }
 
-/// The elements of a list that may be spread over several headers, the last first.
+/// The elements of a list that may span several headers, last element first.
 fn backwards<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let values: Vec<&HeaderValue> = headers.get_all(name).iter().collect();
     let elements = values.into_iter().rev().flat_map(|value| value.as_bytes().rsplit(|b| *b == b','));
@@ -78,37 +75,37 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_that_is_no_proxy_of_ours_is_the_client() {
+    fn the_last_address_that_is_not_a_trusted_proxy_is_the_client() {
         let xff = "x-forwarded-for";
         let hops = ["10.9.9.9"; MAX_HOPS - 1].join(",");
         for (peer, headers, addr) in [
-            // Whoever is no proxy of ours speaks for itself.
+            // Headers of an untrusted peer are ignored.
             ("198.51.100.1", vec![(xff, "192.0.2.1")], "198.51.100.1"),
             ("::ffff:198.51.100.1", vec![], "198.51.100.1"),
             ("10.0.0.1", vec![], "10.0.0.1"),
             ("10.0.0.1", vec![(xff, "192.0.2.1")], "192.0.2.1"),
             ("::ffff:10.0.0.1", vec![(xff, "192.0.2.1")], "192.0.2.1"),
-            // What the client wrote itself stands to the left.
+            // Entries forged by the client stand to the left.
             ("10.0.0.1", vec![(xff, "203.0.113.9, 192.0.2.1")], "192.0.2.1"),
             ("10.0.0.1", vec![(xff, "10.0.0.5, 192.0.2.1")], "192.0.2.1"),
             ("10.0.0.1", vec![(xff, "192.0.2.1, 10.0.0.2,10.0.0.3")], "192.0.2.1"),
             ("10.0.0.1", vec![(xff, "203.0.113.9"), (xff, "192.0.2.1"), (xff, "fd00::2")], "192.0.2.1"),
             ("10.0.0.1", vec![(xff, "192.0.2.1,, ,")], "192.0.2.1"),
-            // All are ours: the first of them asks.
+            // All are trusted proxies: the first of them is the client.
             ("10.0.0.1", vec![(xff, "10.0.0.4, 10.0.0.3")], "10.0.0.4"),
             ("10.0.0.1", vec![(xff, "192.0.2.1:4711")], "192.0.2.1"),
             ("10.0.0.1", vec![(xff, "2001:db8::7")], "2001:db8::7"),
             ("10.0.0.1", vec![(xff, "[2001:db8::7]")], "2001:db8::7"),
             ("10.0.0.1", vec![(xff, "[2001:db8::7]:443, [fd00::1]:80")], "2001:db8::7"),
             ("fd00::1", vec![(xff, "::ffff:192.0.2.1")], "192.0.2.1"),
-            // Junk ends the search where it stands.
+            // An invalid entry ends the search.
             ("10.0.0.1", vec![(xff, "192.0.2.1, unknown")], "10.0.0.1"),
             ("10.0.0.1", vec![(xff, "192.0.2.1, ä, 10.0.0.2")], "10.0.0.2"),
             ("10.0.0.1", vec![(xff, "[192.0.2.1]")], "10.0.0.1"),
             ("10.0.0.1", vec![(xff, "fe80::1%eth0")], "10.0.0.1"),
             ("10.0.0.1", vec![(xff, "192.0.2.1:99999")], "10.0.0.1"),
             ("10.0.0.1", vec![(xff, "\"192.0.2.1\"")], "10.0.0.1"),
-            // Another header says nothing.
+            // Other headers are ignored.
             ("10.0.0.1", vec![("forwarded", "for=192.0.2.1"), ("x-real-ip", "192.0.2.1")], "10.0.0.1"),
             ("10.0.0.1", vec![(xff, "192.0.2.1"), (xff, &hops)], "192.0.2.1"),
             ("10.0.0.1", vec![(xff, "192.0.2.1"), (xff, "10.8.8.8"), (xff, &hops)], "10.8.8.8"),
@@ -118,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_believed_of_our_own_proxy_alone() {
+    fn only_a_trusted_proxy_may_claim_tls() {
         let proto = "x-forwarded-proto";
         assert!(client("10.0.0.1", &[(proto, "https")]).by_https);
         assert!(client("10.0.0.1", &[(proto, "http"), (proto, "http, HTTPS")]).by_https);

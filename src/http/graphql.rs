@@ -1,9 +1,9 @@
 //! GraphQL over HTTP: one operation per request by POST, queries by GET too.
 //!
-//! Of async-graphql-axum, its subprotocol extractor serves (see `socket`). Its request extractors
-//! and response do not: they take batches, form posts and any content type without a bound, always
-//! answer 200 in one media type, print parse errors as Rust's debug text, and keep `data: null`
-//! beside a request error. Its stock services run mutations by GET and never time out a socket.
+//! async-graphql-axum's request extractors and response type are not used. They accept batches, form posts and any
+//! content type without a size limit, always answer 200 in one media type, print parse errors as Rust's debug
+//! text, and keep `data: null` beside a request error. Its stock services run mutations by GET and never time out a
+//! socket. Only its subprotocol extractor is used, in `socket`.
 
 use axum::body::{Body, Bytes};
 use axum::http::{Method, Request, StatusCode, request::Parts};
@@ -17,7 +17,6 @@ use crate::graphql::engine::{Caller, Prepared};
 use crate::graphql::request::GraphQLRequest;
 use crate::graphql::request_error::RequestError;
 
-/// Answers one request.
 pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     if parts.method != Method::POST && parts.method != Method::GET {
@@ -48,14 +47,14 @@ pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response
         Ok(prepared) => run(state, &parts.method, accepted, prepared, caller).await,
         Err(refusal) => {
             state.metrics.count_http_rejection(refusal.code());
-            responses::refused(accepted.single, refusal)
+            responses::request_error(accepted.single, refusal)
         }
     }
 }
 
-/// The request's parameters, or why they can't be read.
+/// The request's parameters, or the error response.
 async fn read_call(state: &HttpState, parts: &Parts, body: Body, media: Media) -> Result<GraphQLRequest, Response> {
-    let bad = |refusal| responses::refuse(media, StatusCode::BAD_REQUEST, refusal);
+    let bad = |refusal| responses::error(media, StatusCode::BAD_REQUEST, refusal);
     let call = if parts.method == Method::GET {
         GraphQLRequest::from_url_query(parts.uri.query().unwrap_or_default()).map_err(bad)?
     } else {
@@ -68,7 +67,7 @@ async fn read_call(state: &HttpState, parts: &Parts, body: Body, media: Media) -
             .map_err(|_| bad(RequestError::new("BAD_USER_INPUT", "the request is not valid UTF-8")))?;
         GraphQLRequest::from_json(text).map_err(bad)?
     };
-    // A request without an operation is not well-formed: 400 in every form.
+    // A request without an operation is not well-formed: 400 in every media type.
     if call.query.is_none() && call.persisted.is_none() {
         return Err(bad(RequestError::parameter("query", "the request has no query")));
     }
@@ -81,14 +80,11 @@ async fn read_body(state: &HttpState, body: Body) -> Result<Bytes, Response> {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             state.metrics.count_http_rejection("PAYLOAD_TOO_LARGE");
-            Err(responses::problem(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "PAYLOAD_TOO_LARGE",
-                "the request is larger than 256 KiB",
-            ))
+            let message = format!("the request is larger than {} KiB", limits.body_bytes >> 10);
+            Err(responses::problem(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message))
         }
         Ok(Err(_)) => {
-            Err(responses::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "the request's body is broken"))
+            Err(responses::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "the request's body can't be read"))
         }
         Err(_) => {
             Err(responses::problem(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", "the request's body took too long"))
@@ -96,19 +92,19 @@ async fn read_body(state: &HttpState, body: Body) -> Result<Bytes, Response> {
     }
 }
 
-/// Runs what was prepared, in a form the client takes.
+/// Runs a prepared operation in a form the client accepts.
 async fn run(state: HttpState, method: &Method, accepted: Accepted, prepared: Prepared, caller: Caller) -> Response {
     let kind = prepared.kind();
     if method == Method::GET && kind == OperationKind::Mutation {
         return responses::method_not_allowed("POST");
     }
     match (kind, accepted.single, accepted.streaming) {
-        // A single answer is the plainest form of a single answer.
+        // A query has one response, so a single document is preferred to a stream.
         (OperationKind::Query | OperationKind::Mutation, Some(media), _) => {
-            responses::answer(media, &state.engine.execute(prepared, caller).await)
+            responses::graphql(media, &state.engine.execute(prepared, caller).await)
         }
         (_, _, Some(streaming)) => streaming::stream(&state, streaming, prepared, caller),
-        (_, media, None) => responses::refuse(
+        (_, media, None) => responses::error(
             media.unwrap_or(Media::Json),
             StatusCode::NOT_ACCEPTABLE,
             RequestError::parameter(

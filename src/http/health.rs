@@ -1,4 +1,4 @@
-//! Whether the process lives, and whether it can do its work: what an orchestrator asks.
+//! Liveness and readiness probes for orchestrators.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,49 +12,48 @@ use tokio::time::Instant;
 
 use super::responses;
 
-/// What one dependency says of itself: `Ok`, or in a few words why it is not usable.
+/// The state of one dependency: `Ok`, or a short reason.
 pub type Check = Result<(), &'static str>;
 
-/// Each dependency (`database`, `migrations`, `broker`, `revocations`) and its state.
+/// Each dependency (`database`, `migrations`, `broker`, `revocations`) with its state.
 pub type Checks = Vec<(&'static str, Check)>;
 
-/// Looks at what the server needs; app.rs knows how. Must answer within a few seconds.
+/// Checks the dependencies of the server. Implemented in app.rs. Must return within a few seconds.
 pub trait Readiness: Send + Sync {
-    /// How each dependency is now.
     fn check(&self) -> BoxFuture<'_, Checks>;
 }
 
-/// For how long an answer is as good as another look: probes need no login, and the connections they would
-/// take are those of the API.
-const FRESH: Duration = Duration::from_secs(1);
+/// How long a result is reused. Probes need no login and use the API's database connections, so their rate must be
+/// bounded.
+const CACHE_TTL: Duration = Duration::from_secs(1);
 
-/// What was last seen of the dependencies. One looks at a time; whoever asks meanwhile hears what it saw.
-pub(super) struct Recent {
+/// Caches the last result. One check runs at a time; concurrent probes wait for it and share its result.
+pub(super) struct CachedReadiness {
     readiness: Arc<dyn Readiness>,
-    seen: Mutex<Option<(Instant, Checks)>>,
+    last: Mutex<Option<(Instant, Checks)>>,
 }
 
-impl Recent {
+impl CachedReadiness {
     pub(super) fn new(readiness: Arc<dyn Readiness>) -> Self {
-        Self { readiness, seen: Mutex::default() }
+        Self { readiness, last: Mutex::default() }
     }
 }
 
-impl Readiness for Recent {
+impl Readiness for CachedReadiness {
     fn check(&self) -> BoxFuture<'_, Checks> {
         Box::pin(async {
-            let mut seen = self.seen.lock().await;
-            if let Some((_, checks)) = seen.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            let mut last = self.last.lock().await;
+            if let Some((_, checks)) = last.as_ref().filter(|(at, _)| at.elapsed() < CACHE_TTL) {
                 return checks.clone();
             }
             let checks = self.readiness.check().await;
-            *seen = Some((Instant::now(), checks.clone()));
+            *last = Some((Instant::now(), checks.clone()));
             checks
         })
     }
 }
 
-/// A server that needs nothing.
+/// For a server without dependencies, in tests.
 pub struct AlwaysReady;
 
 impl Readiness for AlwaysReady {
@@ -70,7 +69,7 @@ pub(super) fn live() -> Response {
 pub(super) async fn ready(readiness: Arc<dyn Readiness>) -> Response {
     let checks = readiness.check().await;
     let ready = checks.iter().all(|(_, check)| check.is_ok());
-    let (status, word) = if ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
+    let (status, text) = if ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
     let checks: BTreeMap<_, _> = checks.into_iter().map(|(name, check)| (name, check.err().unwrap_or("ok"))).collect();
-    responses::json(status, &serde_json::json!({"status": word, "checks": checks}))
+    responses::json(status, &serde_json::json!({"status": text, "checks": checks}))
 }

@@ -1,5 +1,4 @@
-//! What holds for every answer: a request id, security headers, origins, and no panic that reaches
-//! the connection.
+//! Layers around every route: request ids, security headers, CORS, and an error response when a handler panics.
 
 use std::any::Any;
 
@@ -16,26 +15,26 @@ use super::client::Client;
 use super::responses;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest request id taken over from the client.
+/// Longest request id accepted from the client.
 const MAX_REQUEST_ID_BYTES: usize = 64;
-/// What an answer that is no page may load, should a browser ever take it for one.
-const NOTHING: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// A year, for this host alone: what else is on the domain is not ours to decide.
+/// Content policy of responses that are not pages: should a browser render one, it loads nothing.
+const LOAD_NOTHING: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// One year, for this host only: subdomains may belong to other services.
 const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
 /// Set unless the handler has set its own, as the pages do with their content policy.
 const SECURITY: [(HeaderName, HeaderValue); 7] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(NOTHING)),
-    // Another site may use an answer only as CORS allows: not as a script, an image or a window it opened.
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(LOAD_NOTHING)),
+    // Other sites may read responses through CORS only: not as a script, an image or a window they opened.
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// Gives the request an id, runs it in a span of that id, and finishes its answer's headers.
-pub(super) async fn frame(request: Request, next: Next) -> Response {
+/// Gives the request an id, runs it in a span with that id, and adds the response headers.
+pub(super) async fn wrap_request(request: Request, next: Next) -> Response {
     let id = request_id(&request);
     let id_text = id.to_str().unwrap_or_default();
     let client = request.extensions().get::<Client>().copied();
@@ -55,21 +54,21 @@ pub(super) async fn frame(request: Request, next: Next) -> Response {
     response
 }
 
-/// The client's own id where it is harmless in a log, otherwise a new one.
+/// The client's own id if it is safe to log, otherwise a new one.
 fn request_id(request: &Request) -> HeaderValue {
-    let harmless = |value: &&HeaderValue| {
+    let is_safe = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
         !bytes.is_empty()
             && bytes.len() <= MAX_REQUEST_ID_BYTES
             && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
     };
-    match request.headers().get(&REQUEST_ID).filter(harmless) {
+    match request.headers().get(&REQUEST_ID).filter(is_safe) {
         Some(id) => id.clone(),
         None => HeaderValue::from_str(&Uuid::now_v7().to_string()).expect("a UUID is visible ASCII"),
     }
 }
 
-/// Browsers of these origins may call us. Without credentials: there are no cookies to send.
+/// Pages of these origins may call us. Without credentials: the API uses no cookies.
 pub(super) fn cors(origins: &[String]) -> CorsLayer {
     let origins = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
     CorsLayer::new()
@@ -79,8 +78,8 @@ pub(super) fn cors(origins: &[String]) -> CorsLayer {
         .expose_headers([REQUEST_ID])
 }
 
-/// The answer of a handler that panicked.
-pub(super) fn panicked(_panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
+/// The response of a handler that panicked.
+pub(super) fn internal_error(_panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
     tracing::error!("a request handler panicked");
     responses::problem(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "internal error")
 }

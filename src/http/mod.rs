@@ -1,8 +1,8 @@
-//! HTTP: the routes, and everything a request meets before and after them.
+//! The HTTP server: its routes and the layers around them.
 //!
-//! One file per surface: `graphql` (POST, GET), `live` (SSE, multipart), `socket` (WebSocket),
-//! `health`, `broker_auth` on a port of its own. Invariants: every answer, a refusal too, is JSON with a code unless it is a page; every
-//! wait and every size has a bound in [`Limits`].
+//! One file a surface: `graphql` (POST, GET), `streaming` (SSE, multipart), `socket` (WebSocket), `health`, and
+//! `broker_auth` on a port of its own. Invariants: every response that is not a page is JSON, and every error has a
+//! code. Every wait and every size has a bound in [`Limits`].
 
 pub mod broker_auth;
 mod caller;
@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use limits::{Limits, Quotas};
-pub use serve::{Connection, serve};
+pub use serve::{Connection, Server};
 
 use crate::auth::Tokens;
 use crate::authentication::Authenticator;
@@ -41,36 +41,28 @@ use crate::graphql::engine::Engine;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
 use crate::throttle::Throttle;
-use health::{Readiness, Recent};
+use health::{CachedReadiness, Readiness};
 
 /// What the routes need. Cheap to clone.
 #[derive(Clone)]
 pub struct HttpState {
-    /// The schema behind its gate.
     pub engine: Engine,
-    /// Who a token stands for.
     pub authenticator: Authenticator,
-    /// Whose public keys are shown.
+    /// The source of `/.well-known/jwks.json`.
     pub tokens: Tokens,
-    /// What has ended before its time.
     pub revocations: Revocations,
-    /// How often somebody may ask.
     pub throttle: Throttle,
-    /// Judges whether a token still holds.
     pub clock: Clock,
-    /// What `/metrics` shows and what refusals are counted in.
     pub metrics: Metrics,
-    /// What `/readyz` asks.
+    /// The checks of `/readyz`.
     pub readiness: Arc<dyn Readiness>,
-    /// The schema's text, at `/schema.graphql`; none where introspection is off.
+    /// The schema's text for `/schema.graphql`; `None` when introspection is off.
     pub sdl: Option<Arc<str>>,
-    /// What somebody may have open at once.
     pub quotas: Quotas,
-    /// Every bound.
     pub limits: Arc<Limits>,
-    /// Foreign origins whose pages may call (`CORS_ORIGINS`); the own host always may.
+    /// Other origins whose pages may call (`CORS_ORIGINS`). The server's own host always may.
     pub cors_origins: Arc<[String]>,
-    /// Further routes, such as the pages.
+    /// Further routes, such as GraphiQL.
     pub pages: Router,
     /// Ends every stream and socket.
     pub stop: CancellationToken,
@@ -80,7 +72,7 @@ pub struct HttpState {
 
 /// All routes.
 pub fn router(mut state: HttpState) -> Router {
-    state.readiness = Arc::new(Recent::new(state.readiness));
+    state.readiness = Arc::new(CachedReadiness::new(state.readiness));
     let cors = layers::cors(&state.cors_origins);
     let pages = state.pages.clone();
     Router::new()
@@ -96,9 +88,9 @@ pub fn router(mut state: HttpState) -> Router {
         .merge(pages)
         .fallback(async || responses::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "no such path"))
         .method_not_allowed_fallback(async || responses::method_not_allowed("GET, HEAD"))
-        .layer(CatchPanicLayer::custom(layers::panicked))
+        .layer(CatchPanicLayer::custom(layers::internal_error))
         .layer(cors)
-        .layer(axum::middleware::from_fn(layers::frame))
+        .layer(axum::middleware::from_fn(layers::wrap_request))
 }
 
 async fn graphql_or_socket(State(state): State<HttpState>, request: Request<Body>) -> Response {
@@ -115,7 +107,7 @@ async fn schema(State(state): State<HttpState>) -> Response {
     }
 }
 
-/// Public keys alone: whoever trusts our tokens fetches them now and then.
+/// Our public keys, for other services that verify our tokens.
 async fn jwks(State(state): State<HttpState>) -> Response {
     responses::json(StatusCode::OK, &state.tokens.jwks())
 }

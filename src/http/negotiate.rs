@@ -1,17 +1,17 @@
-//! What a client accepts, read from `Accept` once, and whether its `Content-Type` is ours.
+//! Content negotiation: the media types of `Accept`, and whether the `Content-Type` is JSON.
 
 use axum::http::{HeaderMap, header};
 
-/// The form of a single answer.
+/// The media type of a single response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Media {
-    /// `application/json`: 200 for whatever a well-formed request says, as older clients expect.
+    /// `application/json`: status 200 for every well-formed request, as older clients expect.
     Json,
-    /// `application/graphql-response+json`: the status tells what became of the request.
+    /// `application/graphql-response+json`: the status tells the outcome.
     GraphqlResponse,
 }
 
-/// The form of an answer that goes on.
+/// The format of a streamed response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Streaming {
     /// `text/event-stream`, distinct-connections mode.
@@ -20,7 +20,7 @@ pub(super) enum Streaming {
     Multipart,
 }
 
-/// What the client takes, best of each.
+/// The best accepted media type of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Accepted {
     pub(super) single: Option<Media>,
@@ -49,7 +49,7 @@ pub(super) fn accepted(headers: &HeaderMap) -> Accepted {
     let single = [(Media::Json, "application/json"), (Media::GraphqlResponse, "application/graphql-response+json")]
         .into_iter()
         .filter_map(|(media, name)| Some((media, quality(&ranges, name)?)));
-    // Streams are never sent to somebody who only says `*/*`.
+    // `*/*` alone never selects a stream.
     let events = ranges.iter().position(|r| r.media == "text/event-stream");
     let multipart = ranges.iter().position(|r| {
         r.media == "multipart/mixed"
@@ -63,13 +63,13 @@ pub(super) fn accepted(headers: &HeaderMap) -> Accepted {
     Accepted { single: best(single), streaming: best(streaming) }
 }
 
-/// Highest quality; among equals the one named first.
+/// The highest quality; among equals the one listed first.
 fn best<T>(found: impl Iterator<Item = (T, (f32, usize))>) -> Option<T> {
     let better = |a: &(f32, usize), b: &(f32, usize)| a.0 > b.0 || (a.0 == b.0 && a.1 < b.1);
     found.reduce(|best, next| if better(&next.1, &best.1) { next } else { best }).map(|(value, _)| value)
 }
 
-/// The quality of a media type by its most specific range, and that range's place.
+/// The quality of a media type by its most specific range, and that range's position.
 fn quality(ranges: &[Range<'_>], media: &str) -> Option<(f32, usize)> {
     let find = |name: &str| ranges.iter().position(|r| r.media == name);
     let at = find(media).or_else(|| find("application/*")).or_else(|| find("*/*"))?;
@@ -99,8 +99,8 @@ fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
     .collect()
 }
 
-/// Whether a body is JSON in UTF-8 by its `Content-Type`. Only types that make a browser ask first
-/// (a preflight) are taken, so that no foreign page can post in a user's name.
+/// Whether the `Content-Type` is JSON in UTF-8. Only types that cause a CORS preflight are accepted, so that pages of
+/// other sites can't post in a user's name.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else { return false };
     let given = range(value);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_accepted_form_is_taken() {
+    fn the_best_accepted_media_type_is_chosen() {
         use Media::{GraphqlResponse, Json};
         use Streaming::{Events, Multipart};
         assert_eq!(accepted(&HeaderMap::new()), Accepted { single: Some(Json), streaming: None });
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn only_json_in_utf_8_is_a_body() {
+    fn only_json_in_utf_8_is_accepted_as_a_body() {
         for (value, good) in [
             ("application/json", true),
             ("Application/JSON; charset=\"UTF-8\"", true),

@@ -1,4 +1,4 @@
-//! GraphiQL and its files, served from the binary: no other host is asked for anything.
+//! GraphiQL and its assets, served from the binary. The pages load nothing from other hosts.
 
 mod assets;
 
@@ -10,21 +10,21 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use serde_json::json;
 
-/// GraphiQL writes style attributes and has its fonts in its style sheet; all else is ours. No script and no
-/// style sheet but our files'.
+/// Scripts and style sheets come from this server only. GraphiQL sets style attributes and embeds its fonts in its
+/// style sheet.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      style-src-attr 'unsafe-inline'; font-src data:; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// The place in web/src/graphiql.html where the token goes.
-const TOKEN_PLACE: &str = "name=\"smarthome-token\" content=\"\"";
+/// Where the token goes in web/src/graphiql.html.
+const TOKEN_PLACEHOLDER: &str = "name=\"smarthome-token\" content=\"\"";
 const NOT_BUILT: &str = "<!doctype html><title>smarthome GraphiQL</title><p>GraphiQL is not in this build: \
      it needs Node. Run <code>make web</code> and build again. The API itself is at <code>/graphql</code>.";
 
-/// What the pages may show.
+/// Settings of the pages.
 #[derive(Clone, Default)]
 pub struct Page {
     /// Whether GraphiQL is served at all.
     pub graphiql: bool,
-    /// A token that signs its visitor in, on `dev` only.
+    /// A token that signs visitors in; `dev` only.
     pub token: Option<String>,
 }
 
@@ -48,15 +48,15 @@ async fn graphiql(State(page): State<Page>, request: HeaderMap) -> Response {
     let Some(html) = assets::text("graphiql.html") else {
         return (StatusCode::NOT_FOUND, Html(NOT_BUILT)).into_response();
     };
-    let token = page.token.filter(|_| is_for_this_machine(&request)).unwrap_or_default();
-    // A JWT has no character that HTML would misread; anything else is no token of ours.
-    let is_plain = token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    let token = if is_plain { token } else { String::new() };
-    let html = html.replace(TOKEN_PLACE, &format!("name=\"smarthome-token\" content=\"{token}\""));
+    let token = page.token.filter(|_| is_loopback_host(&request)).unwrap_or_default();
+    // Every character of a JWT is safe in an HTML attribute. Anything else is not a token of ours.
+    let is_safe = token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let token = if is_safe { token } else { String::new() };
+    let html = html.replace(TOKEN_PLACEHOLDER, &format!("name=\"smarthome-token\" content=\"{token}\""));
     let mut response = Html(html).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
-    // It may hold a token.
+    // The page may contain a token.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -66,9 +66,9 @@ async fn asset(State(page): State<Page>, Path(name): Path<String>, request: Head
     served.unwrap_or_else(not_found)
 }
 
-/// A foreign site whose name was made to point at the loopback (DNS rebinding) could read the page
-/// through its visitor's browser; the browser then still names that site as the host.
-fn is_for_this_machine(request: &HeaderMap) -> bool {
+/// Whether the request was addressed to a loopback name. A site whose DNS name points to the loopback address (DNS
+/// rebinding) could read the page through its visitor's browser, but the browser still sends that site's name.
+fn is_loopback_host(request: &HeaderMap) -> bool {
     let host = request.get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = host.and_then(|host| host.parse::<Authority>().ok());
     authority.is_some_and(|authority| matches!(authority.host(), "localhost" | "127.0.0.1" | "[::1]"))
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn switched_off_nothing_is_there() {
+    async fn switched_off_every_path_is_not_found() {
         for path in ["/", "/graphiql", "/assets/page.js"] {
             let (status, _, body) = get(Page::default(), path, "localhost").await;
             assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_root_leads_to_graphiql() {
+    async fn the_root_redirects_to_graphiql() {
         let (status, headers, _) = get(on(), "/", "localhost").await;
         assert_eq!(
             (status, &headers["location"]),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_token_is_for_this_machine_alone() {
+    async fn the_token_is_given_to_loopback_hosts_only() {
         if assets::text("graphiql.html").is_none() {
             let (status, _, body) = get(on(), "/graphiql", "localhost").await;
             assert!(status == StatusCode::NOT_FOUND && body.contains("make web"), "built without Node");

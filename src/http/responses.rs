@@ -1,4 +1,7 @@
-//! Answers as HTTP: the one mapping of an outcome to a status, and JSON for every refusal.
+//! HTTP responses: the one mapping from an outcome to a status code. Every error is JSON in the shape of a GraphQL
+//! error.
+
+use std::borrow::Cow;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -11,6 +14,7 @@ use crate::graphql::response::GraphQLResponse;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const GRAPHQL_RESPONSE: HeaderValue = HeaderValue::from_static("application/graphql-response+json; charset=utf-8");
+pub(super) const UNAVAILABLE: &str = "service temporarily unavailable, try again";
 
 impl Media {
     fn header(self) -> HeaderValue {
@@ -21,63 +25,62 @@ impl Media {
     }
 }
 
-/// The status of an answer to a well-formed GraphQL request.
+/// The status of a response to a well-formed GraphQL request.
 ///
-/// The public audit of GraphQL over HTTP asks for 400 and 200 where the newest draft says 422 and
-/// 294: all are right by its MUSTs, and clients know the former.
+/// The public audit of GraphQL over HTTP expects 400 and 200 where the newest draft says 422 and 294. Both satisfy
+/// the draft's MUSTs, and clients know the former.
 fn status(media: Media, answer: &GraphQLResponse) -> StatusCode {
     match (media, answer.error_code()) {
         _ if !answer.is_request_error() => StatusCode::OK,
         (_, Some("PAYLOAD_TOO_LARGE")) => StatusCode::PAYLOAD_TOO_LARGE,
-        // In this form anything but 200 is read as "not an answer of the GraphQL server".
+        // Clients of `application/json` take any status but 200 for "not a response of the GraphQL server".
         (Media::Json, _) => StatusCode::OK,
         (Media::GraphqlResponse, _) => StatusCode::BAD_REQUEST,
     }
 }
 
-/// An answer to a well-formed request.
-pub(super) fn answer(media: Media, answer: &GraphQLResponse) -> Response {
+/// The response to a well-formed GraphQL request.
+pub(super) fn graphql(media: Media, answer: &GraphQLResponse) -> Response {
     write(media, status(media, answer), answer)
 }
 
-/// A refusal of a well-formed request, in a form the client takes or, for one that takes only streams, as
-/// an error it can't read as the start of one.
-pub(super) fn refused(media: Option<Media>, refusal: RequestError) -> Response {
-    let refusal = refusal.into();
+/// A request error of a well-formed request. A client that accepts only streams gets JSON with an error status,
+/// which it can't take for the start of a stream.
+pub(super) fn request_error(media: Option<Media>, error: RequestError) -> Response {
+    let answer = error.into();
     match media {
-        Some(media) => answer(media, &refusal),
-        None => write(Media::Json, status(Media::GraphqlResponse, &refusal), &refusal),
+        Some(media) => graphql(media, &answer),
+        None => write(Media::Json, status(Media::GraphqlResponse, &answer), &answer),
     }
 }
 
-/// A refusal of the request as such, in the shape of a GraphQL error.
-pub(super) fn refuse(media: Media, status: StatusCode, refusal: RequestError) -> Response {
-    write(media, status, &refusal.into())
+/// An error with this status.
+pub(super) fn error(media: Media, status: StatusCode, error: RequestError) -> Response {
+    write(media, status, &error.into())
 }
 
-/// A refusal outside GraphQL, in the same shape.
-pub(super) fn problem(status: StatusCode, code: &'static str, message: &'static str) -> Response {
-    refuse(Media::Json, status, RequestError::new(code, message))
+/// An error outside GraphQL, in the same shape.
+pub(super) fn problem(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Response {
+    error(Media::Json, status, RequestError::new(code, message))
 }
 
-/// A method this path does not have.
+/// The path exists, but not with this method.
 pub(super) fn method_not_allowed(allow: &'static str) -> Response {
-    let mut response =
-        problem(StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT", "this path does not take this method: see Allow");
+    let message = "this path does not take this method: see Allow";
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT", message);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response
 }
 
-/// Credentials came and are not good, or can't be judged now, or too many requests do. Missing ones are no
-/// error here: the schema judges that.
+/// The caller's credentials are invalid, can't be checked now, or come too often. Missing credentials are no error
+/// here: the schema decides what an anonymous caller may do.
 pub(super) fn auth_error(error: &Error) -> Response {
     match error {
         Error::Unauthenticated(_) => {}
         Error::TooSoon { retry_after_seconds } => return rate_limited(*retry_after_seconds),
-        // Whoever comes in for the first time gets an account; to come again is safe.
+        // The first request of an external identity links it to an account; repeating the request is safe.
         Error::Unavailable(_) | Error::OutcomeUnknown(_) => {
-            let message = "service temporarily unavailable, try again";
-            return problem(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message);
+            return problem(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", UNAVAILABLE);
         }
         _ => return problem(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "internal error"),
     }
@@ -86,18 +89,15 @@ pub(super) fn auth_error(error: &Error) -> Response {
     response
 }
 
-/// Too many requests of one person or one address.
+/// Too many requests of one user or one address.
 fn rate_limited(retry_after_seconds: u64) -> Response {
-    let mut response = problem(
-        StatusCode::TOO_MANY_REQUESTS,
-        "RATE_LIMITED",
-        "too many requests: see Retry-After for when to try again",
-    );
+    let message = "too many requests: see Retry-After for when to try again";
+    let mut response = problem(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds));
     response
 }
 
-/// Somebody has all they may have open.
+/// The user or the address has as many open as it may.
 pub(super) fn quota_exceeded(message: &'static str) -> Response {
     problem(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message)
 }
@@ -111,7 +111,7 @@ fn write(media: Media, status: StatusCode, answer: &GraphQLResponse) -> Response
     response
 }
 
-/// A plain JSON document that is no GraphQL answer.
+/// A JSON document that is not a GraphQL response.
 pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     let body = serde_json::to_vec(value).expect("our own documents are always JSON");
     let mut response = Response::new(Body::from(body));
@@ -120,7 +120,6 @@ pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Respons
     response
 }
 
-/// Text of some kind.
 pub(super) fn text(content_type: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

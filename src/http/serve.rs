@@ -1,10 +1,12 @@
-//! The accept loop: TCP connections to the router, HTTP/1.1 alone.
+//! The accept loop: TCP connections to the router, HTTP/1.1 only.
 //!
-//! Not `axum::serve` and not hyper-util's `auto::Builder`: the first has no time-outs at all, the
-//! second never times out a connection that sends nothing. And no HTTP/2 in clear text: browsers speak it
-//! behind TLS alone, which ends at a proxy that speaks 1.1 to us, and a peer that keeps a stream's window
-//! at nothing, or a connection without streams, would be kept for ever. Invariants: a connection holds its place for as long as its socket lives,
-//! a WebSocket's too; no peer keeps one by silence, by dripping, or by not reading.
+//! `axum::serve` has no timeouts at all, and hyper-util's `auto::Builder` never times out a connection that
+//! sends nothing, so hyper's HTTP/1 builder is used directly. HTTP/2 is left out: browsers use it over TLS only,
+//! which ends at a proxy that speaks 1.1 to us, and without it no peer can hold a connection open with a zero
+//! flow-control window or without any stream.
+//!
+//! Invariants: a connection keeps its slot as long as its socket is open, also as a WebSocket. No peer keeps a
+//! connection by sending nothing, by sending slowly, or by not reading.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -18,93 +20,116 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::client::Client;
 use super::limits::{ConnectionLimiter, ConnectionSlot, Limits};
-
 use super::slow_peer::SlowPeerTimeout;
 use crate::metrics::Metrics;
 use crate::settings::TrustedProxies;
 
-/// Pause after a failed accept: usually the process is out of file descriptors, and asking again at
-/// once would only burn the processor.
+/// Pause after a failed accept. The process is usually out of file descriptors; retrying at once would only use
+/// CPU time.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
-/// What a request may know of the connection it came by.
+
+/// What a request may know about its connection.
 #[derive(Clone)]
 pub struct Connection {
-    /// The other end: perhaps a proxy.
+    /// The TCP peer, which may be a proxy.
     pub peer: SocketAddr,
-    /// Whose word is taken on who is behind them.
+    /// Proxies whose forwarding headers are trusted.
     pub(super) proxies: Arc<TrustedProxies>,
-    /// Held by whatever outlives the HTTP exchange, such as a WebSocket.
+    /// Held by everything that outlives the HTTP exchange, such as a WebSocket.
     pub(super) slot: Arc<ConnectionSlot>,
 }
 
-/// Serves until `stop`; connections are tasks of `tracker`, so closing and awaiting it is the drain.
-pub async fn serve(
-    listener: TcpListener,
+/// One listening port and what its connections need.
+pub struct Server {
+    pub listener: TcpListener,
+    pub router: Router,
+    pub limits: Limits,
+    pub proxies: TrustedProxies,
+    pub metrics: Metrics,
+    pub stop: CancellationToken,
+    /// Connections are its tasks: close it and await it to drain them.
+    pub tracker: TaskTracker,
+}
+
+/// What all connections of a server share.
+struct Shared {
     router: Router,
     limits: Limits,
-    proxies: TrustedProxies,
+    proxies: Arc<TrustedProxies>,
     metrics: Metrics,
     stop: CancellationToken,
-    tracker: TaskTracker,
-) {
-    let (permits, peers) = (Arc::new(Semaphore::new(limits.connections)), ConnectionLimiter::default());
-    let (limits, proxies) = (Arc::new(limits), Arc::new(proxies));
-    loop {
-        // Before accepting: beyond the bound connections wait in the kernel's backlog, where they cost us nothing.
-        let permit = match permits.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                metrics.http_connections_full.inc();
-                tokio::select! {
-                    permit = permits.clone().acquire_owned() => permit.expect("never closed"),
-                    () = stop.cancelled() => return,
+}
+
+impl Server {
+    /// Accepts connections until `stop`.
+    pub async fn run(self) {
+        let Self { listener, router, limits, proxies, metrics, stop, tracker } = self;
+        let limiter = ConnectionLimiter::new(limits.connections);
+        let shared = Arc::new(Shared { router, limits, proxies: Arc::new(proxies), metrics, stop });
+        loop {
+            // Before accepting: beyond the limit connections wait in the kernel's backlog, where they cost nothing.
+            let permit = match limiter.try_permit() {
+                Some(permit) => permit,
+                None => {
+                    shared.metrics.http_connections_full.inc();
+                    tokio::select! {
+                        permit = limiter.permit() => permit,
+                        () = shared.stop.cancelled() => return,
+                    }
                 }
-            }
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        match accepted {
-            Ok((tcp, peer)) => {
-                // A proxy of ours stands for many: only the bound on all connections is its own.
-                let is_proxy = proxies.contains(peer.ip());
-                let most = if is_proxy { limits.connections } else { limits.connections_per_peer };
-                let Some(place) = peers.acquire(peer.ip(), most, permit) else {
-                    metrics.http_connections_cut.inc();
-                    continue;
-                };
-                let connection = Connection { peer, proxies: proxies.clone(), slot: Arc::new(place) };
-                let (router, limits, stop) = (router.clone(), limits.clone(), stop.clone());
-                let open = metrics.http_connections.clone();
-                open.inc();
-                tracker.spawn(async move {
-                    converse(tcp, connection, router, &limits, stop).await;
-                    open.dec();
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "can't accept connections");
-                tokio::select! {
-                    () = tokio::time::sleep(ACCEPT_BACKOFF) => {}
-                    () = stop.cancelled() => return,
+            };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shared.stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((tcp, peer)) => {
+                    let limit = shared.connections_of(peer);
+                    let Some(slot) = limiter.acquire(peer.ip(), limit, permit) else {
+                        shared.metrics.http_connections_cut.inc();
+                        continue;
+                    };
+                    let connection = Connection { peer, proxies: shared.proxies.clone(), slot: Arc::new(slot) };
+                    shared.metrics.http_connections.inc();
+                    let shared = shared.clone();
+                    tracker.spawn(async move {
+                        serve_connection(tcp, connection, &shared).await;
+                        shared.metrics.http_connections.dec();
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "can't accept connections");
+                    tokio::select! {
+                        () = tokio::time::sleep(ACCEPT_BACKOFF) => {}
+                        () = shared.stop.cancelled() => return,
+                    }
                 }
             }
         }
     }
 }
 
-/// One connection from its first byte to its last.
-async fn converse(tcp: TcpStream, connection: Connection, router: Router, limits: &Limits, stop: CancellationToken) {
-    // Frames are written in one piece, so there is nothing to wait for.
+impl Shared {
+    /// How many connections this peer may have. A trusted proxy carries many clients, so only the limit on all
+    /// connections applies to it.
+    fn connections_of(&self, peer: SocketAddr) -> usize {
+        let is_proxy = self.proxies.contains(peer.ip());
+        if is_proxy { self.limits.connections } else { self.limits.connections_per_peer }
+    }
+}
+
+/// Serves one connection until it closes.
+async fn serve_connection(tcp: TcpStream, connection: Connection, shared: &Shared) {
+    let limits = &shared.limits;
+    // Frames are written in one piece, so Nagle's algorithm would only delay them.
     let _ = tcp.set_nodelay(true);
+    let router = shared.router.clone();
     let service = TowerToHyperService::new(router.map_request(move |mut request: hyper::Request<Incoming>| {
         let client = Client::of(connection.peer.ip(), request.headers(), &connection.proxies);
         request.extensions_mut().insert(client);
@@ -112,7 +137,6 @@ async fn converse(tcp: TcpStream, connection: Connection, router: Router, limits
         request.map(Body::new)
     }));
     let io = TokioIo::new(SlowPeerTimeout::new(tcp, limits.slow_peer_window, limits.slow_peer_min_bytes));
-    // An error here is the peer's: it hung up, dripped, or spoke something else.
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -120,9 +144,10 @@ async fn converse(tcp: TcpStream, connection: Connection, router: Router, limits
         .max_headers(limits.max_headers)
         .max_header_size(limits.header_bytes);
     let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
+    // An error is the peer's: it disconnected, was too slow, or did not speak HTTP.
     tokio::select! {
         _ = serving.as_mut() => return,
-        () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
+        () = shared.stop.cancelled() => serving.as_mut().graceful_shutdown(),
     }
     let _ = tokio::time::timeout(limits.drain_timeout, serving).await;
 }

@@ -1,5 +1,5 @@
-//! A connection whose peer stops reading, or reads too slowly to be of use, is cut: HTTP has no time-out
-//! of its own for writing, and an answer may otherwise wait for its reader for ever.
+//! Disconnects peers that stop reading or read too slowly. hyper has no write timeout, so a response could wait
+//! for its reader forever.
 
 use std::future::Future;
 use std::io;
@@ -10,47 +10,46 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// Fails a write to a peer that takes less than it must of what waits for it. Who has taken all that there
-/// was owes nothing: a quiet stream is no slow reader.
+/// Fails a write with `TimedOut` when the peer accepts fewer than `min_bytes` in one window. A peer with nothing
+/// left to read is not considered slow.
 pub(super) struct SlowPeerTimeout<T> {
     io: T,
-    /// How long it is looked at how much the peer takes, and the bytes that must be.
     window: Duration,
-    least: usize,
-    /// Made at the first stall: most connections never have one.
+    min_bytes: usize,
+    /// Created when a write first blocks: most connections never do.
     timer: Option<Pin<Box<Sleep>>>,
-    /// What was taken in the present window, while there is one.
-    taken: Option<usize>,
+    /// Bytes accepted in the current window. `None` while no write is blocked.
+    accepted: Option<usize>,
 }
 
 impl<T> SlowPeerTimeout<T> {
-    pub(super) fn new(io: T, window: Duration, least: usize) -> Self {
-        Self { io, window, least, timer: None, taken: None }
+    pub(super) fn new(io: T, window: Duration, min_bytes: usize) -> Self {
+        Self { io, window, min_bytes, timer: None, accepted: None }
     }
 
-    fn note_written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let (Poll::Ready(Ok(n)), Some(taken)) = (&written, &mut self.taken) {
-            *taken = taken.saturating_add(*n);
+    fn on_written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Poll::Ready(Ok(n)), Some(accepted)) = (&written, &mut self.accepted) {
+            *accepted = accepted.saturating_add(*n);
         }
-        self.wait_or_cut(cx, written)
+        self.fail_if_slow(cx, written)
     }
 
-    fn note_flushed(&mut self, cx: &mut Context<'_>, flushed: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+    fn on_flushed(&mut self, cx: &mut Context<'_>, flushed: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
         if matches!(flushed, Poll::Ready(Ok(()))) {
-            self.taken = None;
+            self.accepted = None;
         }
-        self.wait_or_cut(cx, flushed)
+        self.fail_if_slow(cx, flushed)
     }
 
-    fn wait_or_cut<R>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+    fn fail_if_slow<R>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if outcome.is_ready() {
             return outcome;
         }
-        if self.taken.is_none() {
+        if self.accepted.is_none() {
             self.open_window();
         }
         while self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
-            if self.taken.is_some_and(|taken| taken < self.least) {
+            if self.accepted.is_some_and(|accepted| accepted < self.min_bytes) {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads too slowly")));
             }
             self.open_window();
@@ -64,7 +63,7 @@ impl<T> SlowPeerTimeout<T> {
             Some(timer) => timer.as_mut().reset(deadline),
             None => self.timer = Some(Box::pin(tokio::time::sleep_until(deadline))),
         }
-        self.taken = Some(0);
+        self.accepted = Some(0);
     }
 }
 
@@ -77,7 +76,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for SlowPeerTimeout<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for SlowPeerTimeout<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.note_written(cx, written)
+        self.on_written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -86,7 +85,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for SlowPeerTimeout<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.note_written(cx, written)
+        self.on_written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -95,12 +94,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for SlowPeerTimeout<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
-        self.note_flushed(cx, flushed)
+        self.on_flushed(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.wait_or_cut(cx, shut)
+        self.fail_if_slow(cx, shut)
     }
 }
 
@@ -114,11 +113,11 @@ mod tests {
         SlowPeerTimeout::new(io, Duration::from_millis(200), 1 << 10)
     }
 
-    /// What becomes of so many bytes for a peer that takes up to `taken` of them at every tick.
-    async fn write_to(mut theirs: DuplexStream, ours: DuplexStream, bytes: usize, taken: usize) -> io::Result<()> {
+    /// Writes `bytes` to a peer that reads up to `per_tick` of them every 10 ms.
+    async fn write_to(mut theirs: DuplexStream, ours: DuplexStream, bytes: usize, per_tick: usize) -> io::Result<()> {
         let mut guarded = guard(ours);
         let reading = tokio::spawn(async move {
-            let (mut ticks, mut buffer) = (tokio::time::interval(Duration::from_millis(10)), vec![0; taken]);
+            let (mut ticks, mut buffer) = (tokio::time::interval(Duration::from_millis(10)), vec![0; per_tick]);
             while theirs.read(&mut buffer).await.is_ok_and(|n| n > 0) {
                 ticks.tick().await;
             }
@@ -128,21 +127,21 @@ mod tests {
             guarded.write_all(&text).await?;
             guarded.flush().await
         };
-        let written = tokio::time::timeout(Duration::from_secs(5), writing).await.expect("an end");
+        let written = tokio::time::timeout(Duration::from_secs(5), writing).await.expect("the write ends");
         drop(guarded);
         reading.await.unwrap();
         written
     }
 
     #[tokio::test]
-    async fn a_peer_that_reads_nothing_or_drips_is_cut_and_one_that_reads_is_not() {
-        let cut = |written: io::Result<()>| written.unwrap_err().kind() == io::ErrorKind::TimedOut;
+    async fn a_peer_that_reads_nothing_or_too_slowly_is_disconnected() {
+        let timed_out = |written: io::Result<()>| written.unwrap_err().kind() == io::ErrorKind::TimedOut;
         let (ours, _theirs) = tokio::io::duplex(16);
-        assert!(cut(guard(ours).write_all(&[0; 4096]).await));
-        // Never silent for as long as the patience lasts.
+        assert!(timed_out(guard(ours).write_all(&[0; 4096]).await));
+        // Reads in every window, but too little.
         let (ours, theirs) = tokio::io::duplex(16);
-        assert!(cut(write_to(theirs, ours, 1 << 20, 16).await));
-        // Slow, for several times the patience.
+        assert!(timed_out(write_to(theirs, ours, 1 << 20, 16).await));
+        // Slow enough to take several windows, but above the minimum.
         let (ours, theirs) = tokio::io::duplex(512);
         assert!(write_to(theirs, ours, 64 << 10, 512).await.is_ok());
     }

@@ -1,9 +1,9 @@
-//! Answers that go on over plain HTTP: server-sent events (distinct-connections mode) and Apollo's
-//! multipart subscriptions.
+//! Streamed responses over HTTP: server-sent events (distinct-connections mode) and Apollo's multipart
+//! subscriptions.
 //!
-//! Invariants: nothing is buffered here (the reader's speed is the stream's speed, and a reader that
-//! stops is cut by the connection); a stream ends with its token and with the server; no event goes out
-//! while it is not known whether the session has ended.
+//! Invariants: nothing is buffered here, so the client's reading speed paces the stream, and the connection
+//! disconnects a client that stops reading. A stream ends when its token expires, when its session is revoked and
+//! when the server stops. No event is sent while revocations are not up to date.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::graphql::request_error::RequestError;
 use crate::graphql::response::GraphQLResponse;
 use crate::revocation::{Revocations, Watch};
 
-/// How often the wall clock is asked whether the token still holds.
+/// How often the wall clock is checked for the expiry of the token.
 pub(super) const EXPIRY_CHECK: Duration = Duration::from_millis(500);
 
 impl Streaming {
@@ -37,7 +37,7 @@ impl Streaming {
         })
     }
 
-    /// What stands before all else: a multipart body opens with its delimiter.
+    /// The first bytes: a multipart body starts with its delimiter.
     fn opening(self) -> &'static [u8] {
         match self {
             // Makes an EventSource fire `open` at once.
@@ -78,11 +78,8 @@ impl Streaming {
     }
 }
 
-fn session_over() -> GraphQLResponse {
-    RequestError::new("UNAUTHENTICATED", "the session has ended: sign in again").into()
-}
-
-struct Live {
+/// A response stream in progress.
+struct ResponseStream {
     form: Streaming,
     answers: BoxStream<'static, GraphQLResponse>,
     principal: Option<Principal>,
@@ -91,21 +88,22 @@ struct Live {
     clock: Clock,
     stop: CancellationToken,
     heartbeat: Duration,
-    quiet_since: Instant,
-    /// What comes before the next answer.
+    /// When the last bytes were sent.
+    idle_since: Instant,
+    /// Bytes to send before the next event.
     pending: Option<Bytes>,
-    share: Option<SubscriptionQuota>,
-    over: bool,
+    quota: Option<SubscriptionQuota>,
+    is_over: bool,
 }
 
-/// Runs an operation as a stream of the given form, if its caller may have another.
+/// Runs an operation as a stream, within the caller's quota.
 pub(super) fn stream(state: &HttpState, form: Streaming, prepared: Prepared, caller: Caller) -> Response {
-    let Ok(share) = state.quotas.stream(&caller) else {
+    let Ok(quota) = state.quotas.subscription(&caller) else {
         state.metrics.count_http_rejection("RATE_LIMITED");
         return responses::quota_exceeded("too many subscriptions are open: end one of them first");
     };
     let principal = caller.viewer.0.clone();
-    let live = Live {
+    let stream = ResponseStream {
         form,
         answers: state.engine.stream(prepared, caller),
         watch: principal.as_ref().map(|principal| state.revocations.watch(principal)),
@@ -114,94 +112,109 @@ pub(super) fn stream(state: &HttpState, form: Streaming, prepared: Prepared, cal
         clock: state.clock.clone(),
         stop: state.stop.clone(),
         heartbeat: state.limits.heartbeat,
-        quiet_since: Instant::now(),
+        idle_since: Instant::now(),
         pending: Some(Bytes::from_static(form.opening())),
-        share: Some(share),
-        over: false,
+        quota: Some(quota),
+        is_over: false,
     };
-    let chunks = futures_util::stream::unfold(live, |mut live| async move {
-        let chunk = live.next().await?;
-        Some((Ok::<_, Infallible>(chunk), live))
+    let chunks = futures_util::stream::unfold(stream, |mut stream| async move {
+        let chunk = stream.next().await?;
+        Some((Ok::<_, Infallible>(chunk), stream))
     });
     let mut response = Response::new(Body::from_stream(chunks));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, form.content_type());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
-    // Nginx would collect the events otherwise.
+    // Otherwise Nginx buffers the events.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
-/// Never for nobody.
-pub(super) async fn ended(watch: Option<&Watch>) {
+/// Waits until the session is revoked; never, for a caller without one.
+pub(super) async fn revoked(watch: Option<&Watch>) {
     match watch {
         Some(watch) => watch.revoked().await,
         None => std::future::pending().await,
     }
 }
 
-impl Live {
+impl ResponseStream {
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(pending) = self.pending.take() {
             return Some(pending);
         }
-        if self.over {
+        if self.is_over {
             return None;
         }
         loop {
             let deadline = match self.principal {
-                Some(_) => (self.quiet_since + self.heartbeat).min(Instant::now() + EXPIRY_CHECK),
-                None => self.quiet_since + self.heartbeat,
+                Some(_) => (self.idle_since + self.heartbeat).min(Instant::now() + EXPIRY_CHECK),
+                None => self.idle_since + self.heartbeat,
             };
             let answer = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => None,
-                () = ended(self.watch.as_ref()) => {
-                    return Some(self.end(self.form.answer(&session_over())));
-                }
+                () = revoked(self.watch.as_ref()) => return Some(self.end_with(session_revoked())),
                 answer = self.answers.next() => answer,
                 () = tokio::time::sleep_until(deadline) => {
-                    if self.expired() {
-                        let refusal = RequestError::new("UNAUTHENTICATED", "the access token has expired");
-                        return Some(self.end(self.form.answer(&refusal.into())));
+                    if self.has_expired() {
+                        return Some(self.end_with(token_expired()));
                     }
-                    if self.quiet_since.elapsed() < self.heartbeat {
+                    if self.idle_since.elapsed() < self.heartbeat {
                         continue;
                     }
-                    self.quiet_since = Instant::now();
+                    self.idle_since = Instant::now();
                     return Some(Bytes::from_static(self.form.heartbeat()));
                 }
             };
             let Some(answer) = answer else { return Some(self.end(Vec::new())) };
-            if self.expired() {
-                // A busy stream never reaches the timer above.
-                let refusal = RequestError::new("UNAUTHENTICATED", "the access token has expired");
-                return Some(self.end(self.form.answer(&refusal.into())));
+            if let Err(error) = self.check_session().await {
+                return Some(self.end_with(error));
             }
-            if let Some(watch) = &self.watch {
-                if !self.revocations.wait_until_current().await {
-                    let refusal = RequestError::new("UNAVAILABLE", "service temporarily unavailable, try again");
-                    return Some(self.end(self.form.answer(&refusal.into())));
-                }
-                if watch.is_revoked() {
-                    return Some(self.end(self.form.answer(&session_over())));
-                }
-            }
-            self.quiet_since = Instant::now();
+            self.idle_since = Instant::now();
             return Some(self.form.answer(&answer).into());
         }
     }
 
-    fn expired(&self) -> bool {
+    /// Whether an event may be sent to this caller now. A busy stream never reaches the timer, so each event is
+    /// checked.
+    async fn check_session(&mut self) -> Result<(), RequestError> {
+        if self.has_expired() {
+            return Err(token_expired());
+        }
+        if let Some(watch) = &self.watch {
+            if !self.revocations.wait_until_current().await {
+                return Err(RequestError::new("UNAVAILABLE", responses::UNAVAILABLE));
+            }
+            if watch.is_revoked() {
+                return Err(session_revoked());
+            }
+        }
+        Ok(())
+    }
+
+    fn has_expired(&self) -> bool {
         self.principal.as_ref().is_some_and(|principal| principal.expires_at <= self.clock.now())
     }
 
+    fn end_with(&mut self, error: RequestError) -> Bytes {
+        self.end(self.form.answer(&error.into()))
+    }
+
     fn end(&mut self, mut last: Vec<u8>) -> Bytes {
-        self.over = true;
-        // Whatever the operation held is free now, not when the reader has read it all.
+        self.is_over = true;
+        // Releases what the operation holds now, not once the client has read everything.
         self.answers = futures_util::stream::empty().boxed();
-        self.share = None;
+        self.quota = None;
         last.extend_from_slice(self.form.ending());
         last.into()
     }
+}
+
+fn session_revoked() -> RequestError {
+    RequestError::new("UNAUTHENTICATED", "the session has ended: sign in again")
+}
+
+fn token_expired() -> RequestError {
+    RequestError::new("UNAUTHENTICATED", "the access token has expired")
 }

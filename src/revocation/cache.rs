@@ -1,5 +1,5 @@
-//! What this server remembers of ends, and who waits for which. One lock over both, so that nobody
-//! slips in between the question whether something has ended and the wait for its end.
+//! The revocations this server knows, and the watches on them. One lock covers both: otherwise a revocation
+//! could arrive between the check and the start of the watch.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,24 +13,24 @@ use super::{Revocation, Watch};
 use crate::auth::{ACCESS_TOKEN_LIFETIME, Actor, MAX_CLOCK_SKEW, Principal};
 use crate::ids::{HomeId, SessionId, UserId};
 
-/// Told to all who wait for one end.
+/// Shared by all watches of one key.
 pub(super) type Signal = CancellationToken;
 
-/// Revocation sessions remembered at once. Beyond it every token of a session issued so far is refused
-/// instead: clients fetch new ones, and nothing that has ended comes back.
+/// Revoked sessions kept at once. When they are full, every access token of a session issued so far is refused
+/// instead: clients refresh their tokens, and no revoked session becomes valid again.
 const MAX_SESSIONS: usize = 100_000;
-/// Rows known to be applied at once. Beyond it they are forgotten; applying one again does little harm.
+/// Row ids known to be applied. When they are full, all are dropped: applying a row twice does little harm.
 const MAX_APPLIED: usize = 100_000;
-/// How long an ended session is remembered: no access token of it lives longer, and clocks differ.
-const REMEMBER: Duration = Duration::from_secs(ACCESS_TOKEN_LIFETIME.as_secs() + 300);
-/// How long a row counts as applied: longer than rows are kept, so that none ends anything twice.
-const REMEMBER_APPLIED: Duration = Duration::from_secs(25 * 3600);
+/// Time to keep a revoked session: the lifetime of its access tokens and some clock skew.
+const SESSION_TTL: Duration = Duration::from_secs(ACCESS_TOKEN_LIFETIME.as_secs() + 300);
+/// Time to keep an applied row id: longer than the rows themselves are kept, so that none is applied twice.
+const APPLIED_TTL: Duration = Duration::from_secs(25 * 3600);
 
-/// What somebody may wait for the end of.
+/// What can be watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     Session(SessionId),
-    /// Of a token that belongs to no session.
+    /// A user's tokens that belong to no session.
     Tokens(UserId),
     Member(UserId, HomeId),
 }
@@ -50,11 +50,11 @@ pub(super) struct RevocationCache(Mutex<State>);
 #[derive(Default)]
 struct State {
     watched: HashMap<Key, Arc<Signal>>,
-    /// With the moment at which it may be forgotten.
+    /// Revoked sessions and when each entry expires.
     sessions: HashMap<SessionId, Instant>,
-    /// One entry for each person whose tokens were ended within the longest life of a token.
+    /// Tokens issued before this moment are revoked. One entry a user, for the longest lifetime of a token.
     tokens: HashMap<UserId, DateTime<Utc>>,
-    /// Tokens of sessions issued up to here are refused: the sessions were too many to remember.
+    /// Tokens of sessions issued up to this moment are refused: `sessions` was full then.
     refused_until: Option<DateTime<Utc>>,
     applied: HashMap<i64, Instant>,
 }
@@ -68,7 +68,7 @@ impl RevocationCache {
         self.lock().is_revoked(principal)
     }
 
-    /// With a principal: ended from the start where that has ended.
+    /// Starts a watch. With a principal that is revoked already, the watch starts signalled.
     pub(super) fn watch(this: &Arc<Self>, key: Key, principal: Option<&Principal>) -> Watch {
         let mut state = this.lock();
         if principal.is_some_and(|principal| state.is_revoked(principal)) {
@@ -80,64 +80,62 @@ impl RevocationCache {
         Watch { signal, key: Some(key), cache: this.clone() }
     }
 
-    pub(super) fn leave(&self, key: Key, signal: &Arc<Signal>) {
+    pub(super) fn unwatch(&self, key: Key, signal: &Arc<Signal>) {
         let mut state = self.lock();
-        // The map's and the leaver's: nobody else is left. After an end another may stand there.
+        // Two references are the map's and the caller's. After a revocation the key may have a newer signal.
         let is_last = |present: &Arc<Signal>| Arc::ptr_eq(present, signal) && Arc::strong_count(signal) == 2;
         if state.watched.get(&key).is_some_and(is_last) {
             state.watched.remove(&key);
         }
     }
 
-    /// Ends what a row tells, unless it was applied before.
-    pub(super) fn apply(&self, row: i64, ended: Revocation, now: DateTime<Utc>) {
+    /// Applies a row unless it was applied before.
+    pub(super) fn apply(&self, row: i64, revocation: Revocation, now: DateTime<Utc>) {
         let mut state = self.lock();
         if state.applied.len() >= MAX_APPLIED {
             state.applied.clear();
         }
         if state.applied.insert(row, Instant::now()).is_none() {
-            state.end(ended, now);
+            state.revoke(revocation, now);
         }
     }
 
-    /// Ends whatever is waited for: nobody knows any more what has ended.
-    pub(super) fn end_all(&self) {
+    /// Signals every watch: some revocations are unknown.
+    pub(super) fn revoke_all_watches(&self) {
         self.lock().signal(|_| true);
     }
 
-    /// Forgets what no token can outlive.
-    pub(super) fn tidy(&self) {
+    /// Removes entries that no token can outlive.
+    pub(super) fn purge(&self) {
         let mut state = self.lock();
-        state.tidy(Instant::now());
-        state.applied.retain(|_, at| at.elapsed() < REMEMBER_APPLIED);
+        state.purge_sessions(Instant::now());
+        state.applied.retain(|_, at| at.elapsed() < APPLIED_TTL);
     }
 }
 
 impl State {
     fn is_revoked(&self, principal: &Principal) -> bool {
+        let tokens_end = self.tokens.get(&principal.user);
         match principal.actor {
             Actor::Session(session) => {
                 self.sessions.contains_key(&session)
                     || self.refused_until.is_some_and(|until| principal.issued_at <= until)
             }
-            // It is older than any memory of ours: whoever admits it asks the database too.
+            // The token may be older than this cache: `Integrations::admit` asks the database as well.
             Actor::Integration(token) => self.sessions.contains_key(&token),
-            // Whole seconds, as in the token: one made within the second of the end is let live, or one
-            // made right after it would be dead.
-            Actor::Operator => {
-                self.tokens.get(&principal.user).is_some_and(|end| principal.issued_at < end.trunc_subsecs(0))
-            }
-            // By a clock that may be ahead: one that seems to be made after the end may be from before.
-            Actor::External(_) => {
-                self.tokens.get(&principal.user).is_some_and(|end| principal.issued_at < *end + MAX_CLOCK_SKEW)
-            }
+            // Whole seconds, as in the token. A token made within the second of the revocation stays valid,
+            // because one made right after it must be.
+            Actor::Operator => tokens_end.is_some_and(|end| principal.issued_at < end.trunc_subsecs(0)),
+            // The issuer's clock may be ahead: its time of issue may lie after the revocation though the token
+            // was made before it.
+            Actor::External(_) => tokens_end.is_some_and(|end| principal.issued_at < *end + MAX_CLOCK_SKEW),
         }
     }
 
-    fn end(&mut self, ended: Revocation, now: DateTime<Utc>) {
-        match ended {
+    fn revoke(&mut self, revocation: Revocation, now: DateTime<Utc>) {
+        match revocation {
             Revocation::Session(session) => {
-                self.remember(session, now);
+                self.insert_session(session, now);
                 self.signal(|key| *key == Key::Session(session));
             }
             Revocation::Tokens(user, before) => {
@@ -150,31 +148,31 @@ impl State {
         }
     }
 
-    fn remember(&mut self, session: SessionId, now: DateTime<Utc>) {
-        let here = Instant::now();
+    fn insert_session(&mut self, session: SessionId, now: DateTime<Utc>) {
+        let inserted_at = Instant::now();
         if self.sessions.len() >= MAX_SESSIONS {
-            self.tidy(here);
+            self.purge_sessions(inserted_at);
         }
         if self.sessions.len() >= MAX_SESSIONS {
-            tracing::error!(n = MAX_SESSIONS, "too many sessions ended: refusing every access token issued so far");
+            tracing::error!(n = MAX_SESSIONS, "too many revoked sessions: refusing every access token issued so far");
             self.sessions.clear();
             self.refused_until = Some(now);
             self.signal(|key| matches!(key, Key::Session(_)));
         }
-        self.sessions.insert(session, here + REMEMBER);
+        self.sessions.insert(session, inserted_at + SESSION_TTL);
     }
 
-    fn tidy(&mut self, now: Instant) {
+    fn purge_sessions(&mut self, now: Instant) {
         self.sessions.retain(|_, until| *until > now);
     }
 
-    fn signal(&mut self, ends: impl Fn(&Key) -> bool) {
+    fn signal(&mut self, is_affected: impl Fn(&Key) -> bool) {
         self.watched.retain(|key, signal| {
-            let ends = ends(key);
-            if ends {
+            let is_affected = is_affected(key);
+            if is_affected {
                 signal.cancel();
             }
-            !ends
+            !is_affected
         });
     }
 }
@@ -203,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_session_is_refused_and_its_watchers_are_told() {
+    fn a_revoked_session_is_refused_and_its_watches_are_signalled() {
         let clock = Clock::movable();
         let revocations = Revocations::new(clock.clone());
         let (one, other) = (SessionId::generate(clock.now()), SessionId::generate(clock.now()));
         let (one, other) = (principal(&clock, Actor::Session(one)), principal(&clock, Actor::Session(other)));
         let (watch, second, others) = (revocations.watch(&one), revocations.watch(&one), revocations.watch(&other));
         let Actor::Session(session) = one.actor else { unreachable!() };
-        revocations.apply(&[RecordedRevocation { id: 1, ended: Revocation::Session(session) }]);
+        revocations.apply(&[RecordedRevocation { id: 1, revocation: Revocation::Session(session) }]);
         assert!(watch.is_revoked() && second.is_revoked() && !others.is_revoked());
         assert!(is_revoked(&revocations, &one) && !is_revoked(&revocations, &other));
         assert!(revocations.watch(&one).is_revoked());
@@ -219,23 +217,23 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_waited_for_ends_where_nobody_knows_what_has() {
+    fn all_watches_are_signalled_when_revocations_were_missed() {
         let clock = Clock::movable();
         let revocations = Revocations::new(clock.clone());
         let someone = principal(&clock, Actor::Session(SessionId::generate(clock.now())));
         let (watch, member) = (revocations.watch(&someone), revocations.watch_membership(someone.user, home(1)));
-        revocations.cache.end_all();
+        revocations.cache.revoke_all_watches();
         assert!(watch.is_revoked() && member.is_revoked());
         assert!(!is_revoked(&revocations, &someone) && !revocations.watch(&someone).is_revoked());
     }
 
     #[test]
-    fn tokens_without_a_session_end_by_their_time_of_issue() {
+    fn tokens_without_a_session_are_revoked_by_their_time_of_issue() {
         let clock = Clock::movable();
         let revocations = Revocations::new(clock.clone());
         let old = principal(&clock, Actor::Operator);
         clock.advance(chrono::TimeDelta::seconds(2));
-        revocations.apply(&[RecordedRevocation { id: 1, ended: Revocation::Tokens(old.user, clock.now()) }]);
+        revocations.apply(&[RecordedRevocation { id: 1, revocation: Revocation::Tokens(old.user, clock.now()) }]);
         assert!(is_revoked(&revocations, &old));
         assert!(!is_revoked(&revocations, &principal(&clock, Actor::Operator)));
     }
@@ -244,42 +242,42 @@ mod tests {
     fn an_issuers_clock_may_be_ahead() {
         let clock = Clock::movable();
         let revocations = Revocations::new(clock.clone());
-        let outside = Actor::External(ExternalIdentityId::from_database(1));
-        let said = |seconds| {
-            let made = principal(&clock, outside);
+        let external = Actor::External(ExternalIdentityId::from_database(1));
+        let issued = |seconds| {
+            let made = principal(&clock, external);
             Principal { issued_at: made.issued_at + chrono::TimeDelta::seconds(seconds), ..made }
         };
-        let (before, after) = (said(29), said(31));
-        revocations.apply(&[RecordedRevocation { id: 1, ended: Revocation::Tokens(before.user, clock.now()) }]);
+        let (before, after) = (issued(29), issued(31));
+        revocations.apply(&[RecordedRevocation { id: 1, revocation: Revocation::Tokens(before.user, clock.now()) }]);
         assert!(is_revoked(&revocations, &before) && revocations.watch(&before).is_revoked());
         assert!(!is_revoked(&revocations, &after));
     }
 
     #[test]
-    fn a_row_ends_a_membership_once_and_a_home_ends_all_of_its() {
+    fn a_row_is_applied_once_and_a_home_revokes_all_its_memberships() {
         let clock = Clock::movable();
         let revocations = Revocations::new(clock.clone());
         let user = UserId::from_database(7);
-        let row = [RecordedRevocation { id: 1, ended: Revocation::Membership(user, home(1)) }];
+        let row = [RecordedRevocation { id: 1, revocation: Revocation::Membership(user, home(1)) }];
         let (here, there) = (revocations.watch_membership(user, home(1)), revocations.watch_membership(user, home(2)));
         revocations.apply(&row);
         assert!(here.is_revoked() && !there.is_revoked());
         let again = revocations.watch_membership(user, home(1));
         drop(here);
         revocations.apply(&row);
-        assert!(!again.is_revoked(), "they came back after it");
-        revocations.apply(&[RecordedRevocation { id: 2, ended: Revocation::Home(home(1)) }]);
+        assert!(!again.is_revoked(), "the user became a member again");
+        revocations.apply(&[RecordedRevocation { id: 2, revocation: Revocation::Home(home(1)) }]);
         assert!(again.is_revoked() && !there.is_revoked());
     }
 
     #[test]
-    fn too_many_ended_sessions_end_all_tokens_so_far() {
+    fn when_too_many_sessions_are_revoked_all_tokens_issued_so_far_are() {
         let clock = Clock::movable();
         let revocations = Revocations::new(clock.clone());
         let other = principal(&clock, Actor::Session(SessionId::generate(clock.now())));
         for id in 0..=i64::try_from(MAX_SESSIONS).unwrap() {
-            let ended = Revocation::Session(SessionId::generate(clock.now()));
-            revocations.apply(&[RecordedRevocation { id, ended }]);
+            let revocation = Revocation::Session(SessionId::generate(clock.now()));
+            revocations.apply(&[RecordedRevocation { id, revocation }]);
         }
         assert!(is_revoked(&revocations, &other));
         clock.advance(chrono::TimeDelta::seconds(2));

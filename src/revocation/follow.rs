@@ -1,128 +1,132 @@
-//! Reads what other servers, and operators, have ended: on a connection of its own, woken by a
-//! notification or by the clock, whichever comes first.
+//! Polls the revocations of other servers and of operators on a connection of its own. A notification or the
+//! poll interval, whichever comes first, starts the next poll.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel::QueryResult;
 use futures_util::{FutureExt, StreamExt};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Revocations, store};
-use crate::db;
+use crate::backoff::Backoff;
+use crate::db::{self, with_timeout};
 use crate::error::{Chain, Error};
 use crate::settings::DatabaseSettings;
 
-/// Longest time without a look at the table, and pause after a failure. With it an end is late by less
-/// than a second even where no notification comes.
-const POLL_EVERY: Duration = Duration::from_millis(750);
-/// Bound on each statement, here and there.
+/// Longest time between two polls: without notifications a revocation is applied within a second.
+const POLL_INTERVAL: Duration = Duration::from_millis(750);
+/// First and longest nominal pause before a reconnect.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(250), POLL_INTERVAL);
+/// Bound on each statement, on the server and here.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Looks between two cleanings.
-const TIDY_EVERY: u32 = 80;
-/// How far a look reaches back beyond the one before: a row is dated before it can be seen, by as much as
+/// Polls between two purges.
+const PURGE_EVERY: u32 = 80;
+/// How far a poll reaches back before the previous one. A row is dated before it becomes visible, by as much as
 /// its transaction takes to commit.
 const OVERLAP: TimeDelta = TimeDelta::minutes(1);
-/// A server that was cut off for longer does not learn any more all it missed: rows are kept for a day.
-const MAX_MISSED: TimeDelta = TimeDelta::hours(23);
+/// Rows are kept for a day, so a server disconnected for longer can't read all that it missed.
+const MAX_GAP: TimeDelta = TimeDelta::hours(23);
 
-/// What a look has to read.
+/// The rows a poll has to read.
 #[derive(Debug, PartialEq, Eq)]
-enum Backlog {
-    /// All that may matter: nothing was read yet.
+enum Range {
+    /// The first poll: every revocation that may still matter.
     All,
-    /// What came since.
+    /// Revocations after this moment.
     Since(DateTime<Utc>),
-    /// More than there still is.
-    Lost,
+    /// The previous poll is too long ago: some rows are purged.
+    Incomplete,
 }
 
-impl Backlog {
-    /// Of a look at `now`, after one at `before`; both by the database's clock.
-    fn of(before: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Self {
-        match before {
+impl Range {
+    /// For a poll at `now` after one at `previous`; both by the database's clock.
+    fn of(previous: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Self {
+        match previous {
             None => Self::All,
-            Some(before) if now - before < MAX_MISSED => Self::Since(before.min(now) - OVERLAP),
-            Some(_) => Self::Lost,
+            Some(previous) if now - previous < MAX_GAP => Self::Since(previous.min(now) - OVERLAP),
+            Some(_) => Self::Incomplete,
         }
     }
+}
+
+/// Progress that survives a reconnect.
+struct Progress {
+    polled_at: Option<DateTime<Utc>>,
+    is_down: bool,
+    backoff: Backoff,
+    /// 1 while polling works.
+    following: Gauge,
 }
 
 impl Revocations {
-    /// Follows the table until the stop; `followed` is 1 while that works. Where it does not, whatever the
-    /// reason, nothing new is seen: so memory judges no token once that has lasted
-    /// ([`Revocations::is_current`]).
-    pub async fn follow(self, database: DatabaseSettings, followed: Gauge, stop: CancellationToken) {
-        let following = async {
-            let (mut is_down, mut polled_at) = (false, None);
+    /// Follows the table until `stop`; `following` is 1 while that works. While it fails, whatever the reason,
+    /// the cache grows stale and soon judges no token ([`Revocations::is_current`]).
+    pub async fn follow(self, database: DatabaseSettings, following: Gauge, stop: CancellationToken) {
+        let backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
+        let mut progress = Progress { polled_at: None, is_down: false, backoff, following };
+        let run = async {
             loop {
-                if let Err(error) = self.resume(&database, &followed, &mut is_down, &mut polled_at).await {
-                    followed.set(0);
-                    if !std::mem::replace(&mut is_down, true) {
-                        tracing::warn!(error = %Chain(&error), "revocations can't be followed; trying on");
+                if let Err(error) = self.poll_until_error(&database, &mut progress).await {
+                    progress.following.set(0);
+                    if !std::mem::replace(&mut progress.is_down, true) {
+                        tracing::warn!(error = %Chain(&error), "can't follow revocations; retrying");
                     }
                 }
-                tokio::time::sleep(POLL_EVERY).await;
+                progress.backoff.wait().await;
             }
         };
-        stop.run_until_cancelled(following).await;
+        stop.run_until_cancelled(run).await;
     }
 
-    async fn resume(
-        &self,
-        database: &DatabaseSettings,
-        followed: &Gauge,
-        is_down: &mut bool,
-        polled_at: &mut Option<DateTime<Utc>>,
-    ) -> Result<(), Error> {
+    async fn poll_until_error(&self, database: &DatabaseSettings, progress: &mut Progress) -> Result<(), Error> {
         let url = database.url.reveal();
         let mut conn = db::connect(url, Some(STATEMENT_TIMEOUT)).await.map_err(Error::unavailable)?;
-        in_time(store::listen(&mut conn)).await?;
-        for look in 1_u32.. {
-            let asked_at = Instant::now();
-            let now = in_time(store::clock(&mut conn)).await?;
-            let reach = Backlog::of(*polled_at, now);
-            let rows = match reach {
-                Backlog::Since(at) => in_time(store::since(&mut conn, at)).await?,
-                Backlog::All | Backlog::Lost => in_time(store::alive(&mut conn)).await?,
-            };
-            self.apply(&rows);
-            if reach == Backlog::Lost {
-                tracing::warn!("what has ended could not be read for a day: ending every socket and stream");
-                self.cache.end_all();
+        with_timeout(STATEMENT_TIMEOUT, store::listen(&mut conn)).await?;
+        for n_polls in 1_u32.. {
+            self.poll(&mut conn, &mut progress.polled_at).await?;
+            progress.following.set(1);
+            progress.is_down = false;
+            progress.backoff.reset();
+            if n_polls.is_multiple_of(PURGE_EVERY) {
+                with_timeout(STATEMENT_TIMEOUT, store::purge(&mut conn)).await?;
+                self.cache.purge();
             }
-            *polled_at = Some(now);
-            self.mark_synced(asked_at);
-            followed.set(1);
-            *is_down = false;
-            if look.is_multiple_of(TIDY_EVERY) {
-                in_time(store::purge(&mut conn)).await?;
-                self.cache.tidy();
-            }
-            wait(&mut conn).await?;
+            wait_for_notification(&mut conn).await?;
         }
+        Ok(())
+    }
+
+    async fn poll(&self, conn: &mut db::Connection, polled_at: &mut Option<DateTime<Utc>>) -> Result<(), Error> {
+        let started_at = Instant::now();
+        let now = with_timeout(STATEMENT_TIMEOUT, store::clock(conn)).await?;
+        let range = Range::of(*polled_at, now);
+        let rows = match range {
+            Range::Since(at) => with_timeout(STATEMENT_TIMEOUT, store::read_since(conn, at)).await?,
+            Range::All | Range::Incomplete => with_timeout(STATEMENT_TIMEOUT, store::read_live(conn)).await?,
+        };
+        self.apply(&rows);
+        if range == Range::Incomplete {
+            tracing::warn!("revocations could not be read for a day: closing every socket and stream");
+            self.cache.revoke_all_watches();
+        }
+        *polled_at = Some(now);
+        self.mark_synced(started_at);
         Ok(())
     }
 }
 
-/// The answer, unless the other end has vanished without a word: then another connection is to be tried.
-async fn in_time<T>(statement: impl Future<Output = QueryResult<T>>) -> Result<T, Error> {
-    let answer = timeout(STATEMENT_TIMEOUT, statement).await;
-    Ok(answer.map_err(|_| Error::unavailable("no answer from the database"))??)
-}
-
-/// Waits for a notification or for the time of the next look.
-async fn wait(conn: &mut db::Connection) -> Result<(), Error> {
-    let ended = || Error::unavailable("the connection has ended");
-    let mut notes = std::pin::pin!(conn.notifications_stream());
-    if let Ok(note) = timeout(POLL_EVERY, notes.next()).await {
-        note.ok_or_else(ended)??;
+/// Waits for a notification, at most for [`POLL_INTERVAL`].
+async fn wait_for_notification(conn: &mut db::Connection) -> Result<(), Error> {
+    let closed = || Error::unavailable("the connection was closed");
+    let mut notifications = std::pin::pin!(conn.notifications_stream());
+    if let Ok(notification) = timeout(POLL_INTERVAL, notifications.next()).await {
+        notification.ok_or_else(closed)??;
     }
-    // Their queue has no bound: one look is for all of them.
-    while let Some(note) = notes.next().now_or_never() {
-        note.ok_or_else(ended)??;
+    // The driver's queue is unbounded: empty it, one poll serves all of them.
+    while let Some(notification) = notifications.next().now_or_never() {
+        notification.ok_or_else(closed)??;
     }
     Ok(())
 }
@@ -132,15 +136,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_reaches_back_to_the_one_before_however_long_ago() {
+    fn a_poll_reaches_back_to_the_previous_one_unless_rows_are_purged() {
         let now: DateTime<Utc> = "2026-02-13T12:00:00Z".parse().unwrap();
-        let at = |before: TimeDelta| Backlog::of(Some(now - before), now);
-        assert_eq!(Backlog::of(None, now), Backlog::All);
-        for gap in [TimeDelta::milliseconds(750), TimeDelta::minutes(40), MAX_MISSED - TimeDelta::seconds(1)] {
-            assert_eq!(at(gap), Backlog::Since(now - gap - OVERLAP));
+        let after = |gap: TimeDelta| Range::of(Some(now - gap), now);
+        assert_eq!(Range::of(None, now), Range::All);
+        for gap in [TimeDelta::milliseconds(750), TimeDelta::minutes(40), MAX_GAP - TimeDelta::seconds(1)] {
+            assert_eq!(after(gap), Range::Since(now - gap - OVERLAP));
         }
-        assert_eq!(at(MAX_MISSED), Backlog::Lost);
-        // A clock that was put back.
-        assert_eq!(at(-TimeDelta::hours(3)), Backlog::Since(now - OVERLAP));
+        assert_eq!(after(MAX_GAP), Range::Incomplete);
+        // The clock was set back.
+        assert_eq!(after(-TimeDelta::hours(3)), Range::Since(now - OVERLAP));
     }
 }

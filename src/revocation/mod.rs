@@ -1,10 +1,10 @@
-//! What has ended before its time: sessions, memberships, homes. The one place that knows, for every
-//! surface: requests ask [`Revocations::check`], sockets and streams hold a [`Watch`].
+//! Revocations: sessions, memberships and homes that ended before their tokens expire. Every surface uses this
+//! module: requests call [`Revocations::check`], sockets and streams hold a [`Watch`].
 //!
-//! Whoever ends something writes it down in the transaction that ends it ([`Revocations::record`]) and
-//! tells this server after the commit ([`Revocations::apply`]). Other servers on the database are told
-//! by a notification and look for themselves every second. One that can't look any more, or has not yet,
-//! judges no token by what it remembers.
+//! Code that ends something inserts a revocation in the same transaction ([`Revocations::record`]) and applies
+//! it on this server after the commit ([`Revocations::apply`]). Other servers on the database receive a
+//! notification and poll the table every second. A server whose last poll is too old, or that has not polled
+//! yet, refuses to judge tokens from its cache.
 
 mod cache;
 mod follow;
@@ -24,28 +24,28 @@ use crate::ids::{HomeId, SessionId, UserId};
 use cache::{Key, RevocationCache, Signal};
 use freshness::Freshness;
 
-/// Something that has ended.
+/// What was revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revocation {
-    /// A session, or an integration's token: its access tokens, its sockets.
+    /// A session or an integration's token: its access tokens and sockets.
     Session(SessionId),
-    /// Every token of a person that belongs to no session and was issued before that second.
+    /// Every token of a user that belongs to no session and was issued before that second.
     Tokens(UserId, DateTime<Utc>),
-    /// A member's place in a home, or a part of its rights.
+    /// A user's membership in a home, or some of its rights.
     Membership(UserId, HomeId),
     /// A home.
     Home(HomeId),
 }
 
-/// An end that is written down, and to be told once its transaction has committed.
+/// A revocation inserted in an open transaction. Apply it once the transaction has committed.
 #[derive(Debug, Clone, Copy)]
-#[must_use = "tell this server after the commit"]
+#[must_use = "apply it on this server after the commit"]
 pub struct RecordedRevocation {
     id: i64,
-    ended: Revocation,
+    revocation: Revocation,
 }
 
-/// What has ended. Cheap to clone; all clones are one.
+/// The revocations this server knows. Cheap to clone; all clones share one state.
 #[derive(Clone)]
 pub struct Revocations {
     cache: Arc<RevocationCache>,
@@ -53,7 +53,7 @@ pub struct Revocations {
     clock: Clock,
 }
 
-/// Tells when something ends. Costs one entry for all who watch the same.
+/// Signals a revocation. All watches of one session or membership share one cache entry.
 pub struct Watch {
     signal: Arc<Signal>,
     key: Option<Key>,
@@ -61,82 +61,80 @@ pub struct Watch {
 }
 
 impl Revocations {
-    /// Knows of nothing, and admits nobody by it, until [`Revocations::follow`] runs.
+    /// Starts empty. Tokens are refused as `UNAVAILABLE` until [`Revocations::follow`] has polled once.
     pub fn new(clock: Clock) -> Self {
         Self { cache: Arc::default(), freshness: Freshness::default(), clock }
     }
 
-    /// Whether a valid token still stands for somebody; `UNAVAILABLE` where only memory could tell, and it
-    /// knows too little.
+    /// Fails when a valid token was revoked. `UNAVAILABLE` when only the cache could tell and it is stale.
     pub async fn check(&self, principal: &Principal) -> Result<(), Error> {
-        let is_known = match principal.actor {
+        let is_fresh = match principal.actor {
             Actor::Session(_) | Actor::Operator | Actor::External(_) => self.freshness.wait_until_fresh().await,
-            // Whoever admits it asks the database too.
+            // The caller asks the database as well: `Integrations::admit`.
             Actor::Integration(_) => true,
         };
-        // What is known to have ended has, whatever else is not known.
+        // A known revocation counts even when the cache is stale.
         if self.cache.is_revoked(principal) {
             return Err(InvalidToken.into());
         }
-        if is_known { Ok(()) } else { Err(Error::unavailable("what has ended elsewhere can't be read")) }
+        if is_fresh { Ok(()) } else { Err(Error::unavailable("revocations can't be read")) }
     }
 
-    /// Whether what has ended elsewhere is known here, but for a few seconds at most.
+    /// Whether this server knows all revocations up to a few seconds ago.
     pub fn is_current(&self) -> bool {
         self.freshness.is_fresh()
     }
 
-    /// As [`Self::is_current`], now or in a moment.
+    /// As [`Self::is_current`], after waiting a moment for the next poll if need be.
     pub async fn wait_until_current(&self) -> bool {
         self.freshness.wait_until_fresh().await
     }
 
-    /// Everything that had ended before this moment has been told.
+    /// All revocations committed before this moment are applied.
     pub fn mark_synced(&self, at: Instant) {
         self.freshness.mark_synced(at);
     }
 
-    /// Ends with what the principal's token belongs to; at once if that has ended already. The token's
+    /// Watches the session or tokens of a principal. Already revoked: the watch starts signalled. The token's
     /// own expiry is not watched.
     pub fn watch(&self, principal: &Principal) -> Watch {
         RevocationCache::watch(&self.cache, Key::of(principal), Some(principal))
     }
 
-    /// Ends when somebody loses rights in a home. What has happened before this call is not seen: read
-    /// the membership after it.
+    /// Watches a user's rights in a home. Earlier revocations are not seen: read the membership after this call.
     pub fn watch_membership(&self, user: UserId, home: HomeId) -> Watch {
         RevocationCache::watch(&self.cache, Key::Member(user, home), None)
     }
 
-    /// Writes ends down in the transaction that makes them.
-    pub async fn record(conn: &mut Connection, ended: &[Revocation]) -> Result<Vec<RecordedRevocation>, Error> {
-        if ended.is_empty() {
+    /// Inserts revocations in the transaction that ends the sessions or memberships.
+    pub async fn record(conn: &mut Connection, revocations: &[Revocation]) -> Result<Vec<RecordedRevocation>, Error> {
+        if revocations.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(store::insert(conn, ended).await?)
+        Ok(store::insert(conn, revocations).await?)
     }
 
-    /// What [`after_commit`](crate::db::Transaction::after_commit) does with what was recorded: [`Revocations::apply`].
+    /// The callback for [`after_commit`](crate::db::Transaction::after_commit): [`Revocations::apply`].
     pub fn on_commit(&self) -> impl FnOnce(Vec<RecordedRevocation>) + Send + 'static {
         let this = self.clone();
         move |recorded| this.apply(&recorded)
     }
 
-    /// Ends, on this server, what was recorded. After the commit.
+    /// Applies recorded revocations on this server, after their commit.
     pub fn apply(&self, recorded: &[RecordedRevocation]) {
-        for RecordedRevocation { id, ended } in recorded {
-            self.cache.apply(*id, *ended, self.clock.now());
+        for RecordedRevocation { id, revocation } in recorded {
+            self.cache.apply(*id, *revocation, self.clock.now());
         }
     }
 }
 
 impl Watch {
-    /// Waits for the end.
+    /// Waits for the revocation.
     pub async fn revoked(&self) {
         self.signal.cancelled().await;
     }
 
-    /// Whether it has ended.
+    /// Whether it was revoked.
     pub fn is_revoked(&self) -> bool {
         self.signal.is_cancelled()
     }
@@ -145,7 +143,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.cache.leave(key, &self.signal);
+            self.cache.unwatch(key, &self.signal);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A fixture for the HTTP and WebSocket edge alone: the real accept loop, routes and engine around a
-//! small schema, so that no database is needed. Every instance has its own port.
+//! A fixture of the HTTP server alone: the real accept loop, routes and engine with a small schema, so that no
+//! database is needed. Every instance has its own port.
 
 #![expect(clippy::unwrap_used, reason = "a fixture that can't be set up fails its test")]
 
@@ -16,7 +16,7 @@ use smarthome::authentication::Authenticator;
 use smarthome::clock::Clock;
 use smarthome::graphql::Viewer;
 use smarthome::graphql::engine::Engine;
-use smarthome::http::{HttpState, Limits, Quotas, health::AlwaysReady, router, serve};
+use smarthome::http::{HttpState, Limits, Quotas, Server, health::AlwaysReady, router};
 use smarthome::ids::UserId;
 use smarthome::metrics::Metrics;
 use smarthome::revocation::Revocations;
@@ -31,10 +31,10 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Longest any test waits for anything.
+/// The longest wait of any test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Streams that live now: back to zero when every subscription has ended.
+/// Running streams: zero when every subscription has ended.
 #[derive(Clone, Default)]
 pub(crate) struct LiveStreams(Arc<AtomicUsize>);
 
@@ -92,7 +92,7 @@ impl Query {
         text
     }
 
-    /// Text of so many KiB.
+    /// Text of that many KiB.
     async fn text(&self, kib: usize) -> String {
         "x".repeat(kib << 10)
     }
@@ -153,7 +153,7 @@ impl Subscription {
         })
     }
 
-    /// One item, then silence.
+    /// One item, then none.
     async fn once(&self, ctx: &Context<'_>) -> impl Stream<Item = i32> + use<> {
         let alive = ctx.data_unchecked::<LiveStreams>().enter();
         stream::iter([1]).chain(stream::pending()).map(move |n| {
@@ -171,12 +171,12 @@ impl Subscription {
         })
     }
 
-    /// Text of so many KiB at a time.
+    /// Texts of that many KiB.
     async fn texts(&self, kib: Vec<usize>) -> impl Stream<Item = String> + use<> {
         stream::iter(kib).map(|kib| "x".repeat(kib << 10))
     }
 
-    /// Counts from zero, and at three the wall clock is an hour on.
+    /// Counts from zero; at three the wall clock advances by an hour.
     async fn ages(&self, ctx: &Context<'_>) -> impl Stream<Item = i32> + use<> {
         let clock = ctx.data_unchecked::<Clock>().clone();
         stream::iter(0..1_000).map(move |n| {
@@ -187,7 +187,7 @@ impl Subscription {
         })
     }
 
-    /// May not be started by anybody.
+    /// Can't be started by any caller.
     async fn forbidden(&self) -> async_graphql::Result<stream::Empty<i32>> {
         Err(Error::new("not yours").extend_with(|_, e| e.set("code", "NOT_FOUND")))
     }
@@ -220,12 +220,12 @@ impl Edge {
         Self::behind("", change, introspection).await
     }
 
-    /// One that counts requests.
+    /// A server with rate limits.
     pub(crate) async fn limited() -> Self {
         Self::build("", |_| {}, true, Throttle::new(true)).await
     }
 
-    /// One that believes these proxies.
+    /// A server that trusts these proxies.
     pub(crate) async fn behind(proxies: &str, change: impl FnOnce(&mut Limits), introspection: bool) -> Self {
         Self::build(proxies, change, introspection, Throttle::new(false)).await
     }
@@ -238,7 +238,7 @@ impl Edge {
         let mut limits = Limits::default();
         change(&mut limits);
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
-        // Nothing ends elsewhere, for longer than any test runs.
+        // No revocation arrives, for longer than any test runs.
         let revocations = Revocations::new(clock.clone());
         revocations.mark_synced(Instant::now() + Duration::from_secs(3600));
         let state = HttpState {
@@ -262,16 +262,18 @@ impl Edge {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let serving = serve(listener, router(state), limits, proxies, metrics.clone(), stop.clone(), tracker.clone());
-        tracker.spawn(serving);
-        Self { addr, tokens, clock, metrics, live, throttle, stop, tracker }
+        let (router, this) = (router(state), Self { addr, tokens, clock, metrics, live, throttle, stop, tracker });
+        let (metrics, stop, tracker) = (this.metrics.clone(), this.stop.clone(), this.tracker.clone());
+        let server = Server { listener, router, limits, proxies, metrics, stop, tracker };
+        this.tracker.spawn(server.run());
+        this
     }
 
     pub(crate) fn token(&self, user: i64, life: Duration) -> String {
         self.tokens.issue(UserId::from_database(user), Actor::Operator, life).0
     }
 
-    /// Sends a request on a connection of its own and reads the whole answer.
+    /// Sends a request on a connection of its own and reads the whole response.
     pub(crate) async fn request(&self, head: &str, body: &[u8]) -> Reply {
         let mut tcp = TcpStream::connect(self.addr).await.unwrap();
         let length = if head.contains("Content-Length") || head.contains("Transfer-Encoding") {
@@ -281,7 +283,7 @@ impl Edge {
         };
         let head = format!("{head}\r\nHost: {}\r\nConnection: close\r\n{length}\r\n", self.addr);
         tcp.write_all(head.as_bytes()).await.unwrap();
-        // A server that refuses early may not take the body.
+        // A server that refuses early may not read the body.
         let _ = tcp.write_all(body).await;
         let mut text = Vec::new();
         let _ = tokio::time::timeout(PATIENCE, tcp.read_to_end(&mut text)).await.expect("an answer in time");
@@ -298,7 +300,7 @@ impl Edge {
         self.post("\r\nAccept: application/graphql-response+json", &json!({ "query": query })).await
     }
 
-    /// Opens a socket, or tells the status of the refusal.
+    /// Opens a socket, or returns the status of the error.
     pub(crate) async fn socket(&self, protocol: &str, headers: &[(&str, &str)]) -> Result<Socket, u16> {
         let mut request = format!("ws://{}/graphql", self.addr).into_client_request().unwrap();
         if !protocol.is_empty() {
@@ -318,12 +320,12 @@ impl Edge {
     /// A socket whose init is acknowledged.
     pub(crate) async fn ready(&self) -> Socket {
         let mut socket = self.socket("graphql-transport-ws", &[]).await.unwrap();
-        socket.say(&json!({"type": "connection_init"})).await;
-        assert_eq!(socket.hear().await, Heard::Json(json!({"type": "connection_ack"})));
+        socket.send_json(&json!({"type": "connection_init"})).await;
+        assert_eq!(socket.receive().await, Received::Json(json!({"type": "connection_ack"})));
         socket
     }
 
-    /// Waits until no subscription of the schema lives any more.
+    /// Waits until no subscription of the schema is running.
     pub(crate) async fn all_streams_end(&self) {
         let ended = async {
             while self.live.count() > 0 {
@@ -334,7 +336,7 @@ impl Edge {
     }
 }
 
-/// An HTTP answer.
+/// An HTTP response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -359,57 +361,65 @@ impl Reply {
     }
 }
 
-/// What a socket's client hears.
+/// What a socket's client receives.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     Json(Value),
     Ping,
     Close(u16, String),
-    Gone,
+    Disconnected,
 }
 
-/// A socket's client that speaks whatever it is told to.
+/// A WebSocket client that can send anything.
 pub(crate) struct Socket(pub(crate) WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
-    pub(crate) async fn say(&mut self, message: &Value) {
-        self.say_raw(Message::text(message.to_string())).await;
+    pub(crate) async fn send_json(&mut self, message: &Value) {
+        self.send_raw(Message::text(message.to_string())).await;
     }
 
-    pub(crate) async fn say_raw(&mut self, message: Message) {
-        // The server may have closed already: what it said is heard next.
+    pub(crate) async fn send_raw(&mut self, message: Message) {
+        // The server may have closed already: its close frame is received next.
         let _ = self.0.send(message).await;
     }
 
-    pub(crate) async fn hear(&mut self) -> Heard {
-        let next = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a message in time");
-        match next {
-            Some(Ok(Message::Text(text))) => Heard::Json(serde_json::from_str(&text).unwrap()),
-            Some(Ok(Message::Ping(_))) => Heard::Ping,
-            Some(Ok(Message::Close(Some(frame)))) => Heard::Close(frame.code.into(), frame.reason.to_string()),
-            Some(Ok(other)) => panic!("{other:?}"),
-            Some(Err(_)) | None => Heard::Gone,
+    /// The connection below, for raw bytes.
+    pub(crate) fn tcp(&mut self) -> &mut TcpStream {
+        match self.0.get_mut() {
+            MaybeTlsStream::Plain(tcp) => tcp,
+            _ => panic!("plain TCP"),
         }
     }
 
-    pub(crate) async fn hear_json(&mut self) -> Value {
-        match self.hear().await {
-            Heard::Json(value) => value,
+    pub(crate) async fn receive(&mut self) -> Received {
+        let next = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a message in time");
+        match next {
+            Some(Ok(Message::Text(text))) => Received::Json(serde_json::from_str(&text).unwrap()),
+            Some(Ok(Message::Ping(_))) => Received::Ping,
+            Some(Ok(Message::Close(Some(frame)))) => Received::Close(frame.code.into(), frame.reason.to_string()),
+            Some(Ok(other)) => panic!("{other:?}"),
+            Some(Err(_)) | None => Received::Disconnected,
+        }
+    }
+
+    pub(crate) async fn receive_json(&mut self) -> Value {
+        match self.receive().await {
+            Received::Json(value) => value,
             other => panic!("{other:?}"),
         }
     }
 
-    pub(crate) async fn hear_close(&mut self) -> u16 {
+    pub(crate) async fn receive_close(&mut self) -> u16 {
         loop {
-            match self.hear().await {
-                Heard::Close(code, _) => return code,
-                Heard::Gone => panic!("gone without a close frame"),
+            match self.receive().await {
+                Received::Close(code, _) => return code,
+                Received::Disconnected => panic!("gone without a close frame"),
                 _ => {}
             }
         }
     }
 
     pub(crate) async fn subscribe(&mut self, id: &str, query: &str) {
-        self.say(&json!({"id": id, "type": "subscribe", "payload": {"query": query}})).await;
+        self.send_json(&json!({"id": id, "type": "subscribe", "payload": {"query": query}})).await;
     }
 }

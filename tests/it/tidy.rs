@@ -32,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("opaque_token", &[]),
     ("outbox", &["clock", "db", "downlink", "error", "ids", "metrics", "settings"]),
     ("rate", &[]),
-    ("revocation", &["auth", "clock", "db", "error", "ids", "settings"]),
+    ("revocation", &["auth", "backoff", "clock", "db", "error", "ids", "settings"]),
     ("secret_box", &[]),
     ("settings", &[]),
     ("throttle", &["error", "ids"]),
@@ -222,6 +222,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ids",
             "metrics",
             "mqtt",
+            "rate",
             "revocation",
             "settings",
             "throttle",
@@ -395,8 +396,11 @@ fn the_readme_names_every_setting() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let paths = [
         "src/settings.rs",
+        "src/settings/auth.rs",
+        "src/settings/database.rs",
         "src/settings/device_limit.rs",
         "src/settings/encryption.rs",
+        "src/settings/http.rs",
         "src/settings/issuers.rs",
         "src/settings/mqtt.rs",
         "src/settings/provisioning.rs",

@@ -1,61 +1,74 @@
-//! Places among the open connections: so many in all, and so many for one network peer, so that no
-//! single peer can take all. A peer is an IPv4 address, or the 64-bit network of an IPv6 one: whoever
-//! has one address of that has all of them.
+//! The limits on open TCP connections: one for all, and one for each network peer, so that no peer can take
+//! all of them. A peer is an IPv4 address or an IPv6 /64 network, because one subscriber usually owns a whole /64.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::keyed_semaphore::{KeyedSemaphore, Permit};
 use crate::throttle::network;
 
-/// How many connections each peer has.
-#[derive(Debug, Default)]
-pub(in crate::http) struct ConnectionLimiter(KeyedSemaphore<IpAddr>);
+/// Open connections, in all and of each peer.
+#[derive(Debug)]
+pub(in crate::http) struct ConnectionLimiter {
+    all: Arc<Semaphore>,
+    peers: KeyedSemaphore<IpAddr>,
+}
 
-/// One connection's place, free again when the last that holds it is gone.
+/// One connection among all, not yet charged to a peer.
+pub(in crate::http) type ConnectionPermit = OwnedSemaphorePermit;
+
+/// An open connection's share of both limits. A WebSocket holds it longer than its HTTP exchange.
 #[derive(Debug)]
 pub(in crate::http) struct ConnectionSlot {
-    _counted: Permit<IpAddr>,
-    _permit: OwnedSemaphorePermit,
+    _peer: Permit<IpAddr>,
+    _all: ConnectionPermit,
 }
 
 impl ConnectionLimiter {
-    /// A place for a connection of this peer, or `None` where it has `most` already.
+    pub(in crate::http) fn new(connections: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(connections)), peers: KeyedSemaphore::default() }
+    }
+
+    /// `None` when all connections are in use.
+    pub(in crate::http) fn try_permit(&self) -> Option<ConnectionPermit> {
+        self.all.clone().try_acquire_owned().ok()
+    }
+
+    /// Waits until a connection is free.
+    pub(in crate::http) async fn permit(&self) -> ConnectionPermit {
+        self.all.clone().acquire_owned().await.expect("never closed")
+    }
+
+    /// Charges a permitted connection to its peer, or `None` when `limit` connections of that peer are open.
     pub(in crate::http) fn acquire(
         &self,
         addr: IpAddr,
-        most: usize,
-        permit: OwnedSemaphorePermit,
+        limit: usize,
+        permit: ConnectionPermit,
     ) -> Option<ConnectionSlot> {
-        let counted = self.0.take(network(addr), most)?;
-        Some(ConnectionSlot { _counted: counted, _permit: permit })
+        let peer = self.peers.try_acquire(network(addr), limit)?;
+        Some(ConnectionSlot { _peer: peer, _all: permit })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::sync::Semaphore;
-
     use super::*;
 
     #[test]
-    fn a_peer_has_its_places_and_leaves_those_of_others() {
-        let (peers, permits) = (ConnectionLimiter::default(), Arc::new(Semaphore::new(10)));
-        let place = |addr: &str| {
-            let permit = permits.clone().try_acquire_owned().unwrap();
-            peers.acquire(addr.parse().unwrap(), 2, permit)
-        };
-        let first = place("2001:db8::1").unwrap();
-        let _second = place("2001:db8::2").unwrap();
-        assert!(place("2001:db8::3").is_none());
-        let others = ["2001:db8:0:1::1", "192.0.2.1", "192.0.2.2"].map(|addr| place(addr).unwrap());
-        assert_eq!(permits.available_permits(), 5);
+    fn one_peer_can_not_take_the_connections_of_others() {
+        let limiter = ConnectionLimiter::new(10);
+        let open = |addr: &str| limiter.acquire(addr.parse().unwrap(), 2, limiter.try_permit().unwrap());
+        let first = open("2001:db8::1").unwrap();
+        let _second = open("2001:db8::2").unwrap();
+        assert!(open("2001:db8::3").is_none());
+        let others = ["2001:db8:0:1::1", "192.0.2.1", "192.0.2.2"].map(|addr| open(addr).unwrap());
+        assert_eq!(limiter.all.available_permits(), 5);
         drop(first);
-        assert!(place("2001:db8::3").is_some());
+        assert!(open("2001:db8::3").is_some());
         drop(others);
-        assert_eq!(peers.0.n_holders(), 1);
+        assert_eq!(limiter.peers.n_keys(), 1);
     }
 }

@@ -1,19 +1,19 @@
-//! How many of something each holder has, and no more than it may have.
+//! A semaphore for each key, without waiting: a permit is there or is refused.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
-/// One table. Only holders that have any are in it.
+/// Permits in use for each key. Keys without permits take no memory.
 #[derive(Debug)]
 pub(super) struct KeyedSemaphore<K: Eq + Hash + Clone>(Arc<Mutex<HashMap<K, usize>>>);
 
-/// One of a holder's, given back when dropped.
+/// Released on drop.
 #[derive(Debug)]
 pub(super) struct Permit<K: Eq + Hash + Clone> {
-    holder: K,
-    counts: KeyedSemaphore<K>,
+    key: K,
+    semaphore: KeyedSemaphore<K>,
 }
 
 impl<K: Eq + Hash + Clone> Default for KeyedSemaphore<K> {
@@ -23,29 +23,29 @@ impl<K: Eq + Hash + Clone> Default for KeyedSemaphore<K> {
 }
 
 impl<K: Eq + Hash + Clone> KeyedSemaphore<K> {
-    /// One more for this holder, or `None` where it has `most` already.
-    pub(super) fn take(&self, holder: K, most: usize) -> Option<Permit<K>> {
+    /// A permit for this key, or `None` when `limit` of its permits are in use.
+    pub(super) fn try_acquire(&self, key: K, limit: usize) -> Option<Permit<K>> {
         {
-            let mut counts = self.0.lock().expect("counts lock");
-            let count = counts.get(&holder).copied().unwrap_or_default();
-            if count >= most {
+            let mut counts = self.0.lock().expect("keyed semaphore lock");
+            let count = counts.get(&key).copied().unwrap_or_default();
+            if count >= limit {
                 return None;
             }
-            counts.insert(holder.clone(), count + 1);
+            counts.insert(key.clone(), count + 1);
         }
-        Some(Permit { holder, counts: Self(self.0.clone()) })
+        Some(Permit { key, semaphore: Self(self.0.clone()) })
     }
 
     #[cfg(test)]
-    pub(super) fn n_holders(&self) -> usize {
+    pub(super) fn n_keys(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 }
 
 impl<K: Eq + Hash + Clone> Drop for Permit<K> {
     fn drop(&mut self) {
-        let mut counts = self.counts.0.lock().expect("counts lock");
-        if let Entry::Occupied(mut count) = counts.entry(self.holder.clone()) {
+        let mut counts = self.semaphore.0.lock().expect("keyed semaphore lock");
+        if let Entry::Occupied(mut count) = counts.entry(self.key.clone()) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();

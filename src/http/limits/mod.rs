@@ -1,4 +1,4 @@
-//! Every bound of the HTTP and WebSocket edge, with its unit, in one place. A test may make them small.
+//! Every bound of the HTTP and WebSocket server, with its unit. Tests make them small.
 
 mod connections;
 mod keyed_semaphore;
@@ -13,20 +13,20 @@ pub(super) use quotas::{SocketQuota, SubscriptionQuota};
 /// Bounds on connections, requests and sockets.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Open TCP connections, WebSockets among them.
+    /// Open TCP connections, including WebSockets.
     pub connections: usize,
-    /// Those of one network peer among them: beyond it, a connection is cut at once. A proxy of
-    /// `TRUSTED_PROXIES` is no such peer; behind another proxy all clients are one.
+    /// Open TCP connections of one network peer; further ones are closed at once. A proxy of `TRUSTED_PROXIES`
+    /// is exempt. Behind any other proxy all clients count as one peer.
     pub connections_per_peer: usize,
-    /// How long a request's header may take, and how long a kept-alive connection may be silent.
+    /// Time to receive a request's header, and longest idle time of a kept-alive connection.
     pub header_timeout: Duration,
-    /// How long a request's body may take.
+    /// Time to receive a request's body.
     pub body_timeout: Duration,
-    /// How long a peer may be slow to take what we write before its connection is cut.
+    /// A peer that accepts fewer than `slow_peer_min_bytes` in this time, while more are waiting, is disconnected.
     pub slow_peer_window: Duration,
-    /// Bytes it must take in that time, as long as there are any.
+    /// See `slow_peer_window`.
     pub slow_peer_min_bytes: usize,
-    /// How long requests in flight may go on after the stop.
+    /// Time that requests in flight have after shutdown begins.
     pub drain_timeout: Duration,
     /// Header fields of a request.
     pub max_headers: usize,
@@ -34,45 +34,45 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Bytes of a request's body.
     pub body_bytes: usize,
-    /// Silence after which a stream over HTTP sends a sign of life.
+    /// Idle time after which a stream over HTTP sends a heartbeat.
     pub heartbeat: Duration,
-    /// How long a socket may take to send `connection_init`.
+    /// Time for a new socket to send `connection_init`.
     pub socket_init_timeout: Duration,
-    /// How long a socket may be open to nobody: neither signed in nor with an operation running.
+    /// Longest time a socket may be open without a signed-in user and without a running operation.
     pub socket_anonymous_timeout: Duration,
-    /// Silence of a socket's peer after which it is pinged.
+    /// Idle time after which the server pings a socket's client.
     pub socket_ping_interval: Duration,
-    /// How long the answer to a ping may take.
+    /// Time to answer a ping.
     pub socket_pong_timeout: Duration,
-    /// How long one burst of frames may take to be written: a slow reader is cut.
+    /// Time to write one burst of frames; a slower reader is disconnected.
     pub socket_send_timeout: Duration,
-    /// Bytes of one message of a socket's client.
+    /// Bytes of one message from a socket's client.
     pub socket_message_bytes: usize,
-    /// Sockets one person may have open.
+    /// Open sockets of one user.
     pub sockets_per_user: usize,
-    /// Sockets one client's address may have open: an office, or a carrier's gateway, is one address.
+    /// Open sockets of one client address. An office, or a carrier's NAT, is one address.
     pub sockets_per_address: usize,
-    /// Subscriptions one person may have running, over sockets and over plain HTTP.
+    /// Running subscriptions of one user, over sockets and over HTTP.
     pub subscriptions_per_user: usize,
-    /// Subscriptions one client's address may have running.
+    /// Running subscriptions of one client address.
     pub subscriptions_per_address: usize,
-    /// Operations one socket may have running.
+    /// Running operations of one socket.
     pub socket_operations: usize,
-    /// Messages a socket's client may send per second, in the long run.
+    /// Sustained messages a second from a socket's client.
     pub socket_messages_per_second: u32,
-    /// Messages it may send at once: enough to subscribe to all it may have and to sign them off.
+    /// Messages a socket's client may send at once: enough to start and stop all its operations.
     pub socket_message_burst: u32,
 }
 
 impl Limits {
-    /// Without those on one person and one address, for load tests: they come from one of each.
+    /// Without the limits on one user and one address, for load tests that use one of each.
     pub fn without_quotas(self) -> Self {
-        let all = usize::MAX;
+        let unlimited = usize::MAX;
         Self {
-            sockets_per_user: all,
-            sockets_per_address: all,
-            subscriptions_per_user: all,
-            subscriptions_per_address: all,
+            sockets_per_user: unlimited,
+            sockets_per_address: unlimited,
+            subscriptions_per_user: unlimited,
+            subscriptions_per_address: unlimited,
             ..self
         }
     }

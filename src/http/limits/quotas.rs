@@ -1,6 +1,5 @@
-//! What one person and one client's address may have open at once, over all their connections: sockets,
-//! and subscriptions over whatever carries them. Permit by this server alone. An address is an IPv4 one,
-//! or the 64-bit network of an IPv6 one.
+//! Quotas on open WebSockets and running subscriptions: of one user and of one client address, over all
+//! connections and transports. Each server counts for itself. An address is an IPv4 address or an IPv6 /64 network.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,11 +13,18 @@ use crate::ids::UserId;
 use crate::metrics::Metrics;
 use crate::throttle::network;
 
-/// Who has something open.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Holder {
+enum Key {
     User(UserId),
     Address(IpAddr),
+}
+
+/// What a quota is of, and how much.
+#[derive(Clone, Copy)]
+struct Quota {
+    limit: usize,
+    /// The `reason` of `smarthome_quota_exceeded`.
+    name: &'static str,
 }
 
 /// Hands out quotas. Cheap to clone; all clones count together.
@@ -26,101 +32,92 @@ enum Holder {
 pub struct Quotas(Arc<Tables>);
 
 struct Tables {
-    sockets: KeyedSemaphore<Holder>,
-    streams: KeyedSemaphore<Holder>,
-    sockets_per_user: usize,
-    sockets_per_address: usize,
-    subscriptions_per_user: usize,
-    subscriptions_per_address: usize,
+    sockets: KeyedSemaphore<Key>,
+    subscriptions: KeyedSemaphore<Key>,
+    sockets_per_user: Quota,
+    sockets_per_address: Quota,
+    subscriptions_per_user: Quota,
+    subscriptions_per_address: Quota,
     metrics: Metrics,
 }
 
-/// They have all they may have open.
+/// The user or the address has as many open as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) struct QuotaExceeded;
 
-/// An open socket's; free again when dropped.
+/// An open socket's quota, released on drop.
 #[derive(Default)]
 pub(in crate::http) struct SocketQuota {
-    _address: Option<Permit<Holder>>,
-    user: Option<(UserId, Permit<Holder>)>,
+    _address: Option<Permit<Key>>,
+    user: Option<(UserId, Permit<Key>)>,
 }
 
-/// A running subscription's; free again when dropped.
+/// A running subscription's quota, released on drop.
 pub(in crate::http) struct SubscriptionQuota {
-    _address: Option<Permit<Holder>>,
-    _user: Option<Permit<Holder>>,
+    _address: Option<Permit<Key>>,
+    _user: Option<Permit<Key>>,
     running: Gauge,
 }
 
 impl Quotas {
-    /// With these bounds.
     pub fn new(limits: &Limits, metrics: Metrics) -> Self {
+        let quota = |limit, name| Quota { limit, name };
         Self(Arc::new(Tables {
             sockets: KeyedSemaphore::default(),
-            streams: KeyedSemaphore::default(),
-            sockets_per_user: limits.sockets_per_user,
-            sockets_per_address: limits.sockets_per_address,
-            subscriptions_per_user: limits.subscriptions_per_user,
-            subscriptions_per_address: limits.subscriptions_per_address,
+            subscriptions: KeyedSemaphore::default(),
+            sockets_per_user: quota(limits.sockets_per_user, "SOCKETS_PER_USER"),
+            sockets_per_address: quota(limits.sockets_per_address, "SOCKETS_PER_ADDRESS"),
+            subscriptions_per_user: quota(limits.subscriptions_per_user, "STREAMS_PER_USER"),
+            subscriptions_per_address: quota(limits.subscriptions_per_address, "STREAMS_PER_ADDRESS"),
             metrics,
         }))
     }
 
-    /// For a socket of this caller, who may still be nobody.
+    /// For a socket of this caller, who may not be signed in yet.
     pub(in crate::http) fn socket(&self, caller: &Caller) -> Result<SocketQuota, QuotaExceeded> {
         let tables = &self.0;
-        let address = self.of_address(&tables.sockets, caller, tables.sockets_per_address, "SOCKETS_PER_ADDRESS")?;
-        let mut share = SocketQuota { _address: address, user: None };
+        let address = self.acquire_for_address(&tables.sockets, caller, tables.sockets_per_address)?;
+        let mut quota = SocketQuota { _address: address, user: None };
         if let Some(principal) = &caller.viewer.0 {
-            self.sign_in(&mut share, principal.user)?;
+            self.sign_in(&mut quota, principal.user)?;
         }
-        Ok(share)
+        Ok(quota)
     }
 
-    /// The socket is this person's from now on.
-    pub(in crate::http) fn sign_in(&self, share: &mut SocketQuota, user: UserId) -> Result<(), QuotaExceeded> {
-        if share.user.as_ref().is_none_or(|(present, _)| *present != user) {
-            let most = self.0.sockets_per_user;
-            let counted = self.take(&self.0.sockets, Holder::User(user), most, "SOCKETS_PER_USER")?;
-            share.user = Some((user, counted));
+    /// Charges the socket to this user from now on.
+    pub(in crate::http) fn sign_in(&self, quota: &mut SocketQuota, user: UserId) -> Result<(), QuotaExceeded> {
+        if quota.user.as_ref().is_none_or(|(present, _)| *present != user) {
+            let permit = self.acquire(&self.0.sockets, Key::User(user), self.0.sockets_per_user)?;
+            quota.user = Some((user, permit));
         }
         Ok(())
     }
 
     /// For a subscription of this caller.
-    pub(in crate::http) fn stream(&self, caller: &Caller) -> Result<SubscriptionQuota, QuotaExceeded> {
+    pub(in crate::http) fn subscription(&self, caller: &Caller) -> Result<SubscriptionQuota, QuotaExceeded> {
         let tables = &self.0;
-        let address =
-            self.of_address(&tables.streams, caller, tables.subscriptions_per_address, "STREAMS_PER_ADDRESS")?;
-        let user = caller.viewer.0.as_ref().map(|principal| Holder::User(principal.user));
-        let most = tables.subscriptions_per_user;
-        let user = user.map(|user| self.take(&tables.streams, user, most, "STREAMS_PER_USER")).transpose()?;
+        let address = self.acquire_for_address(&tables.subscriptions, caller, tables.subscriptions_per_address)?;
+        let user = caller.viewer.0.as_ref().map(|principal| Key::User(principal.user));
+        let user = user.map(|user| self.acquire(&tables.subscriptions, user, tables.subscriptions_per_user));
+        let user = user.transpose()?;
         let running = tables.metrics.http_subscriptions.clone();
         running.inc();
         Ok(SubscriptionQuota { _address: address, _user: user, running })
     }
 
-    fn of_address(
+    fn acquire_for_address(
         &self,
-        counts: &KeyedSemaphore<Holder>,
+        semaphore: &KeyedSemaphore<Key>,
         caller: &Caller,
-        most: usize,
-        name: &'static str,
-    ) -> Result<Option<Permit<Holder>>, QuotaExceeded> {
-        let address = caller.peer.0.map(|address| Holder::Address(network(address)));
-        address.map(|address| self.take(counts, address, most, name)).transpose()
+        quota: Quota,
+    ) -> Result<Option<Permit<Key>>, QuotaExceeded> {
+        let address = caller.peer.0.map(|address| Key::Address(network(address)));
+        address.map(|address| self.acquire(semaphore, address, quota)).transpose()
     }
 
-    fn take(
-        &self,
-        counts: &KeyedSemaphore<Holder>,
-        holder: Holder,
-        most: usize,
-        name: &'static str,
-    ) -> Result<Permit<Holder>, QuotaExceeded> {
-        counts.take(holder, most).ok_or_else(|| {
-            self.0.metrics.count_quota_exceeded(name);
+    fn acquire(&self, semaphore: &KeyedSemaphore<Key>, key: Key, quota: Quota) -> Result<Permit<Key>, QuotaExceeded> {
+        semaphore.try_acquire(key, quota.limit).ok_or_else(|| {
+            self.0.metrics.count_quota_exceeded(quota.name);
             QuotaExceeded
         })
     }
@@ -138,26 +135,26 @@ mod tests {
     use crate::graphql::{Peer, Viewer};
 
     #[test]
-    fn a_network_is_one_holder_and_what_is_dropped_is_free() {
+    fn a_network_counts_as_one_address_and_a_dropped_quota_is_free_again() {
         let limits = Limits { subscriptions_per_address: 2, sockets_per_address: 1, ..Limits::default() };
-        let (metrics, nobody) = (Metrics::new(), Viewer(None));
+        let (metrics, anonymous) = (Metrics::new(), Viewer(None));
         let quotas = Quotas::new(&limits, metrics.clone());
-        let at = |addr: &str| Caller { viewer: nobody.clone(), peer: Peer(Some(addr.parse().unwrap())) };
-        let first = quotas.stream(&at("2001:db8::1")).unwrap();
-        let _second = quotas.stream(&at("2001:db8::2")).unwrap();
-        assert_eq!(quotas.stream(&at("2001:db8::3")).err(), Some(QuotaExceeded));
-        let _neighbour = quotas.stream(&at("2001:db8:0:1::3")).unwrap();
+        let at = |addr: &str| Caller { viewer: anonymous.clone(), peer: Peer(Some(addr.parse().unwrap())) };
+        let first = quotas.subscription(&at("2001:db8::1")).unwrap();
+        let _second = quotas.subscription(&at("2001:db8::2")).unwrap();
+        assert_eq!(quotas.subscription(&at("2001:db8::3")).err(), Some(QuotaExceeded));
+        let _neighbour = quotas.subscription(&at("2001:db8:0:1::3")).unwrap();
         assert_eq!(metrics.http_subscriptions.get(), 3);
         drop(first);
-        let _again = quotas.stream(&at("2001:db8::3")).unwrap();
+        let _again = quotas.subscription(&at("2001:db8::3")).unwrap();
 
         let mut socket = quotas.socket(&at("192.0.2.1")).unwrap();
         assert!(quotas.socket(&at("::ffff:192.0.2.1")).is_err(), "the same address");
         for user in [7, 7, 8] {
             quotas.sign_in(&mut socket, UserId::from_database(user)).unwrap();
         }
-        assert_eq!(quotas.0.sockets.n_holders(), 2, "whom it was before has nothing");
+        assert_eq!(quotas.0.sockets.n_keys(), 2, "the previous user's permit is released");
         drop(socket);
-        assert_eq!(quotas.0.sockets.n_holders(), 0);
+        assert_eq!(quotas.0.sockets.n_keys(), 0);
     }
 }

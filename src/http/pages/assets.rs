@@ -1,4 +1,4 @@
-//! The files of web/dist inside the binary. Built without Node they are absent, and that is no error.
+//! The files of web/dist, embedded in the binary. A build without Node has none of them.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -10,25 +10,24 @@ use rust_embed::{EmbeddedFile, RustEmbed};
 #[allow_missing = true]
 struct Files;
 
-/// One file's content as text.
 pub(super) fn text(name: &str) -> Option<String> {
     let file = Files::get(name)?;
     String::from_utf8(file.data.into_owned()).ok()
 }
 
-/// Answers with a file: compressed where the client takes that, not at all where it has it already.
+/// Serves a file: compressed if the client accepts gzip, 304 if the client has it already.
 pub(super) fn serve(name: &str, request: &HeaderMap) -> Option<Response> {
     let content_type = content_type(name)?;
     let plain = Files::get(name)?;
-    let packed = Files::get(&format!("{name}.gz")).filter(|_| takes_gzip(request));
-    let etag = etag(&plain, packed.is_some());
+    let compressed = Files::get(&format!("{name}.gz")).filter(|_| accepts_gzip(request));
+    let etag = etag(&plain, compressed.is_some());
     let mut response = if has(request, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let is_packed = packed.is_some();
-        let mut response = Response::new(Body::from(packed.unwrap_or(plain).data.into_owned()));
+        let is_compressed = compressed.is_some();
+        let mut response = Response::new(Body::from(compressed.unwrap_or(plain).data.into_owned()));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        if is_packed {
+        if is_compressed {
             response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         response
@@ -36,12 +35,12 @@ pub(super) fn serve(name: &str, request: &HeaderMap) -> Option<Response> {
     let headers = response.headers_mut();
     headers.insert(header::ETAG, etag);
     headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-    // Names carry no version: ask each time, and be told 304.
+    // File names carry no version, so the client must revalidate each time.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Some(response)
 }
 
-/// Only what the page needs is served; neither the page itself nor the packed files by their own names.
+/// `None` for every file that is not an asset of the page, such as the page itself or a `.gz` file.
 fn content_type(name: &str) -> Option<&'static str> {
     match name.rsplit_once('.')?.1 {
         "js" => Some("text/javascript; charset=utf-8"),
@@ -51,12 +50,12 @@ fn content_type(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The two encodings are two representations, so they have two tags.
-fn etag(file: &EmbeddedFile, is_packed: bool) -> HeaderValue {
+/// Each encoding is a representation of its own and needs its own tag.
+fn etag(file: &EmbeddedFile, is_compressed: bool) -> HeaderValue {
     let hash = file.metadata.sha256_hash();
     let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    let suffix = if is_packed { "-gz" } else { "" };
-    HeaderValue::try_from(format!("\"{hex}{suffix}\"")).expect("hexadecimal is a header's text")
+    let suffix = if is_compressed { "-gz" } else { "" };
+    HeaderValue::try_from(format!("\"{hex}{suffix}\"")).expect("hexadecimal is a valid header value")
 }
 
 fn has(request: &HeaderMap, etag: &HeaderValue) -> bool {
@@ -65,7 +64,7 @@ fn has(request: &HeaderMap, etag: &HeaderValue) -> bool {
     known.flat_map(|value| value.split(',')).any(|tag| tag.trim().trim_start_matches("W/") == etag)
 }
 
-fn takes_gzip(request: &HeaderMap) -> bool {
+fn accepts_gzip(request: &HeaderMap) -> bool {
     let accepted = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|coding| {
         let (name, parameters) = coding.trim().split_once(';').unwrap_or((coding.trim(), ""));
@@ -83,12 +82,12 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_sent_to_whoever_takes_it() {
+    fn gzip_is_sent_to_clients_that_accept_it() {
         for value in ["gzip", "br, gzip", "deflate, GZIP;q=0.5"] {
-            assert!(takes_gzip(&accepting(value)), "{value}");
+            assert!(accepts_gzip(&accepting(value)), "{value}");
         }
         for value in ["br", "gzip;q=0", "x-gzip2", ""] {
-            assert!(!takes_gzip(&accepting(value)), "{value}");
+            assert!(!accepts_gzip(&accepting(value)), "{value}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Why a socket ends: the codes of the protocol's text and of RFC 6455, each with its short reason.
+//! Close codes of the subprotocols and of RFC 6455, each with a short reason.
 
 use std::borrow::Cow;
 
@@ -6,15 +6,15 @@ use axum::extract::ws::CloseFrame;
 
 use crate::error::Error;
 
-/// RFC 6455: a control frame carries 125 bytes, two of them the code.
+/// RFC 6455: a control frame carries 125 bytes, of which the code takes two.
 const MAX_REASON_BYTES: usize = 123;
 
-/// An end we decided on.
+/// A close that the server decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Close {
     pub(super) code: u16,
     pub(super) reason: Cow<'static, str>,
-    /// What it is counted as.
+    /// The `reason` of `smarthome_sockets_closed`.
     pub(super) counted: &'static str,
 }
 
@@ -23,36 +23,36 @@ impl Close {
         Self { code, reason: Cow::Borrowed(reason), counted }
     }
 
-    pub(super) const GOODBYE: Self = Self::fixed(1000, "", "CLIENT");
+    pub(super) const NORMAL: Self = Self::fixed(1000, "", "CLIENT");
     pub(super) const GOING_AWAY: Self = Self::fixed(1001, "the server is stopping", "SHUTDOWN");
     pub(super) const TOO_BIG: Self = Self::fixed(1009, "the message is larger than the server takes", "TOO_BIG");
-    pub(super) const BROKEN: Self = Self::fixed(1002, "the frames are broken", "BROKEN");
+    pub(super) const BROKEN_FRAMES: Self = Self::fixed(1002, "the frames are broken", "BROKEN");
     pub(super) const NO_PONG: Self = Self::fixed(1001, "no answer to a ping", "NO_PONG");
     pub(super) const UNAUTHORIZED: Self = Self::fixed(4401, "Unauthorized", "UNAUTHORIZED");
-    /// Not 4408: clients take that for a bad line, and would be back at once.
+    /// Not 4408: clients would take it for a network problem and reconnect at once.
     pub(super) const ANONYMOUS: Self = Self::fixed(4401, "Unauthorized: idle without a token", "ANONYMOUS");
     pub(super) const FORBIDDEN: Self = Self::fixed(4403, "Forbidden", "FORBIDDEN");
     pub(super) const EXPIRED: Self = Self::fixed(4403, "Forbidden: the access token has expired", "EXPIRED");
     pub(super) const REVOKED: Self = Self::fixed(4403, "Forbidden: the session has ended", "REVOKED");
     pub(super) const INIT_TIMEOUT: Self = Self::fixed(4408, "Connection initialisation timeout", "INIT_TIMEOUT");
     pub(super) const SECOND_INIT: Self = Self::fixed(4429, "Too many initialisation requests", "SECOND_INIT");
-    /// RFC 6455's registry: "try again later", which clients do.
+    /// "Try again later" in the registry of RFC 6455, and clients do.
     pub(super) const UNAVAILABLE: Self = Self::fixed(1013, "temporarily unavailable, try again", "UNAVAILABLE");
-    /// Clients take 4429 as final: one that came back at once would only be refused again.
+    /// Clients take 4429 as final. One that reconnected at once would be refused again.
     pub(super) const TOO_MANY_SOCKETS: Self = Self::fixed(4429, "Too many open sockets", "TOO_MANY_SOCKETS");
     pub(super) const TOO_MANY_MESSAGES: Self = Self::fixed(4429, "Too many messages", "TOO_MANY_MESSAGES");
 
-    /// The token is not good, or can't be judged now.
+    /// The token is invalid or can't be checked now.
     pub(super) fn auth_error(error: &Error) -> Self {
         match error {
             Error::Unauthenticated(_) => Self::FORBIDDEN,
-            // Unlike 4429: the address may have spent it on others.
+            // Not 4429: other clients of the same address may have used up the limit.
             Error::TooSoon { .. } => Self::fixed(1013, "too many requests, try again later", "RATE_LIMITED"),
             _ => Self::UNAVAILABLE,
         }
     }
 
-    /// The message is not one of the protocol.
+    /// The message violates the protocol.
     pub(super) fn invalid(reason: impl Into<Cow<'static, str>>) -> Self {
         Self { code: 4400, reason: reason.into(), counted: "INVALID_MESSAGE" }
     }

@@ -1,5 +1,5 @@
-//! The words of both subprotocols: client messages parsed strictly, server messages written into one
-//! buffer without a tree in between.
+//! Messages of both subprotocols: client messages are parsed strictly, server messages are written into one buffer
+//! without an intermediate tree.
 
 use axum::extract::ws::{Message, Utf8Bytes};
 use axum::http::HeaderValue;
@@ -13,10 +13,10 @@ use crate::graphql::response::GraphQLResponse;
 /// Longest id of an operation, in bytes.
 const MAX_ID_BYTES: usize = 128;
 
-/// Room made for a message before it is written, at most: one that was large is seldom followed by another.
-const MAX_GUESS_BYTES: usize = 64 << 10;
+/// Most bytes reserved for a message before it is written: a large one is seldom followed by another.
+const MAX_RESERVED_BYTES: usize = 64 << 10;
 
-/// Which of the two subprotocols a socket speaks.
+/// The subprotocol of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     /// `graphql-transport-ws`, of the `graphql-ws` library.
@@ -25,7 +25,7 @@ pub(super) enum Protocol {
     Legacy,
 }
 
-/// What a client says.
+/// A message of the client.
 #[derive(Debug)]
 pub(super) enum ClientMessage<'a> {
     Init(Option<&'a RawValue>),
@@ -46,7 +46,7 @@ struct Envelope<'a> {
 }
 
 impl Protocol {
-    /// In the order of our preference.
+    /// In order of preference.
     pub(super) const NAMES: [&'static str; 2] = ["graphql-transport-ws", "graphql-ws"];
 
     pub(super) fn by_name(name: &HeaderValue) -> Option<Self> {
@@ -57,9 +57,9 @@ impl Protocol {
         }
     }
 
-    /// Reads one text message. Whatever the protocol's text does not have ends the socket.
+    /// Parses one text message. Every message that the protocol does not define closes the socket.
     pub(super) fn parse(self, text: &str) -> Result<ClientMessage<'_>, Close> {
-        // An array would pass as a struct.
+        // serde would accept an array for a struct.
         let object = text.trim_start().starts_with('{');
         let envelope: Option<Envelope<'_>> = object.then(|| serde_json::from_str(text).ok()).flatten();
         let Some(Envelope { kind, id, payload }) = envelope else {
@@ -84,12 +84,12 @@ impl Protocol {
         }
     }
 
-    /// The answer to an accepted `connection_init`.
+    /// The reply to an accepted `connection_init`.
     pub(super) fn ack(self) -> Message {
         Message::Text(Utf8Bytes::from_static(r#"{"type":"connection_ack"}"#))
     }
 
-    /// The older protocol's sign of life.
+    /// The heartbeat of the legacy protocol.
     pub(super) fn keep_alive() -> Message {
         Message::Text(Utf8Bytes::from_static(r#"{"type":"ka"}"#))
     }
@@ -98,7 +98,7 @@ impl Protocol {
         Message::Text(Utf8Bytes::from_static(r#"{"type":"pong"}"#))
     }
 
-    /// The older protocol tells a refused `connection_init` in a message too.
+    /// The legacy protocol reports a refused `connection_init` in a message as well.
     pub(super) fn connection_error() -> Message {
         Message::Text(Utf8Bytes::from_static(
             r#"{"type":"connection_error","payload":{"message":"invalid or expired access token"}}"#,
@@ -124,7 +124,7 @@ fn operation_id(id: Option<String>) -> Result<String, Close> {
 }
 
 /// The token in the payload of `connection_init` or `ping`, with or without `Bearer `.
-/// `Err` when there is something under the name of a token that can't be one.
+/// `Err` when one of the three fields is not a string.
 pub(super) fn token(payload: Option<&RawValue>) -> Result<Option<String>, ()> {
     #[derive(Deserialize)]
     struct Payload {
@@ -143,12 +143,12 @@ pub(super) fn token(payload: Option<&RawValue>) -> Result<Option<String>, ()> {
     Ok(Some(bare.to_owned()))
 }
 
-/// The server messages of one operation, their common part made once.
+/// Writes the server messages of one operation. Their common head is written once.
 pub(super) struct MessageEncoder {
     protocol: Protocol,
     /// `{"id":"…","type":"`
     head: Vec<u8>,
-    /// Size of the last message, so that the next one is written without growing.
+    /// Size of the last message, to reserve space for the next one.
     last_bytes: usize,
 }
 
@@ -166,26 +166,26 @@ impl MessageEncoder {
         out.extend_from_slice(kind);
         payload(&mut out);
         out.push(b'}');
-        self.last_bytes = out.len().min(MAX_GUESS_BYTES);
+        self.last_bytes = out.len().min(MAX_RESERVED_BYTES);
         Message::Text(String::from_utf8(out).expect("JSON is UTF-8").into())
     }
 
-    pub(super) fn next(&mut self, answer: &GraphQLResponse) -> Message {
+    pub(super) fn next(&mut self, response: &GraphQLResponse) -> Message {
         let kind: &[u8] = match self.protocol {
             Protocol::Transport => br#"next","payload":"#,
             Protocol::Legacy => br#"data","payload":"#,
         };
-        self.message(kind, |out| answer.write(out))
+        self.message(kind, |out| response.write(out))
     }
 
-    pub(super) fn error(&mut self, answer: &GraphQLResponse) -> Message {
+    pub(super) fn error(&mut self, response: &GraphQLResponse) -> Message {
         fn write(value: impl Serialize) -> impl FnOnce(&mut Vec<u8>) {
             move |out| serde_json::to_writer(out, &value).expect("errors are JSON")
         }
         let kind = br#"error","payload":"#;
         match self.protocol {
-            Protocol::Transport => self.message(kind, write(answer.errors())),
-            Protocol::Legacy => self.message(kind, write(answer.first_error())),
+            Protocol::Transport => self.message(kind, write(response.errors())),
+            Protocol::Legacy => self.message(kind, write(response.first_error())),
         }
     }
 
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_messages_of_the_protocol_are_understood() {
+    fn messages_that_the_protocol_does_not_define_are_refused() {
         use Protocol::{Legacy, Transport};
         let good = [
             (Transport, r#"{"type":"connection_init"}"#),

@@ -1,14 +1,14 @@
-//! GraphQL over WebSocket: `graphql-transport-ws` and the older `graphql-ws` on one loop of ours.
+//! GraphQL over WebSocket: `graphql-transport-ws` and the legacy `graphql-ws`.
 //!
-//! Not async-graphql's `WebSocket`: that one has no `error` for a refused subscribe, none of the
-//! close codes 4401, 4408 and 4409, no ping of its own, and lets a busy stream starve its
-//! neighbours. Its list of subprotocols and async-graphql-axum's extractor for them do serve here.
+//! async-graphql's `WebSocket` is not used: it sends no `error` for a refused subscribe and none of the close codes
+//! 4401, 4408 and 4409, has no ping of its own, and lets a busy stream starve the others. Only async-graphql-axum's
+//! extractor of the subprotocol is used.
 
 mod close;
 mod message;
-mod rate;
+mod operations;
+mod read_error;
 mod session;
-mod streams;
 
 use async_graphql_axum::GraphQLProtocol;
 use axum::body::Body;
@@ -23,14 +23,13 @@ use super::{HttpState, caller, responses};
 use message::Protocol;
 use session::Session;
 
-/// Bytes a socket reads at a time, and gathers before writing: a listening client costs little.
+/// Bytes read at a time: small, so that an idle socket costs little memory.
 const READ_BUFFER_BYTES: usize = 4 << 10;
-///
-/// What waits to be written has no bound of its own: the library would refuse any answer larger than
-/// it. It holds no more than this and one message, because a message is fed only after the peer has
-/// taken the ones before; and an answer's size is bounded by what an operation may ask for.
+/// Bytes gathered before a write. The library's own bound on waiting bytes (`max_write_buffer_size`) stays off: it
+/// would refuse every larger message. The buffer holds at most this and one message, because a message is added
+/// only once the previous ones are written, and the size of a response is bounded.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
-/// How far over the bound on messages the library reads, so that we can say why we close.
+/// The library reads messages up to this many times the limit, so that we can close with a reason.
 const OVERSIZE_GRACE: usize = 4;
 
 /// Whether a request asks for a WebSocket.
@@ -38,13 +37,13 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// Upgrades a request, or says why not.
+/// Upgrades a request, or returns the error response.
 pub(super) async fn accept(state: HttpState, request: Request<Body>) -> Response {
     let (mut parts, _) = request.into_parts();
-    if !origin_is_ours(&parts.headers, &state.cors_origins) {
+    if !is_origin_allowed(&parts.headers, &state.cors_origins) {
         return responses::problem(StatusCode::FORBIDDEN, "FORBIDDEN", "this origin may not open a socket");
     }
-    // A bad token is told here: after the upgrade there is no status to tell it by.
+    // An invalid token is refused before the upgrade, while there still is a status code.
     let caller = match caller::caller(&parts, &state).await {
         Ok(caller) => caller,
         Err(error) => {
@@ -52,7 +51,7 @@ pub(super) async fn accept(state: HttpState, request: Request<Body>) -> Response
             return responses::auth_error(&error);
         }
     };
-    let Ok(share) = state.quotas.socket(&caller) else {
+    let Ok(quota) = state.quotas.socket(&caller) else {
         state.metrics.count_http_rejection("RATE_LIMITED");
         return responses::quota_exceeded("too many sockets are open: close one of them first");
     };
@@ -70,22 +69,27 @@ pub(super) async fn accept(state: HttpState, request: Request<Body>) -> Response
         .max_message_size(limit)
         .max_frame_size(limit);
     let Some(protocol) = upgrade.selected_protocol().and_then(Protocol::by_name) else {
-        return responses::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "no subprotocol of ours was offered");
+        return responses::problem(
+            StatusCode::BAD_REQUEST,
+            "BAD_USER_INPUT",
+            "the server supports none of the offered subprotocols",
+        );
     };
-    // Both live as long as the socket: its place among the connections, and the drain's knowledge of it.
-    let place = parts.extensions.get::<Connection>().map(|connection| connection.slot.clone());
+    // Both are held as long as the socket is open: its connection slot, and its entry in the drain.
+    let slot = parts.extensions.get::<Connection>().map(|connection| connection.slot.clone());
     let tracked = state.tracker.token();
     upgrade.on_upgrade(move |socket| async move {
         state.metrics.sockets.inc();
         let metrics = state.metrics.clone();
-        Session::new(state, protocol, caller, share).run(socket).await;
+        Session::new(state, protocol, caller, quota).run(socket).await;
         metrics.sockets.dec();
-        drop((place, tracked));
+        drop((slot, tracked));
     })
 }
 
-/// A page of another site must not use a visitor's network to reach us. No `Origin`: not a browser.
-fn origin_is_ours(headers: &HeaderMap, allowed: &[String]) -> bool {
+/// Whether a page of this origin may connect: pages of other sites must not use their visitor's network to reach us.
+/// Clients other than browsers send no `Origin`.
+fn is_origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
     if allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
@@ -93,7 +97,7 @@ fn origin_is_ours(headers: &HeaderMap, allowed: &[String]) -> bool {
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let (Ok(origin), Some(host)) = (Url::parse(origin), host) else { return false };
-    // The scheme is not compared: TLS may end at a proxy in front of us.
+    // The scheme is not compared: TLS may end at a proxy.
     let Ok(own) = Url::parse(&format!("{}://{host}", origin.scheme())) else { return false };
     origin.host().is_some()
         && (origin.host(), origin.port_or_known_default()) == (own.host(), own.port_or_known_default())
@@ -104,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_pages_of_our_own_host_and_of_listed_origins_may_connect() {
+    fn only_pages_of_this_host_and_of_listed_origins_may_connect() {
         let allowed = ["https://app.example.com".to_owned()];
         for (origin, host, good) in [
             (None, "hub.example.com", true),
@@ -132,7 +136,7 @@ mod tests {
             if let Some(origin) = origin {
                 headers.insert(header::ORIGIN, origin.parse().unwrap());
             }
-            assert_eq!(origin_is_ours(&headers, &allowed), good, "{origin:?} at {host}");
+            assert_eq!(is_origin_allowed(&headers, &allowed), good, "{origin:?} at {host}");
         }
     }
 }

@@ -1,0 +1,144 @@
+//! The running operations of one socket, served round-robin: a busy one can't starve the others.
+//!
+//! Invariant: removing an operation ends it, and none of its messages is sent afterwards.
+
+use std::task::{Context, Poll};
+
+use axum::extract::ws::Message;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+
+use super::message::MessageEncoder;
+use crate::graphql::response::GraphQLResponse;
+use crate::http::limits::SubscriptionQuota;
+
+/// One running operation.
+pub(super) struct Operation {
+    pub(super) id: String,
+    pub(super) encoder: MessageEncoder,
+    pub(super) responses: BoxStream<'static, GraphQLResponse>,
+    /// The first response of a subscription may still say that it could not be started.
+    pub(super) is_starting: bool,
+    pub(super) _quota: Option<SubscriptionQuota>,
+}
+
+/// All operations of a socket.
+#[derive(Default)]
+pub(super) struct Operations {
+    running: Vec<Operation>,
+    /// The index to poll first.
+    next: usize,
+}
+
+impl Operations {
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    pub(super) fn contains(&self, id: &str) -> bool {
+        self.running.iter().any(|operation| operation.id == id)
+    }
+
+    /// The caller has checked that the id is free.
+    pub(super) fn start(&mut self, operation: Operation) {
+        self.running.push(operation);
+    }
+
+    /// Ends an operation; false if it is not running.
+    pub(super) fn end(&mut self, id: &str) -> bool {
+        let at = self.running.iter().position(|operation| operation.id == id);
+        at.map(|at| self.remove(at)).is_some()
+    }
+
+    fn remove(&mut self, at: usize) {
+        self.running.remove(at);
+        if at < self.next {
+            self.next -= 1;
+        }
+    }
+
+    /// The next message of the next ready operation.
+    pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Message> {
+        let n = self.running.len();
+        for step in 0..n {
+            let at = (self.next + step) % n;
+            let operation = &mut self.running[at];
+            match operation.responses.poll_next_unpin(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Some(response)) => {
+                    self.next = at + 1;
+                    let is_failed = response.is_request_error()
+                        || (std::mem::take(&mut operation.is_starting) && response.is_failed_start());
+                    if is_failed {
+                        // An error ends its operation: no `complete` follows.
+                        let message = operation.encoder.error(&response);
+                        self.remove(at);
+                        return Poll::Ready(message);
+                    }
+                    return Poll::Ready(operation.encoder.next(&response));
+                }
+                Poll::Ready(None) => {
+                    let message = operation.encoder.complete();
+                    self.remove(at);
+                    return Poll::Ready(message);
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::{FutureExt, stream};
+
+    use super::*;
+    use crate::graphql::request_error::RequestError;
+    use crate::http::socket::message::Protocol;
+
+    fn start(operations: &mut Operations, id: &str, responses: BoxStream<'static, GraphQLResponse>) {
+        let encoder = MessageEncoder::new(Protocol::Transport, id);
+        operations.start(Operation { id: id.to_owned(), encoder, responses, is_starting: true, _quota: None });
+    }
+
+    fn next(operations: &mut Operations) -> Option<String> {
+        poll_fn(|cx| operations.poll_message(cx)).now_or_never().map(|message| message.into_text().unwrap().to_string())
+    }
+
+    fn response() -> GraphQLResponse {
+        GraphQLResponse::for_test(async_graphql::value!({"n": 1}))
+    }
+
+    #[test]
+    fn busy_operations_take_turns_and_end_when_removed() {
+        let mut operations = Operations::default();
+        for id in ["a", "b", "c"] {
+            start(&mut operations, id, stream::repeat_with(response).boxed());
+        }
+        start(&mut operations, "idle", stream::pending().boxed());
+        let ids: Vec<String> = (0..6).map(|_| next(&mut operations).unwrap()[7..8].to_owned()).collect();
+        assert_eq!(ids.concat(), "abcabc");
+        assert!(operations.end("a") && !operations.end("a") && operations.end("c"));
+        let ids: Vec<String> = (0..3).map(|_| next(&mut operations).unwrap()[7..8].to_owned()).collect();
+        assert_eq!(ids.concat(), "bbb");
+        assert!(operations.end("b"));
+        assert_eq!(next(&mut operations), None);
+        assert_eq!(operations.len(), 1);
+    }
+
+    #[test]
+    fn an_operation_ends_with_complete_or_with_error_never_with_both() {
+        let mut operations = Operations::default();
+        start(&mut operations, "a", stream::iter([response()]).boxed());
+        assert_eq!(next(&mut operations).unwrap(), r#"{"id":"a","type":"next","payload":{"data":{"n":1}}}"#);
+        assert_eq!(next(&mut operations).unwrap(), r#"{"id":"a","type":"complete"}"#);
+        start(&mut operations, "a", stream::iter([RequestError::new("NOT_FOUND", "no").into(), response()]).boxed());
+        assert_eq!(
+            next(&mut operations).unwrap(),
+            r#"{"id":"a","type":"error","payload":[{"message":"no","extensions":{"code":"NOT_FOUND"}}]}"#
+        );
+        assert_eq!(next(&mut operations), None);
+    }
+}
