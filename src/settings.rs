@@ -1,34 +1,40 @@
-//! The environment, read once into types. A missing or unusable value names itself and stops the
-//! start. Nothing else in the crate looks at the environment.
+//! Settings: the environment, read once into types. A missing or unusable variable stops the start with an error
+//! that names it. No other module reads the environment.
 
+mod auth;
 mod broker_url;
+mod database;
 mod database_url;
 mod device_limit;
 mod encryption;
+mod http;
 mod issuers;
 mod mqtt;
 mod provisioning;
 mod proxies;
+mod variables;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use auth::AuthSettings;
 pub use broker_url::{BrokerUrl, Transport};
+pub use database::DatabaseSettings;
 pub use database_url::DatabaseUrl;
 pub use device_limit::DeviceLimit;
 pub use encryption::{EncryptionKey, EncryptionSettings};
+pub use http::HttpSettings;
 pub use issuers::{KeySource, TrustedIssuer};
 pub use mqtt::MqttSettings;
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
 pub use proxies::TrustedProxies;
+use variables::{bad, number, required, required_secret, secret, switch};
 
-/// A value that must never reach a log: its `Debug` hides it.
+/// A value that must never be logged: its `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a secret.
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
@@ -51,103 +57,27 @@ impl fmt::Debug for Secret {
 pub struct SettingsError {
     /// The environment variable.
     pub name: String,
-    /// What is wrong and what is expected.
+    /// What is wrong or what is expected.
     pub problem: String,
 }
 
-/// Everything `serve` is told by its environment.
+/// All settings of `serve`.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The database.
     pub database: DatabaseSettings,
-    /// The broker.
     pub mqtt: MqttSettings,
-    /// The HTTP surface.
     pub http: HttpSettings,
-    /// Tokens and accounts.
     pub auth: AuthSettings,
-    /// What seals secrets in the database.
     pub encryption: EncryptionSettings,
-    /// `RATE_LIMITS`: whether budgets and delays hold.
+    /// `RATE_LIMITS`: whether rate limits, quotas and delays are on.
     pub rate_limits: bool,
-    /// How much one device may say; `None`: as much as it likes.
+    /// The rate limit of each device; `None` for no limit.
     pub device_limit: Option<DeviceLimit>,
-    /// `PRESENCE_TIMEOUT_SECONDS`: silence after which a device counts as offline.
+    /// `PRESENCE_TIMEOUT_SECONDS`: a device without messages for this long counts as offline.
     pub presence_timeout: Duration,
 }
 
-/// Where the data lives.
-#[derive(Debug, Clone)]
-pub struct DatabaseSettings {
-    /// `DATABASE_URL`: a PostgreSQL URL or keyword string, see [`DatabaseUrl`]; `sslmode=require` turns TLS on.
-    pub url: Secret,
-    /// `DATABASE_POOL_SIZE`: connections for the API; ingest has its own one.
-    pub pool_size: u32,
-}
-
-/// What HTTP clients meet.
-#[derive(Debug, Clone)]
-pub struct HttpSettings {
-    /// `HTTP_ADDR`.
-    pub addr: SocketAddr,
-    /// `GRAPHQL_INTROSPECTION`.
-    pub introspection: bool,
-    /// `GRAPHIQL`.
-    pub graphiql: bool,
-    /// `CORS_ORIGINS`: comma-separated origins that may call from a browser; none by default.
-    pub cors_origins: Vec<String>,
-    /// `TRUSTED_PROXIES`: comma-separated addresses and networks of the proxies in front; none by default.
-    pub trusted_proxies: TrustedProxies,
-}
-
-/// Who may get a token, and what signs it.
-#[derive(Debug, Clone)]
-pub struct AuthSettings {
-    /// `JWT_SECRET`: HS256 key of at least 32 bytes; there is one where there is no private key.
-    pub jwt_secret: Option<Secret>,
-    /// `JWT_PRIVATE_KEY_FILE`: PEM of the private key that signs instead.
-    pub jwt_private_key: Option<Secret>,
-    /// `JWT_PREVIOUS_SECRET`: what signed before, and still verifies.
-    pub jwt_previous_secret: Option<Secret>,
-    /// `JWT_PREVIOUS_PRIVATE_KEY_FILE`: PEM of the private key that signed before.
-    pub jwt_previous_private_key: Option<Secret>,
-    /// `JWT_ISSUER`: `iss` of every token.
-    pub jwt_issuer: String,
-    /// `JWT_AUDIENCE`: `aud` of every token.
-    pub jwt_audience: String,
-    /// `JWT_TRUSTED_ISSUERS`: whose tokens are taken beside our own.
-    pub trusted_issuers: Vec<TrustedIssuer>,
-    /// `REGISTRATION`: whether anybody may register.
-    pub registration_open: bool,
-}
-
-/// `iss` and `aud` of our tokens, unless told otherwise.
-const DEFAULT_ISSUER: &str = "smarthome";
-
-/// Where variables come from: the process's environment, or a test's table.
-pub trait Source {
-    /// The value of one variable, if it is set and not empty.
-    fn get(&self, name: &str) -> Option<String>;
-}
-
-/// The process's environment.
-pub struct Environment;
-
-impl Source for Environment {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-    fn get(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok().filter(|value| !value.is_empty())
-    }
-}
-
-impl<F: Fn(&str) -> Option<String>> Source for F {
-    fn get(&self, name: &str) -> Option<String> {
-        self(name)
-    }
-}
-
 impl Settings {
-    /// Reads everything `serve` needs.
     pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
         let rate_limits = switch(source, "RATE_LIMITS", ("on", "off"), true)?;
         Ok(Self {
@@ -163,146 +93,25 @@ impl Settings {
     }
 }
 
-impl DatabaseSettings {
-    /// `DATABASE_URL` (or `DATABASE_URL_FILE`) and the pool's size.
-    pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
-        let url = required_secret(source, "DATABASE_URL")?;
-        let split = DatabaseUrl::split(url.reveal());
-        let parsed: Result<tokio_postgres::Config, _> = split.url.parse();
-        // The parser's text may quote the URL, password included.
-        parsed.map_err(|_| bad("DATABASE_URL", "not a PostgreSQL URL, e.g. postgres://user:password@host/database"))?;
-        if let Some(path) = split.root_cert.filter(|path| std::fs::File::open(path).is_err()) {
-            return Err(bad("DATABASE_URL", format!("sslrootcert: can't read {}", path.display())));
-        }
-        let pool_size = number(source, "DATABASE_POOL_SIZE", 10, 1..=1000)?;
-        Ok(Self { url, pool_size: u32::try_from(pool_size).expect("bounded above") })
+/// Where variables come from: the environment of the process, or a table in tests.
+pub trait Source {
+    /// The value of a variable that is set and not empty.
+    fn get(&self, name: &str) -> Option<String>;
+}
+
+/// The environment of the process.
+pub struct Environment;
+
+impl Source for Environment {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok().filter(|value| !value.is_empty())
     }
 }
 
-impl HttpSettings {
-    /// `HTTP_ADDR` and the switches of the GraphQL surface.
-    pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
-        let addr = source.get("HTTP_ADDR").unwrap_or_else(|| "127.0.0.1:4000".to_owned());
-        let origins = source.get("CORS_ORIGINS").unwrap_or_default();
-        let cors_origins: Vec<_> =
-            origins.split(',').map(str::trim).filter(|o| !o.is_empty()).map(str::to_owned).collect();
-        if !cors_origins.iter().all(|origin| is_origin(origin)) {
-            return Err(bad(
-                "CORS_ORIGINS",
-                "origins as browsers send them, e.g. https://app.example.com: no path, no *",
-            ));
-        }
-        Ok(Self {
-            addr: addr.parse().map_err(|_| bad("HTTP_ADDR", "an address and port such as 0.0.0.0:4000"))?,
-            introspection: switch(source, "GRAPHQL_INTROSPECTION", ("on", "off"), false)?,
-            graphiql: switch(source, "GRAPHIQL", ("on", "off"), false)?,
-            cors_origins,
-            trusted_proxies: source
-                .get("TRUSTED_PROXIES")
-                .unwrap_or_default()
-                .parse()
-                .map_err(|problem: String| bad("TRUSTED_PROXIES", problem))?,
-        })
-    }
-}
-
-impl AuthSettings {
-    /// `JWT_*` and `REGISTRATION`.
-    pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
-        let (jwt_secret, jwt_private_key) = (secret(source, "JWT_SECRET")?, secret(source, "JWT_PRIVATE_KEY")?);
-        let jwt_previous_secret = secret(source, "JWT_PREVIOUS_SECRET")?;
-        match (&jwt_secret, &jwt_private_key) {
-            (None, None) => return Err(bad("JWT_SECRET", "missing (or name a file in JWT_SECRET_FILE)")),
-            (Some(_), Some(_)) => {
-                return Err(bad("JWT_PRIVATE_KEY", "set either a private key or JWT_SECRET, not both"));
-            }
-            _ => {}
-        }
-        for (name, secret) in [("JWT_SECRET", &jwt_secret), ("JWT_PREVIOUS_SECRET", &jwt_previous_secret)] {
-            if secret.as_ref().is_some_and(|secret| secret.reveal().len() < 32) {
-                return Err(bad(name, "at least 32 bytes; make one with `openssl rand -base64 48`"));
-            }
-        }
-        let jwt_issuer = source.get("JWT_ISSUER").unwrap_or_else(|| DEFAULT_ISSUER.to_owned());
-        Ok(Self {
-            trusted_issuers: TrustedIssuer::read(source, &jwt_issuer)?,
-            jwt_secret,
-            jwt_private_key,
-            jwt_previous_secret,
-            jwt_previous_private_key: secret(source, "JWT_PREVIOUS_PRIVATE_KEY")?,
-            jwt_issuer,
-            jwt_audience: source.get("JWT_AUDIENCE").unwrap_or_else(|| DEFAULT_ISSUER.to_owned()),
-            registration_open: switch(source, "REGISTRATION", ("open", "closed"), false)?,
-        })
-    }
-
-    /// A secret, and the default of all else.
-    pub fn with_secret(secret: Secret) -> Self {
-        Self {
-            jwt_secret: Some(secret),
-            jwt_private_key: None,
-            jwt_previous_secret: None,
-            jwt_previous_private_key: None,
-            jwt_issuer: DEFAULT_ISSUER.to_owned(),
-            jwt_audience: DEFAULT_ISSUER.to_owned(),
-            trusted_issuers: Vec::new(),
-            registration_open: false,
-        }
-    }
-}
-
-/// Whether a text is an origin exactly as a browser spells it: what differs by a byte never matches.
-fn is_origin(text: &str) -> bool {
-    url::Url::parse(text)
-        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text)
-}
-
-fn bad(name: &str, problem: impl Into<String>) -> SettingsError {
-    SettingsError { name: name.to_owned(), problem: problem.into() }
-}
-
-fn required(source: &impl Source, name: &str) -> Result<String, SettingsError> {
-    source.get(name).ok_or_else(|| bad(name, "missing"))
-}
-
-/// `NAME`, or the content of the file that `NAME_FILE` names, without its line end.
-fn secret(source: &impl Source, name: &str) -> Result<Option<Secret>, SettingsError> {
-    let by_file = format!("{name}_FILE");
-    match (source.get(name), source.get(&by_file)) {
-        (Some(_), Some(_)) => Err(bad(name, format!("set either {name} or {by_file}, not both"))),
-        (Some(value), None) => Ok(Some(Secret(value))),
-        (None, Some(path)) => match std::fs::read_to_string(&path) {
-            Ok(text) if text.trim().is_empty() => Err(bad(&by_file, "the file is empty")),
-            Ok(text) => Ok(Some(Secret(text.trim_end_matches(['\r', '\n']).to_owned()))),
-            Err(error) => Err(bad(&by_file, format!("can't read {path}: {error}"))),
-        },
-        (None, None) => Ok(None),
-    }
-}
-
-fn required_secret(source: &impl Source, name: &str) -> Result<Secret, SettingsError> {
-    secret(source, name)?.ok_or_else(|| bad(name, format!("missing (or name a file in {name}_FILE)")))
-}
-
-fn number(
-    source: &impl Source,
-    name: &str,
-    default: u64,
-    range: std::ops::RangeInclusive<u64>,
-) -> Result<u64, SettingsError> {
-    let Some(text) = source.get(name) else { return Ok(default) };
-    text.parse()
-        .ok()
-        .filter(|value| range.contains(value))
-        .ok_or_else(|| bad(name, format!("a whole number from {} to {}", range.start(), range.end())))
-}
-
-fn switch(source: &impl Source, name: &str, (on, off): (&str, &str), default: bool) -> Result<bool, SettingsError> {
-    match source.get(name).as_deref() {
-        None => Ok(default),
-        Some(value) if value == on => Ok(true),
-        Some(value) if value == off => Ok(false),
-        Some(_) => Err(bad(name, format!("`{on}` or `{off}`"))),
+impl<F: Fn(&str) -> Option<String>> Source for F {
+    fn get(&self, name: &str) -> Option<String> {
+        self(name)
     }
 }
 
@@ -334,14 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn each_of_three_switches_ends_the_limit_of_devices() {
+    fn each_of_three_variables_turns_the_device_limit_off() {
         for off in [("DEVICE_RATE_LIMIT", "0"), ("DEVICE_BURST", "0"), ("RATE_LIMITS", "off")] {
             assert_eq!(read(&[&GOOD[..], &[off]].concat()).unwrap().device_limit, None, "{off:?}");
         }
     }
 
     #[test]
-    fn a_missing_or_unusable_value_names_itself() {
+    fn an_error_names_the_missing_or_unusable_variable() {
         for (name, _) in GOOD {
             let rest: Vec<_> = GOOD.into_iter().filter(|(n, _)| *n != name).collect();
             assert_eq!(read(&rest).unwrap_err().name, name);
@@ -373,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_may_come_from_a_file_and_never_shows_in_debug() {
+    fn a_secret_may_come_from_a_file_and_debug_hides_it() {
         let file = std::env::temp_dir().join(format!("smarthome-secret-{}", std::process::id()));
         std::fs::write(&file, "fedcba9876543210fedcba9876543210\n").unwrap();
         let settings = read(&[GOOD[0], GOOD[1], ("JWT_SECRET_FILE", file.to_str().unwrap())]).unwrap();
@@ -384,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_secret_in_it_names_its_setting() {
+    fn an_empty_secret_file_is_an_error_that_names_its_variable() {
         const LONG: &str = "0123456789abcdef0123456789abcdef";
         const KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
         const SECRETS: [(&str, &str); 10] = [
@@ -410,7 +219,7 @@ mod tests {
             std::fs::write(&file, empty).unwrap();
             for (name, _) in SECRETS {
                 let by_file = format!("{name}_FILE");
-                // One signs: the key is asked for where there is no secret.
+                // The server signs with a key or with a secret, never with both.
                 let other = if name == "JWT_PRIVATE_KEY" { "JWT_SECRET" } else { "JWT_PRIVATE_KEY" };
                 let mut vars = [&ASKED[..], &SECRETS].concat();
                 vars.retain(|(set, _)| *set != name && *set != other);

@@ -1,6 +1,6 @@
-//! `MQTT_BROKER_URL`: the MQTT client refuses the schemes with TLS, so we read it ourselves.
+//! `MQTT_BROKER_URL`. Parsed here, because the MQTT client rejects the schemes with TLS.
 
-/// How packets travel to the broker.
+/// The transport of MQTT packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// `mqtt://`
@@ -16,9 +16,8 @@ pub enum Transport {
 /// A parsed `MQTT_BROKER_URL`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerUrl {
-    /// By its scheme.
     pub transport: Transport,
-    /// Name or address.
+    /// A name or an address.
     pub host: String,
     /// 1883, 8883, 80 or 443 by default.
     pub port: u16,

@@ -1,21 +1,21 @@
-//! What the URLs of libpq say of TLS and the driver does not read.
+//! TLS parameters of libpq URLs that the driver does not know.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-/// A PostgreSQL URL, or a string of keywords, taken apart.
+/// A PostgreSQL URL, or a keyword string, split into the part for the driver and the TLS root certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
-    /// What the driver reads.
+    /// The URL for the driver.
     pub url: String,
-    /// `sslrootcert`: PEM of the authority that signed the server's certificate; the system's authorities
-    /// where there is none, or it is `system`.
+    /// `sslrootcert`: PEM of the authority that signed the server's certificate. Without it, or with `system`, the
+    /// system's authorities are trusted.
     pub root_cert: Option<PathBuf>,
 }
 
 impl DatabaseUrl {
-    /// Takes `sslrootcert` out, and spells `sslmode` as the driver knows it. `verify-ca` and `verify-full`
-    /// are its `require`: it verifies the certificate and the host's name whenever there is TLS.
+    /// Removes `sslrootcert` and translates `sslmode` for the driver. `verify-ca` and `verify-full` become `require`:
+    /// the driver verifies certificate and host name whenever it uses TLS.
     pub fn split(text: &str) -> Self {
         let mut root_cert = None;
         let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");
@@ -27,7 +27,7 @@ impl DatabaseUrl {
             if parameters.is_empty() { base.to_owned() } else { format!("{base}?{}", parameters.join("&")) }
         } else {
             let keywords = text.split_ascii_whitespace();
-            // Quoted values may hold spaces: without our keywords nothing is touched.
+            // Quoted values may contain spaces, so a string without our keywords is left as it is.
             if !text.contains("sslmode=verify-") && !text.contains("sslrootcert=") {
                 return Self { url: text.to_owned(), root_cert };
             }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_libpq_reads_is_read_and_the_rest_untouched() {
+    fn libpq_tls_parameters_are_translated_and_the_rest_is_unchanged() {
         for (text, url, root_cert) in [
             ("postgres://a:b@h/d", "postgres://a:b@h/d", None),
             ("postgres://h/d?sslmode=verify-full", "postgres://h/d?sslmode=require", None),

@@ -1,28 +1,28 @@
-//! How much one device may say.
+//! Settings of the rate limit of one device.
 
 use super::{SettingsError, Source, number};
 
-/// Messages a second in the long run: ten times what a sensor that is read twice a second says.
+/// Sustained messages a second: ten times those of a sensor that is read twice a second.
 const DEFAULT_PER_SECOND: u64 = 20;
-/// Messages at once: five batches, so that nobody else waits for long; and more than an hour of a reading
-/// a second from a device that tells all it has now and then.
+/// Burst: five ingest batches, so that other devices do not wait long. It is also more than an hour of readings at
+/// one a second, for devices that send what they gathered now and then.
 const DEFAULT_BURST: u64 = 5_000;
-/// Beyond this nothing is limited.
+/// Largest value; a higher limit would have no effect.
 const MAX_PER_SECOND: u64 = 10_000;
-/// Beyond this nothing is limited.
+/// Largest value; a higher limit would have no effect.
 const MAX_BURST: u64 = 1_000_000;
 
-/// The limit of each device at ingest.
+/// The rate limit of each device at ingest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceLimit {
-    /// `DEVICE_RATE_LIMIT`: messages a second in the long run, at least 1.
+    /// `DEVICE_RATE_LIMIT`: sustained messages a second, at least 1.
     pub per_second: u32,
-    /// `DEVICE_BURST`: messages at once, at least 1.
+    /// `DEVICE_BURST`: messages in one burst, at least 1.
     pub burst: u32,
 }
 
 impl DeviceLimit {
-    /// `DEVICE_RATE_LIMIT` and `DEVICE_BURST`; `None` where one of them is 0.
+    /// `DEVICE_RATE_LIMIT` and `DEVICE_BURST`; `None` when one of them is 0.
     pub(super) fn read(source: &impl Source) -> Result<Option<Self>, SettingsError> {
         let per_second = number(source, "DEVICE_RATE_LIMIT", DEFAULT_PER_SECOND, 0..=MAX_PER_SECOND)?;
         let burst = number(source, "DEVICE_BURST", DEFAULT_BURST, 0..=MAX_BURST)?;

@@ -1,4 +1,4 @@
-//! The keys that seal what the database must not show.
+//! Settings of the keys that encrypt secrets in the database.
 
 use std::fmt;
 
@@ -14,12 +14,12 @@ const KEY_BYTES: usize = 32;
 #[derive(Clone, PartialEq, Eq)]
 pub struct EncryptionKey([u8; KEY_BYTES]);
 
-/// What seals secrets, where configurations hold some.
+/// The keys that encrypt secrets of device configurations.
 #[derive(Debug, Clone, Default)]
 pub struct EncryptionSettings {
-    /// `ENCRYPTION_KEY`: seals, and opens what it sealed.
+    /// `ENCRYPTION_KEY`: encrypts and decrypts.
     pub key: Option<EncryptionKey>,
-    /// `ENCRYPTION_KEY_PREVIOUS`: opens what was sealed before the key was changed.
+    /// `ENCRYPTION_KEY_PREVIOUS`: the previous key, which only decrypts.
     pub previous: Option<EncryptionKey>,
 }
 
@@ -31,7 +31,7 @@ impl EncryptionKey {
 
     fn parse(name: &str, text: &str) -> Result<Self, SettingsError> {
         let bytes = STANDARD.decode(text.trim()).ok().and_then(|bytes| bytes.try_into().ok());
-        let problem = "32 bytes in base64; make them with `openssl rand -base64 32`";
+        let problem = "expected 32 bytes in base64; make them with `openssl rand -base64 32`";
         bytes.map(Self).ok_or_else(|| bad(name, problem))
     }
 }
@@ -43,7 +43,6 @@ impl fmt::Debug for EncryptionKey {
 }
 
 impl EncryptionSettings {
-    /// `ENCRYPTION_KEY` and `ENCRYPTION_KEY_PREVIOUS`, or the files that `…_FILE` names.
     pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
         let key = secret(source, "ENCRYPTION_KEY")?;
         let previous = secret(source, "ENCRYPTION_KEY_PREVIOUS")?;
@@ -69,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_32_bytes_in_base64_and_never_shows() {
+    fn a_key_is_32_bytes_in_base64_and_debug_hides_it() {
         let good = STANDARD.encode([7; 32]);
         let settings = read(&[("ENCRYPTION_KEY", &good), ("ENCRYPTION_KEY_PREVIOUS", &good)]).unwrap();
         assert_eq!(settings.key.as_ref().unwrap().reveal(), &[7; 32]);

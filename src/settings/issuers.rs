@@ -1,4 +1,4 @@
-//! `JWT_TRUSTED_ISSUERS`: whose access tokens are taken beside our own, and where their keys are.
+//! `JWT_TRUSTED_ISSUERS`: external issuers whose access tokens are accepted, and where their keys are.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -9,42 +9,40 @@ use url::Url;
 use super::{SettingsError, Source, bad};
 
 const NAME: &str = "JWT_TRUSTED_ISSUERS";
-/// Issuers that may be named.
+/// Most issuers in the list.
 const MAX_ISSUERS: usize = 16;
 /// Bytes of an issuer's name and of an audience.
 const MAX_NAME_BYTES: usize = 255;
 /// Bytes of the file.
 const MAX_FILE_BYTES: u64 = 64 << 10;
-/// What may sign: never a secret, which the issuer would have to share with us.
+/// Algorithms that may be configured. No HMAC: the issuer would have to share its secret with us.
 const ALGORITHMS: [&str; 9] = ["EdDSA", "ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"];
-/// What may sign where nothing is said.
-const USUAL_ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
+/// Algorithms of an issuer that lists none.
+const DEFAULT_ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
 
-/// One issuer whose tokens are taken.
+/// An external issuer whose tokens are accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedIssuer {
-    /// `iss` of its tokens, to the letter.
+    /// `iss` of its tokens, compared byte by byte.
     pub issuer: String,
-    /// What `aud` of its tokens must name.
+    /// The audience that `aud` of its tokens must contain.
     pub audience: String,
-    /// Where its public keys are.
     pub keys: KeySource,
-    /// Names of the algorithms that may have signed.
+    /// Names of the signature algorithms it may use.
     pub algorithms: Vec<String>,
-    /// The only domains, in lower case, whose e-mail addresses it may vouch for; all where none.
+    /// Domains, in lower case, whose e-mail addresses it may verify; `None` for all.
     pub email_domains: Option<HashSet<String>>,
 }
 
-/// Where a JWK set is.
+/// The source of a JWK set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
-    /// In a file, which may change.
+    /// A file, read again when it changes.
     File(PathBuf),
-    /// At an `https` URL.
+    /// An `https` URL.
     Url {
-        /// The URL.
         url: Url,
-        /// PEM of the authority that signed its certificate; the system's where none.
+        /// PEM of the authority that signed its certificate; `None` for the system's authorities.
         ca_file: Option<PathBuf>,
     },
 }
@@ -61,12 +59,12 @@ struct Entry {
 }
 
 impl TrustedIssuer {
-    /// The list itself, or the file that holds it. `own` is the issuer of our own tokens.
+    /// Reads the list, or the file with the list. `own` is the issuer of our own tokens.
     pub(super) fn read(source: &impl Source, own: &str) -> Result<Vec<Self>, SettingsError> {
         let Some(value) = source.get("JWT_TRUSTED_ISSUERS") else { return Ok(Vec::new()) };
         let text = if value.trim_start().starts_with('[') { value } else { file(&value)? };
         let entries: Vec<Entry> = serde_json::from_str(&text).map_err(|error| {
-            bad(NAME, format!("a list such as [{{\"issuer\": …, \"audience\": …, \"jwks\": …}}], or its file: {error}"))
+            bad(NAME, format!("expected a list such as [{{\"issuer\": …, \"audience\": …, \"jwks\": …}}], or a file with it: {error}"))
         })?;
         if entries.len() > MAX_ISSUERS {
             return Err(bad(NAME, format!("at most {MAX_ISSUERS} issuers")));
@@ -87,16 +85,16 @@ impl Entry {
     fn check(self, own: &str) -> Result<TrustedIssuer, String> {
         for (name, value) in [("issuer", &self.issuer), ("audience", &self.audience)] {
             if !(1..=MAX_NAME_BYTES).contains(&value.len()) {
-                return Err(format!("{name} has 1 to {MAX_NAME_BYTES} bytes"));
+                return Err(format!("{name} must have 1 to {MAX_NAME_BYTES} bytes"));
             }
         }
         if self.issuer == own {
-            return Err("this is JWT_ISSUER: our own tokens need no trust".to_owned());
+            return Err("this is JWT_ISSUER: our own tokens are accepted anyway".to_owned());
         }
-        let usual = || USUAL_ALGORITHMS.map(str::to_owned).to_vec();
-        let algorithms = self.algorithms.unwrap_or_else(usual);
+        let default = || DEFAULT_ALGORITHMS.map(str::to_owned).to_vec();
+        let algorithms = self.algorithms.unwrap_or_else(default);
         if algorithms.is_empty() || !algorithms.iter().all(|name| ALGORITHMS.contains(&name.as_str())) {
-            return Err(format!("algorithms are some of {}", ALGORITHMS.join(", ")));
+            return Err(format!("algorithms must be some of {}", ALGORITHMS.join(", ")));
         }
         let domains = self.email_domains.map(|domains| domains.iter().map(|d| d.to_ascii_lowercase()).collect());
         Ok(TrustedIssuer {
@@ -120,7 +118,7 @@ fn key_source(jwks: &str, ca_file: Option<PathBuf>) -> Result<KeySource, String>
     let url = Url::parse(jwks).map_err(|error| format!("jwks: {error}"))?;
     let is_plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     if url.scheme() != "https" || !url.has_host() || !is_plain {
-        return Err("jwks is a file or a plain https URL: whoever can change the keys can be anybody".to_owned());
+        return Err("jwks must be a file or an https URL without user, password and fragment".to_owned());
     }
     Ok(KeySource::Url { url, ca_file })
 }
@@ -156,7 +154,7 @@ mod tests {
         assert!(matches!(&issuers[0].keys, KeySource::Url { ca_file: Some(_), url } if url.path() == "/keys"));
         assert_eq!(issuers[0].email_domains, Some(HashSet::from(["example.com".to_owned()])));
         assert_eq!(issuers[1].keys, KeySource::File("/keys.json".into()));
-        assert_eq!(issuers[1].algorithms, USUAL_ALGORITHMS);
+        assert_eq!(issuers[1].algorithms, DEFAULT_ALGORITHMS);
         let path = std::env::temp_dir().join(format!("smarthome-issuers-{}", std::process::id()));
         std::fs::write(&path, &list).unwrap();
         assert_eq!(read(path.to_str().unwrap()).unwrap(), issuers);
@@ -165,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_trusted_is_refused_in_one_line() {
+    fn an_unusable_issuer_is_refused_in_one_line() {
         let with = |from: &str, to: &str| {
             assert!(BY_URL.contains(from));
             format!("[{}]", BY_URL.replace(from, to))

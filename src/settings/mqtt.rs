@@ -1,10 +1,9 @@
-//! The broker's side of the environment.
+//! Settings of the MQTT connection.
 
 use std::path::PathBuf;
 
 use super::{AuthEndpoint, BrokerUrl, Provisioning, Secret, SettingsError, Source, bad, required, secret};
 
-/// How to reach the broker, and as whom.
 #[derive(Debug, Clone)]
 pub struct MqttSettings {
     /// `MQTT_BROKER_URL`.
@@ -13,38 +12,37 @@ pub struct MqttSettings {
     pub username: Option<String>,
     /// `MQTT_PASSWORD`.
     pub password: Option<Secret>,
-    /// `MQTT_CLIENT_ID`: stable, because the broker keeps our session under it.
+    /// `MQTT_CLIENT_ID`: must stay the same, because the broker keeps our session under it.
     pub client_id: String,
-    /// `MQTT_CA_FILE`: PEM of the authority that signed the broker's certificate.
+    /// `MQTT_CA_FILE`: PEM of the authority that signed the broker's certificate; the system's authorities by default.
     pub ca_file: Option<PathBuf>,
     /// `MQTT_CLIENT_CERT_FILE`: our own certificate, for mutual TLS.
     pub client_cert_file: Option<PathBuf>,
-    /// `MQTT_CLIENT_KEY_FILE`: its key.
+    /// `MQTT_CLIENT_KEY_FILE`: the key of that certificate.
     pub client_key_file: Option<PathBuf>,
     /// `MQTT_TOPIC_PREFIX`: first segment of every topic.
     pub prefix: String,
     /// `MQTT_SHARED_GROUP`: when set, subscriptions are `$share/<group>/…`.
     pub shared_group: Option<String>,
-    /// `MQTT_PUBLIC_URL`: what devices are told; the broker's own URL by default.
+    /// `MQTT_PUBLIC_URL`: the broker URL given to devices; `MQTT_BROKER_URL` by default.
     pub public_url: String,
-    /// `MQTT_PROVISIONING`: how the broker learns the devices' passwords.
+    /// `MQTT_PROVISIONING`.
     pub provisioning: Provisioning,
-    /// `MQTT_AUTH_ADDR`: where brokers ask us who may enter.
+    /// `MQTT_AUTH_ADDR`.
     pub auth_endpoint: Option<AuthEndpoint>,
 }
 
 impl MqttSettings {
-    /// The `MQTT_*` variables.
     pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
         let url = required(source, "MQTT_BROKER_URL")?;
         let broker = url.parse().map_err(|problem: String| bad("MQTT_BROKER_URL", problem))?;
         let prefix = source.get("MQTT_TOPIC_PREFIX").unwrap_or_else(|| "smarthome".to_owned());
         if !is_segment(&prefix) {
-            return Err(bad("MQTT_TOPIC_PREFIX", "one topic segment of letters, digits, '_', '.' and '-'"));
+            return Err(bad("MQTT_TOPIC_PREFIX", "expected one topic segment of letters, digits, '_', '.' and '-'"));
         }
         let shared_group = source.get("MQTT_SHARED_GROUP");
         if shared_group.as_deref().is_some_and(|group| !is_segment(group)) {
-            return Err(bad("MQTT_SHARED_GROUP", "letters, digits, '_', '.' and '-'"));
+            return Err(bad("MQTT_SHARED_GROUP", "expected letters, digits, '_', '.' and '-'"));
         }
         let (client_cert_file, client_key_file) =
             (source.get("MQTT_CLIENT_CERT_FILE"), source.get("MQTT_CLIENT_KEY_FILE"));
@@ -72,7 +70,7 @@ fn is_segment(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
-/// The node's name, which makes the default client id stable on one machine and different on two.
+/// The host name: it makes the default client id stable on one machine and different on two.
 fn node_name(source: &impl Source) -> String {
     let name = source.get("HOSTNAME").or_else(|| std::fs::read_to_string("/etc/hostname").ok()).unwrap_or_default();
     let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(48).collect();

@@ -1,20 +1,20 @@
-//! `MQTT_PROVISIONING` and what belongs to it: how the broker learns who may enter.
+//! How the broker authenticates devices: `MQTT_PROVISIONING` and `MQTT_AUTH_ADDR`.
 
 use std::net::SocketAddr;
 
 use super::{Secret, SettingsError, Source, bad, required, required_secret, secret};
 
-/// Least length of the secrets that stand for every device's: they are made by a machine.
+/// Shortest secret that gives access to every device. Such secrets are generated, so length costs nothing.
 const MIN_SECRET_BYTES: usize = 24;
 
-/// How the broker learns the devices' passwords.
+/// How the passwords of devices get to the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Provisioning {
-    /// By nobody's hand, by files, or by asking us (`MQTT_AUTH_ADDR`).
+    /// The server does not provision: the broker uses exported files or asks the server (`MQTT_AUTH_ADDR`).
     None,
-    /// It is in our own process and asks the database.
+    /// The broker of `dev` runs in this process and reads the database.
     Embedded,
-    /// Mosquitto's Dynamic Security plugin: over MQTT, as this account.
+    /// Mosquitto's Dynamic Security plugin, controlled over MQTT with this account.
     Dynsec(DynsecAccount),
 }
 
@@ -23,16 +23,16 @@ pub enum Provisioning {
 pub struct DynsecAccount {
     /// `MQTT_DYNSEC_USERNAME`.
     pub username: String,
-    /// `MQTT_DYNSEC_PASSWORD`: also seals the devices' passwords on their way to the broker.
+    /// `MQTT_DYNSEC_PASSWORD`: also encrypts device passwords until the broker has them.
     pub password: Secret,
 }
 
-/// Where brokers ask us, over HTTP, who may enter.
+/// The HTTP endpoint where brokers authenticate and authorize their clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthEndpoint {
     /// `MQTT_AUTH_ADDR`.
     pub addr: SocketAddr,
-    /// `MQTT_AUTH_SECRET`: what the broker must send along.
+    /// `MQTT_AUTH_SECRET`: the secret that the broker must send.
     pub secret: Option<Secret>,
 }
 
@@ -47,7 +47,7 @@ impl Provisioning {
                 long_enough("MQTT_DYNSEC_PASSWORD", &password)?;
                 Ok(Self::Dynsec(DynsecAccount { username, password }))
             }
-            Some(_) => Err(bad("MQTT_PROVISIONING", "`none`, `dynsec` or `embedded`")),
+            Some(_) => Err(bad("MQTT_PROVISIONING", "expected `none`, `dynsec` or `embedded`")),
         }
     }
 }
@@ -55,13 +55,13 @@ impl Provisioning {
 impl AuthEndpoint {
     pub(super) fn read(source: &impl Source) -> Result<Option<Self>, SettingsError> {
         let Some(addr) = source.get("MQTT_AUTH_ADDR") else { return Ok(None) };
-        let problem = "an address and port such as 127.0.0.1:4001";
+        let problem = "expected an address and port such as 127.0.0.1:4001";
         let addr: SocketAddr = addr.parse().map_err(|_| bad("MQTT_AUTH_ADDR", problem))?;
         let secret = secret(source, "MQTT_AUTH_SECRET")?;
         match &secret {
             Some(secret) => long_enough("MQTT_AUTH_SECRET", secret)?,
             None if !addr.ip().is_loopback() => {
-                return Err(bad("MQTT_AUTH_SECRET", "missing: needed where MQTT_AUTH_ADDR is not on the loopback"));
+                return Err(bad("MQTT_AUTH_SECRET", "missing: required unless MQTT_AUTH_ADDR is a loopback address"));
             }
             None => {}
         }
@@ -71,7 +71,7 @@ impl AuthEndpoint {
 
 fn long_enough(name: &str, secret: &Secret) -> Result<(), SettingsError> {
     if secret.reveal().len() < MIN_SECRET_BYTES {
-        let problem = format!("at least {MIN_SECRET_BYTES} bytes; make one with `openssl rand -base64 24`");
+        let problem = format!("needs at least {MIN_SECRET_BYTES} bytes; make one with `openssl rand -base64 24`");
         return Err(bad(name, problem));
     }
     Ok(())
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn provisioning_names_what_it_lacks() {
+    fn an_error_names_the_variable_that_provisioning_lacks() {
         assert_eq!(Provisioning::read(&source(&[])).unwrap(), Provisioning::None);
         assert_eq!(Provisioning::read(&source(&[("MQTT_PROVISIONING", "embedded")])).unwrap(), Provisioning::Embedded);
         let error = |vars| Provisioning::read(&source(vars)).unwrap_err().name;
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_for_others_needs_a_secret() {
+    fn an_endpoint_off_the_loopback_address_needs_a_secret() {
         assert_eq!(AuthEndpoint::read(&source(&[])).unwrap(), None);
         assert!(AuthEndpoint::read(&source(&[("MQTT_AUTH_ADDR", "127.0.0.1:4001")])).unwrap().is_some());
         let error = |vars| AuthEndpoint::read(&source(vars)).unwrap_err().name;

@@ -1,15 +1,15 @@
-//! `TRUSTED_PROXIES`: whose word is taken on where a request comes from.
+//! `TRUSTED_PROXIES`: reverse proxies whose forwarding headers give the client address.
 
 use std::net::IpAddr;
 
-/// Networks that may be named. Each is compared with every address of a request.
+/// Most networks in the list. Every address of a request is compared with each of them.
 const MAX_NETWORKS: usize = 64;
 
-/// The proxies in front of this server. Empty by default: then nobody's word is taken.
+/// The reverse proxies in front of this server. Empty by default: then no forwarding header is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<Network>);
 
-/// One address, or all that share its first bits.
+/// One address, or all addresses with the same first bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Network {
     addr: IpAddr,
@@ -17,7 +17,7 @@ struct Network {
 }
 
 impl TrustedProxies {
-    /// Whether an address is a proxy of ours.
+    /// Whether an address is a trusted proxy.
     pub fn contains(&self, addr: IpAddr) -> bool {
         let addr = addr.to_canonical();
         self.0.iter().any(|network| network.contains(addr))
@@ -31,7 +31,7 @@ impl std::str::FromStr for TrustedProxies {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let networks = parts.map(str::parse).collect::<Result<Vec<_>, _>>()?;
         if networks.len() > MAX_NETWORKS {
-            return Err(format!("at most {MAX_NETWORKS} networks: name larger ones"));
+            return Err(format!("at most {MAX_NETWORKS} networks: combine them into larger ones"));
         }
         Ok(Self(networks))
     }
@@ -51,7 +51,7 @@ impl std::str::FromStr for Network {
         let (addr, bits) = text.split_once('/').map_or((text, None), |(addr, bits)| (addr, Some(bits)));
         let addr: IpAddr = addr.parse().map_err(|_| expected())?;
         if addr != addr.to_canonical() {
-            return Err(format!("{text:?}: write an IPv4 address as one"));
+            return Err(format!("{text:?}: write it as an IPv4 address"));
         }
         let most = if addr.is_ipv4() { 32 } else { 128 };
         let is_number = |bits: &&str| !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit());
@@ -60,18 +60,18 @@ impl std::str::FromStr for Network {
             None => most,
         };
         match bits {
-            0 => Err(format!("{text:?} trusts everybody: then anybody may claim any address")),
+            0 => Err(format!("{text:?} contains every address: any client could claim any address")),
             bits if bits > most => Err(expected()),
-            // Most likely a slip: was the one address meant, or its network?
+            // Probably a mistake: either the address or its network was meant.
             bits if masked(addr, bits) != addr => {
-                Err(format!("{text:?} has bits beyond its prefix: write {}/{bits} or {addr}", masked(addr, bits)))
+                Err(format!("{text:?} has bits after its prefix: write {}/{bits} or {addr}", masked(addr, bits)))
             }
             bits => Ok(Self { addr, bits }),
         }
     }
 }
 
-/// The address without what follows its first bits.
+/// The address with all but its first bits cleared.
 fn masked(addr: IpAddr, bits: u8) -> IpAddr {
     match addr {
         IpAddr::V4(addr) => {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_networks_are_told_apart_from_their_neighbours() {
+    fn only_listed_addresses_and_networks_are_trusted() {
         let trusted = proxies("10.1.0.0/16, 192.0.2.7 ,2001:db8:1::/48,::1");
         for (addr, is_trusted) in [
             ("10.1.255.255", true),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused() {
+    fn text_that_is_not_a_network_is_refused() {
         for text in [
             "localhost",
             "10.0.0.0/33",
