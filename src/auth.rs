@@ -1,5 +1,5 @@
-//! Access tokens: a JWT in, a principal out, the same for every surface. A token says who someone is
-//! and until when, never what they may do: that is read from the database on use.
+//! Access tokens: JWTs to principals, for every surface. A token identifies a user until it expires. It never says
+//! what the user may do: that is read from the database when it is needed.
 
 mod external;
 mod keys;
@@ -17,39 +17,37 @@ use keys::{Keys, TYPE};
 
 pub use external::{ExternalIdentity, MAX_CLOCK_SKEW, TrustedIssuers};
 
-/// How long an access token of the API lives.
+/// The lifetime of a session's access tokens.
 pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// Longest token that is looked at, in bytes.
+/// Longest token that is parsed, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 4096;
 
-/// By what somebody acts. A token's kind is judged when it is verified and never again.
+/// The kind of credential that a principal was authenticated with. It is determined when the token is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Actor {
-    /// A session that a sign-in began: it may end before its tokens do.
+    /// A session started by a sign-in. It may end before its tokens expire.
     Session(SessionId),
-    /// A token that a home's admin has made for an integration: it may end before its time too.
+    /// The token of an integration, created by an admin of its home. It may be revoked before it expires.
     Integration(SessionId),
-    /// A token of a trusted outside issuer, by the link that says who its bearer is here.
+    /// A token of a trusted external issuer, with the link between its subject and the user.
     External(ExternalIdentityId),
-    /// A token that an operator, or `dev`, has made for somebody. It belongs to no session.
+    /// A token created by an operator or by `dev`. It belongs to no session.
     Operator,
 }
 
-/// Who a valid token stands for.
+/// The user behind a valid token.
 #[derive(Clone, Debug)]
 pub struct Principal {
-    /// The person.
     pub user: UserId,
-    /// By what they act.
     pub actor: Actor,
-    /// When the token was made, to the second.
+    /// When the token was issued, in whole seconds.
     pub issued_at: DateTime<Utc>,
-    /// When the token ends, and with it every stream opened under it.
+    /// When the token expires, and with it every stream it opened.
     pub expires_at: DateTime<Utc>,
 }
 
-/// The token is missing something, forged, expired or not ours. Says no more on purpose.
+/// The token is incomplete, forged, expired or of another issuer. The message is the same for all of them, on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("invalid or expired access token")]
 pub struct InvalidToken;
@@ -67,10 +65,10 @@ struct Claims {
     aud: String,
     sub: String,
     jti: String,
-    /// The session; none on a token that belongs to none.
+    /// The session, if the token belongs to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sid: Option<String>,
-    /// The integration whose token it is; none on a person's.
+    /// The integration, if it is an integration's token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client_id: Option<String>,
     iat: i64,
@@ -78,25 +76,24 @@ struct Claims {
 }
 
 impl Tokens {
-    /// HS256 with a secret of at least 32 bytes and the usual issuer and audience.
+    /// HS256 with a secret of at least 32 bytes, and the default issuer and audience.
     pub fn new(secret: &Secret, clock: Clock) -> Self {
         Self::from_settings(&AuthSettings::with_secret(secret.clone()), clock).expect("any secret is a key")
     }
 
-    /// With the keys, issuer and audience that the settings name.
     pub fn from_settings(settings: &AuthSettings, clock: Clock) -> Result<Self, SettingsError> {
         Ok(Self { keys: Arc::new(Keys::new(settings)?), clock })
     }
 
-    /// The public keys that verify our tokens, as a JWK set. Empty with a secret.
+    /// The public keys that verify our tokens, as a JWK set. Empty when a secret signs.
     pub fn jwks(&self) -> serde_json::Value {
         serde_json::json!({"keys": self.keys.public()})
     }
 
-    /// A token for a person, and when it ends.
-    pub fn issue(&self, user: UserId, actor: Actor, life: Duration) -> (String, DateTime<Utc>) {
+    /// A token for a user, and when it expires.
+    pub fn issue(&self, user: UserId, actor: Actor, lifetime: Duration) -> (String, DateTime<Utc>) {
         let now = self.clock.now().trunc_subsecs(0);
-        let expires_at = now + life;
+        let expires_at = now + lifetime;
         let (mut jti, mut sid, mut client_id) = (uuid::Uuid::new_v4().to_string(), None, None);
         match actor {
             Actor::Session(session) => sid = Some(session.to_string()),
@@ -104,7 +101,7 @@ impl Tokens {
                 jti = token.to_string();
                 client_id = Some(jti.clone());
             }
-            // Of an outside issuer we make none.
+            // Tokens of external issuers are never issued here.
             Actor::Operator | Actor::External(_) => {}
         }
         let claims = Claims {
@@ -119,16 +116,16 @@ impl Tokens {
         };
         let key = self.keys.current();
         let token = jsonwebtoken::encode(&key.header, &claims, &key.sign)
-            .expect("plain claims under a key that was tried always encode");
+            .expect("encoding with a key that has signed before");
         (token, expires_at)
     }
 
-    /// Whom the token stands for, if it is ours, whole and not expired.
+    /// The principal of a token that is ours, complete and not expired.
     pub fn verify(&self, token: &str) -> Result<Principal, InvalidToken> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(InvalidToken);
         }
-        // The name finds a key of ours or nothing; all else the header says is only compared.
+        // The key id selects one of our keys. Everything else in the header is only compared with that key.
         let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken)?;
         let key = header.kid.as_deref().and_then(|kid| self.keys.by_name(kid)).ok_or(InvalidToken)?;
         let data = jsonwebtoken::decode::<Claims>(token, &key.verify, &key.validation).map_err(|_| InvalidToken)?;

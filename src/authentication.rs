@@ -1,5 +1,5 @@
-//! From a token to somebody who may act now: the one door of every surface. What a token says is judged
-//! here and nowhere else; what its holder may do is read from the database on use.
+//! From a token to a principal, for every surface. Tokens are judged here and nowhere else. What the principal may do
+//! is read from the database when it is needed.
 
 use crate::auth::{Actor, InvalidToken, Principal, Tokens, TrustedIssuers};
 use crate::error::Error;
@@ -7,39 +7,39 @@ use crate::homes::Integrations;
 use crate::revocation::Revocations;
 use crate::users::Users;
 
-/// Verifies tokens and asks whether they still hold. Cheap to clone.
+/// Verifies tokens and checks that they are not revoked. Cheap to clone.
 #[derive(Clone)]
 pub struct Authenticator {
     tokens: Tokens,
     revocations: Revocations,
     integrations: Option<Integrations>,
-    outsiders: Option<(TrustedIssuers, Users)>,
+    external: Option<(TrustedIssuers, Users)>,
 }
 
 impl Authenticator {
-    /// Over the keys and over what has ended; admits people alone.
+    /// Accepts tokens of users; see below for integrations and external issuers.
     pub fn new(tokens: Tokens, revocations: Revocations) -> Self {
-        Self { tokens, revocations, integrations: None, outsiders: None }
+        Self { tokens, revocations, integrations: None, external: None }
     }
 
-    /// Admits integrations too.
+    /// Accepts tokens of integrations as well.
     #[must_use]
     pub fn with_integrations(self, integrations: Integrations) -> Self {
         Self { integrations: Some(integrations), ..self }
     }
 
-    /// Admits people by the tokens of these issuers too.
+    /// Accepts tokens of these external issuers as well.
     #[must_use]
     pub fn with_trusted_issuers(self, issuers: TrustedIssuers, users: Users) -> Self {
-        Self { outsiders: (!issuers.is_empty()).then_some((issuers, users)), ..self }
+        Self { external: (!issuers.is_empty()).then_some((issuers, users)), ..self }
     }
 
-    /// Whom a token stands for. `UNAUTHENTICATED`, in one text whatever is wrong with it, or
-    /// `UNAVAILABLE` where that can't be said now.
+    /// The principal of a token. Fails with `UNAUTHENTICATED`, with one message for every fault of the token, or with
+    /// `UNAVAILABLE` when the token can't be checked now.
     pub async fn authenticate(&self, token: &str) -> Result<Principal, Error> {
         let principal = match self.tokens.verify(token) {
             Ok(principal) => principal,
-            Err(InvalidToken) => self.outsider(token).await?,
+            Err(InvalidToken) => self.verify_external(token).await?,
         };
         self.revocations.check(&principal).await?;
         match (&self.integrations, principal.actor) {
@@ -50,11 +50,11 @@ impl Authenticator {
         Ok(principal)
     }
 
-    async fn outsider(&self, token: &str) -> Result<Principal, Error> {
-        let (issuers, users) = self.outsiders.as_ref().ok_or(InvalidToken)?;
-        let outsider = issuers.verify(token).await?;
-        let (identity, user) = users.outsider(&outsider).await?.ok_or(InvalidToken)?;
-        let (issued_at, expires_at) = (outsider.issued_at, outsider.expires_at);
+    async fn verify_external(&self, token: &str) -> Result<Principal, Error> {
+        let (issuers, users) = self.external.as_ref().ok_or(InvalidToken)?;
+        let external = issuers.verify(token).await?;
+        let (identity, user) = users.outsider(&external).await?.ok_or(InvalidToken)?;
+        let (issued_at, expires_at) = (external.issued_at, external.expires_at);
         Ok(Principal { user, actor: Actor::External(identity), issued_at, expires_at })
     }
 }

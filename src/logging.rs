@@ -1,4 +1,4 @@
-//! The tracing subscriber: for people on a terminal, JSON with `LOG_FORMAT=json`.
+//! The tracing subscriber: text for people, or JSON with `LOG_FORMAT=json`.
 
 use std::io::IsTerminal;
 
@@ -10,18 +10,18 @@ use crate::settings::{SettingsError, Source};
 pub fn start(source: &impl Source) -> Result<(), SettingsError> {
     let bad = |name: &str, problem: &str| SettingsError { name: name.to_owned(), problem: problem.to_owned() };
     let filter = source.get("LOG").unwrap_or_else(|| "info".to_owned());
-    // The libraries' own running commentary is for debugging them, not us; some of it would show secrets: that
-    // of tokio_postgres the values of every statement, that of tungstenite every message of a socket.
+    // Debug output of these libraries is off unless asked for. Some of it contains secrets: tokio_postgres logs the
+    // parameters of every statement, tungstenite every message of a socket.
     const QUIET: &str = "rumqttc=off,mqtt5=error,tokio_postgres=info,tungstenite=info";
     let filter = EnvFilter::try_new(format!("{QUIET},{filter}"))
-        .map_err(|_| bad("LOG", "a filter such as info or smarthome=debug,info"))?;
+        .map_err(|_| bad("LOG", "expected a filter such as info or smarthome=debug,info"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match source.get("LOG_FORMAT").as_deref() {
         Some("json") => builder.json().flatten_event(true).init(),
         None | Some("text") => {
             builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
         }
-        Some(_) => return Err(bad("LOG_FORMAT", "`json` or `text`")),
+        Some(_) => return Err(bad("LOG_FORMAT", "expected `json` or `text`")),
     }
     Ok(())
 }

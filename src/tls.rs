@@ -1,5 +1,5 @@
-//! TLS as a client: one rule for all we connect to. TLS 1.2 or newer, and a certificate that an authority
-//! we trust has signed for the name we asked for; there is no way to skip that.
+//! TLS for outgoing connections. All of them require TLS 1.2 or newer and a certificate for the server's name, signed
+//! by a trusted authority. Verification can't be turned off.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
-/// TLS material that can't be used, and why.
+/// Certificates that can't be used, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TlsError(String);
@@ -20,7 +20,8 @@ impl TlsError {
     }
 }
 
-/// Trusts the authorities in this PEM file alone; without one the system's (or those of `SSL_CERT_FILE`).
+/// A client configuration that trusts only the authorities in this PEM file; without a file, those of the system or
+/// of `SSL_CERT_FILE`.
 pub fn client_config(ca_file: Option<&Path>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     let mut roots = RootCertStore::empty();
     match ca_file {
@@ -38,8 +39,8 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<ConfigBuilder<ClientConfi
     Ok(config.with_safe_default_protocol_versions().map_err(TlsError::new)?.with_root_certificates(roots))
 }
 
-/// The certificates in a PEM file: at least one.
+/// The certificates in a PEM file, at least one.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Vec<_> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(TlsError::new)?;
-    if found.is_empty() { Err(TlsError::new("no certificate in it")) } else { Ok(found) }
+    if found.is_empty() { Err(TlsError::new("the file contains no certificate")) } else { Ok(found) }
 }

@@ -1,15 +1,14 @@
-//! What people may call things: names are for reading, keys are for topics. Past this door a name is
-//! trimmed and printable, and a key can't be taken for an id or a MAC address.
+//! Validation of names and keys. Names are for display: trimmed, printable, bounded. Keys are topic segments that
+//! can't be mistaken for an id or a MAC address.
 
 use crate::error::Error;
 
-/// Characters a name may have.
+/// Most characters of a name.
 pub const MAX_NAME_CHARS: usize = 100;
-/// Bytes a key may have.
+/// Most bytes of a key.
 pub const MAX_KEY_BYTES: usize = 64;
 
-/// Refuses NUL and the other control characters; PostgreSQL can't store the first, people can't read
-/// the rest.
+/// Refuses control characters. PostgreSQL can't store NUL, and the others can't be displayed.
 pub fn printable(field: &'static str, text: &str) -> Result<(), Error> {
     match text.chars().find(|c| c.is_control()) {
         Some(found) => Err(Error::bad_input(field, format!("{field} contains the control character {found:?}"))),
@@ -27,13 +26,13 @@ pub fn name(field: &'static str, text: &str) -> Result<String, Error> {
     Ok(name.to_owned())
 }
 
-/// A key: `[A-Za-z0-9][A-Za-z0-9_.-]{0,63}`, not all digits (that is an id), not like a MAC address.
+/// A key: `[A-Za-z0-9][A-Za-z0-9_.-]{0,63}`, not all digits (that would be an id) and not a MAC address.
 pub fn key(field: &'static str, text: &str) -> Result<String, Error> {
     let bytes = text.as_bytes();
-    let shaped = (1..=MAX_KEY_BYTES).contains(&bytes.len())
+    let has_valid_form = (1..=MAX_KEY_BYTES).contains(&bytes.len())
         && bytes[0].is_ascii_alphanumeric()
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(b));
-    if !shaped {
+    if !has_valid_form {
         let expected = "1 to 64 letters, digits, '_', '.' or '-', starting with a letter or digit";
         return Err(Error::bad_input(field, format!("{field} must be {expected}")));
     }
@@ -41,8 +40,8 @@ pub fn key(field: &'static str, text: &str) -> Result<String, Error> {
         return Err(Error::bad_input(field, format!("{field} must not be a number: that would be an id")));
     }
     let digits = bytes.iter().filter(|b| b.is_ascii_hexdigit()).count();
-    let like_mac = digits == 12 && bytes.iter().all(|b| b.is_ascii_hexdigit() || b"-.".contains(b));
-    if like_mac {
+    let is_mac = digits == 12 && bytes.iter().all(|b| b.is_ascii_hexdigit() || b"-.".contains(b));
+    if is_mac {
         return Err(Error::bad_input(
             field,
             format!("{field} must not look like a MAC address: give it as macAddress"),
@@ -51,8 +50,8 @@ pub fn key(field: &'static str, text: &str) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
-/// Whether the value under this key is a secret: the key ends in password, secret or token, however it
-/// is written (`wifiPassword`, `api_token`, `SECRET`).
+/// Whether a configuration or payload key names a secret: it ends in password, secret or token, in any case
+/// (`wifiPassword`, `api_token`, `SECRET`).
 pub fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     ["password", "secret", "token"].iter().any(|end| key.ends_with(end))
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_ends_in_a_secrets_name_names_one() {
+    fn a_key_that_ends_in_password_secret_or_token_names_a_secret() {
         for key in ["password", "wifiPassword", "client_SECRET", "apiToken"] {
             assert!(is_secret_key(key), "{key}");
         }

@@ -1,9 +1,9 @@
-//! Access tokens of outside issuers (`JWT_TRUSTED_ISSUERS`): a JWT in, what its issuer says of its bearer
-//! out. Whom they are here is not known here.
+//! Access tokens of external issuers (`JWT_TRUSTED_ISSUERS`): JWTs to external identities. Which user an identity
+//! belongs to is not decided here.
 //!
-//! What is judged, and how: the issuer's name finds a configured issuer or nothing, the key's name a key of
-//! that issuer's set or nothing, and that key fixes its algorithm. No URL and no key is ever taken from a
-//! token. An expired token has no grace, so that what it opened ends when it says.
+//! `iss` selects a configured issuer, `kid` selects a key of that issuer's JWK set, and that key determines the
+//! algorithm. No URL and no key is ever taken from a token. Expiry has no leeway, so that streams end when the token
+//! says.
 
 mod fetch;
 mod jwks;
@@ -23,23 +23,21 @@ use jwks_cache::JwksCache;
 
 /// How far an issuer's clock may be ahead of ours.
 pub const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::seconds(30);
-/// Longest life of a token: what ends only by its expiry must not live for ever.
-const MAX_LIFE: TimeDelta = TimeDelta::hours(24);
-/// Bytes of a subject: OpenID Connect's bound.
+/// Longest lifetime of a token: an issuer's token ends only by its expiry.
+const MAX_LIFETIME: TimeDelta = TimeDelta::hours(24);
+/// Most bytes of a subject, as in OpenID Connect.
 const MAX_SUBJECT_BYTES: usize = 255;
 
-/// What a valid token of an outside issuer says of its bearer.
+/// The claims of a valid token of an external issuer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalIdentity {
-    /// Who says it.
     pub issuer: Arc<str>,
-    /// Names the bearer at that issuer.
+    /// Identifies the user at that issuer.
     pub subject: String,
-    /// An address the issuer has verified and may vouch for.
+    /// An e-mail address that the issuer has verified, in a domain it is trusted for.
     pub email: Option<String>,
-    /// When the token was made, by the issuer's clock.
+    /// When the token was issued, by the issuer's clock.
     pub issued_at: DateTime<Utc>,
-    /// When it ends.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -56,9 +54,9 @@ struct Issuer {
     keys: JwksCache,
 }
 
-/// Read before anything is verified, to find whose keys are to judge it.
+/// The unverified issuer, which selects the keys to verify the token with.
 #[derive(Deserialize)]
-struct Claimed {
+struct UnverifiedClaims {
     iss: String,
 }
 
@@ -69,55 +67,53 @@ struct Claims {
     exp: i64,
     #[serde(deserialize_with = "seconds")]
     iat: i64,
-    #[serde(default, deserialize_with = "maybe_seconds")]
+    #[serde(default, deserialize_with = "optional_seconds")]
     nbf: Option<i64>,
     email: Option<String>,
-    /// True and nothing like it: some issuers say "false" in quotes.
+    /// Only JSON `true` counts: some issuers send the string "false".
     #[serde(default)]
     email_verified: Value,
     #[serde(flatten)]
     kind: Kind,
 }
 
-/// By what other tokens of the same keys are known.
+/// Claims that identify other kinds of tokens signed with the same keys.
 #[derive(Deserialize)]
 struct Kind {
-    /// Keycloak's.
+    /// Set by Keycloak.
     typ: Option<String>,
-    /// Cognito's.
+    /// Set by Amazon Cognito.
     token_use: Option<String>,
     nonce: Option<Value>,
     at_hash: Option<Value>,
     c_hash: Option<Value>,
-    /// Logout and security event tokens'.
+    /// Set in logout and security event tokens.
     events: Option<Value>,
 }
 
 impl TrustedIssuers {
-    /// With what the settings name. A file of keys that can't be used stops the start; an issuer that is
-    /// away does not.
+    /// Fails when a key file can't be used. An unreachable issuer is no error at the start.
     pub fn new(settings: &AuthSettings, clock: Clock) -> Result<Self, SettingsError> {
         let issuers = settings.trusted_issuers.iter().map(Issuer::new).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { issuers: issuers.into(), clock })
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.issuers.is_empty()
     }
 
-    /// What a token says, if one of the issuers has made it for us and it holds now.
+    /// The identity of a token that a trusted issuer has issued for us and that is valid now.
     pub async fn verify(&self, token: &str) -> Result<ExternalIdentity, InvalidToken> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(InvalidToken);
         }
         let header = decode_header(token).map_err(|_| InvalidToken)?;
-        let kid = header.kid.as_deref().filter(|_| is_of_an_access_token(&header)).ok_or(InvalidToken)?;
-        let claimed: Claimed = jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(|_| InvalidToken)?;
+        let kid = header.kid.as_deref().filter(|_| is_access_token_type(&header)).ok_or(InvalidToken)?;
+        let claimed: UnverifiedClaims = jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(|_| InvalidToken)?;
         let issuer = self.issuers.iter().find(|issuer| *issuer.name == *claimed.iss).ok_or(InvalidToken)?;
         let key = issuer.keys.find(kid, self.clock.now()).await.ok_or(InvalidToken)?;
         let data = jsonwebtoken::decode::<Claims>(token, &key.verify, &key.validation).map_err(|_| InvalidToken)?;
-        issuer.judge(data.claims, self.clock.now())
+        issuer.identity(data.claims, self.clock.now())
     }
 }
 
@@ -133,60 +129,60 @@ impl Issuer {
         })
     }
 
-    /// Signature, issuer and audience have been verified.
-    fn judge(&self, claims: Claims, now: DateTime<Utc>) -> Result<ExternalIdentity, InvalidToken> {
+    /// Checks the remaining claims. Signature, issuer and audience are verified already.
+    fn identity(&self, claims: Claims, now: DateTime<Utc>) -> Result<ExternalIdentity, InvalidToken> {
         let time = |seconds| DateTime::from_timestamp(seconds, 0).ok_or(InvalidToken);
         let (issued_at, expires_at) = (time(claims.iat)?, time(claims.exp)?);
         let begins_at = claims.nbf.map_or(Ok(issued_at), time)?.max(issued_at);
-        let is_in_time = expires_at > now && begins_at <= now + MAX_CLOCK_SKEW && expires_at - issued_at <= MAX_LIFE;
+        let is_in_time = expires_at > now && begins_at <= now + MAX_CLOCK_SKEW && expires_at - issued_at <= MAX_LIFETIME;
         let is_named = (1..=MAX_SUBJECT_BYTES).contains(&claims.sub.len()) && !claims.sub.contains(char::is_control);
-        if !is_in_time || !is_named || claims.kind.is_another() {
+        if !is_in_time || !is_named || claims.kind.is_other_token() {
             return Err(InvalidToken);
         }
-        let email = claims.email.filter(|email| claims.email_verified == Value::Bool(true) && self.vouches(email));
+        let email = claims.email.filter(|email| claims.email_verified == Value::Bool(true) && self.may_verify(email));
         Ok(ExternalIdentity { issuer: self.name.clone(), subject: claims.sub, email, issued_at, expires_at })
     }
 
-    fn vouches(&self, email: &str) -> bool {
+    fn may_verify(&self, email: &str) -> bool {
         let domain = email.rsplit_once('@').map(|(_, domain)| domain.to_ascii_lowercase());
         self.email_domains.as_ref().is_none_or(|domains| domain.is_some_and(|domain| domains.contains(&domain)))
     }
 }
 
-/// Most outside issuers call their access tokens JWT, as RFC 9068 does not.
-fn is_of_an_access_token(header: &Header) -> bool {
+/// Most issuers use the type `JWT` for access tokens, other than RFC 9068 requires.
+fn is_access_token_type(header: &Header) -> bool {
     let typ = header.typ.as_deref().unwrap_or_default();
     let is_typed = ["at+jwt", "application/at+jwt", "JWT"].iter().any(|known| typ.eq_ignore_ascii_case(known));
-    // What we don't understand is critical to somebody.
+    // RFC 7515: a token with critical extensions that we do not support must be refused.
     is_typed && header.crit.is_none()
 }
 
 impl Kind {
-    /// Whether it is another token than one for access: an ID token says who has signed in to some client,
-    /// and anybody that client shows it to could come to us with it.
-    fn is_another(&self) -> bool {
+    /// Whether the token is not an access token. An ID token, for example, is meant for the client where the user signed
+    /// in; anybody who obtains it there could present it here.
+    fn is_other_token(&self) -> bool {
         let is_access = |kind: &str| ["Bearer", "access"].iter().any(|known| kind.eq_ignore_ascii_case(known));
-        let told = self.typ.as_deref().or(self.token_use.as_deref());
-        match told {
+        let stated = self.typ.as_deref().or(self.token_use.as_deref());
+        match stated {
             Some(kind) => !is_access(kind) || self.events.is_some(),
             None => [&self.nonce, &self.at_hash, &self.c_hash, &self.events].iter().any(|mark| mark.is_some()),
         }
     }
 }
 
-/// A number of seconds, perhaps with a fraction; never a text.
+/// A JSON number of seconds, possibly with a fraction; a string is an error.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     whole(&Number::deserialize(deserializer)?).ok_or_else(|| serde::de::Error::custom("not a time"))
 }
 
-fn maybe_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+fn optional_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     seconds(deserializer).map(Some)
 }
 
 fn whole(number: &Number) -> Option<i64> {
     number.as_i64().or_else(|| {
         let seconds = number.as_f64()?.floor();
-        // Far beyond any date, and exact.
+        // Beyond any date, and within the range of exact integers.
         #[expect(clippy::cast_possible_truncation, reason = "within the range just checked")]
         (seconds.abs() < 1e12).then_some(seconds as i64)
     })

@@ -1,5 +1,5 @@
-//! The keys that sign and verify: one that signs, one from before it that still verifies. A key fixes
-//! its algorithm; a token only names its key, and is judged by that key alone.
+//! Signing keys: the current one, and the previous one, which still verifies. Each key has one algorithm. A token
+//! names its key and is verified with that key only.
 
 use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -7,22 +7,22 @@ use sha2::{Digest, Sha256};
 
 use crate::settings::{AuthSettings, Secret, SettingsError};
 
-/// RFC 9068: tells an access token from every other JWT the same key may sign.
+/// RFC 9068: distinguishes access tokens from other JWTs signed with the same key.
 pub(super) const TYPE: &str = "at+jwt";
-/// Hexadecimal digits of the name of a secret.
+/// Hexadecimal digits of a secret's key id.
 const KID_CHARS: usize = 16;
 
-/// One key, and what a token under it must look like.
+/// One key and the validation rules of its tokens.
 pub(super) struct Key {
     pub(super) header: Header,
     pub(super) sign: EncodingKey,
     pub(super) verify: DecodingKey,
     pub(super) validation: Validation,
-    /// Its public half, for everybody; none of a secret.
+    /// The public key; `None` for a secret.
     public: Option<Jwk>,
 }
 
-/// All keys of a server.
+/// The keys of a server.
 pub(super) struct Keys {
     current: Key,
     previous: Option<Key>,
@@ -31,7 +31,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// What the settings name. A private key that can't be used names itself.
+    /// The keys of the settings. The error names the variable of an unusable private key.
     pub(super) fn new(settings: &AuthSettings) -> Result<Self, SettingsError> {
         let (issuer, audience) = (settings.jwt_issuer.clone(), settings.jwt_audience.clone());
         let key = |pem: &Option<Secret>, secret: &Option<Secret>, name: &str| match (pem, secret) {
@@ -51,17 +51,16 @@ impl Keys {
         Ok(Self { current: expect(current), previous: previous.map(expect), issuer, audience })
     }
 
-    /// The one that signs.
+    /// The key that signs.
     pub(super) fn current(&self) -> &Key {
         &self.current
     }
 
-    /// The one of this name.
     pub(super) fn by_name(&self, kid: &str) -> Option<&Key> {
         [Some(&self.current), self.previous.as_ref()].into_iter().flatten().find(|key| key.name() == kid)
     }
 
-    /// Public halves, as `/.well-known/jwks.json` shows them.
+    /// The public keys for `/.well-known/jwks.json`.
     pub(super) fn public(&self) -> Vec<&Jwk> {
         [Some(&self.current), self.previous.as_ref()]
             .into_iter()
@@ -72,18 +71,18 @@ impl Keys {
 }
 
 impl Key {
-    /// HS256 over a secret of at least 32 bytes (settings see to that).
+    /// HS256 with a secret of at least 32 bytes, as the settings require.
     fn secret(secret: &Secret) -> Self {
         let bytes = secret.reveal().as_bytes();
         let (sign, verify) = (EncodingKey::from_secret(bytes), DecodingKey::from_secret(bytes));
-        // Tells two secrets apart. A token's signature says no less about its secret.
+        // A digest tells two secrets apart and reveals no more than a token's signature does.
         let digest = Sha256::new_with_prefix("smarthome kid ").chain_update(bytes).finalize();
         let mut kid = format!("{digest:x}");
         kid.truncate(KID_CHARS);
         Self::new(Algorithm::HS256, kid, sign, verify, None)
     }
 
-    /// The algorithm is the key's own: Ed25519, P-256 or RSA of at least 2,048 bits.
+    /// The key determines the algorithm: Ed25519, P-256, or RSA of at least 2,048 bits.
     fn asymmetric(pem: &Secret, name: &str) -> Result<Self, SettingsError> {
         let pem = pem.reveal().as_bytes();
         let candidates = [
@@ -101,7 +100,7 @@ impl Key {
             public.common.key_id = Some(kid.clone());
             public.common.public_key_use = Some(PublicKeyUse::Signature);
             let verify = DecodingKey::from_jwk(&public)?;
-            // What can't sign is found now, not at the first sign-in.
+            // Find out now, not at the first sign-in, whether the key can sign.
             let signature = jsonwebtoken::crypto::sign(b"probe", &sign, algorithm)?;
             jsonwebtoken::crypto::verify(&signature, b"probe", &verify, algorithm)?;
             Ok(Self::new(algorithm, kid, sign.clone(), verify, Some(public)))
@@ -113,10 +112,11 @@ impl Key {
         let mut header = Header::new(algorithm);
         header.typ = Some(TYPE.to_owned());
         header.kid = Some(kid);
-        // One algorithm: the token's own header never chooses.
+        // One algorithm: the header of a token never chooses it.
         let mut validation = Validation::new(algorithm);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // Judged by our own clock, to the second: issuer and judge are one machine or a few with NTP.
+        // `Tokens::verify` checks the expiry by the server's own clock, without leeway: tokens are issued and verified
+        // on one machine, or on a few with NTP.
         validation.validate_exp = false;
         Self { header, sign, verify, validation, public }
     }

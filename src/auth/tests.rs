@@ -1,4 +1,4 @@
-//! What is accepted, and that nothing forged or half is.
+//! Which tokens are accepted, and that forged or incomplete ones are not.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ fn forge(header: &Header, claims: &Value, secret: &str) -> String {
 }
 
 #[test]
-fn a_token_is_good_until_it_expires() {
+fn a_token_is_valid_until_it_expires() {
     let clock = Clock::movable();
     let tokens = tokens(&clock);
     let session = SessionId::generate(clock.now());
@@ -31,7 +31,7 @@ fn a_token_is_good_until_it_expires() {
 }
 
 #[test]
-fn nothing_forged_or_half_is_accepted() {
+fn forged_and_incomplete_tokens_are_refused() {
     let clock = Clock::system();
     let tokens = tokens(&clock);
     let now = clock.now().timestamp();
@@ -90,7 +90,7 @@ fn nothing_forged_or_half_is_accepted() {
         with("sid", json!(7)),
         with("client_id", json!("")),
         with("client_id", json!(uuid::Uuid::new_v4().to_string())),
-        // An integration's token is named by its own jti, and is nobody's session.
+        // An integration's token has its own jti as client_id, and no session.
         forge(&at(Algorithm::HS256), &integration(&good, json!({"jti": "x", "client_id": "x"})), SECRET),
         forge(&at(Algorithm::HS256), &integration(&good, json!({"sid": uuid::Uuid::nil().to_string()})), SECRET),
         without("exp"),
@@ -125,7 +125,7 @@ fn with_key(key: Secret) -> AuthSettings {
 }
 
 #[test]
-fn a_private_key_signs_by_its_own_algorithm_and_shows_its_public_half_alone() {
+fn a_private_key_signs_with_its_own_algorithm_and_only_its_public_key_is_shown() {
     let clock = Clock::system();
     let user = UserId::from_database(7);
     for kind in ["EdDSA", "ES256", "RS256"] {
@@ -138,7 +138,7 @@ fn a_private_key_signs_by_its_own_algorithm_and_shows_its_public_half_alone() {
         assert_eq!((jwk["alg"].as_str(), jwk["kid"].as_str()), (Some(kind), header.kid.as_deref()));
         assert!(["d", "p", "q", "dp", "dq", "qi", "k"].iter().all(|private| jwk.get(private).is_none()), "{jwk}");
 
-        // The classic: the public key, which everybody has, as the secret of an HMAC.
+        // The classic attack: the public key as an HMAC secret.
         let claims: Value = {
             let now = clock.now().timestamp();
             json!({"iss": "smarthome", "aud": "smarthome", "sub": "7", "jti": "x", "iat": now, "exp": now + 60})
@@ -147,7 +147,7 @@ fn a_private_key_signs_by_its_own_algorithm_and_shows_its_public_half_alone() {
         for secret in [jwk.to_string(), jwk["x"].as_str().or(jwk["n"].as_str()).unwrap().to_owned()] {
             assert_eq!(tokens.verify(&forge(&swapped, &claims, &secret)).unwrap_err(), InvalidToken);
         }
-        // A key that the token brings along, or says where to fetch.
+        // A key in the token, or a URL of one.
         let foreign = Tokens::from_settings(&with_key(key(kind)), clock.clone()).unwrap();
         let mut brought = foreign.keys.current().header.clone();
         brought.jwk = Some(serde_json::from_value(foreign.jwks()["keys"][0].clone()).unwrap());
@@ -183,7 +183,7 @@ fn after_a_rotation_the_previous_key_verifies_and_no_longer_signs() {
 }
 
 #[test]
-fn a_key_that_can_not_be_used_stops_the_start_by_its_name() {
+fn an_unusable_key_stops_the_start_with_the_name_of_its_variable() {
     for unusable in [Secret::new("no key"), key("P-384")] {
         let error = Tokens::from_settings(&with_key(unusable), Clock::system()).err().unwrap();
         assert_eq!(error.name, "JWT_PRIVATE_KEY");

@@ -1,4 +1,4 @@
-//! Fetches a small document by https, from the one address that configuration names.
+//! Fetches a small document over https from a configured URL.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use url::Url;
 
 use crate::tls;
 
-/// How long an issuer may take for all of its answer.
+/// Time for the whole response.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client for one URL. It follows no redirect: who answers is what the configuration says.
+/// A client for one URL. It follows no redirects, so that only the configured host can provide keys.
 pub(super) struct Fetcher {
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     uri: Uri,
 }
 
 impl Fetcher {
-    /// Trusts the system's authorities, or the one in the file alone.
+    /// Trusts the system's authorities, or only those in the file.
     pub(super) fn new(url: &Url, ca_file: Option<&Path>) -> Result<Self, String> {
         let verifying = tls::client_config(ca_file).map_err(|error| match ca_file {
             Some(path) => format!("caFile {}: {error}", path.display()),
@@ -32,34 +32,34 @@ impl Fetcher {
         })?;
         let config = verifying.with_no_client_auth();
         let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().build();
-        // Asked once in a long while: a connection kept open would only be found dead.
+        // Requests are rare: an idle connection would be closed by the issuer before it is used again.
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        let uri = url.as_str().parse().map_err(|_| format!("{url} is no URL to ask"))?;
+        let uri = url.as_str().parse().map_err(|_| format!("{url} is not a valid URL"))?;
         Ok(Self { client, uri })
     }
 
-    /// The document, of at most so many bytes, or why there is none.
-    pub(super) async fn get(&self, most: usize) -> Result<Bytes, String> {
-        let asked = tokio::time::timeout(FETCH_TIMEOUT, self.ask(most)).await;
-        asked.unwrap_or_else(|_| Err(format!("no answer within {} s", FETCH_TIMEOUT.as_secs())))
+    /// The document, of at most `max_bytes`, or the reason why it could not be fetched.
+    pub(super) async fn get(&self, max_bytes: usize) -> Result<Bytes, String> {
+        let fetched = tokio::time::timeout(FETCH_TIMEOUT, self.fetch(max_bytes)).await;
+        fetched.unwrap_or_else(|_| Err(format!("no response within {} s", FETCH_TIMEOUT.as_secs())))
     }
 
-    async fn ask(&self, most: usize) -> Result<Bytes, String> {
+    async fn fetch(&self, max_bytes: usize) -> Result<Bytes, String> {
         let request = Request::get(self.uri.clone())
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
             .header(header::USER_AGENT, "smarthome")
             .body(Empty::new())
             .map_err(|error| error.to_string())?;
-        let answer = self.client.request(request).await.map_err(|error| with_causes(&error))?;
-        if answer.status() != StatusCode::OK {
-            return Err(format!("it answered {}", answer.status()));
+        let response = self.client.request(request).await.map_err(|error| with_causes(&error))?;
+        if response.status() != StatusCode::OK {
+            return Err(format!("the response has status {}", response.status()));
         }
-        let body = Limited::new(answer.into_body(), most).collect().await;
-        body.map(|body| body.to_bytes()).map_err(|error| format!("its answer broke off or is too long: {error}"))
+        let body = Limited::new(response.into_body(), max_bytes).collect().await;
+        body.map(|body| body.to_bytes()).map_err(|error| format!("the response is incomplete or too long: {error}"))
     }
 }
 
-/// The client's own text says only that something failed.
+/// An error with its sources: the client's own message says only that something failed.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let (mut text, mut cause) = (error.to_string(), error.source());
     while let Some(error) = cause {

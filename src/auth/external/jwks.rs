@@ -1,5 +1,5 @@
-//! A JWK set to the keys that may verify. What is not for signatures, or of an algorithm its issuer may not
-//! use, is left out: sets hold keys for others too.
+//! From a JWK set to verification keys. Keys that are not for signatures, or whose algorithm is not allowed for the
+//! issuer, are ignored: a set may contain keys for other purposes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use serde_json::Value;
 
 use crate::settings::TrustedIssuer;
 
-/// Keys of one set that are looked at.
+/// Most keys of one set; the rest is ignored.
 const MAX_KEYS: usize = 64;
-/// Bytes of a key's name.
+/// Most bytes of a key id.
 const MAX_KID_BYTES: usize = 255;
 
-/// A public key, and what a token under it must look like.
+/// A public key and the validation rules of its tokens.
 pub(super) struct Key {
     pub(super) verify: DecodingKey,
     pub(super) validation: Validation,
 }
 
-/// The keys of an issuer by their names.
+/// The keys of an issuer by key id.
 pub(super) type Keys = HashMap<String, Arc<Key>>;
 
-/// What every token of an issuer must look like.
+/// The rules for all tokens of an issuer.
 pub(super) struct Rules {
     issuer: String,
     audience: String,
@@ -50,7 +50,7 @@ impl Rules {
         &self.issuer
     }
 
-    /// The usable keys of a set, which may be none: then its issuer has withdrawn what it had.
+    /// The usable keys of a set. None is no error: the issuer has withdrawn its keys.
     pub(super) fn keys(&self, set: &[u8]) -> Result<Keys, String> {
         let set: Set = serde_json::from_slice(set).map_err(|error| format!("not a JWK set: {error}"))?;
         let jwks = set.keys.into_iter().take(MAX_KEYS).filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
@@ -65,15 +65,15 @@ impl Rules {
         let common = &jwk.common;
         let kid = common.key_id.clone().filter(|kid| (1..=MAX_KID_BYTES).contains(&kid.len()))?;
         let is_for_signatures = common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature)
-            && common.key_operations.as_ref().is_none_or(|deeds| deeds.contains(&KeyOperations::Verify));
+            && common.key_operations.as_ref().is_none_or(|operations| operations.contains(&KeyOperations::Verify));
         if !is_for_signatures {
             return None;
         }
-        // One algorithm a key: the set's word where it has one, and never the token's.
-        let fitting = fitting(&jwk.algorithm);
+        // One algorithm a key: the one the set states, otherwise the first allowed one that fits. Never the token's.
+        let supported = supported(&jwk.algorithm);
         let algorithm = match common.key_algorithm {
-            Some(named) => Algorithm::try_from(named).ok().filter(|named| fitting.contains(named))?,
-            None => self.algorithms.iter().copied().find(|allowed| fitting.contains(allowed))?,
+            Some(named) => Algorithm::try_from(named).ok().filter(|named| supported.contains(named))?,
+            None => self.algorithms.iter().copied().find(|allowed| supported.contains(allowed))?,
         };
         if !self.algorithms.contains(&algorithm) {
             return None;
@@ -82,14 +82,14 @@ impl Rules {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);
-        // Times are judged by our own clock.
+        // `Issuer::identity` checks times by the server's own clock.
         validation.validate_exp = false;
         Some((kid, Key { verify: DecodingKey::from_jwk(jwk).ok()?, validation }))
     }
 }
 
-/// What a key of this kind can verify. A secret can't be public.
-fn fitting(parameters: &AlgorithmParameters) -> &'static [Algorithm] {
+/// The algorithms of this kind of key. Symmetric keys have none: a secret can't be in a public set.
+fn supported(parameters: &AlgorithmParameters) -> &'static [Algorithm] {
     match parameters {
         AlgorithmParameters::RSA(_) => {
             use Algorithm::{PS256, PS384, PS512, RS256, RS384, RS512};

@@ -1,8 +1,8 @@
-//! The keys of one issuer as they were last read, and when to read them again.
+//! A cache of the keys of one issuer.
 //!
-//! Invariants: nobody makes us ask an issuer more than once a minute, whatever tokens they send; a reading
-//! is a task of its own, so that whoever caused it can't stop it by going away; what was read last holds
-//! on while its source is away, and not because nobody has asked.
+//! Invariants: an issuer is asked at most once a minute, whatever tokens arrive. A refresh is a task of its own, so
+//! a client that disconnects does not cancel it. While the source is unavailable the last keys stay valid; they do
+//! not stay valid merely because no token arrived that would have refreshed them.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
@@ -15,26 +15,26 @@ use super::fetch::Fetcher;
 use super::jwks::{Key, Keys, Rules};
 use crate::settings::{KeySource, TrustedIssuer};
 
-/// Bytes of a JWK set.
+/// Most bytes of a JWK set.
 const MAX_SET_BYTES: usize = 256 << 10;
-/// How often an issuer is asked at most.
-const ASK_EVERY: TimeDelta = TimeDelta::seconds(60);
-/// How often a file is looked at, at most.
-const LOOK_EVERY: TimeDelta = TimeDelta::seconds(1);
-/// Age at which an issuer's keys are asked for again: a key it has withdrawn must not hold for ever.
+/// Shortest time between two requests to an issuer.
+const MIN_REQUEST_INTERVAL: TimeDelta = TimeDelta::seconds(60);
+/// Shortest time between two checks of a file.
+const FILE_CHECK_INTERVAL: TimeDelta = TimeDelta::seconds(1);
+/// Age at which an issuer's keys are refreshed: a withdrawn key must not stay valid forever.
 const FRESH_FOR: TimeDelta = TimeDelta::minutes(15);
-/// Age up to which they hold while they are asked for: nobody waits as long as tokens come.
-const HOLD_FOR: TimeDelta = TimeDelta::minutes(30);
+/// Age up to which keys are used while a refresh runs in the background. Older keys wait for the refresh.
+const STALE_FOR: TimeDelta = TimeDelta::minutes(30);
 
-/// One issuer's keys. Cheap to clone.
+/// Cheap to clone; all clones share the keys.
 #[derive(Clone)]
-pub(super) struct JwksCache(Arc<Ring>);
+pub(super) struct JwksCache(Arc<Inner>);
 
-struct Ring {
+struct Inner {
     rules: Rules,
     source: Source,
-    keys: RwLock<Held>,
-    reading: Arc<Mutex<Reading>>,
+    keys: RwLock<CachedKeys>,
+    refresh: Arc<Mutex<RefreshState>>,
 }
 
 enum Source {
@@ -43,146 +43,145 @@ enum Source {
 }
 
 #[derive(Default)]
-struct Held {
+struct CachedKeys {
     keys: Arc<Keys>,
     read_at: Option<DateTime<Utc>>,
 }
 
-/// Of the reader, who is one at a time.
+/// The state of the refresh. Its lock makes refreshes run one at a time.
 #[derive(Default)]
-struct Reading {
+struct RefreshState {
     tried_at: Option<DateTime<Utc>>,
-    /// Tells whether a file is the one that was read.
+    /// Identifies the version of the file that was read.
     stamp: Option<Stamp>,
 }
 
 type Stamp = (Option<SystemTime>, u64);
 
-/// How far keys may be trusted for the time since they were read.
+/// How current the cached keys are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Age {
     Fresh,
-    /// They hold while they are read again.
+    /// Used while they are refreshed.
     Stale,
-    /// They hold if they can't be read again.
-    Old,
+    /// Used only if they can't be refreshed.
+    Expired,
 }
 
 impl JwksCache {
-    /// Reads a file at once: what is wrong with it is told before anybody comes. An issuer is asked when
-    /// its first token comes.
+    /// Reads a file at once, so that its faults stop the start. An issuer is asked when its first token arrives.
     pub(super) fn new(settings: &TrustedIssuer) -> Result<Self, String> {
         let rules = Rules::new(settings);
-        let (mut held, mut reading) = (Held::default(), Reading::default());
+        let (mut cached, mut refresh) = (CachedKeys::default(), RefreshState::default());
         let source = match &settings.keys {
             KeySource::File(path) => {
                 let unusable = |problem: String| format!("{}: {problem}", path.display());
                 let (set, stamp) = read_file(path).map_err(unusable)?;
-                held.keys = Arc::new(rules.keys(&set).map_err(unusable)?);
-                if held.keys.is_empty() {
-                    return Err(unusable("no key in it has a kid and an algorithm that may sign here".to_owned()));
+                cached.keys = Arc::new(rules.keys(&set).map_err(unusable)?);
+                if cached.keys.is_empty() {
+                    return Err(unusable("none of its keys has a kid and an allowed algorithm".to_owned()));
                 }
-                reading.stamp = Some(stamp);
+                refresh.stamp = Some(stamp);
                 Source::File(path.clone())
             }
             KeySource::Url { url, ca_file } => Source::Url(Box::new(Fetcher::new(url, ca_file.as_deref())?)),
         };
-        let reading = Arc::new(Mutex::new(reading));
-        Ok(Self(Arc::new(Ring { rules, source, keys: RwLock::new(held), reading })))
+        let refresh = Arc::new(Mutex::new(refresh));
+        Ok(Self(Arc::new(Inner { rules, source, keys: RwLock::new(cached), refresh })))
     }
 
-    /// The key of this name. One that is not known may have come since the last reading.
+    /// The key of this id. An unknown id may be a new key, so it causes a refresh.
     pub(super) async fn find(&self, kid: &str, now: DateTime<Utc>) -> Option<Arc<Key>> {
-        let (known, age) = self.0.look(kid, now);
-        if age == Age::Fresh && known.is_some() {
-            return known;
+        let (cached, age) = self.0.get(kid, now);
+        if age == Age::Fresh && cached.is_some() {
+            return cached;
         }
-        let must_wait = age == Age::Old || known.is_none();
-        let reading = if must_wait {
-            self.0.reading.clone().lock_owned().await
+        let must_wait = age == Age::Expired || cached.is_none();
+        let refresh = if must_wait {
+            self.0.refresh.clone().lock_owned().await
         } else {
-            // Somebody is at it, and the key we have holds meanwhile.
-            let Ok(reading) = self.0.reading.clone().try_lock_owned() else { return known };
-            reading
+            // Another task refreshes already, and the cached key is valid meanwhile.
+            let Ok(refresh) = self.0.refresh.clone().try_lock_owned() else { return cached };
+            refresh
         };
-        if !self.0.is_due(&reading, now) {
-            return self.0.look(kid, now).0;
+        if !self.0.is_due(&refresh, now) {
+            return self.0.get(kid, now).0;
         }
-        let ring = self.0.clone();
-        let task = tokio::spawn(async move { ring.read(reading, now).await });
+        let inner = self.0.clone();
+        let task = tokio::spawn(async move { inner.read(refresh, now).await });
         if must_wait {
             // A task that panicked has read nothing.
             let _ = task.await;
-            return self.0.look(kid, now).0;
+            return self.0.get(kid, now).0;
         }
-        known
+        cached
     }
 }
 
-impl Ring {
-    /// The key as last read, and how long ago that was.
-    fn look(&self, kid: &str, now: DateTime<Utc>) -> (Option<Arc<Key>>, Age) {
-        let held = self.keys.read().expect("keys lock");
-        let (fresh_for, hold_for) = match self.source {
-            Source::File(_) => (LOOK_EVERY, LOOK_EVERY),
-            Source::Url(_) => (FRESH_FOR, HOLD_FOR),
+impl Inner {
+    /// The cached key, and how current the cache is.
+    fn get(&self, kid: &str, now: DateTime<Utc>) -> (Option<Arc<Key>>, Age) {
+        let cached = self.keys.read().expect("jwks lock");
+        let (fresh_for, stale_for) = match self.source {
+            Source::File(_) => (FILE_CHECK_INTERVAL, FILE_CHECK_INTERVAL),
+            Source::Url(_) => (FRESH_FOR, STALE_FOR),
         };
-        let age = match held.read_at {
+        let age = match cached.read_at {
             Some(at) if is_within(at, now, fresh_for) => Age::Fresh,
-            Some(at) if is_within(at, now, hold_for) => Age::Stale,
-            _ => Age::Old,
+            Some(at) if is_within(at, now, stale_for) => Age::Stale,
+            _ => Age::Expired,
         };
-        (held.keys.get(kid).cloned(), age)
+        (cached.keys.get(kid).cloned(), age)
     }
 
-    fn is_due(&self, reading: &Reading, now: DateTime<Utc>) -> bool {
+    fn is_due(&self, refresh: &RefreshState, now: DateTime<Utc>) -> bool {
         let every = match self.source {
-            Source::File(_) => LOOK_EVERY,
-            Source::Url(_) => ASK_EVERY,
+            Source::File(_) => FILE_CHECK_INTERVAL,
+            Source::Url(_) => MIN_REQUEST_INTERVAL,
         };
-        !reading.tried_at.is_some_and(|at| is_within(at, now, every))
+        !refresh.tried_at.is_some_and(|at| is_within(at, now, every))
     }
 
-    async fn read(self: Arc<Self>, mut reading: OwnedMutexGuard<Reading>, now: DateTime<Utc>) {
-        reading.tried_at = Some(now);
+    async fn read(self: Arc<Self>, mut refresh: OwnedMutexGuard<RefreshState>, now: DateTime<Utc>) {
+        refresh.tried_at = Some(now);
         let read = match &self.source {
             Source::Url(fetcher) => fetcher.get(MAX_SET_BYTES).await.and_then(|set| self.rules.keys(&set)).map(Some),
-            Source::File(path) => self.read_changed(path.clone(), &mut reading).await,
+            Source::File(path) => self.read_changed(path.clone(), &mut refresh).await,
         };
         match read {
             Ok(keys) => {
-                let mut held = self.keys.write().expect("keys lock");
-                held.read_at = Some(now);
+                let mut cached = self.keys.write().expect("jwks lock");
+                cached.read_at = Some(now);
                 if let Some(keys) = keys {
-                    held.keys = Arc::new(keys);
+                    cached.keys = Arc::new(keys);
                 }
-                if held.keys.is_empty() {
+                if cached.keys.is_empty() {
                     let issuer = self.rules.issuer();
-                    tracing::warn!(issuer, "no key of a trusted issuer may sign here: its tokens are refused");
+                    tracing::warn!(issuer, "a trusted issuer has no usable key: its tokens are refused");
                 }
             }
             Err(problem) => {
                 let issuer = self.rules.issuer();
-                tracing::warn!(issuer, problem, "can't read a trusted issuer's keys: those read before hold on");
+                tracing::warn!(issuer, problem, "can't refresh the keys of a trusted issuer; the cached ones stay valid");
             }
         }
     }
 
-    /// The keys of a file, unless it is still the one that was read.
-    async fn read_changed(&self, path: PathBuf, reading: &mut Reading) -> Result<Option<Keys>, String> {
-        let known = reading.stamp;
-        let looked = tokio::task::spawn_blocking(move || match stamp(&path) {
+    /// The keys of a file, or `None` if it has not changed.
+    async fn read_changed(&self, path: PathBuf, refresh: &mut RefreshState) -> Result<Option<Keys>, String> {
+        let known = refresh.stamp;
+        let changed = tokio::task::spawn_blocking(move || match stamp(&path) {
             Ok(present) if Some(present) == known => Ok(None),
             _ => read_file(&path).map(Some),
         });
-        let Some((set, stamp)) = looked.await.map_err(|error| error.to_string())?? else { return Ok(None) };
+        let Some((set, stamp)) = changed.await.map_err(|error| error.to_string())?? else { return Ok(None) };
         let keys = self.rules.keys(&set)?;
-        reading.stamp = Some(stamp);
+        refresh.stamp = Some(stamp);
         Ok(Some(keys))
     }
 }
 
-/// A clock that was set back makes it due.
+/// False also when the clock was set back.
 fn is_within(at: DateTime<Utc>, now: DateTime<Utc>, span: TimeDelta) -> bool {
     at <= now && now - at < span
 }
@@ -192,7 +191,7 @@ fn stamp(path: &Path) -> Result<Stamp, String> {
     Ok((metadata.modified().ok(), metadata.len()))
 }
 
-/// The stamp is taken first: what is written meanwhile is read again.
+/// The stamp is taken first, so that a change while reading causes another read.
 fn read_file(path: &Path) -> Result<(Vec<u8>, Stamp), String> {
     use std::io::Read;
     let stamp = stamp(path)?;

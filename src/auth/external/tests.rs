@@ -1,4 +1,4 @@
-//! What is taken of outside issuers, and that nothing else is.
+//! Which tokens of external issuers are accepted, and that no others are.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -55,7 +55,7 @@ impl Signer {
     }
 }
 
-/// A file of keys; gone when dropped.
+/// A key file, deleted on drop.
 struct File(PathBuf);
 
 impl File {
@@ -115,11 +115,12 @@ async fn each_kind_of_key_signs_for_its_issuer() {
     let signers = ["EdDSA", "ES256", "RS256"].map(|kind| Signer::new(kind, kind));
     let file = File::new(&signers.iter().map(Signer::jwk).collect::<Vec<_>>());
     let issuers = trusting(vec![file.issuer("https://a.example")], &clock).unwrap();
-    let (good, now) = (claims(&clock), clock.now().timestamp());
+    let good = claims(&clock);
+    let now = good["iat"].as_i64().unwrap();
     for signer in &signers {
-        let outsider = issuers.verify(&signer.sign(&good)).await.unwrap();
-        assert_eq!((&*outsider.issuer, outsider.subject.as_str()), ("https://a.example", "auth0|7"));
-        assert_eq!((outsider.expires_at.timestamp(), outsider.email), (now + 600, None));
+        let identity = issuers.verify(&signer.sign(&good)).await.unwrap();
+        assert_eq!((&*identity.issuer, identity.subject.as_str()), ("https://a.example", "auth0|7"));
+        assert_eq!((identity.expires_at.timestamp(), identity.email), (now + 600, None));
         let typed = Header { typ: Some("application/AT+JWT".to_owned()), ..signer.header() };
         assert!(issuers.verify(&signer.sign_as(&typed, &good)).await.is_ok());
     }
@@ -137,15 +138,30 @@ async fn each_kind_of_key_signs_for_its_issuer() {
     assert!(issuers.verify(&signers[0].sign(&good)).await.is_err());
 }
 
+#[test]
+fn an_issuers_clock_may_be_30_seconds_ahead() {
+    let clock = Clock::movable();
+    let file = File::new(&[Signer::new("a", "EdDSA").jwk()]);
+    let issuers = trusting(vec![file.issuer("https://a.example")], &clock).unwrap();
+    let good = claims(&clock);
+    let now = DateTime::from_timestamp(good["iat"].as_i64().unwrap(), 0).unwrap();
+    for (claim, seconds, is_accepted) in [("iat", 30, true), ("iat", 31, false), ("nbf", 30, true), ("nbf", 31, false)] {
+        let claims = with(&good, &json!({claim: now.timestamp() + seconds}));
+        let identity = issuers.issuers[0].identity(serde_json::from_value(claims).unwrap(), now);
+        assert_eq!(identity.is_ok(), is_accepted, "{claim} + {seconds}");
+    }
+}
+
 #[tokio::test]
-async fn nothing_forged_or_meant_for_something_else_is_taken() {
+async fn forged_tokens_and_other_kinds_of_tokens_are_refused() {
     let clock = Clock::movable();
     let (a, b, rsa) = (Signer::new("a", "ES256"), Signer::new("b", "ES256"), Signer::new("r", "RS256"));
     let (other_curve, evil) = (Signer::new("p384", "ES384"), Signer::new("a", "ES256"));
     let (file_a, file_b) = (File::new(&[a.jwk(), rsa.jwk(), other_curve.jwk()]), File::new(&[b.jwk()]));
     let both = vec![file_a.issuer("https://a.example"), file_b.issuer("https://b.example")];
     let issuers = trusting(both, &clock).unwrap();
-    let (good, now) = (claims(&clock), clock.now().timestamp());
+    let good = claims(&clock);
+    let now = good["iat"].as_i64().unwrap();
     assert!(issuers.verify(&a.sign(&good)).await.is_ok());
 
     let mut refused: Vec<String> = [
@@ -170,10 +186,11 @@ async fn nothing_forged_or_meant_for_something_else_is_taken() {
         json!({"exp": now + 86_401}),
         json!({"iat": null}),
         json!({"iat": "0"}),
-        json!({"iat": now + 31}),
-        json!({"nbf": now + 31}),
+        // The clock of the test runs on, so these are a minute more than needed.
+        json!({"iat": now + 91}),
+        json!({"nbf": now + 91}),
         json!({"nbf": "0"}),
-        // Another token of the same issuer for the same client.
+        // Another kind of token of the same issuer for the same audience.
         json!({"nonce": "x"}),
         json!({"at_hash": "x"}),
         json!({"c_hash": "x"}),
@@ -195,7 +212,7 @@ async fn nothing_forged_or_meant_for_something_else_is_taken() {
         header(|header| header.kid = None),
         header(|header| header.kid = Some("unknown".to_owned())),
         header(|header| header.kid = Some("../../dev/null".to_owned())),
-        // B's key is none of A's.
+        // A's set does not contain B's key.
         header(|header| header.kid = Some("b".to_owned())),
         header(|header| header.typ = None),
         header(|header| header.typ = Some("id+jwt".to_owned())),
@@ -208,12 +225,12 @@ async fn nothing_forged_or_meant_for_something_else_is_taken() {
         "a.b.c".to_owned(),
         a.sign(&with(&good, &json!({"padding": "x".repeat(MAX_TOKEN_BYTES)}))),
     ]);
-    // The token brings its own key along, or tells where to find it.
+    // The token contains its own key, or a URL of it.
     let jwk: Jwk = serde_json::from_value(evil.jwk()).unwrap();
     let bringing = Header { jwk: Some(jwk), jku: Some("https://evil.example/keys".to_owned()), ..evil.header() };
     refused.push(evil.sign_as(&bringing, &good));
     refused.push(evil.sign_as(&Header { x5u: bringing.jku.clone(), ..evil.header() }, &good));
-    // The public key, in whatever form, as if it were a secret.
+    // The public key, in every form, used as an HMAC secret.
     let secrets = [public_pem(&rsa).into_bytes(), rsa.jwk()["n"].as_str().unwrap().as_bytes().to_vec()];
     for secret in secrets {
         for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
@@ -221,7 +238,7 @@ async fn nothing_forged_or_meant_for_something_else_is_taken() {
             refused.push(jsonwebtoken::encode(&header, &good, &EncodingKey::from_secret(&secret)).unwrap());
         }
     }
-    // The key's own algorithm alone, though the key could do this one too.
+    // Only the algorithm of the key, though the key could use this one too.
     refused.push(rsa.sign_as(&Header { alg: Algorithm::RS512, ..rsa.header() }, &good));
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     for alg in ["none", "None", "", "HS256"] {
@@ -236,7 +253,7 @@ async fn nothing_forged_or_meant_for_something_else_is_taken() {
     for token in refused {
         assert_eq!(issuers.verify(&token).await.unwrap_err(), InvalidToken, "{token}");
     }
-    // What a good token says of keys changes nothing.
+    // Key URLs in the header of a valid token are ignored.
     let telling = Header { jku: bringing.jku, x5u: Some("https://evil.example/x".to_owned()), ..a.header() };
     assert!(issuers.verify(&a.sign_as(&telling, &good)).await.is_ok());
 }
@@ -248,7 +265,7 @@ fn public_pem(signer: &Signer) -> String {
 }
 
 #[tokio::test]
-async fn an_address_counts_where_its_issuer_has_verified_it_and_may() {
+async fn an_address_counts_if_its_issuer_verified_it_and_may() {
     let clock = Clock::movable();
     let a = Signer::new("a", "EdDSA");
     let file = File::new(&[a.jwk()]);
@@ -267,14 +284,14 @@ async fn an_address_counts_where_its_issuer_has_verified_it_and_may() {
     ] {
         let token = a.sign(&with(&claims(&clock), &json!({"email": email, "email_verified": verified})));
         for (issuers, counts) in issuers.iter().zip([plain, strict]) {
-            let outsider = issuers.verify(&token).await.unwrap();
-            assert_eq!(outsider.email.as_deref(), counts.then_some(email), "{email} {verified}");
+            let identity = issuers.verify(&token).await.unwrap();
+            assert_eq!(identity.email.as_deref(), counts.then_some(email), "{email} {verified}");
         }
     }
 }
 
 #[tokio::test]
-async fn only_keys_for_signatures_of_the_named_algorithms_are_kept() {
+async fn only_signature_keys_of_allowed_algorithms_are_used() {
     let clock = Clock::movable();
     let a = Signer::new("a", "ES256");
     let refused = [
@@ -298,14 +315,14 @@ async fn only_keys_for_signatures_of_the_named_algorithms_are_kept() {
     assert!(trusting(vec![secret.issuer("https://a.example")], &clock).is_err());
     secret.write("not JSON");
     assert!(trusting(vec![secret.issuer("https://a.example")], &clock).is_err());
-    // Beside one that serves they do no harm.
+    // Beside a usable key they do no harm.
     let file = File::new(&[json!({"kty": "new"}), with(&a.jwk(), &json!({"kid": "e", "use": "enc"})), a.jwk()]);
     let issuers = trusting(vec![file.issuer("https://a.example")], &clock).unwrap();
     assert!(issuers.verify(&a.sign(&claims(&clock))).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_file_is_read_again_when_it_changes_and_a_broken_one_changes_nothing() {
+async fn a_key_file_is_read_again_when_it_changes_and_a_broken_file_is_ignored() {
     let clock = Clock::movable();
     let (old, new) = (Signer::new("old", "EdDSA"), Signer::new("new", "EdDSA"));
     let file = File::new(&[old.jwk()]);
