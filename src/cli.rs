@@ -1,4 +1,4 @@
-//! The commands. Each boots only what it needs.
+//! The command line. Each command starts only what it needs.
 
 mod health;
 mod mqtt;
@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Smart-home backend: MQTT in, PostgreSQL, GraphQL with live subscriptions out.
+/// Smart-home backend: receives MQTT messages, stores them in PostgreSQL, serves GraphQL with live subscriptions.
 #[derive(Parser)]
 #[command(version, about, arg_required_else_help = true)]
 pub struct Cli {
@@ -23,36 +23,37 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Dev(dev::Args),
-    /// Run the server: configured by environment, see the README.
+    /// Run the server. It is configured by environment variables: DATABASE_URL, MQTT_BROKER_URL and JWT_SECRET are
+    /// required, the README lists them all.
     Serve {
-        /// Leave the database's schema as it is.
+        /// Do not run database migrations at the start.
         #[arg(long)]
         no_migrate: bool,
     },
-    /// Bring the database's schema up to date. Needs DATABASE_URL.
+    /// Run database migrations. Needs DATABASE_URL.
     Migrate,
     /// Print the GraphQL schema.
     Schema,
     Simulate(Box<simulator::Args>),
-    /// Accounts. Needs DATABASE_URL and JWT_SECRET.
+    /// Manage accounts. Needs DATABASE_URL and JWT_SECRET.
     #[command(subcommand)]
     User(operator::User),
     Token(operator::Token),
     Health(health::Health),
-    /// The MQTT broker's files.
+    /// Manage the files of the MQTT broker.
     #[command(subcommand)]
     Mqtt(mqtt::Mqtt),
 }
 
-/// Runs a command to its end.
+/// Runs a command.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let is_dev = matches!(cli.command, Command::Dev(_));
-    let quiet = |name: &str| {
-        // `dev` is for reading its banner: less noise, unless asked for.
+    let with_default_level = |name: &str| {
+        // `dev` prints a banner to read: only warnings below it, unless LOG is set.
         let default = (is_dev && name == "LOG").then(|| "warn".to_owned());
         Environment.get(name).or(default)
     };
-    logging::start(&quiet)?;
+    logging::start(&with_default_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         match cli.command {
@@ -75,14 +76,14 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 async fn serve(no_migrate: bool) -> anyhow::Result<()> {
     let settings = Settings::read(&Environment)?;
     if settings.mqtt.provisioning == Provisioning::Embedded {
-        let problem = "`embedded` is for the broker of `smarthome dev`: use `none` or `dynsec`".to_owned();
+        let problem = "`embedded` works only in `smarthome dev`: use `none` or `dynsec`".to_owned();
         return Err(SettingsError { name: "MQTT_PROVISIONING".to_owned(), problem }.into());
     }
     let stop = stop_signal()?;
     let app = App::start(settings, Options { skip_migrations: no_migrate, ..Options::default() }).await?;
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
-        () = app.ended() => Err(anyhow::anyhow!("a part of the server ended; its reason is in the log")),
+        () = app.ended() => Err(anyhow::anyhow!("a part of the server ended unexpectedly; the log has the reason")),
     };
     app.stop().await;
     ended
@@ -91,7 +92,7 @@ async fn serve(no_migrate: bool) -> anyhow::Result<()> {
 async fn migrate() -> anyhow::Result<()> {
     let applied = db::migrate(&DatabaseSettings::read(&Environment)?).await.context("migrate the database")?;
     if applied.is_empty() {
-        println!("nothing to do: the schema is up to date");
+        println!("the database schema is up to date");
     }
     for name in applied {
         println!("applied {name}");
@@ -99,23 +100,23 @@ async fn migrate() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Cancelled by SIGINT, SIGTERM or SIGHUP; the second one ends the process where it stands.
+/// Cancelled by SIGINT, SIGTERM or SIGHUP. A second signal exits at once.
 fn stop_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let mut signals = Vec::new();
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        signals.push(signal(kind).context("listen to signals")?);
+        signals.push(signal(kind).context("install signal handlers")?);
     }
-    let told = stop.clone();
+    let received = stop.clone();
     tokio::spawn(async move {
         loop {
             let waits = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
             futures_util::future::select_all(waits).await;
-            if told.is_cancelled() {
-                // 128 + SIGINT, as shells have it.
+            if received.is_cancelled() {
+                // 128 + SIGINT, the convention of shells.
                 std::process::exit(130);
             }
-            told.cancel();
+            received.cancel();
         }
     });
     Ok(stop)

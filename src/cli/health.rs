@@ -1,4 +1,4 @@
-//! Asks the server of this environment whether it lives: for images without curl.
+//! A health check of the local server, for container images without curl.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -9,15 +9,15 @@ use clap::Args;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Longest wait for the answer.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Bytes of the answer that are read.
-const MAX_ANSWER: u64 = 4 << 10;
+/// Time for the whole request.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Most bytes of the response that are read.
+const MAX_RESPONSE: u64 = 4 << 10;
 
-/// Ask the server on this machine whether it lives; the exit status is the answer. Reads HTTP_ADDR.
+/// Check that the local server is running; the exit status is 0 if it is. Reads HTTP_ADDR.
 #[derive(Args)]
 pub(crate) struct Health {
-    /// Ask whether it is ready instead: database and broker too.
+    /// Check that it is ready instead: connected to the database and the broker.
     #[arg(long)]
     ready: bool,
 }
@@ -30,20 +30,20 @@ impl Health {
             addr.set_ip(loopback);
         }
         let path = if self.ready { "/readyz" } else { "/livez" };
-        let answer = tokio::time::timeout(PATIENCE, ask(addr, path)).await;
-        let answer = answer.context("no answer in time")?.with_context(|| format!("ask http://{addr}{path}"))?;
-        if !answer.starts_with("HTTP/1.1 200 ") {
-            bail!("{}", answer.lines().last().unwrap_or("an empty answer"));
+        let response = tokio::time::timeout(TIMEOUT, get(addr, path)).await;
+        let response = response.context("no response in time")?.with_context(|| format!("GET http://{addr}{path}"))?;
+        if !response.starts_with("HTTP/1.1 200 ") {
+            bail!("{}", response.lines().last().unwrap_or("an empty response"));
         }
         Ok(())
     }
 }
 
-async fn ask(addr: SocketAddr, path: &str) -> std::io::Result<String> {
+async fn get(addr: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(addr).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    let mut response = Vec::new();
+    stream.take(MAX_RESPONSE).read_to_end(&mut response).await?;
+    Ok(String::from_utf8_lossy(&response).into_owned())
 }

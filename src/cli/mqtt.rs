@@ -1,4 +1,4 @@
-//! What an operator does for the broker.
+//! Commands of operators for the MQTT broker.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -13,15 +13,15 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use prometheus_client::metrics::counter::Counter;
 
-/// Names quoted in a warning.
-const QUOTED: usize = 5;
+/// Most device names in a warning.
+const MAX_NAMES: usize = 5;
 
 #[derive(Subcommand)]
 pub(crate) enum Mqtt {
-    /// Write Mosquitto's files for every device: dynamic-security.json, acl, passwd. Needs DATABASE_URL and
-    /// the server's MQTT_* settings; stop the broker before you replace its dynamic-security.json.
+    /// Write the accounts of all devices to Mosquitto's files: dynamic-security.json, acl, passwd. Needs DATABASE_URL and
+    /// the MQTT_* variables of the server. Stop the broker before you replace its dynamic-security.json.
     Export {
-        /// The folder to write them to. A dynamic-security.json that is there keeps what is not ours.
+        /// The folder to write to. An existing dynamic-security.json keeps accounts that are not ours.
         #[arg(long)]
         dir: PathBuf,
     },
@@ -52,12 +52,12 @@ impl Mqtt {
         let unknown: Vec<_> = export.unknown().collect();
         println!("{} accounts in {}", devices.len() - unknown.len(), dir.display());
         if server.is_none() {
-            eprintln!("warning: without MQTT_USERNAME and MQTT_PASSWORD the server's own account is not in the files");
+            eprintln!("warning: the server's own account is missing: set MQTT_USERNAME and MQTT_PASSWORD to include it");
         }
         if !unknown.is_empty() {
-            let quoted = unknown[..unknown.len().min(QUOTED)].join(", ");
+            let quoted = unknown[..unknown.len().min(MAX_NAMES)].join(", ");
             eprintln!(
-                "warning: {} devices are left out, whose passwords were given out by an older release ({quoted}): \
+                "warning: {} devices are missing, because an older release issued their passwords ({quoted}): \
                  rotate their credentials",
                 unknown.len()
             );
@@ -66,7 +66,7 @@ impl Mqtt {
     }
 }
 
-/// Whole or not at all, and for its owner alone.
+/// Replaces a file atomically; only its owner may read it.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let new = path.with_extension("new");
     let result = (|| {

@@ -1,4 +1,4 @@
-//! What an operator does with the database alone: accounts and tokens.
+//! Commands of operators that need only the database: accounts and tokens.
 
 use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
@@ -16,18 +16,17 @@ use clap::{Args, Subcommand};
 use prometheus_client::metrics::counter::Counter;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
-/// Longer input is no password.
+/// Longest input that is read as a password.
 const MAX_INPUT_BYTES: u64 = 4096;
 
-/// Accounts.
 #[derive(Subcommand)]
 pub(crate) enum User {
-    /// Make an account, whatever REGISTRATION says.
+    /// Create an account, also with REGISTRATION=closed.
     Create {
         /// The login name.
         #[arg(long)]
         email: String,
-        /// What to call them.
+        /// The display name.
         #[arg(long)]
         name: String,
         #[command(flatten)]
@@ -41,24 +40,24 @@ pub(crate) enum User {
         #[command(flatten)]
         password: Password,
     },
-    /// Say who somebody at an issuer of JWT_TRUSTED_ISSUERS is: their tokens then stand for this account.
+    /// Link an identity of a JWT_TRUSTED_ISSUERS issuer to an account: its tokens then authenticate this account.
     Link {
         /// The account's login name.
         #[arg(long)]
         email: String,
-        /// `iss` of their tokens.
+        /// `iss` of the tokens.
         #[arg(long)]
         issuer: String,
-        /// `sub` of their tokens.
+        /// `sub` of the tokens.
         #[arg(long)]
         subject: String,
     },
-    /// Take a link back and end what was opened by it; their e-mail links them no more.
+    /// Remove a link and close everything opened with its tokens. The identity is not linked by e-mail again.
     Unlink {
-        /// `iss` of their tokens.
+        /// `iss` of the tokens.
         #[arg(long)]
         issuer: String,
-        /// `sub` of their tokens.
+        /// `sub` of the tokens.
         #[arg(long)]
         subject: String,
     },
@@ -70,15 +69,15 @@ pub(crate) struct Token {
     /// The account's login name.
     #[arg(long)]
     email: String,
-    /// How long it is valid.
+    /// Lifetime of the token.
     #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=525_600))]
     minutes: u64,
 }
 
-/// Where a password comes from: never from the command line, which other users can see.
+/// A password. It is never taken from the command line, which other users of the machine can see.
 #[derive(Args)]
 pub(crate) struct Password {
-    /// File that holds the password [default: asked for, or the standard input].
+    /// File with the password [default: prompt, or standard input].
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
 }
@@ -97,11 +96,11 @@ impl User {
             }
             Self::Link { email, issuer, subject } => {
                 users.link(&email, &issuer, &subject).await?;
-                println!("{subject} of {issuer} is {email} from now on");
+                println!("linked {subject} of {issuer} to {email}");
             }
             Self::Unlink { issuer, subject } => {
                 users.unlink(&issuer, &subject).await?;
-                println!("{subject} of {issuer} is nobody here any more");
+                println!("unlinked {subject} of {issuer}");
             }
         }
         Ok(())
@@ -130,7 +129,7 @@ impl Password {
     fn read(&self) -> anyhow::Result<Secret> {
         let text = match &self.password_file {
             Some(path) => std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?,
-            None if io::stdin().is_terminal() => ask()?,
+            None if io::stdin().is_terminal() => prompt()?,
             None => {
                 let mut text = String::new();
                 io::stdin().take(MAX_INPUT_BYTES).read_to_string(&mut text).context("read the password")?;
@@ -145,10 +144,10 @@ impl Password {
     }
 }
 
-/// Asks on the terminal, which does not show what is typed; where it can't be kept from that, not at all.
-fn ask() -> anyhow::Result<String> {
+/// Prompts for the password with echo off; fails if the terminal can't turn echo off.
+fn prompt() -> anyhow::Result<String> {
     let _echo = NoEcho::start()
-        .context("this terminal shows what is typed: pipe the password in, or name a file with --password-file")?;
+        .context("can't turn off the terminal's echo: pipe the password in, or name a file with --password-file")?;
     eprint!("Password: ");
     let mut text = String::new();
     io::stdin().read_line(&mut text).context("read the password")?;
@@ -156,7 +155,7 @@ fn ask() -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The terminal shows what is typed again once this is gone.
+/// Terminal echo is off until this is dropped.
 struct NoEcho(Termios);
 
 impl NoEcho {
@@ -166,7 +165,7 @@ impl NoEcho {
         modes.local_modes.remove(LocalModes::ECHO);
         tcsetattr(io::stdin(), OptionalActions::Flush, &modes)?;
         let echo = Self(before);
-        // Success of the call means that something was changed, not that all was.
+        // tcsetattr succeeds even if it could apply only some of the changes.
         if tcgetattr(io::stdin())?.local_modes.contains(LocalModes::ECHO) {
             return Err(io::ErrorKind::Unsupported.into());
         }
