@@ -115,8 +115,8 @@ impl Tokens {
             exp: expires_at.timestamp(),
         };
         let key = self.keys.current();
-        let token = jsonwebtoken::encode(&key.header, &claims, &key.sign)
-            .expect("encoding with a key that has signed before");
+        let token =
+            jsonwebtoken::encode(&key.header, &claims, &key.sign).expect("encoding with a key that has signed before");
         (token, expires_at)
     }
 

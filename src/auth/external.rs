@@ -109,7 +109,8 @@ impl TrustedIssuers {
         }
         let header = decode_header(token).map_err(|_| InvalidToken)?;
         let kid = header.kid.as_deref().filter(|_| is_access_token_type(&header)).ok_or(InvalidToken)?;
-        let claimed: UnverifiedClaims = jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(|_| InvalidToken)?;
+        let claimed: UnverifiedClaims =
+            jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(|_| InvalidToken)?;
         let issuer = self.issuers.iter().find(|issuer| *issuer.name == *claimed.iss).ok_or(InvalidToken)?;
         let key = issuer.keys.find(kid, self.clock.now()).await.ok_or(InvalidToken)?;
         let data = jsonwebtoken::decode::<Claims>(token, &key.verify, &key.validation).map_err(|_| InvalidToken)?;
@@ -134,7 +135,8 @@ impl Issuer {
         let time = |seconds| DateTime::from_timestamp(seconds, 0).ok_or(InvalidToken);
         let (issued_at, expires_at) = (time(claims.iat)?, time(claims.exp)?);
         let begins_at = claims.nbf.map_or(Ok(issued_at), time)?.max(issued_at);
-        let is_in_time = expires_at > now && begins_at <= now + MAX_CLOCK_SKEW && expires_at - issued_at <= MAX_LIFETIME;
+        let is_in_time =
+            expires_at > now && begins_at <= now + MAX_CLOCK_SKEW && expires_at - issued_at <= MAX_LIFETIME;
         let is_named = (1..=MAX_SUBJECT_BYTES).contains(&claims.sub.len()) && !claims.sub.contains(char::is_control);
         if !is_in_time || !is_named || claims.kind.is_other_token() {
             return Err(InvalidToken);

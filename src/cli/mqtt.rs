@@ -52,7 +52,9 @@ impl Mqtt {
         let unknown: Vec<_> = export.unknown().collect();
         println!("{} accounts in {}", devices.len() - unknown.len(), dir.display());
         if server.is_none() {
-            eprintln!("warning: the server's own account is missing: set MQTT_USERNAME and MQTT_PASSWORD to include it");
+            eprintln!(
+                "warning: the server's own account is missing: set MQTT_USERNAME and MQTT_PASSWORD to include it"
+            );
         }
         if !unknown.is_empty() {
             let quoted = unknown[..unknown.len().min(MAX_NAMES)].join(", ");

@@ -1,4 +1,4 @@
-//! GraphiQL in a real browser: it loads from us alone, runs a query and shows a live event.
+//! GraphiQL in a real browser: it loads only from this server, runs a query and shows a live event.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::support::app::TestApp;
 use crate::support::browser::Browser;
 use crate::support::mqtt::Mqtt;
 
-/// The Enter key, as browsers number keys.
+/// The key code of Enter.
 const ENTER: u32 = 13;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_a_query_and_shows_an_event_of_a_subscription() {
-    // The page wants its token before there is anybody to sign in: a first server makes the account.
+    // The page needs its token at the start, before an account exists: a first server creates the account.
     let first = TestApp::start().await;
     let (home, owner) = first.home().await;
     let device = first.device(&owner, &home, "ESP32_001").await;
@@ -31,7 +31,7 @@ async fn runs_a_query_and_shows_an_event_of_a_subscription() {
 
     let mut page = Browser::open(&format!("http://{addr}/graphiql")).await;
     page.until("document.querySelectorAll('.graphiql-tab').length >= 5").await;
-    // The schema is there: the editor knows what it completes.
+    // The schema is loaded: the editor can complete fields.
     page.until("!!document.querySelector('.graphiql-query-editor .CodeMirror')").await;
 
     page.eval("document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.focus()").await;
@@ -52,8 +52,8 @@ async fn runs_a_query_and_shows_an_event_of_a_subscription() {
     ))
     .await;
     let mqtt = Mqtt::connect(mqtt_port).await;
-    // The page tells nobody that its subscription has begun, and for a moment after a tab is opened it
-    // still runs the last tab's operation: press and speak until it has heard.
+    // The page does not show that its subscription has started, and for a moment after a tab is opened it still runs
+    // the operation of the previous tab. So run and publish until an event arrives.
     let deadline = Instant::now() + PATIENCE;
     let heard = loop {
         let text = page.eval(answer).await;

@@ -1,4 +1,4 @@
-//! `smarthome health`, as an image's health check runs it.
+//! `smarthome health`, as a container's health check runs it.
 
 use std::net::SocketAddr;
 
@@ -12,9 +12,9 @@ async fn asks(addr: SocketAddr, arguments: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Probes need no login, so they must not cost what the API lives on.
+/// Probes need no login, so they must not use up the database connections of the API.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_probes_ask_the_database_once_a_second() {
+async fn many_probes_query_the_database_once_a_second() {
     let app = TestApp::start().await;
     let statements = &app.app().services().metrics.db_statements;
     let (before, started) = (statements.get(), std::time::Instant::now());
@@ -22,14 +22,14 @@ async fn many_probes_ask_the_database_once_a_second() {
         let probes = (0..20).map(|n| http::get(app.addr(), if n % 2 == 0 { "/readyz" } else { "/health" }));
         futures_util::future::join_all(probes).await;
     }
-    // And the server has a few to make for itself when it starts.
+    // The server itself sends a few statements when it starts.
     let most = started.elapsed().as_secs() + 5;
     assert!(statements.get() - before <= most, "{} statements for 200 probes", statements.get() - before);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn its_exit_status_is_the_answer() {
+async fn the_exit_status_tells_the_health() {
     let app = TestApp::start().await;
     assert_eq!(asks(app.addr(), &[]).await, (true, String::new()));
     let everywhere = SocketAddr::from(([0, 0, 0, 0], app.addr().port()));
@@ -37,7 +37,7 @@ async fn its_exit_status_is_the_answer() {
     let ready = || async { asks(app.addr(), &["--ready"]).await.0.then_some(()) };
     crate::support::eventually("it is ready", ready).await;
 
-    // A broker that is not there: the server lives, but is not ready.
+    // Without a broker the server is alive but not ready.
     let lonely = TestApp::builder().set("MQTT_BROKER_URL", "mqtt://127.0.0.1:1").start().await;
     assert!(asks(lonely.addr(), &[]).await.0);
     let (is_ready, why) = asks(lonely.addr(), &["--ready"]).await;

@@ -1,5 +1,5 @@
-//! GraphQL over HTTP: the public audit, every refusal's status, streams over HTTP, and connections
-//! that try to stay.
+//! GraphQL over HTTP: the public audit, the status of every error, streams over HTTP, and connections that waste
+//! resources.
 
 #![expect(clippy::unwrap_used, reason = "what can't be read fails the test")]
 
@@ -25,7 +25,7 @@ pub(crate) async fn node(script: &str, arguments: &[&str]) -> std::process::Outp
 }
 
 #[tokio::test]
-async fn the_public_audit_finds_nothing_with_and_without_a_token() {
+async fn the_public_audit_passes_with_and_without_a_token() {
     let edge = Edge::start().await;
     let url = format!("http://{}/graphql", edge.addr);
     for arguments in [vec![url.clone()], vec![url, edge.token(7, Duration::from_secs(60))]] {
@@ -38,7 +38,7 @@ async fn the_public_audit_finds_nothing_with_and_without_a_token() {
 }
 
 #[tokio::test]
-async fn each_refusal_has_its_status_and_its_code() {
+async fn each_error_has_its_status_and_its_code() {
     let edge = Edge::start().await;
     const JSON: &str = "\r\nContent-Type: application/json";
     const STREAM: &str = "\r\nContent-Type: application/json\r\nAccept: text/event-stream";
@@ -98,7 +98,7 @@ async fn each_refusal_has_its_status_and_its_code() {
 }
 
 #[tokio::test]
-async fn what_fails_inside_is_coded_and_says_nothing() {
+async fn internal_errors_have_a_code_and_reveal_nothing() {
     let edge = Edge::start().await;
     for (query, status, code, data) in [
         ("{ uncoded }", 200, "INTERNAL", true),
@@ -117,12 +117,12 @@ async fn what_fails_inside_is_coded_and_says_nothing() {
         let text = String::from_utf8_lossy(&reply.body);
         assert!(!text.contains("hunter2") && !text.contains("on purpose"), "{text}");
     }
-    // The server has survived the panic.
+    // The server survives the panic.
     assert_eq!(edge.query("{ hello }").await.json()["data"]["hello"], "world");
 }
 
 #[tokio::test]
-async fn a_token_makes_a_viewer_until_it_expires() {
+async fn a_token_identifies_a_viewer_until_it_expires() {
     let edge = Edge::start().await;
     let header = format!("\r\nAuthorization: Bearer {}", edge.token(7, Duration::from_secs(60)));
     let reply = edge.post(&header, &json!({"query": "{ me }"})).await;
@@ -134,7 +134,7 @@ async fn a_token_makes_a_viewer_until_it_expires() {
 }
 
 #[tokio::test]
-async fn a_document_sent_once_is_found_by_its_hash() {
+async fn a_persisted_document_is_found_by_its_hash() {
     use sha2::Digest;
     let edge = Edge::start().await;
     let query = "query ($t: String!) { echo(text: $t) }";
@@ -151,7 +151,7 @@ async fn a_document_sent_once_is_found_by_its_hash() {
 }
 
 #[tokio::test]
-async fn introspection_works_in_full_and_is_off_by_setting() {
+async fn introspection_works_in_full_and_can_be_turned_off() {
     const FULL: &str = include_str!("introspection.graphql");
     let on = Edge::start().await.query(FULL).await;
     assert_eq!(on.json()["data"]["__schema"]["queryType"]["name"], "Query", "{}", on.json());
@@ -164,7 +164,7 @@ async fn introspection_works_in_full_and_is_off_by_setting() {
     assert_eq!(off.query("{ __typename }").await.json()["data"]["__typename"], "Query");
 }
 
-/// Sends a request and reads until the answer contains `until`, or ends.
+/// Sends a request and reads until the response contains `until`, or ends.
 async fn read_until(edge: &Edge, head: &str, body: &str, until: &str) -> (String, TcpStream) {
     let mut tcp = TcpStream::connect(edge.addr).await.unwrap();
     let head = format!("{head}\r\nHost: {}\r\nContent-Length: {}\r\n\r\n{body}", edge.addr, body.len());
@@ -180,7 +180,7 @@ async fn read_until(edge: &Edge, head: &str, body: &str, until: &str) -> (String
 }
 
 #[tokio::test]
-async fn server_sent_events_carry_subscriptions_and_single_answers() {
+async fn server_sent_events_carry_subscriptions_and_queries() {
     let edge = Edge::with(|limits| limits.heartbeat = Duration::from_millis(50), true).await;
     let head = "POST /graphql HTTP/1.1\r\nContent-Type: application/json\r\nAccept: text/event-stream";
     let body = json!({"query": "subscription { count(to: 2) }"}).to_string();
@@ -190,7 +190,7 @@ async fn server_sent_events_carry_subscriptions_and_single_answers() {
     let body = json!({"query": "mutation { bump(by: 1) }"}).to_string();
     let (text, _) = read_until(&edge, head, &body, "event: complete").await;
     assert!(text.contains("{\"data\":{\"bump\":2}}"));
-    // By GET, for EventSource; signs of life while nothing happens; the stream ends with its reader.
+    // By GET, for EventSource; heartbeats while nothing happens; the subscription ends when the client disconnects.
     let get = "GET /graphql?query=subscription%7Bonce%7D HTTP/1.1\r\nAccept: text/event-stream";
     let (text, tcp) = read_until(&edge, get, "", ":\n\n\r\n3\r\n:\n\n").await;
     assert!(text.contains("{\"data\":{\"once\":1}}"));
@@ -215,13 +215,13 @@ async fn multipart_subscriptions_are_delimited_and_kept_alive() {
     assert!(text.contains("--\r\n"));
     let body = json!({"query": "subscription { once }"}).to_string();
     read_until(&edge, head, &body, "\r\n\r\n{}\r\n---").await;
-    // A query by the same client is a plain answer.
+    // A query of the same client gets a plain response.
     let (text, _) = read_until(&edge, head, r#"{"query":"{hello}"}"#, "world").await;
     assert!(text.to_lowercase().contains("content-type: application/json"));
 }
 
 #[tokio::test]
-async fn a_stream_over_http_ends_with_its_token_and_with_the_server() {
+async fn a_stream_over_http_ends_when_its_token_expires_and_when_the_server_stops() {
     let edge = Edge::start().await;
     let token = edge.token(7, Duration::from_secs(60));
     let body = json!({"query": "subscription { once }"}).to_string();
@@ -244,7 +244,7 @@ async fn a_stream_over_http_ends_with_its_token_and_with_the_server() {
 }
 
 #[tokio::test]
-async fn no_connection_stays_by_silence_or_by_dripping() {
+async fn silent_and_slow_connections_are_closed() {
     let edge = Edge::with(
         |limits| {
             limits.header_timeout = Duration::from_millis(200);
@@ -264,7 +264,7 @@ async fn no_connection_stays_by_silence_or_by_dripping() {
     for opening in ["", "POST /gra", "GET /livez HTTP/1.1\r\nHost: x\r\n", post, &stalled] {
         let mut tcp = TcpStream::connect(edge.addr).await.unwrap();
         tcp.write_all(opening.as_bytes()).await.unwrap();
-        // Reads nothing until the server has cut the connection.
+        // Reads nothing until the server has closed the connection.
         let cut = async {
             while edge.metrics.http_connections.get() == 0 {
                 tokio::task::yield_now().await;
@@ -273,7 +273,7 @@ async fn no_connection_stays_by_silence_or_by_dripping() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, cut).await.unwrap_or_else(|_| panic!("{opening:?} stays"));
+        tokio::time::timeout(PATIENCE, cut).await.unwrap_or_else(|_| panic!("{opening:?} stays open"));
         let mut answer = Vec::new();
         let _ = tcp.read_to_end(&mut answer).await;
         if opening == post {
@@ -284,7 +284,7 @@ async fn no_connection_stays_by_silence_or_by_dripping() {
 }
 
 #[tokio::test]
-async fn too_much_header_is_refused_and_too_many_connections_wait() {
+async fn large_headers_are_refused_and_connections_over_the_limit_wait() {
     let edge = Edge::with(|limits| limits.connections = 2, true).await;
     let many: String = (0..70).map(|n| format!("\r\nX-{n}: 1")).collect();
     assert_eq!(edge.request(&format!("GET /livez HTTP/1.1{many}"), b"").await.status, 431);
@@ -293,7 +293,7 @@ async fn too_much_header_is_refused_and_too_many_connections_wait() {
 
     let first = edge.ready().await;
     let _second = edge.ready().await;
-    // Both places are taken by sockets: the next one waits, and goes on when a place is free.
+    // Sockets hold both slots: the next connection waits until one is free.
     let third = edge.request("GET /livez HTTP/1.1", b"");
     tokio::pin!(third);
     while edge.metrics.http_connections_full.get() == 0 {
@@ -312,7 +312,7 @@ async fn one_peer_can_not_take_all_connections() {
     let first = edge.ready().await;
     let _second = edge.ready().await;
     let mut third = TcpStream::connect(edge.addr).await.unwrap();
-    let cut = tokio::time::timeout(PATIENCE, third.read(&mut [0])).await.expect("it is cut at once");
+    let cut = tokio::time::timeout(PATIENCE, third.read(&mut [0])).await.expect("it is closed at once");
     assert!(matches!(cut, Ok(0) | Err(_)), "{cut:?}");
     assert_eq!(edge.metrics.http_connections_cut.get(), 1);
     drop(first);
@@ -323,19 +323,19 @@ async fn one_peer_can_not_take_all_connections() {
     };
     tokio::time::timeout(PATIENCE, freed).await.expect("the server notices");
     let answered = async {
-        // The place is free a moment after the socket is.
+        // The slot is released a moment after the socket is closed.
         while edge.request("GET /livez HTTP/1.1", b"").await.status != 200 {}
     };
-    tokio::time::timeout(PATIENCE, answered).await.expect("a place is free");
+    tokio::time::timeout(PATIENCE, answered).await.expect("a slot is free");
 }
 
 #[tokio::test]
-async fn http_2_in_clear_text_is_not_spoken() {
+async fn http_2_in_clear_text_is_not_supported() {
     let edge = Edge::start().await;
     let mut tcp = TcpStream::connect(edge.addr).await.unwrap();
     tcp.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let mut answer = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, tcp.read_to_end(&mut answer)).await.expect("it is cut");
+    let _ = tokio::time::timeout(PATIENCE, tcp.read_to_end(&mut answer)).await.expect("it is closed");
     let is_frame = answer.get(3) == Some(&4);
     assert!(!is_frame && !answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
     assert_eq!(edge.request("GET /livez HTTP/1.1", b"").await.status, 200);

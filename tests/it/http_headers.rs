@@ -1,4 +1,4 @@
-//! Headers that every answer has, whatever it answers, and what browsers of other sites may do.
+//! Headers of every response, and what pages of other sites may do.
 
 #![expect(clippy::unwrap_used, reason = "what can't be read fails the test")]
 
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::edge::{Edge, PATIENCE};
 use super::support::app::TestApp;
 
-/// On every answer of every path by every method.
+/// On every response, for every path and method.
 const EVERYWHERE: [&str; 6] = [
     "x-content-type-options: nosniff\r\n",
     "x-frame-options: deny\r\n",
@@ -18,7 +18,7 @@ const EVERYWHERE: [&str; 6] = [
     "cross-origin-opener-policy: same-origin\r\n",
 ];
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
-/// A path, and headers of its request.
+/// A path and request headers.
 const PATHS: [(&str, &str); 17] = [
     ("/graphql", ""),
     ("/graphql?query=%7B__typename%7D", ""),
@@ -39,23 +39,23 @@ const PATHS: [(&str, &str); 17] = [
     ("/nothing/at/all", ""),
 ];
 
-/// An answer's header in lower case, ended by a line break.
+/// The header of a response in lower case, ended by a line break.
 async fn head(addr: std::net::SocketAddr, request: &str) -> String {
     let mut tcp = TcpStream::connect(addr).await.unwrap();
     tcp.write_all(request.as_bytes()).await.unwrap();
     let mut text = Vec::new();
     let read = async {
         while !text.ends_with(b"\r\n\r\n") {
-            text.push(tcp.read_u8().await.unwrap_or_else(|_| panic!("no answer to {request:?}")));
+            text.push(tcp.read_u8().await.unwrap_or_else(|_| panic!("no response to {request:?}")));
         }
     };
-    tokio::time::timeout(PATIENCE, read).await.expect("an answer");
+    tokio::time::timeout(PATIENCE, read).await.expect("a response");
     text.truncate(text.len() - 2);
     String::from_utf8(text).unwrap().to_lowercase()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_says_what_browsers_must_not_do_with_it() {
+async fn every_response_has_the_security_headers() {
     let app = TestApp::builder().set("GRAPHIQL", "on").set("CORS_ORIGINS", "https://app.example.com").start().await;
     for (path, headers) in PATHS {
         for method in METHODS {
@@ -78,7 +78,7 @@ async fn every_answer_says_what_browsers_must_not_do_with_it() {
 }
 
 #[tokio::test]
-async fn only_those_who_came_by_tls_are_told_to_keep_to_it() {
+async fn hsts_is_sent_only_to_clients_that_came_by_tls() {
     let edge = Edge::behind("127.0.0.1", |_| {}, true).await;
     let ask = |path: &str, proto: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: {proto}\r\n\r\n");
     for path in ["/livez", "/nothing", "/graphql?query=%7Bhello%7D"] {
@@ -87,11 +87,14 @@ async fn only_those_who_came_by_tls_are_told_to_keep_to_it() {
         assert!(!head(edge.addr, &ask(path, "http")).await.contains("strict-transport"), "{path}");
     }
     let nobody = Edge::start().await;
-    assert!(!head(nobody.addr, &ask("/livez", "https")).await.contains("strict-transport"), "nobody's word");
+    assert!(
+        !head(nobody.addr, &ask("/livez", "https")).await.contains("strict-transport"),
+        "the claim of an untrusted peer"
+    );
 }
 
 #[tokio::test]
-async fn a_page_of_another_site_may_call_where_it_is_listed_and_nowhere_else() {
+async fn pages_of_other_sites_may_call_only_if_they_are_listed() {
     let edge = Edge::start().await;
     let good = "https://app.example.com";
     for origin in [
@@ -129,7 +132,7 @@ async fn a_page_of_another_site_may_call_where_it_is_listed_and_nowhere_else() {
         }
         let request = format!("GET /livez HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\n\r\n");
         assert_eq!(head(edge.addr, &request).await.contains("access-control-allow-origin"), origin == good);
-        // What CORS does not cover: a socket is opened without asking first.
+        // CORS does not cover sockets: browsers open them without a preflight.
         let opened = edge.socket("graphql-transport-ws", &[("origin", origin)]).await.err();
         assert_eq!(opened, (origin != good && !origin.contains("APP")).then_some(403), "{origin}");
     }

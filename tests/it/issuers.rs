@@ -1,5 +1,5 @@
-//! Tokens of outside issuers on the whole server: who they stand for, what ends them, and an issuer that
-//! serves its keys by https under an authority of its own, rotates them, and goes away.
+//! Tokens of external issuers on the whole server: which account they belong to, what revokes them, and an issuer that
+//! serves its keys over https with an authority of its own, rotates them, and becomes unreachable.
 
 #![expect(clippy::unwrap_used, reason = "an issuer that can't be set up fails its test")]
 
@@ -30,7 +30,7 @@ const ME: &str = "{ me { id } }";
 const REFUSED: &str = "invalid or expired access token";
 const ISSUER: &str = "https://id.test.example/";
 
-/// Signs as an issuer does.
+/// An issuer's signing key.
 #[derive(Clone)]
 struct Signer {
     kid: &'static str,
@@ -49,7 +49,7 @@ impl Signer {
         jwk
     }
 
-    /// A token for this subject, and more claims.
+    /// A token for this subject, with more claims.
     fn token(&self, app: &TestApp, subject: &str, life: i64, more: &Value) -> String {
         let now = app.clock().now().timestamp();
         let mut claims = json!({"iss": ISSUER, "aud": "home", "sub": subject, "iat": now, "exp": now + life});
@@ -67,7 +67,7 @@ fn email(user: &User, verified: bool) -> Value {
     json!({"email": user.email.to_uppercase(), "email_verified": verified})
 }
 
-/// A folder of this test's own.
+/// A temporary folder.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -88,7 +88,7 @@ impl Drop for Folder {
     }
 }
 
-/// A server that takes this signer's tokens, by a file.
+/// A server that trusts this signer's keys from a file.
 async fn by_file(signer: &Signer) -> (TestApp, Folder) {
     let folder = Folder::new();
     let file = folder.file("jwks.json");
@@ -97,7 +97,7 @@ async fn by_file(signer: &Signer) -> (TestApp, Folder) {
     (TestApp::builder().set("JWT_TRUSTED_ISSUERS", issuers).start().await, folder)
 }
 
-/// Whom a token stands for, or the text of its refusal.
+/// The account of a token, or the error message.
 async fn whose(app: &TestApp, token: &str) -> Result<String, String> {
     let answer = User::with_token(app.addr(), token).post(ME, json!({})).await;
     let body = answer.json();
@@ -117,14 +117,14 @@ async fn a_verified_address_links_once_and_then_the_subject_decides() {
     let (ann, bob) = (app.user().await, app.user().await);
     let refused = Err(REFUSED.to_owned());
     let token = |subject: &str, more: &Value| signer.token(&app, subject, 600, more);
-    // Nobody yet: nothing links them.
+    // No account yet: the token can't be linked.
     assert_eq!(whose(&app, &token("a", &json!({}))).await, refused);
     assert_eq!(whose(&app, &token("a", &email(&ann, false))).await, refused);
     let quoted = json!({"email": ann.email, "email_verified": "true"});
     assert_eq!(whose(&app, &token("a", &quoted)).await, refused);
     let unknown = json!({"email": "nobody@test.example", "email_verified": true});
     assert_eq!(whose(&app, &token("a", &unknown)).await, refused);
-    // Linked, by many at once and only once.
+    // Linked by many requests at once, but only once.
     let tokens: Vec<_> = (0..8).map(|_| token("a", &email(&ann, true))).collect();
     let all = futures_util::future::join_all(tokens.iter().map(|token| whose(&app, token))).await;
     assert!(all.iter().all(|id| *id == Ok(ann.id.clone())), "{all:?}");
@@ -135,23 +135,23 @@ async fn a_verified_address_links_once_and_then_the_subject_decides() {
     let count = async |sql: &str| database.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
     assert_eq!(count("select count(*) from outside_identities").await, 2);
     assert_eq!(count("select count(*) from users").await, 2, "no account is made");
-    // Our own tokens are what they were.
+    // Our own tokens still work.
     assert_eq!(whose(&app, ann.token().unwrap()).await, Ok(ann.id.clone()));
-    // By hand, and taken back.
+    // Linked by hand, then unlinked.
     let users = &app.app().services().users;
     users.link(&bob.email, ISSUER, "c").await.unwrap();
     assert_eq!(whose(&app, &token("c", &email(&ann, true))).await, Ok(bob.id.clone()));
     assert_eq!(users.link(&ann.email, ISSUER, "c").await.unwrap_err().code(), "CONFLICT");
     users.unlink(ISSUER, "c").await.unwrap();
     assert_eq!(whose(&app, &token("c", &json!({}))).await, refused);
-    // The person goes, and the link with them.
+    // Deleting the user deletes the link.
     database.execute("delete from users where id = $1", &[&bob.id.parse::<i64>().unwrap()]).await.unwrap();
     assert_eq!(whose(&app, &token("b", &json!({}))).await, refused);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_is_given_to_another_opens_nobodys_account() {
+async fn an_address_given_to_another_subject_opens_no_account() {
     let signer = Signer::new("k");
     let (app, _folder) = by_file(&signer).await;
     let (ann, bob) = (app.user().await, app.user().await);
@@ -161,19 +161,19 @@ async fn an_address_that_is_given_to_another_opens_nobodys_account() {
     // The issuer gives ann's address to a new hire: another subject.
     assert_eq!(whose(&app, &by_email("2", &ann)).await, refused);
     assert_eq!(whose(&app, &by_email("1", &ann)).await, Ok(ann.id.clone()));
-    // Many that come at once with one address: one of them is it.
+    // Of several subjects with one address at once, one is linked.
     let tokens: Vec<_> = (10..18).map(|subject| by_email(&subject.to_string(), &bob)).collect();
     let all = futures_util::future::join_all(tokens.iter().map(|token| whose(&app, token))).await;
     assert_eq!(all.iter().filter(|id| **id == Ok(bob.id.clone())).count(), 1, "{all:?}");
     assert_eq!(all.iter().filter(|id| **id == refused).count(), 7, "{all:?}");
-    // An operator may say that there are two.
+    // An operator may link a second one.
     app.app().services().users.link(&ann.email, ISSUER, "2").await.unwrap();
     assert_eq!(whose(&app, &by_email("2", &ann)).await, Ok(ann.id.clone()));
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_unlinked_comes_back_by_no_address() {
+async fn an_unlinked_subject_is_not_linked_by_e_mail_again() {
     let signer = Signer::new("k");
     let (app, _folder) = by_file(&signer).await;
     let (ann, bob) = (app.user().await, app.user().await);
@@ -189,7 +189,7 @@ async fn what_was_unlinked_comes_back_by_no_address() {
     assert_eq!(users.unlink(ISSUER, "a").await.unwrap_err().code(), "NOT_FOUND");
     users.link(&bob.email, ISSUER, "a").await.unwrap();
     assert_eq!(whose(&app, &fresh).await, Ok(bob.id));
-    // The account is free for the issuer's next word.
+    // Another subject of the issuer can be linked to the account.
     let next = signer.token(&app, "b", 600, &email(&ann, true));
     app.clock().advance(TimeDelta::seconds(31));
     assert_eq!(whose(&app, &signer.token(&app, "b", 600, &email(&ann, true))).await, Ok(ann.id.clone()));
@@ -197,16 +197,16 @@ async fn what_was_unlinked_comes_back_by_no_address() {
     app.stop().await;
 }
 
-/// The code and reason a socket is closed with, within a second.
+/// The code and reason of a close within a second.
 async fn closed(socket: &mut Socket) -> (u16, String) {
-    match timeout(Duration::from_secs(1), socket.next()).await.expect("it ends within a second") {
+    match timeout(Duration::from_secs(1), socket.next()).await.expect("it closes within a second") {
         Frame::Closed(code, reason) => (code, reason),
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_ends_with_its_token_and_with_a_change_of_the_password() {
+async fn a_socket_closes_when_its_token_expires_and_when_the_password_changes() {
     let signer = Signer::new("k");
     let (app, _folder) = by_file(&signer).await;
     let ann = app.user().await;
@@ -221,18 +221,18 @@ async fn a_socket_ends_with_its_token_and_with_a_change_of_the_password() {
     assert_eq!(closed(&mut short).await, (4403, "Forbidden: the access token has expired".to_owned()));
     renewed.send(&json!({"type": "ping"})).await;
     assert_eq!(renewed.next().await, Frame::Json(json!({"type": "pong"})), "its fresh token holds");
-    // Another's token does not keep it.
+    // A token of another user does not keep it open.
     let mut another = open(&fresh).await;
     another.send(&ping(ann.token().unwrap())).await;
     assert_eq!(closed(&mut another).await.0, 4403);
 
     app.clock().advance(TimeDelta::seconds(2));
     let change = "mutation($c: String!, $n: String!) { changePassword(input: {currentPassword: $c, newPassword: $n}) }";
-    let by_outside = User::with_token(app.addr(), &fresh);
-    by_outside.query(change, json!({"c": ann.password, "n": "another passphrase, longer still"})).await;
+    let by_external = User::with_token(app.addr(), &fresh);
+    by_external.query(change, json!({"c": ann.password, "n": "another passphrase, longer still"})).await;
     assert_eq!(closed(&mut renewed).await, (4403, "Forbidden: the session has ended".to_owned()));
     assert_eq!(whose(&app, &fresh).await, Err(REFUSED.to_owned()));
-    // The issuer's clock may be ahead: what it says was made just after may have been made before.
+    // The issuer's clock may be ahead: a token dated just after the change may have been issued before it.
     let ahead = signer.token(&app, "a", 600, &json!({"iat": app.clock().now().timestamp() + 29}));
     assert_eq!(whose(&app, &ahead).await, Err(REFUSED.to_owned()));
     app.clock().advance(TimeDelta::seconds(31));
@@ -240,11 +240,11 @@ async fn a_socket_ends_with_its_token_and_with_a_change_of_the_password() {
     app.stop().await;
 }
 
-/// Serves a JWK set by https, and counts how often it is asked.
+/// Serves a JWK set over https and counts the requests.
 struct Keys {
     addr: SocketAddr,
     ca_file: PathBuf,
-    /// The whole answer.
+    /// The whole response.
     answer: Arc<Mutex<String>>,
     n_asked: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
@@ -283,7 +283,7 @@ impl Keys {
         Self { addr, ca_file: folder.join("tls/ca.crt"), answer, n_asked, task }
     }
 
-    fn say(&self, answer: String) {
+    fn respond_with(&self, answer: String) {
         *self.answer.lock().unwrap() = answer;
     }
 
@@ -306,7 +306,7 @@ fn ok(body: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_issuer_may_rotate_its_keys_and_go_away() {
+async fn an_issuer_may_rotate_its_keys_and_become_unreachable() {
     let (folder, old, new, evil) = (Folder::new(), Signer::new("old"), Signer::new("new"), Signer::new("evil"));
     let keys = Keys::serve(&folder.0, "localhost,127.0.0.1", ok(&set(&[&old]))).await;
     let app = keys.trusted("localhost", true).await;
@@ -318,38 +318,38 @@ async fn an_issuer_may_rotate_its_keys_and_go_away() {
     assert_eq!(keys.n_asked(), 0, "nobody came yet");
     assert!(holds(&old).await && holds(&old).await);
     assert_eq!(keys.n_asked(), 1);
-    // Tokens of no key are no reason to ask again within a minute, one by one or all at once.
+    // Tokens with unknown keys cause no second request within a minute, sequential or parallel.
     let tokens: Vec<_> = (0..20).map(|_| evil.token(&app, "a", 600, &json!({}))).collect();
     let all = futures_util::future::join_all(tokens.iter().map(|token| whose(&app, token))).await;
     assert!(all.iter().all(|id| *id == Err(REFUSED.to_owned())));
     assert_eq!(keys.n_asked(), 1);
-    keys.say(ok(&set(&[&old, &new])));
+    keys.respond_with(ok(&set(&[&old, &new])));
     later(61);
     assert!(holds(&new).await && holds(&old).await && !holds(&evil).await);
     assert_eq!(keys.n_asked(), 2);
-    // Withdrawn: gone when the set is a quarter of an hour old. The first to find it old does not wait...
-    keys.say(ok(&set(&[&new])));
+    // A withdrawn key is refused once the set is 15 minutes old. The request that finds it old does not wait...
+    keys.respond_with(ok(&set(&[&new])));
     later(15 * 60 + 1);
     assert!(holds(&old).await, "it holds while it is asked for");
     let gone = || async { (!holds(&old).await).then_some(()) };
-    super::support::eventually("the old key is gone", gone).await;
+    super::support::eventually("the old key is refused", gone).await;
     assert_eq!(keys.n_asked(), 3);
-    // ... unless it is twice as old: nobody knows how long ago the key was withdrawn.
-    keys.say(ok(&set(&[&old, &new])));
+    // ... unless the set is twice as old: the key may have been withdrawn long ago.
+    keys.respond_with(ok(&set(&[&old, &new])));
     later(61);
     assert!(holds(&old).await && keys.n_asked() == 4);
-    keys.say(ok(&set(&[&new])));
+    keys.respond_with(ok(&set(&[&new])));
     later(30 * 60 + 1);
     assert!(!holds(&old).await && holds(&new).await);
     assert_eq!(keys.n_asked(), 5);
-    // No key at all is an answer too.
-    keys.say(ok("{\"keys\": []}"));
+    // A set without keys is valid as well.
+    keys.respond_with(ok("{\"keys\": []}"));
     later(61);
     assert!(!holds(&evil).await && !holds(&new).await);
-    keys.say(ok(&set(&[&new])));
+    keys.respond_with(ok(&set(&[&new])));
     later(61);
     assert!(holds(&new).await);
-    // Whatever is wrong with an answer, what was read last holds.
+    // After any invalid response the last keys stay valid.
     let elsewhere = format!(
         "HTTP/1.1 302 Found\r\nLocation: https://localhost:{}/x\r\nContent-Length: 0\r\n\r\n",
         keys.addr.port()
@@ -357,7 +357,7 @@ async fn an_issuer_may_rotate_its_keys_and_go_away() {
     let padded = format!("{{\"padding\": \"{}\", \"keys\": [{}]}}", "x".repeat(300 << 10), evil.jwk());
     let in_error = ok(&set(&[&evil])).replace("200 OK", "500 Oh");
     for answer in [elsewhere, ok(&padded), in_error, ok("<html>"), String::new()] {
-        keys.say(answer);
+        keys.respond_with(answer);
         later(61);
         let n_asked = keys.n_asked();
         assert!(!holds(&evil).await && holds(&new).await);
@@ -372,9 +372,9 @@ async fn an_issuer_may_rotate_its_keys_and_go_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_taken_from_nobody_but_the_host_that_was_named() {
+async fn keys_are_fetched_only_from_the_configured_host() {
     let signer = Signer::new("k");
-    // Its certificate is for another name, or by an authority nobody here trusts.
+    // The certificate is for another name, or of an untrusted authority.
     for (names, ca_file) in [("other.test.example", true), ("localhost,127.0.0.1", false)] {
         let folder = Folder::new();
         let keys = Keys::serve(&folder.0, names, ok(&set(&[&signer]))).await;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use smarthome::error::Error;
 use smarthome::users::Session;
 
-use super::edge::{Edge, Heard};
+use super::edge::{Edge, Received};
 use super::support::app::TestApp;
 use super::support::http;
 use super::support::user::User;
@@ -157,7 +157,7 @@ async fn a_token_that_is_refused_is_a_request_of_its_address_too() {
     let edge = Edge::limited().await;
     let bad = json!({"Authorization": "Bearer nonsense"});
     let protocol = "graphql-transport-ws";
-    let busy = Heard::Close(1013, "too many requests, try again later".to_owned());
+    let busy = Received::Close(1013, "too many requests, try again later".to_owned());
     let request = async |spend: &dyn Fn()| {
         spend();
         edge.post("\r\nAuthorization: Bearer nonsense", &json!({"query": "{hello}"})).await.status == 429
@@ -171,18 +171,18 @@ async fn a_token_that_is_refused_is_a_request_of_its_address_too() {
     let init = async |spend: &dyn Fn()| {
         let Ok(mut socket) = edge.socket(protocol, &[]).await else { return false };
         spend();
-        socket.say(&json!({"type": "connection_init", "payload": bad})).await;
-        socket.hear().await == busy
+        socket.send_json(&json!({"type": "connection_init", "payload": bad})).await;
+        socket.receive().await == busy
     };
     assert!(is_limited(&edge, init).await);
     let token = format!("Bearer {}", edge.token(7, Duration::from_secs(60)));
     let renewal = async |spend: &dyn Fn()| {
         let Ok(mut socket) = edge.socket(protocol, &[("authorization", &token)]).await else { return false };
-        socket.say(&json!({"type": "connection_init"})).await;
-        socket.hear().await;
+        socket.send_json(&json!({"type": "connection_init"})).await;
+        socket.receive().await;
         spend();
-        socket.say(&json!({"type": "ping", "payload": bad})).await;
-        socket.hear().await == busy
+        socket.send_json(&json!({"type": "ping", "payload": bad})).await;
+        socket.receive().await == busy
     };
     assert!(is_limited(&edge, renewal).await);
 }

@@ -1,5 +1,5 @@
-//! Behind a proxy: a real one in front, which appends `X-Forwarded-For` as nginx and HAProxy do, and
-//! clients on addresses of their own (every address of 127.0.0.0/8 is this machine's).
+//! Behind a proxy that appends to `X-Forwarded-For` as nginx and HAProxy do. Each client has an address of its own: all
+//! of 127.0.0.0/8 belongs to this machine.
 
 #![expect(clippy::unwrap_used, reason = "what can't be sent fails the test")]
 
@@ -13,10 +13,11 @@ use super::edge::{Edge, PATIENCE};
 use super::support::app::TestApp;
 use super::support::soon;
 
-/// The other end of every connection the proxy makes.
+/// The address of the proxy.
 const PROXY: &str = "127.0.0.1";
 
-/// Names the client to the server, after whatever the client has claimed itself. One request a connection.
+/// Starts the proxy. It appends the client's address after what the client itself has claimed. One request a
+/// connection.
 async fn forwarder(server: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind((PROXY, 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -40,14 +41,14 @@ async fn forward(mut client: TcpStream, peer: SocketAddr, server: SocketAddr) ->
     copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 
-/// One connection from this address of the loopback.
+/// A connection from this loopback address.
 async fn connect(from: &str, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
     socket.connect(to).await.unwrap()
 }
 
-/// The JSON of an answer to an operation.
+/// The JSON response to an operation.
 async fn post(from: &str, to: SocketAddr, headers: &str, query: &str) -> Value {
     let body = json!({ "query": query }).to_string();
     let head = format!(
@@ -64,7 +65,7 @@ async fn post(from: &str, to: SocketAddr, headers: &str, query: &str) -> Value {
 
 const ATTEMPT: &str = "mutation { refreshToken(refreshToken: \"x\") { accessToken } }";
 
-/// Attempts until one is refused for being too many, at most.
+/// Whether one of at most `n` attempts is refused as rate limited.
 async fn attempts(n: usize, from: &str, to: SocketAddr, headers: &str) -> bool {
     for _ in 0..n {
         let answer = post(from, to, headers, ATTEMPT).await;
@@ -76,7 +77,7 @@ async fn attempts(n: usize, from: &str, to: SocketAddr, headers: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_client_behind_a_trusted_proxy_counts_for_itself() {
+async fn each_client_behind_a_trusted_proxy_has_limits_of_its_own() {
     let app = TestApp::builder().set("RATE_LIMITS", "on").set("TRUSTED_PROXIES", "127.0.0.1/32").start().await;
     let proxy = forwarder(app.addr()).await;
     assert!(attempts(70, "127.0.0.2", proxy, "").await, "its budget is 60");
@@ -86,11 +87,11 @@ async fn each_client_behind_a_trusted_proxy_counts_for_itself() {
     {
         assert!(attempts(1, "127.0.0.2", proxy, claim).await, "a claim changes nothing: {claim}");
     }
-    // Not by our proxy: the claim is nobody's.
+    // Not through the trusted proxy: the header is ignored.
     assert!(attempts(1, "127.0.0.2", app.addr(), "X-Forwarded-For: 192.0.2.2\r\n").await);
     assert!(!attempts(2, "127.0.0.4", app.addr(), "X-Forwarded-For: 127.0.0.2\r\n").await);
 
-    // The address goes where the peer's went.
+    // The address is recorded where the peer's would be.
     let register = "mutation { register(input: {email: \"a@test.example\", password: \"correct horse battery\", \
                     name: \"A\"}) { accessToken } }";
     let answer = post("127.0.0.5", proxy, "", register).await;
@@ -101,7 +102,7 @@ async fn each_client_behind_a_trusted_proxy_counts_for_itself() {
 }
 
 #[tokio::test]
-async fn the_cap_of_one_peer_does_not_cut_a_trusted_proxy() {
+async fn the_connection_limit_of_one_peer_does_not_apply_to_a_trusted_proxy() {
     let edge = Edge::behind(PROXY, |limits| limits.connections_per_peer = 2, true).await;
     let proxy = forwarder(edge.addr).await;
     let mut open = Vec::new();
@@ -112,12 +113,12 @@ async fn the_cap_of_one_peer_does_not_cut_a_trusted_proxy() {
         assert_eq!(read.unwrap(), 12, "connection {n}");
         open.push(tcp);
     }
-    // Two by the same client itself are its own, and a third is cut.
+    // The same client may open two direct connections; a third is closed.
     let mut own = Vec::new();
     for n in 0..3 {
         let mut tcp = connect("127.0.0.2", edge.addr).await;
         let _ = tcp.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
-        let read = tokio::time::timeout(PATIENCE, tcp.read(&mut [0; 12])).await.expect("an answer or its end");
+        let read = tokio::time::timeout(PATIENCE, tcp.read(&mut [0; 12])).await.expect("a response or the end");
         assert_eq!(matches!(read, Ok(12)), n < 2, "connection {n}: {read:?}");
         own.push(tcp);
     }

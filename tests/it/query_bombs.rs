@@ -137,26 +137,31 @@ async fn an_answer_that_is_the_bomb_is_an_error_whatever_carries_it() {
     }
     let mut socket = edge.ready().await;
     socket.subscribe("1", query).await;
-    let heard = socket.hear_json().await;
-    assert_eq!(heard["payload"]["errors"][0]["extensions"]["code"], "PAYLOAD_TOO_LARGE");
-    assert_eq!(socket.hear_json().await["type"], "complete");
+    let received = socket.receive_json().await;
+    assert_eq!(received["payload"]["errors"][0]["extensions"]["code"], "PAYLOAD_TOO_LARGE");
+    assert_eq!(socket.receive_json().await["type"], "complete");
     let mut legacy = edge.socket("graphql-ws", &[]).await.unwrap();
-    legacy.say(&json!({"type": "connection_init"})).await;
-    legacy.say(&json!({"id": "1", "type": "start", "payload": {"query": query}})).await;
-    let heard = loop {
-        let heard = legacy.hear_json().await;
-        if heard["id"] == "1" {
-            break heard;
+    legacy.send_json(&json!({"type": "connection_init"})).await;
+    legacy.send_json(&json!({"id": "1", "type": "start", "payload": {"query": query}})).await;
+    let received = loop {
+        let received = legacy.receive_json().await;
+        if received["id"] == "1" {
+            break received;
         }
     };
-    assert_eq!(heard["payload"]["errors"][0]["extensions"]["code"], "PAYLOAD_TOO_LARGE");
+    assert_eq!(received["payload"]["errors"][0]["extensions"]["code"], "PAYLOAD_TOO_LARGE");
     assert_eq!(n_too_large(&edge), 6);
     // One event of a subscription is an answer; those around it are others.
     socket.subscribe("2", "subscription { texts(kib: [1, 9000, 1]) }").await;
     for fits in [true, false, true] {
-        let heard = socket.hear_json().await;
-        assert_eq!((&heard["type"], heard["payload"]["data"].is_null()), (&json!("next"), !fits), "{}", heard["id"]);
+        let received = socket.receive_json().await;
+        assert_eq!(
+            (&received["type"], received["payload"]["data"].is_null()),
+            (&json!("next"), !fits),
+            "{}",
+            received["id"]
+        );
     }
-    assert_eq!(socket.hear_json().await["type"], "complete");
+    assert_eq!(socket.receive_json().await["type"], "complete");
     assert_eq!(n_too_large(&edge), 7);
 }

@@ -1,5 +1,5 @@
-//! What one person and one address may have open at once, on real sockets and streams: the next is
-//! refused, others are not, and what ends, however it ends, is free.
+//! Quotas of one user and one address, on real sockets and streams: the next one is refused, those of others are not,
+//! and everything that ends is released, however it ends.
 
 #![expect(clippy::unwrap_used, reason = "what does not open fails the test")]
 
@@ -11,7 +11,7 @@ use smarthome::http::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::edge::{Edge, Heard, PATIENCE, Socket};
+use super::edge::{Edge, PATIENCE, Received, Socket};
 
 const TRANSPORT: &str = "graphql-transport-ws";
 const ONCE: &str = "subscription { once }";
@@ -22,24 +22,24 @@ fn bearer(edge: &Edge, user: i64) -> String {
     format!("Bearer {}", edge.token(user, Duration::from_secs(600)))
 }
 
-/// A socket whose token came with the upgrade, or the status of its refusal.
+/// A socket whose token is sent with the upgrade, or the status of the error.
 async fn by_header(edge: &Edge, user: i64) -> Result<Socket, u16> {
     let mut socket = edge.socket(TRANSPORT, &[("authorization", &bearer(edge, user))]).await?;
-    socket.say(&json!({"type": "connection_init"})).await;
-    assert_eq!(socket.hear_json().await["type"], "connection_ack");
+    socket.send_json(&json!({"type": "connection_init"})).await;
+    assert_eq!(socket.receive_json().await["type"], "connection_ack");
     Ok(socket)
 }
 
-/// A socket whose token came with its init, and what it heard then.
-async fn by_init(edge: &Edge, user: i64) -> (Socket, Heard) {
+/// A socket whose token is sent in its init, and the reply.
+async fn by_init(edge: &Edge, user: i64) -> (Socket, Received) {
     let mut socket = edge.socket(TRANSPORT, &[]).await.unwrap();
     let payload = json!({"Authorization": bearer(edge, user)});
-    socket.say(&json!({"type": "connection_init", "payload": payload})).await;
-    let heard = socket.hear().await;
-    (socket, heard)
+    socket.send_json(&json!({"type": "connection_init", "payload": payload})).await;
+    let received = socket.receive().await;
+    (socket, received)
 }
 
-/// A stream over plain HTTP that has begun, or the code of its refusal.
+/// A stream over HTTP that has started, or the code of the error.
 async fn stream(edge: &Edge, user: Option<i64>, accept: &str) -> Result<TcpStream, String> {
     let body = json!({ "query": ONCE }).to_string();
     let token = user.map(|user| format!("Authorization: {}\r\n", bearer(edge, user))).unwrap_or_default();
@@ -66,12 +66,12 @@ async fn stream(edge: &Edge, user: Option<i64>, accept: &str) -> Result<TcpStrea
 /// Whether a socket may start another subscription.
 async fn subscribes(socket: &mut Socket, id: &str) -> bool {
     socket.subscribe(id, ONCE).await;
-    let heard = socket.hear_json().await;
-    assert_eq!(heard["id"], id);
-    if heard["type"] == "error" {
-        assert_eq!(heard["payload"][0]["extensions"]["code"], "RATE_LIMITED");
+    let received = socket.receive_json().await;
+    assert_eq!(received["id"], id);
+    if received["type"] == "error" {
+        assert_eq!(received["payload"][0]["extensions"]["code"], "RATE_LIMITED");
     }
-    heard["type"] == "next"
+    received["type"] == "next"
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) {
@@ -88,33 +88,33 @@ async fn edge(change: impl FnOnce(&mut Limits)) -> Edge {
 }
 
 #[tokio::test]
-async fn a_persons_sockets_are_bounded_however_they_sign_in() {
+async fn sockets_of_one_user_are_limited_however_they_sign_in() {
     let edge = edge(|limits| limits.sockets_per_user = 2).await;
     let first = by_header(&edge, 7).await.unwrap();
-    let (mut second, heard) = by_init(&edge, 7).await;
-    assert!(matches!(heard, Heard::Json(_)), "{heard:?}");
+    let (mut second, received) = by_init(&edge, 7).await;
+    assert!(matches!(received, Received::Json(_)), "{received:?}");
     assert_eq!(by_header(&edge, 7).await.err(), Some(429));
     let (_, refused) = by_init(&edge, 7).await;
-    assert_eq!(refused, Heard::Close(4429, "Too many open sockets".to_owned()));
+    assert_eq!(refused, Received::Close(4429, "Too many open sockets".to_owned()));
     let other = by_header(&edge, 8).await.unwrap();
     let (_, nobody) = (edge.ready().await, edge.ready().await);
     assert!(edge.metrics.render().contains("smarthome_quota_exceeded_total{reason=\"SOCKETS_PER_USER\"} 2"));
 
-    // By the protocol's own words, and by cutting the line.
+    // By a close frame, and by dropping the connection.
     second.0.close(None).await.unwrap();
     let closed = async { while second.0.next().await.is_some() {} };
-    tokio::time::timeout(PATIENCE, closed).await.expect("the server takes leave too");
-    let (third, heard) = by_init(&edge, 7).await;
-    assert!(matches!(heard, Heard::Json(_)), "free at once: {heard:?}");
+    tokio::time::timeout(PATIENCE, closed).await.expect("the server closes too");
+    let (third, received) = by_init(&edge, 7).await;
+    assert!(matches!(received, Received::Json(_)), "free at once: {received:?}");
     drop((first, third));
-    until("both are gone", || edge.metrics.sockets.get() == 2).await;
+    until("both are closed", || edge.metrics.sockets.get() == 2).await;
     let again = [by_header(&edge, 7).await.unwrap(), by_header(&edge, 7).await.unwrap()];
     drop((again, other, nobody));
     until("nothing is left", || edge.metrics.sockets.get() == 0).await;
 }
 
 #[tokio::test]
-async fn a_persons_subscriptions_are_bounded_over_all_that_carries_them() {
+async fn subscriptions_of_one_user_are_limited_over_all_transports() {
     let edge = edge(|limits| limits.subscriptions_per_user = 4).await;
     let (mut here, mut there) = (by_header(&edge, 7).await.unwrap(), by_header(&edge, 7).await.unwrap());
     assert!(subscribes(&mut here, "a").await && subscribes(&mut there, "a").await);
@@ -125,24 +125,24 @@ async fn a_persons_subscriptions_are_bounded_over_all_that_carries_them() {
     for accept in [EVENTS, MULTIPART] {
         assert_eq!(stream(&edge, Some(7), accept).await.err().as_deref(), Some("RATE_LIMITED"));
     }
-    // What ends by itself is none, and another person has their own.
+    // Queries do not count, and another user has a quota of their own.
     here.subscribe("q", "{ hello }").await;
-    assert_eq!(here.hear_json().await["payload"]["data"]["hello"], "world");
-    assert_eq!(here.hear_json().await["type"], "complete");
+    assert_eq!(here.receive_json().await["payload"]["data"]["hello"], "world");
+    assert_eq!(here.receive_json().await["type"], "complete");
     let mut other = by_header(&edge, 8).await.unwrap();
     assert!(subscribes(&mut other, "a").await);
 
-    // Ended by its client: free at once.
-    here.say(&json!({"id": "a", "type": "complete"})).await;
+    // Ended by its client: released at once.
+    here.send_json(&json!({"id": "a", "type": "complete"})).await;
     assert!(subscribes(&mut here, "b").await && !subscribes(&mut here, "c").await);
     // Ended by the server, and refused by the schema.
-    here.say(&json!({"id": "b", "type": "complete"})).await;
+    here.send_json(&json!({"id": "b", "type": "complete"})).await;
     here.subscribe("n", "subscription { count(to: 0) }").await;
-    assert_eq!(here.hear_json().await["type"], "complete");
+    assert_eq!(here.receive_json().await["type"], "complete");
     here.subscribe("f", "subscription { forbidden }").await;
-    assert_eq!(here.hear_json().await["type"], "error");
+    assert_eq!(here.receive_json().await["type"], "error");
     assert!(subscribes(&mut here, "d").await);
-    // Cut, all at once.
+    // All disconnected at once.
     drop((events, multipart, there, here));
     until("their streams are gone", || edge.metrics.http_subscriptions.get() == 1).await;
     let mut again = by_header(&edge, 7).await.unwrap();
@@ -155,7 +155,7 @@ async fn a_persons_subscriptions_are_bounded_over_all_that_carries_them() {
 }
 
 #[tokio::test]
-async fn an_address_is_bounded_whoever_is_behind_it() {
+async fn one_address_is_limited_whoever_its_users_are() {
     let edge = edge(|limits| (limits.sockets_per_address, limits.subscriptions_per_address) = (3, 2)).await;
     let mut first = by_header(&edge, 7).await.unwrap();
     let mut second = by_header(&edge, 8).await.unwrap();
@@ -166,14 +166,14 @@ async fn an_address_is_bounded_whoever_is_behind_it() {
     assert!(!subscribes(&mut second, "a").await);
     assert_eq!(stream(&edge, Some(9), EVENTS).await.err().as_deref(), Some("RATE_LIMITED"));
     drop((events, third));
-    until("their share is free", || edge.metrics.http_subscriptions.get() == 1 && edge.metrics.sockets.get() == 2)
+    until("their quota is released", || edge.metrics.http_subscriptions.get() == 1 && edge.metrics.sockets.get() == 2)
         .await;
     assert!(subscribes(&mut second, "b").await);
     edge.ready().await;
 }
 
 #[tokio::test]
-async fn a_stream_that_its_token_ends_is_free_before_its_reader_has_read_that() {
+async fn a_stream_ended_by_its_token_is_released_before_the_client_reads_the_end() {
     let edge = edge(|limits| limits.subscriptions_per_user = 1).await;
     let open = stream(&edge, Some(7), EVENTS).await.unwrap();
     edge.clock.advance(chrono::TimeDelta::seconds(601));

@@ -1,4 +1,4 @@
-//! What ends loses its streams within a second, on every server of the database.
+//! A revocation ends streams within a second, on every server of the database.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing fails the test")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,9 +26,9 @@ const CHANGE: &str =
     "mutation($c: String!, $n: String!) { changePassword(input: {currentPassword: $c, newPassword: $n}) }";
 const NEW_PASSWORD: &str = "another passphrase, longer still";
 
-/// The promise.
+/// The guaranteed time.
 const SOON: Duration = Duration::from_secs(1);
-/// Trials of the large test, and how many of them at once.
+/// Trials of the large test, and how many run at once.
 const TRIALS: usize = 200;
 const AT_ONCE: usize = 16;
 
@@ -38,17 +38,17 @@ async fn join(app: &TestApp, home: &Home, user: &User, role: &str) {
     app.database().client().await.execute(insert, &[&home, &user, &role]).await.unwrap();
 }
 
-/// Signs in once more; the access and the refresh token.
+/// Signs in again; the access and the refresh token.
 async fn login(user: &User, addr: std::net::SocketAddr) -> (User, String) {
     let data = User::stranger(addr).query(LOGIN, json!({"e": user.email, "p": user.password})).await;
     let text = |name: &str| data["login"][name].as_str().unwrap().to_owned();
     (User::with_token(addr, &text("accessToken")), text("refreshToken"))
 }
 
-/// Reads on until the end and checks that neither it nor any event is later than promised.
+/// Reads to the end and checks that neither the end nor any event comes later than guaranteed.
 async fn ends(stream: &mut Subscription, since: Instant, what: &str) -> Frame {
     loop {
-        let frame = timeout(SOON, stream.frame()).await.unwrap_or_else(|_| panic!("{what}: silent, and not ended"));
+        let frame = timeout(SOON, stream.frame()).await.unwrap_or_else(|_| panic!("{what}: silent, but not ended"));
         assert!(since.elapsed() <= SOON, "{what}: {frame:?} after {:?}", since.elapsed());
         match &frame {
             Frame::Json(message) if message["type"] == "next" => {}
@@ -90,14 +90,14 @@ async fn trial(app: &TestApp, owner: &User, home: &Home, n: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_hundred_that_lose_their_rights_hear_nothing_a_second_later() {
+async fn two_hundred_clients_that_lose_their_rights_receive_nothing_a_second_later() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "dev").await;
     let n_done = AtomicU32::new(0);
     let speak = async {
         let mut n = 0;
-        // Some hundred readings a second, so that one is always on its way.
+        // Some hundred readings a second, so that one is always in flight.
         let mut pace = tokio::time::interval(Duration::from_millis(5));
         while n_done.load(Ordering::Relaxed) < u32::try_from(TRIALS).unwrap() {
             n += 1;
@@ -110,12 +110,14 @@ async fn two_hundred_that_lose_their_rights_hear_nothing_a_second_later() {
         n_done.fetch_add(1, Ordering::Relaxed);
     });
     tokio::join!(speak, trials);
-    eventually("nothing runs on", || async { (app.app().services().metrics.subscriptions.get() == 0).then_some(()) })
-        .await;
+    eventually("no subscription is running", || async {
+        (app.app().services().metrics.subscriptions.get() == 0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn another_server_of_the_database_ends_them_too() {
+async fn another_server_of_the_database_ends_streams_too() {
     let one = TestApp::start().await;
     let two = TestApp::builder().set("DATABASE_URL", one.database().url()).start().await;
     let (home, owner) = one.home().await;
@@ -142,7 +144,7 @@ async fn another_server_of_the_database_ends_them_too() {
             (n, other) => panic!("{n}: {other:?}"),
         }
     }
-    // One that starts later knows it too.
+    // A server that starts later knows the revocations as well.
     let user = one.user().await;
     user.query(LOGOUT, json!({"t": user.refresh_token})).await;
     let three = TestApp::builder().set("DATABASE_URL", one.database().url()).start().await;
@@ -154,7 +156,7 @@ async fn another_server_of_the_database_ends_them_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_password_ends_every_session_but_the_own() {
+async fn a_new_password_ends_every_session_but_the_current_one() {
     let app = TestApp::start().await;
     let (home, user) = app.home().await;
     app.device(&user, &home, "dev").await;
@@ -181,7 +183,7 @@ async fn a_new_password_ends_every_session_but_the_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_lives_on_by_a_fresh_token_of_its_own_session_alone() {
+async fn only_a_new_token_of_its_own_session_keeps_a_socket_open() {
     let app = TestApp::start().await;
     let (home, user) = app.home().await;
     app.device(&user, &home, "dev").await;
@@ -192,7 +194,7 @@ async fn a_socket_lives_on_by_a_fresh_token_of_its_own_session_alone() {
     let renew = json!({"type": "ping", "payload": {"Authorization": format!("Bearer {}", fresh["accessToken"].as_str().unwrap())}});
     stream.send(&renew).await;
     app.clock().advance(chrono::TimeDelta::minutes(10));
-    // Past the first token's end: it goes on.
+    // It is open beyond the expiry of the first token.
     stream.settled().await;
     let (other, _) = login(&user, app.addr()).await;
     let mut socket = Socket::signed_in(app.addr(), fresh["accessToken"].as_str()).await;
@@ -210,7 +212,7 @@ async fn a_socket_lives_on_by_a_fresh_token_of_its_own_session_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_lists_and_ends_ones_own_sessions_alone() {
+async fn users_list_and_end_only_their_own_sessions() {
     let app = TestApp::start().await;
     let (home, user) = app.home().await;
     app.device(&user, &home, "dev").await;
@@ -232,14 +234,14 @@ async fn one_lists_and_ends_ones_own_sessions_alone() {
     assert_eq!(app.stranger().error_code(REFRESH, json!({"t": refresh})).await, "UNAUTHENTICATED");
     assert_eq!(user.error_code(revoke, json!({"i": id})).await, "NOT_FOUND");
     assert_eq!(user.query(sessions, json!({})).await["me"]["sessions"].as_array().unwrap().len(), 1);
-    // A fellow member sees none of it.
+    // Another member sees none of these sessions.
     join(&app, &home, &eve, "GUEST").await;
     let peek = "query($h: ID!) { home(id: $h) { members { user { sessions { id } } } } }";
     assert_eq!(eve.error_code(peek, json!({"h": home.id})).await, "FORBIDDEN");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_over_http_ends_with_its_session() {
+async fn a_stream_over_http_ends_when_its_session_is_revoked() {
     let app = TestApp::start().await;
     let (home, user) = app.home().await;
     app.device(&user, &home, "dev").await;
@@ -258,7 +260,7 @@ async fn a_stream_over_http_ends_with_its_session() {
         let (answer, since) = tokio::join!(soon("the end of the stream", running), logout);
         assert!(since.elapsed() < SOON);
         assert!(answer.text().contains("UNAUTHENTICATED"), "{}", answer.text());
-        eventually("it is over", || async { (app.app().services().metrics.subscriptions.get() == 0).then_some(()) })
+        eventually("it has ended", || async { (app.app().services().metrics.subscriptions.get() == 0).then_some(()) })
             .await;
     }
 }

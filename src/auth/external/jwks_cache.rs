@@ -162,7 +162,11 @@ impl Inner {
             }
             Err(problem) => {
                 let issuer = self.rules.issuer();
-                tracing::warn!(issuer, problem, "can't refresh the keys of a trusted issuer; the cached ones stay valid");
+                tracing::warn!(
+                    issuer,
+                    problem,
+                    "can't refresh the keys of a trusted issuer; the cached ones stay valid"
+                );
             }
         }
     }

@@ -145,7 +145,8 @@ fn an_issuers_clock_may_be_30_seconds_ahead() {
     let issuers = trusting(vec![file.issuer("https://a.example")], &clock).unwrap();
     let good = claims(&clock);
     let now = DateTime::from_timestamp(good["iat"].as_i64().unwrap(), 0).unwrap();
-    for (claim, seconds, is_accepted) in [("iat", 30, true), ("iat", 31, false), ("nbf", 30, true), ("nbf", 31, false)] {
+    for (claim, seconds, is_accepted) in [("iat", 30, true), ("iat", 31, false), ("nbf", 30, true), ("nbf", 31, false)]
+    {
         let claims = with(&good, &json!({claim: now.timestamp() + seconds}));
         let identity = issuers.issuers[0].identity(serde_json::from_value(claims).unwrap(), now);
         assert_eq!(identity.is_ok(), is_accepted, "{claim} + {seconds}");
