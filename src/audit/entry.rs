@@ -1,78 +1,64 @@
-//! What an entry says: names of deeds, and details of a bounded size.
+//! The content of an entry: the action, its target, and details of a bounded size.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::db::JsonText;
+use crate::text_enum::text_enum;
 
 /// Bytes the details of one entry may have, in JSON.
 pub const MAX_DETAILS_BYTES: usize = 2048;
 /// Characters a target may have.
 const MAX_TARGET_CHARS: usize = 400;
-/// Says in the details that some are missing.
+/// The key in the details that marks them as truncated.
 const CUT: &str = "cut";
 
-macro_rules! actions {
-    ($($(#[$doc:meta])* $name:ident = $text:literal)*) => {
-        /// What was done.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Action { $($(#[$doc])* $name,)* }
-
-        impl Action {
-            /// All there are.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
-
-            /// As it is kept and shown.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-    };
-}
-
-actions! {
-    /// A home was made.
-    HomeCreate = "home.create"
-    /// A home's settings were changed.
-    HomeUpdate = "home.update"
-    /// A home was deleted, this log of it too.
-    HomeDelete = "home.delete"
-    /// A room was added.
-    RoomCreate = "room.create"
-    /// A room has another name.
-    RoomRename = "room.rename"
-    /// A room was deleted.
-    RoomDelete = "room.delete"
-    /// Somebody was invited.
-    InvitationCreate = "invitation.create"
-    /// An invitation was taken back.
-    InvitationRevoke = "invitation.revoke"
-    /// Somebody became a member.
-    InvitationAccept = "invitation.accept"
-    /// A member has another role.
-    MemberRole = "member.role"
-    /// A member was removed, or has left.
-    MemberRemove = "member.remove"
-    /// A device was registered.
-    DeviceRegister = "device.register"
-    /// What was entered of a device was changed.
-    DeviceUpdate = "device.update"
-    /// A device was deleted.
-    DeviceDelete = "device.delete"
-    /// A device has a new password.
-    DeviceRotateCredentials = "device.rotate_credentials"
-    /// A command was given.
-    CommandSend = "command.send"
-    /// A command was taken back.
-    CommandCancel = "command.cancel"
-    /// A device was given another configuration.
-    ConfigPush = "config.push"
-    /// A device was given a former configuration.
-    ConfigRollback = "config.rollback"
-    /// An integration's token was made.
-    TokenCreate = "token.create"
-    /// An integration's token was revoked.
-    TokenRevoke = "token.revoke"
+text_enum! {
+    /// A recorded action.
+    pub enum Action {
+        /// A home was created.
+        HomeCreate = "home.create",
+        /// A home's settings were changed.
+        HomeUpdate = "home.update",
+        /// A home was deleted, and its log with it.
+        HomeDelete = "home.delete",
+        /// A room was added.
+        RoomCreate = "room.create",
+        /// A room was renamed.
+        RoomRename = "room.rename",
+        /// A room was deleted.
+        RoomDelete = "room.delete",
+        /// A person was invited.
+        InvitationCreate = "invitation.create",
+        /// An invitation was revoked.
+        InvitationRevoke = "invitation.revoke",
+        /// A person became a member.
+        InvitationAccept = "invitation.accept",
+        /// A member got another role.
+        MemberRole = "member.role",
+        /// A member was removed, or left.
+        MemberRemove = "member.remove",
+        /// A device was registered.
+        DeviceRegister = "device.register",
+        /// The entered data of a device were changed.
+        DeviceUpdate = "device.update",
+        /// A device was deleted.
+        DeviceDelete = "device.delete",
+        /// A device got a new password.
+        DeviceRotateCredentials = "device.rotate_credentials",
+        /// A command was sent.
+        CommandSend = "command.send",
+        /// A command was cancelled.
+        CommandCancel = "command.cancel",
+        /// A configuration was pushed to a device.
+        ConfigPush = "config.push",
+        /// A device was rolled back to an old configuration.
+        ConfigRollback = "config.rollback",
+        /// An integration's token was created.
+        TokenCreate = "token.create",
+        /// An integration's token was revoked.
+        TokenRevoke = "token.revoke",
+    }
 }
 
 /// One entry to write.
@@ -84,7 +70,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// `target` is for people, `device 7 (ESP32_001)`.
+    /// `target` is for people: `device 7 (ESP32_001)`.
     pub fn new(action: Action, target: impl Into<String>, details: Details) -> Self {
         let target: String = target.into();
         let target = match target.char_indices().nth(MAX_TARGET_CHARS) {
@@ -95,7 +81,7 @@ impl Entry {
     }
 }
 
-/// What an entry tells beside its target: ids, old values and new ones. No secret belongs here.
+/// The details of an entry: ids, old values and new ones. Never a secret.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Details {
     fields: Map<String, Value>,
@@ -103,13 +89,13 @@ pub struct Details {
 }
 
 impl Details {
-    /// Of a thing with this id.
+    /// Details with the target's id.
     pub fn of(id: &impl ToString) -> Self {
         let fields = Map::from_iter([("id".to_owned(), Value::from(id.to_string()))]);
         Self { fields, n_changes: 0 }
     }
 
-    /// With another field, unless there is nothing in it.
+    /// Adds a field, unless its value is null or an empty list.
     #[must_use]
     pub fn with(mut self, field: &str, value: impl Serialize) -> Self {
         match json!(value) {
@@ -120,7 +106,7 @@ impl Details {
         self
     }
 
-    /// With what a field was and is, if these differ.
+    /// Adds the old and the new value of a field, if they differ.
     #[must_use]
     pub fn change<T: Serialize + PartialEq + ?Sized>(mut self, field: &str, old: &T, new: &T) -> Self {
         if old != new {
@@ -130,12 +116,12 @@ impl Details {
         self
     }
 
-    /// Whether any field differs: if none does there is nothing to write.
+    /// Whether any field differs. If none does, no entry is written.
     pub fn is_change(&self) -> bool {
         self.n_changes > 0
     }
 
-    /// In bounds: where it is too much the longest lists and values are cut, and it says so.
+    /// The JSON. Beyond the limit, the longest lists and values are truncated and the details are marked so.
     fn text(mut self) -> JsonText {
         let length = |value: &Value| value.to_string().len();
         let mut text = JsonText::of(&self.fields);
@@ -165,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_is_a_change() {
+    fn only_different_values_are_a_change() {
         let same = Details::of(&7).change("name", "a", "a").with("room", None::<i64>);
         assert!(!same.is_change());
         assert_eq!(text(same), json!({"id": "7"}));
@@ -177,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_cut_and_says_so() {
+    fn long_details_are_truncated_and_marked() {
         let keys: Vec<_> = (0..1000).map(|n| format!("key{n}")).collect();
         let cut = text(Details::of(&7).with("keys", keys).with("version", 3));
         assert_eq!((&cut["id"], &cut["version"], &cut["cut"]), (&json!("7"), &json!(3), &json!(true)));
@@ -187,13 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn every_action_has_a_name_of_its_own() {
+    fn every_action_has_its_own_name() {
         let names: std::collections::BTreeSet<_> = Action::ALL.iter().map(|action| action.as_str()).collect();
         assert_eq!(names.len(), Action::ALL.len());
         let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         for name in names {
-            let (thing, deed) = name.split_once('.').unwrap();
-            assert!(is_word(thing) && is_word(deed), "{name}");
+            let (object, verb) = name.split_once('.').unwrap();
+            assert!(is_word(object) && is_word(verb), "{name}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What goes out of the log: entries that are old enough, and those of homes that are no more.
+//! The retention of the log: expired entries are deleted, and those of deleted homes.
 
 use std::time::Duration;
 
@@ -9,17 +9,16 @@ use crate::db::Pool;
 use crate::error::{Chain, Error};
 use crate::ids::HomeId;
 
-/// Entries deleted in one statement, so that none outlasts its time-out.
-const CHUNK: usize = 10_000;
-/// Statements of one cleaning that delete old entries, so that it ends.
+/// Entries deleted in one statement: few enough to stay below the statement timeout.
+const CHUNK: u16 = 10_000;
+/// Limit of the statements in one cleaning that delete expired entries, so that it ends.
 const MAX_CHUNKS: usize = 1_000;
-/// Interrupted deletions that one cleaning makes good.
-const MAX_GONE: i64 = 1_000;
-/// Pause between two cleanings.
+/// Limit of the interrupted deletions that one cleaning completes.
+const MAX_DELETED_HOMES: i64 = 1_000;
+/// Interval between two cleanings.
 const CLEAN_EVERY: Duration = Duration::from_secs(3600);
 
-/// Cleans every now and then until the stop, from when the database has its tables. Several servers may do
-/// so at once.
+/// Cleans the log every hour, from the migration of the database until the stop. Several servers may do so at once.
 pub async fn run_retention(pool: Pool, migrated: CancellationToken, stop: CancellationToken) {
     let cleaning = async {
         migrated.cancelled().await;
@@ -33,29 +32,29 @@ pub async fn run_retention(pool: Pool, migrated: CancellationToken, stop: Cancel
     stop.run_until_cancelled(cleaning).await;
 }
 
-/// Deletes what is to go now, so much at a time.
+/// Deletes expired entries and those of deleted homes, in chunks.
 pub async fn delete_expired(pool: &Pool) -> Result<(), Error> {
     for _ in 0..MAX_CHUNKS {
         let mut conn = pool.get().await?;
-        if store::delete_old(&mut conn, CHUNK).await? < CHUNK {
+        if store::delete_expired(&mut conn, CHUNK.into()).await? < CHUNK.into() {
             break;
         }
     }
-    let gone = {
+    let deleted_homes = {
         let mut conn = pool.get().await?;
-        store::gone(&mut conn, MAX_GONE).await?
+        store::find_deleted_homes(&mut conn, MAX_DELETED_HOMES).await?
     };
-    for home in gone {
+    for home in deleted_homes {
         delete_home_log(pool, home).await?;
     }
     Ok(())
 }
 
-/// Deletes the entries of a home that is gone.
+/// Deletes the entries of a deleted home, in chunks.
 pub async fn delete_home_log(pool: &Pool, home: HomeId) -> Result<(), Error> {
     loop {
         let mut conn = pool.get().await?;
-        if store::delete(&mut conn, home, CHUNK).await? < CHUNK {
+        if store::delete_home_log(&mut conn, home, CHUNK.into()).await? < CHUNK.into() {
             return Ok(());
         }
     }

@@ -26,7 +26,8 @@ pub(super) enum ActorKind {
     /// The token of an integration.
     Integration,
     /// A token of an external identity provider, issued for a user.
-    Outside,
+    #[graphql(name = "OUTSIDE")]
+    External,
 }
 
 pub(super) struct AuditEntry(audit::StoredEntry);

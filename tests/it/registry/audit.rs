@@ -1,4 +1,4 @@
-//! The audit log: every change leaves what is to be known of it, in its own transaction, for good.
+//! The audit log: every change writes its entry in its own transaction, and the entry never changes.
 
 mod story;
 
@@ -11,7 +11,7 @@ use super::{Graph, text};
 use crate::support::app::TestApp;
 use crate::support::eventually;
 
-/// Must never be read again.
+/// A secret that must not appear in the log.
 const CANARY: &str = "canary-7f3a91";
 
 const LOG: &str = "query($h: ID!, $n: Int, $a: String) { auditLog(homeId: $h, first: $n, after: $a) \
@@ -19,7 +19,7 @@ const LOG: &str = "query($h: ID!, $n: Int, $a: String) { auditLog(homeId: $h, fi
      pageInfo { hasNextPage endCursor } } }";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_change_leaves_its_entry_and_no_secret() {
+async fn every_change_writes_its_entry_without_secrets() {
     let mut story = Story::begin().await;
     let mut newest = 0;
     for step in STEPS {
@@ -51,11 +51,11 @@ async fn every_change_leaves_its_entry_and_no_secret() {
         let all = serde_json::to_string(&all).unwrap();
         let secrets = story.known.iter().filter(|(name, _)| name.starts_with("secret") || *name == "token");
         for secret in secrets.map(|(_, secret)| secret.as_str()).chain([CANARY]) {
-            assert!(!all.contains(secret), "{query} has left a secret: {all}");
+            assert!(!all.contains(secret), "{query} wrote a secret: {all}");
         }
     }
     assert!(["secret1", "secret2", "secret3", "secret4", "token"].iter().all(|name| story.known[*name].len() > 20));
-    // Of a home that is gone nothing is left but that.
+    // Of a deleted home only the entry of its deletion is left.
     assert_eq!(story.graph.count("audit_log").await, 1);
     let seen: std::collections::BTreeSet<_> =
         STEPS.iter().flat_map(|step| step.3).map(|(action, ..)| *action).collect();
@@ -64,9 +64,9 @@ async fn every_change_leaves_its_entry_and_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_and_its_entry_come_together_or_not_at_all() {
+async fn a_change_and_its_entry_are_committed_together_or_not_at_all() {
     let mut story = Story::begin().await;
-    // Whoever writes an entry fails once all is done, at the commit.
+    // A trigger makes every transaction that writes an entry fail at the commit.
     story
         .graph
         .sql
@@ -92,7 +92,7 @@ async fn a_change_and_its_entry_come_together_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_or_changes_nothing_leaves_no_entry() {
+async fn a_failed_mutation_or_one_that_changes_nothing_writes_no_entry() {
     let mut story = Story::begin().await;
     let last = STEPS.iter().position(|step| step.2.contains("acceptInvitation")).unwrap();
     for step in &STEPS[..=last] {
@@ -161,7 +161,7 @@ async fn what_fails_or_changes_nothing_leaves_no_entry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn admins_read_it_page_by_page_and_nobody_else() {
+async fn only_admins_read_the_log_page_by_page() {
     let graph = Graph::start().await;
     let (ann, bob, eve) = (graph.person().await, graph.person().await, graph.person().await);
     let (home, foreign) = (graph.home(&ann).await, graph.home(&eve).await);
@@ -200,7 +200,7 @@ async fn admins_read_it_page_by_page_and_nobody_else() {
     assert_eq!(graph.code(&ann, LOG, json!({"h": home, "n": 501})).await, "BAD_USER_INPUT");
     assert_eq!(graph.code(&ann, LOG, json!({"h": home, "a": "cmVqZWN0ZWQ6MQ"})).await, "BAD_USER_INPUT");
 
-    // They leave, their account goes: what they did stays, and is not a way to them.
+    // A member leaves and the account is deleted: the entries stay, and do not lead to the account.
     graph.join(&home, &bob, "ADMIN").await;
     graph.ask(&bob, "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }", json!({"h": home})).await;
     let email = text(&graph.ask(&bob, "{ me { email } }", json!({})).await["me"]["email"]);
@@ -215,13 +215,13 @@ async fn admins_read_it_page_by_page_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_database_itself_keeps_it_as_it_is() {
+async fn the_database_refuses_changes_of_the_log() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let (home, gone) = (graph.home(&ann).await, graph.home(&ann).await);
     graph.ask(&ann, "mutation($h: ID!) { deleteHome(id: $h) }", json!({"h": gone})).await;
     assert_eq!(graph.count("audit_log").await, 2);
-    // The same account as the server's.
+    // With the server's own database account.
     for sql in [
         "update audit_log set actor = 'eve'",
         "update audit_log set actor = 'eve' where false",
@@ -242,7 +242,7 @@ async fn the_database_itself_keeps_it_as_it_is() {
     }
     assert_eq!(graph.count("audit_log where actor <> 'eve'").await, 2);
 
-    // What is old goes, and what an interrupted deletion of a home has left; the rest stays.
+    // Expired entries are deleted, and those of a home whose deletion was interrupted; the others stay.
     let old = "insert into audit_log (id, at, home_id, actor_kind, actor_id, actor, action, target, details)
                overriding system value
                select row_number() over (order by at) - 100000, at, home, 'SESSION', 1, 'x', 'home.update', 'home 1', '{}'::json
@@ -260,7 +260,7 @@ async fn the_database_itself_keeps_it_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_home_with_a_long_log_goes_with_all_of_it() {
+async fn a_home_with_a_long_log_is_deleted_with_all_of_it() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -272,7 +272,7 @@ async fn a_home_with_a_long_log_goes_with_all_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_costs_as_many_statements_as_an_entry_and_a_change_one_more() {
+async fn a_page_costs_as_many_statements_as_one_entry_and_an_entry_costs_a_change_one_statement() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -288,12 +288,12 @@ async fn a_page_costs_as_many_statements_as_an_entry_and_a_change_one_more() {
     graph.ask(&ann, send, json!({"d": device})).await;
     let before = statements.get();
     graph.ask(&ann, send, json!({"d": device})).await;
-    // The device, begin, its lock, the command, how many are open, the entry, what is pruned, commit.
+    // Read the device, begin, lock it, insert the command, count the open ones, insert the entry, prune, commit.
     assert_eq!(statements.get() - before, 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_address_is_the_clients() {
+async fn the_address_is_that_of_the_client() {
     let app = TestApp::start().await;
     let (home, ann) = app.home().await;
     let entry = ann.query(LOG, json!({"h": home.id})).await["auditLog"]["nodes"][0].take();
@@ -305,7 +305,7 @@ async fn the_address_is_the_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_starts_ends_what_an_interruption_left() {
+async fn a_starting_server_completes_an_interrupted_deletion() {
     let database = TestApp::start().await.stop().await;
     let sql = database.client().await;
     let left = "insert into audit_log (home_id, actor_kind, actor_id, actor, action, target, details)

@@ -11,11 +11,11 @@ use smarthome::ids::{SessionId, UserId};
 
 use crate::registry::{Graph, Person, text};
 
-/// Where everybody is.
+/// The address of every client.
 pub(super) const ADDRESS: &str = "2001:db8::7";
 
-/// Who does it, what to remember of the answer (name and JSON pointer), the mutation, and the entries that
-/// are to come of it, oldest first: action, target, details. `@name` is what was remembered.
+/// The actor, the parts of the answer to remember (name and JSON pointer), the mutation, and the expected entries,
+/// oldest first: action, target, details. `@name` is replaced by the remembered part.
 pub(super) type Step =
     (Who, &'static [(&'static str, &'static str)], &'static str, &'static [(&'static str, &'static str, &'static str)]);
 
@@ -271,7 +271,7 @@ pub(super) const STEPS: &[Step] = &[
     (Ann, &[], "mutation { deleteHome(id: \"@home\") }", &[("home.delete", "home @home", r#"{"id": "@home"}"#)]),
 ];
 
-/// What a change may touch, as one text.
+/// Every table that a mutation may change, as one text.
 const EVERYTHING: &str = "select string_agg(coalesce(md5, '-'), ' ' order by name) from (select 1 as name, md5(string_agg(t::text, ' ' order by id)) from homes t \
     union all select 2, md5(string_agg(t::text, ' ' order by home_id, user_id)) from memberships t \
     union all select 3, md5(string_agg(t::text, ' ' order by id)) from invitations t \
@@ -283,7 +283,7 @@ const EVERYTHING: &str = "select string_agg(coalesce(md5, '-'), ' ' order by nam
     union all select 9, md5(string_agg(t::text, ' ' order by id)) from audit_log t \
     union all select 10, md5(string_agg(t::text, ' ' order by id)) from integration_tokens t) all_of_it";
 
-/// Two people, and what they have come by.
+/// Two people, and the remembered parts of the answers.
 pub(super) struct Story {
     pub(super) graph: Graph,
     ann: Person,
@@ -301,7 +301,7 @@ impl Story {
         Self { graph, ann, bob, known }
     }
 
-    /// With what is remembered in the place of its names, the longest first.
+    /// Replaces each `@name` by the remembered part, the longest names first.
     pub(super) fn fill(&self, template: &str) -> String {
         let mut names: Vec<_> = self.known.keys().collect();
         names.sort_by_key(|name| std::cmp::Reverse(name.len()));
@@ -343,7 +343,7 @@ impl Story {
         }
     }
 
-    /// Entries after an id: themselves as JSON.
+    /// The entries after an id, as JSON.
     pub(super) async fn entries_after(&self, id: i64) -> Vec<Value> {
         let rows = "select row_to_json(audit_log)::text from audit_log where id > $1 order by id";
         let rows = self.graph.sql.query(rows, &[&id]).await.unwrap();
