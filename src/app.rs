@@ -29,7 +29,7 @@ use crate::authentication::Authenticator;
 use crate::clock::Clock;
 use crate::commands::{self, CommandHub, CommandOutbox, Commands, Expectations};
 use crate::db::{self, Pool};
-use crate::device_config::{ConfigHub, ConfigOutbox, DeviceConfigs, KeyRing};
+use crate::device_config::{self, ConfigHub, ConfigOutbox, DeviceConfigs, KeyRing};
 use crate::devices::{CredentialCache, DeletionHub, Devices, DirectoryVersion, Logins, StateHub};
 use crate::graphql::engine::Engine;
 use crate::graphql::{self, Services};
@@ -159,14 +159,14 @@ impl App {
                 metrics: metrics.clone(),
             }),
             states: states.clone(),
-            configs: DeviceConfigs::new(
-                pool.clone(),
-                clock.clone(),
-                config_hub.clone(),
-                key_ring.clone(),
-                config_wake.clone(),
-                metrics.clone(),
-            ),
+            configs: DeviceConfigs::new(device_config::Dependencies {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                hub: config_hub.clone(),
+                key_ring: key_ring.clone(),
+                wake: config_wake.clone(),
+                metrics: metrics.clone(),
+            }),
             revocations: revocations.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),

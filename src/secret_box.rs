@@ -16,7 +16,6 @@ pub struct SecretBox(RandomizedNonceKey);
 pub struct CannotOpen;
 
 impl SecretBox {
-    /// A box for one key.
     pub fn new(key: &[u8; KEY_BYTES]) -> Self {
         Self(RandomizedNonceKey::new(&AES_256_GCM, key).expect("AES-256 takes every 32 bytes"))
     }

@@ -278,7 +278,7 @@ diesel::table! {
         home_segment -> Text,
         device_segment -> Text,
         version -> Integer,
-        is_lost -> Bool,
+        needs_publish -> Bool,
         confirmed_at -> Nullable<Timestamptz>,
     }
 }
@@ -289,7 +289,7 @@ diesel::table! {
         device_id -> BigInt,
         home_segment -> Text,
         device_segment -> Text,
-        done_at -> Nullable<Timestamptz>,
+        confirmed_at -> Nullable<Timestamptz>,
     }
 }
 

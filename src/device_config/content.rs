@@ -1,36 +1,65 @@
-//! From what was pushed to what is stored: merged or replaced, checked, its secrets sealed.
+//! From a pushed configuration to a stored one: merged or replaced, checked, its secrets sealed.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
 use super::key_ring::KeyRing;
-use super::secrets::{self, HIDDEN, Secrets};
+use super::secrets::{self, PLACEHOLDER, Secrets};
 use super::{ConfigMode, schema};
 use crate::error::Error;
 use crate::ids::DeviceId;
 use crate::secret_box::CannotOpen;
 
-/// Bytes a configuration may have as the device gets it, in JSON.
+/// Bytes of a configuration in the device's message, as JSON.
 const MAX_CONFIG_BYTES: usize = 8 * 1024;
-/// Objects and lists within each other.
+/// Levels of nested objects and lists.
 const MAX_DEPTH: usize = 16;
 
-/// A version's content as it is stored.
+/// The stored content of a version.
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Content {
-    /// With a fixed text where a secret belongs.
+    /// With a placeholder for each secret.
     pub(super) public: Value,
     /// The secrets, sealed.
     pub(super) secrets: Option<Vec<u8>>,
 }
 
-/// The content that a push makes of the one before, and the topmost keys that it changes.
-pub(super) fn next(
-    before: Option<&Content>,
+/// A device and the keys of this server, if it has any: what seals and opens the device's secrets.
+#[derive(Clone, Copy)]
+pub(super) struct DeviceKeys<'a> {
+    pub(super) device: DeviceId,
+    pub(super) key_ring: Option<&'a KeyRing>,
+}
+
+impl DeviceKeys<'_> {
+    fn seal(self, secrets: &Secrets) -> Result<Option<Vec<u8>>, Error> {
+        let Some(first) = secrets.0.keys().next() else { return Ok(None) };
+        let key_ring = self.key_ring.ok_or_else(|| no_key(first))?;
+        let plain = serde_json::to_vec(secrets).map_err(Error::internal)?;
+        Ok(Some(key_ring.seal(self.device, plain)))
+    }
+
+    fn open(self, sealed: &[u8]) -> Result<Secrets, CannotOpen> {
+        let plain = self.key_ring.ok_or(CannotOpen)?.open(self.device, sealed)?;
+        serde_json::from_slice(&plain).map_err(|_| CannotOpen)
+    }
+}
+
+fn no_key(pointer: &str) -> Error {
+    let name = secrets::display_path(pointer);
+    let message =
+        format!("{name} is a secret, and this server has no key for secrets: its operator must set ENCRYPTION_KEY");
+    Error::bad_input("config", message)
+}
+
+/// The content of the version that a push makes, and the top-level keys that it changes. `newest` is the version
+/// before, if there is one.
+pub(super) fn push(
+    newest: Option<Content>,
     pushed: Value,
     mode: ConfigMode,
-    device: DeviceId,
-    keys: Option<&KeyRing>,
+    keys: DeviceKeys<'_>,
 ) -> Result<(Content, BTreeSet<String>), Error> {
     if !pushed.is_object() {
         return Err(Error::bad_input("config", "config must be an object"));
@@ -38,40 +67,34 @@ pub(super) fn next(
     if depth(&pushed) > MAX_DEPTH {
         return Err(Error::bad_input("config", format!("config must not be nested deeper than {MAX_DEPTH}")));
     }
-    let before_public = before.map_or_else(|| Value::Object(Map::new()), |before| before.public.clone());
+    let newest = newest.unwrap_or_else(|| Content { public: Value::Object(Map::new()), secrets: None });
     let mut public = match mode {
         ConfigMode::Replace => pushed,
         ConfigMode::Merge => {
-            let mut merged = before_public.clone();
+            let mut merged = newest.public.clone();
             merge(&mut merged, pushed);
             merged
         }
     };
     schema::check(public.as_object().expect("an object merged into one"))?;
-    let mut secrets = secrets::take(&mut public);
-    let mut changes = changed(Some(&before_public), &public);
-    changes.extend(secrets.0.iter().filter(|(_, secret)| **secret != HIDDEN).map(|(place, _)| secrets::topmost(place)));
-    keep(&mut secrets, &public, before, &before_public, device, keys)?;
-    let sealed = match secrets.0.keys().next() {
-        None => None,
-        Some(first) => {
-            let keys = keys.ok_or_else(|| no_key(first))?;
-            let plain = serde_json::to_vec(&secrets).map_err(Error::internal)?;
-            Some(keys.seal(device, plain))
-        }
-    };
+    let mut secrets = secrets::extract(&mut public);
+    let mut changed = changed_keys(Some(&newest.public), &public);
+    let new_secrets = secrets.0.iter().filter(|(_, secret)| **secret != PLACEHOLDER);
+    changed.extend(new_secrets.map(|(pointer, _)| secrets::top_level_key(pointer)));
+    merge_kept_secrets(&mut secrets, &public, &newest, keys)?;
+    let sealed = keys.seal(&secrets)?;
     let mut whole = public.clone();
-    secrets::put(&mut whole, &secrets);
+    secrets::insert(&mut whole, &secrets);
     let n_bytes = whole.to_string().len();
     if n_bytes > MAX_CONFIG_BYTES {
-        let message = format!("config would have {n_bytes} bytes; it may have {MAX_CONFIG_BYTES}");
+        let message = format!("config would have {n_bytes} bytes; the limit is {MAX_CONFIG_BYTES}");
         return Err(Error::TooLarge { field: "config", message });
     }
-    Ok((Content { public, secrets: sealed }, changes))
+    Ok((Content { public, secrets: sealed }, changed))
 }
 
-/// The topmost keys whose values differ.
-pub(super) fn changed(before: Option<&Value>, after: &Value) -> BTreeSet<String> {
+/// The top-level keys whose values differ.
+pub(super) fn changed_keys(before: Option<&Value>, after: &Value) -> BTreeSet<String> {
     let nothing = Map::new();
     let before = before.and_then(Value::as_object).unwrap_or(&nothing);
     let after = after.as_object().unwrap_or(&nothing);
@@ -79,60 +102,64 @@ pub(super) fn changed(before: Option<&Value>, after: &Value) -> BTreeSet<String>
     keys.filter(|key| before.get(*key) != after.get(*key)).cloned().collect()
 }
 
-/// Fills in the secrets for which the hidden text came back.
-fn keep(
+/// A pushed placeholder keeps the secret of the newest version: replaces it with that secret.
+fn merge_kept_secrets(
     secrets: &mut Secrets,
     public: &Value,
-    before: Option<&Content>,
-    before_public: &Value,
-    device: DeviceId,
-    keys: Option<&KeyRing>,
+    newest: &Content,
+    keys: DeviceKeys<'_>,
 ) -> Result<(), Error> {
     let mut opened: Option<Secrets> = None;
-    for (place, secret) in secrets.0.iter_mut().filter(|(_, secret)| **secret == HIDDEN) {
-        let give =
-            |why: &str| Error::bad_input("config", format!("{}: {why}; give the secret itself", secrets::name(place)));
-        if !secrets::stands_at(place, before_public, public) {
-            return Err(give(&format!("there is no secret here for {HIDDEN:?} to keep")));
+    for (pointer, secret) in secrets.0.iter_mut().filter(|(_, secret)| **secret == PLACEHOLDER) {
+        let refuse = |why: &str| {
+            let path = secrets::display_path(pointer);
+            Error::bad_input("config", format!("{path}: {why}; push the secret itself"))
+        };
+        if !secrets::can_keep(pointer, &newest.public, public) {
+            return Err(refuse(&format!("the newest version has no secret here that {PLACEHOLDER:?} could keep")));
         }
         let opened = match &mut opened {
             Some(opened) => opened,
             none => {
-                let keys = keys.ok_or_else(|| no_key(place))?;
-                let sealed = before.and_then(|before| before.secrets.as_deref()).unwrap_or_default();
-                let found = open(keys, device, sealed).map_err(|_| give("it was sealed with a key that is not set"))?;
-                none.insert(found)
+                keys.key_ring.ok_or_else(|| no_key(pointer))?;
+                let sealed = newest.secrets.as_deref().unwrap_or_default();
+                none.insert(keys.open(sealed).map_err(|_| refuse("it was sealed with a key that is not set"))?)
             }
         };
-        *secret = opened.0.get(place).cloned().ok_or_else(|| give("it is not there any more"))?;
+        *secret = opened.0.get(pointer).cloned().ok_or_else(|| refuse("the newest version lacks this secret"))?;
     }
     Ok(())
 }
 
-fn no_key(place: &str) -> Error {
-    let name = secrets::name(place);
-    let message = format!("{name} is a secret, and this server can keep none: its operator must set ENCRYPTION_KEY");
-    Error::bad_input("config", message)
+/// The content of an old version again, and the top-level keys that differ from the newest version.
+pub(super) fn roll_back(
+    newest: Option<Content>,
+    old: Content,
+    keys: DeviceKeys<'_>,
+) -> Result<(Content, BTreeSet<String>), Error> {
+    let Ok(whole) = with_secrets(old.public.clone(), old.secrets.as_deref(), keys) else {
+        let message = "the secrets of that version were sealed with a key that is not set: push them again, or have \
+                       the operator set that key as ENCRYPTION_KEY_PREVIOUS";
+        return Err(Error::bad_input("toVersion", message));
+    };
+    // If the newest version does not open, its public part is compared: which secrets differ is unknown.
+    let newest = newest
+        .map(|newest| with_secrets(newest.public.clone(), newest.secrets.as_deref(), keys).unwrap_or(newest.public));
+    Ok((old, changed_keys(newest.as_ref(), &whole)))
 }
 
-fn open(keys: &KeyRing, device: DeviceId, sealed: &[u8]) -> Result<Secrets, CannotOpen> {
-    let plain = keys.open(device, sealed)?;
-    serde_json::from_slice(&plain).map_err(|_| CannotOpen)
-}
-
-/// The configuration as the device gets it.
-pub(super) fn whole(
+/// The configuration with its secrets, as the device gets it.
+pub(super) fn with_secrets(
     mut public: Value,
     sealed: Option<&[u8]>,
-    device: DeviceId,
-    keys: Option<&KeyRing>,
+    keys: DeviceKeys<'_>,
 ) -> Result<Value, CannotOpen> {
     let Some(sealed) = sealed else { return Ok(public) };
-    let secrets = open(keys.ok_or(CannotOpen)?, device, sealed)?;
-    if secrets::put(&mut public, &secrets) { Ok(public) } else { Err(CannotOpen) }
+    let secrets = keys.open(sealed)?;
+    if secrets::insert(&mut public, &secrets) { Ok(public) } else { Err(CannotOpen) }
 }
 
-/// RFC 7396: null deletes, objects merge, all else replaces.
+/// Merge patch (RFC 7396): null deletes a key, objects merge, every other value replaces.
 fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;
@@ -175,17 +202,30 @@ mod tests {
         KeyRing::new(&EncryptionSettings::read(&key).unwrap()).unwrap()
     }
 
-    fn push(before: Option<&Content>, pushed: Value, mode: ConfigMode) -> Result<Content, Error> {
-        next(before, pushed, mode, DEVICE(), Some(&key_ring())).map(|(content, _)| content)
+    /// A push to a server with the key, or without one.
+    fn push_with(
+        has_key: bool,
+        newest: Option<&Content>,
+        pushed: Value,
+        mode: ConfigMode,
+    ) -> Result<(Content, BTreeSet<String>), Error> {
+        let key_ring = key_ring();
+        let keys = DeviceKeys { device: DEVICE(), key_ring: has_key.then_some(&key_ring) };
+        super::push(newest.cloned(), pushed, mode, keys)
+    }
+
+    fn push(newest: Option<&Content>, pushed: Value, mode: ConfigMode) -> Result<Content, Error> {
+        push_with(true, newest, pushed, mode).map(|(content, _)| content)
     }
 
     fn sent(content: &Content) -> Value {
-        whole(content.public.clone(), content.secrets.as_deref(), DEVICE(), Some(&key_ring())).unwrap()
+        let keys = DeviceKeys { device: DEVICE(), key_ring: Some(&key_ring()) };
+        with_secrets(content.public.clone(), content.secrets.as_deref(), keys).unwrap()
     }
 
     /// The table of the RFC's appendix.
     #[test]
-    fn a_merge_patch_is_that_of_rfc_7396() {
+    fn merge_follows_rfc_7396() {
         for (original, patch, result) in [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
@@ -210,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_can_be_written_back_and_keeps_its_secrets() {
+    fn a_configuration_that_was_read_can_be_pushed_back_with_its_secrets() {
         let wifi = json!({"wifiConfig": {"ssid": "home", "password": "canary-1"}, "sampleRate": 5});
         let first = push(None, wifi.clone(), ConfigMode::Merge).unwrap();
         assert!(!first.public.to_string().contains("canary"));
@@ -227,17 +267,16 @@ mod tests {
         assert_eq!(sent(&merged)["apiToken"], "canary-2");
         let gone = push(Some(&merged), json!({"wifiConfig": null, "apiToken": null}), ConfigMode::Merge).unwrap();
         assert_eq!((sent(&gone), gone.secrets.is_none()), (json!({"sampleRate": 5}), true));
-        let nothing = push(Some(&first), json!({"token": HIDDEN}), ConfigMode::Merge);
+        let nothing = push(Some(&first), json!({"token": PLACEHOLDER}), ConfigMode::Merge);
         assert!(nothing.err().unwrap().to_string().contains("config.token"));
     }
 
     #[test]
-    fn a_push_tells_the_keys_it_changes_secrets_among_them() {
-        let next =
-            |before: Option<&Content>, pushed, mode| next(before, pushed, mode, DEVICE(), Some(&key_ring())).unwrap();
+    fn a_push_names_the_keys_it_changes_including_secrets() {
+        let push = |newest: Option<&Content>, pushed, mode| push_with(true, newest, pushed, mode).unwrap();
         let pushed =
             json!({"sampleRate": 5, "wifiConfig": {"ssid": "home", "password": "canary-1"}, "a/b~token": "canary-2"});
-        let (first, keys) = next(None, pushed, ConfigMode::Merge);
+        let (first, keys) = push(None, pushed, ConfigMode::Merge);
         assert_eq!(keys.iter().map(String::as_str).collect::<Vec<_>>(), ["a/b~token", "sampleRate", "wifiConfig"]);
         for (pushed, mode, expected) in [
             (json!({"sampleRate": 5}), ConfigMode::Merge, &[][..]),
@@ -246,14 +285,14 @@ mod tests {
             (json!({"sampleRate": 6}), ConfigMode::Replace, &["a/b~token", "sampleRate", "wifiConfig"]),
             (json!({"sampleRate": null}), ConfigMode::Merge, &["sampleRate"]),
         ] {
-            let (_, keys) = next(Some(&first), pushed.clone(), mode);
+            let (_, keys) = push(Some(&first), pushed.clone(), mode);
             assert_eq!(keys.iter().map(String::as_str).collect::<Vec<_>>(), expected, "{pushed}");
         }
     }
 
     #[test]
-    fn without_a_key_a_secret_is_refused_by_name_and_the_rest_is_taken() {
-        let without = |before, pushed| next(before, pushed, ConfigMode::Merge, DEVICE(), None);
+    fn without_a_key_a_secret_is_refused_by_name_and_other_values_are_accepted() {
+        let without = |newest, pushed| push_with(false, newest, pushed, ConfigMode::Merge);
         let error = without(None, json!({"a": [{"token": "canary"}]})).err().unwrap();
         assert_eq!(error.code(), "BAD_USER_INPUT");
         let text = error.to_string();

@@ -1,9 +1,10 @@
-//! A position in the order of changes: by time, then by device and version.
+//! A position in the order of changes of a home's configurations.
 
 use chrono::{DateTime, Utc};
 
 use super::DeviceConfig;
 
+/// Ordered by the time of the change, then by device and version.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ChangeCursor {
     pub(super) at: DateTime<Utc>,
@@ -12,7 +13,7 @@ pub(super) struct ChangeCursor {
 }
 
 impl ChangeCursor {
-    /// Before every change of this time.
+    /// Before every change at this time or later.
     pub(super) fn before(at: DateTime<Utc>) -> Self {
         Self { at, device: 0, version: 0 }
     }

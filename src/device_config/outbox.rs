@@ -1,5 +1,5 @@
-//! Versions on their way to devices. Only the newest of a device goes; the broker keeps it for a device
-//! that is away, and what it keeps, under which topic, is noted before anything leaves.
+//! Configurations on their way to devices. Only the newest version of a device is sent. The broker retains it for a
+//! device that is away; what it retains, and under which topic, is recorded before a message leaves.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,56 +7,62 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use diesel::QueryResult;
 use serde_json::json;
 
+use super::content::{self, DeviceKeys};
 use super::key_ring::KeyRing;
-use super::outbox_store::{self as store, Candidate};
-use super::session_loss_store;
-use super::{ConfigHub, ConfigStatus, answers_store, content, publish};
+use super::outbox_store::{self as store, Clearing, ConfirmedVersions, UnsentVersion};
+use super::{ConfigHub, ConfigStatus, answers_store, publish, session_loss_store};
 use crate::db;
 use crate::downlink::{Channel, Delivery, DeliveryOutcome, Message, Outgoing};
 use crate::ids::DeviceId;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Unconfirmed};
 
-/// Devices remembered as those whose newest version has secrets that do not open; of more, each is tried
-/// again every time.
+/// Devices whose newest version does not open and is therefore skipped. Beyond this number a version is tried again
+/// every time.
 const MAX_UNREADABLE: usize = 10_000;
 
-/// A broker that crashed comes back as it was when it last saved: what it confirmed within this time
-/// before may be gone. Mosquitto saves every half an hour unless told otherwise.
+/// A broker that crashed restarts from its last snapshot: it may have lost what it confirmed within this time.
+/// Mosquitto saves every half an hour by default (`autosave_interval`).
 const BROKER_SAVES_WITHIN: TimeDelta = TimeDelta::hours(1);
 
-/// What a message was made of.
+/// The work that a message does, and the row that it was made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigKey {
-    /// A version of a device's configuration.
+    /// Publishes a version: a new one, or one that the broker lost.
     Version {
-        /// Whose.
         device: DeviceId,
-        /// Which.
         version: i32,
-        /// How often the broker had lost what it kept: an older confirmation is worth nothing.
+        /// Sessions that the broker had lost when the message was made. It retains nothing that it confirmed before
+        /// the last loss.
         session_losses: u64,
     },
-    /// A topic whose kept message is taken away, by its row.
+    /// Clears the message that the broker retains under a topic, by the row of `retained_clearings`.
     Clearing(i64),
 }
 
-/// Configurations that are to be sent.
+/// Versions to send and topics to clear.
 pub struct ConfigOutbox {
     hub: ConfigHub,
-    keys: Option<KeyRing>,
+    key_ring: Option<KeyRing>,
     metrics: Metrics,
     session_losses: u64,
-    /// Newest versions that can't be sent with the keys of this server.
+    /// Newest versions that this server's keys do not open.
     unreadable: HashMap<DeviceId, i32>,
-    /// Versions that may have become SENT without being published.
+    /// Versions that may have become SENT without being published to subscribers.
     unconfirmed: Unconfirmed<HashSet<(DeviceId, i32)>>,
 }
 
 impl ConfigOutbox {
-    /// `hub` hears of every change; `keys` open the secrets.
-    pub fn new(hub: ConfigHub, keys: Option<KeyRing>, metrics: Metrics) -> Self {
-        Self { hub, keys, metrics, session_losses: 0, unreadable: HashMap::new(), unconfirmed: Unconfirmed::default() }
+    /// `hub` gets every change; `key_ring` opens the secrets.
+    pub fn new(hub: ConfigHub, key_ring: Option<KeyRing>, metrics: Metrics) -> Self {
+        Self {
+            hub,
+            key_ring,
+            metrics,
+            session_losses: 0,
+            unreadable: HashMap::new(),
+            unconfirmed: Unconfirmed::default(),
+        }
     }
 
     /// Publishes versions whose statement got no answer: a subscriber may see a state twice, but misses none.
@@ -74,48 +80,57 @@ impl ConfigOutbox {
         Ok(())
     }
 
-    fn unreadable(&self) -> Vec<(DeviceId, i32)> {
-        self.unreadable.iter().map(|(device, version)| (*device, *version)).collect()
-    }
-
-    /// The message, unless its secrets don't open: then the version waits for a newer one, or for a server
-    /// that has the key.
-    fn message(&mut self, candidate: Candidate) -> Option<Outgoing<ConfigKey>> {
-        let Candidate { device, version, config, secrets, created_at, home_segment, device_segment } = candidate;
-        let Ok(config) = content::whole(config, secrets.as_deref(), device, self.keys.as_ref()) else {
-            let has_room = self.unreadable.len() < MAX_UNREADABLE || self.unreadable.contains_key(&device);
-            if has_room && self.unreadable.insert(device, version) != Some(version) {
-                self.metrics.configs_unreadable.inc();
-                tracing::error!(
-                    %device,
-                    version,
-                    "a configuration can't be sent: its secrets were sealed with a key that is not set; set it as \
-                     ENCRYPTION_KEY or ENCRYPTION_KEY_PREVIOUS, or push the secrets anew"
-                );
-            }
+    /// `None` if the secrets do not open: the version waits for a newer one, or for a server that has the key.
+    fn make_message(&mut self, unsent: UnsentVersion) -> Option<Outgoing<ConfigKey>> {
+        let UnsentVersion { device, version, config, secrets, created_at, home_segment, device_segment } = unsent;
+        let keys = DeviceKeys { device, key_ring: self.key_ring.as_ref() };
+        let Ok(config) = content::with_secrets(config, secrets.as_deref(), keys) else {
+            self.skip_unreadable(device, version);
             return None;
         };
         let timestamp = created_at.to_rfc3339_opts(SecondsFormat::Millis, true);
         let payload = json!({"timestamp": timestamp, "config": config, "version": version}).to_string().into_bytes();
         let key = ConfigKey::Version { device, version, session_losses: self.session_losses };
-        let (home, name) = (home_segment, device_segment);
-        let message = Message { home, device: name, channel: Channel::Config, payload, expires_at: None };
-        Some(Outgoing { key, device, message })
+        Some(Outgoing { key, device, message: message(home_segment, device_segment, payload) })
     }
+
+    fn skip_unreadable(&mut self, device: DeviceId, version: i32) {
+        let has_room = self.unreadable.len() < MAX_UNREADABLE || self.unreadable.contains_key(&device);
+        if has_room && self.unreadable.insert(device, version) != Some(version) {
+            self.metrics.configs_unreadable.inc();
+            tracing::error!(
+                %device,
+                version,
+                "a configuration can't be sent: its secrets were sealed with a key that is not set; set it as \
+                 ENCRYPTION_KEY or ENCRYPTION_KEY_PREVIOUS, or push the secrets again"
+            );
+        }
+    }
+}
+
+fn message(home: String, device: String, payload: Vec<u8>) -> Message {
+    Message { home, device, channel: Channel::Config, payload, expires_at: None }
+}
+
+/// An empty retained message deletes the one that the broker keeps (MQTT 5, section 3.3.1.3).
+fn clearing_message(clearing: Clearing) -> Outgoing<ConfigKey> {
+    let Clearing { id, device, home_segment, device_segment } = clearing;
+    Outgoing { key: ConfigKey::Clearing(id), device, message: message(home_segment, device_segment, Vec::new()) }
 }
 
 impl Outbox for ConfigOutbox {
     type Key = ConfigKey;
+
     const LOCK: i32 = db::locks::CONFIG_OUTBOX;
     const NAME: &'static str = "config";
 
     async fn on_reconnected(&mut self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
-        session_loss_store::doubt(conn, now - BROKER_SAVES_WITHIN).await
+        session_loss_store::republish_recent(conn, now - BROKER_SAVES_WITHIN).await
     }
 
     async fn tick(&mut self, conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
         self.republish_unconfirmed(conn).await?;
-        // A configuration stays right until there is a newer one.
+        // A configuration has no deadline: it is desired until there is a newer one.
         Ok(None)
     }
 
@@ -131,8 +146,8 @@ impl Outbox for ConfigOutbox {
         busy: &[DeviceId],
         limit: i64,
     ) -> QueryResult<Vec<DeviceId>> {
-        // Who speaks by other names is noted with the word that shows it, and so among the others.
-        store::due(conn, busy, &self.unreadable(), limit).await
+        let unreadable = self.unreadable.iter().map(|(device, version)| (*device, *version));
+        store::find_due(conn, busy, unreadable, limit).await
     }
 
     async fn claim(
@@ -141,21 +156,11 @@ impl Outbox for ConfigOutbox {
         _now: DateTime<Utc>,
         devices: &[DeviceId],
     ) -> QueryResult<Vec<Outgoing<ConfigKey>>> {
-        let mut outgoing = store::take_versions(conn, devices, |candidate| self.message(candidate)).await?;
+        let mut outgoing = store::claim_versions(conn, devices, |unsent| self.make_message(unsent)).await?;
         let has_version = |device: &DeviceId| outgoing.iter().any(|message| message.device == *device);
         let rest: Vec<_> = devices.iter().copied().filter(|device| !has_version(device)).collect();
-        let clearings = store::take_clearings(conn, &rest).await?;
-        outgoing.extend(clearings.into_iter().map(|clearing| Outgoing {
-            key: ConfigKey::Clearing(clearing.id),
-            device: clearing.device,
-            message: Message {
-                home: clearing.home_segment,
-                device: clearing.device_segment,
-                channel: Channel::Config,
-                payload: Vec::new(),
-                expires_at: None,
-            },
-        }));
+        let clearings = store::claim_clearings(conn, &rest).await?;
+        outgoing.extend(clearings.into_iter().map(clearing_message));
         Ok(outgoing)
     }
 
@@ -165,19 +170,18 @@ impl Outbox for ConfigOutbox {
         now: DateTime<Utc>,
         deliveries: &[(ConfigKey, Delivery)],
     ) -> QueryResult<()> {
-        let (mut versions, mut clearings) = (Vec::new(), Vec::new());
-        // Whatever was not confirmed stays as it is, and goes again.
+        let (mut confirmed, mut clearings) = (ConfirmedVersions::default(), Vec::new());
+        // A message that was not confirmed stays due and is sent again.
         for (key, _) in deliveries.iter().filter(|(_, delivery)| delivery.outcome == DeliveryOutcome::Confirmed) {
-            match key {
-                ConfigKey::Version { device, version, session_losses: then } => {
-                    versions.push((*device, *version, *then == self.session_losses));
+            match *key {
+                ConfigKey::Version { device, version, session_losses } => {
+                    confirmed.push(device, version, session_losses == self.session_losses);
                 }
-                ConfigKey::Clearing(id) => clearings.push(*id),
+                ConfigKey::Clearing(id) => clearings.push(id),
             }
         }
-        let changing = versions.iter().map(|(device, version, _)| (*device, *version));
-        let statement = store::settle(conn, now, &versions, &clearings);
-        let sent = self.unconfirmed.run(|noted| noted.extend(changing), statement).await?;
+        let statement = store::record_confirmed(conn, now, &confirmed, &clearings);
+        let sent = self.unconfirmed.run(|noted| noted.extend(confirmed.iter()), statement).await?;
         publish(&self.hub, sent);
         Ok(())
     }
@@ -189,6 +193,6 @@ impl Outbox for ConfigOutbox {
         _before: DateTime<Utc>,
     ) -> QueryResult<()> {
         self.session_losses += 1;
-        session_loss_store::lose_all(conn).await
+        session_loss_store::republish_all(conn).await
     }
 }

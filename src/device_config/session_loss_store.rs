@@ -1,51 +1,36 @@
-//! SQL of what a broker lost, or may have lost: it is to go again.
+//! SQL of configurations that the broker lost, or may have lost, with its session: they are published again.
 
 use chrono::{DateTime, Utc};
-use diesel::pg::Pg;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::sql_types::{Timestamptz, Untyped};
 use diesel::{ExpressionMethods, QueryDsl, QueryResult};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use crate::db::schema::{retained_clearings as cleared, retained_configs as retained};
-use crate::ids::DeviceId;
+use crate::db::schema::retained_clearings as clearings;
+use crate::db::statement;
 
-/// The broker may have come back as it was a while ago: what it confirmed since then goes again. Clearings
-/// from before are done for good.
-pub(super) async fn doubt(conn: &mut AsyncPgConnection, since: DateTime<Utc>) -> QueryResult<()> {
-    let fresh = retained::table.filter(retained::is_lost.eq(false)).filter(retained::confirmed_at.gt(since));
-    let fresh = fresh.order(retained::device_id).select(retained::device_id).for_no_key_update();
-    let fresh: Vec<DeviceId> = fresh.load(conn).await?;
-    diesel::update(retained::table.filter(retained::device_id.eq_any(fresh)))
-        .set(retained::is_lost.eq(true))
-        .execute(conn)
-        .await?;
-    diesel::delete(cleared::table.filter(cleared::done_at.le(since))).execute(conn).await?;
-    diesel::update(cleared::table.filter(cleared::done_at.gt(since)))
-        .set(cleared::done_at.eq(None::<DateTime<Utc>>))
+statement! {
+    struct RepublishRecent("sql/republish_recent.sql") -> Untyped {
+        since: Timestamptz = DateTime<Utc>,
+    }
+}
+
+/// The broker may have restarted from an older snapshot: what it confirmed after `since` is sent again. Clearings
+/// that it confirmed before are in its snapshot, and their rows are deleted.
+pub(super) async fn republish_recent(conn: &mut AsyncPgConnection, since: DateTime<Utc>) -> QueryResult<()> {
+    RepublishRecent { since }.execute(conn).await?;
+    diesel::delete(clearings::table.filter(clearings::confirmed_at.le(since))).execute(conn).await?;
+    diesel::update(clearings::table.filter(clearings::confirmed_at.gt(since)))
+        .set(clearings::confirmed_at.eq(None::<DateTime<Utc>>))
         .execute(conn)
         .await
         .map(drop)
 }
 
-struct LoseAll;
-
-impl QueryFragment<Pg> for LoseAll {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(
-            "with kept as (select device_id from retained_configs where not is_lost
-                order by device_id for no key update)
-             update retained_configs r set is_lost = true from kept where r.device_id = kept.device_id",
-        );
-        Ok(())
-    }
+statement! {
+    struct RepublishAll("sql/republish_all.sql") -> Untyped {}
 }
 
-impl QueryId for LoseAll {
-    type QueryId = Self;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-/// The broker keeps nothing any more.
-pub(super) async fn lose_all(conn: &mut AsyncPgConnection) -> QueryResult<()> {
-    LoseAll.execute(conn).await.map(drop)
+/// The broker keeps no message any more.
+pub(super) async fn republish_all(conn: &mut AsyncPgConnection) -> QueryResult<()> {
+    RepublishAll {}.execute(conn).await.map(drop)
 }

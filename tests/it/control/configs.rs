@@ -1,4 +1,4 @@
-//! One flow per state of a configuration.
+//! One flow for each state of a configuration.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::Rig;
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sent_applied_and_a_second_word_changes_nothing() {
+async fn a_version_is_sent_and_applied_and_a_second_answer_changes_nothing() {
     let mut rig = Rig::start().await;
     let config = json!({"sampleRate": 30, "alertThresholds": {"gas": 800, "temperature": 35, "humidity": 80},
         "powerSaving": true, "wifiConfig": {"ssid": "SmartHome_Network", "reconnectInterval": 30},
@@ -35,7 +35,7 @@ async fn sent_applied_and_a_second_word_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rejected_with_reasons_by_key_and_rolled_back() {
+async fn a_version_is_rejected_with_reasons_by_key_and_rolled_back() {
     let mut rig = Rig::start().await;
     rig.push(json!({"sampleRate": 30})).await;
     rig.received().await;
@@ -60,7 +60,7 @@ async fn rejected_with_reasons_by_key_and_rolled_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_that_was_away_finds_the_newest_and_only_it() {
+async fn a_device_that_was_away_finds_only_the_newest_version() {
     let rig = Rig::start().await;
     for n in 1..=5 {
         rig.push(json!({"sampleRate": n})).await;
@@ -74,7 +74,7 @@ async fn a_device_that_was_away_finds_the_newest_and_only_it() {
     let (_, message) = late.next().await;
     let message: Value = serde_json::from_slice(&message).expect("JSON");
     assert_eq!((&message["version"], &message["config"]), (&json!(5), &json!({"sampleRate": 5})));
-    // Commands are never kept for later readers; the second subscription brings nothing more.
+    // Commands are never retained, so the next message is the configuration.
     let id = rig.send(json!({"type": "BEEP"})).await;
     rig.until(&id, "SENT").await;
     let mut later = rig.app.another_mqtt().await;
@@ -84,7 +84,7 @@ async fn a_device_that_was_away_finds_the_newest_and_only_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_reaches_the_device_and_nobody_else() {
+async fn a_secret_reaches_only_the_device() {
     let mut rig = Rig::with(TestApp::builder().set("ENCRYPTION_KEY", KEY)).await;
     let config = json!({"wifiConfig": {"ssid": "home", "password": "canary-in-a-coal-mine"}});
     rig.push(config.clone()).await;
@@ -107,9 +107,9 @@ async fn a_deleted_device_leaves_no_configuration_at_the_broker() {
     rig.owner.query("mutation($id: ID!) { deleteDevice(id: $id) }", json!({"id": rig.device.id})).await;
     assert_eq!(rig.mqtt.next().await, (rig.device.topic("config"), Vec::new()));
     let database = rig.app.database().client().await;
-    eventually("nothing is left to clear", || async {
+    eventually("every topic is cleared", || async {
         let row =
-            database.query_one("select count(*) from retained_clearings where done_at is null", &[]).await.ok()?;
+            database.query_one("select count(*) from retained_clearings where confirmed_at is null", &[]).await.ok()?;
         (row.get::<_, i64>(0) == 0).then_some(())
     })
     .await;

@@ -125,7 +125,7 @@ async fn a_broker_that_crashed_gets_configurations_again_that_it_had_not_saved()
     rig.until_config(2, "SENT").await;
     rig.owner.query("mutation($id: ID!) { deleteDevice(id: $id) }", json!({"id": gone.id})).await;
     let database = rig.app.database().client().await;
-    let done = "select count(*) from retained_clearings where done_at is not null";
+    let done = "select count(*) from retained_clearings where confirmed_at is not null";
     eventually("it is cleared", || async {
         (database.query_one(done, &[]).await.ok()?.get::<_, i64>(0) == 1).then_some(())
     })

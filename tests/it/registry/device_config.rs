@@ -36,7 +36,7 @@ async fn one_device(graph: &Graph) -> (Person, String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_push_is_a_version_merged_or_whole_and_an_old_one_can_come_back() {
+async fn every_push_is_a_version_merged_or_replaced_and_an_old_one_can_be_rolled_back_to() {
     let graph = Graph::start().await;
     let (ann, _, device) = one_device(&graph).await;
     assert_eq!(read(&graph, &ann, &device).await, Value::Null);
@@ -73,7 +73,7 @@ async fn every_push_is_a_version_merged_or_whole_and_an_old_one_can_come_back() 
     assert_eq!((&seen[0][..], &seen[1..]), ("4 \"PENDING\"", &superseded.map(str::to_owned)[..]));
     assert_eq!(graph.code(&ann, page, json!({"d": device, "a": "x"})).await, "BAD_USER_INPUT");
 
-    // The newest hundred are kept.
+    // The newest hundred versions are kept.
     graph.sql.execute("update device_configs set version = 150 where version = 4", &[]).await.unwrap();
     push(&graph, &ann, &device, json!({})).await;
     let kept = graph.sql.query("select version from device_configs order by 1", &[]).await.unwrap();
@@ -81,7 +81,7 @@ async fn every_push_is_a_version_merged_or_whole_and_an_old_one_can_come_back() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_two_who_push_at_once_one_is_told_and_nothing_is_lost() {
+async fn of_two_concurrent_pushes_one_is_a_conflict_and_nothing_is_lost() {
     let graph = Graph::start().await;
     let (ann, home, device) = one_device(&graph).await;
     let bob = graph.person().await;
@@ -104,7 +104,7 @@ async fn of_two_who_push_at_once_one_is_told_and_nothing_is_lost() {
             (&json!(round + 1), &won[0]["data"]["pushConfig"]["config"])
         );
     }
-    // Without an expected version all are taken, one after the other, and merge.
+    // Without an expected version all pushes are accepted, one after the other, and merge.
     let pushes = (0..8).map(|n| {
         let (graph, who, device) = (&graph, &ann, &device);
         async move { push(graph, who, device, json!({format!("k{n}"): n})).await }
@@ -118,7 +118,7 @@ async fn of_two_who_push_at_once_one_is_told_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_refused_by_its_path_and_roles_count() {
+async fn an_invalid_value_is_refused_by_its_path_and_a_role_without_permission_is_forbidden() {
     let graph = Graph::start().await;
     let (ann, home, device) = one_device(&graph).await;
     let (guest, member) = (graph.person().await, graph.person().await);
@@ -143,7 +143,7 @@ async fn what_is_wrong_is_refused_by_its_path_and_roles_count() {
         assert_eq!(graph.code(who, back, json!({"d": device})).await, "FORBIDDEN");
         assert_eq!(read(&graph, who, &device).await["config"], json!({"sampleRate": 5}));
     }
-    // Who is no member any more is not named.
+    // A former member is not named.
     graph.join(&home, &graph.person().await, "OWNER").await;
     let email = read(&graph, &member, &device).await["createdBy"]["email"].clone();
     assert!(email.is_string());
@@ -162,12 +162,15 @@ async fn dump(graph: &Graph) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_never_read_again() {
+async fn a_stored_secret_is_never_shown() {
     let graph = Graph::start().await;
     let (ann, home, device) = one_device(&graph).await;
     let mut updates = subscribe(&graph, &ann, UPDATES, json!({"h": home}));
     let listening = tokio::spawn(async move { (next(&mut updates).await, updates) });
-    crate::support::eventually("it listens", || async { (graph.config_hub.n_homes() == 1).then_some(()) }).await;
+    crate::support::eventually("the subscription listens", || async {
+        (graph.config_hub.n_homes() == 1).then_some(())
+    })
+    .await;
     let config = json!({
         "wifiConfig": {"ssid": "home", "password": CANARY}, "list": [{"apiToken": CANARY}],
         "deep": {"er": {"clientSecret": {"k": CANARY}}},
@@ -200,7 +203,7 @@ async fn a_secret_is_never_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_key_a_secret_is_refused_and_all_else_works() {
+async fn without_a_key_a_secret_is_refused_and_other_values_are_accepted() {
     let graph = Graph::start_with(None).await;
     let (ann, _, device) = one_device(&graph).await;
     let secret = json!({"i": {"deviceId": device, "config": {"a": {"myToken": CANARY}}}});
@@ -214,7 +217,7 @@ async fn without_a_key_a_secret_is_refused_and_all_else_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_answer_counts_and_an_answer_to_what_is_over_changes_nothing() {
+async fn only_the_first_answer_to_an_unanswered_version_changes_it() {
     let graph = Graph::start().await;
     let (ann, _, device) = one_device(&graph).await;
     let conn = connection(&graph).await;
@@ -242,7 +245,7 @@ async fn the_first_answer_counts_and_an_answer_to_what_is_over_changes_nothing()
     push(&graph, &ann, &device, json!({"sampleRate": 3})).await;
     assert_eq!(record(&[&answer(3, ConfigVerdict::Applied)]).await, [(3, ConfigStatus::Applied)]);
     assert!(read(&graph, &ann, &device).await["appliedAt"].is_string());
-    // What was answered is not superseded.
+    // An answered version is not superseded.
     push(&graph, &ann, &device, json!({"sampleRate": 4})).await;
     let found = device_config::find_for_ingest(&conn, &[(id, 3), (id, 4), (id, 99)]).await.unwrap();
     let mut found: Vec<_> = found.iter().map(|config| (config.version, config.status)).collect();
@@ -251,7 +254,7 @@ async fn the_first_answer_counts_and_an_answer_to_what_is_over_changes_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_are_streamed_and_who_lags_is_caught_up() {
+async fn changes_are_streamed_and_a_lagging_subscriber_catches_up() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -265,7 +268,7 @@ async fn changes_are_streamed_and_who_lags_is_caught_up() {
     let mut seen = Vec::new();
     let first = tokio::spawn(async move { (next(&mut all).await, all) });
     let other = tokio::spawn(async move { (next(&mut one).await, one) });
-    crate::support::eventually("both listen", listening).await;
+    crate::support::eventually("both subscriptions listen", listening).await;
     push(&graph, &ann, &devices[0], json!({"sampleRate": 1})).await;
     push(&graph, &ann, &devices[1], json!({"sampleRate": 1})).await;
     let (event, mut all) = first.await.unwrap();
@@ -277,7 +280,7 @@ async fn changes_are_streamed_and_who_lags_is_caught_up() {
     let update = event.unwrap()["data"]["configUpdates"].clone();
     assert_eq!((&update["device"]["id"], &update["version"]), (&json!(devices[1]), &json!(1)));
 
-    // More at once than the hub holds: the last of each version is there all the same.
+    // More changes at once than the hub holds: the subscriber still gets the last state of each version.
     let n = i64::try_from(hub::CAPACITY).unwrap() / 2 + 5;
     for rate in 1..=n {
         push(&graph, &ann, &devices[1], json!({"sampleRate": rate})).await;
@@ -288,7 +291,7 @@ async fn changes_are_streamed_and_who_lags_is_caught_up() {
         newest.insert(update["version"].as_i64().unwrap(), update["status"].clone());
     }
     assert!(graph.services.metrics.subscription_catch_ups.get() > 0);
-    // The versions that are still kept, all of them.
+    // Every version that is still stored.
     assert!((n - 97..=n).all(|version| newest[&version] == json!("SUPERSEDED")), "{newest:?}");
 
     graph.ask(&ann, "mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": devices[1]})).await;
@@ -299,13 +302,16 @@ async fn changes_are_streamed_and_who_lags_is_caught_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_was_overtaken_is_not_told() {
+async fn an_overtaken_change_is_not_sent() {
     let graph = Graph::start().await;
     let (ann, home, device) = one_device(&graph).await;
     let mut updates = subscribe(&graph, &ann, UPDATES, json!({"h": home}));
     assert!(futures_util::poll!(futures_util::StreamExt::next(&mut updates)).is_pending());
     let first = tokio::spawn(async move { (next(&mut updates).await, updates) });
-    crate::support::eventually("it listens", || async { (graph.config_hub.n_homes() == 1).then_some(()) }).await;
+    crate::support::eventually("the subscription listens", || async {
+        (graph.config_hub.n_homes() == 1).then_some(())
+    })
+    .await;
     push(&graph, &ann, &device, json!({"sampleRate": 1})).await;
     let (event, mut updates) = first.await.unwrap();
     let conn = connection(&graph).await;
@@ -317,18 +323,19 @@ async fn a_change_that_was_overtaken_is_not_told() {
     let sent = DeviceConfig { status: ConfigStatus::Sent, updated_at: before, ..applied.clone() };
     device_config::publish(&graph.config_hub, [applied.clone(), sent, applied]);
     push(&graph, &ann, &device, json!({"sampleRate": 2})).await;
-    let mut told = vec![event.unwrap()];
+    let mut received = vec![event.unwrap()];
     for _ in 0..2 {
-        told.extend(next(&mut updates).await);
+        received.extend(next(&mut updates).await);
     }
-    let told = told.iter().map(|event| &event["data"]["configUpdates"]);
-    let told: Vec<_> = told.map(|update| (update["version"].as_i64().unwrap(), text(&update["status"]))).collect();
+    let received = received.iter().map(|event| &event["data"]["configUpdates"]);
+    let received: Vec<_> =
+        received.map(|update| (update["version"].as_i64().unwrap(), text(&update["status"]))).collect();
     let expected = [(1, "PENDING"), (1, "APPLIED"), (2, "PENDING")];
-    assert_eq!(told, expected.map(|(version, status)| (version, status.to_owned())));
+    assert_eq!(received, expected.map(|(version, status)| (version, status.to_owned())));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_configurations_of_a_page_cost_as_many_statements_as_one() {
+async fn a_page_of_configurations_costs_as_many_statements_as_one() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -348,7 +355,7 @@ async fn the_configurations_of_a_page_cost_as_many_statements_as_one() {
 }
 
 #[test]
-fn keys_and_what_is_pushed_show_nothing() {
+fn keys_are_not_in_debug_output() {
     let source = |name: &str| (name == "ENCRYPTION_KEY").then(|| super::ENCRYPTION_KEY.to_owned());
     let settings = settings::EncryptionSettings::read(&source).unwrap();
     assert!(!format!("{settings:?}").contains("AQEB"));
