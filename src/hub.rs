@@ -1,5 +1,5 @@
-//! Per-home fan-out of committed events. Publishers never wait; memory is bounded; a reader that
-//! falls behind is told so and catches up from the database. Knows no event type.
+//! Fan-out of committed events by home. Publishers never wait, and memory is bounded: a subscriber that falls
+//! behind loses the oldest events, learns how many, and reads them from the database ([`crate::follow`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,17 +8,17 @@ use tokio::sync::broadcast;
 
 use crate::ids::HomeId;
 
-/// Events a home's channel holds for its slowest reader before that reader lags.
+/// Events a home's channel holds for its slowest subscriber before that subscriber lags.
 pub const CAPACITY: usize = 256;
 
-/// Fan-out by home. Cheap to clone; all clones are one hub.
+/// One broadcast channel per home that has a subscriber. Cheap to clone; all clones are one hub.
 pub struct Hub<T> {
     homes: Arc<Homes<T>>,
 }
 
 type Homes<T> = Mutex<HashMap<HomeId, broadcast::Sender<Arc<T>>>>;
 
-/// One reader's place in a home's channel. The last one to leave takes the channel with it.
+/// One subscriber of a home's channel. The channel is removed with its last subscriber.
 pub struct HubReceiver<T> {
     home: HomeId,
     homes: Arc<Homes<T>>,
@@ -26,14 +26,13 @@ pub struct HubReceiver<T> {
     receiver: Option<broadcast::Receiver<Arc<T>>>,
 }
 
-/// What [`HubReceiver::recv`] found.
+/// The result of [`HubReceiver::recv`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HubEvent<T> {
-    /// The next event.
     Published(Arc<T>),
-    /// The reader fell behind and `0` events are gone from the channel: read them from the database.
+    /// The subscriber fell behind, and the channel has dropped this many events.
     Lagged(u64),
-    /// The home is closed: nothing more will come.
+    /// The home is closed: no event follows.
     Closed,
 }
 
@@ -50,46 +49,46 @@ impl<T> Default for Hub<T> {
 }
 
 impl<T> Hub<T> {
-    /// Hands an event to whoever listens to the home now.
+    /// Sends an event to the present subscribers of the home.
     pub fn publish(&self, home: HomeId, event: Arc<T>) {
         let homes = self.homes.lock().expect("hub lock");
         if let Some(sender) = homes.get(&home) {
-            // An error means that the last listener is just leaving.
+            // An error means that the last subscriber is being dropped.
             let _ = sender.send(event);
         }
     }
 
-    /// Whether anybody listens to the home, so that an event is worth making.
+    /// Whether the home has a subscriber, so that an event is worth making.
     pub fn has_subscriber(&self, home: HomeId) -> bool {
         self.homes.lock().expect("hub lock").contains_key(&home)
     }
 
-    /// Listens to a home from now on.
+    /// Subscribes to the events of a home from now on.
     pub fn subscribe(&self, home: HomeId) -> HubReceiver<T> {
         let mut homes = self.homes.lock().expect("hub lock");
         let sender = homes.entry(home).or_insert_with(|| broadcast::Sender::new(CAPACITY));
         HubReceiver { home, receiver: Some(sender.subscribe()), homes: self.homes.clone() }
     }
 
-    /// Ends every stream of a home that is no more.
+    /// Ends every subscription of a deleted home.
     pub fn close(&self, home: HomeId) {
         self.homes.lock().expect("hub lock").remove(&home);
     }
 
-    /// The homes somebody listens to now.
+    /// The homes that have a subscriber.
     pub fn homes(&self) -> Vec<HomeId> {
         self.homes.lock().expect("hub lock").keys().copied().collect()
     }
 
-    /// Homes somebody listens to: zero once every subscription has ended.
+    /// The number of homes that have a subscriber: zero once every subscription has ended.
     pub fn n_homes(&self) -> usize {
         self.homes.lock().expect("hub lock").len()
     }
 }
 
-/// A hub of whatever events, for whoever closes a home in all of them.
+/// A hub of any event type, for code that closes a home in all of them.
 pub trait HomeChannel: Send + Sync {
-    /// Ends every stream of a home that is no more.
+    /// Ends every subscription of a deleted home.
     fn close(&self, home: HomeId);
 }
 
@@ -100,7 +99,7 @@ impl<T: Send + Sync> HomeChannel for Hub<T> {
 }
 
 impl<T> HubReceiver<T> {
-    /// Waits for what comes next.
+    /// Waits for the next event.
     pub async fn recv(&mut self) -> HubEvent<T> {
         let Some(receiver) = &mut self.receiver else { return HubEvent::Closed };
         match receiver.recv().await {
@@ -115,7 +114,7 @@ impl<T> Drop for HubReceiver<T> {
     fn drop(&mut self) {
         let mut homes = self.homes.lock().expect("hub lock");
         self.receiver = None;
-        // After `close` a new channel may stand under the same id: it has its own listeners.
+        // After `close`, the home may have a new channel with subscribers of its own.
         if homes.get(&self.home).is_some_and(|sender| sender.receiver_count() == 0) {
             homes.remove(&self.home);
         }
@@ -129,7 +128,7 @@ mod tests {
     const HOME: fn() -> HomeId = || HomeId::from_database(1);
 
     #[tokio::test]
-    async fn the_last_listener_takes_the_channel_with_it() {
+    async fn the_channel_is_removed_with_its_last_subscriber() {
         let hub = Hub::<u32>::default();
         let (mut first, second) = (hub.subscribe(HOME()), hub.subscribe(HOME()));
         hub.publish(HOME(), Arc::new(7));
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_listener_is_told_how_much_it_missed() {
+    async fn a_slow_subscriber_learns_how_many_events_it_missed() {
         let hub = Hub::<usize>::default();
         let mut slow = hub.subscribe(HOME());
         for n in 0..CAPACITY + 3 {
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_home_ends_its_listeners_and_can_be_listened_to_again() {
+    async fn a_closed_home_ends_its_subscriptions_and_can_be_subscribed_to_again() {
         let hub = Hub::<u32>::default();
         let mut old = hub.subscribe(HOME());
         hub.close(HOME());
