@@ -1,5 +1,5 @@
-//! What a virtual device does with commands and configuration, and the contract's `ack` payloads for
-//! it. A command that comes twice (QoS 1) is answered twice and done once.
+//! How a virtual device executes commands and applies configurations, and its `ack` payloads. A command that arrives
+//! twice (QoS 1) is executed once and answered twice.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// Command ids it remembers; an ESP32 has little memory.
+/// Command ids a device remembers; an ESP32 has little memory.
 const REMEMBERED: usize = 32;
-const LONGEST_SAMPLE_RATE_S: f64 = 86_400.0;
+const MAX_SAMPLE_RATE_S: f64 = 86_400.0;
 
 /// One `ack` message.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -38,13 +38,13 @@ impl Ack {
         Self { error: Some(error), ..Self::new("FAILED") }
     }
 
-    /// The one that goes ahead of a command's final answer.
+    /// The answer before a command's final answer.
     pub(crate) fn received(command_id: &str) -> Self {
         Self { command_id: Some(command_id.to_owned()), ..Self::new("ACKED") }
     }
 
-    /// Whether a command was carried out.
-    pub(crate) fn has_succeeded(&self) -> bool {
+    /// Whether the command was executed.
+    pub(crate) fn is_success(&self) -> bool {
         self.status == "SUCCEEDED"
     }
 }
@@ -66,59 +66,57 @@ struct Config {
     version: Option<i64>,
 }
 
-/// The outputs of a board: what was switched and set, as it would report it.
+/// The outputs of a board.
 #[derive(Default)]
 pub(crate) struct Actuator {
     state: Map<String, Value>,
-    done: VecDeque<(String, Ack)>,
+    /// The outcomes of recent commands, by id.
+    executed: VecDeque<(String, Ack)>,
     sample_rate: Option<Duration>,
     restart: bool,
 }
 
-/// A command that was read, and what became of it.
-pub(crate) struct Done {
-    /// Its id.
+/// A command and its outcome.
+pub(crate) struct Executed {
     pub(crate) command_id: String,
-    /// Until when it was good.
     pub(crate) expires_at: Option<DateTime<Utc>>,
     /// The final answer.
     pub(crate) outcome: Ack,
-    /// What shows that it was carried out.
+    /// The visible change, if the command made one.
     pub(crate) effect: Option<Effect>,
 }
 
-/// What a command changed for whoever looks at the board.
+/// The visible change of a command.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
-    /// These outputs have these values now.
+    /// These outputs have new values.
     Set(Map<String, Value>),
-    /// It started anew: nothing is set any more.
+    /// The board restarted: no output is set.
     Cleared,
 }
 
 impl Actuator {
-    /// Carries out a command, unless it `refuses` to. What can't be read as a command has no id to
-    /// answer for.
-    pub(crate) fn command(&mut self, payload: &[u8], now: DateTime<Utc>, refuses: bool) -> Option<Done> {
+    /// Executes a command, unless the device `refuses`. A payload that is not a command has no id to answer.
+    pub(crate) fn execute(&mut self, payload: &[u8], now: DateTime<Utc>, refuses: bool) -> Option<Executed> {
         let command: Command = serde_json::from_slice(payload).ok()?;
-        let known = self.done.iter().find(|(id, _)| *id == command.command_id).map(|(_, outcome)| outcome.clone());
+        let known = self.executed.iter().find(|(id, _)| *id == command.command_id).map(|(_, outcome)| outcome.clone());
         let is_new = known.is_none();
         let outcome = known.unwrap_or_else(|| {
-            let outcome = if refuses { Ack::failed("the device refused") } else { self.carry_out(&command, now) };
+            let outcome = if refuses { Ack::failed("the device refused") } else { self.apply(&command, now) };
             let outcome = Ack { command_id: Some(command.command_id.clone()), ..outcome };
-            if self.done.len() == REMEMBERED {
-                self.done.pop_front();
+            if self.executed.len() == REMEMBERED {
+                self.executed.pop_front();
             }
-            self.done.push_back((command.command_id.clone(), outcome.clone()));
+            self.executed.push_back((command.command_id.clone(), outcome.clone()));
             outcome
         });
-        // A repeat changes nothing, so there is nothing to be seen of it.
+        // A repeat changes nothing, so it has no visible effect.
         let effect = if command.kind == "RESET" { Effect::Cleared } else { Effect::Set(command.payload) };
-        let effect = (is_new && outcome.has_succeeded()).then_some(effect);
-        Some(Done { command_id: command.command_id, expires_at: command.expires_at, outcome, effect })
+        let effect = (is_new && outcome.is_success()).then_some(effect);
+        Some(Executed { command_id: command.command_id, expires_at: command.expires_at, outcome, effect })
     }
 
-    fn carry_out(&mut self, command: &Command, now: DateTime<Utc>) -> Ack {
+    fn apply(&mut self, command: &Command, now: DateTime<Utc>) -> Ack {
         if command.expires_at.is_some_and(|expires_at| expires_at < now) {
             return Ack::failed("expired");
         }
@@ -130,21 +128,21 @@ impl Actuator {
             "SET_POWER" if !command.payload.get("power").is_some_and(Value::is_boolean) => {
                 return Ack::failed("payload.power: expected true or false");
             }
-            // Every other type sets what its payload says: a virtual board has every output.
+            // Every other type sets the outputs in its payload: a virtual board has every output.
             _ => self.state.extend(command.payload.clone()),
         }
         Ack { result: Some(Value::Object(self.state.clone())), ..Ack::new("SUCCEEDED") }
     }
 
-    /// Takes over a configuration or says which values it can't use, all or nothing; one that it
-    /// `refuses` it rejects by every key. Without a version there is nothing to answer for.
+    /// Applies a configuration as a whole or rejects it with an error for each unusable key. A device that `refuses`
+    /// rejects every key. A configuration without a version has no answer.
     pub(crate) fn configure(&mut self, payload: &[u8], refuses: bool) -> Option<Ack> {
         let config: Config = serde_json::from_slice(payload).ok()?;
         let mut errors = Map::new();
         let sample_rate = config.config.get("sampleRate").map(Value::as_f64);
         match sample_rate {
             _ if refuses => errors.extend(config.config.keys().map(|key| (key.clone(), json!("the device refused")))),
-            Some(Some(seconds)) if seconds > 0.0 && seconds <= LONGEST_SAMPLE_RATE_S => {
+            Some(Some(seconds)) if seconds > 0.0 && seconds <= MAX_SAMPLE_RATE_S => {
                 self.sample_rate = Some(Duration::from_secs_f64(seconds));
             }
             Some(_) => {
@@ -162,7 +160,7 @@ impl Actuator {
         self.state.get("power").and_then(Value::as_bool).unwrap_or(true)
     }
 
-    /// Whether a restart was asked for; asks once.
+    /// Whether a command asked for a restart; clears the request.
     pub(crate) fn take_restart(&mut self) -> bool {
         std::mem::take(&mut self.restart)
     }
@@ -177,9 +175,9 @@ impl Actuator {
 mod tests {
     use super::*;
 
-    fn command(actuator: &mut Actuator, payload: &str, refuses: bool) -> Option<Done> {
+    fn command(actuator: &mut Actuator, payload: &str, refuses: bool) -> Option<Executed> {
         let now = DateTime::from_timestamp(1_770_984_000, 0).unwrap();
-        actuator.command(payload.as_bytes(), now, refuses)
+        actuator.execute(payload.as_bytes(), now, refuses)
     }
 
     fn outcome(actuator: &mut Actuator, payload: &str) -> Value {
@@ -187,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seeds_command_succeeds_and_a_repeat_changes_nothing() {
+    fn a_command_succeeds_and_a_repeat_changes_nothing() {
         let mut actuator = Actuator::default();
         let off = r##"{"commandId":"cmd_1","timestamp":"2026-02-13T12:00:00.000Z","type":"SET_POWER",
             "payload":{"power":false,"color":"#FF5733"},"source":"USER","correlationId":"corr_1"}"##;
@@ -202,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_is_refused_changes_nothing_also_when_it_comes_again() {
+    fn a_refused_command_changes_nothing_also_when_it_is_repeated() {
         let mut actuator = Actuator::default();
         let off = r#"{"commandId":"a","type":"SET_POWER","payload":{"power":false}}"#;
         let refused = command(&mut actuator, off, true).unwrap();
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_carried_out_shows() {
+    fn an_executed_command_has_a_visible_effect() {
         let mut actuator = Actuator::default();
         let dim = r#"{"commandId":"a","type":"SET_BRIGHTNESS","payload":{"brightness":40}}"#;
         let Some(Effect::Set(set)) = command(&mut actuator, dim, false).unwrap().effect else { panic!() };
@@ -223,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_is_late_or_senseless_fails_with_its_reason() {
+    fn a_late_or_invalid_command_fails_with_its_reason() {
         let mut actuator = Actuator::default();
         for (payload, error) in [
             (r#"{"commandId":"a","type":"X","expiresAt":"2026-02-13T11:59:59Z"}"#, "expired"),

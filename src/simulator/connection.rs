@@ -1,7 +1,7 @@
-//! One MQTT connection and the devices it carries: connects, speaks, answers, comes back.
+//! The MQTT connection of one device: connects, sends, answers, reconnects.
 //!
-//! A message of QoS 1 or 2 is forgotten only when the broker confirmed it; what a broken link left
-//! unconfirmed goes again. While there is no link nothing is measured, as in the seed's sketch.
+//! A message of QoS 1 is done when the broker confirms it; messages that a broken connection left unconfirmed are
+//! sent again. A disconnected device measures nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,188 +15,178 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::client::{self, ClientEvent, MAX_IN_FLIGHT};
+use super::delayed::DelayedAnswers;
 use super::device::Device;
-use super::faults::Dice;
 use super::fleet::Shared;
-use super::link::{self, Heard};
 use super::outbox::{Message, Outbox};
 use super::report::count;
 use super::schedule::Schedule;
-use super::waiting::WaitingAnswers;
+use crate::backoff::Backoff;
 
-const FIRST_BACK_OFF: Duration = Duration::from_millis(200);
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(20);
-/// What was heard and not yet answered.
-const HEARD_CAPACITY: usize = 64;
-/// Filters in one SUBSCRIBE; brokers bound the packet.
-const FILTERS_A_PACKET: usize = 100;
-/// How long a goodbye may wait for confirmations.
-const GOODBYE: Duration = Duration::from_secs(5);
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+const MAX_BACKOFF: Duration = Duration::from_secs(20);
+/// Received messages that are not processed yet.
+const EVENT_CAPACITY: usize = 64;
+/// Time for the last confirmations at a stop.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A message the client has, and what will become of it.
-pub(crate) type OnTheWay = BoxFuture<'static, (Message, Result<(), PublishNoticeError>)>;
+/// A message that the client has, and its outcome.
+pub(crate) type InFlight = BoxFuture<'static, (Message, Result<(), PublishNoticeError>)>;
 
-/// Why a link ended.
+/// The reason why a connection ended.
 enum End {
-    /// The fleet is done.
-    Goodbye,
-    /// The broker or the network broke it.
+    Stopped,
     Lost,
-    /// A fault cut it.
+    /// A fault broke it without a DISCONNECT.
     Cut,
 }
 
-/// See the module.
 pub(crate) struct Connection {
-    pub(crate) devices: Vec<Device>,
+    pub(crate) device: Device,
     pub(crate) schedule: Schedule,
     pub(crate) options: MqttOptions,
-    pub(crate) dice: Dice,
-    pub(crate) rng: fastrand::Rng,
     pub(crate) shared: Arc<Shared>,
     pub(crate) outbox: Outbox,
-    pub(crate) waiting: WaitingAnswers,
-    /// A fleet does not knock in one instant: brokers have a short queue at the door.
+    pub(crate) delayed: DelayedAnswers,
+    /// The devices connect one after the other: a broker's accept queue is short.
     pub(crate) first_connect_after: Duration,
 }
 
 impl Connection {
-    /// Runs until the fleet stops or has sent what it was to send.
+    /// Runs until the fleet stops.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut back_off = FIRST_BACK_OFF;
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = sleep(self.first_connect_after) => {}
-        }
-        while !stop.is_cancelled() {
-            let (end, was_up) = self.live(&stop).await;
-            if matches!(end, End::Goodbye) {
-                return;
-            }
-            count(&self.shared.counters.disconnects, 1);
-            if was_up {
-                back_off = FIRST_BACK_OFF;
-            }
-            // Jitter: a fleet that lost its broker must not come back in one instant.
-            let pause = back_off.mul_f64(0.5 + self.rng.f64());
-            back_off = (back_off * 2).min(LONGEST_BACK_OFF);
+        let mut backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF);
+        let mut pause = self.first_connect_after;
+        loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(pause) => {}
             }
+            let (end, was_connected) = self.connect(&stop).await;
+            if matches!(end, End::Stopped) {
+                return;
+            }
+            count(&self.shared.counters.disconnects, 1);
+            if was_connected {
+                backoff.reset();
+            }
+            pause = backoff.next_delay();
         }
     }
 
-    /// One link, from CONNECT to its end.
-    async fn live(&mut self, stop: &CancellationToken) -> (End, bool) {
-        let packets = self.devices.len() * 2 / FILTERS_A_PACKET + 1;
-        let window = usize::from(self.shared.config.window);
-        let (client, poll) = AsyncClient::builder(self.options.clone()).capacity(window + packets + 1).build();
-        let (tx, mut heard) = mpsc::channel(HEARD_CAPACITY);
-        let task = AbortOnDropHandle::new(tokio::spawn(link::poll(poll, tx)));
-
-        let up = tokio::select! {
-            () = stop.cancelled() => return (End::Goodbye, false),
-            news = heard.recv() => news,
+    /// One connection from CONNECT to its end, and whether the broker accepted it.
+    async fn connect(&mut self, stop: &CancellationToken) -> (End, bool) {
+        // Room for every message in flight, the SUBSCRIBE and the DISCONNECT.
+        let capacity = usize::from(MAX_IN_FLIGHT) + 2;
+        let (client, event_loop) = AsyncClient::builder(self.options.clone()).capacity(capacity).build();
+        let (sender, mut events) = mpsc::channel(EVENT_CAPACITY);
+        let polling = AbortOnDropHandle::new(tokio::spawn(client::poll(event_loop, sender)));
+        let first = tokio::select! {
+            () = stop.cancelled() => return (End::Stopped, false),
+            event = events.recv() => event,
         };
-        if !matches!(up, Some(Heard::Connected)) {
-            if let Some(Heard::Lost(reason)) = up {
+        if !matches!(first, Some(ClientEvent::Connected)) {
+            if let Some(ClientEvent::Lost(reason)) = first {
                 tracing::debug!(reason, "a simulated device could not connect");
             }
             return (End::Lost, false);
         }
         count(&self.shared.counters.connects, 1);
-        let cut_at = self.dice.link_life().map(|life| Instant::now() + life);
         self.subscribe(&client);
-        self.announce(true);
+        self.publish_status(true);
         self.schedule.start(Instant::now());
-
-        let mut on_the_way = FuturesUnordered::new();
-        let end = loop {
-            self.speak_when_flooding(on_the_way.len() + self.outbox.len());
-            self.hand_over(&client, &mut on_the_way);
-            if self.shared.is_spent() && self.outbox.is_empty() && on_the_way.is_empty() {
-                break End::Goodbye;
-            }
-            let due = self.schedule.next();
-            let answer_due = self.waiting.next();
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break End::Goodbye,
-                () = sleep_until(cut_at.unwrap_or_else(Instant::now)), if cut_at.is_some() => break End::Cut,
-                news = heard.recv() => match news {
-                    Some(Heard::Message { topic, payload }) => self.hear(&topic, &payload),
-                    Some(Heard::Connected) => {}
-                    Some(Heard::Lost(reason)) => {
-                        tracing::debug!(reason, "a simulated device lost its link");
-                        break End::Lost;
-                    }
-                    None => break End::Lost,
-                },
-                Some((message, result)) = on_the_way.next(), if !on_the_way.is_empty() => self.settle(message, &result),
-                () = sleep_until(answer_due.unwrap_or_else(Instant::now)), if answer_due.is_some() => {
-                    self.say_what_is_due();
-                }
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    self.speak(on_the_way.len());
-                }
-            }
-        };
-        if matches!(end, End::Goodbye) {
-            self.say_goodbye(&client, on_the_way, heard).await;
+        let mut in_flight = FuturesUnordered::new();
+        let end = self.serve(stop, &client, &mut events, &mut in_flight).await;
+        if matches!(end, End::Stopped) {
+            self.disconnect(&client, in_flight, events).await;
             return (end, true);
         }
-        // Without the polling task every confirmation that is still awaited fails, at once.
-        drop(task);
-        // What the client took the broker counts as delivered.
-        while let Ok(Heard::Message { topic, payload }) = heard.try_recv() {
-            self.hear(&topic, &payload);
+        // Without the polling task every awaited confirmation fails at once.
+        drop(polling);
+        // The broker counts as delivered what the client has received.
+        while let Ok(ClientEvent::Received { topic, payload }) = events.try_recv() {
+            self.receive(&topic, &payload);
         }
         drop(client);
-        while let Some((message, result)) = on_the_way.next().await {
-            self.settle(message, &result);
+        while let Some((message, result)) = in_flight.next().await {
+            self.record_outcome(message, &result);
         }
         self.outbox.sort();
         (end, true)
     }
 
-    fn subscribe(&self, client: &AsyncClient) {
-        for devices in self.devices.chunks(FILTERS_A_PACKET / 2) {
-            let topics = devices.iter().flat_map(|device| [&device.topics.commands, &device.topics.config]);
-            let filters = topics.map(|topic| SubscribeFilterInput::new(topic, QoS::AtLeastOnce));
-            if let Err(error) = client.try_subscribe_many(filters) {
-                tracing::warn!(%error, "a simulated device could not subscribe");
+    /// Sends and receives until the connection ends.
+    async fn serve(
+        &mut self,
+        stop: &CancellationToken,
+        client: &AsyncClient,
+        events: &mut mpsc::Receiver<ClientEvent>,
+        in_flight: &mut FuturesUnordered<InFlight>,
+    ) -> End {
+        let cut_at = self.device.faults.connection_lifetime().map(|lifetime| Instant::now() + lifetime);
+        loop {
+            self.send_queued(client, in_flight);
+            let (due, answer_due) = (self.schedule.next(), self.delayed.next());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return End::Stopped,
+                () = sleep_until(cut_at.unwrap_or_else(Instant::now)), if cut_at.is_some() => return End::Cut,
+                event = events.recv() => match event {
+                    Some(ClientEvent::Received { topic, payload }) => self.receive(&topic, &payload),
+                    Some(ClientEvent::Connected) => {}
+                    Some(ClientEvent::Lost(reason)) => {
+                        tracing::debug!(reason, "a simulated device lost its connection");
+                        return End::Lost;
+                    }
+                    None => return End::Lost,
+                },
+                Some((message, result)) = in_flight.next(), if !in_flight.is_empty() => {
+                    self.record_outcome(message, &result);
+                }
+                () = sleep_until(answer_due.unwrap_or_else(Instant::now)), if answer_due.is_some() => {
+                    self.send_due_answers();
+                }
+                () = sleep_until(due) => self.publish_due(in_flight.len()),
             }
         }
     }
 
-    /// Says `online: false`, waits for the confirmations that are still due, and disconnects.
-    async fn say_goodbye(
+    fn subscribe(&self, client: &AsyncClient) {
+        let topics = [&self.device.topics.commands, &self.device.topics.config];
+        let filters = topics.map(|topic| SubscribeFilterInput::new(topic, QoS::AtLeastOnce));
+        if let Err(error) = client.try_subscribe_many(filters) {
+            tracing::warn!(%error, "a simulated device could not subscribe");
+        }
+    }
+
+    /// Sends `online: false`, waits for the last confirmations, and disconnects.
+    async fn disconnect(
         &mut self,
         client: &AsyncClient,
-        mut on_the_way: FuturesUnordered<OnTheWay>,
-        mut heard: mpsc::Receiver<Heard>,
+        mut in_flight: FuturesUnordered<InFlight>,
+        mut events: mpsc::Receiver<ClientEvent>,
     ) {
-        let deadline = Instant::now() + GOODBYE;
-        self.announce(false);
+        let deadline = Instant::now() + DISCONNECT_TIMEOUT;
+        self.publish_status(false);
         loop {
-            self.hand_over(client, &mut on_the_way);
-            if on_the_way.is_empty() {
+            self.send_queued(client, &mut in_flight);
+            if in_flight.is_empty() {
                 break;
             }
             tokio::select! {
                 () = sleep_until(deadline) => return,
-                Some((message, result)) = on_the_way.next() => self.settle(message, &result),
-                // Commands and configurations come too late now, and answers that are not due are never said.
-                news = heard.recv() => match news {
-                    Some(Heard::Message { .. } | Heard::Connected) => {}
-                    Some(Heard::Lost(_)) | None => return,
+                Some((message, result)) = in_flight.next() => self.record_outcome(message, &result),
+                // Commands and configurations are ignored now, and delayed answers are dropped.
+                event = events.recv() => match event {
+                    Some(ClientEvent::Received { .. } | ClientEvent::Connected) => {}
+                    Some(ClientEvent::Lost(_)) | None => return,
                 },
             }
         }
-        if client.disconnect_with_timeout(GOODBYE).await.is_ok() {
-            // The polling task ends when the DISCONNECT is out.
-            while let Ok(Some(_)) = timeout_at(deadline, heard.recv()).await {}
+        if client.disconnect_with_timeout(DISCONNECT_TIMEOUT).await.is_ok() {
+            // The polling task ends when it has sent the DISCONNECT.
+            while let Ok(Some(_)) = timeout_at(deadline, events.recv()).await {}
         }
     }
 }

@@ -1,6 +1,5 @@
-//! One virtual ESP32: its topics, its payloads, its answers. Pure: no socket, no clock of its own.
-//!
-//! What it sends is the seed's wire format to the letter; what it answers is the contract's `ack`.
+//! One virtual ESP32: its topics, payloads and answers, as docs/device-protocol.md has them. It has no socket and no
+//! clock of its own.
 
 use std::time::Duration;
 
@@ -9,17 +8,15 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::actuator::{Ack, Actuator, Effect};
-use super::answers::AnswerDice;
-use super::config::Timekeeping;
-use super::faults::{Dice, WrongClock};
-use super::receipts::Said;
+use super::answers::AnswerPlanner;
+use super::faults::{ClockError, FaultInjector};
+use super::observed_commands::SentAnswer;
 use super::sensors::{Board, Readings};
 
 const FIRMWARE: &str = "v2.1.0";
-/// What the broker says for a device that vanished.
+/// The broker publishes it when a device disconnects without a DISCONNECT.
 pub(crate) const LAST_WILL: &str = r#"{"online": false}"#;
 
-/// The topics of one device.
 #[derive(Debug, Clone)]
 pub(crate) struct Topics {
     pub(crate) telemetry: String,
@@ -80,9 +77,9 @@ struct StatusBody<'a> {
     wifi_signal: i64,
     battery_level: i64,
     firmware_version: &'static str,
-    /// Outputs, where the device shows them.
+    /// Outputs, where the device shows effects.
     #[serde(flatten)]
-    shown: &'a Map<String, Value>,
+    outputs: &'a Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -95,45 +92,42 @@ struct Heartbeat<'a> {
     wifi_signal: i64,
 }
 
-/// A command that a device read, and what it will say to it.
-pub(crate) struct Command {
+/// A command that a device received, and its answers.
+pub(crate) struct ReceivedCommand {
     pub(crate) id: String,
     pub(crate) expires_at: Option<DateTime<Utc>>,
     pub(crate) answers: Vec<Answer>,
 }
 
-/// One thing a device says to a command or a configuration.
+/// An answer to a command or a configuration.
 pub(crate) struct Answer {
-    /// How long after it was received.
-    pub(crate) after: Duration,
-    /// How it stands in the receipt of a command.
-    pub(crate) said: Option<Said>,
-    pub(crate) words: Words,
+    /// Time from the receipt to the answer.
+    pub(crate) delay: Duration,
+    /// `None` for the answer to a configuration.
+    pub(crate) kind: Option<SentAnswer>,
+    pub(crate) content: AnswerContent,
 }
 
-/// What is said.
 #[derive(Clone)]
-pub(crate) enum Words {
+pub(crate) enum AnswerContent {
     /// An `ack` message.
     Ack(Vec<u8>),
-    /// A status message that shows what was done.
-    Show(Effect),
+    /// A status message that shows the effect.
+    Status(Effect),
 }
 
-/// One virtual device.
 pub(crate) struct Device {
     pub(crate) topics: Topics,
-    pub(crate) dice: Dice,
+    pub(crate) faults: FaultInjector,
     /// Its number in the fleet.
     pub(crate) number: usize,
-    answer_dice: AnswerDice,
-    /// Outputs as its status tells them; empty where it answers instead.
-    shown: Map<String, Value>,
+    answer_planner: AnswerPlanner,
+    /// The outputs in its status; empty unless it shows effects.
+    outputs: Map<String, Value>,
     key: String,
     board: Board,
     actuator: Actuator,
-    timekeeping: Timekeeping,
-    wrong_clock: WrongClock,
+    clock_error: ClockError,
     booted: DateTime<Utc>,
 }
 
@@ -141,27 +135,26 @@ impl Device {
     /// Device `number` of the fleet, booted at `now`.
     pub(crate) fn new(config: &super::FleetConfig, number: usize, now: DateTime<Utc>) -> Self {
         let (device, index) = (&config.devices[number], u64::try_from(number).expect("a usize fits"));
-        let mut dice = Dice::new(config.faults, config.seed, index);
+        let mut faults = FaultInjector::new(config.faults, config.seed, index);
         Self {
             number,
-            answer_dice: AnswerDice::new(config.answers, config.seed, index),
-            shown: Map::new(),
+            answer_planner: AnswerPlanner::new(config.answers, config.seed, index),
+            outputs: Map::new(),
             topics: Topics::new(&config.prefix, &config.home, &device.key),
             key: device.key.clone(),
             board: Board::new(config.seed, index),
             actuator: Actuator::default(),
-            timekeeping: config.timekeeping,
-            wrong_clock: dice.clock(),
+            clock_error: faults.clock_error(),
             booted: now,
-            dice,
+            faults,
         }
     }
 
-    /// The next telemetry message, `interval` after the one before.
-    pub(crate) fn telemetry(&mut self, now: DateTime<Utc>, interval: Duration, seq: Option<u64>) -> Vec<u8> {
+    /// The next telemetry message, `interval` after the previous one.
+    pub(crate) fn telemetry(&mut self, now: DateTime<Utc>, interval: Duration) -> Vec<u8> {
         json(&Telemetry {
             timestamp: self.timestamp(now),
-            sensors: self.board.measure(interval, seq),
+            sensors: self.board.measure(interval),
             metadata: Metadata {
                 firmware_version: FIRMWARE,
                 signal_strength: self.board.signal(),
@@ -172,7 +165,7 @@ impl Device {
         })
     }
 
-    /// The status message of a connect (`online`) or of a planned goodbye.
+    /// The status message after a connect (`online`) or before a disconnect.
     pub(crate) fn status(&self, now: DateTime<Utc>, online: bool) -> Vec<u8> {
         json(&Status {
             timestamp: self.timestamp(now),
@@ -184,13 +177,12 @@ impl Device {
                 wifi_signal: self.board.signal(),
                 battery_level: self.board.battery(),
                 firmware_version: FIRMWARE,
-                shown: &self.shown,
+                outputs: &self.outputs,
             },
             errors: [],
         })
     }
 
-    /// The sign of life between readings.
     pub(crate) fn heartbeat(&self, now: DateTime<Utc>) -> Vec<u8> {
         json(&Heartbeat {
             timestamp: self.timestamp(now),
@@ -201,59 +193,60 @@ impl Device {
         })
     }
 
-    /// Carries out a command; `None` for what can't be read as one.
-    pub(crate) fn on_command(&mut self, payload: &[u8], now: DateTime<Utc>) -> Option<Command> {
-        let manner = self.answer_dice.command();
-        let done = self.actuator.command(payload, now, manner.fails)?;
+    /// Executes a command; `None` for a payload that is not a command.
+    pub(crate) fn on_command(&mut self, payload: &[u8], now: DateTime<Utc>) -> Option<ReceivedCommand> {
+        let plan = self.answer_planner.for_command();
+        let executed = self.actuator.execute(payload, now, plan.refuses)?;
         self.board.set_power(self.actuator.is_on());
         if self.actuator.take_restart() {
             self.booted = now;
-            self.wrong_clock = self.dice.clock();
+            self.clock_error = self.faults.clock_error();
         }
-        let said = if done.outcome.has_succeeded() { Said::Succeeded } else { Said::Failed };
-        let last = if self.answer_dice.shows() {
-            done.effect.map(|effect| (Said::Shown, Words::Show(effect)))
+        let kind = if executed.outcome.is_success() { SentAnswer::Succeeded } else { SentAnswer::Failed };
+        let shows_effects = self.answer_planner.shows_effects();
+        let last = if shows_effects {
+            executed.effect.map(|effect| (SentAnswer::Effect, AnswerContent::Status(effect)))
         } else {
-            Some((said, Words::Ack(json(&done.outcome))))
+            Some((kind, AnswerContent::Ack(json(&executed.outcome))))
         };
         let mut answers = Vec::new();
-        if !manner.silent {
-            if manner.acks && !self.answer_dice.shows() {
-                let words = Words::Ack(json(&Ack::received(&done.command_id)));
-                answers.push(Answer { after: Duration::ZERO, said: Some(Said::Acked), words });
+        if !plan.is_silent {
+            if plan.acks && !shows_effects {
+                let content = AnswerContent::Ack(json(&Ack::received(&executed.command_id)));
+                answers.push(Answer { delay: Duration::ZERO, kind: Some(SentAnswer::Acked), content });
             }
-            if let Some((said, words)) = last {
-                let again = |after: &Duration| Answer { after: *after, said: Some(said), words: words.clone() };
-                answers.extend(manner.after.iter().map(again));
+            if let Some((kind, content)) = last {
+                let answer = |delay: &Duration| Answer { delay: *delay, kind: Some(kind), content: content.clone() };
+                answers.extend(plan.delays.iter().map(answer));
             }
         }
-        Some(Command { id: done.command_id, expires_at: done.expires_at, answers })
+        Some(ReceivedCommand { id: executed.command_id, expires_at: executed.expires_at, answers })
     }
 
-    /// The answers to a pushed configuration, if it has a version to answer for.
+    /// The answers to a pushed configuration; none for one without a version.
     pub(crate) fn on_config(&mut self, payload: &[u8]) -> Vec<Answer> {
-        let manner = self.answer_dice.config();
-        let Some(ack) = self.actuator.configure(payload, manner.fails) else { return Vec::new() };
-        if manner.silent || self.answer_dice.shows() {
+        let plan = self.answer_planner.for_config();
+        let Some(ack) = self.actuator.configure(payload, plan.refuses) else { return Vec::new() };
+        if plan.is_silent || self.answer_planner.shows_effects() {
             return Vec::new();
         }
-        let words = Words::Ack(json(&ack));
-        let again = |after: &Duration| Answer { after: *after, said: None, words: words.clone() };
-        manner.after.iter().map(again).collect()
+        let content = AnswerContent::Ack(json(&ack));
+        let answer = |delay: &Duration| Answer { delay: *delay, kind: None, content: content.clone() };
+        plan.delays.iter().map(answer).collect()
     }
 
-    /// What goes out when an answer is due: topic and payload.
-    pub(crate) fn say(&mut self, words: Words, now: DateTime<Utc>) -> (&str, Vec<u8>) {
-        match words {
-            Words::Ack(payload) => return (&self.topics.ack, payload),
-            Words::Show(Effect::Set(outputs)) => self.shown.extend(outputs),
-            Words::Show(Effect::Cleared) => self.shown.clear(),
+    /// Topic and payload of an answer that is due.
+    pub(crate) fn render(&mut self, content: AnswerContent, now: DateTime<Utc>) -> (&str, Vec<u8>) {
+        match content {
+            AnswerContent::Ack(payload) => return (&self.topics.ack, payload),
+            AnswerContent::Status(Effect::Set(outputs)) => self.outputs.extend(outputs),
+            AnswerContent::Status(Effect::Cleared) => self.outputs.clear(),
         }
         let payload = self.status(now, true);
         (&self.topics.status, payload)
     }
 
-    /// How often it reports, where a pushed configuration says so.
+    /// The configured time between readings.
     pub(crate) fn sample_rate(&self) -> Option<Duration> {
         self.actuator.sample_rate()
     }
@@ -263,11 +256,7 @@ impl Device {
     }
 
     fn timestamp(&self, now: DateTime<Utc>) -> String {
-        match self.timekeeping {
-            Timekeeping::Device => self.wrong_clock.read(now, self.booted).to_rfc3339_opts(SecondsFormat::Millis, true),
-            // `String(millis())`, as the seed's sketch has it.
-            Timekeeping::None => self.uptime_ms(now).to_string(),
-        }
+        self.clock_error.apply(now, self.booted).to_rfc3339_opts(SecondsFormat::Millis, true)
     }
 }
 

@@ -1,69 +1,60 @@
-//! `smarthome simulate`: a fleet of virtual ESP32 devices over real MQTT, for the demo, the tests
-//! and whoever wants to see the server work. Speaks the seed's payloads to the letter and knows
-//! nothing of the server: all it shares with it is the broker.
+//! `smarthome simulate`: a fleet of virtual ESP32 devices over real MQTT, for the demo and the tests. It sends the
+//! payloads of the device protocol and shares nothing with the server but the broker.
 
 mod actuator;
 mod answers;
 mod args;
+mod client;
 mod config;
 mod connection;
+mod delayed;
 mod device;
 mod faults;
 mod fleet;
-mod hearing;
-mod link;
+mod inbound;
+mod observed_commands;
 mod outbox;
-mod receipts;
+mod publish;
 mod report;
 mod schedule;
 mod sensors;
 mod session;
-mod speech;
+mod shares;
 #[cfg(test)]
 mod tests;
-mod waiting;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 pub use answers::Answers;
 pub use args::Args;
-pub use config::{Credentials, FleetConfig, Pace, Qos, Timekeeping, VirtualDevice};
+pub use config::{Credentials, FleetConfig, VirtualDevice};
 pub use faults::Faults;
 pub use fleet::Fleet;
-pub use receipts::{Receipt, Receipts, Said};
-pub use report::{Ledger, Report};
+pub use observed_commands::{ObservedCommand, ObservedCommands, SentAnswer};
+pub use report::Report;
 
-/// Why a fleet could not start.
+/// Time between two progress lines in the log.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The reason why a fleet can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulatorError {
-    /// Nothing to simulate.
     #[error("no devices: give --devices N, --device KEY or --devices-file FILE")]
     NoDevices,
-    /// A rate of nothing.
-    #[error("--rate: expected messages a second, more than 0 (or --flood)")]
+    #[error("--rate: expected messages a second, more than 0")]
     Rate,
-    /// A broker lets one user in per connection.
-    #[error("--connections: devices with credentials of their own need a connection each")]
-    SharedConnection,
-    /// It can't stand in a topic.
     #[error("{0:?}: a prefix, a home and a device key are 1 to 64 letters, digits, '_', '.', '-' or ':'")]
     Name(String),
-    /// The broker's address can't be used.
     #[error("--broker: {0}")]
     Broker(String),
-    /// A file can't be used.
     #[error("{}: {problem}", path.display())]
-    File {
-        /// Which one.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
+    File { path: PathBuf, problem: String },
 }
 
-/// Runs a fleet until `stop`, its duration or its number of messages ends it, and prints what it did.
+/// Runs a fleet until `stop` or its duration ends it, and prints its report.
 pub async fn run(args: Args, stop: CancellationToken) -> Result<(), SimulatorError> {
     let config = args.into_config()?;
     tracing::info!(
@@ -73,7 +64,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), SimulatorErr
         "simulating"
     );
     let fleet = Fleet::start(config, &stop)?;
-    let mut progress = tokio::time::interval(args::PROGRESS);
+    let mut progress = tokio::time::interval(PROGRESS_INTERVAL);
     progress.tick().await;
     let report = loop {
         tokio::select! {

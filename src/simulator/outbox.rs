@@ -1,90 +1,82 @@
-//! Messages that wait for the link, oldest first. Bounded: what finds no room is left out by its
-//! caller, and counted.
+//! The queue of messages in front of the MQTT client, oldest first. It is bounded: the caller drops and counts a
+//! message that finds no room.
 
 use std::collections::VecDeque;
 
 use rumqttc::QoS;
 
-/// Answers and statuses a device may have waiting.
-const OTHERS_A_DEVICE: usize = 4;
+use super::client::MAX_IN_FLIGHT;
 
-/// A message on its way to the broker.
+/// Messages that a device may have queued.
+const CAPACITY: usize = 4 * MAX_IN_FLIGHT as usize;
+
 pub(crate) struct Message {
     pub(crate) topic: String,
     pub(crate) payload: Vec<u8>,
     pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    /// A telemetry message (and not the second copy that a fault made).
-    pub(crate) telemetry: bool,
-    /// Its number, where the fleet numbers its telemetry.
-    pub(crate) seq: Option<u64>,
-    /// A status: a newer one takes its place.
-    pub(crate) status: bool,
-    /// Its place in the order of speaking.
-    pub(super) place: u64,
+    pub(crate) content: Content,
+    /// Its position in the order of pushing.
+    position: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// A reading; the second copy that a fault made is [`Content::Other`].
+    Reading,
+    /// A newer status replaces it.
+    Status,
+    Other,
 }
 
 impl Message {
-    pub(crate) fn new(topic: &str, payload: Vec<u8>, qos: QoS) -> Self {
-        let topic = topic.to_owned();
-        Self { topic, payload, qos, retain: false, telemetry: false, seq: None, status: false, place: 0 }
+    pub(crate) fn new(topic: &str, payload: Vec<u8>, qos: QoS, content: Content) -> Self {
+        Self { topic: topic.to_owned(), payload, qos, content, position: 0 }
     }
 
-    /// The same bytes once more, which nobody counts.
-    pub(crate) fn copy(&self) -> Self {
-        Self::new(&self.topic, self.payload.clone(), self.qos)
+    /// The same bytes again, which nobody counts.
+    pub(crate) fn duplicate(&self) -> Self {
+        Self::new(&self.topic, self.payload.clone(), self.qos, Content::Other)
     }
 }
 
-/// See the module.
+#[derive(Default)]
 pub(crate) struct Outbox {
-    waiting: VecDeque<Message>,
-    most: usize,
-    next_place: u64,
+    queue: VecDeque<Message>,
+    next_position: u64,
 }
 
 impl Outbox {
-    /// For a connection with this window and so many devices.
-    pub(crate) fn new(window: u16, devices: usize) -> Self {
-        Self { waiting: VecDeque::new(), most: 4 * usize::from(window) + OTHERS_A_DEVICE * devices, next_place: 0 }
-    }
-
-    /// Takes a message, where there is room.
+    /// Queues a message; false where there is no room.
     pub(crate) fn push(&mut self, message: Message) -> bool {
-        if self.waiting.len() >= self.most {
+        if self.queue.len() >= CAPACITY {
             return false;
         }
-        self.next_place += 1;
-        self.waiting.push_back(Message { place: self.next_place, ..message });
+        self.next_position += 1;
+        self.queue.push_back(Message { position: self.next_position, ..message });
         true
     }
 
-    /// The oldest one.
     pub(crate) fn pop(&mut self) -> Option<Message> {
-        self.waiting.pop_front()
+        self.queue.pop_front()
     }
 
-    /// One that was popped and did not get through; it has its place already.
+    /// Queues a popped message again, in front.
     pub(crate) fn put_back(&mut self, message: Message) {
-        self.waiting.push_front(message);
+        self.queue.push_front(message);
     }
 
-    /// Into the order of speaking, after many were put back in any order.
+    /// Restores the order of pushing, after messages were put back in any order.
     pub(crate) fn sort(&mut self) {
-        self.waiting.make_contiguous().sort_by_key(|message| message.place);
+        self.queue.make_contiguous().sort_by_key(|message| message.position);
     }
 
-    /// A status that never left says nothing any more when a newer one comes.
+    /// Removes queued statuses, because a newer one follows.
     pub(crate) fn drop_statuses(&mut self) {
-        self.waiting.retain(|message| !message.status);
+        self.queue.retain(|message| message.content != Content::Status);
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.queue.len()
     }
 }
 
@@ -93,19 +85,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_bounded_and_keeps_the_order_of_speaking() {
-        let mut outbox = Outbox::new(1, 1);
-        let message = |topic: &str| Message::new(topic, Vec::new(), QoS::AtLeastOnce);
-        for n in 0..8 {
-            assert!(outbox.push(Message { status: n == 2, ..message(&n.to_string()) }));
+    fn it_is_bounded_and_keeps_the_order_of_pushing() {
+        let mut outbox = Outbox::default();
+        for n in 0..CAPACITY {
+            let content = if n == 2 { Content::Status } else { Content::Other };
+            assert!(outbox.push(Message::new(&n.to_string(), Vec::new(), QoS::AtLeastOnce, content)));
         }
-        assert!(!outbox.push(message("one too many")));
+        assert!(!outbox.push(Message::new("one too many", Vec::new(), QoS::AtLeastOnce, Content::Other)));
         let (first, second) = (outbox.pop().unwrap(), outbox.pop().unwrap());
         outbox.put_back(first);
         outbox.put_back(second);
         outbox.sort();
         outbox.drop_statuses();
-        let topics: Vec<_> = std::iter::from_fn(|| outbox.pop()).map(|message| message.topic).collect();
-        assert_eq!(topics, ["0", "1", "3", "4", "5", "6", "7"]);
+        let topics: Vec<_> = std::iter::from_fn(|| outbox.pop()).map(|message| message.topic).take(4).collect();
+        assert_eq!(topics, ["0", "1", "3", "4"]);
     }
 }

@@ -1,17 +1,16 @@
-//! What a fleet did: counters for people, and for tests the ledger of numbered messages.
+//! The counters of a fleet.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident)*) => {
-        /// Counted while the fleet runs.
+        /// The counters of a running fleet.
         #[derive(Default)]
         pub(crate) struct Counters { $(pub(crate) $name: AtomicU64,)* }
 
-        /// What a fleet did so far.
+        /// The counters of a fleet at one moment.
         #[derive(Debug, Clone, Default, PartialEq)]
         pub struct Report {
             $($(#[$doc])* pub $name: u64,)*
@@ -32,17 +31,17 @@ counters! {
     telemetry
     /// Status and heartbeat messages.
     other
-    /// Telemetry messages the broker confirmed (QoS 0: that left the socket), each counted once.
+    /// Telemetry messages that the broker confirmed, each counted once.
     confirmed
-    /// Messages the broker refused by name (not authorised, quota).
+    /// Messages that the broker refused with a reason code (not authorised, quota).
     refused
-    /// Messages given to the link again because it broke before their confirmation.
+    /// Messages sent again because the connection broke before their confirmation.
     resent
     /// Readings that a fault lost before they were sent.
     lost
     /// Messages that a fault sent twice.
-    doubled
-    /// Readings left out because too many messages waited for confirmation.
+    duplicated
+    /// Readings skipped because too many messages waited for confirmation.
     skipped
     /// Connections made.
     connects
@@ -50,23 +49,22 @@ counters! {
     disconnects
     /// Commands received.
     commands
-    /// Commands received for the first time, by their ids.
+    /// Commands received for the first time, by id.
     command_ids
-    /// Commands received again under an id the device had read before: QoS 1 may deliver twice.
+    /// Commands received again with the same id: QoS 1 may deliver twice.
     repeated
-    /// Commands received after their own `expiresAt`; a repeat counts as well.
+    /// Commands received after their `expiresAt`, repeats included.
     late
-    /// Commands that could not be read as such; they have no answer.
+    /// Payloads that are not commands; they have no answer.
     unreadable
     /// Configurations received.
     configs
-    /// Answers given to the link: `ack` messages, or statuses that show an effect.
+    /// Answers sent: `ack` messages, or statuses that show an effect.
     answers
-    /// Answers left out because too many waited for their time or for confirmation.
-    left_unsaid
+    /// Answers dropped because too many were delayed or waited for confirmation.
+    dropped_answers
 }
 
-/// Adds to a counter.
 pub(crate) fn count(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }
@@ -83,95 +81,20 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{} status and heartbeat messages, {} refused, {} sent again after a broken link, {} left out",
+            "{} status and heartbeat messages, {} refused, {} sent again after a broken connection, {} skipped",
             self.other, self.refused, self.resent, self.skipped
         )?;
-        writeln!(f, "faults: {} lost, {} doubled", self.lost, self.doubled)?;
+        writeln!(f, "faults: {} lost, {} duplicated", self.lost, self.duplicated)?;
         writeln!(
             f,
-            "commands: {} received with {} ids, {} again, {} after their time, {} unreadable",
+            "commands: {} received with {} ids, {} repeated, {} late, {} unreadable",
             self.commands, self.command_ids, self.repeated, self.late, self.unreadable
         )?;
         writeln!(
             f,
-            "{} configurations received; {} answers, {} left unsaid",
-            self.configs, self.answers, self.left_unsaid
+            "{} configurations received; {} answers, {} dropped",
+            self.configs, self.answers, self.dropped_answers
         )?;
         write!(f, "{} connects, {} disconnects", self.connects, self.disconnects)
-    }
-}
-
-/// Numbers beyond this are not kept: 8 MiB for each of the two sets.
-const MAX_NUMBER: u64 = 1 << 26;
-
-/// Which numbered messages were sent and which were confirmed, by their `seq`.
-#[derive(Default)]
-pub struct Ledger {
-    sent: Mutex<Bits>,
-    confirmed: Mutex<Bits>,
-}
-
-impl Ledger {
-    /// The numbers of all messages that may have reached the broker.
-    pub fn sent(&self) -> Vec<u64> {
-        lock(&self.sent).numbers()
-    }
-
-    /// The numbers of the messages whose PUBACK (or PUBCOMP) was seen: none of these may be lost.
-    pub fn confirmed(&self) -> Vec<u64> {
-        lock(&self.confirmed).numbers()
-    }
-
-    pub(crate) fn mark_sent(&self, seq: u64) {
-        lock(&self.sent).set(seq);
-    }
-
-    pub(crate) fn mark_confirmed(&self, seq: u64) {
-        lock(&self.confirmed).set(seq);
-    }
-}
-
-fn lock(bits: &Mutex<Bits>) -> std::sync::MutexGuard<'_, Bits> {
-    // A bit set has no state that a panic could leave half-made.
-    bits.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[derive(Default)]
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn set(&mut self, number: u64) {
-        if number >= MAX_NUMBER {
-            return;
-        }
-        let word = usize::try_from(number / 64).expect("bounded above");
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= 1 << (number % 64);
-    }
-
-    fn numbers(&self) -> Vec<u64> {
-        let words = (0u64..).step_by(64).zip(&self.0);
-        words
-            .flat_map(|(base, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| base + bit))
-            .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ledger_tells_sent_from_confirmed() {
-        let ledger = Ledger::default();
-        for seq in [0, 63, 64, 1000] {
-            ledger.mark_sent(seq);
-        }
-        ledger.mark_confirmed(64);
-        ledger.mark_sent(MAX_NUMBER);
-        assert_eq!(ledger.sent(), [0, 63, 64, 1000]);
-        assert_eq!(ledger.confirmed(), [64]);
     }
 }

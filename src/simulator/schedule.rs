@@ -1,124 +1,60 @@
-//! When which device of a connection speaks next. Devices are spread evenly over their interval, so
-//! a fleet's rate is steady and not a burst a second.
+//! The times of a device's readings and heartbeats. The devices of a fleet are spread evenly over their interval, so
+//! the fleet's rate is steady.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::config::Pace;
-
-/// What the physics take for the time between readings where there is none.
-const FLOOD_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What is to be said now.
+/// A message that is due.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Due {
-    /// A reading, so long after the one before.
-    Telemetry {
-        /// Which device of the connection.
-        device: usize,
-        /// Time since its reading before.
-        interval: Duration,
-    },
-    /// A sign of life.
-    Heartbeat {
-        /// Which device of the connection.
-        device: usize,
-    },
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Telemetry,
+    /// A reading, this long after the previous one.
+    Reading(Duration),
     Heartbeat,
 }
 
-/// See the module.
 pub(crate) struct Schedule {
-    /// Time between readings of each device; empty when flooding.
-    intervals: Vec<Duration>,
-    /// Where in its interval each device speaks, 0 to 1.
-    phases: Vec<f64>,
+    interval: Duration,
     heartbeat: Duration,
-    queue: BinaryHeap<Reverse<(Instant, usize, Kind)>>,
-    flooding: bool,
-    next_in_flood: usize,
+    /// The device's offset in its interval, 0 to 1.
+    phase: f64,
+    next_reading: Instant,
+    next_heartbeat: Instant,
 }
 
 impl Schedule {
-    /// For the devices with these numbers in a fleet of `fleet` devices.
-    #[expect(clippy::cast_precision_loss, reason = "no fleet has 2^52 devices")]
-    pub(crate) fn new(pace: Pace, heartbeat: Duration, fleet: usize, numbers: &[usize]) -> Self {
-        let interval = match pace {
-            Pace::PerSecond(rate) => Duration::from_secs_f64(fleet as f64 / rate),
-            Pace::Flood => FLOOD_INTERVAL,
-        };
-        Self {
-            intervals: vec![interval; numbers.len()],
-            phases: numbers.iter().map(|&number| number as f64 / fleet as f64).collect(),
-            heartbeat,
-            queue: BinaryHeap::new(),
-            flooding: pace == Pace::Flood,
-            next_in_flood: 0,
-        }
+    pub(crate) fn new(interval: Duration, heartbeat: Duration, phase: f64) -> Self {
+        let now = Instant::now();
+        Self { interval, heartbeat, phase, next_reading: now, next_heartbeat: now }
     }
 
-    /// Begins anew: the link is up.
+    /// Starts again: the device is connected.
     pub(crate) fn start(&mut self, now: Instant) {
-        self.queue.clear();
-        for device in 0..self.intervals.len() {
-            if !self.flooding {
-                self.push(now + self.intervals[device].mul_f64(self.phases[device]), device, Kind::Telemetry);
-            }
-            self.push(now + self.heartbeat.mul_f64(1.0 + self.phases[device]), device, Kind::Heartbeat);
-        }
+        self.next_reading = now + self.interval.mul_f64(self.phase);
+        self.next_heartbeat = now + self.heartbeat.mul_f64(1.0 + self.phase);
     }
 
-    /// When something is due.
-    pub(crate) fn next(&self) -> Option<Instant> {
-        self.queue.peek().map(|Reverse((at, ..))| *at)
+    /// The time of the next message.
+    pub(crate) fn next(&self) -> Instant {
+        self.next_reading.min(self.next_heartbeat)
     }
 
-    /// Takes what is due by `now`, and plans its successor.
+    /// A message that is due at `now`.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Due> {
-        let &Reverse((at, device, kind)) = self.queue.peek()?;
-        if at > now {
-            return None;
+        if self.next_reading <= now {
+            self.next_reading += self.interval;
+            return Some(Due::Reading(self.interval));
         }
-        self.queue.pop();
-        Some(match kind {
-            Kind::Telemetry => {
-                let interval = self.intervals[device];
-                self.push(at + interval, device, kind);
-                Due::Telemetry { device, interval }
-            }
-            Kind::Heartbeat => {
-                self.push(at + self.heartbeat, device, kind);
-                Due::Heartbeat { device }
-            }
-        })
+        if self.next_heartbeat <= now {
+            self.next_heartbeat += self.heartbeat;
+            return Some(Due::Heartbeat);
+        }
+        None
     }
 
-    /// The next device to speak in a flood, each in its turn; `None` where there is a schedule.
-    pub(crate) fn flood(&mut self) -> Option<(usize, Duration)> {
-        if !self.flooding || self.intervals.is_empty() {
-            return None;
-        }
-        self.next_in_flood = (self.next_in_flood + 1) % self.intervals.len();
-        Some((self.next_in_flood, FLOOD_INTERVAL))
-    }
-
-    /// A pushed configuration changed how often this device reports, from its next reading on.
-    pub(crate) fn set_sample_rate(&mut self, device: usize, interval: Option<Duration>) {
-        if let Some(interval) = interval {
-            self.intervals[device] = interval;
-        }
-    }
-
-    fn push(&mut self, at: Instant, device: usize, kind: Kind) {
-        self.queue.push(Reverse((at, device, kind)));
+    /// Applies a configured sample rate from the next reading on.
+    pub(crate) fn set_interval(&mut self, interval: Option<Duration>) {
+        self.interval = interval.unwrap_or(self.interval);
     }
 }
 
@@ -127,29 +63,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn four_devices_at_two_a_second_speak_every_half_second_in_turn() {
-        let mut schedule = Schedule::new(Pace::PerSecond(2.0), Duration::from_secs(3600), 4, &[0, 1, 2, 3]);
+    fn readings_come_in_the_devices_phase_and_at_a_pushed_sample_rate() {
+        let mut schedule = Schedule::new(Duration::from_secs(2), Duration::from_secs(3600), 0.5);
         let start = Instant::now();
         schedule.start(start);
-        let mut spoken = Vec::new();
-        for tick in 0..8u32 {
-            let at = start + Duration::from_millis(500) * tick;
-            assert_eq!(schedule.next(), Some(at));
-            while let Some(Due::Telemetry { device, interval }) = schedule.take(at) {
-                assert_eq!(interval, Duration::from_secs(2));
-                spoken.push(device);
-            }
-        }
-        assert_eq!(spoken, [0, 1, 2, 3, 0, 1, 2, 3]);
-    }
-
-    #[test]
-    fn a_pushed_sample_rate_counts_from_the_next_reading() {
-        let mut schedule = Schedule::new(Pace::PerSecond(1.0), Duration::from_secs(3600), 1, &[0]);
-        let start = Instant::now();
-        schedule.start(start);
-        schedule.set_sample_rate(0, Some(Duration::from_secs(10)));
-        assert!(schedule.take(start).is_some());
-        assert_eq!(schedule.next(), Some(start + Duration::from_secs(10)));
+        assert_eq!((schedule.take(start), schedule.next()), (None, start + Duration::from_secs(1)));
+        let due = start + Duration::from_secs(1);
+        assert_eq!(schedule.take(due), Some(Due::Reading(Duration::from_secs(2))));
+        schedule.set_interval(Some(Duration::from_secs(10)));
+        assert_eq!(schedule.next(), due + Duration::from_secs(2));
+        schedule.take(due + Duration::from_secs(2)).unwrap();
+        assert_eq!(schedule.next(), due + Duration::from_secs(12));
+        assert_eq!(schedule.take(start + Duration::from_secs(5_400)), Some(Due::Reading(Duration::from_secs(10))));
     }
 }

@@ -1,7 +1,7 @@
-//! The physics of one virtual board: what its thirteen sensors would plausibly read.
+//! A model of one board that gives plausible readings of its sensors.
 //!
-//! Readings depend on the seed and on the number of the reading alone, never on the wall clock, so
-//! a fleet can be run again with the same values. The virtual day starts at 08:00.
+//! Readings depend on the seed and on the number of the reading alone, never on the wall clock, so a fleet can be run
+//! again with the same values. The virtual day starts at 08:00.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use serde::Serialize;
 
 const DAY_S: f64 = 86_400.0;
 const START_OF_DAY_S: f64 = 8.0 * 3_600.0;
-/// The warmest hour of a room lies in the afternoon.
+/// The warmest hour of a room is in the afternoon.
 const WARMEST_S: f64 = 15.0 * 3_600.0;
-/// A flame is seen once in so many readings, for a few readings.
+/// A flame is seen about once in this many readings, for a few readings.
 const FLAME_ONE_IN: u32 = 20_000;
 const FLAME_READINGS: u32 = 5;
 /// Distance from the lid sensor to the bottom of an empty bin, in cm.
 const BIN_DEPTH_CM: f64 = 30.0;
 
-/// One message's readings, in the seed's order and spelling.
+/// The sensors of one message, in the order of docs/device-protocol.md.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Readings {
@@ -35,9 +35,6 @@ pub(crate) struct Readings {
     distance_cm: f64,
     temperature: f64,
     humidity: f64,
-    /// A reading no schema knows: the message's number, for whoever counts them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) seq: Option<u64>,
 }
 
 /// The state behind the readings.
@@ -79,13 +76,13 @@ impl Board {
         }
     }
 
-    /// A step of a random walk that is drawn back to `mean`, so that it wanders but never leaves.
+    /// A step of a random walk that tends back to `mean`.
     fn walk(&mut self, value: f64, mean: f64, step: f64) -> f64 {
         value + (self.rng.f64() - 0.5) * 2.0 * step + (mean - value) * 0.02
     }
 
-    /// The next readings, `interval` after the ones before.
-    pub(crate) fn measure(&mut self, interval: Duration, seq: Option<u64>) -> Readings {
+    /// The next readings, `interval` after the previous ones.
+    pub(crate) fn measure(&mut self, interval: Duration) -> Readings {
         let seconds = interval.as_secs_f64();
         self.elapsed_s += seconds;
         let day = ((self.elapsed_s + START_OF_DAY_S - WARMEST_S) / DAY_S * TAU).cos();
@@ -118,7 +115,7 @@ impl Board {
             flame,
             bin_level: round(self.bin, 1),
             power_w: round(power, 1),
-            // A counter that shows too few digits would stand still for hours.
+            // With fewer digits the counter would show no change for hours.
             energy_kwh: round(self.energy_kwh, 4),
             voltage_v: round(self.voltage, 1),
             current_a: round(amps, 2),
@@ -127,11 +124,10 @@ impl Board {
             distance_cm: round(BIN_DEPTH_CM * (1.0 - self.bin / 100.0), 1),
             temperature: round(self.room_c + 2.5 * day + if flame { 6.0 } else { 0.0 }, 1),
             humidity: round(self.humidity - 6.0 * day, 1),
-            seq,
         }
     }
 
-    /// Switches the load the board measures.
+    /// Switches the load that the board measures.
     pub(crate) fn set_power(&mut self, on: bool) {
         self.powered = on;
     }
@@ -146,7 +142,7 @@ impl Board {
         whole(self.signal_dbm)
     }
 
-    /// Free heap in bytes, moving a little with what the board does.
+    /// Free heap in bytes.
     pub(crate) fn free_memory(&self) -> i64 {
         45_000 + whole(self.signal_dbm * 13.0)
     }
@@ -169,10 +165,10 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(30);
 
     #[test]
-    fn the_same_seed_gives_the_same_readings_and_another_one_others() {
+    fn the_same_seed_gives_the_same_readings_and_another_seed_differs() {
         let run = |seed, index| {
             let mut board = Board::new(seed, index);
-            (0..100).map(|_| board.measure(INTERVAL, None)).collect::<Vec<_>>()
+            (0..100).map(|_| board.measure(INTERVAL)).collect::<Vec<_>>()
         };
         assert_eq!(run(7, 3), run(7, 3));
         assert_ne!(run(7, 3), run(8, 3));
@@ -184,7 +180,7 @@ mod tests {
         let mut board = Board::new(1, 1);
         let mut energy = 0.0;
         for _ in 0..20_160 {
-            let r = board.measure(INTERVAL, None);
+            let r = board.measure(INTERVAL);
             assert!(r.energy_kwh >= energy, "{} after {energy}", r.energy_kwh);
             energy = r.energy_kwh;
             assert!((5.0..45.0).contains(&r.temperature), "{r:?}");

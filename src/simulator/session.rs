@@ -1,28 +1,28 @@
-//! A session that the broker keeps for a device. The client asks its store what it still owes: nothing,
-//! for the outbox knows, and gives again what was not confirmed.
+//! A session that the broker keeps for a disconnected device. The client's own store of unconfirmed messages stays
+//! empty: the outbox sends them again.
 
 use std::pin::Pin;
 use std::time::Duration;
 
 use rumqttc::{MqttOptions, PersistedAckMode, PersistedSession, SessionStore, SessionStoreError, SessionStoreKey};
 
-/// Resumes the broker's session, or begins one that it keeps for so long.
+/// Resumes the broker's session, or starts one that the broker keeps for `expiry`.
 pub(crate) fn keep(options: &mut MqttOptions, expiry: Duration) {
     let expiry_s = u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX);
     options.set_clean_start(false).set_session_expiry_interval(Some(expiry_s));
     let in_flight = options.get_outgoing_inflight_upper_limit();
-    options.set_session_store(OutboxKnows { expiry_s, in_flight });
+    options.set_session_store(EmptyStore { expiry_s, in_flight });
 }
 
 #[derive(Debug)]
-struct OutboxKnows {
+struct EmptyStore {
     expiry_s: u32,
     in_flight: Option<u16>,
 }
 
 type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, SessionStoreError>> + Send + 'a>>;
 
-impl SessionStore for OutboxKnows {
+impl SessionStore for EmptyStore {
     fn load<'a>(&'a self, key: &'a SessionStoreKey) -> StoreFuture<'a, Option<PersistedSession>> {
         let session = PersistedSession {
             format_version: 1,

@@ -1,4 +1,4 @@
-//! The fleet against a broker in this process, heard by an ordinary client.
+//! A fleet with a broker in this process; an ordinary client receives its messages.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Fleet, FleetConfig, Pace, Said, Timekeeping, VirtualDevice};
+use super::{Fleet, FleetConfig, SentAnswer, VirtualDevice};
 use crate::settings::{BrokerUrl, Transport};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,25 +33,25 @@ impl Broker {
     }
 }
 
-/// Hears everything under the prefix.
-struct Listener {
+/// Receives every message below the prefix.
+struct Subscriber {
     client: AsyncClient,
     events: rumqttc::EventLoop,
     /// Messages that came while we waited for something else.
     early: VecDeque<(String, Value)>,
-    /// Until when it listens: also a test that hears something all the time must end.
+    /// A test that receives messages all the time must end too.
     deadline: Instant,
 }
 
-impl Listener {
+impl Subscriber {
     async fn connect(broker: &Broker) -> Self {
-        let mut options = MqttOptions::new("listener", ("127.0.0.1", broker.url.port));
+        let mut options = MqttOptions::new("subscriber", ("127.0.0.1", broker.url.port));
         options.set_outgoing_inflight_upper_limit(100);
         let (client, events) = AsyncClient::builder(options).capacity(10).build();
         client.subscribe("smarthome/+/+/+", QoS::AtLeastOnce).await.unwrap();
-        let mut listener = Self { client, events, early: VecDeque::new(), deadline: Instant::now() + PATIENCE * 2 };
-        while !matches!(listener.event().await, Event::Incoming(Incoming::SubAck(_))) {}
-        listener
+        let mut subscriber = Self { client, events, early: VecDeque::new(), deadline: Instant::now() + PATIENCE * 2 };
+        while !matches!(subscriber.event().await, Event::Incoming(Incoming::SubAck(_))) {}
+        subscriber
     }
 
     async fn event(&mut self) -> Event {
@@ -86,7 +86,7 @@ impl Listener {
         self.send("commands", command, PublishOptions::at_least_once()).await;
     }
 
-    /// Kept by the broker.
+    /// Retained.
     async fn config(&mut self, version: u32) {
         let config = json!({"version": version, "config": {"powerSaving": true}});
         self.send("config", &config, PublishOptions::at_least_once().retained()).await;
@@ -102,32 +102,32 @@ fn message(event: &Event) -> Option<(String, Value)> {
 
 fn fleet(broker: &Broker, devices: usize) -> FleetConfig {
     let devices = (1..=devices).map(|n| VirtualDevice::new(format!("ESP32_{n:03}"))).collect();
-    FleetConfig { numbered: true, pace: Pace::Flood, ..FleetConfig::new(broker.url.clone(), "1", devices) }
+    FleetConfig::new(broker.url.clone(), "1", devices)
 }
 
-/// How often each numbered message was heard, until every confirmed one was.
-async fn heard(listener: &mut Listener, confirmed: &[u64]) -> BTreeMap<u64, u32> {
-    let mut heard = BTreeMap::new();
-    while !confirmed.iter().all(|seq| heard.contains_key(seq)) {
-        let (kind, payload) = listener.message().await;
+/// How often each telemetry payload was received, until at least `n` different ones were.
+async fn received(subscriber: &mut Subscriber, n: u64) -> BTreeMap<String, u32> {
+    let mut received = BTreeMap::new();
+    while (received.len() as u64) < n {
+        let (kind, payload) = subscriber.message().await;
         if kind == "telemetry" {
-            *heard.entry(payload["sensors"]["seq"].as_u64().unwrap()).or_default() += 1;
+            *received.entry(payload.to_string()).or_default() += 1;
         }
     }
-    heard
+    received
 }
 
 #[tokio::test]
-async fn every_message_arrives_once_in_the_seeds_shape() {
+async fn every_message_arrives_once_in_the_shape_of_the_protocol() {
     let broker = Broker::start().await;
-    let mut listener = Listener::connect(&broker).await;
-    let config = FleetConfig { messages: Some(500), connections: Some(2), ..fleet(&broker, 5) };
+    let mut subscriber = Subscriber::connect(&broker).await;
+    let config = FleetConfig { rate: 250.0, duration: Some(Duration::from_secs(2)), ..fleet(&broker, 5) };
     let fleet = Fleet::start(config, &CancellationToken::new()).unwrap();
 
     let mut telemetry = Vec::new();
     let mut online = BTreeMap::new();
-    while telemetry.len() < 500 || online.len() < 5 || online.values().any(|online| *online) {
-        let (kind, payload) = listener.message().await;
+    while online.len() < 5 || online.values().any(|online| *online) {
+        let (kind, payload) = subscriber.message().await;
         match kind.as_str() {
             "telemetry" => telemetry.push(payload),
             "status" => {
@@ -137,55 +137,50 @@ async fn every_message_arrives_once_in_the_seeds_shape() {
         }
     }
     let report = timeout(PATIENCE, fleet.finished()).await.unwrap();
-    assert_eq!((report.telemetry, report.confirmed, report.refused, report.resent), (500, 500, 0, 0));
-    assert_eq!(fleet.ledger().confirmed(), (0..500).collect::<Vec<_>>());
+    assert!(report.telemetry > 100, "{report}");
+    let n_received = telemetry.len() as u64;
+    assert_eq!((report.telemetry, report.confirmed, report.refused, report.resent), (n_received, n_received, 0, 0));
 
     let first = telemetry[0].as_object().unwrap();
     assert_eq!(first.keys().collect::<Vec<_>>(), ["deviceId", "metadata", "sensors", "timestamp"]);
-    assert_eq!(first["sensors"].as_object().unwrap().len(), 13 + 1);
+    assert_eq!(first["sensors"].as_object().unwrap().len(), 13);
     assert_eq!(first["metadata"].as_object().unwrap().len(), 4);
     first["timestamp"].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
-    let mut seqs: Vec<_> = telemetry.iter().map(|payload| payload["sensors"]["seq"].as_u64().unwrap()).collect();
-    seqs.sort_unstable();
-    assert_eq!(seqs, (0..500).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn cut_links_lose_nothing_that_was_confirmed() {
+async fn broken_connections_lose_no_confirmed_message() {
     let broker = Broker::start().await;
-    let mut listener = Listener::connect(&broker).await;
+    let mut subscriber = Subscriber::connect(&broker).await;
     let config = FleetConfig {
-        messages: Some(2_000),
-        pace: Pace::PerSecond(1_000.0),
+        rate: 500.0,
+        duration: Some(Duration::from_secs(4)),
         faults: "dup=0.1,loss=0.1,reconnect=0.3".parse().unwrap(),
-        timekeeping: Timekeeping::None,
         ..fleet(&broker, 4)
     };
     let fleet = Fleet::start(config, &CancellationToken::new()).unwrap();
-    let run = async { tokio::join!(fleet.finished(), async { while listener.message().await.0 != "status" {} }) };
+    let run = async { tokio::join!(fleet.finished(), async { while subscriber.message().await.0 != "status" {} }) };
     let (report, ()) = timeout(PATIENCE * 2, run).await.unwrap();
-    let confirmed = fleet.ledger().confirmed();
     assert!(report.connects > 4 && report.disconnects > 0, "{report}");
-    assert!(report.lost > 0 && report.doubled > 0, "{report}");
-    assert_eq!(confirmed.len() as u64, report.telemetry - report.lost, "{report}");
-    let heard = heard(&mut listener, &confirmed).await;
-    assert!(heard.values().any(|times| *times > 1));
+    assert!(report.lost > 0 && report.duplicated > 0 && report.confirmed > 0, "{report}");
+    let received = received(&mut subscriber, report.confirmed).await;
+    assert!(received.values().any(|times| *times > 1));
 }
 
 #[tokio::test]
-async fn a_command_and_a_configuration_are_answered_and_a_cut_link_leaves_a_will() {
+async fn commands_and_configurations_are_answered_and_a_broken_connection_sends_the_last_will() {
     let broker = Broker::start().await;
-    let mut listener = Listener::connect(&broker).await;
+    let mut subscriber = Subscriber::connect(&broker).await;
     let retained = r#"{"version":7,"config":{"sampleRate":0.05}}"#;
     let config_topic = "smarthome/1/ESP32_001/config";
-    listener.client.publish(config_topic, retained, PublishOptions::at_least_once().retained()).await.unwrap();
+    subscriber.client.publish(config_topic, retained, PublishOptions::at_least_once().retained()).await.unwrap();
 
     let faults = "reconnect=0.5".parse().unwrap();
-    let config = FleetConfig { pace: Pace::PerSecond(0.1), faults, ..fleet(&broker, 1) };
+    let config = FleetConfig { rate: 0.1, faults, ..fleet(&broker, 1) };
     let fleet = Fleet::start(config, &CancellationToken::new()).unwrap();
     let (mut acks, mut telemetry, mut wills, mut asked) = (Vec::new(), 0, 0, false);
     while telemetry < 3 || wills == 0 || acks.len() < 3 {
-        let (kind, payload) = listener.message().await;
+        let (kind, payload) = subscriber.message().await;
         match kind.as_str() {
             "status" if payload == json!({"online": false}) => wills += 1,
             "ack" => acks.push(payload),
@@ -193,12 +188,12 @@ async fn a_command_and_a_configuration_are_answered_and_a_cut_link_leaves_a_will
                 asked = true;
                 let command = r#"{"commandId":"cmd_1","type":"SET_POWER","payload":{"power":false}}"#;
                 let topic = "smarthome/1/ESP32_001/commands";
-                listener.client.publish(topic, command, PublishOptions::at_least_once()).await.unwrap();
+                subscriber.client.publish(topic, command, PublishOptions::at_least_once()).await.unwrap();
             }
             "telemetry" => telemetry += 1,
             _ => {}
         }
-        // A link that was cut before the command came (QoS 1, clean session) never hears of it.
+        // A device whose connection broke before the command arrived (clean session) never receives it.
         asked &= wills == 0 || acks.iter().any(|ack| ack["commandId"] == "cmd_1");
     }
     assert!(acks.contains(&json!({"configVersion": 7, "status": "APPLIED"})), "{acks:?}");
@@ -207,39 +202,39 @@ async fn a_command_and_a_configuration_are_answered_and_a_cut_link_leaves_a_will
     timeout(PATIENCE, fleet.finished()).await.unwrap();
 }
 
-/// Readings often enough that a listener always hears something soon.
-const TICKING: Pace = Pace::PerSecond(20.0);
+/// Readings often enough that a subscriber always receives a message soon.
+const FREQUENT: f64 = 20.0;
 
-/// A fleet of one device that answers like this and hears what is sent to it.
-async fn answering(broker: &Broker, listener: &mut Listener, answers: &str) -> Fleet {
+/// A fleet of one subscribed device that answers like this.
+async fn answering(broker: &Broker, subscriber: &mut Subscriber, answers: &str) -> Fleet {
     let answers = answers.parse().unwrap();
-    let config = FleetConfig { pace: TICKING, answers, ..fleet(broker, 1) };
-    listener.config(1).await;
-    started(config, listener).await
+    let config = FleetConfig { rate: FREQUENT, answers, ..fleet(broker, 1) };
+    subscriber.config(1).await;
+    started(config, subscriber).await
 }
 
-/// Starts it and waits until it hears what is sent to it: the kept configuration comes with the
-/// subscription, and commands from then on.
-async fn started(config: FleetConfig, listener: &mut Listener) -> Fleet {
+/// Starts a fleet and waits until it is subscribed: the retained configuration arrives with the subscription, and
+/// commands from then on.
+async fn started(config: FleetConfig, subscriber: &mut Subscriber) -> Fleet {
     let fleet = Fleet::start(config, &CancellationToken::new()).unwrap();
     while fleet.report().configs == 0 {
-        listener.message().await;
+        subscriber.message().await;
     }
     fleet
 }
 
 #[tokio::test]
-async fn a_slow_answer_holds_up_nobody_and_the_receipts_say_what_was_said() {
+async fn a_delayed_answer_blocks_no_other_and_every_answer_is_observed() {
     let broker = Broker::start().await;
-    let mut listener = Listener::connect(&broker).await;
-    let fleet = answering(&broker, &mut listener, "delay=0.3,dup=1").await;
-    listener.command(&json!({"commandId": "a", "type": "SET_POWER", "payload": {"power": false}})).await;
-    listener.command(&json!({"commandId": "b", "type": "X", "expiresAt": "2020-01-01T00:00:00Z"})).await;
-    listener.command(&json!("not a command")).await;
+    let mut subscriber = Subscriber::connect(&broker).await;
+    let fleet = answering(&broker, &mut subscriber, "delay=0.3,dup=1").await;
+    subscriber.command(&json!({"commandId": "a", "type": "SET_POWER", "payload": {"power": false}})).await;
+    subscriber.command(&json!({"commandId": "b", "type": "X", "expiresAt": "2020-01-01T00:00:00Z"})).await;
+    subscriber.command(&json!("not a command")).await;
 
     let mut acks = Vec::new();
     while acks.len() < 6 {
-        let (kind, payload) = listener.message().await;
+        let (kind, payload) = subscriber.message().await;
         if kind == "ack" && payload["commandId"].is_string() {
             acks.push((payload["commandId"].as_str().unwrap().to_owned(), payload["status"].clone()));
         }
@@ -249,73 +244,75 @@ async fn a_slow_answer_holds_up_nobody_and_the_receipts_say_what_was_said() {
     assert_eq!(of("b"), ["ACKED", "FAILED", "FAILED"]);
     assert!(acks[..2].iter().all(|(_, status)| status == "ACKED"), "{acks:?}");
 
-    let receipts = fleet.receipts().of(0);
-    let told: Vec<_> = receipts.iter().map(|r| (r.command_id.as_str(), r.is_late(), r.said.as_slice())).collect();
-    let (good, bad) = ([Said::Acked, Said::Succeeded, Said::Succeeded], [Said::Acked, Said::Failed, Said::Failed]);
-    assert_eq!(told, [("a", false, good.as_slice()), ("b", true, bad.as_slice())]);
+    let commands = fleet.observed_commands().of(0);
+    let observed: Vec<_> =
+        commands.iter().map(|it| (it.command_id.as_str(), it.is_late(), it.answers.as_slice())).collect();
+    let good = [SentAnswer::Acked, SentAnswer::Succeeded, SentAnswer::Succeeded];
+    let bad = [SentAnswer::Acked, SentAnswer::Failed, SentAnswer::Failed];
+    assert_eq!(observed, [("a", false, good.as_slice()), ("b", true, bad.as_slice())]);
     let report = fleet.report();
     assert_eq!((report.commands, report.command_ids, report.late, report.unreadable), (3, 2, 1, 1), "{report}");
 }
 
 #[tokio::test]
-async fn silent_firmware_shows_what_it_was_set_to() {
+async fn firmware_without_answers_shows_the_values_that_were_set() {
     let broker = Broker::start().await;
-    let mut listener = Listener::connect(&broker).await;
-    let fleet = answering(&broker, &mut listener, "effect").await;
-    listener
+    let mut subscriber = Subscriber::connect(&broker).await;
+    let fleet = answering(&broker, &mut subscriber, "effect").await;
+    subscriber
         .command(&json!({"commandId": "a", "type": "SET_POWER", "payload": {"power": true, "brightness": 7}}))
         .await;
     loop {
-        let (kind, payload) = listener.message().await;
+        let (kind, payload) = subscriber.message().await;
         assert_ne!(kind, "ack", "{payload}");
         if kind == "status" && payload["status"]["power"] == true {
             assert_eq!((&payload["status"]["brightness"], &payload["online"]), (&json!(7), &json!(true)));
             break;
         }
     }
-    assert_eq!(fleet.receipts().all()[0].1.said, [Said::Shown]);
+    assert_eq!(fleet.observed_commands().all()[0].1.answers, [SentAnswer::Effect]);
 }
 
 #[tokio::test]
-async fn refusals_and_silence_are_counted_as_what_they_are() {
+async fn refusals_and_missing_answers_are_counted() {
     let broker = Broker::start().await;
-    let mut listener = Listener::connect(&broker).await;
-    let fleet = answering(&broker, &mut listener, "fail=1,reject=1,no-ack=1").await;
-    listener.command(&json!({"commandId": "a", "type": "RESET"})).await;
+    let mut subscriber = Subscriber::connect(&broker).await;
+    let fleet = answering(&broker, &mut subscriber, "fail=1,reject=1,no-ack=1").await;
+    subscriber.command(&json!({"commandId": "a", "type": "RESET"})).await;
     let (mut acks, expected) = (BTreeSet::new(), BTreeSet::from(["FAILED".to_owned(), "REJECTED".to_owned()]));
-    listener.config(2).await;
+    subscriber.config(2).await;
     while acks != expected {
-        let (kind, payload) = listener.message().await;
+        let (kind, payload) = subscriber.message().await;
         acks.extend((kind == "ack").then(|| payload["status"].as_str().unwrap().to_owned()));
     }
     fleet.stop();
     fleet.finished().await;
 
-    let fleet = answering(&broker, &mut listener, "silence=1").await;
-    listener.command(&json!({"commandId": "a", "type": "RESET"})).await;
+    let fleet = answering(&broker, &mut subscriber, "silence=1").await;
+    subscriber.command(&json!({"commandId": "a", "type": "RESET"})).await;
     while fleet.report().commands == 0 {
-        listener.message().await;
+        subscriber.message().await;
     }
-    assert_eq!((fleet.report().answers, fleet.receipts().of(0)[0].said.len()), (0, 0));
+    assert_eq!((fleet.report().answers, fleet.observed_commands().of(0)[0].answers.len()), (0, 0));
 }
 
 #[tokio::test]
-async fn a_kept_session_brings_what_came_meanwhile_and_a_clean_one_does_not() {
+async fn a_persistent_session_delivers_commands_sent_meanwhile_and_a_clean_one_does_not() {
     let broker = Broker::start().await;
-    let mut listener = Listener::connect(&broker).await;
-    listener.config(1).await;
+    let mut subscriber = Subscriber::connect(&broker).await;
+    subscriber.config(1).await;
     for (session_expiry, expected) in [(Some(Duration::from_secs(60)), 1), (None, 0)] {
-        let config = FleetConfig { pace: TICKING, session_expiry, ..fleet(&broker, 1) };
-        let before = started(config.clone(), &mut listener).await;
+        let config = FleetConfig { rate: FREQUENT, session_expiry, ..fleet(&broker, 1) };
+        let before = started(config.clone(), &mut subscriber).await;
         before.stop();
         before.finished().await;
-        listener.command(&json!({"commandId": "meanwhile", "type": "X"})).await;
+        subscriber.command(&json!({"commandId": "meanwhile", "type": "X"})).await;
 
-        let after = started(config, &mut listener).await;
-        listener.command(&json!({"commandId": "last", "type": "X"})).await;
-        let of = |id: &str| after.receipts().of(0).iter().filter(|receipt| receipt.command_id == id).count();
+        let after = started(config, &mut subscriber).await;
+        subscriber.command(&json!({"commandId": "last", "type": "X"})).await;
+        let of = |id: &str| after.observed_commands().of(0).iter().filter(|observed| observed.command_id == id).count();
         while of("last") == 0 {
-            listener.message().await;
+            subscriber.message().await;
         }
         assert_eq!(of("meanwhile"), expected, "{session_expiry:?}");
         after.stop();

@@ -1,7 +1,7 @@
 //! Every accepted command ends in a status that agrees with what its device saw and said, whatever is
 //! killed meanwhile.
 //!
-//! The judge knows nothing of the code: what the API says at the end is compared with the receipts of
+//! The judge knows nothing of the code: what the API says at the end is compared with the observed of
 //! simulated devices. `CONTROL_FAULTS=60 cargo nextest run control_chaos` is the long version.
 
 use std::collections::{HashMap, HashSet};
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
-use smarthome::simulator::{Fleet, FleetConfig, Pace, Receipt, Said, VirtualDevice};
+use smarthome::simulator::{Fleet, FleetConfig, ObservedCommand, SentAnswer, VirtualDevice};
 use tokio_util::sync::CancellationToken;
 
 use super::support::app::Database;
@@ -105,7 +105,7 @@ fn start_fleet(port: u16, prefix: &str, devices: &[Device]) -> Fleet {
     let fleet = devices.iter().map(|device| VirtualDevice::new(device.key.clone())).collect();
     let config = FleetConfig {
         prefix: prefix.to_owned(),
-        pace: Pace::PerSecond(50.0),
+        rate: 50.0,
         answers: ANSWERS.parse().expect("known words"),
         session_expiry: Some(Duration::from_secs(3_600)),
         ..FleetConfig::new(broker, devices[0].home.key.clone(), fleet)
@@ -282,24 +282,24 @@ fn count(commands: &[Command]) -> HashMap<&str, usize> {
 
 /// What the API says against what the devices saw and said.
 fn judge(commands: &[Command], fleet: &Fleet, faults: &Faults) -> Vec<String> {
-    let mut receipts: HashMap<String, Vec<(usize, Receipt)>> = HashMap::new();
-    for (device, receipt) in fleet.receipts().all() {
-        receipts.entry(receipt.command_id.clone()).or_default().push((device, receipt));
+    let mut observed: HashMap<String, Vec<(usize, ObservedCommand)>> = HashMap::new();
+    for (device, arrival) in fleet.observed_commands().all() {
+        observed.entry(arrival.command_id.clone()).or_default().push((device, arrival));
     }
     let mut wrong = Vec::new();
-    let got: HashSet<String> = receipts.keys().cloned().collect();
+    let got: HashSet<String> = observed.keys().cloned().collect();
     for (place, command) in commands.iter().enumerate() {
-        let seen = receipts.remove(&command.id).unwrap_or_default();
+        let seen = observed.remove(&command.id).unwrap_or_default();
         let is_passed = commands[place..].iter().any(|newer| newer.device == command.device && got.contains(&newer.id));
         wrong.extend(verdict(command, &seen, is_passed, faults).map(|why| format!("{why}: {command:?} {seen:?}")));
     }
-    wrong.extend(receipts.into_iter().map(|(id, seen)| format!("nobody sent {id}: {seen:?}")));
+    wrong.extend(observed.into_iter().map(|(id, seen)| format!("nobody sent {id}: {seen:?}")));
     wrong.extend(out_of_order(commands, fleet, faults));
     wrong
 }
 
-fn verdict(command: &Command, seen: &[(usize, Receipt)], is_passed: bool, faults: &Faults) -> Option<&'static str> {
-    let said = |what: Said| seen.iter().any(|(_, receipt)| receipt.said.contains(&what));
+fn verdict(command: &Command, seen: &[(usize, ObservedCommand)], is_passed: bool, faults: &Faults) -> Option<&'static str> {
+    let said = |what: SentAnswer| seen.iter().any(|(_, arrival)| arrival.answers.contains(&what));
     // Under way from then until its end.
     let may_be_gone = |since: Option<DateTime<Utc>>| {
         let lived = since.zip(command.finished_at);
@@ -310,21 +310,21 @@ fn verdict(command: &Command, seen: &[(usize, Receipt)], is_passed: bool, faults
     if seen.iter().any(|(device, _)| *device != command.device) {
         return Some("another device got it");
     }
-    let is_late = |receipt: &Receipt| receipt.expires_at.is_none_or(|at| receipt.received_at > at + ON_THE_WIRE);
-    if seen.iter().any(|(_, receipt)| is_late(receipt)) {
+    let is_late = |arrival: &ObservedCommand| arrival.expires_at.is_none_or(|at| arrival.received_at > at + ON_THE_WIRE);
+    if seen.iter().any(|(_, arrival)| is_late(arrival)) {
         return Some("it came after its time");
     }
     match command.status.as_str() {
-        "SUCCEEDED" if !said(Said::Succeeded) => Some("its device never said so"),
-        "FAILED" if !said(Said::Failed) => Some("its device never said so"),
+        "SUCCEEDED" if !said(SentAnswer::Succeeded) => Some("its device never said so"),
+        "FAILED" if !said(SentAnswer::Failed) => Some("its device never said so"),
         "CANCELLED" if !seen.is_empty() => Some("it had left"),
         "TIMED_OUT" if seen.is_empty() && !is_left_behind && !may_be_gone(command.sent_at) => {
             Some("it was sent and never came")
         }
         // An answer that the broker confirmed is lost only with the broker's memory.
-        "TIMED_OUT" | "EXPIRED" if said(Said::Succeeded) || said(Said::Failed) => {
-            let answered = seen.iter().filter(|(_, receipt)| !receipt.said.is_empty());
-            let last = answered.map(|(_, receipt)| receipt.received_at).max();
+        "TIMED_OUT" | "EXPIRED" if said(SentAnswer::Succeeded) || said(SentAnswer::Failed) => {
+            let answered = seen.iter().filter(|(_, arrival)| !arrival.answers.is_empty());
+            let last = answered.map(|(_, arrival)| arrival.received_at).max();
             (!may_be_gone(last)).then_some("its device's answer was not counted")
         }
         "SUCCEEDED" | "FAILED" | "CANCELLED" | "TIMED_OUT" | "EXPIRED" => None,
@@ -339,15 +339,15 @@ fn out_of_order(commands: &[Command], fleet: &Fleet, faults: &Faults) -> Vec<Str
     let mut wrong = Vec::new();
     for device in 0..DEVICES {
         let mut last = None;
-        for receipt in fleet.receipts().of(device).iter().filter(|receipt| !receipt.is_repeat) {
-            let place = places.get(receipt.command_id.as_str()).copied();
+        for arrival in fleet.observed_commands().of(device).iter().filter(|arrival| !arrival.is_repeat) {
+            let place = places.get(arrival.command_id.as_str()).copied();
             // What an emptied broker lost goes again, and a newer one may have come before.
             let is_excused = place.is_some_and(|place| {
                 let since = commands[place].created_at;
-                faults.emptied.iter().any(|(from, until)| since <= *until + BACK && receipt.received_at >= *from)
+                faults.emptied.iter().any(|(from, until)| since <= *until + BACK && arrival.received_at >= *from)
             });
             if place < last && !is_excused {
-                wrong.push(format!("device {device} got {} after a newer one", receipt.command_id));
+                wrong.push(format!("device {device} got {} after a newer one", arrival.command_id));
             }
             last = place.max(last);
         }

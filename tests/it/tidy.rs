@@ -230,7 +230,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "throttle",
         ],
     ),
-    ("simulator", &["clock", "mqtt", "settings", "tls"]),
+    ("simulator", &["backoff", "clock", "settings", "tls"]),
     ("text_enum", &[]),
     ("tls", &[]),
 ];

@@ -1,37 +1,31 @@
-//! The MQTT client of a simulated connection: options, transport, and the task that polls it.
+//! The MQTT client of a simulated device: options, transport, and the task that polls it.
 
 use std::time::Duration;
 
 use rumqttc::{Broker, Event, EventLoop, Incoming, LastWill, MqttOptions, QoS};
 use tokio::sync::mpsc;
 
-use super::config::{FleetConfig, Qos, VirtualDevice};
+use super::config::{FleetConfig, VirtualDevice};
 use super::device::{LAST_WILL, Topics};
 use super::{SimulatorError, session};
 use crate::settings::Transport;
 use crate::tls;
 
+/// Unacknowledged messages of a device. The client is fast with a small limit: it walks all slots at every flush.
+pub(crate) const MAX_IN_FLIGHT: u16 = 100;
 const KEEP_ALIVE_S: u16 = 30;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Commands and configurations of up to 64 KiB, with room for their topic and properties.
 const MAX_PACKET_BYTES: u32 = 256 * 1024;
 
-/// What the polling task tells the connection.
-pub(crate) enum Heard {
-    /// The broker accepted us.
+pub(crate) enum ClientEvent {
     Connected,
     /// A command or a configuration.
-    Message {
-        /// Its topic.
-        topic: String,
-        /// Its payload.
-        payload: bytes::Bytes,
-    },
-    /// The link is gone; nothing follows.
+    Received { topic: String, payload: bytes::Bytes },
+    /// The connection is lost; no event follows.
     Lost(String),
 }
 
-/// Options of the connection that carries `device` (and perhaps others; then the will is its alone).
 pub(crate) fn options(
     config: &FleetConfig,
     device: &VirtualDevice,
@@ -66,15 +60,15 @@ pub(crate) fn options(
         .set_keep_alive(KEEP_ALIVE_S)
         .set_connect_timeout(CONNECT_TIMEOUT)
         .set_max_packet_size(Some(MAX_PACKET_BYTES))
-        .set_outgoing_inflight_upper_limit(config.window)
-        .set_last_will(LastWill::new(topics.status.as_str(), LAST_WILL, QoS::AtLeastOnce, config.retain_status, None));
+        .set_outgoing_inflight_upper_limit(MAX_IN_FLIGHT)
+        .set_last_will(LastWill::new(topics.status.as_str(), LAST_WILL, QoS::AtLeastOnce, false, None));
     if let Some(expiry) = config.session_expiry {
         session::keep(&mut options, expiry);
     }
     Ok(options)
 }
 
-/// Certificates are verified against `ca_file`, else the system's authorities.
+/// Verifies certificates with `ca_file`, or with the system's authorities by default.
 fn client_config(config: &FleetConfig) -> Result<rustls::ClientConfig, SimulatorError> {
     let verifying = tls::client_config(config.ca_file.as_deref()).map_err(|error| match &config.ca_file {
         Some(path) => SimulatorError::File { path: path.clone(), problem: format!("no certificates: {error}") },
@@ -83,32 +77,22 @@ fn client_config(config: &FleetConfig) -> Result<rustls::ClientConfig, Simulator
     Ok(verifying.with_no_client_auth())
 }
 
-/// Polls until the link is gone. Waits for its reader, who never waits for it in turn: whatever the
-/// connection gives to the client, it gives without waiting.
-pub(crate) async fn poll(mut link: EventLoop, heard: mpsc::Sender<Heard>) {
+/// Polls until the connection is lost. Waits for its receiver; the receiver never waits for it, because it gives
+/// messages to the client without waiting.
+pub(crate) async fn poll(mut event_loop: EventLoop, events: mpsc::Sender<ClientEvent>) {
     loop {
-        let news = match link.poll().await {
-            Ok(Event::Incoming(Incoming::ConnAck(_))) => Heard::Connected,
+        let event = match event_loop.poll().await {
+            Ok(Event::Incoming(Incoming::ConnAck(_))) => ClientEvent::Connected,
             Ok(Event::Incoming(Incoming::Publish(publish))) => match String::from_utf8(publish.topic.to_vec()) {
-                Ok(topic) => Heard::Message { topic, payload: publish.payload },
+                Ok(topic) => ClientEvent::Received { topic, payload: publish.payload },
                 Err(_) => continue,
             },
             Ok(_) => continue,
-            Err(error) => Heard::Lost(error.to_string()),
+            Err(error) => ClientEvent::Lost(error.to_string()),
         };
-        let last = matches!(news, Heard::Lost(_));
-        if heard.send(news).await.is_err() || last {
+        let is_last = matches!(event, ClientEvent::Lost(_));
+        if events.send(event).await.is_err() || is_last {
             return;
-        }
-    }
-}
-
-impl From<Qos> for QoS {
-    fn from(qos: Qos) -> Self {
-        match qos {
-            Qos::AtMostOnce => Self::AtMostOnce,
-            Qos::AtLeastOnce => Self::AtLeastOnce,
-            Qos::ExactlyOnce => Self::ExactlyOnce,
         }
     }
 }

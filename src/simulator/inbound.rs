@@ -1,0 +1,73 @@
+//! Commands and configurations that a device receives. Nothing here waits: an answer that is not due yet is delayed
+//! and blocks nothing.
+
+use rumqttc::QoS;
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::delayed::DelayedAnswer;
+use super::device::Answer;
+use super::observed_commands::ArrivalIndex;
+use super::outbox::{Content, Message};
+use super::report::count;
+
+impl Connection {
+    /// Gives a command or a configuration to the device and plans its answers.
+    pub(super) fn receive(&mut self, topic: &str, payload: &[u8]) {
+        let (answers, command) = if self.device.topics.commands == topic {
+            let Some(received) = self.receive_command(payload) else { return };
+            received
+        } else if self.device.topics.config == topic {
+            count(&self.shared.counters.configs, 1);
+            (self.device.on_config(payload), None)
+        } else {
+            return;
+        };
+        self.schedule.set_interval(self.device.sample_rate());
+        let received = Instant::now();
+        for answer in answers {
+            if answer.delay.is_zero() {
+                self.send_answer(command, answer);
+            } else if !self.delayed.push(DelayedAnswer { at: received + answer.delay, command, answer }) {
+                count(&self.shared.counters.dropped_answers, 1);
+            }
+        }
+    }
+
+    fn receive_command(&mut self, payload: &[u8]) -> Option<(Vec<Answer>, Option<ArrivalIndex>)> {
+        let counters = &self.shared.counters;
+        let now = self.shared.config.clock.now();
+        count(&counters.commands, 1);
+        let Some(command) = self.device.on_command(payload, now) else {
+            count(&counters.unreadable, 1);
+            return None;
+        };
+        let (is_repeat, index) =
+            self.shared.observed.record(self.device.number, &command.id, now, command.expires_at);
+        count(if is_repeat { &counters.repeated } else { &counters.command_ids }, 1);
+        if command.expires_at.is_some_and(|expires_at| expires_at < now) {
+            count(&counters.late, 1);
+        }
+        Some((command.answers, index))
+    }
+
+    pub(super) fn send_due_answers(&mut self) {
+        let now = Instant::now();
+        while let Some(DelayedAnswer { command, answer, .. }) = self.delayed.take(now) {
+            self.send_answer(command, answer);
+        }
+    }
+
+    fn send_answer(&mut self, command: Option<ArrivalIndex>, answer: Answer) {
+        let (topic, payload) = self.device.render(answer.content, self.shared.config.clock.now());
+        // Not retained: a later subscriber would take it for a new answer.
+        if !self.outbox.push(Message::new(topic, payload, QoS::AtLeastOnce, Content::Other)) {
+            count(&self.shared.counters.dropped_answers, 1);
+            return;
+        }
+        count(&self.shared.counters.answers, 1);
+        if let (Some(index), Some(kind)) = (command, answer.kind) {
+            self.shared.observed.record_answer(index, kind);
+        }
+    }
+}
