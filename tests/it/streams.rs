@@ -1,4 +1,4 @@
-//! Subscriptions: after the commit, in the order of commits, resumed without a gap or a repeat.
+//! Subscriptions deliver events after their commit, in the order of commits, and resume without a gap or a repeat.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +8,18 @@ use serde_json::{Value, json};
 use super::support::app::TestApp;
 use super::support::user::{Device, User};
 use super::support::ws::{Frame, Subscription};
-use super::support::{eventually, soon};
+use super::support::{soon, until};
 
 const TELEMETRY: &str = "subscription($home: ID, $device: ID, $after: ID) { \
      telemetry(homeId: $home, deviceId: $device, after: $after) { id extra device { key } } }";
 
-/// Subscribes and waits until the server counts one more running subscription: only then has its
-/// resolver listened to the hub.
-async fn follow(app: &TestApp, user: &User, query: &str, variables: Value) -> Subscription {
+/// Subscribes and waits until the server counts one more running subscription: its resolver has then subscribed to
+/// the hub.
+async fn subscribe(app: &TestApp, user: &User, query: &str, variables: Value) -> Subscription {
     let running = app.app().services().metrics.subscriptions.clone();
     let before = running.get();
     let subscription = user.subscribe(query, variables).await;
-    eventually("the subscription runs", || std::future::ready((running.get() > before).then_some(()))).await;
+    until("the subscription runs", || running.get() > before).await;
     subscription
 }
 
@@ -36,12 +36,12 @@ fn id(event: &Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscriber_sees_its_home_only_and_only_what_is_committed() {
+async fn a_subscriber_receives_committed_readings_of_its_home_only() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let (other_home, stranger) = app.home().await;
     let (mine, theirs) = (app.device(&owner, &home, "a").await, app.device(&stranger, &other_home, "b").await);
-    let mut live = follow(&app, &owner, TELEMETRY, json!({"home": home.id})).await;
+    let mut live = subscribe(&app, &owner, TELEMETRY, json!({"home": home.id})).await;
     let client = app.database().client().await;
     for n in 0..20 {
         report(&app, &theirs, 1_000 + n).await;
@@ -55,15 +55,15 @@ async fn a_subscriber_sees_its_home_only_and_only_what_is_committed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscription_resumes_without_a_gap_or_a_repeat_while_writing_goes_on() {
+async fn a_subscription_resumes_without_a_gap_or_a_repeat_during_writes() {
     const MESSAGES: u64 = 1_500;
     let app = Arc::new(TestApp::start().await);
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "a").await;
     report(&app, &device, 0).await;
     let stored = app.app().services().metrics.mqtt_stored.clone();
-    eventually("the first is stored", || std::future::ready((stored.get() == 1).then_some(()))).await;
-    let mut live = follow(&app, &owner, TELEMETRY, json!({"home": home.id, "after": "1"})).await;
+    until("the first is stored", || stored.get() == 1).await;
+    let mut live = subscribe(&app, &owner, TELEMETRY, json!({"home": home.id, "after": "1"})).await;
     let writer = {
         let (app, device) = (app.clone(), device.clone());
         tokio::spawn(async move {
@@ -72,11 +72,11 @@ async fn a_subscription_resumes_without_a_gap_or_a_repeat_while_writing_goes_on(
             }
         })
     };
-    // Ids start at 1: that one is the reading from before.
+    // Ids start at 1: the reading stored first.
     let mut seen = Vec::new();
     let mut last = "1".to_owned();
     while seen.last() != Some(&(MESSAGES - 1)) {
-        // Left at a moment of chance, taken up again where it was left.
+        // Unsubscribes at a random moment and resumes from the last id.
         for _ in 0..fastrand::u32(1..200) {
             let event = live.next().await;
             (last, _) = (id(&event), seen.push(number(&event)));
@@ -91,14 +91,14 @@ async fn a_subscription_resumes_without_a_gap_or_a_repeat_while_writing_goes_on(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_subscriber_holds_up_nobody_and_sees_no_gap() {
+async fn a_slow_subscriber_delays_no_other_and_receives_no_gap() {
     const MESSAGES: u64 = 3_000;
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "a").await;
-    let slow = follow(&app, &owner, TELEMETRY, json!({"device": device.id})).await;
-    let mut quick = follow(&app, &owner, TELEMETRY, json!({"device": device.id})).await;
-    // More than a channel and a socket's buffers hold, all in one burst of committed batches.
+    let slow = subscribe(&app, &owner, TELEMETRY, json!({"device": device.id})).await;
+    let mut quick = subscribe(&app, &owner, TELEMETRY, json!({"device": device.id})).await;
+    // More than the hub's channel and the socket's buffers hold, in one burst of committed batches.
     let mqtt = app.mqtt().await;
     let topic = device.topic("telemetry");
     let padding = "x".repeat(4_000);
@@ -116,13 +116,14 @@ async fn a_slow_subscriber_holds_up_nobody_and_sees_no_gap() {
     tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(publishing, reading) })
         .await
         .expect("the quick one is not held up");
-    // The slow one reads now: everything in order, or it was cut for not reading; never a gap. (How it is
-    // caught up is shown where nothing cuts it: `registry/live.rs`.)
-    let mut slow = slow;
-    for n in 0..MESSAGES {
+    // The slow one reads now: events in order without a gap, until the server cut it as a slow peer or it lagged too
+    // far. `registry/live.rs` has the catch-up without a socket.
+    let (mut slow, mut n_received) = (slow, 0);
+    while n_received < MESSAGES {
         match slow.frame().await {
             Frame::Json(message) if message["type"] == "next" => {
-                assert_eq!(number(&message["payload"]["data"]), n);
+                assert_eq!(number(&message["payload"]["data"]), n_received);
+                n_received += 1;
             }
             Frame::Json(message) => {
                 assert!(message.to_string().contains("LAGGED"), "{message}");
@@ -131,20 +132,21 @@ async fn a_slow_subscriber_holds_up_nobody_and_sees_no_gap() {
             Frame::Closed(..) | Frame::Cut => break,
         }
     }
+    assert!(n_received > 0, "events were sent before the subscriber was cut");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn presence_follows_status_will_and_silence() {
+async fn presence_follows_status_last_will_and_silence() {
     const STATUS: &str =
         "subscription($home: ID) { deviceStatus(homeId: $home) { key online firmwareVersion metadata } }";
     let app = TestApp::builder().set("PRESENCE_TIMEOUT_SECONDS", "2").start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "a").await;
-    let mut live = follow(&app, &owner, STATUS, json!({"home": home.id})).await;
-    assert_eq!(live.next().await["deviceStatus"]["online"], false, "it opens with the present state");
+    let mut live = subscribe(&app, &owner, STATUS, json!({"home": home.id})).await;
+    assert_eq!(live.next().await["deviceStatus"]["online"], false, "the present state comes first");
 
     report(&app, &device, 1).await;
-    assert_eq!(live.next().await["deviceStatus"]["online"], true, "any telemetry is a sign of life");
+    assert_eq!(live.next().await["deviceStatus"]["online"], true, "any telemetry makes the device present");
     assert_eq!(live.next().await["deviceStatus"]["online"], false, "silence for the time-out");
 
     let status = r#"{"online":true,"status":{"firmwareVersion":"v3"},"errors":["E1"]}"#;
@@ -159,16 +161,16 @@ async fn presence_follows_status_will_and_silence() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_end_with_their_home_and_leave_nothing_behind() {
+async fn subscriptions_end_with_their_home_and_release_everything() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let (kept, _) = (owner.home().await, ());
-    let mut ending = follow(&app, &owner, TELEMETRY, json!({"home": home.id})).await;
-    let staying = follow(&app, &owner, TELEMETRY, json!({"home": kept.id})).await;
+    let mut ending = subscribe(&app, &owner, TELEMETRY, json!({"home": home.id})).await;
+    let staying = subscribe(&app, &owner, TELEMETRY, json!({"home": kept.id})).await;
     owner.query("mutation($id: ID!) { deleteHome(id: $id) }", json!({"id": home.id})).await;
     let end = soon("the stream's end", ending.frame()).await;
     assert!(matches!(&end, Frame::Json(message) if message["type"] == "complete"), "{end:?}");
     drop(staying);
     let running = &app.app().services().metrics.subscriptions;
-    eventually("no subscription is left", || std::future::ready((running.get() == 0).then_some(()))).await;
+    until("no subscription is left", || running.get() == 0).await;
 }

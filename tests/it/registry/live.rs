@@ -1,4 +1,4 @@
-//! Subscriptions: what they open with, what ends them.
+//! Subscriptions: their first events, catch-up, and end.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use smarthome::ids::{HomeId, TelemetryId};
 use smarthome::telemetry::{Measurement, NewReading, Reading, TimeSource};
 
 use super::{Graph, Person, number};
-use crate::support::{eventually, soon};
+use crate::support::{soon, until};
 
 const STATUS: &str = "subscription($d: ID, $h: ID) { deviceStatus(deviceId: $d, homeId: $h) { id name online } }";
 const TELEMETRY: &str = "subscription($d: ID, $h: ID, $a: ID) { telemetry(deviceId: $d, homeId: $h, after: $a) { id sensors { temperature } device { name } } }";
@@ -48,7 +48,7 @@ fn state(device: &str, online: bool) -> Arc<DeviceState> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_opens_with_the_present_and_goes_on_with_changes() {
+async fn status_starts_with_the_present_state_and_continues_with_changes() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -73,7 +73,7 @@ async fn status_opens_with_the_present_and_goes_on_with_changes() {
         json!({"id": devices[1], "name": "Device 1", "online": true})
     );
 
-    // A reader that fell behind is told the present again.
+    // A subscriber that fell behind receives the present state again.
     for _ in 0..300 {
         graph.services.states.publish(id, state(&devices[1], true));
     }
@@ -106,7 +106,7 @@ async fn readings_are_replayed_after_a_cursor_and_end_with_their_device() {
     }
     let mut newest = subscribe(&graph, &ann, TELEMETRY, json!({"d": device, "a": "3"}));
     let newest = tokio::spawn(async move { next(&mut newest).await });
-    eventually("it runs", || async { (graph.services.metrics.subscriptions.get() == 2).then_some(()) }).await;
+    until("it runs", || graph.services.metrics.subscriptions.get() == 2).await;
     graph.ask(&ann, "mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": device})).await;
     assert_eq!(next(&mut stream).await, None);
     assert_eq!(newest.await.unwrap(), None, "the newest cursor is a good one");
@@ -114,7 +114,7 @@ async fn readings_are_replayed_after_a_cursor_and_end_with_their_device() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_fell_behind_is_caught_up_from_the_database() {
+async fn a_subscriber_that_fell_behind_is_caught_up_from_the_database() {
     const READINGS: i64 = 3 * CAPACITY as i64;
     let graph = Graph::start().await;
     let ann = graph.person().await;
@@ -126,12 +126,12 @@ async fn a_reader_that_fell_behind_is_caught_up_from_the_database() {
     };
     let mut stream = subscribe(&graph, &ann, TELEMETRY, json!({"d": device}));
     let first = tokio::spawn(async move { (next(&mut stream).await, stream) });
-    eventually("it runs", || async { (graph.services.metrics.subscriptions.get() == 1).then_some(()) }).await;
+    until("it runs", || graph.services.metrics.subscriptions.get() == 1).await;
     publish(0).await;
     let (event, mut stream) = first.await.unwrap();
     assert_eq!(event.unwrap()["data"]["telemetry"]["sensors"]["temperature"], 0.0);
 
-    // Nobody reads: the channel overflows. Then some more come while it is caught up.
+    // The subscriber does not read, so the hub drops events. More events follow during the catch-up.
     for n in 1..READINGS {
         publish(n).await;
     }
@@ -150,20 +150,20 @@ async fn a_reader_that_fell_behind_is_caught_up_from_the_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_fell_behind_waits_for_a_database_that_does_not_answer() {
+async fn a_subscriber_that_fell_behind_waits_for_a_database_that_does_not_answer() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
     let device = graph.devices(&ann, &home, 1).await.remove(0);
     let mut stream = subscribe(&graph, &ann, TELEMETRY, json!({"d": device}));
     let first = tokio::spawn(async move { (next(&mut stream).await, stream) });
-    eventually("it runs", || async { (graph.services.metrics.subscriptions.get() == 1).then_some(()) }).await;
+    until("it runs", || graph.services.metrics.subscriptions.get() == 1).await;
     for n in 0..3 {
         graph.reading(&home, &device, n).await;
     }
     graph.readings.publish(committed(&home, &device, 1, 0));
     let (_, mut stream) = first.await.unwrap();
-    // Nobody reads: the channel overflows.
+    // The subscriber does not read, so the hub drops events.
     for _ in 0..=CAPACITY {
         graph.readings.publish(committed(&home, &device, 3, 2));
     }
@@ -171,15 +171,15 @@ async fn a_reader_that_fell_behind_waits_for_a_database_that_does_not_answer() {
     blocker.batch_execute("begin; lock table telemetry").await.unwrap();
     let (statements, before) = (&graph.services.metrics.db_statements, graph.services.metrics.db_statements.get());
     let event = tokio::spawn(async move { next(&mut stream).await });
-    // Two for a page of a device. The first of each waits for the lock until its time is over.
-    eventually("it has asked again", || async { (statements.get() >= before + 2).then_some(()) }).await;
+    // A page of a device takes two statements. The first waits for the lock until its timeout.
+    until("it has retried", || statements.get() >= before + 2).await;
     graph.wait_for_waiting(1).await;
     blocker.batch_execute("commit").await.unwrap();
     let event = soon("the event", event).await.unwrap().unwrap();
     assert_eq!(event["data"]["telemetry"]["sensors"]["temperature"], 1.0, "{event}");
 }
 
-/// The reading of that id as its commit hands it to subscribers; `n` degrees warm.
+/// A committed reading with that id and a temperature of `n` degrees.
 fn committed(home: &str, device: &str, id: i64, n: i64) -> Reading {
     let at = "2026-01-01T00:00:00Z".parse().unwrap();
     let mut measurement = Measurement::default();
@@ -192,14 +192,14 @@ fn committed(home: &str, device: &str, id: i64, n: i64) -> Reading {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_device_is_resumed_in_a_busy_home() {
-    /// Readings that one statement reads at most.
+    /// Readings that one statement scans at most.
     const MAX_SCANNED: i64 = 5_000;
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
     let devices = graph.devices(&ann, &home, 2).await;
     let (busy, silent) = (&devices[0], &devices[1]);
-    let chatter = async |from: i64| {
+    let other_readings = async |from: i64| {
         let insert = "insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock) \
                       select $1, $2, '2026-02-01Z'::timestamptz + make_interval(secs => n), now(), n, true \
                       from generate_series($3::bigint, $3 + $4 - 1) n";
@@ -207,32 +207,32 @@ async fn a_silent_device_is_resumed_in_a_busy_home() {
         graph.sql.execute(insert, &[&number(&home), &number(busy), &from, &n]).await.unwrap();
     };
     graph.reading(&home, silent, 0).await;
-    chatter(1).await;
+    other_readings(1).await;
     graph.reading(&home, silent, 1).await;
-    chatter(1_000_000).await;
+    other_readings(1_000_000).await;
     graph.reading(&home, silent, 2).await;
-    chatter(2_000_000).await;
+    other_readings(2_000_000).await;
     let (statements, before) = (&graph.services.metrics.db_statements, graph.services.metrics.db_statements.get());
     let mut stream = subscribe(&graph, &ann, TELEMETRY, json!({"d": silent, "a": "1"}));
-    let heard = async |stream: &mut BoxStream<'static, Value>| {
+    let received = async |stream: &mut BoxStream<'static, Value>| {
         let event = next(stream).await.unwrap();
         event["data"]["telemetry"]["sensors"]["temperature"].as_f64().unwrap_or_else(|| panic!("{event}"))
     };
-    assert_eq!([heard(&mut stream).await, heard(&mut stream).await], [1.0, 2.0]);
+    assert_eq!([received(&mut stream).await, received(&mut stream).await], [1.0, 2.0]);
 
-    // What is live comes after the chatter behind the last of them.
+    // Live readings follow after the other device's readings were scanned.
     let id = graph.count("telemetry").await + 1;
     let followed = HomeId::from_database(number(&home));
     let publish = async {
-        eventually("it listens", || async { graph.readings.has_subscriber(followed).then_some(()) }).await;
+        until("it is subscribed", || graph.readings.has_subscriber(followed)).await;
         graph.readings.publish(committed(&home, silent, id, 3));
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        live = heard(&mut stream) => assert_eq!(live, 3.0),
+        live = received(&mut stream) => assert_eq!(live, 3.0),
         () = publish => {}
     }
-    // Two for each piece, whatever else opening costs.
+    // Two statements for each piece, and those of opening the subscription.
     let n_pieces = u64::try_from(graph.count("telemetry").await / MAX_SCANNED).unwrap();
     let n_statements = statements.get() - before;
     assert!((2 * n_pieces..=2 * n_pieces + 12).contains(&n_statements), "{n_statements} for {n_pieces} pieces");
