@@ -21,7 +21,10 @@ const MAX_PACKET_BYTES: u32 = 256 * 1024;
 pub(crate) enum ClientEvent {
     Connected,
     /// A command or a configuration.
-    Received { topic: String, payload: bytes::Bytes },
+    Received {
+        topic: String,
+        payload: bytes::Bytes,
+    },
     /// The connection is lost; no event follows.
     Lost(String),
 }

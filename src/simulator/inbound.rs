@@ -42,8 +42,7 @@ impl Connection {
             count(&counters.unreadable, 1);
             return None;
         };
-        let (is_repeat, index) =
-            self.shared.observed.record(self.device.number, &command.id, now, command.expires_at);
+        let (is_repeat, index) = self.shared.observed.record(self.device.number, &command.id, now, command.expires_at);
         count(if is_repeat { &counters.repeated } else { &counters.command_ids }, 1);
         if command.expires_at.is_some_and(|expires_at| expires_at < now) {
             count(&counters.late, 1);

@@ -80,10 +80,9 @@ impl ObservedCommands {
         }
         inner.seen.insert(key);
         let command_id = command_id.to_owned();
-        inner.arrivals.push((
-            device,
-            ObservedCommand { command_id, received_at, expires_at, is_repeat, answers: Vec::new() },
-        ));
+        inner
+            .arrivals
+            .push((device, ObservedCommand { command_id, received_at, expires_at, is_repeat, answers: Vec::new() }));
         (is_repeat, Some(ArrivalIndex(inner.arrivals.len() - 1)))
     }
 

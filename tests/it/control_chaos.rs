@@ -298,7 +298,12 @@ fn judge(commands: &[Command], fleet: &Fleet, faults: &Faults) -> Vec<String> {
     wrong
 }
 
-fn verdict(command: &Command, seen: &[(usize, ObservedCommand)], is_passed: bool, faults: &Faults) -> Option<&'static str> {
+fn verdict(
+    command: &Command,
+    seen: &[(usize, ObservedCommand)],
+    is_passed: bool,
+    faults: &Faults,
+) -> Option<&'static str> {
     let said = |what: SentAnswer| seen.iter().any(|(_, arrival)| arrival.answers.contains(&what));
     // Under way from then until its end.
     let may_be_gone = |since: Option<DateTime<Utc>>| {
@@ -310,7 +315,8 @@ fn verdict(command: &Command, seen: &[(usize, ObservedCommand)], is_passed: bool
     if seen.iter().any(|(device, _)| *device != command.device) {
         return Some("another device got it");
     }
-    let is_late = |arrival: &ObservedCommand| arrival.expires_at.is_none_or(|at| arrival.received_at > at + ON_THE_WIRE);
+    let is_late =
+        |arrival: &ObservedCommand| arrival.expires_at.is_none_or(|at| arrival.received_at > at + ON_THE_WIRE);
     if seen.iter().any(|(_, arrival)| is_late(arrival)) {
         return Some("it came after its time");
     }
