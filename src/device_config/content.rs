@@ -102,7 +102,7 @@ pub(super) fn changed_keys(before: Option<&Value>, after: &Value) -> BTreeSet<St
     keys.filter(|key| before.get(*key) != after.get(*key)).cloned().collect()
 }
 
-/// A pushed placeholder keeps the secret of the newest version: replaces it with that secret.
+/// Replaces each pushed placeholder with the secret of the newest version.
 fn merge_kept_secrets(
     secrets: &mut Secrets,
     public: &Value,
@@ -265,8 +265,8 @@ mod tests {
         let merged = push(Some(&first), json!({"apiToken": "canary-2"}), ConfigMode::Merge).unwrap();
         assert_eq!(sent(&merged)["wifiConfig"]["password"], "canary-1");
         assert_eq!(sent(&merged)["apiToken"], "canary-2");
-        let gone = push(Some(&merged), json!({"wifiConfig": null, "apiToken": null}), ConfigMode::Merge).unwrap();
-        assert_eq!((sent(&gone), gone.secrets.is_none()), (json!({"sampleRate": 5}), true));
+        let removed = push(Some(&merged), json!({"wifiConfig": null, "apiToken": null}), ConfigMode::Merge).unwrap();
+        assert_eq!((sent(&removed), removed.secrets.is_none()), (json!({"sampleRate": 5}), true));
         let nothing = push(Some(&first), json!({"token": PLACEHOLDER}), ConfigMode::Merge);
         assert!(nothing.err().unwrap().to_string().contains("config.token"));
     }

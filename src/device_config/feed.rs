@@ -7,8 +7,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use futures_util::Stream;
 
-use super::cursor::ChangeCursor;
-use super::{DeviceConfig, DeviceConfigs, store};
+use super::store::{self, ChangeCursor};
+use super::{DeviceConfig, DeviceConfigs};
 use crate::db::spawn_and_join;
 use crate::error::Error;
 use crate::follow::{Feed, MAX_COMMIT_DELAY, Page, SentChanges, follow};

@@ -3,7 +3,6 @@
 
 mod answers_store;
 mod content;
-mod cursor;
 mod feed;
 mod key_ring;
 mod outbox;

@@ -7,7 +7,7 @@ use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
-use super::{ConfigKey, DeviceConfig};
+use super::DeviceConfig;
 use crate::db::schema::{device_configs, retained_clearings};
 use crate::db::statement;
 use crate::downlink::Outgoing;
@@ -69,11 +69,11 @@ statement! {
 /// Claims the newest version of each device, if it must be sent, and notes in the same transaction where the broker
 /// may keep it. After a crash, or a deletion of the device, the broker's copy is known. `make_message` returns `None`
 /// for a version that this server can't send.
-pub(super) async fn claim_versions(
+pub(super) async fn claim_versions<K: Send>(
     conn: &mut AsyncPgConnection,
     devices: &[DeviceId],
-    mut make_message: impl FnMut(UnsentVersion) -> Option<Outgoing<ConfigKey>> + Send,
-) -> QueryResult<Vec<Outgoing<ConfigKey>>> {
+    mut make_message: impl FnMut(UnsentVersion) -> Option<Outgoing<K>> + Send,
+) -> QueryResult<Vec<Outgoing<K>>> {
     conn.transaction(async |conn| {
         let (mut versions, mut outgoing) = (Vec::new(), Vec::new());
         for unsent in (FindVersionsToSend { devices }).load::<UnsentVersion>(conn).await? {

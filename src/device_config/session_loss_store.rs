@@ -30,7 +30,7 @@ statement! {
     struct RepublishAll("sql/republish_all.sql") -> Untyped {}
 }
 
-/// The broker keeps no message any more.
+/// The broker lost every retained message.
 pub(super) async fn republish_all(conn: &mut AsyncPgConnection) -> QueryResult<()> {
     RepublishAll {}.execute(conn).await.map(drop)
 }

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::ConfigStatus;
 use super::content::Content;
-use super::cursor::ChangeCursor;
 use crate::db::schema::device_configs;
 use crate::db::{JsonText, MemoryBudget, MemorySize, collect_bounded, statement};
 use crate::error::Error;
@@ -125,6 +124,25 @@ pub(super) async fn history(
 ) -> Result<Vec<DeviceConfig>, Error> {
     let history = History { devices, before: before.unwrap_or(i32::MAX), limit };
     collect_bounded(history.load_stream::<DeviceConfig>(conn).await?, budget, Ok).await
+}
+
+/// A position in the order of changes: by time, then by device and version.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChangeCursor {
+    at: DateTime<Utc>,
+    device: i64,
+    version: i32,
+}
+
+impl ChangeCursor {
+    /// Before every change at this time or later.
+    pub(super) fn before(at: DateTime<Utc>) -> Self {
+        Self { at, device: 0, version: 0 }
+    }
+
+    pub(super) fn of(config: &DeviceConfig) -> Self {
+        Self { at: config.updated_at, device: config.device.get(), version: config.version }
+    }
 }
 
 statement! {

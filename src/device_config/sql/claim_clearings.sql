@@ -1,4 +1,5 @@
--- A topic that another device uses by now keeps its message. The end of that device makes its own clearing.
+-- The message under a topic that another device uses by now must stay, so that clearing is deleted. When the other
+-- device is deleted, it gets a clearing of its own.
 with needless as (
     delete from retained_clearings l
     where l.device_id = any (:devices::bigint[])

@@ -1,4 +1,5 @@
--- Notes what the broker may keep from now on. It stays needs_publish until the broker confirms it.
+-- Records the topic under which the broker may retain the version. The row is needs_publish until the broker confirms
+-- the message.
 with outgoing as (
     select *
     from unnest(:devices::bigint[], :versions::integer[], :home_segments::text[], :device_segments::text[])

@@ -313,7 +313,7 @@ async fn a_starting_server_completes_an_interrupted_deletion() {
                        (null, 'SESSION', 1, 'x', 'home.delete', 'home 999999', '{}')";
     sql.batch_execute(left).await.unwrap();
     let app = TestApp::builder().start_on(database).await;
-    eventually("the log of the home goes", || async {
+    eventually("the log of the home is deleted", || async {
         let rows = sql.query("select home_id from audit_log", &[]).await.unwrap();
         (rows.len() == 1 && rows[0].get::<_, Option<i64>>(0).is_none()).then_some(())
     })

@@ -287,7 +287,7 @@ async fn a_change_whose_answer_was_lost_is_published_by_a_later_tick() {
     sender.tick().await;
     assert_eq!(status(&graph, &devices[0]).await, "PENDING");
     graph.sql.batch_execute("select pg_advisory_unlock(42)").await.unwrap();
-    crate::support::eventually("it is committed", || async {
+    crate::support::eventually("the change is committed", || async {
         (status(&graph, &devices[0]).await == "SENT").then_some(())
     })
     .await;

@@ -7,6 +7,7 @@ use smarthome::{db, hub, settings};
 
 use super::live::{next, subscribe};
 use super::{Graph, Person, text};
+use crate::support::until;
 
 const PUSH: &str =
     "mutation($i: PushConfigInput!) { pushConfig(input: $i) { version status config createdBy { id } device { id } } }";
@@ -167,10 +168,7 @@ async fn a_stored_secret_is_never_shown() {
     let (ann, home, device) = one_device(&graph).await;
     let mut updates = subscribe(&graph, &ann, UPDATES, json!({"h": home}));
     let listening = tokio::spawn(async move { (next(&mut updates).await, updates) });
-    crate::support::eventually("the subscription listens", || async {
-        (graph.config_hub.n_homes() == 1).then_some(())
-    })
-    .await;
+    until("the subscription listens", || graph.config_hub.n_homes() == 1).await;
     let config = json!({
         "wifiConfig": {"ssid": "home", "password": CANARY}, "list": [{"apiToken": CANARY}],
         "deep": {"er": {"clientSecret": {"k": CANARY}}},
@@ -264,11 +262,10 @@ async fn changes_are_streamed_and_a_lagging_subscriber_catches_up() {
     // Polled once each, so that both listen.
     assert!(futures_util::poll!(futures_util::StreamExt::next(&mut all)).is_pending());
     assert!(futures_util::poll!(futures_util::StreamExt::next(&mut one)).is_pending());
-    let listening = || async { (graph.services.metrics.subscriptions.get() == 2).then_some(()) };
     let mut seen = Vec::new();
     let first = tokio::spawn(async move { (next(&mut all).await, all) });
     let other = tokio::spawn(async move { (next(&mut one).await, one) });
-    crate::support::eventually("both subscriptions listen", listening).await;
+    until("both subscriptions listen", || graph.services.metrics.subscriptions.get() == 2).await;
     push(&graph, &ann, &devices[0], json!({"sampleRate": 1})).await;
     push(&graph, &ann, &devices[1], json!({"sampleRate": 1})).await;
     let (event, mut all) = first.await.unwrap();
@@ -308,10 +305,7 @@ async fn an_overtaken_change_is_not_sent() {
     let mut updates = subscribe(&graph, &ann, UPDATES, json!({"h": home}));
     assert!(futures_util::poll!(futures_util::StreamExt::next(&mut updates)).is_pending());
     let first = tokio::spawn(async move { (next(&mut updates).await, updates) });
-    crate::support::eventually("the subscription listens", || async {
-        (graph.config_hub.n_homes() == 1).then_some(())
-    })
-    .await;
+    until("the subscription listens", || graph.config_hub.n_homes() == 1).await;
     push(&graph, &ann, &device, json!({"sampleRate": 1})).await;
     let (event, mut updates) = first.await.unwrap();
     let conn = connection(&graph).await;
