@@ -1,46 +1,48 @@
-//! Who is present: judged from status, heartbeat and any other sign of life, with a deadline per
-//! device. While our own link to the broker is down nobody is judged; afterwards every deadline
-//! starts anew.
+//! Presence of devices: every message of a device extends its deadline, and a device that misses its deadline is
+//! offline. Deadlines don't count while the link to the broker is down; afterwards every device gets the full time-out.
 //!
-//! Owned by the writer alone, so that a device's messages and its deadline are one order.
+//! The writer owns the tracker, so that the messages of a device and its deadline are in one order.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::directory::ResolvedDevice;
 use crate::ids::{DeviceId, HomeId};
 
-/// A sign of life is written at most this often, unless something else is to be written too.
+/// `last_seen_at` is written at most this often, unless the device's row is written anyway.
 const WRITE_EVERY: Duration = Duration::from_secs(10);
+/// Fewer devices are never checked for deleted ones.
+const MIN_REMOVAL: usize = 4_096;
 
-/// What a message says of the device's presence.
+/// What a message says about presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PresenceEvent {
-    /// It spoke: it is there.
+    /// The device sent a message.
     Seen,
-    /// It, or its Last Will, says that it is gone.
+    /// The device, or its Last Will, announced that it is offline.
     Goodbye,
 }
 
-/// What is to be written of a sign.
+/// The effect of a [`PresenceEvent`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PresenceChange {
-    /// The device's presence now.
     pub online: bool,
-    /// Whether that is news.
     pub online_changed: bool,
-    /// Whether the sign of life is due to be written.
+    /// Whether `last_seen_at` is due to be written.
     pub write_due: bool,
 }
 
-/// Every device heard of since the start.
+/// The presence of every device that was seen since the start. Deleted devices are removed whenever the number of
+/// devices has doubled, see [`PresenceTracker::removal_candidates`].
 #[derive(Debug)]
 pub struct PresenceTracker {
     timeout: Duration,
     devices: HashMap<DeviceId, Seen>,
-    /// One entry per online device; looked at again when it is due, not moved at each message.
+    /// One entry per online device. A message does not move it: when the entry is due, the deadline is computed again.
     deadlines: BinaryHeap<Reverse<(Instant, DeviceId)>>,
+    /// The number of devices at which deleted ones are removed next.
+    next_removal: usize,
 }
 
 #[derive(Debug)]
@@ -49,23 +51,22 @@ struct Seen {
     online: bool,
     last_sign: Instant,
     last_written: Option<Instant>,
-    /// Whether an entry of `deadlines` is his: never two.
+    /// Whether the device has an entry in `deadlines`: never two.
     has_deadline: bool,
 }
 
 impl PresenceTracker {
-    /// Nobody is known yet.
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, devices: HashMap::new(), deadlines: BinaryHeap::new() }
+        Self { timeout, devices: HashMap::new(), deadlines: BinaryHeap::new(), next_removal: MIN_REMOVAL }
     }
 
-    /// A device that the database knows as online: it gets the whole time-out to speak.
+    /// Adds a device that is online in the database, with the full time-out.
     pub fn expect(&mut self, known: ResolvedDevice, now: Instant) {
         self.devices.entry(known.device).or_insert_with(|| Seen::new(known, now));
         self.watch(known.device, now);
     }
 
-    /// Takes a sign of a device.
+    /// Applies an event of a device.
     pub fn observe(&mut self, known: ResolvedDevice, event: PresenceEvent, now: Instant) -> PresenceChange {
         let seen = self.devices.entry(known.device).or_insert_with(|| Seen::new(known, now));
         let online = event == PresenceEvent::Seen;
@@ -85,6 +86,20 @@ impl PresenceTracker {
         PresenceChange { online, online_changed, write_due }
     }
 
+    /// The offline devices, when it is time to ask the database which devices have been deleted. A deleted device that
+    /// was online goes offline at its deadline. Then call [`PresenceTracker::remove`].
+    pub fn removal_candidates(&self) -> Option<HashSet<DeviceId>> {
+        let offline = || self.devices.iter().filter(|(_, seen)| !seen.online).map(|(device, _)| *device).collect();
+        (self.devices.len() >= self.next_removal).then(offline)
+    }
+
+    /// Removes deleted devices. The next check is due when the number of devices has doubled, so its cost is constant
+    /// for each new device.
+    pub fn remove(&mut self, deleted: &HashSet<DeviceId>) {
+        self.devices.retain(|device, _| !deleted.contains(device));
+        self.next_removal = (2 * self.devices.len()).max(MIN_REMOVAL);
+    }
+
     fn watch(&mut self, device: DeviceId, now: Instant) {
         if let Some(seen) = self.devices.get_mut(&device).filter(|seen| !seen.has_deadline) {
             seen.has_deadline = true;
@@ -92,22 +107,22 @@ impl PresenceTracker {
         }
     }
 
-    /// Silence after which a device counts as offline.
+    /// A device without a message for this long is offline.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Whether the device counts as present: as we judged it, or as the database knew it.
+    /// Whether the device is online: as tracked, else by the database.
     pub fn is_online(&self, known: ResolvedDevice) -> bool {
         self.devices.get(&known.device).map_or(known.online, |seen| seen.online)
     }
 
-    /// When the next deadline is to be looked at.
+    /// When [`PresenceTracker::expired`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Devices whose time ran out; from now on they count as offline.
+    /// Devices that have missed their deadline; from now on they are offline.
     pub fn expired(&mut self, now: Instant) -> Vec<(HomeId, DeviceId)> {
         let mut expired = Vec::new();
         while let Some(Reverse((at, device))) = self.deadlines.peek().copied() {
@@ -129,7 +144,7 @@ impl PresenceTracker {
         expired
     }
 
-    /// Our own link was down: silence until now says nothing of anybody.
+    /// The link to the broker was down: every online device gets the full time-out again.
     pub fn restart(&mut self, now: Instant) {
         self.deadlines.clear();
         for (device, seen) in &mut self.devices {
@@ -164,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_device_goes_offline_once_and_a_speaking_one_does_not() {
+    fn a_silent_device_goes_offline_once_and_a_sending_one_does_not() {
         let start = Instant::now();
         let mut presence = PresenceTracker::new(TIMEOUT);
         assert!(presence.observe(known(1), PresenceEvent::Seen, start).online_changed);
@@ -178,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_of_life_is_written_at_most_every_ten_seconds() {
+    fn last_seen_is_written_at_most_every_ten_seconds() {
         let start = Instant::now();
         let mut presence = PresenceTracker::new(TIMEOUT);
         let due = |presence: &mut PresenceTracker, s| {
@@ -188,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_will_is_news_and_no_sign_of_life() {
+    fn a_goodbye_changes_presence_once() {
         let start = Instant::now();
         let mut presence = PresenceTracker::new(TIMEOUT);
         presence.observe(known(1), PresenceEvent::Seen, start);
@@ -199,12 +214,29 @@ mod tests {
     }
 
     #[test]
-    fn after_our_own_outage_every_deadline_starts_anew() {
+    fn after_an_outage_of_the_link_every_deadline_starts_again() {
         let start = Instant::now();
         let mut presence = PresenceTracker::new(TIMEOUT);
         presence.expect(ResolvedDevice { online: true, ..known(1) }, start);
         presence.restart(start + TIMEOUT);
         assert_eq!(presence.expired(start + TIMEOUT), []);
         assert_eq!(presence.expired(start + TIMEOUT * 2).len(), 1);
+    }
+
+    #[test]
+    fn deleted_devices_are_removed_when_the_number_of_devices_has_doubled() {
+        let start = Instant::now();
+        let mut presence = PresenceTracker::new(TIMEOUT);
+        let n = i64::try_from(MIN_REMOVAL).unwrap();
+        for id in 1..n {
+            presence.observe(known(id), PresenceEvent::Seen, start);
+        }
+        assert_eq!(presence.removal_candidates(), None, "too few devices");
+        presence.observe(known(1), PresenceEvent::Goodbye, start);
+        presence.observe(known(n), PresenceEvent::Goodbye, start);
+        let offline = presence.removal_candidates().unwrap();
+        assert_eq!(offline, HashSet::from([known(1).device, known(n).device]));
+        presence.remove(&HashSet::from([known(n).device]));
+        assert_eq!((presence.devices.len(), presence.removal_candidates()), (MIN_REMOVAL - 1, None));
     }
 }

@@ -19,7 +19,7 @@ use super::pending_last_seen::PendingLastSeen;
 use super::rejected::Rejections;
 use super::store::NewRejected;
 use crate::commands::Expectations;
-use crate::devices::{Directory, PresenceTracker, Resolved, StateChange};
+use crate::devices::{self, Directory, PresenceTracker, Resolved, StateChange};
 use crate::ids::{DeviceId, HomeId};
 use crate::metrics::Metrics;
 use crate::mqtt::payload::Content;
@@ -46,9 +46,14 @@ impl Classifier {
         self.directory.refresh(conn, addresses, topic::address).await
     }
 
-    /// Looks up again some names that were used although they were looked up long ago.
+    /// Looks up again some names that were used although they were looked up long ago, and now and then removes deleted
+    /// devices from the presence tracker.
     pub(super) async fn revalidate(&mut self, conn: &mut AsyncPgConnection) -> QueryResult<()> {
-        self.directory.revalidate(conn, topic::address).await
+        self.directory.revalidate(conn, topic::address).await?;
+        if let Some(offline) = self.presence.removal_candidates() {
+            self.presence.remove(&devices::find_deleted(conn, &offline).await?);
+        }
+        Ok(())
     }
 
     /// Makes a batch of the messages. The names were looked up before.
