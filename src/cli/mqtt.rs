@@ -49,7 +49,7 @@ impl Mqtt {
         write(&path, &export.dynamic_security(existing.as_deref())?)?;
         write(&dir.join("acl"), &export.rules())?;
         write(&dir.join("passwd"), &export.passwords())?;
-        let unknown: Vec<_> = export.unknown().collect();
+        let unknown: Vec<_> = export.without_hash().collect();
         println!("{} accounts in {}", devices.len() - unknown.len(), dir.display());
         if server.is_none() {
             eprintln!(

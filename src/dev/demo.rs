@@ -12,7 +12,7 @@ use crate::audit::RequestContext;
 use crate::auth::{Actor, Principal, Tokens};
 use crate::clock::Clock;
 use crate::db::{MemoryBudget, Pool};
-use crate::devices::{DeviceFilter, DeviceType, Devices, NewDevice, mqtt_client_id};
+use crate::devices::{DeviceFilter, DevicePage, DeviceType, Devices, NewDevice, mqtt_client_id};
 use crate::error::Error;
 use crate::homes::{Home, Homes, NewHome, Permission, RegistryListener};
 use crate::ids::{DeviceId, HomeId, UserId};
@@ -203,7 +203,8 @@ impl Registry {
 
     async fn listed(&self, viewer: UserId, home: HomeId) -> Result<Vec<(DeviceId, String)>, Error> {
         let all = DeviceFilter::default();
-        let devices = self.devices.page(viewer, &[home], &all, None, MAX_LISTED, &MemoryBudget::default()).await?;
+        let page = DevicePage { homes: &[home], filter: &all, after: None, limit: MAX_LISTED };
+        let devices = self.devices.page(viewer, &page, &MemoryBudget::default()).await?;
         Ok(devices.into_iter().map(|device| (device.id, device.key)).collect())
     }
 }

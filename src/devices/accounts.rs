@@ -1,9 +1,9 @@
-//! The devices' accounts at a broker that keeps accounts itself: what it is to know, committed with the
-//! passwords themselves, and what it has not been told yet.
+//! The devices' accounts at a broker that stores accounts itself. Their changes are committed together with the
+//! passwords and wait in the table `mqtt_clients` until the broker has confirmed them.
 //!
-//! A row lives from the registration to the moment the broker has confirmed its removal, and takes note
-//! by itself when its password goes, whichever way it goes. A password stands in it, sealed, until the
-//! broker has it; afterwards only digests are left, as everywhere.
+//! A row exists from the registration until the broker has confirmed the account's removal. A foreign key marks the
+//! row for removal when its password is deleted, however that happens. The row holds the encrypted password until the
+//! broker has confirmed it; after that only digests are stored, as for every password.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,30 +21,30 @@ use crate::error::Error;
 use crate::ids::DeviceId;
 use crate::settings::{DatabaseSettings, Provisioning, Secret};
 
-/// A password that was just made, and what is kept of it.
-pub(super) struct Fresh {
+/// A new password and the digests that are stored of it.
+pub(super) struct GeneratedPassword {
     pub(super) password: Secret,
     digest: Vec<u8>,
     broker_hash: String,
 }
 
-impl Fresh {
-    /// A thousand of them are a tenth of a second of hashing: not on the async threads.
-    pub(super) async fn make(n: usize) -> Result<Vec<Self>, Error> {
+impl GeneratedPassword {
+    /// Runs on a blocking thread: hashing a thousand passwords takes a tenth of a second.
+    pub(super) async fn generate(n: usize) -> Result<Vec<Self>, Error> {
         let one = || {
             let password = new_password();
             let (digest, broker_hash) = (password_digest(password.reveal()), broker_hash(password.reveal()));
             Self { password, digest, broker_hash }
         };
-        let make = move || std::iter::repeat_with(one).take(n).collect();
-        tokio::task::spawn_blocking(make).await.map_err(Error::internal)
+        let all = move || std::iter::repeat_with(one).take(n).collect();
+        tokio::task::spawn_blocking(all).await.map_err(Error::internal)
     }
 }
 
-/// Keeps passwords and, where the broker must be told, what it must be told. Cheap to clone.
+/// Stores passwords and, for a broker that stores accounts itself, the changes of its accounts. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Accounts {
-    /// None where the broker asks instead of being told.
+    /// `None` where the broker asks the server about each login.
     password_box: Option<Arc<PasswordBox>>,
     wake: Arc<Notify>,
 }
@@ -58,39 +58,39 @@ impl Accounts {
         Self { password_box, wake: Arc::default() }
     }
 
-    /// Whether two passwords of a device need two user names.
-    pub(super) fn is_one_password_a_name(&self) -> bool {
+    /// Whether a user name has one password, so that a second password needs a second user name.
+    pub(super) fn has_one_password_per_user(&self) -> bool {
         self.password_box.is_some()
     }
 
-    /// Something that the broker must be told has been committed.
+    /// Call after committing a change of accounts.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
     }
 
-    /// Keeps fresh passwords of these devices, each under this name.
+    /// Stores the passwords of these users.
     pub(super) async fn insert(
         &self,
         conn: &mut Connection,
-        fresh: Vec<((DeviceId, MqttUser<'_>), &Fresh)>,
+        passwords: Vec<((DeviceId, MqttUser<'_>), &GeneratedPassword)>,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
-        let rows: Vec<_> = fresh
+        let rows: Vec<_> = passwords
             .iter()
-            .map(|((device, user), fresh)| NewCredential {
+            .map(|((device, user), password)| NewCredential {
                 device: *device,
                 slot: user.slot,
-                digest: fresh.digest.clone(),
-                broker_hash: fresh.broker_hash.clone(),
+                digest: password.digest.clone(),
+                broker_hash: password.broker_hash.clone(),
             })
             .collect();
         let ids: HashMap<_, _> = credentials_store::insert(conn, &rows, now).await?.into_iter().collect();
         if let Some(password_box) = &self.password_box {
-            let rows: Vec<_> = fresh
+            let rows: Vec<_> = passwords
                 .iter()
-                .filter_map(|((device, user), fresh)| {
+                .filter_map(|((device, user), password)| {
                     let username = user.to_string();
-                    let sealed = password_box.seal(&username, &fresh.password);
+                    let sealed = password_box.seal(&username, &password.password);
                     ids.get(device).map(|id| (username, *id, sealed))
                 })
                 .collect();
@@ -100,26 +100,23 @@ impl Accounts {
     }
 }
 
-/// What the broker is to be told about one account.
+/// A change of one account that the broker has not confirmed.
 pub struct AccountChange {
-    /// The account's name.
     pub username: String,
-    /// What to do with it.
     pub kind: ChangeKind,
-    /// As it was read: a row that has changed since is not settled.
+    /// The encrypted password as it was read: a confirmation does not apply to a later password.
     sealed: Option<Vec<u8>>,
 }
 
-/// What to do with an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// Make it, or give it this password.
-    Put(Secret),
-    /// Take it away and cut its connections.
+    /// Create the account, or change its password.
+    SetPassword(Secret),
+    /// Delete the account and close its connections.
     Remove,
 }
 
-/// Where a server that tells the broker begins.
+/// The pending changes, for the server that provisions the broker.
 #[derive(Clone)]
 pub struct AccountChanges {
     password_box: Arc<PasswordBox>,
@@ -127,7 +124,7 @@ pub struct AccountChanges {
     clock: Clock,
 }
 
-/// The one server of the installation that tells the broker, for as long as its connection is open.
+/// Held by the one server of an installation that provisions the broker, as long as its connection is open.
 pub struct AccountLeader {
     conn: Connection,
     password_box: Arc<PasswordBox>,
@@ -135,7 +132,7 @@ pub struct AccountLeader {
 }
 
 impl Devices {
-    /// The accounts a broker must be told of; none where it asks.
+    /// `None` where the broker asks the server about each login.
     pub fn account_changes(&self) -> Option<AccountChanges> {
         let Accounts { password_box, wake } = self.accounts.clone();
         Some(AccountChanges { password_box: password_box?, wake, clock: self.clock.clone() })
@@ -148,11 +145,11 @@ impl AccountChanges {
         self.wake.notified().await;
     }
 
-    /// The lead; `None` while another server has it. It knows of every device from then on.
-    pub async fn lead(&self, database: &DatabaseSettings) -> Result<Option<AccountLeader>, Error> {
-        const STATEMENT: std::time::Duration = std::time::Duration::from_secs(10);
-        let mut conn = db::connect(database.url.reveal(), Some(STATEMENT)).await.map_err(Error::unavailable)?;
-        if !store::lease(&mut conn).await? {
+    /// Becomes the leader and adds accounts for devices that have none. `None` while another server leads.
+    pub async fn try_lead(&self, database: &DatabaseSettings) -> Result<Option<AccountLeader>, Error> {
+        const STATEMENT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+        let mut conn = db::connect(database.url.reveal(), Some(STATEMENT_TIMEOUT)).await.map_err(Error::unavailable)?;
+        if !store::try_lock(&mut conn).await? {
             return Ok(None);
         }
         let mut leader = AccountLeader { conn, password_box: self.password_box.clone(), clock: self.clock.clone() };
@@ -163,7 +160,7 @@ impl AccountChanges {
 }
 
 impl AccountLeader {
-    /// Ends passwords whose grace period is over, and returns up to `limit` changes, removals first.
+    /// Deletes passwords whose grace period is over, and returns up to `limit` changes, removals first.
     pub async fn pending(&mut self, limit: i64) -> Result<Vec<AccountChange>, Error> {
         let now = self.clock.now();
         store::expire(&mut self.conn, now).await?;
@@ -171,13 +168,13 @@ impl AccountLeader {
         for (username, credential, sealed) in store::pending(&mut self.conn, limit).await? {
             let kind = match (credential, &sealed) {
                 (Some(_), Some(text)) => match self.password_box.open(&username, text) {
-                    Some(password) => ChangeKind::Put(password),
+                    Some(password) => ChangeKind::SetPassword(password),
                     None => {
                         tracing::error!(
                             username,
-                            "a password on its way to the broker was sealed under another MQTT_DYNSEC_PASSWORD: rotate the device's credentials"
+                            "a password for the broker was encrypted with another MQTT_DYNSEC_PASSWORD: rotate the device's credentials"
                         );
-                        store::settle_put(&mut self.conn, &username, text).await?;
+                        store::confirm_password(&mut self.conn, &username, text).await?;
                         continue;
                     }
                 },
@@ -189,35 +186,36 @@ impl AccountLeader {
     }
 
     /// The broker has confirmed the change.
-    pub async fn settle(&mut self, change: &AccountChange) -> Result<(), Error> {
+    pub async fn confirm(&mut self, change: &AccountChange) -> Result<(), Error> {
         match (&change.kind, &change.sealed) {
-            (ChangeKind::Put(_), Some(sealed)) => store::settle_put(&mut self.conn, &change.username, sealed).await?,
-            _ => store::settle_removal(&mut self.conn, &change.username).await?,
+            (ChangeKind::SetPassword(_), Some(sealed)) => {
+                store::confirm_password(&mut self.conn, &change.username, sealed).await?;
+            }
+            _ => store::confirm_removal(&mut self.conn, &change.username).await?,
         }
         Ok(())
     }
 
-    /// The removal of an account that no device has.
-    pub fn stray(&self, username: &str) -> AccountChange {
+    /// The removal of an account that belongs to no device.
+    pub fn removal(&self, username: &str) -> AccountChange {
         AccountChange { username: username.to_owned(), kind: ChangeKind::Remove, sealed: None }
     }
 
-    /// Every account the broker is to have, with whether it was told.
-    pub async fn wanted(&mut self) -> Result<HashMap<String, bool>, Error> {
-        Ok(store::wanted(&mut self.conn).await?.into_iter().collect())
+    /// Every account that the broker must have, and whether it has confirmed the password.
+    pub async fn expected(&mut self) -> Result<HashMap<String, bool>, Error> {
+        Ok(store::expected(&mut self.conn).await?.into_iter().collect())
     }
 }
 
-/// An account with what a broker's file needs to know of it.
+/// An account for the password file of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredAccount {
-    /// Its name.
     pub username: String,
-    /// `$7$rounds$salt$hash`; none for a password that was given out before it was kept.
+    /// `$7$rounds$salt$hash`; `None` for a password from before these hashes were stored.
     pub hash: Option<String>,
 }
 
-/// Every device's accounts, by name, for the files of a broker.
+/// Every device's accounts by name, for the files of a broker.
 pub async fn stored_accounts(pool: &db::Pool, now: DateTime<Utc>) -> Result<Vec<StoredAccount>, Error> {
     let mut conn = pool.get().await?;
     let rows = store::stored(&mut conn, now).await?;

@@ -1,21 +1,30 @@
-//! SQL of the broker's accounts.
+//! SQL of the devices' accounts at the broker.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Nullable, Text, Timestamptz, Untyped};
 use diesel::upsert::excluded;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use crate::db::locks;
 use crate::db::schema::{device_credentials, mqtt_clients as clients};
+use crate::db::{locks, statement};
 
-/// A user name as [`super::MqttUser`] writes it.
-const USERNAME: &str = "h.key || '/' || d.key || case c.slot when 1 then '~1' else '' end";
-
-/// Name, its password's row, the sealed password.
+/// User name, the id of its credential, the sealed password.
 type Pending = (String, Option<i64>, Option<Vec<u8>>);
 
-/// New names, or new passwords of names that are there.
+statement! {
+    struct AdoptAccounts("sql/adopt_accounts.sql") -> Untyped {
+        now: Timestamptz = DateTime<Utc>,
+    }
+}
+
+statement! {
+    struct FindAccounts("sql/find_accounts.sql") -> (Text, Nullable<Text>) {
+        now: Timestamptz = DateTime<Utc>,
+    }
+}
+
+/// Inserts accounts, or new passwords of existing accounts.
 pub(super) async fn put(
     conn: &mut AsyncPgConnection,
     rows: &[(String, i64, Vec<u8>)],
@@ -46,36 +55,24 @@ pub(super) async fn put(
         .map(drop)
 }
 
-/// Whether this connection is the one that tells the broker.
-pub(super) async fn lease(conn: &mut AsyncPgConnection) -> QueryResult<bool> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Bool)]
-        leased: bool,
-    }
-    let query = diesel::sql_query(format!(
-        "select pg_try_advisory_lock({}, hashtext(current_schema())) as leased",
-        locks::PROVISIONING
-    ));
-    Ok(query.get_result::<Row>(conn).await?.leased)
+/// Takes the lock of the server that provisions the broker, for the length of the connection. False where another
+/// server holds it.
+pub(super) async fn try_lock(conn: &mut AsyncPgConnection) -> QueryResult<bool> {
+    locks::try_lock(conn, locks::PROVISIONING, None).await
 }
 
-/// Takes note of devices that were registered before this kind of broker was chosen.
+/// Adds accounts for devices that were registered before this provisioning was configured.
 pub(super) async fn adopt(conn: &mut AsyncPgConnection, now: DateTime<Utc>) -> QueryResult<usize> {
-    let sql = format!(
-        "insert into mqtt_clients (username, credential_id, changed_at) select distinct on (1) {USERNAME}, c.id, $1 \
-         from device_credentials c join devices d on d.id = c.device_id join homes h on h.id = d.home_id \
-         where c.expires_at is null or c.expires_at > $1 order by 1, c.id desc on conflict do nothing"
-    );
-    diesel::sql_query(sql).bind::<Timestamptz, _>(now).execute(conn).await
+    AdoptAccounts { now }.execute(conn).await
 }
 
-/// Ends the passwords whose time is over.
+/// Deletes the passwords whose grace period is over. The foreign key then marks their accounts for removal.
 pub(super) async fn expire(conn: &mut AsyncPgConnection, now: DateTime<Utc>) -> QueryResult<usize> {
-    let over = device_credentials::table.filter(device_credentials::expires_at.le(now));
-    diesel::delete(over).execute(conn).await
+    let expired = device_credentials::table.filter(device_credentials::expires_at.le(now));
+    diesel::delete(expired).execute(conn).await
 }
 
+/// Accounts whose change the broker has not confirmed, removals first.
 pub(super) async fn pending(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<Vec<Pending>> {
     clients::table
         .filter(clients::credential_id.is_null().or(clients::sealed_password.is_not_null()))
@@ -86,18 +83,18 @@ pub(super) async fn pending(conn: &mut AsyncPgConnection, limit: i64) -> QueryRe
         .await
 }
 
-pub(super) async fn settle_put(conn: &mut AsyncPgConnection, username: &str, sealed: &[u8]) -> QueryResult<()> {
+pub(super) async fn confirm_password(conn: &mut AsyncPgConnection, username: &str, sealed: &[u8]) -> QueryResult<()> {
     let row = clients::table.filter(clients::username.eq(username).and(clients::sealed_password.eq(sealed)));
     diesel::update(row).set(clients::sealed_password.eq(None::<Vec<u8>>)).execute(conn).await.map(drop)
 }
 
-pub(super) async fn settle_removal(conn: &mut AsyncPgConnection, username: &str) -> QueryResult<()> {
+pub(super) async fn confirm_removal(conn: &mut AsyncPgConnection, username: &str) -> QueryResult<()> {
     let row = clients::table.filter(clients::username.eq(username).and(clients::credential_id.is_null()));
     diesel::delete(row).execute(conn).await.map(drop)
 }
 
-/// Every name that is to be there, and whether the broker has been told its password.
-pub(super) async fn wanted(conn: &mut AsyncPgConnection) -> QueryResult<Vec<(String, bool)>> {
+/// Every account that the broker must have, and whether it has confirmed the password.
+pub(super) async fn expected(conn: &mut AsyncPgConnection) -> QueryResult<Vec<(String, bool)>> {
     clients::table
         .filter(clients::credential_id.is_not_null())
         .select((clients::username, clients::sealed_password.is_null()))
@@ -105,23 +102,10 @@ pub(super) async fn wanted(conn: &mut AsyncPgConnection) -> QueryResult<Vec<(Str
         .await
 }
 
-/// Every name with its newest password's hash.
+/// Every user name with the hash of its newest password.
 pub(super) async fn stored(
     conn: &mut AsyncPgConnection,
     now: DateTime<Utc>,
 ) -> QueryResult<Vec<(String, Option<String>)>> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Text)]
-        username: String,
-        #[diesel(sql_type = Nullable<Text>)]
-        hash: Option<String>,
-    }
-    let sql = format!(
-        "select distinct on (1) {USERNAME} as username, c.broker_hash as hash \
-         from device_credentials c join devices d on d.id = c.device_id join homes h on h.id = d.home_id \
-         where c.expires_at is null or c.expires_at > $1 order by 1, c.id desc"
-    );
-    let rows: Vec<Row> = diesel::sql_query(sql).bind::<Timestamptz, _>(now).load(conn).await?;
-    Ok(rows.into_iter().map(|row| (row.username, row.hash)).collect())
+    FindAccounts { now }.load(conn).await
 }

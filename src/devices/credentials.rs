@@ -1,4 +1,4 @@
-//! A device's MQTT credentials: random, shown once, kept as digests. 192 random bits need no slow hash.
+//! A device's MQTT credentials: random, shown once, stored as digests. 192 random bits need no slow hash.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -10,41 +10,37 @@ use sha2::{Digest, Sha256};
 
 use crate::settings::Secret;
 
-/// Rounds of Mosquitto's PBKDF2. It is its own number: what makes it enough is the random secret.
+/// Mosquitto's own number of PBKDF2 rounds. It is enough, because the secret is random.
 const BROKER_ROUNDS: NonZeroU32 = NonZeroU32::new(101).expect("not zero");
 /// Bytes of Mosquitto's salt and of its hash.
 const BROKER_SALT: usize = 12;
 const BROKER_HASH: usize = 64;
-/// What follows a device's user name while another password has the plain one.
+/// The suffix of a device's second user name.
 const SECOND: &str = "~1";
 
-/// What a device needs to connect, shown once.
+/// What a device needs to connect. Shown once.
 #[derive(Debug, Clone)]
 pub struct MqttCredentials {
     /// `{home key}/{device key}`: the broker's ACL is a pattern over it.
     pub username: String,
-    /// The password.
     pub password: Secret,
-    /// The MQTT client id, see [`mqtt_client_id`].
+    /// See [`mqtt_client_id`].
     pub client_id: String,
-    /// Where to connect.
     pub broker_url: String,
 }
 
-/// One of the at most two MQTT user names of a device. No key has a `~` in it, so no device's second
-/// name is the first one of another.
+/// One of the two MQTT user names of a device. No key contains a `~`, so a second user name is never the first one of
+/// another device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MqttUser<'a> {
-    /// The home's key.
     pub home: &'a str,
-    /// The device's key.
     pub device: &'a str,
-    /// 0 for the plain name, 1 for the one with `~1` behind it.
+    /// 0 for `{home}/{device}`, 1 for the same with `~1` appended.
     pub slot: i16,
 }
 
 impl<'a> MqttUser<'a> {
-    /// Reads a user name; `None` for one that no device can have.
+    /// `None` for a user name that no device can have.
     pub fn parse(username: &'a str) -> Option<Self> {
         let (home, device) = username.split_once('/')?;
         let (device, slot) = match device.strip_suffix(SECOND) {
@@ -61,18 +57,17 @@ impl fmt::Display for MqttUser<'_> {
     }
 }
 
-/// Letters of which keys consist; enough to tell a device's name from an account of somebody else.
+/// The characters of keys: enough to tell a device's user name from other accounts.
 fn is_key(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
-/// A device's MQTT client id: one per device, or two of them would throw each other out. No key has an
-/// `@` in it, and brokers that keep a session in a file of that name take no `/`.
+/// A device's MQTT client id. It is unique, because a broker closes the connection of a client when another connects
+/// with its id. No key contains an `@`; brokers that name session files after client ids accept no `/`.
 pub fn mqtt_client_id(home_key: &str, device_key: &str) -> String {
     format!("{device_key}@{home_key}")
 }
 
-/// A fresh password.
 pub(super) fn new_password() -> Secret {
     Secret::new(URL_SAFE_NO_PAD.encode(random::<24>()))
 }
@@ -83,13 +78,12 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// What is kept of a password, and what a password that comes in is compared with.
+/// The digest that is stored of a password and compared at a login.
 pub fn password_digest(password: &str) -> Vec<u8> {
     Sha256::digest(password).to_vec()
 }
 
-/// What is kept of a password for Mosquitto's files, as `mosquitto_passwd` writes it:
-/// `$7$rounds$salt$hash`.
+/// The hash that is stored for Mosquitto's files, in the form of `mosquitto_passwd`: `$7$rounds$salt$hash`.
 pub fn broker_hash(password: &str) -> String {
     let salt = random::<BROKER_SALT>();
     let mut hash = [0; BROKER_HASH];
@@ -102,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_has_192_bits_and_never_comes_twice() {
+    fn a_password_has_192_random_bits() {
         let (one, two) = (new_password(), new_password());
         assert_eq!(one.reveal().len(), 32);
         assert_ne!(one, two);
@@ -111,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_name_is_read_as_it_is_written() {
+    fn a_user_name_parses_to_what_was_formatted() {
         for (text, slot) in [("main/lamp", 0), ("main/lamp~1", 1)] {
             let user = MqttUser::parse(text).unwrap();
             assert_eq!((user.home, user.device, user.slot, user.to_string().as_str()), ("main", "lamp", slot, text));

@@ -5,15 +5,13 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::credentials::MqttUser;
-use super::logins::LoginGrant;
 use crate::db::schema::{device_credentials as credentials, devices, homes};
 use crate::ids::{DeviceId, HomeId};
 
-/// What is kept of one fresh password.
+/// What is stored of a new password.
 pub(super) struct NewCredential {
-    /// Whose it is.
     pub(super) device: DeviceId,
-    /// By which of its names.
+    /// See [`MqttUser::slot`].
     pub(super) slot: i16,
     /// See [`super::credentials::password_digest`].
     pub(super) digest: Vec<u8>,
@@ -21,17 +19,17 @@ pub(super) struct NewCredential {
     pub(super) broker_hash: String,
 }
 
-/// One that still holds.
+/// A password that is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable)]
-pub(super) struct Live {
+pub(super) struct ValidCredential {
     pub(super) id: i64,
     pub(super) slot: i16,
     pub(super) expires_at: Option<DateTime<Utc>>,
 }
 
-/// One that holds, with whose it is.
+/// A valid password of a user, with its device.
 #[derive(Debug, Queryable)]
-struct Key {
+struct UserCredential {
     id: i64,
     digest: Vec<u8>,
     expires_at: Option<DateTime<Utc>>,
@@ -40,7 +38,7 @@ struct Key {
     login_credential_id: Option<i64>,
 }
 
-/// Inserts them, at most one a device, and returns their ids by device.
+/// Inserts passwords, at most one a device, and returns their ids by device.
 pub(super) async fn insert(
     conn: &mut AsyncPgConnection,
     new: &[NewCredential],
@@ -65,7 +63,7 @@ pub(super) async fn insert(
         .await
 }
 
-/// The home's and the device's keys, with the device held: one rotation at a time.
+/// Locks the device, so that one rotation runs at a time, and returns the keys of its home and its own.
 pub(super) async fn lock_device(
     conn: &mut AsyncPgConnection,
     home: HomeId,
@@ -78,12 +76,12 @@ pub(super) async fn lock_device(
     Ok(Some((home_key, key)))
 }
 
-/// The device's newest password that still holds.
+/// The device's newest valid password.
 pub(super) async fn newest(
     conn: &mut AsyncPgConnection,
     device: DeviceId,
     now: DateTime<Utc>,
-) -> QueryResult<Option<Live>> {
+) -> QueryResult<Option<ValidCredential>> {
     credentials::table
         .filter(credentials::device_id.eq(device))
         .filter(credentials::expires_at.is_null().or(credentials::expires_at.gt(now)))
@@ -94,7 +92,7 @@ pub(super) async fn newest(
         .optional()
 }
 
-/// Takes all the device's passwords away but, where one is given, this one, which then has an end.
+/// Deletes the device's passwords, except the one that is kept until the given time.
 pub(super) async fn retire(
     conn: &mut AsyncPgConnection,
     device: DeviceId,
@@ -110,8 +108,12 @@ pub(super) async fn retire(
     Ok(())
 }
 
-/// Those of the user's passwords that hold.
-async fn live(conn: &mut AsyncPgConnection, user: MqttUser<'_>, now: DateTime<Utc>) -> QueryResult<Vec<Key>> {
+/// The valid passwords of a user, newest first.
+async fn valid(
+    conn: &mut AsyncPgConnection,
+    user: MqttUser<'_>,
+    now: DateTime<Utc>,
+) -> QueryResult<Vec<UserCredential>> {
     credentials::table
         .inner_join(devices::table.on(devices::id.eq(credentials::device_id)))
         .inner_join(homes::table.on(homes::id.eq(devices::home_id)))
@@ -131,36 +133,46 @@ async fn live(conn: &mut AsyncPgConnection, user: MqttUser<'_>, now: DateTime<Ut
         .await
 }
 
-/// Whether this is the digest of a password of the user that holds; notes that it opened the door.
+/// Whether this is the digest of a valid password of the user. If so, records it as the device's login.
 pub(super) async fn authenticate(
     conn: &mut AsyncPgConnection,
     user: MqttUser<'_>,
     digest: &[u8],
     now: DateTime<Utc>,
 ) -> QueryResult<bool> {
-    // Digests of a random secret: their comparison's time tells nothing of use.
-    let keys = live(conn, user, now).await?;
-    let Some(key) = keys.iter().find(|key| key.digest == digest) else { return Ok(false) };
-    if key.login_credential_id != Some(key.id) {
-        let device = devices::table.find(key.device);
-        diesel::update(device).set(devices::login_credential_id.eq(key.id)).execute(conn).await?;
+    // The time of comparing digests of random secrets reveals nothing useful.
+    let credentials = valid(conn, user, now).await?;
+    let Some(used) = credentials.iter().find(|credential| credential.digest == digest) else { return Ok(false) };
+    if used.login_credential_id != Some(used.id) {
+        let device = devices::table.find(used.device);
+        diesel::update(device).set(devices::login_credential_id.eq(used.id)).execute(conn).await?;
     }
     Ok(true)
 }
 
-/// The device of that user, if the password its connection came by holds. Where it came by none that we
-/// know of (a certificate, or before this was noted) any password that holds will do.
-pub(super) async fn grant(
+/// A device whose connection is still authorized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LoginGrant {
+    pub(super) home: HomeId,
+    pub(super) device: DeviceId,
+    /// When the password of the connection expires, if it does.
+    pub(super) expires_at: Option<DateTime<Utc>>,
+}
+
+/// The grant of a user whose connection's password is valid. Where no password is recorded (the device has a
+/// certificate, or logged in before logins were recorded), any valid password grants.
+pub(super) async fn login_grant(
     conn: &mut AsyncPgConnection,
     user: MqttUser<'_>,
     now: DateTime<Utc>,
 ) -> QueryResult<Option<LoginGrant>> {
-    let keys = live(conn, user, now).await?;
-    let key =
-        keys.iter().find(|key| key.login_credential_id.is_none_or(|login_credential_id| login_credential_id == key.id));
-    Ok(key.map(|key| LoginGrant { home: key.home, device: key.device, expires_at: key.expires_at }))
+    let credentials = valid(conn, user, now).await?;
+    let used =
+        credentials.iter().find(|credential| credential.login_credential_id.is_none_or(|id| id == credential.id));
+    Ok(used.map(|used| LoginGrant { home: used.home, device: used.device, expires_at: used.expires_at }))
 }
 
+/// Those of these digests whose passwords are valid.
 pub(super) async fn still_valid(
     conn: &mut AsyncPgConnection,
     digests: &[Vec<u8>],

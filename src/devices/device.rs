@@ -1,4 +1,4 @@
-//! A registered device, as one member of its home sees it: what was entered and what it last said.
+//! A registered device as one member of its home sees it, with its last state.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -9,59 +9,48 @@ use crate::error::Error;
 use crate::homes::{Access, Membership, Permission};
 use crate::ids::{DeviceId, HomeId, RoomId};
 
-/// A device and its present state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Device {
-    /// Its id.
     pub id: DeviceId,
-    /// Its home.
     pub home: HomeId,
-    /// The key of its home.
     pub home_key: String,
     /// The name in its topics.
     pub key: String,
-    /// What people call it.
+    /// The name that people see.
     pub name: String,
-    /// Canonical, where known.
+    /// In canonical form.
     pub mac: Option<String>,
-    /// What it is.
     pub kind: DeviceType,
-    /// Where it stands.
     pub room: Option<RoomId>,
-    /// When it was registered.
     pub created_at: DateTime<Utc>,
-    /// What it last said of itself.
     pub state: LastState,
-    /// How it last spelt its home in a topic.
+    /// The home as the device last spelt it in a topic.
     pub home_segment: Option<String>,
-    /// How it last spelt itself in a topic.
+    /// The device as it last spelt itself in a topic.
     pub device_segment: Option<String>,
     pub(super) membership: Membership,
 }
 
-/// A device's state as it was read: the same as [`DeviceState`], the metadata parsed on demand.
+/// A device's state: the same as [`DeviceState`], with metadata that is parsed on demand.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LastState {
-    /// Whether it counts as present.
     pub online: bool,
-    /// When that last changed.
+    /// When `online` last changed.
     pub online_changed_at: Option<DateTime<Utc>>,
-    /// Last sign of life.
+    /// When a message of the device was last received.
     pub last_seen_at: Option<DateTime<Utc>>,
-    /// As it last reported.
     pub firmware_version: Option<String>,
     /// dBm.
     pub signal_strength: Option<f64>,
     /// Percent.
     pub battery_level: Option<f64>,
-    /// Messages that were let go, because it sent faster than its limit.
+    /// Messages dropped because the device exceeded its rate limit.
     pub shed_messages: i64,
-    /// When the last of them came.
+    /// When the last of them was received.
     pub last_shed_at: Option<DateTime<Utc>>,
     pub(super) metadata: Metadata,
 }
 
-/// Where metadata came from.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Metadata {
     Stored(JsonText),
@@ -69,7 +58,7 @@ pub(super) enum Metadata {
 }
 
 impl MemorySize for Device {
-    /// As it is stored: what is live is held by all who follow.
+    /// Live metadata is shared by all subscribers, so only stored metadata counts.
     fn text_bytes(&self) -> usize {
         match &self.state.metadata {
             Metadata::Stored(text) => text.text_bytes(),
@@ -78,7 +67,7 @@ impl MemorySize for Device {
     }
 }
 
-/// Proof that somebody may read a device: made from a [`Device`] that was read for them.
+/// Proof that a viewer may read a device: made from a [`Device`] that was read for the viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeviceAccess {
     access: Access,
@@ -86,17 +75,17 @@ pub struct DeviceAccess {
 }
 
 impl Device {
-    /// Access to its home, where the viewer's role includes the permission.
+    /// Access to the device's home, where the viewer's role has the permission.
     pub fn allow(&self, permission: Permission) -> Result<Access, Error> {
         self.membership.allow(permission)
     }
 
-    /// Proof that the viewer may read this of it.
+    /// Proof that the viewer has this permission for the device.
     pub fn readable(&self, permission: Permission) -> Result<DeviceAccess, Error> {
         Ok(DeviceAccess { access: self.membership.allow(permission)?, device: self.id })
     }
 
-    /// The device with a state that is newer than the one it was read with.
+    /// The device with a newer state.
     pub fn with_state(mut self, state: &DeviceState) -> Self {
         self.state = LastState {
             online: state.online,
@@ -114,7 +103,7 @@ impl Device {
 }
 
 impl LastState {
-    /// About the bytes of [`LastState::metadata`].
+    /// The approximate memory of [`LastState::metadata`].
     pub fn metadata_bytes(&self) -> usize {
         match &self.metadata {
             Metadata::Stored(text) => text.value_bytes(),
@@ -122,7 +111,7 @@ impl LastState {
         }
     }
 
-    /// The seed's `{"lastStatus": {...}}`.
+    /// `{"lastStatus": {...}}`: the last status message.
     pub fn metadata(&self) -> Value {
         match &self.metadata {
             Metadata::Stored(text) => text.parse(),
@@ -132,12 +121,10 @@ impl LastState {
 }
 
 impl DeviceAccess {
-    /// The access to its home.
     pub fn access(&self) -> Access {
         self.access
     }
 
-    /// The device.
     pub fn device(&self) -> DeviceId {
         self.device
     }

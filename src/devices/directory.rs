@@ -1,8 +1,8 @@
-//! Names in topics to devices: a bounded cache in front of one statement a batch.
+//! Resolves the addresses in topics to devices: a bounded cache in front of one statement a batch.
 //!
-//! What this server changes is seen at once. What another one changes is seen within [`MAX_AGE`]: a
-//! name that stood for nothing is asked for anew before it is used; one that stood for a device is used
-//! meanwhile, because a device that was deleted is caught where its message is stored, and forgotten here.
+//! A change of the registry on this server takes effect at once, a change on another server within [`MAX_AGE`]. An old
+//! answer that named no device is asked for again before it is used. An old answer that named a device is used once
+//! more and then asked for again: the store notices when the device has been deleted, and the entry is evicted.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,78 +13,71 @@ use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
 
-use super::directory_store::{self as store, Names};
+use super::directory_store::{self as store, ResolveAddresses};
 use super::{Mac, RegistryListener};
 use crate::ids::{DeviceId, HomeId};
 
-/// Age at which an answer is asked for anew.
+/// Age at which an answer is asked for again.
 const MAX_AGE: Duration = Duration::from_secs(5);
-/// Old answers asked for between two batches: few, so that the next one hardly waits.
+/// Old answers asked for between two batches: few, so that the next batch hardly waits.
 const REVALIDATED_AT_ONCE: usize = 32;
-/// Names remembered, known and unknown ones together; a batch may exceed it for its own time.
+/// Cached addresses, whether they name a device or not. The addresses of one batch may exceed it until the next.
 const MAX_ENTRIES: usize = 65_536;
 
-/// What a name in a topic stands for.
+/// What an address in a topic names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolved {
-    /// A device of that home.
     Device(ResolvedDevice),
-    /// The home exists, the device is not one of its own.
+    /// The home exists, but has no such device.
     NoDevice(HomeId),
-    /// There is no such home.
     NoHome,
 }
 
-/// A registered device as ingest needs it.
+/// A registered device, with what ingest needs of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResolvedDevice {
-    /// Its home.
     pub home: HomeId,
-    /// Its id.
     pub device: DeviceId,
-    /// Whether it stood as online when it was looked up.
+    /// Whether the database said online when the address was resolved.
     pub online: bool,
-    /// Since when it may have gathered messages, as the database knew it when it was looked up.
+    /// Since when the device may have buffered messages, by the database when the address was resolved.
     pub quiet_since: Option<DateTime<Utc>>,
 }
 
-/// How a topic names a home and a device in it, each by one of its names.
+/// How a topic names a home and a device, each by one of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicAddress<'a> {
-    /// The home's id or key.
+    /// The home's id, or its key.
     pub home: Result<HomeId, &'a str>,
-    /// The device's id, MAC or key; `None` where only the home is asked for.
+    /// `None` where the topic names no device.
     pub device: Option<DeviceName<'a>>,
 }
 
 /// How a topic names a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceName<'a> {
-    /// By its decimal id.
     Id(DeviceId),
-    /// By its MAC address.
     Mac(Mac),
-    /// By its key.
     Key(&'a str),
 }
 
-/// The cache. One owner: the writer.
+/// The cache. The writer owns it.
 #[derive(Debug, Default)]
 pub struct Directory {
     entries: HashMap<Box<str>, Entry>,
-    /// Old answers that were used, to be asked for when there is time.
+    /// Addresses whose old answers were used: [`Directory::revalidate`] asks for them again.
     stale: HashSet<Box<str>>,
     version: DirectoryVersion,
 }
 
-/// Raised by every change of the registry on this server; cheap to clone.
+/// Raised by every change of the registry on this server. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct DirectoryVersion(Arc<AtomicU64>);
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     resolved: Resolved,
-    asked_at: Instant,
+    resolved_at: Instant,
     version: u64,
 }
 
@@ -99,22 +92,21 @@ impl RegistryListener for DirectoryVersion {
 }
 
 impl Directory {
-    /// An empty cache that goes stale with `version`.
+    /// An empty cache, which a higher `version` makes stale.
     pub fn new(version: DirectoryVersion) -> Self {
         Self { entries: HashMap::new(), stale: HashSet::new(), version }
     }
 
-    /// A cache that knows one name.
+    /// A cache with one address.
     #[cfg(test)]
     pub(crate) fn with_device(text: &str, known: ResolvedDevice) -> Self {
         let mut directory = Self::default();
-        let entry = Entry { resolved: Resolved::Device(known), asked_at: Instant::now(), version: 0 };
+        let entry = Entry { resolved: Resolved::Device(known), resolved_at: Instant::now(), version: 0 };
         directory.entries.insert(text.into(), entry);
         directory
     }
 
-    /// Makes sure that each of these texts (`home/device`) has a fresh answer; `read` tells what a
-    /// text names.
+    /// Makes sure that each of these texts (`home/device`) has an answer that may be used; `read` parses a text.
     pub async fn refresh<'a>(
         &mut self,
         conn: &mut AsyncPgConnection,
@@ -123,26 +115,26 @@ impl Directory {
     ) -> QueryResult<()> {
         let version = self.version.0.load(Ordering::Acquire);
         let now = Instant::now();
-        // Before a batch is looked up, never amid it: an answer stands until the batch is judged.
+        // Cleared before a batch is resolved, never within it: the batch needs all its answers.
         if self.entries.len() >= MAX_ENTRIES {
             self.entries.clear();
         }
-        let mut asked: HashSet<&str> = HashSet::new();
+        let mut missing: HashSet<&str> = HashSet::new();
         for text in texts {
             match self.entries.get(text) {
-                Some(entry) if entry.version == version && now.duration_since(entry.asked_at) < MAX_AGE => {}
-                Some(Entry { version: known, resolved: Resolved::Device(_), .. }) if *known == version => {
+                Some(entry) if entry.version == version && now.duration_since(entry.resolved_at) < MAX_AGE => {}
+                Some(entry) if entry.version == version && matches!(entry.resolved, Resolved::Device(_)) => {
                     if !self.stale.contains(text) {
                         self.stale.insert(text.into());
                     }
                 }
-                _ => _ = asked.insert(text),
+                _ => _ = missing.insert(text),
             }
         }
-        self.ask(conn, &asked.into_iter().collect::<Vec<_>>(), read).await
+        self.resolve(conn, &missing.into_iter().collect::<Vec<_>>(), read).await
     }
 
-    /// Asks anew for some of the old answers that were used.
+    /// Asks again for some of the old answers that were used.
     pub async fn revalidate(
         &mut self,
         conn: &mut AsyncPgConnection,
@@ -153,10 +145,10 @@ impl Directory {
             self.stale.remove(text);
         }
         let texts: Vec<&str> = stale.iter().map(|text| &**text).collect();
-        self.ask(conn, &texts, read).await
+        self.resolve(conn, &texts, read).await
     }
 
-    async fn ask<'a>(
+    async fn resolve<'a>(
         &mut self,
         conn: &mut AsyncPgConnection,
         texts: &[&'a str],
@@ -165,15 +157,15 @@ impl Directory {
         if texts.is_empty() {
             return Ok(());
         }
-        // Before the question: a change during it makes the answer stale, not fresh.
+        // Read before the statement: a change during the statement makes its answer stale.
         let version = self.version.0.load(Ordering::Acquire);
-        let asked_at = Instant::now();
-        let mut names = Names::default();
+        let resolved_at = Instant::now();
+        let mut addresses = ResolveAddresses::default();
         for text in texts {
-            names.push(read(text));
+            addresses.push(read(text));
         }
         let mut answers = vec![Resolved::NoHome; texts.len()];
-        for row in store::resolve(conn, &names).await? {
+        for row in store::resolve(conn, addresses).await? {
             let position = usize::try_from(row.position - 1).expect("positions start at 1");
             answers[position] = match row.device {
                 Some(device) => Resolved::Device(ResolvedDevice {
@@ -186,37 +178,36 @@ impl Directory {
             };
         }
         for (text, resolved) in texts.iter().zip(answers) {
-            self.entries.insert((*text).into(), Entry { resolved, asked_at, version });
+            self.entries.insert((*text).into(), Entry { resolved, resolved_at, version });
         }
         Ok(())
     }
 
-    /// Forgets what stood for these devices: they turned out to be no more.
-    pub fn evict(&mut self, gone: &HashSet<DeviceId>) {
+    /// Drops the addresses of these devices: they have been deleted.
+    pub fn evict(&mut self, deleted: &HashSet<DeviceId>) {
         self.entries
-            .retain(|_, entry| !matches!(&entry.resolved, Resolved::Device(known) if gone.contains(&known.device)));
+            .retain(|_, entry| !matches!(&entry.resolved, Resolved::Device(known) if deleted.contains(&known.device)));
     }
 
-    /// The answer for a text that was just refreshed.
+    /// The answer for a text that was given to [`Directory::refresh`] for the present batch.
     pub fn get(&self, text: &str) -> Resolved {
         self.entries.get(text).map_or(Resolved::NoHome, |entry| entry.resolved)
     }
 
-    /// Every device that stands as online in the database.
+    /// Every device that is online in the database.
     pub async fn online(conn: &mut AsyncPgConnection) -> QueryResult<Vec<ResolvedDevice>> {
-        let rows = store::online(conn).await?;
-        let known =
-            |row: store::Online| ResolvedDevice { home: row.home, device: row.device, online: true, quiet_since: None };
-        Ok(rows.into_iter().map(known).collect())
+        let online = store::online(conn).await?;
+        let device = |(home, device)| ResolvedDevice { home, device, online: true, quiet_since: None };
+        Ok(online.into_iter().map(device).collect())
     }
 }
 
-impl Names {
-    fn push(&mut self, name: TopicAddress<'_>) {
-        self.home_ids.push(name.home.ok().map(HomeId::get));
-        self.home_keys.push(name.home.err().map(str::to_owned));
+impl ResolveAddresses {
+    fn push(&mut self, address: TopicAddress<'_>) {
+        self.home_ids.push(address.home.ok().map(HomeId::get));
+        self.home_keys.push(address.home.err().map(str::to_owned));
         let (mut id, mut mac, mut key) = (None, None, None);
-        match name.device {
+        match address.device {
             Some(DeviceName::Id(device)) => {
                 id = Some(device.get());
                 // Twelve decimal digits may also be a MAC address written without separators.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::Stream;
 
-use super::{Device, DeviceFilter, DeviceState, Devices, StateHub};
+use super::{Device, DeviceFilter, DevicePage, DeviceState, Devices, StateHub};
 use crate::db::{MemoryBudget, spawn_and_join};
 use crate::error::Error;
 use crate::follow::{Feed, Page, follow};
@@ -64,7 +64,8 @@ impl Feed for StateFeed {
         let (devices, access) = (self.devices.clone(), self.access);
         let page = spawn_and_join(async move {
             let (homes, all, budget) = ([access.home()], DeviceFilter::default(), MemoryBudget::default());
-            devices.page(access.user(), &homes, &all, after, PAGE, &budget).await
+            let page = DevicePage { homes: &homes, filter: &all, after, limit: PAGE };
+            devices.page(access.user(), &page, &budget).await
         });
         Ok(Page::limited(page.await?, PAGE, |last| Some(last.id)))
     }

@@ -1,4 +1,4 @@
-//! Whether a device may enter the broker: lookup by brokers that keep no accounts of their own.
+//! Logins of devices, for brokers that ask the server: may a device connect, and may its connection go on?
 
 mod cache;
 
@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 pub use cache::CredentialCache;
-pub(super) use cache::LoginGrant;
 
 use super::credentials::{MqttUser, password_digest};
 use super::credentials_store as store;
@@ -15,12 +14,12 @@ use crate::clock::Clock;
 use crate::db::Pool;
 use crate::error::Error;
 
-/// Longest wait for the database where its last answer may do.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a database that did not answer is left alone.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Longest wait for the database where a cached grant can answer.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
+/// After a failure, how long the cache answers before the database is asked again.
+const DATABASE_RETRY: Duration = Duration::from_secs(1);
 
-/// Asks the database, each time: a password that was taken away is refused at once. Cheap to clone.
+/// Asks the database at each question, so a deleted password is refused at once. Cheap to clone.
 #[derive(Clone)]
 pub struct Logins {
     pool: Pool,
@@ -29,42 +28,40 @@ pub struct Logins {
 }
 
 impl Logins {
-    /// Over a pool, which may be one of its own: a broker is there before the server is. What the memory
-    /// is to forget, whoever ends passwords tells it.
+    /// The pool may be a separate one. `cache` must also be a registry listener: deletions and rotations invalidate it.
     pub fn new(pool: Pool, clock: Clock, cache: CredentialCache) -> Self {
         Self { pool, clock, cache }
     }
 
-    /// Whether this is a valid password of that user. If so, the user's connection is by this password
-    /// from now on: the broker puts out the one before, which has the same client id. Never without the
-    /// database: of a password nothing is remembered.
+    /// Whether this is a valid password of the user. If so, it is recorded as the password of the device's connection:
+    /// the broker closes an earlier connection, which has the same client id. Passwords are never cached.
     pub async fn authenticate(&self, user: MqttUser<'_>, password: &str) -> Result<bool, Error> {
-        let given = password_digest(password);
+        let digest = password_digest(password);
         let mut conn = self.pool.get().await?;
-        Ok(store::authenticate(&mut conn, user, &given, self.clock.now()).await?)
+        Ok(store::authenticate(&mut conn, user, &digest, self.clock.now()).await?)
     }
 
-    /// Whether there is such a device and the password its connection came in by still holds; while the
-    /// database does not answer, whether it did when it last answered.
+    /// Whether the device exists and the password of its connection is valid. While the database does not answer, its
+    /// last answer counts.
     pub async fn is_still_authorized(&self, user: MqttUser<'_>) -> Result<bool, Error> {
         let (name, now) = (user.to_string(), self.clock.now());
-        let Some(lookup) = self.cache.begin(&name, now, PATIENCE) else { return Ok(true) };
+        let Some(lookup) = self.cache.begin(&name, now, DATABASE_TIMEOUT) else { return Ok(true) };
         let grant = async {
             let mut conn = self.pool.get().await?;
-            Ok(store::grant(&mut conn, user, now).await?)
+            Ok(store::login_grant(&mut conn, user, now).await?)
         };
-        let answer = timeout(PATIENCE, grant).await;
-        match answer.unwrap_or_else(|_| Err(Error::unavailable("no answer of the database in time"))) {
+        let answer = timeout(DATABASE_TIMEOUT, grant).await;
+        match answer.unwrap_or_else(|_| Err(Error::unavailable("the database did not answer in time"))) {
             Ok(grant) => {
                 self.cache.insert(&lookup, &name, grant, now);
                 Ok(grant.is_some())
             }
-            Err(_) if self.cache.get_stale(&name, self.clock.now(), PAUSE) => Ok(true),
+            Err(_) if self.cache.get_stale(&name, self.clock.now(), DATABASE_RETRY) => Ok(true),
             Err(error) => Err(error),
         }
     }
 
-    /// Those of these [`password_digest`]s that still open a door.
+    /// Those of these [`password_digest`]s whose passwords are valid.
     pub async fn still_valid(&self, digests: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Error> {
         let mut conn = self.pool.get().await?;
         Ok(store::still_valid(&mut conn, digests, self.clock.now()).await?)

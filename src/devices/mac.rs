@@ -1,4 +1,4 @@
-//! MAC addresses: any usual spelling in, one canonical form out.
+//! MAC addresses: parses the usual spellings into one canonical form.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +7,11 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mac(String);
 
-/// The text is no MAC address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a MAC address: expected six pairs of hexadecimal digits such as 24:6F:28:AA:BB:CC")]
 pub struct MacError;
 
 impl Mac {
-    /// The canonical form.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,16 +1,29 @@
-//! SQL of changing devices. A thousand are registered in as many statements as one.
+//! SQL for changing devices. Registering a thousand takes as many statements as registering one.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Untyped};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::registry::{DeviceChange, NewDevice};
+use super::{DeviceChange, DeviceType, NewDevice};
 use crate::db::schema::{devices, homes, rooms};
+use crate::db::statement;
 use crate::ids::{DeviceId, HomeId, RoomId};
 
-/// One registration in a home at a time, so that two with the same keys can't deadlock and none exceeds
-/// the home's bound. False where the home is gone.
+statement! {
+    struct DeleteCommands("sql/delete_commands.sql") -> Untyped {
+        device: BigInt = DeviceId,
+    }
+}
+
+statement! {
+    struct DeleteConfigs("sql/delete_configs.sql") -> Untyped {
+        device: BigInt = DeviceId,
+    }
+}
+
+/// Locks the home: one registration at a time, so that two with the same keys can't deadlock and none exceeds the
+/// bound of a home. False where the home does not exist.
 pub(super) async fn lock_home(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<bool> {
     let row = homes::table.filter(homes::id.eq(home)).select(homes::id).for_no_key_update();
     Ok(row.first::<HomeId>(conn).await.optional()?.is_some())
@@ -25,7 +38,7 @@ pub(super) async fn count_rooms(conn: &mut AsyncPgConnection, home: HomeId, ids:
     rooms::table.filter(rooms::home_id.eq(home)).filter(rooms::id.eq_any(ids)).count().get_result(conn).await
 }
 
-/// Inserts those whose key and MAC address are free and returns them by key.
+/// Inserts the devices whose key and MAC address are free, and returns their ids by key.
 pub(super) async fn insert(
     conn: &mut AsyncPgConnection,
     home: HomeId,
@@ -40,7 +53,7 @@ pub(super) async fn insert(
                 devices::key.eq(&device.key),
                 devices::name.eq(&device.name),
                 devices::mac_address.eq(device.mac.as_ref().map(super::Mac::as_str)),
-                devices::kind.eq(device.kind.as_str()),
+                devices::kind.eq(device.kind),
                 devices::room_id.eq(device.room),
                 devices::created_at.eq(created_at),
             )
@@ -54,7 +67,7 @@ pub(super) async fn insert(
         .await
 }
 
-/// One key or MAC address of the home that is among these.
+/// A device of the home that has one of these keys or MAC addresses.
 pub(super) async fn taken(
     conn: &mut AsyncPgConnection,
     home: HomeId,
@@ -71,23 +84,27 @@ pub(super) async fn taken(
         .optional()
 }
 
-/// What was entered of a device and may be changed.
+/// The columns of a device that may be changed.
 #[derive(Queryable)]
-pub(super) struct Entered {
+pub(super) struct Registration {
     pub(super) name: String,
-    pub(super) kind: String,
+    pub(super) kind: DeviceType,
     pub(super) mac: Option<String>,
     pub(super) room: Option<RoomId>,
 }
 
-/// A device as it was entered, which stays so until the transaction ends.
-pub(super) async fn lock(conn: &mut AsyncPgConnection, home: HomeId, device: DeviceId) -> QueryResult<Option<Entered>> {
+/// The device, locked against changes until the transaction ends.
+pub(super) async fn lock(
+    conn: &mut AsyncPgConnection,
+    home: HomeId,
+    device: DeviceId,
+) -> QueryResult<Option<Registration>> {
     let row = devices::table.filter(devices::id.eq(device)).filter(devices::home_id.eq(home));
     let row = row.select((devices::name, devices::kind, devices::mac_address, devices::room_id));
     row.for_no_key_update().first(conn).await.optional()
 }
 
-/// A MAC address that is taken is a unique violation.
+/// A MAC address that is taken gives a unique violation.
 pub(super) async fn update(
     conn: &mut AsyncPgConnection,
     home: HomeId,
@@ -100,34 +117,25 @@ pub(super) async fn update(
     }
     let changes = (
         change.name.as_ref().map(|name| devices::name.eq(name)),
-        change.kind.map(|kind| devices::kind.eq(kind.as_str())),
+        change.kind.map(|kind| devices::kind.eq(kind)),
         change.mac.as_ref().map(|mac| devices::mac_address.eq(mac.as_ref().map(super::Mac::as_str))),
         change.room.map(|room| devices::room_id.eq(room)),
     );
     diesel::update(row).set(changes).execute(conn).await.map(drop)
 }
 
-/// Deletes the device with all but its readings, and tells its key and its name. To be called behind the
-/// ingest gate.
+/// Deletes the device with all its rows but the readings, and returns its key and its name. Call it with the ingest
+/// lock held.
 pub(super) async fn delete(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     device: DeviceId,
 ) -> QueryResult<Option<(String, String)>> {
-    // The device before what hangs on it, and that in the order in which everybody locks it.
-    const SQL: [&str; 2] = [
-        "with going as materialized (select id from commands where device_id = $1 order by id for update) \
-         delete from commands c using going where c.id = going.id",
-        "with going as materialized (select device_id, version from device_configs where device_id = $1 \
-            order by version for update) \
-         delete from device_configs c using going where c.device_id = going.device_id and c.version = going.version",
-    ];
     let row = devices::table.filter(devices::id.eq(device)).filter(devices::home_id.eq(home));
-    let gone = diesel::delete(row).returning((devices::key, devices::name)).get_result(conn).await.optional()?;
-    if gone.is_some() {
-        for sql in SQL {
-            diesel::sql_query(sql).bind::<BigInt, _>(device).execute(conn).await?;
-        }
+    let deleted = diesel::delete(row).returning((devices::key, devices::name)).get_result(conn).await.optional()?;
+    if deleted.is_some() {
+        DeleteCommands { device }.execute(conn).await?;
+        DeleteConfigs { device }.execute(conn).await?;
     }
-    Ok(gone)
+    Ok(deleted)
 }

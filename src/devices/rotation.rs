@@ -1,8 +1,8 @@
-//! A device's password is replaced: the old one ends at once or after a grace period.
+//! Rotates a device's password. The old one ends at once or after a grace period.
 
 use std::time::Duration;
 
-use super::accounts::Fresh;
+use super::accounts::GeneratedPassword;
 use super::credentials::{MqttCredentials, MqttUser, mqtt_client_id};
 use super::registry::audited;
 use super::{Devices, credentials_store as store};
@@ -12,13 +12,13 @@ use crate::error::Error;
 use crate::homes::{Access, Permission};
 use crate::ids::{DeviceId, HomeId};
 
-/// Longest time for which a replaced password may still be used.
+/// Longest grace period of a replaced password.
 pub const MAX_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Devices {
-    /// Gives the device a new password. The one before holds for another `grace`, at most
-    /// [`MAX_GRACE`]; any older one ends now, so that at most two are ever valid. Needs
-    /// [`Permission::Configure`]. Whether or not the caller waits for it.
+    /// Gives the device a new password; goes on when the caller stops waiting. The present one stays valid for
+    /// `grace`, at most [`MAX_GRACE`]. Older ones end now, so at most two are ever valid. Needs
+    /// [`Permission::Configure`].
     pub async fn rotate_credentials(
         &self,
         access: Access,
@@ -42,8 +42,9 @@ impl Devices {
         id: DeviceId,
         grace: Duration,
     ) -> Result<MqttCredentials, Error> {
-        let fresh = Fresh::make(1).await?.pop().ok_or_else(|| Error::internal("one password was asked for"))?;
-        let (password, now, accounts) = (fresh.password.clone(), self.clock.now(), self.accounts.clone());
+        let generated = GeneratedPassword::generate(1).await?.pop();
+        let generated = generated.ok_or_else(|| Error::internal("no password was generated"))?;
+        let (password, now, accounts) = (generated.password.clone(), self.clock.now(), self.accounts.clone());
         let rotated = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let Some((home_key, key)) = store::lock_device(conn, home, id).await? else {
@@ -52,10 +53,10 @@ impl Devices {
                 let kept = if grace.is_zero() { None } else { store::newest(conn, id, now).await? };
                 let until = kept.map(|kept| kept.expires_at.map_or(now + grace, |end| end.min(now + grace)));
                 store::retire(conn, id, kept.zip(until).map(|(kept, until)| (kept.id, until))).await?;
-                // A broker that keeps accounts itself knows one password a name.
-                let slot = kept.filter(|_| accounts.is_one_password_a_name()).map_or(0, |kept| 1 - kept.slot);
+                // At a broker with one password per user, a second password takes the other user name.
+                let slot = kept.filter(|_| accounts.has_one_password_per_user()).map_or(0, |kept| 1 - kept.slot);
                 let user = MqttUser { home: &home_key, device: &key, slot };
-                accounts.insert(conn, vec![((id, user), &fresh)], now).await?;
+                accounts.insert(conn, vec![((id, user), &generated)], now).await?;
                 let details = Details::of(&id).with("graceSeconds", grace.as_secs());
                 let entry = Entry::new(Action::DeviceRotateCredentials, audited(id, &key), details);
                 audit::record(conn, &by, home, &[entry]).await?;
@@ -63,7 +64,7 @@ impl Devices {
             })
         })
         .await;
-        // Also after a failure: an answer to the commit may have been lost.
+        // Also after an error: the commit may have succeeded and its answer been lost.
         self.accounts.wake();
         self.listener.device_changed(home, id);
         let (home_key, key, slot) = rotated?;

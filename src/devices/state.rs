@@ -1,4 +1,4 @@
-//! What a device last said of itself: presence, status, health.
+//! The state of a device: presence, status, health.
 
 use std::time::Duration;
 
@@ -12,38 +12,33 @@ use crate::ids::{DeviceId, HomeId};
 /// The live stream of changed device states, by home.
 pub type StateHub = Hub<DeviceState>;
 
-/// A sign of life stands in the database at most so much later than it was heard.
+/// The longest delay between a device's message and `last_seen_at` in the database.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(15);
 
-/// One device's present state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceState {
-    /// Whose.
     pub device: DeviceId,
-    /// Whether it counts as present.
     pub online: bool,
-    /// When that last changed.
+    /// When `online` last changed.
     pub online_changed_at: Option<DateTime<Utc>>,
-    /// Last sign of life, written at most once in 10 s.
+    /// When a message of the device was last received; written at most every 10 s.
     pub last_seen_at: Option<DateTime<Utc>>,
-    /// As it last reported.
     pub firmware_version: Option<String>,
     /// dBm.
     pub signal_strength: Option<f64>,
     /// Percent.
     pub battery_level: Option<f64>,
-    /// The seed's `{"lastStatus": {...}}`.
+    /// `{"lastStatus": {...}}`: the last status message.
     pub metadata: Value,
-    /// Messages that were let go, because it sent faster than its limit.
+    /// Messages dropped because the device exceeded its rate limit.
     pub shed_messages: i64,
-    /// When the last of them came.
+    /// When the last of them was received.
     pub last_shed_at: Option<DateTime<Utc>>,
 }
 
-/// What a device says of its own health, in any kind of message; `None` where it says nothing.
+/// The health that a device reports in any kind of message; `None` where a message does not tell.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
-    /// Its firmware.
     pub firmware_version: Option<String>,
     /// dBm.
     pub signal_strength: Option<f64>,
@@ -54,11 +49,10 @@ pub struct Report {
 /// A status message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StatusReport {
-    /// Whether the device says it is there; its Last Will says it is not.
+    /// False in the Last Will.
     pub online: bool,
-    /// Its health.
     pub report: Report,
-    /// The message as it came, kept as `metadata.lastStatus`.
+    /// The whole message, stored as `metadata.lastStatus`.
     pub last_status: Value,
 }
 

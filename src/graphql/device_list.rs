@@ -43,7 +43,7 @@ impl DeviceFilter {
         Ok(devices::DeviceFilter {
             // A malformed id matches no device, like the id of a room that does not exist. Ids start at 1.
             room: self.room_id.map(|id| id.parse().unwrap_or_else(|_| RoomId::from_database(0))),
-            kind: self.kind.map(|kind| devices::DeviceType::from(kind).as_str()),
+            kind: self.kind.map(devices::DeviceType::from),
             online: self.online,
             search,
         })

@@ -11,7 +11,7 @@ use crate::commands::Command;
 pub(super) use crate::commands::CommandPage;
 use crate::db::MemoryBudget;
 use crate::device_config::DeviceConfig;
-use crate::devices::{Device, DeviceAccess, DeviceFilter};
+use crate::devices::{self, Device, DeviceAccess, DeviceFilter};
 use crate::error::Error;
 use crate::homes::{Access, Home, IntegrationToken, Invitation, Member, Room};
 use crate::ids::{CommandId, DeviceId, HomeId, RoomId, UserId};
@@ -133,8 +133,9 @@ loaders! {
 
     /// Pages of a home's devices.
     device_pages: DevicePages = |page: DevicePage, homes: HomeId| -> Arc<[Arc<Device>]> {
-        let devices =
-            services.devices.page(page.viewer, &homes, &page.filter, page.after, page.limit, budget).await?;
+        let of_homes =
+            devices::DevicePage { homes: &homes, filter: &page.filter, after: page.after, limit: page.limit };
+        let devices = services.devices.page(page.viewer, &of_homes, budget).await?;
         lists(devices.into_iter().map(|device| (device.home, Arc::new(device))))
     }
 

@@ -8,7 +8,7 @@ use super::envelope::Envelope;
 use super::store::NewRejected;
 use crate::ids::HomeId;
 use crate::metrics::Metrics;
-use crate::mqtt::{PREVIEW_BYTES, Rejection};
+use crate::mqtt::{REJECTED_PREVIEW_BYTES, Rejection};
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// Rejected messages stored per home and minute; more are only counted.
@@ -66,7 +66,7 @@ impl Rejections {
             metrics.rejected_not_stored.inc();
             return None;
         }
-        let payload_preview = readable(&envelope.payload, PREVIEW_BYTES);
+        let payload_preview = readable(&envelope.payload, REJECTED_PREVIEW_BYTES);
         Some(NewRejected { home_id, topic, reason, payload_preview, received_at: envelope.received_at })
     }
 }

@@ -1,15 +1,14 @@
-//! Acknowledgements, by a road that never waits: the reader of the link may itself be waiting for
-//! the one who acknowledges.
+//! Acknowledgements of received messages. Sending one never waits: the link may be waiting for the writer, which
+//! acknowledges.
 //!
-//! An acknowledgement belongs to the connection its message came by. One that comes too late is
-//! thrown away, and the broker sends the message again; on another connection it would name a
-//! stranger's packet.
+//! An acknowledgement belongs to the connection of its message. A late one is dropped, and the broker sends the message
+//! again: on another connection the packet id may stand for another message.
 
 use std::sync::{Arc, Mutex};
 
 use rumqttc::{AsyncClient, ManualAck};
 
-/// Which connection a message came by; raised at each loss.
+/// The number of a connection of this process.
 pub(super) type Generation = u64;
 
 /// Sends acknowledgements. Cheap to clone.
@@ -23,7 +22,7 @@ struct Current {
     client: AsyncClient,
 }
 
-/// What it takes to acknowledge one message.
+/// Acknowledges one message, see [`Acks::send`].
 #[derive(Debug)]
 pub struct Receipt {
     generation: Generation,
@@ -35,27 +34,26 @@ impl Acks {
         Self { current: Arc::new(Mutex::new(Current { generation: 0, client })) }
     }
 
-    /// Acknowledges in the given order what came by the present connection.
+    /// Acknowledges the messages of the present connection in the given order and drops the other receipts.
     pub fn send(&self, receipts: impl IntoIterator<Item = Receipt>) {
-        // Held throughout, so that `next_generation` finds all or nothing of it in the client.
+        // The lock is held throughout, so that `next_generation` cannot change the client in between.
         let current = self.current.lock().expect("acks lock");
         for receipt in receipts {
             if receipt.generation == current.generation {
-                // The client's queue has a place for each of the protocol's 65,535 packet ids.
+                // The client's queue has space for each of the protocol's 65,535 packet ids.
                 if let Err(error) = current.client.try_manual_ack(receipt.ack) {
-                    tracing::error!(%error, "an acknowledgement could not be queued; the broker will send again");
+                    tracing::error!(%error, "an acknowledgement could not be queued; the broker will send the message again");
                 }
             }
         }
     }
 
-    /// What it takes to acknowledge a message of this client; `None` for QoS 0.
+    /// The receipt of a message; `None` for QoS 0.
     pub(super) fn receipt(client: &AsyncClient, generation: Generation, publish: &rumqttc::Publish) -> Option<Receipt> {
         client.prepare_ack(publish).map(|ack| Receipt { generation, ack })
     }
 
-    /// The connection is lost and the next one has a client of its own: from now on acknowledgements of
-    /// the old one's messages are thrown away.
+    /// A new connection has a client of its own. From now on receipts of the old connection are dropped.
     pub(super) fn next_generation(&self, client: AsyncClient) -> Generation {
         let mut current = self.current.lock().expect("acks lock");
         current.generation += 1;

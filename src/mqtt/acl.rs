@@ -1,70 +1,71 @@
-//! Who may say and hear what, for brokers that ask us: the same as docker/mosquitto/acl says to Mosquitto.
+//! Which topics a client may publish to and subscribe to, for brokers that ask the server. The rules are those of
+//! docker/mosquitto/acl.
 
+use super::topic::{self, Direction};
 use crate::devices::MqttUser;
 
-/// What a device says, and the server hears.
-const UP: [&str; 4] = ["telemetry", "status", "heartbeat", "ack"];
-/// What the server says, and a device hears.
-const DOWN: [&str; 2] = ["commands", "config"];
-/// What the server also hears.
+/// Topics of the broker itself that the server may subscribe to.
 const BROKER_STATE: &str = "$SYS/broker/";
 
-/// Who is at the broker.
+/// A client of the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BrokerClient<'a> {
-    /// Our own server.
+    /// This server.
     Server,
-    /// A device, by either of its names.
+    /// A device, by either of its user names.
     Device(MqttUser<'a>),
 }
 
-/// What is to be done with a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopicAction {
-    /// Send to it.
     Publish,
-    /// Hear from it; the topic is a filter then.
+    /// The topic is a filter.
     Subscribe,
 }
 
-/// Whether `client` may do that. A device's topics are its own six, spelt by its keys and without
-/// wildcards; the server may not speak for a device.
+/// Whether a client may publish or subscribe to a topic. A device has six topics, spelt by its keys and without
+/// wildcards. The server may not publish in place of a device.
 pub fn is_allowed(prefix: &str, client: BrokerClient<'_>, action: TopicAction, topic: &str) -> bool {
-    let is_servers = matches!(client, BrokerClient::Server);
-    if is_servers && action == TopicAction::Subscribe && topic.starts_with(BROKER_STATE) {
-        return true;
-    }
-    let kinds: &[&str] = if is_servers == (action == TopicAction::Subscribe) { &UP } else { &DOWN };
-    // Several servers may share their subscriptions.
-    let topic = match topic.strip_prefix("$share/").filter(|_| is_servers && action == TopicAction::Subscribe) {
-        Some(shared) => shared.split_once('/').map_or("", |(_, filter)| filter),
-        None => topic,
-    };
-    let mut segments = topic.split('/');
-    let (Some(first), Some(home), Some(device), Some(kind), None) =
-        (segments.next(), segments.next(), segments.next(), segments.next(), segments.next())
-    else {
-        return false;
-    };
-    let is_addressee = match client {
-        BrokerClient::Device(user) => home == user.home && device == user.device,
-        BrokerClient::Server => {
-            action == TopicAction::Subscribe || [home, device].iter().all(|name| !name.contains(['+', '#']))
+    match (client, action) {
+        (BrokerClient::Device(user), _) => {
+            let direction = match action {
+                TopicAction::Publish => Direction::FromDevice,
+                TopicAction::Subscribe => Direction::ToDevice,
+            };
+            split(prefix, topic) == Some((user.home, user.device, direction))
         }
-    };
-    first == prefix && is_addressee && kinds.contains(&kind)
+        (BrokerClient::Server, TopicAction::Publish) => {
+            let has_wildcard = topic.contains(['+', '#']);
+            !has_wildcard && split(prefix, topic).is_some_and(|(.., direction)| direction == Direction::ToDevice)
+        }
+        (BrokerClient::Server, TopicAction::Subscribe) => {
+            // Servers that share the load use shared subscriptions.
+            let filter = topic::unshared(topic).and_then(|filter| split(prefix, filter));
+            topic.starts_with(BROKER_STATE) || filter.is_some_and(|(.., direction)| direction == Direction::FromDevice)
+        }
+    }
+}
+
+/// Home, device and direction of a topic or filter that has the four segments of a device's topic.
+fn split<'a>(prefix: &str, topic: &'a str) -> Option<(&'a str, &'a str, Direction)> {
+    let [first, home, device, last] = topic::split(topic)?;
+    if first != prefix {
+        return None;
+    }
+    Some((home, device, Direction::of_segment(last)?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mqtt::topic::{DOWNLINK_CHANNELS, MessageKind, channel_segment};
 
     #[test]
-    fn the_table_of_who_may_do_what() {
+    fn devices_and_the_server_reach_exactly_their_topics() {
         let device = |name| BrokerClient::Device(MqttUser::parse(name).unwrap());
-        for kind in UP.into_iter().chain(DOWN) {
-            let is_up = UP.contains(&kind);
-            let own = format!("home/main/lamp/{kind}");
+        let uplinks = MessageKind::ALL.iter().map(|kind| (kind.as_str(), true));
+        for (last, is_up) in uplinks.chain(DOWNLINK_CHANNELS.map(|channel| (channel_segment(channel), false))) {
+            let own = format!("home/main/lamp/{last}");
             for name in ["main/lamp", "main/lamp~1"] {
                 assert_eq!(is_allowed("home", device(name), TopicAction::Publish, &own), is_up, "{own}");
                 assert_eq!(is_allowed("home", device(name), TopicAction::Subscribe, &own), !is_up, "{own}");
@@ -74,7 +75,7 @@ mod tests {
                 assert!(!is_allowed("home", device(other), TopicAction::Subscribe, &own), "{other} {own}");
             }
             assert_eq!(is_allowed("home", BrokerClient::Server, TopicAction::Publish, &own), !is_up, "{own}");
-            for filter in [format!("home/+/+/{kind}"), format!("$share/g/home/+/+/{kind}")] {
+            for filter in [format!("home/+/+/{last}"), format!("$share/g/home/+/+/{last}")] {
                 assert_eq!(
                     is_allowed("home", BrokerClient::Server, TopicAction::Subscribe, &filter),
                     is_up,

@@ -1,4 +1,4 @@
-//! What the link hands on: one message, read but not yet judged by the database.
+//! What the link passes to ingest: messages that are parsed but not yet resolved to a device.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -10,52 +10,51 @@ use super::payload::Content;
 use super::rejection::Rejection;
 use super::topic::ReceivedTopic;
 
-/// What comes from the broker, in its order.
+/// Events from the broker, in the order of arrival.
 #[derive(Debug)]
 pub enum BrokerEvent {
-    /// The broker knows nothing of us any more: packet ids start anew.
+    /// The broker has lost the session: packet ids start again.
     SessionLost(SessionLoss),
-    /// A message.
     Message(Box<Delivery>),
 }
 
-/// A broker session that turned out to be gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionLoss {
-    /// Counts them, from 1.
+    /// Counts the losses of this process, from 1.
     pub number: u64,
-    /// What the broker was given before this may be gone with it.
+    /// Messages published before this time may have been lost with the session.
     pub before: DateTime<Utc>,
 }
 
-/// One message.
+/// One received message.
 #[derive(Debug)]
 pub struct Delivery {
     pub topic: ReceivedTopic,
-    /// The whole payload of a usable message, a preview of any other.
     pub payload: Bytes,
     /// The parsed payload, or why the message is rejected.
     pub content: Result<Content, Rejection>,
     /// Strictly increasing, so that it tells two messages apart.
     pub received_at: DateTime<Utc>,
-    /// The broker stored the message before we subscribed and sends it now.
+    /// The broker retained the message from before the subscription.
     pub retained: bool,
+    /// See [`digest`].
     pub payload_digest: i64,
     /// `None` for QoS 0.
     pub packet: Option<Packet>,
-    /// Acknowledges the message; `None` for QoS 0.
+    /// `None` for QoS 0.
     pub receipt: Option<Receipt>,
     /// The message's share of the queue's bytes, released when the message is done.
     pub _queue_bytes: OwnedSemaphorePermit,
 }
 
-/// A QoS 1 message's identity within the broker session.
+/// The identity of a QoS 1 message within the broker session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
+    /// MQTT packet identifier.
     pub id: u16,
     /// The DUP flag: the broker may have sent the message before.
     pub is_redelivery: bool,
-    /// Over topic and payload, because a packet id may be used again for another message.
+    /// Digest of topic and payload: the broker may reuse a packet id for another message.
     pub message_digest: i64,
 }
 

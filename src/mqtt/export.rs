@@ -1,40 +1,36 @@
-//! The devices' accounts as Mosquitto's own files: for a first fill, and for a broker that lost them.
+//! The devices' accounts as Mosquitto's files: for a new broker, and for a broker that has lost its accounts.
 
 use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::provision::role_topics;
+use super::provision::{AclType, role_topics};
 use crate::devices::{MqttUser, StoredAccount, broker_hash, mqtt_client_id};
 use crate::settings::{DynsecAccount, Secret};
 
-/// The rules that stand beside this code, for the prefix and the server's name they are written in.
+/// The rules of this repository, with the prefix and the server's user name in them.
 const RULES: &str = include_str!("../../docker/mosquitto/acl");
 const RULES_PREFIX: &str = " smarthome/";
 const RULES_SERVER: &str = "user smarthome_backend\n";
-/// The administrator's role.
 const ADMIN_ROLE: &str = "admin";
 
-/// What the files are made of.
 pub struct Export<'a> {
-    /// First segment of every topic.
     pub prefix: &'a str,
-    /// The server's own account, where it has one.
+    /// User name and password of the server, where it has them.
     pub server: Option<(&'a str, &'a Secret)>,
-    /// The plugin's administrator, where the plugin is used.
+    /// The administrator of the plugin, where it is used.
     pub admin: Option<&'a DynsecAccount>,
-    /// The devices' accounts.
     pub devices: &'a [StoredAccount],
 }
 
-/// The file's text is not what the plugin writes.
+/// The existing file does not have the plugin's form.
 #[derive(Debug, thiserror::Error)]
-#[error("the dynamic-security.json that is there already can't be read ({0}): move it away")]
+#[error("the existing dynamic-security.json can't be read ({0}): move it away")]
 pub struct UnreadableFile(#[from] serde_json::Error);
 
 impl Export<'_> {
-    /// `dynamic-security.json`. What `existing` says of accounts that are no devices' is kept, but for the
-    /// server's and the administrator's where they are given here.
+    /// `dynamic-security.json`. Accounts in `existing` that belong to no device are kept; the server's and the
+    /// administrator's are replaced where they are given.
     pub fn dynamic_security(&self, existing: Option<&str>) -> Result<String, UnreadableFile> {
         let mut file: Value = existing.map_or_else(|| Ok(json!({})), serde_json::from_str)?;
         let ours: Vec<_> =
@@ -67,7 +63,7 @@ impl Export<'_> {
         }
         file["clients"] = clients.into();
         file["roles"] = roles.into();
-        // "No" means here: go on to the rules in the file. A "yes" would end the matter before them.
+        // `false` passes the decision on to the ACL file; `true` would allow the action without it.
         file["defaultACLAccess"] = json!({
             "publishClientSend": false, "publishClientReceive": false, "subscribe": true, "unsubscribe": true
         });
@@ -88,7 +84,7 @@ impl Export<'_> {
         text
     }
 
-    /// `acl`: the rules of docker/mosquitto/acl, and those of devices that use their second name.
+    /// `acl`: the rules of docker/mosquitto/acl, and those of devices that use their second user name.
     pub fn rules(&self) -> String {
         let mut text = RULES.replace(RULES_PREFIX, &format!(" {}/", self.prefix));
         if let Some((name, _)) = self.server {
@@ -97,15 +93,18 @@ impl Export<'_> {
         for (user, name, _) in self.users().filter(|(user, ..)| user.slot > 0) {
             let _ = writeln!(text, "\nuser {name}");
             for rule in role_topics(self.prefix, user) {
-                let deed = if rule.acltype == "publishClientSend" { "write" } else { "read" };
-                let _ = writeln!(text, "topic {deed} {}", rule.topic);
+                let access = match rule.acltype {
+                    AclType::PublishClientSend => "write",
+                    AclType::PublishClientReceive => "read",
+                };
+                let _ = writeln!(text, "topic {access} {}", rule.topic);
             }
         }
         text
     }
 
-    /// Names of accounts whose hash is not known.
-    pub fn unknown(&self) -> impl Iterator<Item = &str> {
+    /// User names of accounts without a stored hash.
+    pub fn without_hash(&self) -> impl Iterator<Item = &str> {
         self.devices.iter().filter(|account| account.hash.is_none()).map(|account| account.username.as_str())
     }
 
@@ -117,7 +116,7 @@ impl Export<'_> {
     }
 }
 
-/// The objects of a list of the file, taken out of it.
+/// Takes a list of the file.
 fn entries(file: &mut Value, name: &str) -> Vec<Value> {
     match file.get_mut(name).map(Value::take) {
         Some(Value::Array(entries)) => entries,
@@ -132,7 +131,7 @@ fn client(name: &str, hash: &str) -> Value {
     json!({"username": name, "password": hash, "salt": salt, "iterations": rounds})
 }
 
-/// As `mosquitto_ctrl dynsec init` makes it, without a look at the devices' messages.
+/// The role that `mosquitto_ctrl dynsec init` creates, without access to the devices' messages.
 fn admin_role() -> Value {
     let acl = |kind: &str, topic: &str| json!({"acltype": kind, "topic": topic, "allow": true});
     let control = "$CONTROL/dynamic-security/#";
@@ -151,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_ours_stays() {
+    fn other_accounts_are_kept() {
         let account =
             |name: &str, hash: Option<&str>| StoredAccount { username: name.to_owned(), hash: hash.map(str::to_owned) };
         let devices = [account("main/lamp", Some("$7$101$c2FsdA==$aGFzaA==")), account("main/fan", None)];
@@ -170,7 +169,7 @@ mod tests {
         assert_eq!(file["clients"][2]["iterations"], 101);
         assert_eq!(file["roles"], json!([{"rolename": "monitors"}]));
         assert_eq!(file["groups"][0]["groupname"], "g");
-        assert_eq!(export.unknown().collect::<Vec<_>>(), ["main/fan"]);
+        assert_eq!(export.without_hash().collect::<Vec<_>>(), ["main/fan"]);
         assert!(export.rules().contains("user server\n") && export.rules().contains("pattern write home/%u/ack\n"));
         assert!(!export.rules().contains("smarthome/+"));
         assert!(export.dynamic_security(Some("nonsense")).is_err());

@@ -1,7 +1,6 @@
-//! Reading hostile JSON cheaply: one pass over an object's keys, values left as text until wanted.
+//! Parses untrusted JSON: one pass over an object's keys; values stay text until they are read.
 //!
-//! Nothing here recurses on the input, and a number too large for a float spoils one value, not
-//! the message.
+//! Nothing recurses on the input. A number too large for a float costs one value, not the message.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,41 +10,39 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Keys of one object that are looked at; more are left out and counted.
+/// Keys of one object that are read; more are skipped and counted.
 const MAX_KEYS: usize = 64;
-/// Bytes of one value that is kept as JSON.
+/// Bytes of one value that is stored as JSON.
 const MAX_VALUE: usize = 16 * 1024;
-/// Members and elements of what is kept as JSON of one message: in memory each takes many times its text.
-const MAX_PARTS: usize = 1_024;
-/// An object with anything in it allocates room for eleven members.
-const PARTS_OF_OBJECT: usize = 4;
-/// Nesting of one value that is kept as JSON.
+/// Members and elements of one message that are stored as JSON: in memory each takes many times its text.
+const MAX_NODES: usize = 1_024;
+/// An object that is not empty allocates space for eleven members.
+const NODES_OF_OBJECT: usize = 4;
+/// Nesting of one value that is stored as JSON.
 const MAX_DEPTH: usize = 16;
-/// Bytes of a key that is kept.
+/// Bytes of a key that is stored.
 const MAX_KEY: usize = 64;
 
-/// An object's entries in their order, each value still text.
+/// An object's entries in their order; the values are still text.
 #[derive(Debug)]
 pub(super) struct Object<'a> {
     entries: Vec<(Cow<'a, str>, &'a RawValue)>,
     /// Entries beyond [`MAX_KEYS`].
-    pub(super) n_left_out: usize,
-    /// A key that stands there twice.
+    pub(super) n_skipped: usize,
+    /// Whether a key occurs twice.
     pub(super) has_duplicate: bool,
 }
 
 impl<'a> Object<'a> {
-    /// Reads an object; `None` for any other JSON.
+    /// Parses an object; `None` for any other JSON.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
-    /// One value's text.
     pub(super) fn get(&self, key: &str) -> Option<&'a str> {
         self.entries.iter().find(|(name, _)| name == key).map(|(_, raw)| raw.get())
     }
 
-    /// All entries.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
         self.entries.iter().map(|(name, raw)| (name.as_ref(), raw.get()))
     }
@@ -81,12 +78,12 @@ impl<'de> Deserialize<'de> for Object<'de> {
                 f.write_str("an object")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-                let mut object = Object { entries: Vec::with_capacity(16), n_left_out: 0, has_duplicate: false };
+                let mut object = Object { entries: Vec::with_capacity(16), n_skipped: 0, has_duplicate: false };
                 while let Some(Key(key)) = map.next_key()? {
                     object.has_duplicate |= object.entries.iter().any(|(known, _)| *known == key);
                     if object.entries.len() == MAX_KEYS {
                         map.next_value::<IgnoredAny>()?;
-                        object.n_left_out += 1;
+                        object.n_skipped += 1;
                     } else {
                         object.entries.push((key, map.next_value()?));
                     }
@@ -98,7 +95,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
     }
 }
 
-/// A finite number.
+/// Parses a finite number.
 pub(super) fn number(raw: &str) -> Option<f64> {
     let is_number = raw.starts_with(|c: char| c == '-' || c.is_ascii_digit());
     if !is_number {
@@ -107,7 +104,6 @@ pub(super) fn number(raw: &str) -> Option<f64> {
     raw.parse().ok().filter(|value: &f64| value.is_finite())
 }
 
-/// `true` or `false`.
 pub(super) fn boolean(raw: &str) -> Option<bool> {
     match raw {
         "true" => Some(true),
@@ -116,82 +112,82 @@ pub(super) fn boolean(raw: &str) -> Option<bool> {
     }
 }
 
-/// A short line of text without control characters (PostgreSQL can't keep a NUL).
-pub(super) fn line(raw: &str, max_bytes: usize) -> Option<String> {
+/// Parses a short text without control characters: PostgreSQL can't store NUL.
+pub(super) fn short_text(raw: &str, max_bytes: usize) -> Option<String> {
     if !raw.starts_with('"') {
         return None;
     }
     serde_json::from_str(raw).ok().filter(|text: &String| text.len() <= max_bytes && !text.contains(char::is_control))
 }
 
-/// What the values kept of one message may still take in memory: one budget for all of them, because
-/// what waits and what subscribers share is whole messages.
+/// The memory that values of one message may still take. One budget for all of them, because the queue and the
+/// subscribers hold whole messages.
 #[derive(Debug)]
 pub(super) struct Budget {
-    n_parts: usize,
+    n_nodes: usize,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { n_parts: MAX_PARTS }
+        Self { n_nodes: MAX_NODES }
     }
 }
 
-/// Any value that jsonb can keep, within bounds and what is left of the message's budget.
+/// Parses any value that jsonb can store, within the bounds and the rest of the message's budget.
 pub(super) fn value(raw: &str, budget: &mut Budget) -> Option<Value> {
-    let left = budget.n_parts.checked_sub(n_parts(raw))?;
+    let left = budget.n_nodes.checked_sub(n_nodes(raw))?;
     if raw.len() > MAX_VALUE {
         return None;
     }
     let value: Value = serde_json::from_str(raw).ok()?;
-    if !is_keepable(&value, MAX_DEPTH) {
+    if !is_storable(&value, MAX_DEPTH) {
         return None;
     }
-    budget.n_parts = left;
+    budget.n_nodes = left;
     Some(value)
 }
 
-/// At least the parts of a value, told from its text; punctuation within strings counts too.
-fn n_parts(raw: &str) -> usize {
-    let weigh = |byte| match byte {
-        b'{' => PARTS_OF_OBJECT,
+/// An upper bound of the nodes of a value, from its text: punctuation within strings counts too.
+fn n_nodes(raw: &str) -> usize {
+    let nodes = |byte| match byte {
+        b'{' => NODES_OF_OBJECT,
         b'[' | b',' => 1,
         _ => 0,
     };
-    1 + raw.bytes().map(weigh).sum::<usize>()
+    1 + raw.bytes().map(nodes).sum::<usize>()
 }
 
-/// About the bytes of memory a value has allocated.
-pub(super) fn held(value: &Value) -> usize {
+/// The approximate memory that a value has allocated.
+pub(super) fn memory_bytes(value: &Value) -> usize {
     const SLOT: usize = size_of::<Value>();
-    /// What an allocation costs beside its bytes.
+    /// Overhead of an allocation.
     const ALLOCATION: usize = 16;
-    /// A map's node has eleven places; all but the first are at least five full.
+    /// A node of the map (a B-tree) has eleven slots; all but the first are at least five full.
     const NODE: usize = 11 * (size_of::<String>() + SLOT) + 2 * ALLOCATION;
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         Value::String(text) => text.capacity() + ALLOCATION,
-        Value::Array(items) => items.capacity() * SLOT + ALLOCATION + items.iter().map(held).sum::<usize>(),
+        Value::Array(items) => items.capacity() * SLOT + ALLOCATION + items.iter().map(memory_bytes).sum::<usize>(),
         Value::Object(map) => {
-            let n_nodes = if map.len() <= 11 { usize::from(!map.is_empty()) } else { 1 + map.len() / 5 };
-            let members = map.iter().map(|(key, item)| key.capacity() + ALLOCATION + held(item));
-            n_nodes * NODE + members.sum::<usize>()
+            let n_blocks = if map.len() <= 11 { usize::from(!map.is_empty()) } else { 1 + map.len() / 5 };
+            let members = map.iter().map(|(key, item)| key.capacity() + ALLOCATION + memory_bytes(item));
+            n_blocks * NODE + members.sum::<usize>()
         }
     }
 }
 
-/// Whether a key may stand in a jsonb object of ours.
-pub(super) fn is_key(text: &str) -> bool {
+/// Whether a key may be stored in a jsonb object.
+pub(super) fn is_storable_key(text: &str) -> bool {
     (1..=MAX_KEY).contains(&text.len()) && !text.contains('\0')
 }
 
-fn is_keepable(value: &Value, depth: usize) -> bool {
+fn is_storable(value: &Value, depth: usize) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => true,
         Value::String(text) => !text.contains('\0'),
-        Value::Array(items) => depth > 0 && items.iter().all(|item| is_keepable(item, depth - 1)),
+        Value::Array(items) => depth > 0 && items.iter().all(|item| is_storable(item, depth - 1)),
         Value::Object(map) => {
-            depth > 0 && map.iter().all(|(key, item)| !key.contains('\0') && is_keepable(item, depth - 1))
+            depth > 0 && map.iter().all(|(key, item)| !key.contains('\0') && is_storable(item, depth - 1))
         }
     }
 }
@@ -205,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deep_or_huge_value_is_left_out_without_recursion() {
+    fn a_deep_or_huge_value_is_skipped_without_recursion() {
         let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
         let text = format!(r#"{{"deep":{deep},"n":1}}"#);
         let object = Object::parse(&text).unwrap();
@@ -224,23 +220,27 @@ mod tests {
     }
 
     #[test]
-    fn a_part_takes_a_quarter_of_a_kilobyte_at_most() {
+    fn a_node_takes_at_most_256_bytes() {
         let n = 150;
         for item in ["[0]", r#"{"":0}"#, r#"{"a":{"b":[{}]}}"#, r#""a""#, r#"["a","b","c","d","e"]"#, "[[[[[0]]]]]"] {
             let items = vec![item; n].join(",");
             let members: Vec<String> = (0..n).map(|i| format!(r#""{i}":{item}"#)).collect();
             for raw in [format!("[{items}]"), format!("{{{}}}", members.join(","))] {
                 let value: Value = serde_json::from_str(&raw).unwrap();
-                assert!(held(&value) <= raw.len() + 256 * n_parts(&raw), "{item}: {} in {raw}", held(&value));
+                assert!(
+                    memory_bytes(&value) <= raw.len() + 256 * n_nodes(&raw),
+                    "{item}: {} in {raw}",
+                    memory_bytes(&value)
+                );
             }
         }
     }
 
     #[test]
-    fn a_budget_is_spent_by_what_is_kept_alone() {
-        let mut budget = Budget { n_parts: 8 };
-        assert_eq!(super::value("[1,2,3,4,5,6,7,8]", &mut budget), None, "more than there is");
-        assert_eq!(super::value(r#"["\u0000"]"#, &mut budget), None, "nothing that is kept");
+    fn only_stored_values_use_the_budget() {
+        let mut budget = Budget { n_nodes: 8 };
+        assert_eq!(super::value("[1,2,3,4,5,6,7,8]", &mut budget), None, "more than the budget");
+        assert_eq!(super::value(r#"["\u0000"]"#, &mut budget), None, "can not be stored");
         assert!(super::value("[1,2,3]", &mut budget).is_some());
         assert!(super::value("[[1]]", &mut budget).is_some());
         assert_eq!((super::value("[]", &mut budget), super::value("7", &mut budget)), (None, Some(Value::from(7))));
@@ -251,15 +251,15 @@ mod tests {
     fn nul_never_reaches_the_database() {
         assert_eq!(value(r#""a\u0000""#), None);
         assert_eq!(value(r#"{"a\u0000":1}"#), None);
-        assert_eq!(line(r#""a\u0000""#, 64), None);
-        assert!(!is_key("a\0"));
+        assert_eq!(short_text(r#""a\u0000""#, 64), None);
+        assert!(!is_storable_key("a\0"));
     }
 
     #[test]
-    fn keys_are_bounded_and_duplicates_seen() {
+    fn keys_are_bounded_and_duplicates_are_found() {
         let many: Vec<String> = (0..100).map(|n| format!(r#""k{n}":{n}"#)).collect();
         let text = format!("{{{}}}", many.join(","));
-        assert_eq!(Object::parse(&text).unwrap().n_left_out, 36);
+        assert_eq!(Object::parse(&text).unwrap().n_skipped, 36);
         assert!(Object::parse(r#"{"a":1,"\u0061":2}"#).unwrap().has_duplicate);
         assert!(Object::parse("[1]").is_none());
         assert!(Object::parse(r#"{"a":1"#).is_none());

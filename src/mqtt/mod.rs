@@ -1,4 +1,4 @@
-//! The MQTT edge: topics, payloads, the link to the broker.
+//! The MQTT edge: topics, payloads, the link to the broker, and the accounts that devices have at the broker.
 
 mod acks;
 pub mod acl;
@@ -19,7 +19,5 @@ pub use delivery::{BrokerEvent, Delivery, Packet, SessionLoss, digest};
 pub use link::{Link, LinkHandles};
 pub use options::TlsFileError;
 pub use publish::Publisher;
-pub use rejection::Rejection;
-
-/// Bytes of a rejected payload that are kept for the home's admins.
-pub const PREVIEW_BYTES: usize = 512;
+pub use rejection::{REJECTED_PREVIEW_BYTES, Rejection};
+pub use topic::ReceivedTopic;

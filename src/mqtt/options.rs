@@ -1,10 +1,10 @@
-//! How we connect: MQTT 5, a session the broker keeps, manual acknowledgements, TLS where asked.
+//! The client's options: MQTT 5, a persistent session, manual acknowledgements, TLS where configured.
 
 use std::time::Duration;
 
 use rumqttc::{
     AckMode, Broker, MqttOptions, NetworkOptions, PersistedAckMode, PersistedSession, SessionStore, SessionStoreError,
-    SessionStoreKey, Transport as Wire,
+    SessionStoreKey, Transport as MqttTransport,
 };
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -12,23 +12,23 @@ use rustls::pki_types::pem::PemObject;
 use crate::settings::{BrokerUrl, MqttSettings, Transport};
 use crate::tls;
 
-/// Seconds the broker keeps our session and queues for us while we are away.
+/// Seconds for which the broker keeps the session and queues messages while the server is disconnected.
 const SESSION_EXPIRY_S: u32 = 7 * 24 * 3600;
-/// Unacknowledged messages the broker may have under way to us. Mosquitto exceeds it while acks
-/// flow; the bound that holds is the queue behind the link.
+/// Unacknowledged messages that the broker may have in flight to the server. Mosquitto exceeds it while
+/// acknowledgements flow; the queue of the link is the real bound.
 const RECEIVE_MAXIMUM: u16 = 4_000;
-/// Bytes of the largest packet we take: above any broker's own limit, so that none can kill the link.
+/// Bytes of the largest packet that the client accepts: above the brokers' limits, so that no message closes the link.
 const MAX_PACKET: u32 = 2 << 20;
-/// Publishes of ours under way at once. A small number also keeps the client quick: it walks and
-/// copies this many slots at every acknowledgement.
+/// Publishes of the server in flight. The client walks and copies this many slots at every acknowledgement, so a small
+/// number keeps it fast.
 pub(super) const OUTGOING_IN_FLIGHT: u16 = 10;
-/// Seconds between pings on a silent link.
+/// Seconds between pings on an idle connection.
 pub(super) const KEEP_ALIVE_S: u16 = 30;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Packets taken from the socket before they are handed on.
+/// Packets that the client reads from the socket at once.
 const READ_BATCH: usize = 256;
 
-/// TLS material that can't be used.
+/// A TLS file that can't be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{setting}: {problem}")]
 pub struct TlsFileError {
@@ -36,22 +36,22 @@ pub struct TlsFileError {
     problem: String,
 }
 
-/// The client's options for the first connection: they resume what the broker kept for us.
+/// Options for the first connection of a client: it resumes the session that the broker has kept.
 pub(super) fn resuming(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError> {
     let mut options = build(settings)?;
-    options.set_session_store(DatabaseKnows);
+    options.set_session_store(EmptySession);
     Ok(options)
 }
 
-/// The client's options from then on: without a store, for which it would put its whole state
-/// together at every acknowledgement (3 us each, measured).
+/// Options for later connections of the same client, without a session store: for a store the client would serialize
+/// its whole state at every acknowledgement (3 µs each, measured).
 pub(super) fn build(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError> {
     let BrokerUrl { transport, host, port, path } = &settings.broker;
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let bad_url = |_| TlsFileError { setting: "MQTT_BROKER_URL", problem: "not a usable WebSocket URL".to_owned() };
     let broker = match transport {
         Transport::Tcp | Transport::Tls => Broker::tcp(host.clone(), *port),
-        // The client takes TLS from the transport below, not from the scheme.
+        // The transport below enables TLS, not the scheme.
         Transport::WebSocket | Transport::WebSocketTls => {
             Broker::websocket(format!("ws://{authority}{path}")).map_err(bad_url)?
         }
@@ -60,10 +60,10 @@ pub(super) fn build(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError
     match transport {
         Transport::Tcp | Transport::WebSocket => {}
         Transport::Tls => {
-            options.set_transport(Wire::tls_with_config(client_config(settings)?.into()));
+            options.set_transport(MqttTransport::tls_with_config(client_config(settings)?.into()));
         }
         Transport::WebSocketTls => {
-            options.set_transport(Wire::wss_with_config(client_config(settings)?.into()));
+            options.set_transport(MqttTransport::wss_with_config(client_config(settings)?.into()));
         }
     }
     match (&settings.username, &settings.password) {
@@ -76,7 +76,7 @@ pub(super) fn build(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError
         (None, _) => {}
     }
     let mut network = NetworkOptions::new();
-    // A lone acknowledgement leaves at once instead of waiting for the broker's TCP to answer.
+    // Without Nagle's algorithm a single acknowledgement leaves at once.
     network.set_tcp_nodelay(true);
     options
         .set_network_options(network)
@@ -109,14 +109,14 @@ fn bad(setting: &'static str, problem: &dyn std::fmt::Display) -> TlsFileError {
     TlsFileError { setting, problem: problem.to_string() }
 }
 
-/// Tells the client that nothing of its own is under way, so that it resumes the broker's session
-/// after a restart: what we owe is known to the database, not to the client.
+/// An empty session of the client, with which it resumes the broker's session after a restart. Unconfirmed publishes
+/// are in the database, not in the client.
 #[derive(Debug)]
-struct DatabaseKnows;
+struct EmptySession;
 
 type StoreFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<T, SessionStoreError>> + Send + 'a>>;
 
-impl SessionStore for DatabaseKnows {
+impl SessionStore for EmptySession {
     fn load<'a>(&'a self, key: &'a SessionStoreKey) -> StoreFuture<'a, Option<PersistedSession>> {
         let session = PersistedSession {
             format_version: 1,

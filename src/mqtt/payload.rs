@@ -1,5 +1,5 @@
-//! Wire JSON to feature types. Strict where a guess could be wrong, lenient with single readings:
-//! one bad value never costs the others.
+//! Parses the payloads of devices, see docs/device-protocol.md. Ambiguous messages are rejected; a single bad value
+//! is dropped and never costs the others.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -14,41 +14,37 @@ use crate::devices::{Report, StatusReport};
 use crate::ids::CommandId;
 use crate::telemetry::{Measurement, Sensors, for_each_sensor};
 
-/// Bytes of a payload that are looked at; a larger message is rejected, not cut.
+/// The largest payload of a message; a larger one is rejected.
 pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
-/// Bytes of an answer to a command or a configuration: its result is kept with it.
+/// The largest answer to a command or a configuration: its result is stored with the command.
 const MAX_ACK_BYTES: usize = 16 * 1024;
-/// Characters of a device's reason that are kept.
+/// Characters of a device's error text that are stored.
 const MAX_REASON: usize = 1_000;
 /// Bytes of a firmware version.
 const MAX_VERSION: usize = 64;
 
-/// What a message says, whoever sent it.
+/// The content of a message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
-    /// Readings, and the device's own time for them if its clock can be believed.
     Telemetry {
-        /// The device's clock.
+        /// The time by the device's clock, where it is plausible.
         timestamp: Option<DateTime<Utc>>,
-        /// The readings.
         measurement: Box<Measurement>,
-        /// Values of the message that could not be kept.
+        /// Values of the message that could not be stored.
         n_dropped: usize,
     },
     /// Presence and health.
     Status(StatusReport),
-    /// A sign of life.
     Heartbeat(Report),
-    /// What became of a command.
     CommandAnswer(CommandId, AnswerKind),
-    /// What became of a version of the configuration.
+    /// The version and its outcome.
     ConfigAnswer(i32, ConfigVerdict),
 }
 
 impl Content {
-    /// About the bytes of memory that what is kept of it as JSON has allocated.
-    pub(super) fn held(&self) -> usize {
-        let kept = match self {
+    /// The approximate memory of the parsed JSON values.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let values = match self {
             Self::Telemetry { measurement, .. } => [measurement.extra.as_ref(), measurement.metadata.as_ref()],
             Self::Status(status) => [Some(&status.last_status), None],
             Self::CommandAnswer(_, AnswerKind::Succeeded { result } | AnswerKind::Failed { result, .. }) => {
@@ -57,11 +53,11 @@ impl Content {
             Self::ConfigAnswer(_, ConfigVerdict::Rejected { errors }) => [errors.as_ref(), None],
             Self::Heartbeat(_) | Self::CommandAnswer(..) | Self::ConfigAnswer(..) => [None, None],
         };
-        kept.into_iter().flatten().map(json::held).sum()
+        values.into_iter().flatten().map(json::memory_bytes).sum()
     }
 }
 
-/// Reads a payload of the given kind, received at `now`.
+/// Parses a payload that was received at `now`.
 pub fn parse(kind: MessageKind, payload: &[u8], now: DateTime<Utc>) -> Result<Content, Rejection> {
     if payload.len() > MAX_PAYLOAD_BYTES {
         return Err(Rejection::TooLarge);
@@ -85,14 +81,14 @@ pub fn parse(kind: MessageKind, payload: &[u8], now: DateTime<Utc>) -> Result<Co
     }
 }
 
-/// Ours; the seed has none: an answer names either a command or a version of the configuration.
+/// An answer names either a command or a version of the configuration.
 fn ack(object: &Object<'_>) -> Result<Content, Rejection> {
     let field = |name| object.get(name).filter(|raw| *raw != "null");
     let value = |name| field(name).and_then(|raw| json::value(raw, &mut Budget::default()));
-    let status = field("status").and_then(|raw| json::line(raw, 16)).ok_or(Rejection::BadShape)?;
+    let status = field("status").and_then(|raw| json::short_text(raw, 16)).ok_or(Rejection::BadShape)?;
     match (field("commandId"), field("configVersion")) {
         (Some(id), None) => {
-            let id = json::line(id, 256).ok_or(Rejection::BadShape)?;
+            let id = json::short_text(id, 256).ok_or(Rejection::BadShape)?;
             let result = value("result");
             let verdict = match status.as_str() {
                 "ACKED" => AnswerKind::Acked,
@@ -100,7 +96,7 @@ fn ack(object: &Object<'_>) -> Result<Content, Rejection> {
                 "FAILED" => AnswerKind::Failed { error: field("error").map(reason), result },
                 _ => return Err(Rejection::BadShape),
             };
-            // Not one of ours, such as somebody's own test command: no such command was ever sent.
+            // An id of another form was never sent: perhaps somebody's own test command.
             Ok(Content::CommandAnswer(id.parse().map_err(|_| Rejection::UnknownCommand)?, verdict))
         }
         (None, Some(version)) => {
@@ -116,7 +112,7 @@ fn ack(object: &Object<'_>) -> Result<Content, Rejection> {
     }
 }
 
-/// A device's reason, readable and short; what is no text is told as the JSON it came as.
+/// A device's error text, shortened and without control characters. A value that is no text stays JSON.
 fn reason(raw: &str) -> String {
     let text = serde_json::from_str(raw).unwrap_or_else(|_| raw.to_owned());
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON).collect()
@@ -127,14 +123,14 @@ fn telemetry(object: &Object<'_>, now: DateTime<Utc>) -> Result<Content, Rejecti
     if sensors.has_duplicate {
         return Err(Rejection::DuplicateKey);
     }
-    let mut n_dropped = sensors.n_left_out + object.n_left_out;
+    let mut n_dropped = sensors.n_skipped + object.n_skipped;
     let mut measurement = Measurement::default();
     let (mut budget, mut extra) = (Budget::default(), Map::new());
     for (name, raw) in sensors.iter() {
         if raw == "null" || read_sensor(&mut measurement.sensors, name, raw) {
             continue;
         }
-        n_dropped += usize::from(!keep(&mut extra, name, raw, &mut budget));
+        n_dropped += usize::from(!insert_bounded(&mut extra, name, raw, &mut budget));
     }
     let mut metadata = Map::new();
     if let Some(raw) = object.get("metadata").filter(|raw| *raw != "null") {
@@ -142,18 +138,18 @@ fn telemetry(object: &Object<'_>, now: DateTime<Utc>) -> Result<Content, Rejecti
         if fields.has_duplicate {
             return Err(Rejection::DuplicateKey);
         }
-        n_dropped += fields.n_left_out;
+        n_dropped += fields.n_skipped;
         for (name, raw) in fields.iter().filter(|(_, raw)| *raw != "null") {
             if !read_health(&mut measurement.report, name, raw) {
-                n_dropped += usize::from(!keep(&mut metadata, name, raw, &mut budget));
+                n_dropped += usize::from(!insert_bounded(&mut metadata, name, raw, &mut budget));
             }
         }
     }
-    // What a device says of a message beside the seed's four fields (a sequence number, say).
+    // Further fields of the message, such as a sequence number.
     for (name, raw) in object.iter() {
         let is_known = matches!(name, "timestamp" | "deviceId" | "sensors" | "metadata");
         if !is_known && raw != "null" && !metadata.contains_key(name) {
-            n_dropped += usize::from(!keep(&mut metadata, name, raw, &mut budget));
+            n_dropped += usize::from(!insert_bounded(&mut metadata, name, raw, &mut budget));
         }
     }
     measurement.extra = (!extra.is_empty()).then_some(Value::Object(extra));
@@ -163,7 +159,7 @@ fn telemetry(object: &Object<'_>, now: DateTime<Utc>) -> Result<Content, Rejecti
 }
 
 fn status(object: &Object<'_>) -> Result<Content, Rejection> {
-    // Strictly a boolean: the seed's `online || false` took a text for true.
+    // Strictly a boolean: a text such as "false" is not taken for true.
     let online = object.get("online").and_then(json::boolean).ok_or(Rejection::BadShape)?;
     let mut report = Report::default();
     if let Some(fields) = object.get("status").and_then(Object::parse) {
@@ -173,14 +169,14 @@ fn status(object: &Object<'_>) -> Result<Content, Rejection> {
     }
     let (mut budget, mut last_status) = (Budget::default(), Map::new());
     for (name, raw) in object.iter() {
-        keep(&mut last_status, name, raw, &mut budget);
+        insert_bounded(&mut last_status, name, raw, &mut budget);
     }
     Ok(Content::Status(StatusReport { online, report, last_status: Value::Object(last_status) }))
 }
 
-/// Keeps an unknown value under its name; false where it can't be kept.
-fn keep(map: &mut Map<String, Value>, name: &str, raw: &str, budget: &mut Budget) -> bool {
-    let value = if json::is_key(name) { json::value(raw, budget) } else { None };
+/// Inserts an unknown value under its name; false where it can't be stored.
+fn insert_bounded(map: &mut Map<String, Value>, name: &str, raw: &str, budget: &mut Budget) -> bool {
+    let value = if json::is_storable_key(name) { json::value(raw, budget) } else { None };
     value.map(|value| map.insert(name.to_owned(), value)).is_some()
 }
 
@@ -217,11 +213,11 @@ macro_rules! define_read_sensor {
 }
 for_each_sensor!(define_read_sensor);
 
-/// Takes what telemetry's metadata and a status say of a device's health; false for anything else.
+/// Reads a health field of telemetry's metadata or of a status; false for another name or a wrong type.
 fn read_health(report: &mut Report, name: &str, raw: &str) -> bool {
     match name {
         "firmwareVersion" => {
-            report.firmware_version = json::line(raw, MAX_VERSION);
+            report.firmware_version = json::short_text(raw, MAX_VERSION);
             report.firmware_version.is_some()
         }
         "signalStrength" | "wifiSignal" => {
@@ -253,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seeds_telemetry_is_read_whole() {
+    fn telemetry_of_the_protocol_document_is_read_completely() {
         let (timestamp, m, n_dropped) = read(
             r#"{"timestamp":"2026-02-13T12:00:00.000Z","deviceId":"ESP32_001","sensors":{"current":0.75,"gasPpm":450,
             "flame":false,"binLevel":45.2,"powerW":120.5,"energyKwh":2.45,"voltageV":220.3,"currentA":0.55,
@@ -280,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_message_takes_a_few_times_its_largest_wire_size() {
+    fn the_memory_of_any_message_is_bounded() {
         for (item, n) in [("[0],", 256), (r#"{"":0},"#, 256), (r#"{"a":{"b":{"c":0}}},"#, 128), ("[[[0]]],", 256)] {
             // As many such values as a message may have, in readings and in metadata.
             let value = format!("[{}0]", item.repeat(n));
@@ -294,17 +290,17 @@ mod tests {
             for (kind, text) in [(MessageKind::Telemetry, &telemetry), (MessageKind::Status, &status)] {
                 assert!(text.len() <= MAX_PAYLOAD_BYTES);
                 let content = parse(kind, text.as_bytes(), now()).unwrap();
-                let held = text.len() + content.held();
-                assert!(held <= 5 * MAX_PAYLOAD_BYTES, "{kind:?} of {} bytes, {item}: {held} bytes", text.len());
+                let memory = text.len() + content.memory_bytes();
+                assert!(memory <= 5 * MAX_PAYLOAD_BYTES, "{kind:?} of {} bytes, {item}: {memory} bytes", text.len());
             }
             let (_, m, n_dropped) = read(&telemetry);
             assert_eq!((m.sensors.temperature, m.extra.unwrap()["co2"].as_i64()), (Some(20.0), Some(612)));
-            assert!(n_dropped > 0, "what is over is counted");
+            assert!(n_dropped > 0, "values over the budget are counted");
         }
     }
 
     #[test]
-    fn wrong_shapes_are_told_apart() {
+    fn each_fault_has_its_own_reason() {
         let huge = format!(r#"{{"sensors":{{"x":"{}"}}}}"#, "y".repeat(MAX_PAYLOAD_BYTES));
         for (payload, reason) in [
             (&b"\xff\xfe"[..], Rejection::NotUtf8),
@@ -358,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_keeps_what_was_said() {
+    fn a_status_keeps_the_whole_message() {
         let text = r#"{"online":true,"status":{"uptime":86400,"wifiSignal":-45,"batteryLevel":85,"firmwareVersion":"v2"},"errors":[]}"#;
         let Ok(Content::Status(status)) = parse(MessageKind::Status, text.as_bytes(), now()) else { panic!() };
         assert!(status.online);

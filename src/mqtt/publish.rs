@@ -1,5 +1,5 @@
-//! Messages to devices: QoS 1 over the present connection, or not at all. Nothing waits here for a
-//! connection to come back; what is not confirmed the outbox sends again.
+//! Publishes to devices with QoS 1 on the present connection, and fails without one. The outbox publishes again what
+//! the broker has not confirmed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,31 +19,32 @@ use crate::clock::Clock;
 use crate::downlink::{Channel, Delivery, DeliveryOutcome, Downlink, LinkState, Message};
 use crate::metrics::Metrics;
 
-/// Longest wait for the broker's confirmation on a link that looks alive; then it is let go.
-const CONFIRMED_WITHIN: Duration = Duration::from_secs(30);
+/// Longest wait for the broker's PUBACK. After that the link opens another connection.
+const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends messages to devices. Cheap to clone.
+/// Publishes messages to devices. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
     prefix: Arc<str>,
     clock: Clock,
     metrics: Metrics,
     active: ActiveClient,
-    /// One for each message the client has under way, so that none waits in it while its time passes.
+    /// One for each publish that the client may have in flight: no message waits in the client while its expiry
+    /// passes.
     slots: Arc<Semaphore>,
 }
 
-/// The present connection's client, shared by the link, which sets it, and the publisher.
+/// The client of the present connection: the link sets it, the publisher uses it.
 #[derive(Clone)]
 pub(super) struct ActiveClient {
     client: Arc<Mutex<Option<AsyncClient>>>,
     state: Arc<watch::Sender<LinkState>>,
     ack_timed_out: Arc<Notify>,
-    /// Messages in the client that must not leave after a certain time.
+    /// Messages with an expiry that are in the client.
     n_expiring: Arc<AtomicUsize>,
 }
 
-/// Counts a message that expires for as long as it is with the client.
+/// Counts a message with an expiry while it is in the client.
 struct ExpiringGuard(Option<Arc<AtomicUsize>>);
 
 impl ExpiringGuard {
@@ -73,27 +74,26 @@ impl ActiveClient {
         });
     }
 
-    /// Nothing more goes in while the link does not look after what is in it.
+    /// Until [`ActiveClient::resume_publishing`] every publish fails: the link does not poll the connection.
     pub(super) fn pause_publishing(&self) {
         *self.client.lock().expect("active client lock") = None;
     }
 
-    /// The link looks after it again.
     pub(super) fn resume_publishing(&self, client: AsyncClient) {
         *self.client.lock().expect("active client lock") = Some(client);
     }
 
-    /// Whether a message is in the client that must not leave after a certain time.
+    /// Whether a message with an expiry is in the client.
     pub(super) fn has_expiring_message(&self) -> bool {
         self.n_expiring.load(Ordering::Acquire) > 0
     }
 
-    /// So many sessions turned out to be lost, and that is noted.
-    pub(super) fn set_session_losses(&self, session_losses: u64) {
-        self.state.send_modify(|state| state.session_losses = session_losses);
+    /// The broker has lost so many sessions since the start, and ingest has recorded that.
+    pub(super) fn set_session_losses(&self, losses: u64) {
+        self.state.send_if_modified(|state| std::mem::replace(&mut state.session_losses, losses) != losses);
     }
 
-    /// Waits until a message stays unconfirmed for too long.
+    /// Returns when the broker has not confirmed a publish in time.
     pub(super) async fn ack_timed_out(&self) {
         self.ack_timed_out.notified().await;
     }
@@ -111,14 +111,14 @@ impl Publisher {
         Self { prefix: prefix.into(), clock, metrics, active, slots }
     }
 
-    pub(super) fn active(&self) -> ActiveClient {
+    pub(super) fn active_client(&self) -> ActiveClient {
         self.active.clone()
     }
 
-    /// Hands a message to the connection, if there is one at this moment.
+    /// Puts a message into the client of the present connection.
     fn publish_now(&self, message: Message) -> Result<PublishNotice, Delivery> {
         let Some(topic) = topic::downlink_topic(&self.prefix, &message.home, &message.device, message.channel) else {
-            return Err(Delivery::refused("the device's name can't be part of a topic"));
+            return Err(Delivery::refused("the device's name is not valid in a topic"));
         };
         let mut options = PublishOptions::new(QoS::AtLeastOnce);
         if message.channel == Channel::Config {
@@ -130,7 +130,7 @@ impl Publisher {
                 PublishProperties { message_expiry_interval: Some(seconds), ..PublishProperties::default() };
             options = options.properties(properties);
         }
-        // Held while the message goes in: what is in a client leaves by its connection or never.
+        // The lock is held while the message goes in: a message in a client leaves on its connection or never.
         let client = self.active.client.lock().expect("active client lock");
         let client = client.as_ref().ok_or(DeliveryOutcome::NotSent)?;
         client.try_publish_tracked(topic, message.payload, options).map_err(|_| DeliveryOutcome::NotSent.into())
@@ -138,17 +138,16 @@ impl Publisher {
 
     async fn send(self, message: Message) -> Delivery {
         let _slot = self.slots.acquire().await.expect("never closed");
-        let (is_command, expires) = (message.channel == Channel::Commands, message.expires_at.is_some());
-        let _guard = ExpiringGuard::new(&self.active, expires);
+        let is_command = message.channel == Channel::Commands;
+        let _guard = ExpiringGuard::new(&self.active, message.expires_at.is_some());
         let notice = match self.publish_now(message) {
             Ok(notice) => notice,
             Err(delivery) => return delivery,
         };
-        match timeout(CONFIRMED_WITHIN, notice.wait_async()).await {
+        match timeout(ACK_TIMEOUT, notice.wait_async()).await {
             Ok(Ok(PublishResult::Qos1(ack))) => match refusal(ack.reason) {
                 Some(why) => Delivery::refused(why),
-                // Without a reader, and without a session that keeps it for one, a command is gone; a
-                // configuration is kept all the same.
+                // Without a subscriber the broker drops a command. It keeps a configuration, which is retained.
                 None if is_command && ack.reason == PubAckReason::NoMatchingSubscribers => {
                     DeliveryOutcome::NoSubscribers.into()
                 }
@@ -179,13 +178,13 @@ impl Downlink for Publisher {
     }
 }
 
-/// Whole seconds left, at least one: MQTT counts in seconds, and with less than one the broker would deliver
-/// it too late.
+/// Whole seconds left; `None` for less than one. The MQTT message expiry interval is in whole seconds, so the broker
+/// would deliver such a message too late.
 fn seconds_until(expires_at: DateTime<Utc>, now: DateTime<Utc>) -> Option<u32> {
     u32::try_from((expires_at - now).num_seconds()).ok().filter(|seconds| *seconds > 0)
 }
 
-/// What the broker says against a message; `None` where it took it.
+/// Why the broker refused a message; `None` where it accepted it.
 fn refusal(reason: PubAckReason) -> Option<&'static str> {
     Some(match reason {
         PubAckReason::Success | PubAckReason::NoMatchingSubscribers => return None,
@@ -202,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn less_than_a_second_is_as_good_as_past() {
+    fn an_expiry_within_a_second_counts_as_passed() {
         let now = DateTime::UNIX_EPOCH;
         assert_eq!(seconds_until(now + TimeDelta::milliseconds(999), now), None);
         assert_eq!(seconds_until(now + TimeDelta::milliseconds(1_000), now), Some(1));

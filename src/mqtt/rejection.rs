@@ -1,50 +1,34 @@
-//! Why a message can't be used. Stable words: admins read them, metrics count by them.
+//! Why a message is rejected. The spellings are stable: admins read them, and a metric counts by them.
 
-/// The reason a message was rejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Rejection {
-    /// The topic does not follow the grammar.
-    BadTopic,
-    /// No home goes by that name.
-    UnknownHome,
-    /// The home has no such device; one of another home is no different.
-    UnknownDevice,
-    /// An answer to a command or a configuration that this device was never sent.
-    UnknownCommand,
-    /// The payload is larger than [`super::payload::MAX_PAYLOAD_BYTES`].
-    TooLarge,
-    /// The payload is not UTF-8.
-    NotUtf8,
-    /// The payload is not JSON.
-    BadJson,
-    /// JSON, but not of the shape this kind has.
-    BadShape,
-    /// An object has the same key twice, so that nobody can say what was meant.
-    DuplicateKey,
-    /// The broker kept it from earlier: it tells nothing of now.
-    Retained,
-    /// The device sends faster than its limit: the message was let go.
-    RateLimited,
-    /// The database refuses this one message, whatever we do.
-    NotStorable,
-}
+use crate::text_enum::text_enum;
 
-impl Rejection {
-    /// The stable word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BadTopic => "BAD_TOPIC",
-            Self::UnknownHome => "UNKNOWN_HOME",
-            Self::UnknownDevice => "UNKNOWN_DEVICE",
-            Self::UnknownCommand => "UNKNOWN_COMMAND",
-            Self::TooLarge => "TOO_LARGE",
-            Self::NotUtf8 => "NOT_UTF8",
-            Self::BadJson => "BAD_JSON",
-            Self::BadShape => "BAD_SHAPE",
-            Self::DuplicateKey => "DUPLICATE_KEY",
-            Self::Retained => "RETAINED",
-            Self::RateLimited => "RATE_LIMITED",
-            Self::NotStorable => "NOT_STORABLE",
-        }
+/// Bytes of a rejected message's payload that are kept for the admins of the home.
+pub const REJECTED_PREVIEW_BYTES: usize = 512;
+
+text_enum! {
+    /// The reason for which a message is rejected.
+    pub enum Rejection {
+        /// The topic breaks the grammar, see [`super::topic`].
+        BadTopic = "BAD_TOPIC",
+        /// No home has this id or key.
+        UnknownHome = "UNKNOWN_HOME",
+        /// The home has no such device. A device of another home gives the same reason.
+        UnknownDevice = "UNKNOWN_DEVICE",
+        /// The answer names a command or a configuration that was never sent to this device.
+        UnknownCommand = "UNKNOWN_COMMAND",
+        /// The payload is larger than [`super::payload::MAX_PAYLOAD_BYTES`].
+        TooLarge = "TOO_LARGE",
+        NotUtf8 = "NOT_UTF8",
+        BadJson = "BAD_JSON",
+        /// The payload is JSON, but not of the form that its kind of message has.
+        BadShape = "BAD_SHAPE",
+        /// An object has a key twice, so its meaning is ambiguous.
+        DuplicateKey = "DUPLICATE_KEY",
+        /// The broker retained the message from before: it says nothing about the present.
+        Retained = "RETAINED",
+        /// The device exceeds its rate limit.
+        RateLimited = "RATE_LIMITED",
+        /// The database refuses this message at every attempt.
+        NotStorable = "NOT_STORABLE",
     }
 }

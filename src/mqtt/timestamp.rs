@@ -1,18 +1,18 @@
-//! A device's idea of the time: RFC 3339, epoch seconds or milliseconds, or (as the seed's own
-//! sketch sends it) milliseconds since boot as text, which is no time at all.
+//! Timestamps of devices: RFC 3339, epoch seconds or milliseconds. The example sketch of the device protocol sends
+//! milliseconds since boot as text, which is no time at all.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// A device's clock may run ahead of ours by this much before it is not believed.
+/// A timestamp further ahead of the server's clock is ignored.
 const MAX_AHEAD: TimeDelta = TimeDelta::minutes(5);
-/// 2020-01-01T00:00:00Z in epoch seconds: no device of ours is older.
+/// 2020-01-01T00:00:00Z in epoch seconds; an earlier timestamp is ignored.
 const EARLIEST_S: i64 = 1_577_836_800;
-/// A text of digits that `millis()` may have counted is epoch seconds only so near to now. The seed's
-/// sketch passes through every number up to `u32::MAX`, for 30 of its 50 days through "times" since 2020:
-/// through this window in 86 s.
+/// A text of digits in the range of Arduino's `millis()` counts as epoch seconds only when it is so recent. `millis()`
+/// runs through every number up to `u32::MAX` in 50 days, and for 30 of them through "times" since 2020; through this
+/// window it runs in 86 s.
 const MAX_TEXT_AGE: TimeDelta = TimeDelta::days(1);
 
-/// The instant a JSON value tells, if a device with a working clock could have sent it at `now`.
+/// The time that a JSON value stands for, if a device with a working clock could have sent it at `now`.
 ///
 /// `raw` is the JSON text of the value: a string or a number.
 pub(super) fn parse(raw: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
@@ -29,13 +29,13 @@ pub(super) fn parse(raw: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     if may_be_uptime && at < now - MAX_TEXT_AGE {
         return None;
     }
-    // PostgreSQL keeps microseconds, and knows no leap second: 23:59:60 is the next day's first.
+    // PostgreSQL stores microseconds and has no leap seconds: 23:59:60 becomes the next day's first second.
     let at = DateTime::from_timestamp_micros(at.timestamp_micros())?;
     (at.timestamp() >= EARLIEST_S && at <= now + MAX_AHEAD).then_some(at)
 }
 
-/// Seconds and milliseconds since 1970 can't be confused: as seconds, today's milliseconds lie
-/// tens of thousands of years ahead.
+/// Seconds and milliseconds can't be confused: read as seconds, today's milliseconds lie tens of thousands of years
+/// ahead.
 fn epoch(value: f64) -> Option<DateTime<Utc>> {
     const EARLIEST_MS: f64 = EARLIEST_S as f64 * 1000.0;
     let ms = if value >= EARLIEST_MS { value } else { value * 1000.0 };
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn the_forms_of_the_contract_are_understood() {
+    fn every_form_of_the_protocol_is_read() {
         for raw in [
             r#""2026-02-13T11:59:00.000Z""#,
             r#""2026-02-13T12:59:00+01:00""#,
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn milliseconds_since_boot_are_no_time_whatever_the_uptime() {
+    fn milliseconds_since_boot_are_never_taken_for_a_time() {
         let day = 86_400_000_u32;
         for uptime in [day, 1_577_836_800, 19 * day, 20 * day, 1_770_983_940 - 86_400_000, u32::MAX] {
             assert_eq!(parse(&format!(r#""{uptime}""#), now()), None, "{uptime}");
@@ -78,12 +78,12 @@ mod tests {
         let text = |at: &str| parse(&format!(r#""{}""#, at.parse::<DateTime<Utc>>().unwrap().timestamp()), now());
         assert!(text("2026-02-12T12:00:00Z").is_some(), "a clock that counts seconds, a day of backlog");
         assert_eq!(text("2026-02-12T11:59:59Z"), None);
-        // A number is no text: that sketch does not send it.
+        // The sketch sends a text, so a number is not in doubt.
         assert!(parse("1577836800", now()).is_some());
     }
 
     #[test]
-    fn what_can_not_be_a_real_time_is_none() {
+    fn implausible_times_are_ignored() {
         for raw in [
             r#""123456""#,
             "123456",

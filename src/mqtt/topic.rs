@@ -1,7 +1,7 @@
-//! One grammar for topics, both ways: `{prefix}/{home}/{device}/{kind}`, exactly four segments.
+//! The grammar of topics, in both directions: `{prefix}/{home}/{device}/{channel}`, exactly four segments.
 //!
-//! A segment is read strictly: all digits in canonical form is an id, the usual spellings of a MAC
-//! are a MAC, anything else that has the form of a key is a key. `24:6F:…` is never device 24.
+//! Segments are read strictly: digits in canonical form are an id, the usual spellings of a MAC address are a MAC
+//! address, and any other valid name is a key. `24:6F:…` is never device 24.
 
 use std::ops::Range;
 
@@ -9,126 +9,146 @@ use bytes::Bytes;
 
 use crate::devices::{DeviceName, TopicAddress};
 use crate::downlink::Channel;
+use crate::text_enum::text_enum;
 
-/// The last segment of what devices send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MessageKind {
-    /// Readings.
-    Telemetry,
-    /// Presence and health, also as Last Will.
-    Status,
-    /// A sign of life.
-    Heartbeat,
-    /// What became of a command or a configuration.
-    Ack,
+/// Longest name of a home or a device, in bytes.
+const MAX_NAME_BYTES: usize = 64;
+
+text_enum! {
+    /// The last segment of the topics that devices publish to.
+    pub enum MessageKind {
+        /// Readings.
+        Telemetry = "telemetry",
+        /// Presence and health; also the Last Will.
+        Status = "status",
+        /// A device reports that it is running.
+        Heartbeat = "heartbeat",
+        /// The answer to a command or to a configuration.
+        Ack = "ack",
+    }
 }
 
-impl MessageKind {
-    /// All that the server subscribes to.
-    pub const ALL: [Self; 4] = [Self::Telemetry, Self::Status, Self::Heartbeat, Self::Ack];
+/// The channels on which the server publishes to a device.
+pub const DOWNLINK_CHANNELS: [Channel; 2] = [Channel::Commands, Channel::Config];
 
-    /// As it stands in a topic.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Telemetry => "telemetry",
-            Self::Status => "status",
-            Self::Heartbeat => "heartbeat",
-            Self::Ack => "ack",
+/// Which side publishes to a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    FromDevice,
+    ToDevice,
+}
+
+impl Direction {
+    /// The direction that the last segment of a topic tells.
+    pub fn of_segment(segment: &str) -> Option<Self> {
+        if segment.parse::<MessageKind>().is_ok() {
+            Some(Self::FromDevice)
+        } else {
+            DOWNLINK_CHANNELS.iter().any(|channel| channel_segment(*channel) == segment).then_some(Self::ToDevice)
         }
     }
 }
 
-/// The topic of a received message. It is read once; what was found stays with it as offsets into its bytes.
+/// The last segment of the topics that the server publishes to.
+pub const fn channel_segment(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Commands => "commands",
+        Channel::Config => "config",
+    }
+}
+
+/// One topic of one device. The names must be valid.
+pub fn device_topic(prefix: &str, home: &str, device: &str, segment: &str) -> String {
+    format!("{prefix}/{home}/{device}/{segment}")
+}
+
+/// The topic on which the server publishes to a device. `None` where a name is not valid in a topic, so that no
+/// stored name can put a wildcard or another segment into it.
+pub fn downlink_topic(prefix: &str, home: &str, device: &str, channel: Channel) -> Option<String> {
+    (is_name(home) && is_name(device)).then(|| device_topic(prefix, home, device, channel_segment(channel)))
+}
+
+/// The subscription filter for one kind of message of all devices.
+pub fn uplink_filter(prefix: &str, kind: MessageKind, shared_group: Option<&str>) -> String {
+    let filter = device_topic(prefix, "+", "+", kind.as_str());
+    match shared_group {
+        Some(group) => format!("$share/{group}/{filter}"),
+        None => filter,
+    }
+}
+
+/// The filter of a shared subscription without its group; any other filter as it is. `None` where the shared
+/// subscription has no filter.
+pub fn unshared(filter: &str) -> Option<&str> {
+    match filter.strip_prefix("$share/") {
+        Some(shared) => shared.split_once('/').map(|(_, filter)| filter),
+        None => Some(filter),
+    }
+}
+
+/// The four segments of a topic or a filter; `None` for any other number of them.
+pub fn split(topic: &str) -> Option<[&str; 4]> {
+    let mut segments = topic.split('/');
+    let four = [segments.next()?, segments.next()?, segments.next()?, segments.next()?];
+    segments.next().is_none().then_some(four)
+}
+
+/// The topic of a received message, parsed once. Offsets into the bytes move with the message.
 #[derive(Debug, Clone)]
 pub struct ReceivedTopic {
     bytes: Bytes,
-    names: Option<NameSpan>,
-    /// Set where the whole topic follows the grammar.
+    /// The position of `home/device`, or of `home` alone where the segments after it can't name a device.
+    address: Option<Range<usize>>,
     kind: Option<MessageKind>,
 }
 
-/// Where `home/device` stands in a topic, in bytes. Without a device that can exist, `end` is `home_end`.
-#[derive(Debug, Clone, Copy)]
-struct NameSpan {
-    start: usize,
-    home_end: usize,
-    end: usize,
-}
-
 impl ReceivedTopic {
-    /// Reads a topic below `prefix`.
+    /// Reads a topic below `prefix`. A topic that breaks the grammar may still name a home.
     pub fn read(prefix: &str, bytes: Bytes) -> Self {
-        let (names, kind) = std::str::from_utf8(&bytes).map_or((None, None), |text| read(prefix, text));
-        Self { bytes, names, kind }
+        let (address, kind) = parse(prefix, &bytes).unzip();
+        Self { bytes, address, kind: kind.flatten() }
     }
 
-    /// What the device sent; `None` where the topic does not follow the grammar.
-    pub fn kind(&self) -> Option<MessageKind> {
-        self.kind
-    }
-
-    /// `home/device`, or the home alone where the rest can't name a device; also of a topic that otherwise
-    /// breaks the grammar, so that its home can be told.
-    pub fn address(&self) -> Option<&str> {
-        self.names.map(|span| self.text(span.start..span.end))
-    }
-
-    /// The home and the device as this topic spells them.
-    pub fn segments(&self) -> Option<(&str, &str)> {
-        let span = self.names.filter(|span| span.home_end < span.end)?;
-        Some((self.text(span.start..span.home_end), self.text(span.home_end + 1..span.end)))
-    }
-
-    /// The topic as it was received; not always UTF-8.
+    /// The topic as it came. The broker checks that it is UTF-8; the server does not rely on it.
     pub fn as_bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// The same topic in memory of its own: it no longer keeps the whole packet alive.
+    /// `None` where the topic breaks the grammar.
+    pub fn kind(&self) -> Option<MessageKind> {
+        self.kind
+    }
+
+    /// The text `home/device`, or `home` alone where the topic names no device. [`address`] reads it.
+    pub fn address(&self) -> Option<&str> {
+        std::str::from_utf8(&self.bytes[self.address.clone()?]).ok()
+    }
+
+    /// The home and the device as the topic spells them.
+    pub fn segments(&self) -> Option<(&str, &str)> {
+        self.address()?.split_once('/')
+    }
+
+    /// The same topic with bytes of its own: the received bytes may be a slice of a much larger buffer.
     pub fn detach(self) -> Self {
         Self { bytes: Bytes::copy_from_slice(&self.bytes), ..self }
     }
+}
 
-    fn text(&self, span: Range<usize>) -> &str {
-        std::str::from_utf8(&self.bytes[span]).expect("names are ASCII")
+fn parse(prefix: &str, topic: &[u8]) -> Option<(Range<usize>, Option<MessageKind>)> {
+    let rest = std::str::from_utf8(topic).ok()?.strip_prefix(prefix)?.strip_prefix('/')?;
+    let start = topic.len() - rest.len();
+    let (names, last) = rest.rsplit_once('/')?;
+    let (home, device) = names.split_once('/')?;
+    match (is_name(home), is_name(device)) {
+        (true, true) => Some((start..start + names.len(), last.parse().ok())),
+        // A name that can't exist is not looked up, so it never fills the cache of names.
+        (true, false) => Some((start..start + home.len(), None)),
+        (false, _) => None,
     }
 }
 
-/// The names in a topic that has at least four segments, and its kind where it follows the grammar.
-fn read(prefix: &str, text: &str) -> (Option<NameSpan>, Option<MessageKind>) {
-    let Some((names, kind)) =
-        text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.rsplit_once('/'))
-    else {
-        return (None, None);
-    };
-    let Some((home, device)) = names.split_once('/').filter(|(home, _)| is_name(home)) else { return (None, None) };
-    let start = prefix.len() + 1;
-    let home_end = start + home.len();
-    // A device name holds no slash: with one more segment this is no name either.
-    if is_name(device) {
-        let kind = MessageKind::ALL.into_iter().find(|known| known.as_str() == kind);
-        (Some(NameSpan { start, home_end, end: start + names.len() }), kind)
-    } else {
-        (Some(NameSpan { start, home_end, end: home_end }), None)
-    }
-}
-
-/// The filter that matches every device's topics of one kind.
-pub fn filter(prefix: &str, kind: MessageKind) -> String {
-    format!("{prefix}/+/+/{}", kind.as_str())
-}
-
-/// The topic of a device's own channel; `None` where a segment can't be one, so that nothing stored can
-/// ever widen a topic.
-pub fn downlink_topic(prefix: &str, home: &str, device: &str, channel: Channel) -> Option<String> {
-    let kind = match channel {
-        Channel::Commands => "commands",
-        Channel::Config => "config",
-    };
-    (is_name(home) && is_name(device)).then(|| format!("{prefix}/{home}/{device}/{kind}"))
-}
-
-/// What `home/device` names, or a home alone where the device's part can't name anything.
+/// What a [`ReceivedTopic::address`] names.
 pub fn address(text: &str) -> TopicAddress<'_> {
     let (home, device) = text.split_once('/').unwrap_or((text, ""));
     TopicAddress { home: home.parse().map_err(|_| home), device: is_name(device).then(|| device_name(device)) }
@@ -144,9 +164,9 @@ fn device_name(segment: &str) -> DeviceName<'_> {
     }
 }
 
-/// The characters of keys and MAC addresses: nothing else can name anything.
+/// The characters of keys and MAC addresses: nothing else names a home or a device.
 fn is_name(segment: &str) -> bool {
-    (1..=64).contains(&segment.len())
+    (1..=MAX_NAME_BYTES).contains(&segment.len())
         && segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b':'))
 }
 
@@ -154,50 +174,45 @@ fn is_name(segment: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn topic(text: &str) -> ReceivedTopic {
-        ReceivedTopic::read("smarthome", Bytes::copy_from_slice(text.as_bytes()))
+    fn received(prefix: &str, topic: &str) -> ReceivedTopic {
+        ReceivedTopic::read(prefix, Bytes::copy_from_slice(topic.as_bytes()))
     }
 
     #[test]
-    fn a_topic_of_the_grammar_has_a_kind_and_both_names() {
-        for (home, device, kind) in [
-            ("1", "ESP32_001", MessageKind::Telemetry),
-            ("home-a", "24:6F:28:AA:BB:CC", MessageKind::Status),
-            ("x", "y.z", MessageKind::Heartbeat),
-        ] {
-            let topic = topic(&format!("smarthome/{home}/{device}/{}", kind.as_str()));
-            assert_eq!((topic.kind(), topic.segments()), (Some(kind), Some((home, device))));
-            assert_eq!(topic.address(), Some(&*format!("{home}/{device}")));
+    fn a_formatted_topic_parses_to_the_same_names_and_kind() {
+        for (home, device) in [("1", "ESP32_001"), ("home-a", "24:6F:28:AA:BB:CC"), ("x", "y.z")] {
+            for kind in MessageKind::ALL {
+                let topic = received("smarthome", &device_topic("smarthome", home, device, kind.as_str()));
+                assert_eq!((topic.segments(), topic.kind()), (Some((home, device)), Some(*kind)));
+            }
         }
     }
 
     #[test]
-    fn any_other_topic_has_no_kind_and_may_still_name_a_home() {
+    fn other_topics_have_no_kind() {
         let long = format!("smarthome/1/{}/status", "x".repeat(65));
-        for (text, address) in [
-            ("smarthome/1/2", None),
-            ("smarthome/1/2/telemetry/x", Some("1")),
-            ("smarthome/1//telemetry", Some("1")),
-            ("smarthome//2/telemetry", None),
-            ("/smarthome/1/2/telemetry", None),
-            ("smarthome/1/2/Telemetry", Some("1/2")),
-            ("smarthome/1/2/commands", Some("1/2")),
-            ("smarthomes/1/2/telemetry", None),
-            ("smarthome/1/a b/telemetry", Some("1")),
-            ("smarthome/1/a\0/telemetry", Some("1")),
-            ("smarthome/a b/1/status", None),
-            ("$SYS/1/2/telemetry", None),
-            ("", None),
-            (&long, Some("1")),
+        for topic in [
+            "smarthome/1/2",
+            "smarthome/1/2/telemetry/x",
+            "smarthome/1//telemetry",
+            "smarthome//2/telemetry",
+            "/smarthome/1/2/telemetry",
+            "smarthome/1/2/Telemetry",
+            "smarthome/1/2/commands",
+            "smarthomes/1/2/telemetry",
+            "smarthome/1/a b/telemetry",
+            "smarthome/1/a\0/telemetry",
+            "$SYS/1/2/telemetry",
+            "",
+            &long,
         ] {
-            assert_eq!((topic(text).kind(), topic(text).address()), (None, address), "{text:?}");
+            assert_eq!(received("smarthome", topic).kind(), None, "{topic:?}");
         }
-        let binary = ReceivedTopic::read("smarthome", Bytes::from_static(b"smarthome/1/2/\xff"));
-        assert_eq!((binary.kind(), binary.address()), (None, None));
+        assert_eq!(ReceivedTopic::read("p", Bytes::from_static(b"p/1/\xff/status")).address(), None);
     }
 
     #[test]
-    fn a_topic_down_has_four_segments_or_is_none() {
+    fn a_downlink_topic_has_four_segments_or_is_none() {
         assert_eq!(downlink_topic("p", "1", "ESP32_001", Channel::Commands).as_deref(), Some("p/1/ESP32_001/commands"));
         assert_eq!(
             downlink_topic("p", "main", "24:6F:28:AA:BB:CC", Channel::Config).as_deref(),
@@ -209,7 +224,15 @@ mod tests {
     }
 
     #[test]
-    fn a_mac_is_never_a_number_and_a_number_only_in_canonical_form() {
+    fn a_filter_matches_all_devices_and_loses_its_group_again() {
+        assert_eq!(uplink_filter("p", MessageKind::Ack, None), "p/+/+/ack");
+        let shared = uplink_filter("p", MessageKind::Ack, Some("g"));
+        assert_eq!((shared.as_str(), unshared(&shared)), ("$share/g/p/+/+/ack", Some("p/+/+/ack")));
+        assert_eq!((unshared("p/a"), unshared("$share/g")), (Some("p/a"), None));
+    }
+
+    #[test]
+    fn a_mac_address_is_never_an_id_and_an_id_is_canonical() {
         assert_eq!(device_name("24"), DeviceName::Id("24".parse().unwrap()));
         assert!(matches!(device_name("24:6F:28:AA:BB:CC"), DeviceName::Mac(_)));
         assert!(matches!(device_name("246f28aabbcc"), DeviceName::Mac(_)));
@@ -218,5 +241,8 @@ mod tests {
         }
         assert_eq!(address("01/x").home, Err("01"));
         assert_eq!(address("1/a b"), TopicAddress { home: Ok("1".parse().unwrap()), device: None });
+        assert_eq!(received("p", "p/1/ESP32_001/status").address(), Some("1/ESP32_001"));
+        assert_eq!(received("p", "p/1/a b/status").address(), Some("1"));
+        assert_eq!(received("p", "p/a b/1/status").address(), None);
     }
 }

@@ -1,49 +1,65 @@
-//! What the link asks the broker for, and what it makes of the answer.
+//! The link's subscriptions and the broker's answer to them.
 
 use rumqttc::{QoS, RetainForwardRule, SubscribeFilterInput, SubscribeReasonCode};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use super::{BACKOFF_FIRST, BACKOFF_MAX, Link};
-use crate::mqtt::topic::{self, MessageKind};
+use super::Link;
+use super::reconnect::MAX_PAUSE;
+use crate::mqtt::topic::{MessageKind, uplink_filter};
 
-/// Where Mosquitto and its kin tell how many clients are connected.
+/// The topic on which Mosquitto and similar brokers publish the number of their clients.
 const BROKER_CLIENTS: &str = "$SYS/broker/clients/connected";
 
+/// When to repeat a subscription that the broker has refused.
+#[derive(Default)]
+pub(super) struct Subscription {
+    retry_at: Option<Instant>,
+}
+
+impl Subscription {
+    pub(super) fn cancel_retry(&mut self) {
+        self.retry_at = None;
+    }
+
+    pub(super) async fn retry_due(&self) {
+        match self.retry_at {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 impl Link {
-    /// On every connection, whatever the broker remembers: it costs nothing and heals everything.
+    /// Subscribes on every connection, also in a session that has the subscriptions already: they may have been
+    /// changed or refused before.
     pub(super) fn subscribe(&mut self) {
-        self.subscribe_at = None;
-        let filters = MessageKind::ALL.map(|kind| {
-            let filter = topic::filter(&self.settings.prefix, kind);
-            let filter = match &self.settings.shared_group {
-                Some(group) => format!("$share/{group}/{filter}"),
-                None => filter,
-            };
-            // QoS 1, so that a device's QoS 2 comes as QoS 1 and needs one answer only.
+        self.subscription.cancel_retry();
+        let filters = MessageKind::ALL.iter().map(|kind| {
+            let filter = uplink_filter(&self.settings.prefix, *kind, self.settings.shared_group.as_deref());
+            // QoS 1: the broker sends a device's QoS 2 message as QoS 1, which takes one acknowledgement.
             SubscribeFilterInput::new(filter, QoS::AtLeastOnce).retain_forward_rule(RetainForwardRule::OnNewSubscribe)
         });
-        // The broker's own count of its clients; one that has none refuses or stays silent.
+        // Brokers without this topic refuse the filter or never publish to it.
         let clients = SubscribeFilterInput::new(BROKER_CLIENTS, QoS::AtMostOnce);
-        if let Err(error) = self.client.try_subscribe_many(filters.into_iter().chain([clients])) {
+        if let Err(error) = self.outgoing.client().try_subscribe_many(filters.chain([clients])) {
             tracing::error!(%error, "could not queue the subscription");
         }
     }
 
-    pub(super) fn subscribed(&mut self, codes: &[SubscribeReasonCode]) {
-        let ours = &codes[..codes.len().min(MessageKind::ALL.len())];
-        if ours.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
-            self.set_connected(true);
-            self.last_error = None;
-            self.backoff = BACKOFF_FIRST;
-            tracing::info!(broker = %self.settings.broker.host, "linked to the MQTT broker and subscribed");
+    pub(super) fn on_subscribed(&mut self, codes: &[SubscribeReasonCode]) {
+        let uplinks = &codes[..codes.len().min(MessageKind::ALL.len())];
+        if uplinks.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
+            self.outgoing.set_connected(true);
+            self.reconnect.succeeded();
+            tracing::info!(broker = %self.settings.broker.host, "connected to the MQTT broker and subscribed");
         } else {
             self.metrics.mqtt_connection_errors.inc();
-            self.subscribe_at = Some(Instant::now() + BACKOFF_MAX);
+            self.subscription.retry_at = Some(Instant::now() + MAX_PAUSE);
             tracing::error!(?codes, "the broker refused a subscription: check this account's ACL");
         }
     }
 
-    pub(super) fn note_clients(&self, payload: &[u8]) {
+    pub(super) fn record_broker_clients(&self, payload: &[u8]) {
         if let Some(n) = std::str::from_utf8(payload).ok().and_then(|text| text.trim().parse().ok()) {
             self.metrics.broker_clients.set(n);
         }

@@ -1,40 +1,44 @@
-//! The plugin's commands and answers, as JSON.
+//! The plugin's commands and answers in JSON.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::devices::{MqttUser, mqtt_client_id};
+use crate::mqtt::topic::{self, DOWNLINK_CHANNELS, MessageKind};
 use crate::settings::Secret;
 
-/// One command.
 #[derive(Serialize)]
 #[serde(transparent)]
 pub(super) struct Command(Value);
 
-/// What a role lets its holder do.
+/// One rule of a role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RoleTopic {
-    /// `publishClientSend` or `publishClientReceive`.
-    pub acltype: &'static str,
-    /// The topic.
+    pub acltype: AclType,
     pub topic: String,
-    /// Always.
     pub allow: bool,
 }
 
-/// What the second name of a device may do: the pattern acl don't fit it, as they go by the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AclType {
+    PublishClientSend,
+    PublishClientReceive,
+}
+
+/// The rules for a device's second user name: the broker's pattern rules take the user name for the topic.
 pub fn role_topics(prefix: &str, user: MqttUser<'_>) -> Vec<RoleTopic> {
-    let topic = |acltype, kind| {
-        let topic = format!("{prefix}/{}/{}/{kind}", user.home, user.device);
+    let rule = |acltype, segment| {
+        let topic = topic::device_topic(prefix, user.home, user.device, segment);
         RoleTopic { acltype, topic, allow: true }
     };
-    let up = ["telemetry", "status", "heartbeat", "ack"].map(|kind| topic("publishClientSend", kind));
-    let down = ["commands", "config"].map(|kind| topic("publishClientReceive", kind));
-    up.into_iter().chain(down).collect()
+    let up = MessageKind::ALL.iter().map(|kind| rule(AclType::PublishClientSend, kind.as_str()));
+    let down = DOWNLINK_CHANNELS.map(|channel| rule(AclType::PublishClientReceive, topic::channel_segment(channel)));
+    up.chain(down).collect()
 }
 
 impl Command {
-    /// The account and, for a second name, its role.
+    /// Creates the account and, for a second user name, its role.
     pub(super) fn create(prefix: &str, username: &str, password: &Secret) -> Vec<Self> {
         let mut client = json!({"command": "createClient", "username": username, "password": password.reveal()});
         let Some(user) = MqttUser::parse(username) else { return vec![Self(client)] };
@@ -51,7 +55,7 @@ impl Command {
         Self(json!({"command": "setClientPassword", "username": username, "password": password.reveal()}))
     }
 
-    /// The account, which cuts its connections, and its role.
+    /// Deletes the account, which closes its connections, and its role.
     pub(super) fn remove(username: &str) -> Vec<Self> {
         let client = Self(json!({"command": "deleteClient", "username": username}));
         match MqttUser::parse(username) {
@@ -62,13 +66,13 @@ impl Command {
         }
     }
 
-    /// A page of the accounts' names.
+    /// Lists a page of user names.
     pub(super) fn list(offset: usize, count: usize) -> Self {
         Self(json!({"command": "listClients", "verbose": false, "offset": offset, "count": count}))
     }
 }
 
-/// Commands under one number, by which their answers are known.
+/// A request of several commands. Their answers carry its number.
 pub(super) fn request(commands: &[Command], number: u64) -> Vec<u8> {
     let commands: Vec<_> = commands
         .iter()
@@ -81,7 +85,6 @@ pub(super) fn request(commands: &[Command], number: u64) -> Vec<u8> {
     json!({ "commands": commands }).to_string().into_bytes()
 }
 
-/// One answer.
 #[derive(Debug, Deserialize)]
 pub(super) struct Answer {
     #[serde(default)]
@@ -93,7 +96,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The answers to the request of this number; none where it is somebody else's.
+    /// The answers to the request with this number; none where the payload answers another administrator.
     pub(super) fn read(payload: &[u8], number: u64) -> Vec<Self> {
         #[derive(Deserialize)]
         struct Answers {
@@ -104,23 +107,22 @@ impl Answer {
         answers.into_iter().filter(|answer| answer.number.as_ref() == Some(&number)).collect()
     }
 
-    /// Whether the plugin refused with this text.
+    /// Whether the plugin refused with this text. It has no error codes.
     pub(super) fn is(&self, error: &str) -> bool {
         self.error.as_deref() == Some(error)
     }
 
-    /// Whether it is now as it was wanted, also where it was so before.
+    /// Whether the command has succeeded, or its result was there before.
     pub(super) fn is_done(&self) -> bool {
-        const SO_ALREADY: [&str; 3] = ["Client not found", "Role not found", "Role already exists"];
-        self.error.as_deref().is_none_or(|error| SO_ALREADY.contains(&error))
+        const DONE_BEFORE: [&str; 3] = ["Client not found", "Role not found", "Role already exists"];
+        self.error.as_deref().is_none_or(|error| DONE_BEFORE.contains(&error))
     }
 
-    /// Why not.
     pub(super) fn error(&self) -> &str {
         self.error.as_deref().unwrap_or_default()
     }
 
-    /// The names of a page.
+    /// The user names of a page.
     pub(super) fn clients(&self) -> Vec<String> {
         let clients = self.data.as_ref().and_then(|data| data["clients"].as_array());
         clients.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
@@ -132,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_name_has_a_role_with_its_own_topics() {
+    fn a_second_user_name_has_a_role_with_the_devices_topics() {
         let commands = Command::create("smarthome", "main/lamp~1", &Secret::new("secret"));
         let request: Value = serde_json::from_slice(&request(&commands, 7)).unwrap();
         let acls = request["commands"][0]["acls"].as_array().unwrap();
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_others_and_nonsense_are_none() {
+    fn answers_to_others_and_unreadable_payloads_are_ignored() {
         let ours = br#"{"responses":[{"command":"deleteClient","error":"Client not found","correlationData":"3"}]}"#;
         assert!(Answer::read(ours, 3)[0].is_done());
         assert!(Answer::read(ours, 4).is_empty());

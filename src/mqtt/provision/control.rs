@@ -1,5 +1,4 @@
-//! The connection over which the plugin is told and answers. Nothing runs beside its caller: packets
-//! move while somebody waits here.
+//! The connection to the plugin's control topics. It has no task of its own: packets move while a method is awaited.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,43 +14,42 @@ use crate::settings::{DynsecAccount, MqttSettings};
 
 const REQUESTS: &str = "$CONTROL/dynamic-security/v1";
 const ANSWERS: &str = "$CONTROL/dynamic-security/v1/response";
-/// Longest wait for an answer: a broker that is busy with its file answers late.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Packets of ours that wait to be written: there is one request at a time.
+/// Longest wait for an answer: a broker that is writing its file answers late.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Outgoing packets that wait in the client: there is one request at a time.
 const QUEUE: usize = 4;
-/// Names asked for at once: some 60 KB of answer.
+/// User names of one request: some 60 KB of answer.
 const PAGE: usize = 1_000;
-/// Most names a broker is believed to have.
+/// The listing stops at so many user names.
 const MAX_CLIENTS: usize = 1_000_000;
 
-/// Why the plugin can't be told.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ControlError {
     #[error(transparent)]
     Tls(#[from] TlsFileError),
     #[error("the broker: {0}")]
-    Lost(Box<ConnectionError>),
+    Connection(Box<ConnectionError>),
     #[error(
         "the broker refused MQTT_DYNSEC_USERNAME the plugin's topic: it must be an administrator of Dynamic Security"
     )]
     Refused,
     #[error("the Dynamic Security plugin did not answer: is it loaded, and is MQTT_DYNSEC_USERNAME its administrator?")]
-    Silent,
+    NoAnswer,
     #[error("the request did not fit into the client's queue")]
-    Full,
+    QueueFull,
 }
 
 impl From<ConnectionError> for ControlError {
     fn from(error: ConnectionError) -> Self {
-        Self::Lost(Box::new(error))
+        Self::Connection(Box::new(error))
     }
 }
 
-/// An open connection, allowed to speak to the plugin.
+/// An open connection of an administrator of the plugin.
 pub(super) struct Control {
     client: AsyncClient,
     events: EventLoop,
-    /// Of the last request.
+    /// The number of the last request.
     number: u64,
 }
 
@@ -66,14 +64,14 @@ impl Control {
         let mut options = options::build(&settings)?;
         options.set_clean_start(true).set_session_expiry_interval(None).set_ack_mode(AckMode::Automatic);
         let (client, events) = AsyncClient::builder(options).capacity(QUEUE).build();
-        // The plugin answers to every administrator at once: count where no other one does.
+        // The plugin publishes its answers to all administrators, so request numbers start at random.
         let mut control = Self { client, events, number: fastrand::u64(..u64::MAX / 2) };
-        timeout(PATIENCE, control.subscribe()).await.map_err(|_| ControlError::Silent)??;
+        timeout(ANSWER_TIMEOUT, control.subscribe()).await.map_err(|_| ControlError::NoAnswer)??;
         Ok(control)
     }
 
     async fn subscribe(&mut self) -> Result<(), ControlError> {
-        self.client.try_subscribe(ANSWERS, QoS::AtLeastOnce).map_err(|_| ControlError::Full)?;
+        self.client.try_subscribe(ANSWERS, QoS::AtLeastOnce).map_err(|_| ControlError::QueueFull)?;
         loop {
             if let Event::Incoming(Incoming::SubAck(suback)) = self.events.poll().await? {
                 let is_granted = matches!(suback.return_codes[..], [SubscribeReasonCode::Success(_)]);
@@ -82,13 +80,13 @@ impl Control {
         }
     }
 
-    /// Sends commands and waits for their answers, in their order.
-    pub(super) async fn ask(&mut self, commands: &[Command]) -> Result<Vec<Answer>, ControlError> {
+    /// Sends commands and waits for their answers, which have the same order.
+    pub(super) async fn request(&mut self, commands: &[Command]) -> Result<Vec<Answer>, ControlError> {
         self.number += 1;
         let options = PublishOptions::new(QoS::AtLeastOnce);
         let request = request(commands, self.number);
-        self.client.try_publish(REQUESTS, request, options).map_err(|_| ControlError::Full)?;
-        timeout(PATIENCE, self.answers()).await.map_err(|_| ControlError::Silent)?
+        self.client.try_publish(REQUESTS, request, options).map_err(|_| ControlError::QueueFull)?;
+        timeout(ANSWER_TIMEOUT, self.answers()).await.map_err(|_| ControlError::NoAnswer)?
     }
 
     async fn answers(&mut self) -> Result<Vec<Answer>, ControlError> {
@@ -102,11 +100,11 @@ impl Control {
         }
     }
 
-    /// The names of all accounts.
+    /// The user names of all accounts.
     pub(super) async fn clients(&mut self) -> Result<HashSet<String>, ControlError> {
         let mut names = HashSet::new();
         for page in 0..MAX_CLIENTS / PAGE {
-            let answers = self.ask(&[Command::list(page * PAGE, PAGE)]).await?;
+            let answers = self.request(&[Command::list(page * PAGE, PAGE)]).await?;
             let clients: Vec<_> = answers.iter().flat_map(Answer::clients).collect();
             let is_last = clients.len() < PAGE;
             names.extend(clients);
@@ -117,7 +115,7 @@ impl Control {
         Ok(names)
     }
 
-    /// Keeps the connection alive; returns when it is lost.
+    /// Keeps the connection alive until it is lost.
     pub(super) async fn idle(&mut self) -> ControlError {
         loop {
             if let Err(error) = self.events.poll().await {

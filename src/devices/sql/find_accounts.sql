@@ -1,0 +1,8 @@
+-- Every device's user names, each with the hash of its newest password. The user name is that of MqttUser.
+select distinct on (1)
+    h.key || '/' || d.key || case c.slot when 1 then '~1' else '' end, c.broker_hash
+from device_credentials c
+    join devices d on d.id = c.device_id
+    join homes h on h.id = d.home_id
+where c.expires_at is null or c.expires_at > :now
+order by 1, c.id desc

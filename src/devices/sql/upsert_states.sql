@@ -1,0 +1,51 @@
+-- Writes the state changes of one batch, at most one a device, and returns the states after them. Deleted devices are
+-- left out, and devices that another server has seen since :unless_seen_since.
+insert into device_states as s (
+    device_id, online, online_changed_at, last_seen_at, firmware_version, signal_strength, battery_level, metadata,
+    home_segment, device_segment, away, shed_messages, last_shed_at, backlog_since
+)
+select
+    n.device_id, n.online, n.at, n.seen_at, n.firmware_version, n.signal_strength, n.battery_level, n.metadata,
+    n.home_segment, n.device_segment, coalesce(n.away, old.away, false), n.rate_limited, n.rate_limited_at,
+    n.backlog_since
+from unnest(
+        :devices::bigint[], :online::boolean[], :at::timestamptz[], :seen_at::timestamptz[],
+        :firmware_versions::text[], :signal_strengths::float8[], :battery_levels::float8[], :metadata::jsonb[],
+        :home_segments::text[], :device_segments::text[], :unless_seen_since::timestamptz[], :away::boolean[],
+        :rate_limited::bigint[], :rate_limited_at::timestamptz[], :backlog_since::timestamptz[]
+    ) n (
+        device_id, online, at, seen_at, firmware_version, signal_strength, battery_level, metadata, home_segment,
+        device_segment, unless_seen_since, away, rate_limited, rate_limited_at, backlog_since
+    )
+    join devices d on d.id = n.device_id
+    left join device_states old on old.device_id = n.device_id
+where n.unless_seen_since is null or old.last_seen_at is null or old.last_seen_at < n.unless_seen_since
+-- Rows are locked in one order, so that two servers never wait for each other.
+order by n.device_id
+on conflict (device_id) do update set
+    online = excluded.online,
+    online_changed_at = case
+        when s.online = excluded.online then s.online_changed_at
+        else excluded.online_changed_at
+    end,
+    last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at),
+    firmware_version = coalesce(excluded.firmware_version, s.firmware_version),
+    signal_strength = coalesce(excluded.signal_strength, s.signal_strength),
+    battery_level = coalesce(excluded.battery_level, s.battery_level),
+    metadata = s.metadata || excluded.metadata,
+    home_segment = coalesce(excluded.home_segment, s.home_segment),
+    device_segment = coalesce(excluded.device_segment, s.device_segment),
+    away = excluded.away,
+    -- The same time again: an attempt whose answer was lost has counted these messages already.
+    shed_messages = s.shed_messages + case
+        when s.last_shed_at = excluded.last_shed_at then 0
+        else excluded.shed_messages
+    end,
+    last_shed_at = coalesce(excluded.last_shed_at, s.last_shed_at),
+    backlog_since = case
+        when excluded.last_seen_at is null then s.backlog_since
+        else excluded.backlog_since
+    end
+returning
+    s.device_id, s.online, s.online_changed_at, s.last_seen_at, s.firmware_version, s.signal_strength,
+    s.battery_level, s.metadata, s.shed_messages, s.last_shed_at

@@ -1,0 +1,158 @@
+//! The receiving side: parses messages and queues them for ingest, bounded in number and in bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use rumqttc::Publish;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, timeout};
+
+use super::outgoing::Outgoing;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::mqtt::delivery::{BrokerEvent, Delivery, Packet, digest};
+use crate::mqtt::options::KEEP_ALIVE_S;
+use crate::mqtt::payload::{self, Content, MAX_PAYLOAD_BYTES};
+use crate::mqtt::rejection::{REJECTED_PREVIEW_BYTES, Rejection};
+use crate::mqtt::topic::ReceivedTopic;
+
+/// Messages that wait for the writer.
+const QUEUE_MESSAGES: usize = 8_192;
+/// Memory of the messages that wait for the writer.
+const QUEUE_BYTES: usize = 16 << 20;
+/// Memory charged for the smallest message: its structs and allocations.
+const MIN_MESSAGE_BYTES: usize = 256;
+/// Longest wait for space in the queue. The connection is not polled meanwhile, and the broker expects a ping within
+/// the keep-alive. After that the link disconnects; the broker keeps the session and its messages.
+const MAX_STALL: Duration = Duration::from_secs(KEEP_ALIVE_S as u64 / 2);
+/// Longest pause of a publish that has an expiry. Its message expiry interval leaves a second of reserve.
+const MAX_PUBLISH_DELAY: Duration = Duration::from_millis(500);
+/// A clock that jumps back further than this is followed; smaller steps are smoothed.
+const MAX_SMOOTHED_STEP: TimeDelta = TimeDelta::seconds(1);
+
+/// The queue had no space in time.
+pub(super) struct Stalled;
+
+pub(super) struct Intake {
+    prefix: String,
+    clock: Clock,
+    metrics: Metrics,
+    queue: mpsc::Sender<BrokerEvent>,
+    bytes: Arc<Semaphore>,
+    last_received: DateTime<Utc>,
+}
+
+impl Intake {
+    pub(super) fn new(prefix: String, clock: Clock, metrics: Metrics) -> (Self, mpsc::Receiver<BrokerEvent>) {
+        let (queue, deliveries) = mpsc::channel(QUEUE_MESSAGES);
+        let bytes = Arc::new(Semaphore::new(QUEUE_BYTES));
+        (Self { prefix, clock, metrics, queue, bytes, last_received: DateTime::UNIX_EPOCH }, deliveries)
+    }
+
+    /// Parses a message and queues it; waits for space, and pauses publishing meanwhile. Cancel safe: a message that
+    /// is not queued is not acknowledged, so the broker sends it again.
+    pub(super) async fn accept(&mut self, publish: Publish, outgoing: &Outgoing) -> Result<(), Stalled> {
+        let received_at = self.next_received_at();
+        let (topic, content) = self.parse(&publish, received_at);
+        let queue_bytes = self.reserve_bytes(memory_bytes(&publish, &content), outgoing).await?;
+        let slot = self.reserve_slot(outgoing).await?;
+        self.metrics.mqtt_received.inc();
+        let (retained, receipt) = (publish.retain, outgoing.receipt(&publish));
+        let payload_digest = digest(&[&publish.payload]);
+        let packet = packet(&publish, payload_digest);
+        // A rejected message is kept as a preview. A slice would keep all bytes of the packet.
+        let (topic, payload) = match &content {
+            Ok(_) => (topic, publish.payload),
+            Err(_) => {
+                let preview = &publish.payload[..publish.payload.len().min(REJECTED_PREVIEW_BYTES)];
+                (topic.detach(), Bytes::copy_from_slice(preview))
+            }
+        };
+        slot.send(BrokerEvent::Message(Box::new(Delivery {
+            topic,
+            payload,
+            content,
+            received_at,
+            retained,
+            payload_digest,
+            packet,
+            receipt,
+            _queue_bytes: queue_bytes,
+        })));
+        Ok(())
+    }
+
+    /// Queues an event that is no message.
+    pub(super) async fn send(&self, event: BrokerEvent) {
+        // Fails only at shutdown, when the writer has ended.
+        let _ = self.queue.send(event).await;
+    }
+
+    /// Waits until half of the queue is free.
+    pub(super) async fn half_empty(&self) {
+        let _ = self.queue.reserve_many(QUEUE_MESSAGES / 2).await;
+    }
+
+    /// The present time, later than that of every message before.
+    fn next_received_at(&mut self) -> DateTime<Utc> {
+        let now = self.clock.now();
+        let next = self.last_received + TimeDelta::microseconds(1);
+        self.last_received = if next - now > MAX_SMOOTHED_STEP { now } else { now.max(next) };
+        self.last_received
+    }
+
+    fn parse(&self, publish: &Publish, received_at: DateTime<Utc>) -> (ReceivedTopic, Result<Content, Rejection>) {
+        let topic = ReceivedTopic::read(&self.prefix, publish.topic.clone());
+        let kind = topic.kind().ok_or(Rejection::BadTopic);
+        (topic, kind.and_then(|kind| payload::parse(kind, &publish.payload, received_at)))
+    }
+
+    async fn reserve_bytes(&self, n: usize, outgoing: &Outgoing) -> Result<OwnedSemaphorePermit, Stalled> {
+        let n = u32::try_from(n).expect("bounded by the packet size");
+        match self.bytes.clone().try_acquire_many_owned(n) {
+            Ok(permit) => Ok(permit),
+            Err(_) => {
+                let permit = self.wait(self.bytes.clone().acquire_many_owned(n), outgoing).await?;
+                Ok(permit.expect("the semaphore is never closed"))
+            }
+        }
+    }
+
+    async fn reserve_slot(&self, outgoing: &Outgoing) -> Result<mpsc::Permit<'_, BrokerEvent>, Stalled> {
+        match self.queue.try_reserve() {
+            Ok(slot) => Ok(slot),
+            // An error means that the writer has ended: the process is stopping.
+            Err(_) => self.wait(self.queue.reserve(), outgoing).await?.map_err(|_| Stalled),
+        }
+    }
+
+    /// Waits for space with publishing paused, because the connection is not polled meanwhile.
+    async fn wait<T>(&self, space: impl Future<Output = T>, outgoing: &Outgoing) -> Result<T, Stalled> {
+        self.metrics.ingest_queue_full.inc();
+        outgoing.pause_publishing();
+        let started = Instant::now();
+        let space = timeout(MAX_STALL, space).await.map_err(|_| Stalled)?;
+        if started.elapsed() > MAX_PUBLISH_DELAY && outgoing.has_expiring_message() {
+            return Err(Stalled);
+        }
+        outgoing.resume_publishing();
+        Ok(space)
+    }
+}
+
+/// Memory that a message takes, which may be many times its bytes on the wire: parsed JSON allocates.
+fn memory_bytes(publish: &Publish, content: &Result<Content, Rejection>) -> usize {
+    let received = publish.payload.len() + publish.topic.len();
+    received.clamp(MIN_MESSAGE_BYTES, 2 * MAX_PAYLOAD_BYTES) + content.as_ref().map_or(0, Content::memory_bytes)
+}
+
+/// The message's identity in the broker session; `None` for QoS 0.
+fn packet(publish: &Publish, payload_digest: i64) -> Option<Packet> {
+    (publish.pkid != 0).then(|| Packet {
+        id: publish.pkid,
+        is_redelivery: publish.dup,
+        message_digest: digest(&[&publish.topic, &payload_digest.to_le_bytes()]),
+    })
+}

@@ -1,0 +1,77 @@
+//! The sending side of the connection: publishes and acknowledgements.
+
+use rumqttc::{AsyncClient, Publish};
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+use crate::mqtt::acks::{Acks, Generation, Receipt};
+use crate::mqtt::publish::ActiveClient;
+
+pub(super) struct Outgoing {
+    client: AsyncClient,
+    generation: Generation,
+    acks: Acks,
+    active: ActiveClient,
+    connected: watch::Sender<bool>,
+    metrics: Metrics,
+}
+
+impl Outgoing {
+    pub(super) fn new(client: AsyncClient, active: ActiveClient, metrics: Metrics) -> (Self, watch::Receiver<bool>) {
+        let (connected, watched) = watch::channel(false);
+        let acks = Acks::new(client.clone());
+        (Self { client, generation: 0, acks, active, connected, metrics }, watched)
+    }
+
+    pub(super) fn client(&self) -> &AsyncClient {
+        &self.client
+    }
+
+    pub(super) fn acks(&self) -> Acks {
+        self.acks.clone()
+    }
+
+    /// The link went up or down; returns whether it was up before.
+    pub(super) fn set_connected(&self, up: bool) -> bool {
+        self.active.set(up.then(|| self.client.clone()));
+        self.metrics.mqtt_connected.set(i64::from(up));
+        self.connected.send_replace(up)
+    }
+
+    /// A new connection has a client of its own; acknowledgements of the old one are dropped from now on.
+    pub(super) fn replace_client(&mut self, client: AsyncClient) {
+        self.generation = self.acks.next_generation(client.clone());
+        self.client = client;
+    }
+
+    /// What acknowledges a message of this connection; `None` for QoS 0.
+    pub(super) fn receipt(&self, publish: &Publish) -> Option<Receipt> {
+        Acks::receipt(&self.client, self.generation, publish)
+    }
+
+    /// New publishes fail while the connection is not polled: a message that waits in the client could leave after
+    /// its expiry.
+    pub(super) fn pause_publishing(&self) {
+        self.active.pause_publishing();
+    }
+
+    pub(super) fn resume_publishing(&self) {
+        if *self.connected.borrow() {
+            self.active.resume_publishing(self.client.clone());
+        }
+    }
+
+    /// Whether a message with an expiry waits in the client.
+    pub(super) fn has_expiring_message(&self) -> bool {
+        self.active.has_expiring_message()
+    }
+
+    pub(super) fn set_session_losses(&self, losses: u64) {
+        self.active.set_session_losses(losses);
+    }
+
+    /// Returns when the broker has not confirmed a publish in time.
+    pub(super) async fn ack_timed_out(&self) {
+        self.active.ack_timed_out().await;
+    }
+}
