@@ -141,9 +141,7 @@ pub(super) async fn visible(
         .inner_join(memberships::table.on(memberships::home_id.eq(commands::home_id)))
         .filter(memberships::user_id.eq(viewer))
         .filter(commands::id.eq_any(ids))
-        .filter(sql::<diesel::sql_types::Bool>(
-            "(memberships.device_ids is null or commands.device_id = any (memberships.device_ids))",
-        ))
+        .filter(sql::<diesel::sql_types::Bool>("sees_device(memberships.device_ids, commands.device_id)"))
         .select((Row::as_select(), MEMBERSHIP))
         .load(conn)
         .await?;

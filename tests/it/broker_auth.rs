@@ -1,4 +1,4 @@
-//! The questions of brokers that ask over HTTP, in the words of each.
+//! Authentication and authorization for brokers that ask over HTTP, in the format of each.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::support::http::request;
 use crate::support::proxy::Mode;
 use crate::support::user::Device;
 
-const SECRET: &str = "what the broker and we know of";
+const SECRET: &str = "a secret of the broker and the server";
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -25,7 +25,7 @@ async fn ask(addr: SocketAddr, path: &str, media: &str, body: &str) -> (u16, Val
 async fn allows(addr: SocketAddr, path: &str, question: Value) -> bool {
     let (status, answer) = ask(addr, path, JSON, &question.to_string()).await;
     let allowed = answer["ok"].as_bool().unwrap_or_else(|| panic!("{question}: {answer}"));
-    // To EMQX another status is no answer; to the others 200 alone would be a yes.
+    // EMQX takes any other status for no answer; the others take 200 for a yes.
     let is_emqx = path == "/emqx/auth" || question.get("action").is_some();
     assert_eq!(status, if allowed || is_emqx { 200 } else { 403 }, "{question}: {answer}");
     assert_eq!(answer["result"], if allowed { "allow" } else { "deny" });
@@ -33,7 +33,7 @@ async fn allows(addr: SocketAddr, path: &str, question: Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn brokers_are_told_who_may_do_what() {
+async fn users_and_topics_are_authorized() {
     let app = TestApp::builder()
         .set("MQTT_AUTH_ADDR", "127.0.0.1:0")
         .set("MQTT_AUTH_SECRET", SECRET)
@@ -47,7 +47,7 @@ async fn brokers_are_told_who_may_do_what() {
     let lamp = app.device(&owner, &home, "lamp").await;
     let (name, password, id) = (&lamp.username, &lamp.password, format!("lamp@{}", home.key));
 
-    // Who may enter: as EMQX asks, as VerneMQ asks below, as mosquitto-go-auth asks with a form.
+    // Authentication in JSON (EMQX) and as a form (mosquitto-go-auth); VerneMQ has a test of its own.
     assert!(allows(addr, "/auth", json!({"username": name, "password": password, "clientid": id})).await);
     assert!(allows(addr, "/auth", json!({"username": name, "password": password})).await);
     let server = json!({"username": "smarthome_backend", "password": "the server's own password", "clientid": "any"});
@@ -70,7 +70,7 @@ async fn brokers_are_told_who_may_do_what() {
     assert_eq!(ask(addr, "/auth", FORM, &form("other/lamp")).await.1["ok"], false);
     assert!(!allows(addr, "/superuser", json!({"username": "smarthome_backend"})).await);
 
-    // What they may do: the same by action (EMQX) and by number (mosquitto-go-auth).
+    // Authorization by action (EMQX) and by number (mosquitto-go-auth).
     let own = |kind: &str| format!("smarthome/{name}/{kind}");
     for (username, kind, publish, subscribe) in [
         (name.as_str(), "telemetry", true, false),
@@ -82,7 +82,7 @@ async fn brokers_are_told_who_may_do_what() {
         ("other/lamp", "commands", false, false),
         ("", "telemetry", false, false),
     ] {
-        let question = |deed: (&str, Value)| json!({"username": username, "topic": own(kind), deed.0: deed.1});
+        let question = |action: (&str, Value)| json!({"username": username, "topic": own(kind), action.0: action.1});
         assert_eq!(allows(addr, "/acl", question(("action", "publish".into()))).await, publish, "{username} {kind}");
         assert_eq!(
             allows(addr, "/acl", question(("action", "subscribe".into()))).await,
@@ -96,7 +96,7 @@ async fn brokers_are_told_who_may_do_what() {
         assert_eq!(ask(addr, "/acl", FORM, &form).await.1["ok"], publish);
     }
 
-    // Nonsense, strangers, deleted devices.
+    // Malformed requests, wrong secrets, deleted devices.
     for (media, body) in [(JSON, "{"), (JSON, "[]"), ("text/plain", "x"), (JSON, r#"{"username":"a/b","topic":"t"}"#)] {
         assert_eq!(ask(addr, "/acl", media, body).await.0, 400, "{body}");
     }
@@ -121,13 +121,13 @@ async fn brokers_are_told_who_may_do_what() {
     let publish = json!({"username": name, "topic": own("telemetry"), "action": "publish"});
     assert!(allows(addr, "/acl", publish.clone()).await);
     owner.query("mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": lamp.id})).await;
-    assert!(!allows(addr, "/acl", publish).await, "its connection may be open still");
+    assert!(!allows(addr, "/acl", publish).await, "its connection may still be open");
     assert!(!allows(addr, "/auth", json!({"username": name, "password": password})).await);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn vernemqs_hooks_are_answered_in_its_words() {
+async fn vernemq_webhooks_are_answered_in_its_format() {
     let app =
         TestApp::builder().set("MQTT_AUTH_ADDR", "127.0.0.1:0").set("MQTT_TOPIC_PREFIX", "smarthome").start().await;
     let addr = app.app().broker_auth_addr().unwrap();
@@ -161,7 +161,7 @@ async fn vernemqs_hooks_are_answered_in_its_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_ends_with_the_password_it_came_by() {
+async fn a_connection_is_authorized_while_its_password_is_valid() {
     let app = TestApp::builder().set("MQTT_AUTH_ADDR", "127.0.0.1:0").set("MQTT_AUTH_SECRET", SECRET).start().await;
     let addr = app.app().broker_auth_addr().unwrap();
     let (home, owner) = app.home().await;
@@ -170,50 +170,50 @@ async fn a_connection_ends_with_the_password_it_came_by() {
         let rotate = "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(deviceId: $d, graceSeconds: $g) \
                       { username password } }";
         let made = owner.query(rotate, json!({"d": device.id, "g": grace})).await;
-        assert_eq!(made["rotateDeviceCredentials"]["username"], device.username, "the name stays");
+        assert_eq!(made["rotateDeviceCredentials"]["username"], device.username, "the user name stays");
         made["rotateDeviceCredentials"]["password"].as_str().unwrap().to_owned()
     };
-    let enters =
+    let may_connect =
         async |password: &str| allows(addr, "/auth", json!({"username": lamp.username, "password": password})).await;
-    let stays = async || allows(addr, "/acl", publishes(&lamp)).await;
+    let is_authorized = async || allows(addr, "/acl", publishes(&lamp)).await;
     let one = &lamp.password;
-    assert!(enters(one).await && stays().await);
+    assert!(may_connect(one).await && is_authorized().await);
     let two = rotate(&lamp, 0).await;
-    assert!(!stays().await && !enters(one).await, "stolen, and over");
-    assert!(!stays().await, "however long it keeps silent before it asks");
-    assert!(enters(&two).await && stays().await, "the device comes by the new one");
+    assert!(!is_authorized().await && !may_connect(one).await, "the old password is invalid at once");
+    assert!(!is_authorized().await, "also at a later question");
+    assert!(may_connect(&two).await && is_authorized().await, "connected with the new password");
 
     let three = rotate(&lamp, 60).await;
-    assert!(stays().await, "through its grace");
+    assert!(is_authorized().await, "during the grace period");
     app.clock().advance(TimeDelta::seconds(60));
-    assert!(!stays().await);
-    assert!(enters(&three).await && stays().await);
+    assert!(!is_authorized().await);
+    assert!(may_connect(&three).await && is_authorized().await);
 
-    // Who comes back by the old one ends with it; who has come by the new one stays.
+    // A connection with the old password ends with it; one with the new password goes on.
     let four = rotate(&lamp, 60).await;
-    assert!(enters(&four).await && enters(&three).await);
+    assert!(may_connect(&four).await && may_connect(&three).await);
     app.clock().advance(TimeDelta::seconds(60));
-    assert!(!stays().await && enters(&four).await && stays().await);
+    assert!(!is_authorized().await && may_connect(&four).await && is_authorized().await);
     let five = rotate(&lamp, 60).await;
-    assert!(enters(&five).await);
+    assert!(may_connect(&five).await);
     app.clock().advance(TimeDelta::seconds(60));
-    assert!(stays().await);
+    assert!(is_authorized().await);
 
-    // A device that never came by a password, with a certificate say, has none that could end.
+    // A device that never connected with a password, for example with a certificate, loses none.
     rotate(&fan, 0).await;
     assert!(allows(addr, "/acl", publishes(&fan)).await);
     app.stop().await;
 }
 
-/// What EMQX waits for an answer.
-const BROKERS_PATIENCE: Duration = Duration::from_secs(5);
+/// EMQX's time-out for an answer.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn publishes(device: &Device) -> Value {
     json!({"username": device.username, "topic": device.topic("telemetry"), "action": "publish"})
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_was_allowed_goes_on_while_the_database_is_away() {
+async fn authorized_connections_go_on_while_the_database_is_away() {
     let database = Database::create().await;
     let (proxy, url) = database.proxied().await;
     let app = TestApp::builder()
@@ -234,7 +234,7 @@ async fn who_was_allowed_goes_on_while_the_database_is_away() {
         assert!(allows(addr, "/auth", logs_in(device)).await);
         assert!(allows(addr, "/acl", publishes(device)).await);
     }
-    // What ended before the outage is known to have ended, though the broker did not ask since.
+    // A deletion or rotation before the outage counts, although the broker has not asked since.
     owner.query("mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": fan.id})).await;
     let rotate = "mutation($d: ID!) { rotateDeviceCredentials(deviceId: $d) { username } }";
     owner.query(rotate, json!({"d": door.id})).await;
@@ -244,16 +244,16 @@ async fn who_was_allowed_goes_on_while_the_database_is_away() {
         for n in 0..20 {
             let asked = Instant::now();
             assert!(allows(addr, "/acl", publishes(&lamp)).await, "{mode:?} {n}");
-            assert!(asked.elapsed() < BROKERS_PATIENCE, "{mode:?} {n}: after {:?}", asked.elapsed());
+            assert!(asked.elapsed() < BROKER_TIMEOUT, "{mode:?} {n}: after {:?}", asked.elapsed());
         }
         let other = json!({"username": lamp.username, "topic": lamp.topic("commands"), "action": "publish"});
-        assert!(!allows(addr, "/acl", other).await, "the rules need no database");
+        assert!(!allows(addr, "/acl", other).await, "the topic rules need no database");
         for device in [&fan, &door, &new] {
-            assert_eq!(status("/acl", publishes(device)).await, 503, "{mode:?} {}: not known", device.key);
+            assert_eq!(status("/acl", publishes(device)).await, 503, "{mode:?} {}: not cached", device.key);
         }
         assert!(app.app().services().metrics.broker_auth_from_cache.get() >= 20);
         if mode == Mode::Cut {
-            assert_eq!(status("/auth", logs_in(&lamp)).await, 503, "a password is never judged without it");
+            assert_eq!(status("/auth", logs_in(&lamp)).await, 503, "passwords are never checked without the database");
         }
         proxy.set(Mode::Pass);
         let back = || async { (status("/acl", publishes(&fan)).await == 200).then_some(()) };
@@ -264,11 +264,11 @@ async fn who_was_allowed_goes_on_while_the_database_is_away() {
     proxy.set(Mode::Cut);
     assert!(allows(addr, "/acl", publishes(&lamp)).await);
     app.clock().advance(TimeDelta::minutes(15));
-    assert_eq!(status("/acl", publishes(&lamp)).await, 503, "no longer than it is known");
+    assert_eq!(status("/acl", publishes(&lamp)).await, 503, "the cached answer has expired");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_busy_api_lets_no_broker_wait() {
+async fn brokers_are_answered_while_the_api_uses_every_connection() {
     let app = TestApp::builder().set("MQTT_AUTH_ADDR", "127.0.0.1:0").set("MQTT_AUTH_SECRET", SECRET).start().await;
     let addr = app.app().broker_auth_addr().unwrap();
     let (home, owner) = app.home().await;

@@ -1,5 +1,5 @@
-//! A server that can't read what has ended elsewhere takes no token on trust, and says so.
-#![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing fails the test")]
+//! A server that can't read the revocations of other servers refuses tokens and reports it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a missing value fails the test")]
 
 use std::net::SocketAddr;
 
@@ -15,9 +15,8 @@ const STATUS: &str = "subscription($h: ID!) { deviceStatus(homeId: $h) { id } }"
 const FOLLOWER: &str = "select pid from pg_stat_activity where datname = current_database() and query ilike 'select%revocations%' \
                         and pid <> pg_backend_pid()";
 
-/// A server whose account is an ordinary one, so that a right can be taken from it; and what takes and
-/// gives back the one to read what has ended.
-async fn ordinary() -> (TestApp, [String; 2]) {
+/// A server with an ordinary database account, and the statements that revoke and grant its right to read revocations.
+async fn with_ordinary_account() -> (TestApp, [String; 2]) {
     let database = Database::create().await;
     let account = database.account().await;
     let url = database.url_as(&account);
@@ -26,7 +25,7 @@ async fn ordinary() -> (TestApp, [String; 2]) {
     (app, rights.map(|(verb, whom)| format!("{verb} select on revocations {whom} {account}")))
 }
 
-/// What comes of a request, and of a socket.
+/// The status of a request, and the close code of a socket; 0 where it stays open.
 async fn outcome(user: &User, addr: SocketAddr) -> (u16, u16) {
     let mut socket = Socket::open(addr, "/graphql", "graphql-transport-ws").await;
     let payload = json!({"Authorization": format!("Bearer {}", user.token().unwrap())});
@@ -40,39 +39,45 @@ async fn outcome(user: &User, addr: SocketAddr) -> (u16, u16) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_starts_judges_no_token_before_it_has_read_what_has_ended() {
-    let (one, [take, give]) = ordinary().await;
+async fn a_starting_server_accepts_no_token_before_it_has_read_the_revocations() {
+    let (one, [revoke, grant]) = with_ordinary_account().await;
     let sql = one.database().client().await;
     let (home, owner) = one.home().await;
-    let (left, stays) = (one.user().await, one.user().await);
-    left.query("mutation($t: String!) { logout(refreshToken: $t) }", json!({"t": left.refresh_token})).await;
+    let (logged_out, signed_in) = (one.user().await, one.user().await);
+    logged_out
+        .query("mutation($t: String!) { logout(refreshToken: $t) }", json!({"t": logged_out.refresh_token}))
+        .await;
     let create = "mutation($h: ID!) { createIntegrationToken(input: {homeId: $h, name: \"T\", scopes: [DEVICES_READ]}) { token } }";
     let token = owner.query(create, json!({"h": home.id})).await["createIntegrationToken"]["token"].take();
     let robot = User::with_token(one.addr(), token.as_str().unwrap());
 
-    sql.batch_execute(&take).await.unwrap();
+    sql.batch_execute(&revoke).await.unwrap();
     let two = TestApp::builder().set("DATABASE_URL", one.settings().database.url.reveal()).second(&one).await;
     let addr = two.http_addr();
-    for user in [&left, &stays] {
+    for user in [&logged_out, &signed_in] {
         assert_eq!(outcome(user, addr).await, (503, 1013));
         assert_eq!(user.at(addr).error_code(ME, json!({})).await, "UNAVAILABLE");
     }
-    // The database is asked about these, now as ever.
+    // Integration tokens are checked in the database each time.
     assert_eq!(outcome(&robot, addr).await, (200, 0));
     let ready = http::get(addr, "/readyz").await;
     let checks = ready.json()["checks"].clone();
     assert!(ready.status == 503 && checks["database"] == "ok" && checks["revocations"] != "ok", "{checks}");
 
-    sql.batch_execute(&give).await.unwrap();
-    eventually("it has read", || async { (outcome(&stays, addr).await == (200, 0)).then_some(()) }).await;
-    assert_eq!(outcome(&left, addr).await, (401, 4403));
-    eventually("it is ready", || async { (http::get(addr, "/readyz").await.status == 200).then_some(()) }).await;
+    sql.batch_execute(&grant).await.unwrap();
+    eventually("the server has read the revocations", || async {
+        (outcome(&signed_in, addr).await == (200, 0)).then_some(())
+    })
+    .await;
+    assert_eq!(outcome(&logged_out, addr).await, (401, 4403));
+    eventually("the server is ready", || async { (http::get(addr, "/readyz").await.status == 200).then_some(()) })
+        .await;
     two.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_is_cut_off_for_long_takes_no_token_and_lets_go_of_what_is_open() {
-    let (app, [take, give]) = ordinary().await;
+async fn a_server_without_revocations_for_long_refuses_tokens_and_closes_connections() {
+    let (app, [revoke, grant]) = with_ordinary_account().await;
     let sql = app.database().client().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "dev").await;
@@ -90,19 +95,19 @@ async fn one_that_is_cut_off_for_long_takes_no_token_and_lets_go_of_what_is_open
     let gauge = async |value: u8| {
         let line = format!("smarthome_revocations_followed {value}\n");
         let shows = || async { http::get(addr, "/metrics").await.text().contains(&line).then_some(()) };
-        eventually("the metric shows it", shows).await;
+        eventually("the metric changes", shows).await;
     };
     gauge(1).await;
 
-    sql.batch_execute(&take).await.unwrap();
+    sql.batch_execute(&revoke).await.unwrap();
     gauge(0).await;
-    // For a moment nobody pays for it.
+    // A short outage has no effect.
     owner.query(ME, json!({})).await;
     stream.settled().await;
     let refused = || async { (owner.post(ME, json!({})).await.status == 503).then_some(()) };
-    eventually("no token is taken", refused).await;
+    eventually("tokens are refused", refused).await;
     assert_eq!(http::get(addr, "/readyz").await.status, 503);
-    // What is open stays, until there is something to be heard or done.
+    // Open connections stay until the next event or request.
     stream.settled().await;
     app.publish(&device, "status", json!({"online": true}).to_string()).await;
     let end = loop {
@@ -119,8 +124,8 @@ async fn one_that_is_cut_off_for_long_takes_no_token_and_lets_go_of_what_is_open
     assert!(events.contains("UNAVAILABLE"), "{events}");
 
     lucky.subscribe("1", ME, json!({})).await;
-    sql.batch_execute(&give).await.unwrap();
-    // What came a moment before waits for it.
+    sql.batch_execute(&grant).await.unwrap();
+    // A request from just before waits for the revocations.
     assert!(matches!(lucky.next().await, Frame::Json(_)));
     gauge(1).await;
     owner.query(ME, json!({})).await;
@@ -128,16 +133,16 @@ async fn one_that_is_cut_off_for_long_takes_no_token_and_lets_go_of_what_is_open
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_lost_for_a_moment_costs_nobody_an_error() {
+async fn a_short_loss_of_the_connection_causes_no_error() {
     let app = TestApp::start().await;
     let (sql, user) = (app.database().client().await, app.user().await);
     let follower = || async {
         let rows = sql.query(FOLLOWER, &[]).await.unwrap();
         rows.first().map(|row| row.get::<_, i32>(0))
     };
-    let first = eventually("it follows", follower).await;
+    let first = eventually("the server follows the revocations", follower).await;
     sql.execute("select pg_terminate_backend($1)", &[&first]).await.unwrap();
-    within(std::time::Duration::from_secs(10), "it follows again", || async {
+    within(std::time::Duration::from_secs(10), "the server follows again", || async {
         user.query(ME, json!({})).await;
         follower().await.filter(|pid| *pid != first)
     })

@@ -1,4 +1,4 @@
-//! What another server changes of a device holds for the messages that come after.
+//! Changes that another server makes to a device apply to the messages that follow.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::support::app::TestApp;
 use super::support::eventually;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_that_another_server_registers_anew_is_heard_at_once() {
+async fn a_device_registered_again_by_another_server_receives_its_messages_at_once() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let second = TestApp::builder().second(&app).await;
@@ -28,7 +28,7 @@ async fn a_device_that_another_server_registers_anew_is_heard_at_once() {
         *old = owner_there.device(app.prefix(), &home, &old.key).await;
     }
 
-    // The first word of one is a status, of the other a reading: neither goes to the device that was.
+    // The first message of one device is a status, of the other a reading: neither goes to the deleted device.
     let [a, b] = &devices[..] else { panic!("two devices") };
     app.publish(a, "status", r#"{"online":true,"status":{"uptime":7}}"#).await;
     for n in 1..=20 {
@@ -44,17 +44,17 @@ async fn a_device_that_another_server_registers_anew_is_heard_at_once() {
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=20).map(Some).collect::<Vec<_>>());
 
-    // Remembered as done with when it was, and not before: else a crash in between would lose it.
+    // Each packet is remembered only once its message is stored: else a crash in between would lose the message.
     let client = app.database().client().await;
     let packets = "select count(*), count(distinct packet) from mqtt_deliveries, unnest(packet_ids) packet";
     let row = client.query_one(packets, &[]).await.expect("counted");
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (23, 23));
 
-    // A device that is no more at all is an unknown one, and shown as such.
+    // A message of a deleted device is rejected as that of an unknown device.
     owner_there.query("mutation($id: ID!) { deleteDevice(id: $id) }", json!({"id": a.id})).await;
     app.publish(a, "telemetry", r#"{"sensors":{"n":1}}"#).await;
     let rejected = "query($id: ID!) { rejectedMessages(homeId: $id) { nodes { reason } } }";
-    let nodes = eventually("it is rejected", || async {
+    let nodes = eventually("the message is rejected", || async {
         let nodes = owner.query(rejected, json!({"id": home.id})).await["rejectedMessages"]["nodes"].take();
         (nodes != json!([])).then_some(nodes)
     })

@@ -1,4 +1,5 @@
-//! A server that tells a real Mosquitto of its devices: who comes in, who is put out, who may do what.
+//! A server that provisions devices at a real Mosquitto: who may connect, whose connection is closed, and which topics
+//! each may use.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,8 @@ use crate::support::installation::{self, ADMIN, PREFIX, SERVER, connected, enter
 use crate::support::mqtt::Mqtt;
 use crate::support::user::{Device, User};
 
-/// Within which a device that was deleted is out.
-const LOCK_OUT: Duration = Duration::from_secs(5);
+/// A deleted device is disconnected within this time.
+const DISCONNECTED_WITHIN: Duration = Duration::from_secs(5);
 
 async fn rotate(owner: &User, device: &Device, grace: u32) -> (String, String) {
     let query =
@@ -22,62 +23,62 @@ async fn rotate(owner: &User, device: &Device, grace: u32) -> (String, String) {
     (text("username"), text("password"))
 }
 
-/// Whether a connection still publishes: the broker may have cut it.
-async fn speaks(client: &Mqtt, username: &str) -> bool {
+/// Whether a connection can still publish: the broker may have closed it.
+async fn can_publish(client: &Mqtt, username: &str) -> bool {
     let topic = format!("{PREFIX}/{}/telemetry", username.trim_end_matches("~1"));
     let publish = client.publish(&topic, "{}");
     matches!(tokio::time::timeout(Duration::from_millis(500), publish).await, Ok(Ok(())))
 }
 
-async fn silenced(client: &Mqtt, username: &str) {
-    eventually("it is cut off", || async { (!speaks(client, username).await).then_some(()) }).await;
+async fn disconnected(client: &Mqtt, username: &str) {
+    eventually("the connection is closed", || async { (!can_publish(client, username).await).then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_device_is_out_within_five_seconds() {
+async fn a_deleted_device_is_disconnected_within_five_seconds() {
     let (broker, app) = installation::start().await;
     let (home, owner) = app.home().await;
     let (lamp, client) = connected(&app, &owner, &home, "lamp").await;
     let (fan, fans_client) = connected(&app, &owner, &home, "fan").await;
-    assert!(speaks(&client, &lamp.username).await);
+    assert!(can_publish(&client, &lamp.username).await);
     let started = Instant::now();
     owner.query("mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": lamp.id})).await;
-    silenced(&client, &lamp.username).await;
-    assert!(started.elapsed() < LOCK_OUT, "{:?}", started.elapsed());
+    disconnected(&client, &lamp.username).await;
+    assert!(started.elapsed() < DISCONNECTED_WITHIN, "{:?}", started.elapsed());
     assert!(try_enter(broker.port(), &lamp.username, &lamp.password).await.is_none());
-    assert!(speaks(&fans_client, &fan.username).await, "the neighbour stays");
+    assert!(can_publish(&fans_client, &fan.username).await, "the other device stays connected");
 
-    // A deleted home takes all its devices with it, though nobody names them.
+    // Deleting a home disconnects all its devices.
     let started = Instant::now();
     owner.query("mutation($h: ID!) { deleteHome(id: $h) }", json!({"h": home.id})).await;
-    silenced(&fans_client, &fan.username).await;
-    assert!(started.elapsed() < LOCK_OUT, "{:?}", started.elapsed());
+    disconnected(&fans_client, &fan.username).await;
+    assert!(started.elapsed() < DISCONNECTED_WITHIN, "{:?}", started.elapsed());
     let rows = app.database().client().await;
     let left = || async {
         let left: i64 = rows.query_one("select count(*) from mqtt_clients", &[]).await.unwrap().get(0);
         (left == 0).then_some(())
     };
-    eventually("nothing is left of it", left).await;
+    eventually("no account is left", left).await;
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotated_password_holds_through_its_grace_and_no_longer() {
+async fn a_rotated_password_is_valid_for_its_grace_period() {
     let (broker, app) = installation::start().await;
     let (port, (home, owner)) = (broker.port(), app.home().await);
     let (lamp, first) = connected(&app, &owner, &home, "lamp").await;
     let (username, password) = rotate(&owner, &lamp, 0).await;
     assert_eq!(username, lamp.username);
     let second = enter(port, &username, &password).await;
-    silenced(&first, &username).await;
+    disconnected(&first, &username).await;
     assert!(try_enter(port, &lamp.username, &lamp.password).await.is_none());
-    assert!(speaks(&second, &username).await);
+    assert!(can_publish(&second, &username).await);
 
     let (second_name, second_password) = rotate(&owner, &lamp, 60).await;
     assert_eq!(second_name, format!("{username}~1"));
     drop(second);
     let mut new = enter(port, &second_name, &second_password).await;
-    assert!(speaks(&new, &second_name).await, "by its role");
+    assert!(can_publish(&new, &second_name).await, "allowed by the role of the second user name");
     let commands = format!("{PREFIX}/{username}/commands");
     new.subscribe(&commands).await.unwrap();
     let server = Mqtt::connect_as(port, Some(SERVER)).await.unwrap();
@@ -87,29 +88,29 @@ async fn a_rotated_password_holds_through_its_grace_and_no_longer() {
     assert!(new.publish(&commands, "{}").await.is_err());
     drop(new);
     let old = enter(port, &username, &password).await;
-    assert!(speaks(&old, &username).await, "the old one, still");
+    assert!(can_publish(&old, &username).await, "the old password is still valid");
 
     app.clock().advance(TimeDelta::seconds(61));
-    silenced(&old, &username).await;
+    disconnected(&old, &username).await;
     assert!(try_enter(port, &username, &password).await.is_none());
     let new = enter(port, &second_name, &second_password).await;
-    assert!(speaks(&new, &second_name).await);
+    assert!(can_publish(&new, &second_name).await);
 
-    // From the second name back to the first, and at the end nothing of the second is left.
+    // The next rotation takes the first user name again; after one without grace the second is deleted.
     let (third_name, third_password) = rotate(&owner, &lamp, 60).await;
     assert_eq!(third_name, username);
     enter(port, &third_name, &third_password).await;
     let (last_name, last_password) = rotate(&owner, &lamp, 0).await;
     assert_eq!(last_name, username);
     let last = enter(port, &last_name, &last_password).await;
-    assert!(speaks(&last, &last_name).await);
-    let gone = || async { try_enter(port, &second_name, &second_password).await.is_none().then_some(()) };
-    eventually("the second name is gone", gone).await;
+    assert!(can_publish(&last, &last_name).await);
+    let deleted = || async { try_enter(port, &second_name, &second_password).await.is_none().then_some(()) };
+    eventually("the second user name is deleted", deleted).await;
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_broker_missed_it_is_told_and_what_it_lost_is_exported() {
+async fn a_broker_receives_missed_changes_and_lost_accounts_are_exported() {
     let (mut broker, app) = installation::start().await;
     let (home, owner) = app.home().await;
     let (lamp, _) = connected(&app, &owner, &home, "lamp").await;
@@ -120,18 +121,18 @@ async fn what_the_broker_missed_it_is_told_and_what_it_lost_is_exported() {
                   where sealed_password is not null";
     let rows = app.database().client().await;
     let row = rows.query_one(sealed, &[&fan.password.as_bytes()]).await.unwrap();
-    assert_eq!((row.get::<_, i64>(0), row.get::<_, bool>(1)), (2, false), "they wait, and not in clear");
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, bool>(1)), (2, false), "both passwords wait, encrypted");
     owner.query("mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": bell.id})).await;
     broker.restart().await;
     enter(broker.port(), &fan.username, &fan.password).await;
     assert!(try_enter(broker.port(), &bell.username, &bell.password).await.is_none());
-    let told = || async {
+    let confirmed = || async {
         let left: i64 = rows.query_one(sealed, &[&fan.password.as_bytes()]).await.unwrap().get(0);
         (left == 0).then_some(())
     };
-    eventually("no password waits any more", told).await;
+    eventually("the broker has confirmed every password", confirmed).await;
 
-    // Another broker in its place, which knows nobody but the server.
+    // Another broker takes its place, which has only the server's accounts.
     let empty = Broker::with_dynamic_security(installation::empty_export().await).await;
     drop(broker);
     let other = installation::server(&empty).start_on(app.stop().await).await;
@@ -139,7 +140,7 @@ async fn what_the_broker_missed_it_is_told_and_what_it_lost_is_exported() {
         let metrics = other.app().services().metrics.clone();
         (metrics.broker_accounts_missing.get() == 2).then_some(())
     };
-    eventually("it is told that two are missing", missing).await;
+    eventually("the metric counts two missing accounts", missing).await;
     assert!(try_enter(empty.port(), &lamp.username, &lamp.password).await.is_none());
     let folder = folder();
     installation::export(&folder, &other.database().url());
@@ -151,7 +152,7 @@ async fn what_the_broker_missed_it_is_told_and_what_it_lost_is_exported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_topic_for_everybody() {
+async fn each_account_reaches_exactly_its_topics() {
     let (broker, app) = installation::start().await;
     let port = broker.port();
     let (home, owner) = app.home().await;
@@ -161,40 +162,39 @@ async fn every_topic_for_everybody() {
     let (_, foreign) = connected(&app, &owner, &other, "device_001").await;
     let server = Mqtt::connect_as(port, Some(SERVER)).await.unwrap();
     let admin = Mqtt::connect_as(port, Some(ADMIN)).await.unwrap();
-    assert!(Mqtt::connect_as(port, None).await.is_err(), "nobody comes in without an account");
+    assert!(Mqtt::connect_as(port, None).await.is_err(), "no connection without an account");
 
-    let mut parties =
+    let mut clients =
         [("own", lamps), ("neighbour", neighbour), ("foreign", foreign), ("server", server), ("admin", admin)];
     let mut table = Vec::new();
     for kind in ["telemetry", "status", "heartbeat", "ack", "commands", "config", "other"] {
         let topic = lamp.topic(kind);
         let mut row = format!("{kind}:");
-        // Whoever may speak of it tells who hears it; a filter that is granted says nothing.
-        for (_, client) in &parties {
+        // Deliveries show who may read: a broker may grant a filter and deliver nothing.
+        for (_, client) in &clients {
             for filter in [topic.clone(), format!("{PREFIX}/+/+/{kind}"), format!("{PREFIX}/#"), "#".to_owned()] {
                 let _ = client.subscribe(&filter).await;
             }
         }
-        let mut heard = String::new();
-        for n in 0..parties.len() {
-            let (name, client) = &parties[n];
+        let mut readers = String::new();
+        for n in 0..clients.len() {
+            let (name, client) = &clients[n];
             if client.publish(&topic, format!("{kind} of {name}")).await.is_ok() {
                 row += &format!(" {name} writes");
-                for (m, (hearer, client)) in parties.iter_mut().enumerate() {
-                    let _ = m;
-                    // Anything that is to come has come once this one's own answer is there.
+                for (reader, client) in &mut clients {
+                    // The answer to a subscription comes after all deliveries before it.
                     let _ = client.subscribe(&format!("{PREFIX}/fence/{n}/{kind}")).await;
-                    let mut hears = false;
-                    while let Some((said, _)) = client.try_next() {
-                        hears |= said == topic;
+                    let mut received = false;
+                    while let Some((delivered, _)) = client.try_next() {
+                        received |= delivered == topic;
                     }
-                    if hears && !heard.contains(*hearer) {
-                        heard += &format!(" {hearer} reads");
+                    if received && !readers.contains(*reader) {
+                        readers += &format!(" {reader} reads");
                     }
                 }
             }
         }
-        table.push(row + &heard);
+        table.push(row + &readers);
     }
     let expected = [
         "telemetry: own writes server reads",
@@ -207,19 +207,19 @@ async fn every_topic_for_everybody() {
     ];
     assert_eq!(table, expected);
 
-    // The plugin takes orders from its administrator alone, and tells nobody else what it is told.
-    let order = json!({"commands": [{"command": "setClientPassword", "username": ADMIN.0, "password": "mine"}]});
-    for (name, client) in &mut parties {
+    // Only the administrator can send commands to the plugin, and only administrators receive its answers.
+    let command = json!({"commands": [{"command": "setClientPassword", "username": ADMIN.0, "password": "mine"}]});
+    for (name, client) in &mut clients {
         let _ = client.subscribe("$CONTROL/#").await;
         if *name != "admin" {
-            let given = client.publish("$CONTROL/dynamic-security/v1", order.to_string()).await;
-            assert!(given.is_err(), "{name}");
+            let sent = client.publish("$CONTROL/dynamic-security/v1", command.to_string()).await;
+            assert!(sent.is_err(), "{name}");
         }
     }
     connected(&app, &owner, &home, "bell").await;
-    for (name, client) in &mut parties {
+    for (name, client) in &mut clients {
         let _ = client.subscribe(&format!("{PREFIX}/fence/control")).await;
-        // Administrators hear each other's answers, in which no password is.
+        // Administrators receive each other's answers, which contain no password.
         assert_eq!(client.try_next().is_some(), *name == "admin", "{name}");
     }
     assert!(Mqtt::connect_as(port, Some(ADMIN)).await.is_ok());
@@ -227,7 +227,7 @@ async fn every_topic_for_everybody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_servers_tell_the_broker_once() {
+async fn one_of_two_servers_provisions_the_broker() {
     let (broker, app) = installation::start().await;
     let (home, owner) = app.home().await;
     let second = installation::server(&broker).second(&app).await;
@@ -244,7 +244,7 @@ async fn two_servers_tell_the_broker_once() {
     let changes = app.app().services().metrics.broker_account_changes.get()
         + second.services().metrics.broker_account_changes.get();
     assert_eq!(changes, 2);
-    // The one that leads goes; the other one takes over.
+    // When the leader stops, the other server takes over.
     let _database = app.stop().await;
     let data = owner_there
         .query(

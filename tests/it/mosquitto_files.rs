@@ -1,4 +1,4 @@
-//! `smarthome mqtt export`: its files are what Mosquitto takes.
+//! `smarthome mqtt export`: Mosquitto works with its files.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -11,7 +11,7 @@ use crate::support::installation::{self, PREFIX, try_enter};
 const DEVICES: usize = 200;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_devices_come_in_by_either_file() {
+async fn two_hundred_devices_connect_with_either_file() {
     let app = TestApp::builder().set("MQTT_TOPIC_PREFIX", PREFIX).start().await;
     let (home, owner) = app.home().await;
     let devices: Vec<_> = (0..DEVICES).map(|n| json!({"key": format!("d{n}"), "name": "Device"})).collect();
@@ -36,9 +36,9 @@ async fn two_hundred_devices_come_in_by_either_file() {
             let file = folder.join(file);
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
             let text = std::fs::read_to_string(file).unwrap();
-            assert!(!credentials.iter().any(|(_, password)| text.contains(password)), "a password in clear");
+            assert!(!credentials.iter().any(|(_, password)| text.contains(password)), "a password in clear text");
         }
-        // Again over its own file: nothing is there twice.
+        // A second export over the same file adds nothing.
         let before = std::fs::read_to_string(folder.join("dynamic-security.json")).unwrap().lines().count();
         installation::export(&folder, &app.database().url());
         let after = std::fs::read_to_string(folder.join("dynamic-security.json")).unwrap().lines().count();

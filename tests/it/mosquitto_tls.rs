@@ -28,7 +28,7 @@ async fn broker() -> (Broker, [u16; 3]) {
     Broker::with_listeners(folder, "tls.conf", [8883, 8884, 9001]).await
 }
 
-/// A message by `mosquitto_pub`, with this client's certificate; what it complained of.
+/// Publishes with `mosquitto_pub` and this client's certificate; returns what it printed as an error.
 async fn publish(broker: &Broker, port: u16, client: Option<&str>, topic: &str, more: &[&str]) -> Result<(), String> {
     let tls = broker.folder().join("tls");
     let mut command = tokio::process::Command::new("mosquitto_pub");
@@ -41,18 +41,18 @@ async fn publish(broker: &Broker, port: u16, client: Option<&str>, topic: &str, 
     }
     let output = command.kill_on_drop(true).output();
     let output = crate::support::soon("mosquitto_pub", output).await.expect("mosquitto_pub runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.success() && said.is_empty() { Ok(()) } else { Err(said) }
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() && printed.is_empty() { Ok(()) } else { Err(printed) }
 }
 
-/// A server that comes by this URL.
+/// A server that connects to this URL.
 fn server(broker: &Broker, url: &str) -> Builder {
     let ca = broker.folder().join("tls/ca.crt").display().to_string();
     installation::server(broker).set("MQTT_BROKER_URL", url).set("MQTT_PROVISIONING", "none").set("MQTT_CA_FILE", ca)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_an_identity() {
+async fn a_certificate_authenticates_a_client() {
     let (mut broker, [certificates, passwords, _]) = broker().await;
     let file = |name: &str| broker.folder().join(format!("tls/clients/{name}")).display().to_string();
     let app = server(&broker, &format!("mqtts://localhost:{certificates}"))
@@ -72,20 +72,20 @@ async fn a_certificate_is_an_identity() {
         let data = owner.query(query, json!({"d": lamp.id})).await;
         (data["device"]["latestTelemetry"]["sensors"]["temperature"] == 21.5).then_some(())
     };
-    eventually("it is stored", stored).await;
+    eventually("the reading is stored", stored).await;
 
-    let refused = |result: Result<(), String>| result.expect_err("it is refused");
+    let refused = |result: Result<(), String>| result.expect_err("must be refused");
     let client = Some(lamp.username.as_str());
     assert!(refused(publish(&broker, certificates, client, &neighbour, &[]).await).contains("Not authorized"));
     let name = format!("{}/fan", home.key);
     let claimed = publish(&broker, certificates, client, &neighbour, &["-u", &name, "-P", "x"]).await;
-    assert!(refused(claimed).contains("Not authorized"), "a name that is given counts for nothing");
+    assert!(refused(claimed).contains("Not authorized"), "a given user name is ignored");
     refused(publish(&broker, certificates, None, &own, &[]).await);
     refused(publish(&broker, certificates, Some("smarthome_backend"), &own, &[]).await);
-    // By password there must be one, whatever certificate is shown.
+    // The listener for passwords accepts no certificate instead.
     refused(publish(&broker, passwords, client, &own, &[]).await);
 
-    // One of the same name by another authority, then the right one, taken back.
+    // A certificate of the same name from another authority, then a revoked certificate.
     let other = installation::empty_export().await;
     made(&other, &["ca"]);
     made(&other, &["client", &lamp.username]);
@@ -101,7 +101,7 @@ async fn a_certificate_is_an_identity() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_authority_takes_the_place_of_another_while_both_are_trusted() {
+async fn two_authorities_are_trusted_during_a_change_of_authority() {
     let (mut broker, [certificates, ..]) = broker().await;
     let (name, next) = ("main/lamp", installation::empty_export().await);
     made(broker.folder(), &["client", name]);
@@ -122,10 +122,10 @@ async fn one_authority_takes_the_place_of_another_while_both_are_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_comes_by_websocket_and_tls_and_verifies_the_broker() {
+async fn the_server_connects_over_tls_and_verifies_the_broker() {
     let (broker, [_, passwords, sockets]) = broker().await;
     for url in [format!("wss://localhost:{sockets}/mqtt"), format!("mqtts://localhost:{passwords}")] {
-        // What it tells the plugin goes by the same road.
+        // Provisioning uses the same transport.
         let app = server(&broker, &url).set("MQTT_PROVISIONING", "dynsec").start().await;
         let (home, owner) = app.home().await;
         let lamp = app.device(&owner, &home, "lamp").await;
@@ -138,10 +138,10 @@ async fn the_server_comes_by_websocket_and_tls_and_verifies_the_broker() {
             let data = owner.query(query, json!({"d": lamp.id})).await;
             (data["device"]["latestTelemetry"]["sensors"]["temperature"] == 21.5).then_some(())
         };
-        eventually("it is stored", stored).await;
+        eventually("the reading is stored", stored).await;
         app.stop().await;
     }
-    // By an authority it does not trust it goes nowhere, and says so.
+    // The server refuses a broker whose authority it does not trust, and counts the error.
     let other = installation::empty_export().await;
     made(&other, &["ca"]);
     let app = server(&broker, &format!("mqtts://localhost:{passwords}"))
@@ -152,13 +152,13 @@ async fn the_server_comes_by_websocket_and_tls_and_verifies_the_broker() {
         let metrics = app.app().services().metrics.clone();
         (metrics.mqtt_connection_errors.get() >= 2 && metrics.mqtt_connected.get() == 0).then_some(())
     };
-    eventually("it refuses that broker", errors).await;
+    eventually("the server refuses the broker", errors).await;
     std::fs::remove_dir_all(other).unwrap();
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_clear_text_it_comes_by_tcp_and_by_websocket() {
+async fn the_server_connects_in_clear_text_over_tcp_and_websocket() {
     let folder = installation::empty_export().await;
     let (broker, [tcp, sockets]) = Broker::with_listeners(folder, "plain.conf", [1883, 9001]).await;
     for url in [format!("mqtt://127.0.0.1:{tcp}"), format!("ws://127.0.0.1:{sockets}/mqtt")] {
@@ -167,7 +167,7 @@ async fn in_clear_text_it_comes_by_tcp_and_by_websocket() {
         let lamp = app.device(&owner, &home, "lamp").await;
         installation::enter(tcp, &lamp.username, &lamp.password).await;
         let linked = || async { (app.app().services().metrics.mqtt_connected.get() == 1).then_some(()) };
-        eventually("the server is linked", linked).await;
+        eventually("the server is connected", linked).await;
         app.stop().await;
     }
 }
@@ -176,31 +176,31 @@ async fn in_clear_text_it_comes_by_tcp_and_by_websocket() {
 async fn old_protocols_and_suites_are_refused() {
     let (broker, ports) = broker().await;
     let ca = broker.folder().join("tls/ca.crt");
-    let shakes = async |port: u16, arguments: &[&str]| {
+    let connects = async |port: u16, arguments: &[&str]| {
         let mut command = tokio::process::Command::new("openssl");
         command.args(["s_client", "-connect", &format!("localhost:{port}"), "-verify_return_error", "-CAfile"]);
         command.arg(&ca).args(arguments).stdin(std::process::Stdio::null()).kill_on_drop(true);
         let output = crate::support::soon("openssl", command.output()).await.expect("openssl runs");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        said.contains("Verify return code: 0 (ok)") && !said.contains("Cipher is (NONE)")
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        printed.contains("Verify return code: 0 (ok)") && !printed.contains("Cipher is (NONE)")
     };
     for port in ports {
-        assert!(shakes(port, &["-tls1_2"]).await && shakes(port, &["-tls1_3"]).await, "{port}");
+        assert!(connects(port, &["-tls1_2"]).await && connects(port, &["-tls1_3"]).await, "{port}");
         for old in ["-tls1", "-tls1_1"] {
-            assert!(!shakes(port, &[old, "-cipher", "ALL:@SECLEVEL=0"]).await, "{port} {old}");
+            assert!(!connects(port, &[old, "-cipher", "ALL:@SECLEVEL=0"]).await, "{port} {old}");
         }
         for cipher in ["ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES128-SHA256", "AES128-GCM-SHA256"] {
-            assert!(!shakes(port, &["-tls1_2", "-cipher", cipher]).await, "{port} {cipher}");
+            assert!(!connects(port, &["-tls1_2", "-cipher", cipher]).await, "{port} {cipher}");
         }
         let (name, wrong) = (["-verify_hostname", "localhost"], ["-verify_hostname", "other.example"]);
-        assert!(shakes(port, &name).await && !shakes(port, &wrong).await, "{port}");
+        assert!(connects(port, &name).await && !connects(port, &wrong).await, "{port}");
     }
 }
 
 #[tokio::test]
-async fn the_script_overwrites_nothing_and_takes_no_wildcards() {
+async fn the_script_overwrites_no_file_and_refuses_wildcards() {
     let folder = crate::support::broker::folder();
-    assert!(!tls(&folder, &["client", "main/lamp"]).status.success(), "there is no authority yet");
+    assert!(!tls(&folder, &["client", "main/lamp"]).status.success(), "there is no authority");
     made(&folder, &["ca"]);
     made(&folder, &["client", "main/lamp"]);
     for wrong in [

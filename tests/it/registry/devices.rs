@@ -2,6 +2,8 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use smarthome::downlink::Channel;
+use smarthome::mqtt::topic::{self, MessageKind};
 
 use super::{Graph, text};
 
@@ -31,6 +33,11 @@ async fn devices_are_registered_all_or_none() {
     assert_eq!(text(&lamp["credentials"]["password"]).len(), 32);
     assert_eq!(lamp["credentials"]["brokerUrl"], "mqtt://broker.example");
     assert_eq!(lamp["device"]["topics"]["commands"], json!(format!("smarthome/{home}/lamp/commands")));
+    // The API spells topics as the MQTT edge parses them.
+    let uplink = topic::device_topic("smarthome", &home, "lamp", MessageKind::Telemetry.as_str());
+    assert_eq!(lamp["device"]["topics"]["telemetry"], json!(uplink));
+    let downlink = topic::downlink_topic("smarthome", &home, "lamp", Channel::Commands);
+    assert_eq!(lamp["device"]["topics"]["commands"], json!(downlink));
     assert_eq!(made["registerDevices"][1]["device"]["type"], "SENSOR_NODE");
 
     for (devices, code, says) in [
@@ -80,7 +87,7 @@ async fn a_device_changes_only_what_is_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_join_up_and_filters_hold() {
+async fn pages_are_complete_and_filters_apply() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -153,7 +160,7 @@ async fn registrations_of_the_same_keys_do_not_deadlock() {
     assert_eq!(codes.iter().filter(|code| **code == "CONFLICT").count(), 5, "{codes:?}");
 }
 
-/// Something that is deleted in a transaction that has not committed yet.
+/// Deletes in a transaction that is not yet committed.
 async fn deleting(graph: &Graph, what: &str) -> tokio_postgres::Client {
     let client = graph.database.client().await;
     client.batch_execute(&format!("begin; delete from {what}")).await.unwrap();
@@ -161,7 +168,7 @@ async fn deleting(graph: &Graph, what: &str) -> tokio_postgres::Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_deleted_meanwhile_is_absent() {
+async fn rows_deleted_meanwhile_are_not_found() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;

@@ -1,4 +1,4 @@
-//! New passwords for devices: which hold, for how long, and who may ask for one.
+//! Rotation of devices' passwords: which are valid, for how long, and who may rotate.
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
