@@ -1,4 +1,4 @@
-//! The broker alone: what it passes from one publisher to one QoS 1 subscriber. Nothing that hears
+//! The broker alone: what it passes from one publisher to one QoS 1 subscriber. Nothing that receives
 //! by MQTT can be faster.
 
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ use crate::table::Table;
 
 const PREFIX: &str = "bare";
 pub(crate) const RATES: [u32; 3] = [100, 1_000, 5_000];
-/// A subscriber that hears nothing for so long has been forgotten.
+/// A subscriber that receives nothing for this long counts as lost.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// What later measurements are compared with.
@@ -40,7 +40,7 @@ pub(crate) fn measure(stage: &Stage, table: &mut Table) -> Result<BrokerAlone> {
         let mut subscriber = subscriber(stage.mqtt_port)?;
         let start = Instant::now();
         let load = flood_in_background(stage.mqtt_port, PREFIX, "1", &stage.numbers, range.clone());
-        hear(&mut subscriber, range.end - range.start, |_| {})?;
+        receive(&mut subscriber, range.end - range.start, |_| {})?;
         rates.push(per_second(range.end - range.start, start.elapsed()));
         load.join().expect("the load does not panic")?;
     }
@@ -71,11 +71,11 @@ fn subscriber(port: u16) -> Result<TcpStream> {
 }
 
 /// Takes and acknowledges `n` messages.
-fn hear(stream: &mut TcpStream, n: u64, mut heard: impl FnMut(&Publish<'_>)) -> Result<()> {
+fn receive(stream: &mut TcpStream, n: u64, mut received: impl FnMut(&Publish<'_>)) -> Result<()> {
     let (mut packets, mut bytes, mut acks) = (Packets::default(), vec![0; 64 * 1024], Vec::new());
     let mut left = n;
     while left > 0 {
-        let read = stream.read(&mut bytes).context("the subscriber heard nothing for too long")?;
+        let read = stream.read(&mut bytes).context("the subscriber received nothing for too long")?;
         if read == 0 {
             bail!("the broker closed the subscriber's connection");
         }
@@ -85,7 +85,7 @@ fn hear(stream: &mut TcpStream, n: u64, mut heard: impl FnMut(&Publish<'_>)) -> 
             if kind == PUBLISH {
                 let publish = Publish::parse(body).context("a PUBLISH of QoS 1")?;
                 acks.extend(codec::puback(publish.packet_id));
-                heard(&publish);
+                received(&publish);
                 left = left.saturating_sub(1);
             }
         }
@@ -101,7 +101,7 @@ fn latency(stage: &Stage, range: Range<u64>, rate: u32) -> Result<Latencies> {
         let (sent_at, numbers, n) = (sent_at.clone(), stage.numbers.clone(), range.end - range.start);
         move || -> Result<Latencies> {
             let mut latencies = Latencies::default();
-            hear(&mut stream, n, |publish| latencies.extend(one(&numbers, &sent_at, publish)))?;
+            receive(&mut stream, n, |publish| latencies.extend(one(&numbers, &sent_at, publish)))?;
             Ok(latencies)
         }
     });

@@ -18,7 +18,7 @@ use crate::stage::Stage;
 use crate::stats::{Latencies, pair, thousands};
 use crate::table::Table;
 
-/// The broker's own round trip, out of the server's hearing.
+/// The broker's own round trip, which the server does not see.
 const BARE: &str = "bare";
 /// Commands a second where the way of each one is measured: no queue anywhere.
 const RATE: u32 = 100;
@@ -79,56 +79,56 @@ fn introduce(stage: &Stage, server: &Server, token: &str) -> Result<()> {
     Ok(())
 }
 
-/// When each command was first heard to have left, and when to have succeeded.
+/// When the first `SENT` and the first `SUCCEEDED` event of each command arrived.
 #[derive(Default)]
-struct Heard {
+struct Received {
     sent: Moments,
     succeeded: Moments,
 }
 
 /// Hears updates until so many commands have succeeded.
-async fn listen(mut subscriber: Subscriber, n: usize) -> Result<Heard> {
-    let mut heard = Heard::default();
-    while heard.succeeded.len() < n {
+async fn listen(mut subscriber: Subscriber, n: usize) -> Result<Received> {
+    let mut received = Received::default();
+    while received.succeeded.len() < n {
         let (id, status) = subscriber.next_command().await?;
         let now = Instant::now();
         match status.as_str() {
             "PENDING" => {}
             // The answer may be there before the broker's confirmation.
             "SENT" | "ACKED" => {
-                heard.sent.entry(id).or_insert(now);
+                received.sent.entry(id).or_insert(now);
             }
             "SUCCEEDED" => {
-                heard.sent.entry(id.clone()).or_insert(now);
-                heard.succeeded.entry(id).or_insert(now);
+                received.sent.entry(id.clone()).or_insert(now);
+                received.succeeded.entry(id).or_insert(now);
             }
             other => bail!("command {id} became {other}"),
         }
     }
-    Ok(heard)
+    Ok(received)
 }
 
-/// Starts a listener whose subscription stands: one command was heard through it.
-fn listener(stage: &Stage, server: &Server, token: &str, n: usize) -> Result<JoinHandle<Result<Heard>>> {
+/// Starts a listener and waits until its subscription has delivered one command.
+fn listener(stage: &Stage, server: &Server, token: &str, n: usize) -> Result<JoinHandle<Result<Received>>> {
     const TRIES: usize = 50;
     stage.runtime.block_on(async {
         let mut subscriber = Subscriber::commands(server.addr, token, &server.home).await?;
         for _ in 0..TRIES {
             let (addr, token, device) = (server.addr, token.to_owned(), server.devices[0].clone());
             let sent = tokio::task::spawn_blocking(move || send(&mut Http::connect(addr)?, &token, &device)).await??;
-            let heard = async {
+            let received = async {
                 loop {
                     if subscriber.next_command().await? == (sent.clone(), "SUCCEEDED".to_owned()) {
                         return anyhow::Ok(());
                     }
                 }
             };
-            if let Ok(heard) = tokio::time::timeout(Duration::from_secs(1), heard).await {
-                heard?;
+            if let Ok(received) = tokio::time::timeout(Duration::from_secs(1), received).await {
+                received?;
                 return Ok(tokio::spawn(listen(subscriber, n)));
             }
         }
-        bail!("no command was heard to succeed")
+        bail!("no command succeeded")
     })
 }
 
@@ -153,10 +153,10 @@ fn paced(stage: &Stage, server: &Server, token: &str, n: u32) -> Result<(Duratio
             Ok(asked)
         }
     });
-    let heard = stage.runtime.block_on(listener)??;
+    let received = stage.runtime.block_on(listener)??;
     let asked = sender.join().expect("the sender does not panic")?;
     let mut latencies = Latencies::default();
-    for (id, at) in &heard.succeeded {
+    for (id, at) in &received.succeeded {
         latencies.push(at.duration_since(*asked.get(id).context("an event of a command that was sent")?));
     }
     Ok(latencies.p50_p99())
@@ -175,12 +175,12 @@ fn burst(stage: &Stage, server: &Server, token: &str) -> Result<(Duration, Durat
             thread::spawn(move || send_all(addr, &token, &devices))
         })
         .collect();
-    let heard = stage.runtime.block_on(listener)??;
+    let received = stage.runtime.block_on(listener)??;
     for sender in senders {
         sender.join().expect("a sender does not panic")?;
     }
     let last = |moments: &Moments| moments.values().max().map(|at| at.duration_since(begun)).context("an event");
-    Ok((last(&heard.sent)?, last(&heard.succeeded)?))
+    Ok((last(&received.sent)?, last(&received.succeeded)?))
 }
 
 fn send_all(addr: SocketAddr, token: &str, devices: &[String]) -> Result<()> {

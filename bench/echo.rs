@@ -99,7 +99,7 @@ pub(crate) fn say_online(port: u16, prefix: &str, home: &str, devices: usize) ->
     Ok(())
 }
 
-/// The broker alone: a client that asks on a commands topic and hears the answer on the ack topic.
+/// The broker alone: a client that asks on a commands topic and receives the answer on the ack topic.
 pub(crate) struct Asker {
     stream: TcpStream,
     packets: Packets,
@@ -123,7 +123,7 @@ impl Asker {
             let asked = Instant::now();
             let request = self.request(prefix, home, usize::try_from(index)? % crate::messages::DEVICES);
             self.stream.write_all(&request)?;
-            self.hear(1)?;
+            self.receive(1)?;
             latencies.push(asked.elapsed());
         }
         Ok(latencies)
@@ -134,7 +134,7 @@ impl Asker {
         let requests: Vec<u8> = (0..devices).flat_map(|device| self.request(prefix, home, device)).collect();
         let asked = Instant::now();
         self.stream.write_all(&requests)?;
-        self.hear(devices)?;
+        self.receive(devices)?;
         Ok(asked.elapsed())
     }
 
@@ -152,10 +152,10 @@ impl Asker {
         Frame::new(&format!("{prefix}/{home}/{}/commands", key(device)), payload.as_bytes()).with_id(self.next)
     }
 
-    fn hear(&mut self, n: usize) -> Result<()> {
-        let (mut heard, mut bytes) = (0, vec![0; 64 * 1024]);
-        while heard < n {
-            let read = self.stream.read(&mut bytes).context("the broker's round trip heard no answer")?;
+    fn receive(&mut self, n: usize) -> Result<()> {
+        let (mut received, mut bytes) = (0, vec![0; 64 * 1024]);
+        while received < n {
+            let read = self.stream.read(&mut bytes).context("the broker's round trip received no answer")?;
             if read == 0 {
                 bail!("the broker closed the connection of its own round trip");
             }
@@ -163,7 +163,7 @@ impl Asker {
             let mut acks = Vec::new();
             while let Some((kind, body)) = self.packets.next() {
                 if kind == PUBLISH {
-                    heard += 1;
+                    received += 1;
                     acks.extend(codec::puback(Publish::parse(body).context("a PUBLISH of QoS 1")?.packet_id));
                 }
             }

@@ -74,9 +74,9 @@ fn run(
             tasks.spawn(load.listen(subscriber, stage.numbers.clone()));
         }
         let (mut subscribers, mut latencies) = (Vec::new(), Latencies::default());
-        while let Some(heard) = tasks.join_next().await {
-            let (subscriber, heard) = heard??;
-            latencies.extend(heard);
+        while let Some(received) = tasks.join_next().await {
+            let (subscriber, received) = received??;
+            latencies.extend(received);
             subscribers.push(subscriber);
         }
         anyhow::Ok((subscribers, latencies))

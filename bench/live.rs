@@ -94,7 +94,7 @@ impl Load {
 }
 
 /// The protocol does not say when a subscription stands: sends messages until each subscriber has
-/// heard one.
+/// received one.
 pub(crate) fn await_first_event(
     stage: &Stage,
     devices: Range<usize>,
@@ -102,8 +102,8 @@ pub(crate) fn await_first_event(
 ) -> Result<Vec<Subscriber>> {
     /// Messages a second, by twos.
     const CALLS: u32 = 10;
-    let heard = Arc::new(AtomicBool::new(false));
-    let (done, numbers, port) = (heard.clone(), stage.numbers.clone(), stage.mqtt_port);
+    let received = Arc::new(AtomicBool::new(false));
+    let (done, numbers, port) = (received.clone(), stage.numbers.clone(), stage.mqtt_port);
     let caller = thread::spawn(move || -> Result<()> {
         let mut publisher = Publisher::connect(port, PREFIX, HOME, devices, &numbers)?;
         while !done.load(Ordering::Acquire) {
@@ -124,7 +124,7 @@ pub(crate) fn await_first_event(
         }
         anyhow::Ok(standing)
     });
-    heard.store(true, Ordering::Release);
+    received.store(true, Ordering::Release);
     caller.join().expect("the caller does not panic")?;
     subscribers
 }

@@ -17,12 +17,14 @@ mod load;
 mod messages;
 mod pipe;
 mod process;
+mod rows;
 mod server;
 mod socket;
 mod stage;
 mod start;
 mod stats;
 mod table;
+mod yardstick;
 
 use anyhow::Result;
 use clap::Parser;
@@ -64,7 +66,7 @@ fn main() -> Result<()> {
 
 fn measure(stage: &Stage, table: &mut Table, million_rows: u64) -> Result<()> {
     let broker = broker_alone::measure(stage, table)?;
-    let yardstick = pipe::Yardstick::prepare(stage)?;
+    let yardstick = yardstick::Yardstick::prepare(stage)?;
     let insert = table.wants("insert").then(|| insert::measure(stage, table, &yardstick)).transpose()?;
     let pipe = table.wants("pipe").then(|| pipe::measure(stage, table, &yardstick, insert)).transpose()?;
 

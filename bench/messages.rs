@@ -1,6 +1,6 @@
-//! The messages of a run: the seed's telemetry, 378 bytes, from a thousand devices. Each message has
+//! The messages of a run: telemetry of the device protocol, 378 bytes, from a thousand devices. Each message has
 //! a number, which is its timestamp in milliseconds after the run's first one: unique, known to
-//! the subscriber at the other end, and not one byte more than the seed's.
+//! the subscriber at the other end, and not one byte longer than a device's message.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use crate::client::find;
 use crate::messages::Numbers;
 
-/// A subscriber that hears nothing for so long has been forgotten.
+/// A subscriber that receives nothing for this long counts as lost.
 const SILENCE: Duration = Duration::from_secs(10);
 /// What a live view asks of an event; `recordedAt` carries the message's number.
 const FIELDS: &str = "id recordedAt sensors { temperature humidity powerW }";
@@ -82,7 +82,8 @@ impl Subscriber {
     /// The next protocol message; answers pings on the way.
     async fn next(&mut self) -> Result<Utf8Bytes> {
         loop {
-            let message = timeout(SILENCE, self.0.next()).await.context("the subscriber heard nothing for too long")?;
+            let message =
+                timeout(SILENCE, self.0.next()).await.context("the subscriber received nothing for too long")?;
             match message.context("the server closed the socket")?? {
                 Message::Text(text) if text.contains(r#""type":"ping""#) => {
                     self.send(&json!({"type": "pong"})).await?;
