@@ -251,8 +251,8 @@ impl App {
             None => None,
         };
         spawn_critical(&ended, audit::run_retention(pool.clone(), is_migrated.clone(), stop_http.clone()));
-        spawn_critical(&ended, homes::keep_sweeping(pool.clone(), is_migrated.clone(), stop_http.clone()));
-        spawn_critical(&ended, services.users.clone().keep(is_migrated, stop_http.clone()));
+        spawn_critical(&ended, homes::run_deletion_worker(pool.clone(), is_migrated.clone(), stop_http.clone()));
+        spawn_critical(&ended, services.users.clone().run_token_cleanup(is_migrated, stop_http.clone()));
         let page = Page {
             graphiql: settings.http.graphiql,
             token: options.graphiql_token.map(|token| token.reveal().to_owned()),

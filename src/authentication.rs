@@ -43,7 +43,7 @@ impl Authenticator {
         };
         self.revocations.check(&principal).await?;
         match (&self.integrations, principal.actor) {
-            (Some(integrations), Actor::Integration(_)) => integrations.admit(&principal).await?,
+            (Some(integrations), Actor::Integration(_)) => integrations.authenticate(&principal).await?,
             (None, Actor::Integration(_)) => return Err(InvalidToken.into()),
             (_, Actor::Session(_) | Actor::Operator | Actor::External(_)) => {}
         }
@@ -53,7 +53,7 @@ impl Authenticator {
     async fn verify_external(&self, token: &str) -> Result<Principal, Error> {
         let (issuers, users) = self.external.as_ref().ok_or(InvalidToken)?;
         let external = issuers.verify(token).await?;
-        let (identity, user) = users.outsider(&external).await?.ok_or(InvalidToken)?;
+        let (identity, user) = users.external_user(&external).await?.ok_or(InvalidToken)?;
         let (issued_at, expires_at) = (external.issued_at, external.expires_at);
         Ok(Principal { user, actor: Actor::External(identity), issued_at, expires_at })
     }

@@ -96,7 +96,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    outside_identities (id) {
+    external_identities (id) {
         id -> BigInt,
         issuer -> Text,
         subject -> Text,
@@ -301,7 +301,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     memberships,
     integration_tokens,
     invitations,
-    outside_identities,
+    external_identities,
     rooms,
     devices,
     device_credentials,

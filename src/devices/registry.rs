@@ -155,7 +155,7 @@ impl Devices {
         let (devices, by) = (self.clone(), by.clone());
         db::run_to_completion(async move {
             let deletion = devices.delete_registration(access, by, id).await?;
-            homes::finish_deletion(&devices.pool, deletion).await;
+            homes::complete_deletion(&devices.pool, deletion).await;
             Ok(())
         })
         .await
@@ -175,8 +175,8 @@ impl Devices {
                 // Before the ingest lock: a transaction that sends the device something is waited for while ingest
                 // goes on.
                 registry_store::lock(conn, home, id).await?.ok_or(Error::NotFound("device"))?;
-                let deletion = homes::note_deletion(conn, home, Some(id)).await?;
-                homes::close_ingest_gate(conn).await?;
+                let deletion = homes::record_deletion(conn, home, Some(id)).await?;
+                homes::acquire_ingest_lock(conn).await?;
                 let (key, name) = registry_store::delete(conn, home, id).await?.ok_or(Error::NotFound("device"))?;
                 let details = Details::of(&id).with("key", &key).with("name", name);
                 audit::record(conn, &by, home, &[Entry::new(Action::DeviceDelete, audited(id, &key), details)]).await?;

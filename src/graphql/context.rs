@@ -15,7 +15,7 @@ use crate::audit::RequestContext;
 use crate::auth::{Actor, Principal};
 use crate::db::JsonText;
 use crate::error::Error;
-use crate::homes::FOR_PEOPLE;
+use crate::homes::PEOPLE_ONLY;
 
 pub(super) trait ContextExt<'a> {
     fn services(&self) -> &'a Services;
@@ -104,7 +104,7 @@ impl<'a> ContextExt<'a> for Context<'a> {
     fn person(&self) -> Result<&'a Principal> {
         let viewer = self.viewer()?;
         match viewer.actor {
-            Actor::Integration(_) => Err(Error::Forbidden(FOR_PEOPLE).into()),
+            Actor::Integration(_) => Err(Error::Forbidden(PEOPLE_ONLY).into()),
             Actor::Session(_) | Actor::Operator | Actor::External(_) => Ok(viewer),
         }
     }

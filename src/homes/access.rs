@@ -1,81 +1,72 @@
-//! Permission as a value: whatever reads or changes a home's data takes an [`Access`], and only a
-//! membership that the database holds at this moment can make one.
-
-use std::str::FromStr;
+//! Permission as a value: every function that reads or changes a home's data takes an [`Access`]. Only a
+//! [`Membership`] read from the database creates one.
+//!
+//! What a role allows is [`HomeRole::may`]; what a scope allows is [`Permission::scope`]. `docs/roles.md` shows the
+//! result for every operation and field.
 
 use super::scopes::{Scope, Scopes};
 use crate::error::Error;
 use crate::ids::{HomeId, UserId};
+use crate::text_enum::text_enum;
 
-/// What a person may do in a home; each role may do all that the ones below it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum HomeRole {
-    /// Reads.
-    Guest,
-    /// Also sends commands.
-    Member,
-    /// Also configures: devices, rooms, settings of the home.
-    Admin,
-    /// Also deletes and transfers.
-    Owner,
+text_enum! {
+    /// A person's role in a home. Each role includes the permissions of the roles before it.
+    #[derive(PartialOrd, Ord)]
+    pub enum HomeRole {
+        /// Reads.
+        Guest = "GUEST",
+        /// Also sends commands.
+        Member = "MEMBER",
+        /// Also configures devices, rooms and the home.
+        Admin = "ADMIN",
+        /// Also deletes the home and transfers ownership.
+        Owner = "OWNER",
+    }
 }
 
-/// What is about to be done. What the roles and the scopes allow is told here and nowhere else.
+/// What a caller wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
-    /// Know that the home, or a device by its id, is there: its id and key, no more.
+    /// Learn that the home, or a device given by its id, exists: id and key only.
     Find,
-    /// Look at the home, its rooms, its devices and their states.
+    /// Read the home, its rooms, its devices and their states.
     Read,
-    /// See who the members are, and who has done what.
+    /// Read the members and who sent or changed something.
     ReadPeople,
-    /// Read what devices have measured.
+    /// Read readings.
     ReadTelemetry,
-    /// Read what devices were told to do.
+    /// Read commands.
     ReadCommands,
-    /// Read what devices are configured like.
+    /// Read configurations.
     ReadConfig,
-    /// Make a device do something.
+    /// Send and cancel commands.
     Control,
-    /// Change a device's configuration.
+    /// Push and roll back configurations.
     PushConfig,
-    /// Change members, devices, rooms, settings and integrations; see what was rejected and what was done.
+    /// Change members, devices, rooms, settings and integrations; read rejected messages and the audit log.
     Configure,
     /// Delete the home.
     Own,
 }
 
-/// One row of the memberships: who may do what in which home. Only the database makes it.
+/// One row of `memberships`. Only the store creates it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Membership {
     user: UserId,
     home: HomeId,
     role: HomeRole,
-    /// Of an integration, which has no other rights.
+    /// An integration's scopes, which replace the role.
     scopes: Option<Scopes>,
 }
 
-/// Proof that somebody may do something in a home.
+/// Proof of a permission in a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Access(Membership);
 
 impl HomeRole {
-    /// All of them, lowest first.
-    pub const ALL: [Self; 4] = [Self::Guest, Self::Member, Self::Admin, Self::Owner];
-
-    /// As the database and the API spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Guest => "GUEST",
-            Self::Member => "MEMBER",
-            Self::Admin => "ADMIN",
-            Self::Owner => "OWNER",
-        }
-    }
-
     /// Whether the role includes the permission.
     pub fn may(self, permission: Permission) -> bool {
-        let least = match permission {
+        let lowest = match permission {
             Permission::Find
             | Permission::Read
             | Permission::ReadPeople
@@ -86,12 +77,12 @@ impl HomeRole {
             Permission::PushConfig | Permission::Configure => Self::Admin,
             Permission::Own => Self::Owner,
         };
-        self >= least
+        self >= lowest
     }
 }
 
 impl Permission {
-    /// All of them.
+    /// All permissions.
     pub const ALL: [Self; 10] = [
         Self::Find,
         Self::Read,
@@ -105,7 +96,8 @@ impl Permission {
         Self::Own,
     ];
 
-    /// What an integration needs for it. `Err`: none is enough.
+    /// The scope that gives an integration this permission: `Ok(None)` if every integration has it, `Err` if no
+    /// scope gives it.
     fn scope(self) -> Result<Option<Scope>, ()> {
         match self {
             Self::Find => Ok(None),
@@ -130,53 +122,38 @@ impl Scopes {
                 Scope::ConfigPush => "this token lacks the scope CONFIG_PUSH",
                 Scope::AlertsManage => "this token lacks the scope ALERTS_MANAGE",
             })),
-            Err(()) => Err(Error::Forbidden(FOR_PEOPLE)),
+            Err(()) => Err(Error::Forbidden(PEOPLE_ONLY)),
         }
     }
 }
 
-/// What an integration is told where no scope would be enough.
-pub const FOR_PEOPLE: &str = "only people may do that: an integration's token can't, whatever its scopes";
-
-/// The text is no role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a role")]
-pub struct RoleError;
-
-impl FromStr for HomeRole {
-    type Err = RoleError;
-
-    fn from_str(text: &str) -> Result<Self, RoleError> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(RoleError)
-    }
-}
+/// The error text for an integration where no scope gives the permission.
+pub const PEOPLE_ONLY: &str = "only people may do that: an integration's token can't, whatever its scopes";
 
 impl Membership {
     pub(super) fn new(user: UserId, home: HomeId, role: HomeRole, scopes: Option<Scopes>) -> Self {
         Self { user, home, role, scopes }
     }
 
-    /// The member.
     pub fn user(&self) -> UserId {
         self.user
     }
 
-    /// The home.
     pub fn home(&self) -> HomeId {
         self.home
     }
 
-    /// The member's role; of an integration the lowest, which says nothing of its scopes.
+    /// The member's role. An integration has [`HomeRole::Guest`], whatever its scopes.
     pub fn role(&self) -> HomeRole {
         self.role
     }
 
-    /// Whether it is an integration's, which may reach some devices only.
+    /// Whether it belongs to an integration, which may be limited to some devices.
     pub fn is_integration(&self) -> bool {
         self.scopes.is_some()
     }
 
-    /// Access, where the role or the scopes include the permission.
+    /// The proof, if the role or the scopes include the permission; else `FORBIDDEN`.
     pub fn allow(self, permission: Permission) -> Result<Access, Error> {
         if let Some(scopes) = self.scopes {
             scopes.allow(permission)?;
@@ -193,27 +170,24 @@ impl Membership {
 }
 
 impl Access {
-    /// Who.
     pub fn user(&self) -> UserId {
         self.0.user
     }
 
-    /// Where.
     pub fn home(&self) -> HomeId {
         self.0.home
     }
 
-    /// As what.
     pub fn role(&self) -> HomeRole {
         self.0.role
     }
 
-    /// Whether it is an integration's, which may reach some devices only.
+    /// Whether it belongs to an integration, which may be limited to some devices.
     pub fn is_integration(&self) -> bool {
         self.0.is_integration()
     }
 
-    /// The same one in the same home, asked for more.
+    /// The same user in the same home with another permission.
     pub fn require(self, permission: Permission) -> Result<Self, Error> {
         self.0.allow(permission)
     }
@@ -224,22 +198,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_by_permissions() {
-        let table: Vec<String> = HomeRole::ALL
-            .into_iter()
-            .map(|role| format!("{} {}", row(membership(role, None)), role.as_str()))
-            .collect();
+    fn each_role_has_these_permissions() {
+        let table: Vec<String> =
+            HomeRole::ALL.iter().map(|role| format!("{} {role}", row(membership(*role, None)))).collect();
         assert_eq!(table, ["xxxxxx---- GUEST", "xxxxxxx--- MEMBER", "xxxxxxxxx- ADMIN", "xxxxxxxxxx OWNER"]);
     }
 
     #[test]
-    fn scopes_by_permissions_whatever_the_role() {
+    fn each_scope_has_these_permissions_whatever_the_role() {
         let table: Vec<String> = Scope::ALL
-            .into_iter()
+            .iter()
             .map(|scope| {
-                let scopes = Scopes::of([scope]);
+                let scopes = Scopes::of([*scope]);
                 assert_eq!(row(membership(HomeRole::Guest, scopes)), row(membership(HomeRole::Owner, scopes)));
-                format!("{} {}", row(membership(HomeRole::Guest, scopes)), scope.as_str())
+                format!("{} {scope}", row(membership(HomeRole::Guest, scopes)))
             })
             .collect();
         assert_eq!(
@@ -252,7 +224,7 @@ mod tests {
                 "x--------- ALERTS_MANAGE",
             ]
         );
-        assert_eq!(row(membership(HomeRole::Guest, Scopes::of(Scope::ALL))), "xx-xxxxx--");
+        assert_eq!(row(membership(HomeRole::Guest, Scopes::of(Scope::ALL.iter().copied()))), "xx-xxxxx--");
     }
 
     fn membership(role: HomeRole, scopes: Option<Scopes>) -> Membership {
@@ -264,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_too_low_is_forbidden_not_hidden() {
+    fn a_lower_role_is_forbidden_not_hidden() {
         let guest = membership(HomeRole::Guest, None);
         assert!(guest.allow(Permission::Read).is_ok());
         assert_eq!(guest.allow(Permission::Control).unwrap_err().code(), "FORBIDDEN");

@@ -1,58 +1,58 @@
-//! Deleting a home, or a device of one: decided in one transaction, then swept. What there may be much of
-//! goes after the decision, piece by piece and with ingest running; a row says so until it is gone, so what
-//! an interruption leaves is ended later.
+//! Deleting a home, or a device of one, in two phases. One transaction decides it and deletes the small
+//! dependents. Large tables are then purged in chunks while ingest runs; a row of `deletions` stays until the purge
+//! is complete, so an interrupted purge is resumed later.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::deletions_store::{self, Deletion, Remains};
-use super::integrations::sessions;
-use super::{Access, Homes, Permission, close_ingest_gate, integrations_store, members_store, store, target};
+use super::deletions_store::{self, DeletedRows, Deletion};
+use super::integrations::revocations_of;
+use super::{Access, Homes, Permission, acquire_ingest_lock, integrations_store, members_store, store, target};
 use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::db::{self, Pool};
 use crate::error::{Chain, Error};
 use crate::revocation::{Revocation, Revocations};
 
-/// Deletions that one sweep looks at.
+/// Deletions resumed in one run.
 const MAX_PENDING: i64 = 1_000;
-/// Pause between two sweeps.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Pause between two runs.
+const RESUME_EVERY: Duration = Duration::from_secs(60);
 
 impl Homes {
-    /// Deletes the home and every row of it, and ends every stream of it, whether or not the caller
-    /// waits for it. Needs [`Permission::Own`] at the moment of the decision.
+    /// Deletes the home with all its rows and ends its streams, even if the caller disconnects. Needs
+    /// [`Permission::Own`] at the moment of the decision.
     pub async fn delete(&self, access: Access, by: &RequestContext) -> Result<(), Error> {
         let (homes, by, access) = (self.clone(), by.clone(), access.require(Permission::Own)?);
         db::run_to_completion(async move {
             let deletion = homes.decide_deletion(access, by).await?;
-            finish(&homes.pool, deletion).await;
-            // Its log lets itself be deleted only now; what an interruption leaves of it goes later.
+            complete(&homes.pool, deletion).await;
+            // The audit log can be deleted only now. The retention job deletes what an interruption leaves.
             if let Err(error) = audit::delete_home_log(&homes.pool, access.home()).await {
-                tracing::warn!(error = %Chain(&error), "the audit log of a deleted home is still there; trying again later");
+                tracing::warn!(error = %Chain(&error), "the audit log of a deleted home could not be deleted; retrying later");
             }
             Ok(())
         })
         .await
     }
 
-    /// The home is gone, and whoever holds something of it is told.
+    /// Decides the deletion and notifies caches, hubs and revocations after the commit.
     async fn decide_deletion(&self, access: Access, by: RequestContext) -> Result<Deletion, Error> {
         let (home, now) = (access.home(), self.clock.now());
         let (deletion, ended) = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 members_store::lock(conn, access).await?.require(Permission::Own)?;
-                let mut lost =
-                    sessions(&integrations_store::end(conn, home, integrations_store::Which::All, now).await?);
-                lost.push(Revocation::Home(home));
-                let ended = Revocations::record(conn, &lost).await?;
-                // Of no home: it outlives this one.
+                let mut revocations =
+                    revocations_of(&integrations_store::revoke(conn, home, integrations_store::Which::All, now).await?);
+                revocations.push(Revocation::Home(home));
+                let ended = Revocations::record(conn, &revocations).await?;
+                // Without a home id: the entry outlives the home.
                 let entry = Entry::new(Action::HomeDelete, target(home), Details::of(&home));
                 audit::record(conn, &by, None, &[entry]).await?;
-                let deletion = deletions_store::note(conn, home, None).await?;
-                // Ingest waits from here on, and we for nobody that could be waited for before.
+                let deletion = deletions_store::record(conn, home, None).await?;
+                // Wait for other transactions before taking the ingest lock: ingest waits from then on.
                 store::prepare_deletion(conn, home).await?;
-                close_ingest_gate(conn).await?;
+                acquire_ingest_lock(conn).await?;
                 store::delete(conn, home).await?;
                 Ok((deletion, ended))
             })
@@ -67,51 +67,51 @@ impl Homes {
     }
 }
 
-/// Sweeps until the stop, from when the database has its tables on. Several servers may do so at once.
-pub async fn keep_sweeping(pool: Pool, migrated: CancellationToken, stop: CancellationToken) {
-    let sweeping = async {
+/// Resumes interrupted deletions once a minute. Several servers may do so at once.
+pub async fn run_deletion_worker(pool: Pool, migrated: CancellationToken, stop: CancellationToken) {
+    let worker = async {
         migrated.cancelled().await;
         loop {
-            if let Err(error) = sweep(&pool).await {
-                tracing::warn!(error = %Chain(&error), "can't look for interrupted deletions; trying again later");
+            if let Err(error) = resume_deletions(&pool).await {
+                tracing::warn!(error = %Chain(&error), "reading interrupted deletions failed; retrying later");
             }
-            tokio::time::sleep(SWEEP_EVERY).await;
+            tokio::time::sleep(RESUME_EVERY).await;
         }
     };
-    stop.run_until_cancelled(sweeping).await;
+    stop.run_until_cancelled(worker).await;
 }
 
-/// Ends the deletions that are decided, or tries to.
-pub async fn sweep(pool: &Pool) -> Result<(), Error> {
+/// Completes the deletions that were interrupted.
+pub async fn resume_deletions(pool: &Pool) -> Result<(), Error> {
     let pending = {
         let mut conn = pool.get().await?;
         deletions_store::pending(&mut conn, MAX_PENDING).await?
     };
     for deletion in pending {
-        finish(pool, deletion).await;
+        complete(pool, deletion).await;
     }
     Ok(())
 }
 
-/// Deletes what is left of a deletion. It is decided: what can't be deleted now goes with a later sweep.
-pub(crate) async fn finish(pool: &Pool, deletion: Deletion) {
-    if let Err(error) = sweep_one(pool, deletion).await {
-        tracing::warn!(error = %Chain(&error), "something is left of what was deleted; trying again later");
+/// Purges the rows of a decided deletion. After a failure a later run resumes it.
+pub(crate) async fn complete(pool: &Pool, deletion: Deletion) {
+    if let Err(error) = purge(pool, deletion).await {
+        tracing::warn!(error = %Chain(&error), "purging deleted rows failed; retrying later");
     }
 }
 
-async fn sweep_one(pool: &Pool, deletion: Deletion) -> Result<(), Error> {
-    for of in deletion.remains() {
-        while delete_some(pool, deletion, *of).await? {}
+async fn purge(pool: &Pool, deletion: Deletion) -> Result<(), Error> {
+    for rows in deletion.rows_to_purge() {
+        while delete_chunk(pool, deletion, *rows).await? {}
     }
     let mut conn = pool.get().await?;
-    Ok(deletions_store::end(&mut conn, deletion).await?)
+    Ok(deletions_store::remove(&mut conn, deletion).await?)
 }
 
-/// Whether there may be more. Says no as well where another one has ended the deletion.
-async fn delete_some(pool: &Pool, deletion: Deletion, of: Remains) -> Result<bool, Error> {
+/// Whether more rows may exist. `false` too if another server completed the deletion.
+async fn delete_chunk(pool: &Pool, deletion: Deletion, rows: DeletedRows) -> Result<bool, Error> {
     let n_deleted = db::transaction(pool, move |conn| {
-        Box::pin(async move { Ok(deletions_store::delete_some(conn, deletion, of).await?) })
+        Box::pin(async move { Ok(deletions_store::delete_chunk(conn, deletion, rows).await?) })
     });
     Ok(n_deleted.await?.is_some_and(|n_deleted| n_deleted > 0))
 }

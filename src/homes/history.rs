@@ -1,4 +1,4 @@
-//! Who did what in a home: written by every change of it, read here by its admins.
+//! Reading a home's audit log.
 
 use super::{Access, Homes, Permission};
 use crate::audit::{self, StoredEntry};
@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::ids::AuditEntryId;
 
 impl Homes {
-    /// Up to `limit` entries of the home's audit log, newest first, from after a cursor on. Needs
+    /// Up to `limit` entries after the cursor, newest first. Needs
     /// [`Permission::Configure`].
     pub async fn audit_log(
         &self,

@@ -9,10 +9,10 @@ use super::{Access, HomeRole, IntegrationToken, Membership, Scopes, store};
 use crate::db::schema::{devices, integration_tokens, memberships, users};
 use crate::ids::{DeviceId, HomeId, SessionId, UserId};
 
-/// Stands where a hash would: no password has it.
+/// In place of a password hash; no password matches it.
 const NO_PASSWORD: &str = "!";
-/// Of the e-mail addresses of integrations: by RFC 2606 nobody can have one.
-const DOMAIN: &str = "integration.invalid";
+/// Domain of integrations' e-mail addresses, which RFC 2606 reserves: nobody can own one.
+const EMAIL_DOMAIN: &str = "integration.invalid";
 
 type Columns = (
     (
@@ -68,11 +68,12 @@ fn token(
     }
 }
 
-/// Tokens that hold.
+/// Tokens that are neither revoked nor expired.
 #[diesel::dsl::auto_type]
-fn holding(now: DateTime<Utc>) -> _ {
-    let lasts = integration_tokens::expires_at.is_null().or(integration_tokens::expires_at.gt(now).assume_not_null());
-    integration_tokens::revoked_at.is_null().and(lasts)
+fn valid_at(now: DateTime<Utc>) -> _ {
+    let is_unexpired =
+        integration_tokens::expires_at.is_null().or(integration_tokens::expires_at.gt(now).assume_not_null());
+    integration_tokens::revoked_at.is_null().and(is_unexpired)
 }
 
 /// One token to keep.
@@ -93,7 +94,7 @@ pub(super) async fn insert(
 ) -> Result<IntegrationToken, crate::error::Error> {
     let user: UserId = diesel::insert_into(users::table)
         .values((
-            users::email.eq(format!("{}@{DOMAIN}", new.id)),
+            users::email.eq(format!("{}@{EMAIL_DOMAIN}", new.id)),
             users::name.eq(new.name),
             users::password_hash.eq(NO_PASSWORD),
             users::created_at.eq(now),
@@ -106,7 +107,7 @@ pub(super) async fn insert(
         .values((
             memberships::home_id.eq(access.home()),
             memberships::user_id.eq(user),
-            memberships::role.eq(HomeRole::Guest.as_str()),
+            memberships::role.eq(HomeRole::Guest),
             memberships::joined_at.eq(now),
             memberships::scopes.eq(new.scopes.bits()),
             memberships::device_ids.eq(new.devices),
@@ -132,26 +133,26 @@ pub(super) async fn insert(
 }
 
 pub(super) async fn count(conn: &mut AsyncPgConnection, home: HomeId, now: DateTime<Utc>) -> QueryResult<i64> {
-    let of_home = integration_tokens::table.filter(integration_tokens::home_id.eq(home)).filter(holding(now));
+    let of_home = integration_tokens::table.filter(integration_tokens::home_id.eq(home)).filter(valid_at(now));
     of_home.count().get_result(conn).await
 }
 
-/// How many of the devices are of the home.
+/// How many of the devices belong to the home.
 pub(super) async fn count_devices(conn: &mut AsyncPgConnection, home: HomeId, ids: &[DeviceId]) -> QueryResult<usize> {
     let found = devices::table.filter(devices::home_id.eq(home)).filter(devices::id.eq_any(ids));
     let n: i64 = found.count().get_result(conn).await?;
     Ok(usize::try_from(n).unwrap_or_default())
 }
 
-/// The tokens of each of `homes` that hold, by home, oldest first.
-pub(super) async fn live(
+/// The valid tokens, ordered by home, oldest first.
+pub(super) async fn valid(
     conn: &mut AsyncPgConnection,
     homes: &[HomeId],
     now: DateTime<Utc>,
 ) -> QueryResult<Vec<IntegrationToken>> {
     let rows: Vec<Row> = integration_tokens::table
         .filter(integration_tokens::home_id.eq_any(homes))
-        .filter(holding(now))
+        .filter(valid_at(now))
         .order((integration_tokens::home_id, integration_tokens::created_at, integration_tokens::id))
         .select(COLUMNS)
         .load(conn)
@@ -159,7 +160,7 @@ pub(super) async fn live(
     Ok(rows.into_iter().map(token).collect())
 }
 
-/// The viewer's place in the home of a token that holds, if they have one.
+/// The viewer's membership in the home of a valid token.
 pub(super) async fn visible(
     conn: &mut AsyncPgConnection,
     viewer: UserId,
@@ -170,15 +171,15 @@ pub(super) async fn visible(
         .inner_join(memberships::table.on(memberships::home_id.eq(integration_tokens::home_id)))
         .filter(memberships::user_id.eq(viewer))
         .filter(integration_tokens::id.eq(id.as_uuid()))
-        .filter(holding(now))
+        .filter(valid_at(now))
         .select(store::MEMBERSHIP)
         .first(conn)
         .await
         .optional()
 }
 
-/// Notes the use of a token and says whether it holds.
-pub(super) async fn note_use(
+/// Records a use of a token; `false` if the token is not valid.
+pub(super) async fn record_use(
     conn: &mut AsyncPgConnection,
     id: SessionId,
     user: UserId,
@@ -187,18 +188,17 @@ pub(super) async fn note_use(
     let token = integration_tokens::table
         .filter(integration_tokens::id.eq(id.as_uuid()))
         .filter(integration_tokens::user_id.eq(user))
-        .filter(holding(now));
+        .filter(valid_at(now));
     let n = diesel::update(token).set(integration_tokens::last_used_at.eq(now)).execute(conn).await?;
     Ok(n > 0)
 }
 
-/// What a token is called.
 pub(super) async fn name(conn: &mut AsyncPgConnection, id: SessionId) -> QueryResult<Option<String>> {
     let token = integration_tokens::table.find(id.as_uuid()).select(integration_tokens::name);
     token.first(conn).await.optional()
 }
 
-/// Which tokens of a home.
+/// A selection of a home's tokens.
 #[derive(Clone, Copy)]
 pub(super) enum Which {
     Token(SessionId),
@@ -206,8 +206,8 @@ pub(super) enum Which {
     All,
 }
 
-/// Ends those of a home's tokens that are not revoked, with the places they had in it, and tells which.
-pub(super) async fn end(
+/// Revokes a home's tokens, deletes their memberships and returns their ids. Already revoked tokens are skipped.
+pub(super) async fn revoke(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     which: Which,
@@ -217,7 +217,7 @@ pub(super) async fn end(
     let revoked = integration_tokens::revoked_at.eq(now);
     let columns = (integration_tokens::id, integration_tokens::user_id);
     let of_home = integration_tokens::table.filter(of_home);
-    let ended: Vec<(Uuid, UserId)> = match which {
+    let revoked_tokens: Vec<(Uuid, UserId)> = match which {
         Which::Token(id) => {
             let token = of_home.filter(integration_tokens::id.eq(id.as_uuid()));
             diesel::update(token).set(revoked).returning(columns).load(conn).await?
@@ -228,20 +228,20 @@ pub(super) async fn end(
         }
         Which::All => diesel::update(of_home).set(revoked).returning(columns).load(conn).await?,
     };
-    let (ids, users): (Vec<_>, Vec<_>) = ended.into_iter().unzip();
+    let (ids, users): (Vec<_>, Vec<_>) = revoked_tokens.into_iter().unzip();
     if !users.is_empty() {
-        let places =
+        let theirs =
             memberships::table.filter(memberships::home_id.eq(home)).filter(memberships::user_id.eq_any(users));
-        diesel::delete(places).execute(conn).await?;
+        diesel::delete(theirs).execute(conn).await?;
     }
     Ok(ids.into_iter().map(SessionId::from_database).collect())
 }
 
-/// Forgets tokens that do not hold, and as whom they acted, but the `kept` that were made last.
-pub(super) async fn forget_ended(
+/// Deletes ended tokens with their users, except the `retained` newest.
+pub(super) async fn delete_ended(
     conn: &mut AsyncPgConnection,
     home: HomeId,
-    kept: i64,
+    retained: i64,
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
     let old: Vec<UserId> = integration_tokens::table
@@ -250,7 +250,7 @@ pub(super) async fn forget_ended(
             integration_tokens::revoked_at.is_not_null().or(integration_tokens::expires_at.le(now).assume_not_null()),
         )
         .order(integration_tokens::created_at.desc())
-        .offset(kept)
+        .offset(retained)
         .select(integration_tokens::user_id)
         .load(conn)
         .await?;
@@ -263,9 +263,11 @@ pub(super) async fn forget_ended(
         .map(drop)
 }
 
-/// The only devices that an integration reaches; the inner `None` for all, the outer where its place is
-/// gone.
-pub(super) async fn reach(conn: &mut AsyncPgConnection, access: Access) -> QueryResult<Option<Option<Vec<DeviceId>>>> {
-    let place = memberships::table.find((access.home(), access.user())).select(memberships::device_ids);
-    place.first(conn).await.optional()
+/// The devices an integration is limited to (inner `None`: all devices). Outer `None`: its membership was deleted.
+pub(super) async fn device_scope(
+    conn: &mut AsyncPgConnection,
+    access: Access,
+) -> QueryResult<Option<Option<Vec<DeviceId>>>> {
+    let membership = memberships::table.find((access.home(), access.user())).select(memberships::device_ids);
+    membership.first(conn).await.optional()
 }

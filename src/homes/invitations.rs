@@ -1,5 +1,5 @@
-//! Invitations: a token for one person, good once and for a week. Everything that decides who is a
-//! member holds the home's row, so of two that meet the second sees what the first has done.
+//! Invitations: a single-use token for one e-mail address, valid for a week. Every change of membership locks the
+//! home's row, so concurrent changes see each other.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -13,36 +13,31 @@ use crate::opaque_token;
 use crate::settings::Secret;
 use crate::users;
 
-/// How long an invitation may be accepted.
-const LIFE: TimeDelta = TimeDelta::days(7);
-/// Open invitations of one home.
+/// How long an invitation can be accepted.
+const LIFETIME: TimeDelta = TimeDelta::days(7);
+/// Most open invitations of one home.
 const MAX_OPEN_PER_HOME: i64 = 100;
-/// Members of one home.
+/// Most members of one home.
 pub(super) const MAX_MEMBERS_PER_HOME: i64 = 100;
-/// What its token begins with.
-const PREFIX: &str = "inv_";
+/// Start of every invitation token.
+const TOKEN_PREFIX: &str = "inv_";
 
-/// Somebody who may become a member.
+/// An invitation without its token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invitation {
-    /// Its id.
     pub id: InvitationId,
-    /// Into which home.
     pub home: HomeId,
-    /// Whose account may accept.
+    /// Only the account with this e-mail can accept it.
     pub email: String,
-    /// As what.
     pub role: HomeRole,
-    /// When it was made.
     pub created_at: DateTime<Utc>,
-    /// When it ends.
     pub expires_at: DateTime<Utc>,
 }
 
 impl Homes {
-    /// Invites the account of an e-mail, whether or not there is one, and gives the token, which is never
-    /// seen again. A new invitation takes the place of an older one, unless that is of a role above the
-    /// caller's. Needs [`Permission::Configure`].
+    /// Invites an e-mail address, whether or not it has an account. Returns the token, which is never shown again.
+    /// It replaces an older invitation, unless that one offers a role above the caller's. Needs
+    /// [`Permission::Configure`].
     pub async fn invite(
         &self,
         access: Access,
@@ -52,7 +47,7 @@ impl Homes {
     ) -> Result<(Invitation, Secret), Error> {
         let (access, by) = (access.require(Permission::Configure)?, by.clone());
         let email = users::parse_email(email)?;
-        let token = opaque_token::generate(PREFIX);
+        let token = opaque_token::generate(TOKEN_PREFIX);
         let digest = opaque_token::digest(&token).ok_or_else(|| Error::internal("a token of ours has a digest"))?;
         let now = self.clock.now();
         let invitation = db::transaction(&self.pool, move |conn| {
@@ -64,8 +59,8 @@ impl Homes {
                 if invitations_store::is_member(conn, access.home(), &email).await? {
                     return Err(Error::Conflict("email belongs to a member of this home already".to_owned()));
                 }
-                let replaced = invitations_store::clear(conn, access.home(), &email, now).await?;
-                // To replace one is to revoke it. A refusal puts it back.
+                let replaced = invitations_store::delete_replaced(conn, access.home(), &email, now).await?;
+                // Replacing is revoking. The error rolls the deletion back.
                 if replaced.is_some_and(|(_, role)| role > access.role()) {
                     return Err(Error::Forbidden("only an owner of this home may replace the invitation of an owner"));
                 }
@@ -79,7 +74,7 @@ impl Homes {
                     role,
                     digest: &digest,
                     created_at: now,
-                    expires_at: now + LIFE,
+                    expires_at: now + LIFETIME,
                 };
                 let made = invitations_store::insert(conn, access, &new).await?;
                 let replaced: Vec<_> = replaced.iter().map(|(id, _)| id.to_string()).collect();
@@ -93,15 +88,15 @@ impl Homes {
         Ok((invitation, Secret::new(token)))
     }
 
-    /// Open invitations of each home, oldest first. Homes without [`Permission::Configure`] are refused.
+    /// Open invitations of each home, oldest first. Needs [`Permission::Configure`] in all of them.
     pub async fn invitations(&self, homes: &[Access]) -> Result<Vec<Invitation>, Error> {
         let ids = homes.iter().map(|home| home.require(Permission::Configure).map(|home| home.home()));
         let ids = ids.collect::<Result<Vec<_>, _>>()?;
         let mut conn = self.pool.get().await?;
-        invitations_store::open(&mut conn, &ids, self.clock.now()).await
+        Ok(invitations_store::open(&mut conn, &ids, self.clock.now()).await?)
     }
 
-    /// Takes an invitation back. For admins and owners of its home.
+    /// Revokes an invitation. For admins and owners of its home.
     pub async fn revoke_invitation(&self, who: &Principal, by: &RequestContext, id: InvitationId) -> Result<(), Error> {
         let by = by.clone();
         let found = {
@@ -124,7 +119,7 @@ impl Homes {
         .await
     }
 
-    /// Makes somebody a member by a token that was made for their e-mail. It is good once.
+    /// Makes the caller a member, if the token was issued for their e-mail. A token works once.
     pub async fn accept_invitation(&self, by: &RequestContext, token: &str) -> Result<Home, Error> {
         self.throttle.address_attempt(by.address)?;
         let digest = opaque_token::digest(token).ok_or_else(invalid)?;
@@ -135,8 +130,8 @@ impl Homes {
                 if !members_store::lock_home(conn, home).await? {
                     return Err(invalid());
                 }
-                let taken = invitations_store::take(conn, &digest, user, now).await?;
-                let (id, email, role) = taken.ok_or_else(invalid)?;
+                let consumed = invitations_store::consume(conn, &digest, user, now).await?;
+                let (id, email, role) = consumed.ok_or_else(invalid)?;
                 if members_store::count(conn, home).await? >= MAX_MEMBERS_PER_HOME {
                     return Err(Error::Conflict(format!(
                         "the home has {MAX_MEMBERS_PER_HOME} members, the most allowed"
@@ -157,7 +152,7 @@ impl Homes {
     }
 }
 
-/// An invitation as an entry of the audit log names it.
+/// The invitation as the target of an audit entry.
 fn target(id: InvitationId, email: &str) -> String {
     format!("invitation {id} ({email})")
 }

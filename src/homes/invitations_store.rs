@@ -7,7 +7,6 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{Access, HomeRole, Invitation, Membership, store};
 use crate::db::schema::{invitations, memberships, users};
-use crate::error::Error;
 use crate::ids::{HomeId, InvitationId, UserId};
 
 type Columns = (
@@ -26,17 +25,12 @@ const COLUMNS: Columns = (
     invitations::created_at,
     invitations::expires_at,
 );
-type Row = (InvitationId, HomeId, String, String, DateTime<Utc>, DateTime<Utc>);
+type Row = (InvitationId, HomeId, String, HomeRole, DateTime<Utc>, DateTime<Utc>);
 
-fn invitation((id, home, email, role, created_at, expires_at): Row) -> Result<Invitation, Error> {
-    Ok(Invitation { id, home, email, role: parse(&role)?, created_at, expires_at })
+fn invitation((id, home, email, role, created_at, expires_at): Row) -> Invitation {
+    Invitation { id, home, email, role, created_at, expires_at }
 }
 
-fn parse(role: &str) -> Result<HomeRole, Error> {
-    role.parse().map_err(Error::internal)
-}
-
-/// One invitation to keep.
 pub(super) struct NewInvitation<'a> {
     pub(super) email: &'a str,
     pub(super) role: HomeRole,
@@ -45,17 +39,17 @@ pub(super) struct NewInvitation<'a> {
     pub(super) expires_at: DateTime<Utc>,
 }
 
-/// Into the home of the access, by its holder.
+/// Inserts an invitation of the access's user into its home.
 pub(super) async fn insert(
     conn: &mut AsyncPgConnection,
     access: Access,
     new: &NewInvitation<'_>,
-) -> Result<Invitation, Error> {
+) -> QueryResult<Invitation> {
     let row: Row = diesel::insert_into(invitations::table)
         .values((
             invitations::home_id.eq(access.home()),
             invitations::email.eq(new.email),
-            invitations::role.eq(new.role.as_str()),
+            invitations::role.eq(new.role),
             invitations::token_hash.eq(new.digest),
             invitations::invited_by.eq(access.user()),
             invitations::created_at.eq(new.created_at),
@@ -64,10 +58,10 @@ pub(super) async fn insert(
         .returning(COLUMNS)
         .get_result(conn)
         .await?;
-    invitation(row)
+    Ok(invitation(row))
 }
 
-/// Whether the account of an e-mail is a member.
+/// Whether the account with this e-mail is a member.
 pub(super) async fn is_member(conn: &mut AsyncPgConnection, home: HomeId, email: &str) -> QueryResult<bool> {
     let member = memberships::table
         .inner_join(users::table.on(users::id.eq(memberships::user_id)))
@@ -76,34 +70,34 @@ pub(super) async fn is_member(conn: &mut AsyncPgConnection, home: HomeId, email:
     diesel::select(exists(member)).get_result(conn).await
 }
 
-/// Deletes the home's invitations that are over, and the one of this e-mail; tells which that was, and the
-/// role it offered, if it was open.
-pub(super) async fn clear(
+/// Deletes the home's expired invitations and the one for this e-mail. Returns the latter's id and role if it was
+/// open.
+pub(super) async fn delete_replaced(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     email: &str,
     now: DateTime<Utc>,
-) -> Result<Option<(InvitationId, HomeRole)>, Error> {
+) -> QueryResult<Option<(InvitationId, HomeRole)>> {
     let old = invitations::table
         .filter(invitations::home_id.eq(home))
         .filter(invitations::email.eq(email).or(invitations::expires_at.le(now)));
     let columns = (invitations::id, invitations::role, invitations::expires_at);
-    let gone: Vec<(InvitationId, String, DateTime<Utc>)> =
+    let deleted: Vec<(InvitationId, HomeRole, DateTime<Utc>)> =
         diesel::delete(old).returning(columns).get_results(conn).await?;
-    let open = gone.into_iter().find(|(.., expires_at)| *expires_at > now);
-    open.map(|(id, role, _)| Ok((id, parse(&role)?))).transpose()
+    let open = deleted.into_iter().find(|(.., expires_at)| *expires_at > now);
+    Ok(open.map(|(id, role, _)| (id, role)))
 }
 
-/// Deletes what somebody whose role is now this one could no longer offer, and tells it.
-pub(super) async fn clear_of(
+/// Deletes a user's invitations that their new role no longer permits, and returns their ids.
+pub(super) async fn delete_above(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     by: UserId,
     role: HomeRole,
 ) -> QueryResult<Vec<InvitationId>> {
     let mine = invitations::table.filter(invitations::home_id.eq(home)).filter(invitations::invited_by.eq(by));
-    let stays = |offered: &HomeRole| role >= HomeRole::Admin && *offered <= role;
-    let too_high: Vec<_> = HomeRole::ALL.into_iter().filter(|offered| !stays(offered)).map(HomeRole::as_str).collect();
+    let is_permitted = |offered: &HomeRole| role >= HomeRole::Admin && *offered <= role;
+    let too_high: Vec<_> = HomeRole::ALL.iter().filter(|offered| !is_permitted(offered)).copied().collect();
     let too_high = mine.filter(invitations::role.eq_any(too_high));
     diesel::delete(too_high).returning(invitations::id).get_results(conn).await
 }
@@ -112,12 +106,12 @@ pub(super) async fn count(conn: &mut AsyncPgConnection, home: HomeId) -> QueryRe
     invitations::table.filter(invitations::home_id.eq(home)).count().get_result(conn).await
 }
 
-/// Those of `homes` that may still be accepted, by home, oldest first.
+/// Invitations that can still be accepted, ordered by home, oldest first.
 pub(super) async fn open(
     conn: &mut AsyncPgConnection,
     homes: &[HomeId],
     now: DateTime<Utc>,
-) -> Result<Vec<Invitation>, Error> {
+) -> QueryResult<Vec<Invitation>> {
     let rows: Vec<Row> = invitations::table
         .filter(invitations::home_id.eq_any(homes))
         .filter(invitations::expires_at.gt(now))
@@ -125,27 +119,26 @@ pub(super) async fn open(
         .select(COLUMNS)
         .load(conn)
         .await?;
-    rows.into_iter().map(invitation).collect()
+    Ok(rows.into_iter().map(invitation).collect())
 }
 
-/// The role an invitation offers and the viewer's place in its home, if they have one.
+/// The role an invitation offers and the viewer's membership in its home.
 pub(super) async fn visible(
     conn: &mut AsyncPgConnection,
     viewer: UserId,
     id: InvitationId,
-) -> Result<Option<(HomeRole, Membership)>, Error> {
-    let found: Option<(String, Membership)> = invitations::table
+) -> QueryResult<Option<(HomeRole, Membership)>> {
+    invitations::table
         .inner_join(memberships::table.on(memberships::home_id.eq(invitations::home_id)))
         .filter(memberships::user_id.eq(viewer))
         .filter(invitations::id.eq(id))
         .select((invitations::role, store::MEMBERSHIP))
         .first(conn)
         .await
-        .optional()?;
-    found.map(|(role, membership)| Ok((parse(&role)?, membership))).transpose()
+        .optional()
 }
 
-/// Tells whose it was.
+/// Returns the deleted invitation's e-mail.
 pub(super) async fn delete(
     conn: &mut AsyncPgConnection,
     home: HomeId,
@@ -155,7 +148,7 @@ pub(super) async fn delete(
     diesel::delete(row).returning(invitations::email).get_result(conn).await.optional()
 }
 
-/// The home of a token, if it was made for this user's e-mail.
+/// The home of a token, if the token was issued for this user's e-mail.
 pub(super) async fn home_of(conn: &mut AsyncPgConnection, digest: &[u8], user: UserId) -> QueryResult<Option<HomeId>> {
     let found = invitations::table
         .inner_join(users::table.on(users::email.eq(invitations::email)))
@@ -164,20 +157,18 @@ pub(super) async fn home_of(conn: &mut AsyncPgConnection, digest: &[u8], user: U
     found.select(invitations::home_id).first(conn).await.optional()
 }
 
-/// Uses a token up and tells which it was, whose, and the role it offers. Of several at once exactly one gets it.
-pub(super) async fn take(
+/// Consumes a token and returns its invitation's id, e-mail and role. Of concurrent callers exactly one succeeds.
+pub(super) async fn consume(
     conn: &mut AsyncPgConnection,
     digest: &[u8],
     user: UserId,
     now: DateTime<Utc>,
-) -> Result<Option<(InvitationId, String, HomeRole)>, Error> {
+) -> QueryResult<Option<(InvitationId, String, HomeRole)>> {
     let email = users::table.filter(users::id.eq(user)).select(users::email);
     let live = invitations::table
         .filter(invitations::token_hash.eq(digest))
         .filter(invitations::email.eq_any(email))
         .filter(invitations::expires_at.gt(now));
     let columns = (invitations::id, invitations::email, invitations::role);
-    let taken: Option<(InvitationId, String, String)> =
-        diesel::delete(live).returning(columns).get_result(conn).await.optional()?;
-    taken.map(|(id, email, role)| Ok((id, email, parse(&role)?))).transpose()
+    diesel::delete(live).returning(columns).get_result(conn).await.optional()
 }

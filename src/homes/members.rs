@@ -1,6 +1,6 @@
 //! Members of a home: changing their roles, removing them, leaving. A home always has an owner.
 
-use super::integrations::sessions;
+use super::integrations::revocations_of;
 use super::{
     Access, HomeRole, Homes, MAX_HOMES_PER_OWNER, Member, Permission, integrations_store, invitations_store,
     members_store, store,
@@ -11,12 +11,11 @@ use crate::error::Error;
 use crate::ids::UserId;
 use crate::revocation::{Revocation, Revocations};
 
-/// What a home without an owner would need: somebody to end it.
 const LAST_OWNER: &str = "a home needs an owner: make another member an owner first, or delete the home";
 
 impl Homes {
-    /// Gives a member another role; an owner by making another one an owner. Admins change the roles of
-    /// all but owners, up to their own. Needs [`Permission::Configure`].
+    /// Changes a member's role. Admins may change all roles but those of owners, up to their own role. Needs
+    /// [`Permission::Configure`].
     pub async fn set_role(
         &self,
         access: Access,
@@ -25,9 +24,9 @@ impl Homes {
         role: HomeRole,
     ) -> Result<Member, Error> {
         let (access, by, now) = (access.require(Permission::Configure)?, by.clone(), self.clock.now());
-        let end = self.revocations.on_commit();
-        let tell = move |(member, ended)| {
-            end(ended);
+        let apply = self.revocations.on_commit();
+        let after_commit = move |(member, revocations)| {
+            apply(revocations);
             member
         };
         db::transaction(&self.pool, move |conn| {
@@ -49,18 +48,18 @@ impl Homes {
                         "this member owns {MAX_HOMES_PER_OWNER} homes already, the most allowed"
                     )));
                 }
-                let ended = invitations_store::clear_of(conn, home, member, role).await?;
+                let ended = invitations_store::delete_above(conn, home, member, role).await?;
                 let changed = members_store::set_role(conn, home, member, role).await?;
-                // Whoever gains a right loses no stream for it.
-                let mut lost = Vec::new();
+                // A higher role ends no stream.
+                let mut revocations = Vec::new();
                 if role < present {
-                    lost.push(Revocation::Membership(member, home));
+                    revocations.push(Revocation::Membership(member, home));
                 }
                 let mut tokens = Vec::new();
                 if role < HomeRole::Admin {
                     let theirs = integrations_store::Which::MadeBy(member);
-                    tokens = integrations_store::end(conn, home, theirs, now).await?;
-                    lost.extend(sessions(&tokens));
+                    tokens = integrations_store::revoke(conn, home, theirs, now).await?;
+                    revocations.extend(revocations_of(&tokens));
                 }
                 let details = Details::of(&member).change("role", present.as_str(), role.as_str());
                 if details.is_change() {
@@ -68,14 +67,14 @@ impl Homes {
                     let target = target(conn, member).await?;
                     audit::record(conn, &by, home, &[Entry::new(Action::MemberRole, target, details)]).await?;
                 }
-                Ok((changed, Revocations::record(conn, &lost).await?))
+                Ok((changed, Revocations::record(conn, &revocations).await?))
             })
         })
-        .after_commit(tell)
+        .after_commit(after_commit)
         .await
     }
 
-    /// Takes somebody out of a home: oneself in any role, others as an admin or owner.
+    /// Removes a member. Everybody may leave; admins and owners may remove others.
     pub async fn remove_member(&self, access: Access, by: &RequestContext, member: UserId) -> Result<(), Error> {
         let (by, now) = (by.clone(), self.clock.now());
         db::transaction(&self.pool, move |conn| {
@@ -92,17 +91,17 @@ impl Homes {
                 if present == HomeRole::Owner && members_store::owners(conn, home).await? == 1 {
                     return Err(Error::Conflict(LAST_OWNER.to_owned()));
                 }
-                let ended = invitations_store::clear_of(conn, home, member, HomeRole::Guest).await?;
+                let ended = invitations_store::delete_above(conn, home, member, HomeRole::Guest).await?;
                 members_store::delete(conn, home, member).await?;
                 let theirs = integrations_store::Which::MadeBy(member);
-                let tokens = integrations_store::end(conn, home, theirs, now).await?;
+                let tokens = integrations_store::revoke(conn, home, theirs, now).await?;
                 let details = Details::of(&member).with("role", present.as_str());
                 let details = details.with("endedInvitations", texts(&ended)).with("endedTokens", texts(&tokens));
                 let target = target(conn, member).await?;
                 audit::record(conn, &by, home, &[Entry::new(Action::MemberRemove, target, details)]).await?;
-                let mut lost = sessions(&tokens);
-                lost.push(Revocation::Membership(member, home));
-                Revocations::record(conn, &lost).await
+                let mut revocations = revocations_of(&tokens);
+                revocations.push(Revocation::Membership(member, home));
+                Revocations::record(conn, &revocations).await
             })
         })
         .after_commit(self.revocations.on_commit())
@@ -110,7 +109,7 @@ impl Homes {
     }
 }
 
-/// A member as an entry of the audit log names them.
+/// The member as the target of an audit entry.
 async fn target(conn: &mut db::Connection, member: UserId) -> Result<String, Error> {
     let email = members_store::email(conn, member).await?;
     Ok(email.map_or_else(|| format!("member {member}"), |email| format!("member {email}")))

@@ -1,4 +1,4 @@
-//! SQL of who is a member. All of it runs behind the lock of the home's row.
+//! SQL of members. All of it runs under the lock of the home's row.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -9,21 +9,21 @@ use crate::db::schema::{homes, memberships, users};
 use crate::error::Error;
 use crate::ids::{HomeId, UserId};
 
-/// Holds a home to the end of the transaction: nobody else changes its members meanwhile. Says whether
-/// it is there. Registering devices and rooms goes on: that asks for less.
+/// Locks a home until the end of the transaction against other changes of its members; `false` if it does not
+/// exist. Registering devices and rooms takes a weaker lock and is not blocked.
 pub(super) async fn lock_home(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<bool> {
     let row = homes::table.filter(homes::id.eq(home)).select(homes::id);
     Ok(row.for_no_key_update().first::<HomeId>(conn).await.optional()?.is_some())
 }
 
-/// The same, and what its holder may do in it now: an access was read before the lock.
+/// Locks the home and reads the caller's access again: the given one was read before the lock.
 pub(crate) async fn lock(conn: &mut AsyncPgConnection, access: Access) -> Result<Access, Error> {
     lock_home(conn, access.home()).await?;
     let membership = store::membership(conn, access.user(), access.home()).await?;
     membership.ok_or(Error::NotFound("home"))?.allow(Permission::Read)
 }
 
-/// A person's place in a home: integrations are no members.
+/// A person's role. Integrations are not members.
 pub(super) async fn role_of(conn: &mut AsyncPgConnection, home: HomeId, user: UserId) -> Result<HomeRole, Error> {
     let membership = store::membership(conn, user, home).await?.filter(|membership| !membership.is_integration());
     Ok(membership.ok_or(Error::NotFound("member"))?.role())
@@ -40,7 +40,7 @@ pub(super) async fn owners(conn: &mut AsyncPgConnection, home: HomeId) -> QueryR
     owners.count().get_result(conn).await
 }
 
-/// Who is a member already stays what they are.
+/// An existing membership is left unchanged.
 pub(super) async fn insert(
     conn: &mut AsyncPgConnection,
     home: HomeId,
@@ -52,7 +52,7 @@ pub(super) async fn insert(
         .values((
             memberships::home_id.eq(home),
             memberships::user_id.eq(user),
-            memberships::role.eq(role.as_str()),
+            memberships::role.eq(role),
             memberships::joined_at.eq(joined_at),
         ))
         .on_conflict_do_nothing()
@@ -68,7 +68,7 @@ pub(super) async fn set_role(
     role: HomeRole,
 ) -> QueryResult<Member> {
     let row: (Membership, DateTime<Utc>) = diesel::update(memberships::table.find((home, user)))
-        .set(memberships::role.eq(role.as_str()))
+        .set(memberships::role.eq(role))
         .returning((store::MEMBERSHIP, memberships::joined_at))
         .get_result(conn)
         .await?;

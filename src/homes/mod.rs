@@ -1,5 +1,5 @@
-//! Homes, the unit of tenancy: who is a member, as what, and the rooms. Membership is read from the
-//! database whenever it is needed, so a removed member is out at once.
+//! Homes, the unit of tenancy: members, roles, rooms, invitations, integrations. Membership is read from the
+//! database for every request, so a removed member loses access at once.
 
 mod access;
 mod deletions;
@@ -22,17 +22,17 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-pub use access::{Access, FOR_PEOPLE, HomeRole, Membership, Permission, RoleError};
-pub(crate) use deletions::finish as finish_deletion;
-pub use deletions::{keep_sweeping, sweep};
-pub(crate) use deletions_store::{Deletion, note as note_deletion};
+pub use access::{Access, HomeRole, Membership, PEOPLE_ONLY, Permission};
+pub(crate) use deletions::complete as complete_deletion;
+pub use deletions::{resume_deletions, run_deletion_worker};
+pub(crate) use deletions_store::{Deletion, record as record_deletion};
 pub use integrations::{IntegrationToken, Integrations, NewIntegration};
 pub use invitations::Invitation;
 pub(crate) use members_store::lock as lock_access;
 pub use rejected::RejectedMessage;
 pub use rooms::Room;
 pub use scopes::{Scope, Scopes};
-pub(crate) use store::{MEMBERSHIP, MembershipColumns, close_ingest_gate};
+pub(crate) use store::{MEMBERSHIP, MembershipColumns, acquire_ingest_lock};
 
 use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::auth::Principal;
@@ -48,11 +48,11 @@ use crate::validation;
 /// Homes one person may own.
 pub const MAX_HOMES_PER_OWNER: i64 = 100;
 
-/// What hears of changes to the registry, after their commit: caches of who may speak.
+/// Receives changes of the registry after their commit: the caches of devices and credentials.
 pub trait RegistryListener: Send + Sync {
-    /// A device was made, changed or deleted.
+    /// A device was created, changed or deleted.
     fn device_changed(&self, home: HomeId, device: crate::ids::DeviceId);
-    /// A home was made, changed or deleted, or many of its devices were.
+    /// A home, or many of its devices, were created, changed or deleted.
     fn home_changed(&self, home: HomeId);
 }
 
@@ -68,18 +68,15 @@ impl<A: RegistryListener, B: RegistryListener> RegistryListener for (A, B) {
     }
 }
 
-/// A home, as one of its members sees it.
+/// A home as one of its members sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Home {
-    /// Its id.
     pub id: HomeId,
-    /// First variable segment of its topics.
+    /// The home segment of MQTT topics.
     pub key: String,
-    /// What people call it.
     pub name: String,
     /// IANA name.
     pub timezone: String,
-    /// When it was made.
     pub created_at: DateTime<Utc>,
     membership: Membership,
 }
@@ -87,21 +84,18 @@ pub struct Home {
 /// A member of a home.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
-    /// Who.
     pub user: UserId,
-    /// As what.
     pub role: HomeRole,
-    /// Since when.
     pub joined_at: DateTime<Utc>,
 }
 
 impl Home {
-    /// The role of whoever asked for it.
+    /// The viewer's role.
     pub fn my_role(&self) -> HomeRole {
         self.membership.role()
     }
 
-    /// What whoever asked for it may do in it.
+    /// The viewer's proof of a permission.
     pub fn allow(&self, permission: Permission) -> Result<Access, Error> {
         self.membership.allow(permission)
     }
@@ -113,12 +107,11 @@ impl Member {
     }
 }
 
-/// A home to make.
+/// Input of [`Homes::create`].
 #[derive(Debug, Clone)]
 pub struct NewHome {
-    /// What to call it.
     pub name: String,
-    /// Its key; its id by default.
+    /// The home's id by default.
     pub key: Option<String>,
     /// IANA name.
     pub timezone: String,
@@ -136,8 +129,7 @@ pub struct Homes {
 }
 
 impl Homes {
-    /// The service over its pool. `listener` hears of every change; `channels` are the hubs whose
-    /// streams end with a home.
+    /// `listener` receives every change of the registry; `channels` are the hubs whose streams end with a home.
     pub fn new(
         pool: Pool,
         clock: Clock,
@@ -149,34 +141,34 @@ impl Homes {
         Self { pool, clock, listener, channels: channels.into(), revocations, throttle }
     }
 
-    /// The door to everything in a home: who is no member is told it does not exist.
+    /// The viewer's proof of a permission in a home. `NOT_FOUND` for users who are not members.
     pub async fn access(&self, who: &Principal, home: HomeId, permission: Permission) -> Result<Access, Error> {
         let mut conn = self.pool.get().await?;
         let membership = store::membership(&mut conn, who.user, home).await?;
         membership.ok_or(Error::NotFound("home"))?.allow(permission)
     }
 
-    /// The homes somebody is a member of, those of `ids` alone if given, by id.
+    /// The viewer's homes, or those of `ids` among them, ordered by id.
     pub async fn visible(&self, viewer: UserId, ids: Option<&[HomeId]>) -> Result<Vec<Home>, Error> {
         let mut conn = self.pool.get().await?;
         Ok(store::visible(&mut conn, viewer, ids).await?)
     }
 
-    /// For each of `users` the homes they share with `viewer`.
+    /// For each of `users` the homes they share with the viewer.
     pub async fn shared(&self, viewer: UserId, users: &[UserId]) -> Result<Vec<(UserId, Home)>, Error> {
         let mut conn = self.pool.get().await?;
         Ok(store::shared(&mut conn, viewer, users).await?)
     }
 
-    /// Members of each home, in the order they joined.
+    /// Members of each home in the order they joined.
     pub async fn members(&self, homes: &[Access]) -> Result<Vec<(HomeId, Member)>, Error> {
         let ids: Vec<_> = homes.iter().map(Access::home).collect();
         let mut conn = self.pool.get().await?;
         Ok(store::members(&mut conn, &ids).await?)
     }
 
-    /// What is done with a home that was made or changed.
-    fn tells_change(&self) -> impl FnOnce(Home) -> Home + Send + 'static {
+    /// Runs after the commit of a change.
+    fn notify_change(&self) -> impl FnOnce(Home) -> Home + Send + 'static {
         let listener = self.listener.clone();
         move |home| {
             listener.home_changed(home.id);
@@ -184,7 +176,7 @@ impl Homes {
         }
     }
 
-    /// Makes a home; who makes it owns it.
+    /// Creates a home. The caller becomes its owner.
     pub async fn create(&self, by: &RequestContext, new: NewHome) -> Result<Home, Error> {
         let (user, by) = (by.user, by.clone());
         let new = store::NewHome {
@@ -202,7 +194,7 @@ impl Homes {
                 }
                 let home = match store::insert(conn, &new, user).await {
                     Err(error) if db::violated_foreign_key(&error).is_some() => {
-                        return Err(Error::Unauthenticated("this account is no more"));
+                        return Err(Error::Unauthenticated("this account was deleted"));
                     }
                     home => home?,
                 };
@@ -214,11 +206,11 @@ impl Homes {
                 Ok(home)
             })
         })
-        .after_commit(self.tells_change())
+        .after_commit(self.notify_change())
         .await
     }
 
-    /// Changes what is given and leaves the rest. Needs [`Permission::Configure`].
+    /// Changes the given fields. Needs [`Permission::Configure`].
     pub async fn update(
         &self,
         access: Access,
@@ -245,17 +237,17 @@ impl Homes {
                 Ok(home)
             })
         })
-        .after_commit(self.tells_change())
+        .after_commit(self.notify_change())
         .await
     }
 }
 
-/// A home as an entry of the audit log names it.
+/// The home as the target of an audit entry.
 fn target(home: HomeId) -> String {
     format!("home {home}")
 }
 
-/// A name of the IANA time zone database, as spelt there.
+/// A name of the IANA time zone database in its canonical spelling.
 fn timezone(text: &str) -> Result<String, Error> {
     match text.parse::<chrono_tz::Tz>() {
         Ok(zone) => Ok(zone.name().to_owned()),

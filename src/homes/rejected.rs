@@ -1,4 +1,4 @@
-//! Messages that named a home and could not be used: written by ingest, read here by its admins.
+//! Reading the rejected messages of a home, which ingest stores.
 
 use chrono::{DateTime, Utc};
 
@@ -9,20 +9,18 @@ use crate::ids::RejectedMessageId;
 /// One rejected message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RejectedMessage {
-    /// Its id; later ones are greater.
+    /// Increases with time.
     pub id: RejectedMessageId,
-    /// Where it was published.
     pub topic: String,
-    /// Why it could not be used, a stable upper-case word.
+    /// A stable upper-case code, see `mqtt::Rejection`.
     pub reason: String,
-    /// Its first 512 bytes.
+    /// The first 512 bytes.
     pub payload_preview: String,
-    /// When it came.
     pub received_at: DateTime<Utc>,
 }
 
 impl Homes {
-    /// Up to `limit` rejected messages of the home, newest first, from after a cursor on. Needs
+    /// Up to `limit` rejected messages after the cursor, newest first. Needs
     /// [`Permission::Configure`].
     pub async fn rejected_messages(
         &self,

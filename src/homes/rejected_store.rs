@@ -1,4 +1,4 @@
-//! SQL of rejected messages, but for keeping them.
+//! SQL that reads rejected messages.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;

@@ -1,4 +1,4 @@
-//! Rooms of a home: names for places, unique in their home whatever their case.
+//! Rooms of a home. Names are unique within the home, regardless of case.
 
 use super::{Access, Homes, Permission, rooms_store};
 use crate::audit::{self, Action, Details, Entry, RequestContext};
@@ -8,36 +8,32 @@ use crate::error::Error;
 use crate::ids::{HomeId, RoomId, UserId};
 use crate::validation;
 
-/// Rooms one home may have.
+/// Most rooms of one home.
 pub(super) const MAX_ROOMS_PER_HOME: i64 = 500;
 
-/// A room.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Room {
-    /// Its id.
     pub id: RoomId,
-    /// Its home.
     pub home: HomeId,
-    /// What people call it.
     pub name: String,
 }
 
 impl Homes {
-    /// Rooms of each home, by name.
+    /// Rooms of each home, ordered by name.
     pub async fn rooms(&self, homes: &[Access]) -> Result<Vec<Room>, Error> {
         let ids: Vec<_> = homes.iter().map(Access::home).collect();
         let mut conn = self.pool.get().await?;
         Ok(rooms_store::of_homes(&mut conn, &ids).await?)
     }
 
-    /// Those of `ids` that are in a home of the viewer.
+    /// The rooms of `ids` that belong to the viewer's homes.
     pub async fn visible_rooms(&self, viewer: UserId, ids: &[RoomId]) -> Result<Vec<Room>, Error> {
         let mut conn = self.pool.get().await?;
         let rooms = rooms_store::visible(&mut conn, viewer, ids).await?;
         Ok(rooms.into_iter().map(|(room, _)| room).collect())
     }
 
-    /// The door to a room by its id alone: the access to its home.
+    /// The viewer's proof of a permission in the home of a room.
     pub async fn room_access(&self, who: &Principal, id: RoomId, permission: Permission) -> Result<Access, Error> {
         let mut conn = self.pool.get().await?;
         let found = rooms_store::visible(&mut conn, who.user, &[id]).await?.pop();
@@ -99,7 +95,7 @@ impl Homes {
         .await
     }
 
-    /// Deletes a room of the home; its devices stay, without a room. Needs [`Permission::Configure`].
+    /// Deletes a room of the home. Its devices remain, without a room. Needs [`Permission::Configure`].
     pub async fn delete_room(&self, access: Access, by: &RequestContext, id: RoomId) -> Result<(), Error> {
         let (home, by) = (access.require(Permission::Configure)?.home(), by.clone());
         db::transaction(&self.pool, move |conn| {
@@ -113,7 +109,7 @@ impl Homes {
     }
 }
 
-/// A room as an entry of the audit log names it.
+/// The room as the target of an audit entry.
 fn target(id: RoomId, name: &str) -> String {
     format!("room {id} ({name})")
 }

@@ -10,7 +10,7 @@ use crate::db::schema::{memberships, rooms};
 use crate::ids::{HomeId, RoomId, UserId};
 
 diesel::define_sql_function! {
-    /// PostgreSQL's lower case, which the unique index of the rooms uses.
+    /// PostgreSQL's `lower`, as in the unique index on room names.
     fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn count(conn: &mut AsyncPgConnection, home: HomeId) -> QueryRe
     rooms::table.filter(rooms::home_id.eq(home)).count().get_result(conn).await
 }
 
-/// `None` where the home has a room of that name.
+/// `None` if the home has a room with this name.
 pub(super) async fn insert(
     conn: &mut AsyncPgConnection,
     home: HomeId,
@@ -65,19 +65,19 @@ pub(super) async fn insert(
         .optional()
 }
 
-/// The room's name, which stays so until the transaction ends.
+/// Locks the room until the end of the transaction and returns its name.
 pub(super) async fn lock(conn: &mut AsyncPgConnection, home: HomeId, id: RoomId) -> QueryResult<Option<String>> {
     let room = rooms::table.filter(rooms::id.eq(id)).filter(rooms::home_id.eq(home));
     room.select(rooms::name).for_no_key_update().first(conn).await.optional()
 }
 
-/// A name that is taken is a unique violation.
+/// Fails with a unique violation if the name is taken.
 pub(super) async fn rename(conn: &mut AsyncPgConnection, home: HomeId, id: RoomId, name: &str) -> QueryResult<usize> {
     let room = rooms::table.filter(rooms::id.eq(id)).filter(rooms::home_id.eq(home));
     diesel::update(room).set(rooms::name.eq(name)).execute(conn).await
 }
 
-/// Tells its name.
+/// Returns the deleted room's name.
 pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId, id: RoomId) -> QueryResult<Option<String>> {
     let room = rooms::table.filter(rooms::id.eq(id)).filter(rooms::home_id.eq(home));
     diesel::delete(room).returning(rooms::name).get_result(conn).await.optional()

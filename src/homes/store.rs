@@ -13,14 +13,14 @@ use super::{Home, HomeRole, Member, Membership};
 use crate::db::schema::{homes, memberships};
 use crate::ids::{HomeId, UserId};
 
-/// The columns a [`Membership`] is read from, in any statement that joins the memberships.
+/// SQL types of the columns of a [`Membership`], for statements that join memberships.
 pub(crate) type MembershipColumns = (BigInt, BigInt, Text, Nullable<SmallInt>);
 
 impl Queryable<MembershipColumns, Pg> for Membership {
-    type Row = (UserId, HomeId, String, Option<i16>);
+    type Row = (UserId, HomeId, HomeRole, Option<i16>);
 
     fn build((user, home, role, scopes): Self::Row) -> deserialize::Result<Self> {
-        Ok(Self::new(user, home, role.parse()?, scopes.map(Scopes::from_bits)))
+        Ok(Self::new(user, home, role, scopes.map(Scopes::from_bits)))
     }
 }
 
@@ -29,7 +29,7 @@ const COLUMNS: Columns = (homes::id, homes::key, homes::name, homes::timezone, h
 type Row = (HomeId, String, String, String, DateTime<Utc>);
 
 pub(crate) type MembershipOf = (memberships::user_id, memberships::home_id, memberships::role, memberships::scopes);
-/// What a [`Membership`] is read from.
+/// The columns of a [`Membership`].
 pub(crate) const MEMBERSHIP: MembershipOf =
     (memberships::user_id, memberships::home_id, memberships::role, memberships::scopes);
 
@@ -46,7 +46,7 @@ pub(super) async fn membership(
     row.select(MEMBERSHIP).first(conn).await.optional()
 }
 
-/// The homes `viewer` is a member of, those of `ids` alone if given, by id.
+/// The viewer's homes, or those of `ids` among them, ordered by id.
 pub(super) async fn visible(
     conn: &mut AsyncPgConnection,
     viewer: UserId,
@@ -64,7 +64,7 @@ pub(super) async fn visible(
     Ok(rows.into_iter().map(home).collect())
 }
 
-/// For each of `users` the homes that they and `viewer` are both members of, as `viewer` sees them.
+/// For each of `users` the homes shared with the viewer, as the viewer sees them.
 pub(super) async fn shared(
     conn: &mut AsyncPgConnection,
     viewer: UserId,
@@ -84,12 +84,11 @@ pub(super) async fn shared(
 }
 
 pub(super) async fn count_owned(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<i64> {
-    let owned =
-        memberships::table.filter(memberships::user_id.eq(user)).filter(memberships::role.eq(HomeRole::Owner.as_str()));
+    let owned = memberships::table.filter(memberships::user_id.eq(user)).filter(memberships::role.eq(HomeRole::Owner));
     owned.count().get_result(conn).await
 }
 
-/// One home to make; its key is its id where none is given.
+/// A home to insert. Its key is its id if none is given.
 pub(super) struct NewHome {
     pub(super) key: Option<String>,
     pub(super) name: String,
@@ -97,7 +96,7 @@ pub(super) struct NewHome {
     pub(super) created_at: DateTime<Utc>,
 }
 
-/// `None` where the key is taken.
+/// `None` if the key is taken.
 pub(super) async fn insert(conn: &mut AsyncPgConnection, new: &NewHome, owner: UserId) -> QueryResult<Option<Home>> {
     let id: HomeId =
         diesel::select(sql::<BigInt>("nextval(pg_get_serial_sequence('homes', 'id'))")).get_result(conn).await?;
@@ -120,7 +119,7 @@ pub(super) async fn insert(conn: &mut AsyncPgConnection, new: &NewHome, owner: U
         .values((
             memberships::home_id.eq(id),
             memberships::user_id.eq(owner),
-            memberships::role.eq(HomeRole::Owner.as_str()),
+            memberships::role.eq(HomeRole::Owner),
             memberships::joined_at.eq(new.created_at),
         ))
         .returning(MEMBERSHIP)
@@ -129,7 +128,7 @@ pub(super) async fn insert(conn: &mut AsyncPgConnection, new: &NewHome, owner: U
     Ok(Some(home((row, membership))))
 }
 
-/// What may be changed of a home as it is, which stays so until the transaction ends.
+/// Locks the home until the end of the transaction and returns its name and time zone.
 pub(super) async fn lock_settings(conn: &mut AsyncPgConnection, id: HomeId) -> QueryResult<Option<(String, String)>> {
     let row = homes::table.find(id).select((homes::name, homes::timezone));
     row.for_no_key_update().first(conn).await.optional()
@@ -148,7 +147,7 @@ pub(super) async fn update(
     diesel::update(homes::table.find(id)).set((name, timezone)).execute(conn).await.map(drop)
 }
 
-/// People of each of `ids`, by home, then in the order they joined.
+/// Members without integrations, ordered by home and time of joining.
 pub(super) async fn members(conn: &mut AsyncPgConnection, ids: &[HomeId]) -> QueryResult<Vec<(HomeId, Member)>> {
     let rows: Vec<(Membership, DateTime<Utc>)> = memberships::table
         .filter(memberships::home_id.eq_any(ids))
@@ -160,14 +159,14 @@ pub(super) async fn members(conn: &mut AsyncPgConnection, ids: &[HomeId]) -> Que
     Ok(rows.into_iter().map(|(member, joined_at)| (member.home(), Member::new(member, joined_at))).collect())
 }
 
-/// Waits until no batch of readings is being written, and lets none begin before the transaction ends.
-pub(crate) async fn close_ingest_gate(conn: &mut AsyncPgConnection) -> QueryResult<()> {
+/// Waits for the batch that ingest is writing and blocks the next one until the end of the transaction.
+pub(crate) async fn acquire_ingest_lock(conn: &mut AsyncPgConnection) -> QueryResult<()> {
     conn.batch_execute(crate::db::locks::TAKE_INGEST).await
 }
 
-/// Waits for whoever works with the home's rooms and devices, and keeps others from it to the end of the
-/// transaction: so that nobody has to be waited for behind the ingest gate. Rooms come first, as with
-/// whoever deletes one. Takes the devices' passwords too, which no batch of readings waits for.
+/// Locks the home's rooms and devices until the end of the transaction, so that nothing has to be waited for while
+/// the ingest lock is held. Rooms first, in the same order as deleting a room. Also deletes device credentials, on
+/// which no batch of ingest waits.
 pub(super) async fn prepare_deletion(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<()> {
     for sql in [
         "select from rooms where home_id = $1 order by id for no key update",
@@ -179,9 +178,9 @@ pub(super) async fn prepare_deletion(conn: &mut AsyncPgConnection, home: HomeId)
     Ok(())
 }
 
-/// Deletes the home and the small things that hang on it. To be called behind the ingest gate.
+/// Deletes the home and its small dependents. Call it while holding the ingest lock.
 pub(super) async fn delete(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<()> {
-    // Devices are locked before what hangs on them, and in the order of their ids, as by everybody.
+    // Devices are locked before their dependents and in the order of their ids, as everywhere.
     let devices = diesel::sql_query("select from devices where home_id = $1 order by id for update");
     devices.bind::<BigInt, _>(home).execute(conn).await?;
     diesel::delete(homes::table.find(home)).execute(conn).await.map(drop)

@@ -1,8 +1,8 @@
-//! Passwords of 12 characters and more that guessers try first: the well-known ones, repetitions,
-//! runs along the alphabet or the keyboard, and what contains the account's own name or ours.
+//! Long passwords that attackers try first: common passwords, repetitions, sequences of the alphabet or the
+//! keyboard, and passwords made of the account's e-mail address or the product's name.
 
-/// The commonest long passwords, in lower case, and the words they are made of: a password that is one
-/// of these, with digits and signs around it, is refused.
+/// Common long passwords and the words they are made of, in lower case. A password that is one of them, with digits
+/// and signs before or after it, is rejected.
 const COMMON: [&str; 124] = [
     "password",
     "passwort",
@@ -130,8 +130,8 @@ const COMMON: [&str; 124] = [
     "unknownunknown",
 ];
 
-/// Rows along which fingers walk.
-const RUNS: [&str; 9] = [
+/// Sequences of the alphabet and of keyboard rows.
+const SEQUENCES: [&str; 9] = [
     "abcdefghijklmnopqrstuvwxyz",
     "01234567890123456789",
     "qwertyuiop",
@@ -143,48 +143,48 @@ const RUNS: [&str; 9] = [
     "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik9ol0p",
 ];
 
-/// Distinct characters below which a password is a repetition.
+/// Fewest distinct characters of a password.
 const MIN_DISTINCT: usize = 5;
-/// Share of a password, in percent, that may come from walking along a row.
-const MAX_RUN_PERCENT: usize = 60;
-/// Shortest part of an e-mail address worth looking for.
-const MIN_PART: usize = 4;
+/// Largest share of a password, in percent, that may be part of sequences.
+const MAX_SEQUENCE_PERCENT: usize = 60;
+/// Shortest part of an e-mail address that is searched for, in bytes.
+const MIN_EMAIL_PART: usize = 4;
 
-/// Why a password is refused, or `None`.
-pub(super) fn refuse(password: &str, email: &str) -> Option<&'static str> {
+/// The reason to reject a password, if there is one.
+pub(super) fn rejection(password: &str, email: &str) -> Option<&'static str> {
     let lower = password.to_lowercase();
     let chars: Vec<char> = lower.chars().collect();
     let distinct = chars.iter().collect::<std::collections::HashSet<_>>().len();
     if distinct < MIN_DISTINCT || repeats(&chars) {
         return Some("it repeats itself");
     }
-    if walked(&chars) * 100 > chars.len() * MAX_RUN_PERCENT {
-        return Some("it runs along the alphabet or the keyboard");
+    if n_in_sequences(&chars) * 100 > chars.len() * MAX_SEQUENCE_PERCENT {
+        return Some("it follows the alphabet or the keyboard");
     }
     if lower.contains("smarthome") {
         return Some("it contains the name of this product");
     }
-    let parts = email.split(['@', '.', '+', '-', '_']).filter(|part| part.len() >= MIN_PART);
-    if lower.contains(email) && !email.is_empty() || covered(&lower, parts) {
+    let parts = email.split(['@', '.', '+', '-', '_']).filter(|part| part.len() >= MIN_EMAIL_PART);
+    if lower.contains(email) && !email.is_empty() || is_made_of(&lower, parts) {
         return Some("it is made of the e-mail address");
     }
     let core = lower.trim_matches(|c: char| !c.is_alphabetic());
     if COMMON.contains(&core) || COMMON.contains(&lower.as_str()) {
-        return Some("it is one of the commonest passwords");
+        return Some("it is one of the most common passwords");
     }
     None
 }
 
-/// Whether the password is one short piece again and again, e.g. `abc1abc1abc1`.
+/// Whether the password repeats one short string, e.g. `abc1abc1abc1`.
 fn repeats(chars: &[char]) -> bool {
     (1..=chars.len() / 2).any(|n| chars.iter().enumerate().all(|(at, c)| *c == chars[at % n]))
 }
 
-/// Characters that stand in a step of at least four along one row, either way.
-fn walked(chars: &[char]) -> usize {
+/// The number of characters in runs of at least four along a sequence, forwards or backwards.
+fn n_in_sequences(chars: &[char]) -> usize {
     const MIN_RUN: usize = 4;
     let follows = |a: char, b: char| {
-        RUNS.iter().any(|row| {
+        SEQUENCES.iter().any(|row| {
             row.as_bytes().windows(2).any(|pair| {
                 let pair = (char::from(pair[0]), char::from(pair[1]));
                 pair == (a, b) || pair == (b, a)
@@ -203,8 +203,8 @@ fn walked(chars: &[char]) -> usize {
     total
 }
 
-/// Whether parts of the e-mail make up most of the letters of the password.
-fn covered<'a>(lower: &str, parts: impl Iterator<Item = &'a str>) -> bool {
+/// Whether at most three letters remain without the parts of the e-mail address.
+fn is_made_of<'a>(lower: &str, parts: impl Iterator<Item = &'a str>) -> bool {
     let mut rest = lower.to_owned();
     for part in parts {
         rest = rest.replace(part, "");
@@ -214,12 +214,12 @@ fn covered<'a>(lower: &str, parts: impl Iterator<Item = &'a str>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::refuse;
+    use super::rejection;
 
     const EMAIL: &str = "ann.lovelace@example.com";
 
     #[test]
-    fn what_guessers_try_first_is_refused() {
+    fn common_and_predictable_passwords_are_rejected() {
         for known in [
             "password123456",
             "P@ssw0rd!2024",
@@ -238,16 +238,16 @@ mod tests {
             "poiuytrewq09",
             "correcthorsebatterystaple",
         ] {
-            assert!(refuse(known, EMAIL).is_some(), "{known}");
+            assert!(rejection(known, EMAIL).is_some(), "{known}");
         }
     }
 
     #[test]
-    fn a_passphrase_is_welcome() {
+    fn passphrases_and_random_passwords_are_accepted() {
         for good in
             ["correct horse battery", "vier rote Lampen im Flur", "kX9#mQ2$vL7p", "lovelace wrote the first program"]
         {
-            assert_eq!(refuse(good, EMAIL), None, "{good}");
+            assert_eq!(rejection(good, EMAIL), None, "{good}");
         }
     }
 }

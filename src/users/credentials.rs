@@ -1,4 +1,4 @@
-//! Changing one's own password.
+//! Changing the caller's own password.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::revocation::{RecordedRevocation, Revocation, Revocations};
 use crate::throttle::PasswordSubject;
 
 impl Users {
-    /// Sets one's password, if one knows the present one, and ends all one's other sessions and tokens.
+    /// Changes the caller's password, given the current one, and ends all other sessions and tokens of theirs.
     pub async fn change_password(
         &self,
         who: &Principal,
@@ -28,27 +28,27 @@ impl Users {
             let mut conn = self.pool.get().await?;
             store::password(&mut conn, user).await?
         };
-        let (email, present) = found.ok_or(Error::Unauthenticated("this account is no more"))?;
+        let (email, present) = found.ok_or(Error::Unauthenticated("this account was deleted"))?;
         let new = NewPassword::parse("newPassword", new, &email)?;
-        // Who has found a device that is signed in guesses no faster here than at the door, and keeps
-        // nobody who is signed in elsewhere from taking it back.
-        let (stays, guesser) = match who.actor {
+        // With a stolen session one can guess no faster here than at `login`. Failed guesses count for the session, so
+        // they do not delay the owner in another session.
+        let (kept_session, subject) = match who.actor {
             Actor::Session(session) => (Some(session), PasswordSubject::Session(session)),
             Actor::Integration(_) | Actor::Operator | Actor::External(_) => (None, PasswordSubject::User(user)),
         };
-        let attempt = self.throttle.begin_password_attempt(guesser)?;
+        let attempt = self.throttle.begin_password_attempt(subject)?;
         let is_right = self.hasher.verify(current, Some(present.clone())).await;
         attempt.resolve(is_right.map(|is_right| is_right.then_some(())))?.ok_or_else(wrong)?;
         let hash = self.hasher.hash(new).await?;
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                // Another change may have come first: then this one knows no longer the present one.
+                // A concurrent change may have committed first: then `current` is outdated.
                 if store::lock_password(conn, user).await? != Some(present) {
                     return Err(wrong());
                 }
                 store::set_password(conn, user, &hash).await?;
-                // The time behind the lock: what was made while this waited is older than the new password.
-                end_all_but(conn, user, stays, clock.now()).await
+                // The time under the lock: tokens issued while this waited are older than the new password.
+                end_all_sessions_except(conn, user, kept_session, clock.now()).await
             })
         })
         .after_commit(self.revocations.on_commit())
@@ -57,18 +57,18 @@ impl Users {
 }
 
 fn wrong() -> Error {
-    Error::bad_input("currentPassword", "currentPassword is not your present password")
+    Error::bad_input("currentPassword", "currentPassword is not your current password")
 }
 
-/// Ends every session of a user but one, and every token that belongs to none. The user is locked.
-pub(super) async fn end_all_but(
+/// Ends every session of a user except one, and every token without a session. The user's row is locked.
+pub(super) async fn end_all_sessions_except(
     conn: &mut db::Connection,
     user: UserId,
-    stays: Option<SessionId>,
+    kept: Option<SessionId>,
     now: DateTime<Utc>,
 ) -> Result<Vec<RecordedRevocation>, Error> {
-    let families = store::forget_refresh(conn, user, stays.map(SessionId::as_uuid)).await?;
+    let families = store::delete_refresh_tokens(conn, user, kept.map(SessionId::as_uuid)).await?;
     let sessions = families.into_iter().map(|family| Revocation::Session(SessionId::from_database(family)));
-    let ended: Vec<_> = sessions.chain([Revocation::Tokens(user, now)]).collect();
-    Revocations::record(conn, &ended).await
+    let revocations: Vec<_> = sessions.chain([Revocation::Tokens(user, now)]).collect();
+    Revocations::record(conn, &revocations).await
 }

@@ -1,16 +1,16 @@
-//! People: accounts, passwords, sessions. Nothing here tells whether an e-mail has an account: not the
-//! answers of `login`, and not the time they take.
+//! Accounts, passwords, sessions. Neither the answers of `login` nor their timing reveal whether an e-mail has an
+//! account.
 
 mod blocklist;
 mod credentials;
-mod keep;
+mod external_identities;
+mod external_identities_store;
 mod operator;
-mod outside;
-mod outside_store;
 mod password;
 mod session;
 mod sessions;
 mod store;
+mod token_cleanup;
 
 use std::net::IpAddr;
 
@@ -32,19 +32,16 @@ use password::{Hasher, NewPassword};
 /// Longest e-mail address, in bytes (RFC 5321).
 pub const MAX_EMAIL_BYTES: usize = 254;
 
-/// One text for a wrong password and an unknown e-mail.
+/// The same text for a wrong password and an unknown e-mail.
 const WRONG_LOGIN: Error = Error::Unauthenticated("wrong e-mail or password");
 
 /// A person who can sign in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct User {
-    /// Their id.
     pub id: UserId,
-    /// Lower case; the login name.
+    /// The login name, in lower case.
     pub email: String,
-    /// What to call them.
     pub name: String,
-    /// When the account was made.
     pub created_at: DateTime<Utc>,
 }
 
@@ -61,7 +58,7 @@ pub struct Users {
 }
 
 impl Users {
-    /// The service over its pool; `registration_open` is `REGISTRATION=open`.
+    /// `registration_open`: `REGISTRATION=open`.
     pub fn new(
         pool: Pool,
         tokens: Tokens,
@@ -73,7 +70,7 @@ impl Users {
         Self { pool, tokens, clock, hasher: Hasher::default(), revocations, throttle, registration_open }
     }
 
-    /// Makes an account and signs it in, where anybody may. `from` is the client's address.
+    /// Creates an account and signs it in, if registration is open. `from` is the client's address.
     pub async fn register(
         &self,
         email: &str,
@@ -89,12 +86,12 @@ impl Users {
         self.open_session(user, hash, from).await
     }
 
-    /// Makes an account, whatever `REGISTRATION` says: for operators.
+    /// Creates an account regardless of `REGISTRATION`, for operators.
     pub async fn create(&self, email: &str, password: &str, name: &str) -> Result<User, Error> {
         self.insert(email, password, name).await.map(|(user, _)| user)
     }
 
-    /// The new account and its password's hash.
+    /// Returns the new account and its password hash.
     async fn insert(&self, email: &str, password: &str, name: &str) -> Result<(User, String), Error> {
         let email = parse_email(email)?;
         let name = validation::name("name", name)?;
@@ -111,10 +108,10 @@ impl Users {
         .await
     }
 
-    /// Signs somebody in. `from` is the client's address.
+    /// Signs a user in. `from` is the client's address.
     pub async fn login(&self, email: &str, password: &str, from: Option<IpAddr>) -> Result<Session, Error> {
         self.throttle.address_attempt(from)?;
-        // What can't be an account's e-mail is looked up all the same: no answer is quicker.
+        // An invalid e-mail is looked up as well, so that its answer takes as long.
         let email = parse_email(email).unwrap_or_default();
         let is_known = self.throttle.is_account_contended(&email) && self.has_signed_in(&email, from).await?;
         let attempt =
@@ -124,7 +121,7 @@ impl Users {
         self.open_session(user, hash, from).await
     }
 
-    /// Whom an e-mail and a password belong to, with the password's hash.
+    /// The user with this e-mail and password, and the password hash.
     async fn find(&self, email: &str, password: &str) -> Result<Option<(User, String)>, Error> {
         let found = {
             let mut conn = self.pool.get().await?;
@@ -135,8 +132,8 @@ impl Users {
         Ok(found.filter(|_| is_right))
     }
 
-    /// Whether an account has signed in from an address's network. Where there is no account, nobody's
-    /// sessions are searched all the same.
+    /// Whether an account has signed in from this address's network. The query runs for unknown accounts too, so that
+    /// timing reveals nothing.
     async fn has_signed_in(&self, email: &str, from: Option<IpAddr>) -> Result<bool, Error> {
         let Some(from) = from else { return Ok(false) };
         let mut conn = self.pool.get().await?;
@@ -145,15 +142,15 @@ impl Users {
         Ok(store::has_signed_in(&mut conn, user, network_range(from)).await?)
     }
 
-    /// Users by id, in no order.
+    /// Users by id, in no particular order.
     pub async fn by_ids(&self, ids: &[UserId]) -> Result<Vec<User>, Error> {
         let mut conn = self.pool.get().await?;
         Ok(store::by_ids(&mut conn, ids).await?)
     }
 }
 
-/// An e-mail address trimmed and in lower case. ASCII alone: PostgreSQL's lower case and ours must be
-/// one.
+/// Trims an e-mail address and converts it to lower case. ASCII only, because PostgreSQL's `lower` and Rust's must
+/// agree.
 pub fn parse_email(text: &str) -> Result<String, Error> {
     let email = text.trim().to_ascii_lowercase();
     let shaped = (3..=MAX_EMAIL_BYTES).contains(&email.len())

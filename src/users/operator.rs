@@ -1,17 +1,17 @@
-//! What an operator does from the command line with the database alone: set a password, issue a token.
+//! Operations of the command line, which need only the database: set a password, issue a token.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::credentials::end_all_but;
+use super::credentials::end_all_sessions_except;
 use super::{NewPassword, Users, parse_email, store};
 use crate::auth::Actor;
 use crate::db;
 use crate::error::Error;
 
 impl Users {
-    /// Sets somebody's password and ends all their sessions and tokens.
+    /// Sets a user's password and ends all their sessions and tokens.
     pub async fn set_password(&self, email: &str, password: &str) -> Result<(), Error> {
         let email = parse_email(email)?;
         let password = NewPassword::parse("password", password, &email)?;
@@ -20,18 +20,18 @@ impl Users {
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let user = store::set_password_of(conn, &email, &hash).await?.ok_or(Error::NotFound("user"))?;
-                end_all_but(conn, user, None, clock.now()).await
+                end_all_sessions_except(conn, user, None, clock.now()).await
             })
         })
         .after_commit(self.revocations.on_commit())
         .await
     }
 
-    /// An access token for the account of an e-mail, and when it ends.
-    pub async fn token_for(&self, email: &str, life: Duration) -> Result<(String, DateTime<Utc>), Error> {
+    /// An access token for the account with this e-mail, and its expiry.
+    pub async fn token_for(&self, email: &str, lifetime: Duration) -> Result<(String, DateTime<Utc>), Error> {
         let email = parse_email(email)?;
         let mut conn = self.pool.get().await?;
         let (user, _) = store::by_email(&mut conn, &email).await?.ok_or(Error::NotFound("user"))?;
-        Ok(self.tokens.issue(user.id, Actor::Operator, life))
+        Ok(self.tokens.issue(user.id, Actor::Operator, lifetime))
     }
 }

@@ -1,5 +1,5 @@
-//! Passwords: long rather than odd, never a well-known one, stored as Argon2id. Hashing costs 30 ms and
-//! 19 MiB each, so it runs off the async threads and only a bounded number at a time.
+//! Passwords: rules for new ones, hashing with Argon2id. One hash costs 30 ms and 19 MiB, so hashing runs on the
+//! blocking threads, a bounded number at a time.
 
 use std::sync::Arc;
 
@@ -13,25 +13,25 @@ use crate::error::Error;
 
 /// Fewest characters of a password.
 pub(super) const MIN_CHARS: usize = 12;
-/// Most characters of a password: bounds the work, not the people.
+/// Most characters of a password: bounds the work of hashing.
 pub(super) const MAX_CHARS: usize = 128;
 
-/// Hashes computed at once: 2 x 19 MiB and two cores at most.
-const MAX_HASHING: usize = 2;
-/// Requests that may wait for a turn (about a second); the rest is told to come back.
+/// Hashes computed at once: at most 2 x 19 MiB and two cores.
+const MAX_CONCURRENT: usize = 2;
+/// Requests that may wait for a permit (about a second); others receive `RATE_LIMITED`.
 const MAX_WAITING: usize = 64;
 
-/// What an unknown e-mail's password is compared with, so that it takes as long as a known one's.
-/// Hash of a random password nobody kept.
-const NOBODY: &str =
+/// The hash that passwords for unknown e-mails are compared with, so that the answer takes as long. Its password is
+/// unknown.
+const DUMMY_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$c21hcnRob21lLW5vYm9keQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// A password that may be set: normalised, long enough, not well known.
+/// A password that satisfies the rules, normalised.
 #[derive(Clone)]
 pub(super) struct NewPassword(String);
 
 impl NewPassword {
-    /// Checks a password somebody chose. `field` is the input field, as the client spells it.
+    /// Checks the rules. `field` is the name of the input field in the API.
     pub(super) fn parse(field: &'static str, text: &str, email: &str) -> Result<Self, Error> {
         let password = normalise(text).ok_or_else(|| too_long(field))?;
         let chars = password.chars().count();
@@ -41,14 +41,14 @@ impl NewPassword {
         if chars > MAX_CHARS {
             return Err(too_long(field));
         }
-        if let Some(reason) = blocklist::refuse(&password, email) {
+        if let Some(reason) = blocklist::rejection(&password, email) {
             return Err(Error::bad_input(field, format!("{field} is too easy to guess: {reason}")));
         }
         Ok(Self(password))
     }
 }
 
-/// NFKC, so that one password typed on two keyboards is one; `None` if it is too long to look at.
+/// Normalises to NFKC, so that different keyboards produce the same password. `None` if the text is far too long.
 fn normalise(text: &str) -> Option<String> {
     // A character has at most 4 bytes, and NFKC may fold several into one.
     (text.len() <= MAX_CHARS * 16).then(|| text.nfkc().collect())
@@ -58,24 +58,24 @@ fn too_long(field: &'static str) -> Error {
     Error::bad_input(field, format!("{field} must have at most {MAX_CHARS} characters"))
 }
 
-/// Hashes and verifies. Cheap to clone; all clones share the bounds.
+/// Hashes and verifies passwords. Cheap to clone; all clones share the limits.
 #[derive(Clone)]
 pub(super) struct Hasher {
-    turns: Arc<Semaphore>,
+    running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
 
 impl Default for Hasher {
     fn default() -> Self {
         Self {
-            turns: Arc::new(Semaphore::new(MAX_HASHING)),
-            waiting: Arc::new(Semaphore::new(MAX_HASHING + MAX_WAITING)),
+            running: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+            waiting: Arc::new(Semaphore::new(MAX_CONCURRENT + MAX_WAITING)),
         }
     }
 }
 
 impl Hasher {
-    /// The PHC string to store.
+    /// The PHC string of a password.
     pub(super) async fn hash(&self, password: NewPassword) -> Result<String, Error> {
         self.run(move || {
             argon2()
@@ -86,12 +86,12 @@ impl Hasher {
         .await?
     }
 
-    /// Whether `text` is the password behind `stored`; with `None` it never is, and takes as long to say.
+    /// Whether `text` matches the stored hash. Always `false` for `None`, in the same time.
     pub(super) async fn verify(&self, text: &str, stored: Option<String>) -> Result<bool, Error> {
         let Some(password) = normalise(text) else { return Ok(false) };
         self.run(move || {
             let known = stored.is_some();
-            let stored = stored.as_deref().unwrap_or(NOBODY);
+            let stored = stored.as_deref().unwrap_or(DUMMY_HASH);
             let hash = PasswordHash::new(stored).map_err(|error| Error::internal(error.to_string()))?;
             Ok(argon2().verify_password(password.as_bytes(), &hash).is_ok() && known)
         })
@@ -99,12 +99,12 @@ impl Hasher {
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-        let _place =
+        let _slot =
             self.waiting.try_acquire().map_err(|_| Error::RateLimited("too many sign-ins at once, try again"))?;
-        let turn = self.turns.clone().acquire_owned().await.map_err(Error::internal)?;
+        let permit = self.running.clone().acquire_owned().await.map_err(Error::internal)?;
         tokio::task::spawn_blocking(move || {
             let done = work();
-            drop(turn);
+            drop(permit);
             done
         })
         .await
@@ -112,7 +112,7 @@ impl Hasher {
     }
 }
 
-/// OWASP's minimum for Argon2id: 19 MiB, two passes, one lane.
+/// OWASP's minimum parameters for Argon2id: 19 MiB, two passes, one lane.
 fn argon2() -> Argon2<'static> {
     let params = Params::new(19 * 1024, 2, 1, None).expect("constant parameters in range");
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stored_hash_verifies_its_password_alone() {
+    async fn a_stored_hash_verifies_only_its_password() {
         let hasher = Hasher::default();
         let stored = hasher.hash(parse("correct horse battery").unwrap()).await.unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
@@ -147,16 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn nobody_costs_as_much_as_somebody() {
-        let hash = PasswordHash::new(NOBODY).unwrap();
+    fn the_dummy_hash_costs_as_much_as_a_real_one() {
+        let hash = PasswordHash::new(DUMMY_HASH).unwrap();
         let params = Params::try_from(&hash.params).unwrap();
         assert_eq!((params.m_cost(), params.t_cost(), params.p_cost()), (19 * 1024, 2, 1));
     }
 
     #[tokio::test]
-    async fn a_full_waiting_room_is_told_to_come_back() {
+    async fn too_many_waiting_requests_are_rate_limited() {
         let hasher = Hasher::default();
-        let _taken = hasher.waiting.clone().acquire_many_owned(66).await.unwrap();
+        let _permits = hasher.waiting.clone().acquire_many_owned(66).await.unwrap();
         assert!(matches!(hasher.verify("x", None).await, Err(Error::RateLimited(_))));
     }
 }

@@ -1,6 +1,6 @@
-//! Sessions: a short access token and an opaque refresh token that is good for one use. All tokens
-//! that descend from one login are a family; a used one that comes again ends the family, because
-//! then two parties hold it. Requests that meet with one token are no two parties: one of them wins.
+//! Sessions: a short-lived access token and an opaque, single-use refresh token. All refresh tokens of one login are a
+//! family. A used token that is presented again ends its family, because two parties must hold it. Concurrent
+//! requests with one token are not a replay: one of them succeeds.
 
 use std::net::IpAddr;
 
@@ -14,32 +14,30 @@ use crate::ids::SessionId;
 use crate::opaque_token;
 use crate::revocation::{RecordedRevocation, Revocation, Revocations};
 
-/// A refresh token nobody used for so long is worth nothing.
-const IDLE: TimeDelta = TimeDelta::days(30);
-/// Sessions one account may have; a new one ends the one that was not used for longest.
+/// A refresh token expires after this time without use.
+const IDLE_LIFETIME: TimeDelta = TimeDelta::days(30);
+/// Most sessions of one account. A new session ends the least recently used one.
 const MAX_SESSIONS_PER_USER: i64 = 100;
-/// The longest a family lives, however often it is used.
-const ABSOLUTE: TimeDelta = TimeDelta::days(90);
-/// How long a used token is known as such. One that comes later is unknown, and ends nothing.
-const REPLAY_KNOWN: TimeDelta = TimeDelta::days(7);
+/// A family ends after this time, however often it is used.
+const ABSOLUTE_LIFETIME: TimeDelta = TimeDelta::days(90);
+/// How long used tokens are retained to detect a replay. A later replay is an unknown token and ends nothing.
+const REPLAY_DETECTION: TimeDelta = TimeDelta::days(7);
 
 const INVALID: Error = Error::Unauthenticated("invalid or expired refresh token: sign in again");
 
-/// What a client gets when it signs in or refreshes.
+/// The result of signing in or refreshing.
 pub struct Session {
-    /// The access token.
     pub access_token: String,
-    /// When the access token ends.
+    /// Expiry of the access token.
     pub expires_at: DateTime<Utc>,
-    /// The refresh token, never seen again.
+    /// Never shown again.
     pub refresh_token: String,
-    /// Whose it is.
     pub user: User,
 }
 
 impl Users {
-    /// Exchanges a refresh token for a new session. Of several at once exactly one wins, and the others
-    /// are refused; a token that was used before ends its whole family.
+    /// Exchanges a refresh token for a new session. Of concurrent requests exactly one succeeds. A token that was used
+    /// before ends its family.
     pub async fn refresh(&self, token: &str, from: Option<IpAddr>) -> Result<Session, Error> {
         self.throttle.address_attempt(from)?;
         let address = from.map(|from| from.to_string());
@@ -47,12 +45,12 @@ impl Users {
         let now = self.clock.now();
         let next = opaque_token::generate("");
         let next_hash = opaque_token::digest(&next).ok_or(INVALID)?;
-        // The revocation must be committed, so refusal is a value here and not an error.
-        let end = self.revocations.on_commit();
-        let tell = move |outcome: Result<_, _>| outcome.map_err(end);
+        // The revocation of a replay must be committed, so the refusal is a value here and not an error.
+        let apply = self.revocations.on_commit();
+        let after_commit = move |outcome: Result<_, _>| outcome.map_err(apply);
         let outcome = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                // Before the lock: what was unused here and is used behind it has lost a race.
+                // Read before the lock: a token that was unused here and is used under the lock lost a race.
                 let Some((family, was_used)) = store::family_of(conn, &hash, now).await? else {
                     return Ok(Err(Vec::new()));
                 };
@@ -60,14 +58,14 @@ impl Users {
                     return Ok(Err(Vec::new()));
                 }
                 if was_used {
-                    return Ok(Err(punish_replay(conn, SessionId::from_database(family)).await?));
+                    return Ok(Err(end_replayed_family(conn, SessionId::from_database(family)).await?));
                 }
-                let Some(user) = store::use_refresh(conn, &hash, now, now + REPLAY_KNOWN).await? else {
+                let Some(user) = store::use_refresh(conn, &hash, now, now + REPLAY_DETECTION).await? else {
                     return Ok(Err(Vec::new()));
                 };
                 let began = SessionId::from_database(family).began();
                 let began = began.ok_or_else(|| Error::internal("a token family without a time"))?;
-                let expires_at = (now + IDLE).min(began + ABSOLUTE);
+                let expires_at = (now + IDLE_LIFETIME).min(began + ABSOLUTE_LIFETIME);
                 if expires_at <= now {
                     return Ok(Err(Vec::new()));
                 }
@@ -78,13 +76,13 @@ impl Users {
                 Ok(user.map(|user| (user, SessionId::from_database(family))).ok_or_else(Vec::new))
             })
         })
-        .after_commit(tell)
+        .after_commit(after_commit)
         .await?;
         let (user, session) = outcome.map_err(|()| INVALID)?;
         Ok(self.session(user, session, next))
     }
 
-    /// Ends the family of a refresh token. Says `true` also where there was nothing to end.
+    /// Ends the family of a refresh token. `true` also for an unknown token.
     pub async fn logout(&self, token: &str) -> Result<bool, Error> {
         let Some(hash) = opaque_token::digest(token) else { return Ok(true) };
         let now = self.clock.now();
@@ -100,8 +98,7 @@ impl Users {
         Ok(true)
     }
 
-    /// Begins a family for somebody whose password was right, if it still is: `password_hash` is what
-    /// it was compared with.
+    /// Starts a session for a user whose password was verified against `password_hash`, if that is still their hash.
     pub(super) async fn open_session(
         &self,
         user: User,
@@ -117,16 +114,16 @@ impl Users {
                 if store::lock_password(conn, id).await? != Some(password_hash) {
                     return Err(WRONG_LOGIN);
                 }
-                store::purge_refresh(conn, id, now).await?;
-                let expires_at = now + IDLE;
+                store::delete_expired_of_user(conn, id, now).await?;
+                let expires_at = now + IDLE_LIFETIME;
                 let family = session.as_uuid();
                 let hash = &hash;
                 let token = store::NewRefreshToken { user: id, family, hash, created_at: now, expires_at, address };
                 store::insert_refresh(conn, &token).await?;
-                let old = store::forget_oldest(conn, id, MAX_SESSIONS_PER_USER).await?;
-                let old: Vec<_> =
-                    old.into_iter().map(|family| Revocation::Session(SessionId::from_database(family))).collect();
-                Revocations::record(conn, &old).await
+                let ended = store::delete_oldest_families(conn, id, MAX_SESSIONS_PER_USER).await?;
+                let ended: Vec<_> =
+                    ended.into_iter().map(|family| Revocation::Session(SessionId::from_database(family))).collect();
+                Revocations::record(conn, &ended).await
             })
         })
         .after_commit(self.revocations.on_commit())
@@ -140,21 +137,21 @@ impl Users {
     }
 }
 
-/// Ends a family, once.
+/// Ends a family and records its revocation; nothing if it has ended already.
 pub(super) async fn end_family(
     conn: &mut db::Connection,
     session: SessionId,
 ) -> Result<Vec<RecordedRevocation>, Error> {
-    match store::forget_family(conn, session.as_uuid()).await? {
+    match store::delete_family(conn, session.as_uuid()).await? {
         0 => Ok(Vec::new()),
         _ => Revocations::record(conn, &[Revocation::Session(session)]).await,
     }
 }
 
-async fn punish_replay(conn: &mut db::Connection, family: SessionId) -> Result<Vec<RecordedRevocation>, Error> {
+async fn end_replayed_family(conn: &mut db::Connection, family: SessionId) -> Result<Vec<RecordedRevocation>, Error> {
     let ended = end_family(conn, family).await?;
     if !ended.is_empty() {
-        tracing::warn!(%family, "a used refresh token came again: its session is ended");
+        tracing::warn!(%family, "a used refresh token was presented again: its session has been ended");
     }
     Ok(ended)
 }

@@ -1,4 +1,4 @@
-//! One's own sessions: what they are, and ending one from another.
+//! Listing and revoking the caller's own sessions.
 
 use chrono::{DateTime, Utc};
 
@@ -9,27 +9,26 @@ use crate::db;
 use crate::error::Error;
 use crate::ids::{SessionId, UserId};
 
-/// A sign-in that has not ended.
+/// An open session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionInfo {
-    /// Its id.
     pub id: SessionId,
     /// When it was last refreshed.
     pub last_used_at: DateTime<Utc>,
-    /// When it ends unless it is refreshed.
+    /// When it ends if it is not refreshed.
     pub expires_at: DateTime<Utc>,
-    /// The client's network address when it was last refreshed, if it is known.
+    /// The client's address at the last refresh, if known.
     pub address: Option<String>,
 }
 
 impl Users {
-    /// The open sessions of each of these, the one used last first.
+    /// The open sessions of each user, most recently used first.
     pub async fn sessions(&self, users: &[UserId]) -> Result<Vec<(UserId, SessionInfo)>, Error> {
         let mut conn = self.pool.get().await?;
         Ok(store::sessions(&mut conn, users, self.clock.now()).await?)
     }
 
-    /// Ends one of one's own sessions, its sockets too.
+    /// Ends one of the caller's sessions and closes its sockets.
     pub async fn revoke_session(&self, who: &Principal, session: SessionId) -> Result<(), Error> {
         let (user, now) = (who.user, self.clock.now());
         db::transaction(&self.pool, move |conn| {

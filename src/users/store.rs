@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use chrono::{DateTime, Utc};
 use diesel::dsl::{exists, max, sql};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Bool, Text, Timestamptz, Untyped};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::{SessionInfo, User};
 use crate::db::schema::{refresh_tokens, users};
+use crate::db::statement;
 use crate::ids::{SessionId, UserId};
 
 diesel::define_sql_function! {
@@ -26,7 +27,7 @@ fn user((id, email, name, created_at): Row) -> User {
     User { id, email, name, created_at }
 }
 
-/// `None` where the e-mail is taken.
+/// `None` if the e-mail is taken.
 pub(super) async fn insert(
     conn: &mut AsyncPgConnection,
     email: &str,
@@ -61,15 +62,15 @@ pub(super) async fn by_email(conn: &mut AsyncPgConnection, email: &str) -> Query
     Ok(found.first::<(Row, String)>(conn).await.optional()?.map(|(row, hash)| (user(row), hash)))
 }
 
-/// Whoever changes a user's sessions takes this first and holds it to the end of the transaction: a
-/// statement that waits for a row of tokens would not see one that was inserted meanwhile.
+/// Locks the token's user until the end of the transaction. Every change of a user's sessions takes this lock first: a
+/// statement waiting for a row of tokens would not see rows inserted meanwhile.
 pub(super) async fn lock_by_token(conn: &mut AsyncPgConnection, hash: &[u8]) -> QueryResult<Option<UserId>> {
     let whose = refresh_tokens::table.filter(refresh_tokens::token_hash.eq(hash)).select(refresh_tokens::user_id);
     let user = users::table.filter(users::id.eq_any(whose)).select(users::id);
     user.for_no_key_update().first(conn).await.optional()
 }
 
-/// The same by id; tells the password's hash as it stands behind the lock.
+/// Locks a user by id and returns the password hash under the lock.
 pub(super) async fn lock_password(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<Option<String>> {
     let hash = users::table.filter(users::id.eq(user)).filter(users::home_id.is_null()).select(users::password_hash);
     hash.for_no_key_update().first(conn).await.optional()
@@ -85,7 +86,7 @@ pub(super) async fn set_password(conn: &mut AsyncPgConnection, user: UserId, pas
     row.execute(conn).await.map(drop)
 }
 
-/// `None` where there is no such user. Locks the user as [`lock_by_token`] does.
+/// `None` if the user does not exist. Locks the user as [`lock_by_token`] does.
 pub(super) async fn set_password_of(
     conn: &mut AsyncPgConnection,
     email: &str,
@@ -99,7 +100,7 @@ pub(super) async fn set_password_of(
         .optional()
 }
 
-/// One refresh token to keep.
+/// A refresh token to insert.
 pub(super) struct NewRefreshToken<'a> {
     pub(super) user: UserId,
     pub(super) family: Uuid,
@@ -124,19 +125,19 @@ pub(super) async fn insert_refresh(conn: &mut AsyncPgConnection, token: &NewRefr
         .map(drop)
 }
 
-/// Marks a live token as used, and known as such up to `known_until`, but no longer than it would have
-/// lived. Of several at once exactly one gets the row.
+/// Marks a valid token as used. Its row is retained until `retained_until`, or until its original expiry if that is
+/// earlier. Of concurrent callers exactly one receives the row.
 pub(super) async fn use_refresh(
     conn: &mut AsyncPgConnection,
     hash: &[u8],
     now: DateTime<Utc>,
-    known_until: DateTime<Utc>,
+    retained_until: DateTime<Utc>,
 ) -> QueryResult<Option<UserId>> {
     let live = refresh_tokens::table
         .filter(refresh_tokens::token_hash.eq(hash))
         .filter(refresh_tokens::used_at.is_null())
         .filter(refresh_tokens::expires_at.gt(now));
-    let expires_at = least(refresh_tokens::expires_at, known_until);
+    let expires_at = least(refresh_tokens::expires_at, retained_until);
     diesel::update(live)
         .set((refresh_tokens::used_at.eq(now), refresh_tokens::expires_at.eq(expires_at)))
         .returning(refresh_tokens::user_id)
@@ -145,7 +146,7 @@ pub(super) async fn use_refresh(
         .optional()
 }
 
-/// The family of a token that is known, and whether it was used.
+/// The family of a token, and whether the token was used.
 pub(super) async fn family_of(
     conn: &mut AsyncPgConnection,
     hash: &[u8],
@@ -160,28 +161,32 @@ pub(super) async fn family_of(
         .optional()
 }
 
-/// Forgets every token of a family, and tells how many: one that comes later is unknown.
-pub(super) async fn forget_family(conn: &mut AsyncPgConnection, family: Uuid) -> QueryResult<usize> {
+/// Deletes every token of a family and returns their number. Later presentations are unknown tokens.
+pub(super) async fn delete_family(conn: &mut AsyncPgConnection, family: Uuid) -> QueryResult<usize> {
     diesel::delete(refresh_tokens::table.filter(refresh_tokens::family.eq(family))).execute(conn).await
 }
 
-/// Forgets every token of a user but those of one family, and tells the families that ended.
-pub(super) async fn forget_refresh(
+/// Deletes every token of a user except those of one family, and returns the ended families.
+pub(super) async fn delete_refresh_tokens(
     conn: &mut AsyncPgConnection,
     user: UserId,
-    but: Option<Uuid>,
+    except: Option<Uuid>,
 ) -> QueryResult<Vec<Uuid>> {
     let tokens = refresh_tokens::table.filter(refresh_tokens::user_id.eq(user));
-    let tokens = tokens.filter(refresh_tokens::family.ne(but.unwrap_or_default()));
+    let tokens = tokens.filter(refresh_tokens::family.ne(except.unwrap_or_default()));
     let mut families: Vec<Uuid> = diesel::delete(tokens).returning(refresh_tokens::family).get_results(conn).await?;
     families.sort_unstable();
     families.dedup();
     Ok(families)
 }
 
-/// Forgets a user's families but the `n` that were used last, and tells which. What has ended is gone
-/// already, or it would push out what lives.
-pub(super) async fn forget_oldest(conn: &mut AsyncPgConnection, user: UserId, n: i64) -> QueryResult<Vec<Uuid>> {
+/// Deletes all but the `n` most recently used families of a user and returns their ids. Call it after
+/// [`delete_expired_of_user`], or expired families would displace open ones.
+pub(super) async fn delete_oldest_families(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    n: i64,
+) -> QueryResult<Vec<Uuid>> {
     let old: Vec<Uuid> = refresh_tokens::table
         .filter(refresh_tokens::user_id.eq(user))
         .group_by(refresh_tokens::family)
@@ -196,7 +201,7 @@ pub(super) async fn forget_oldest(conn: &mut AsyncPgConnection, user: UserId, n:
     Ok(old)
 }
 
-/// Each family's one token that can still be exchanged, the newest first.
+/// Open sessions: of each family the token that can still be exchanged, newest first.
 pub(super) async fn sessions(
     conn: &mut AsyncPgConnection,
     of: &[UserId],
@@ -223,13 +228,13 @@ pub(super) async fn sessions(
     Ok(rows.into_iter().map(info).collect())
 }
 
-/// Whether a user was given a token, live or not, at an address of this range.
+/// Whether a user ever received a token at an address of this range.
 pub(super) async fn has_signed_in(
     conn: &mut AsyncPgConnection,
     user: UserId,
     (first, last): (IpAddr, IpAddr),
 ) -> QueryResult<bool> {
-    // By the index on just this, so that it takes no longer for whoever has many.
+    // An index on (user, address) makes the cost independent of the number of tokens.
     let is_near = sql::<Bool>("address::inet between ")
         .bind::<Text, _>(first.to_string())
         .sql("::inet and ")
@@ -239,7 +244,7 @@ pub(super) async fn has_signed_in(
     diesel::select(exists(tokens)).get_result(conn).await
 }
 
-/// Whether a family is this user's and can still be used.
+/// Whether a family belongs to the user and is open.
 pub(super) async fn is_open(
     conn: &mut AsyncPgConnection,
     user: UserId,
@@ -254,27 +259,27 @@ pub(super) async fn is_open(
     diesel::select(exists(live)).get_result(conn).await
 }
 
-/// Deletes a user's tokens that are past their end: they can do nothing any more, and no family that has
-/// ended is left.
-pub(super) async fn purge_refresh(
+/// Deletes a user's expired tokens, and with them all ended families.
+pub(super) async fn delete_expired_of_user(
     conn: &mut AsyncPgConnection,
     user: UserId,
     now: DateTime<Utc>,
 ) -> QueryResult<usize> {
-    let gone =
+    let expired =
         refresh_tokens::table.filter(refresh_tokens::user_id.eq(user)).filter(refresh_tokens::expires_at.le(now));
-    diesel::delete(gone).execute(conn).await
+    diesel::delete(expired).execute(conn).await
 }
 
-/// Deletes up to `limit` of everybody's tokens that are past their end, and says how many went. What others
-/// are just at is theirs: nobody waits for anybody.
-pub(super) async fn purge_expired(
+statement! {
+    struct DeleteExpired("sql/delete_expired_refresh_tokens.sql") -> Untyped { now: Timestamptz = DateTime<Utc>, limit: BigInt = i64 }
+}
+
+/// Deletes up to `limit` expired tokens of all users and returns their number. Locked rows are skipped.
+pub(super) async fn delete_expired(
     conn: &mut AsyncPgConnection,
     now: DateTime<Utc>,
     limit: usize,
 ) -> QueryResult<usize> {
-    const SQL: &str = "delete from refresh_tokens where id = any (array( \
-         select id from refresh_tokens where expires_at <= $1 limit $2 for update skip locked))";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    diesel::sql_query(SQL).bind::<Timestamptz, _>(now).bind::<BigInt, _>(limit).execute(conn).await
+    DeleteExpired { now, limit }.execute(conn).await
 }

@@ -133,7 +133,7 @@ async fn a_verified_address_links_once_and_then_the_subject_decides() {
     assert_eq!(whose(&app, &token("b", &email(&bob, true))).await, Ok(bob.id.clone()));
     let database = app.database().client().await;
     let count = async |sql: &str| database.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
-    assert_eq!(count("select count(*) from outside_identities").await, 2);
+    assert_eq!(count("select count(*) from external_identities").await, 2);
     assert_eq!(count("select count(*) from users").await, 2, "no account is made");
     // Our own tokens still work.
     assert_eq!(whose(&app, ann.token().unwrap()).await, Ok(ann.id.clone()));

@@ -96,7 +96,7 @@ impl SubscriptionTarget {
         }
         let access = access_to_home(ctx, self.home(), self.permission).await?;
         let integrations = ctx.services().integrations.clone();
-        let devices = spawn_and_join(async move { integrations.reach(access).await }).await?;
+        let devices = spawn_and_join(async move { integrations.device_scope(access).await }).await?;
         Ok(DeviceScope(devices.map(HashSet::from_iter)))
     }
 }

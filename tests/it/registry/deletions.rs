@@ -4,7 +4,7 @@ use serde_json::json;
 use smarthome::commands::CommandOutbox;
 use smarthome::db;
 use smarthome::device_config::ConfigOutbox;
-use smarthome::homes::sweep;
+use smarthome::homes::resume_deletions;
 use smarthome::ids::DeviceId;
 use smarthome::outbox::Outbox;
 
@@ -133,7 +133,7 @@ async fn what_is_deleted_is_out_before_its_history_goes() {
     let ask = "query($c: ID!) { command(id: $c) { id } }";
     assert_eq!(graph.code(&ann, ask, json!({"c": command})).await, "NOT_FOUND");
 
-    sweep(&services.pool).await.unwrap();
+    resume_deletions(&services.pool).await.unwrap();
     // The other home's message stays.
     assert_eq!((n_left(&graph).await, graph.count("deletions").await), ([0, 0, 0, 1], 0));
 }

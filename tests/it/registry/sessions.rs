@@ -231,12 +231,12 @@ async fn used_and_expired_tokens_go_without_a_sign_in() {
     let second = refreshed(&graph, &first).await;
     graph.clock.advance(TimeDelta::days(6));
     let third = refreshed(&graph, &second).await;
-    users.clean().await.unwrap();
+    users.delete_expired_tokens().await.unwrap();
     assert_eq!(graph.count("refresh_tokens").await, 3, "a replay of each is known");
     graph.clock.advance(TimeDelta::days(1));
     // Whether or not it has been cleaned up: a replay of one that was used so long ago does nothing.
     assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": first})).await, "UNAUTHENTICATED");
-    users.clean().await.unwrap();
+    users.delete_expired_tokens().await.unwrap();
     assert_eq!(graph.count("refresh_tokens").await, 2);
     assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": first})).await, "UNAUTHENTICATED");
     let fourth = refreshed(&graph, &third).await;
@@ -248,7 +248,7 @@ async fn used_and_expired_tokens_go_without_a_sign_in() {
     let migrated = CancellationToken::new();
     migrated.cancel();
     let gone = || async { (graph.count("refresh_tokens").await == 0).then_some(()) };
-    let keeping = tokio::spawn(users.clone().keep(migrated, CancellationToken::new()));
+    let keeping = tokio::spawn(users.clone().run_token_cleanup(migrated, CancellationToken::new()));
     eventually("all are gone", gone).await;
     keeping.abort();
 }
