@@ -1,8 +1,9 @@
-//! Every accepted command ends in a status that agrees with what its device saw and said, whatever is
-//! killed meanwhile.
+//! Every accepted command ends in a status that agrees with what its device received and answered, while the server
+//! and the broker are killed.
 //!
-//! The judge knows nothing of the code: what the API says at the end is compared with the observed of
-//! simulated devices. `CONTROL_FAULTS=60 cargo nextest run control_chaos` is the long version.
+//! The check is independent of the code: it compares the statuses of the API with the commands that simulated devices received.
+//! `CONTROL_FAULTS=60 cargo nextest run control_chaos` is the long version; `TEST_SEED` repeats the random choices of
+//! a run.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -20,26 +21,26 @@ use super::support::app::Database;
 use super::support::broker::Broker;
 use super::support::server::Server;
 use super::support::user::{Device, User};
-use super::support::{eventually, http, soon, within};
+use super::support::{eventually, http, rng, soon, until, within};
 
-/// Faults of the version that every run of the suite has.
+/// Faults in a normal run of the suite.
 const FAULTS: u32 = 6;
 const DEVICES: usize = 20;
-/// Each sends one command after the other, so a device's commands come from several.
+/// Each sends one command after the other to random devices, so a device gets commands of several senders.
 const SENDERS: u64 = 4;
 /// Time between two commands of a sender.
 const PACE: Duration = Duration::from_millis(25);
-/// A command that is sent on the last moment arrives a little after it.
-const ON_THE_WIRE: TimeDelta = TimeDelta::milliseconds(250);
-/// Until then every device has found an emptied broker again and has subscribed.
-const BACK: TimeDelta = TimeDelta::seconds(5);
-/// The longest life and the longest time for an answer below, and some for a slow machine.
+/// A command that is sent at the last moment arrives a little after its expiry.
+const TRANSIT_TIME: TimeDelta = TimeDelta::milliseconds(250);
+/// After it has connected again to a broker that lost its data, a device is subscribed within this time.
+const RESUBSCRIBE_TIME: TimeDelta = TimeDelta::seconds(5);
+/// The longest expiry and the longest timeout below, and a margin for a slow machine.
 const LAST_STATUS: Duration = Duration::from_secs(60);
-/// What the devices do: some refuse, some are silent, some say it twice, none at once.
+/// The answers of the devices: some fail, some are missing, some come twice, all are delayed.
 const ANSWERS: &str = "fail=0.1,silence=0.05,dup=0.2,no-ack=0.3,delay=0.1";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_command_ends_as_its_device_saw_it_whatever_is_killed() {
+async fn every_command_ends_in_the_status_that_its_device_saw() {
     let database = Database::create().await;
     let mut broker = Broker::start().await;
     let mut server = Server::start(&database.url(), broker.port(), &[("RATE_LIMITS", "off")]).await;
@@ -50,19 +51,22 @@ async fn every_command_ends_as_its_device_saw_it_whatever_is_killed() {
         devices.push(owner.device(server.prefix(), &home, &format!("d{n}")).await);
     }
     let fleet = start_fleet(broker.port(), server.prefix(), &devices);
-    eventually("all devices are connected", || {
-        std::future::ready((fleet.report().connects >= DEVICES as u64).then_some(()))
-    })
-    .await;
+    // A device publishes `online: true` after its SUBSCRIBE: the server shows it once the device is subscribed.
+    eventually("all devices are online", || are_online(&owner, &devices)).await;
+    let mut rng = rng();
 
     let load = Load::default();
     let senders: Vec<_> = (0..SENDERS)
-        .map(|sender| tokio::spawn(send_all(sender, owner.clone(), server.addr(), ids(&devices), load.clone())))
+        .map(|number| {
+            let (owner, devices, load) = (owner.clone(), ids(&devices), load.clone());
+            tokio::spawn(Sender { number, rng: rng.fork(), owner, addr: server.addr(), devices, load }.run())
+        })
         .collect();
     let mut faults = Faults::default();
     for fault in 0..n_faults() {
-        load.advances_by(fastrand::u64(5..60)).await;
-        faults.strike(fault, &mut server, &mut broker, &load).await;
+        load.advances_by(rng.u64(5..60)).await;
+        let mut victims = Victims { server: &mut server, broker: &mut broker, fleet: &fleet, load: &load };
+        faults.cause(fault, rng.u64(1..40), &mut victims).await;
     }
     load.advances_by(5).await;
     load.stop.store(true, Ordering::Relaxed);
@@ -84,7 +88,7 @@ async fn every_command_ends_as_its_device_saw_it_whatever_is_killed() {
     let lost: Vec<_> = accepted.difference(&listed).collect();
     let extra: Vec<_> = listed.difference(&accepted).collect();
     assert!(lost.is_empty() && extra.is_empty(), "lost {lost:?}, made twice {extra:?}");
-    let wrong = judge(&commands, &fleet, &faults);
+    let wrong = differences(&commands, &fleet, &faults);
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
     fleet.stop();
     server.stop().await;
@@ -95,11 +99,21 @@ fn n_faults() -> u32 {
     std::env::var("CONTROL_FAULTS").ok().and_then(|text| text.parse().ok()).unwrap_or(FAULTS)
 }
 
+async fn are_online(owner: &User, devices: &[Device]) -> Option<()> {
+    for device in devices {
+        let data = owner.query("query($id: ID!) { device(id: $id) { online } }", json!({"id": device.id})).await;
+        if data["device"]["online"] != true {
+            return None;
+        }
+    }
+    Some(())
+}
+
 fn ids(devices: &[Device]) -> Vec<String> {
     devices.iter().map(|device| device.id.clone()).collect()
 }
 
-/// Devices whose session the broker keeps: what is confirmed waits there for them.
+/// Devices with a persistent session: confirmed messages wait for them at the broker.
 fn start_fleet(port: u16, prefix: &str, devices: &[Device]) -> Fleet {
     let broker = format!("mqtt://127.0.0.1:{port}").parse().expect("a URL");
     let fleet = devices.iter().map(|device| VirtualDevice::new(device.key.clone())).collect();
@@ -113,12 +127,21 @@ fn start_fleet(port: u16, prefix: &str, devices: &[Device]) -> Fleet {
     Fleet::start(config, &CancellationToken::new()).expect("the fleet starts")
 }
 
-/// How often what was struck.
+/// The processes that faults stop, and the load that goes on meanwhile.
+struct Victims<'a> {
+    server: &'a mut Server,
+    broker: &'a mut Broker,
+    fleet: &'a Fleet,
+    load: &'a Load,
+}
+
+/// The faults caused so far.
 #[derive(Default)]
 struct Faults {
     server_killed: u32,
     broker_stopped: u32,
-    /// What was under way between the two may be gone with the broker's memory.
+    /// From the end of a broker to the reconnection of every client to its successor without data. Messages in
+    /// flight between the two may be lost.
     emptied: Vec<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
@@ -130,22 +153,26 @@ impl fmt::Display for Faults {
 }
 
 impl Faults {
-    async fn strike(&mut self, fault: u32, server: &mut Server, broker: &mut Broker, load: &Load) {
-        match fault % 6 {
+    /// Causes the fault of this number. The broker is away until so many more commands are accepted.
+    async fn cause(&mut self, number: u32, n_commands: u64, victims: &mut Victims<'_>) {
+        let Victims { server, broker, fleet, load } = victims;
+        match number % 6 {
             2 => {
                 broker.stop();
-                load.advances_by(fastrand::u64(1..40)).await;
+                load.advances_by(n_commands).await;
                 broker.restart().await;
                 self.broker_stopped += 1;
             }
             5 => {
-                let from = now();
+                let (from, connects) = (now(), fleet.report().connects);
                 broker.kill();
                 broker.empty();
-                load.advances_by(fastrand::u64(1..40)).await;
+                load.advances_by(n_commands).await;
                 broker.restart().await;
-                // With what server and devices still held, which they give again.
+                // Server and devices then publish again what they still hold.
                 server.ready().await;
+                until("every device has connected again", || fleet.report().connects >= connects + DEVICES as u64)
+                    .await;
                 self.emptied.push((from, now()));
             }
             _ => {
@@ -157,12 +184,12 @@ impl Faults {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the judge compares with the wall clock of other processes")]
+#[expect(clippy::disallowed_methods, reason = "the check compares with the wall clock of other processes")]
 fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
-/// What the senders have done and are to do.
+/// The progress of the senders.
 #[derive(Clone, Default)]
 struct Load {
     accepted: Arc<AtomicU64>,
@@ -172,42 +199,53 @@ struct Load {
 impl Load {
     async fn advances_by(&self, n: u64) {
         let goal = self.accepted.load(Ordering::Relaxed) + n;
-        let reached = || std::future::ready((self.accepted.load(Ordering::Relaxed) >= goal).then_some(()));
-        eventually("more commands are accepted", reached).await;
+        until("more commands are accepted", || self.accepted.load(Ordering::Relaxed) >= goal).await;
     }
 }
 
-/// Sends until told to stop, each command until it is accepted, by the same key; their ids.
-async fn send_all(sender: u64, owner: User, addr: SocketAddr, devices: Vec<String>, load: Load) -> Vec<String> {
-    let (mut accepted, mut pace) = (Vec::new(), tokio::time::interval(PACE));
-    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    for n in 0u64.. {
-        pace.tick().await;
-        if load.stop.load(Ordering::Relaxed) {
-            break;
+struct Sender {
+    number: u64,
+    rng: fastrand::Rng,
+    owner: User,
+    addr: SocketAddr,
+    devices: Vec<String>,
+    load: Load,
+}
+
+impl Sender {
+    /// Sends until the load stops, each command with the same idempotency key until it is accepted; their ids.
+    async fn run(mut self) -> Vec<String> {
+        let (mut accepted, mut pace) = (Vec::new(), tokio::time::interval(PACE));
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for n in 0u64.. {
+            pace.tick().await;
+            if self.load.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let input = self.input(n);
+            let id = eventually("a command is accepted", || send(self.addr, &self.owner, &input)).await;
+            accepted.push(id);
+            self.load.accepted.fetch_add(1, Ordering::Relaxed);
         }
-        let device = &devices[fastrand::usize(..devices.len())];
-        let input = input(device, &format!("{sender}-{n}"));
-        let id = eventually("a command is accepted", || send(addr, &owner, &input)).await;
-        accepted.push(id);
-        load.accepted.fetch_add(1, Ordering::Relaxed);
+        accepted
     }
-    accepted
+
+    /// A random command: superseding or not, with a short or a long expiry.
+    fn input(&mut self, n: u64) -> Value {
+        let Self { number, rng, devices, .. } = self;
+        let device = &devices[rng.usize(..devices.len())];
+        let (kind, payload) = match rng.u8(..3) {
+            0 => ("SET_POWER", json!({"power": rng.bool()})),
+            1 => ("SET_BRIGHTNESS", json!({"brightness": rng.u8(..=100)})),
+            _ => ("BLINK", json!({"times": 3})),
+        };
+        let expires_in = if rng.u8(..4) == 0 { 2 } else { 30 };
+        json!({"deviceId": device, "type": kind, "payload": payload, "idempotencyKey": format!("{number}-{n}"),
+               "timeoutSeconds": 5, "expiresInSeconds": expires_in})
+    }
 }
 
-/// Of each kind some: such that replace one another and such that do not, short lives and long ones.
-fn input(device: &str, key: &str) -> Value {
-    let (kind, payload) = match fastrand::u8(..3) {
-        0 => ("SET_POWER", json!({"power": fastrand::bool()})),
-        1 => ("SET_BRIGHTNESS", json!({"brightness": fastrand::u8(..=100)})),
-        _ => ("BLINK", json!({"times": 3})),
-    };
-    let expires_in = if fastrand::u8(..4) == 0 { 2 } else { 30 };
-    json!({"deviceId": device, "type": kind, "payload": payload, "idempotencyKey": key, "timeoutSeconds": 5,
-           "expiresInSeconds": expires_in})
-}
-
-/// One try; `None` where the server was away or said that it can't now.
+/// One attempt; `None` if the server is down or unavailable.
 async fn send(addr: SocketAddr, owner: &User, input: &Value) -> Option<String> {
     let query = "mutation($input: SendCommandInput!) { sendCommand(input: $input) { id status } }";
     let body = json!({"query": query, "variables": {"input": input}}).to_string();
@@ -217,13 +255,13 @@ async fn send(addr: SocketAddr, owner: &User, input: &Value) -> Option<String> {
     if let Some(id) = answer["data"]["sendCommand"]["id"].as_str() {
         return Some(id.to_owned());
     }
-    // Under its key either may be repeated.
+    // With its idempotency key, the request may be repeated after either error.
     let code = &answer["errors"][0]["extensions"]["code"];
     assert!(code == "UNAVAILABLE" || code == "OUTCOME_UNKNOWN", "{input}: {answer}");
     None
 }
 
-/// A command as the API tells it.
+/// A command as the API shows it.
 #[derive(Debug)]
 struct Command {
     id: String,
@@ -280,8 +318,8 @@ fn count(commands: &[Command]) -> HashMap<&str, usize> {
     counts
 }
 
-/// What the API says against what the devices saw and said.
-fn judge(commands: &[Command], fleet: &Fleet, faults: &Faults) -> Vec<String> {
+/// The differences between the API and what the devices received.
+fn differences(commands: &[Command], fleet: &Fleet, faults: &Faults) -> Vec<String> {
     let mut observed: HashMap<String, Vec<(usize, ObservedCommand)>> = HashMap::new();
     for (device, arrival) in fleet.observed_commands().all() {
         observed.entry(arrival.command_id.clone()).or_default().push((device, arrival));
@@ -290,55 +328,52 @@ fn judge(commands: &[Command], fleet: &Fleet, faults: &Faults) -> Vec<String> {
     let got: HashSet<String> = observed.keys().cloned().collect();
     for (place, command) in commands.iter().enumerate() {
         let seen = observed.remove(&command.id).unwrap_or_default();
-        let is_passed = commands[place..].iter().any(|newer| newer.device == command.device && got.contains(&newer.id));
-        wrong.extend(verdict(command, &seen, is_passed, faults).map(|why| format!("{why}: {command:?} {seen:?}")));
+        let is_overtaken =
+            commands[place..].iter().any(|newer| newer.device == command.device && got.contains(&newer.id));
+        wrong.extend(verdict(command, &seen, is_overtaken, faults).map(|why| format!("{why}: {command:?} {seen:?}")));
     }
-    wrong.extend(observed.into_iter().map(|(id, seen)| format!("nobody sent {id}: {seen:?}")));
+    wrong.extend(observed.into_iter().map(|(id, seen)| format!("no sender sent {id}: {seen:?}")));
     wrong.extend(out_of_order(commands, fleet, faults));
     wrong
 }
 
-fn verdict(
-    command: &Command,
-    seen: &[(usize, ObservedCommand)],
-    is_passed: bool,
-    faults: &Faults,
-) -> Option<&'static str> {
+fn verdict(command: &Command, seen: &[(usize, ObservedCommand)], is_overtaken: bool, faults: &Faults) -> Option<&'static str> {
     let said = |what: SentAnswer| seen.iter().any(|(_, arrival)| arrival.answers.contains(&what));
-    // Under way from then until its end.
-    let may_be_gone = |since: Option<DateTime<Utc>>| {
+    // In flight from `since` until its end, while the broker lost its data or the devices were not subscribed yet.
+    let may_be_lost = |since: Option<DateTime<Utc>>| {
         let lived = since.zip(command.finished_at);
-        lived.is_some_and(|(since, end)| faults.emptied.iter().any(|(from, until)| since <= *until && end >= *from))
+        lived.is_some_and(|(since, end)| {
+            faults.emptied.iter().any(|(from, until)| since <= *until + RESUBSCRIBE_TIME && end >= *from)
+        })
     };
-    // The broker had nobody to give it to, and then somebody for a newer one.
-    let is_left_behind = is_passed && command.error.as_ref().is_some_and(|error| error.contains("subscribed"));
+    // Nobody was subscribed, and then a newer command was delivered.
+    let is_left_behind = is_overtaken && command.error.as_ref().is_some_and(|error| error.contains("subscribed"));
     if seen.iter().any(|(device, _)| *device != command.device) {
-        return Some("another device got it");
+        return Some("another device received it");
     }
-    let is_late =
-        |arrival: &ObservedCommand| arrival.expires_at.is_none_or(|at| arrival.received_at > at + ON_THE_WIRE);
+    let is_late = |arrival: &ObservedCommand| arrival.expires_at.is_none_or(|at| arrival.received_at > at + TRANSIT_TIME);
     if seen.iter().any(|(_, arrival)| is_late(arrival)) {
-        return Some("it came after its time");
+        return Some("it arrived after its expiry");
     }
     match command.status.as_str() {
-        "SUCCEEDED" if !said(SentAnswer::Succeeded) => Some("its device never said so"),
-        "FAILED" if !said(SentAnswer::Failed) => Some("its device never said so"),
-        "CANCELLED" if !seen.is_empty() => Some("it had left"),
-        "TIMED_OUT" if seen.is_empty() && !is_left_behind && !may_be_gone(command.sent_at) => {
-            Some("it was sent and never came")
+        "SUCCEEDED" if !said(SentAnswer::Succeeded) => Some("its device never answered so"),
+        "FAILED" if !said(SentAnswer::Failed) => Some("its device never answered so"),
+        "CANCELLED" if !seen.is_empty() => Some("it was delivered"),
+        "TIMED_OUT" if seen.is_empty() && !is_left_behind && !may_be_lost(command.sent_at) => {
+            Some("it was sent and never arrived")
         }
-        // An answer that the broker confirmed is lost only with the broker's memory.
+        // An answer that the broker confirmed is lost only with the data of the broker.
         "TIMED_OUT" | "EXPIRED" if said(SentAnswer::Succeeded) || said(SentAnswer::Failed) => {
             let answered = seen.iter().filter(|(_, arrival)| !arrival.answers.is_empty());
             let last = answered.map(|(_, arrival)| arrival.received_at).max();
-            (!may_be_gone(last)).then_some("its device's answer was not counted")
+            (!may_be_lost(last)).then_some("its device's answer was not counted")
         }
         "SUCCEEDED" | "FAILED" | "CANCELLED" | "TIMED_OUT" | "EXPIRED" => None,
         _ => Some("no such status is final"),
     }
 }
 
-/// Each device got its commands for the first time in the order in which they were accepted.
+/// Commands that a device first received in another order than the order of their acceptance.
 fn out_of_order(commands: &[Command], fleet: &Fleet, faults: &Faults) -> Vec<String> {
     let places: HashMap<_, _> =
         commands.iter().enumerate().map(|(place, command)| (command.id.as_str(), place)).collect();
@@ -347,13 +382,16 @@ fn out_of_order(commands: &[Command], fleet: &Fleet, faults: &Faults) -> Vec<Str
         let mut last = None;
         for arrival in fleet.observed_commands().of(device).iter().filter(|arrival| !arrival.is_repeat) {
             let place = places.get(arrival.command_id.as_str()).copied();
-            // What an emptied broker lost goes again, and a newer one may have come before.
+            // A command that the broker lost is sent again, possibly after a newer one.
             let is_excused = place.is_some_and(|place| {
                 let since = commands[place].created_at;
-                faults.emptied.iter().any(|(from, until)| since <= *until + BACK && arrival.received_at >= *from)
+                faults
+                    .emptied
+                    .iter()
+                    .any(|(from, until)| since <= *until + RESUBSCRIBE_TIME && arrival.received_at >= *from)
             });
             if place < last && !is_excused {
-                wrong.push(format!("device {device} got {} after a newer one", arrival.command_id));
+                wrong.push(format!("device {device} received {} after a newer one", arrival.command_id));
             }
             last = place.max(last);
         }
