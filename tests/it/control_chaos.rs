@@ -153,6 +153,11 @@ impl fmt::Display for Faults {
 }
 
 impl Faults {
+    /// Whether the broker lost its data, or the devices were not subscribed again, at some time between the two.
+    fn may_have_lost(&self, since: DateTime<Utc>, end: DateTime<Utc>) -> bool {
+        self.emptied.iter().any(|(from, until)| since <= *until + RESUBSCRIBE_TIME && end >= *from)
+    }
+
     /// Causes the fault of this number. The broker is away until so many more commands are accepted.
     async fn cause(&mut self, number: u32, n_commands: u64, victims: &mut Victims<'_>) {
         let Victims { server, broker, fleet, load } = victims;
@@ -337,33 +342,36 @@ fn differences(commands: &[Command], fleet: &Fleet, faults: &Faults) -> Vec<Stri
     wrong
 }
 
-fn verdict(command: &Command, seen: &[(usize, ObservedCommand)], is_overtaken: bool, faults: &Faults) -> Option<&'static str> {
-    let said = |what: SentAnswer| seen.iter().any(|(_, arrival)| arrival.answers.contains(&what));
-    // In flight from `since` until its end, while the broker lost its data or the devices were not subscribed yet.
+fn verdict(
+    command: &Command,
+    seen: &[(usize, ObservedCommand)],
+    is_overtaken: bool,
+    faults: &Faults,
+) -> Option<&'static str> {
+    let has_answered = |answer: SentAnswer| seen.iter().any(|(_, arrival)| arrival.answers.contains(&answer));
     let may_be_lost = |since: Option<DateTime<Utc>>| {
         let lived = since.zip(command.finished_at);
-        lived.is_some_and(|(since, end)| {
-            faults.emptied.iter().any(|(from, until)| since <= *until + RESUBSCRIBE_TIME && end >= *from)
-        })
+        lived.is_some_and(|(since, end)| faults.may_have_lost(since, end))
     };
     // Nobody was subscribed, and then a newer command was delivered.
     let is_left_behind = is_overtaken && command.error.as_ref().is_some_and(|error| error.contains("subscribed"));
     if seen.iter().any(|(device, _)| *device != command.device) {
         return Some("another device received it");
     }
-    let is_late = |arrival: &ObservedCommand| arrival.expires_at.is_none_or(|at| arrival.received_at > at + TRANSIT_TIME);
+    let is_late =
+        |arrival: &ObservedCommand| arrival.expires_at.is_none_or(|at| arrival.received_at > at + TRANSIT_TIME);
     if seen.iter().any(|(_, arrival)| is_late(arrival)) {
         return Some("it arrived after its expiry");
     }
     match command.status.as_str() {
-        "SUCCEEDED" if !said(SentAnswer::Succeeded) => Some("its device never answered so"),
-        "FAILED" if !said(SentAnswer::Failed) => Some("its device never answered so"),
+        "SUCCEEDED" if !has_answered(SentAnswer::Succeeded) => Some("its device never answered so"),
+        "FAILED" if !has_answered(SentAnswer::Failed) => Some("its device never answered so"),
         "CANCELLED" if !seen.is_empty() => Some("it was delivered"),
         "TIMED_OUT" if seen.is_empty() && !is_left_behind && !may_be_lost(command.sent_at) => {
             Some("it was sent and never arrived")
         }
         // An answer that the broker confirmed is lost only with the data of the broker.
-        "TIMED_OUT" | "EXPIRED" if said(SentAnswer::Succeeded) || said(SentAnswer::Failed) => {
+        "TIMED_OUT" | "EXPIRED" if has_answered(SentAnswer::Succeeded) || has_answered(SentAnswer::Failed) => {
             let answered = seen.iter().filter(|(_, arrival)| !arrival.answers.is_empty());
             let last = answered.map(|(_, arrival)| arrival.received_at).max();
             (!may_be_lost(last)).then_some("its device's answer was not counted")
@@ -383,13 +391,8 @@ fn out_of_order(commands: &[Command], fleet: &Fleet, faults: &Faults) -> Vec<Str
         for arrival in fleet.observed_commands().of(device).iter().filter(|arrival| !arrival.is_repeat) {
             let place = places.get(arrival.command_id.as_str()).copied();
             // A command that the broker lost is sent again, possibly after a newer one.
-            let is_excused = place.is_some_and(|place| {
-                let since = commands[place].created_at;
-                faults
-                    .emptied
-                    .iter()
-                    .any(|(from, until)| since <= *until + RESUBSCRIBE_TIME && arrival.received_at >= *from)
-            });
+            let is_excused =
+                place.is_some_and(|place| faults.may_have_lost(commands[place].created_at, arrival.received_at));
             if place < last && !is_excused {
                 wrong.push(format!("device {device} received {} after a newer one", arrival.command_id));
             }
