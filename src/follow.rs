@@ -31,7 +31,7 @@ const MAX_CATCH_UP: usize = 10_000;
 /// Pause before a read is repeated, and how often it is repeated: half a minute in all.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const MAX_RETRIES: u32 = 60;
-/// A change is committed at most this long after the time it bears: longer than any transaction takes. A feed
+/// A change is committed at most this long after the time it carries: longer than any transaction takes. A feed
 /// that reads by time starts so much earlier.
 pub const MAX_COMMIT_DELAY: TimeDelta = TimeDelta::seconds(60);
 /// Items whose last change [`SentChanges`] remembers.

@@ -38,7 +38,7 @@ impl Commands {
         Ok((command, membership.allow(Permission::ReadCommands)?))
     }
 
-    /// Changes of the commands of a home from the moment of this call, each as the command then stands. The
+    /// Changes of the commands of a home from the moment of this call, each with the command's new state. The
     /// present state of a single command comes first. Needs [`Permission::ReadCommands`].
     pub async fn follow(
         &self,

@@ -29,7 +29,7 @@ impl DeviceConfigs {
         let home = access.require(Permission::ReadConfig)?.home();
         let receiver = self.hub.subscribe(home);
         let pool = self.pool.clone();
-        // Changes bear the time of the database's clock.
+        // Changes carry the time of the database's clock.
         let newest = spawn_and_join(async move { Ok::<_, Error>(store::now(&mut *pool.get().await?).await?) }).await?;
         let feed = ConfigFeed { configs: self.clone(), home, device, newest, sent: SentChanges::default() };
         Ok(follow(feed, receiver, None, &self.metrics))

@@ -15,7 +15,7 @@ use super::limits::complexity::page_complexity;
 use super::paging::Page;
 use super::rooms::Room;
 use super::scalars::{DeviceType, Instant, MacAddress};
-use super::telemetry::{self, Telemetry};
+use super::telemetry::{self, Telemetry, TimeRange};
 use crate::devices;
 use crate::error::Error;
 use crate::homes::Permission;
@@ -169,7 +169,8 @@ impl Device {
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Page<Telemetry>> {
-        telemetry::page(ctx, self.0.readable(Permission::ReadTelemetry)?, from, to, first, after).await
+        let range = TimeRange { from, to };
+        telemetry::page(ctx, self.0.readable(Permission::ReadTelemetry)?, range, first, after).await
     }
 
     /// The commands to the device, newest first. The server keeps the newest 1,000 and all unfinished ones.

@@ -96,19 +96,24 @@ macro_rules! define_sensors {
 }
 for_each_sensor!(define_sensors);
 
+/// Readings recorded at or after `from` and before `to`.
+pub(super) struct TimeRange {
+    pub(super) from: Option<InstantInput>,
+    pub(super) to: Option<InstantInput>,
+}
+
 /// A page of a device's history, newest first.
 pub(super) async fn page(
     ctx: &Context<'_>,
     device: DeviceAccess,
-    from: Option<InstantInput>,
-    to: Option<InstantInput>,
+    range: TimeRange,
     first: Option<IntInput>,
     after: Option<String>,
 ) -> Result<Page<Telemetry>> {
     let size = paging::size(first, PAGE)?;
     let after = paging::parse_cursor(after.as_deref())?;
-    let from = from.map(|at| at.read("from")).transpose()?;
-    let to = to.map(|at| at.read("to")).transpose()?;
+    let from = range.from.map(|at| at.read("from")).transpose()?;
+    let to = range.to.map(|at| at.read("to")).transpose()?;
     let group = HistoryPage { from, to, after, limit: paging::limit(size) };
     let rows = ctx.loaders().history.get(ctx.batch_scope(), (device.access().user(), group), device);
     let readings = paging::load_page(ctx, size, rows).await?;

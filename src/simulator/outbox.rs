@@ -33,7 +33,7 @@ impl Message {
         Self { topic: topic.to_owned(), payload, qos, content, position: 0 }
     }
 
-    /// The same bytes again, which nobody counts.
+    /// The same bytes again, not counted as a reading.
     pub(crate) fn duplicate(&self) -> Self {
         Self::new(&self.topic, self.payload.clone(), self.qos, Content::Other)
     }

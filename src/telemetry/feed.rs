@@ -1,4 +1,4 @@
-//! The feed of readings: the order of ids is the order of commits, so a cursor tells which readings were sent.
+//! The feed of readings. The order of ids is the order of commits, so one id is the position of a subscriber.
 
 use std::sync::Arc;
 

@@ -105,7 +105,7 @@ async fn a_slow_subscriber_delays_no_other_and_receives_no_gap() {
     let publishing = async {
         for n in 0..MESSAGES {
             let payload = format!(r#"{{"sensors":{{"n":{n},"padding":"{padding}"}}}}"#);
-            mqtt.publish(&topic, payload).await.expect("the broker takes it");
+            mqtt.publish(&topic, payload).await.expect("PUBACK");
         }
     };
     let reading = async {

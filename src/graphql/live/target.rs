@@ -84,7 +84,7 @@ impl SubscriptionTarget {
         }
     }
 
-    /// Checks access once more, and returns the devices that the viewer may see.
+    /// Checks access again, and returns the devices that the viewer may see.
     ///
     /// To be called after the hubs are subscribed. A deletion or a revocation between the first check and the
     /// subscription reaches no hub of ours, so without this check the subscription would outlive it. The scope

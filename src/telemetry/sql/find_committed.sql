@@ -1,4 +1,4 @@
--- The time of receipt tells a reading of an earlier attempt from a device's resend.
+-- The time of receipt distinguishes a reading of an earlier attempt from a device's resend.
 select n.position, t.id
 from unnest(
     :device_ids::bigint[],
