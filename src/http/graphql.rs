@@ -39,23 +39,23 @@ pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response
         }
     };
     let media = accepted.single.unwrap_or(Media::Json);
-    let call = match read_call(&state, &parts, body, media).await {
-        Ok(call) => call,
+    let graphql_request = match read_request(&state, &parts, body, media).await {
+        Ok(graphql_request) => graphql_request,
         Err(response) => return response,
     };
-    match state.engine.prepare(call) {
+    match state.engine.prepare(graphql_request) {
         Ok(prepared) => run(state, &parts.method, accepted, prepared, caller).await,
-        Err(refusal) => {
-            state.metrics.count_http_rejection(refusal.code());
-            responses::request_error(accepted.single, refusal)
+        Err(error) => {
+            state.metrics.count_http_rejection(error.code());
+            responses::request_error(accepted.single, error)
         }
     }
 }
 
 /// The request's parameters, or the error response.
-async fn read_call(state: &HttpState, parts: &Parts, body: Body, media: Media) -> Result<GraphQLRequest, Response> {
-    let bad = |refusal| responses::error(media, StatusCode::BAD_REQUEST, refusal);
-    let call = if parts.method == Method::GET {
+async fn read_request(state: &HttpState, parts: &Parts, body: Body, media: Media) -> Result<GraphQLRequest, Response> {
+    let bad = |error| responses::error(media, StatusCode::BAD_REQUEST, error);
+    let graphql_request = if parts.method == Method::GET {
         GraphQLRequest::from_url_query(parts.uri.query().unwrap_or_default()).map_err(bad)?
     } else {
         if !is_json(&parts.headers) {
@@ -68,10 +68,10 @@ async fn read_call(state: &HttpState, parts: &Parts, body: Body, media: Media) -
         GraphQLRequest::from_json(text).map_err(bad)?
     };
     // A request without an operation is not well-formed: 400 in every media type.
-    if call.query.is_none() && call.persisted.is_none() {
+    if graphql_request.query.is_none() && graphql_request.persisted.is_none() {
         return Err(bad(RequestError::parameter("query", "the request has no query")));
     }
-    Ok(call)
+    Ok(graphql_request)
 }
 
 async fn read_body(state: &HttpState, body: Body) -> Result<Bytes, Response> {

@@ -29,9 +29,9 @@ impl Media {
 ///
 /// The public audit of GraphQL over HTTP expects 400 and 200 where the newest draft says 422 and 294. Both satisfy
 /// the draft's MUSTs, and clients know the former.
-fn status(media: Media, answer: &GraphQLResponse) -> StatusCode {
-    match (media, answer.error_code()) {
-        _ if !answer.is_request_error() => StatusCode::OK,
+fn status(media: Media, response: &GraphQLResponse) -> StatusCode {
+    match (media, response.error_code()) {
+        _ if !response.is_request_error() => StatusCode::OK,
         (_, Some("PAYLOAD_TOO_LARGE")) => StatusCode::PAYLOAD_TOO_LARGE,
         // Clients of `application/json` take any status but 200 for "not a response of the GraphQL server".
         (Media::Json, _) => StatusCode::OK,
@@ -40,17 +40,17 @@ fn status(media: Media, answer: &GraphQLResponse) -> StatusCode {
 }
 
 /// The response to a well-formed GraphQL request.
-pub(super) fn graphql(media: Media, answer: &GraphQLResponse) -> Response {
-    write(media, status(media, answer), answer)
+pub(super) fn graphql(media: Media, response: &GraphQLResponse) -> Response {
+    write(media, status(media, response), response)
 }
 
 /// A request error of a well-formed request. A client that accepts only streams gets JSON with an error status,
 /// which it can't take for the start of a stream.
 pub(super) fn request_error(media: Option<Media>, error: RequestError) -> Response {
-    let answer = error.into();
+    let response = error.into();
     match media {
-        Some(media) => graphql(media, &answer),
-        None => write(Media::Json, status(Media::GraphqlResponse, &answer), &answer),
+        Some(media) => graphql(media, &response),
+        None => write(Media::Json, status(Media::GraphqlResponse, &response), &response),
     }
 }
 
@@ -102,9 +102,9 @@ pub(super) fn quota_exceeded(message: &'static str) -> Response {
     problem(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message)
 }
 
-fn write(media: Media, status: StatusCode, answer: &GraphQLResponse) -> Response {
+fn write(media: Media, status: StatusCode, response: &GraphQLResponse) -> Response {
     let mut body = Vec::with_capacity(512);
-    answer.write(&mut body);
+    response.write(&mut body);
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, media.header());

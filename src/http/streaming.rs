@@ -46,17 +46,17 @@ impl Streaming {
         }
     }
 
-    fn answer(self, answer: &GraphQLResponse) -> Vec<u8> {
+    fn event(self, response: &GraphQLResponse) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
         match self {
             Self::Events => {
                 out.extend_from_slice(b"event: next\ndata: ");
-                answer.write(&mut out);
+                response.write(&mut out);
                 out.extend_from_slice(b"\n\n");
             }
             Self::Multipart => {
                 out.extend_from_slice(b"\r\nContent-Type: application/json\r\n\r\n{\"payload\":");
-                answer.write(&mut out);
+                response.write(&mut out);
                 out.extend_from_slice(b"}\r\n---");
             }
         }
@@ -80,8 +80,8 @@ impl Streaming {
 
 /// A response stream in progress.
 struct ResponseStream {
-    form: Streaming,
-    answers: BoxStream<'static, GraphQLResponse>,
+    format: Streaming,
+    responses: BoxStream<'static, GraphQLResponse>,
     principal: Option<Principal>,
     watch: Option<Watch>,
     revocations: Revocations,
@@ -97,15 +97,15 @@ struct ResponseStream {
 }
 
 /// Runs an operation as a stream, within the caller's quota.
-pub(super) fn stream(state: &HttpState, form: Streaming, prepared: Prepared, caller: Caller) -> Response {
+pub(super) fn stream(state: &HttpState, format: Streaming, prepared: Prepared, caller: Caller) -> Response {
     let Ok(quota) = state.quotas.subscription(&caller) else {
         state.metrics.count_http_rejection("RATE_LIMITED");
         return responses::quota_exceeded("too many subscriptions are open: end one of them first");
     };
     let principal = caller.viewer.0.clone();
     let stream = ResponseStream {
-        form,
-        answers: state.engine.stream(prepared, caller),
+        format,
+        responses: state.engine.stream(prepared, caller),
         watch: principal.as_ref().map(|principal| state.revocations.watch(principal)),
         principal,
         revocations: state.revocations.clone(),
@@ -113,7 +113,7 @@ pub(super) fn stream(state: &HttpState, form: Streaming, prepared: Prepared, cal
         stop: state.stop.clone(),
         heartbeat: state.limits.heartbeat,
         idle_since: Instant::now(),
-        pending: Some(Bytes::from_static(form.opening())),
+        pending: Some(Bytes::from_static(format.opening())),
         quota: Some(quota),
         is_over: false,
     };
@@ -123,7 +123,7 @@ pub(super) fn stream(state: &HttpState, form: Streaming, prepared: Prepared, cal
     });
     let mut response = Response::new(Body::from_stream(chunks));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, form.content_type());
+    headers.insert(header::CONTENT_TYPE, format.content_type());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     // Otherwise Nginx buffers the events.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -151,11 +151,11 @@ impl ResponseStream {
                 Some(_) => (self.idle_since + self.heartbeat).min(Instant::now() + EXPIRY_CHECK),
                 None => self.idle_since + self.heartbeat,
             };
-            let answer = tokio::select! {
+            let response = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => None,
                 () = revoked(self.watch.as_ref()) => return Some(self.end_with(session_revoked())),
-                answer = self.answers.next() => answer,
+                response = self.responses.next() => response,
                 () = tokio::time::sleep_until(deadline) => {
                     if self.has_expired() {
                         return Some(self.end_with(token_expired()));
@@ -164,15 +164,15 @@ impl ResponseStream {
                         continue;
                     }
                     self.idle_since = Instant::now();
-                    return Some(Bytes::from_static(self.form.heartbeat()));
+                    return Some(Bytes::from_static(self.format.heartbeat()));
                 }
             };
-            let Some(answer) = answer else { return Some(self.end(Vec::new())) };
+            let Some(response) = response else { return Some(self.end(Vec::new())) };
             if let Err(error) = self.check_session().await {
                 return Some(self.end_with(error));
             }
             self.idle_since = Instant::now();
-            return Some(self.form.answer(&answer).into());
+            return Some(self.format.event(&response).into());
         }
     }
 
@@ -198,15 +198,15 @@ impl ResponseStream {
     }
 
     fn end_with(&mut self, error: RequestError) -> Bytes {
-        self.end(self.form.answer(&error.into()))
+        self.end(self.format.event(&error.into()))
     }
 
     fn end(&mut self, mut last: Vec<u8>) -> Bytes {
         self.is_over = true;
         // Releases what the operation holds now, not once the client has read everything.
-        self.answers = futures_util::stream::empty().boxed();
+        self.responses = futures_util::stream::empty().boxed();
         self.quota = None;
-        last.extend_from_slice(self.form.ending());
+        last.extend_from_slice(self.format.ending());
         last.into()
     }
 }
