@@ -26,6 +26,12 @@ impl Gcra {
         Self { emission_interval, burst_tolerance: emission_interval * (i64::from(burst) - 1) }
     }
 
+    /// `n` messages a minute sustained, and at once after a pause; at least 1.
+    pub fn per_minute(n: u32) -> Self {
+        let emission_interval = 60 * SECOND_US / i64::from(n);
+        Self { emission_interval, burst_tolerance: emission_interval * (i64::from(n) - 1) }
+    }
+
     /// Microseconds that one message takes of the sustained rate.
     pub fn emission_interval(self) -> i64 {
         self.emission_interval
@@ -34,6 +40,11 @@ impl Gcra {
     /// Microseconds of silence after which a whole burst is available again.
     pub fn refill_time(self) -> i64 {
         self.burst_tolerance + self.emission_interval
+    }
+
+    /// Microseconds from `now` until the next message conforms.
+    pub fn wait(self, theoretical_arrival_time: i64, now: i64) -> i64 {
+        (theoretical_arrival_time - self.burst_tolerance - now).max(0)
     }
 
     /// Admits a message that arrives at `now`, and moves the theoretical arrival time on, if it conforms.
@@ -78,6 +89,16 @@ mod tests {
             let now = tat.max(0) + pause;
             assert_eq!((0..100).filter(|_| limit.admit(&mut tat, now)).count(), 5);
         }
+    }
+
+    #[test]
+    fn the_wait_is_the_time_until_the_next_message_conforms() {
+        let limit = Gcra::per_minute(10);
+        let mut tat = 0;
+        assert_eq!((0..100).filter(|_| limit.admit(&mut tat, 0)).count(), 10);
+        let wait = limit.wait(tat, 0);
+        assert_eq!(wait, 6 * SECOND_US);
+        assert!(!limit.admit(&mut tat, wait - 1) && limit.admit(&mut tat, wait));
     }
 
     #[test]

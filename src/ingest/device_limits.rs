@@ -24,8 +24,7 @@
 //! The time of receipt decides, on each server by itself: of several servers that share the load each has its own
 //! buckets. A dropped message that the broker sends again after a crash is a duplicate.
 //!
-//! Why not `governor`: it has no backlog credit, and needs no lock here because the writer is the one owner. A
-//! message costs one look-up in a map.
+//! The writer owns the buckets, so no lock is needed. A message costs one look-up in a map.
 
 use std::collections::HashMap;
 

@@ -35,7 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("revocation", &["auth", "backoff", "clock", "db", "error", "ids", "settings"]),
     ("secret_box", &[]),
     ("settings", &[]),
-    ("throttle", &["error", "ids"]),
+    ("throttle", &["error", "ids", "rate"]),
     (
         "users",
         &[
@@ -238,7 +238,6 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// A library and the places that may name it; a place that ends in `/` is a folder, one that starts with
 /// `*` a file name's end.
 const DOORS: &[(&str, &[&str])] = &[
-    ("governor", &["src/throttle.rs"]),
     ("rumqttc", &["src/mqtt/", "src/mqtt.rs", "src/simulator/"]),
     ("mqtt5", &["src/dev/"]),
     ("async_graphql", &["src/graphql/", "src/graphql.rs"]),
