@@ -5,7 +5,7 @@ mod story;
 use serde_json::{Value, json};
 use smarthome::audit;
 
-use self::story::Who::{Ann, Bob, Robot};
+use self::story::Character::{Ann, Bob, Robot};
 use self::story::{ADDRESS, STEPS, Story, user};
 use super::{Graph, text};
 use crate::support::app::TestApp;
@@ -23,7 +23,7 @@ async fn every_change_writes_its_entry_without_secrets() {
     let mut story = Story::begin().await;
     let mut newest = 0;
     for step in STEPS {
-        let (who, _, query, expected) = step;
+        let (actor, _, query, expected) = step;
         story.step(step).await;
         let entries = story.entries_after(newest).await;
         assert_eq!(entries.len(), expected.len(), "{query}: {entries:#?}");
@@ -32,15 +32,15 @@ async fn every_change_writes_its_entry_without_secrets() {
             assert_eq!((&entry["action"], &entry["target"]), (&json!(action), &json!(target)), "{query}");
             let details: Value = serde_json::from_str(&story.fill(details)).unwrap();
             assert_eq!(entry["details"], details, "{query}");
-            let (kind, name) = match who {
+            let (kind, name) = match actor {
                 Ann => ("SESSION", "email"),
                 Bob => ("OPERATOR", "email"),
                 Robot => ("INTEGRATION", "name"),
             };
-            let who = user(&story.person(*who).await);
+            let actor = user(&story.person(*actor).await);
             let name = format!("select {name} from users where id = $1");
-            let name: String = story.graph.sql.query_one(&name, &[&who]).await.unwrap().get(0);
-            assert_eq!((&entry["actor"], &entry["actor_id"]), (&json!(name), &json!(who)), "{query}");
+            let name: String = story.graph.sql.query_one(&name, &[&actor]).await.unwrap().get(0);
+            assert_eq!((&entry["actor"], &entry["actor_id"]), (&json!(name), &json!(actor)), "{query}");
             assert_eq!((&entry["actor_kind"], &entry["address"]), (&json!(kind), &json!(ADDRESS)), "{query}");
             let home: Value =
                 if *action == "home.delete" { Value::Null } else { json!(super::number(&story.known["home"])) };
@@ -79,10 +79,10 @@ async fn a_change_and_its_entry_are_committed_together_or_not_at_all() {
         .await
         .unwrap();
     for step in STEPS {
-        let (who, _, query, _) = step;
+        let (actor, _, query, _) = step;
         let before = story.everything().await;
         story.graph.sql.batch_execute("alter table audit_log enable trigger fail").await.unwrap();
-        let answer = story.answer(&story.person(*who).await, query).await;
+        let answer = story.answer(&story.person(*actor).await, query).await;
         assert_eq!(answer["errors"][0]["extensions"]["code"], "INTERNAL", "{query}: {answer}");
         assert_eq!(story.everything().await, before, "{query}");
         story.graph.sql.batch_execute("alter table audit_log disable trigger fail").await.unwrap();
@@ -99,7 +99,7 @@ async fn a_failed_mutation_or_one_that_changes_nothing_writes_no_entry() {
         story.step(step).await;
     }
     let newest = story.newest().await;
-    for (who, query, code) in [
+    for (actor, query, code) in [
         (Ann, "mutation { updateHome(id: \"@home\", input: {}) { id } }", None),
         (Ann, "mutation { updateHome(id: \"@home\", input: {name: \" Villa \"}) { id } }", None),
         (Ann, "mutation { renameRoom(id: \"@room\", name: \"kitchen\") { id } }", None),
@@ -154,7 +154,7 @@ async fn a_failed_mutation_or_one_that_changes_nothing_writes_no_entry() {
             Some("FORBIDDEN"),
         ),
     ] {
-        let answer = story.answer(&story.person(who).await, query).await;
+        let answer = story.answer(&story.person(actor).await, query).await;
         assert_eq!(answer["errors"][0]["extensions"]["code"].as_str(), code, "{query}: {answer}");
         assert_eq!(story.entries_after(newest).await, [] as [Value; 0], "{query}");
     }
@@ -218,8 +218,8 @@ async fn only_admins_read_the_log_page_by_page() {
 async fn the_database_refuses_changes_of_the_log() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
-    let (home, gone) = (graph.home(&ann).await, graph.home(&ann).await);
-    graph.ask(&ann, "mutation($h: ID!) { deleteHome(id: $h) }", json!({"h": gone})).await;
+    let (home, deleted) = (graph.home(&ann).await, graph.home(&ann).await);
+    graph.ask(&ann, "mutation($h: ID!) { deleteHome(id: $h) }", json!({"h": deleted})).await;
     assert_eq!(graph.count("audit_log").await, 2);
     // With the server's own database account.
     for sql in [

@@ -16,13 +16,13 @@ const UPDATES: &str =
     "subscription($d: ID, $h: ID) { configUpdates(deviceId: $d, homeId: $h) { version status config device { id } } }";
 const CANARY: &str = "canary-9f2c";
 
-pub(super) async fn push(graph: &Graph, who: &Person, device: &str, config: Value) -> Value {
-    let made = graph.ask(who, PUSH, json!({"i": {"deviceId": device, "config": config}})).await;
+pub(super) async fn push(graph: &Graph, person: &Person, device: &str, config: Value) -> Value {
+    let made = graph.ask(person, PUSH, json!({"i": {"deviceId": device, "config": config}})).await;
     made["pushConfig"].clone()
 }
 
-async fn read(graph: &Graph, who: &Person, device: &str) -> Value {
-    graph.ask(who, READ, json!({"d": device})).await["device"]["config"].clone()
+async fn read(graph: &Graph, person: &Person, device: &str) -> Value {
+    graph.ask(person, READ, json!({"d": device})).await["device"]["config"].clone()
 }
 
 pub(super) async fn connection(graph: &Graph) -> db::Connection {
@@ -88,10 +88,10 @@ async fn of_two_concurrent_pushes_one_is_a_conflict_and_nothing_is_lost() {
     let bob = graph.person().await;
     graph.join(&home, &bob, "ADMIN").await;
     for round in 0..10 {
-        let push = async |who: &Person, key: &str| {
+        let push = async |person: &Person, key: &str| {
             let config = json!({key: round});
             let input = json!({"i": {"deviceId": device, "config": config, "expectedVersion": round}});
-            graph.answer(who, PUSH, input).await
+            graph.answer(person, PUSH, input).await
         };
         let answers = join_all([push(&ann, "ann"), push(&bob, "bob")]).await;
         let (lost, won): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.get("errors").is_some());
@@ -107,8 +107,8 @@ async fn of_two_concurrent_pushes_one_is_a_conflict_and_nothing_is_lost() {
     }
     // Without an expected version all pushes are accepted, one after the other, and merge.
     let pushes = (0..8).map(|n| {
-        let (graph, who, device) = (&graph, &ann, &device);
-        async move { push(graph, who, device, json!({format!("k{n}"): n})).await }
+        let (graph, person, device) = (&graph, &ann, &device);
+        async move { push(graph, person, device, json!({format!("k{n}"): n})).await }
     });
     join_all(pushes).await;
     let config = read(&graph, &ann, &device).await;
@@ -139,10 +139,10 @@ async fn an_invalid_value_is_refused_by_its_path_and_a_role_without_permission_i
     assert_eq!(graph.count("device_configs").await, 0);
     push(&graph, &ann, &device, json!({"sampleRate": 5})).await;
     let back = "mutation($d: ID!) { rollbackConfig(deviceId: $d, toVersion: 1) { version } }";
-    for who in [&guest, &member] {
-        assert_eq!(graph.code(who, PUSH, input(json!({}))).await, "FORBIDDEN");
-        assert_eq!(graph.code(who, back, json!({"d": device})).await, "FORBIDDEN");
-        assert_eq!(read(&graph, who, &device).await["config"], json!({"sampleRate": 5}));
+    for person in [&guest, &member] {
+        assert_eq!(graph.code(person, PUSH, input(json!({}))).await, "FORBIDDEN");
+        assert_eq!(graph.code(person, back, json!({"d": device})).await, "FORBIDDEN");
+        assert_eq!(read(&graph, person, &device).await["config"], json!({"sampleRate": 5}));
     }
     // A former member is not named.
     graph.join(&home, &graph.person().await, "OWNER").await;

@@ -1,4 +1,4 @@
-//! Every change that leaves an entry, in the order of a home's life, and who makes them.
+//! Every change that writes an entry, in the order of a home's life, and its actor.
 
 use std::collections::HashMap;
 
@@ -16,17 +16,21 @@ pub(super) const ADDRESS: &str = "2001:db8::7";
 
 /// The actor, the parts of the answer to remember (name and JSON pointer), the mutation, and the expected entries,
 /// oldest first: action, target, details. `@name` is replaced by the remembered part.
-pub(super) type Step =
-    (Who, &'static [(&'static str, &'static str)], &'static str, &'static [(&'static str, &'static str, &'static str)]);
+pub(super) type Step = (
+    Character,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+    &'static [(&'static str, &'static str, &'static str)],
+);
 
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Who {
+pub(super) enum Character {
     Ann,
     Bob,
     /// An integration.
     Robot,
 }
-use Who::{Ann, Bob, Robot};
+use Character::{Ann, Bob, Robot};
 
 pub(super) const STEPS: &[Step] = &[
     (
@@ -308,8 +312,8 @@ impl Story {
         names.iter().fold(template.to_owned(), |text, name| text.replace(&format!("@{name}"), &self.known[*name]))
     }
 
-    pub(super) async fn person(&self, who: Who) -> Person {
-        match who {
+    pub(super) async fn person(&self, actor: Character) -> Person {
+        match actor {
             Ann => self.ann.clone(),
             Bob => self.bob.clone(),
             Robot => {
@@ -326,16 +330,16 @@ impl Story {
         }
     }
 
-    pub(super) async fn answer(&self, who: &Person, query: &str) -> Value {
-        let request = Request::new(self.fill(query)).data(Budget::default()).data(Viewer(who.0.clone()));
+    pub(super) async fn answer(&self, actor: &Person, query: &str) -> Value {
+        let request = Request::new(self.fill(query)).data(Budget::default()).data(Viewer(actor.0.clone()));
         let request = request.data(Peer(Some(ADDRESS.parse().unwrap())));
         let schema = self.graph.schema.clone();
         let response = tokio::spawn(async move { schema.execute(request).await }).await.unwrap();
         serde_json::to_value(response).unwrap()
     }
 
-    pub(super) async fn step(&mut self, (who, remember, query, _): &Step) {
-        let answer = self.answer(&self.person(*who).await, query).await;
+    pub(super) async fn step(&mut self, (actor, remember, query, _): &Step) {
+        let answer = self.answer(&self.person(*actor).await, query).await;
         assert!(answer.get("errors").is_none(), "{query}: {answer}");
         for (name, pointer) in *remember {
             let value = answer["data"].pointer(pointer).unwrap_or_else(|| panic!("{pointer} in {answer}"));
@@ -360,11 +364,11 @@ impl Story {
 }
 
 /// The same person by a session instead of an operator's token.
-pub(super) fn signed_in(graph: &Graph, who: Person) -> Person {
-    let principal = who.0.unwrap();
+pub(super) fn signed_in(graph: &Graph, actor: Person) -> Person {
+    let principal = actor.0.unwrap();
     Person(Some(Principal { actor: Actor::Session(SessionId::generate(graph.clock.now())), ..principal }))
 }
 
-pub(super) fn user(who: &Person) -> i64 {
-    who.0.as_ref().unwrap().user.get()
+pub(super) fn user(actor: &Person) -> i64 {
+    actor.0.as_ref().unwrap().user.get()
 }
