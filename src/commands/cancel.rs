@@ -19,7 +19,7 @@ impl Commands {
     /// [`Permission::Control`].
     pub async fn cancel(&self, viewer: UserId, by: &RequestContext, id: CommandId) -> Result<Command, Error> {
         let mut conn = self.pool.get().await?;
-        let found = store::visible(&mut conn, viewer, &[id]).await?.pop();
+        let found = store::find_visible(&mut conn, viewer, &[id]).await?.pop();
         drop(conn);
         let (_, membership) = found.ok_or(Error::NotFound("command"))?;
         membership.allow(Permission::Control)?;

@@ -33,7 +33,7 @@ impl Commands {
     /// [`Permission::ReadCommands`].
     pub async fn find_with_access(&self, viewer: UserId, id: CommandId) -> Result<(Command, Access), Error> {
         let mut conn = self.pool.get().await?;
-        let found = store::visible(&mut conn, viewer, &[id]).await?.pop();
+        let found = store::find_visible(&mut conn, viewer, &[id]).await?.pop();
         let (command, membership) = found.ok_or(Error::NotFound("command"))?;
         Ok((command, membership.allow(Permission::ReadCommands)?))
     }
@@ -74,7 +74,7 @@ impl Commands {
                 CommandFilter::Home => None,
                 CommandFilter::Device(device) => Some(device),
                 CommandFilter::Command(id) => {
-                    let found = store::visible(&mut conn, access.user(), &[id]).await?;
+                    let found = store::find_visible(&mut conn, access.user(), &[id]).await?;
                     return Ok(found.into_iter().map(|(command, _)| command).collect());
                 }
             };

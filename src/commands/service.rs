@@ -69,7 +69,7 @@ impl Commands {
     /// Those of `ids` that `viewer` may see. Needs [`Permission::ReadCommands`].
     pub async fn by_ids(&self, viewer: UserId, ids: &[CommandId]) -> Result<Vec<Command>, Error> {
         let mut conn = self.pool.get().await?;
-        let found = store::visible(&mut conn, viewer, ids).await?;
+        let found = store::find_visible(&mut conn, viewer, ids).await?;
         let allowed = found.into_iter().map(|(command, place)| place.allow(Permission::ReadCommands).map(|_| command));
         allowed.collect()
     }

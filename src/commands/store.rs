@@ -132,7 +132,7 @@ pub(super) async fn prune(conn: &mut AsyncPgConnection, device: DeviceId, kept: 
 }
 
 /// Those of the commands that the viewer may see, each with the viewer's membership.
-pub(super) async fn visible(
+pub(super) async fn find_visible(
     conn: &mut AsyncPgConnection,
     viewer: UserId,
     ids: &[CommandId],

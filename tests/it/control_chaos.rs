@@ -1,9 +1,9 @@
 //! Every accepted command ends in a status that agrees with what its device received and answered, while the server
 //! and the broker are killed.
 //!
-//! The check is independent of the code: it compares the statuses of the API with the commands that simulated devices received.
-//! `CONTROL_FAULTS=60 cargo nextest run control_chaos` is the long version; `TEST_SEED` repeats the random choices of
-//! a run.
+//! The check is independent of the code: it compares the statuses of the API with the commands that simulated devices
+//! received. `CONTROL_FAULTS=60 cargo nextest run control_chaos` is the long version; `TEST_SEED` repeats the random
+//! choices of a run.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -58,7 +58,8 @@ async fn every_command_ends_in_the_status_that_its_device_saw() {
     let load = Load::default();
     let senders: Vec<_> = (0..SENDERS)
         .map(|number| {
-            let (owner, devices, load) = (owner.clone(), ids(&devices), load.clone());
+            let (owner, load) = (owner.clone(), load.clone());
+            let devices = devices.iter().map(|device| device.id.clone()).collect();
             tokio::spawn(Sender { number, rng: rng.fork(), owner, addr: server.addr(), devices, load }.run())
         })
         .collect();
@@ -102,15 +103,9 @@ fn n_faults() -> u32 {
 async fn are_online(owner: &User, devices: &[Device]) -> Option<()> {
     for device in devices {
         let data = owner.query("query($id: ID!) { device(id: $id) { online } }", json!({"id": device.id})).await;
-        if data["device"]["online"] != true {
-            return None;
-        }
+        data["device"]["online"].as_bool().filter(|online| *online)?;
     }
     Some(())
-}
-
-fn ids(devices: &[Device]) -> Vec<String> {
-    devices.iter().map(|device| device.id.clone()).collect()
 }
 
 /// Devices with a persistent session: confirmed messages wait for them at the broker.
