@@ -184,7 +184,7 @@ impl<O: Outbox> Dispatcher<O> {
         for finished in self.in_flight.take_recorded() {
             let Delivery { outcome, reason } = finished.delivery;
             if outcome == DeliveryOutcome::Refused {
-                tracing::warn!(device = %finished.device, reason, "{}: the broker refused a message; it will be sent again", O::NAME);
+                tracing::warn!(device = %finished.device, reason, "{}: a message was refused; it will be sent again", O::NAME);
             }
             if let Some(delay) = retry_delay(outcome) {
                 self.cooldowns.start(finished.device, delay);
