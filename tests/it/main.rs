@@ -33,6 +33,7 @@ mod quotas;
 mod registry;
 mod revocation;
 mod services;
+mod statement_order;
 mod statements;
 mod stream_outages;
 mod streams;
