@@ -5,8 +5,7 @@ use std::time::Duration;
 use diesel::result::Error as DieselError;
 use diesel_async::AsyncPgConnection;
 
-use super::store;
-use crate::db::ReconnectingConnection;
+use crate::db::{ReconnectingConnection, locks};
 use crate::settings::DatabaseSettings;
 
 /// A statement of the writer that takes longer is cancelled, and its batch is tried again.
@@ -29,7 +28,7 @@ impl Connection {
     /// broker session: two servers would store the broker's redeliveries twice.
     pub(super) async fn get(&mut self) -> &mut AsyncPgConnection {
         while !(self.is_locked && self.db.is_open()) {
-            match store::try_writer_lock(self.db.get().await, &self.client_id).await {
+            match locks::try_lock(self.db.get().await, locks::WRITER, Some(&self.client_id)).await {
                 Ok(is_locked) => {
                     self.is_locked = is_locked;
                     if !is_locked {

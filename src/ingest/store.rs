@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Untyped};
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Untyped};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::retention::{MAX_DELETED, MAX_KEPT};
@@ -194,18 +194,6 @@ pub(super) async fn upsert_losses(
 pub(super) async fn has_session(conn: &mut AsyncPgConnection, client_id: &str) -> QueryResult<bool> {
     let known = broker_sessions::table.filter(broker_sessions::client_id.eq(client_id));
     diesel::select(diesel::dsl::exists(known)).get_result(conn).await
-}
-
-statement! {
-    struct TryWriterLock<'a>("sql/try_writer_lock.sql") -> Bool {
-        class: Integer = i32,
-        client_id: Text = &'a str,
-    }
-}
-
-/// Tries to take the lock of the client id's writer. It belongs to the connection and is released with it.
-pub(super) async fn try_writer_lock(conn: &mut AsyncPgConnection, client_id: &str) -> QueryResult<bool> {
-    TryWriterLock { class: locks::WRITER, client_id }.get_result(conn).await
 }
 
 /// The deliveries of the present session, oldest first: `(row, packet ids, digests)`.

@@ -1,6 +1,6 @@
 //! Every acknowledged message is exactly one row, whatever is killed meanwhile.
 //!
-//! The judge knows nothing of the code: unique numbers go in, faults happen, sets are compared.
+//! The test knows nothing of the code: it publishes unique numbers, injects faults and compares sets.
 //! `CRASH_FAULTS=60 cargo nextest run crash` is the long version.
 
 use std::collections::HashMap;
@@ -14,13 +14,13 @@ use tokio::sync::Semaphore;
 use super::support::broker::Broker;
 use super::support::mqtt::Mqtt;
 use super::support::server::Server;
-use super::support::{eventually, soon, unique};
+use super::support::{eventually, rng, soon, unique, until};
 
 /// Faults of the version that every run of the suite has.
 const FAULTS: u32 = 8;
 /// Messages a second, so that the faults, not the load, decide how long it takes.
 const RATE: u64 = 2_000;
-/// Messages under way at once.
+/// Messages in flight at once.
 const WINDOW: usize = 200;
 /// Half of them with a clock, half without.
 const DEVICES: u64 = 10;
@@ -35,18 +35,18 @@ async fn every_acknowledged_message_is_one_row_whatever_is_killed() {
 
     let load = Load::default();
     let publisher = tokio::spawn(publish(broker.port(), server.prefix().to_owned(), load.clone()));
-    let mut n_kills = (0, 0);
+    let (mut n_kills, mut rng) = ((0, 0), rng());
     for fault in 0..n_faults() {
-        // Each fault comes when so many more messages are acknowledged, at a place of chance.
-        load.advances_by(fastrand::u64(50..700)).await;
+        // Each fault comes after a random number of further acknowledgements.
+        load.advances_by(rng.u64(50..700)).await;
         if fault % 4 == 3 {
             postgres.stop_immediate().expect("PostgreSQL stops");
-            load.advances_by(fastrand::u64(0..500)).await;
+            load.advances_by(rng.u64(0..500)).await;
             postgres.restart().expect("PostgreSQL restarts");
             n_kills.1 += 1;
         } else {
             server.kill();
-            load.advances_by(fastrand::u64(0..500)).await;
+            load.advances_by(rng.u64(0..500)).await;
             server.restart().await;
             n_kills.0 += 1;
         }
@@ -82,7 +82,7 @@ fn n_faults() -> u32 {
     std::env::var("CRASH_FAULTS").ok().and_then(|text| text.parse().ok()).unwrap_or(FAULTS)
 }
 
-/// What the publisher has done and is to do.
+/// Shared with the publisher.
 #[derive(Clone, Default)]
 struct Load {
     acked: Arc<AtomicU64>,
@@ -92,8 +92,7 @@ struct Load {
 impl Load {
     async fn advances_by(&self, n: u64) {
         let goal = self.acked.load(Ordering::Relaxed) + n;
-        let reached = || std::future::ready((self.acked.load(Ordering::Relaxed) >= goal).then_some(()));
-        eventually("more messages are acknowledged", reached).await;
+        until("more messages are acknowledged", || self.acked.load(Ordering::Relaxed) >= goal).await;
     }
 }
 
@@ -116,8 +115,8 @@ async fn register(postgres: &Postgres) {
         .expect("a home and its devices");
 }
 
-/// Publishes numbers with QoS 1 until told to stop; each is acknowledged at the end. Returns how
-/// many. Devices with an odd number have no clock.
+/// Publishes numbers with QoS 1 until it is stopped and each is acknowledged; returns how many. Devices with an odd
+/// number have no clock.
 async fn publish(port: u16, prefix: String, load: Load) -> u64 {
     let mqtt = Arc::new(Mqtt::connect(port).await);
     let window = Arc::new(Semaphore::new(WINDOW));

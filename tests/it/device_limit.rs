@@ -1,4 +1,4 @@
-//! The limit of one device: a flood costs whoever sends it, and nobody else; what waited is no flood.
+//! The rate limit of a device: a flood costs its sender and no other device, and a backlog is no flood.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use tokio_postgres::Client;
 
 use super::support::app::{Database, TestApp};
 use super::support::broker::Broker;
-use super::support::eventually;
 use super::support::mqtt::Mqtt;
 use super::support::server::Server;
 use super::support::user::{Device, User};
+use super::support::{eventually, until};
 
 const LIMITS: [(&str, &str); 3] = [("RATE_LIMITS", "on"), ("DEVICE_RATE_LIMIT", "20"), ("DEVICE_BURST", "200")];
-const SHED: &str = "query($id: ID!) { device(id: $id) { online shedMessages lastShedAt } }";
+const STATE: &str = "query($id: ID!) { device(id: $id) { online shedMessages lastShedAt } }";
 
 /// Publishes numbered readings as fast as the broker takes them; all are acknowledged at the end.
-async fn tell(mqtt: &Arc<Mqtt>, device: &Device, n: usize, timestamp: Option<&str>) {
+async fn publish(mqtt: &Arc<Mqtt>, device: &Device, n: usize, timestamp: Option<&str>) {
     const WINDOW: u32 = 500;
     let window = Arc::new(Semaphore::new(WINDOW as usize));
     for i in 0..n {
@@ -32,7 +32,7 @@ async fn tell(mqtt: &Arc<Mqtt>, device: &Device, n: usize, timestamp: Option<&st
     let _all = window.acquire_many(WINDOW).await.expect("open");
 }
 
-/// Rows of a device, and how many different numbers they bear.
+/// The device's rows, and how many different numbers they have.
 async fn rows(client: &Client, device: &Device) -> (i64, i64) {
     let id: i64 = device.id.parse().expect("an id");
     let count = "select count(*), count(distinct extra->>'n') from telemetry where device_id = $1";
@@ -40,12 +40,12 @@ async fn rows(client: &Client, device: &Device) -> (i64, i64) {
     (row.get(0), row.get(1))
 }
 
-async fn shed(user: &User, device: &Device) -> Value {
-    user.query(SHED, json!({"id": device.id})).await["device"].clone()
+async fn state(user: &User, device: &Device) -> Value {
+    user.query(STATE, json!({"id": device.id})).await["device"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_is_shed_counted_and_shown_and_costs_nobody_else() {
+async fn a_flood_is_dropped_counted_and_reported_and_costs_no_other_device() {
     const FLOOD: usize = 5_000;
     const OTHERS: usize = 150;
     let builder = || LIMITS.iter().fold(TestApp::builder(), |builder, (name, value)| builder.set(name, *value));
@@ -64,36 +64,36 @@ async fn a_flood_is_shed_counted_and_shown_and_costs_nobody_else() {
     eventually("the command is sent", || async { status().await.filter(|status| status == "SENT") }).await;
 
     let (loud, quiet) = (Arc::new(app.another_mqtt().await), Arc::new(app.another_mqtt().await));
-    // Without a clock, so that each of the flood could be a reading of its own.
+    // Without a clock, so that each message of the flood could be a reading of its own.
     let flood = async {
-        tell(&loud, &flooder, FLOOD, None).await;
+        publish(&loud, &flooder, FLOOD, None).await;
         let answer = json!({"commandId": command, "status": "SUCCEEDED"}).to_string();
         loud.publish(&flooder.topic("ack"), answer).await.expect("PUBACK");
-        tell(&loud, &flooder, FLOOD, None).await;
+        publish(&loud, &flooder, FLOOD, None).await;
         loud.publish(&flooder.topic("status"), r#"{"online":false}"#).await.expect("PUBACK");
     };
-    let speech = async {
-        tell(&quiet, &others[0], OTHERS, None).await;
-        tell(&quiet, &others[1], OTHERS, None).await;
+    let usual = async {
+        publish(&quiet, &others[0], OTHERS, None).await;
+        publish(&quiet, &others[1], OTHERS, None).await;
     };
-    tokio::join!(flood, speech);
+    tokio::join!(flood, usual);
 
     let metrics = app.app().services().metrics.clone();
-    eventually("received = stored + duplicate + rejected", || {
+    until("received = stored + duplicate + rejected", || {
         let done = metrics.mqtt_stored.get() + metrics.mqtt_duplicate.get() + metrics.mqtt_rejected_total.get();
-        std::future::ready((metrics.mqtt_received.get() == done && done as usize >= 2 * FLOOD).then_some(()))
+        metrics.mqtt_received.get() == done && done as usize >= 2 * FLOOD
     })
     .await;
     let client = app.database().client().await;
     for other in &others {
         assert_eq!(rows(&client, other).await, (150, 150));
-        assert_eq!(shed(&owner, other).await, json!({"online": true, "shedMessages": 0, "lastShedAt": null}));
+        assert_eq!(state(&owner, other).await, json!({"online": true, "shedMessages": 0, "lastShedAt": null}));
     }
     assert_eq!(status().await.as_deref(), Some("SUCCEEDED"), "a flood hides no answer");
     let (stored, _) = rows(&client, &flooder).await;
     assert!((200..1_000).contains(&stored), "{stored} of the flood are stored");
-    let seen = shed(&owner, &flooder).await;
-    assert_eq!(seen["shedMessages"].as_i64(), Some(2 * FLOOD as i64 - stored), "nothing is uncounted");
+    let seen = state(&owner, &flooder).await;
+    assert_eq!(seen["shedMessages"].as_i64(), Some(2 * FLOOD as i64 - stored), "every message is counted");
     assert_eq!(metrics.mqtt_rejected_total.get(), 2 * FLOOD as u64 - stored as u64);
     assert!(seen["lastShedAt"].is_string());
     assert_eq!(seen["online"], false, "a flood hides no goodbye");
@@ -106,13 +106,13 @@ async fn a_flood_is_shed_counted_and_shown_and_costs_nobody_else() {
         "one a minute: {rejected}"
     );
 
-    // The next life of the server knows it too.
+    // The count outlives a restart.
     let app = builder().start_on(app.stop().await).await;
-    assert_eq!(shed(&owner.at(app.addr()), &flooder).await, seen);
+    assert_eq!(state(&owner.at(app.addr()), &flooder).await, seen);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waited_for_the_server_is_no_flood_whatever_is_killed() {
+async fn a_backlog_is_no_flood_whatever_is_killed() {
     const BACKLOG: usize = 10_000;
     let (database, broker) = (Database::create().await, Broker::start().await);
     let mut server =
@@ -123,20 +123,20 @@ async fn what_waited_for_the_server_is_no_flood_whatever_is_killed() {
     let loud = owner.device(server.prefix(), &home, "loud").await;
     let mqtt = Arc::new(Mqtt::connect(broker.port()).await);
     for device in [&quiet, &loud] {
-        tell(&mqtt, device, 1, None).await;
+        publish(&mqtt, device, 1, None).await;
     }
     let client = database.client().await;
     let both = || async { (rows(&client, &quiet).await.0 + rows(&client, &loud).await.0 == 2).then_some(()) };
-    eventually("both have spoken", both).await;
+    eventually("both are stored", both).await;
     assert!(server.stop().await.success());
 
-    // As if an hour had passed: at one message in half a second it gathers as many.
+    // As if an hour had passed, in which a device gathers this many messages at three a second.
     let hour_ago = "update device_states set last_seen_at = last_seen_at - interval '1 hour'";
     client.execute(hour_ago, &[]).await.expect("updated");
     let row = client.query_one("select to_json(now())::text", &[]).await.expect("a time");
     let now: String = serde_json::from_str(row.get(0)).expect("text");
-    // One tells of the hour; the other floods, and its clock says so.
-    tokio::join!(tell(&mqtt, &quiet, BACKLOG, None), tell(&mqtt, &loud, BACKLOG, Some(&now)));
+    // One sends the messages of the hour; the other floods, and its clock shows that they are new.
+    tokio::join!(publish(&mqtt, &quiet, BACKLOG, None), publish(&mqtt, &loud, BACKLOG, Some(&now)));
 
     server.restart().await;
     eventually("some of it is stored", || async { (rows(&client, &quiet).await.0 > 1).then_some(()) }).await;
@@ -144,13 +144,13 @@ async fn what_waited_for_the_server_is_no_flood_whatever_is_killed() {
     server.restart().await;
     let all = i64::try_from(BACKLOG).expect("small") + 1;
     eventually("all of it is stored", || async { (rows(&client, &quiet).await.0 >= all).then_some(()) }).await;
-    // Number 0 of the first life came again in the backlog.
+    // Number 0 was sent before the restart and again in the backlog.
     assert_eq!(rows(&client, &quiet).await, (all, all - 1), "nothing is lost, nothing is stored twice");
-    assert_eq!(shed(&owner, &quiet).await["shedMessages"], 0);
+    assert_eq!(state(&owner, &quiet).await["shedMessages"], 0);
     let accounted = || async {
-        let (stored, counted) = (rows(&client, &loud).await.0, shed(&owner, &loud).await["shedMessages"].as_i64()?);
+        let (stored, counted) = (rows(&client, &loud).await.0, state(&owner, &loud).await["shedMessages"].as_i64()?);
         (stored + counted == all).then_some(counted)
     };
-    let counted = eventually("stored and shed are all that was sent", accounted).await;
-    assert!(counted > all / 2, "{counted} of a flood of {all} are shed");
+    let counted = eventually("stored and dropped are all that was sent", accounted).await;
+    assert!(counted > all / 2, "{counted} of a flood of {all} are dropped");
 }

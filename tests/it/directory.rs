@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::support::app::TestApp;
-use super::support::eventually;
+use super::support::{eventually, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_registered_again_by_another_server_receives_its_messages_at_once() {
@@ -13,7 +13,7 @@ async fn a_device_registered_again_by_another_server_receives_its_messages_at_on
     let owner_there = owner.at(second.http_addr());
     let m = app.app().services().metrics.clone();
     let stored = async |n: u64| {
-        eventually("so many are stored", || std::future::ready((m.mqtt_stored.get() == n).then_some(()))).await;
+        until("so many are stored", || m.mqtt_stored.get() == n).await;
     };
     let mut devices = Vec::new();
     for key in ["a", "b"] {

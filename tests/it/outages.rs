@@ -1,5 +1,5 @@
-//! Database and broker go away and come back: nothing is lost, nothing is stored twice, nobody who
-//! follows misses anything, and the API says what is wrong.
+//! Outages of the database and the broker: nothing is lost or stored twice, no subscriber misses anything, and
+//! the API says what is wrong.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::support::mqtt::Mqtt;
 use super::support::proxy::{Mode, Proxy, Target};
 use super::support::server::Server;
 use super::support::user::{Device, User};
-use super::support::{eventually, unique, within};
+use super::support::{eventually, rng, unique, until, within};
 
 const TELEMETRY: &str = "subscription($home: ID) { telemetry(homeId: $home) { extra } }";
 
@@ -24,7 +24,7 @@ async fn proxied() -> (Database, Proxy, String) {
 }
 
 async fn report(mqtt: &Mqtt, device: &Device, n: usize) {
-    // No clock: only the broker session can tell a repeat from a second reading.
+    // Without a clock only the broker session tells a repeat from a second reading.
     mqtt.publish(&device.topic("telemetry"), format!(r#"{{"sensors":{{"n":{n}}}}}"#)).await.expect("PUBACK");
 }
 
@@ -42,9 +42,9 @@ async fn stored(database: &Database, n: usize) {
 
 async fn conserved(app: &TestApp) {
     let m = &app.app().services().metrics;
-    eventually("received = stored + duplicate + rejected", || {
+    until("received = stored + duplicate + rejected", || {
         let done = m.mqtt_stored.get() + m.mqtt_duplicate.get();
-        std::future::ready((m.mqtt_received.get() == done).then_some(()))
+        m.mqtt_received.get() == done
     })
     .await;
 }
@@ -52,12 +52,12 @@ async fn conserved(app: &TestApp) {
 async fn follow(app: &TestApp, user: &User, home: &str) -> super::support::ws::Subscription {
     let running = app.app().services().metrics.subscriptions.clone();
     let subscription = user.subscribe(TELEMETRY, json!({"home": home})).await;
-    eventually("the subscription runs", || std::future::ready((running.get() > 0).then_some(()))).await;
+    until("the subscription runs", || running.get() > 0).await;
     subscription
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_goes_away_is_waited_for() {
+async fn ingest_waits_for_a_database_that_is_down() {
     let (database, proxy, url) = proxied().await;
     let app = TestApp::builder().set("DATABASE_URL", url).start().await;
     let (home, owner) = app.home().await;
@@ -79,7 +79,7 @@ async fn a_database_that_goes_away_is_waited_for() {
             let asked = Instant::now();
             let code = owner.error_code("{ homes { id } }", json!({})).await;
             assert_eq!(code, "UNAVAILABLE");
-            assert!(asked.elapsed() < Duration::from_secs(6), "told after {:?}", asked.elapsed());
+            assert!(asked.elapsed() < Duration::from_secs(6), "answered after {:?}", asked.elapsed());
             let ready = http::get(app.addr(), "/readyz").await;
             assert_eq!((ready.status, http::get(app.addr(), "/livez").await.status), (503, 200));
         }
@@ -87,7 +87,7 @@ async fn a_database_that_goes_away_is_waited_for() {
     }
     stored(&database, n).await;
     for expected in 0..n {
-        assert_eq!(live.next().await["telemetry"]["extra"]["n"], json!(expected), "nobody misses anything");
+        assert_eq!(live.next().await["telemetry"]["extra"]["n"], json!(expected), "the subscriber misses nothing");
     }
     conserved(&app).await;
     eventually("it is ready again", || async { (http::get(app.addr(), "/readyz").await.status == 200).then_some(()) })
@@ -95,7 +95,7 @@ async fn a_database_that_goes_away_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn silence_while_nothing_could_be_stored_makes_nobody_absent() {
+async fn a_device_does_not_time_out_while_the_database_blocks_ingest() {
     let app = TestApp::builder().set("PRESENCE_TIMEOUT_SECONDS", "4").start().await;
     let (home, owner) = app.home().await;
     let (silent, present) = (app.device(&owner, &home, "a").await, app.device(&owner, &home, "b").await);
@@ -110,13 +110,13 @@ async fn silence_while_nothing_could_be_stored_makes_nobody_absent() {
     report(app.mqtt().await, &present, 1).await;
     is(&present, "online").await;
 
-    // The silent one is to be written as gone, and that is what waits: for longer than the other's time.
+    // The update of the silent device to offline has to wait, for longer than the other device's time-out.
     let lock = client.transaction().await.expect("a transaction");
     lock.batch_execute("lock table device_states in share row exclusive mode").await.expect("the lock");
     let m = app.app().services().metrics.clone();
     let retries = m.ingest_retries.get();
     // Each attempt waits two seconds for the lock.
-    within(Duration::from_secs(40), "it stands still", || {
+    within(Duration::from_secs(40), "ingest is blocked", || {
         std::future::ready((m.ingest_retries.get() >= retries + 5).then_some(()))
     })
     .await;
@@ -128,7 +128,7 @@ async fn silence_while_nothing_could_be_stored_makes_nobody_absent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_that_breaks_brings_no_duplicates() {
+async fn a_link_that_breaks_causes_no_duplicates() {
     let broker = Broker::start().await;
     let proxy = Proxy::start(Target::Tcp(([127, 0, 0, 1], broker.port()).into())).await;
     let url = format!("mqtt://{}", proxy.addr());
@@ -138,6 +138,7 @@ async fn a_link_that_breaks_brings_no_duplicates() {
     let mqtt = std::sync::Arc::new(app.another_mqtt().await);
     const ROUNDS: usize = 8;
     const BURST: usize = 400;
+    let mut rng = rng();
     for round in 0..ROUNDS {
         let burst: Vec<_> = (0..BURST)
             .map(|i| {
@@ -145,61 +146,55 @@ async fn a_link_that_breaks_brings_no_duplicates() {
                 tokio::spawn(async move { report(&mqtt, &device, round * BURST + i).await })
             })
             .collect();
-        // In the middle of it.
         let m = app.app().services().metrics.clone();
-        let goal = m.mqtt_stored.get() + fastrand::u64(1..100);
-        eventually("some are stored", || std::future::ready((m.mqtt_stored.get() >= goal).then_some(()))).await;
+        let goal = m.mqtt_stored.get() + rng.u64(1..100);
+        until("some are stored", || m.mqtt_stored.get() >= goal).await;
         let errors = m.mqtt_connection_errors.get();
         proxy.set(Mode::Cut);
         for publish in burst {
             publish.await.expect("PUBACK");
         }
-        let broke = || std::future::ready((m.mqtt_connection_errors.get() > errors).then_some(()));
-        eventually("the link breaks", broke).await;
+        until("the link breaks", || m.mqtt_connection_errors.get() > errors).await;
         proxy.set(Mode::Pass);
         stored(app.database(), (round + 1) * BURST).await;
     }
     conserved(&app).await;
     let m = &app.app().services().metrics;
     assert!(m.mqtt_connection_errors.get() >= ROUNDS as u64);
-    assert_eq!(m.mqtt_sessions_lost.get(), 1, "the broker kept the session all the time");
+    assert_eq!(m.mqtt_sessions_lost.get(), 1, "the broker kept the session");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_restarts_is_found_again_with_or_without_the_session() {
+async fn the_link_comes_back_after_a_broker_restart_with_or_without_its_session() {
     let mut broker = Broker::start().await;
     let app = TestApp::builder().broker(broker.port()).start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "a").await;
     let m = app.app().services().metrics.clone();
-    let linked = |up: i64| {
-        let m = m.clone();
-        move || std::future::ready((m.mqtt_connected.get() == up).then_some(()))
-    };
     report(app.mqtt().await, &device, 0).await;
     stored(app.database(), 1).await;
 
     broker.stop();
-    eventually("the link is down", linked(0)).await;
+    until("the link is down", || m.mqtt_connected.get() == 0).await;
     let ready = http::get(app.addr(), "/readyz").await;
     assert!(ready.status == 503 && ready.json()["checks"]["database"] == "ok", "{:?}", ready.json());
     broker.restart().await;
-    eventually("the link is up", linked(1)).await;
-    assert_eq!(m.mqtt_sessions_lost.get(), 1, "it saved the session");
+    until("the link is up", || m.mqtt_connected.get() == 1).await;
+    assert_eq!(m.mqtt_sessions_lost.get(), 1, "the broker saved the session");
     report(&app.another_mqtt().await, &device, 1).await;
     stored(app.database(), 2).await;
 
     broker.kill();
-    eventually("the link is down", linked(0)).await;
+    until("the link is down", || m.mqtt_connected.get() == 0).await;
     broker.restart().await;
-    eventually("the link is up", linked(1)).await;
+    until("the link is up", || m.mqtt_connected.get() == 1).await;
     report(&app.another_mqtt().await, &device, 2).await;
     stored(app.database(), 3).await;
     conserved(&app).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backlog_in_front_of_a_dead_database_costs_no_memory() {
+async fn a_backlog_while_the_database_is_down_costs_no_memory() {
     const MESSAGES: usize = 40_000;
     let (database, proxy, url) = proxied().await;
     let broker = Broker::start().await;
@@ -268,7 +263,7 @@ async fn a_server_starts_before_its_database_and_its_broker() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_whose_answer_is_lost_is_not_called_safe_to_repeat() {
+async fn a_commit_whose_answer_is_lost_has_an_unknown_outcome() {
     let (database, proxy, url) = proxied().await;
     let app = TestApp::builder().set("DATABASE_URL", url).start().await;
     let (home, owner) = app.home().await;
@@ -287,6 +282,7 @@ async fn a_commit_whose_answer_is_lost_is_not_called_safe_to_repeat() {
         proxy.set(Mode::Cut);
     });
     assert_eq!(code, "OUTCOME_UNKNOWN");
-    // The database never noticed that nobody was there to be told.
-    eventually("it stands", || async { client.query_opt("select from commands", &[]).await.ok()?.map(drop) }).await;
+    // The database committed although the answer did not arrive.
+    eventually("it is committed", || async { client.query_opt("select from commands", &[]).await.ok()?.map(drop) })
+        .await;
 }

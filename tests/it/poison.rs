@@ -1,23 +1,24 @@
-//! Hostile messages: each is counted under its reason and kept where its home exists; none stops or
-//! reconnects the link, and the good ones go on.
+//! Hostile messages: each is counted by its reason and stored where its home exists. None stops or breaks the
+//! link, and the good messages are stored.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::support::app::TestApp;
-use super::support::eventually;
 use super::support::user::User;
+use super::support::{eventually, rng, until};
 
 const REJECTED: &str =
     "query($home: ID!) { rejectedMessages(homeId: $home, first: 100) { nodes { topic reason payloadPreview } } }";
 
 fn random(len: usize) -> Vec<u8> {
-    (0..len).map(|_| fastrand::u8(..)).collect()
+    let mut rng = rng();
+    (0..len).map(|_| rng.u8(..)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn poison_is_counted_by_reason_and_stops_nothing() {
+async fn hostile_messages_are_counted_by_reason_and_stop_nothing() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "probe").await;
@@ -33,7 +34,7 @@ async fn poison_is_counted_by_reason_and_stops_nothing() {
     let many_keys = format!(r#"{{"sensors":{{{}}}}}"#, keys.join(","));
     let mac = "24:6F:28:AA:BB:CC";
 
-    // Topic, payload, the reason it is rejected for; none where it is to be stored.
+    // Topic, payload, and the reason of the rejection; none where the message is stored.
     let cases: Vec<(String, Vec<u8>, Option<&str>)> = vec![
         (telemetry.clone(), random(20 * 1024), Some("NOT_UTF8")),
         (telemetry.clone(), vec![b' '; 65_537], Some("TOO_LARGE")),
@@ -88,14 +89,11 @@ async fn poison_is_counted_by_reason_and_stops_nothing() {
     }
 
     let metrics = &app.app().services().metrics;
-    eventually("every good message is stored", || {
-        std::future::ready((metrics.mqtt_stored.get() >= n_stored).then_some(()))
-    })
-    .await;
-    eventually("everything is accounted for", || {
+    until("every good message is stored", || metrics.mqtt_stored.get() >= n_stored).await;
+    until("everything is accounted for", || {
         let rejected: u64 = expected.keys().map(|reason| rejected(&app, reason)).sum();
         let done = metrics.mqtt_stored.get() + metrics.mqtt_duplicate.get() + rejected;
-        std::future::ready((done == metrics.mqtt_received.get()).then_some(()))
+        done == metrics.mqtt_received.get()
     })
     .await;
     for (reason, n) in &expected {
@@ -113,7 +111,7 @@ async fn poison_is_counted_by_reason_and_stops_nothing() {
     }
     assert_eq!(seen, kept);
     let theirs = stranger.query(REJECTED, json!({"home": other_home.id})).await;
-    assert_eq!(theirs["rejectedMessages"]["nodes"], json!([]), "nothing of it concerns the other home");
+    assert_eq!(theirs["rejectedMessages"]["nodes"], json!([]), "the other home sees none of it");
     let readings = stranger
         .query("query($id: ID!) { device(id: $id) { latestTelemetry { id } online } }", json!({"id": foreign.id}))
         .await;
@@ -148,7 +146,7 @@ async fn a_mac_that_starts_with_24_never_lands_on_device_24() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_broker_kept_from_earlier_tells_nothing_of_now() {
+async fn retained_telemetry_is_rejected_and_a_retained_status_is_not_news() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "probe").await;
@@ -157,12 +155,9 @@ async fn what_the_broker_kept_from_earlier_tells_nothing_of_now() {
     mqtt.publish_retained(&status, r#"{"online":true}"#).await.expect("the broker takes it");
     mqtt.publish_retained(&device.topic("telemetry"), r#"{"sensors":{"humidity":5}}"#).await.expect("taken");
     let metrics = &app.app().services().metrics;
-    eventually("both are stored while they are news", || {
-        std::future::ready((metrics.mqtt_stored.get() == 2).then_some(()))
-    })
-    .await;
+    until("both are stored when they are published", || metrics.mqtt_stored.get() == 2).await;
 
-    // A server with a session of its own gets both again, as what was kept.
+    // A server with a session of its own gets both again, as retained messages.
     let database = app.database().url();
     let prefix = app.prefix().to_owned();
     let second = super::support::server::Server::start(
@@ -171,7 +166,7 @@ async fn what_the_broker_kept_from_earlier_tells_nothing_of_now() {
         &[("MQTT_TOPIC_PREFIX", &prefix)],
     )
     .await;
-    let rejected = eventually("the kept telemetry is rejected", || async {
+    let rejected = eventually("the retained telemetry is rejected", || async {
         let nodes = owner.query(REJECTED, json!({"home": home.id})).await["rejectedMessages"]["nodes"].clone();
         (!nodes.as_array().expect("nodes").is_empty()).then_some(nodes)
     })
@@ -183,12 +178,12 @@ async fn what_the_broker_kept_from_earlier_tells_nothing_of_now() {
     assert_eq!(data["device"]["telemetry"]["nodes"].as_array().map(Vec::len), Some(1));
     drop(second);
     for kind in ["status", "telemetry"] {
-        mqtt.publish_retained(&device.topic(kind), "").await.expect("the broker forgets it");
+        mqtt.publish_retained(&device.topic(kind), "").await.expect("the broker deletes it");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_the_database_refuses_is_told_from_a_database_that_is_ill() {
+async fn a_row_that_the_database_refuses_is_told_from_a_database_that_fails() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "probe").await;
@@ -196,13 +191,13 @@ async fn a_row_that_the_database_refuses_is_told_from_a_database_that_is_ill() {
     let client = app.database().client().await;
     let count = async |n: i64| {
         let client = app.database().client().await;
-        eventually("so many are stored", || async {
+        eventually("that many are stored", || async {
             let row = client.query_one("select count(*) from telemetry", &[]).await.ok()?;
             (row.get::<_, i64>(0) == n).then_some(())
         })
         .await;
     };
-    // Stands for whatever one row may hit that was not foreseen.
+    // Stands for any reason to refuse one row that was not foreseen.
     client.batch_execute("alter table telemetry add check (temperature < 1000)").await.expect("a constraint");
     let burst: Vec<String> = (0..20)
         .map(|n| format!(r#"{{"sensors":{{"n":{n},"temperature":{}}}}}"#, if n == 7 { 5_000 } else { n }))
@@ -211,35 +206,29 @@ async fn a_row_that_the_database_refuses_is_told_from_a_database_that_is_ill() {
         mqtt.publish(&topic, payload).await.expect("the broker takes it");
     }
     count(19).await;
-    eventually("the one to blame is rejected", || {
-        std::future::ready((rejected(&app, "NOT_STORABLE") == 1).then_some(()))
-    })
-    .await;
+    until("the refused reading is rejected", || rejected(&app, "NOT_STORABLE") == 1).await;
     let nodes = owner.query(REJECTED, json!({"home": home.id})).await["rejectedMessages"]["nodes"].clone();
     assert_eq!((nodes.as_array().map(Vec::len), &nodes[0]["payloadPreview"]), (Some(1), &json!(burst[7])));
 
-    // Refuses every reading, with an error of no known kind: nobody is to blame.
+    // Refuses every reading, with an error of no known kind: no message is at fault.
     client
         .batch_execute(
-            "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'ill'; end $$;
-             create trigger ill before insert on telemetry for each row execute function refuse()",
+            "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'refused'; end $$;
+             create trigger refuse before insert on telemetry for each row execute function refuse()",
         )
         .await
         .expect("a trigger");
     let retries = app.app().services().metrics.ingest_retries.get();
     mqtt.publish(&topic, r#"{"sensors":{"n":100}}"#).await.expect("the broker takes it");
     let metrics = &app.app().services().metrics;
-    eventually("it is tried again and again", || {
-        std::future::ready((metrics.ingest_retries.get() >= retries + 4).then_some(()))
-    })
-    .await;
-    client.batch_execute("drop trigger ill on telemetry").await.expect("dropped");
+    until("the batch is retried", || metrics.ingest_retries.get() >= retries + 4).await;
+    client.batch_execute("drop trigger refuse on telemetry").await.expect("dropped");
     count(20).await;
     assert_eq!(rejected(&app, "NOT_STORABLE"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_answer_and_no_status_is_blamed_for_a_database_that_is_ill() {
+async fn no_answer_and_no_status_is_rejected_because_the_database_fails() {
     const SEND: &str = "mutation($id: ID!) { sendCommand(input: {deviceId: $id, type: \"PING\", payload: {}}) { id } }";
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
@@ -255,7 +244,7 @@ async fn no_answer_and_no_status_is_blamed_for_a_database_that_is_ill() {
     let (first, second) = (send().await, send().await);
     client
         .batch_execute(
-            "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'ill'; end $$",
+            "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'refused'; end $$",
         )
         .await
         .expect("a function");
@@ -265,32 +254,28 @@ async fn no_answer_and_no_status_is_blamed_for_a_database_that_is_ill() {
         ("device_states", "status", r#"{"online":true,"status":{"uptime":7}}"#.to_owned()),
     ] {
         let trigger =
-            format!("create trigger ill before insert or update on {table} for each row execute function refuse()");
+            format!("create trigger refuse before insert or update on {table} for each row execute function refuse()");
         client.batch_execute(&trigger).await.expect("a trigger");
         let (retries, stored) = (metrics.ingest_retries.get(), metrics.mqtt_stored.get());
         app.publish(&device, kind, payload).await;
-        // Once for all, once more, halved, once more alone, and what was taken for a fault of its own.
-        eventually("it is tried again and again", || {
-            std::future::ready((metrics.ingest_retries.get() >= retries + 6).then_some(()))
-        })
-        .await;
-        client.batch_execute(&format!("drop trigger ill on {table}")).await.expect("dropped");
-        eventually("it is stored", || std::future::ready((metrics.mqtt_stored.get() > stored).then_some(()))).await;
+        // Twice together, once as a half, once more alone, and again after the probe failed.
+        until("the batch is retried", || metrics.ingest_retries.get() >= retries + 6).await;
+        client.batch_execute(&format!("drop trigger refuse on {table}")).await.expect("dropped");
+        until("it is stored", || metrics.mqtt_stored.get() > stored).await;
     }
     let state = "query($id: ID!) { device(id: $id) { metadata } }";
-    let told = owner.query(state, json!({"id": device.id})).await["device"]["metadata"]["lastStatus"].take();
-    assert_eq!(told["status"]["uptime"], 7, "as it came");
+    let status = owner.query(state, json!({"id": device.id})).await["device"]["metadata"]["lastStatus"].take();
+    assert_eq!(status["status"]["uptime"], 7, "unchanged");
     assert_eq!(command(&owner, &first).await, json!({"status": "SUCCEEDED", "result": {"n": 1}}));
     assert_eq!(rejected(&app, "NOT_STORABLE"), 0);
 
-    // What it says is refused, and another that says less would be taken: this one is to blame.
+    // The values of this answer are refused; without them the same answer is taken.
     client.batch_execute("alter table commands add check (result->>'n' <> '1') not valid").await.expect("a constraint");
     app.publish(&device, "ack", ack(&second)).await;
-    eventually("it is rejected", || std::future::ready((rejected(&app, "NOT_STORABLE") == 1).then_some(()))).await;
+    until("it is rejected", || rejected(&app, "NOT_STORABLE") == 1).await;
     assert!(command(&owner, &second).await["result"].is_null());
 }
 
-/// A command as it stands.
 async fn command(owner: &User, id: &Value) -> Value {
     owner.query("query($id: ID!) { command(id: $id) { status result } }", json!({ "id": id })).await["command"].take()
 }
@@ -300,7 +285,7 @@ async fn sent(owner: &User, id: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_home_keeps_its_newest_rejected_messages_and_goes_with_all_of_them() {
+async fn a_home_keeps_its_newest_rejected_messages_and_is_deleted_with_them() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "probe").await;
@@ -316,7 +301,7 @@ async fn a_home_keeps_its_newest_rejected_messages_and_goes_with_all_of_them() {
         let count = format!("select count(*) from rejected_messages where {what}");
         sql.query_one(&count, &[]).await.expect("counted").get(0)
     };
-    eventually("the oldest are gone", || async { (count("true").await == 10_000).then_some(()) }).await;
+    eventually("the oldest are deleted", || async { (count("true").await == 10_000).then_some(()) }).await;
     assert_eq!(count("reason = 'BAD_JSON'").await, 1);
     assert_eq!(app.app().services().metrics.rejected_pruned.get(), 1_501);
     owner.query("mutation($id: ID!) { deleteHome(id: $id) }", json!({"id": home.id})).await;

@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::support::app::{Database, TestApp};
-use super::support::eventually;
 use super::support::services::services;
+use super::support::until;
 use super::support::user::Device;
 
 /// The statements of a batch in their order: a name, a part of the text, and whether each batch of the test needs it.
@@ -78,11 +78,11 @@ async fn in_one_batch(app: &TestApp, device: &Device) {
     ] {
         app.publish(device, kind, payload.to_string()).await;
     }
-    eventually("all are received", || async { (metrics.mqtt_received.get() == received + 6).then_some(()) }).await;
+    until("all are received", || metrics.mqtt_received.get() == received + 6).await;
     lock.commit().await.expect("released");
-    eventually("all are committed", || async {
+    until("all are committed", || {
         let done = metrics.mqtt_stored.get() + metrics.mqtt_duplicate.get() + metrics.mqtt_rejected_total.get();
-        (metrics.mqtt_received.get() == done).then_some(())
+        metrics.mqtt_received.get() == done
     })
     .await;
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::support::app::TestApp;
 use super::support::user::{Device, User};
 use super::support::ws::{Frame, Subscription};
-use super::support::{soon, until};
+use super::support::{rng, soon, until};
 
 const TELEMETRY: &str = "subscription($home: ID, $device: ID, $after: ID) { \
      telemetry(homeId: $home, deviceId: $device, after: $after) { id extra device { key } } }";
@@ -73,11 +73,12 @@ async fn a_subscription_resumes_without_a_gap_or_a_repeat_during_writes() {
         })
     };
     // Ids start at 1: the reading stored first.
+    let mut rng = rng();
     let mut seen = Vec::new();
     let mut last = "1".to_owned();
     while seen.last() != Some(&(MESSAGES - 1)) {
         // Unsubscribes at a random moment and resumes from the last id.
-        for _ in 0..fastrand::u32(1..200) {
+        for _ in 0..rng.u32(1..200) {
             let event = live.next().await;
             (last, _) = (id(&event), seen.push(number(&event)));
             if seen.last() == Some(&(MESSAGES - 1)) {
@@ -115,7 +116,7 @@ async fn a_slow_subscriber_delays_no_other_and_receives_no_gap() {
     };
     tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(publishing, reading) })
         .await
-        .expect("the quick one is not held up");
+        .expect("the quick subscriber is not delayed");
     // The slow one reads now: events in order without a gap, until the server cut it as a slow peer or it lagged too
     // far. `registry/live.rs` has the catch-up without a socket.
     let (mut slow, mut n_received) = (slow, 0);
