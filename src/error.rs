@@ -121,38 +121,41 @@ fn is_lost_connection(cause: &Cause) -> bool {
     }
 }
 
-impl From<DieselError> for Error {
-    /// No SQLSTATE reaches us, so trouble of the database is told by kind and, where that says
-    /// `Unknown`, by PostgreSQL's own wording. In another language (`lc_messages`, which only a superuser
-    /// may set) such trouble is taken for a fault of ours: callers are told `INTERNAL`, and ingest finds
-    /// out by trying something harmless.
-    fn from(error: DieselError) -> Self {
-        const TROUBLE: [&str; 8] = [
-            "deadlock detected",
-            "due to statement timeout",
-            "due to lock timeout",
-            "terminating connection",
-            "the database system is",
-            "read-only transaction",
-            "No space left",
-            "could not extend file",
-        ];
-        match &error {
-            DieselError::DatabaseError(
-                DatabaseErrorKind::ClosedConnection
-                | DatabaseErrorKind::UnableToSendCommand
-                | DatabaseErrorKind::ReadOnlyTransaction
-                | DatabaseErrorKind::SerializationFailure,
-                _,
-            )
-            | DieselError::BrokenTransactionManager => Self::unavailable(error),
-            DieselError::DatabaseError(DatabaseErrorKind::Unknown, info)
-                if TROUBLE.iter().any(|text| info.message().contains(text)) =>
-            {
-                Self::unavailable(error)
-            }
-            _ => Self::internal(error),
+/// Whether the database failed in a way that may pass by itself: the same statement may succeed later.
+///
+/// Diesel hides the SQLSTATE. So failures are told apart by kind and, where the kind is `Unknown`, by PostgreSQL's
+/// English message. With another `lc_messages`, which only a superuser may set, such a failure counts as our own
+/// fault: clients get `INTERNAL`, and ingest finds out by a probe.
+pub fn is_transient(error: &DieselError) -> bool {
+    const MESSAGES: [&str; 8] = [
+        "deadlock detected",
+        "due to statement timeout",
+        "due to lock timeout",
+        "terminating connection",
+        "the database system is",
+        "read-only transaction",
+        "No space left",
+        "could not extend file",
+    ];
+    match error {
+        DieselError::DatabaseError(
+            DatabaseErrorKind::ClosedConnection
+            | DatabaseErrorKind::UnableToSendCommand
+            | DatabaseErrorKind::ReadOnlyTransaction
+            | DatabaseErrorKind::SerializationFailure,
+            _,
+        )
+        | DieselError::BrokenTransactionManager => true,
+        DieselError::DatabaseError(DatabaseErrorKind::Unknown, info) => {
+            MESSAGES.iter().any(|text| info.message().contains(text))
         }
+        _ => false,
+    }
+}
+
+impl From<DieselError> for Error {
+    fn from(error: DieselError) -> Self {
+        if is_transient(&error) { Self::unavailable(error) } else { Self::internal(error) }
     }
 }
 

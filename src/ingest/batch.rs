@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::envelope::Envelope;
-use super::store::NewRejected;
+use super::rejected::NewRejected;
 use crate::commands::{Answer, AnswerKind};
 use crate::device_config::{ConfigAnswer, ConfigVerdict};
 use crate::devices::StateChange;

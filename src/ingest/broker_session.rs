@@ -106,7 +106,7 @@ impl BrokerSession {
         replaced.and(pruned).and(row)
     }
 
-    /// Deletes the lost session's packets and tells the outboxes what may be lost with it.
+    /// Deletes the lost session's packets, and records for the outboxes what may be lost with it.
     async fn replace(&self, conn: &AsyncPgConnection, loss: SessionLoss, outboxes: &[&'static str]) -> QueryResult<()> {
         // With a session that never was, nothing can have been lost.
         let outboxes = if self.existed { outboxes } else { &[] };

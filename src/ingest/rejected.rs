@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
+
 use super::envelope::Envelope;
-use super::store::NewRejected;
 use crate::ids::HomeId;
 use crate::metrics::Metrics;
 use crate::mqtt::{REJECTED_PREVIEW_BYTES, Rejection};
@@ -17,6 +18,16 @@ const MAX_STORED: u32 = 1_000;
 const MAX_TOPIC: usize = 256;
 /// Homes counted at once; beyond, finished windows are removed first.
 const MAX_HOMES: usize = 10_000;
+
+/// A rejected message to store for the admins of the home that it names.
+#[derive(Debug)]
+pub(super) struct NewRejected {
+    pub(super) home_id: HomeId,
+    pub(super) topic: String,
+    pub(super) reason: Rejection,
+    pub(super) payload_preview: String,
+    pub(super) received_at: DateTime<Utc>,
+}
 
 /// What was logged and stored lately. Owned by the writer.
 #[derive(Default)]

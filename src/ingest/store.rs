@@ -5,11 +5,12 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Untyped};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::rejected::NewRejected;
 use super::retention::{MAX_DELETED, MAX_KEPT};
 use crate::db::schema::{broker_losses, broker_sessions, mqtt_deliveries};
 use crate::db::{locks, statement};
 use crate::ids::{DeviceId, HomeId};
-use crate::mqtt::{Packet, Rejection};
+use crate::mqtt::Packet;
 
 /// Deliveries loaded at the start: one for each packet id of the protocol.
 const MAX_DELIVERIES: i64 = 65_535;
@@ -35,19 +36,10 @@ pub(super) async fn roll_back(conn: &AsyncPgConnection) -> QueryResult<()> {
     RollBack.execute(&mut &*conn).await.map(drop)
 }
 
-/// Commits the transaction. PostgreSQL rolls it back instead if a statement failed, whose error then tells.
+/// Commits the transaction. PostgreSQL rolls it back instead if a statement before it failed; that
+/// statement's error is the cause.
 pub(super) async fn commit(conn: &AsyncPgConnection) -> QueryResult<()> {
     Commit.execute(&mut &*conn).await.map(drop)
-}
-
-/// A rejected message to store for the admins of the home that it names.
-#[derive(Debug)]
-pub(super) struct NewRejected {
-    pub(super) home_id: HomeId,
-    pub(super) topic: String,
-    pub(super) reason: Rejection,
-    pub(super) payload_preview: String,
-    pub(super) received_at: DateTime<Utc>,
 }
 
 statement! {

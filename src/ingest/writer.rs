@@ -220,7 +220,7 @@ impl RunningWriter {
         tokio::select! {
             n = self.deliveries.recv_many(inbox, MAX_BATCH) => Event::Messages(n),
             () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => Event::Deadline,
-            // An error means that the link has ended. The queue tells when all its messages are taken.
+            // An error means that the link has ended. The queue closes once its last message is taken.
             changed = self.connected.changed(), if !self.link_has_ended => match changed {
                 Ok(()) => Event::Link,
                 Err(_) => Event::LinkEnded,

@@ -45,7 +45,7 @@ fn the_backlog_of_a_silence_is_admitted_whole_and_nothing_beyond_it() {
     assert_eq!(n_admitted(&mut limits, 10, 0, 100), 10);
     let hour = 3_600_000;
     assert_eq!(n_admitted(&mut limits, 36_000, hour, 0), 36_000);
-    // The rest of an hour at the full rate, and then no more.
+    // The rest of an hour at the full rate, then none.
     let rest = n_admitted(&mut limits, 100_000, hour + 1, 0);
     assert!((35_900..=36_000).contains(&rest), "{rest}");
     assert_eq!(n_admitted(&mut limits, 100, hour + 2, 0), 0);

@@ -54,7 +54,7 @@ impl RunningWriter {
         deleted
     }
 
-    /// Notes the committed packets, and tells the link that a lost session is forgotten.
+    /// Adds the committed packets to the session, and acknowledges a lost session to the link.
     fn advance_session(&mut self, batch: &Batch, session_row: Option<i64>, deleted: &DeletedDevices) {
         let recorded = batch.rows.iter().filter(|row| row.envelope.packet.is_some() && !deleted.has_row(row));
         self.session.committed(batch.lost.is_some(), session_row, recorded.count());

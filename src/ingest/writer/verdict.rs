@@ -6,9 +6,9 @@
 //! without the values that the device chose. Only if it does, and then refuses the write again, the message is
 //! put in quarantine: a rejection is stored in its place.
 
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::result::Error as DieselError;
 
-use crate::error::Error;
+use crate::error::is_transient;
 
 /// Refusals in a row after which a batch is split or probed.
 const MAX_REFUSALS: usize = 2;
@@ -62,18 +62,8 @@ impl Refusals {
 /// Whether an error may be the fault of the values to be stored.
 pub(super) fn may_be_poison(error: &DieselError) -> bool {
     match error {
-        DieselError::DatabaseError(DatabaseErrorKind::Unknown, info) => {
-            // Partitions, serialisation and the like are not told apart by kind; known trouble is.
-            let copy = DieselError::DatabaseError(DatabaseErrorKind::Unknown, Box::new(info.message().to_owned()));
-            !matches!(Error::from(copy), Error::Unavailable(_))
-        }
-        DieselError::DatabaseError(kind, _) => !matches!(
-            kind,
-            DatabaseErrorKind::ClosedConnection
-                | DatabaseErrorKind::UnableToSendCommand
-                | DatabaseErrorKind::SerializationFailure
-                | DatabaseErrorKind::ReadOnlyTransaction
-        ),
+        DieselError::DatabaseError(..) => !is_transient(error),
+        // A value that has no form on the wire.
         DieselError::SerializationError(_) => true,
         _ => false,
     }
@@ -81,6 +71,8 @@ pub(super) fn may_be_poison(error: &DieselError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use diesel::result::DatabaseErrorKind;
+
     use super::*;
 
     const fn refusals(consecutive: usize, probe_succeeded: bool) -> Refusals {
