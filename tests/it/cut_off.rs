@@ -12,7 +12,7 @@ use super::support::{eventually, http, soon, within};
 
 const ME: &str = "{ me { id } }";
 const STATUS: &str = "subscription($h: ID!) { deviceStatus(homeId: $h) { id } }";
-const FOLLOWER: &str = "select pid from pg_stat_activity where datname = current_database() and query ilike 'select%revocations%' \
+const FOLLOWER: &str = "select pid from pg_stat_activity where datname = current_database() and query ilike '%from revocations%' \
                         and pid <> pg_backend_pid()";
 
 /// A server with an ordinary database account, and the statements that revoke and grant its right to read revocations.
