@@ -83,7 +83,7 @@ macro_rules! id {
 id! {
     /// A person who can sign in.
     UserId
-    /// A link between a person and somebody at an outside issuer.
+    /// A link between a person and somebody at an external issuer.
     ExternalIdentityId
     /// A home: the unit of tenancy.
     HomeId

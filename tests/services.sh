@@ -82,7 +82,7 @@ done
 [ -n "$pg_port" ] || fail "postgres: $(tail -n 3 postgres.log)"
 pids+=($pid)
 
-# The production limits as they are, and a listener for whoever is on this machine.
+# The production limits as they are, and a listener on the loopback interface.
 mkdir conf.d
 cp "$config"/conf.d/*.conf conf.d/
 chmod -R a+rX conf.d

@@ -93,7 +93,7 @@ async fn guesses_from_everywhere_lock_nobody_out_of_a_network_they_have_signed_i
         let signed_in = users.login(&user.email, &user.password, address(known)).await;
         assert_eq!(outcome(&signed_in), "OK", "from {known}");
     }
-    // The network is no more than one guesser.
+    // The whole network counts as one source of guesses.
     let guess = async || outcome(&users.login(&user.email, "a wrong guess", address("127.0.0.1")).await);
     for _ in 0..5 {
         assert_eq!(guess().await, "UNAUTHENTICATED");

@@ -17,7 +17,7 @@ const fn fields(object: &'static str, road: &'static str, rights: &'static [(Rig
     Fields { object, road, rights }
 }
 
-/// What is given to whoever did something, once, by the rows of `operations.rs` that select it: these
+/// Secrets that are returned once to the caller, by the rows of `operations.rs` that select it: these
 /// objects have no other road.
 pub(super) const GIVEN: [&str; 5] =
     ["AuthPayload", "CreatedIntegrationToken", "Invitation", "MqttCredentials", "RegisteredDevice"];

@@ -230,9 +230,9 @@ pub(super) const WRONG_TOO: &[&str] = &[
 /// What comes of an argument that names what is not there, or not in this home. Both get one answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Naming {
-    /// It names what is asked about: NOT_FOUND to whoever is signed in.
+    /// The argument names the object of the operation: NOT_FOUND for every signed-in user.
     Target,
-    /// It names something more: NOT_FOUND to whoever has the right, for others their refusal.
+    /// The argument names another object: NOT_FOUND for users with the permission, FORBIDDEN for others.
     Within,
     /// It only narrows: nothing matches, and no error.
     Filter,

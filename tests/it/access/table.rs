@@ -64,7 +64,7 @@ pub(super) fn render() -> String {
         }
         text.push('\n');
     }
-    text.push_str("## Fields\n\nWhat is given once to whoever did something, such as a password, is theirs.\n\n");
+    text.push_str("## Fields\n\nA secret that an operation returns once, such as a password, is shown to the caller of that operation only.\n\n");
     text.push_str(&heading("what is seen"));
     let mut seen: BTreeMap<(&str, bool), BTreeMap<Right, Vec<&str>>> = BTreeMap::new();
     for fields in FIELDS {

@@ -119,7 +119,7 @@ async fn what_is_deleted_is_out_before_its_history_goes() {
         assert!(answer.get("errors").is_none(), "{answer}");
         assert_eq!(n_left(&graph).await, left);
     }
-    // What a deleted home leaves is sent to nobody, and whoever asks for it finds nothing.
+    // Rows that remain of a deleted home are neither sent nor readable.
     let mut conn = db::connect(&graph.database.url(), None).await.unwrap();
     let (now, services) = (graph.clock.now(), &graph.services);
     let (hub, expectations) = (services.commands.hub().clone(), services.commands.expectations().clone());

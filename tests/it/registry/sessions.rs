@@ -213,7 +213,7 @@ async fn sessions_that_were_signed_out_push_no_living_one_out() {
     }
     graph.ask(&NOBODY, LOGIN, json!({"e": "ann@example.com", "p": PASSWORD})).await;
     let tablet = refreshed(&graph, &tablet).await;
-    // Of the living ones the hundred used last stay, whoever signs out.
+    // The hundred most recently used open sessions remain.
     let mut others = Vec::new();
     for _ in 0..99 {
         others.push(opened(&graph, user).await);
