@@ -1,33 +1,40 @@
-//! The thread of the link and the writer.
+//! The thread of the MQTT connection and the writer.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::ingest::Writer;
-use crate::mqtt::Link;
+use super::Parts;
+use crate::commands::CommandOutbox;
+use crate::device_config::ConfigOutbox;
+use crate::ingest::{Writer, WriterParts};
+use crate::mqtt::{Link, LinkHandles};
+use crate::outbox::Outbox;
 
-/// The link and the writer on a thread of their own: no query of the API stands in a message's way,
-/// and a message crosses no thread until it is committed.
+/// The connection and the writer on a thread of their own: no query of the API delays a message, and a message
+/// crosses no thread until it is committed.
 pub(super) struct Ingest {
-    /// Ends the link, then the writer.
+    /// Ends the connection, then the writer.
     stop: CancellationToken,
-    /// Ends both, whatever they are doing.
-    give_up: CancellationToken,
+    /// Ends both at their next await.
+    abort: CancellationToken,
+    /// Cancelled when the thread ends.
     done: CancellationToken,
 }
 
 impl Ingest {
     pub(super) fn start(
+        parts: &Parts,
         link: Link,
-        writer: Writer,
-        [migrated, ready]: [CancellationToken; 2],
+        handles: LinkHandles,
         ended: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let ingest =
-            Self { stop: CancellationToken::new(), give_up: CancellationToken::new(), done: CancellationToken::new() };
-        let (stop, give_up) = (ingest.stop.clone(), ingest.give_up.clone());
+            Self { stop: CancellationToken::new(), abort: CancellationToken::new(), done: CancellationToken::new() };
+        let ready = CancellationToken::new();
+        let writer = writer(parts, handles, ready.clone());
+        let (stop, abort, migrated) = (ingest.stop.clone(), ingest.abort.clone(), parts.migrated.clone());
         let guards = (ended.clone().drop_guard(), ingest.done.clone().drop_guard());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let both = async move {
@@ -38,7 +45,7 @@ impl Ingest {
                     writer.run().await;
                 }
             };
-            // Nothing is taken from the broker before it could be stored.
+            // No message is taken from the broker before the writer can store it.
             let linking = async {
                 if stop.run_until_cancelled(ready.cancelled()).await.is_some() {
                     link.run(stop.clone(), drained.clone()).await;
@@ -48,18 +55,39 @@ impl Ingest {
         };
         std::thread::Builder::new().name("ingest".to_owned()).spawn(move || {
             let _guards = guards;
-            runtime.block_on(give_up.run_until_cancelled(both));
+            runtime.block_on(abort.run_until_cancelled(both));
         })?;
         Ok(ingest)
     }
 
-    pub(super) async fn stop(self, within: Duration) {
+    pub(super) async fn stop(self, limit: Duration) {
         self.stop.cancel();
-        if timeout(within, self.done.cancelled()).await.is_err() {
-            // The database is away: what is not committed is not acknowledged, so nothing is lost.
+        if timeout(limit, self.done.cancelled()).await.is_err() {
+            // The database is away. Messages that are not committed are not acknowledged, so none is lost.
             tracing::warn!("messages could not be stored in time; the broker keeps them");
-            self.give_up.cancel();
+            self.abort.cancel();
             self.done.cancelled().await;
         }
     }
+}
+
+fn writer(parts: &Parts, link: LinkHandles, ready: CancellationToken) -> Writer {
+    let Parts { settings, base, hubs, .. } = parts;
+    Writer::new(WriterParts {
+        database: settings.database.clone(),
+        mqtt: settings.mqtt.clone(),
+        presence_timeout: settings.presence_timeout,
+        device_limit: settings.device_limit,
+        link,
+        directory_version: hubs.directory_version.clone(),
+        readings: hubs.readings.clone(),
+        states: hubs.states.clone(),
+        commands: hubs.commands.clone(),
+        configs: hubs.configs.clone(),
+        expectations: hubs.expectations.clone(),
+        outboxes: [(CommandOutbox::NAME, hubs.command_wake.clone()), (ConfigOutbox::NAME, hubs.config_wake.clone())],
+        metrics: base.metrics.clone(),
+        clock: base.clock.clone(),
+        ready,
+    })
 }

@@ -1,4 +1,4 @@
-//! The schema before anything else, also where the database is away at first.
+//! Migrates the schema before anything else, also when the database is away at first.
 
 use std::time::Duration;
 
@@ -6,20 +6,21 @@ use anyhow::Context;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::tasks::Tasks;
 use crate::db;
 use crate::error::{Chain, Error};
 use crate::settings::DatabaseSettings;
 
 /// Pause between attempts to migrate a database that is away.
-const MIGRATION_RETRY: Duration = Duration::from_millis(500);
+const RETRY_EVERY: Duration = Duration::from_millis(500);
 
-/// Migrates now, or in the background once a database that is away answers: the server is live
-/// meanwhile, says in `/readyz` what it waits for, and takes nothing from the broker that it could
-/// not store. The token tells when the schema is there.
+/// Migrates now, or in the background once a database that is away answers. Meanwhile the server is live, reports
+/// in `/readyz` what it waits for, and takes no message from the broker. The returned token is cancelled when the
+/// schema is up to date.
 pub(super) async fn migrate(
     settings: &DatabaseSettings,
     skip: bool,
-    ended: &CancellationToken,
+    tasks: &Tasks,
 ) -> anyhow::Result<CancellationToken> {
     let migrated = CancellationToken::new();
     if skip {
@@ -33,27 +34,30 @@ pub(super) async fn migrate(
         }
         Err(error @ Error::Unavailable(_)) => {
             tracing::warn!(error = %Chain(&error), "the database is away; waiting for it");
-            let (settings, migrated, ended) = (settings.clone(), migrated.clone(), ended.clone());
-            tokio::spawn(ended.clone().run_until_cancelled_owned(async move {
-                loop {
-                    sleep(MIGRATION_RETRY).await;
-                    match db::migrate(&settings).await {
-                        Ok(applied) => {
-                            log_applied(&applied);
-                            return migrated.cancel();
-                        }
-                        Err(Error::Unavailable(_)) => {}
-                        Err(error) => {
-                            tracing::error!(error = %Chain(&error), "the database can't be migrated");
-                            return ended.cancel();
-                        }
-                    }
-                }
-            }));
+            let retried = migrate_later(settings.clone(), migrated.clone(), tasks.ended.clone());
+            tasks.spawn(tasks.stop.clone().run_until_cancelled_owned(retried));
         }
         Err(error) => return Err(error).context("migrate the database"),
     }
     Ok(migrated)
+}
+
+/// Ends the server where the migration itself fails.
+async fn migrate_later(settings: DatabaseSettings, migrated: CancellationToken, ended: CancellationToken) {
+    loop {
+        sleep(RETRY_EVERY).await;
+        match db::migrate(&settings).await {
+            Ok(applied) => {
+                log_applied(&applied);
+                return migrated.cancel();
+            }
+            Err(Error::Unavailable(_)) => {}
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "the database can't be migrated");
+                return ended.cancel();
+            }
+        }
+    }
 }
 
 fn log_applied(applied: &[String]) {

@@ -1,77 +1,69 @@
-//! The dispatchers of what goes to devices: one a feature, each with a connection of its own.
+//! The dispatchers of the outboxes: one for commands, one for configurations, each with its own connection.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::clock::Clock;
+use super::Parts;
+use super::tasks::Tasks;
+use crate::commands::CommandOutbox;
+use crate::device_config::{ConfigOutbox, KeyRing};
 use crate::downlink::Downlink;
-use crate::metrics::Metrics;
 use crate::outbox::{self, Dispatcher, Outbox, Wake};
-use crate::settings::DatabaseSettings;
 
-/// Longest wait for what is under way at the stop; what is not confirmed by then goes again.
-const STOP_WITHIN: Duration = Duration::from_secs(3);
+/// Longest wait for messages in flight at the stop. Those that are not confirmed by then are sent again after the
+/// next start.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The running dispatchers.
 pub(super) struct Outboxes {
-    stop: CancellationToken,
-    give_up: CancellationToken,
-    tasks: TaskTracker,
-    parts: Parts,
-}
-
-/// What every dispatcher is made of.
-pub(super) struct Parts {
-    pub(super) downlink: Arc<dyn Downlink>,
-    pub(super) database: DatabaseSettings,
-    pub(super) client_id: String,
-    pub(super) clock: Clock,
-    pub(super) metrics: Metrics,
-    /// Cancelled once the schema is there.
-    pub(super) migrated: CancellationToken,
-    /// Cancelled by a dispatcher that ends early: the server ends with it.
-    pub(super) ended: CancellationToken,
+    tasks: Tasks,
+    /// Ends them without waiting for confirmations.
+    abort: CancellationToken,
 }
 
 impl Outboxes {
-    pub(super) fn new(parts: Parts) -> Self {
-        let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
-        Self { stop, give_up, tasks: TaskTracker::new(), parts }
+    pub(super) fn start(parts: &Parts, downlink: Arc<dyn Downlink>, tasks: Tasks) -> Self {
+        let (base, hubs) = (&parts.base, &parts.hubs);
+        let outboxes = Self { tasks, abort: CancellationToken::new() };
+        let commands = CommandOutbox::new(hubs.commands.clone(), hubs.expectations.clone(), base.metrics.clone());
+        outboxes.run("the dispatcher of commands", parts, commands, downlink.clone(), hubs.command_wake.clone());
+        let key_ring = KeyRing::new(&parts.settings.encryption);
+        let configs = ConfigOutbox::new(hubs.configs.clone(), key_ring, base.metrics.clone());
+        outboxes.run("the dispatcher of configurations", parts, configs, downlink, hubs.config_wake.clone());
+        outboxes
     }
 
-    /// Starts the dispatcher of one outbox.
-    pub(super) fn start(&self, outbox: impl Outbox, wake: Wake) {
-        let Parts { downlink, database, client_id, clock, metrics, migrated, ended } = &self.parts;
-        let dependencies = outbox::Dependencies {
-            downlink: downlink.clone(),
-            wake,
-            database: database.clone(),
-            client_id: client_id.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        };
-        let dispatcher = Dispatcher::new(outbox, dependencies);
-        let (stop, migrated, guard) = (self.stop.clone(), migrated.clone(), ended.clone().drop_guard());
-        let running = async move {
-            let _guard = guard;
-            if stop.run_until_cancelled(migrated.cancelled()).await.is_some() {
-                dispatcher.run(stop).await;
-            }
-        };
-        self.tasks.spawn(self.give_up.clone().run_until_cancelled_owned(running));
+    fn run(&self, name: &'static str, parts: &Parts, outbox: impl Outbox, downlink: Arc<dyn Downlink>, wake: Wake) {
+        let dispatcher = Dispatcher::new(
+            outbox,
+            outbox::Dependencies {
+                downlink,
+                wake,
+                database: parts.settings.database.clone(),
+                client_id: parts.settings.mqtt.client_id.clone(),
+                clock: parts.base.clock.clone(),
+                metrics: parts.base.metrics.clone(),
+            },
+        );
+        let (stop, migrated, abort) = (self.tasks.stop.clone(), parts.migrated.clone(), self.abort.clone());
+        self.tasks.critical(name, async move {
+            let running = async {
+                if stop.run_until_cancelled(migrated.cancelled()).await.is_some() {
+                    dispatcher.run(stop).await;
+                }
+            };
+            abort.run_until_cancelled(running).await;
+        });
     }
 
-    /// Lets what is under way come to its end.
+    /// Waits for messages in flight.
     pub(super) async fn stop(self) {
-        self.stop.cancel();
-        self.tasks.close();
-        if timeout(STOP_WITHIN, self.tasks.wait()).await.is_err() {
-            tracing::warn!("what was under way to devices is not confirmed; it goes again");
-            self.give_up.cancel();
+        if !self.tasks.stop(STOP_TIMEOUT).await {
+            tracing::warn!("messages in flight to devices are not confirmed; they are sent again after the next start");
+            self.abort.cancel();
+            self.tasks.tracker.wait().await;
         }
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::store;
+use crate::background::periodic;
 use crate::db::Pool;
-use crate::error::{Chain, Error};
+use crate::error::Error;
 use crate::ids::HomeId;
 
 /// Entries deleted in one statement: few enough to stay below the statement timeout.
@@ -20,16 +21,7 @@ const CLEAN_EVERY: Duration = Duration::from_secs(3600);
 
 /// Cleans the log every hour, from the migration of the database until the stop. Several servers may do so at once.
 pub async fn run_retention(pool: Pool, migrated: CancellationToken, stop: CancellationToken) {
-    let cleaning = async {
-        migrated.cancelled().await;
-        loop {
-            if let Err(error) = delete_expired(&pool).await {
-                tracing::warn!(error = %Chain(&error), "the audit log can't be cleaned; trying again later");
-            }
-            tokio::time::sleep(CLEAN_EVERY).await;
-        }
-    };
-    stop.run_until_cancelled(cleaning).await;
+    periodic("the retention of the audit log", CLEAN_EVERY, migrated, stop, || delete_expired(&pool)).await;
 }
 
 /// Deletes expired entries and those of deleted homes, in chunks.

@@ -21,14 +21,16 @@ pub use timeout::with_timeout;
 pub use transaction::{Transaction, run_to_completion, transaction};
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
-use diesel::{ConnectionError, ConnectionResult};
+use diesel::migration::MigrationSource;
+use diesel::sql_types::Text;
+use diesel::{ConnectionError, ConnectionResult, QueryDsl, QueryResult};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
-use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use prometheus_client::metrics::counter::Counter;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::error::Error;
+use crate::error::{Chain, Error};
 use crate::settings::{DatabaseSettings, DatabaseUrl};
 use crate::tls;
 
@@ -36,6 +38,8 @@ use crate::tls;
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Limit on a statement of the API.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request waits for a free connection before it is told UNAVAILABLE.
 const POOL_WAIT: Duration = Duration::from_secs(2);
 
@@ -105,7 +109,7 @@ pub fn pool(settings: &DatabaseSettings, statements: Counter) -> Pool {
     config.custom_setup = Box::new(move |url| {
         let (url, statements) = (url.to_owned(), statements.clone());
         Box::pin(async move {
-            let mut conn = connect(&url, Some(Duration::from_secs(5))).await?;
+            let mut conn = connect(&url, Some(STATEMENT_TIMEOUT)).await?;
             conn.set_instrumentation(CountStatements(statements));
             Ok(conn)
         })
@@ -168,15 +172,36 @@ pub async fn migrate(settings: &DatabaseSettings) -> Result<Vec<String>, Error> 
     .map_err(Error::internal)?
 }
 
-/// How many migrations this build knows that the database does not have.
-pub async fn pending(pool: &Pool) -> Result<usize, Error> {
-    use diesel::QueryDsl;
-    use diesel_async::RunQueryDsl;
+/// Whether this build has a migration that the database does not have.
+pub async fn has_pending(pool: &Pool) -> Result<bool, Error> {
     diesel::table! { __diesel_schema_migrations (version) { version -> Text, } }
 
     let mut conn = pool.get().await?;
-    let applied: i64 = __diesel_schema_migrations::table.count().get_result(&mut conn).await?;
-    let known =
-        diesel::migration::MigrationSource::<diesel::pg::Pg>::migrations(&MIGRATIONS).map_err(Error::Internal)?;
-    Ok(known.len().saturating_sub(usize::try_from(applied).unwrap_or_default()))
+    let applied: Vec<String> =
+        __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(&mut conn).await?;
+    let known = MigrationSource::<diesel::pg::Pg>::migrations(&MIGRATIONS).map_err(Error::Internal)?;
+    Ok(known.iter().any(|migration| !applied.contains(&migration.name().version().to_string())))
+}
+
+/// Warns if PostgreSQL does not report errors in English: some are told apart by their text, because no SQLSTATE
+/// reaches us (see [`crate::error`]).
+pub async fn warn_about_message_language(settings: &DatabaseSettings) {
+    statement! { struct ShowMessageLanguage("sql/message_language.sql") -> Text {} }
+    let language: QueryResult<String> = match connect(settings.url.reveal(), Some(STATEMENT_TIMEOUT)).await {
+        Ok(mut conn) => ShowMessageLanguage {}.get_result(&mut conn).await,
+        Err(error) => return tracing::debug!(error = %Chain(&error), "the language of messages is not known"),
+    };
+    match language {
+        Ok(language) if is_english(&language) => {}
+        Ok(language) => tracing::warn!(
+            lc_messages = language,
+            "PostgreSQL reports errors in another language than English: a deadlock or a time-out is then reported \
+             to clients as INTERNAL instead of UNAVAILABLE. As its superuser: alter role … set lc_messages = 'C'"
+        ),
+        Err(error) => tracing::debug!(error = %Chain(&error), "the language of messages is not known"),
+    }
+}
+
+fn is_english(language: &str) -> bool {
+    ["C", "POSIX"].contains(&language) || language.starts_with("C.") || language.starts_with("en")
 }

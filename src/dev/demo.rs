@@ -1,25 +1,24 @@
 //! The demo home: an owner, rooms and devices, so that there is something to see. Made once; what its
 //! owner changes later stays changed.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::folder::Folder;
+use crate::app::{Base, Hubs};
 use crate::audit::RequestContext;
 use crate::auth::{Actor, Principal, Tokens};
 use crate::clock::Clock;
 use crate::db::{MemoryBudget, Pool};
-use crate::devices::{DeviceFilter, DevicePage, DeviceType, Devices, NewDevice, mqtt_client_id};
+use crate::devices::{DeviceFilter, DevicePage, DeviceType, NewDevice, mqtt_client_id};
 use crate::error::Error;
-use crate::homes::{Home, Homes, NewHome, Permission, RegistryListener};
+use crate::graphql::Services;
+use crate::homes::{Home, NewHome, Permission};
 use crate::ids::{DeviceId, HomeId, UserId};
-use crate::revocation::Revocations;
-use crate::settings::{MqttSettings, Secret};
+use crate::settings::{Secret, Settings};
 use crate::throttle::Throttle;
-use crate::users::Users;
 
 /// Who owns the demo home.
 pub(super) const EMAIL: &str = "demo@smarthome.local";
@@ -43,16 +42,13 @@ const SIMULATED: [(&str, &str, DeviceType, Option<&str>); 4] = [
     ("DOOR_001", "Front door", DeviceType::Door, Some("Hall")),
 ];
 
-/// What the demo needs of the server's own services. They act before the server starts, so there is
-/// nobody yet to tell of a change.
-pub(super) struct Registry {
-    pub(super) users: Users,
-    homes: Homes,
-    devices: Devices,
+/// Creates the demo home before the server starts.
+pub(super) struct Setup {
+    services: Services,
     tokens: Tokens,
 }
 
-/// The demo as it stands.
+/// The present demo home.
 pub(super) struct Demo {
     pub(super) password: Secret,
     pub(super) token: String,
@@ -75,38 +71,12 @@ pub(super) struct DeviceLogin {
     pub(super) client_id: String,
 }
 
-struct Nobody;
-
-impl RegistryListener for Nobody {
-    fn device_changed(&self, _: HomeId, _: DeviceId) {}
-    fn home_changed(&self, _: HomeId) {}
-}
-
-impl Registry {
-    pub(super) fn new(pool: Pool, clock: Clock, tokens: Tokens, mqtt: &MqttSettings) -> Self {
-        let listener = Arc::new(Nobody);
-        // The server reads from the database what is ended here.
-        let revocations = Revocations::new(clock.clone());
-        Self {
-            users: Users::new(
-                pool.clone(),
-                tokens.clone(),
-                clock.clone(),
-                revocations.clone(),
-                Throttle::new(false),
-                false,
-            ),
-            homes: Homes::new(
-                pool.clone(),
-                clock.clone(),
-                listener.clone(),
-                Vec::new(),
-                revocations,
-                Throttle::new(false),
-            ),
-            devices: Devices::new(pool, clock, listener, crate::hub::Hub::default(), mqtt),
-            tokens,
-        }
+impl Setup {
+    /// Services with a small pool of their own.
+    pub(super) fn new(pool: Pool, clock: Clock, settings: &Settings) -> anyhow::Result<Self> {
+        let base = Base { pool, throttle: Throttle::new(false), ..Base::new(settings, clock)? };
+        let services = Services::build(&base, &Hubs::new(&base.metrics), settings);
+        Ok(Self { services, tokens: base.tokens })
     }
 
     /// Makes what is missing and tells what is there, `n_simulated` devices for the simulation included.
@@ -135,31 +105,31 @@ impl Registry {
 
     /// The account with the password that `dev` prints, whatever it was before.
     async fn owner(&self, password: &Secret) -> Result<UserId, Error> {
-        match self.users.login(EMAIL, password.reveal(), None).await {
+        match self.services.users.login(EMAIL, password.reveal(), None).await {
             Ok(session) => return Ok(session.user.id),
             Err(Error::Unauthenticated(_)) => {}
             Err(error) => return Err(error),
         }
-        match self.users.create(EMAIL, password.reveal(), "Demo").await {
+        match self.services.users.create(EMAIL, password.reveal(), "Demo").await {
             Ok(user) => Ok(user.id),
             Err(Error::Conflict(_)) => {
-                self.users.set_password(EMAIL, password.reveal()).await?;
-                Ok(self.users.login(EMAIL, password.reveal(), None).await?.user.id)
+                self.services.users.set_password(EMAIL, password.reveal()).await?;
+                Ok(self.services.users.login(EMAIL, password.reveal(), None).await?.user.id)
             }
             Err(error) => Err(error),
         }
     }
 
     async fn home(&self, principal: &Principal) -> Result<Home, Error> {
-        if let Some(home) = self.homes.visible(principal.user, None).await?.into_iter().next() {
+        if let Some(home) = self.services.homes.visible(principal.user, None).await?.into_iter().next() {
             return Ok(home);
         }
         let new = NewHome { name: "Demo home".to_owned(), key: None, timezone: "UTC".to_owned() };
         let by = RequestContext::new(principal, None);
-        let home = self.homes.create(&by, new).await?;
+        let home = self.services.homes.create(&by, new).await?;
         let access = home.allow(Permission::Configure)?;
         for name in ["Living room", "Kitchen", "Hall"] {
-            self.homes.create_room(access, &by, name).await?;
+            self.services.homes.create_room(access, &by, name).await?;
         }
         Ok(home)
     }
@@ -172,7 +142,7 @@ impl Registry {
     ) -> Result<Vec<DeviceLogin>, Error> {
         let listed = self.listed(principal.user, home.id).await?;
         let access = home.allow(Permission::Configure)?;
-        let rooms = self.homes.rooms(&[home.allow(Permission::Read)?]).await?;
+        let rooms = self.services.homes.rooms(&[home.allow(Permission::Read)?]).await?;
         let room = |name: Option<&str>| rooms.iter().find(|room| Some(room.name.as_str()) == name).map(|room| room.id);
         // On a home that has devices, those its owner deleted stay deleted; the simulation needs its own.
         let by_hand = if listed.is_empty() { &BY_HAND[..] } else { &[] };
@@ -191,7 +161,7 @@ impl Registry {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let registered = self.devices.register(access, &RequestContext::new(principal, None), wanted).await?;
+        let registered = self.services.devices.register(access, &RequestContext::new(principal, None), wanted).await?;
         let login = |device: crate::devices::RegisteredDevice| DeviceLogin {
             key: device.device.key,
             username: device.credentials.username,
@@ -204,7 +174,7 @@ impl Registry {
     async fn listed(&self, viewer: UserId, home: HomeId) -> Result<Vec<(DeviceId, String)>, Error> {
         let all = DeviceFilter::default();
         let page = DevicePage { homes: &[home], filter: &all, after: None, limit: MAX_LISTED };
-        let devices = self.devices.page(viewer, &page, &MemoryBudget::default()).await?;
+        let devices = self.services.devices.page(viewer, &page, &MemoryBudget::default()).await?;
         Ok(devices.into_iter().map(|device| (device.id, device.key)).collect())
     }
 }

@@ -12,12 +12,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::broker::{self, Access, Broker, Closed, Guests, SERVER_USER};
-use super::demo::{Demo, Registry};
+use super::demo::{Demo, Setup};
 use super::facts::{Extras, Facts};
 use super::folder::{Folder, random_secret};
 use super::postgres::Postgres;
 use crate::app::{App, Options};
-use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::db;
 use crate::devices::{CredentialCache, Logins};
@@ -107,9 +106,8 @@ async fn with_database(
     let link = open_link(args, folder, prefix, logins).await?;
     let result = async {
         let settings = settings(args, folder, postgres.url(), &link)?;
-        let tokens = Tokens::from_settings(&settings.auth, clock.clone())?;
-        let registry = Registry::new(side_pool, clock.clone(), tokens, &settings.mqtt);
-        let demo = registry.prepare(folder, args.simulate.into()).await?;
+        let setup = Setup::new(side_pool, clock.clone(), &settings)?;
+        let demo = setup.prepare(folder, args.simulate.into()).await?;
         let options = Options {
             clock: clock.clone(),
             graphiql_token: Some(Secret::new(demo.token.clone())),

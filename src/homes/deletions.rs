@@ -10,6 +10,7 @@ use super::deletions_store::{self, DeletedRows, Deletion};
 use super::integrations::revocations_of;
 use super::{Access, Homes, Permission, acquire_ingest_lock, integrations_store, members_store, store, target};
 use crate::audit::{self, Action, Details, Entry, RequestContext};
+use crate::background::periodic;
 use crate::db::{self, Pool};
 use crate::error::{Chain, Error};
 use crate::revocation::{Revocation, Revocations};
@@ -69,16 +70,8 @@ impl Homes {
 
 /// Resumes interrupted deletions once a minute. Several servers may do so at once.
 pub async fn run_deletion_worker(pool: Pool, migrated: CancellationToken, stop: CancellationToken) {
-    let worker = async {
-        migrated.cancelled().await;
-        loop {
-            if let Err(error) = resume_deletions(&pool).await {
-                tracing::warn!(error = %Chain(&error), "reading interrupted deletions failed; retrying later");
-            }
-            tokio::time::sleep(RESUME_EVERY).await;
-        }
-    };
-    stop.run_until_cancelled(worker).await;
+    let resume = || resume_deletions(&pool);
+    periodic("the search for interrupted deletions", RESUME_EVERY, migrated, stop, resume).await;
 }
 
 /// Completes the deletions that were interrupted.

@@ -117,6 +117,18 @@ pub struct NewHome {
     pub timezone: String,
 }
 
+/// What [`Homes`] is made of.
+pub struct Dependencies {
+    pub pool: Pool,
+    pub clock: Clock,
+    /// Is called after each change.
+    pub listener: Arc<dyn RegistryListener>,
+    /// The hubs whose streams end when a home is deleted.
+    pub channels: Arc<[Arc<dyn HomeChannel>]>,
+    pub revocations: Revocations,
+    pub throttle: Throttle,
+}
+
 /// Homes, memberships and rooms. Cheap to clone.
 #[derive(Clone)]
 pub struct Homes {
@@ -129,16 +141,9 @@ pub struct Homes {
 }
 
 impl Homes {
-    /// `listener` receives every change of the registry; `channels` are the hubs whose streams end with a home.
-    pub fn new(
-        pool: Pool,
-        clock: Clock,
-        listener: Arc<dyn RegistryListener>,
-        channels: impl Into<Arc<[Arc<dyn HomeChannel>]>>,
-        revocations: Revocations,
-        throttle: Throttle,
-    ) -> Self {
-        Self { pool, clock, listener, channels: channels.into(), revocations, throttle }
+    pub fn new(dependencies: Dependencies) -> Self {
+        let Dependencies { pool, clock, listener, channels, revocations, throttle } = dependencies;
+        Self { pool, clock, listener, channels, revocations, throttle }
     }
 
     /// The viewer's proof of a permission in a home. `NOT_FOUND` for users who are not members.

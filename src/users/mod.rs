@@ -45,6 +45,17 @@ pub struct User {
     pub created_at: DateTime<Utc>,
 }
 
+/// What [`Users`] is made of.
+pub struct Dependencies {
+    pub pool: Pool,
+    pub tokens: Tokens,
+    pub clock: Clock,
+    pub revocations: Revocations,
+    pub throttle: Throttle,
+    /// `REGISTRATION=open`.
+    pub registration_open: bool,
+}
+
 /// Accounts and sessions. Cheap to clone.
 #[derive(Clone)]
 pub struct Users {
@@ -58,15 +69,8 @@ pub struct Users {
 }
 
 impl Users {
-    /// `registration_open`: `REGISTRATION=open`.
-    pub fn new(
-        pool: Pool,
-        tokens: Tokens,
-        clock: Clock,
-        revocations: Revocations,
-        throttle: Throttle,
-        registration_open: bool,
-    ) -> Self {
+    pub fn new(dependencies: Dependencies) -> Self {
+        let Dependencies { pool, tokens, clock, revocations, throttle, registration_open } = dependencies;
         Self { pool, tokens, clock, hasher: Hasher::default(), revocations, throttle, registration_open }
     }
 

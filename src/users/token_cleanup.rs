@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Users, store};
-use crate::error::{Chain, Error};
+use crate::background::periodic;
+use crate::error::Error;
 
 /// Tokens deleted by one statement, which must stay below the statement timeout.
 const CHUNK: usize = 10_000;
@@ -17,16 +18,7 @@ const CLEAN_EVERY: Duration = Duration::from_secs(3600);
 impl Users {
     /// Deletes expired tokens once an hour. Several servers may do so at once.
     pub async fn run_token_cleanup(self, migrated: CancellationToken, stop: CancellationToken) {
-        let cleaning = async {
-            migrated.cancelled().await;
-            loop {
-                if let Err(error) = self.delete_expired_tokens().await {
-                    tracing::warn!(error = %Chain(&error), "deleting expired sessions failed; retrying later");
-                }
-                tokio::time::sleep(CLEAN_EVERY).await;
-            }
-        };
-        stop.run_until_cancelled(cleaning).await;
+        periodic("the cleanup of tokens", CLEAN_EVERY, migrated, stop, || self.delete_expired_tokens()).await;
     }
 
     /// Deletes all expired tokens, in chunks.

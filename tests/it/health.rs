@@ -41,7 +41,7 @@ async fn the_exit_status_tells_the_health() {
     let lonely = TestApp::builder().set("MQTT_BROKER_URL", "mqtt://127.0.0.1:1").start().await;
     assert!(asks(lonely.addr(), &[]).await.0);
     let (is_ready, why) = asks(lonely.addr(), &["--ready"]).await;
-    assert!(!is_ready && why.contains("no link to the MQTT broker"), "{why}");
+    assert!(!is_ready && why.contains("no connection to the MQTT broker"), "{why}");
     let addr = lonely.addr();
     lonely.stop().await;
     assert!(!asks(addr, &[]).await.0);

@@ -144,8 +144,8 @@ async fn the_directory_of_devices_hears_of_every_change() {
         ),
         ("mutation($d: ID!) { updateDevice(id: $d, input: {name: \"N\"}) { id } }", json!({"d": device})),
     ] {
-        let before = graph.told.0.load(Ordering::SeqCst);
+        let before = graph.registry_changes.0.load(Ordering::SeqCst);
         hangs_up(&graph, &ann, query, variables).await;
-        eventually(query, || async { (graph.told.0.load(Ordering::SeqCst) > before).then_some(()) }).await;
+        eventually(query, || async { (graph.registry_changes.0.load(Ordering::SeqCst) > before).then_some(()) }).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The graph over a real database, without HTTP: who may see and change what, and at what price.
+//! The GraphQL schema over a real database, without HTTP: permissions, rules and the number of statements.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing fails the test")]
 
 mod audit;
@@ -24,57 +24,49 @@ use std::time::Duration;
 
 use async_graphql::{Request, Variables};
 use serde_json::{Value, json};
-use smarthome::auth::{Actor, Principal, Tokens};
+use smarthome::app::{Base, Hubs};
+use smarthome::auth::{Actor, Principal};
 use smarthome::clock::Clock;
-use smarthome::commands::{CommandHub, Commands, Expectations};
 use smarthome::db;
-use smarthome::device_config::{ConfigHub, DeviceConfigs, KeyRing};
-use smarthome::devices::{DeletionHub, Devices, RegistryListener, StateHub};
+use smarthome::device_config::{ConfigHub, KeyRing};
+use smarthome::devices::RegistryListener;
 use smarthome::graphql::limits::budget::Budget;
 use smarthome::graphql::response::GraphQLResponse;
 use smarthome::graphql::{self, Schema, Services, Viewer};
-use smarthome::homes::{Homes, Integrations};
-use smarthome::hub::HomeChannel;
 use smarthome::ids::{DeviceId, HomeId, UserId};
-use smarthome::metrics::Metrics;
-use smarthome::outbox::Wake;
-use smarthome::revocation::Revocations;
-use smarthome::settings::{Secret, Settings};
-use smarthome::telemetry::history::Readings;
-use smarthome::telemetry::{LiveReadings, ReadingHub};
-use smarthome::throttle::Throttle;
-use smarthome::users::Users;
+use smarthome::settings::Settings;
+use smarthome::telemetry::ReadingHub;
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 
 use super::support::app::{Database, JWT_SECRET};
 use super::support::{eventually, unique};
 
-/// The schema over services of its own, on a database of its own.
+/// The schema over the server's services, on a database of its own.
 struct Graph {
     schema: Schema,
     services: Services,
     clock: Clock,
     readings: ReadingHub,
     config_hub: ConfigHub,
-    told: Arc<Told>,
+    registry_changes: Arc<RegistryChanges>,
     key_ring: Option<KeyRing>,
     sql: tokio_postgres::Client,
     database: Database,
 }
 
-/// Seals secrets in tests.
+/// Encrypts secrets in tests.
 const ENCRYPTION_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
 /// Somebody signed in, or nobody.
 #[derive(Clone)]
 struct Person(Option<Principal>);
 
-/// Counts the changes it hears of.
+/// Counts the changes of the registry that are published.
 #[derive(Default)]
-struct Told(AtomicU32);
+struct RegistryChanges(AtomicU32);
 
-impl RegistryListener for Told {
+impl RegistryListener for RegistryChanges {
     fn device_changed(&self, _home: HomeId, _device: DeviceId) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
@@ -89,7 +81,7 @@ impl Graph {
         Self::start_with(Some(ENCRYPTION_KEY)).await
     }
 
-    /// With another key that seals, or with none.
+    /// With another encryption key, or none.
     async fn start_with(encryption_key: Option<&'static str>) -> Self {
         let database = Database::create().await;
         let url = database.url();
@@ -97,6 +89,8 @@ impl Graph {
             "DATABASE_URL" => Some(url.clone()),
             "MQTT_BROKER_URL" => Some("mqtt://broker.example".to_owned()),
             "JWT_SECRET" => Some(JWT_SECRET.to_owned()),
+            "REGISTRATION" => Some("open".to_owned()),
+            "RATE_LIMITS" => Some("off".to_owned()),
             "ENCRYPTION_KEY" => encryption_key.map(str::to_owned),
             _ => None,
         })
@@ -104,80 +98,25 @@ impl Graph {
         db::migrate(&settings.database).await.unwrap();
         let sql = database.client().await;
         sql.batch_execute("create table telemetry_rest partition of telemetry default").await.unwrap();
-        let (metrics, clock) = (Metrics::new(), Clock::movable());
-        let pool = db::pool(&settings.database, metrics.db_statements.clone());
-        let (readings, states, deletions) = (ReadingHub::default(), StateHub::default(), DeletionHub::default());
-        let (command_hub, expectations) = (CommandHub::default(), Expectations::default());
-        let told = Arc::<Told>::default();
-        let config_hub = ConfigHub::default();
-        let key_ring = KeyRing::new(&settings.encryption);
-        let channels: [Arc<dyn HomeChannel>; 5] = [
-            Arc::new(readings.clone()),
-            Arc::new(states.clone()),
-            Arc::new(deletions.clone()),
-            Arc::new(command_hub.clone()),
-            Arc::new(config_hub.clone()),
-        ];
-        let revocations = Revocations::new(clock.clone());
-        let tokens = Tokens::new(&Secret::new(JWT_SECRET), clock.clone());
-        let services = Services {
-            integrations: Integrations::new(pool.clone(), clock.clone(), tokens.clone(), revocations.clone()),
-            users: Users::new(
-                pool.clone(),
-                tokens.clone(),
-                clock.clone(),
-                revocations.clone(),
-                Throttle::new(false),
-                true,
-            ),
-            homes: Homes::new(
-                pool.clone(),
-                clock.clone(),
-                told.clone(),
-                channels,
-                revocations.clone(),
-                Throttle::new(false),
-            ),
-            devices: Devices::new(pool.clone(), clock.clone(), told.clone(), deletions, &settings.mqtt),
-            readings: Readings::new(pool.clone()),
-            live_readings: LiveReadings::new(pool.clone(), readings.clone(), metrics.clone()),
-            commands: Commands::new(smarthome::commands::Dependencies {
-                pool: pool.clone(),
-                clock: clock.clone(),
-                hub: command_hub,
-                expectations,
-                wake: Wake::default(),
-                metrics: metrics.clone(),
-            }),
-            states,
-            configs: DeviceConfigs::new(smarthome::device_config::Dependencies {
-                pool: pool.clone(),
-                clock: clock.clone(),
-                hub: config_hub.clone(),
-                key_ring: key_ring.clone(),
-                wake: Wake::default(),
-                metrics: metrics.clone(),
-            }),
-            revocations,
-            metrics,
-            clock: clock.clone(),
-            pool,
-            started: tokio::time::Instant::now(),
-        };
+        let clock = Clock::movable();
+        let base = Base::new(&settings, clock.clone()).unwrap();
+        let registry_changes = Arc::<RegistryChanges>::default();
+        let hubs = Hubs { registry_listener: registry_changes.clone(), ..Hubs::new(&base.metrics) };
+        let services = Services::build(&base, &hubs, &settings);
         Self {
             schema: graphql::schema(services.clone()),
             services,
             clock,
-            readings,
-            config_hub,
-            told,
-            key_ring,
+            readings: hubs.readings,
+            config_hub: hubs.configs,
+            registry_changes,
+            key_ring: KeyRing::new(&settings.encryption),
             sql,
             database,
         }
     }
 
-    /// Somebody with an account, whose password nobody knows.
+    /// A new account without a usable password.
     async fn person(&self) -> Person {
         let insert = "insert into users (email, name, password_hash) values ($1, 'Test', '-') returning id";
         let id: i64 = self.sql.query_one(insert, &[&format!("{}@test.example", unique("p"))]).await.unwrap().get(0);
@@ -186,12 +125,12 @@ impl Graph {
         Person(Some(Principal { user, actor: Actor::Operator, issued_at, expires_at }))
     }
 
-    /// The whole answer.
+    /// The whole response.
     async fn answer(&self, who: &Person, query: &str, variables: Value) -> Value {
         self.start_answer(who, query, variables).await.unwrap()
     }
 
-    /// The answer's making, on a worker, as behind HTTP.
+    /// Executes the query in a task, as HTTP does.
     fn start_answer(&self, who: &Person, query: &str, variables: Value) -> JoinHandle<Value> {
         let budget = Budget::default();
         let request = Request::new(query)
@@ -207,27 +146,27 @@ impl Graph {
         })
     }
 
-    /// The data of what must succeed.
+    /// The data of a query that must succeed.
     async fn ask(&self, who: &Person, query: &str, variables: Value) -> Value {
         let mut answer = self.answer(who, query, variables).await;
         assert!(answer.get("errors").is_none(), "{query}: {answer}");
         answer["data"].take()
     }
 
-    /// The code of what must fail.
+    /// The error code of a query that must fail.
     async fn code(&self, who: &Person, query: &str, variables: Value) -> String {
         let answer = self.answer(who, query, variables).await;
         let code = answer["errors"][0]["extensions"]["code"].as_str();
         code.unwrap_or_else(|| panic!("{query}: no coded error in {answer}")).to_owned()
     }
 
-    /// A home of somebody.
+    /// A new home of `owner`.
     async fn home(&self, owner: &Person) -> String {
         let made = self.ask(owner, "mutation { createHome(input: {name: \"Test\"}) { id } }", json!({})).await;
         text(&made["createHome"]["id"])
     }
 
-    /// Puts somebody into a home.
+    /// Makes `who` a member of a home.
     async fn join(&self, home: &str, who: &Person, role: &str) {
         let insert = "insert into memberships (home_id, user_id, role) values ($1, $2, $3)";
         let user = who.0.as_ref().unwrap().user.get();

@@ -10,7 +10,7 @@ use smarthome::ids::{SessionId, UserId};
 use smarthome::opaque_token;
 use smarthome::settings::{DatabaseSettings, Secret};
 use smarthome::throttle::Throttle;
-use smarthome::users::Users;
+use smarthome::users::{Dependencies, Users};
 use tokio_util::sync::CancellationToken;
 
 use super::{Graph, Person, eventually, number, text};
@@ -98,7 +98,8 @@ async fn with_connections(graph: &Graph, n: u32) -> Users {
     drop(join_all((0..n).map(|_| pool.get())).await);
     let tokens = Tokens::new(&Secret::new(JWT_SECRET), graph.clock.clone());
     let revocations = graph.services.revocations.clone();
-    Users::new(pool, tokens, graph.clock.clone(), revocations, Throttle::new(false), true)
+    let (clock, throttle) = (graph.clock.clone(), Throttle::new(false));
+    Users::new(Dependencies { pool, tokens, clock, revocations, throttle, registration_open: true })
 }
 
 #[tokio::test(flavor = "multi_thread")]

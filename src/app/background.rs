@@ -1,0 +1,44 @@
+//! The tasks that work beside requests and messages.
+
+use super::Parts;
+use super::tasks::Tasks;
+use crate::mqtt::provision::Provisioner;
+use crate::settings::Provisioning;
+use crate::{audit, db, homes};
+
+pub(super) fn start(parts: &Parts, tasks: &Tasks) {
+    let Parts { settings, base, services, migrated, .. } = parts;
+    let (pool, migrated, stop) = (|| base.pool.clone(), || migrated.clone(), || tasks.stop.clone());
+    tasks.critical("the retention of the audit log", audit::run_retention(pool(), migrated(), stop()));
+    tasks.critical("the deletion of homes", homes::run_deletion_worker(pool(), migrated(), stop()));
+    tasks.critical("the cleanup of tokens", services.users.clone().run_token_cleanup(migrated(), stop()));
+    let is_current = base.metrics.revocations_followed.clone();
+    let revocations = base.revocations.clone().follow(settings.database.clone(), is_current, stop());
+    tasks.critical("the poll for revocations", revocations);
+    if let Some(provisioner) = provisioner(parts) {
+        let (migrated, stop) = (migrated(), stop());
+        tasks.critical("the provisioning of broker accounts", async move {
+            if stop.run_until_cancelled(migrated.cancelled()).await.is_some() {
+                provisioner.run(stop).await;
+            }
+        });
+    }
+    let (database, migrated) = (settings.database.clone(), migrated());
+    tasks.spawn(stop().run_until_cancelled_owned(async move {
+        migrated.cancelled().await;
+        db::warn_about_message_language(&database).await;
+    }));
+}
+
+/// Keeps the broker's accounts up to date, if this installation's broker has accounts of its own.
+fn provisioner(parts: &Parts) -> Option<Provisioner> {
+    let mqtt = &parts.settings.mqtt;
+    let Provisioning::Dynsec(account) = &mqtt.provisioning else { return None };
+    Some(Provisioner {
+        mqtt: mqtt.clone(),
+        account: account.clone(),
+        database: parts.settings.database.clone(),
+        changes: parts.services.devices.account_changes()?,
+        metrics: parts.base.metrics.clone(),
+    })
+}

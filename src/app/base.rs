@@ -1,0 +1,37 @@
+//! What every part of the server shares.
+
+use crate::auth::Tokens;
+use crate::clock::Clock;
+use crate::db::{self, Pool};
+use crate::metrics::Metrics;
+use crate::revocation::Revocations;
+use crate::settings::{DatabaseSettings, Settings, SettingsError};
+use crate::throttle::Throttle;
+
+/// The shared base of the services and the background tasks.
+#[derive(Clone)]
+pub struct Base {
+    pub database: DatabaseSettings,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub pool: Pool,
+    pub throttle: Throttle,
+    pub tokens: Tokens,
+    pub revocations: Revocations,
+}
+
+impl Base {
+    /// Connects to nothing yet: the pool opens its connections when they are needed.
+    pub fn new(settings: &Settings, clock: Clock) -> Result<Self, SettingsError> {
+        let metrics = Metrics::new();
+        Ok(Self {
+            database: settings.database.clone(),
+            pool: db::pool(&settings.database, metrics.db_statements.clone()),
+            throttle: Throttle::new(settings.rate_limits),
+            tokens: Tokens::from_settings(&settings.auth, clock.clone())?,
+            revocations: Revocations::new(clock.clone()),
+            metrics,
+            clock,
+        })
+    }
+}

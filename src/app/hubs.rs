@@ -1,0 +1,60 @@
+//! What connects the parts of one server: the hubs that publish committed changes, and what wakes the outboxes.
+
+use std::sync::Arc;
+
+use crate::commands::{CommandHub, Expectations};
+use crate::device_config::ConfigHub;
+use crate::devices::{CredentialCache, DeletionHub, DirectoryVersion, RegistryListener, StateHub};
+use crate::hub::HomeChannel;
+use crate::metrics::Metrics;
+use crate::outbox::Wake;
+use crate::telemetry::ReadingHub;
+
+/// The hubs, the wake-ups and the caches that a change of the registry invalidates.
+#[derive(Clone)]
+pub struct Hubs {
+    pub readings: ReadingHub,
+    pub states: StateHub,
+    pub commands: CommandHub,
+    pub configs: ConfigHub,
+    pub deletions: DeletionHub,
+    /// Effects that open commands wait for.
+    pub expectations: Expectations,
+    pub command_wake: Wake,
+    pub config_wake: Wake,
+    pub directory_version: DirectoryVersion,
+    pub credential_cache: CredentialCache,
+    /// Is called after each change of a home's devices.
+    pub registry_listener: Arc<dyn RegistryListener>,
+}
+
+impl Hubs {
+    pub fn new(metrics: &Metrics) -> Self {
+        let directory_version = DirectoryVersion::default();
+        let credential_cache = CredentialCache::new(metrics.clone());
+        Self {
+            readings: ReadingHub::default(),
+            states: StateHub::default(),
+            commands: CommandHub::default(),
+            configs: ConfigHub::default(),
+            deletions: DeletionHub::default(),
+            expectations: Expectations::default(),
+            command_wake: Wake::default(),
+            config_wake: Wake::default(),
+            registry_listener: Arc::new((directory_version.clone(), credential_cache.clone())),
+            directory_version,
+            credential_cache,
+        }
+    }
+
+    /// Every hub that has streams of a home, which end when the home is deleted.
+    pub fn channels(&self) -> Vec<Arc<dyn HomeChannel>> {
+        vec![
+            Arc::new(self.readings.clone()),
+            Arc::new(self.states.clone()),
+            Arc::new(self.deletions.clone()),
+            Arc::new(self.commands.clone()),
+            Arc::new(self.configs.clone()),
+        ]
+    }
+}

@@ -1,0 +1,71 @@
+//! The features over the base and the hubs: the same for `serve`, `dev` and the tests.
+
+use tokio::time::Instant;
+
+use super::{Base, Hubs};
+use crate::commands::{self, Commands};
+use crate::device_config::{self, DeviceConfigs, KeyRing};
+use crate::devices::Devices;
+use crate::graphql::Services;
+use crate::homes::{self, Homes, Integrations};
+use crate::settings::Settings;
+use crate::telemetry::LiveReadings;
+use crate::telemetry::history::Readings;
+use crate::users::{self, Users};
+
+impl Services {
+    pub fn build(base: &Base, hubs: &Hubs, settings: &Settings) -> Self {
+        let Base { clock, metrics, pool, throttle, tokens, revocations, .. } = base;
+        let (clock, metrics, pool) = (|| clock.clone(), || metrics.clone(), || pool.clone());
+        Self {
+            users: Users::new(users::Dependencies {
+                pool: pool(),
+                clock: clock(),
+                tokens: tokens.clone(),
+                revocations: revocations.clone(),
+                throttle: throttle.clone(),
+                registration_open: settings.auth.registration_open,
+            }),
+            homes: Homes::new(homes::Dependencies {
+                pool: pool(),
+                clock: clock(),
+                listener: hubs.registry_listener.clone(),
+                channels: hubs.channels().into(),
+                revocations: revocations.clone(),
+                throttle: throttle.clone(),
+            }),
+            integrations: Integrations::new(pool(), clock(), tokens.clone(), revocations.clone()),
+            devices: Devices::new(
+                pool(),
+                clock(),
+                hubs.registry_listener.clone(),
+                hubs.deletions.clone(),
+                &settings.mqtt,
+            ),
+            readings: Readings::new(pool()),
+            live_readings: LiveReadings::new(pool(), hubs.readings.clone(), metrics()),
+            commands: Commands::new(commands::Dependencies {
+                pool: pool(),
+                clock: clock(),
+                hub: hubs.commands.clone(),
+                expectations: hubs.expectations.clone(),
+                wake: hubs.command_wake.clone(),
+                metrics: metrics(),
+            }),
+            states: hubs.states.clone(),
+            configs: DeviceConfigs::new(device_config::Dependencies {
+                pool: pool(),
+                clock: clock(),
+                hub: hubs.configs.clone(),
+                key_ring: KeyRing::new(&settings.encryption),
+                wake: hubs.config_wake.clone(),
+                metrics: metrics(),
+            }),
+            revocations: revocations.clone(),
+            metrics: metrics(),
+            clock: clock(),
+            pool: pool(),
+            started: Instant::now(),
+        }
+    }
+}
