@@ -1,8 +1,7 @@
-//! The MQTT broker of `dev`, in our own process, on the loopback only.
+//! The embedded MQTT broker of `dev`, on the loopback only.
 //!
-//! It writes behind by 250 ms, so what it acknowledged within that time of a crash may be lost, and it
-//! dies with us: `dev` promises nothing about crashes that a real broker under `serve` must keep.
-//! Everything else in `dev` sees the [`Broker`] trait alone, so that another one can take over.
+//! It writes to disk up to 250 ms late and ends with this process: messages that it acknowledged just before a
+//! crash may be lost. A broker under `serve` must keep them. The rest of `dev` uses the [`Broker`] trait only.
 
 mod access;
 
@@ -17,29 +16,28 @@ use mqtt5::broker::config::WebSocketConfig;
 use mqtt5::broker::{BrokerConfig, BrokerShutdownHandle, MqttBroker, StorageBackendType, StorageConfig};
 use tokio::task::JoinHandle;
 
-pub use access::{Access, Closed, Guests, SERVER_USER};
+pub use access::{Access, AccountAccess, ConnectedDevices, SERVER_USER};
 
-/// Below our client's own limit, so that no packet the broker takes can break the server's link.
+/// Below the limit of our MQTT client, so that no packet the broker accepts can end the server's connection.
 const MAX_PACKET_BYTES: usize = 1 << 20;
-/// Messages kept for one client that is away. Each is a file: more would make a slow start.
+/// Messages queued for one disconnected client. Each is a file: more would make the start slow.
 const MAX_QUEUED: usize = 20_000;
 const SESSION_EXPIRY: Duration = Duration::from_secs(24 * 3600);
-/// Unacknowledged messages towards one client; the server acknowledges after its commit.
+/// Unacknowledged messages to one client. The server acknowledges after its commit.
 const MAX_INFLIGHT: u16 = 1_000;
 const MAX_CLIENTS: usize = 1_000;
-/// A stop with a long queue may take this long to write it down.
-const STOP_TIME: Duration = Duration::from_secs(5);
+/// Longest wait at the stop for queues to be written.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a stop ends in.
 type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A broker that lives in our process.
+/// A broker in this process.
 pub trait Broker: Send {
-    /// Where it takes plain MQTT.
+    /// Where it accepts MQTT over TCP.
     fn tcp_addr(&self) -> SocketAddr;
-    /// Where it takes MQTT over WebSocket, at `/mqtt`.
+    /// Where it accepts MQTT over WebSocket, at `/mqtt`.
     fn ws_addr(&self) -> SocketAddr;
-    /// Saves what it holds and closes every connection.
+    /// Saves queues and sessions and closes every connection.
     fn stop(self: Box<Self>) -> Stopped;
 }
 
@@ -47,18 +45,15 @@ pub trait Broker: Send {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokerError {
-    /// Somebody else listens there.
-    #[error("{what} {addr} is taken: stop what listens there, or choose another one with {option}")]
+    /// Another program listens there.
+    #[error("{what} {addr} is taken: stop the program that listens there, or choose another one with {option}")]
     Taken {
-        /// Which surface.
         what: &'static str,
-        /// The address.
         addr: SocketAddr,
         /// The option that changes it.
         option: &'static str,
     },
-    /// The broker of `dev` serves this machine only.
-    #[error("{0} is not a loopback address: the broker of `dev` is for this machine alone, see `serve`")]
+    #[error("{0} is not a loopback address: the broker of `dev` serves this machine only, see `serve`")]
     NotLoopback(SocketAddr),
     /// Anything else.
     #[error("the embedded MQTT broker can't start: {0}")]
@@ -73,7 +68,7 @@ struct Embedded {
     task: JoinHandle<()>,
 }
 
-/// Says which address can't be had, before anything else is started.
+/// Fails for an address that can't be used, before anything else is started.
 pub async fn check(tcp: SocketAddr, ws: Option<SocketAddr>) -> Result<(), BrokerError> {
     for addr in [Some(tcp), ws].into_iter().flatten() {
         if !addr.ip().is_loopback() {
@@ -87,7 +82,8 @@ pub async fn check(tcp: SocketAddr, ws: Option<SocketAddr>) -> Result<(), Broker
     }
 }
 
-/// Starts the embedded broker. `ws` of `None` is 9001 as in the guide, or any port if that is taken.
+/// Starts the embedded broker. Without `ws` it uses port 9001 as in the device protocol, or a free port if that is
+/// taken.
 pub async fn start(
     data: &Path,
     tcp: SocketAddr,
@@ -115,15 +111,15 @@ pub async fn start(
         .with_session_expiry(SESSION_EXPIRY)
         .with_max_outbound_inflight(MAX_INFLIGHT)
         .with_storage(storage);
-    let guests = match &access {
-        Access::Open => None,
-        Access::Closed(closed) => Some((closed.guests.clone(), closed.logins.clone())),
+    let connected = match &access {
+        Access::Anonymous => None,
+        Access::Accounts(accounts) => Some((accounts.connected.clone(), accounts.logins.clone())),
     };
     let broken = |error: mqtt5::MqttError| BrokerError::Broken(error.to_string());
     let mut broker = MqttBroker::with_config(config).await.map_err(broken)?.with_auth_provider(Arc::new(access));
-    let nowhere = || BrokerError::Broken("it is bound to no address".to_owned());
-    let tcp = broker.local_addr().ok_or_else(nowhere)?;
-    let ws = broker.ws_local_addr().ok_or_else(nowhere)?;
+    let unbound = || BrokerError::Broken("it is bound to no address".to_owned());
+    let tcp = broker.local_addr().ok_or_else(unbound)?;
+    let ws = broker.ws_local_addr().ok_or_else(unbound)?;
     let stop = broker.shutdown_handle();
     let mut ready = broker.ready_receiver();
     let router = broker.router();
@@ -134,8 +130,8 @@ pub async fn start(
             }
         };
         let watch = async {
-            match guests {
-                Some((guests, logins)) => guests.watch(logins, router).await,
+            match connected {
+                Some((connected, logins)) => connected.disconnect_revoked(logins, router).await,
                 None => std::future::pending().await,
             }
         };
@@ -162,14 +158,14 @@ impl Broker for Embedded {
     fn stop(self: Box<Self>) -> Stopped {
         Box::pin(async move {
             self.stop.shutdown();
-            if tokio::time::timeout(STOP_TIME, self.task).await.is_err() {
-                tracing::warn!("the embedded MQTT broker did not save its queues within {STOP_TIME:?}");
+            if tokio::time::timeout(STOP_TIMEOUT, self.task).await.is_err() {
+                tracing::warn!("the embedded MQTT broker did not save its queues within {STOP_TIMEOUT:?}");
             }
         })
     }
 }
 
-/// The broker's own error does not say which address it is about.
+/// The error of the `mqtt5` crate does not name the address.
 async fn check_free(addr: SocketAddr, what: &'static str, option: &'static str) -> Result<(), BrokerError> {
     match tokio::net::TcpListener::bind(addr).await {
         Ok(_) => Ok(()),

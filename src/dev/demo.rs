@@ -1,5 +1,4 @@
-//! The demo home: an owner, rooms and devices, so that there is something to see. Made once; what its
-//! owner changes later stays changed.
+//! The demo home with an owner, rooms and devices. It is created once; later changes by its owner stay.
 
 use std::time::Duration;
 
@@ -20,17 +19,17 @@ use crate::ids::{DeviceId, HomeId, UserId};
 use crate::settings::{Secret, Settings};
 use crate::throttle::Throttle;
 
-/// Who owns the demo home.
+/// The account that owns the demo home.
 pub(super) const EMAIL: &str = "demo@smarthome.local";
-/// Long enough for a script to be written once; the account can be had anew with `--reset`.
+/// Long enough to use the token in scripts.
 const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 const PASSWORD_FILE: &str = "demo-password";
 /// Passwords of the demo's devices, in the form that `simulate --devices-file` reads.
 const CREDENTIALS_FILE: &str = "devices.json";
-/// Devices the demo looks at, of a home that may have more by now.
+/// Devices that are listed, of a home that may have more by now.
 const MAX_LISTED: i64 = 500;
-/// For its user to speak as: the simulation leaves them alone.
-const BY_HAND: [(&str, &str, DeviceType, Option<&str>); 2] = [
+/// Devices for the user to publish as; they are not simulated.
+const UNSIMULATED: [(&str, &str, DeviceType, Option<&str>); 2] = [
     ("ESP32_001", "Sensor board", DeviceType::SensorNode, Some("Living room")),
     ("TEST_DEVICE", "Test device", DeviceType::SensorNode, None),
 ];
@@ -79,7 +78,7 @@ impl Setup {
         Ok(Self { services, tokens: base.tokens })
     }
 
-    /// Makes what is missing and tells what is there, `n_simulated` devices for the simulation included.
+    /// Creates what is missing, including `n_simulated` devices for the simulation.
     pub(super) async fn prepare(&self, folder: &Folder, n_simulated: usize) -> anyhow::Result<Demo> {
         let password = folder.secret(PASSWORD_FILE)?;
         let user = self.owner(&password).await.context("the demo's owner")?;
@@ -103,7 +102,7 @@ impl Setup {
         Ok(Demo { password, token, home: home.id, home_key: home.key, devices, simulated, credentials })
     }
 
-    /// The account with the password that `dev` prints, whatever it was before.
+    /// The account; its password is reset to the one that `dev` prints.
     async fn owner(&self, password: &Secret) -> Result<UserId, Error> {
         match self.services.users.login(EMAIL, password.reveal(), None).await {
             Ok(session) => return Ok(session.user.id),
@@ -144,11 +143,11 @@ impl Setup {
         let access = home.allow(Permission::Configure)?;
         let rooms = self.services.homes.rooms(&[home.allow(Permission::Read)?]).await?;
         let room = |name: Option<&str>| rooms.iter().find(|room| Some(room.name.as_str()) == name).map(|room| room.id);
-        // On a home that has devices, those its owner deleted stay deleted; the simulation needs its own.
-        let by_hand = if listed.is_empty() { &BY_HAND[..] } else { &[] };
-        let known = BY_HAND.iter().chain(&SIMULATED);
+        // In a home that already has devices, those that its owner deleted are not created again.
+        let unsimulated = if listed.is_empty() { &UNSIMULATED[..] } else { &[] };
+        let known = UNSIMULATED.iter().chain(&SIMULATED);
         let mut wanted: Vec<NewDevice> = Vec::new();
-        for key in by_hand.iter().map(|(key, ..)| *key).chain(simulated.iter().map(String::as_str)) {
+        for key in unsimulated.iter().map(|(key, ..)| *key).chain(simulated.iter().map(String::as_str)) {
             if listed.iter().any(|(_, listed)| listed == key) {
                 continue;
             }
@@ -179,7 +178,7 @@ impl Setup {
     }
 }
 
-/// The known ones first, then as many more as are asked for.
+/// The named ones first, then as many more as needed.
 fn simulated_keys(n: usize) -> Vec<String> {
     let known = SIMULATED.iter().map(|(key, ..)| (*key).to_owned());
     let more = (SIMULATED.len() + 1..).map(|number| format!("SIM_{number:03}"));
@@ -191,10 +190,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_simulation_never_speaks_as_a_device_of_its_user() {
+    fn the_users_devices_are_not_simulated() {
         let keys = simulated_keys(6);
         assert_eq!(keys, ["THERMO_001", "LAMP_001", "METER_001", "DOOR_001", "SIM_005", "SIM_006"]);
-        assert!(BY_HAND.iter().all(|(key, ..)| keys.iter().all(|simulated| simulated != key)));
+        assert!(UNSIMULATED.iter().all(|(key, ..)| keys.iter().all(|simulated| simulated != key)));
         assert!(simulated_keys(0).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! The folder `dev` keeps everything in. One process at a time; secrets are readable by their owner alone.
+//! The folder in which `dev` keeps its data. One process uses it at a time; secrets are readable by their owner only.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -13,33 +13,33 @@ use serde::de::DeserializeOwned;
 
 use crate::settings::Secret;
 
-/// What a reset removes besides the database.
+/// Files that a reset removes besides the database.
 const RESETTABLE: [&str; 6] = ["broker", "dev.json", "jwt-secret", "encryption-key", "demo-password", "devices.json"];
 
-/// `.smarthome`, held by this process.
+/// `.smarthome`, locked by this process.
 pub(super) struct Folder {
     path: PathBuf,
     _lock: File,
 }
 
 impl Folder {
-    /// Makes the folder if need be and holds it until we end, however we end.
-    pub(super) fn hold(path: &Path) -> anyhow::Result<Self> {
-        // Open to be passed through, not to be listed: as root PostgreSQL runs as another user.
+    /// Creates the folder if it is missing and locks it until the process ends.
+    pub(super) fn lock(path: &Path) -> anyhow::Result<Self> {
+        // Others may enter but not list it: under root, PostgreSQL runs as another user.
         DirBuilder::new()
             .recursive(true)
             .mode(0o711)
             .create(path)
-            .with_context(|| format!("make {}", path.display()))?;
+            .with_context(|| format!("create {}", path.display()))?;
         let path = fs::canonicalize(path).with_context(|| format!("find {}", path.display()))?;
-        // The project it stands in need not know of it.
+        // Keeps it out of the surrounding repository.
         let ignore = path.join(".gitignore");
         if !ignore.exists() {
             fs::write(&ignore, "*\n").with_context(|| format!("write {}", ignore.display()))?;
         }
         let lock = File::create(path.join("lock")).with_context(|| format!("lock {}", path.display()))?;
         if lock.try_lock().is_err() {
-            bail!("`smarthome dev` already runs here: {} tells where; stop it first", path.join("dev.json").display());
+            bail!("`smarthome dev` already runs here, see {}; stop it first", path.join("dev.json").display());
         }
         Ok(Self { path, _lock: lock })
     }
@@ -52,7 +52,7 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// Removes everything but the folder itself.
+    /// Removes everything in it.
     pub(super) fn reset(&self) -> anyhow::Result<()> {
         super::postgres::remove(&self.path)?;
         for name in RESETTABLE {
@@ -73,21 +73,21 @@ impl Folder {
         }
     }
 
-    /// A random secret of 192 bits, made when first asked for and the same ever after.
+    /// A random secret of 192 bits, created at the first call and kept.
     pub(super) fn secret(&self, name: &str) -> anyhow::Result<Secret> {
-        self.kept(name, random_secret)
+        self.stored_or(name, random_secret)
     }
 
-    /// A random key of 256 bits in base64, made when first asked for and the same ever after.
+    /// A random key of 256 bits in base64, created at the first call and kept.
     pub(super) fn key(&self, name: &str) -> anyhow::Result<Secret> {
-        self.kept(name, || {
+        self.stored_or(name, || {
             let mut bytes = [0; 32];
             getrandom::fill(&mut bytes).context("the system's random source")?;
             Ok(Secret::new(STANDARD.encode(bytes)))
         })
     }
 
-    fn kept(&self, name: &str, make: impl FnOnce() -> anyhow::Result<Secret>) -> anyhow::Result<Secret> {
+    fn stored_or(&self, name: &str, make: impl FnOnce() -> anyhow::Result<Secret>) -> anyhow::Result<Secret> {
         let path = self.file(name);
         match fs::read_to_string(&path) {
             Ok(text) if text.trim_end().len() >= 32 => return Ok(Secret::new(text.trim_end())),
@@ -101,7 +101,7 @@ impl Folder {
         Ok(secret)
     }
 
-    /// What [`Folder::write_json`] wrote, if it is there and still makes sense.
+    /// What [`Folder::write_json`] wrote, if it exists and can be parsed.
     pub(super) fn read_json<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         serde_json::from_slice(&fs::read(self.file(name)).ok()?).ok()
     }
@@ -113,7 +113,7 @@ impl Folder {
         self.write(name, &text)
     }
 
-    /// All of it or nothing, readable by its owner alone.
+    /// Replaces the file at once; readable by its owner only.
     fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let new = self.file(&format!("{name}.new"));
         let write = || -> io::Result<()> {
@@ -142,8 +142,8 @@ mod tests {
     #[test]
     fn a_second_process_is_refused_and_secrets_stay() {
         let path = std::env::temp_dir().join(format!("smarthome-folder-{}", std::process::id()));
-        let folder = Folder::hold(&path).unwrap();
-        let refused = Folder::hold(&path).err().unwrap().to_string();
+        let folder = Folder::lock(&path).unwrap();
+        let refused = Folder::lock(&path).err().unwrap().to_string();
         assert!(refused.contains("already runs"), "{refused}");
         let secret = folder.secret("jwt-secret").unwrap();
         assert_eq!(secret, folder.secret("jwt-secret").unwrap());

@@ -1,11 +1,11 @@
-//! `smarthome dev`: everything the product needs, on one machine, with nothing set up. What lives
-//! here never runs in `serve`.
+//! `smarthome dev`: the server, its database and its broker on one machine without any setup. Nothing in this
+//! module runs in `serve`.
 
 pub mod broker;
 mod demo;
-mod facts;
 mod folder;
 pub mod postgres;
 mod run;
+mod startup_banner;
 
 pub use run::{Args, run};

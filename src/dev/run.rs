@@ -1,5 +1,5 @@
-//! The composition of `dev`: database, broker, demo home, server, simulation; up in this order and
-//! down in the other.
+//! Starts what `dev` consists of: database, broker, demo home, server, simulation, in this order. Stops them in
+//! the reverse order.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -11,11 +11,11 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::broker::{self, Access, Broker, Closed, Guests, SERVER_USER};
+use super::broker::{self, Access, AccountAccess, Broker, ConnectedDevices, SERVER_USER};
 use super::demo::{Demo, Setup};
-use super::facts::{Extras, Facts};
 use super::folder::{Folder, random_secret};
 use super::postgres::Postgres;
+use super::startup_banner::{BannerDetails, Connection};
 use crate::app::{App, Options};
 use crate::clock::Clock;
 use crate::db;
@@ -23,14 +23,14 @@ use crate::devices::{CredentialCache, Logins};
 use crate::settings::{Environment, Secret, Settings, Source};
 use crate::simulator::{Credentials as Login, Fleet, FleetConfig, VirtualDevice};
 
-/// Connections of the helpers that work beside the server's own pool.
+/// Connections for the setup of the demo and the embedded broker, beside the server's own pool.
 const SIDE_POOL_SIZE: u32 = 2;
-/// How long the server may take to reach the broker before we say what is missing.
-const READY_TIME: Duration = Duration::from_secs(15);
+/// How long to wait for `/readyz` before the banner is printed anyway.
+const READY_TIMEOUT: Duration = Duration::from_secs(15);
 const READY_POLL: Duration = Duration::from_millis(20);
-/// How often we look whether the database still runs.
-const WATCH: Duration = Duration::from_secs(1);
-/// How long the simulated devices may take to say goodbye.
+/// How often to check that PostgreSQL still runs.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How long the simulated devices may take to disconnect.
 const FLEET_STOP: Duration = Duration::from_secs(2);
 
 /// Run the whole product on this machine, with a demo home, nothing to set up.
@@ -39,7 +39,7 @@ pub struct Args {
     /// Simulated devices; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(0..=400))]
     simulate: u16,
-    /// Wipe the data of earlier starts first.
+    /// Delete the data of earlier runs first.
     #[arg(long)]
     reset: bool,
     /// Where HTTP listens.
@@ -51,29 +51,31 @@ pub struct Args {
     /// Where the broker takes MQTT over WebSocket [default: 127.0.0.1:9001, or a free port].
     #[arg(long, value_name = "ADDR")]
     mqtt_ws_addr: Option<SocketAddr>,
-    /// Let nobody into the broker without a device's credentials.
+    /// Require the credentials of a device to connect to the broker.
     #[arg(long)]
     mqtt_auth: bool,
-    /// Where the data is kept.
+    /// Where to keep the data.
     #[arg(long, value_name = "DIR", default_value = ".smarthome")]
     dir: PathBuf,
 }
-/// The server's client id by default, where another is not configured.
+
+/// The setting of the server's client id, and its default here.
 const CLIENT_ID: (&str, &str) = ("MQTT_CLIENT_ID", "smarthome-dev");
 
 /// The address and account of the broker in use.
-struct Link {
+struct BrokerInUse {
     url: String,
     login: Option<(String, Secret)>,
-    broker: Option<Box<dyn Broker>>,
+    /// Absent where `MQTT_BROKER_URL` names another broker.
+    embedded: Option<Box<dyn Broker>>,
 }
 
-/// Runs until `stop`, or until a part that nothing works without has ended.
+/// Runs until `stop`, or until a part ends without which nothing works.
 pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     if !args.http_addr.ip().is_loopback() {
         bail!("{} is not a loopback address: `dev` is for this machine alone, see `smarthome serve`", args.http_addr);
     }
-    let folder = Folder::hold(&args.dir)?;
+    let folder = Folder::lock(&args.dir)?;
     folder.remove("dev.json")?;
     check_http(args.http_addr).await?;
     if Environment.get("MQTT_BROKER_URL").is_none() {
@@ -103,9 +105,9 @@ async fn with_database(
     db::migrate(&database).await.context("migrate the database")?;
     let side_pool = db::pool(&database, Counter::default());
     let logins = Logins::new(side_pool.clone(), clock.clone(), CredentialCache::default());
-    let link = open_link(args, folder, prefix, logins).await?;
+    let broker = start_broker(args, folder, prefix, logins).await?;
     let result = async {
-        let settings = settings(args, folder, postgres.url(), &link)?;
+        let settings = settings(args, folder, postgres.url(), &broker)?;
         let setup = Setup::new(side_pool, clock.clone(), &settings)?;
         let demo = setup.prepare(folder, args.simulate.into()).await?;
         let options = Options {
@@ -114,103 +116,114 @@ async fn with_database(
             ..Options::default()
         };
         let app = App::start(settings.clone(), options).await?;
-        let result = with_server(args, folder, postgres, &link, &settings, &demo, &app, stop).await;
+        let running = Running { args, folder, broker: &broker, settings: &settings, demo: &demo, app: &app };
+        let result = running.run(postgres, stop).await;
         app.stop().await;
         result
     }
     .await;
-    if let Some(broker) = link.broker {
-        broker.stop().await;
+    if let Some(embedded) = broker.embedded {
+        embedded.stop().await;
     }
     result
 }
 
-#[expect(clippy::too_many_arguments, reason = "the one place where everything that runs comes together")]
-async fn with_server(
-    args: &Args,
-    folder: &Folder,
-    postgres: &mut Postgres,
-    link: &Link,
-    settings: &Settings,
-    demo: &Demo,
-    app: &App,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    let fleet = simulate(link, settings, demo)?;
-    let http = app.http_addr();
-    tokio::select! {
-        ready = tokio::time::timeout(READY_TIME, ready(http)) => {
-            if ready.is_err() {
-                tracing::warn!("not everything is ready yet: http://{http}/readyz tells what is missing");
-            }
-        }
-        () = stop.cancelled() => return Ok(()),
-    }
-    let facts = Facts::new(http, link.url.clone(), postgres.url(), demo);
-    let extras = Extras {
-        psql: postgres.psql(),
-        data: postgres.directory().parent().unwrap_or(folder.path()).display().to_string(),
-        facts_file: folder.file("dev.json").display().to_string(),
-        mqtt_ws: link.broker.as_ref().map(|broker| broker.ws_addr()),
-        mqtt_auth: args.mqtt_auth,
-        n_simulated: demo.simulated.len(),
-        prefix: settings.mqtt.prefix.clone(),
-        has_graphiql: settings.http.graphiql,
-    };
-    folder.write_json("dev.json", &facts)?;
-    // A closed pipe is no reason to stop.
-    let _ = writeln!(io::stdout(), "{}", facts.banner(&extras, demo));
+/// What runs beside the database, from the start of the server to its stop.
+struct Running<'a> {
+    args: &'a Args,
+    folder: &'a Folder,
+    broker: &'a BrokerInUse,
+    settings: &'a Settings,
+    demo: &'a Demo,
+    app: &'a App,
+}
 
-    let mut watch = tokio::time::interval(WATCH);
-    let ended = app.ended();
-    tokio::pin!(ended);
-    let result = loop {
+impl Running<'_> {
+    /// Starts the simulation, prints the banner, and runs until the stop or until the server ends.
+    async fn run(&self, postgres: &mut Postgres, stop: &CancellationToken) -> anyhow::Result<()> {
+        let fleet = simulate(self.broker, self.settings, self.demo)?;
+        let http = self.app.http_addr();
         tokio::select! {
-            () = stop.cancelled() => break Ok(()),
-            _ = &mut ended => break Err(anyhow::anyhow!("a part of the server ended; its reason is in the log above")),
-            _ = watch.tick() => if !postgres.is_running() {
-                tracing::error!("PostgreSQL ended; starting it again");
-                if let Err(error) = tokio::task::block_in_place(|| postgres.restart()) {
-                    break Err(error.into());
+            ready = tokio::time::timeout(READY_TIMEOUT, wait_until_ready(http)) => {
+                if ready.is_err() {
+                    tracing::warn!("not everything is ready yet: see http://{http}/readyz");
+                }
+            }
+            () = stop.cancelled() => return Ok(()),
+        }
+        self.print_banner(postgres)?;
+        let result = self.watch(postgres, stop).await;
+        if let Some(fleet) = fleet {
+            fleet.stop();
+            let _ = tokio::time::timeout(FLEET_STOP, fleet.finished()).await;
+        }
+        result
+    }
+
+    fn print_banner(&self, postgres: &Postgres) -> anyhow::Result<()> {
+        let connection = Connection::new(self.app.http_addr(), self.broker.url.clone(), postgres.url(), self.demo);
+        let details = BannerDetails {
+            psql: postgres.psql(),
+            data: postgres.directory().parent().unwrap_or(self.folder.path()).display().to_string(),
+            connection_file: self.folder.file("dev.json").display().to_string(),
+            mqtt_ws: self.broker.embedded.as_ref().map(|broker| broker.ws_addr()),
+            mqtt_auth: self.args.mqtt_auth,
+            n_simulated: self.demo.simulated.len(),
+            prefix: self.settings.mqtt.prefix.clone(),
+            has_graphiql: self.settings.http.graphiql,
+        };
+        self.folder.write_json("dev.json", &connection)?;
+        // A closed pipe is no reason to stop.
+        let _ = writeln!(io::stdout(), "{}", connection.banner(&details, self.demo));
+        Ok(())
+    }
+
+    /// Restarts PostgreSQL when it ends; returns when the server ends or is to stop.
+    async fn watch(&self, postgres: &mut Postgres, stop: &CancellationToken) -> anyhow::Result<()> {
+        let mut watch = tokio::time::interval(WATCH_EVERY);
+        let ended = self.app.ended();
+        tokio::pin!(ended);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = &mut ended => bail!("a part of the server ended; its reason is in the log above"),
+                _ = watch.tick() => if !postgres.is_running() {
+                    tracing::error!("PostgreSQL ended; starting it again");
+                    tokio::task::block_in_place(|| postgres.restart())?;
                 }
             }
         }
-    };
-    if let Some(fleet) = fleet {
-        fleet.stop();
-        let _ = tokio::time::timeout(FLEET_STOP, fleet.finished()).await;
     }
-    result
 }
 
 /// The embedded broker, or the one that `MQTT_BROKER_URL` names.
-async fn open_link(args: &Args, folder: &Folder, prefix: String, logins: Logins) -> anyhow::Result<Link> {
+async fn start_broker(args: &Args, folder: &Folder, prefix: String, logins: Logins) -> anyhow::Result<BrokerInUse> {
     if let Some(url) = Environment.get("MQTT_BROKER_URL") {
-        return Ok(Link { url, login: None, broker: None });
+        return Ok(BrokerInUse { url, login: None, embedded: None });
     }
     let password = random_secret()?;
     let access = if args.mqtt_auth {
         let server_client_id = Environment.get(CLIENT_ID.0).unwrap_or_else(|| CLIENT_ID.1.to_owned());
-        let (server_password, guests) = (password.clone(), Guests::default());
-        Access::Closed(Box::new(Closed { prefix, server_password, server_client_id, logins, guests }))
+        let (server_password, connected) = (password.clone(), ConnectedDevices::default());
+        Access::Accounts(Box::new(AccountAccess { prefix, server_password, server_client_id, logins, connected }))
     } else {
-        Access::Open
+        Access::Anonymous
     };
     let broker = broker::start(&folder.file("broker"), args.mqtt_addr, args.mqtt_ws_addr, access).await?;
     let url = format!("mqtt://{}", broker.tcp_addr());
-    Ok(Link { url, login: Some((SERVER_USER.to_owned(), password)), broker: Some(broker) })
+    Ok(BrokerInUse { url, login: Some((SERVER_USER.to_owned(), password)), embedded: Some(broker) })
 }
 
-/// What `serve` would read, with our own answers where `dev` has one.
-fn settings(args: &Args, folder: &Folder, database_url: String, link: &Link) -> anyhow::Result<Settings> {
+/// The settings that `serve` would read, with the values of `dev` in front of the environment.
+fn settings(args: &Args, folder: &Folder, database_url: String, broker: &BrokerInUse) -> anyhow::Result<Settings> {
     let mut ours = vec![
         ("DATABASE_URL", database_url),
-        ("MQTT_BROKER_URL", link.url.clone()),
+        ("MQTT_BROKER_URL", broker.url.clone()),
         ("HTTP_ADDR", args.http_addr.to_string()),
         ("JWT_SECRET", folder.secret("jwt-secret")?.reveal().to_owned()),
         ("ENCRYPTION_KEY", folder.key("encryption-key")?.reveal().to_owned()),
     ];
-    if let Some((username, password)) = &link.login {
+    if let Some((username, password)) = &broker.login {
         ours.push(("MQTT_USERNAME", username.clone()));
         ours.push(("MQTT_PASSWORD", password.reveal().to_owned()));
         ours.push(("MQTT_PROVISIONING", "embedded".to_owned()));
@@ -220,7 +233,7 @@ fn settings(args: &Args, folder: &Folder, database_url: String, link: &Link) -> 
         if let Some((_, value)) = ours.iter().find(|(ours, _)| *ours == name) {
             return Some(value.clone());
         }
-        // A file that names a secret for `serve` is not for us.
+        // The secret files of `serve` would override these values.
         if ours.iter().any(|(ours, _)| name.strip_suffix("_FILE") == Some(*ours)) {
             return None;
         }
@@ -230,15 +243,15 @@ fn settings(args: &Args, folder: &Folder, database_url: String, link: &Link) -> 
     Ok(Settings::read(&source)?)
 }
 
-fn simulate(link: &Link, settings: &Settings, demo: &Demo) -> anyhow::Result<Option<Fleet>> {
+fn simulate(broker: &BrokerInUse, settings: &Settings, demo: &Demo) -> anyhow::Result<Option<Fleet>> {
     if demo.simulated.is_empty() {
         return Ok(None);
     }
     let mut devices = Vec::new();
     for key in &demo.simulated {
         let mut device = VirtualDevice::new(key.clone());
-        // An account for each where the broker is ours; another one's accounts we don't know.
-        let login = demo.credentials.iter().find(|login| login.key == *key && link.broker.is_some());
+        // Each device has an account on the embedded broker; the accounts of another broker are not known here.
+        let login = demo.credentials.iter().find(|login| login.key == *key && broker.embedded.is_some());
         device.client_id = login.map(|login| login.client_id.clone());
         device.credentials =
             login.map(|login| Login { username: login.username.clone(), password: Secret::new(&login.password) });
@@ -249,19 +262,21 @@ fn simulate(link: &Link, settings: &Settings, demo: &Demo) -> anyhow::Result<Opt
     Ok(Some(Fleet::start(config, &CancellationToken::new())?))
 }
 
-/// Says which address is taken before anything is started.
+/// Fails before anything is started when the address is taken.
 async fn check_http(addr: SocketAddr) -> anyhow::Result<()> {
     match tokio::net::TcpListener::bind(addr).await {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            bail!("the HTTP address {addr} is taken: stop what listens there, or choose another one with --http-addr")
+            bail!(
+                "the HTTP address {addr} is taken: stop the program that listens there, or choose another one with --http-addr"
+            )
         }
         Err(error) => Err(error).with_context(|| format!("the HTTP address {addr}")),
     }
 }
 
-/// Waits until `/readyz` says so.
-async fn ready(addr: SocketAddr) {
+/// Waits until `/readyz` answers 200.
+async fn wait_until_ready(addr: SocketAddr) {
     let ask = async || -> io::Result<bool> {
         let mut stream = tokio::net::TcpStream::connect(addr).await?;
         stream

@@ -1,9 +1,9 @@
-//! Who may enter the embedded broker, and which topics are theirs.
+//! Authentication and authorization of the embedded broker.
 //!
-//! Open: whoever is on this machine may do everything, as the guide's commands expect. Closed: the
-//! server's account, and devices as {home key}/{device key} with their own topics, nothing else.
-//! Each comes in under its own client id alone: whoever uses another's throws it out, and its session
-//! with it. Whose password is taken away is put out.
+//! Anonymous: every client on this machine may do everything, as the examples of the device protocol expect.
+//! Accounts: the server's account, and devices as `{home key}/{device key}` with their own topics. Each account is
+//! bound to its client id, because a client with the same id would take over its session. Devices whose password
+//! is revoked are disconnected.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -24,75 +24,74 @@ use crate::settings::Secret;
 
 /// The account our own server uses.
 pub const SERVER_USER: &str = "smarthome_backend";
-/// How often the passwords of those who are in are looked at again.
-const LOOK: Duration = Duration::from_secs(1);
-/// Time between the check of a password and the client's place in the broker, at most.
-const ENTERING: Duration = Duration::from_secs(10);
+/// How often the passwords of connected devices are checked again.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Longest time from the check of a password until the broker reports the client as connected.
+const CONNECTING: Duration = Duration::from_secs(10);
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The door.
+/// Which clients the broker accepts.
 pub enum Access {
-    /// Anybody on the loopback.
-    Open,
-    /// Accounts only.
-    Closed(Box<Closed>),
+    /// Every client on the loopback.
+    Anonymous,
+    Accounts(Box<AccountAccess>),
 }
 
-/// What a closed door knows.
-pub struct Closed {
+/// The accounts of the broker.
+pub struct AccountAccess {
     /// First segment of every topic.
     pub prefix: String,
-    /// The server's own password, made at each start.
+    /// The server's password, new at each start.
     pub server_password: Secret,
-    /// The server's client id, nobody else's.
+    /// The client id of the server's account.
     pub server_client_id: String,
-    /// The devices' passwords.
+    /// Checks the devices' passwords.
     pub logins: Logins,
-    /// Who came in.
-    pub guests: Guests,
+    pub connected: ConnectedDevices,
 }
 
-/// The devices that came in, by client id: at most as many as the broker has places, for each look
-/// forgets those who have left.
+/// The connected devices by client id. Each check removes those that have left, so there are at most as many as the
+/// broker accepts connections.
 #[derive(Clone, Default)]
-pub struct Guests(Arc<Mutex<HashMap<String, Guest>>>);
+pub struct ConnectedDevices(Arc<Mutex<HashMap<String, ConnectedDevice>>>);
 
 #[derive(Clone)]
-struct Guest {
-    /// Of the password it came in with.
+struct ConnectedDevice {
+    /// Digest of the password it connected with.
     digest: Vec<u8>,
     since: Instant,
 }
 
-impl Guests {
-    fn enter(&self, client_id: &str, digest: Vec<u8>) {
-        self.0.lock().expect("guests lock").insert(client_id.to_owned(), Guest { digest, since: Instant::now() });
+impl ConnectedDevices {
+    fn insert(&self, client_id: &str, digest: Vec<u8>) {
+        let device = ConnectedDevice { digest, since: Instant::now() };
+        self.0.lock().expect("devices lock").insert(client_id.to_owned(), device);
     }
 
-    /// Puts out whose password holds no more, for ever.
-    pub(super) async fn watch(self, logins: Logins, router: Arc<MessageRouter>) {
+    /// Disconnects devices whose password is no longer valid. Never ends.
+    pub(super) async fn disconnect_revoked(self, logins: Logins, router: Arc<MessageRouter>) {
         loop {
-            tokio::time::sleep(LOOK).await;
-            let guests: Vec<_> = {
-                let guests = self.0.lock().expect("guests lock");
-                guests.iter().map(|(id, guest)| (id.clone(), guest.clone())).collect()
+            tokio::time::sleep(CHECK_EVERY).await;
+            let devices: Vec<_> = {
+                let devices = self.0.lock().expect("devices lock");
+                devices.iter().map(|(id, device)| (id.clone(), device.clone())).collect()
             };
-            let digests: Vec<_> = guests.iter().map(|(_, guest)| guest.digest.clone()).collect();
-            // A database that does not answer takes no password away.
+            let digests: Vec<_> = devices.iter().map(|(_, device)| device.digest.clone()).collect();
+            // While the database is away, every password counts as valid.
             let Ok(valid) = logins.still_valid(&digests).await else { continue };
             let valid: HashSet<_> = valid.into_iter().collect();
-            for (client_id, guest) in guests {
-                let is_valid = valid.contains(&guest.digest);
-                let is_there = router.is_connected(&client_id).await;
-                if !is_valid && is_there {
+            for (client_id, device) in devices {
+                let is_valid = valid.contains(&device.digest);
+                let is_connected = router.is_connected(&client_id).await;
+                if !is_valid && is_connected {
                     router.disconnect_client(&client_id).await;
                 }
-                if !is_there && guest.since.elapsed() > ENTERING {
-                    let mut guests = self.0.lock().expect("guests lock");
-                    // It may have come back meanwhile.
-                    if guests.get(&client_id).is_some_and(|now| now.since == guest.since) {
-                        guests.remove(&client_id);
+                if !is_connected && device.since.elapsed() > CONNECTING {
+                    let mut devices = self.0.lock().expect("devices lock");
+                    // It may have connected again meanwhile.
+                    if devices.get(&client_id).is_some_and(|present| present.since == device.since) {
+                        devices.remove(&client_id);
                     }
                 }
             }
@@ -100,12 +99,12 @@ impl Guests {
     }
 }
 
-impl Closed {
-    async fn may_enter(&self, connect: &ConnectPacket) -> bool {
+impl AccountAccess {
+    async fn authenticates(&self, connect: &ConnectPacket) -> bool {
         let (Some(name), Some(password)) = (&connect.username, &connect.password) else { return false };
         let is_servers_id = connect.client_id == self.server_client_id;
         if name == SERVER_USER {
-            // Digests of a random secret: their comparison's time tells nothing of use.
+            // Digests of a random secret: the time of the comparison reveals nothing useful.
             return is_servers_id && Sha256::digest(password) == Sha256::digest(self.server_password.reveal());
         }
         let (Some(user), Ok(password)) = (MqttUser::parse(name), std::str::from_utf8(password)) else { return false };
@@ -117,21 +116,21 @@ impl Closed {
             false
         });
         if accepted {
-            self.guests.enter(&connect.client_id, password_digest(password));
+            self.connected.insert(&connect.client_id, password_digest(password));
         }
         accepted
     }
 }
 
 impl Access {
-    fn may(&self, user: Option<&str>, deed: TopicAction, topic: &str) -> bool {
-        let Self::Closed(closed) = self else { return true };
-        let party = match user {
+    fn may(&self, user: Option<&str>, action: TopicAction, topic: &str) -> bool {
+        let Self::Accounts(accounts) = self else { return true };
+        let client = match user {
             Some(SERVER_USER) => Some(BrokerClient::Server),
             Some(user) => MqttUser::parse(user).map(BrokerClient::Device),
             None => None,
         };
-        party.is_some_and(|party| is_allowed(&closed.prefix, party, deed, topic))
+        client.is_some_and(|client| is_allowed(&accounts.prefix, client, action, topic))
     }
 }
 
@@ -142,11 +141,11 @@ impl AuthProvider for Access {
         from: SocketAddr,
     ) -> Answer<'a, mqtt5::Result<AuthResult>> {
         Box::pin(async move {
-            let enters = match self {
-                Self::Open => from.ip().is_loopback(),
-                Self::Closed(closed) => closed.may_enter(connect).await,
+            let is_accepted = match self {
+                Self::Anonymous => from.ip().is_loopback(),
+                Self::Accounts(accounts) => accounts.authenticates(connect).await,
             };
-            if !enters {
+            if !is_accepted {
                 return Ok(AuthResult::fail(ReasonCode::BadUsernameOrPassword));
             }
             Ok(connect.username.as_deref().map_or_else(AuthResult::success, AuthResult::success_with_user))

@@ -1,4 +1,4 @@
-//! The embedded broker as clients meet it.
+//! The embedded broker from a client's side.
 
 use super::*;
 use crate::clock::Clock;
@@ -27,22 +27,22 @@ async fn connect_with(addr: SocketAddr, id: &str, login: Option<(&str, &str)>) -
 }
 
 #[tokio::test]
-async fn an_open_broker_takes_anybody_and_a_taken_port_names_itself() {
+async fn an_anonymous_broker_accepts_every_client_and_a_taken_port_is_named() {
     let data = std::env::temp_dir().join(format!("smarthome-broker-open-{}", std::process::id()));
-    let broker = start(&data, ANY.into(), Some(ANY.into()), Access::Open).await.unwrap();
+    let broker = start(&data, ANY.into(), Some(ANY.into()), Access::Anonymous).await.unwrap();
     let client = connect(broker.tcp_addr(), Some(("smarthome_backend", "password"))).await.unwrap();
     client.publish_qos1("smarthome/1/ESP32_001/commands", "{}").await.unwrap();
     client.disconnect().await.unwrap();
-    let taken = start(&data, broker.tcp_addr(), None, Access::Open).await.err().unwrap().to_string();
+    let taken = start(&data, broker.tcp_addr(), None, Access::Anonymous).await.err().unwrap().to_string();
     assert!(taken.contains(&broker.tcp_addr().to_string()) && taken.contains("--mqtt-addr"), "{taken}");
-    let world = start(&data, ([0, 0, 0, 0], 0).into(), None, Access::Open).await;
+    let world = start(&data, ([0, 0, 0, 0], 0).into(), None, Access::Anonymous).await;
     assert!(matches!(world, Err(BrokerError::NotLoopback(_))));
     broker.stop().await;
     std::fs::remove_dir_all(data).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_broker_gives_each_device_its_own_topics() {
+async fn a_broker_with_accounts_gives_each_device_its_own_topics() {
     let root = std::env::temp_dir().join(format!("smarthome-broker-closed-{}", std::process::id()));
     let postgres = Postgres::start(&root).unwrap();
     let settings = DatabaseSettings { url: Secret::new(postgres.url()), pool_size: 2 };
@@ -56,12 +56,12 @@ async fn a_closed_broker_gives_each_device_its_own_topics() {
         select id, s, e from d, (values ($1::bytea, null), ($2, timestamptz '2020-01-01')) v (s, e)";
     client.0.execute(sql, &[&hash("right"), &hash("expired")]).await.unwrap();
 
-    let access = Access::Closed(Box::new(Closed {
+    let access = Access::Accounts(Box::new(AccountAccess {
         prefix: "smarthome".to_owned(),
         server_password: Secret::new("of the server"),
         server_client_id: "the server".to_owned(),
         logins: Logins::new(db::pool(&settings, Counter::default()), Clock::system(), CredentialCache::default()),
-        guests: Guests::default(),
+        connected: ConnectedDevices::default(),
     }));
     let broker = start(&root.join("broker"), ANY.into(), Some(ANY.into()), access).await.unwrap();
     let addr = broker.tcp_addr();
@@ -84,7 +84,7 @@ async fn a_closed_broker_gives_each_device_its_own_topics() {
         assert!(connect_with(addr, foreign, lamp_login).await.is_err(), "{foreign}");
     }
     assert!(connect_with(addr, "lamp@main", server_login).await.is_err());
-    assert!(server.is_connected().await, "nobody threw the server out");
+    assert!(server.is_connected().await, "no client took over the server's session");
     let lamp = connect_with(addr, "lamp@main", lamp_login).await.unwrap();
     for kind in ["telemetry", "status", "heartbeat", "ack"] {
         lamp.publish_qos1(format!("smarthome/main/lamp/{kind}"), "{}").await.unwrap();
@@ -101,17 +101,20 @@ async fn a_closed_broker_gives_each_device_its_own_topics() {
         assert!(subscribe(&lamp, filter).await.is_err(), "{filter}");
     }
     subscribe(&server, "smarthome/+/+/telemetry").await.unwrap();
-    assert!(server.publish_qos1("smarthome/main/lamp/telemetry", "{}").await.is_err(), "it forges nothing");
+    assert!(
+        server.publish_qos1("smarthome/main/lamp/telemetry", "{}").await.is_err(),
+        "the server can't publish as a device"
+    );
     server.publish_qos1("smarthome/main/lamp/commands", "{}").await.unwrap();
 
-    // What is deleted, replaced or over is put out.
+    // A device is disconnected when its credentials are deleted, replaced or expired.
     client.0.execute("delete from devices where key = 'lamp'", &[]).await.unwrap();
-    let put_out = async {
+    let disconnected = async {
         while lamp.is_connected().await {
             tokio::time::sleep(Duration::from_millis(20)).await
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), put_out).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), disconnected).await.unwrap();
     assert!(connect_with(addr, "lamp@main", lamp_login).await.is_err());
     assert!(server.is_connected().await);
     broker.stop().await;
@@ -120,14 +123,14 @@ async fn a_closed_broker_gives_each_device_its_own_topics() {
 }
 
 #[tokio::test]
-async fn what_it_saved_is_there_after_a_clean_restart() {
+async fn retained_messages_survive_a_clean_restart() {
     let data = std::env::temp_dir().join(format!("smarthome-broker-kept-{}", std::process::id()));
-    let broker = start(&data, ANY.into(), Some(ANY.into()), Access::Open).await.unwrap();
+    let broker = start(&data, ANY.into(), Some(ANY.into()), Access::Anonymous).await.unwrap();
     let client = connect(broker.tcp_addr(), None).await.unwrap();
     client.publish_retain("smarthome/main/lamp/config", "{\"version\":1}").await.unwrap();
     client.disconnect().await.unwrap();
     broker.stop().await;
-    let broker = start(&data, ANY.into(), Some(ANY.into()), Access::Open).await.unwrap();
+    let broker = start(&data, ANY.into(), Some(ANY.into()), Access::Anonymous).await.unwrap();
     let client = connect(broker.tcp_addr(), None).await.unwrap();
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     client

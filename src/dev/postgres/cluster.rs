@@ -1,4 +1,4 @@
-//! Where a cluster lives on disk and how it is made. A half-made cluster is never used.
+//! The files of a cluster, and how it is created. A partly created cluster is never used.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -11,11 +11,11 @@ use sha2::{Digest, Sha256};
 use super::PostgresError;
 use super::install::{Install, User};
 
-/// The superuser's and the database's name.
+/// The name of the superuser and of the database.
 pub(super) const NAME: &str = "smarthome";
-/// For root, where the project's own folder can't be reached by the server's user.
-const ROOTS_PLACE: &str = "/var/lib/smarthome-dev";
-/// Bytes a Unix socket's path may have.
+/// The folder under root, if the server's user has no access to the project's folder.
+const ROOT_FOLDER: &str = "/var/lib/smarthome-dev";
+/// Most bytes of a Unix socket's path.
 const MAX_SOCKET_PATH: usize = 107;
 const SOCKET_FILE: &str = ".s.PGSQL.5432";
 
@@ -26,16 +26,16 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Finds the binaries and makes the folders, each reachable by the server's user alone.
+    /// Finds the binaries and creates the folders, each accessible to the server's user only.
     pub(super) fn locate(root: &Path) -> Result<Self, PostgresError> {
         let install = Install::find()?;
         fs::create_dir_all(root).map_err(at(root))?;
         let root = fs::canonicalize(root).map_err(at(root))?;
         let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
         let hash: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        let base = if install.user().is_some() && !is_open_to_others(&root) {
-            fs::create_dir_all(ROOTS_PLACE).map_err(at(Path::new(ROOTS_PLACE)))?;
-            Path::new(ROOTS_PLACE).join(&hash)
+        let base = if install.user().is_some() && !is_accessible_to_others(&root) {
+            fs::create_dir_all(ROOT_FOLDER).map_err(at(Path::new(ROOT_FOLDER)))?;
+            Path::new(ROOT_FOLDER).join(&hash)
         } else {
             root.join("postgres")
         };
@@ -92,9 +92,18 @@ impl Cluster {
             fs::remove_dir_all(&new).map_err(at(&new))?;
         }
         let mut initdb = self.install.tool("initdb");
-        initdb.arg("-D").arg(&new).args(["-U", NAME, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]);
+        initdb.arg("-D").arg(&new).args([
+            "-U",
+            NAME,
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+            "--lc-messages=C",
+        ]);
         run("initdb", &mut initdb)?;
-        // One server, one user, no port: the database can be made before there is a server.
+        // Single-user mode creates the database without a server.
         let mut single = self.install.tool("postgres");
         single.args(["--single", "-D"]).arg(&new).arg("postgres").stdin(Stdio::piped());
         let mut child = single.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(at(&new))?;
@@ -116,8 +125,8 @@ impl Cluster {
     }
 }
 
-/// Whether every folder down to `path` lets other users through.
-fn is_open_to_others(path: &Path) -> bool {
+/// Whether other users may enter every folder down to `path`.
+fn is_accessible_to_others(path: &Path) -> bool {
     path.ancestors().all(|folder| fs::metadata(folder).is_ok_and(|meta| meta.mode() & 0o001 != 0))
 }
 
@@ -127,7 +136,7 @@ fn private_dir(path: &Path, user: Option<User>) -> Result<(), PostgresError> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(path)(error)),
         _ => {}
     }
-    // A folder in a place open to all might be somebody else's trap.
+    // In a folder such as /tmp another user could have created it first.
     let meta = fs::symlink_metadata(path).map_err(at(path))?;
     if !meta.is_dir() {
         return Err(at(path)(io::Error::other("is not a folder")));
@@ -138,17 +147,17 @@ fn private_dir(path: &Path, user: Option<User>) -> Result<(), PostgresError> {
         }
         chown(path, Some(user.uid), Some(user.gid)).map_err(at(path))?;
     }
-    // Fails where it is not ours.
+    // Fails if it belongs to another user.
     fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(at(path))
 }
 
-/// Says which file an input/output error is about.
+/// Adds the file to an input/output error.
 pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> PostgresError {
     let path = path.to_owned();
     move |source| PostgresError::File { path, source }
 }
 
-/// Runs a program to its end; its words are kept for the error only.
+/// Runs a program; its output is used only for the error.
 pub(super) fn run(program: &'static str, command: &mut Command) -> Result<(), PostgresError> {
     let output = command.output().map_err(|source| at(Path::new(program))(source))?;
     check(program, &output)
@@ -158,11 +167,11 @@ fn check(program: &'static str, output: &Output) -> Result<(), PostgresError> {
     if output.status.success() {
         return Ok(());
     }
-    let words = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    Err(PostgresError::Program { program, output: last_lines(&String::from_utf8_lossy(&words)) })
+    let output_text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    Err(PostgresError::Program { program, output: last_lines(&String::from_utf8_lossy(&output_text)) })
 }
 
-/// The end of a program's output, where the reason is.
+/// The last lines of a program's output, which contain the reason.
 pub(super) fn last_lines(text: &str) -> String {
     const KEPT: usize = 5;
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();

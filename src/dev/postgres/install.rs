@@ -1,4 +1,4 @@
-//! What the machine offers: PostgreSQL's programs, `setpriv`, and a user to run the server as.
+//! What is installed: PostgreSQL's programs, `setpriv`, and a user to run the server as.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,18 +8,18 @@ use std::process::{Command, Stdio};
 
 use super::PostgresError;
 
-/// Folders of versioned installations that are not on the PATH, looked through newest first.
+/// Folders of versioned installations that are not on the PATH. The newest version is used.
 const VERSIONED: [&str; 2] = ["/usr/lib/postgresql", "/usr/local/opt"];
 const PLAIN: [&str; 3] = ["/usr/pgsql/bin", "/usr/local/pgsql/bin", "/opt/homebrew/bin"];
 
-/// PostgreSQL's programs and whom to run them as.
+/// PostgreSQL's programs and the user that runs them.
 pub(super) struct Install {
     bin: PathBuf,
     setpriv: Option<PathBuf>,
     user: Option<User>,
 }
 
-/// An account of the passwd file. PostgreSQL refuses root, so root runs it as somebody else.
+/// An account of the passwd file. PostgreSQL refuses to run as root, so root runs it as another user.
 #[derive(Clone, Copy)]
 pub(super) struct User {
     pub(super) uid: u32,
@@ -33,12 +33,12 @@ impl Install {
         Ok(Self { bin, setpriv: which("setpriv"), user })
     }
 
-    /// `None`: as ourselves.
+    /// Absent: the user of this process.
     pub(super) fn user(&self) -> Option<User> {
         self.user
     }
 
-    /// One of PostgreSQL's tools, as the right user, far from the terminal.
+    /// One of PostgreSQL's tools, run as the right user, detached from the terminal.
     pub(super) fn tool(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         command.current_dir("/").stdin(Stdio::null()).process_group(0);
@@ -48,9 +48,8 @@ impl Install {
         command
     }
 
-    /// The server itself. It gets SIGINT (a fast stop) when the thread that spawns it ends,
-    /// however it ends; its own process group keeps a terminal's Ctrl-C away from it, so that we
-    /// can drain first.
+    /// The server. The kernel sends it SIGINT (a fast stop) when the thread that spawned it ends. Its own process
+    /// group keeps a terminal's Ctrl-C away from it, so that `dev` can drain first.
     pub(super) fn server(&self) -> Command {
         let Some(setpriv) = &self.setpriv else { return self.tool("postgres") };
         let mut command = Command::new(setpriv);
@@ -67,7 +66,7 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
 
-/// initdb looks its user up, so it must stand in the passwd file.
+/// A user of the passwd file, where initdb looks it up.
 fn server_user() -> Option<User> {
     let passwd = fs::read_to_string("/etc/passwd").ok()?;
     ["postgres", "nobody"].into_iter().find_map(|name| {
@@ -98,7 +97,7 @@ fn is_complete(bin: &Path) -> bool {
     ["initdb", "postgres", "pg_ctl"].iter().all(|program| bin.join(program).is_file())
 }
 
-/// The shell knows the PATH; we look at no environment here.
+/// Asks the shell, because only the settings read the environment.
 fn which(program: &str) -> Option<PathBuf> {
     let output = Command::new("sh").args(["-c", "command -v \"$1\"", "sh", program]).output().ok()?;
     let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim_end());

@@ -1,6 +1,6 @@
-//! What an earlier start left behind: a server still running, or files of one that is gone.
+//! What an earlier start left behind: a running server, or the files of one that has ended.
 //!
-//! A server is never adopted: a fresh child is ours to watch, an orphan is not.
+//! A running server is stopped and never adopted, because it is not a child of this process.
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::PostgresError;
 use super::cluster::{Cluster, at, run};
 
-/// How long leftover backends get to notice that their server is gone.
-const LEAVE_TIME: Duration = Duration::from_secs(10);
+/// How long backends may take to notice that their server has ended.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Stops an orphan and removes its files, so that a fresh server can start.
 pub(super) fn clear(cluster: &Cluster) -> Result<(), PostgresError> {
@@ -21,7 +21,7 @@ pub(super) fn clear(cluster: &Cluster) -> Result<(), PostgresError> {
         return Ok(());
     }
     if !Path::new("/proc/self").exists() {
-        // Without /proc only pg_ctl knows.
+        // Without /proc only pg_ctl can tell.
         if status(cluster).status().is_ok_and(|status| status.success()) {
             return stop(cluster);
         }
@@ -30,16 +30,16 @@ pub(super) fn clear(cluster: &Cluster) -> Result<(), PostgresError> {
     if is_alive(&pid_file, &data) {
         stop(cluster)?;
     }
-    // The server may be dead while its backends are not: they still write to the data.
-    let deadline = Instant::now() + LEAVE_TIME;
-    while works_in(&data) {
+    // The server may have ended while its backends still write to the data.
+    let deadline = Instant::now() + EXIT_TIMEOUT;
+    while has_process_in(&data) {
         if Instant::now() > deadline {
             return Err(PostgresError::Orphan(data));
         }
         std::thread::park_timeout(Duration::from_millis(10));
     }
-    // Where PID 1 does not reap, a killed server is a zombie that still answers to signals:
-    // pg_ctl calls it running and PostgreSQL refuses its files. Nobody works here, so they go.
+    // Where PID 1 does not reap, a killed server is a zombie that still accepts signals: pg_ctl reports it as
+    // running and PostgreSQL refuses its files. No process uses them, so they are removed.
     for file in [pid_file].iter().chain(&cluster.socket_files()) {
         if file.exists() {
             fs::remove_file(file).map_err(at(file))?;
@@ -48,19 +48,19 @@ pub(super) fn clear(cluster: &Cluster) -> Result<(), PostgresError> {
     Ok(())
 }
 
-/// Whether the pid file names a living process that works in the data directory. A pid alone is
-/// not enough: it may have been given to somebody else since.
+/// Whether the pid file names a live process whose working directory is the data directory. The pid alone is not
+/// enough: another process may have it by now.
 fn is_alive(pid_file: &Path, data: &Path) -> bool {
     let text = fs::read_to_string(pid_file).unwrap_or_default();
     let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<u32>().ok()) else { return false };
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state follows the command's name, which may hold anything, brackets included.
+    // The state follows the command's name, which may contain brackets.
     let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
     state.is_some_and(|state| state != 'Z')
         && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder == *data)
 }
 
-fn works_in(data: &Path) -> bool {
+fn has_process_in(data: &Path) -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok()).any(|folder| folder == *data)
 }

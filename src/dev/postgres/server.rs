@@ -1,8 +1,7 @@
-//! One server process, owned by a thread of its own.
+//! One server process, spawned by a thread of its own.
 //!
-//! The kernel ties the death signal to the *thread* that spawned the child, and tokio's blocking
-//! threads end when they are idle: so the spawning thread does nothing else and lives as long as
-//! the [`Server`].
+//! The kernel sends the death signal when the *thread* ends that spawned the child, and tokio's blocking threads
+//! end when they are idle. So the spawning thread does nothing else and runs as long as the [`Server`] exists.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -15,16 +14,16 @@ use std::time::{Duration, Instant};
 use super::PostgresError;
 use super::cluster::{Cluster, at, last_lines, run};
 
-/// Crash recovery of a large write-ahead log takes its time.
-const START_TIME: Duration = Duration::from_secs(60);
+/// Crash recovery of a large write-ahead log takes long.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
-/// A longer log is started anew.
+/// A longer log is removed at the start.
 const MAX_LOG_BYTES: u64 = 16 << 20;
 
 pub(super) struct Server {
     child: Child,
-    /// Closing it ends the thread, and with it the server.
-    _life: mpsc::Sender<()>,
+    /// Dropping it ends the thread, and with it the server.
+    _keep_alive: mpsc::Sender<()>,
 }
 
 impl Server {
@@ -43,17 +42,17 @@ impl Server {
         }
         command.stdout(log.try_clone().map_err(at(&log_file))?).stderr(log);
 
-        let (life, end) = mpsc::channel::<()>();
-        let (born, birth) = mpsc::channel();
+        let (keep_alive, dropped) = mpsc::channel::<()>();
+        let (spawned, child) = mpsc::channel();
         let spawner = thread::Builder::new().name("postgres".to_owned()).spawn(move || {
-            if born.send(command.spawn()).is_ok() {
-                // Ends with an error when the sender is gone: that is the sign to leave.
-                let _ = end.recv();
+            if spawned.send(command.spawn()).is_ok() {
+                // Returns an error when the sender is dropped.
+                let _ = dropped.recv();
             }
         });
         spawner.map_err(at(&cluster.data()))?;
-        let child = birth.recv().expect("the thread sends before it ends").map_err(at(&cluster.data()))?;
-        let mut server = Self { child, _life: life };
+        let child = child.recv().expect("the thread sends before it ends").map_err(at(&cluster.data()))?;
+        let mut server = Self { child, _keep_alive: keep_alive };
         server.wait_until_ready(cluster, log_start)?;
         Ok(server)
     }
@@ -62,7 +61,7 @@ impl Server {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Kills the server alone; its backends leave when they notice.
+    /// Kills the server only; its backends end when they notice.
     #[cfg(test)]
     pub(super) fn kill(&mut self) {
         self.child.kill().expect("the server runs");
@@ -79,7 +78,7 @@ impl Server {
             command.args(["stop", "-w", "-m", mode, "-t", seconds, "-D"]).arg(cluster.data());
             run("pg_ctl stop", &mut command)
         };
-        // A fast stop that a stuck backend holds up ends the hard way; recovery mends that.
+        // If a backend blocks a fast stop, stop immediately: the next start recovers.
         stop(mode, "8").or_else(|_| stop("immediate", "5"))?;
         self.child.wait().map_err(at(&cluster.data()))?;
         Ok(())
@@ -88,7 +87,7 @@ impl Server {
     /// Line 1 of the pid file is the server's pid, line 8 its state.
     fn wait_until_ready(&mut self, cluster: &Cluster, log_start: u64) -> Result<(), PostgresError> {
         let pid_file = cluster.data().join("postmaster.pid");
-        let deadline = Instant::now() + START_TIME;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let text = fs::read_to_string(&pid_file).unwrap_or_default();
             let mut lines = text.lines();
@@ -97,8 +96,8 @@ impl Server {
                 return Ok(());
             }
             if !self.is_running() || Instant::now() > deadline {
-                let said = fs::read(cluster.log_file()).unwrap_or_default();
-                let new = said.get(usize::try_from(log_start).unwrap_or(0)..).unwrap_or_default();
+                let log = fs::read(cluster.log_file()).unwrap_or_default();
+                let new = log.get(usize::try_from(log_start).unwrap_or(0)..).unwrap_or_default();
                 let output = last_lines(&String::from_utf8_lossy(new));
                 return Err(PostgresError::Program { program: "postgres", output });
             }

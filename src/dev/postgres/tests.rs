@@ -1,4 +1,4 @@
-//! The private server against the system's real binaries.
+//! The private server with the system's binaries.
 
 use std::path::PathBuf;
 
@@ -31,7 +31,7 @@ async fn keeps_its_data_over_every_way_to_stop() {
     postgres.stop().unwrap();
     let postgres = Postgres::start(&root).unwrap();
     assert_eq!(count(&postgres).await, Ok(3));
-    // Dropped without a stop: the next start waits for the old server to be gone.
+    // Dropped without a stop: the next start waits until the old server has ended.
     drop(postgres);
     let postgres = Postgres::start(&root).unwrap();
     assert_eq!(count(&postgres).await, Ok(4));
@@ -42,7 +42,7 @@ async fn keeps_its_data_over_every_way_to_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_killed_leaves_nothing_in_the_way() {
+async fn a_server_starts_again_after_it_was_killed() {
     let root = root("killed");
     let mut postgres = Postgres::start(&root).unwrap();
     assert_eq!(count(&postgres).await, Ok(1));

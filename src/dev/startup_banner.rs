@@ -1,4 +1,4 @@
-//! What a person, and what a script, needs to go on.
+//! What `dev` prints when it is ready, and the file that scripts read.
 
 use std::net::SocketAddr;
 
@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::demo::{Demo, EMAIL};
 
-/// `.smarthome/dev.json`: written once everything is ready, gone when it stops. The names are a contract.
+/// `.smarthome/dev.json`: written when everything is ready, removed at the stop. Its field names are an interface
+/// for scripts.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Facts {
+pub(super) struct Connection {
     http_url: String,
     graphql_url: String,
     mqtt_url: String,
@@ -19,21 +20,21 @@ pub(super) struct Facts {
     access_token: String,
     home_id: String,
     home_key: String,
-    devices: Vec<DeviceFact>,
+    devices: Vec<ListedDevice>,
 }
 
 #[derive(Serialize)]
-struct DeviceFact {
+struct ListedDevice {
     id: String,
     key: String,
 }
 
-/// What only the banner tells.
-pub(super) struct Extras {
+/// What only the banner shows.
+pub(super) struct BannerDetails {
     pub(super) psql: String,
     pub(super) data: String,
-    pub(super) facts_file: String,
-    /// `None` where the broker is not ours.
+    pub(super) connection_file: String,
+    /// Absent where the broker is not the embedded one.
     pub(super) mqtt_ws: Option<SocketAddr>,
     /// Whether devices need their passwords.
     pub(super) mqtt_auth: bool,
@@ -42,10 +43,10 @@ pub(super) struct Extras {
     pub(super) has_graphiql: bool,
 }
 
-impl Facts {
+impl Connection {
     pub(super) fn new(http: SocketAddr, mqtt_url: String, database_url: String, demo: &Demo) -> Self {
         let http_url = format!("http://{http}");
-        let device = |(id, key): &(crate::ids::DeviceId, String)| DeviceFact { id: id.to_string(), key: key.clone() };
+        let device = |(id, key): &(crate::ids::DeviceId, String)| ListedDevice { id: id.to_string(), key: key.clone() };
         Self {
             graphql_url: format!("{http_url}/graphql"),
             http_url,
@@ -61,37 +62,37 @@ impl Facts {
     }
 
     /// The text for the terminal.
-    pub(super) fn banner(&self, extras: &Extras, demo: &Demo) -> String {
+    pub(super) fn banner(&self, details: &BannerDetails, demo: &Demo) -> String {
         let mut lines = vec![String::new(), "smarthome dev is ready (Ctrl-C stops it)".to_owned(), String::new()];
         let mut row = |name: &str, text: &str| lines.push(format!("  {name:<10} {text}"));
-        if extras.has_graphiql {
+        if details.has_graphiql {
             row("GraphiQL", &format!("{}/graphiql   (signed in, example queries in its tabs)", self.http_url));
         }
         row("GraphQL", &format!("{}   (WebSocket at the same address)", self.graphql_url));
         row("MQTT", &self.mqtt_url);
-        if let Some(ws) = extras.mqtt_ws {
+        if let Some(ws) = details.mqtt_ws {
             row("", &format!("ws://{ws}/mqtt"));
         }
-        row("Database", &extras.psql);
+        row("Database", &details.psql);
         row("Login", &format!("{} / {}", self.email, self.password));
-        row("Token", &format!("accessToken in {}, valid for 30 days", extras.facts_file));
+        row("Token", &format!("accessToken in {}, valid for 30 days", details.connection_file));
         row(
             "Home",
-            &format!("{} with {} devices, {} of them simulated", self.home_id, self.devices.len(), extras.n_simulated),
+            &format!("{} with {} devices, {} of them simulated", self.home_id, self.devices.len(), details.n_simulated),
         );
-        row("Data", &extras.data);
+        row("Data", &details.data);
         lines.push(String::new());
-        lines.push("Speak as a device:".to_owned());
-        lines.push(self.publish_line(extras, demo));
+        lines.push("Publish as a device:".to_owned());
+        lines.push(self.publish_line(details, demo));
         lines.push(String::new());
-        lines.push("Ask for what it said:".to_owned());
+        lines.push("Query the reading:".to_owned());
         lines.push(self.query_line());
         lines.push(String::new());
-        if extras.mqtt_ws.is_some() {
+        if details.mqtt_ws.is_some() {
             lines.push(
-                "The MQTT broker runs inside this process and writes to disk up to 0.25 s late: after a crash (not a\n\
-                 clean stop) messages it had acknowledged may be gone. For the real promises run a broker of your own\n\
-                 and `smarthome serve`, or name it to `dev` in MQTT_BROKER_URL."
+                "The MQTT broker runs inside this process and writes to disk up to 0.25 s late: after a crash\n\
+                 acknowledged messages may be lost. For full guarantees run your own broker with `smarthome serve`,\n\
+                 or set MQTT_BROKER_URL for `dev`."
                     .to_owned(),
             );
         }
@@ -99,17 +100,17 @@ impl Facts {
         lines.join("\n")
     }
 
-    fn publish_line(&self, extras: &Extras, demo: &Demo) -> String {
+    fn publish_line(&self, details: &BannerDetails, demo: &Demo) -> String {
         const KEY: &str = "ESP32_001";
         let address = self.mqtt_url.rsplit("//").next().unwrap_or_default();
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "1883"));
-        let login = demo.credentials.iter().find(|login| extras.mqtt_auth && login.key == KEY);
+        let login = demo.credentials.iter().find(|login| details.mqtt_auth && login.key == KEY);
         let login =
             login.map(|login| format!(" -i '{}' -u '{}' -P '{}'", login.client_id, login.username, login.password));
         format!(
             "  mosquitto_pub -h {host} -p {port}{} -q 1 -t {}/{}/{KEY}/telemetry \\\n    -m '{{\"deviceId\":\"{KEY}\",\"sensors\":{{\"temperature\":23.5,\"humidity\":65.2}}}}'",
             login.unwrap_or_default(),
-            extras.prefix,
+            details.prefix,
             self.home_key,
         )
     }
