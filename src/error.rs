@@ -1,34 +1,34 @@
-//! The one error of the features: what failed, free of any transport.
+//! The error type of the features. It knows no transport.
 //!
-//! `Display` is what a client may read. The text of `Unavailable` and `Internal` is fixed; their
-//! cause is for the log alone (walk the `source` chain).
+//! `Display` is what a client may read. The texts of `Unavailable`, `OutcomeUnknown` and `Internal` are fixed; their
+//! cause is for the log only (the `source` chain).
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
-/// The cause behind an error whose own text says nothing of the inside.
+/// The cause of an error whose own text reveals nothing internal.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why an operation was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No valid credentials came with the request.
+    /// The request has no valid credentials.
     #[error("{0}")]
     Unauthenticated(&'static str),
-    /// The caller sees the thing but may not do this to it.
+    /// The caller may see the object, but may not do this to it.
     #[error("{0}")]
     Forbidden(&'static str),
     /// It does not exist, or the caller may not even know that it does.
     #[error("{0} not found")]
     NotFound(&'static str),
-    /// One input value is wrong.
+    /// An input value is wrong.
     #[error("{message}")]
     BadInput {
         /// The input field, as the client spells it.
         field: &'static str,
-        /// What is wrong and what is expected.
+        /// What is wrong, and what is expected.
         message: String,
     },
-    /// One input value is larger than is kept.
+    /// An input value is larger than allowed.
     #[error("{message}")]
     TooLarge {
         /// The input field, as the client spells it.
@@ -36,28 +36,25 @@ pub enum Error {
         /// How large it is and may be.
         message: String,
     },
-    /// It clashes with the present state.
+    /// It conflicts with the present state.
     #[error("{0}")]
     Conflict(String),
-    /// Too often; safe to retry later.
+    /// Too many requests; safe to retry later.
     #[error("{0}")]
     RateLimited(&'static str),
-    /// Too often: what it is does not matter, when it may be done again does.
+    /// Too many requests, with the time to wait.
     #[error("too many requests: try again in {retry_after_seconds} s")]
-    TooSoon {
-        /// Seconds to wait.
-        retry_after_seconds: u64,
-    },
-    /// A subscriber could not keep up; it knows its last cursor.
+    TooSoon { retry_after_seconds: u64 },
+    /// A subscriber could not keep up. It can continue after its last cursor.
     #[error("too slow: subscribe again with `after` set to the last id you have seen")]
     Lagged,
-    /// The database or the broker is away; safe to retry.
+    /// The database or the broker is away. The change was not made, so it is safe to retry.
     #[error("service temporarily unavailable, try again")]
     Unavailable(#[source] Cause),
-    /// The database went while it committed: the change may stand. Not safe to retry.
-    #[error("the outcome is unknown: look whether it was done before you try again")]
+    /// The connection was lost during a commit, so the change may have been made. Not safe to retry.
+    #[error("the outcome is unknown: check whether it was done before you try again")]
     OutcomeUnknown(#[source] Cause),
-    /// A fault of ours.
+    /// A fault of the server.
     #[error("internal error")]
     Internal(#[source] Cause),
 }
@@ -85,7 +82,7 @@ impl Error {
         Self::BadInput { field, message: message.into() }
     }
 
-    /// A broken invariant or an unexpected failure of ours.
+    /// A broken invariant or an unexpected failure.
     pub fn internal(cause: impl Into<Cause>) -> Self {
         Self::Internal(cause.into())
     }
@@ -95,13 +92,13 @@ impl Error {
         Self::Unavailable(cause.into())
     }
 
-    /// Whether the cause is for the log (and only there).
+    /// Whether it has a cause, which belongs in the log.
     pub fn is_fault(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::Internal(_))
     }
 
-    /// What the same failure means where a COMMIT met it. The database's own refusal leaves nothing behind; a
-    /// connection that is gone has taken the answer with it.
+    /// The same failure during a COMMIT. If the database refuses, nothing is committed. If the connection is lost, the
+    /// outcome is unknown.
     pub(crate) fn of_commit(self) -> Self {
         match self {
             Self::Unavailable(cause) if is_lost_connection(&cause) => Self::OutcomeUnknown(cause),
@@ -123,9 +120,10 @@ fn is_lost_connection(cause: &Cause) -> bool {
 
 /// Whether the database failed in a way that may pass by itself: the same statement may succeed later.
 ///
-/// Diesel hides the SQLSTATE. So failures are told apart by kind and, where the kind is `Unknown`, by PostgreSQL's
-/// English message. With another `lc_messages`, which only a superuser may set, such a failure counts as our own
-/// fault: clients get `INTERNAL`, and ingest finds out by a probe.
+/// diesel-async drops the SQLSTATE of every error that diesel has no kind for. So failures are told apart by kind and,
+/// where the kind is `Unknown`, by PostgreSQL's English message; `tests/it/database_errors.rs` provokes each of them on
+/// a real server. With another `lc_messages` such a failure counts as our own fault: clients get `INTERNAL`, and ingest
+/// finds out by a probe. The server warns about that at its start ([`crate::db::warn_about_message_language`]).
 pub fn is_transient(error: &DieselError) -> bool {
     const MESSAGES: [&str; 8] = [
         "deadlock detected",
@@ -185,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_passes_by_itself_is_worth_another_try() {
+    fn transient_failures_of_the_database_are_unavailable() {
         let code = |kind, text: &str| Error::from(DieselError::DatabaseError(kind, Box::new(text.to_owned()))).code();
         assert_eq!(code(DatabaseErrorKind::ReadOnlyTransaction, ""), "UNAVAILABLE");
         assert_eq!(code(DatabaseErrorKind::SerializationFailure, ""), "UNAVAILABLE");
@@ -197,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_without_an_answer_may_stand() {
+    fn the_outcome_of_a_commit_without_an_answer_is_unknown() {
         let code = |kind, text: &str| {
             Error::from(DieselError::DatabaseError(kind, Box::new(text.to_owned()))).of_commit().code()
         };

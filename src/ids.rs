@@ -1,5 +1,8 @@
-//! Typed ids: a home's id can't be given where a device's is wanted, and text becomes an id by
-//! strict parsing only (`007`, `1e3`, `24:6F:…` are never ids).
+//! Typed ids: a home's id can't be passed as a device's. Text becomes an id by strict parsing only (`007`, `1e3`
+//! and `24:6F:…` are no ids).
+//!
+//! Command ids and request ids contain the time of their creation. That time only orders them; what the server
+//! decides by time, it decides by [`crate::clock::Clock`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,12 +38,12 @@ macro_rules! id {
         pub struct $name(i64);
 
         impl $name {
-            /// The number as the database knows it.
+            /// The number in the database.
             pub fn get(self) -> i64 {
                 self.0
             }
 
-            /// An id that came out of the database by a road diesel does not type.
+            /// An id from the database, where diesel does not convert it.
             pub fn from_database(id: i64) -> Self {
                 Self(id)
             }
@@ -81,49 +84,43 @@ macro_rules! id {
 }
 
 id! {
-    /// A person who can sign in.
+    /// A user account.
     UserId
-    /// A link between a person and somebody at an external issuer.
+    /// A link between a user and an identity at an external issuer.
     ExternalIdentityId
     /// A home: the unit of tenancy.
     HomeId
-    /// An invitation into a home.
     InvitationId
-    /// A room of a home.
     RoomId
-    /// A registered device.
     DeviceId
-    /// One telemetry message; an opaque cursor whose order is the order of commits.
+    /// A stored reading. Ids are in the order of commits, so they serve as cursors.
     TelemetryId
-    /// One rejected message.
     RejectedMessageId
-    /// One entry of the audit log; later ones are greater.
+    /// An entry of the audit log; later ones are greater.
     AuditEntryId
 }
 
-/// A session: one sign-in and all that descends from it; or an integration's token. Tells when it began.
+/// A session (one sign-in and the tokens refreshed from it), or an integration's token. Contains the time at which
+/// it began.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(Uuid);
 
 impl SessionId {
-    /// A new one that begins now.
     pub fn generate(now: DateTime<Utc>) -> Self {
         let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
         Self(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos())))
     }
 
-    /// When it began, to the millisecond; `None` for what is none of ours.
+    /// When it began, to the millisecond; `None` for an id of another kind.
     pub fn began(self) -> Option<DateTime<Utc>> {
         let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
         DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
     }
 
-    /// As the database keeps it.
     pub fn as_uuid(self) -> Uuid {
         self.0
     }
 
-    /// An id that came out of the database.
     pub fn from_database(id: Uuid) -> Self {
         Self(id)
     }
@@ -146,39 +143,37 @@ impl FromStr for SessionId {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         let id = Uuid::try_parse(text).map_err(|_| IdError)?;
-        // One spelling of the many that the library reads.
+        // The library reads several spellings; one is accepted.
         if id.to_string() == text { Ok(Self(id)) } else { Err(IdError) }
     }
 }
 
-/// One command: `cmd_` and 26 characters of Crockford's base 32, the `commandId` on the wire. Later ones
-/// of one server are greater.
+/// A command: `cmd_` and 26 characters of Crockford's base 32 (a ULID), the `commandId` of the device protocol. Later
+/// ids of one server are greater.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, AsExpression, FromSqlRow)]
 #[diesel(sql_type = sql_types::Uuid)]
 pub struct CommandId(Uuid);
 
-/// Crockford's alphabet: without I, L, O and U, which are misread.
+/// Crockford's alphabet, which leaves out I, L, O and U.
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const COMMAND_PREFIX: &str = "cmd_";
 /// Characters of 128 bits, five bits each.
 const ULID_CHARS: usize = 26;
 
 impl CommandId {
-    /// Before all others.
+    /// Less than all others.
     pub const FIRST: Self = Self(Uuid::nil());
 
-    /// A new one.
     pub fn generate() -> Self {
         Self(Uuid::now_v7())
     }
 
-    /// As the database keeps it.
     pub fn as_uuid(self) -> Uuid {
         self.0
     }
 }
 
-/// 26 characters that nobody else makes, in the order of making.
+/// A new ULID: 26 characters, unique, increasing.
 pub fn ulid() -> String {
     crockford(Uuid::now_v7())
 }
@@ -233,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_id_reads_as_it_prints_and_grows() {
+    fn a_command_id_is_parsed_as_it_is_printed_and_increases() {
         let (first, second) = (CommandId::generate(), CommandId::generate());
         let text = first.to_string();
         assert_eq!((text.len(), text.parse()), (30, Ok(first)));

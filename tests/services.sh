@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
-# Runs one PostgreSQL and one Mosquitto for all tests of a run, from the system's binaries, in a folder
-# under the temporary directory. Started by the first test process (tests/it/support/services.rs), it
-# ends by itself IDLE seconds after the last one has let go of the `users` lock, and takes both servers
-# and the folder with it. If it is killed, the kernel tells both servers to stop.
+# Runs one PostgreSQL and one Mosquitto for all tests of a run, from the system's binaries, in a temporary folder.
+# The first test process starts it (tests/it/support/services.rs). It ends IDLE seconds after the last process has
+# released the `users` lock, and then stops both servers and removes the folder. If it is killed, the kernel signals
+# both servers to stop.
 set -euo pipefail
 
-state=$1   # folder of the locks and of `ready`; it stays
+state=$1   # folder of the locks and of `ready`; it is kept
 config=$2  # docker/mosquitto
 IDLE=15    # seconds
 
 fail() { echo "$1" | tee "$state/failed" >&2; exit 1; }
 
 exec 8> "$state/supervisor.lock"
-flock -n 8 || exit 0 # another one is at work
+flock -n 8 || exit 0 # another one runs
 rm -f "$state/ready" "$state/failed"
-# A supervisor that was killed could not clean up after itself.
+# Clean up after a supervisor that was killed.
 if [ -f "$state/folder" ]; then rm -rf "$(cat "$state/folder")"; fi
 
 folder=$(mktemp -d "${TMPDIR:-/tmp}/smarthome-tests.XXXXXX")
 echo "$folder" > "$state/folder"
 
-# Root can't run PostgreSQL: be the account that is there for it.
+# PostgreSQL refuses to run as root: use another account.
 account=()
 if [ "$(id -u)" = 0 ]; then
     name=postgres
@@ -28,7 +28,7 @@ if [ "$(id -u)" = 0 ]; then
     account=("--reuid=$name" "--regid=$(id -g "$name")" --clear-groups)
     chown "$name" "$folder"
 fi
-# as SIGNAL COMMAND: as that account, with SIGNAL when we end; our locks are not passed on.
+# as SIGNAL COMMAND: runs COMMAND as that account, without our locks; it gets SIGNAL when this script ends.
 as() {
     local signal=$1
     shift
@@ -47,7 +47,7 @@ mosquitto=$(PATH=$PATH:/usr/sbin:/usr/local/sbin command -v mosquitto) ||
 pids=()
 finish() {
     rm -f "$state/ready"
-    # Both take it as a sign to stop in order.
+    # Both shut down on SIGINT.
     jobs -p | xargs -r kill -INT 2> /dev/null || true
     wait || true
     cd /
@@ -57,11 +57,11 @@ trap finish EXIT
 trap 'exit 1' INT TERM HUP
 
 cd "$folder"
-(as KILL "$pg_bin/initdb" -D "$folder/data" -U smarthome -A trust -E UTF8 --locale=C.UTF-8 -N) > initdb.log 2>&1 ||
+(as KILL "$pg_bin/initdb" -D "$folder/data" -U smarthome -A trust -E UTF8 --locale=C.UTF-8 --lc-messages=C -N) > initdb.log 2>&1 ||
     fail "initdb: $(tail -n 3 initdb.log)"
-# The data is worth nothing after the run: no fsync. The socket's folder is for its owner alone.
+# The data is not needed after the run: no fsync. Only the owner may enter the socket's folder.
 (as KILL mkdir -m 0700 "$folder/socket")
-# And by TLS on the loopback, with certificates of the shipped script.
+# TLS on the loopback, with certificates of the shipped script.
 bash "$config/tls.sh" "$folder/tls" ca && bash "$config/tls.sh" "$folder/tls" broker localhost,127.0.0.1 ||
     fail "certificates: is openssl installed?"
 cp tls/server.crt tls/server.key data/
@@ -82,7 +82,7 @@ done
 [ -n "$pg_port" ] || fail "postgres: $(tail -n 3 postgres.log)"
 pids+=($pid)
 
-# The production limits as they are, and a listener on the loopback interface.
+# The production limits, and a listener for anonymous clients on this machine.
 mkdir conf.d
 cp "$config"/conf.d/*.conf conf.d/
 chmod -R a+rX conf.d
@@ -111,7 +111,7 @@ while [ $idle -lt $IDLE ]; do
     kill -0 "${pids[0]}" && kill -0 "${pids[1]}"
     if flock -n "$state/users.lock" true; then idle=$((idle + 1)); else idle=0; fi
     if [ $idle -ge $IDLE ]; then
-        # Nobody may come in between the last look and the end.
+        # No process may start between this check and the end.
         exec 7> "$state/start.lock"
         flock 7
         if flock -n "$state/users.lock" true; then rm -f "$state/ready"; else idle=0; fi

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Makes the server's account, once, at the database's first start: an ordinary one that may make tables and owns
-# nothing but what it makes. The database is its superuser's.
+# Creates the server's account at the database's first start: an ordinary account that may create tables and owns
+# only what it creates. The database belongs to the superuser.
 set -euo pipefail
 [ -s "$DATABASE_PASSWORD_FILE" ] || { echo "$DATABASE_PASSWORD_FILE: no password in it" >&2; exit 1; }
 psql -X -q -v ON_ERROR_STOP=1 -v account="$DATABASE_ACCOUNT" -U "$POSTGRES_USER" -d "$POSTGRES_DB" <<'SQL'
 \set password `cat "$DATABASE_PASSWORD_FILE"`
 begin;
-set local log_min_error_statement = panic; -- a statement with a password is in no log, should it fail
+set local log_min_error_statement = panic; -- keeps the password out of the log if the statement fails
 create role :"account" login password :'password';
+-- The server recognizes some errors by their English text; only a superuser may set this.
+alter role :"account" set lc_messages = 'C';
 grant usage, create on schema public to :"account";
 commit;
 SQL

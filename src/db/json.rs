@@ -1,4 +1,4 @@
-//! A JSON value as its text: parsed only where somebody asks for it.
+//! A JSON value kept as text and parsed when it is needed.
 
 use std::io::Write;
 
@@ -10,38 +10,35 @@ use diesel::sql_types::{Json, Jsonb};
 use serde::Serialize;
 use serde_json::Value;
 
-/// About what a value takes in memory beside its text.
+/// Approximate memory of a parsed value besides its text.
 const VALUE_BYTES: usize = 80;
 
-/// Unparsed JSON: out of a jsonb column as PostgreSQL prints it, in and out of a json column as it was
-/// given.
+/// Unparsed JSON. From a jsonb column it is text as PostgreSQL prints it; a json column stores the text unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, FromSqlRow, AsExpression)]
 #[diesel(sql_type = Json)]
 pub struct JsonText(Box<str>);
 
 impl JsonText {
-    /// The text of a value, its keys in the value's own order. The value is one that JSON can say.
+    /// The text of a value, with the value's order of keys. The value must be representable in JSON.
     pub fn of(value: &impl Serialize) -> Self {
         Self(serde_json::to_string(value).expect("a value of JSON").into())
     }
 
-    /// The value. PostgreSQL stores nothing that is not JSON.
+    /// The value. PostgreSQL stores valid JSON only.
     pub fn parse(&self) -> Value {
         serde_json::from_str(&self.0).expect("the column holds JSON")
     }
 
-    /// Its bytes as text.
     pub fn text_bytes(&self) -> usize {
         self.0.len()
     }
 
-    /// About its bytes as a value, of which `[1,1]` has many more than as text.
+    /// Approximate bytes of the parsed value: `[1,1]` takes many more than its text.
     pub fn value_bytes(&self) -> usize {
         let n_values = self.0.bytes().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
         self.0.len() + (1 + n_values) * VALUE_BYTES
     }
 
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -50,7 +47,7 @@ impl JsonText {
 impl FromSql<Jsonb, Pg> for JsonText {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         match value.as_bytes() {
-            // The one version of the binary form there is, then the text.
+            // The version of the binary format, which is always 1, then the text.
             [1, text @ ..] => Ok(Self(std::str::from_utf8(text)?.into())),
             _ => Err("unknown version of the jsonb format".into()),
         }

@@ -81,7 +81,7 @@ impl StatusQuery {
                 messages_rejected: count(&metrics.mqtt_rejected_total),
                 broker_clients_connected: i32::try_from(metrics.broker_clients.get()).ok().filter(|n| *n > 0),
             },
-            database: DatabaseStatus { connected: db::answers(&services.pool).await },
+            database: DatabaseStatus { connected: db::is_reachable(&services.pool).await },
         })
     }
 }

@@ -1,5 +1,5 @@
-//! The server with an account of its own in the database: one that owns nothing but what it makes, and one
-//! from which the audit log is taken as docs/audit.md says.
+//! The server with an ordinary account of the database: one that owns only what it creates, and one that does not own
+//! the audit log, as docs/audit.md describes.
 
 use std::process::Command;
 
@@ -10,9 +10,9 @@ use super::support::broker::folder;
 use super::support::services::services;
 use super::support::{eventually, unique};
 
-/// As the docs say, and with a server whose account owned the whole database before.
+/// The steps of the documentation, for a server whose account owned the whole database before.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_does_not_own_the_audit_log_can_change_neither_it_nor_its_guards() {
+async fn a_server_that_does_not_own_the_audit_log_can_change_neither_it_nor_its_triggers() {
     let database = Database::create().await;
     let (auditor, account) = (unique("auditor"), database.account().await);
     let app = TestApp::builder().set("DATABASE_URL", database.url_as(&account)).start_on(database).await;
@@ -47,7 +47,7 @@ async fn a_server_that_does_not_own_the_audit_log_can_change_neither_it_nor_its_
         let error = sql.batch_execute(attack).await.expect_err(attack);
         assert_eq!(error.as_db_error().unwrap().code().code(), "42501", "{attack}: {error}");
     }
-    // By other schemas than the public one, where it may still have some made for it.
+    // Through a schema of its own.
     let admin = app.database().client().await;
     admin.batch_execute(&format!("create schema mine authorization {account}")).await.unwrap();
     for attack in [
@@ -59,7 +59,7 @@ async fn a_server_that_does_not_own_the_audit_log_can_change_neither_it_nor_its_
         assert_eq!(error.as_db_error().unwrap().code().code(), "42501", "{attack}: {error}");
     }
 
-    // It works on, and may still make tables: a home that is made, changed and deleted leaves what it should.
+    // The server still works and may create tables: creating, changing and deleting a home is audited.
     sql.batch_execute("set search_path = public; create table later (id bigint); drop table later").await.unwrap();
     let other = ann.home().await;
     ann.query("mutation($h: ID!) { updateHome(id: $h, input: {name: \"Villa\"}) { id } }", json!({"h": home.id})).await;
@@ -70,9 +70,9 @@ async fn a_server_that_does_not_own_the_audit_log_can_change_neither_it_nor_its_
     app.stop().await;
 }
 
-/// What compose runs at the database's first start, and a server with nothing else.
+/// The script that compose runs at the database's first start, and a server with that account.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_account_that_compose_makes_is_ordinary_and_enough() {
+async fn the_account_of_compose_is_ordinary_and_sufficient() {
     let (database, account) = (Database::create().await, unique("account"));
     let folder = folder();
     let password = folder.join("password");
@@ -99,6 +99,10 @@ async fn the_account_that_compose_makes_is_ordinary_and_enough() {
                 rolpassword like 'SCRAM-SHA-256$%' from pg_authid where rolname = $1";
     let row = sql.query_one(role, &[&account]).await.unwrap();
     assert_eq!((row.get(0), row.get(1)), (false, true));
+    // The server reads PostgreSQL's errors in English.
+    let language = "select 'lc_messages=C' = any(s.setconfig) from pg_db_role_setting s \
+                    join pg_roles r on r.oid = s.setrole where r.rolname = $1";
+    assert!(sql.query_one(language, &[&account]).await.unwrap().get::<_, bool>(0));
     let owner = "select pg_get_userbyid(datdba) = $1 from pg_database where datname = current_database()";
     assert!(!sql.query_one(owner, &[&account]).await.unwrap().get::<_, bool>(0));
 

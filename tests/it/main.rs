@@ -9,6 +9,7 @@ mod control_chaos;
 mod crash;
 mod cut_off;
 mod database_account;
+mod database_errors;
 mod database_tls;
 mod dev;
 mod device_limit;

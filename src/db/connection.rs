@@ -1,0 +1,49 @@
+//! Connections with TLS and time-outs.
+
+use std::time::Duration;
+
+use diesel::{ConnectionError, ConnectionResult};
+use diesel_async::AsyncPgConnection;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::settings::DatabaseUrl;
+use crate::tls;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A connection, as the functions of a store take it.
+pub type Connection = AsyncPgConnection;
+
+/// Opens one connection outside the pool.
+///
+/// The database cancels statements that take longer than `statement_timeout`; `None` for migrations.
+pub async fn connect(url: &str, statement_timeout: Option<Duration>) -> ConnectionResult<Connection> {
+    let bad = |error: tokio_postgres::Error| ConnectionError::BadConnection(error.to_string());
+    let DatabaseUrl { url, root_cert } = DatabaseUrl::split(url);
+    let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
+    // Planning over many partitions costs more than running the query: plan once, prune at run time. With keepalives
+    // the database notices within a minute that this machine is gone, and releases its locks.
+    let mut options = config.get_options().unwrap_or_default().to_owned();
+    options.push_str(
+        " -c plan_cache_mode=force_generic_plan -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 \
+         -c tcp_keepalives_count=3",
+    );
+    if let Some(timeout) = statement_timeout {
+        options.push_str(&format!(" -c statement_timeout={} -c lock_timeout=2000", timeout.as_millis()));
+    }
+    config.options(options.trim()).connect_timeout(CONNECT_TIMEOUT);
+    if config.get_application_name().is_none() {
+        config.application_name("smarthome");
+    }
+    // Notice within about a minute, instead of two hours, that the database's machine is gone.
+    config.keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(30));
+    let tls = tls::client_config(root_cert.as_deref())
+        .map_err(|error| ConnectionError::BadConnection(format!("sslrootcert: {error}")))?
+        .with_no_client_auth();
+    let connecting = config.connect(MakeRustlsConnect::new(tls));
+    let (client, connection) = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .map_err(|_| ConnectionError::BadConnection("no answer within the connect time-out".to_owned()))?
+        .map_err(bad)?;
+    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+}

@@ -1,0 +1,98 @@
+//! Transient failures of a real PostgreSQL are reported as UNAVAILABLE. The server recognizes most of them by their
+//! English text, so these tests fail when a version of PostgreSQL changes one.
+
+use std::process::Command;
+use std::time::Duration;
+
+use diesel::QueryResult;
+use diesel_async::SimpleAsyncConnection;
+use smarthome::db;
+use smarthome::error::Error;
+
+use super::support::app::Database;
+use super::support::{eventually, soon};
+
+const LONG: Duration = Duration::from_secs(10);
+
+async fn connect(database: &Database, statement_timeout: Duration) -> db::Connection {
+    db::connect(&database.url(), Some(statement_timeout)).await.expect("a connection")
+}
+
+/// The text of a failure that must be transient.
+#[track_caller]
+fn transient(result: QueryResult<()>) -> String {
+    let error = result.expect_err("the statement fails");
+    let text = error.to_string();
+    assert_eq!(Error::from(error).code(), "UNAVAILABLE", "{text}");
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_timeout_is_transient() {
+    let database = Database::create().await;
+    let mut conn = connect(&database, Duration::from_millis(50)).await;
+    let text = transient(conn.batch_execute("select pg_sleep(10)").await);
+    assert!(text.contains("statement timeout"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_timeout_is_transient() {
+    let database = Database::create().await;
+    let (mut holder, mut waiter) = (connect(&database, LONG).await, connect(&database, LONG).await);
+    holder.batch_execute("create table t (); begin; lock table t").await.unwrap();
+    let text = transient(waiter.batch_execute("begin; set lock_timeout = 50; lock table t").await);
+    assert!(text.contains("lock timeout"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_is_transient() {
+    let database = Database::create().await;
+    let (mut first, mut second) = (connect(&database, LONG).await, connect(&database, LONG).await);
+    first.batch_execute("create table a (); create table b (); begin; lock table a").await.unwrap();
+    second.batch_execute("begin; lock table b").await.unwrap();
+    let (one, two) = tokio::join!(first.batch_execute("lock table b"), second.batch_execute("lock table a"));
+    let text = transient(if one.is_err() { one } else { two });
+    assert!(text.contains("deadlock"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_transaction_is_transient() {
+    let database = Database::create().await;
+    let mut conn = connect(&database, LONG).await;
+    let text = transient(conn.batch_execute("begin read only; create table t ()").await);
+    assert!(text.contains("read-only transaction"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminated_connection_is_transient() {
+    let database = Database::create().await;
+    let (mut conn, client) = (connect(&database, LONG).await, database.client().await);
+    let sleeping = "select pid from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'";
+    let (result, ()) = tokio::join!(conn.batch_execute("select pg_sleep(10)"), async {
+        let pid: i32 =
+            eventually("it sleeps", || async { Some(client.query_opt(sleeping, &[]).await.ok()??.get(0)) }).await;
+        client.execute("select pg_terminate_backend($1)", &[&pid]).await.unwrap();
+    });
+    let text = transient(result);
+    assert!(text.contains("terminating connection"), "{text}");
+    // The connection is closed by now.
+    transient(soon("the next statement", conn.batch_execute("select 1")).await);
+}
+
+/// A limit on the size of the backend's files stands for a full disk: both fail when a table is extended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_transient() {
+    // More than a segment of the write-ahead log, less than the table.
+    const LIMIT: u32 = 24 << 20;
+    let database = Database::create().await;
+    let (mut conn, client) = (connect(&database, LONG).await, database.client().await);
+    conn.batch_execute("create unlogged table full_disk (text text)").await.unwrap();
+    let backend =
+        "select pid from pg_stat_activity where datname = current_database() and application_name = 'smarthome'";
+    let pid: i32 = client.query_one(backend, &[]).await.unwrap().get(0);
+    let limited = Command::new("prlimit").args([&format!("--fsize={LIMIT}"), "--pid", &pid.to_string()]).status();
+    assert!(limited.unwrap().success(), "prlimit of util-linux");
+    let fill = "insert into full_disk select repeat(md5(n::text), 50) from generate_series(1, 30000) n";
+    let text = transient(conn.batch_execute(fill).await);
+    assert!(text.contains("could not extend file"), "{text}");
+}
