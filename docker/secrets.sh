@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Makes the secrets that compose.yaml names, in docker/secrets. What is there stays.
+# Creates the secrets that compose.yaml names, in docker/secrets. Existing files are kept.
 set -euo pipefail
 cd "$(dirname "$0")"
 mkdir -p -m 0700 secrets
 cd secrets
-# The folder is closed, the files are open: in a container each is alone, and read by a user of its own.
+# Only the folder is private: in a container each file is mounted alone and read by another user.
 umask 022
-make_one() { [ -s "$1" ] || openssl rand -hex 32 > "$1"; }
-make_one postgres
-make_one database
-make_one jwt
-make_one mqtt
-make_one dynsec
-# 32 bytes in base64, as AES-256 wants them.
+create() { [ -s "$1" ] || openssl rand -hex 32 > "$1"; }
+create postgres
+create database
+create jwt
+create mqtt
+create dynsec
+# 32 bytes in base64 for AES-256.
 [ -s encryption ] || openssl rand -base64 32 > encryption
 [ -s database-url ] || echo "postgres://smarthome:$(cat database)@postgres/smarthome" > database-url

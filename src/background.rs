@@ -1,6 +1,5 @@
 //! Work in the background: repeated work, and work that one server of an installation does at a time.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -43,13 +42,14 @@ pub struct LeaderPauses {
 
 /// Runs `lead` again and again until the stop. `lead` tries to take a lock of the installation, returns at once
 /// where another server holds it, and otherwise works until it fails. Each new error is logged once.
-pub async fn single_leader<F, E: Display>(
+pub async fn single_leader<F, E>(
     name: &'static str,
     mut pauses: LeaderPauses,
     stop: CancellationToken,
     mut lead: impl FnMut() -> F,
 ) where
     F: Future<Output = Result<(), E>>,
+    E: std::error::Error + 'static,
 {
     let mut last_error = None;
     let repeated = async {
@@ -62,7 +62,7 @@ pub async fn single_leader<F, E: Display>(
                         pauses.backoff.reset();
                         last_error = None;
                     }
-                    let error = error.to_string();
+                    let error = Chain(&error).to_string();
                     if last_error.as_ref() != Some(&error) {
                         tracing::warn!(%error, "{name} failed; trying again");
                         last_error = Some(error);
@@ -113,7 +113,7 @@ mod tests {
         let lead = move || {
             started.send(()).unwrap();
             n_attempts += 1;
-            std::future::ready(if n_attempts == 1 { Err("no connection") } else { Ok(()) })
+            std::future::ready(if n_attempts == 1 { Err(Error::unavailable("no connection")) } else { Ok(()) })
         };
         let test = async {
             for _ in 0..3 {

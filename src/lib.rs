@@ -1,40 +1,77 @@
-//! Smart-home backend: MQTT in, PostgreSQL, hub, GraphQL out.
+//! Smart-home backend: MQTT in, PostgreSQL, hubs, GraphQL out. The modules in reading order:
+//!
+//! | Start | |
+//! |---|---|
+//! | [`cli`] | the command line |
+//! | [`app`] | the composition root: makes, starts and stops every part |
+//! | [`settings`], [`logging`] | the environment as typed settings; the log |
+//! | [`dev`] | `smarthome dev`: server, PostgreSQL and broker on one machine |
+//!
+//! | Base | |
+//! |---|---|
+//! | [`ids`], [`error`], [`clock`] | typed ids, the one error type, the wall clock |
+//! | [`db`] | PostgreSQL: pool, transactions, statements in `.sql` files, migrations |
+//! | [`text_enum`], [`validation`] | enumerations with a text, checks of names |
+//! | [`hub`], [`follow`] | fan-out per home; a stream that catches up from the database |
+//! | [`backoff`], [`background`] | pauses between retries; periodic work, leader election |
+//! | [`rate`], [`throttle`] | GCRA rate limiter; limits on passwords and addresses |
+//! | [`opaque_token`], [`secret_box`], [`tls`] | random tokens, encryption at rest, TLS settings |
+//! | [`metrics`] | Prometheus metrics |
+//! | [`downlink`], [`outbox`] | the port towards devices; delivery of stored messages |
+//!
+//! | Features | |
+//! |---|---|
+//! | [`auth`], [`revocation`] | access tokens; their end before they expire |
+//! | [`users`] | accounts, sessions, external identities |
+//! | [`homes`], [`audit`] | homes, members, permissions; the audit log |
+//! | [`devices`] | registry, credentials, presence, states |
+//! | [`telemetry`] | readings: recording, history, live streams |
+//! | [`commands`], [`device_config`] | what is sent to devices |
+//!
+//! | Edges | |
+//! |---|---|
+//! | [`mqtt`], [`ingest`] | the connection to the broker; from a message to a commit |
+//! | [`authentication`], [`graphql`], [`http`] | who calls; the schema; HTTP, WebSocket, SSE |
+//! | [`simulator`] | virtual devices over real MQTT |
 
 pub mod app;
-pub mod audit;
-pub mod auth;
-pub mod authentication;
+pub mod cli;
+pub mod dev;
+pub mod logging;
+pub mod settings;
+
 pub mod background;
 pub mod backoff;
-pub mod cli;
 pub mod clock;
-pub mod commands;
 pub mod db;
-pub mod dev;
-pub mod device_config;
-pub mod devices;
 pub mod downlink;
 pub mod error;
 pub mod follow;
-pub mod graphql;
-pub mod homes;
-pub mod http;
 pub mod hub;
 pub mod ids;
-pub mod ingest;
-pub mod logging;
 pub mod metrics;
-pub mod mqtt;
 pub mod opaque_token;
 pub mod outbox;
 pub mod rate;
-pub mod revocation;
 pub mod secret_box;
-pub mod settings;
-pub mod simulator;
-pub mod telemetry;
 pub mod text_enum;
 pub mod throttle;
 pub mod tls;
-pub mod users;
 pub mod validation;
+
+pub mod audit;
+pub mod auth;
+pub mod commands;
+pub mod device_config;
+pub mod devices;
+pub mod homes;
+pub mod revocation;
+pub mod telemetry;
+pub mod users;
+
+pub mod authentication;
+pub mod graphql;
+pub mod http;
+pub mod ingest;
+pub mod mqtt;
+pub mod simulator;

@@ -8,11 +8,11 @@ use clap::Parser;
 use smarthome::cli;
 use smarthome::settings::SettingsError;
 
-/// The exit status for a setting that is missing or unusable, as clap has it for arguments.
+/// The exit status for a missing or unusable setting, as clap's for arguments.
 const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
-    // Two providers are compiled in; without a choice rustls panics at its first use.
+    // Two crypto providers are compiled in; rustls panics at its first use unless one is chosen.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         eprintln!("error: another crypto provider is installed already");
         return ExitCode::FAILURE;
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
             ExitCode::from(UNUSABLE)
         }
         Err(error) => {
-            // The chain on one line: what failed, then why.
+            // The chain of causes on one line.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Certificates for MQTT over TLS, by OpenSSL: the authority, the broker's, the server's, and one for each
-# device that comes by certificate.
+# Certificates for MQTT over TLS, made with OpenSSL: for the authority, the broker, the server, and each device that
+# authenticates by certificate.
 #
 #   tls.sh DIR ca                             the authority: ca.key, ca.crt (keep ca.key away from the broker)
 #   tls.sh DIR broker NAME[,NAME|ADDRESS…]    server.key, server.crt for the names devices connect to
 #   tls.sh DIR client NAME                    a client whose MQTT user name is NAME: smarthome_backend, or
 #                                             {home key}/{device key}; in clients/NAME.key and .crt
-#   tls.sh DIR revoke NAME                    takes a client's certificate back: ca.crl
-#   tls.sh DIR crl                            makes ca.crl anew, before it runs out
+#   tls.sh DIR revoke NAME                    revokes a client's certificate: ca.crl
+#   tls.sh DIR crl                            renews ca.crl before it expires
 #
-# Days until they run out: CA_DAYS, DAYS, CRL_DAYS.
+# Validity in days: CA_DAYS, DAYS, CRL_DAYS.
 set -euo pipefail
 umask 077
 
@@ -20,7 +20,7 @@ CA_DAYS=${CA_DAYS:-3650} DAYS=${DAYS:-825} CRL_DAYS=${CRL_DAYS:-30}
 mkdir -p "$dir/clients"
 cd "$dir"
 
-# Elliptic curves: small enough for an ESP32, and quicker than RSA.
+# Elliptic curves: small enough for an ESP32, and faster than RSA.
 key() { openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1" 2> /dev/null; }
 
 # sign NAME FILE EXTENSIONS: a request of that key, signed by the authority.
@@ -34,7 +34,7 @@ sign() {
     rm -f "$2.csr" "$2.ext"
 }
 
-# The list that OpenSSL keeps of what was revoked.
+# OpenSSL's list of revoked certificates.
 crl() {
     touch index.txt
     [ -f crlnumber ] || echo 01 > crlnumber
@@ -46,7 +46,7 @@ crl() {
 }
 
 has_authority() { [ -f ca.key ] || { echo "there is no authority in $dir: tls.sh $dir ca" >&2; exit 1; }; }
-# A + or # in a name would be a wildcard in the rules that go by it.
+# A + or # in a name would be a wildcard in the access rules.
 is_name() {
     local key='[A-Za-z0-9][A-Za-z0-9_.-]{0,63}'
     [[ $name =~ ^$key(/$key)?$ ]] || { echo "not a user name: $name" >&2; exit 1; }
@@ -57,8 +57,7 @@ case $what in
 ca)
     is_new ca.key
     key ca.key
-    # Each has a name of its own: lists of revoked certificates are told apart by it, when one authority
-    # takes the place of another.
+    # Each authority has a unique name, which distinguishes its revocation list after it is replaced.
     openssl req -new -x509 -key ca.key -sha256 -days "$CA_DAYS" \
         -subj "/CN=smarthome MQTT authority $(openssl rand -hex 4)" \
         -addext "basicConstraints=critical,CA:true,pathlen:0" -addext "keyUsage=critical,keyCertSign,cRLSign" \

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use diesel_async::AsyncPgConnection;
 
 use super::directory_store::{self as store, ResolveAddresses};
 use super::{Mac, RegistryListener};
+use crate::db;
 use crate::ids::{DeviceId, HomeId};
 
 /// Age at which an answer is asked for again.
@@ -109,7 +109,7 @@ impl Directory {
     /// Makes sure that each of these texts (`home/device`) has an answer that may be used; `read` parses a text.
     pub async fn refresh<'a>(
         &mut self,
-        conn: &mut AsyncPgConnection,
+        conn: &mut db::Connection,
         texts: impl Iterator<Item = &'a str>,
         read: impl Fn(&'a str) -> TopicAddress<'a>,
     ) -> QueryResult<()> {
@@ -137,7 +137,7 @@ impl Directory {
     /// Asks again for some of the old answers that were used.
     pub async fn revalidate(
         &mut self,
-        conn: &mut AsyncPgConnection,
+        conn: &mut db::Connection,
         read: impl Fn(&str) -> TopicAddress<'_>,
     ) -> QueryResult<()> {
         let stale: Vec<Box<str>> = self.stale.iter().take(REVALIDATED_AT_ONCE).cloned().collect();
@@ -150,7 +150,7 @@ impl Directory {
 
     async fn resolve<'a>(
         &mut self,
-        conn: &mut AsyncPgConnection,
+        conn: &mut db::Connection,
         texts: &[&'a str],
         read: impl Fn(&'a str) -> TopicAddress<'a>,
     ) -> QueryResult<()> {
@@ -195,7 +195,7 @@ impl Directory {
     }
 
     /// Every device that is online in the database.
-    pub async fn online(conn: &mut AsyncPgConnection) -> QueryResult<Vec<ResolvedDevice>> {
+    pub async fn online(conn: &mut db::Connection) -> QueryResult<Vec<ResolvedDevice>> {
         let online = store::online(conn).await?;
         let device = |(home, device)| ResolvedDevice { home, device, online: true, quiet_since: None };
         Ok(online.into_iter().map(device).collect())

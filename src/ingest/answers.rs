@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use diesel::QueryResult;
-use diesel_async::AsyncPgConnection;
 
 use super::batch::{Batch, Outcome};
 use crate::commands::{self, Answer, Command};
+use crate::db;
 use crate::device_config::{self, ConfigAnswer, DeviceConfig};
 use crate::ids::{CommandId, DeviceId};
 use crate::metrics::{Metrics, Reason};
@@ -56,7 +56,7 @@ impl From<&DeviceConfig> for Target {
 }
 
 /// Writes the answers in the batch's transaction. Both statements are sent at the first poll, in this order.
-pub(super) async fn record(conn: &AsyncPgConnection, batch: &Batch) -> QueryResult<RecordedAnswers> {
+pub(super) async fn record(conn: &db::Connection, batch: &Batch) -> QueryResult<RecordedAnswers> {
     let (command_answers, config_answers) = (batch.command_answers(), batch.config_answers());
     let (commands, configs) = futures_util::join!(
         commands::record_answers(conn, &command_answers),
@@ -72,7 +72,7 @@ impl RecordedAnswers {
     /// may have changed them, so they count as changed and subscribers are notified.
     pub(super) async fn look_up_unchanged(
         &mut self,
-        conn: &AsyncPgConnection,
+        conn: &db::Connection,
         batch: &Batch,
         is_retry: bool,
     ) -> QueryResult<()> {

@@ -7,9 +7,9 @@
 use std::collections::VecDeque;
 
 use diesel::QueryResult;
-use diesel_async::AsyncPgConnection;
 
 use super::store;
+use crate::db;
 use crate::ids::DeviceId;
 use crate::mqtt::{Packet, SessionLoss};
 
@@ -43,7 +43,7 @@ impl BrokerSession {
     }
 
     /// Loads what was committed before this process started.
-    pub(super) async fn load(conn: &mut AsyncPgConnection, client_id: &str) -> QueryResult<Self> {
+    pub(super) async fn load(conn: &mut db::Connection, client_id: &str) -> QueryResult<Self> {
         let mut session = Self::new(client_id, store::has_session(conn, client_id).await?);
         for (row, ids, digests) in store::load_deliveries(conn, client_id).await? {
             session.rows.push_back((row, ids.len()));
@@ -78,7 +78,7 @@ impl BrokerSession {
     /// All statements are sent at the first poll, in this order.
     pub(super) async fn record(
         &self,
-        conn: &AsyncPgConnection,
+        conn: &db::Connection,
         lost: Option<SessionLoss>,
         outboxes: &[&'static str],
         packets: &[(Packet, Option<DeviceId>)],
@@ -107,7 +107,7 @@ impl BrokerSession {
     }
 
     /// Deletes the lost session's packets, and records for the outboxes what may be lost with it.
-    async fn replace(&self, conn: &AsyncPgConnection, loss: SessionLoss, outboxes: &[&'static str]) -> QueryResult<()> {
+    async fn replace(&self, conn: &db::Connection, loss: SessionLoss, outboxes: &[&'static str]) -> QueryResult<()> {
         // With a session that never was, nothing can have been lost.
         let outboxes = if self.existed { outboxes } else { &[] };
         let (deleted, begun, noted) = futures_util::join!(

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use diesel_async::AsyncPgConnection;
 
 use super::batch::{Batch, BatchBuilder, Outcome, Row};
 use super::broker_session::BrokerSession;
@@ -18,6 +17,7 @@ use super::message::{Message, Rejected, classify};
 use super::pending_last_seen::PendingLastSeen;
 use super::rejected::{NewRejected, Rejections};
 use crate::commands::Expectations;
+use crate::db;
 use crate::devices::{self, Directory, PresenceTracker, Resolved, StateChange};
 use crate::ids::{DeviceId, HomeId};
 use crate::metrics::Metrics;
@@ -37,7 +37,7 @@ pub(super) struct Classifier {
 
 impl Classifier {
     /// Looks up the devices that the messages name, in one statement at most.
-    pub(super) async fn look_up(&mut self, conn: &mut AsyncPgConnection, inbox: &[BrokerEvent]) -> QueryResult<()> {
+    pub(super) async fn look_up(&mut self, conn: &mut db::Connection, inbox: &[BrokerEvent]) -> QueryResult<()> {
         let addresses = inbox.iter().filter_map(|item| match item {
             BrokerEvent::Message(delivery) => delivery.topic.address(),
             BrokerEvent::SessionLost(_) => None,
@@ -47,7 +47,7 @@ impl Classifier {
 
     /// Looks up again some names that were used although they were looked up long ago, and now and then removes deleted
     /// devices from the presence tracker.
-    pub(super) async fn revalidate(&mut self, conn: &mut AsyncPgConnection) -> QueryResult<()> {
+    pub(super) async fn revalidate(&mut self, conn: &mut db::Connection) -> QueryResult<()> {
         self.directory.revalidate(conn, topic::address).await?;
         if let Some(offline) = self.presence.removal_candidates() {
             self.presence.remove(&devices::find_deleted(conn, &offline).await?);

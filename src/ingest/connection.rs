@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use diesel::result::Error as DieselError;
-use diesel_async::AsyncPgConnection;
 
-use crate::db::{ReconnectingConnection, locks};
+use crate::db::{self, ReconnectingConnection, locks};
 use crate::settings::DatabaseSettings;
 
 /// A statement of the writer that takes longer is cancelled, and its batch is tried again.
@@ -26,7 +25,7 @@ impl Connection {
 
     /// The connection. Waits for the database as long as it takes, and until no other server stores for the same
     /// broker session: two servers would store the broker's redeliveries twice.
-    pub(super) async fn get(&mut self) -> &mut AsyncPgConnection {
+    pub(super) async fn get(&mut self) -> &mut db::Connection {
         while !(self.is_locked && self.db.is_open()) {
             match locks::try_lock(self.db.get().await, locks::WRITER, Some(&self.client_id)).await {
                 Ok(is_locked) => {

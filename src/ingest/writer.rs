@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
-use diesel_async::AsyncPgConnection;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +24,7 @@ use super::rejected::Rejections;
 use super::retention::Retention;
 use crate::clock::Clock;
 use crate::commands::{CommandHub, Expectations};
-use crate::db::with_timeout;
+use crate::db::{self, with_timeout};
 use crate::device_config::ConfigHub;
 use crate::devices::{Directory, DirectoryVersion, PresenceTracker, ResolvedDevice, StateHub};
 use crate::ids::TelemetryId;
@@ -126,7 +125,7 @@ struct Stored {
 }
 
 impl Stored {
-    async fn load(conn: &mut AsyncPgConnection, client_id: &str) -> QueryResult<Self> {
+    async fn load(conn: &mut db::Connection, client_id: &str) -> QueryResult<Self> {
         Ok(Self {
             session: BrokerSession::load(conn, client_id).await?,
             online: Directory::online(conn).await?,

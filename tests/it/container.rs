@@ -1,4 +1,4 @@
-//! What the image and compose.yaml take for granted.
+//! What the image and compose.yaml rely on.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -13,25 +13,25 @@ fn shipped(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a file")
 }
 
-/// What stands behind the first of these words in the file.
+/// The text behind the first occurrence of `word`, to the end of its value.
 fn after<'a>(text: &'a str, word: &str) -> &'a str {
     let rest = text.split_once(word).unwrap_or_else(|| panic!("no {word}")).1;
     rest.split(['\n', ',', '}']).next().expect("the rest of its line").trim()
 }
 
 #[test]
-fn compose_trusts_the_gateway_by_which_a_proxy_on_its_host_comes() {
+fn compose_trusts_the_gateway_that_a_proxy_on_the_host_uses() {
     let compose = shipped("docker/compose.yaml");
     let gateway = after(&compose, "gateway: ");
     assert_eq!(after(&compose, "TRUSTED_PROXIES: ${TRUSTED_PROXIES:-"), gateway);
     let http = HttpSettings::read(&|name: &str| (name == "TRUSTED_PROXIES").then(|| gateway.to_owned()));
     assert!(http.is_ok(), "{http:?}");
-    // Elsewhere anybody could come by the gateway.
+    // Published elsewhere, every client would come through the gateway.
     assert!(compose.contains("ports: [\"127.0.0.1:4000:4000\"]"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_that_is_asked_for_is_not_shown_where_there_is_no_stty() {
+async fn a_password_prompt_does_not_echo_without_stty() {
     let database = Database::create().await;
     installation::smarthome(&["migrate"], &database.url());
     let create = concat!(env!("CARGO_BIN_EXE_smarthome"), " user create --email a@example.com --name A");
@@ -39,7 +39,7 @@ async fn a_password_that_is_asked_for_is_not_shown_where_there_is_no_stty() {
         .args(["--quiet", "--return", "--command", create, "/dev/null"])
         .env("DATABASE_URL", database.url())
         .env("JWT_SECRET", "x".repeat(32))
-        // The image has no other program than ours.
+        // The image contains no other program.
         .env("SHELL", "/bin/sh")
         .env("PATH", "")
         .stdin(Stdio::piped())

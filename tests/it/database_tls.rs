@@ -1,4 +1,4 @@
-//! PostgreSQL by TLS: the whole server over it, and nobody but the real one is talked to.
+//! The whole server over TLS to PostgreSQL, with the certificate verified.
 
 use std::process::Command;
 use std::time::Duration;
@@ -48,5 +48,5 @@ async fn every_connection_is_encrypted_and_the_certificate_verified() {
         assert!(error.to_string().contains("error performing TLS handshake"), "{refused}: {error}");
     }
     let unencrypted = format!("{by_tcp}?sslmode=disable");
-    assert!(db::connect(&unencrypted, None).await.is_ok(), "the database itself takes both");
+    assert!(db::connect(&unencrypted, None).await.is_ok(), "the database accepts both");
 }

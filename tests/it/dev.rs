@@ -1,5 +1,5 @@
-//! `smarthome dev` as a person and a script meet it: the real binary, in a folder of its own.
-#![expect(clippy::unwrap_used, reason = "the helpers of these tests fail as loudly as the tests")]
+//! `smarthome dev`: the real binary in a folder of its own, used as by a person and by a script.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs::File;
 use std::io::Read;
@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::support::mqtt::Mqtt;
 use crate::support::user::User;
-use crate::support::{eventually, unique};
+use crate::support::{eventually, unique, until};
 
-/// A folder with a `dev` in it; both gone when dropped.
+/// A folder in which `dev` runs; both end with the value.
 struct Dev {
     folder: PathBuf,
     child: Option<Child>,
@@ -31,24 +31,24 @@ impl Dev {
         command
     }
 
-    /// Starts it on free ports and gives back what `.smarthome/dev.json` says once it is ready.
+    /// Starts it on free ports and returns `.smarthome/dev.json` when it is ready.
     async fn start(&mut self, arguments: &[&str]) -> Value {
         let free = ["--http-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0", "--mqtt-ws-addr", "127.0.0.1:0"];
         let log = File::create(self.folder.join("log")).unwrap();
         let output = File::create(self.folder.join("output")).unwrap();
         let mut command = self.command(&[&free, arguments].concat());
         let path = self.folder.join(".smarthome/dev.json");
-        // One that was killed could not take its own away.
+        // A killed process leaves its file behind.
         let _ = std::fs::remove_file(&path);
         let mut child = command.stdout(output).stderr(log).spawn().unwrap();
-        let facts = eventually("`dev` is ready", || {
+        let connection = eventually("`dev` is ready", || {
             let gone = child.try_wait().unwrap();
             assert!(gone.is_none(), "`dev` ended: {}", read(&self.folder.join("log")));
             std::future::ready(std::fs::read(&path).ok())
         })
         .await;
         self.child = Some(child);
-        serde_json::from_slice(&facts).unwrap()
+        serde_json::from_slice(&connection).unwrap()
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -60,7 +60,7 @@ impl Dev {
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
-    /// Stops it in order and checks that nothing is left running.
+    /// Stops it with a signal and checks that no process is left.
     async fn stop(&mut self, signal: &str) {
         self.signal(signal);
         let mut child = self.child.take().unwrap();
@@ -74,7 +74,7 @@ impl Dev {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        eventually("the database goes too", || std::future::ready((!is_used(&self.folder)).then_some(()))).await;
+        until("the database stops too", || !is_used(&self.folder)).await;
     }
 }
 
@@ -94,7 +94,7 @@ fn read(path: &Path) -> String {
     text
 }
 
-/// Whether a process works below this folder: PostgreSQL's do.
+/// Whether a process has its working directory below this folder, as PostgreSQL's processes do.
 fn is_used(folder: &Path) -> bool {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let folders = processes.filter_map(|process| std::fs::read_link(process.path().join("cwd")).ok());
@@ -105,13 +105,13 @@ fn port(url: &Value) -> u16 {
     url.as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap()
 }
 
-fn demo(facts: &Value) -> User {
-    let addr = facts["httpUrl"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
-    User::with_token(addr, facts["accessToken"].as_str().unwrap())
+fn demo(connection: &Value) -> User {
+    let addr = connection["httpUrl"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
+    User::with_token(addr, connection["accessToken"].as_str().unwrap())
 }
 
-fn device(facts: &Value, key: &str) -> Value {
-    let devices = facts["devices"].as_array().unwrap();
+fn device(connection: &Value, key: &str) -> Value {
+    let devices = connection["devices"].as_array().unwrap();
     devices.iter().find(|device| device["key"] == key).unwrap()["id"].clone()
 }
 
@@ -123,10 +123,10 @@ async fn temperature(user: &User, device: &Value) -> Option<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_nothing_to_a_reading_and_through_crashes() {
+async fn a_reading_arrives_and_survives_a_crash() {
     let mut dev = Dev::new();
-    let facts = dev.start(&["--simulate", "2"]).await;
-    let mut names: Vec<_> = facts.as_object().unwrap().keys().map(String::as_str).collect();
+    let connection = dev.start(&["--simulate", "2"]).await;
+    let mut names: Vec<_> = connection.as_object().unwrap().keys().map(String::as_str).collect();
     names.sort_unstable();
     let mut contract = [
         "httpUrl",
@@ -142,42 +142,42 @@ async fn from_nothing_to_a_reading_and_through_crashes() {
     ];
     contract.sort_unstable();
     assert_eq!(names, contract);
-    assert_eq!(facts["homeId"], "1");
+    assert_eq!(connection["homeId"], "1");
 
-    // The seed's guide connects with any account and speaks as ESP32_001 of home 1.
-    let (user, board) = (demo(&facts), device(&facts, "ESP32_001"));
+    // The examples of the device protocol use any account and publish as ESP32_001 of home 1.
+    let (user, board) = (demo(&connection), device(&connection, "ESP32_001"));
     let query = "subscription($id: ID!) { telemetry(deviceId: $id) { sensors { temperature } } }";
     let mut live = user.subscribe(query, json!({ "id": board })).await;
     let login = Some(("smarthome_backend", "password"));
-    let mqtt = Mqtt::connect_as(port(&facts["mqttUrl"]), login).await.unwrap();
+    let mqtt = Mqtt::connect_as(port(&connection["mqttUrl"]), login).await.unwrap();
     let topic = "smarthome/1/ESP32_001/telemetry";
     mqtt.publish(topic, r#"{"deviceId": "ESP32_001", "sensors": {"temperature": 23.5}}"#).await.unwrap();
     assert_eq!(live.next().await["telemetry"]["sensors"]["temperature"], 23.5);
-    let simulated = device(&facts, "THERMO_001");
-    eventually("a simulated device speaks", || temperature(&user, &simulated)).await;
+    let simulated = device(&connection, "THERMO_001");
+    eventually("a simulated device publishes", || temperature(&user, &simulated)).await;
     let output = read(&dev.folder.join("output"));
     for text in ["mosquitto_pub", "curl", "/graphiql", "demo@smarthome.local", "up to 0.25 s late"] {
         assert!(output.contains(text), "the banner has no {text}: {output}");
     }
 
     let second = dev.run(&["--http-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0"]);
-    let words = String::from_utf8_lossy(&second.stderr);
-    assert!(!second.status.success() && words.contains("already runs"), "{words}");
+    let message = String::from_utf8_lossy(&second.stderr);
+    assert!(!second.status.success() && message.contains("already runs"), "{message}");
 
     dev.kill().await;
-    let facts = dev.start(&["--simulate", "0"]).await;
-    assert_eq!(temperature(&demo(&facts), &board).await, Some(23.5), "kept over kill -9");
+    let connection = dev.start(&["--simulate", "0"]).await;
+    assert_eq!(temperature(&demo(&connection), &board).await, Some(23.5), "it survives kill -9");
     dev.stop("INT").await;
-    let facts = dev.start(&["--simulate", "0", "--reset"]).await;
-    assert_eq!(temperature(&demo(&facts), &device(&facts, "ESP32_001")).await, None, "wiped");
+    let connection = dev.start(&["--simulate", "0", "--reset"]).await;
+    assert_eq!(temperature(&demo(&connection), &device(&connection, "ESP32_001")).await, None, "deleted by --reset");
     dev.stop("TERM").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_credentials_demanded_strangers_stay_out() {
+async fn mqtt_auth_requires_the_credentials_of_a_device() {
     let mut dev = Dev::new();
-    let facts = dev.start(&["--simulate", "1", "--mqtt-auth"]).await;
-    let (user, port) = (demo(&facts), port(&facts["mqttUrl"]));
+    let connection = dev.start(&["--simulate", "1", "--mqtt-auth"]).await;
+    let (user, port) = (demo(&connection), port(&connection["mqttUrl"]));
     assert!(Mqtt::connect_as(port, None).await.is_err());
     assert!(Mqtt::connect_as(port, Some(("smarthome_backend", "password"))).await.is_err());
     let credentials: Value = serde_json::from_str(&read(&dev.folder.join(".smarthome/devices.json"))).unwrap();
@@ -189,38 +189,41 @@ async fn with_credentials_demanded_strangers_stay_out() {
     let mqtt = Mqtt::connect_with(port, board["clientId"].as_str().unwrap(), Some(login)).await.unwrap();
     mqtt.publish("smarthome/1/ESP32_001/telemetry", r#"{"sensors": {"temperature": 20.5}}"#).await.unwrap();
     assert!(mqtt.publish("smarthome/1/TEST_DEVICE/telemetry", "{}").await.is_err());
-    let id = device(&facts, "ESP32_001");
+    let id = device(&connection, "ESP32_001");
     eventually("the reading is stored", || temperature(&user, &id)).await;
-    let simulated = device(&facts, "THERMO_001");
+    let simulated = device(&connection, "THERMO_001");
     eventually("the simulated device has its own account", || temperature(&user, &simulated)).await;
     dev.stop("INT").await;
 }
 
 #[test]
-fn a_taken_address_names_itself_and_the_option() {
+fn the_error_for_a_taken_address_names_the_option() {
     let dev = Dev::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     for (option, other) in [("--http-addr", "--mqtt-addr"), ("--mqtt-addr", "--http-addr")] {
         let output = dev.run(&[option, &addr, other, "127.0.0.1:0"]);
-        let words = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && words.contains(&addr) && words.contains(option), "{words}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && message.contains(&addr) && message.contains(option), "{message}");
     }
     let output = dev.run(&["--http-addr", "0.0.0.0:0"]);
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("loopback"));
 }
 
 #[test]
-fn a_setting_that_is_missing_is_named_in_one_line() {
+fn the_error_for_a_missing_setting_is_one_line() {
     let run = |command: &str| Command::new(env!("CARGO_BIN_EXE_smarthome")).arg(command).env_clear().output().unwrap();
     for command in ["serve", "migrate"] {
         let output = run(command);
-        let words = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{words}");
-        assert!(words.starts_with("error: DATABASE_URL: missing") && words.trim_end().lines().count() == 1, "{words}");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(
+            message.starts_with("error: DATABASE_URL: missing") && message.trim_end().lines().count() == 1,
+            "{message}"
+        );
     }
     let output = run("schema");
     let schema = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/schema.graphql")).unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(printed, schema, "write it anew: cargo run -- schema > schema.graphql");
+    assert_eq!(printed, schema, "regenerate it: cargo run -- schema > schema.graphql");
 }

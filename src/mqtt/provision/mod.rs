@@ -12,9 +12,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::background::{LeaderPauses, single_leader};
 use crate::backoff::Backoff;
 use crate::devices::{AccountChange, AccountChanges, AccountLeader, ChangeKind, MqttUser};
-use crate::error::{Chain, Error};
+use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::settings::{DatabaseSettings, DynsecAccount, MqttSettings};
 use command::Command;
@@ -64,28 +65,12 @@ impl Provisioner {
     /// Runs until `stop`. After an error of the broker or the database it tries again: an unconfirmed change stays in
     /// the database.
     pub async fn run(self, stop: CancellationToken) {
-        let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
-        let mut last_error = None;
-        stop.run_until_cancelled(async {
-            loop {
-                let started = Instant::now();
-                let Err(error) = self.lead().await else {
-                    sleep(LEAD_RETRY).await;
-                    continue;
-                };
-                if started.elapsed() > BACKOFF_MAX {
-                    last_error = None;
-                    backoff.reset();
-                }
-                let text = Chain(&error).to_string();
-                if last_error.as_ref() != Some(&text) {
-                    tracing::warn!(error = %text, "can't provision the devices' accounts at the broker; trying again");
-                    last_error = Some(text);
-                }
-                backoff.wait().await;
-            }
-        })
-        .await;
+        let pauses = LeaderPauses {
+            not_leader: LEAD_RETRY,
+            backoff: Backoff::new(BACKOFF_FIRST, BACKOFF_MAX),
+            stable_after: BACKOFF_MAX,
+        };
+        single_leader("the provisioning of broker accounts", pauses, stop, || self.lead()).await;
     }
 
     /// Returns at once where another server is the leader, else only with an error.

@@ -1,7 +1,7 @@
-//! One server in the test's own process, with a database and a topic root of its own.
+//! A server in the test's process, with its own database and topic prefix.
 //!
-//! A database and not a schema, because the locks that ingest and migrations take belong to a
-//! database: so no test waits for another one's.
+//! A database and not a schema, because the advisory locks of ingest and migrations belong to a database: so no test
+//! waits for another test.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -18,38 +18,35 @@ use super::services::services;
 use super::unique;
 use super::user::{Device, Home, User};
 
-/// What signs the tests' tokens.
+/// The key that signs the tests' tokens.
 pub const JWT_SECRET: &str = "a secret for tests, 32 bytes and more";
 
-/// A database of a test's own; dropped with the value.
+/// A test's database; dropped with the value.
 pub struct Database {
     name: String,
 }
 
 impl Database {
-    /// An empty one.
     pub async fn create() -> Self {
         let name = unique("t");
         admin(format!("create database {name}")).await;
         Self { name }
     }
 
-    /// Its URL.
     pub fn url(&self) -> String {
         services().database_url(&self.name)
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its URL for an account.
+    /// The URL for an account.
     pub fn url_as(&self, account: &str) -> String {
         self.url().replacen("//smarthome@", &format!("//{account}@"), 1)
     }
 
-    /// Makes an account that is no superuser and gives it the database. It goes with the whole cluster.
+    /// Creates an account that is no superuser and owns the database.
     pub async fn account(&self) -> String {
         let account = unique("account");
         admin(format!("create role {account} login")).await;
@@ -57,24 +54,24 @@ impl Database {
         account
     }
 
-    /// A proxy in front of it, and the URL that leads through it.
+    /// A proxy in front of it, and the URL through the proxy.
     pub async fn proxied(&self) -> (Proxy, String) {
         let proxy = Proxy::start(Target::Unix(services().database_socket())).await;
         let url = format!("postgres://smarthome@{}/{}", proxy.addr(), self.name);
         (proxy, url)
     }
 
-    /// A connection beside the server's own.
+    /// A connection for the test's own statements.
     pub async fn client(&self) -> tokio_postgres::Client {
         connect(&self.url()).await
     }
 
-    /// The same, of an account.
+    /// A connection as an account.
     pub async fn client_as(&self, account: &str) -> tokio_postgres::Client {
         connect(&self.url_as(account)).await
     }
 
-    /// Every row of every table as text, in no order that says anything.
+    /// Every row of every table as text, sorted.
     pub async fn rows(&self) -> BTreeMap<String, Vec<String>> {
         let client = self.client().await;
         // Rows of a partition are rows of its table.
@@ -94,7 +91,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let drop = format!("drop database if exists {} with (force)", self.name);
-        // A destructor can't await: a thread with a runtime of its own can.
+        // A destructor can't await, but a thread can with its own runtime.
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(admin(drop));
@@ -124,7 +121,7 @@ pub struct TestApp {
     database: Database,
 }
 
-/// How a test's server differs from the usual one.
+/// How a test's server differs from the default.
 pub struct Builder {
     variables: HashMap<String, String>,
     mqtt_port: u16,
@@ -139,7 +136,7 @@ impl Builder {
         self
     }
 
-    /// Takes back what was set.
+    /// Removes a variable.
     #[must_use]
     pub fn unset(mut self, name: &str) -> Self {
         self.variables.remove(name);
@@ -158,14 +155,14 @@ impl Builder {
         self.start_on(Database::create().await).await
     }
 
-    /// Another server on the database and with the clock of one that runs.
+    /// Another server with the database and the clock of a running one.
     pub async fn second(self, first: &TestApp) -> App {
         let settings = settings(&self.variables, &first.database.url(), self.mqtt_port);
         let options = Options { clock: first.clock.clone(), ..Options::default() };
         App::start(settings, options).await.expect("the server starts")
     }
 
-    /// As [`Builder::start`], on a database that has been in use.
+    /// As [`Builder::start`], on an existing database.
     pub async fn start_on(self, database: Database) -> TestApp {
         let settings = settings(&self.variables, &database.url(), self.mqtt_port);
         let options = Options { clock: self.clock.clone(), ..Options::default() };
@@ -174,7 +171,7 @@ impl Builder {
     }
 }
 
-/// The variables of a test's server, in this process or as one of its own.
+/// The environment of a test's server, in this process or in its own.
 pub fn variables(overrides: &HashMap<String, String>, database_url: &str, mqtt_port: u16) -> HashMap<String, String> {
     let name = unique("t");
     let mut variables: HashMap<String, String> = [
@@ -202,23 +199,20 @@ fn settings(overrides: &HashMap<String, String>, database_url: &str, mqtt_port: 
 }
 
 impl TestApp {
-    /// The usual server.
+    /// A server with the default settings.
     pub async fn start() -> Self {
         Self::builder().start().await
     }
 
-    /// A server that differs.
     pub fn builder() -> Builder {
         let _ = rustls_provider();
         Builder { variables: HashMap::new(), mqtt_port: services().mqtt_port(), clock: Clock::movable() }
     }
 
-    /// The server itself.
     pub fn app(&self) -> &App {
         &self.app
     }
 
-    /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.app.http_addr()
     }
@@ -233,7 +227,6 @@ impl TestApp {
         &self.settings.mqtt.prefix
     }
 
-    /// What it was told.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -243,44 +236,43 @@ impl TestApp {
         self.mqtt_port
     }
 
-    /// Its database.
     pub fn database(&self) -> &Database {
         &self.database
     }
 
-    /// A client on its broker, made when first asked for.
+    /// A client on its broker, created at the first call.
     pub async fn mqtt(&self) -> &Mqtt {
         self.mqtt.get_or_init(|| Mqtt::connect(self.mqtt_port)).await
     }
 
-    /// Another client on its broker, for whoever reads an inbox.
+    /// Another client on its broker, with its own subscriptions.
     pub async fn another_mqtt(&self) -> Mqtt {
         Mqtt::connect(self.mqtt_port).await
     }
 
-    /// Somebody without a token.
+    /// A caller without a token.
     pub fn stranger(&self) -> User {
         User::stranger(self.addr())
     }
 
-    /// A fresh account.
+    /// A new account.
     pub async fn user(&self) -> User {
         User::register(self.addr()).await
     }
 
-    /// What a user's token stands for.
+    /// The principal of a user's token.
     pub fn principal(&self, user: &User) -> Principal {
         let tokens = Tokens::new(&Secret::new(JWT_SECRET), self.clock.clone());
         tokens.verify(user.token().expect("a token")).expect("a good one")
     }
 
-    /// A fresh home and its owner.
+    /// A new home and its owner.
     pub async fn home(&self) -> (Home, User) {
         let owner = self.user().await;
         (owner.home().await, owner)
     }
 
-    /// A device of a home, registered by whoever may.
+    /// A device of a home, registered by a member.
     pub async fn device(&self, owner: &User, home: &Home, key: &str) -> Device {
         owner.device(self.prefix(), home, key).await
     }
@@ -290,14 +282,14 @@ impl TestApp {
         self.mqtt().await.publish(&device.topic(kind), payload).await.expect("the broker takes it");
     }
 
-    /// Stops the server in order; the database goes with the returned value.
+    /// Stops the server and returns its database.
     pub async fn stop(self) -> Database {
         self.app.stop().await;
         self.database
     }
 }
 
-/// Two providers are compiled in, so rustls wants to be told which; once per process.
+/// Two crypto providers are compiled in, so one is chosen, once per process.
 fn rustls_provider() -> Result<(), std::sync::Arc<rustls::crypto::CryptoProvider>> {
     rustls::crypto::aws_lc_rs::default_provider().install_default()
 }

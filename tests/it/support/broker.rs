@@ -1,11 +1,11 @@
-//! A Mosquitto of a test's own, for tests that stop, kill or freeze it, or that need its accounts.
+//! A test's own Mosquitto, for tests that stop, kill or freeze it or need accounts.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::unique;
 
-/// The broker's process and its folder, both gone when dropped.
+/// The broker's process and its folder; both end with the value.
 pub struct Broker {
     folder: PathBuf,
     port: u16,
@@ -13,7 +13,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// With the production limits, open to everybody on this machine.
+    /// With the production limits, for anonymous clients on this machine.
     pub async fn start() -> Self {
         Self::start_with("allow_anonymous true").await
     }
@@ -37,7 +37,7 @@ impl Broker {
         Self::start_in(folder, &configuration).await
     }
 
-    /// With Dynamic Security as `smarthome mqtt export` prepared it in this folder, which it takes over.
+    /// With Dynamic Security as `smarthome mqtt export` prepared it in this folder.
     pub async fn with_dynamic_security(folder: PathBuf) -> Self {
         Self::start_in(folder.clone(), &dynsec_conf(&folder)).await
     }
@@ -48,8 +48,8 @@ impl Broker {
         Self::start_in(folder, &configuration).await
     }
 
-    /// With Dynamic Security as `smarthome mqtt export` prepared it and the listeners of a shipped file, by
-    /// the ports that stand there; gives the ports they really have.
+    /// With Dynamic Security as `smarthome mqtt export` prepared it and the listeners of a shipped file, given by their
+    /// ports there. Returns their actual ports.
     pub async fn with_listeners<const N: usize>(folder: PathBuf, file: &str, ports: [u16; N]) -> (Self, [u16; N]) {
         let mut text = shipped(file, &folder);
         let ports = ports.map(|port| {
@@ -61,7 +61,7 @@ impl Broker {
         (Self::start_in(folder, &configuration).await, ports)
     }
 
-    /// With lines of configuration of the test's own.
+    /// With additional lines of configuration.
     pub async fn start_with(configuration: &str) -> Self {
         Self::start_in(folder(), configuration).await
     }
@@ -70,7 +70,7 @@ impl Broker {
         let port = free_port();
         let limits = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/mosquitto/conf.d/limits.conf");
         let limits = std::fs::read_to_string(limits).expect("the production limits");
-        // `user`: as root Mosquitto would leave for an account that can't read the folder.
+        // `user`: under root Mosquitto would switch to an account that can't read the folder.
         let place = format!("user root\nlistener {port} 127.0.0.1\npersistence_location {}/", folder.display());
         let text = format!("{limits}\n{place}\nlog_dest stderr\n{configuration}\n");
         std::fs::write(folder.join("mosquitto.conf"), text).expect("the configuration");
@@ -79,7 +79,6 @@ impl Broker {
         broker
     }
 
-    /// Where its files are.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -89,7 +88,7 @@ impl Broker {
         self.port
     }
 
-    /// Starts it again on the same port, with what it saved.
+    /// Starts it again on the same port, with its saved state.
     pub async fn restart(&mut self) {
         let log = std::fs::File::create(self.folder.join("log")).expect("the log");
         let mut command = Command::new("mosquitto");
@@ -105,20 +104,20 @@ impl Broker {
         self.child = Some(child);
     }
 
-    /// SIGTERM: it saves what it holds.
+    /// SIGTERM: it saves its state.
     pub fn stop(&mut self) {
         self.signal("TERM");
         self.child.take().expect("it runs").wait().expect("our child");
     }
 
-    /// SIGKILL: what it had not saved is gone.
+    /// SIGKILL: unsaved state is lost.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("our child");
         child.wait().expect("our child");
     }
 
-    /// Forgets, while it does not run, what it saved: sessions, messages, everything.
+    /// Removes its saved state while it does not run: sessions and messages.
     pub fn empty(&mut self) {
         assert!(self.child.is_none(), "it runs");
         let _ = std::fs::remove_file(self.folder.join("mosquitto.db"));
@@ -142,12 +141,12 @@ impl Drop for Broker {
     }
 }
 
-/// Free a moment ago; nobody else looks for ports of the kernel's choice.
+/// A port that was free a moment ago; the kernel does not assign it again soon.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
 }
 
-/// docker/mosquitto/dynsec.conf, with the places of this machine.
+/// docker/mosquitto/dynsec.conf, with the paths of this machine.
 fn dynsec_conf(folder: &Path) -> String {
     const PLUGIN: &str = "mosquitto_dynamic_security.so";
     let lib = ["/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/local/lib"]
@@ -158,14 +157,14 @@ fn dynsec_conf(folder: &Path) -> String {
     shipped("dynsec.conf", folder).replace(&format!("/usr/lib/{PLUGIN}"), &lib.display().to_string())
 }
 
-/// A file of docker/mosquitto, with its folder in place of the image's.
+/// A file of docker/mosquitto, with this folder instead of the image's.
 fn shipped(name: &str, folder: &Path) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/mosquitto").join(name);
     let text = std::fs::read_to_string(path).expect("a shipped file");
     text.replace("/mosquitto/config/", &format!("{}/", folder.display()))
 }
 
-/// A folder for a broker to come.
+/// A new folder for a broker.
 pub fn folder() -> PathBuf {
     let folder = std::env::temp_dir().join(unique("smarthome-broker"));
     std::fs::create_dir_all(&folder).expect("a folder");

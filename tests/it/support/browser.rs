@@ -1,4 +1,4 @@
-//! A real browser without a window, driven over its own debugging protocol.
+//! A headless Chromium, driven over its debugging protocol.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
@@ -18,7 +18,7 @@ use super::{PATIENCE, soon, unique};
 
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/// One page of a browser of its own; gone when dropped.
+/// A page in its own browser; both end with the value.
 pub struct Browser {
     child: Child,
     profile: PathBuf,
@@ -29,17 +29,17 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts it and opens a page. Fails the test where no Chromium is installed: `make test` installs it.
+    /// Starts it and opens a page. Fails the test if Chromium is not installed; `make test` installs it.
     pub async fn open(url: &str) -> Self {
         let profile = std::env::temp_dir().join(unique("smarthome-browser"));
         let mut child = NAMES
             .iter()
             .find_map(|name| {
                 Command::new(name)
-                    // Root in a container has no sandbox; small machines have little shared memory.
+                    // Under root in a container there is no sandbox; small machines have little shared memory.
                     .args(["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"])
                     .args(["--remote-debugging-port=0", "--no-first-run", "--window-size=1400,900"])
-                    // Its own errands to its maker would look like the page's.
+                    // Chromium's own requests would look like the page's.
                     .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
                     .arg(format!("--user-data-dir={}", profile.display()))
                     .arg("about:blank")
@@ -55,7 +55,7 @@ impl Browser {
         let address = tokio::task::spawn_blocking(move || {
             let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
             let found = lines.find_map(|line| line.strip_prefix("DevTools listening on ").map(str::to_owned));
-            // Whoever does not read a pipe stops its writer.
+            // An unread pipe would block the browser.
             std::thread::spawn(move || lines.for_each(drop));
             found
         });
@@ -73,7 +73,7 @@ impl Browser {
         browser
     }
 
-    /// The value of a JavaScript expression, promises awaited.
+    /// The value of a JavaScript expression; promises are awaited.
     pub async fn eval(&mut self, expression: &str) -> Value {
         let parameters = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         let mut answer = self.call("Runtime.evaluate", parameters).await;
@@ -102,7 +102,7 @@ impl Browser {
         }
     }
 
-    /// Every address the page asked for.
+    /// Every address that the page requested.
     pub fn requested(&self) -> Vec<String> {
         let sent = |method: &str, pointer: &'static str| {
             let events = self.events.iter().filter(move |event| event["method"] == method);
@@ -122,7 +122,7 @@ impl Browser {
         self.events.iter().filter(is_complaint).map(ToString::to_string).collect()
     }
 
-    /// A picture of the page, PNG.
+    /// A screenshot as PNG.
     pub async fn screenshot(&mut self) -> Vec<u8> {
         let answer = self.call("Page.captureScreenshot", json!({"format": "png"})).await;
         STANDARD.decode(answer["data"].as_str().expect("a picture")).expect("base64")
@@ -151,7 +151,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Its helpers too: they would go on writing into the profile for a moment.
+        // Its helper processes too, which would still write into the profile.
         let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).status();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.profile);

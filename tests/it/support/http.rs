@@ -1,4 +1,4 @@
-//! A plain HTTP/1.1 client over a socket: it hides nothing that a test may want to see.
+//! A plain HTTP/1.1 client over a socket that shows the whole response.
 
 use std::net::SocketAddr;
 
@@ -8,14 +8,13 @@ use tokio::net::TcpStream;
 
 use super::soon;
 
-/// An answer, whole.
+/// A whole response.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The status code.
     pub status: u16,
-    /// Header names in lower case, in the order they came.
+    /// Header names in lower case, in the order of the response.
     pub headers: Vec<(String, String)>,
-    /// The body, its chunks put together.
+    /// The body without chunk framing.
     pub body: Vec<u8>,
 }
 
@@ -25,12 +24,10 @@ impl Answer {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8(self.body.clone()).expect("UTF-8")
     }
 
-    /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
     }
@@ -58,7 +55,7 @@ pub async fn request(addr: SocketAddr, method: &str, path: &str, headers: &[(&st
     parse(&raw)
 }
 
-/// The same for a server that may die meanwhile: `None` where no whole answer came.
+/// The same for a server that may end meanwhile: `None` for an incomplete response.
 pub async fn attempt(addr: SocketAddr, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
     let mut head = format!("POST {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n");
     for (name, value) in headers {
@@ -79,7 +76,6 @@ pub async fn attempt(addr: SocketAddr, path: &str, headers: &[(&str, &str)], bod
     (raw.len() == end + length).then(|| parse(&raw))
 }
 
-/// GET.
 pub async fn get(addr: SocketAddr, path: &str) -> Answer {
     request(addr, "GET", path, &[], b"").await
 }

@@ -1,4 +1,4 @@
-//! A server and a Mosquitto of its own that know each other by accounts, as in production.
+//! A server and its own Mosquitto with accounts, as in production.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,10 +13,10 @@ use super::user::{Device, User};
 pub const SERVER: (&str, &str) = ("smarthome_backend", "the-password-of-the-server-itself");
 /// The plugin's administrator.
 pub const ADMIN: (&str, &str) = ("smarthome_admin", "the-password-of-the-administrator");
-/// First segment of every topic: the broker has no other tests on it.
+/// First segment of every topic; the broker serves one test only.
 pub const PREFIX: &str = "smarthome";
 
-/// What `serve` and `mqtt export` are told of the broker.
+/// The broker's settings for `serve` and `mqtt export`.
 pub fn variables(port: u16) -> Vec<(&'static str, String)> {
     let text = |text: &str| text.to_owned();
     vec![
@@ -52,20 +52,20 @@ pub async fn empty_export() -> PathBuf {
     folder
 }
 
-/// A server that speaks to this broker.
+/// A server that uses this broker.
 pub fn server(broker: &Broker) -> Builder {
     let builder = TestApp::builder().broker(broker.port());
     variables(broker.port()).into_iter().fold(builder, |builder, (name, value)| builder.set(name, value))
 }
 
-/// Both, with Dynamic Security.
+/// A broker with Dynamic Security and a server.
 pub async fn start() -> (Broker, TestApp) {
     let broker = Broker::with_dynamic_security(empty_export().await).await;
     let app = server(&broker).start().await;
     (broker, app)
 }
 
-/// A device with its account, once the broker knows it, and its connection.
+/// A device whose account the broker has, and its connection.
 pub async fn connected(app: &TestApp, owner: &User, home: &super::user::Home, key: &str) -> (Device, Mqtt) {
     let device = app.device(owner, home, key).await;
     let client = enter(app.mqtt_port(), &device.username, &device.password).await;
@@ -83,7 +83,7 @@ pub async fn try_enter(port: u16, username: &str, password: &str) -> Option<Mqtt
     Mqtt::connect_with(port, &client_id(username), Some((username, password))).await.ok()
 }
 
-/// Connects as a device as soon as the broker lets it.
+/// Connects as a device as soon as the broker accepts it.
 pub async fn enter(port: u16, username: &str, password: &str) -> Mqtt {
     eventually("the broker knows the device", || try_enter(port, username, password)).await
 }

@@ -1,4 +1,4 @@
-//! A device's end of the wire, or an observer's: a real MQTT 5 client.
+//! A real MQTT 5 client: a device or an observer.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{soon, unique};
 /// Messages an observer may leave unread.
 const INBOX: usize = 100_000;
 
-/// One connection to a broker. Ends when dropped.
+/// A connection to a broker; closed with the value.
 pub struct Mqtt {
     client: AsyncClient,
     inbox: mpsc::Receiver<(String, Vec<u8>)>,
@@ -19,17 +19,17 @@ pub struct Mqtt {
 }
 
 impl Mqtt {
-    /// Connects to a broker on the loopback that lets everybody in.
+    /// Connects anonymously to a broker on the loopback.
     pub async fn connect(port: u16) -> Self {
         Self::connect_as(port, None).await.expect("the broker lets us in")
     }
 
-    /// Connects with a user name and a password, under a client id of its own.
+    /// Connects with a user name and a password, under a unique client id.
     pub async fn connect_as(port: u16, login: Option<(&str, &str)>) -> Result<Self, String> {
         Self::connect_with(port, &unique("test"), login).await
     }
 
-    /// Connects under a client id that says who it is.
+    /// Connects under a given client id.
     pub async fn connect_with(port: u16, client_id: &str, login: Option<(&str, &str)>) -> Result<Self, String> {
         let mut options = MqttOptions::new(client_id, ("127.0.0.1", port));
         options.set_keep_alive(30).set_max_packet_size(Some(4 << 20)).set_outgoing_inflight_upper_limit(100);
@@ -56,7 +56,7 @@ impl Mqtt {
                         sender.try_send((topic, publish.payload.to_vec())).expect("a test reads its inbox");
                     }
                     Ok(_) => {}
-                    // Polled again it reconnects; a test that cuts brokers wants that.
+                    // The next poll reconnects, which tests of outages need.
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 }
             }
@@ -87,12 +87,12 @@ impl Mqtt {
         soon("SUBACK", notice.wait_completion_async()).await.map_err(|e| e.to_string())
     }
 
-    /// The next message of our subscriptions.
+    /// The next message of the subscriptions.
     pub async fn next(&mut self) -> (String, Vec<u8>) {
         soon("a message", self.inbox.recv()).await.expect("the client's task runs")
     }
 
-    /// A message that is here already.
+    /// A message that has already arrived.
     pub fn try_next(&mut self) -> Option<(String, Vec<u8>)> {
         self.inbox.try_recv().ok()
     }

@@ -9,20 +9,20 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What the proxy does with every byte, on connections old and new.
+/// What the proxy does with every byte, on existing and new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Passes it on.
+    /// Forwards it.
     Pass,
-    /// Holds it, for as long as this is the mode; connections stay open.
+    /// Holds it while this is the mode; connections stay open.
     Stall,
-    /// Closes what is open and refuses what comes.
+    /// Closes existing connections and refuses new ones.
     Cut,
-    /// Passes it on this much later.
+    /// Forwards it after a delay.
     Delay(Duration),
 }
 
-/// What stands behind the proxy.
+/// What the proxy forwards to.
 #[derive(Debug, Clone)]
 pub enum Target {
     /// A port.
@@ -34,7 +34,7 @@ pub enum Target {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// The proxy; gone when dropped.
+/// The proxy; ends with the value.
 pub struct Proxy {
     addr: SocketAddr,
     mode: watch::Sender<Mode>,
@@ -60,7 +60,7 @@ impl Proxy {
         self.addr
     }
 
-    /// Changes what happens, at once.
+    /// Changes the mode at once.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
@@ -88,7 +88,7 @@ async fn serve(mut client: TcpStream, target: Target, mode: watch::Receiver<Mode
         },
     };
     let _ = client.set_nodelay(true);
-    // One way through a pipe in memory whose far ends obey the mode.
+    // Each direction is a pipe in memory whose ends obey the mode.
     let (mut near, far) = tokio::io::duplex(64 * 1024);
     let (from_client, to_client) = tokio::io::split(far);
     let (client_read, client_write) = client.split();

@@ -1,4 +1,4 @@
-//! The real binary as a process of its own, for tests that kill it.
+//! The real binary as a process, for tests that kill it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use super::app::variables;
 use super::{eventually, http, unique};
 
-/// `smarthome serve` with an environment of the test's own and nothing else of ours.
+/// `smarthome serve` with the test's environment only.
 pub struct Server {
     variables: HashMap<String, String>,
     addr: SocketAddr,
@@ -19,16 +19,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it and waits until `/readyz` says so.
+    /// Starts it and waits until `/readyz` answers 200.
     pub async fn start(database_url: &str, mqtt_port: u16, overrides: &[(&str, &str)]) -> Self {
         let mut server = Self::prepare(database_url, mqtt_port, overrides);
         server.restart().await;
         server
     }
 
-    /// Gives it a port and an environment; [`Server::spawn`] starts it.
+    /// Chooses a port and an environment; [`Server::spawn`] starts it.
     pub fn prepare(database_url: &str, mqtt_port: u16, overrides: &[(&str, &str)]) -> Self {
-        // Free a moment ago; it keeps its port over restarts, as a server would.
+        // A port that was free a moment ago. It stays the same over restarts.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("bound");
         drop(listener);
@@ -50,7 +50,7 @@ impl Server {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log).expect("the log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_smarthome"));
         command.arg("serve").env_clear().envs(&self.variables);
-        // It has nothing to say on standard output; should it, a test is to see that.
+        // Standard output should be empty; if it is not, the test sees it in the log.
         let output = log.try_clone().expect("the log");
         command.stdin(Stdio::null()).stdout(output).stderr(log);
         self.child = Some(command.spawn().expect("the binary runs"));
@@ -71,7 +71,6 @@ impl Server {
         .await;
     }
 
-    /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -86,24 +85,23 @@ impl Server {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
 
-    /// Whether it has ended by itself.
+    /// Whether the process has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.as_mut().is_none_or(|child| child.try_wait().expect("our child").is_some())
     }
 
-    /// SIGKILL, at any moment.
+    /// SIGKILL.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("our child");
         child.wait().expect("our child");
     }
 
-    /// SIGTERM, and how it ended.
+    /// SIGTERM; returns the exit status.
     pub async fn stop(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("it runs");
         let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();

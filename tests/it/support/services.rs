@@ -1,8 +1,8 @@
-//! The PostgreSQL and the Mosquitto that all tests of a run share, started by whoever needs them first.
+//! The PostgreSQL and the Mosquitto that all tests of a run share. The first test that needs them starts them.
 //!
-//! nextest runs each test in a process of its own, `cargo test` all of them in one: so a script
-//! (tests/services.sh) owns the servers, and each test process holds a shared lock on `users.lock`
-//! while it lives. Once nobody has held it for some 15 s, the script stops the servers and leaves.
+//! nextest runs each test in its own process, `cargo test` all tests in one. So a script (tests/services.sh) owns the
+//! servers, and each test process holds a shared lock on `users.lock`. When no process has held it for 15 s, the
+//! script stops the servers and ends.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -20,7 +20,7 @@ pub struct Services {
     _user: File,
 }
 
-/// The servers, up and running; starts them if need be.
+/// The running servers; starts them if necessary.
 pub fn services() -> &'static Services {
     static SERVICES: OnceLock<Services> = OnceLock::new();
     SERVICES.get_or_init(Services::join)
@@ -34,12 +34,12 @@ impl Services {
         format!("postgres://smarthome@{host}:{}/{database}", self.database_port)
     }
 
-    /// The socket, for a proxy to stand in front of.
+    /// The socket, as a proxy's target.
     pub fn database_socket(&self) -> PathBuf {
         self.socket_dir.join(format!(".s.PGSQL.{}", self.database_port))
     }
 
-    /// The same over TCP, where PostgreSQL takes TLS.
+    /// The URL over TCP, where PostgreSQL accepts TLS.
     pub fn database_url_by_tcp(&self, host: &str, database: &str) -> String {
         format!("postgres://smarthome@{host}:{}/{database}", self.database_port)
     }
@@ -74,7 +74,7 @@ impl Services {
     }
 }
 
-/// A supervisor that lives holds its lock; `ready` alone may be left over from a crash.
+/// A running supervisor holds its lock; the file `ready` alone may remain after a crash.
 fn is_running(state: &Path) -> bool {
     let lock = File::create(state.join("supervisor.lock")).expect("supervisor.lock");
     lock.try_lock_shared().is_err() && state.join("ready").exists()
@@ -92,11 +92,11 @@ fn start_supervisor(state: &Path) {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log"))
             .stderr(log.try_clone().expect("the log"))
-            // Neither a Ctrl-C nor the end of the first test is its end.
+            // Neither a Ctrl-C nor the end of the first test ends it.
             .process_group(0)
             .spawn()
             .expect("bash runs");
-        // An earlier one may just be leaving and still hold its lock: then ours ends at once.
+        // An earlier supervisor may be ending and still hold the lock: then the new one ends at once.
         while !state.join("ready").exists() {
             if let Some(status) = supervisor.try_wait().expect("our child") {
                 let why = fs::read_to_string(state.join("failed")).unwrap_or_default();

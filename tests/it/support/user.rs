@@ -1,4 +1,4 @@
-//! Users as capabilities: what a test may do is what the user it holds may do.
+//! Users as capabilities: a test may do what the user may do on whose behalf it calls.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use super::http::{self, Answer};
 use super::unique;
 use super::ws::{Socket, Subscription};
 
-/// A caller of one server: signed in or not.
+/// A caller of a server, signed in or not.
 #[derive(Debug, Clone)]
 pub struct User {
     addr: SocketAddr,
@@ -17,33 +17,30 @@ pub struct User {
     pub email: String,
     /// The password; empty for a stranger.
     pub password: String,
-    /// What `refreshToken` takes; empty for a stranger.
+    /// The refresh token; empty for a stranger.
     pub refresh_token: String,
     /// The user's id; empty for a stranger.
     pub id: String,
 }
 
-/// A home that a test made.
+/// A test's home.
 #[derive(Debug, Clone)]
 pub struct Home {
-    /// Its id.
     pub id: String,
     /// Its name in topics.
     pub key: String,
 }
 
-/// A device that a test registered.
+/// A test's device.
 #[derive(Debug, Clone)]
 pub struct Device {
-    /// Its id.
     pub id: String,
     /// Its name in topics.
     pub key: String,
-    /// Its home.
     pub home: Home,
-    /// The account the broker knows it by.
+    /// Its user name at the broker.
     pub username: String,
-    /// Its password, shown once.
+    /// Its password at the broker.
     pub password: String,
     prefix: String,
 }
@@ -56,18 +53,18 @@ impl Device {
 }
 
 impl User {
-    /// Somebody without a token.
+    /// A caller without a token.
     pub fn stranger(addr: SocketAddr) -> Self {
         let none = String::new;
         Self { addr, token: None, email: none(), password: none(), refresh_token: none(), id: none() }
     }
 
-    /// Somebody with a token from elsewhere.
+    /// A caller with the given token.
     pub fn with_token(addr: SocketAddr, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..Self::stranger(addr) }
     }
 
-    /// A fresh account.
+    /// A new account.
     pub async fn register(addr: SocketAddr) -> Self {
         let email = format!("{}@test.example", unique("user"));
         let password = "a long enough password for a test".to_owned();
@@ -90,12 +87,11 @@ impl User {
         Self { addr, ..self.clone() }
     }
 
-    /// The access token.
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }
 
-    /// Sends an operation by POST and gives back the whole HTTP answer.
+    /// Sends an operation by POST and returns the HTTP response.
     pub async fn post(&self, query: &str, variables: Value) -> Answer {
         let body = json!({"query": query, "variables": variables}).to_string();
         let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
@@ -130,7 +126,7 @@ impl User {
         Socket::signed_in(self.addr, self.token()).await
     }
 
-    /// Makes a home; its key is unique on the server.
+    /// Creates a home with a unique key.
     pub async fn home(&self) -> Home {
         let key = unique("home").replace('_', "-");
         let query = "mutation($key: String) { createHome(input: {name: \"Test\", key: $key}) { id } }";

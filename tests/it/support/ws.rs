@@ -17,7 +17,7 @@ pub struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
-/// What came over the socket.
+/// What the server sent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Frame {
     /// A protocol message.
@@ -53,7 +53,7 @@ impl Socket {
         self.send_raw(Message::text(message.to_string())).await;
     }
 
-    /// Sends any frame at all.
+    /// Sends a raw frame.
     pub async fn send_raw(&mut self, message: Message) {
         let _ = self.stream.send(message).await;
     }
@@ -64,7 +64,7 @@ impl Socket {
         self.send(&json!({"id": id, "type": "subscribe", "payload": payload})).await;
     }
 
-    /// What comes next, the protocol's own pings aside.
+    /// The next frame that is no ping of the protocol.
     pub async fn next(&mut self) -> Frame {
         loop {
             let message = match soon("a WebSocket frame", self.stream.next()).await {
@@ -86,15 +86,15 @@ impl Socket {
     }
 }
 
-/// One subscription on a socket of its own.
+/// A subscription on its own socket.
 pub struct Subscription {
     socket: Socket,
-    /// Came while we waited for something else.
+    /// Frames that arrived while the test waited for others.
     early: VecDeque<Frame>,
 }
 
 impl Subscription {
-    /// Starts it; whether the server took it shows in what comes.
+    /// Starts it without waiting for an answer.
     pub async fn start(addr: SocketAddr, token: Option<&str>, query: &str, variables: Value) -> Self {
         let mut socket = Socket::signed_in(addr, token).await;
         socket.subscribe("1", query, variables).await;
@@ -111,12 +111,12 @@ impl Subscription {
         }
     }
 
-    /// Sends one protocol message beside it.
+    /// Sends another protocol message on its socket.
     pub async fn send(&mut self, message: &Value) {
         self.socket.send(message).await;
     }
 
-    /// Whatever comes next.
+    /// The next frame of any kind.
     pub async fn frame(&mut self) -> Frame {
         match self.early.pop_front() {
             Some(frame) => frame,
@@ -124,7 +124,7 @@ impl Subscription {
         }
     }
 
-    /// Waits until the server has read the subscription: it takes messages in their order.
+    /// Waits until the server has read the subscription; it reads messages in order.
     pub async fn settled(&mut self) {
         self.socket.send(&json!({"type": "ping"})).await;
         loop {
