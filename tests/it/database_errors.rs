@@ -38,7 +38,8 @@ async fn a_statement_timeout_is_transient() {
 async fn a_lock_timeout_is_transient() {
     let database = Database::create().await;
     let (mut holder, mut waiter) = (connect(&database, LONG).await, connect(&database, LONG).await);
-    holder.batch_execute("create table t (); begin; lock table t").await.unwrap();
+    holder.batch_execute("create table t ()").await.unwrap();
+    holder.batch_execute("begin; lock table t").await.unwrap();
     let text = transient(waiter.batch_execute("begin; set lock_timeout = 50; lock table t").await);
     assert!(text.contains("lock timeout"), "{text}");
 }
@@ -47,7 +48,8 @@ async fn a_lock_timeout_is_transient() {
 async fn a_deadlock_is_transient() {
     let database = Database::create().await;
     let (mut first, mut second) = (connect(&database, LONG).await, connect(&database, LONG).await);
-    first.batch_execute("create table a (); create table b (); begin; lock table a").await.unwrap();
+    first.batch_execute("create table a (); create table b ()").await.unwrap();
+    first.batch_execute("begin; lock table a").await.unwrap();
     second.batch_execute("begin; lock table b").await.unwrap();
     let (one, two) = tokio::join!(first.batch_execute("lock table b"), second.batch_execute("lock table a"));
     let text = transient(if one.is_err() { one } else { two });
