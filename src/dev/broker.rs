@@ -99,18 +99,7 @@ pub async fn start(
             if is_free { usual } else { SocketAddr::from(([127, 0, 0, 1], 0)) }
         }
     };
-    let storage = StorageConfig::new()
-        .with_backend(StorageBackendType::File)
-        .with_base_dir(data.to_owned())
-        .with_max_queued_messages_per_client(MAX_QUEUED);
-    let config = BrokerConfig::new()
-        .with_bind_address(tcp)
-        .with_websocket(WebSocketConfig::new().with_bind_address(ws).with_path("/mqtt"))
-        .with_max_clients(MAX_CLIENTS)
-        .with_max_packet_size(MAX_PACKET_BYTES)
-        .with_session_expiry(SESSION_EXPIRY)
-        .with_max_outbound_inflight(MAX_INFLIGHT)
-        .with_storage(storage);
+    let config = configuration(data, tcp, ws);
     let connected = match &access {
         Access::Anonymous => None,
         Access::Accounts(accounts) => Some((accounts.connected.clone(), accounts.logins.clone())),
@@ -144,6 +133,21 @@ pub async fn start(
         return Err(BrokerError::Broken(format!("its data in {} can't be used: try --reset", data.display())));
     }
     Ok(Box::new(Embedded { tcp, ws, stop, task }))
+}
+
+fn configuration(data: &Path, tcp: SocketAddr, ws: SocketAddr) -> BrokerConfig {
+    let storage = StorageConfig::new()
+        .with_backend(StorageBackendType::File)
+        .with_base_dir(data.to_owned())
+        .with_max_queued_messages_per_client(MAX_QUEUED);
+    BrokerConfig::new()
+        .with_bind_address(tcp)
+        .with_websocket(WebSocketConfig::new().with_bind_address(ws).with_path("/mqtt"))
+        .with_max_clients(MAX_CLIENTS)
+        .with_max_packet_size(MAX_PACKET_BYTES)
+        .with_session_expiry(SESSION_EXPIRY)
+        .with_max_outbound_inflight(MAX_INFLIGHT)
+        .with_storage(storage)
 }
 
 impl Broker for Embedded {

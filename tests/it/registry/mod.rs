@@ -58,7 +58,7 @@ struct Graph {
 /// Encrypts secrets in tests.
 const ENCRYPTION_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
-/// Somebody signed in, or nobody.
+/// A signed-in user, or a caller without a token.
 #[derive(Clone)]
 struct Person(Option<Principal>);
 
