@@ -33,7 +33,9 @@ pub use command::{Command, CommandHub, CommandSource, CommandStatus, ConfirmedBy
 pub use expect::Observation;
 pub use expectations::Expectations;
 pub use feed::CommandFilter;
-pub use new::{DEFAULT_EXPIRY_SECONDS, DEFAULT_TIMEOUT_SECONDS, MAX_PAYLOAD_BYTES, NewCommand, SHORT_EXPIRY_SECONDS};
+pub use new::{
+    DEFAULT_EXPIRY_SECONDS, DEFAULT_TIMEOUT_SECONDS, MAX_COMMAND_PAYLOAD_BYTES, NewCommand, SHORT_EXPIRY_SECONDS,
+};
 pub use outbox::CommandOutbox;
 pub use send::{KEPT_PER_DEVICE, MAX_OPEN_PER_DEVICE};
 pub use service::{CommandPage, Commands, Dependencies};

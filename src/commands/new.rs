@@ -14,7 +14,7 @@ use crate::ids::{self, DeviceId};
 use crate::validation;
 
 /// Bytes of JSON of a payload.
-pub const MAX_PAYLOAD_BYTES: usize = 8 << 10;
+pub const MAX_COMMAND_PAYLOAD_BYTES: usize = 8 << 10;
 const MAX_TYPE_BYTES: usize = 64;
 /// Characters of `correlationId` and `idempotencyKey`.
 const MAX_NAME_CHARS: usize = 128;
@@ -67,7 +67,7 @@ impl NewCommand {
     /// Checks the request and fills in the defaults.
     pub(super) fn checked(self, device: DeviceId, device_kind: DeviceType) -> Result<Checked, Error> {
         check_type(&self.kind)?;
-        let payload = parse("payload", &self.payload, MAX_PAYLOAD_BYTES)?;
+        let payload = parse("payload", &self.payload, MAX_COMMAND_PAYLOAD_BYTES)?;
         check_payload(&self.kind, &payload)?;
         let expect = self.expect.as_ref().map(|text| parse("expect", text, usize::MAX)).transpose()?;
         if let (Some(value), Some(text)) = (&expect, &self.expect) {

@@ -2,7 +2,7 @@
 //! compares the two.
 //!
 //! Events arrive concurrently and in batches, so the statements in `sql/` decide under the lock of the row. The test
-//! `command_life::transitions` applies every event to every status through these statements and compares the result
+//! `registry::command_outbox::transitions` applies every event to every status through these statements and compares the result
 //! with this table.
 
 use super::command::CommandStatus::{self, Acked, Cancelled, Expired, Failed, Pending, Sent, Succeeded, TimedOut};

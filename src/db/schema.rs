@@ -1,5 +1,5 @@
-//! The tables as diesel sees them. Written by hand (the diesel CLI wants libpq); a test compares it
-//! with the migrated database. What a column means stands in the migrations' comments.
+//! The tables as Diesel sees them. Written by hand, because the Diesel CLI needs libpq; `tests/it/database_schema.rs`
+//! compares them with the migrated database. The migrations' comments describe the columns.
 
 diesel::table! {
     users (id) {

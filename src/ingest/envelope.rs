@@ -6,7 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::mqtt::payload::{self, Content};
 use crate::mqtt::topic::ReceivedTopic;
-use crate::mqtt::{Delivery, Packet, Receipt, Rejection};
+use crate::mqtt::{Delivery, Packet, PendingPubAck, Rejection};
 
 /// See [`Delivery`], whose fields these are.
 pub(super) struct Envelope {
@@ -17,7 +17,7 @@ pub(super) struct Envelope {
     pub(super) payload_digest: i64,
     /// Recorded with the batch; `None` too where it is recorded already, or the broker session is lost.
     pub(super) packet: Option<Packet>,
-    pub(super) receipt: Option<Receipt>,
+    pub(super) receipt: Option<PendingPubAck>,
     /// `None` for a copy that only serves a probe.
     _queue_bytes: Option<OwnedSemaphorePermit>,
 }

@@ -29,7 +29,7 @@ use crate::device_config::ConfigHub;
 use crate::devices::{Directory, DirectoryVersion, PresenceTracker, ResolvedDevice, StateHub};
 use crate::ids::TelemetryId;
 use crate::metrics::Metrics;
-use crate::mqtt::{Acks, BrokerEvent, LinkHandles};
+use crate::mqtt::{BrokerEvent, LinkHandles, PubAcks};
 use crate::outbox::Wake;
 use crate::settings::{DatabaseSettings, DeviceLimit, MqttSettings};
 use crate::telemetry::{self, Month, ReadingHub};
@@ -87,7 +87,7 @@ struct RunningWriter {
     deliveries: mpsc::Receiver<BrokerEvent>,
     connected: watch::Receiver<bool>,
     link_has_ended: bool,
-    acks: Acks,
+    acks: PubAcks,
     acknowledged_losses: watch::Sender<u64>,
     classifier: Classifier,
     session: BrokerSession,

@@ -9,33 +9,33 @@ use std::sync::{Arc, Mutex};
 use rumqttc::{AsyncClient, ManualAck};
 
 /// The number of a connection of this process.
-pub(super) type Generation = u64;
+pub(super) type ConnectionNumber = u64;
 
 /// Sends acknowledgements. Cheap to clone.
 #[derive(Clone)]
-pub struct Acks {
+pub struct PubAcks {
     current: Arc<Mutex<Current>>,
 }
 
 struct Current {
-    generation: Generation,
+    generation: ConnectionNumber,
     client: AsyncClient,
 }
 
-/// Acknowledges one message, see [`Acks::send`].
+/// Acknowledges one message, see [`PubAcks::send`].
 #[derive(Debug)]
-pub struct Receipt {
-    generation: Generation,
+pub struct PendingPubAck {
+    generation: ConnectionNumber,
     ack: ManualAck,
 }
 
-impl Acks {
+impl PubAcks {
     pub(super) fn new(client: AsyncClient) -> Self {
         Self { current: Arc::new(Mutex::new(Current { generation: 0, client })) }
     }
 
     /// Acknowledges the messages of the present connection in the given order and drops the other receipts.
-    pub fn send(&self, receipts: impl IntoIterator<Item = Receipt>) {
+    pub fn send(&self, receipts: impl IntoIterator<Item = PendingPubAck>) {
         // The lock is held throughout, so that `next_generation` cannot change the client in between.
         let current = self.current.lock().expect("acks lock");
         for receipt in receipts {
@@ -49,12 +49,16 @@ impl Acks {
     }
 
     /// The receipt of a message; `None` for QoS 0.
-    pub(super) fn receipt(client: &AsyncClient, generation: Generation, publish: &rumqttc::Publish) -> Option<Receipt> {
-        client.prepare_ack(publish).map(|ack| Receipt { generation, ack })
+    pub(super) fn receipt(
+        client: &AsyncClient,
+        generation: ConnectionNumber,
+        publish: &rumqttc::Publish,
+    ) -> Option<PendingPubAck> {
+        client.prepare_ack(publish).map(|ack| PendingPubAck { generation, ack })
     }
 
     /// A new connection has a client of its own. From now on receipts of the old connection are dropped.
-    pub(super) fn next_generation(&self, client: AsyncClient) -> Generation {
+    pub(super) fn next_generation(&self, client: AsyncClient) -> ConnectionNumber {
         let mut current = self.current.lock().expect("acks lock");
         current.generation += 1;
         current.client = client;

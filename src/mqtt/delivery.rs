@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::acks::Receipt;
+use super::acks::PendingPubAck;
 use super::payload::Content;
 use super::rejection::Rejection;
 use super::topic::ReceivedTopic;
@@ -42,7 +42,7 @@ pub struct Delivery {
     /// `None` for QoS 0.
     pub packet: Option<Packet>,
     /// `None` for QoS 0.
-    pub receipt: Option<Receipt>,
+    pub receipt: Option<PendingPubAck>,
     /// The message's share of the queue's bytes, released when the message is done.
     pub _queue_bytes: OwnedSemaphorePermit,
 }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::acks::Acks;
+use super::acks::PubAcks;
 use super::delivery::BrokerEvent;
 use super::options::{self, OUTGOING_IN_FLIGHT, TlsFileError};
 use super::publish::Publisher;
@@ -57,7 +57,7 @@ pub struct Link {
 /// The ends of the link's channels.
 pub struct LinkHandles {
     pub deliveries: mpsc::Receiver<BrokerEvent>,
-    pub acks: Acks,
+    pub acks: PubAcks,
     /// Whether the link is up and subscribed.
     pub connected: watch::Receiver<bool>,
     /// Takes the number of the last lost session that ingest has recorded, see

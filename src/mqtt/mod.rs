@@ -14,7 +14,7 @@ mod rejection;
 mod timestamp;
 pub mod topic;
 
-pub use acks::{Acks, Receipt};
+pub use acks::{PendingPubAck, PubAcks};
 pub use delivery::{BrokerEvent, Delivery, Packet, SessionLoss, digest};
 pub use link::{Link, LinkHandles};
 pub use options::TlsFileError;

@@ -20,7 +20,7 @@ use crate::downlink::{Channel, Delivery, DeliveryOutcome, Downlink, LinkState, M
 use crate::metrics::Metrics;
 
 /// Longest wait for the broker's PUBACK. After that the link opens another connection.
-const ACK_TIMEOUT: Duration = Duration::from_secs(30);
+const PUBACK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Publishes messages to devices. Cheap to clone.
 #[derive(Clone)]
@@ -144,7 +144,7 @@ impl Publisher {
             Ok(notice) => notice,
             Err(delivery) => return delivery,
         };
-        match timeout(ACK_TIMEOUT, notice.wait_async()).await {
+        match timeout(PUBACK_TIMEOUT, notice.wait_async()).await {
             Ok(Ok(PublishResult::Qos1(ack))) => match refusal(ack.reason) {
                 Some(why) => Delivery::refused(why),
                 // Without a subscriber the broker drops a command. It keeps a configuration, which is retained.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::downlink::DeliveryOutcome;
 use crate::ids::DeviceId;
 
-/// After the broker refused a message, by its ACL or a quota.
+/// After a message was refused: by the ACL or a quota of the broker, or because of its topic.
 const REFUSED_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// After the connection ended before the broker answered, and while another server sends to the device.
 pub(super) const SHORT_RETRY_DELAY: Duration = Duration::from_millis(200);

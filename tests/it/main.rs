@@ -10,6 +10,7 @@ mod crash;
 mod cut_off;
 mod database_account;
 mod database_errors;
+mod database_schema;
 mod database_tls;
 mod dev;
 mod device_limit;

@@ -11,7 +11,7 @@ use crate::devices::{DeviceState, StateChange};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::ingest::answers::RecordedAnswers;
 use crate::ingest::batch::{Batch, Outcome, Row};
-use crate::mqtt::Receipt;
+use crate::mqtt::PendingPubAck;
 use crate::outbox::Wake;
 use crate::telemetry::{NewReading, Reading};
 
@@ -33,7 +33,7 @@ impl RunningWriter {
         &mut self,
         batch: Batch,
         committed: Committed,
-        receipts: &mut Vec<Receipt>,
+        receipts: &mut Vec<PendingPubAck>,
     ) -> DeletedDevices {
         let Committed { deleted, states, answers, session_row, pruned } = committed;
         let mut deleted = DeletedDevices { devices: deleted, rows: Vec::new() };

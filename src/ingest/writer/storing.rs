@@ -9,7 +9,7 @@ use super::{ATTEMPT_TIMEOUT, RunningWriter};
 use crate::db::with_timeout;
 use crate::devices::StateChange;
 use crate::ingest::batch::{Batch, Outcome};
-use crate::mqtt::{Receipt, Rejection};
+use crate::mqtt::{PendingPubAck, Rejection};
 
 /// A batch to store, and how often the database has refused it.
 struct Attempt {
@@ -22,7 +22,7 @@ struct Storing {
     /// The last one is next.
     attempts: Vec<Attempt>,
     /// Receipts of committed messages, in the order of receipt.
-    receipts: Vec<Receipt>,
+    receipts: Vec<PendingPubAck>,
     /// Some messages are classified again: until they are committed, no later one is acknowledged.
     acks_held: bool,
     /// An attempt failed: it may have committed all the same, and its answer was lost.

@@ -4,13 +4,13 @@ use rumqttc::{AsyncClient, Publish};
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
-use crate::mqtt::acks::{Acks, Generation, Receipt};
+use crate::mqtt::acks::{ConnectionNumber, PendingPubAck, PubAcks};
 use crate::mqtt::publish::ActiveClient;
 
 pub(super) struct Outgoing {
     client: AsyncClient,
-    generation: Generation,
-    acks: Acks,
+    generation: ConnectionNumber,
+    acks: PubAcks,
     active: ActiveClient,
     connected: watch::Sender<bool>,
     metrics: Metrics,
@@ -19,7 +19,7 @@ pub(super) struct Outgoing {
 impl Outgoing {
     pub(super) fn new(client: AsyncClient, active: ActiveClient, metrics: Metrics) -> (Self, watch::Receiver<bool>) {
         let (connected, watched) = watch::channel(false);
-        let acks = Acks::new(client.clone());
+        let acks = PubAcks::new(client.clone());
         (Self { client, generation: 0, acks, active, connected, metrics }, watched)
     }
 
@@ -27,7 +27,7 @@ impl Outgoing {
         &self.client
     }
 
-    pub(super) fn acks(&self) -> Acks {
+    pub(super) fn acks(&self) -> PubAcks {
         self.acks.clone()
     }
 
@@ -45,8 +45,8 @@ impl Outgoing {
     }
 
     /// What acknowledges a message of this connection; `None` for QoS 0.
-    pub(super) fn receipt(&self, publish: &Publish) -> Option<Receipt> {
-        Acks::receipt(&self.client, self.generation, publish)
+    pub(super) fn receipt(&self, publish: &Publish) -> Option<PendingPubAck> {
+        PubAcks::receipt(&self.client, self.generation, publish)
     }
 
     /// New publishes fail while the connection is not polled: a message that waits in the client could leave after
