@@ -1,6 +1,6 @@
-//! Budgets and delays: who asks too often waits, and learns for how long.
+//! Rate limits: a client with too many attempts has to wait, and the response says how long.
 
-#![expect(clippy::unwrap_used, reason = "what can't be asked fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failed request fails the test")]
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,10 +23,10 @@ const NEW: &str = "another passphrase, longer still";
 const REFRESH: &str = "mutation { refreshToken(refreshToken: \"x\") { accessToken } }";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guessing_a_password_takes_longer_and_longer_whether_or_not_there_is_an_account() {
+async fn failed_logins_delay_further_ones_whether_or_not_the_account_exists() {
     let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
     let user = app.user().await;
-    // The account last: its wait of a second is asked about once more below.
+    // The existing account comes last, because its wait of one second is checked again below.
     for email in ["nobody@test.example", user.email.as_str()] {
         let mut answers = Vec::new();
         for _ in 0..6 {
@@ -37,14 +37,14 @@ async fn guessing_a_password_takes_longer_and_longer_whether_or_not_there_is_an_
         assert_eq!(answers[5]["errors"][0]["message"], "too many requests: try again in 1 s");
         assert_eq!(answers[5]["errors"][0]["extensions"], json!({"code": "RATE_LIMITED", "retryAfterSeconds": 1}));
     }
-    // The right password waits too: or the wait would tell it from the wrong ones.
+    // The right password must wait too. Otherwise the wait would distinguish it from wrong ones.
     let right = json!({"e": user.email, "p": user.password});
     assert_eq!(app.stranger().error_code(LOGIN, right).await, "RATE_LIMITED");
-    // Who is signed in already is not locked out.
+    // Existing sessions are not affected.
     user.query("{ me { id } }", json!({})).await;
 }
 
-/// How a sign-in ended: the code of its error, or `OK`.
+/// The code of the error of a sign-in, or `OK`.
 fn outcome(signed_in: &Result<Session, Error>) -> &'static str {
     signed_in.as_ref().err().map_or("OK", Error::code)
 }
@@ -54,7 +54,7 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_guesses_at_once_no_more_count_than_of_as_many_in_a_row() {
+async fn parallel_guesses_are_limited_like_sequential_ones() {
     let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
     let user = app.user().await;
     let users = &app.app().services().users;
@@ -64,7 +64,7 @@ async fn of_many_guesses_at_once_no_more_count_than_of_as_many_in_a_row() {
         let n = |code: &str| outcomes.iter().filter(|outcome| **outcome == code).count();
         assert_eq!((n("UNAUTHENTICATED"), n("RATE_LIMITED")), (5, 15), "{email}: {outcomes:?}");
     }
-    // Right ones count only until they are known to be right.
+    // A right password counts as a failure only until it is verified.
     for _ in 0..3 {
         let right = (0..5).map(|_| users.login(&user.email, &user.password, address("192.0.2.3")));
         assert!(join_all(right).await.iter().all(Result::is_ok));
@@ -72,7 +72,7 @@ async fn of_many_guesses_at_once_no_more_count_than_of_as_many_in_a_row() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guesses_from_everywhere_lock_nobody_out_of_a_network_they_have_signed_in_from() {
+async fn guesses_from_other_networks_do_not_lock_a_user_out_of_a_known_network() {
     let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
     // From 127.0.0.1, and from another network.
     let user = app.user().await;
@@ -80,7 +80,7 @@ async fn guesses_from_everywhere_lock_nobody_out_of_a_network_they_have_signed_i
     users.login(&user.email, &user.password, address("2001:db8::1")).await.unwrap();
     for email in ["nobody@test.example", user.email.as_str()] {
         for n in 0..50 {
-            // Whoever does not wait for the answer has guessed all the same.
+            // A guess counts even if the client does not wait for the response.
             let guess = users.login(email, "a wrong guess", address(&format!("192.0.2.{n}")));
             assert!(guess.now_or_never().is_none());
         }
@@ -102,7 +102,7 @@ async fn guesses_from_everywhere_lock_nobody_out_of_a_network_they_have_signed_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_guesses_in_one_session_keeps_no_other_from_a_new_password() {
+async fn guesses_in_one_session_do_not_delay_another_session() {
     let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
     let user = app.user().await;
     let signed_in = app.stranger().query(LOGIN, json!({"e": user.email, "p": user.password})).await;
@@ -116,7 +116,7 @@ async fn whoever_guesses_in_one_session_keeps_no_other_from_a_new_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_and_an_address_set_a_new_password_only_so_often() {
+async fn password_changes_are_limited_per_user_and_per_address() {
     let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
     let (ann, bob) = (app.user().await, app.user().await);
     let users = &app.app().services().users;
@@ -132,7 +132,7 @@ async fn a_person_and_an_address_set_a_new_password_only_so_often() {
     }
     let refused = users.change_password(&app.principal(&bob), "x", "short", from(100)).await;
     assert_eq!(refused.unwrap_err().code(), "RATE_LIMITED");
-    // Nor many times in one document.
+    // One document may contain only one change.
     let input = "(input: {currentPassword: \"x\", newPassword: \"y\"})";
     let twice = format!("mutation {{ a: changePassword{input} b: changePassword{input} }}");
     let answer = bob.post(&twice, json!({})).await.json();
@@ -140,12 +140,12 @@ async fn a_person_and_an_address_set_a_new_password_only_so_often() {
     assert!(message.ends_with("only once"), "{answer}");
 }
 
-/// Whether it is refused where its address has spent its requests. They grow by one in 5 ms, so that it
-/// may take some trials.
-async fn is_limited(edge: &Edge, ask: impl AsyncFn(&dyn Fn()) -> bool) -> bool {
+/// Whether a request is refused after its address has used up its rate limit. The limit refills by one request in 5 ms,
+/// so several attempts may be necessary.
+async fn is_limited(edge: &Edge, attempt: impl AsyncFn(&dyn Fn()) -> bool) -> bool {
     let spend = || while edge.throttle.address_request(Some(edge.addr.ip())).is_ok() {};
     for _ in 0..100 {
-        if ask(&spend).await {
+        if attempt(&spend).await {
             return true;
         }
     }
@@ -153,7 +153,7 @@ async fn is_limited(edge: &Edge, ask: impl AsyncFn(&dyn Fn()) -> bool) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_refused_is_a_request_of_its_address_too() {
+async fn requests_with_an_invalid_token_count_for_their_address() {
     let edge = Edge::limited().await;
     let bad = json!({"Authorization": "Bearer nonsense"});
     let protocol = "graphql-transport-ws";
@@ -188,9 +188,9 @@ async fn a_token_that_is_refused_is_a_request_of_its_address_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_has_a_budget_of_attempts_and_a_person_one_of_requests() {
+async fn attempts_are_limited_per_address_and_requests_per_user() {
     let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
-    // Whose registration is an attempt too.
+    // The registration of the user is an attempt too.
     let user = app.user().await;
     let mut codes = Vec::new();
     for _ in 0..62 {
@@ -198,7 +198,7 @@ async fn an_address_has_a_budget_of_attempts_and_a_person_one_of_requests() {
     }
     assert!(codes[..59].iter().all(|code| code == "UNAUTHENTICATED"), "{codes:?}");
     assert_eq!(codes[61], "RATE_LIMITED");
-    // Slower than the budget grows, 50 a second, no machine is.
+    // Every machine sends more than the 50 requests per second by which the limit refills.
     let bearer = format!("Bearer {}", user.token().expect("a token"));
     let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
     let refused = loop {
@@ -212,7 +212,7 @@ async fn an_address_has_a_budget_of_attempts_and_a_person_one_of_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_has_no_public_half_to_show() {
+async fn a_symmetric_key_is_not_published() {
     let app = TestApp::start().await;
     let answer = http::get(app.addr(), "/.well-known/jwks.json").await;
     assert_eq!((answer.status, answer.json()), (200, json!({"keys": []})));

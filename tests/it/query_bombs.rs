@@ -1,5 +1,5 @@
-//! A catalogue of documents made to hurt: each is refused with a small, coded answer. What each cost
-//! is printed, not asserted: time belongs to the benchmark.
+//! Malicious documents: each is refused with a small response that has a code. The time that each takes is printed but
+//! not asserted; the benchmark measures time.
 
 #![expect(clippy::unwrap_used, reason = "writing to a string can't fail")]
 
@@ -46,7 +46,7 @@ fn bombs() -> Vec<(&'static str, String)> {
         ("a fragment of itself", "{ node { ...A } } fragment A on Node { ...A }".into()),
         ("a cycle of two", "{ node { ...A } } fragment A on Node { ...B } fragment B on Node { ...A }".into()),
         ("a cycle through a field", "{ node { ...A } } fragment A on Node { child { ...A } }".into()),
-        ("a cycle nobody spreads", "{ hello } fragment A on Node { child { ...A } }".into()),
+        ("an unused cycle", "{ hello } fragment A on Node { child { ...A } }".into()),
         ("an unused bomb", format!("{} fragment X on Node {{ ...F0 }}", fragment_bomb(30, 2).replace("{ node { ...F0 } }", "{ hello }"))),
         ("depth 11", nested("{ node ", "{ id }", "}", 1).replace("{ id }", &nested("{ child ", "{ id }", " }", 9))),
         ("depth 30", nested("{ a ", "{ id }", " }", 30)),
@@ -78,8 +78,8 @@ fn bombs() -> Vec<(&'static str, String)> {
         ("500 variables", format!("query ({}) {{ hello }}", many(400, |n| format!("$v{n}: Int")))),
         ("a name of 15 KiB", format!("{{ {} }}", "x".repeat(15 << 10))),
         ("an alias of 129 bytes", format!("{{ {}: hello }}", "x".repeat(129))),
-        ("a string that never ends", format!("{{ echo(text: \"{} }}", "x".repeat(10 << 10))),
-        ("a block string that never ends", format!("{{ echo(text: \"\"\"{} }}", "x".repeat(10 << 10))),
+        ("an unterminated string", format!("{{ echo(text: \"{} }}", "x".repeat(10 << 10))),
+        ("an unterminated block string", format!("{{ echo(text: \"\"\"{} }}", "x".repeat(10 << 10))),
         ("introspection in circles", format!("{{ __schema {{ types {} }} }}", nested("{ fields { type ", "{ name }", " } }", 12))),
         ("introspection, deep types", format!("{{ __type(name: \"Query\") {{ {} name {} }} }}", kind.repeat(25), "}".repeat(25))),
         ("100 introspections", format!("{{ {} }}", many(100, |n| format!("a{n}: __schema {{ types {{ name }} }}")))),
@@ -91,7 +91,7 @@ fn bombs() -> Vec<(&'static str, String)> {
 }
 
 #[tokio::test]
-async fn every_bomb_is_refused_with_a_small_coded_answer() {
+async fn every_bomb_is_refused_with_a_small_response() {
     let edge = Edge::start().await;
     let bombs = bombs();
     assert!(bombs.len() >= 40);
@@ -105,14 +105,14 @@ async fn every_bomb_is_refused_with_a_small_coded_answer() {
         assert!(reply.body.len() <= 4 << 10, "{name}: {} bytes", reply.body.len());
         assert!(reply.json().get("data").is_none(), "{name}");
     }
-    // Deep variables stop at the JSON reader.
+    // The JSON parser refuses deeply nested variables.
     let deep = format!(r#"{{"query":"{{hello}}","variables":{{"x":{}}}}}"#, nested("[", "1", "]", 100_000));
     let reply = edge.request("POST /graphql HTTP/1.1\r\nContent-Type: application/json", deep.as_bytes()).await;
     assert_eq!((reply.status, reply.code().as_str()), (400, "BAD_USER_INPUT"));
     assert_eq!(edge.post("", &json!({"query": "{hello}"})).await.json()["data"]["hello"], "world");
 }
 
-/// What is counted of answers that were too large.
+/// The counter of responses that were too large.
 fn n_too_large(edge: &Edge) -> u64 {
     let text = edge.metrics.render();
     let counted = text.lines().find_map(|line| line.strip_prefix("smarthome_graphql_answers_too_large_total "));
@@ -120,7 +120,7 @@ fn n_too_large(edge: &Edge) -> u64 {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_the_bomb_is_an_error_whatever_carries_it() {
+async fn a_too_large_response_is_an_error_on_every_transport() {
     const CODE: &str = r#""code":"PAYLOAD_TOO_LARGE""#;
     let edge = Edge::start().await;
     let query = "{ text(kib: 9000) }";
@@ -151,7 +151,7 @@ async fn an_answer_that_is_the_bomb_is_an_error_whatever_carries_it() {
     };
     assert_eq!(received["payload"]["errors"][0]["extensions"]["code"], "PAYLOAD_TOO_LARGE");
     assert_eq!(n_too_large(&edge), 6);
-    // One event of a subscription is an answer; those around it are others.
+    // Each event of a subscription is a response of its own, so the others are delivered.
     socket.subscribe("2", "subscription { texts(kib: [1, 9000, 1]) }").await;
     for fits in [true, false, true] {
         let received = socket.receive_json().await;

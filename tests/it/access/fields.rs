@@ -1,25 +1,23 @@
-//! The policy of what is seen: one row for the fields of an object that have one right, by the road that
-//! leads to the object. Every field of the schema stands here, or in a row of `operations.rs`.
+//! The policy for fields: for each object, by the path that leads to it, the right that each field needs. Every field of
+//! the schema has an entry here or in `operations.rs`.
 
 use super::rights::Right::{self, *};
 
-/// Fields of one object, reached by one road.
+/// The fields of one object that is reached by one path.
 pub(super) struct Fields {
-    /// The object.
     pub(super) object: &'static str,
-    /// An operation with `@` where the field stands.
-    pub(super) road: &'static str,
-    /// A right and the fields that need it, between blanks.
+    /// An operation with `@` in place of the fields.
+    pub(super) path: &'static str,
+    /// A right and the fields that need it, separated by spaces.
     pub(super) rights: &'static [(Right, &'static str)],
 }
 
-const fn fields(object: &'static str, road: &'static str, rights: &'static [(Right, &'static str)]) -> Fields {
-    Fields { object, road, rights }
+const fn fields(object: &'static str, path: &'static str, rights: &'static [(Right, &'static str)]) -> Fields {
+    Fields { object, path, rights }
 }
 
-/// Secrets that are returned once to the caller, by the rows of `operations.rs` that select it: these
-/// objects have no other road.
-pub(super) const GIVEN: [&str; 5] =
+/// Objects that only a mutation returns, once, to its caller. The rows of `operations.rs` select their fields.
+pub(super) const RETURNED_ONCE: [&str; 5] =
     ["AuthPayload", "CreatedIntegrationToken", "Invitation", "MqttCredentials", "RegisteredDevice"];
 
 const SENSORS: &str = "binLevel current currentA distanceCm energyKwh flame frequencyHz gasPpm humidity powerFactor \

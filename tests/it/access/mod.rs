@@ -1,6 +1,6 @@
-//! Who may do what, proven: every field and every argument of the schema that names something, by everybody
-//! there is, about one's own home, another's and none. The policy is in `operations.rs` and `fields.rs`;
-//! what the schema has and the policy has not fails the first test.
+//! Authorization of the whole API. For every field, and every argument that refers to an object, every kind of actor
+//! sends a request about their own home, about a foreign home and about an absent object. The policy is in
+//! `operations.rs` and `fields.rs`. The first test fails if a part of the schema is missing there.
 
 mod ask;
 mod fields;
@@ -16,8 +16,8 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use ask::Verdict;
-use plan::Cell;
+use ask::Report;
+use plan::Case;
 use rights::Outcome;
 use sdl::Sdl;
 use world::{World, declared};
@@ -29,7 +29,7 @@ fn every_field_and_every_argument_has_a_row() {
 }
 
 #[test]
-fn the_table_of_roles_is_the_policy() {
+fn the_roles_document_matches_the_policy() {
     let text = table::render();
     if include_str!("../../../docs/roles.md") != text {
         let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("roles.md");
@@ -39,68 +39,69 @@ fn the_table_of_roles_is_the_policy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everybody_gets_what_the_policy_says() {
+async fn every_actor_gets_the_outcome_of_the_policy() {
     let (sdl, mut world) = (Sdl::read(), World::build().await);
     let owner = world.actors.iter().find(|actor| actor.name == "owner").unwrap().user.clone();
     let place = world.reading_cursor(&owner, &world.own).await;
     world.own.insert("reading_cursor", place);
 
     let plan = plan::plan(&world, &sdl).await;
-    let untried: Vec<_> = sdl.arguments().into_iter().filter(|argument| !plan.varied.contains(argument)).collect();
+    let untried: Vec<_> =
+        sdl.arguments().into_iter().filter(|argument| !plan.varied_arguments.contains(argument)).collect();
     assert!(untried.is_empty(), "no operation has a variable at {}", untried.join(", "));
-    let verdict = Verdict::default();
+    let report = Report::default();
 
-    // What is refused leaves no trace.
+    // Refused requests and reads must change no table.
     let before = world.app.database().rows().await;
-    verdict.post(&world, &plan.still).await;
+    report.post(&world, &plan.without_effect).await;
     for (table, rows) in world.app.database().rows().await {
         if before[&table] != rows {
-            verdict.add(format!("what was refused or read changed {table}"));
+            report.add(format!("a refused request or a read changed {table}"));
         }
     }
 
-    // Somebody is always busy, so that who may listen hears something.
+    // Regular changes, so that allowed subscriptions receive an event.
     let things = json!({"d": world.own["device"]});
-    let busy = async {
-        const BUSY: &str = "mutation($d: ID!) { pushConfig(input: {deviceId: $d, config: {sampleRate: 9}}) { version } \
+    let regular_changes = async {
+        const CHANGES: &str = "mutation($d: ID!) { pushConfig(input: {deviceId: $d, config: {sampleRate: 9}}) { version } \
             sendCommand(input: {deviceId: $d, type: \"SET_POWER\", payload: {power: true}}) { id } }";
         let mut pace = tokio::time::interval(Duration::from_millis(200));
         loop {
             pace.tick().await;
-            world.landlord.post(BUSY, things.clone()).await;
+            world.landlord.post(CHANGES, things.clone()).await;
         }
     };
     tokio::select! {
-        () = busy => {}
-        () = verdict.subscribe(&world, &plan.streams) => {}
+        () = regular_changes => {}
+        () = report.subscribe(&world, &plan.subscriptions) => {}
     }
 
-    // What is allowed and changes something, each in a home of its own; one after the other by one actor,
-    // because some of it ends sessions.
+    // Allowed mutations, each in a home of its own. Those of one actor run one after the other, because some of
+    // them end sessions.
     let changes = |at: usize| plan.changes.iter().filter(move |(actor, _)| *actor == at).map(|(_, row)| *row);
     stream::iter(0..world.actors.len())
         .for_each_concurrent(None, async |at| {
             for row in changes(at) {
-                // An integration acts in its own home and no other.
-                let things = if world.actors[at].standing.is_inside()
-                    && row.right.least().is_some()
+                // An integration can act only in its own home.
+                let things = if world.actors[at].relation.can_see_home()
+                    && row.right.lowest_role().is_some()
                     && world.actors[at].user.email.is_empty()
                 {
                     world.own.clone()
                 } else {
-                    world.home("Cell").await
+                    world.home("Case").await
                 };
                 let (operation, names) = declared(row.operation);
                 let variables = world.variables(&names, &world.actors[at], &things).await;
                 let label = format!("{}, by {}", row.name, world.actors[at].name);
                 let paths = vec![sdl.uses(row.operation).path];
                 let expected = Outcome::Allowed;
-                let cell = Cell { label, actor: at, operation, variables, expected, paths, alike: None };
-                verdict.post(&world, &[cell]).await;
+                let case = Case { label, actor: at, operation, variables, expected, paths, same_response: None };
+                report.post(&world, &[case]).await;
             }
         })
         .await;
-    let n_asked = verdict.speak();
-    assert!(n_asked > 1_000, "only {n_asked} questions were asked");
+    let n_requests = report.finish();
+    assert!(n_requests > 1_000, "only {n_requests} requests were sent");
     world.app.stop().await;
 }

@@ -1,14 +1,14 @@
-//! The policy of what can be asked and done: one row for each field of a root, and one for each way in
-//! that has a rule of its own. `docs/roles.md` is made of these rows.
+//! The policy for operations: one row for each root field, or several if its rule depends on the arguments.
+//! `docs/roles.md` is generated from these rows.
 //!
-//! Each row holds an operation that works; its variables stand for things of the home that is asked
-//! about (see `world.rs`), and every argument that names something must have one.
+//! Each row has a valid operation. Its variables refer to objects of the home of the requests (see `world.rs`). Every
+//! argument that refers to an object must use a variable.
 
 use super::rights::Right::{self, *};
 
-/// An operation and who may do it.
+/// An operation and the right that it needs.
 pub(super) struct Row {
-    /// `Type.field`, with `: note` behind it where the field has several rows.
+    /// `Type.field`, followed by `: note` if the field has several rows.
     pub(super) name: &'static str,
     pub(super) right: Right,
     pub(super) operation: &'static str,
@@ -24,12 +24,10 @@ impl Row {
         self.name.split(':').next().unwrap_or(self.name)
     }
 
-    /// Whether it changes something.
     pub(super) fn is_mutation(&self) -> bool {
         self.operation.starts_with("mutation")
     }
 
-    /// Whether it is a stream.
     pub(super) fn is_subscription(&self) -> bool {
         self.operation.starts_with("subscription")
     }
@@ -57,7 +55,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row("Query.me", Signed, "query { me { id } }"),
     row("Query.serverStatus", Account, "query { serverStatus { version } }"),
-    // Homes and their people.
+    // Homes and their members.
     row("Query.homes", Signed, "query { homes { id } }"),
     row("Query.home", Identity, "query { home(id: $home) { id } }"),
     row("Mutation.createHome", Account, r#"mutation { createHome(input: {name: "N", key: $fresh}) { id } }"#),
@@ -113,7 +111,7 @@ pub(super) const ROWS: &[Row] = &[
             { token integrationToken { id } } }"#,
     ),
     row("Mutation.revokeIntegrationToken", Configure, "mutation { revokeIntegrationToken(id: $integration) }"),
-    // Of a fellow member one sees the homes that both belong to, and no other.
+    // A user sees of another user only the homes that they share.
     row("User.homes", People, "query { home(id: $home) { members { user { homes { name } } } } }"),
     // Rooms.
     row("Mutation.createRoom", Configure, "mutation { createRoom(homeId: $home, name: $fresh) { id } }"),
@@ -211,8 +209,8 @@ pub(super) const ROWS: &[Row] = &[
     row("Subscription.configUpdates: of a home", Config, "subscription { configUpdates(homeId: $home) { version } }"),
 ];
 
-/// Operations that are wrong in another way too: none tells that before it tells that there is nothing.
-pub(super) const WRONG_TOO: &[&str] = &[
+/// Operations that are invalid for another reason too. NOT_FOUND must come before that error.
+pub(super) const ALSO_INVALID: &[&str] = &[
     r#"mutation { updateHome(id: $home, input: {name: "", timezone: "Nowhere"}) { id } }"#,
     r#"mutation { createRoom(homeId: $home, name: "") { id } }"#,
     r#"mutation { inviteMember(input: {homeId: $home, email: "no address"}) { id } }"#,
@@ -227,30 +225,30 @@ pub(super) const WRONG_TOO: &[&str] = &[
     "mutation { rollbackConfig(deviceId: $device, toVersion: -1) { version } }",
 ];
 
-/// What comes of an argument that names what is not there, or not in this home. Both get one answer.
+/// The outcome of an argument that refers to an absent or a foreign object. Both get the same response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Naming {
-    /// The argument names the object of the operation: NOT_FOUND for every signed-in user.
+pub(super) enum ArgumentRule {
+    /// It refers to the object of the request: NOT_FOUND for every signed-in actor.
     Target,
-    /// The argument names another object: NOT_FOUND for users with the permission, FORBIDDEN for others.
+    /// It refers to a further object: NOT_FOUND for actors with the right. Others get their usual refusal.
     Within,
-    /// It only narrows: nothing matches, and no error.
+    /// It is a filter: nothing matches, without an error.
     Filter,
-    /// It is a place in a list, never a way to what stands there: the list is the same one.
-    Place,
-    /// It is a secret, and who holds it has its right; any other is answered with this code, or like a
-    /// right one where it is empty.
+    /// It is a cursor in a list. The list is still the same.
+    Cursor,
+    /// It is a secret that gives a right. A wrong one gets this code, or with an empty code the response of a right
+    /// one.
     Secret(&'static str),
 }
 
-use Naming::{Filter, Place, Secret, Target, Within};
+use ArgumentRule::{Cursor, Filter, Secret, Target, Within};
 
-/// Each argument that names something.
-pub(super) const ARGUMENTS: &[(&str, Naming)] = &[
-    ("Device.commands.after", Place),
-    ("Device.configHistory.after", Place),
-    ("Device.telemetry.after", Place),
-    ("Home.devices.after", Place),
+/// Every argument that refers to an object.
+pub(super) const ARGUMENTS: &[(&str, ArgumentRule)] = &[
+    ("Device.commands.after", Cursor),
+    ("Device.configHistory.after", Cursor),
+    ("Device.telemetry.after", Cursor),
+    ("Home.devices.after", Cursor),
     ("Home.devices.filter.roomId", Filter),
     ("Mutation.acceptInvitation.token", Secret("BAD_USER_INPUT")),
     ("Mutation.cancelCommand.id", Target),
@@ -282,15 +280,15 @@ pub(super) const ARGUMENTS: &[(&str, Naming)] = &[
     ("Mutation.updateDevice.id", Target),
     ("Mutation.updateDevice.input.roomId", Within),
     ("Mutation.updateHome.id", Target),
-    ("Query.auditLog.after", Place),
+    ("Query.auditLog.after", Cursor),
     ("Query.auditLog.homeId", Target),
     ("Query.command.id", Target),
     ("Query.device.id", Target),
-    ("Query.devices.after", Place),
+    ("Query.devices.after", Cursor),
     ("Query.devices.filter.roomId", Filter),
     ("Query.devices.homeId", Target),
     ("Query.home.id", Target),
-    ("Query.rejectedMessages.after", Place),
+    ("Query.rejectedMessages.after", Cursor),
     ("Query.rejectedMessages.homeId", Target),
     ("Subscription.commandUpdates.commandId", Target),
     ("Subscription.commandUpdates.deviceId", Target),
@@ -299,7 +297,7 @@ pub(super) const ARGUMENTS: &[(&str, Naming)] = &[
     ("Subscription.configUpdates.homeId", Target),
     ("Subscription.deviceStatus.deviceId", Target),
     ("Subscription.deviceStatus.homeId", Target),
-    ("Subscription.telemetry.after", Place),
+    ("Subscription.telemetry.after", Cursor),
     ("Subscription.telemetry.deviceId", Target),
     ("Subscription.telemetry.homeId", Target),
 ];

@@ -1,36 +1,35 @@
-//! Who may do what, in words: the rights that the rows of the policy name, and what comes of asking
-//! with one's standing.
+//! The rights that the policy names, the relations of actors to a home, and the outcome of a request for each pair.
 
-/// What somebody must be to get an answer.
+/// The right that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Right {
-    /// Nobody has to be signed in.
+    /// None: no sign-in is needed.
     Anybody,
-    /// Whoever is signed in, an integration too; no home is named.
+    /// Any valid token, also of an integration. The request names no home.
     Signed,
-    /// A person who is signed in, for themselves; no home is named.
+    /// A signed-in user, for their own account. The request names no home.
     Account,
-    /// Whoever sees the home at all: which home, which device.
+    /// See that the home or the device exists.
     Identity,
-    /// Sees the home: its rooms, its devices and their states.
+    /// Read the home, its rooms, its devices and their states.
     Read,
-    /// Sees the people of the home.
+    /// Read the members of the home.
     People,
-    /// Sees readings.
+    /// Read readings.
     Telemetry,
-    /// Sees commands.
+    /// Read commands.
     Commands,
-    /// Sees configurations.
+    /// Read configurations.
     Config,
-    /// Sends commands.
+    /// Send commands.
     Control,
-    /// Makes configurations.
+    /// Push configurations.
     PushConfig,
-    /// Changes devices, rooms, members and settings.
+    /// Change devices, rooms, members and settings.
     Configure,
-    /// Deletes and transfers.
+    /// Delete the home and make owners.
     Own,
-    /// What nobody may: it is there for somebody else.
+    /// Nobody has this right: the field exists for another path.
     Never,
 }
 
@@ -43,7 +42,7 @@ pub(super) enum Role {
     Owner,
 }
 
-/// What an integration's token may be made for today.
+/// The scopes that a token can have today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     DevicesRead,
@@ -55,7 +54,7 @@ pub(super) enum Scope {
 impl Scope {
     pub(super) const ALL: [Self; 4] = [Self::DevicesRead, Self::TelemetryRead, Self::CommandsSend, Self::ConfigPush];
 
-    /// As the API spells it.
+    /// The name in the API.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::DevicesRead => "DEVICES_READ",
@@ -66,29 +65,27 @@ impl Scope {
     }
 }
 
-/// Where somebody stands to the home that is named.
+/// The relation of an actor to the home of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Not signed in.
-    Nobody,
-    /// Signed in, and no member: not yet, or no more.
-    Outsider,
-    /// A member.
+pub(super) enum Relation {
+    SignedOut,
+    /// Signed in, but never or no longer a member.
+    NonMember,
     Member(Role),
-    /// An integration of the home, with one scope.
+    /// An integration of the home with one scope.
     Token(Scope),
-    /// An integration of the home with every scope, for another device than the one that is named.
-    Narrowed,
-    /// Holds a token that was revoked.
-    Revoked,
+    /// An integration of the home with all scopes, but only for another device.
+    RestrictedToken,
+    /// A revoked token of an integration.
+    RevokedToken,
 }
 
-/// What comes of asking.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// An answer without an error.
+    /// A response without errors.
     Allowed,
-    /// An error of this code.
+    /// An error with this code.
     Refused(&'static str),
 }
 
@@ -97,8 +94,8 @@ pub(super) const FORBIDDEN: Outcome = Outcome::Refused("FORBIDDEN");
 pub(super) const UNAUTHENTICATED: Outcome = Outcome::Refused("UNAUTHENTICATED");
 
 impl Right {
-    /// The lowest role that has it; `None` where no home is named.
-    pub(super) fn least(self) -> Option<Role> {
+    /// The lowest role with this right. `None` if the request names no home.
+    pub(super) fn lowest_role(self) -> Option<Role> {
         match self {
             Self::Anybody | Self::Signed | Self::Account | Self::Never => None,
             Self::Identity | Self::Read | Self::People | Self::Telemetry | Self::Commands | Self::Config => {
@@ -110,8 +107,8 @@ impl Right {
         }
     }
 
-    /// Whether an integration has it by this scope.
-    fn is_in(self, scope: Scope) -> bool {
+    /// Whether this scope gives the right to an integration.
+    fn is_granted_by(self, scope: Scope) -> bool {
         match self {
             Self::Anybody | Self::Signed | Self::Identity => true,
             Self::Read => scope == Scope::DevicesRead,
@@ -123,32 +120,32 @@ impl Right {
     }
 }
 
-impl Standing {
-    /// What comes of asking for something in the home one stands to like this.
-    pub(super) fn asks(self, right: Right) -> Outcome {
+impl Relation {
+    /// The outcome of a request that needs this right in the home.
+    pub(super) fn outcome(self, right: Right) -> Outcome {
         match (right, self) {
-            (_, Self::Revoked) => UNAUTHENTICATED,
+            (_, Self::RevokedToken) => UNAUTHENTICATED,
             (Right::Anybody, _) => Outcome::Allowed,
-            (_, Self::Nobody) => UNAUTHENTICATED,
-            (right, Self::Token(scope)) => allowed(right.is_in(scope)),
-            (right, Self::Narrowed) => allowed(Scope::ALL.into_iter().any(|scope| right.is_in(scope))),
+            (_, Self::SignedOut) => UNAUTHENTICATED,
+            (right, Self::Token(scope)) => allowed(right.is_granted_by(scope)),
+            (right, Self::RestrictedToken) => allowed(Scope::ALL.into_iter().any(|scope| right.is_granted_by(scope))),
             (Right::Signed | Right::Account, _) => Outcome::Allowed,
-            (_, Self::Outsider) => NOT_FOUND,
+            (_, Self::NonMember) => NOT_FOUND,
             (Right::Never, Self::Member(_)) => FORBIDDEN,
-            (right, Self::Member(role)) => allowed(right.least().is_some_and(|least| role >= least)),
+            (right, Self::Member(role)) => allowed(right.lowest_role().is_some_and(|least| role >= least)),
         }
     }
 
-    /// Whether the home's own things may be seen at all.
-    pub(super) fn is_inside(self) -> bool {
-        matches!(self, Self::Member(_) | Self::Token(_) | Self::Narrowed)
+    /// Whether the actor may see that the home exists.
+    pub(super) fn can_see_home(self) -> bool {
+        matches!(self, Self::Member(_) | Self::Token(_) | Self::RestrictedToken)
     }
 
-    /// What comes of naming what is not there, or not for them.
-    pub(super) fn misses(self, right: Right) -> Outcome {
-        match self.asks(right) {
+    /// The outcome of a request about an object that does not exist or is not visible to the actor.
+    pub(super) fn outcome_if_missing(self, right: Right) -> Outcome {
+        match self.outcome(right) {
             UNAUTHENTICATED => UNAUTHENTICATED,
-            // What is a person's own is not looked for on behalf of an integration.
+            // An integration has no account, so the object is not looked up.
             FORBIDDEN if right == Right::Account => FORBIDDEN,
             _ => NOT_FOUND,
         }

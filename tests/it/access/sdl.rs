@@ -1,4 +1,4 @@
-//! The schema as its text says it, and which of its fields and arguments an operation uses.
+//! The fields and arguments of the schema, and those that an operation uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,12 +8,11 @@ use async_graphql::parser::types::{
 };
 use async_graphql::parser::{parse_query, parse_schema};
 
-/// Arguments that name something and are no `ID`.
-const NAMING: [&str; 3] = ["after", "token", "refreshToken"];
-/// The operations' own types.
+/// Arguments that refer to an object and are not of type `ID`.
+const REFERENCES: [&str; 3] = ["after", "token", "refreshToken"];
 pub(super) const ROOTS: [&str; 3] = ["Query", "Mutation", "Subscription"];
 
-/// Every object and every input of the schema.
+/// The objects and inputs of the schema.
 pub(super) struct Sdl {
     objects: BTreeMap<String, BTreeMap<String, Field>>,
     inputs: BTreeMap<String, Vec<(String, String)>>,
@@ -21,20 +20,20 @@ pub(super) struct Sdl {
 
 /// A field of an object.
 struct Field {
-    /// Its type without lists and exclamation marks.
+    /// The type without lists and exclamation marks.
     ty: String,
-    /// Its arguments and their types.
+    /// Names and types.
     arguments: Vec<(String, String)>,
 }
 
-/// What one operation uses.
+/// The fields and arguments that one operation uses.
 #[derive(Default, Debug)]
 pub(super) struct Uses {
-    /// `Type.field`, of what is selected.
+    /// `Type.field` of all selected fields.
     pub(super) fields: BTreeSet<String>,
-    /// `Type.field.argument.…` and the variable that stands there.
+    /// `Type.field.argument.…` and its variable.
     pub(super) arguments: BTreeMap<String, String>,
-    /// The answer's keys from the root down to the innermost first field.
+    /// The response keys from the root to the innermost first field.
     pub(super) path: Vec<String>,
 }
 
@@ -80,37 +79,36 @@ impl Sdl {
         fields.flat_map(|(object, fields)| fields.keys().map(move |field| format!("{object}.{field}"))).collect()
     }
 
-    /// `Type.field.argument.…` for every argument that names something, inside inputs and lists too.
+    /// `Type.field.argument.…` for every argument that refers to an object, also inside inputs and lists.
     pub(super) fn arguments(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for (object, fields) in &self.objects {
             for (name, field) in fields {
                 for (argument, ty) in &field.arguments {
-                    self.naming(&format!("{object}.{name}"), argument, ty, &mut found);
+                    self.collect_references(&format!("{object}.{name}"), argument, ty, &mut found);
                 }
             }
         }
         found
     }
 
-    fn naming(&self, place: &str, name: &str, ty: &str, found: &mut BTreeSet<String>) {
+    fn collect_references(&self, place: &str, name: &str, ty: &str, found: &mut BTreeSet<String>) {
         let place = format!("{place}.{name}");
-        // No input holds itself: the schema's own checks see to that for what is required.
+        // This ends, because no input of the schema contains itself.
         for (inner, ty) in self.inputs.get(ty).into_iter().flatten() {
-            self.naming(&place, inner, ty, found);
+            self.collect_references(&place, inner, ty, found);
         }
-        if ty == "ID" || NAMING.contains(&name) {
+        if ty == "ID" || REFERENCES.contains(&name) {
             found.insert(place);
         }
     }
 
-    /// Whether a field leads to an object.
+    /// Whether the type of a field is an object.
     pub(super) fn is_object(&self, field: &str) -> bool {
         let (object, field) = field.split_once('.').expect("Type.field");
         self.objects.contains_key(&self.objects[object][field].ty)
     }
 
-    /// What an operation uses.
     pub(super) fn uses(&self, operation: &str) -> Uses {
         let document = parse_query(operation).unwrap_or_else(|error| panic!("{operation}: {error}"));
         let (_, operation) = document.operations.iter().next().expect("an operation");

@@ -1,38 +1,40 @@
-//! `docs/roles.md`: the policy as people read it.
+//! Renders the policy as `docs/roles.md`.
 
 use std::collections::BTreeMap;
 
 use super::fields::FIELDS;
 use super::operations::ROWS;
-use super::rights::{Outcome, Right, Role, Scope, Standing};
+use super::rights::{Outcome, Relation, Right, Role, Scope};
 
-/// Whom the table has a column for.
-const COLUMNS: [(&str, Standing); 10] = [
-    ("nobody", Standing::Nobody),
-    ("no member", Standing::Outsider),
-    ("guest", Standing::Member(Role::Guest)),
-    ("member", Standing::Member(Role::Member)),
-    ("admin", Standing::Member(Role::Admin)),
-    ("owner", Standing::Member(Role::Owner)),
-    ("DEVICES_READ", Standing::Token(Scope::DevicesRead)),
-    ("TELEMETRY_READ", Standing::Token(Scope::TelemetryRead)),
-    ("COMMANDS_SEND", Standing::Token(Scope::CommandsSend)),
-    ("CONFIG_PUSH", Standing::Token(Scope::ConfigPush)),
+/// The columns of the table.
+const COLUMNS: [(&str, Relation); 10] = [
+    ("signed out", Relation::SignedOut),
+    ("no member", Relation::NonMember),
+    ("guest", Relation::Member(Role::Guest)),
+    ("member", Relation::Member(Role::Member)),
+    ("admin", Relation::Member(Role::Admin)),
+    ("owner", Relation::Member(Role::Owner)),
+    ("DEVICES_READ", Relation::Token(Scope::DevicesRead)),
+    ("TELEMETRY_READ", Relation::Token(Scope::TelemetryRead)),
+    ("COMMANDS_SEND", Relation::Token(Scope::CommandsSend)),
+    ("CONFIG_PUSH", Relation::Token(Scope::ConfigPush)),
 ];
 
-const INTRODUCTION: &str = "# Who may do what
+const INTRODUCTION: &str = "# Roles and permissions
 
-Made from the policy in `tests/it/access`, which a test asks a running server about, question by question: every
-operation and every field, by everybody, about their own home, another one and none.
+This document is generated from the policy in `tests/it/access`. A test sends every operation and every field to a running
+server, as every kind of actor, about their own home, about a foreign home and about absent objects.
 
-`✓` it is done. `–` FORBIDDEN: the home is seen, and this needs a higher role or another scope. Empty: NOT_FOUND, word for word the answer
-about what never was; for nobody, UNAUTHENTICATED. \"No member\" is everybody who is signed in and does not belong to the
-home, former members too; what names no home is open to them. The columns in capitals are integrations of the home, each
-with a token of that one scope; a token that is narrowed to some devices finds no other. A revoked token is
-UNAUTHENTICATED everywhere.
+* `✓`: allowed.
+* `–`: FORBIDDEN. The actor can see the home but needs a higher role or another scope.
+* empty: NOT_FOUND, with the same response as for an object that never existed. For \"signed out\", UNAUTHENTICATED.
 
-An argument that names something of another home (a room, a member, a command) is answered like one that names
-nothing. `register` wants `REGISTRATION=open`.
+\"No member\" is a signed-in user who does not belong to the home, including former members. Operations that name no home are
+open to them. The columns in capitals are integrations of the home, each with a token of that one scope. A token for some
+devices does not find other devices. A revoked token is UNAUTHENTICATED everywhere.
+
+A request that refers to an object of another home (a room, a member, a command) gets the same response as a request about an
+object that does not exist. `register` requires `REGISTRATION=open`.
 
 ";
 
@@ -41,8 +43,8 @@ fn heading(first: &str) -> String {
     format!("| {first} | {names} |\n|---|{}\n", ":-:|".repeat(COLUMNS.len()))
 }
 
-fn cells(right: Right) -> String {
-    let marks = COLUMNS.map(|(_, standing)| match standing.asks(right) {
+fn cases(right: Right) -> String {
+    let marks = COLUMNS.map(|(_, relation)| match relation.outcome(right) {
         Outcome::Allowed => "✓",
         super::rights::FORBIDDEN => "–",
         Outcome::Refused(_) => "",
@@ -50,26 +52,25 @@ fn cells(right: Right) -> String {
     marks.join(" | ")
 }
 
-/// The whole document.
 pub(super) fn render() -> String {
     let mut text = INTRODUCTION.to_owned();
     for (title, root) in [("Queries", "Query."), ("Mutations", "Mutation."), ("Subscriptions", "Subscription.")] {
-        text.push_str(&format!("## {title}\n\n{}", heading("what")));
+        text.push_str(&format!("## {title}\n\n{}", heading("operation")));
         let mut rows: Vec<_> = ROWS.iter().filter(|row| row.name.starts_with(root)).collect();
         rows.sort_by_key(|row| row.name);
         for row in rows {
             let (field, note) = row.name.split_once(':').unwrap_or((row.name, ""));
             let field = field.trim_start_matches(root);
-            text.push_str(&format!("| `{field}`{note} | {} |\n", cells(row.right)));
+            text.push_str(&format!("| `{field}`{note} | {} |\n", cases(row.right)));
         }
         text.push('\n');
     }
-    text.push_str("## Fields\n\nA secret that an operation returns once, such as a password, is shown to the caller of that operation only.\n\n");
-    text.push_str(&heading("what is seen"));
+    text.push_str("## Fields\n\nObjects that a mutation returns only once, such as credentials, belong to the caller and are not listed.\n\n");
+    text.push_str(&heading("fields"));
     let mut seen: BTreeMap<(&str, bool), BTreeMap<Right, Vec<&str>>> = BTreeMap::new();
     for fields in FIELDS {
-        // Oneself and one's own sessions, by another road than other people.
-        let is_own = fields.road.contains("{ me {");
+        // Fields of the own account have a path of their own.
+        let is_own = fields.path.contains("{ me {");
         for (right, names) in fields.rights {
             let row = seen.entry((fields.object, is_own)).or_default().entry(*right).or_default();
             row.extend(names.split_whitespace());
@@ -81,7 +82,7 @@ pub(super) fn render() -> String {
             names.dedup();
             let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             let note = if is_own { " (yourself)" } else { "" };
-            text.push_str(&format!("| `{object}`{note}: {names} | {} |\n", cells(right)));
+            text.push_str(&format!("| `{object}`{note}: {names} | {} |\n", cases(right)));
         }
     }
     text

@@ -1,4 +1,4 @@
-//! Homes full of things, and people who stand to one of them in every way there is.
+//! Test data: homes with objects of every kind, and actors with every relation to one of them.
 
 use std::collections::HashMap;
 
@@ -9,47 +9,44 @@ use smarthome::ids::{CommandId, SessionId};
 use smarthome::opaque_token;
 use tokio_postgres::types::ToSql;
 
-use super::rights::{Role, Scope, Standing};
+use super::rights::{Relation, Role, Scope};
 use crate::support::app::TestApp;
 use crate::support::unique;
 use crate::support::user::User;
 
-/// In every name of the home that is asked about: no outsider may read it.
+/// Part of every name in the home of the requests. No non-member may read it.
 pub(super) const OWN: &str = "Hearth";
-/// In every name of the home that none of the actors belongs to.
+/// Part of every name in the home to which no actor belongs.
 pub(super) const FOREIGN: &str = "Foreign";
-/// In every name of the homes that the landlord alone belongs to.
+/// Part of every name in the homes to which only the landlord belongs.
 pub(super) const INVITING: &str = "Inviting";
-/// Everybody's password.
 const PASSWORD: &str = "a long enough password for a test";
 
-/// What the variables of an operation stand for.
+/// Values of the variables of operations.
 pub(super) type Things = HashMap<&'static str, String>;
 
-/// Somebody who asks.
 pub(super) struct Actor {
     pub(super) name: &'static str,
-    pub(super) standing: Standing,
+    pub(super) relation: Relation,
     pub(super) user: User,
-    /// What is theirs alone, whatever the home.
+    /// Objects of the actor, in whatever home.
     pub(super) things: Things,
 }
 
-/// The server, the homes and the people.
 pub(super) struct World {
     pub(super) app: TestApp,
     pub(super) sql: tokio_postgres::Client,
     pub(super) actors: Vec<Actor>,
-    /// The home that is asked about.
+    /// The home of the requests.
     pub(super) own: Things,
-    /// The home of others.
+    /// A home to which no actor belongs.
     pub(super) foreign: Things,
     /// Owner of every home but the foreign one.
     pub(super) landlord: User,
     fellow: User,
 }
 
-/// Opens a session of a user, as signing in would, without the price of a password.
+/// Opens a session like a sign-in, but without hashing a password.
 async fn session(app: &TestApp, sql: &tokio_postgres::Client, user: &str) -> (String, String) {
     let (family, token) = (SessionId::generate(app.clock().now()).to_string(), opaque_token::generate("rt_"));
     let digest = opaque_token::digest(&token).expect("a token of ours").to_vec();
@@ -85,18 +82,18 @@ impl World {
             fellow: fellow.clone(),
             app,
         };
-        world.actors.push(world.actor("nobody", Standing::Nobody, world.app.stranger()).await);
+        world.actors.push(world.actor("signed out", Relation::SignedOut, world.app.stranger()).await);
         for (name, user) in names.into_iter().zip(&users) {
-            let standing = match name {
-                "guest" => Standing::Member(Role::Guest),
-                "member" => Standing::Member(Role::Member),
-                "admin" => Standing::Member(Role::Admin),
-                "owner" => Standing::Member(Role::Owner),
-                _ => Standing::Outsider,
+            let relation = match name {
+                "guest" => Relation::Member(Role::Guest),
+                "member" => Relation::Member(Role::Member),
+                "admin" => Relation::Member(Role::Admin),
+                "owner" => Relation::Member(Role::Owner),
+                _ => Relation::NonMember,
             };
-            world.actors.push(world.actor(name, standing, user.clone()).await);
+            world.actors.push(world.actor(name, relation, user.clone()).await);
         }
-        // First the foreign one: its readings are older, and a place among them is a place before all others.
+        // The foreign home first: its readings are older, so a cursor among them lies before all readings of the other.
         world.foreign = world.home_of(FOREIGN, &[(other, "OWNER")]).await;
         world.foreign.insert("session", session(&world.app, &world.sql, &other.id).await.0);
         world.foreign.insert("fellow", other.id.clone());
@@ -106,12 +103,12 @@ impl World {
         world.remove("removed").await;
         for scope in Scope::ALL {
             let token = world.token(&[scope], false).await;
-            world.actors.push(world.actor(scope.as_str(), Standing::Token(scope), token.1).await);
+            world.actors.push(world.actor(scope.as_str(), Relation::Token(scope), token.1).await);
         }
-        let narrowed = world.token(&Scope::ALL, true).await;
-        world.actors.push(world.actor("narrowed", Standing::Narrowed, narrowed.1).await);
+        let restricted = world.token(&Scope::ALL, true).await;
+        world.actors.push(world.actor("restricted", Relation::RestrictedToken, restricted.1).await);
         let (id, revoked) = world.token(&Scope::ALL, false).await;
-        world.actors.push(world.actor("revoked", Standing::Revoked, revoked).await);
+        world.actors.push(world.actor("revoked", Relation::RevokedToken, revoked).await);
         world.landlord.query("mutation($t: ID!) { revokeIntegrationToken(id: $t) }", json!({ "t": id })).await;
         let audit = "select max(id) from audit_log where home_id = $1";
         for at in [OWN, FOREIGN] {
@@ -123,37 +120,37 @@ impl World {
         world
     }
 
-    /// An integration of the home, for all its devices or for the other one alone: the token's id, and who
-    /// holds it.
-    async fn token(&self, scopes: &[Scope], is_narrowed: bool) -> (String, User) {
+    /// Creates an integration of the home, for all devices or only for the other one. Returns the id of its token and a
+    /// client with the token.
+    async fn token(&self, scopes: &[Scope], is_restricted: bool) -> (String, User) {
         let create = "mutation($i: CreateIntegrationTokenInput!) { createIntegrationToken(input: $i) \
                       { token integrationToken { id } } }";
         let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
-        let devices = is_narrowed.then(|| [self.own["other_device"].clone()]);
+        let devices = is_restricted.then(|| [self.own["other_device"].clone()]);
         let input = json!({"homeId": self.own["home"], "name": OWN, "scopes": scopes, "deviceIds": devices});
         let made = self.landlord.query(create, json!({ "i": input })).await["createIntegrationToken"].take();
         let mut holder = User::with_token(self.app.addr(), made["token"].as_str().expect("a token"));
-        // Notes its use, which is not noted again within the minute.
+        // Records the use of the token, which is not recorded again within a minute.
         let me = holder.query("{ me { id } }", json!({})).await;
         holder.id = me["me"]["id"].as_str().expect("an id").to_owned();
         (made["integrationToken"]["id"].as_str().expect("an id").to_owned(), holder)
     }
 
-    /// Somebody with what is theirs; outsiders have a home of their own.
-    async fn actor(&self, name: &'static str, standing: Standing, user: User) -> Actor {
-        if standing == Standing::Outsider {
+    /// An actor with a session and an invitation. Non-members have a home of their own.
+    async fn actor(&self, name: &'static str, relation: Relation, user: User) -> Actor {
+        if relation == Relation::NonMember {
             user.home().await;
         }
         let mut things = Things::from([("me", user.id.clone())]);
-        // Nobody has no sessions: another's will do.
-        let whose = if user.id.is_empty() { &self.fellow } else { &user };
-        things.insert("session", session(&self.app, &self.sql, &whose.id).await.0);
+        // A signed-out actor has no session and uses one of another user.
+        let owner = if user.id.is_empty() { &self.fellow } else { &user };
+        things.insert("session", session(&self.app, &self.sql, &owner.id).await.0);
         let email = if user.email.is_empty() { &self.fellow.email } else { &user.email };
         things.insert("invitation_token", self.invitation_for(email).await);
-        Actor { name, standing, user, things }
+        Actor { name, relation, user, things }
     }
 
-    /// Makes somebody a member and puts them out again by the API, as a home would.
+    /// Makes an actor a member and removes them by the API.
     async fn remove(&self, name: &str) {
         let user = &self.actors.iter().find(|actor| actor.name == name).expect("an actor").user;
         let insert = "insert into memberships (home_id, user_id, role) values ($1, $2, 'ADMIN')";
@@ -162,14 +159,14 @@ impl World {
         self.landlord.query(remove, json!({"h": self.own["home"], "u": user.id})).await;
     }
 
-    /// A home with all the members there are.
+    /// A home with all actors that are members.
     pub(super) async fn home(&self, word: &str) -> Things {
         let mut members = vec![(&self.landlord, "OWNER"), (&self.fellow, "MEMBER")];
-        members.extend(self.actors.iter().filter_map(|actor| match actor.standing {
-            Standing::Member(Role::Guest) => Some((&actor.user, "GUEST")),
-            Standing::Member(Role::Member) => Some((&actor.user, "MEMBER")),
-            Standing::Member(Role::Admin) => Some((&actor.user, "ADMIN")),
-            Standing::Member(Role::Owner) => Some((&actor.user, "OWNER")),
+        members.extend(self.actors.iter().filter_map(|actor| match actor.relation {
+            Relation::Member(Role::Guest) => Some((&actor.user, "GUEST")),
+            Relation::Member(Role::Member) => Some((&actor.user, "MEMBER")),
+            Relation::Member(Role::Admin) => Some((&actor.user, "ADMIN")),
+            Relation::Member(Role::Owner) => Some((&actor.user, "OWNER")),
             _ => None,
         }));
         let mut things = self.home_of(word, &members).await;
@@ -209,14 +206,14 @@ impl World {
         ])
     }
 
-    /// A home's cursor in a device's history, which has a form of its own.
+    /// A cursor in the readings of a device.
     pub(super) async fn reading_cursor(&self, who: &User, things: &Things) -> String {
         let query = "query($d: ID!) { device(id: $d) { telemetry(first: 1) { edges { cursor } } } }";
         let data = who.query(query, json!({"d": things["device"]})).await;
         data["device"]["telemetry"]["edges"][0]["cursor"].as_str().expect("a cursor").to_owned()
     }
 
-    /// The token of an invitation that is to be accepted.
+    /// The token of an open invitation.
     async fn invitation_for(&self, email: &str) -> String {
         let inviting = self.home_of(INVITING, &[(&self.landlord, "OWNER")]).await;
         let token = opaque_token::generate("inv_");
@@ -229,7 +226,7 @@ impl World {
         token
     }
 
-    /// The variables of an operation for an actor: theirs, then the home's, then fresh ones.
+    /// The variables of an operation for an actor: from the home, the actor, or generated.
     pub(super) async fn variables(&self, names: &[String], actor: &Actor, things: &Things) -> Value {
         let mut variables = serde_json::Map::new();
         for name in names {
@@ -241,7 +238,7 @@ impl World {
                 "refresh" if !things.contains_key("refresh") => session(&self.app, &self.sql, &self.fellow.id).await.1,
                 name => match things.get(name).or_else(|| actor.things.get(name)) {
                     Some(value) => value.clone(),
-                    None => panic!("nothing stands for ${name}: see tests/it/access/world.rs"),
+                    None => panic!("${name} has no value: see tests/it/access/world.rs"),
                 },
             };
             variables.insert(name.clone(), Value::String(value));
@@ -272,7 +269,7 @@ pub(super) fn declared(operation: &str) -> (String, Vec<String>) {
     (operation.replacen(" {", &format!("({types}) {{"), 1), names)
 }
 
-/// What names nothing, in the form of what the variable stands for.
+/// The id of an absent object, in the format of the variable.
 pub(super) fn absent(variable: &str) -> String {
     match variable {
         "command" => "cmd_7ZZZZZZZZZZZZZZZZZZZZZZZZZ".to_owned(),
@@ -282,5 +279,5 @@ pub(super) fn absent(variable: &str) -> String {
     }
 }
 
-/// What can't name anything.
+/// Malformed ids.
 pub(super) const MALFORMED: [&str; 6] = ["007", "", "\u{0}", "24:6F:28:AA:BB:CC", "99999999999999999999", "cmd_"];
