@@ -2,7 +2,7 @@
 
 use async_graphql::{ID, InputObject};
 
-use super::commands::OnStale;
+use super::command_enums::OnStale;
 use super::error::Result;
 use super::inputs::{IntInput, JsonInput};
 use crate::commands::{CommandSource, DEFAULT_EXPIRY_SECONDS, DEFAULT_TIMEOUT_SECONDS, NewCommand};

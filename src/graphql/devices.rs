@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, Object, SimpleObject};
 use serde_json::Value;
 
-use super::commands::{self, Command, CommandStatus};
+use super::command_enums::CommandStatus;
+use super::commands::{self, Command};
 use super::context::ContextExt;
 use super::device_config::{self, DeviceConfig};
 use super::error::Result;

@@ -10,6 +10,7 @@
 
 mod audit;
 mod client_errors;
+mod command_enums;
 mod command_input;
 mod commands;
 mod context;

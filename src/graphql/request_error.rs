@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// The code of every error in the input: in the document, its variables, or one value.
 pub(crate) const BAD_USER_INPUT: &str = "BAD_USER_INPUT";
 
-/// A request that is refused before the library sees it.
+/// Why a request was refused. Nothing was executed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct RequestError {
@@ -16,12 +16,12 @@ pub struct RequestError {
 }
 
 impl RequestError {
-    /// A refusal under a stable code.
+    /// `code` is stable; clients depend on it.
     pub fn new(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into(), field: None, position: None }
     }
 
-    /// A request whose shape is wrong, in this parameter.
+    /// A parameter of the request is wrong.
     pub fn parameter(field: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self { field: Some(field), ..Self::new(BAD_USER_INPUT, message) }
     }
@@ -38,7 +38,7 @@ impl RequestError {
         Self { field: Some("query"), ..Self::new("PAYLOAD_TOO_LARGE", message) }
     }
 
-    /// Only where the parser stopped: its own text repeats the document.
+    /// Names only the position, because the text of the parser repeats the document.
     pub(super) fn syntax(error: &async_graphql::parser::Error) -> Self {
         use async_graphql::parser::Error;
         let message = match error {
@@ -49,12 +49,12 @@ impl RequestError {
             }
             Error::OperationDuplicated { .. } => Cow::Borrowed("two operations have the same name"),
             Error::FragmentDuplicated { .. } => Cow::Borrowed("two fragments have the same name"),
-            _ => Cow::Borrowed("the document can't be used"),
+            _ => Cow::Borrowed("the document is invalid"),
         };
         Self { position: error.positions().next(), ..Self::parameter("query", message) }
     }
 
-    /// The stable name in `extensions.code`.
+    /// The value of `extensions.code`.
     pub fn code(&self) -> &'static str {
         self.code
     }

@@ -1,4 +1,4 @@
-//! Readings in the graph.
+//! Readings.
 
 use async_graphql::{Context, ID, Object, SimpleObject};
 use serde_json::Value;
@@ -14,47 +14,45 @@ use crate::error::Error;
 use crate::telemetry::history::{HistoryCursor, HistoryPage};
 use crate::telemetry::{self, SharedReading, for_each_sensor};
 
-/// Readings of a page by default.
 pub(super) const PAGE: usize = 100;
 
-/// One telemetry message of a device.
 pub(super) struct Telemetry(pub(super) SharedReading);
 
-/// One telemetry message of a device.
+/// A reading: one telemetry message of a device.
 #[Object(serial)]
 impl Telemetry {
-    /// An opaque cursor: pass the last one you received as `after` to the subscription `telemetry`.
+    /// The ID of the reading. Pass the last one that you received as `after` to the subscription `telemetry`.
     async fn id(&self) -> ID {
         self.0.id.into()
     }
 
-    /// The device that sent it.
+    /// The device that sent the reading.
     async fn device(&self, ctx: &Context<'_>) -> Result<Device> {
         let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.device).await?;
         Ok(Device(device.ok_or(Error::NotFound("device"))?))
     }
 
-    /// Effective time of the reading: the device's clock if it is usable, otherwise the time of receipt.
+    /// The time of the reading: from the clock of the device if it is usable, otherwise the time of receipt.
     async fn recorded_at(&self) -> Instant {
         self.0.recorded_at.into()
     }
 
-    /// When the server received it from the broker.
+    /// The time at which the server received the reading from the broker.
     async fn received_at(&self) -> Instant {
         self.0.received_at.into()
     }
 
-    /// The clock that gave `recordedAt`.
+    /// The clock that set `recordedAt`.
     async fn time_source(&self) -> TimeSource {
         self.0.time_source.into()
     }
 
-    /// The sensors' values.
+    /// The sensor values.
     async fn sensors(&self) -> Sensors {
         (&self.0.sensors).into()
     }
 
-    /// Values of unknown sensors, e.g. `{"co2": 612}`.
+    /// Values of other sensors, for example `{"co2": 612}`.
     async fn extra(&self, ctx: &Context<'_>) -> Option<Value> {
         match &self.0.extra {
             Some(extra) => Some(ctx.json(extra).await),
@@ -62,17 +60,17 @@ impl Telemetry {
         }
     }
 
-    /// Firmware that sent it.
+    /// The firmware version of the device when it sent the reading.
     async fn firmware_version(&self) -> Option<&str> {
         self.0.firmware_version.as_deref()
     }
 
-    /// Strength of the radio signal in dBm.
+    /// The radio signal strength in dBm.
     async fn signal_strength(&self) -> Option<f64> {
         self.0.signal_strength
     }
 
-    /// Charge of the battery in percent.
+    /// The battery charge in percent.
     async fn battery_level(&self) -> Option<f64> {
         self.0.battery_level
     }
@@ -80,7 +78,7 @@ impl Telemetry {
 
 macro_rules! define_sensors {
     ($($(#[$doc:meta])* $field:ident: $type:ty = $name:literal,)*) => {
-        /// A sensor whose value the device did not send is null, never 0 or false.
+        /// The sensor values of one reading. A value that the device did not send is null, never 0 or false.
         #[derive(SimpleObject)]
         #[graphql(serial)]
         pub(super) struct Sensors {

@@ -24,18 +24,19 @@ use target::SubscriptionTarget;
 
 pub struct Subscription;
 
-/// Live events, pushed to the client.
+/// The subscriptions of the API.
 #[async_graphql::Subscription]
 impl Subscription {
-    /// Readings, each as soon as it is committed, in the order of commits. Give either `deviceId` or
-    /// `homeId`. With `after`, the readings stored after that one come first, without a gap or a repeat. A
-    /// subscription that falls too far behind ends with LAGGED: subscribe again with the last id you received.
+    /// New readings, as soon as they are stored, in the order in which they are stored. Give either `deviceId` or
+    /// `homeId`. With `after`, the subscription first replays all readings stored after that one, then continues
+    /// live, without gaps or duplicates. A subscription that falls too far behind ends with LAGGED: subscribe again
+    /// with the last ID that you received.
     async fn telemetry<'a>(
         &self,
         ctx: &Context<'a>,
-        #[graphql(desc = "Readings of this device.")] device_id: Option<ID>,
-        #[graphql(desc = "Readings of all devices of this home.")] home_id: Option<ID>,
-        #[graphql(desc = "The last `Telemetry.id` you have received.")] after: Option<ID>,
+        #[graphql(desc = "The ID of a device: delivers its readings.")] device_id: Option<ID>,
+        #[graphql(desc = "The ID of a home: delivers the readings of all its devices.")] home_id: Option<ID>,
+        #[graphql(desc = "The last `Telemetry.id` that you received.")] after: Option<ID>,
     ) -> Result<impl Stream<Item = Result<Telemetry>> + 'a> {
         let after: Option<TelemetryId> = after
             .map(|after| after.parse())
@@ -46,13 +47,13 @@ impl Subscription {
         subscription(ctx, target, readings, |reading| reading.device, Telemetry).await
     }
 
-    /// Devices whenever their state changes: presence, status, health. Starts with the present state of
-    /// each. Give either `deviceId` or `homeId`.
+    /// Devices whenever their state changes: presence, status or health. Starts with the current state of each
+    /// device. Give either `deviceId` or `homeId`.
     async fn device_status<'a>(
         &self,
         ctx: &Context<'a>,
-        #[graphql(desc = "Changes of this device.")] device_id: Option<ID>,
-        #[graphql(desc = "Changes of all devices of this home.")] home_id: Option<ID>,
+        #[graphql(desc = "The ID of a device: delivers its changes.")] device_id: Option<ID>,
+        #[graphql(desc = "The ID of a home: delivers the changes of all its devices.")] home_id: Option<ID>,
     ) -> Result<impl Stream<Item = Result<Device>> + 'a> {
         let services = ctx.services();
         let target = SubscriptionTarget::of_device_or_home(ctx, Permission::Read, device_id, home_id).await?;
@@ -60,29 +61,29 @@ impl Subscription {
         subscription(ctx, target, devices, |device| device.id, |device| Device(device.into())).await
     }
 
-    /// Commands whenever they change, each in its state at that moment. Give exactly one of the ids; with
-    /// `commandId` the command's present state comes first. To a subscriber that fell behind, a state that
-    /// another one followed may be missing, the last one never. One that falls too far behind ends with LAGGED.
+    /// Commands whenever their state changes. Give exactly one of the IDs. With `commandId`, the subscription starts
+    /// with the current state. A slow subscriber may miss states that were already replaced, but never the latest.
+    /// A subscription that falls too far behind ends with LAGGED.
     async fn command_updates<'a>(
         &self,
         ctx: &Context<'a>,
-        #[graphql(desc = "Commands to this device.")] device_id: Option<ID>,
-        #[graphql(desc = "Commands to all devices of this home.")] home_id: Option<ID>,
-        #[graphql(desc = "This command alone.")] command_id: Option<ID>,
+        #[graphql(desc = "The ID of a device: delivers the commands to it.")] device_id: Option<ID>,
+        #[graphql(desc = "The ID of a home: delivers the commands to all its devices.")] home_id: Option<ID>,
+        #[graphql(desc = "The ID of a command: delivers only this one.")] command_id: Option<ID>,
     ) -> Result<impl Stream<Item = Result<Command>> + 'a> {
         let (target, filter) = SubscriptionTarget::of_commands(ctx, device_id, home_id, command_id).await?;
         let commands = ctx.services().commands.follow(target.access, filter).await?;
         subscription(ctx, target, commands, |command| command.device, Command).await
     }
 
-    /// Versions of configurations whenever one is pushed or its status changes. Give either `deviceId` or
-    /// `homeId`. To a subscriber that fell behind a state may come twice; only a state that a newer one of the
-    /// same version replaced may be missing. One that falls too far behind ends with LAGGED.
+    /// Configuration versions whenever one is pushed or its status changes. Give either `deviceId` or `homeId`. A slow
+    /// subscriber may see a state twice, and may miss states that were already replaced. A subscription that falls
+    /// too far behind ends with LAGGED.
     async fn config_updates<'a>(
         &self,
         ctx: &Context<'a>,
-        #[graphql(desc = "Configurations of this device.")] device_id: Option<ID>,
-        #[graphql(desc = "Configurations of all devices of this home.")] home_id: Option<ID>,
+        #[graphql(desc = "The ID of a device: delivers its configurations.")] device_id: Option<ID>,
+        #[graphql(desc = "The ID of a home: delivers the configurations of all its devices.")] home_id: Option<ID>,
     ) -> Result<impl Stream<Item = Result<DeviceConfig>> + 'a> {
         let target = SubscriptionTarget::of_device_or_home(ctx, Permission::ReadConfig, device_id, home_id).await?;
         let configs = ctx.services().configs.follow(target.access, target.device).await?;
