@@ -43,7 +43,7 @@ fn heading(first: &str) -> String {
     format!("| {first} | {names} |\n|---|{}\n", ":-:|".repeat(COLUMNS.len()))
 }
 
-fn cases(right: Right) -> String {
+fn marks(right: Right) -> String {
     let marks = COLUMNS.map(|(_, relation)| match relation.outcome(right) {
         Outcome::Allowed => "✓",
         super::rights::FORBIDDEN => "–",
@@ -61,7 +61,7 @@ pub(super) fn render() -> String {
         for row in rows {
             let (field, note) = row.name.split_once(':').unwrap_or((row.name, ""));
             let field = field.trim_start_matches(root);
-            text.push_str(&format!("| `{field}`{note} | {} |\n", cases(row.right)));
+            text.push_str(&format!("| `{field}`{note} | {} |\n", marks(row.right)));
         }
         text.push('\n');
     }
@@ -82,7 +82,7 @@ pub(super) fn render() -> String {
             names.dedup();
             let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             let note = if is_own { " (yourself)" } else { "" };
-            text.push_str(&format!("| `{object}`{note}: {names} | {} |\n", cases(right)));
+            text.push_str(&format!("| `{object}`{note}: {names} | {} |\n", marks(right)));
         }
     }
     text
