@@ -8,7 +8,7 @@ use super::error::Result;
 use super::inputs::IntInput;
 use super::limits::complexity::page_complexity;
 use super::members::User;
-use super::paging::{Page, PageRequest};
+use super::paging::{Page, PageArguments, PageRequest};
 use super::scalars::{Instant, parse_id};
 use crate::audit;
 use crate::homes::Permission;
@@ -107,7 +107,7 @@ impl AuditQuery {
     ) -> Result<Page<AuditEntry>> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
-        let page = PageRequest::parse("audit", first, PAGE, after.as_deref())?;
+        let page = PageRequest::parse("audit", &PageArguments { first, after }, PAGE)?;
         ctx.charge_objects(page.size).await;
         let entries = homes.audit_log(access, page.after, page.limit()).await?;
         Ok(page.page(entries, |entry| (entry.id, AuditEntry(entry))))

@@ -9,10 +9,9 @@ use super::command_input::SendCommandInput;
 use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
-use super::inputs::IntInput;
 use super::loaders::CommandPage;
 use super::members::{self, User};
-use super::paging::{self, Page, PageRequest};
+use super::paging::{self, Page, PageArguments, PageRequest};
 use super::scalars::{Instant, parse_id};
 use crate::commands;
 use crate::db::JsonText;
@@ -155,10 +154,9 @@ pub(super) async fn page(
     ctx: &Context<'_>,
     device: DeviceAccess,
     status: Option<CommandStatus>,
-    first: Option<IntInput>,
-    after: Option<String>,
+    arguments: PageArguments,
 ) -> Result<Page<Command>> {
-    let page = PageRequest::parse("command", first, PAGE, after.as_deref())?;
+    let page = PageRequest::parse("command", &arguments, PAGE)?;
     let group = CommandPage { status: status.map(Into::into), before: page.after, limit: page.limit() };
     let (viewer, loader) = (device.access().user(), &ctx.loaders().command_pages);
     let commands = paging::load_page(ctx, page.size, loader.get(ctx.batch_scope(), (viewer, group), device)).await?;

@@ -8,9 +8,8 @@ use serde_json::Value;
 use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
-use super::inputs::IntInput;
 use super::members::{self, User};
-use super::paging::{self, Page, PageRequest};
+use super::paging::{self, Page, PageArguments, PageRequest};
 use super::scalars::{Instant, parse_id};
 use crate::device_config::{self, NewConfig};
 use crate::devices::DeviceAccess;
@@ -128,10 +127,9 @@ pub(super) struct PushConfigInput {
 pub(super) async fn page(
     ctx: &Context<'_>,
     device: DeviceAccess,
-    first: Option<IntInput>,
-    after: Option<String>,
+    arguments: PageArguments,
 ) -> Result<Page<DeviceConfig>> {
-    let page = PageRequest::parse("config", first, PAGE, after.as_deref())?;
+    let page = PageRequest::parse("config", &arguments, PAGE)?;
     let group = (device.access().user(), page.after, page.limit());
     let rows = ctx.loaders().config_pages.get(ctx.batch_scope(), group, device);
     let configs = paging::load_page(ctx, page.size, rows).await?;

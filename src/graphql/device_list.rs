@@ -8,7 +8,7 @@ use super::error::Result;
 use super::inputs::IntInput;
 use super::limits::complexity::page_complexity;
 use super::loaders::DevicePage;
-use super::paging::{self, Page, PageRequest};
+use super::paging::{self, Page, PageArguments, PageRequest};
 use super::scalars::{DeviceType, parse_id};
 use crate::devices;
 use crate::error::Error;
@@ -56,10 +56,9 @@ pub(super) async fn page(
     viewer: UserId,
     home: HomeId,
     filter: Option<DeviceFilter>,
-    first: Option<IntInput>,
-    after: Option<String>,
+    arguments: PageArguments,
 ) -> Result<Page<Device>> {
-    let page = PageRequest::parse("device", first, PAGE, after.as_deref())?;
+    let page = PageRequest::parse("device", &arguments, PAGE)?;
     let filter = filter.unwrap_or_default().parse()?;
     let group = DevicePage { viewer, filter, after: page.after, limit: page.limit() };
     let rows = ctx.loaders().device_pages.get(ctx.batch_scope(), group, home);
@@ -95,7 +94,7 @@ impl DeviceQuery {
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Page<Device>> {
         let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "home")?);
-        let page = page(ctx, viewer.user, home, filter, first, after).await?;
+        let page = page(ctx, viewer.user, home, filter, PageArguments { first, after }).await?;
         match page.edges.first() {
             Some(edge) => drop(edge.node.0.allow(Permission::Read)?),
             // An empty page does not show whether the viewer has access to the home.

@@ -13,7 +13,7 @@ use super::error::Result;
 use super::homes::Home;
 use super::inputs::{InstantInput, IntInput};
 use super::limits::complexity::page_complexity;
-use super::paging::Page;
+use super::paging::{Page, PageArguments};
 use super::rooms::Room;
 use super::scalars::{DeviceType, Instant, MacAddress};
 use super::telemetry::{self, Telemetry, TimeRange};
@@ -170,8 +170,8 @@ impl Device {
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Page<Telemetry>> {
-        let range = TimeRange { from, to };
-        telemetry::page(ctx, self.0.readable(Permission::ReadTelemetry)?, range, first, after).await
+        let (range, page) = (TimeRange { from, to }, PageArguments { first, after });
+        telemetry::page(ctx, self.0.readable(Permission::ReadTelemetry)?, range, page).await
     }
 
     /// The commands to the device, newest first. The server keeps the newest 1,000 and all unfinished ones.
@@ -184,7 +184,7 @@ impl Device {
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Page<Command>> {
-        commands::page(ctx, self.0.readable(Permission::ReadCommands)?, status, first, after).await
+        commands::page(ctx, self.0.readable(Permission::ReadCommands)?, status, PageArguments { first, after }).await
     }
 
     /// The newest version of its configuration, whether or not the device has applied it.
@@ -202,7 +202,7 @@ impl Device {
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Page<DeviceConfig>> {
-        device_config::page(ctx, self.0.readable(Permission::ReadConfig)?, first, after).await
+        device_config::page(ctx, self.0.readable(Permission::ReadConfig)?, PageArguments { first, after }).await
     }
 
     /// The time at which the device was registered.

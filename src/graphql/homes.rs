@@ -13,7 +13,7 @@ use super::integrations::IntegrationToken;
 use super::invitations::OpenInvitation;
 use super::limits::complexity::{list_complexity, page_complexity};
 use super::members::HomeMember;
-use super::paging::{Page, load_list};
+use super::paging::{Page, PageArguments, load_list};
 use super::rooms::Room;
 use super::scalars::{HomeRole, Instant, parse_id};
 use crate::audit::RequestContext;
@@ -98,7 +98,7 @@ impl Home {
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Page<Device>> {
         let access = self.0.allow(Permission::Read)?;
-        device_list::page(ctx, access.user(), access.home(), filter, first, after).await
+        device_list::page(ctx, access.user(), access.home(), filter, PageArguments { first, after }).await
     }
 }
 

@@ -20,6 +20,12 @@ pub(super) const MAX_PAGE: usize = 500;
 /// A page of a list.
 pub(super) type Page<N> = Connection<Cursor, N>;
 
+/// The arguments `first` and `after` of a list, as the client sent them.
+pub(super) struct PageArguments {
+    pub(super) first: Option<IntInput>,
+    pub(super) after: Option<String>,
+}
+
 /// The arguments `first` and `after` of a list, checked.
 pub(super) struct PageRequest<C> {
     /// The list's name is part of its cursors, so that a cursor of another list is refused.
@@ -31,13 +37,9 @@ pub(super) struct PageRequest<C> {
 
 impl<C: FromStr> PageRequest<C> {
     /// `None` for `first` (an explicit null) means the default size.
-    pub(super) fn parse(
-        list: &'static str,
-        first: Option<IntInput>,
-        default: usize,
-        after: Option<&str>,
-    ) -> Result<Self> {
-        Ok(Self { list, size: size(first, default)?, after: parse_id_cursor(list, after)? })
+    pub(super) fn parse(list: &'static str, arguments: &PageArguments, default: usize) -> Result<Self> {
+        let PageArguments { first, after } = arguments;
+        Ok(Self { list, size: size(*first, default)?, after: parse_id_cursor(list, after.as_deref())? })
     }
 
     /// The number of rows to read: one more than the page holds shows whether there is a next page.

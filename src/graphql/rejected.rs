@@ -6,7 +6,7 @@ use super::context::ContextExt;
 use super::error::Result;
 use super::inputs::IntInput;
 use super::limits::complexity::page_complexity;
-use super::paging::{Page, PageRequest};
+use super::paging::{Page, PageArguments, PageRequest};
 use super::scalars::{Instant, parse_id};
 use crate::homes::{self, Permission};
 
@@ -62,7 +62,7 @@ impl RejectedQuery {
     ) -> Result<Page<RejectedMessage>> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
-        let page = PageRequest::parse("rejected", first, PAGE, after.as_deref())?;
+        let page = PageRequest::parse("rejected", &PageArguments { first, after }, PAGE)?;
         ctx.charge_objects(page.size).await;
         let messages = homes.rejected_messages(access, page.after, page.limit()).await?;
         Ok(page.page(messages, |message| (message.id, RejectedMessage(message))))

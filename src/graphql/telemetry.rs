@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
-use super::inputs::{InstantInput, IntInput};
-use super::paging::{self, Page};
+use super::inputs::InstantInput;
+use super::paging::{self, Page, PageArguments};
 use super::scalars::{Instant, TimeSource};
 use crate::devices::DeviceAccess;
 use crate::error::Error;
@@ -105,11 +105,10 @@ pub(super) async fn page(
     ctx: &Context<'_>,
     device: DeviceAccess,
     range: TimeRange,
-    first: Option<IntInput>,
-    after: Option<String>,
+    arguments: PageArguments,
 ) -> Result<Page<Telemetry>> {
-    let size = paging::size(first, PAGE)?;
-    let after = paging::parse_cursor(after.as_deref())?;
+    let size = paging::size(arguments.first, PAGE)?;
+    let after = paging::parse_cursor(arguments.after.as_deref())?;
     let from = range.from.map(|at| at.read("from")).transpose()?;
     let to = range.to.map(|at| at.read("to")).transpose()?;
     let group = HistoryPage { from, to, after, limit: paging::limit(size) };
