@@ -1,4 +1,4 @@
-//! What one operation may ask for in all.
+//! The budget of an operation: objects and bytes.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ async fn rooms(graph: &Graph, home: &str, n: i32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_short_query_for_very_much_is_refused_soon() {
+async fn a_short_query_for_too_many_objects_is_stopped_early() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -30,17 +30,17 @@ async fn a_short_query_for_very_much_is_refused_soon() {
         let answer = graph.answer(&ann, query, json!({"h": home})).await;
         let extensions = &answer["errors"][0]["extensions"];
         assert_eq!(extensions, &json!({"code": "BAD_USER_INPUT", "field": "query"}), "{query}");
-        // Unbounded it would go on for hours.
+        // Without the budget it would run for hours.
         assert!(started.elapsed() < Duration::from_secs(60), "{query}: {:?}", started.elapsed());
         assert_eq!(exhausted.get(), n as u64 + 1, "{query}");
     }
-    // A home's devices ask for what is there, not for what the page could hold.
+    // A page is charged by the devices that it holds, not by its size.
     let query = "query($h: ID!) { home(id: $h) { rooms { home { devices(first: 100) { nodes { id } } } } } }";
     graph.ask(&ann, query, json!({"h": home})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_event_of_a_subscription_has_a_budget_of_its_own() {
+async fn each_event_of_a_subscription_has_its_own_budget() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -54,7 +54,7 @@ async fn each_event_of_a_subscription_has_a_budget_of_its_own() {
     }
 }
 
-/// Readings of a device, each with that in `extra`.
+/// Inserts readings of a device with this `extra`.
 async fn readings(graph: &Graph, home: &str, device: &str, n: i32, extra: &str) {
     let insert = "insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock, extra) \
                   select $1, $2, '2026-01-01Z'::timestamptz + make_interval(mins => n), now(), n, true, $4::text::jsonb \
@@ -62,7 +62,7 @@ async fn readings(graph: &Graph, home: &str, device: &str, n: i32, extra: &str) 
     graph.sql.execute(insert, &[&number(home), &number(device), &n, &extra]).await.unwrap();
 }
 
-/// The most memory this process has had, in MiB.
+/// The peak memory of this process, in MiB.
 fn peak_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -70,7 +70,7 @@ fn peak_mib() -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cheap_query_for_many_bytes_is_refused_before_they_are_held() {
+async fn a_simple_query_for_too_many_bytes_is_stopped_before_they_are_in_memory() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -85,12 +85,12 @@ async fn a_cheap_query_for_many_bytes_is_refused_before_they_are_held() {
     let (before, exhausted) = (peak_mib(), &graph.services.metrics.graphql_budget_exhausted);
     let metadata: String = (0..30).map(|n| format!("a{n}: metadata ")).collect();
     for (n, (what, query)) in [
-        // 200 MB of rows, of which the answer wants an id each.
+        // 200 MB of rows, but only their ids in the response.
         (
             "rows",
             "query($h: ID!) { devices(homeId: $h, first: 30) { nodes { telemetry(first: 450) { nodes { id } } } } }",
         ),
-        // 1.8 MB of rows that the answer has thirty times.
+        // 1.8 MB of rows that are thirty times in the response.
         ("aliases", &format!("query($h: ID!) {{ devices(homeId: $h, first: 30) {{ nodes {{ {metadata} }} }} }}")),
     ]
     .into_iter()
@@ -102,7 +102,7 @@ async fn a_cheap_query_for_many_bytes_is_refused_before_they_are_held() {
         assert_eq!(answer["errors"].as_array().map(Vec::len), Some(1), "{what}");
         assert_eq!(exhausted.get(), n as u64 + 1, "{what}");
     }
-    // A byte of JSON is many in memory: 7 MB of text, a hundred times that as values.
+    // Parsed JSON takes more memory than its text: 7 MB of text become about a hundred times as much.
     let dense = json!({"list": vec![1; 8_000]}).to_string();
     let device = &graph.devices(&ann, &graph.home(&ann).await, 1).await[0];
     let of = graph.sql.query_one("select home_id from devices where id = $1", &[&number(device)]).await.unwrap();
@@ -111,7 +111,7 @@ async fn a_cheap_query_for_many_bytes_is_refused_before_they_are_held() {
     assert_eq!(graph.code(&ann, query, json!({"d": device})).await, "PAYLOAD_TOO_LARGE");
     let grown = peak_mib() - before;
     assert!(grown < 150, "{grown} MiB");
-    // What is asked for in pages of a decent size is there.
+    // A page of a usual size is within the budget.
     let query = "query($d: ID!) { device(id: $d) { telemetry(first: 20) { nodes { extra } } } }";
     graph.ask(&ann, query, json!({"d": device})).await;
 }

@@ -1,4 +1,4 @@
-//! The newest reading and the pages of the past.
+//! The newest reading of a device and the pages of its history.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ fn temperatures(data: &Value) -> Vec<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_past_comes_newest_first_in_pages_that_join_up() {
+async fn readings_are_listed_newest_first_without_gaps_between_pages() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -55,7 +55,7 @@ async fn the_past_comes_newest_first_in_pages_that_join_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rejected_messages_are_for_admins_newest_first() {
+async fn rejected_messages_are_listed_newest_first() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
