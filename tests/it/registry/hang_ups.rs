@@ -1,4 +1,4 @@
-//! A caller that hangs up takes nothing along: what was committed is told, whoever waits for the answer.
+//! Clients that disconnect early: a committed change is published even if nobody waits for the response.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,11 +23,11 @@ const LOGIN: &str =
     "mutation($e: String!, $p: String!) { login(input: {email: $e, password: $p}) { accessToken refreshToken } }";
 const REFRESH: &str = "mutation($t: String!) { refreshToken(refreshToken: $t) { accessToken } }";
 
-/// Longer than telling takes, by far.
-const LONG: Duration = Duration::from_secs(3);
+/// Much longer than a publication takes.
+const PUBLICATION_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Starts a change and hangs up while its last rows wait to be written; then they are.
-async fn hangs_up(graph: &Graph, who: &Person, query: &str, variables: Value) {
+/// Starts a change and disconnects while its last rows wait for a lock, then releases the lock.
+async fn send_and_disconnect(graph: &Graph, who: &Person, query: &str, variables: Value) {
     let blocker = graph.database.client().await;
     blocker.batch_execute("begin; lock table audit_log, revocations in share mode").await.unwrap();
     let caller = graph.start_answer(who, query, variables);
@@ -41,14 +41,14 @@ fn verified(graph: &Graph, token: &Value) -> Principal {
     Tokens::new(&Secret::new(JWT_SECRET), graph.clock.clone()).verify(token.as_str().unwrap()).unwrap()
 }
 
-/// Signs in once more: who it is, and their refresh token.
+/// Signs in again. Returns the principal and the refresh token.
 async fn session(graph: &Graph, email: &str) -> (Principal, String) {
     let made = graph.ask(&Person(None), LOGIN, json!({"e": email, "p": PASSWORD})).await["login"].take();
     (verified(graph, &made["accessToken"]), text(&made["refreshToken"]))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_follows_a_command_hears_that_it_was_cancelled() {
+async fn subscribers_receive_a_cancellation() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -56,15 +56,15 @@ async fn who_follows_a_command_hears_that_it_was_cancelled() {
     let send = "mutation($d: ID!) { sendCommand(input: {deviceId: $d, type: \"RESET\"}) { id } }";
     let sent = graph.ask(&ann, send, json!({"d": device})).await["sendCommand"]["id"].take();
     let mut listener = graph.services.commands.hub().subscribe(HomeId::from_database(number(&home)));
-    hangs_up(&graph, &ann, "mutation($c: ID!) { cancelCommand(id: $c) { id } }", json!({"c": sent})).await;
-    match soon("the command's end", listener.recv()).await {
+    send_and_disconnect(&graph, &ann, "mutation($c: ID!) { cancelCommand(id: $c) { id } }", json!({"c": sent})).await;
+    match soon("the cancelled command", listener.recv()).await {
         HubEvent::Published(command) => assert_eq!(command.status, CommandStatus::Cancelled),
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_ended_ends_here_at_once() {
+async fn revocations_take_effect_on_this_server_at_once() {
     let graph = Graph::start().await;
     let (ann, bob, eve) = (graph.person().await, graph.person().await, graph.person().await);
     let home = graph.home(&ann).await;
@@ -72,10 +72,10 @@ async fn what_has_ended_ends_here_at_once() {
     let first = graph.ask(&Person(None), REGISTER, json!({"e": email, "p": PASSWORD})).await["register"].take();
     let (carl, refresh) = (verified(&graph, &first["accessToken"]), text(&first["refreshToken"]));
     let revocations = graph.services.revocations.clone();
-    let mut untold = Vec::new();
+    let mut missing = Vec::new();
     let mut check = async |what, watch: Watch| {
-        if timeout(LONG, watch.revoked()).await.is_err() {
-            untold.push(what);
+        if timeout(PUBLICATION_TIMEOUT, watch.revoked()).await.is_err() {
+            missing.push(what);
         }
     };
 
@@ -85,52 +85,58 @@ async fn what_has_ended_ends_here_at_once() {
     let Actor::Integration(id) = integration.actor else { panic!("{integration:?}") };
     let watch = revocations.watch(&integration);
     let revoke = "mutation($i: ID!) { revokeIntegrationToken(id: $i) }";
-    hangs_up(&graph, &ann, revoke, json!({"i": id.to_string()})).await;
+    send_and_disconnect(&graph, &ann, revoke, json!({"i": id.to_string()})).await;
     check("a revoked token", watch).await;
 
-    let place = |who: &Person| {
+    let watch_membership = |who: &Person| {
         let user = who.0.as_ref().unwrap().user;
         (revocations.watch_membership(user, HomeId::from_database(number(&home))), user.to_string())
     };
     graph.join(&home, &bob, "ADMIN").await;
-    let (watch, user) = place(&bob);
+    let (watch, user) = watch_membership(&bob);
     let set = "mutation($h: ID!, $u: ID!) { setMemberRole(homeId: $h, userId: $u, role: GUEST) { role } }";
-    hangs_up(&graph, &ann, set, json!({"h": home, "u": user})).await;
+    send_and_disconnect(&graph, &ann, set, json!({"h": home, "u": user})).await;
     check("a lower role", watch).await;
     graph.join(&home, &eve, "GUEST").await;
-    let (watch, user) = place(&eve);
+    let (watch, user) = watch_membership(&eve);
     let remove = "mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }";
-    hangs_up(&graph, &ann, remove, json!({"h": home, "u": user})).await;
+    send_and_disconnect(&graph, &ann, remove, json!({"h": home, "u": user})).await;
     check("a removal", watch).await;
 
     let (other, token) = session(&graph, email).await;
     let watch = revocations.watch(&other);
-    hangs_up(&graph, &Person(None), "mutation($t: String!) { logout(refreshToken: $t) }", json!({"t": token})).await;
+    send_and_disconnect(
+        &graph,
+        &Person(None),
+        "mutation($t: String!) { logout(refreshToken: $t) }",
+        json!({"t": token}),
+    )
+    .await;
     check("a logout", watch).await;
     let (other, _) = session(&graph, email).await;
     let Actor::Session(id) = other.actor else { panic!("{other:?}") };
     let watch = revocations.watch(&other);
     let revoke = "mutation($i: ID!) { revokeSession(id: $i) }";
-    hangs_up(&graph, &Person(Some(carl.clone())), revoke, json!({"i": id.to_string()})).await;
+    send_and_disconnect(&graph, &Person(Some(carl.clone())), revoke, json!({"i": id.to_string()})).await;
     check("a revoked session", watch).await;
     let (other, token) = session(&graph, email).await;
     graph.ask(&Person(None), REFRESH, json!({"t": token})).await;
     let watch = revocations.watch(&other);
-    hangs_up(&graph, &Person(None), REFRESH, json!({"t": token})).await;
+    send_and_disconnect(&graph, &Person(None), REFRESH, json!({"t": token})).await;
     check("a replayed refresh token", watch).await;
     let (other, _) = session(&graph, email).await;
     let watch = revocations.watch(&other);
     let change = "mutation($c: String!, $n: String!) { changePassword(input: {currentPassword: $c, newPassword: $n}) }";
-    let words = json!({"c": PASSWORD, "n": "another fine passphrase"});
-    hangs_up(&graph, &Person(Some(carl)), change, words).await;
+    let passwords = json!({"c": PASSWORD, "n": "another fine passphrase"});
+    send_and_disconnect(&graph, &Person(Some(carl)), change, passwords).await;
     check("a new password", watch).await;
-    assert!(untold.is_empty(), "not told of: {untold:?}");
-    // The first one stayed all the time.
+    assert!(missing.is_empty(), "not revoked: {missing:?}");
+    // The first session is still valid.
     graph.ask(&Person(None), REFRESH, json!({"t": refresh})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_directory_of_devices_hears_of_every_change() {
+async fn the_device_directory_is_notified_of_every_change() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -145,7 +151,7 @@ async fn the_directory_of_devices_hears_of_every_change() {
         ("mutation($d: ID!) { updateDevice(id: $d, input: {name: \"N\"}) { id } }", json!({"d": device})),
     ] {
         let before = graph.registry_changes.0.load(Ordering::SeqCst);
-        hangs_up(&graph, &ann, query, variables).await;
+        send_and_disconnect(&graph, &ann, query, variables).await;
         eventually(query, || async { (graph.registry_changes.0.load(Ordering::SeqCst) > before).then_some(()) }).await;
     }
 }
