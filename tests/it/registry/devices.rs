@@ -184,7 +184,7 @@ async fn rows_deleted_meanwhile_are_not_found() {
         ("rooms".to_owned(), update, "NOT_FOUND", "room not found"),
         ("rooms".to_owned(), register, "NOT_FOUND", "room not found"),
         (format!("homes where id = {home}"), rename, "NOT_FOUND", "home not found"),
-        (format!("users where id = {user}"), create, "UNAUTHENTICATED", "no more"),
+        (format!("users where id = {user}"), create, "UNAUTHENTICATED", "was deleted"),
     ] {
         let holder = deleting(&graph, &gone).await;
         let commit = async {
