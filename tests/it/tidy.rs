@@ -209,7 +209,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("axum", &["src/http/", "src/app/http.rs"]),
     ("hyper", &["src/http/", "src/auth/external/fetch.rs"]),
     ("jsonwebtoken", &["src/auth.rs", "src/auth/"]),
-    ("diesel", &["src/db/", "*store.rs", "src/ids.rs", "src/error.rs", "src/text_enum.rs"]),
+    ("diesel", &["src/db/", "*store.rs", "src/ids.rs", "src/text_enum.rs"]),
     ("diesel_async", &["src/db/", "*store.rs", "src/error.rs"]),
 ];
 
