@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::support::app::{Database, TestApp};
 use super::support::services::services;
-use super::support::until;
 use super::support::user::Device;
+use super::support::{eventually, until};
 
 /// The statements of a batch in their order: a name, a part of the text, and whether each batch of the test needs it.
 const ORDER: [(&str, &str, bool); 14] = [
@@ -39,6 +39,7 @@ async fn the_statements_of_a_batch_arrive_in_their_order_prepared_or_not() {
     let app = TestApp::builder().set("DATABASE_URL", url).start_on(database).await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "a").await;
+    until("the server is subscribed", || app.app().services().metrics.mqtt_connected.get() == 1).await;
     // The first round prepares most of the statements, the second one finds them prepared.
     for _ in 0..2 {
         in_one_batch(&app, &device).await;
@@ -60,16 +61,24 @@ fn has_every_statement(names: &[&str]) -> bool {
     ORDER.iter().all(|(name, _, is_needed)| !is_needed || names.contains(name))
 }
 
-/// Publishes a message of each kind while the ingest lock is taken: those after the first wait for it together.
+/// Publishes a message of each kind while the writer waits for the ingest lock with an earlier one: they form the next
+/// batch together.
 async fn in_one_batch(app: &TestApp, device: &Device) {
     let metrics = &app.app().services().metrics;
     let received = metrics.mqtt_received.get();
     let mut client = app.database().client().await;
     let lock = client.transaction().await.expect("a transaction");
     lock.batch_execute("select pg_advisory_xact_lock(7002, hashtext(current_schema()))").await.expect("the lock");
+    app.publish(device, "telemetry", json!({"sensors": {"temperature": 20}}).to_string()).await;
+    let waiting = "select count(*) from pg_locks l join pg_database d on d.oid = l.database \
+                   where d.datname = current_database() and l.locktype = 'advisory' and not l.granted";
+    let is_waiting = || async {
+        let n: i64 = lock.query_one(waiting, &[]).await.expect("a count").get(0);
+        (n > 0).then_some(())
+    };
+    eventually("the writer waits for the ingest lock", is_waiting).await;
     let command = "cmd_7ZZZZZZZZZZZZZZZZZZZZZZZZZ";
     for (kind, payload) in [
-        ("telemetry", json!({"sensors": {"temperature": 20}})),
         ("telemetry", json!({"sensors": {"temperature": 21}})),
         ("status", json!({"online": true})),
         ("ack", json!({"commandId": command, "status": "SUCCEEDED"})),
