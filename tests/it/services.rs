@@ -53,9 +53,9 @@ async fn mosquittos_rules_give_each_account_its_own_topics() {
     assert!(backend.try_next().is_none() && device.try_next().is_none());
 }
 
-/// The guide's own rules refuse this device its commands and every heartbeat.
+/// A device whose account name is not its topic needs the commented lines of the ACL: the pattern rules refuse it.
 #[tokio::test]
-async fn the_guides_device_works_once_its_lines_are_taken_in() {
+async fn a_device_with_another_account_name_works_with_the_commented_lines() {
     let accounts = [("smarthome_backend", "backend password"), ("device_001", "device password")];
     let take_in = |rules: &str| {
         let lines = rules.lines().map(|line| match line.strip_prefix('#') {
