@@ -1,6 +1,6 @@
 //! The composition root: makes every part of the server, hands it what it needs, starts and stops it.
 //!
-//! Every task belongs to a group of [`Tasks`] that is awaited at the stop; the MQTT connection and the writer have
+//! Every task belongs to a group of `Tasks` that is awaited at the stop; the MQTT connection and the writer have
 //! a thread of their own. Critical tasks are those without which the server is of no use: when one ends early, the
 //! server ends instead of running in part. The stop follows the flow: no new requests, no new messages, drain,
 //! flush, acknowledge, disconnect.

@@ -6,7 +6,7 @@
 //!
 //! - **Lag.** The hub keeps a bounded number of events for a slow subscriber. When it drops some, the follower
 //!   reads the missed changes from the database and returns to the hub. A subscriber that is behind by more
-//!   than [`MAX_CATCH_UP`] changes ends with `LAGGED`.
+//!   than `MAX_CATCH_UP` changes ends with `LAGGED`.
 //! - **Outage.** A read that finds the database unavailable is repeated for half a minute. Nothing is committed
 //!   meanwhile, so no change is late; an end would only make every client subscribe again at once.
 

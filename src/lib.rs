@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`ids`], [`error`], [`clock`] | typed ids, the one error type, the wall clock |
 //! | [`db`] | PostgreSQL: pool, transactions, statements in `.sql` files, migrations |
-//! | [`text_enum`], [`validation`] | enumerations with a text, checks of names |
+//! | [`mod@text_enum`], [`validation`] | enumerations with a text, checks of names |
 //! | [`hub`], [`follow`] | fan-out per home; a stream that catches up from the database |
 //! | [`backoff`], [`background`] | pauses between retries; periodic work, leader election |
 //! | [`rate`], [`throttle`] | GCRA rate limiter; limits on passwords and addresses |

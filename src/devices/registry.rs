@@ -73,7 +73,7 @@ impl Devices {
     }
 
     /// The devices in these rooms that `viewer` sees, by room and id. Fails where there are more than
-    /// [`MAX_DEVICES_IN_ROOMS`].
+    /// `MAX_DEVICES_IN_ROOMS`.
     pub async fn by_rooms(
         &self,
         viewer: UserId,

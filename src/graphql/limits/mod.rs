@@ -3,9 +3,9 @@
 //! | step | module | bounds |
 //! |---|---|---|
 //! | read | `http::limits` | bytes of the request |
-//! | before parsing | [`document`] | bytes, tokens, name length and nesting of the document's text |
-//! | after parsing | [`selections`] | selections, depth, aliases and directives, with fragments expanded |
-//! | validation | [`complexity`] | the assumed number of fields in the response |
+//! | before parsing | `document` | bytes, tokens, name length and nesting of the document's text |
+//! | after parsing | `selections` | selections, depth, aliases and directives, with fragments expanded |
+//! | validation | `complexity` | the assumed number of fields in the response |
 //! | execution | [`budget`] | objects and bytes that the operation really loads |
 //! | execution | [`super::engine`] | time of a query |
 //! | writing | [`super::response`] | bytes of the response, number and size of its errors |
