@@ -3,20 +3,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that can't be set up fails its test")]
 
+mod schema;
+mod socket;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_graphql::{Context, Error, ErrorExtensions, Schema, SimpleObject};
-use futures_util::{SinkExt, Stream, StreamExt, stream};
+use async_graphql::Schema;
 use serde_json::{Value, json};
 use smarthome::auth::{Actor, Tokens};
 use smarthome::authentication::Authenticator;
 use smarthome::clock::Clock;
-use smarthome::graphql::Viewer;
 use smarthome::graphql::engine::Engine;
-use smarthome::http::{HttpState, Limits, Quotas, Server, health::AlwaysReady, router};
+use smarthome::http::health::AlwaysReady;
+use smarthome::http::{HttpState, Limits, Quotas, Server, router};
 use smarthome::ids::UserId;
 use smarthome::metrics::Metrics;
 use smarthome::revocation::Revocations;
@@ -25,179 +26,17 @@ use smarthome::throttle::Throttle;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
+use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use schema::LiveStreams;
+use schema::{Mutation, Query, Subscription};
+pub(crate) use socket::{Received, Socket};
+
 /// The longest wait of any test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Running streams: zero when every subscription has ended.
-#[derive(Clone, Default)]
-pub(crate) struct LiveStreams(Arc<AtomicUsize>);
-
-struct Alive(LiveStreams);
-
-impl LiveStreams {
-    fn enter(&self) -> Alive {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Alive(self.clone())
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// The query root.
-pub(crate) struct Query;
-
-#[derive(SimpleObject)]
-struct Leaf {
-    id: i32,
-}
-
-struct Node(i32);
-
-#[async_graphql::Object]
-impl Node {
-    async fn id(&self) -> i32 {
-        self.0
-    }
-
-    async fn child(&self) -> Node {
-        Node(self.0 + 1)
-    }
-
-    async fn leaves(&self, first: i32) -> Vec<Leaf> {
-        (0..first.clamp(0, 10)).map(|id| Leaf { id }).collect()
-    }
-}
-
-#[async_graphql::Object]
-impl Query {
-    async fn hello(&self) -> &str {
-        "world"
-    }
-
-    async fn echo(&self, text: String) -> String {
-        text
-    }
-
-    /// Text of that many KiB.
-    async fn text(&self, kib: usize) -> String {
-        "x".repeat(kib << 10)
-    }
-
-    async fn node(&self) -> Node {
-        Node(0)
-    }
-
-    async fn nodes(&self) -> Vec<Node> {
-        vec![Node(0), Node(1)]
-    }
-
-    async fn me(&self, ctx: &Context<'_>) -> async_graphql::Result<String> {
-        match &ctx.data::<Viewer>()?.0 {
-            Some(principal) => Ok(principal.user.to_string()),
-            None => Err(Error::new("sign in").extend_with(|_, e| e.set("code", "UNAUTHENTICATED"))),
-        }
-    }
-
-    async fn uncoded(&self) -> async_graphql::Result<String> {
-        Err(Error::new("host=10.0.0.7 password=hunter2"))
-    }
-
-    async fn panics(&self) -> String {
-        std::convert::identity(None::<String>).expect("on purpose")
-    }
-
-    async fn never(&self) -> String {
-        std::future::pending().await
-    }
-}
-
-/// The mutation root.
-pub(crate) struct Mutation;
-
-#[async_graphql::Object]
-impl Mutation {
-    async fn bump(&self, by: i32) -> i32 {
-        by + 1
-    }
-
-    async fn login(&self, password: String) -> bool {
-        password.is_empty()
-    }
-}
-
-/// The subscription root.
-pub(crate) struct Subscription;
-
-#[async_graphql::Subscription]
-impl Subscription {
-    /// Counts from zero, as fast as it is read.
-    async fn count(&self, ctx: &Context<'_>, to: i32) -> impl Stream<Item = i32> + use<> {
-        let alive = ctx.data_unchecked::<LiveStreams>().enter();
-        stream::iter(0..to).map(move |n| {
-            let _ = &alive;
-            n
-        })
-    }
-
-    /// One item, then none.
-    async fn once(&self, ctx: &Context<'_>) -> impl Stream<Item = i32> + use<> {
-        let alive = ctx.data_unchecked::<LiveStreams>().enter();
-        stream::iter([1]).chain(stream::pending()).map(move |n| {
-            let _ = &alive;
-            n
-        })
-    }
-
-    /// Large items without end.
-    async fn flood(&self, ctx: &Context<'_>) -> impl Stream<Item = String> + use<> {
-        let alive = ctx.data_unchecked::<LiveStreams>().enter();
-        stream::repeat_with(move || {
-            let _ = &alive;
-            "x".repeat(16 << 10)
-        })
-    }
-
-    /// Texts of that many KiB.
-    async fn texts(&self, kib: Vec<usize>) -> impl Stream<Item = String> + use<> {
-        stream::iter(kib).map(|kib| "x".repeat(kib << 10))
-    }
-
-    /// Counts from zero; at three the wall clock advances by an hour.
-    async fn ages(&self, ctx: &Context<'_>) -> impl Stream<Item = i32> + use<> {
-        let clock = ctx.data_unchecked::<Clock>().clone();
-        stream::iter(0..1_000).map(move |n| {
-            if n == 3 {
-                clock.advance(chrono::TimeDelta::hours(1));
-            }
-            n
-        })
-    }
-
-    /// Can't be started by any caller.
-    async fn forbidden(&self) -> async_graphql::Result<stream::Empty<i32>> {
-        Err(Error::new("not yours").extend_with(|_, e| e.set("code", "NOT_FOUND")))
-    }
-
-    /// Two events, the second of which fails.
-    async fn falters(&self) -> impl Stream<Item = async_graphql::Result<i32>> + use<> {
-        let lagged = Error::new("too slow").extend_with(|_, e| e.set("code", "LAGGED"));
-        stream::iter([Ok(1), Err(lagged)])
-    }
-}
 
 /// One server.
 pub(crate) struct Edge {
@@ -358,68 +197,5 @@ impl Reply {
 
     pub(crate) fn code(&self) -> String {
         self.json()["errors"][0]["extensions"]["code"].as_str().unwrap_or_default().to_owned()
-    }
-}
-
-/// What a socket's client receives.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Received {
-    Json(Value),
-    Ping,
-    Close(u16, String),
-    Disconnected,
-}
-
-/// A WebSocket client that can send anything.
-pub(crate) struct Socket(pub(crate) WebSocketStream<MaybeTlsStream<TcpStream>>);
-
-impl Socket {
-    pub(crate) async fn send_json(&mut self, message: &Value) {
-        self.send_raw(Message::text(message.to_string())).await;
-    }
-
-    pub(crate) async fn send_raw(&mut self, message: Message) {
-        // The server may have closed already: its close frame is received next.
-        let _ = self.0.send(message).await;
-    }
-
-    /// The connection below, for raw bytes.
-    pub(crate) fn tcp(&mut self) -> &mut TcpStream {
-        match self.0.get_mut() {
-            MaybeTlsStream::Plain(tcp) => tcp,
-            _ => panic!("plain TCP"),
-        }
-    }
-
-    pub(crate) async fn receive(&mut self) -> Received {
-        let next = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a message in time");
-        match next {
-            Some(Ok(Message::Text(text))) => Received::Json(serde_json::from_str(&text).unwrap()),
-            Some(Ok(Message::Ping(_))) => Received::Ping,
-            Some(Ok(Message::Close(Some(frame)))) => Received::Close(frame.code.into(), frame.reason.to_string()),
-            Some(Ok(other)) => panic!("{other:?}"),
-            Some(Err(_)) | None => Received::Disconnected,
-        }
-    }
-
-    pub(crate) async fn receive_json(&mut self) -> Value {
-        match self.receive().await {
-            Received::Json(value) => value,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    pub(crate) async fn receive_close(&mut self) -> u16 {
-        loop {
-            match self.receive().await {
-                Received::Close(code, _) => return code,
-                Received::Disconnected => panic!("gone without a close frame"),
-                _ => {}
-            }
-        }
-    }
-
-    pub(crate) async fn subscribe(&mut self, id: &str, query: &str) {
-        self.send_json(&json!({"id": id, "type": "subscribe", "payload": {"query": query}})).await;
     }
 }
