@@ -7,10 +7,10 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::support::broker::{Broker, folder};
-use crate::support::eventually;
 use crate::support::installation::{self, ADMIN, PREFIX, SERVER, connected, enter, try_enter};
 use crate::support::mqtt::Mqtt;
 use crate::support::user::{Device, User};
+use crate::support::{eventually, until};
 
 /// A deleted device is disconnected within this time.
 const DISCONNECTED_WITHIN: Duration = Duration::from_secs(5);
@@ -241,9 +241,13 @@ async fn one_of_two_servers_provisions_the_broker() {
         .await;
     let text = |name: &str| fan["registerDevice"]["credentials"][name].as_str().unwrap().to_owned();
     enter(broker.port(), &text("username"), &text("password")).await;
-    let changes = app.app().services().metrics.broker_account_changes.get()
-        + second.services().metrics.broker_account_changes.get();
-    assert_eq!(changes, 2);
+    // An account is counted after the broker has confirmed it, which is after the device can connect.
+    let changes = || {
+        app.app().services().metrics.broker_account_changes.get()
+            + second.services().metrics.broker_account_changes.get()
+    };
+    until("both accounts are counted", || changes() >= 2).await;
+    assert_eq!(changes(), 2);
     // When the leader stops, the other server takes over.
     let _database = app.stop().await;
     let data = owner_there
