@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use crate::ids::DeviceId;
 use crate::text_enum::text_enum;
 
-/// The topic of a device to which a message goes.
+/// What a message to a device carries, and so which of its topics it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Channel {
+pub enum DownlinkKind {
     /// Commands: never retained.
     Commands,
     /// Configuration: retained, so that a device that is away finds the newest.
@@ -24,7 +24,7 @@ pub struct Message {
     pub home: String,
     /// The device, as it spells itself in its topics.
     pub device: String,
-    pub channel: Channel,
+    pub kind: DownlinkKind,
     /// JSON. An empty payload deletes the retained message. It may hold secrets and is never logged.
     pub payload: Vec<u8>,
     /// The message must not reach the device after this time.
@@ -33,13 +33,13 @@ pub struct Message {
 
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{} {:?}, {} bytes", self.home, self.device, self.channel, self.payload.len())
+        write!(f, "{}/{} {:?}, {} bytes", self.home, self.device, self.kind, self.payload.len())
     }
 }
 
 text_enum! {
-    /// How one attempt to deliver a message ended.
-    pub enum DeliveryOutcome {
+    /// How one attempt to publish a message ended.
+    pub enum PublishOutcome {
         /// The broker acknowledged it (PUBACK).
         Confirmed = "CONFIRMED",
         /// The broker acknowledged it and dropped it: MQTT 5 reason code "No matching subscribers".
@@ -55,23 +55,23 @@ text_enum! {
     }
 }
 
-/// The end of one attempt to deliver a message.
+/// The outcome of one attempt to publish a message, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Delivery {
-    pub outcome: DeliveryOutcome,
+pub struct PublishReport {
+    pub outcome: PublishOutcome,
     /// Why the message was refused, for people.
     pub reason: Option<&'static str>,
 }
 
-impl Delivery {
+impl PublishReport {
     /// The broker refused the message for this reason.
     pub fn refused(reason: &'static str) -> Self {
-        Self { outcome: DeliveryOutcome::Refused, reason: Some(reason) }
+        Self { outcome: PublishOutcome::Refused, reason: Some(reason) }
     }
 }
 
-impl From<DeliveryOutcome> for Delivery {
-    fn from(outcome: DeliveryOutcome) -> Self {
+impl From<PublishOutcome> for PublishReport {
+    fn from(outcome: PublishOutcome) -> Self {
         Self { outcome, reason: None }
     }
 }
@@ -89,8 +89,8 @@ pub struct LinkState {
 
 /// Sends messages to devices.
 pub trait Downlink: Send + Sync {
-    /// Sends one message at least once. Ends when the connection ends: it never waits for the next connection.
-    fn deliver(&self, message: Message) -> BoxFuture<'static, Delivery>;
+    /// Publishes one message with QoS 1. Ends when the connection ends: it never waits for the next connection.
+    fn publish(&self, message: Message) -> BoxFuture<'static, PublishReport>;
 
     /// The state of the connection and every change of it.
     fn link(&self) -> watch::Receiver<LinkState>;
@@ -98,9 +98,9 @@ pub trait Downlink: Send + Sync {
 
 /// A message made from one row of an outbox; `key` names the row.
 #[derive(Debug, Clone)]
-pub struct Outgoing<K> {
+pub struct OutboxMessage<K> {
     pub key: K,
-    /// The receiving device. At most one message per device is in flight.
+    /// The receiving device. At most one publish per device is pending.
     pub device: DeviceId,
     pub message: Message,
 }

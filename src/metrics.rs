@@ -75,7 +75,7 @@ metrics! {
         "Clients connected to the broker as reported under $SYS; 0 if it does not report them";
 
     // Outboxes: commands and configurations on their way to devices
-    outbox_in_flight: Family<OutboxLabel, Gauge> = "outbox_under_way",
+    outbox_pending: Family<OutboxLabel, Gauge> = "outbox_pending_publishes",
         "Devices with a message published but not yet acknowledged, by outbox";
     outbox_retries: Counter = "outbox_retries",
         "Outbox polls that failed at the database and were retried";

@@ -12,7 +12,7 @@ use crate::device_config::{ConfigOutbox, KeyRing};
 use crate::downlink::Downlink;
 use crate::outbox::{self, Dispatcher, Outbox, Wake};
 
-/// Longest wait for messages in flight at the stop. Those that are not confirmed by then are sent again after the
+/// Longest wait for pending publishes at the stop. Those that are not confirmed by then are sent again after the
 /// next start.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -38,7 +38,7 @@ impl Outboxes {
     fn run(&self, name: &'static str, parts: &Parts, outbox: impl Outbox, downlink: Arc<dyn Downlink>, wake: Wake) {
         let dispatcher = Dispatcher::new(
             outbox,
-            outbox::Dependencies {
+            outbox::DispatcherDependencies {
                 downlink,
                 wake,
                 database: parts.settings.database.clone(),
@@ -58,10 +58,10 @@ impl Outboxes {
         });
     }
 
-    /// Waits for messages in flight.
+    /// Waits for pending publishes.
     pub(super) async fn stop(self) {
         if !self.tasks.stop(STOP_TIMEOUT).await {
-            tracing::warn!("messages in flight to devices are not confirmed; they are sent again after the next start");
+            tracing::warn!("some publishes are not confirmed; they are sent again after the next start");
             self.abort.cancel();
             self.tasks.tracker.wait().await;
         }

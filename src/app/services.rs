@@ -18,7 +18,7 @@ impl Services {
         let Base { clock, metrics, pool, throttle, tokens, revocations, .. } = base;
         let (clock, metrics, pool) = (|| clock.clone(), || metrics.clone(), || pool.clone());
         Self {
-            users: Users::new(users::Dependencies {
+            users: Users::new(users::UsersDependencies {
                 pool: pool(),
                 clock: clock(),
                 tokens: tokens.clone(),
@@ -26,7 +26,7 @@ impl Services {
                 throttle: throttle.clone(),
                 registration_open: settings.auth.registration_open,
             }),
-            homes: Homes::new(homes::Dependencies {
+            homes: Homes::new(homes::HomesDependencies {
                 pool: pool(),
                 clock: clock(),
                 listener: hubs.registry_listener.clone(),
@@ -44,7 +44,7 @@ impl Services {
             ),
             readings: Readings::new(pool()),
             live_readings: LiveReadings::new(pool(), hubs.readings.clone(), metrics()),
-            commands: Commands::new(commands::Dependencies {
+            commands: Commands::new(commands::CommandsDependencies {
                 pool: pool(),
                 clock: clock(),
                 hub: hubs.commands.clone(),
@@ -53,7 +53,7 @@ impl Services {
                 metrics: metrics(),
             }),
             states: hubs.states.clone(),
-            configs: DeviceConfigs::new(device_config::Dependencies {
+            configs: DeviceConfigs::new(device_config::DeviceConfigsDependencies {
                 pool: pool(),
                 clock: clock(),
                 hub: hubs.configs.clone(),

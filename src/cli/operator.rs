@@ -10,7 +10,7 @@ use crate::db;
 use crate::revocation::Revocations;
 use crate::settings::{AuthSettings, DatabaseSettings, Environment, Secret};
 use crate::throttle::Throttle;
-use crate::users::{Dependencies, Users};
+use crate::users::{Users, UsersDependencies};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use prometheus_client::metrics::counter::Counter;
@@ -123,7 +123,7 @@ fn users() -> anyhow::Result<Users> {
     let pool = db::pool(&database, Counter::default());
     let (tokens, revocations) = (Tokens::from_settings(&auth, clock.clone())?, Revocations::new(clock.clone()));
     let (throttle, registration_open) = (Throttle::new(false), auth.registration_open);
-    Ok(Users::new(Dependencies { pool, tokens, clock, revocations, throttle, registration_open }))
+    Ok(Users::new(UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open }))
 }
 
 impl Password {

@@ -38,7 +38,7 @@ pub use new::{
 };
 pub use outbox::CommandOutbox;
 pub use send::{KEPT_PER_DEVICE, MAX_OPEN_PER_DEVICE};
-pub use service::{CommandPage, Commands, Dependencies};
+pub use service::{CommandPage, Commands, CommandsDependencies};
 pub use transitions::{Condition, Event, Facts, TRANSITIONS, Transition, next_status};
 
 /// Publishes changed commands to the subscribers of their homes. Call it after the commit.

@@ -10,7 +10,7 @@ use super::outbox_store::{self as store, Claimed, RecordOutcomes};
 use super::payload::to_payload;
 use super::{Expectations, deadline_store, expectation_store, publish, requeue_store};
 use crate::db;
-use crate::downlink::{Channel, Delivery, DeliveryOutcome, Message, Outgoing};
+use crate::downlink::{DownlinkKind, Message, OutboxMessage, PublishOutcome, PublishReport};
 use crate::ids::{CommandId, DeviceId};
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Unconfirmed};
@@ -132,28 +132,24 @@ impl Outbox for CommandOutbox {
         conn: &mut db::Connection,
         now: DateTime<Utc>,
         devices: &[DeviceId],
-    ) -> QueryResult<Vec<Outgoing<CommandId>>> {
+    ) -> QueryResult<Vec<OutboxMessage<CommandId>>> {
         let claimed = store::claim(conn, now, devices).await?;
         self.expectations.update(claimed.iter().map(|claimed| &claimed.command));
-        Ok(claimed.into_iter().map(to_outgoing).collect())
+        Ok(claimed.into_iter().map(to_message).collect())
     }
 
     async fn record_outcomes(
         &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
-        deliveries: &[(CommandId, Delivery)],
+        reports: &[(CommandId, PublishReport)],
     ) -> QueryResult<()> {
         let mut record = RecordOutcomes { now, ..RecordOutcomes::default() };
         // A command whose outcome is unknown stays pending and is sent again.
-        for (command, delivery) in deliveries.iter().filter(|(_, it)| it.outcome != DeliveryOutcome::Unknown) {
+        for (command, report) in reports.iter().filter(|(_, it)| it.outcome != PublishOutcome::Unknown) {
             record.ids.push(*command);
-            record.outcomes.push(delivery.outcome);
-            record.errors.push(if delivery.outcome == DeliveryOutcome::Expired {
-                Some(EXPIRED)
-            } else {
-                delivery.reason
-            });
+            record.outcomes.push(report.outcome);
+            record.errors.push(if report.outcome == PublishOutcome::Expired { Some(EXPIRED) } else { report.reason });
         }
         if record.ids.is_empty() {
             return Ok(());
@@ -179,15 +175,15 @@ impl Outbox for CommandOutbox {
     }
 }
 
-fn to_outgoing(claimed: Claimed) -> Outgoing<CommandId> {
+fn to_message(claimed: Claimed) -> OutboxMessage<CommandId> {
     let Claimed { command, home_segment, device_segment } = claimed;
-    Outgoing {
+    OutboxMessage {
         key: command.id,
         device: command.device,
         message: Message {
             home: home_segment,
             device: device_segment,
-            channel: Channel::Commands,
+            kind: DownlinkKind::Commands,
             payload: to_payload(&command),
             expires_at: Some(command.expires_at),
         },

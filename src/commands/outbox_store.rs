@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::command::Command;
 use super::row_store::{Row, into_commands};
 use crate::db::statement;
-use crate::downlink::DeliveryOutcome;
+use crate::downlink::PublishOutcome;
 use crate::ids::{CommandId, DeviceId, HomeId};
 
 statement! {
@@ -74,7 +74,7 @@ statement! {
     #[derive(Default)]
     pub(super) struct RecordOutcomes("sql/record_outcomes.sql") -> Untyped {
         ids: Array<SqlUuid> = Vec<CommandId>,
-        outcomes: Array<Text> = Vec<DeliveryOutcome>,
+        outcomes: Array<Text> = Vec<PublishOutcome>,
         errors: Array<Nullable<Text>> = Vec<Option<&'static str>>,
         now: Timestamptz = DateTime<Utc>,
     }

@@ -24,7 +24,7 @@ pub struct Commands {
 }
 
 /// What [`Commands`] needs.
-pub struct Dependencies {
+pub struct CommandsDependencies {
     pub pool: Pool,
     pub clock: Clock,
     /// Receives every change.
@@ -46,8 +46,8 @@ pub struct CommandPage {
 }
 
 impl Commands {
-    pub fn new(dependencies: Dependencies) -> Self {
-        let Dependencies { pool, clock, hub, expectations, wake, metrics } = dependencies;
+    pub fn new(dependencies: CommandsDependencies) -> Self {
+        let CommandsDependencies { pool, clock, hub, expectations, wake, metrics } = dependencies;
         Self { pool, clock, hub, expectations, wake, metrics }
     }
 

@@ -162,7 +162,7 @@ diesel::table! {
         metadata -> Jsonb,
         home_segment -> Nullable<Text>,
         device_segment -> Nullable<Text>,
-        away -> Bool,
+        announced_offline -> Bool,
         shed_messages -> BigInt,
         last_shed_at -> Nullable<Timestamptz>,
         backlog_since -> Nullable<Timestamptz>,
@@ -211,7 +211,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    mqtt_deliveries (client_id, id) {
+    committed_packets (client_id, id) {
         client_id -> Text,
         id -> BigInt,
         packet_ids -> Array<Integer>,
@@ -309,7 +309,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     device_states,
     telemetry,
     rejected_messages,
-    mqtt_deliveries,
+    committed_packets,
     commands,
     device_configs,
     retained_configs,

@@ -15,7 +15,7 @@ use super::broker::{self, Access, AccountAccess, Broker, ConnectedDevices, SERVE
 use super::demo::{Demo, Setup};
 use super::folder::{Folder, random_secret};
 use super::postgres::Postgres;
-use super::startup_banner::{BannerDetails, Connection};
+use super::startup_banner::{BannerDetails, ConnectionFile};
 use crate::app::{App, Options};
 use crate::clock::Clock;
 use crate::db;
@@ -161,7 +161,7 @@ impl Running<'_> {
     }
 
     fn print_banner(&self, postgres: &Postgres) -> anyhow::Result<()> {
-        let connection = Connection::new(self.app.http_addr(), self.broker.url.clone(), postgres.url(), self.demo);
+        let connection = ConnectionFile::new(self.app.http_addr(), self.broker.url.clone(), postgres.url(), self.demo);
         let details = BannerDetails {
             psql: postgres.psql(),
             data: postgres.directory().parent().unwrap_or(self.folder.path()).display().to_string(),

@@ -10,7 +10,7 @@ use super::demo::{Demo, EMAIL};
 /// for scripts.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Connection {
+pub(super) struct ConnectionFile {
     http_url: String,
     graphql_url: String,
     mqtt_url: String,
@@ -43,7 +43,7 @@ pub(super) struct BannerDetails {
     pub(super) has_graphiql: bool,
 }
 
-impl Connection {
+impl ConnectionFile {
     pub(super) fn new(http: SocketAddr, mqtt_url: String, database_url: String, demo: &Demo) -> Self {
         let http_url = format!("http://{http}");
         let device = |(id, key): &(crate::ids::DeviceId, String)| ListedDevice { id: id.to_string(), key: key.clone() };

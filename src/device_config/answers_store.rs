@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Json, Nullable, Text, Timestampt
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
-use super::{ConfigAnswer, ConfigStatus, ConfigVerdict, DeviceConfig};
+use super::{ConfigAnswer, ConfigAnswerKind, ConfigStatus, DeviceConfig};
 use crate::db::statement;
 use crate::ids::DeviceId;
 
@@ -30,9 +30,9 @@ statement! {
 pub async fn record(conn: &AsyncPgConnection, answers: &[&ConfigAnswer]) -> QueryResult<Vec<DeviceConfig>> {
     let (mut record, mut seen) = (RecordAnswers::default(), HashSet::new());
     for answer in answers.iter().filter(|answer| seen.insert((answer.device, answer.version))) {
-        let (status, errors) = match &answer.verdict {
-            ConfigVerdict::Applied => (ConfigStatus::Applied, None),
-            ConfigVerdict::Rejected { errors } => (ConfigStatus::Rejected, errors.as_ref()),
+        let (status, errors) = match &answer.kind {
+            ConfigAnswerKind::Applied => (ConfigStatus::Applied, None),
+            ConfigAnswerKind::Rejected { errors } => (ConfigStatus::Rejected, errors.as_ref()),
         };
         record.devices.push(answer.device);
         record.versions.push(answer.version);

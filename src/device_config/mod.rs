@@ -22,7 +22,7 @@ use serde_json::Value;
 pub use answers_store::{find as find_for_ingest, record as record_answers};
 pub use key_ring::KeyRing;
 pub use outbox::{ConfigKey, ConfigOutbox};
-pub use service::{Dependencies, DeviceConfigs};
+pub use service::{DeviceConfigs, DeviceConfigsDependencies};
 pub use store::DeviceConfig;
 pub use transitions::{ConfigEvent, TRANSITIONS, next_status};
 
@@ -69,13 +69,13 @@ pub struct NewConfig {
 pub struct ConfigAnswer {
     pub device: DeviceId,
     pub version: i32,
-    pub verdict: ConfigVerdict,
+    pub kind: ConfigAnswerKind,
     /// When the answer was received.
     pub at: DateTime<Utc>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum ConfigVerdict {
+pub enum ConfigAnswerKind {
     Applied,
     Rejected {
         /// The device's reasons, by key.

@@ -12,7 +12,7 @@ use super::key_ring::KeyRing;
 use super::outbox_store::{self as store, Clearing, ConfirmedVersions, UnsentVersion};
 use super::{ConfigHub, ConfigStatus, answers_store, publish, session_loss_store};
 use crate::db;
-use crate::downlink::{Channel, Delivery, DeliveryOutcome, Message, Outgoing};
+use crate::downlink::{DownlinkKind, Message, OutboxMessage, PublishOutcome, PublishReport};
 use crate::ids::DeviceId;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Unconfirmed};
@@ -81,7 +81,7 @@ impl ConfigOutbox {
     }
 
     /// `None` if the secrets do not open: the version waits for a newer one, or for a server that has the key.
-    fn make_message(&mut self, unsent: UnsentVersion) -> Option<Outgoing<ConfigKey>> {
+    fn make_message(&mut self, unsent: UnsentVersion) -> Option<OutboxMessage<ConfigKey>> {
         let UnsentVersion { device, version, config, secrets, created_at, home_segment, device_segment } = unsent;
         let keys = DeviceKeys { device, key_ring: self.key_ring.as_ref() };
         let Ok(config) = content::with_secrets(config, secrets.as_deref(), keys) else {
@@ -91,7 +91,7 @@ impl ConfigOutbox {
         let timestamp = created_at.to_rfc3339_opts(SecondsFormat::Millis, true);
         let payload = json!({"timestamp": timestamp, "config": config, "version": version}).to_string().into_bytes();
         let key = ConfigKey::Version { device, version, session_losses: self.session_losses };
-        Some(Outgoing { key, device, message: message(home_segment, device_segment, payload) })
+        Some(OutboxMessage { key, device, message: message(home_segment, device_segment, payload) })
     }
 
     fn skip_unreadable(&mut self, device: DeviceId, version: i32) {
@@ -109,13 +109,13 @@ impl ConfigOutbox {
 }
 
 fn message(home: String, device: String, payload: Vec<u8>) -> Message {
-    Message { home, device, channel: Channel::Config, payload, expires_at: None }
+    Message { home, device, kind: DownlinkKind::Config, payload, expires_at: None }
 }
 
 /// An empty retained message deletes the one that the broker keeps (MQTT 5, section 3.3.1.3).
-fn clearing_message(clearing: Clearing) -> Outgoing<ConfigKey> {
+fn clearing_message(clearing: Clearing) -> OutboxMessage<ConfigKey> {
     let Clearing { id, device, home_segment, device_segment } = clearing;
-    Outgoing { key: ConfigKey::Clearing(id), device, message: message(home_segment, device_segment, Vec::new()) }
+    OutboxMessage { key: ConfigKey::Clearing(id), device, message: message(home_segment, device_segment, Vec::new()) }
 }
 
 impl Outbox for ConfigOutbox {
@@ -155,7 +155,7 @@ impl Outbox for ConfigOutbox {
         conn: &mut db::Connection,
         _now: DateTime<Utc>,
         devices: &[DeviceId],
-    ) -> QueryResult<Vec<Outgoing<ConfigKey>>> {
+    ) -> QueryResult<Vec<OutboxMessage<ConfigKey>>> {
         let mut outgoing = store::claim_versions(conn, devices, |unsent| self.make_message(unsent)).await?;
         let has_version = |device: &DeviceId| outgoing.iter().any(|message| message.device == *device);
         let rest: Vec<_> = devices.iter().copied().filter(|device| !has_version(device)).collect();
@@ -168,11 +168,11 @@ impl Outbox for ConfigOutbox {
         &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
-        deliveries: &[(ConfigKey, Delivery)],
+        reports: &[(ConfigKey, PublishReport)],
     ) -> QueryResult<()> {
         let (mut confirmed, mut clearings) = (ConfirmedVersions::default(), Vec::new());
         // A message that was not confirmed stays due and is sent again.
-        for (key, _) in deliveries.iter().filter(|(_, delivery)| delivery.outcome == DeliveryOutcome::Confirmed) {
+        for (key, _) in reports.iter().filter(|(_, report)| report.outcome == PublishOutcome::Confirmed) {
             match *key {
                 ConfigKey::Version { device, version, session_losses } => {
                     confirmed.push(device, version, session_losses == self.session_losses);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::DeviceConfig;
 use crate::db::schema::{device_configs, retained_clearings};
 use crate::db::statement;
-use crate::downlink::Outgoing;
+use crate::downlink::OutboxMessage;
 use crate::ids::DeviceId;
 
 statement! {
@@ -72,8 +72,8 @@ statement! {
 pub(super) async fn claim_versions<K: Send>(
     conn: &mut AsyncPgConnection,
     devices: &[DeviceId],
-    mut make_message: impl FnMut(UnsentVersion) -> Option<Outgoing<K>> + Send,
-) -> QueryResult<Vec<Outgoing<K>>> {
+    mut make_message: impl FnMut(UnsentVersion) -> Option<OutboxMessage<K>> + Send,
+) -> QueryResult<Vec<OutboxMessage<K>>> {
     conn.transaction(async |conn| {
         let (mut versions, mut outgoing) = (Vec::new(), Vec::new());
         for unsent in (FindVersionsToSend { devices }).load::<UnsentVersion>(conn).await? {

@@ -35,7 +35,7 @@ enum Change {
 }
 
 /// What [`DeviceConfigs`] works with.
-pub struct Dependencies {
+pub struct DeviceConfigsDependencies {
     pub pool: Pool,
     pub clock: Clock,
     /// Receives every change.
@@ -48,8 +48,8 @@ pub struct Dependencies {
 }
 
 impl DeviceConfigs {
-    pub fn new(dependencies: Dependencies) -> Self {
-        let Dependencies { pool, clock, hub, key_ring, wake, metrics } = dependencies;
+    pub fn new(dependencies: DeviceConfigsDependencies) -> Self {
+        let DeviceConfigsDependencies { pool, clock, hub, key_ring, wake, metrics } = dependencies;
         Self { pool, clock, hub, key_ring, wake, metrics }
     }
 

@@ -41,7 +41,7 @@ pub struct ResolvedDevice {
     /// Whether the database said online when the address was resolved.
     pub online: bool,
     /// Since when the device may have buffered messages, by the database when the address was resolved.
-    pub quiet_since: Option<DateTime<Utc>>,
+    pub backlog_since: Option<DateTime<Utc>>,
 }
 
 /// How a topic names a home and a device, each by one of its names.
@@ -172,7 +172,7 @@ impl Directory {
                     home: row.home,
                     device,
                     online: row.online,
-                    quiet_since: row.quiet_since,
+                    backlog_since: row.backlog_since,
                 }),
                 None => Resolved::NoDevice(row.home),
             };
@@ -197,7 +197,7 @@ impl Directory {
     /// Every device that is online in the database.
     pub async fn online(conn: &mut db::Connection) -> QueryResult<Vec<ResolvedDevice>> {
         let online = store::online(conn).await?;
-        let device = |(home, device)| ResolvedDevice { home, device, online: true, quiet_since: None };
+        let device = |(home, device)| ResolvedDevice { home, device, online: true, backlog_since: None };
         Ok(online.into_iter().map(device).collect())
     }
 }

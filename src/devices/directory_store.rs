@@ -36,7 +36,7 @@ pub(super) struct ResolvedAddress {
     #[diesel(sql_type = Bool)]
     pub(super) online: bool,
     #[diesel(sql_type = Nullable<Timestamptz>)]
-    pub(super) quiet_since: Option<DateTime<Utc>>,
+    pub(super) backlog_since: Option<DateTime<Utc>>,
 }
 
 statement! {

@@ -21,7 +21,7 @@ pub enum PresenceEvent {
     /// The device sent a message.
     Seen,
     /// The device, or its Last Will, announced that it is offline.
-    Goodbye,
+    Offline,
 }
 
 /// The effect of a [`PresenceEvent`].
@@ -174,7 +174,7 @@ mod tests {
             home: HomeId::from_database(1),
             device: DeviceId::from_database(id),
             online: false,
-            quiet_since: None,
+            backlog_since: None,
         }
     }
 
@@ -203,13 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn a_goodbye_changes_presence_once() {
+    fn an_offline_status_changes_presence_once() {
         let start = Instant::now();
         let mut presence = PresenceTracker::new(TIMEOUT);
         presence.observe(known(1), PresenceEvent::Seen, start);
-        let gone = presence.observe(known(1), PresenceEvent::Goodbye, start);
+        let gone = presence.observe(known(1), PresenceEvent::Offline, start);
         assert_eq!(gone, PresenceChange { online: false, online_changed: true, write_due: true });
-        assert!(!presence.observe(known(1), PresenceEvent::Goodbye, start).write_due);
+        assert!(!presence.observe(known(1), PresenceEvent::Offline, start).write_due);
         assert_eq!(presence.expired(start + TIMEOUT * 2), []);
     }
 
@@ -232,8 +232,8 @@ mod tests {
             presence.observe(known(id), PresenceEvent::Seen, start);
         }
         assert_eq!(presence.removal_candidates(), None, "too few devices");
-        presence.observe(known(1), PresenceEvent::Goodbye, start);
-        presence.observe(known(n), PresenceEvent::Goodbye, start);
+        presence.observe(known(1), PresenceEvent::Offline, start);
+        presence.observe(known(n), PresenceEvent::Offline, start);
         let offline = presence.removal_candidates().unwrap();
         assert_eq!(offline, HashSet::from([known(1).device, known(n).device]));
         presence.remove(&HashSet::from([known(n).device]));

@@ -90,9 +90,9 @@ pub enum Contact {
     /// The device sent something.
     Seen,
     /// The device, or its Last Will, announced that it is offline.
-    Goodbye,
+    Offline,
     /// The device sent something and then announced that it is offline.
-    SeenThenGoodbye,
+    SeenThenOffline,
 }
 
 impl Contact {
@@ -100,23 +100,23 @@ impl Contact {
     fn then(self, later: Self) -> Self {
         match (self, later) {
             (_, Self::None) => self,
-            (Self::Seen | Self::SeenThenGoodbye, Self::Goodbye) => Self::SeenThenGoodbye,
+            (Self::Seen | Self::SeenThenOffline, Self::Offline) => Self::SeenThenOffline,
             _ => later,
         }
     }
 
     /// Whether the device sent something.
     pub fn is_seen(self) -> bool {
-        matches!(self, Self::Seen | Self::SeenThenGoodbye)
+        matches!(self, Self::Seen | Self::SeenThenOffline)
     }
 
     /// Whether the device is not listening to its topics: known after a message only. Silence alone says
     /// nothing of it.
-    pub fn is_away(self) -> Option<bool> {
+    pub fn announced_offline(self) -> Option<bool> {
         match self {
             Self::None => None,
             Self::Seen => Some(false),
-            Self::Goodbye | Self::SeenThenGoodbye => Some(true),
+            Self::Offline | Self::SeenThenOffline => Some(true),
         }
     }
 }
@@ -146,8 +146,8 @@ impl StateChange {
     }
 
     /// The device, or its Last Will, announced that it is offline.
-    pub fn goodbye(device: ResolvedDevice, at: DateTime<Utc>) -> Self {
-        Self { notify: true, ..Self::new(device, false, Contact::Goodbye, at) }
+    pub fn offline(device: ResolvedDevice, at: DateTime<Utc>) -> Self {
+        Self { notify: true, ..Self::new(device, false, Contact::Offline, at) }
     }
 
     /// A retained status says that the device was online, which proves nothing of now: it is as `online` as
@@ -162,8 +162,8 @@ impl StateChange {
     }
 
     /// The device was silent for too long. Another server may have seen it meanwhile: then nothing is written.
-    pub fn offline(home: HomeId, device: DeviceId, at: DateTime<Utc>, timeout: Duration) -> Self {
-        let device = ResolvedDevice { home, device, online: true, quiet_since: None };
+    pub fn timed_out(home: HomeId, device: DeviceId, at: DateTime<Utc>, timeout: Duration) -> Self {
+        let device = ResolvedDevice { home, device, online: true, backlog_since: None };
         let unless_seen_since = Some(at - timeout + WRITTEN_WITHIN);
         Self { unless_seen_since, notify: true, ..Self::new(device, false, Contact::None, at) }
     }
@@ -201,21 +201,21 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use super::Contact::{Goodbye, None, Seen, SeenThenGoodbye};
+    use super::Contact::{None, Offline, Seen, SeenThenOffline};
 
     #[test]
     fn a_later_message_decides_presence_and_never_undoes_that_the_device_was_seen() {
         for (earlier, later, merged) in [
             (Seen, None, Seen),
-            (Goodbye, None, Goodbye),
+            (Offline, None, Offline),
             (None, Seen, Seen),
-            (None, Goodbye, Goodbye),
-            (Seen, Goodbye, SeenThenGoodbye),
-            (SeenThenGoodbye, Goodbye, SeenThenGoodbye),
-            (SeenThenGoodbye, None, SeenThenGoodbye),
-            (Goodbye, Seen, Seen),
-            (SeenThenGoodbye, Seen, Seen),
-            (Seen, SeenThenGoodbye, SeenThenGoodbye),
+            (None, Offline, Offline),
+            (Seen, Offline, SeenThenOffline),
+            (SeenThenOffline, Offline, SeenThenOffline),
+            (SeenThenOffline, None, SeenThenOffline),
+            (Offline, Seen, Seen),
+            (SeenThenOffline, Seen, Seen),
+            (Seen, SeenThenOffline, SeenThenOffline),
         ] {
             assert_eq!(earlier.then(later), merged, "{earlier:?}, then {later:?}");
         }

@@ -24,7 +24,7 @@ statement! {
         home_segments: Array<Nullable<Text>> = Vec<Option<String>>,
         device_segments: Array<Nullable<Text>> = Vec<Option<String>>,
         unless_seen_since: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
-        away: Array<Nullable<Bool>> = Vec<Option<bool>>,
+        announced_offline: Array<Nullable<Bool>> = Vec<Option<bool>>,
         rate_limited: Array<BigInt> = Vec<i64>,
         rate_limited_at: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
         backlog_since: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
@@ -84,7 +84,7 @@ impl UpsertStates {
         self.home_segments.push(home);
         self.device_segments.push(device);
         self.unless_seen_since.push(change.unless_seen_since);
-        self.away.push(change.contact.is_away());
+        self.announced_offline.push(change.contact.announced_offline());
         self.rate_limited.push(change.n_rate_limited);
         self.rate_limited_at.push(change.rate_limited_at);
         self.backlog_since.push(change.backlog_since);

@@ -32,7 +32,7 @@ mod members;
 mod null_propagation;
 mod paging;
 mod registry;
-mod rejected;
+mod rejected_messages;
 pub mod request;
 pub mod request_error;
 pub mod response;
@@ -102,7 +102,7 @@ pub struct Query(
     homes::HomeQuery,
     device_list::DeviceQuery,
     commands::CommandQuery,
-    rejected::RejectedQuery,
+    rejected_messages::RejectedQuery,
     audit::AuditQuery,
     status::StatusQuery,
 );
@@ -129,7 +129,7 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
             "A page of configuration versions, newest first.",
         )
         .override_output_type_description::<Page<audit::AuditEntry>>("A page of an audit log, newest first.")
-        .override_output_type_description::<Page<rejected::RejectedMessage>>(
+        .override_output_type_description::<Page<rejected_messages::RejectedMessage>>(
             "A page of rejected messages, newest first.",
         )
 }

@@ -11,8 +11,8 @@ mod invitations;
 mod invitations_store;
 mod members;
 mod members_store;
-mod rejected;
-mod rejected_store;
+mod rejected_messages;
+mod rejected_messages_store;
 mod rooms;
 mod rooms_store;
 mod scopes;
@@ -29,7 +29,7 @@ pub(crate) use deletions_store::{Deletion, record as record_deletion};
 pub use integrations::{IntegrationToken, Integrations, NewIntegration};
 pub use invitations::Invitation;
 pub(crate) use members_store::lock as lock_access;
-pub use rejected::RejectedMessage;
+pub use rejected_messages::RejectedMessage;
 pub use rooms::Room;
 pub use scopes::{Scope, Scopes};
 pub(crate) use store::{MEMBERSHIP, MembershipColumns, acquire_ingest_lock};
@@ -118,7 +118,7 @@ pub struct NewHome {
 }
 
 /// What [`Homes`] is made of.
-pub struct Dependencies {
+pub struct HomesDependencies {
     pub pool: Pool,
     pub clock: Clock,
     /// Is called after each change.
@@ -141,8 +141,8 @@ pub struct Homes {
 }
 
 impl Homes {
-    pub fn new(dependencies: Dependencies) -> Self {
-        let Dependencies { pool, clock, listener, channels, revocations, throttle } = dependencies;
+    pub fn new(dependencies: HomesDependencies) -> Self {
+        let HomesDependencies { pool, clock, listener, channels, revocations, throttle } = dependencies;
         Self { pool, clock, listener, channels, revocations, throttle }
     }
 

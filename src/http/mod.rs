@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use limits::{Limits, Quotas};
-pub use serve::{Connection, Server};
+pub use serve::{ClientConnection, Server};
 
 use crate::auth::Tokens;
 use crate::authentication::Authenticator;

@@ -36,7 +36,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
 
 /// What a request may know about its connection.
 #[derive(Clone)]
-pub struct Connection {
+pub struct ClientConnection {
     /// The TCP peer, which may be a proxy.
     pub peer: SocketAddr,
     /// Proxies whose forwarding headers are trusted.
@@ -95,7 +95,7 @@ impl Server {
                         shared.metrics.http_connections_cut.inc();
                         continue;
                     };
-                    let connection = Connection { peer, proxies: shared.proxies.clone(), slot: Arc::new(slot) };
+                    let connection = ClientConnection { peer, proxies: shared.proxies.clone(), slot: Arc::new(slot) };
                     shared.metrics.http_connections.inc();
                     let shared = shared.clone();
                     tracker.spawn(async move {
@@ -125,7 +125,7 @@ impl Shared {
 }
 
 /// Serves one connection until it closes.
-async fn serve_connection(tcp: TcpStream, connection: Connection, shared: &Shared) {
+async fn serve_connection(tcp: TcpStream, connection: ClientConnection, shared: &Shared) {
     let limits = &shared.limits;
     // Frames are written in one piece, so Nagle's algorithm would only delay them.
     let _ = tcp.set_nodelay(true);

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::envelope::Envelope;
-use super::rejected::NewRejected;
+use super::rejection_recorder::NewRejected;
 use crate::commands::{Answer, AnswerKind};
-use crate::device_config::{ConfigAnswer, ConfigVerdict};
+use crate::device_config::{ConfigAnswer, ConfigAnswerKind};
 use crate::devices::StateChange;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::mqtt::{Packet, Rejection, SessionLoss};
@@ -207,11 +207,11 @@ impl Outcome {
                 Self::CommandAnswer(*home, Box::new(Answer { kind, ..(**answer).clone() }))
             }
             Self::ConfigAnswer(home, answer) => {
-                let verdict = match answer.verdict {
-                    ConfigVerdict::Applied => ConfigVerdict::Applied,
-                    ConfigVerdict::Rejected { .. } => ConfigVerdict::Rejected { errors: None },
+                let kind = match answer.kind {
+                    ConfigAnswerKind::Applied => ConfigAnswerKind::Applied,
+                    ConfigAnswerKind::Rejected { .. } => ConfigAnswerKind::Rejected { errors: None },
                 };
-                Self::ConfigAnswer(*home, Box::new(ConfigAnswer { verdict, ..(**answer).clone() }))
+                Self::ConfigAnswer(*home, Box::new(ConfigAnswer { kind, ..(**answer).clone() }))
             }
             Self::Rejected { reason, row } => {
                 let row = row.as_ref().map(|row| NewRejected {

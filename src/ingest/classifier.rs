@@ -1,7 +1,7 @@
 //! From messages to a batch. Each message is classified, admitted by its device's limit, and turned into a row
 //! and perhaps a change of its device's state. Nothing is written here.
 
-mod effects;
+mod outcomes;
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -10,19 +10,19 @@ use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 
 use super::batch::{Batch, BatchBuilder, Outcome, Row};
-use super::broker_session::BrokerSession;
+use super::committed_packets::CommittedPackets;
 use super::device_limits::DeviceLimits;
 use super::envelope::Envelope;
 use super::message::{Message, Rejected, classify};
 use super::pending_last_seen::PendingLastSeen;
-use super::rejected::{NewRejected, Rejections};
+use super::rejection_recorder::{NewRejected, RejectionRecorder};
 use crate::commands::Expectations;
 use crate::db;
 use crate::devices::{self, Directory, PresenceTracker, Resolved, StateChange};
 use crate::ids::{DeviceId, HomeId};
 use crate::metrics::Metrics;
 use crate::mqtt::payload::Content;
-use crate::mqtt::{BrokerEvent, Delivery, Rejection, topic};
+use crate::mqtt::{BrokerEvent, ReceivedMessage, Rejection, topic};
 
 /// Owned by the writer.
 pub(super) struct Classifier {
@@ -30,7 +30,7 @@ pub(super) struct Classifier {
     pub(super) presence: PresenceTracker,
     pub(super) limits: DeviceLimits,
     pub(super) pending: PendingLastSeen,
-    pub(super) rejections: Rejections,
+    pub(super) rejections: RejectionRecorder,
     pub(super) expectations: Expectations,
     pub(super) metrics: Metrics,
 }
@@ -39,7 +39,7 @@ impl Classifier {
     /// Looks up the devices that the messages name, in one statement at most.
     pub(super) async fn look_up(&mut self, conn: &mut db::Connection, inbox: &[BrokerEvent]) -> QueryResult<()> {
         let addresses = inbox.iter().filter_map(|item| match item {
-            BrokerEvent::Message(delivery) => delivery.topic.address(),
+            BrokerEvent::Message(message) => message.topic.address(),
             BrokerEvent::SessionLost(_) => None,
         });
         self.directory.refresh(conn, addresses, topic::address).await
@@ -56,13 +56,17 @@ impl Classifier {
     }
 
     /// Makes a batch of the messages. The names were looked up before.
-    pub(super) fn batch(&mut self, inbox: impl Iterator<Item = BrokerEvent>, session: &mut BrokerSession) -> Batch {
+    pub(super) fn batch(
+        &mut self,
+        inbox: impl Iterator<Item = BrokerEvent>,
+        committed: &mut CommittedPackets,
+    ) -> Batch {
         let mut batch = BatchBuilder::default();
         for item in inbox {
             match item {
-                BrokerEvent::Message(delivery) => self.add_message(*delivery, session, &mut batch),
+                BrokerEvent::Message(message) => self.add_message(*message, committed, &mut batch),
                 BrokerEvent::SessionLost(loss) => {
-                    session.clear();
+                    committed.clear();
                     batch.lose_session(loss);
                 }
             }
@@ -73,15 +77,15 @@ impl Classifier {
         batch.finish()
     }
 
-    fn add_message(&mut self, delivery: Delivery, session: &mut BrokerSession, batch: &mut BatchBuilder) {
-        let resolved = delivery.topic.address().map_or(Resolved::NoHome, |address| self.directory.get(address));
-        let (mut envelope, content) = Envelope::split(delivery);
+    fn add_message(&mut self, message: ReceivedMessage, committed: &mut CommittedPackets, batch: &mut BatchBuilder) {
+        let resolved = message.topic.address().map_or(Resolved::NoHome, |address| self.directory.get(address));
+        let (mut envelope, content) = Envelope::split(message);
         if let Some(packet) = envelope.packet {
-            if session.is_repeat(packet) {
+            if committed.is_repeat(packet) {
                 envelope.packet = None;
                 return batch.add_row(Row { outcome: Outcome::Duplicate, device: None, envelope });
             }
-            session.insert(packet);
+            committed.insert(packet);
         }
         let (row, change) = match classify(content, resolved, envelope.retained) {
             Err(rejected) => (self.reject(rejected, envelope), None),
@@ -98,7 +102,7 @@ impl Classifier {
         }
     }
 
-    /// Whether the message is within its device's limit. A goodbye always is, so that no flood hides it; so is
+    /// Whether the message is within its device's limit. An offline status always is, so that no flood hides it; so is
     /// a retained message, which the device did not send now.
     fn is_within_limit(&mut self, message: &Message, envelope: &Envelope) -> bool {
         let (device, at) = (message.device, envelope.received_at);
@@ -118,16 +122,16 @@ impl Classifier {
 
     /// The row to store for a message that the database refuses.
     pub(super) fn quarantined(&self, home: HomeId, envelope: &Envelope) -> NewRejected {
-        Rejections::default()
+        RejectionRecorder::default()
             .record(Rejection::NotStorable, Some(home), envelope, &self.metrics)
             .expect("an empty window has room")
     }
 
-    /// Turns messages of deleted devices back into deliveries: their topics may name other devices now.
+    /// Turns messages of deleted devices back into received ones: their topics may name other devices now.
     pub(super) fn reclassify(&mut self, deleted: &HashSet<DeviceId>, rows: Vec<Row>) -> Vec<BrokerEvent> {
         self.directory.evict(deleted);
-        let deliveries = rows.into_iter().filter_map(|row| row.envelope.into_delivery());
-        deliveries.map(|delivery| BrokerEvent::Message(Box::new(delivery))).collect()
+        let messages = rows.into_iter().filter_map(|row| row.envelope.into_message());
+        messages.map(|message| BrokerEvent::Message(Box::new(message))).collect()
     }
 
     /// The changes that are due without a message: devices that timed out, and pending updates.
@@ -136,7 +140,7 @@ impl Classifier {
         let mut states = Vec::new();
         for (home, device) in self.presence.expired(now) {
             self.pending.remove(device);
-            states.push(StateChange::offline(home, device, at, self.presence.timeout()));
+            states.push(StateChange::timed_out(home, device, at, self.presence.timeout()));
         }
         if self.pending.is_due(now) {
             states.extend(self.pending.take());

@@ -17,7 +17,7 @@
 //!   not seen yet has been silent since then, or since it was last seen, or registered. Its bucket is full.
 //! - **While the writer is behind** and messages pile up before it, buckets refill without bound: the messages
 //!   are late through our own fault.
-//! - **A goodbye is never dropped**: a flood must not hide it, and a flood of goodbyes is one row of state per
+//! - **An offline status is never dropped**: a flood must not hide it, and a flood of them is one row of state per
 //!   batch. Answers to commands and configurations have a bucket of their own, larger than all that a device can
 //!   have to answer.
 //!
@@ -167,7 +167,7 @@ impl DeviceBucket {
         // As early as a message may count as sent: the bucket is full.
         let never = now - MAX_CREDIT_US;
         Self {
-            last_seen: device.quiet_since.map_or(now, |since| since.timestamp_micros().min(now)),
+            last_seen: device.backlog_since.map_or(now, |since| since.timestamp_micros().min(now)),
             theoretical_arrival_time: never,
             answers_theoretical_arrival_time: never,
             backlog: BacklogCredit { remaining: 0, expires_at: now },

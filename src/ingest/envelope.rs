@@ -6,9 +6,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::mqtt::payload::{self, Content};
 use crate::mqtt::topic::ReceivedTopic;
-use crate::mqtt::{Delivery, Packet, PendingPubAck, Rejection};
+use crate::mqtt::{Packet, PendingPubAck, ReceivedMessage, Rejection};
 
-/// See [`Delivery`], whose fields these are.
+/// See [`ReceivedMessage`], whose fields these are.
 pub(super) struct Envelope {
     pub(super) topic: ReceivedTopic,
     pub(super) payload: Bytes,
@@ -24,17 +24,26 @@ pub(super) struct Envelope {
 
 impl Envelope {
     /// Takes the content out of a message.
-    pub(super) fn split(delivery: Delivery) -> (Self, Result<Content, Rejection>) {
-        let Delivery { topic, payload, content, received_at, retained, payload_digest, packet, receipt, _queue_bytes } =
-            delivery;
+    pub(super) fn split(message: ReceivedMessage) -> (Self, Result<Content, Rejection>) {
+        let ReceivedMessage {
+            topic,
+            payload,
+            content,
+            received_at,
+            retained,
+            payload_digest,
+            packet,
+            receipt,
+            _queue_bytes,
+        } = message;
         let _queue_bytes = Some(_queue_bytes);
         (Self { topic, payload, received_at, retained, payload_digest, packet, receipt, _queue_bytes }, content)
     }
 
     /// The message again as it was received, to be classified once more. Its receipt has been collected.
-    pub(super) fn into_delivery(self) -> Option<Delivery> {
+    pub(super) fn into_message(self) -> Option<ReceivedMessage> {
         let Self { topic, payload, received_at, retained, payload_digest, packet, .. } = self;
-        Some(Delivery {
+        Some(ReceivedMessage {
             content: payload::parse(topic.kind()?, &payload, received_at),
             topic,
             payload,

@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn each_message_is_usable_or_has_one_reason() {
         let home = HomeId::from_database(1);
-        let device = ResolvedDevice { home, device: DeviceId::from_database(7), online: true, quiet_since: None };
+        let device = ResolvedDevice { home, device: DeviceId::from_database(7), online: true, backlog_since: None };
         let heartbeat = || Ok(Content::Heartbeat(Report::default()));
         let status = || {
             let last_status = serde_json::json!({});

@@ -8,7 +8,7 @@
 //! The steps of a batch, each with its own file:
 //!
 //! 1. `classifier.rs`: each message is classified (`message.rs`), admitted (`device_limits.rs`) and turned into
-//!    a row and perhaps a state change (`classifier/effects.rs`); together they are the `batch.rs`.
+//!    a row and perhaps a state change (`classifier/outcomes.rs`); together they are the `batch.rs`.
 //! 2. `writer/transaction.rs`: the batch's statements, in one round trip.
 //! 3. `writer/storing.rs`: what happens to a batch that the database refuses (`writer/verdict.rs`).
 //! 4. `writer/after_commit.rs`: hubs and counters; then the acknowledgements.
@@ -18,17 +18,17 @@
 
 mod answers;
 mod batch;
-mod broker_session;
 mod classifier;
-mod connection;
+mod committed_packets;
 mod device_limits;
 mod envelope;
 mod message;
 mod pending_last_seen;
-mod rejected;
+mod rejection_recorder;
 mod retention;
 mod store;
 mod writer;
+mod writer_connection;
 
 pub use writer::{Writer, WriterParts};
 

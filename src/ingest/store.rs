@@ -1,13 +1,13 @@
-//! SQL of ingest's own tables: rejected messages, deliveries of the broker session.
+//! SQL of ingest's own tables: rejected messages, packets of the broker session.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Untyped};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::rejected::NewRejected;
+use super::rejection_recorder::NewRejected;
 use super::retention::{MAX_DELETED, MAX_KEPT};
-use crate::db::schema::{broker_losses, broker_sessions, mqtt_deliveries};
+use crate::db::schema::{broker_losses, broker_sessions, committed_packets};
 use crate::db::{locks, statement};
 use crate::ids::{DeviceId, HomeId};
 use crate::mqtt::Packet;
@@ -108,7 +108,7 @@ pub(super) async fn prune_rejected(conn: &AsyncPgConnection, homes: &[HomeId]) -
 }
 
 statement! {
-    struct InsertDeliveries<'a>("sql/insert_deliveries.sql") -> BigInt {
+    struct InsertPackets<'a>("sql/insert_packets.sql") -> BigInt {
         client_id: Text = &'a str,
         packet_ids: Array<Integer> = Vec<i32>,
         digests: Array<BigInt> = Vec<i64>,
@@ -117,12 +117,12 @@ statement! {
 }
 
 /// Records the packets of a batch, except those of devices that were deleted meanwhile; returns the row's id.
-pub(super) async fn insert_deliveries(
+pub(super) async fn insert_packets(
     conn: &AsyncPgConnection,
     client_id: &str,
     packets: &[(Packet, Option<DeviceId>)],
 ) -> QueryResult<i64> {
-    let insert = InsertDeliveries {
+    let insert = InsertPackets {
         client_id,
         packet_ids: packets.iter().map(|(packet, _)| i32::from(packet.id)).collect(),
         digests: packets.iter().map(|(packet, _)| packet.message_digest).collect(),
@@ -131,16 +131,16 @@ pub(super) async fn insert_deliveries(
     insert.get_result(&mut &*conn).await
 }
 
-/// Deletes all deliveries of a lost broker session.
-pub(super) async fn delete_deliveries(conn: &AsyncPgConnection, client_id: &str) -> QueryResult<()> {
-    let all = mqtt_deliveries::table.filter(mqtt_deliveries::client_id.eq(client_id));
+/// Deletes all packets of a lost broker session.
+pub(super) async fn delete_packets(conn: &AsyncPgConnection, client_id: &str) -> QueryResult<()> {
+    let all = committed_packets::table.filter(committed_packets::client_id.eq(client_id));
     diesel::delete(all).execute(&mut &*conn).await.map(drop)
 }
 
-/// Deletes the deliveries up to a row whose packet ids were all used again since.
-pub(super) async fn delete_deliveries_up_to(conn: &AsyncPgConnection, client_id: &str, row: i64) -> QueryResult<()> {
-    let all = mqtt_deliveries::table.filter(mqtt_deliveries::client_id.eq(client_id));
-    diesel::delete(all.filter(mqtt_deliveries::id.le(row))).execute(&mut &*conn).await.map(drop)
+/// Deletes the packets up to a row whose packet ids were all used again since.
+pub(super) async fn delete_packets_up_to(conn: &AsyncPgConnection, client_id: &str, row: i64) -> QueryResult<()> {
+    let all = committed_packets::table.filter(committed_packets::client_id.eq(client_id));
+    diesel::delete(all.filter(committed_packets::id.le(row))).execute(&mut &*conn).await.map(drop)
 }
 
 /// Notes that the broker keeps a session for us from now on.
@@ -188,16 +188,16 @@ pub(super) async fn has_session(conn: &mut AsyncPgConnection, client_id: &str) -
     diesel::select(diesel::dsl::exists(known)).get_result(conn).await
 }
 
-/// The deliveries of the present session, oldest first: `(row, packet ids, digests)`.
-pub(super) async fn load_deliveries(
+/// The packets of the present session, oldest first: `(row, packet ids, digests)`.
+pub(super) async fn load_packets(
     conn: &mut AsyncPgConnection,
     client_id: &str,
 ) -> QueryResult<Vec<(i64, Vec<i32>, Vec<i64>)>> {
-    let mut rows: Vec<(i64, Vec<i32>, Vec<i64>)> = mqtt_deliveries::table
-        .filter(mqtt_deliveries::client_id.eq(client_id))
-        .order(mqtt_deliveries::id.desc())
+    let mut rows: Vec<(i64, Vec<i32>, Vec<i64>)> = committed_packets::table
+        .filter(committed_packets::client_id.eq(client_id))
+        .order(committed_packets::id.desc())
         .limit(MAX_DELIVERIES)
-        .select((mqtt_deliveries::id, mqtt_deliveries::packet_ids, mqtt_deliveries::digests))
+        .select((committed_packets::id, committed_packets::packet_ids, committed_packets::digests))
         .load(conn)
         .await?;
     rows.reverse();

@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::MAX_BATCH;
 use super::batch::Batch;
-use super::broker_session::BrokerSession;
 use super::classifier::Classifier;
-use super::connection::Connection;
+use super::committed_packets::CommittedPackets;
 use super::device_limits::DeviceLimits;
 use super::pending_last_seen::PendingLastSeen;
-use super::rejected::Rejections;
+use super::rejection_recorder::RejectionRecorder;
 use super::retention::Retention;
+use super::writer_connection::WriterConnection;
 use crate::clock::Clock;
 use crate::commands::{CommandHub, Expectations};
 use crate::db::{self, with_timeout};
@@ -83,14 +83,14 @@ impl Writer {
 
 /// A writer that knows the broker session and can store.
 struct RunningWriter {
-    db: Connection,
-    deliveries: mpsc::Receiver<BrokerEvent>,
+    db: WriterConnection,
+    events: mpsc::Receiver<BrokerEvent>,
     connected: watch::Receiver<bool>,
     link_has_ended: bool,
     acks: PubAcks,
     acknowledged_losses: watch::Sender<u64>,
     classifier: Classifier,
-    session: BrokerSession,
+    committed_packets: CommittedPackets,
     /// Months whose partition is known to exist.
     months: HashSet<Month>,
     retention: Retention,
@@ -118,7 +118,7 @@ enum Event {
 
 /// What was committed before this process started.
 struct Stored {
-    session: BrokerSession,
+    committed_packets: CommittedPackets,
     /// Devices that were online.
     online: Vec<ResolvedDevice>,
     newest_reading: TelemetryId,
@@ -127,7 +127,7 @@ struct Stored {
 impl Stored {
     async fn load(conn: &mut db::Connection, client_id: &str) -> QueryResult<Self> {
         Ok(Self {
-            session: BrokerSession::load(conn, client_id).await?,
+            committed_packets: CommittedPackets::load(conn, client_id).await?,
             online: Directory::online(conn).await?,
             newest_reading: telemetry::last_cursor(conn).await?,
         })
@@ -138,7 +138,7 @@ impl RunningWriter {
     /// Waits for the database as long as it takes.
     async fn start(parts: WriterParts) -> Self {
         let client_id = parts.mqtt.client_id;
-        let mut db = Connection::new(parts.database, &client_id);
+        let mut db = WriterConnection::new(parts.database, &client_id);
         let stored = loop {
             match with_timeout(ATTEMPT_TIMEOUT, Stored::load(db.get().await, &client_id)).await {
                 Ok(stored) => break stored,
@@ -154,7 +154,7 @@ impl RunningWriter {
         parts.ready.cancel();
         Self {
             db,
-            deliveries: parts.link.deliveries,
+            events: parts.link.events,
             connected: parts.link.connected,
             link_has_ended: false,
             acks: parts.link.acks,
@@ -164,11 +164,11 @@ impl RunningWriter {
                 presence,
                 limits: DeviceLimits::new(parts.device_limit),
                 pending: PendingLastSeen::default(),
-                rejections: Rejections::default(),
+                rejections: RejectionRecorder::default(),
                 expectations: parts.expectations.clone(),
                 metrics: parts.metrics.clone(),
             },
-            session: stored.session,
+            committed_packets: stored.committed_packets,
             months: HashSet::new(),
             retention: Retention::default(),
             readings: parts.readings,
@@ -217,7 +217,7 @@ impl RunningWriter {
         }
         let deadline = self.classifier.next_deadline(*self.connected.borrow());
         tokio::select! {
-            n = self.deliveries.recv_many(inbox, MAX_BATCH) => Event::Messages(n),
+            n = self.events.recv_many(inbox, MAX_BATCH) => Event::Messages(n),
             () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => Event::Deadline,
             // An error means that the link has ended. The queue closes once its last message is taken.
             changed = self.connected.changed(), if !self.link_has_ended => match changed {
@@ -235,11 +235,11 @@ impl RunningWriter {
     }
 
     async fn on_messages(&mut self, inbox: &mut Vec<BrokerEvent>) {
-        let (n_waiting, capacity) = (self.deliveries.len(), self.deliveries.max_capacity());
+        let (n_waiting, capacity) = (self.events.len(), self.events.max_capacity());
         self.classifier.limits.observe_queue(n_waiting, capacity, self.clock.now());
         let batch = self.prepare(inbox).await;
         self.store(batch).await;
-        if self.deliveries.is_empty() {
+        if self.events.is_empty() {
             self.revalidate().await;
         }
     }
@@ -260,7 +260,7 @@ impl RunningWriter {
             self.db.on_error(&error).await;
         }
         self.db.reset_backoff();
-        self.classifier.batch(inbox.drain(..), &mut self.session)
+        self.classifier.batch(inbox.drain(..), &mut self.committed_packets)
     }
 
     /// Looks up old names again while there is nothing else to do.

@@ -58,13 +58,13 @@ fn split<'a>(prefix: &str, topic: &'a str) -> Option<(&'a str, &'a str, Directio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mqtt::topic::{DOWNLINK_CHANNELS, MessageKind, channel_segment};
+    use crate::mqtt::topic::{DOWNLINK_KINDS, MessageKind, downlink_segment};
 
     #[test]
     fn devices_and_the_server_reach_exactly_their_topics() {
         let device = |name| BrokerClient::Device(MqttUser::parse(name).unwrap());
         let uplinks = MessageKind::ALL.iter().map(|kind| (kind.as_str(), true));
-        for (last, is_up) in uplinks.chain(DOWNLINK_CHANNELS.map(|channel| (channel_segment(channel), false))) {
+        for (last, is_up) in uplinks.chain(DOWNLINK_KINDS.map(|kind| (downlink_segment(kind), false))) {
             let own = format!("home/main/lamp/{last}");
             for name in ["main/lamp", "main/lamp~1"] {
                 assert_eq!(is_allowed("home", device(name), TopicAction::Publish, &own), is_up, "{own}");

@@ -3,10 +3,10 @@
 //! Backpressure: when the queue is full, the link stops reading, TCP slows the broker down, and the broker keeps the
 //! rest. The task awaits only the broker and space in the queue, so pings leave in time.
 
-mod broker_session;
 mod intake;
-mod outgoing;
 mod reconnect;
+mod send_half;
+mod session_losses;
 mod subscription;
 
 use std::time::Duration;
@@ -17,16 +17,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::PubAcks;
-use super::delivery::BrokerEvent;
 use super::options::{self, OUTGOING_IN_FLIGHT, TlsFileError};
 use super::publish::Publisher;
+use super::received_message::BrokerEvent;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::settings::MqttSettings;
-use broker_session::BrokerSession;
 use intake::{Intake, Stalled};
-use outgoing::Outgoing;
 use reconnect::Reconnect;
+use send_half::SendHalf;
+use session_losses::SessionLosses;
 use subscription::Subscription;
 
 /// Requests that wait in the client: one for each packet id of the protocol, one for each of our publishes, and some
@@ -47,16 +47,16 @@ pub struct Link {
     clock: Clock,
     options: MqttOptions,
     events: EventLoop,
-    outgoing: Outgoing,
+    send_half: SendHalf,
     intake: Intake,
-    session: BrokerSession,
+    losses: SessionLosses,
     subscription: Subscription,
     reconnect: Reconnect,
 }
 
 /// The ends of the link's channels.
 pub struct LinkHandles {
-    pub deliveries: mpsc::Receiver<BrokerEvent>,
+    pub events: mpsc::Receiver<BrokerEvent>,
     pub acks: PubAcks,
     /// Whether the link is up and subscribed.
     pub connected: watch::Receiver<bool>,
@@ -72,19 +72,20 @@ impl Link {
         let options = options::resuming(&settings)?;
         let (client, events) = client(&options);
         let publisher = Publisher::new(settings.prefix.clone(), clock.clone(), metrics.clone());
-        let (outgoing, connected) = Outgoing::new(client, publisher.active_client(), metrics.clone());
-        let (intake, deliveries) = Intake::new(settings.prefix.clone(), clock.clone(), metrics.clone());
-        let (session, acknowledged_losses) = BrokerSession::new(clock.now());
-        let handles = LinkHandles { deliveries, acks: outgoing.acks(), connected, acknowledged_losses, publisher };
+        let (send_half, connected) = SendHalf::new(client, publisher.active_client(), metrics.clone());
+        let (intake, received) = Intake::new(settings.prefix.clone(), clock.clone(), metrics.clone());
+        let (losses, acknowledged_losses) = SessionLosses::new(clock.now());
+        let handles =
+            LinkHandles { events: received, acks: send_half.acks(), connected, acknowledged_losses, publisher };
         let link = Self {
             settings,
             metrics,
             clock,
             options,
             events,
-            outgoing,
+            send_half,
             intake,
-            session,
+            losses,
             subscription: Subscription::default(),
             reconnect: Reconnect::default(),
         };
@@ -106,8 +107,8 @@ impl Link {
     async fn step(&mut self) {
         tokio::select! {
             biased;
-            () = self.session.recovered() => self.on_session_recovered(),
-            () = self.outgoing.ack_timed_out() => {
+            () = self.losses.recovered() => self.on_session_recovered(),
+            () = self.send_half.ack_timed_out() => {
                 tracing::warn!("the broker did not confirm a message in time: opening another connection");
                 self.disconnect();
             }
@@ -130,7 +131,7 @@ impl Link {
         if publish.topic.starts_with(b"$SYS/") {
             return self.record_broker_clients(&publish.payload);
         }
-        if let Err(Stalled) = self.intake.accept(publish, &self.outgoing).await {
+        if let Err(Stalled) = self.intake.accept(publish, &self.send_half).await {
             self.disconnect();
             tracing::warn!("ingest has stalled: disconnected, the broker keeps messages until the queue is half empty");
             self.intake.half_empty().await;
@@ -144,18 +145,18 @@ impl Link {
         }
         if !session_present {
             self.metrics.mqtt_sessions_lost.inc();
-            let loss = self.session.record_loss();
+            let loss = self.losses.add();
             self.intake.send(BrokerEvent::SessionLost(loss)).await;
         }
-        // Subscribing starts the deliveries of a new session. Before ingest has dropped the packet ids of the lost
-        // one, they could be taken for redeliveries.
-        if !self.session.is_recovering() {
+        // A new session delivers nothing before the subscription. Before ingest has dropped the packet ids of the lost
+        // one, new messages could be taken for redeliveries.
+        if !self.losses.is_recovering() {
             self.on_session_recovered();
         }
     }
 
     fn on_session_recovered(&mut self) {
-        self.outgoing.set_session_losses(self.session.losses());
+        self.send_half.set_session_losses(self.losses.count());
         self.subscribe();
     }
 
@@ -168,9 +169,9 @@ impl Link {
 
     /// Drops the connection and every message that waits in its client.
     fn disconnect(&mut self) {
-        if self.outgoing.set_connected(false) {
+        if self.send_half.set_connected(false) {
             // After `set_connected`: what is recorded as published by this time was published on this connection.
-            self.session.last_connected_at = self.clock.now();
+            self.losses.last_connected_at = self.clock.now();
         }
         self.subscription.cancel_retry();
         match options::resuming(&self.settings) {
@@ -179,14 +180,14 @@ impl Link {
         }
         let (client, events) = client(&self.options);
         self.events = events;
-        self.outgoing.replace_client(client);
+        self.send_half.replace_client(client);
     }
 
     /// Closes the queue, waits for the writer's last commit and sends its acknowledgements. The broker delivers
     /// messages that arrive meanwhile to the next process.
     async fn close_gracefully(self, drained: CancellationToken) {
-        self.outgoing.set_connected(false);
-        let Self { outgoing, mut events, intake, .. } = self;
+        self.send_half.set_connected(false);
+        let Self { send_half, mut events, intake, .. } = self;
         drop(intake);
         let _ = timeout(DRAIN, async {
             while !drained.is_cancelled() {
@@ -197,7 +198,7 @@ impl Link {
             }
         })
         .await;
-        if outgoing.client().try_disconnect().is_ok() {
+        if send_half.client().try_disconnect().is_ok() {
             let _ = timeout(DISCONNECT, async { while events.poll().await.is_ok() {} }).await;
         }
     }

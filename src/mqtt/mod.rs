@@ -2,7 +2,6 @@
 
 mod acks;
 pub mod acl;
-mod delivery;
 pub mod export;
 mod json;
 mod link;
@@ -10,14 +9,15 @@ mod options;
 pub mod payload;
 pub mod provision;
 mod publish;
+mod received_message;
 mod rejection;
 mod timestamp;
 pub mod topic;
 
 pub use acks::{PendingPubAck, PubAcks};
-pub use delivery::{BrokerEvent, Delivery, Packet, SessionLoss, digest};
 pub use link::{Link, LinkHandles};
 pub use options::TlsFileError;
 pub use publish::Publisher;
+pub use received_message::{BrokerEvent, Packet, ReceivedMessage, SessionLoss, digest};
 pub use rejection::{REJECTED_PREVIEW_BYTES, Rejection};
 pub use topic::ReceivedTopic;

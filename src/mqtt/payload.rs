@@ -9,7 +9,7 @@ use super::rejection::Rejection;
 use super::timestamp;
 use super::topic::MessageKind;
 use crate::commands::AnswerKind;
-use crate::device_config::ConfigVerdict;
+use crate::device_config::ConfigAnswerKind;
 use crate::devices::{Report, StatusReport};
 use crate::ids::CommandId;
 use crate::telemetry::{Measurement, Sensors, for_each_sensor};
@@ -38,7 +38,7 @@ pub enum Content {
     Heartbeat(Report),
     CommandAnswer(CommandId, AnswerKind),
     /// The version and its outcome.
-    ConfigAnswer(i32, ConfigVerdict),
+    ConfigAnswer(i32, ConfigAnswerKind),
 }
 
 impl Content {
@@ -50,7 +50,7 @@ impl Content {
             Self::CommandAnswer(_, AnswerKind::Succeeded { result } | AnswerKind::Failed { result, .. }) => {
                 [result.as_ref(), None]
             }
-            Self::ConfigAnswer(_, ConfigVerdict::Rejected { errors }) => [errors.as_ref(), None],
+            Self::ConfigAnswer(_, ConfigAnswerKind::Rejected { errors }) => [errors.as_ref(), None],
             Self::Heartbeat(_) | Self::CommandAnswer(..) | Self::ConfigAnswer(..) => [None, None],
         };
         values.into_iter().flatten().map(json::memory_bytes).sum()
@@ -90,23 +90,23 @@ fn ack(object: &Object<'_>) -> Result<Content, Rejection> {
         (Some(id), None) => {
             let id = json::short_text(id, 256).ok_or(Rejection::BadShape)?;
             let result = value("result");
-            let verdict = match status.as_str() {
+            let kind = match status.as_str() {
                 "ACKED" => AnswerKind::Acked,
                 "SUCCEEDED" => AnswerKind::Succeeded { result },
                 "FAILED" => AnswerKind::Failed { error: field("error").map(reason), result },
                 _ => return Err(Rejection::BadShape),
             };
             // An id of another form was never sent: perhaps somebody's own test command.
-            Ok(Content::CommandAnswer(id.parse().map_err(|_| Rejection::UnknownCommand)?, verdict))
+            Ok(Content::CommandAnswer(id.parse().map_err(|_| Rejection::UnknownCommand)?, kind))
         }
         (None, Some(version)) => {
             let version = version.parse().ok().filter(|version| *version > 0).ok_or(Rejection::BadShape)?;
-            let verdict = match status.as_str() {
-                "APPLIED" => ConfigVerdict::Applied,
-                "REJECTED" => ConfigVerdict::Rejected { errors: value("errors") },
+            let kind = match status.as_str() {
+                "APPLIED" => ConfigAnswerKind::Applied,
+                "REJECTED" => ConfigAnswerKind::Rejected { errors: value("errors") },
                 _ => return Err(Rejection::BadShape),
             };
-            Ok(Content::ConfigAnswer(version, verdict))
+            Ok(Content::ConfigAnswer(version, kind))
         }
         _ => Err(Rejection::BadShape),
     }
@@ -332,10 +332,10 @@ mod tests {
         assert_eq!(ack(&of(r#""status":"SUCCEEDED","result":{"power":true}"#)), Ok(Content::CommandAnswer(id, done)));
         let failed = AnswerKind::Failed { error: Some("no  power".to_owned()), result: None };
         assert_eq!(ack(&of(r#""status":"FAILED","error":"no\u0000 power""#)), Ok(Content::CommandAnswer(id, failed)));
-        let applied = Content::ConfigAnswer(3, ConfigVerdict::Applied);
+        let applied = Content::ConfigAnswer(3, ConfigAnswerKind::Applied);
         assert_eq!(ack(r#"{"configVersion":3,"status":"APPLIED"}"#), Ok(applied));
         let errors = Some(json!({"sampleRate": "too fast"}));
-        let rejected = Content::ConfigAnswer(3, ConfigVerdict::Rejected { errors });
+        let rejected = Content::ConfigAnswer(3, ConfigAnswerKind::Rejected { errors });
         let text = r#"{"configVersion":3,"status":"REJECTED","errors":{"sampleRate":"too fast"}}"#;
         assert_eq!(ack(text), Ok(rejected));
         assert_eq!(ack(r#"{"commandId":"test_123","status":"ACKED"}"#), Err(Rejection::UnknownCommand));

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::options::OUTGOING_IN_FLIGHT;
 use super::topic;
 use crate::clock::Clock;
-use crate::downlink::{Channel, Delivery, DeliveryOutcome, Downlink, LinkState, Message};
+use crate::downlink::{Downlink, DownlinkKind, LinkState, Message, PublishOutcome, PublishReport};
 use crate::metrics::Metrics;
 
 /// Longest wait for the broker's PUBACK. After that the link opens another connection.
@@ -116,60 +116,60 @@ impl Publisher {
     }
 
     /// Puts a message into the client of the present connection.
-    fn publish_now(&self, message: Message) -> Result<PublishNotice, Delivery> {
-        let Some(topic) = topic::downlink_topic(&self.prefix, &message.home, &message.device, message.channel) else {
-            return Err(Delivery::refused("the device's name is not valid in a topic"));
+    fn publish_now(&self, message: Message) -> Result<PublishNotice, PublishReport> {
+        let Some(topic) = topic::downlink_topic(&self.prefix, &message.home, &message.device, message.kind) else {
+            return Err(PublishReport::refused("the device's name is not valid in a topic"));
         };
         let mut options = PublishOptions::new(QoS::AtLeastOnce);
-        if message.channel == Channel::Config {
+        if message.kind == DownlinkKind::Config {
             options = options.retained();
         }
         if let Some(expires_at) = message.expires_at {
-            let seconds = seconds_until(expires_at, self.clock.now()).ok_or(DeliveryOutcome::Expired)?;
+            let seconds = seconds_until(expires_at, self.clock.now()).ok_or(PublishOutcome::Expired)?;
             let properties =
                 PublishProperties { message_expiry_interval: Some(seconds), ..PublishProperties::default() };
             options = options.properties(properties);
         }
         // The lock is held while the message goes in: a message in a client leaves on its connection or never.
         let client = self.active.client.lock().expect("active client lock");
-        let client = client.as_ref().ok_or(DeliveryOutcome::NotSent)?;
-        client.try_publish_tracked(topic, message.payload, options).map_err(|_| DeliveryOutcome::NotSent.into())
+        let client = client.as_ref().ok_or(PublishOutcome::NotSent)?;
+        client.try_publish_tracked(topic, message.payload, options).map_err(|_| PublishOutcome::NotSent.into())
     }
 
-    async fn send(self, message: Message) -> Delivery {
+    async fn send(self, message: Message) -> PublishReport {
         let _slot = self.slots.acquire().await.expect("never closed");
-        let is_command = message.channel == Channel::Commands;
+        let is_command = message.kind == DownlinkKind::Commands;
         let _guard = ExpiringGuard::new(&self.active, message.expires_at.is_some());
         let notice = match self.publish_now(message) {
             Ok(notice) => notice,
-            Err(delivery) => return delivery,
+            Err(report) => return report,
         };
         match timeout(PUBACK_TIMEOUT, notice.wait_async()).await {
             Ok(Ok(PublishResult::Qos1(ack))) => match refusal(ack.reason) {
-                Some(why) => Delivery::refused(why),
+                Some(why) => PublishReport::refused(why),
                 // Without a subscriber the broker drops a command. It keeps a configuration, which is retained.
                 None if is_command && ack.reason == PubAckReason::NoMatchingSubscribers => {
-                    DeliveryOutcome::NoSubscribers.into()
+                    PublishOutcome::NoSubscribers.into()
                 }
                 None => {
                     self.metrics.mqtt_sent.inc();
-                    DeliveryOutcome::Confirmed.into()
+                    PublishOutcome::Confirmed.into()
                 }
             },
             Ok(Err(PublishNoticeError::RetainNotSupported)) => {
-                Delivery::refused("the broker does not keep retained messages")
+                PublishReport::refused("the broker does not keep retained messages")
             }
-            Ok(_) => DeliveryOutcome::Unknown.into(),
+            Ok(_) => PublishOutcome::Unknown.into(),
             Err(_) => {
                 self.active.ack_timed_out.notify_one();
-                DeliveryOutcome::Unknown.into()
+                PublishOutcome::Unknown.into()
             }
         }
     }
 }
 
 impl Downlink for Publisher {
-    fn deliver(&self, message: Message) -> BoxFuture<'static, Delivery> {
+    fn publish(&self, message: Message) -> BoxFuture<'static, PublishReport> {
         Box::pin(self.clone().send(message))
     }
 

@@ -1,4 +1,4 @@
-//! The grammar of topics, in both directions: `{prefix}/{home}/{device}/{channel}`, exactly four segments.
+//! The grammar of topics, in both directions: `{prefix}/{home}/{device}/{kind}`, exactly four segments.
 //!
 //! Segments are read strictly: digits in canonical form are an id, the usual spellings of a MAC address are a MAC
 //! address, and any other valid name is a key. `24:6F:…` is never device 24.
@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::devices::{DeviceName, TopicAddress};
-use crate::downlink::Channel;
+use crate::downlink::DownlinkKind;
 use crate::text_enum::text_enum;
 
 /// Longest name of a home or a device, in bytes.
@@ -28,8 +28,8 @@ text_enum! {
     }
 }
 
-/// The channels on which the server publishes to a device.
-pub const DOWNLINK_CHANNELS: [Channel; 2] = [Channel::Commands, Channel::Config];
+/// The kinds of messages that the server publishes to a device.
+pub const DOWNLINK_KINDS: [DownlinkKind; 2] = [DownlinkKind::Commands, DownlinkKind::Config];
 
 /// Which side publishes to a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,16 +44,16 @@ impl Direction {
         if segment.parse::<MessageKind>().is_ok() {
             Some(Self::FromDevice)
         } else {
-            DOWNLINK_CHANNELS.iter().any(|channel| channel_segment(*channel) == segment).then_some(Self::ToDevice)
+            DOWNLINK_KINDS.iter().any(|kind| downlink_segment(*kind) == segment).then_some(Self::ToDevice)
         }
     }
 }
 
 /// The last segment of the topics that the server publishes to.
-pub const fn channel_segment(channel: Channel) -> &'static str {
-    match channel {
-        Channel::Commands => "commands",
-        Channel::Config => "config",
+pub const fn downlink_segment(kind: DownlinkKind) -> &'static str {
+    match kind {
+        DownlinkKind::Commands => "commands",
+        DownlinkKind::Config => "config",
     }
 }
 
@@ -64,8 +64,8 @@ pub fn device_topic(prefix: &str, home: &str, device: &str, segment: &str) -> St
 
 /// The topic on which the server publishes to a device. `None` where a name is not valid in a topic, so that no
 /// stored name can put a wildcard or another segment into it.
-pub fn downlink_topic(prefix: &str, home: &str, device: &str, channel: Channel) -> Option<String> {
-    (is_name(home) && is_name(device)).then(|| device_topic(prefix, home, device, channel_segment(channel)))
+pub fn downlink_topic(prefix: &str, home: &str, device: &str, kind: DownlinkKind) -> Option<String> {
+    (is_name(home) && is_name(device)).then(|| device_topic(prefix, home, device, downlink_segment(kind)))
 }
 
 /// The subscription filter for one kind of message of all devices.
@@ -213,13 +213,16 @@ mod tests {
 
     #[test]
     fn a_downlink_topic_has_four_segments_or_is_none() {
-        assert_eq!(downlink_topic("p", "1", "ESP32_001", Channel::Commands).as_deref(), Some("p/1/ESP32_001/commands"));
         assert_eq!(
-            downlink_topic("p", "main", "24:6F:28:AA:BB:CC", Channel::Config).as_deref(),
+            downlink_topic("p", "1", "ESP32_001", DownlinkKind::Commands).as_deref(),
+            Some("p/1/ESP32_001/commands")
+        );
+        assert_eq!(
+            downlink_topic("p", "main", "24:6F:28:AA:BB:CC", DownlinkKind::Config).as_deref(),
             Some("p/main/24:6F:28:AA:BB:CC/config")
         );
         for (home, device) in [("+", "a"), ("1", "#"), ("1", "a/b"), ("", "a"), ("1", ""), ("1", "a\0")] {
-            assert_eq!(downlink_topic("p", home, device, Channel::Commands), None);
+            assert_eq!(downlink_topic("p", home, device, DownlinkKind::Commands), None);
         }
     }
 

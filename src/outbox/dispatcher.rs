@@ -1,7 +1,7 @@
 //! The dispatcher: claims due rows of one outbox, sends them and records the outcomes. It is woken by commits of
 //! this server, by devices that come back, by the connection to the broker and by the next deadline.
 //!
-//! At most one message per device is in flight, under an advisory lock that one server can hold. So a device gets
+//! At most one publish per device is pending, under an advisory lock that one server can hold. So a device gets
 //! its messages in order, a slow device delays no other one, and servers share the work without sending anything
 //! twice. A message without confirmation stays in its row and is sent again.
 
@@ -14,18 +14,18 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::in_flight::InFlight;
+use super::pending_publishes::PendingPublishes;
 use super::retry_delay::{Cooldowns, SHORT_RETRY_DELAY, retry_delay};
 use super::{Outbox, Wake, device_lock_store, session_loss_store};
 use crate::clock::Clock;
 use crate::db::{self, ReconnectingConnection};
-use crate::downlink::{Delivery, DeliveryOutcome, Downlink, LinkState};
+use crate::downlink::{Downlink, LinkState, PublishOutcome, PublishReport};
 use crate::ids::DeviceId;
 use crate::metrics::{Metrics, OutboxLabel};
 use crate::settings::DatabaseSettings;
 
-/// Devices with a message in flight.
-const MAX_IN_FLIGHT: usize = 512;
+/// Devices with a pending publish.
+const MAX_PENDING: usize = 512;
 /// Longest time between two polls: a server that stopped may have left due rows.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Shortest time until the next poll: no busy loop, should a deadline stay in the past.
@@ -48,7 +48,7 @@ pub struct Dispatcher<O: Outbox> {
     db: ReconnectingConnection,
     clock: Clock,
     metrics: Metrics,
-    in_flight: InFlight<O::Key>,
+    pending: PendingPublishes<O::Key>,
     cooldowns: Cooldowns,
     next_deadline: Option<DateTime<Utc>>,
     client_id: String,
@@ -59,7 +59,7 @@ pub struct Dispatcher<O: Outbox> {
 }
 
 /// What a dispatcher needs beside its outbox.
-pub struct Dependencies {
+pub struct DispatcherDependencies {
     pub downlink: Arc<dyn Downlink>,
     pub wake: Wake,
     pub database: DatabaseSettings,
@@ -70,8 +70,8 @@ pub struct Dependencies {
 }
 
 impl<O: Outbox> Dispatcher<O> {
-    pub fn new(outbox: O, dependencies: Dependencies) -> Self {
-        let Dependencies { downlink, wake, database, client_id, clock, metrics } = dependencies;
+    pub fn new(outbox: O, dependencies: DispatcherDependencies) -> Self {
+        let DispatcherDependencies { downlink, wake, database, client_id, clock, metrics } = dependencies;
         Self {
             outbox,
             link: downlink.link(),
@@ -80,7 +80,7 @@ impl<O: Outbox> Dispatcher<O> {
             db: ReconnectingConnection::new(database, O::NAME, STATEMENT_TIMEOUT),
             clock,
             metrics,
-            in_flight: InFlight::default(),
+            pending: PendingPublishes::default(),
             cooldowns: Cooldowns::default(),
             next_deadline: None,
             client_id,
@@ -97,12 +97,12 @@ impl<O: Outbox> Dispatcher<O> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(()) = self.in_flight.wait_for_next() => {}
+                Some(()) = self.pending.wait_for_next() => {}
                 () = self.wake.woken() => {}
                 changed = self.link.changed() => if changed.is_err() { return },
                 () = sleep_until(poll_at) => {}
             }
-            self.in_flight.collect_finished();
+            self.pending.collect_finished();
             self.poll(&stop).await;
             poll_at = self.next_poll_at();
         }
@@ -110,10 +110,10 @@ impl<O: Outbox> Dispatcher<O> {
     }
 
     async fn shut_down(&mut self) {
-        let confirmations = async { while self.in_flight.wait_for_next().await.is_some() {} };
+        let confirmations = async { while self.pending.wait_for_next().await.is_some() {} };
         // One missing confirmation must not lose the others.
         let _ = timeout(SHUTDOWN_GRACE, confirmations).await;
-        if self.in_flight.has_finished() && self.db.is_open() {
+        if self.pending.has_finished() && self.db.is_open() {
             let _ = timeout(FINAL_RECORD, self.record_outcomes()).await;
         }
     }
@@ -129,7 +129,7 @@ impl<O: Outbox> Dispatcher<O> {
                     if stop.run_until_cancelled(self.db.on_error(&error)).await.is_none() {
                         return;
                     }
-                    self.in_flight.collect_finished();
+                    self.pending.collect_finished();
                 }
             }
         }
@@ -161,44 +161,44 @@ impl<O: Outbox> Dispatcher<O> {
         if let Some(before) = session_loss_store::find(conn, &self.client_id, O::NAME).await? {
             tracing::info!(%before, "{}: the broker lost our session; sending unanswered messages again", O::NAME);
             self.outbox.on_broker_session_lost(conn, self.clock.now(), before).await?;
-            session_loss_store::mark_recovered(conn, &self.client_id, O::NAME, before).await?;
+            session_loss_store::delete(conn, &self.client_id, O::NAME, before).await?;
         }
         Ok(())
     }
 
     /// Records the outcomes of finished attempts and unlocks their devices.
     async fn record_outcomes(&mut self) -> QueryResult<()> {
-        if !self.in_flight.has_finished() {
+        if !self.pending.has_finished() {
             return Ok(());
         }
         // The clock is read before the connection number: what is recorded as sent was sent before that
         // connection ended, even if it ends now.
         let now = self.clock.now();
-        let finished = self.in_flight.unrecorded(self.link.borrow().connection);
-        let deliveries: Vec<(O::Key, Delivery)> =
-            finished.iter().map(|finished| (finished.key.clone(), finished.delivery)).collect();
+        let finished = self.pending.unrecorded(self.link.borrow().connection);
+        let reports: Vec<(O::Key, PublishReport)> =
+            finished.iter().map(|finished| (finished.key.clone(), finished.report)).collect();
         let devices: Vec<DeviceId> = finished.iter().map(|finished| finished.device).collect();
         let conn = self.db.get().await;
-        self.outbox.record_outcomes(conn, now, &deliveries).await?;
+        self.outbox.record_outcomes(conn, now, &reports).await?;
         device_lock_store::unlock(conn, O::LOCK, &devices).await?;
-        for finished in self.in_flight.take_recorded() {
-            let Delivery { outcome, reason } = finished.delivery;
-            if outcome == DeliveryOutcome::Refused {
+        for finished in self.pending.take_recorded() {
+            let PublishReport { outcome, reason } = finished.report;
+            if outcome == PublishOutcome::Refused {
                 tracing::warn!(device = %finished.device, reason, "{}: a message was refused; it will be sent again", O::NAME);
             }
             if let Some(delay) = retry_delay(outcome) {
                 self.cooldowns.start(finished.device, delay);
             }
         }
-        self.report_in_flight();
+        self.report_pending();
         Ok(())
     }
 
-    /// Sends to every device that has a due row and no message in flight.
+    /// Sends to every device that has a due row and no pending publish.
     async fn send_due(&mut self, connection: u64) -> QueryResult<()> {
-        while self.in_flight.len() < MAX_IN_FLIGHT {
-            let limit = MAX_IN_FLIGHT - self.in_flight.len();
-            let busy: Vec<DeviceId> = self.in_flight.devices().chain(self.cooldowns.devices()).collect();
+        while self.pending.len() < MAX_PENDING {
+            let limit = MAX_PENDING - self.pending.len();
+            let busy: Vec<DeviceId> = self.pending.devices().chain(self.cooldowns.devices()).collect();
             let (conn, now) = (self.db.get().await, self.clock.now());
             self.outbox.requeue_undelivered(conn, now).await?;
             let due = self.outbox.find_due(conn, now, &busy, i64::try_from(limit).expect("a small number")).await?;
@@ -210,7 +210,7 @@ impl<O: Outbox> Dispatcher<O> {
                 break;
             }
         }
-        self.report_in_flight();
+        self.report_pending();
         Ok(())
     }
 
@@ -231,7 +231,7 @@ impl<O: Outbox> Dispatcher<O> {
             idle.into_iter().for_each(|device| self.cooldowns.start(device, SHORT_RETRY_DELAY));
         }
         for outgoing in claimed {
-            self.in_flight.start(&*self.downlink, outgoing, connection);
+            self.pending.start(&*self.downlink, outgoing, connection);
         }
         Ok(())
     }
@@ -245,8 +245,8 @@ impl<O: Outbox> Dispatcher<O> {
         next.clamp(now + MIN_POLL_INTERVAL, now + MAX_POLL_INTERVAL)
     }
 
-    fn report_in_flight(&self) {
-        let n_in_flight = i64::try_from(self.in_flight.len()).expect("bounded");
-        self.metrics.outbox_in_flight.get_or_create(&OutboxLabel { outbox: O::NAME }).set(n_in_flight);
+    fn report_pending(&self) {
+        let n_pending = i64::try_from(self.pending.len()).expect("bounded");
+        self.metrics.outbox_pending.get_or_create(&OutboxLabel { outbox: O::NAME }).set(n_pending);
     }
 }

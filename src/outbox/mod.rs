@@ -5,13 +5,13 @@
 
 mod device_lock_store;
 mod dispatcher;
-mod in_flight;
+mod pending_publishes;
 mod retry_delay;
 mod session_loss_store;
 mod unconfirmed;
 mod wake;
 
-pub use dispatcher::{Dependencies, Dispatcher};
+pub use dispatcher::{Dispatcher, DispatcherDependencies};
 pub use unconfirmed::Unconfirmed;
 pub use wake::Wake;
 
@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 
 use crate::db;
-use crate::downlink::{Delivery, Outgoing};
+use crate::downlink::{OutboxMessage, PublishReport};
 use crate::ids::DeviceId;
 
 /// The rows of one feature, as the dispatcher uses them. Each function runs its own statements. The dispatcher
@@ -70,14 +70,14 @@ pub trait Outbox: Send + Sync + 'static {
         conn: &mut db::Connection,
         now: DateTime<Utc>,
         devices: &[DeviceId],
-    ) -> impl Future<Output = QueryResult<Vec<Outgoing<Self::Key>>>> + Send;
+    ) -> impl Future<Output = QueryResult<Vec<OutboxMessage<Self::Key>>>> + Send;
 
     /// Records how attempts ended. A row that has changed in between stays as it is.
     fn record_outcomes(
         &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
-        deliveries: &[(Self::Key, Delivery)],
+        reports: &[(Self::Key, PublishReport)],
     ) -> impl Future<Output = QueryResult<()>> + Send;
 
     /// The broker lost what it accepted up to `before`. Rows without an answer from their device become due

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::downlink::DeliveryOutcome;
+use crate::downlink::PublishOutcome;
 use crate::ids::DeviceId;
 
 /// After a message was refused: by the ACL or a quota of the broker, or because of its topic.
@@ -14,11 +14,11 @@ const REFUSED_RETRY_DELAY: Duration = Duration::from_secs(5);
 pub(super) const SHORT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// The delay after an attempt; `None` where the device may get its next message at once.
-pub(super) fn retry_delay(outcome: DeliveryOutcome) -> Option<Duration> {
+pub(super) fn retry_delay(outcome: PublishOutcome) -> Option<Duration> {
     match outcome {
-        DeliveryOutcome::Refused => Some(REFUSED_RETRY_DELAY),
-        DeliveryOutcome::Unknown | DeliveryOutcome::NotSent => Some(SHORT_RETRY_DELAY),
-        DeliveryOutcome::Confirmed | DeliveryOutcome::NoSubscribers | DeliveryOutcome::Expired => None,
+        PublishOutcome::Refused => Some(REFUSED_RETRY_DELAY),
+        PublishOutcome::Unknown | PublishOutcome::NotSent => Some(SHORT_RETRY_DELAY),
+        PublishOutcome::Confirmed | PublishOutcome::NoSubscribers | PublishOutcome::Expired => None,
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) async fn find(
 }
 
 /// A loss that was recorded again in between stays.
-pub(super) async fn mark_recovered(
+pub(super) async fn delete(
     conn: &mut AsyncPgConnection,
     client_id: &str,
     outbox: &str,

@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::FleetConfig;
-use super::connection::Connection;
 use super::delayed::DelayedAnswers;
 use super::device::Device;
+use super::device_connection::DeviceConnection;
 use super::observed_commands::ObservedCommands;
 use super::outbox::Outbox;
 use super::report::{Counters, Report};
@@ -80,12 +80,12 @@ impl Fleet {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "no fleet has 2^52 devices")]
-    fn connection(&self, number: usize) -> Result<Connection, SimulatorError> {
+    fn connection(&self, number: usize) -> Result<DeviceConnection, SimulatorError> {
         let config = &self.shared.config;
         let device = Device::new(config, number, config.clock.now());
         let n_devices = config.devices.len() as f64;
         let interval = Duration::from_secs_f64(n_devices / config.rate);
-        Ok(Connection {
+        Ok(DeviceConnection {
             options: client::options(config, &config.devices[number], &device.topics)?,
             schedule: Schedule::new(interval, config.heartbeat, number as f64 / n_devices),
             shared: self.shared.clone(),

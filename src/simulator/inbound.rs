@@ -4,14 +4,14 @@
 use rumqttc::QoS;
 use tokio::time::Instant;
 
-use super::connection::Connection;
 use super::delayed::DelayedAnswer;
 use super::device::Answer;
+use super::device_connection::DeviceConnection;
 use super::observed_commands::ArrivalIndex;
 use super::outbox::{Content, Message};
 use super::report::count;
 
-impl Connection {
+impl DeviceConnection {
     /// Gives a command or a configuration to the device and plans its answers.
     pub(super) fn receive(&mut self, topic: &str, payload: &[u8]) {
         let (answers, command) = if self.device.topics.commands == topic {

@@ -9,12 +9,12 @@ use rumqttc::{AsyncClient, PublishNoticeError, PublishOptions, QoS};
 use tokio::time::Instant;
 
 use super::client::MAX_IN_FLIGHT;
-use super::connection::{Connection, InFlight};
+use super::device_connection::{DeviceConnection, InFlight};
 use super::outbox::{Content, Message};
 use super::report::count;
 use super::schedule::Due;
 
-impl Connection {
+impl DeviceConnection {
     /// Queues the device's status in place of one that was never sent.
     pub(super) fn publish_status(&mut self, online: bool) {
         let payload = self.device.status(self.shared.config.clock.now(), online);

@@ -46,7 +46,7 @@ pub struct User {
 }
 
 /// What [`Users`] is made of.
-pub struct Dependencies {
+pub struct UsersDependencies {
     pub pool: Pool,
     pub tokens: Tokens,
     pub clock: Clock,
@@ -69,8 +69,8 @@ pub struct Users {
 }
 
 impl Users {
-    pub fn new(dependencies: Dependencies) -> Self {
-        let Dependencies { pool, tokens, clock, revocations, throttle, registration_open } = dependencies;
+    pub fn new(dependencies: UsersDependencies) -> Self {
+        let UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open } = dependencies;
         Self { pool, tokens, clock, hasher: Hasher::default(), revocations, throttle, registration_open }
     }
 

@@ -96,7 +96,7 @@ async fn a_flood_is_dropped_counted_and_reported_and_costs_no_other_device() {
     assert_eq!(seen["shedMessages"].as_i64(), Some(2 * FLOOD as i64 - stored), "every message is counted");
     assert_eq!(metrics.mqtt_rejected_total.get(), 2 * FLOOD as u64 - stored as u64);
     assert!(seen["lastShedAt"].is_string());
-    assert_eq!(seen["online"], false, "a flood hides no goodbye");
+    assert_eq!(seen["online"], false, "a flood hides no offline status");
     let rejected = "query($id: ID!) { rejectedMessages(homeId: $id) { nodes { reason topic } } }";
     let rejected = owner.query(rejected, json!({"id": home.id})).await["rejectedMessages"]["nodes"].clone();
     let one = json!({"reason": "RATE_LIMITED", "topic": flooder.topic("telemetry")});

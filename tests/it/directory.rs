@@ -46,7 +46,7 @@ async fn a_device_registered_again_by_another_server_receives_its_messages_at_on
 
     // Each packet is remembered only once its message is stored: else a crash in between would lose the message.
     let client = app.database().client().await;
-    let packets = "select count(*), count(distinct packet) from mqtt_deliveries, unnest(packet_ids) packet";
+    let packets = "select count(*), count(distinct packet) from committed_packets, unnest(packet_ids) packet";
     let row = client.query_one(packets, &[]).await.expect("counted");
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (23, 23));
 

@@ -23,11 +23,11 @@ const ORDER: [(&str, &str, bool); 14] = [
     ("answers to configurations", "update device_configs", true),
     ("rejected messages", "insert into rejected_messages", true),
     ("pruning of rejected messages", "delete from rejected_messages", false),
-    ("deliveries of the lost session", "delete from mqtt_deliveries where (mqtt_deliveries.client_id = )", false),
+    ("packets of the lost session", "delete from committed_packets where (committed_packets.client_id = )", false),
     ("new session", "insert into broker_sessions", false),
     ("losses", "insert into broker_losses", false),
-    ("obsolete deliveries", "delete from mqtt_deliveries where ((", false),
-    ("deliveries", "insert into mqtt_deliveries", true),
+    ("obsolete packets", "delete from committed_packets where ((", false),
+    ("packets", "insert into committed_packets", true),
     ("commit", "commit", true),
 ];
 
@@ -51,7 +51,7 @@ async fn the_statements_of_a_batch_arrive_in_their_order_prepared_or_not() {
         let order: Vec<_> = ORDER.iter().map(|(name, ..)| *name).filter(|name| names.contains(name)).collect();
         assert_eq!(*names, order);
     }
-    for name in ["pruning of rejected messages", "deliveries of the lost session", "new session"] {
+    for name in ["pruning of rejected messages", "packets of the lost session", "new session"] {
         assert!(transactions.iter().any(|names| names.contains(&name)), "{name}");
     }
     app.stop().await;
@@ -124,7 +124,7 @@ impl Recorder {
     fn transactions(&self) -> Vec<Vec<&'static str>> {
         let mut transactions = Vec::new();
         for statements in self.connections.lock().expect("connections lock").iter() {
-            if !statements.iter().any(|statement| statement.contains("insert into mqtt_deliveries")) {
+            if !statements.iter().any(|statement| statement.contains("insert into committed_packets")) {
                 continue;
             }
             let mut names: Option<Vec<_>> = None;

@@ -7,7 +7,7 @@ from (
     group by c.device_id
 ) waiting
 -- A device that reported offline is not listening; a device that is merely silent may be.
-where not exists (select from device_states s where s.device_id = waiting.device_id and s.away)
+where not exists (select from device_states s where s.device_id = waiting.device_id and s.announced_offline)
     -- The commands of a deleted home stay for a while.
     and exists (select from devices d where d.id = waiting.device_id)
 order by waiting.seq

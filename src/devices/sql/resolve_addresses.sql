@@ -4,7 +4,7 @@ select
     h.id as home,
     d.id as device,
     coalesce(s.online, false) as online,
-    coalesce(s.backlog_since, s.last_seen_at, d.created_at) as quiet_since
+    coalesce(s.backlog_since, s.last_seen_at, d.created_at) as backlog_since
 from unnest(
         :home_ids::bigint[], :home_keys::text[], :device_ids::bigint[], :device_macs::text[], :device_keys::text[]
     ) with ordinality a (home_id, home_key, device_id, device_mac, device_key, position)

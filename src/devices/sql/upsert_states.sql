@@ -2,20 +2,20 @@
 -- left out, and devices that another server has seen since :unless_seen_since.
 insert into device_states as s (
     device_id, online, online_changed_at, last_seen_at, firmware_version, signal_strength, battery_level, metadata,
-    home_segment, device_segment, away, shed_messages, last_shed_at, backlog_since
+    home_segment, device_segment, announced_offline, shed_messages, last_shed_at, backlog_since
 )
 select
     n.device_id, n.online, n.at, n.seen_at, n.firmware_version, n.signal_strength, n.battery_level, n.metadata,
-    n.home_segment, n.device_segment, coalesce(n.away, old.away, false), n.rate_limited, n.rate_limited_at,
+    n.home_segment, n.device_segment, coalesce(n.announced_offline, old.announced_offline, false), n.rate_limited, n.rate_limited_at,
     n.backlog_since
 from unnest(
         :devices::bigint[], :online::boolean[], :at::timestamptz[], :seen_at::timestamptz[],
         :firmware_versions::text[], :signal_strengths::float8[], :battery_levels::float8[], :metadata::jsonb[],
-        :home_segments::text[], :device_segments::text[], :unless_seen_since::timestamptz[], :away::boolean[],
+        :home_segments::text[], :device_segments::text[], :unless_seen_since::timestamptz[], :announced_offline::boolean[],
         :rate_limited::bigint[], :rate_limited_at::timestamptz[], :backlog_since::timestamptz[]
     ) n (
         device_id, online, at, seen_at, firmware_version, signal_strength, battery_level, metadata, home_segment,
-        device_segment, unless_seen_since, away, rate_limited, rate_limited_at, backlog_since
+        device_segment, unless_seen_since, announced_offline, rate_limited, rate_limited_at, backlog_since
     )
     join devices d on d.id = n.device_id
     left join device_states old on old.device_id = n.device_id
@@ -35,7 +35,7 @@ on conflict (device_id) do update set
     metadata = s.metadata || excluded.metadata,
     home_segment = coalesce(excluded.home_segment, s.home_segment),
     device_segment = coalesce(excluded.device_segment, s.device_segment),
-    away = excluded.away,
+    announced_offline = excluded.announced_offline,
     -- The same time again: an attempt whose answer was lost has counted these messages already.
     shed_messages = s.shed_messages + case
         when s.last_shed_at = excluded.last_shed_at then 0

@@ -26,7 +26,7 @@ pub struct Limits {
     pub slow_peer_window: Duration,
     /// See `slow_peer_window`.
     pub slow_peer_min_bytes: usize,
-    /// Time that requests in flight have after shutdown begins.
+    /// Time that unfinished requests have after shutdown begins.
     pub drain_timeout: Duration,
     /// Header fields of a request.
     pub max_headers: usize,

@@ -18,7 +18,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use url::Url;
 
-use super::serve::Connection;
+use super::serve::ClientConnection;
 use super::{HttpState, caller, responses};
 use message::Protocol;
 use session::Session;
@@ -76,7 +76,7 @@ pub(super) async fn accept(state: HttpState, request: Request<Body>) -> Response
         );
     };
     // Both are held as long as the socket is open: its connection slot, and its entry in the drain.
-    let slot = parts.extensions.get::<Connection>().map(|connection| connection.slot.clone());
+    let slot = parts.extensions.get::<ClientConnection>().map(|connection| connection.slot.clone());
     let tracked = state.tracker.token();
     upgrade.on_upgrade(move |socket| async move {
         state.metrics.sockets.inc();

@@ -9,8 +9,8 @@ fn limits() -> DeviceLimits {
     DeviceLimits::new(Some(LIMIT))
 }
 
-fn known(quiet_since: Option<DateTime<Utc>>) -> ResolvedDevice {
-    ResolvedDevice { home: HomeId::from_database(1), device: DeviceId::from_database(7), online: true, quiet_since }
+fn known(backlog_since: Option<DateTime<Utc>>) -> ResolvedDevice {
+    ResolvedDevice { home: HomeId::from_database(1), device: DeviceId::from_database(7), online: true, backlog_since }
 }
 
 fn at(ms: i64) -> DateTime<Utc> {

@@ -35,9 +35,9 @@ impl RunningWriter {
         committed: Committed,
         receipts: &mut Vec<PendingPubAck>,
     ) -> DeletedDevices {
-        let Committed { deleted, states, answers, session_row, pruned } = committed;
+        let Committed { deleted, states, answers, packets_row, pruned } = committed;
         let mut deleted = DeletedDevices { devices: deleted, rows: Vec::new() };
-        self.advance_session(&batch, session_row, &deleted);
+        self.advance_packets(&batch, packets_row, &deleted);
         self.count_pruned(&batch, &pruned);
         receipts.reserve(batch.rows.len());
         for mut row in batch.rows {
@@ -55,9 +55,9 @@ impl RunningWriter {
     }
 
     /// Adds the committed packets to the session, and acknowledges a lost session to the link.
-    fn advance_session(&mut self, batch: &Batch, session_row: Option<i64>, deleted: &DeletedDevices) {
+    fn advance_packets(&mut self, batch: &Batch, packets_row: Option<i64>, deleted: &DeletedDevices) {
         let recorded = batch.rows.iter().filter(|row| row.envelope.packet.is_some() && !deleted.has_row(row));
-        self.session.committed(batch.lost.is_some(), session_row, recorded.count());
+        self.committed_packets.committed(batch.lost.is_some(), packets_row, recorded.count());
         if let Some(loss) = batch.lost {
             self.acknowledged_losses.send_replace(loss.number);
         }

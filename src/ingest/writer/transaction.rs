@@ -27,7 +27,7 @@ pub(super) struct Written {
     reading_ids: Vec<Option<TelemetryId>>,
     states: Vec<DeviceState>,
     answers: RecordedAnswers,
-    session_row: Option<i64>,
+    packets_row: Option<i64>,
     pruned: Pruned,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Committed {
     pub(super) states: Vec<DeviceState>,
     pub(super) answers: RecordedAnswers,
     /// The row of the batch's packets.
-    pub(super) session_row: Option<i64>,
+    pub(super) packets_row: Option<i64>,
     pub(super) pruned: Pruned,
 }
 
@@ -60,9 +60,9 @@ impl RunningWriter {
         }
         let missing = not_written(batch, &written);
         let deleted = if missing.is_empty() { HashSet::new() } else { devices::find_deleted(conn, &missing).await? };
-        let Written { reading_ids, states, answers, session_row, pruned } = written;
+        let Written { reading_ids, states, answers, packets_row, pruned } = written;
         batch.set_reading_ids(reading_ids);
-        Ok(Committed { deleted, states, answers, session_row, pruned })
+        Ok(Committed { deleted, states, answers, packets_row, pruned })
     }
 
     /// Runs one transaction.
@@ -78,7 +78,7 @@ impl RunningWriter {
         // future is first polled and `futures_util::join!` polls its futures in the order of its list. It must not
         // become `tokio::join!`, which starts each poll with another future: the commit could then leave before an
         // insert. `tests/it/statement_order.rs` checks the order.
-        let (begun, locked, reading_ids, states, answers, rejected, n_messages, session_row, ended) = futures_util::join!(
+        let (begun, locked, reading_ids, states, answers, rejected, n_messages, packets_row, ended) = futures_util::join!(
             store::begin(conn),
             store::acquire_ingest_lock(conn),
             telemetry::insert(conn, &readings),
@@ -86,7 +86,7 @@ impl RunningWriter {
             answers::record(conn, batch),
             store::insert_rejected(conn, batch.rejected(), is_retry),
             store::prune_rejected(conn, &homes),
-            self.session.record(conn, batch.lost, &self.outbox_names, &packets),
+            self.committed_packets.record(conn, batch.lost, &self.outbox_names, &packets),
             async {
                 match ending {
                     Ending::Commit => store::commit(conn).await,
@@ -100,9 +100,9 @@ impl RunningWriter {
         let (reading_ids, states, answers) = (reading_ids?, states?, answers?);
         rejected?;
         let pruned = Pruned { homes, n_messages: n_messages? };
-        let session_row = session_row?;
+        let packets_row = packets_row?;
         ended?;
-        Ok(Written { reading_ids, states, answers, session_row, pruned })
+        Ok(Written { reading_ids, states, answers, packets_row, pruned })
     }
 
     /// Creates the partition of a month if it is missing.

@@ -9,12 +9,12 @@ use rumqttc::Publish;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 
-use super::outgoing::Outgoing;
+use super::send_half::SendHalf;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::mqtt::delivery::{BrokerEvent, Delivery, Packet, digest};
 use crate::mqtt::options::KEEP_ALIVE_S;
 use crate::mqtt::payload::{self, Content, MAX_PAYLOAD_BYTES};
+use crate::mqtt::received_message::{BrokerEvent, Packet, ReceivedMessage, digest};
 use crate::mqtt::rejection::{REJECTED_PREVIEW_BYTES, Rejection};
 use crate::mqtt::topic::ReceivedTopic;
 
@@ -46,20 +46,20 @@ pub(super) struct Intake {
 
 impl Intake {
     pub(super) fn new(prefix: String, clock: Clock, metrics: Metrics) -> (Self, mpsc::Receiver<BrokerEvent>) {
-        let (queue, deliveries) = mpsc::channel(QUEUE_MESSAGES);
+        let (queue, received) = mpsc::channel(QUEUE_MESSAGES);
         let bytes = Arc::new(Semaphore::new(QUEUE_BYTES));
-        (Self { prefix, clock, metrics, queue, bytes, last_received: DateTime::UNIX_EPOCH }, deliveries)
+        (Self { prefix, clock, metrics, queue, bytes, last_received: DateTime::UNIX_EPOCH }, received)
     }
 
     /// Parses a message and queues it; waits for space, and pauses publishing meanwhile. Cancel safe: a message that
     /// is not queued is not acknowledged, so the broker sends it again.
-    pub(super) async fn accept(&mut self, publish: Publish, outgoing: &Outgoing) -> Result<(), Stalled> {
+    pub(super) async fn accept(&mut self, publish: Publish, send_half: &SendHalf) -> Result<(), Stalled> {
         let received_at = self.next_received_at();
         let (topic, content) = self.parse(&publish, received_at);
-        let queue_bytes = self.reserve_bytes(memory_bytes(&publish, &content), outgoing).await?;
-        let slot = self.reserve_slot(outgoing).await?;
+        let queue_bytes = self.reserve_bytes(memory_bytes(&publish, &content), send_half).await?;
+        let slot = self.reserve_slot(send_half).await?;
         self.metrics.mqtt_received.inc();
-        let (retained, receipt) = (publish.retain, outgoing.receipt(&publish));
+        let (retained, receipt) = (publish.retain, send_half.receipt(&publish));
         let payload_digest = digest(&[&publish.payload]);
         let packet = packet(&publish, payload_digest);
         // A rejected message is kept as a preview. A slice would keep all bytes of the packet.
@@ -70,7 +70,7 @@ impl Intake {
                 (topic.detach(), Bytes::copy_from_slice(preview))
             }
         };
-        slot.send(BrokerEvent::Message(Box::new(Delivery {
+        slot.send(BrokerEvent::Message(Box::new(ReceivedMessage {
             topic,
             payload,
             content,
@@ -109,35 +109,35 @@ impl Intake {
         (topic, kind.and_then(|kind| payload::parse(kind, &publish.payload, received_at)))
     }
 
-    async fn reserve_bytes(&self, n: usize, outgoing: &Outgoing) -> Result<OwnedSemaphorePermit, Stalled> {
+    async fn reserve_bytes(&self, n: usize, send_half: &SendHalf) -> Result<OwnedSemaphorePermit, Stalled> {
         let n = u32::try_from(n).expect("bounded by the packet size");
         match self.bytes.clone().try_acquire_many_owned(n) {
             Ok(permit) => Ok(permit),
             Err(_) => {
-                let permit = self.wait(self.bytes.clone().acquire_many_owned(n), outgoing).await?;
+                let permit = self.wait(self.bytes.clone().acquire_many_owned(n), send_half).await?;
                 Ok(permit.expect("the semaphore is never closed"))
             }
         }
     }
 
-    async fn reserve_slot(&self, outgoing: &Outgoing) -> Result<mpsc::Permit<'_, BrokerEvent>, Stalled> {
+    async fn reserve_slot(&self, send_half: &SendHalf) -> Result<mpsc::Permit<'_, BrokerEvent>, Stalled> {
         match self.queue.try_reserve() {
             Ok(slot) => Ok(slot),
             // An error means that the writer has ended: the process is stopping.
-            Err(_) => self.wait(self.queue.reserve(), outgoing).await?.map_err(|_| Stalled),
+            Err(_) => self.wait(self.queue.reserve(), send_half).await?.map_err(|_| Stalled),
         }
     }
 
     /// Waits for space with publishing paused, because the connection is not polled meanwhile.
-    async fn wait<T>(&self, space: impl Future<Output = T>, outgoing: &Outgoing) -> Result<T, Stalled> {
+    async fn wait<T>(&self, space: impl Future<Output = T>, send_half: &SendHalf) -> Result<T, Stalled> {
         self.metrics.ingest_queue_full.inc();
-        outgoing.pause_publishing();
+        send_half.pause_publishing();
         let started = Instant::now();
         let space = timeout(MAX_STALL, space).await.map_err(|_| Stalled)?;
-        if started.elapsed() > MAX_PUBLISH_DELAY && outgoing.has_expiring_message() {
+        if started.elapsed() > MAX_PUBLISH_DELAY && send_half.has_expiring_message() {
             return Err(Stalled);
         }
-        outgoing.resume_publishing();
+        send_half.resume_publishing();
         Ok(space)
     }
 }

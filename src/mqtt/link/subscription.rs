@@ -41,7 +41,7 @@ impl Link {
         });
         // Brokers without this topic refuse the filter or never publish to it.
         let clients = SubscribeFilterInput::new(BROKER_CLIENTS, QoS::AtMostOnce);
-        if let Err(error) = self.outgoing.client().try_subscribe_many(filters.chain([clients])) {
+        if let Err(error) = self.send_half.client().try_subscribe_many(filters.chain([clients])) {
             tracing::error!(%error, "could not queue the subscription");
         }
     }
@@ -49,7 +49,7 @@ impl Link {
     pub(super) fn on_subscribed(&mut self, codes: &[SubscribeReasonCode]) {
         let uplinks = &codes[..codes.len().min(MessageKind::ALL.len())];
         if uplinks.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
-            self.outgoing.set_connected(true);
+            self.send_half.set_connected(true);
             self.reconnect.succeeded();
             tracing::info!(broker = %self.settings.broker.host, "connected to the MQTT broker and subscribed");
         } else {

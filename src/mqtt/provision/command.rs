@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::devices::{MqttUser, mqtt_client_id};
-use crate::mqtt::topic::{self, DOWNLINK_CHANNELS, MessageKind};
+use crate::mqtt::topic::{self, DOWNLINK_KINDS, MessageKind};
 use crate::settings::Secret;
 
 #[derive(Serialize)]
@@ -33,7 +33,7 @@ pub fn role_topics(prefix: &str, user: MqttUser<'_>) -> Vec<RoleTopic> {
         RoleTopic { acltype, topic, allow: true }
     };
     let up = MessageKind::ALL.iter().map(|kind| rule(AclType::PublishClientSend, kind.as_str()));
-    let down = DOWNLINK_CHANNELS.map(|channel| rule(AclType::PublishClientReceive, topic::channel_segment(channel)));
+    let down = DOWNLINK_KINDS.map(|kind| rule(AclType::PublishClientReceive, topic::downlink_segment(kind)));
     up.chain(down).collect()
 }
 

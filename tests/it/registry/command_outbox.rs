@@ -14,7 +14,7 @@ use smarthome::commands::{
     record_answers,
 };
 use smarthome::db;
-use smarthome::downlink::{Delivery, DeliveryOutcome};
+use smarthome::downlink::{PublishOutcome, PublishReport};
 use smarthome::ids::{CommandId, DeviceId};
 use smarthome::outbox::Outbox;
 
@@ -68,9 +68,9 @@ impl Rig {
         self.outbox.find_due(&mut self.conn, self.clock.now(), busy, 10).await.unwrap()
     }
 
-    async fn record(&mut self, command: CommandId, delivery: impl Into<Delivery>) {
-        let deliveries = [(command, delivery.into())];
-        self.outbox.record_outcomes(&mut self.conn, self.clock.now(), &deliveries).await.unwrap();
+    async fn record(&mut self, command: CommandId, report: impl Into<PublishReport>) {
+        let reports = [(command, report.into())];
+        self.outbox.record_outcomes(&mut self.conn, self.clock.now(), &reports).await.unwrap();
     }
 
     async fn tick(&mut self) -> Option<chrono::DateTime<chrono::Utc>> {
@@ -121,7 +121,7 @@ impl Rig {
             self.advance(61).await;
         }
         if !matches!(status, Pending | Cancelled | Expired) {
-            self.record(command, DeliveryOutcome::Confirmed).await;
+            self.record(command, PublishOutcome::Confirmed).await;
         }
         match status {
             Acked => drop(self.answer(command, AnswerKind::Acked).await),
@@ -175,11 +175,11 @@ async fn a_command_goes_to_its_devices_topic_in_the_format_of_the_device_protoco
     assert_eq!(segments, "h/MAC");
     // Claimed is not sent. A command without a recorded outcome is claimed again, under the same id.
     assert_eq!((found.status, found.sent_at), (CommandStatus::Pending, None));
-    rig.record(first, DeliveryOutcome::Unknown).await;
+    rig.record(first, PublishOutcome::Unknown).await;
     let again = rig.claim().await;
     assert!(again.iter().any(|(id, ..)| *id == first));
     assert_eq!(rig.find(first).await.dispatched_at, found.dispatched_at);
-    rig.record(first, DeliveryOutcome::Confirmed).await;
+    rig.record(first, PublishOutcome::Confirmed).await;
     assert_eq!(rig.status(first).await, CommandStatus::Sent);
     assert!(rig.claim().await.iter().any(|(id, ..)| *id == second), "in order");
 }
@@ -188,8 +188,7 @@ async fn a_command_goes_to_its_devices_topic_in_the_format_of_the_device_protoco
 async fn a_device_that_reported_offline_gets_nothing_until_it_is_active_again() {
     let mut rig = Rig::start(1).await;
     let command = rig.send(json!({"expiresInSeconds": 60})).await;
-    let state =
-        "insert into device_states (device_id, away) values ($1, $2) on conflict (device_id) do update set away = $2";
+    let state = "insert into device_states (device_id, announced_offline) values ($1, $2) on conflict (device_id) do update set announced_offline = $2";
     let device = number(&rig.devices[0]);
     rig.graph.sql.execute(state, &[&device, &true]).await.unwrap();
     assert!(rig.find_due(&[]).await.is_empty());
@@ -231,11 +230,11 @@ async fn a_deadline_ends_a_command_and_says_what_is_missing() {
 async fn a_refused_command_stays_pending_with_the_reason_and_is_sent_again() {
     let mut rig = Rig::start(1).await;
     let command = rig.command_in(CommandStatus::Pending).await;
-    rig.record(command, Delivery::refused("quota exceeded")).await;
+    rig.record(command, PublishReport::refused("quota exceeded")).await;
     let found = rig.find(command).await;
     assert_eq!((found.status, found.error.as_deref()), (CommandStatus::Pending, Some("quota exceeded")));
     assert_eq!(rig.claim().await.len(), 1);
-    rig.record(command, DeliveryOutcome::Confirmed).await;
+    rig.record(command, PublishOutcome::Confirmed).await;
     let found = rig.find(command).await;
     assert_eq!((found.status, found.error, found.sent_at.is_some()), (CommandStatus::Sent, None, true));
 }
@@ -247,7 +246,7 @@ async fn a_lost_session_makes_sent_commands_pending_but_not_acknowledged_ones() 
     rig.lose_broker_session().await;
     let found = rig.find(command).await;
     assert_eq!((found.status, found.sent_at), (CommandStatus::Pending, None));
-    rig.record(command, DeliveryOutcome::Confirmed).await;
+    rig.record(command, PublishOutcome::Confirmed).await;
     rig.answer(command, AnswerKind::Acked).await;
     rig.lose_broker_session().await;
     assert_eq!(rig.status(command).await, CommandStatus::Acked);
@@ -257,9 +256,9 @@ async fn a_lost_session_makes_sent_commands_pending_but_not_acknowledged_ones() 
 async fn a_confirmation_after_the_expiry_only_sets_the_time_of_sending() {
     let mut rig = Rig::start(1).await;
     let command = rig.command_in(CommandStatus::Pending).await;
-    rig.record(command, DeliveryOutcome::Expired).await;
+    rig.record(command, PublishOutcome::Expired).await;
     assert_eq!(rig.status(command).await, CommandStatus::Expired);
-    rig.record(command, DeliveryOutcome::Confirmed).await;
+    rig.record(command, PublishOutcome::Confirmed).await;
     let found = rig.find(command).await;
     assert_eq!((found.status, found.sent_at.is_some()), (CommandStatus::Expired, true));
 }
@@ -278,9 +277,9 @@ async fn a_change_whose_answer_was_lost_is_published_by_the_next_tick() {
     // The statement waits for the locked row, so its future is dropped before its answer can arrive.
     rig.graph.sql.batch_execute("begin; select from commands for update").await.unwrap();
     {
-        let deliveries = [(command, DeliveryOutcome::Confirmed.into())];
+        let reports = [(command, PublishOutcome::Confirmed.into())];
         let mut conn = db::connect(&rig.graph.database.url(), None).await.unwrap();
-        let recording = rig.outbox.record_outcomes(&mut conn, rig.clock.now(), &deliveries);
+        let recording = rig.outbox.record_outcomes(&mut conn, rig.clock.now(), &reports);
         let mut recording = std::pin::pin!(recording);
         assert!(futures_util::poll!(&mut recording).is_pending());
         tokio::select! {
@@ -325,8 +324,8 @@ async fn senders_dispatchers_answers_and_deadlines_run_concurrently_without_dead
         let mut conn = db::connect(&graph.database.url(), None).await.unwrap();
         for n in 0..ROUNDS {
             let claimed = outbox.claim(&mut conn, clock.now(), all).await.unwrap();
-            let deliveries: Vec<_> = claimed.iter().map(|out| (out.key, DeliveryOutcome::Confirmed.into())).collect();
-            outbox.record_outcomes(&mut conn, clock.now(), &deliveries).await.unwrap();
+            let reports: Vec<_> = claimed.iter().map(|out| (out.key, PublishOutcome::Confirmed.into())).collect();
+            outbox.record_outcomes(&mut conn, clock.now(), &reports).await.unwrap();
             if n % 10 == 0 {
                 clock.advance(TimeDelta::seconds(20));
                 outbox.on_broker_session_lost(&mut conn, clock.now(), clock.now()).await.unwrap();

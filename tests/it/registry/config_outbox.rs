@@ -6,7 +6,7 @@ mod transitions;
 use serde_json::{Value, json};
 use smarthome::db;
 use smarthome::device_config::{ConfigKey, ConfigOutbox, KeyRing};
-use smarthome::downlink::{Channel, Delivery, DeliveryOutcome, Outgoing};
+use smarthome::downlink::{DownlinkKind, OutboxMessage, PublishOutcome, PublishReport};
 use smarthome::ids::{DeviceId, HomeId};
 use smarthome::outbox::Outbox;
 use smarthome::settings::EncryptionSettings;
@@ -36,15 +36,15 @@ impl<'a> Sender<'a> {
     }
 
     /// The messages that are due now.
-    async fn claim(&mut self) -> Vec<Outgoing<ConfigKey>> {
+    async fn claim(&mut self) -> Vec<OutboxMessage<ConfigKey>> {
         let due = self.find_due().await;
         self.outbox.claim(&mut self.conn, self.graph.clock.now(), &due).await.unwrap()
     }
 
-    async fn record(&mut self, outgoing: &[Outgoing<ConfigKey>], delivery: impl Into<Delivery>) {
-        let delivery = delivery.into();
-        let deliveries: Vec<_> = outgoing.iter().map(|message| (message.key, delivery)).collect();
-        self.outbox.record_outcomes(&mut self.conn, self.graph.clock.now(), &deliveries).await.unwrap();
+    async fn record(&mut self, outgoing: &[OutboxMessage<ConfigKey>], report: impl Into<PublishReport>) {
+        let report = report.into();
+        let reports: Vec<_> = outgoing.iter().map(|message| (message.key, report)).collect();
+        self.outbox.record_outcomes(&mut self.conn, self.graph.clock.now(), &reports).await.unwrap();
     }
 
     /// Sends every due message, until none is due. Returns the topics and payloads.
@@ -56,7 +56,7 @@ impl<'a> Sender<'a> {
                 assert_eq!(self.find_due().await, []);
                 return all;
             }
-            self.record(&outgoing, DeliveryOutcome::Confirmed).await;
+            self.record(&outgoing, PublishOutcome::Confirmed).await;
             all.extend(outgoing.iter().map(topic_and_payload));
         }
         panic!("messages stay due: {all:?}");
@@ -74,9 +74,9 @@ impl<'a> Sender<'a> {
     }
 }
 
-fn topic_and_payload(outgoing: &Outgoing<ConfigKey>) -> (String, Value) {
+fn topic_and_payload(outgoing: &OutboxMessage<ConfigKey>) -> (String, Value) {
     let message = &outgoing.message;
-    assert_eq!((message.channel, message.expires_at), (Channel::Config, None));
+    assert_eq!((message.kind, message.expires_at), (DownlinkKind::Config, None));
     let payload = serde_json::from_slice(&message.payload).unwrap_or(Value::Null);
     (format!("{}/{}", message.home, message.device), payload)
 }
@@ -119,16 +119,16 @@ async fn only_the_newest_version_is_sent_with_its_secrets_until_the_broker_confi
     assert!(payload["timestamp"].as_str().is_some_and(|at| at.len() == 24 && at.ends_with('Z')), "{payload}");
     assert_eq!(payload.as_object().unwrap().len(), 3);
 
-    for delivery in [DeliveryOutcome::Unknown.into(), Delivery::refused("quota")] {
-        sender.record(&outgoing, delivery).await;
+    for report in [PublishOutcome::Unknown.into(), PublishReport::refused("quota")] {
+        sender.record(&outgoing, report).await;
         assert_eq!(status(&graph, &devices[0]).await, "PENDING");
         assert_eq!(sender.claim().await.len(), 2, "it is sent again");
     }
     let [first, second] = [0, 1].map(|n: usize| devices[n].parse::<DeviceId>().unwrap());
     let without_busy = sender.outbox.find_due(&mut sender.conn, graph.clock.now(), &[first], 100).await.unwrap();
     assert_eq!(without_busy, [second]);
-    sender.record(&outgoing, DeliveryOutcome::Confirmed).await;
-    sender.record(&outgoing, DeliveryOutcome::Confirmed).await;
+    sender.record(&outgoing, PublishOutcome::Confirmed).await;
+    sender.record(&outgoing, PublishOutcome::Confirmed).await;
     assert_eq!(status(&graph, &devices[0]).await, "SENT");
     assert_eq!(sender.send_all().await, []);
 
@@ -136,7 +136,7 @@ async fn only_the_newest_version_is_sent_with_its_secrets_until_the_broker_confi
     push(&graph, &ann, &devices[0], json!({"sampleRate": 6})).await;
     let third = sender.claim().await;
     push(&graph, &ann, &devices[0], json!({"sampleRate": 7})).await;
-    sender.record(&third, DeliveryOutcome::Confirmed).await;
+    sender.record(&third, PublishOutcome::Confirmed).await;
     assert_eq!(status(&graph, &devices[0]).await, "PENDING");
     let rest = sender.send_all().await;
     assert_eq!((rest.len(), &rest[0].1["version"]), (1, &json!(4)));
@@ -164,7 +164,7 @@ async fn a_version_that_the_broker_lost_is_sent_again_and_keeps_its_status() {
     );
     // The session is lost again while they are in flight: the broker retains nothing that it confirms now.
     sender.lose_session().await;
-    sender.record(&again, DeliveryOutcome::Confirmed).await;
+    sender.record(&again, PublishOutcome::Confirmed).await;
     assert_eq!(sender.send_all().await.len(), 2);
     assert_eq!([status(&graph, &devices[0]).await, status(&graph, &devices[1]).await], ["APPLIED", "SENT"]);
 }
@@ -189,7 +189,7 @@ async fn a_configuration_follows_its_device_to_another_topic() {
     sender.find_due().await;
     let in_flight = sender.claim().await;
     use_topic(&graph, &devices[0], &home, &devices[0]).await;
-    sender.record(&in_flight, DeliveryOutcome::Confirmed).await;
+    sender.record(&in_flight, PublishOutcome::Confirmed).await;
     let rest = sender.send_all().await;
     let topics: Vec<_> = rest.iter().map(|(topic, payload)| (topic.as_str(), payload.is_null())).collect();
     let (by_id, by_key) = (format!("{home}/{}", devices[0]), format!("{home}/d0"));
@@ -210,7 +210,7 @@ async fn the_broker_retains_nothing_of_a_deleted_device_or_home() {
     graph.ask(&ann, delete, json!({"d": devices[0]})).await;
     let outgoing = sender.claim().await;
     graph.ask(&ann, delete, json!({"d": devices[1]})).await;
-    sender.record(&outgoing, DeliveryOutcome::Confirmed).await;
+    sender.record(&outgoing, PublishOutcome::Confirmed).await;
     assert_eq!(sender.send_all().await, [(format!("{home}/d1"), Value::Null)]);
 
     // A device with the same key is registered before the old message is cleared: the new message stays.
@@ -274,16 +274,16 @@ async fn a_change_whose_answer_was_lost_is_published_by_a_later_tick() {
     graph.sql.batch_execute("select pg_advisory_lock(42)").await.unwrap();
     {
         // Dropped between the commit and its answer.
-        let deliveries = [(outgoing[0].key, DeliveryOutcome::Confirmed.into())];
+        let reports = [(outgoing[0].key, PublishOutcome::Confirmed.into())];
         let mut conn = connection(&graph).await;
-        let recording = sender.outbox.record_outcomes(&mut conn, graph.clock.now(), &deliveries);
+        let recording = sender.outbox.record_outcomes(&mut conn, graph.clock.now(), &reports);
         tokio::select! {
             _ = recording => panic!("the commit is delayed"),
             () = graph.wait_for_waiting(1) => {}
         }
     }
     // Not committed yet, and the connection to the broker is lost: the change stays unconfirmed.
-    sender.record(&outgoing, DeliveryOutcome::Unknown).await;
+    sender.record(&outgoing, PublishOutcome::Unknown).await;
     sender.tick().await;
     assert_eq!(status(&graph, &devices[0]).await, "PENDING");
     graph.sql.batch_execute("select pg_advisory_unlock(42)").await.unwrap();

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use smarthome::device_config::{self, ConfigAnswer, ConfigStatus, ConfigVerdict, DeviceConfig};
+use smarthome::device_config::{self, ConfigAnswer, ConfigAnswerKind, ConfigStatus, DeviceConfig};
 use smarthome::{db, hub, settings};
 
 use super::live::{next, subscribe};
@@ -221,8 +221,8 @@ async fn only_the_first_answer_to_an_unanswered_version_changes_it() {
     let conn = connection(&graph).await;
     let id = device.parse().unwrap();
     let at = graph.clock.now();
-    let answer = |version, verdict| ConfigAnswer { device: id, version, verdict, at };
-    let refusal = || ConfigVerdict::Rejected { errors: Some(json!({"sampleRate": "too \u{0} fast"})) };
+    let answer = |version, kind| ConfigAnswer { device: id, version, kind, at };
+    let refusal = || ConfigAnswerKind::Rejected { errors: Some(json!({"sampleRate": "too \u{0} fast"})) };
     let record = async |answers: &[&ConfigAnswer]| {
         let changed = device_config::record_answers(&conn, answers).await.unwrap();
         changed.iter().map(|config| (config.version, config.status)).collect::<Vec<_>>()
@@ -230,8 +230,8 @@ async fn only_the_first_answer_to_an_unanswered_version_changes_it() {
     push(&graph, &ann, &device, json!({"sampleRate": 1})).await;
     push(&graph, &ann, &device, json!({"sampleRate": 2})).await;
     assert_eq!(record(&[]).await, []);
-    let (applied, rejected) = (answer(2, ConfigVerdict::Applied), answer(2, refusal()));
-    let (superseded, unknown) = (answer(1, ConfigVerdict::Applied), answer(9, ConfigVerdict::Applied));
+    let (applied, rejected) = (answer(2, ConfigAnswerKind::Applied), answer(2, refusal()));
+    let (superseded, unknown) = (answer(1, ConfigAnswerKind::Applied), answer(9, ConfigAnswerKind::Applied));
     assert_eq!(record(&[&superseded, &unknown]).await, []);
     assert_eq!(record(&[&unknown, &rejected, &applied, &superseded]).await, [(2, ConfigStatus::Rejected)]);
     assert_eq!(record(&[&applied]).await, []);
@@ -241,7 +241,7 @@ async fn only_the_first_answer_to_an_unanswered_version_changes_it() {
     assert!(config["sentAt"].is_string());
 
     push(&graph, &ann, &device, json!({"sampleRate": 3})).await;
-    assert_eq!(record(&[&answer(3, ConfigVerdict::Applied)]).await, [(3, ConfigStatus::Applied)]);
+    assert_eq!(record(&[&answer(3, ConfigAnswerKind::Applied)]).await, [(3, ConfigStatus::Applied)]);
     assert!(read(&graph, &ann, &device).await["appliedAt"].is_string());
     // An answered version is not superseded.
     push(&graph, &ann, &device, json!({"sampleRate": 4})).await;
@@ -310,7 +310,7 @@ async fn an_overtaken_change_is_not_sent() {
     let (event, mut updates) = first.await.unwrap();
     let conn = connection(&graph).await;
     let (id, at) = (device.parse().unwrap(), graph.clock.now());
-    let answer = ConfigAnswer { device: id, version: 1, verdict: ConfigVerdict::Applied, at };
+    let answer = ConfigAnswer { device: id, version: 1, kind: ConfigAnswerKind::Applied, at };
     let applied = device_config::record_answers(&conn, &[&answer]).await.unwrap().remove(0);
     // SENT was committed first and is published last, and APPLIED comes twice.
     let before = applied.updated_at - chrono::TimeDelta::microseconds(1);

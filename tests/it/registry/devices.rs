@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use smarthome::downlink::Channel;
+use smarthome::downlink::DownlinkKind;
 use smarthome::mqtt::topic::{self, MessageKind};
 
 use super::{Graph, text};
@@ -36,7 +36,7 @@ async fn devices_are_registered_all_or_none() {
     // The API spells topics as the MQTT edge parses them.
     let uplink = topic::device_topic("smarthome", &home, "lamp", MessageKind::Telemetry.as_str());
     assert_eq!(lamp["device"]["topics"]["telemetry"], json!(uplink));
-    let downlink = topic::downlink_topic("smarthome", &home, "lamp", Channel::Commands);
+    let downlink = topic::downlink_topic("smarthome", &home, "lamp", DownlinkKind::Commands);
     assert_eq!(lamp["device"]["topics"]["commands"], json!(downlink));
     assert_eq!(made["registerDevices"][1]["device"]["type"], "SENSOR_NODE");
 

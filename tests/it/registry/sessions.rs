@@ -10,7 +10,7 @@ use smarthome::ids::{SessionId, UserId};
 use smarthome::opaque_token;
 use smarthome::settings::{DatabaseSettings, Secret};
 use smarthome::throttle::Throttle;
-use smarthome::users::{Dependencies, Users};
+use smarthome::users::{Users, UsersDependencies};
 use tokio_util::sync::CancellationToken;
 
 use super::{Graph, Person, eventually, number, text};
@@ -99,7 +99,7 @@ async fn with_connections(graph: &Graph, n: u32) -> Users {
     let tokens = Tokens::new(&Secret::new(JWT_SECRET), graph.clock.clone());
     let revocations = graph.services.revocations.clone();
     let (clock, throttle) = (graph.clock.clone(), Throttle::new(false));
-    Users::new(Dependencies { pool, tokens, clock, revocations, throttle, registration_open: true })
+    Users::new(UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open: true })
 }
 
 #[tokio::test(flavor = "multi_thread")]

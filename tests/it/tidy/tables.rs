@@ -1,7 +1,7 @@
 //! Which module may import which, and where a library may be named.
 
 /// The modules of the first level, and what each may import of `crate::`. `*` is everything.
-pub(super) const ARROWS: &[(&str, &[&str])] = &[
+pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("authentication", &["auth", "error", "homes", "revocation", "users"]),
     ("app", &["*"]),
     ("audit", &["auth", "background", "db", "error", "ids", "text_enum"]),
@@ -191,7 +191,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// A library and the places that may name it, see `is_in`.
-pub(super) const PLACES: &[(&str, &[&str])] = &[
+pub(super) const LIBRARY_PLACES: &[(&str, &[&str])] = &[
     ("rumqttc", &["src/mqtt/", "src/simulator/"]),
     ("mqtt5", &["src/dev/"]),
     ("async_graphql", &["src/graphql/"]),
@@ -204,4 +204,4 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
 ];
 
 /// Results and errors of the database may be named everywhere.
-pub(super) const HARMLESS: [&str; 2] = ["diesel::QueryResult", "diesel::result"];
+pub(super) const ALLOWED_ANYWHERE: [&str; 2] = ["diesel::QueryResult", "diesel::result"];

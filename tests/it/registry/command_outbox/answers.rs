@@ -86,7 +86,7 @@ async fn answers_of_one_batch_are_merged_and_a_repeated_batch_returns_the_same_c
     changed.sort_by_key(|command| command.id);
     assert_eq!(again, changed);
     // A confirmation after the answer only sets the time of sending.
-    rig.record(first, DeliveryOutcome::Confirmed).await;
+    rig.record(first, PublishOutcome::Confirmed).await;
     let found = rig.find(first).await;
     assert_eq!((found.status, found.sent_at.is_some()), (CommandStatus::Succeeded, true));
     assert!(rig.find_due(&[]).await.is_empty());

@@ -70,11 +70,11 @@ impl Rig {
 
     async fn apply(&mut self, command: CommandId, event: Event) {
         match event {
-            Event::Confirmed => self.record(command, DeliveryOutcome::Confirmed).await,
-            Event::NoSubscribers => self.record(command, DeliveryOutcome::NoSubscribers).await,
-            Event::Refused => self.record(command, Delivery::refused("quota exceeded")).await,
-            Event::NotSent => self.record(command, DeliveryOutcome::NotSent).await,
-            Event::ExpiredUnsent => self.record(command, DeliveryOutcome::Expired).await,
+            Event::Confirmed => self.record(command, PublishOutcome::Confirmed).await,
+            Event::NoSubscribers => self.record(command, PublishOutcome::NoSubscribers).await,
+            Event::Refused => self.record(command, PublishReport::refused("quota exceeded")).await,
+            Event::NotSent => self.record(command, PublishOutcome::NotSent).await,
+            Event::ExpiredUnsent => self.record(command, PublishOutcome::Expired).await,
             Event::DeadlinePassed => drop(self.tick().await),
             Event::SessionLost => self.lose_broker_session().await,
             Event::Requeued => {

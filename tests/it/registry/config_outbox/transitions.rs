@@ -2,7 +2,7 @@
 //! table of transitions.
 
 use smarthome::device_config::{
-    self, ConfigAnswer, ConfigEvent, ConfigStatus, ConfigVerdict, TRANSITIONS, next_status,
+    self, ConfigAnswer, ConfigAnswerKind, ConfigEvent, ConfigStatus, TRANSITIONS, next_status,
 };
 
 use super::*;
@@ -16,7 +16,7 @@ struct Rig<'a> {
 
 struct InFlight {
     device: String,
-    message: Outgoing<ConfigKey>,
+    message: OutboxMessage<ConfigKey>,
 }
 
 impl Rig<'_> {
@@ -37,20 +37,20 @@ impl Rig<'_> {
     async fn apply(&mut self, event: ConfigEvent, version: &InFlight) {
         let outgoing = std::slice::from_ref(&version.message);
         match event {
-            ConfigEvent::Confirmed => self.sender.record(outgoing, DeliveryOutcome::Confirmed).await,
-            ConfigEvent::NotConfirmed => self.sender.record(outgoing, DeliveryOutcome::Unknown).await,
+            ConfigEvent::Confirmed => self.sender.record(outgoing, PublishOutcome::Confirmed).await,
+            ConfigEvent::NotConfirmed => self.sender.record(outgoing, PublishOutcome::Unknown).await,
             ConfigEvent::SessionLost => self.sender.lose_session().await,
-            ConfigEvent::DeviceApplied => self.answer(version, ConfigVerdict::Applied).await,
-            ConfigEvent::DeviceRejected => self.answer(version, ConfigVerdict::Rejected { errors: None }).await,
+            ConfigEvent::DeviceApplied => self.answer(version, ConfigAnswerKind::Applied).await,
+            ConfigEvent::DeviceRejected => self.answer(version, ConfigAnswerKind::Rejected { errors: None }).await,
             ConfigEvent::NewerPushed => {
                 push(self.sender.graph, &self.person, &version.device, json!({"sampleRate": 2})).await;
             }
         }
     }
 
-    async fn answer(&mut self, version: &InFlight, verdict: ConfigVerdict) {
+    async fn answer(&mut self, version: &InFlight, kind: ConfigAnswerKind) {
         let at = self.sender.graph.clock.now();
-        let answer = ConfigAnswer { device: version.device.parse().unwrap(), version: 1, verdict, at };
+        let answer = ConfigAnswer { device: version.device.parse().unwrap(), version: 1, kind, at };
         device_config::record_answers(&self.sender.conn, &[&answer]).await.unwrap();
     }
 

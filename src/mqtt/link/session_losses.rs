@@ -1,38 +1,38 @@
-//! The session that the broker keeps for the server, and its losses.
+//! Losses of the session that the broker keeps for the server.
 
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
-use crate::mqtt::delivery::SessionLoss;
+use crate::mqtt::received_message::SessionLoss;
 
-pub(super) struct BrokerSession {
-    losses: u64,
+pub(super) struct SessionLosses {
+    count: u64,
     /// The last loss that ingest has recorded in the database.
     acknowledged_losses: watch::Receiver<u64>,
     /// When the link was last up: messages published before that may be lost with the session.
     pub(super) last_connected_at: DateTime<Utc>,
 }
 
-impl BrokerSession {
-    /// The session, and the sender that acknowledges its losses by their numbers.
+impl SessionLosses {
+    /// Also returns the sender by which ingest acknowledges losses by their numbers.
     pub(super) fn new(now: DateTime<Utc>) -> (Self, watch::Sender<u64>) {
         let (acknowledge, acknowledged_losses) = watch::channel(0);
-        (Self { losses: 0, acknowledged_losses, last_connected_at: now }, acknowledge)
+        (Self { count: 0, acknowledged_losses, last_connected_at: now }, acknowledge)
     }
 
     /// Sessions that the broker has lost since the start.
-    pub(super) fn losses(&self) -> u64 {
-        self.losses
+    pub(super) fn count(&self) -> u64 {
+        self.count
     }
 
-    pub(super) fn record_loss(&mut self) -> SessionLoss {
-        self.losses += 1;
-        SessionLoss { number: self.losses, before: self.last_connected_at }
+    pub(super) fn add(&mut self) -> SessionLoss {
+        self.count += 1;
+        SessionLoss { number: self.count, before: self.last_connected_at }
     }
 
     /// Whether ingest has yet to record a loss.
     pub(super) fn is_recovering(&self) -> bool {
-        *self.acknowledged_losses.borrow() < self.losses
+        *self.acknowledged_losses.borrow() < self.count
     }
 
     /// Waits until ingest has recorded the last loss; for ever where there is none to record. Cancel safe.

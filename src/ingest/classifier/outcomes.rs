@@ -49,8 +49,8 @@ impl Classifier {
                 let answer = Box::new(Answer { command, device: device.device, kind, at });
                 (Outcome::CommandAnswer(device.home, answer), self.seen(device, &envelope, Report::default()))
             }
-            Content::ConfigAnswer(version, verdict) => {
-                let answer = Box::new(ConfigAnswer { device: device.device, version, verdict, at });
+            Content::ConfigAnswer(version, kind) => {
+                let answer = Box::new(ConfigAnswer { device: device.device, version, kind, at });
                 (Outcome::ConfigAnswer(device.home, answer), self.seen(device, &envelope, Report::default()))
             }
         };
@@ -101,8 +101,8 @@ impl Classifier {
         let StatusReport { online, report, last_status } = status;
         let at = envelope.received_at;
         let change = if !online {
-            self.presence.observe(device, PresenceEvent::Goodbye, Instant::now());
-            StateChange::goodbye(device, at)
+            self.presence.observe(device, PresenceEvent::Offline, Instant::now());
+            StateChange::offline(device, at)
         } else if envelope.retained {
             StateChange::retained(device, self.presence.is_online(device), at)
         } else {

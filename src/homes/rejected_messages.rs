@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Access, Homes, Permission, rejected_store};
+use super::{Access, Homes, Permission, rejected_messages_store};
 use crate::error::Error;
 use crate::ids::RejectedMessageId;
 
@@ -30,6 +30,6 @@ impl Homes {
     ) -> Result<Vec<RejectedMessage>, Error> {
         let home = access.require(Permission::Configure)?.home();
         let mut conn = self.pool.get().await?;
-        Ok(rejected_store::page(&mut conn, home, after, limit).await?)
+        Ok(rejected_messages_store::page(&mut conn, home, after, limit).await?)
     }
 }

@@ -42,7 +42,7 @@ enum End {
     Cut,
 }
 
-pub(crate) struct Connection {
+pub(crate) struct DeviceConnection {
     pub(crate) device: Device,
     pub(crate) schedule: Schedule,
     pub(crate) options: MqttOptions,
@@ -53,7 +53,7 @@ pub(crate) struct Connection {
     pub(crate) first_connect_after: Duration,
 }
 
-impl Connection {
+impl DeviceConnection {
     /// Runs until the fleet stops.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF);

@@ -11,13 +11,13 @@ use crate::settings::DatabaseSettings;
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection that holds the lock of the client id.
-pub(super) struct Connection {
+pub(super) struct WriterConnection {
     db: ReconnectingConnection,
     client_id: String,
     is_locked: bool,
 }
 
-impl Connection {
+impl WriterConnection {
     pub(super) fn new(settings: DatabaseSettings, client_id: &str) -> Self {
         let db = ReconnectingConnection::new(settings, "ingest", STATEMENT_TIMEOUT);
         Self { db, client_id: client_id.to_owned(), is_locked: false }

@@ -31,7 +31,7 @@ pub(super) struct NewRejected {
 
 /// What was logged and stored lately. Owned by the writer.
 #[derive(Default)]
-pub(super) struct Rejections {
+pub(super) struct RejectionRecorder {
     logged: HashMap<Rejection, Window>,
     stored: HashMap<HomeId, Window>,
 }
@@ -53,7 +53,7 @@ impl Window {
     }
 }
 
-impl Rejections {
+impl RejectionRecorder {
     /// Records a rejected message; returns the row to store, if any.
     pub(super) fn record(
         &mut self,
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn each_home_stores_its_share_per_minute_and_the_rest_is_counted() {
-        let (mut rejections, metrics) = (Rejections::default(), Metrics::new());
+        let (mut rejections, metrics) = (RejectionRecorder::default(), Metrics::new());
         let message = envelope("t", b"\xff\0{");
         let mut record =
             |home: i64| rejections.record(Rejection::BadJson, Some(HomeId::from_database(home)), &message, &metrics);

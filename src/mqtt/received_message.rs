@@ -15,7 +15,7 @@ use super::topic::ReceivedTopic;
 pub enum BrokerEvent {
     /// The broker has lost the session: packet ids start again.
     SessionLost(SessionLoss),
-    Message(Box<Delivery>),
+    Message(Box<ReceivedMessage>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct SessionLoss {
 
 /// One received message.
 #[derive(Debug)]
-pub struct Delivery {
+pub struct ReceivedMessage {
     pub topic: ReceivedTopic,
     pub payload: Bytes,
     /// The parsed payload, or why the message is rejected.

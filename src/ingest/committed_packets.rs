@@ -19,8 +19,8 @@ const PACKET_IDS: usize = 65_536;
 /// Obsolete packets that are worth a statement to delete.
 const MIN_PRUNED: usize = 512;
 
-/// A copy in memory of the session's rows in `mqtt_deliveries`.
-pub(super) struct BrokerSession {
+/// A copy in memory of the session's rows in `committed_packets`.
+pub(super) struct CommittedPackets {
     client_id: String,
     /// The digest of the latest message under each packet id.
     digests: Box<[Option<i64>]>,
@@ -31,7 +31,7 @@ pub(super) struct BrokerSession {
     existed: bool,
 }
 
-impl BrokerSession {
+impl CommittedPackets {
     pub(super) fn new(client_id: &str, existed: bool) -> Self {
         Self {
             client_id: client_id.to_owned(),
@@ -44,17 +44,17 @@ impl BrokerSession {
 
     /// Loads what was committed before this process started.
     pub(super) async fn load(conn: &mut db::Connection, client_id: &str) -> QueryResult<Self> {
-        let mut session = Self::new(client_id, store::has_session(conn, client_id).await?);
-        for (row, ids, digests) in store::load_deliveries(conn, client_id).await? {
-            session.rows.push_back((row, ids.len()));
-            session.n_packets += ids.len();
+        let mut packets = Self::new(client_id, store::has_session(conn, client_id).await?);
+        for (row, ids, digests) in store::load_packets(conn, client_id).await? {
+            packets.rows.push_back((row, ids.len()));
+            packets.n_packets += ids.len();
             for (id, digest) in ids.into_iter().zip(digests) {
                 if let Ok(id) = u16::try_from(id) {
-                    session.digests[usize::from(id)] = Some(digest);
+                    packets.digests[usize::from(id)] = Some(digest);
                 }
             }
         }
-        Ok(session)
+        Ok(packets)
     }
 
     /// Whether this packet repeats one that is committed or in the present batch.
@@ -92,14 +92,14 @@ impl BrokerSession {
             },
             async {
                 match self.obsolete_up_to() {
-                    Some(row) => store::delete_deliveries_up_to(conn, &self.client_id, row).await,
+                    Some(row) => store::delete_packets_up_to(conn, &self.client_id, row).await,
                     None => Ok(()),
                 }
             },
             async {
                 match packets {
                     [] => Ok(None),
-                    packets => store::insert_deliveries(conn, &self.client_id, packets).await.map(Some),
+                    packets => store::insert_packets(conn, &self.client_id, packets).await.map(Some),
                 }
             },
         );
@@ -111,7 +111,7 @@ impl BrokerSession {
         // With a session that never was, nothing can have been lost.
         let outboxes = if self.existed { outboxes } else { &[] };
         let (deleted, begun, noted) = futures_util::join!(
-            store::delete_deliveries(conn, &self.client_id),
+            store::delete_packets(conn, &self.client_id),
             store::upsert_session(conn, &self.client_id),
             store::upsert_losses(conn, &self.client_id, outboxes, loss.before),
         );

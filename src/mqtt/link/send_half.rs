@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::mqtt::acks::{ConnectionNumber, PendingPubAck, PubAcks};
 use crate::mqtt::publish::ActiveClient;
 
-pub(super) struct Outgoing {
+pub(super) struct SendHalf {
     client: AsyncClient,
     generation: ConnectionNumber,
     acks: PubAcks,
@@ -16,7 +16,7 @@ pub(super) struct Outgoing {
     metrics: Metrics,
 }
 
-impl Outgoing {
+impl SendHalf {
     pub(super) fn new(client: AsyncClient, active: ActiveClient, metrics: Metrics) -> (Self, watch::Receiver<bool>) {
         let (connected, watched) = watch::channel(false);
         let acks = PubAcks::new(client.clone());

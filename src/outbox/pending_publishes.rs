@@ -1,22 +1,22 @@
-//! Messages in flight: given to the broker, their outcome not recorded yet.
+//! Publishes whose outcome is not recorded yet.
 
 use std::collections::HashSet;
 
 use tokio::task::{JoinError, JoinSet};
 
-use crate::downlink::{Delivery, DeliveryOutcome, Downlink, Outgoing};
+use crate::downlink::{Downlink, OutboxMessage, PublishOutcome, PublishReport};
 use crate::ids::DeviceId;
 
 /// An attempt that has ended.
 pub(super) struct Finished<K> {
     pub(super) key: K,
     pub(super) device: DeviceId,
-    pub(super) delivery: Delivery,
+    pub(super) report: PublishReport,
     /// The number of the connection that carried the message.
     connection: u64,
 }
 
-pub(super) struct InFlight<K> {
+pub(super) struct PendingPublishes<K> {
     attempts: JoinSet<Finished<K>>,
     /// Attempts whose outcome is still to be recorded.
     finished: Vec<Finished<K>>,
@@ -24,13 +24,13 @@ pub(super) struct InFlight<K> {
     devices: HashSet<DeviceId>,
 }
 
-impl<K> Default for InFlight<K> {
+impl<K> Default for PendingPublishes<K> {
     fn default() -> Self {
         Self { attempts: JoinSet::new(), finished: Vec::new(), devices: HashSet::new() }
     }
 }
 
-impl<K: Clone + Send + 'static> InFlight<K> {
+impl<K: Clone + Send + 'static> PendingPublishes<K> {
     pub(super) fn len(&self) -> usize {
         self.devices.len()
     }
@@ -39,11 +39,11 @@ impl<K: Clone + Send + 'static> InFlight<K> {
         self.devices.iter().copied()
     }
 
-    pub(super) fn start(&mut self, downlink: &dyn Downlink, outgoing: Outgoing<K>, connection: u64) {
-        let Outgoing { key, device, message } = outgoing;
+    pub(super) fn start(&mut self, downlink: &dyn Downlink, outgoing: OutboxMessage<K>, connection: u64) {
+        let OutboxMessage { key, device, message } = outgoing;
         self.devices.insert(device);
-        let delivery = downlink.deliver(message);
-        self.attempts.spawn(async move { Finished { key, device, delivery: delivery.await, connection } });
+        let report = downlink.publish(message);
+        self.attempts.spawn(async move { Finished { key, device, report: report.await, connection } });
     }
 
     /// Waits for the next attempt to end; `None` where there is none.
@@ -76,9 +76,9 @@ impl<K: Clone + Send + 'static> InFlight<K> {
     pub(super) fn unrecorded(&mut self, current_connection: u64) -> &[Finished<K>] {
         for finished in &mut self.finished {
             let is_accepted =
-                matches!(finished.delivery.outcome, DeliveryOutcome::Confirmed | DeliveryOutcome::NoSubscribers);
+                matches!(finished.report.outcome, PublishOutcome::Confirmed | PublishOutcome::NoSubscribers);
             if is_accepted && finished.connection != current_connection {
-                finished.delivery = DeliveryOutcome::Unknown.into();
+                finished.report = PublishOutcome::Unknown.into();
             }
         }
         &self.finished

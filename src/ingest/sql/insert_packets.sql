@@ -1,5 +1,5 @@
 -- One row per batch. The packet of a device that was deleted meanwhile is left out.
-insert into mqtt_deliveries (client_id, packet_ids, digests)
+insert into committed_packets (client_id, packet_ids, digests)
 select
     :client_id::text,
     coalesce(array_agg(n.id order by n.position), '{}'),
