@@ -40,4 +40,4 @@ web/dist/graphiql.html: web/package-lock.json web/build.mjs $(wildcard web/src/*
 
 bench:
 	@./tools/need postgresql mosquitto
-	cargo bench --bench pipeline -- $(ARGS)
+	./bench/run $(ARGS)

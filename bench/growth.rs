@@ -21,5 +21,5 @@ pub(crate) fn measure(stage: &Stage, table: &mut Table, server: &Server, million
     let what = format!("durable ingest with {million_rows} million rows more");
     let limit = format!("before {}/s", thousands(before));
     table.row(&what, &format!("{}/s", thousands(after)), &limit, Some(after / before), "at least 0.9");
-    lists::measure(stage, table, server)
+    lists::measure(stage, table, server, None)
 }

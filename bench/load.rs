@@ -63,17 +63,18 @@ struct Acks {
 }
 
 impl Publisher {
-    /// Publishes as `devices` devices of this home. The thread that makes it is the one that uses it.
+    /// Publishes as these devices of this home in turn; one may be there several times. The thread that makes it is the
+    /// one that uses it.
     pub(crate) fn connect(
         port: u16,
         prefix: &str,
         home: &str,
-        devices: Range<usize>,
+        devices: impl IntoIterator<Item = usize>,
         numbers: &Numbers,
     ) -> Result<Self> {
-        assert!(devices.end <= DEVICES, "one of the run's devices");
         let stream = codec::connect(port, &format!("bench-load-{prefix}-{home}"))?;
         let frame = |device| {
+            assert!(device < DEVICES, "one of the run's devices");
             let topic = format!("{prefix}/{home}/{}/telemetry", crate::messages::key(device));
             Frame::new(&topic, payload(device).as_bytes())
         };
@@ -87,7 +88,7 @@ impl Publisher {
             let (stream, acks) = (stream.try_clone()?, acks.clone());
             move || read_acks(stream, &acks)
         });
-        let frames = devices.map(frame).collect();
+        let frames = devices.into_iter().map(frame).collect();
         Ok(Self { stream, frames, stamper: numbers.stamper(), sent: 0, acks, reader: Some(reader) })
     }
 

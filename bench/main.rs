@@ -6,6 +6,8 @@ mod broker_alone;
 mod client;
 mod codec;
 mod commands;
+mod cost;
+mod device_streams;
 mod echo;
 mod fan_out;
 mod growth;
@@ -15,20 +17,26 @@ mod lists;
 mod live;
 mod load;
 mod messages;
+mod node;
 mod pipe;
 mod process;
+mod round_trip;
 mod rows;
 mod server;
 mod socket;
 mod stage;
 mod start;
+mod statements;
 mod stats;
 mod table;
 mod yardstick;
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Parser;
 
+use crate::node::Node;
 use crate::stage::{Size, Stage};
 use crate::table::Table;
 
@@ -36,7 +44,7 @@ use crate::table::Table;
 #[derive(Parser)]
 struct Args {
     /// Only the measurements whose name contains one of these: broker, insert, pipe, start, ingest,
-    /// live, commands, lists, fan-out, growth.
+    /// live, streams, commands, lists, fan-out, growth.
     filter: Vec<String>,
     /// A tenth of the messages, one round, short runs.
     #[arg(long)]
@@ -44,6 +52,12 @@ struct Args {
     /// Millions of rows to store before the last measurement of growth (0: leave it out).
     #[arg(long, default_value_t = 0, value_name = "N")]
     million_rows: u64,
+    /// Measure this program instead of the one that was just built, e.g. that of another commit.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_smarthome"), hide_default_value = true, value_name = "PATH")]
+    server: PathBuf,
+    /// Leave out the Node server that lists and fan-out are compared with.
+    #[arg(long)]
+    alone: bool,
     /// What cargo passes to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -56,15 +70,15 @@ fn main() -> Result<()> {
     } else {
         Size { messages: 300_000, rounds: 3, seconds: 10 }
     };
-    let mut table = Table::new(args.filter);
-    let stage = Stage::start(size)?;
-    let result = measure(&stage, &mut table, args.million_rows);
+    let mut table = Table::new(args.filter.clone());
+    let stage = Stage::start(size, args.server.clone())?;
+    let result = measure(&stage, &mut table, &args);
     // What was measured before something failed is worth reading too.
     table.print();
     result
 }
 
-fn measure(stage: &Stage, table: &mut Table, million_rows: u64) -> Result<()> {
+fn measure(stage: &Stage, table: &mut Table, args: &Args) -> Result<()> {
     let broker = broker_alone::measure(stage, table)?;
     let yardstick = yardstick::Yardstick::prepare(stage)?;
     let insert = table.wants("insert").then(|| insert::measure(stage, table, &yardstick)).transpose()?;
@@ -77,17 +91,22 @@ fn measure(stage: &Stage, table: &mut Table, million_rows: u64) -> Result<()> {
     if table.wants("live") {
         live::measure(stage, table, &server, &broker)?;
     }
+    if table.wants("streams") {
+        device_streams::measure(stage, table, &server)?;
+    }
     if table.wants("commands") {
         commands::measure(stage, table, &server)?;
     }
+    let compared = table.includes("lists") || table.includes("fan-out");
+    let node = if compared && !args.alone { Node::start(stage)? } else { None };
     if table.wants("lists") {
-        lists::measure(stage, table, &server)?;
+        lists::measure(stage, table, &server, node.as_ref())?;
     }
     if table.wants("fan-out") {
-        fan_out::measure(stage, table, &server)?;
+        fan_out::measure(stage, table, &server, node.as_ref())?;
     }
-    if million_rows > 0 && table.wants("growth") {
-        growth::measure(stage, table, &server, million_rows)?;
+    if args.million_rows > 0 && table.wants("growth") {
+        growth::measure(stage, table, &server, args.million_rows)?;
     }
     Ok(())
 }

@@ -34,13 +34,22 @@ pub(crate) struct Server {
     pub(crate) devices: Vec<String>,
 }
 
+/// Where a GraphQL server listens, whichever program it is.
+pub(crate) struct Endpoint {
+    pub(crate) addr: SocketAddr,
+    pub(crate) pid: u32,
+    pub(crate) token: String,
+    /// First segment of its topics.
+    pub(crate) prefix: &'static str,
+}
+
 /// Starts `smarthome serve`; the time is from the start of the process to the first 200 of /readyz.
 pub(crate) fn start(stage: &Stage, database_url: &str) -> Result<(Process, SocketAddr, Duration)> {
     let addr = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let log = stage.folder().join("server.log");
     let output = File::create(&log)?;
     let begun = Instant::now();
-    let child = Command::new(env!("CARGO_BIN_EXE_smarthome"))
+    let child = Command::new(&stage.program)
         .arg("serve")
         .env_clear()
         .env("DATABASE_URL", database_url)
@@ -103,6 +112,11 @@ impl Server {
             }
         }
         Ok(Self { process, addr, home, devices })
+    }
+
+    /// With a fresh access token.
+    pub(crate) fn endpoint(&self) -> Result<Endpoint> {
+        Ok(Endpoint { addr: self.addr, pid: self.process.id(), token: self.token()?, prefix: PREFIX })
     }
 
     /// A fresh access token: a long run outlives one.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,33 +24,58 @@ pub(crate) struct Size {
     pub(crate) seconds: u32,
 }
 
+/// The database of the run's own questions: none of the measured programs uses it.
+pub(crate) const ADMIN: &str = "postgres";
+
 /// See the module.
 pub(crate) struct Stage {
     pub(crate) size: Size,
     pub(crate) numbers: Arc<Numbers>,
     pub(crate) mqtt_port: u16,
+    /// The server's program.
+    pub(crate) program: PathBuf,
     /// One thread: measurements share two cores with what they measure.
     pub(crate) runtime: Runtime,
     pub(crate) broker: Process,
     postgres: Option<Postgres>,
+    counts_statements: bool,
     folder: PathBuf,
 }
 
+/// The module that counts statements, from PostgreSQL's contrib modules.
+const COUNTER: &str = "pg_stat_statements";
+
 impl Stage {
-    pub(crate) fn start(size: Size) -> Result<Self> {
+    pub(crate) fn start(size: Size, program: PathBuf) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("smarthome-bench-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let mqtt_port = free_port()?;
         let broker = start_broker(&folder, mqtt_port)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let postgres = Postgres::start(&folder.join("postgres")).context("start PostgreSQL")?;
+        let (postgres, counts_statements) = start_database(&folder.join("postgres"))?;
         let numbers = Arc::new(Numbers::new(Clock::system().now()));
-        Ok(Self { size, numbers, mqtt_port, runtime, broker, postgres: Some(postgres), folder })
+        let postgres = Some(postgres);
+        let stage = Self { size, numbers, mqtt_port, program, runtime, broker, postgres, counts_statements, folder };
+        if counts_statements {
+            let admin = stage.connect(ADMIN)?;
+            stage.runtime.block_on(admin.batch_execute(&format!("create extension {COUNTER}")))?;
+        }
+        Ok(stage)
+    }
+
+    /// Whether PostgreSQL counts statements.
+    pub(crate) fn counts_statements(&self) -> bool {
+        self.counts_statements
+    }
+
+    /// How to connect to one of the run's databases.
+    pub(crate) fn database(&self, name: &str) -> Result<tokio_postgres::Config> {
+        Ok(self.url(name)?.parse()?)
     }
 
     /// A connection to one of the run's databases.
     pub(crate) fn connect(&self, database: &str) -> Result<tokio_postgres::Client> {
-        let config: tokio_postgres::Config = self.url(database)?.parse()?;
+        let config = self.database(database)?;
         self.runtime.block_on(async {
             let (client, connection) = config.connect(tokio_postgres::NoTls).await.context("connect to PostgreSQL")?;
             tokio::spawn(async move {
@@ -64,7 +89,7 @@ impl Stage {
 
     /// Makes an empty database, with the server's schema where `migrated`, and tells its URL.
     pub(crate) fn create_database(&self, name: &str, migrated: bool) -> Result<String> {
-        let admin = self.connect("postgres")?;
+        let admin = self.connect(ADMIN)?;
         self.runtime.block_on(admin.batch_execute(&format!("create database {name}")))?;
         let url = self.url(name)?;
         if migrated {
@@ -78,20 +103,20 @@ impl Stage {
 
     /// Writes out what earlier measurements left in memory, so that each starts alike.
     pub(crate) fn settle(&self) -> Result<()> {
-        let admin = self.connect("postgres")?;
+        let admin = self.connect(ADMIN)?;
         Ok(self.runtime.block_on(admin.batch_execute("checkpoint"))?)
     }
 
     /// Processor time of PostgreSQL so far, all its processes together.
     pub(crate) fn database_cpu(&self) -> Result<Duration> {
-        let admin = self.connect("postgres")?;
+        let admin = self.connect(ADMIN)?;
         let backend: i32 = self.runtime.block_on(admin.query_one("select pg_backend_pid()", &[]))?.get(0);
         let postmaster = process::parent(u32::try_from(backend)?).context("find the postmaster")?;
         Ok(process::family_cpu(postmaster))
     }
 
     /// The folder of the run.
-    pub(crate) fn folder(&self) -> &std::path::Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -116,13 +141,26 @@ impl Drop for Stage {
     }
 }
 
+/// PostgreSQL, which counts statements where that module is installed.
+fn start_database(folder: &Path) -> Result<(Postgres, bool)> {
+    let preload = format!("shared_preload_libraries={COUNTER}");
+    match Postgres::start_with(folder, &[&preload]) {
+        Ok(postgres) => Ok((postgres, true)),
+        Err(error) => {
+            let postgres = Postgres::start(folder).context("start PostgreSQL")?;
+            eprintln!("{COUNTER} can't be loaded, statements are not counted: {error}");
+            Ok((postgres, false))
+        }
+    }
+}
+
 /// A port that was free a moment ago.
 pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 /// Mosquitto with the limits of docker/mosquitto, on the loopback, nothing written to disk.
-fn start_broker(folder: &std::path::Path, port: u16) -> Result<Process> {
+fn start_broker(folder: &Path, port: u16) -> Result<Process> {
     let limits = include_str!("../docker/mosquitto/conf.d/limits.conf");
     let limits = limits.replace("persistence true", "persistence false");
     let config = folder.join("mosquitto.conf");

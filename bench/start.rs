@@ -10,7 +10,7 @@ use crate::table::Table;
 
 const STARTS: usize = 5;
 /// Measurements that need a server.
-const NEED_SERVER: [&str; 7] = ["start", "ingest", "live", "commands", "lists", "fan-out", "growth"];
+const NEED_SERVER: [&str; 8] = ["start", "ingest", "live", "streams", "commands", "lists", "fan-out", "growth"];
 
 pub(crate) fn measure(stage: &Stage, table: &mut Table) -> Result<Option<Server>> {
     if !NEED_SERVER.iter().any(|name| table.includes(name)) {

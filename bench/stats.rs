@@ -48,8 +48,12 @@ pub(crate) fn thousands(figure: f64) -> String {
 
 /// `0.05 / 0.20 ms`
 pub(crate) fn pair((p50, p99): (Duration, Duration)) -> String {
-    let ms = |d: Duration| d.as_secs_f64() * 1_000.0;
-    format!("{:.2} / {:.2} ms", ms(p50), ms(p99))
+    format!("{:.2} / {}", p50.as_secs_f64() * 1_000.0, millis(p99))
+}
+
+/// `0.20 ms`
+pub(crate) fn millis(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1_000.0)
 }
 
 /// `n` of something in this time, as a rate.
