@@ -31,12 +31,11 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::support::PATIENCE;
+
 pub(crate) use schema::LiveStreams;
 use schema::{Mutation, Query, Subscription};
 pub(crate) use socket::{Received, Socket};
-
-/// The longest wait of any test.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One server.
 pub(crate) struct Edge {

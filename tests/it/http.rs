@@ -9,7 +9,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::edge::{Edge, PATIENCE};
+use super::edge::Edge;
+use super::support::PATIENCE;
 
 /// Runs a script of tests/node; its packages are installed by `npm ci` there on first use.
 pub(crate) async fn node(script: &str, arguments: &[&str]) -> std::process::Output {

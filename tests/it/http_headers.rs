@@ -5,7 +5,8 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::edge::{Edge, PATIENCE};
+use super::edge::Edge;
+use super::support::PATIENCE;
 use super::support::app::TestApp;
 
 /// On every response, for every path and method.

@@ -1,5 +1,5 @@
-//! Hostile messages: each is counted by its reason and stored where its home exists. None stops or breaks the
-//! link, and the good messages are stored.
+//! Invalid messages: each is counted by its reason, and stored if its home exists. None breaks the connection to the
+//! broker, and the valid messages between them are stored.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ fn random(len: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hostile_messages_are_counted_by_reason_and_stop_nothing() {
+async fn invalid_messages_are_counted_by_reason_and_valid_ones_are_stored() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "probe").await;
@@ -74,8 +74,8 @@ async fn hostile_messages_are_counted_by_reason_and_stop_nothing() {
     let (mut expected, mut kept): (BTreeMap<&str, u64>, BTreeMap<&str, usize>) = Default::default();
     let mut n_stored = 0;
     for (topic, payload, reason) in &cases {
-        mqtt.publish(topic, payload).await.expect("the broker takes it");
-        mqtt.publish(&telemetry, good).await.expect("the broker takes it");
+        mqtt.publish(topic, payload).await.expect("PUBACK");
+        mqtt.publish(&telemetry, good).await.expect("PUBACK");
         n_stored += 1;
         match reason {
             Some(reason) => {
@@ -100,7 +100,7 @@ async fn hostile_messages_are_counted_by_reason_and_stop_nothing() {
         assert_eq!(rejected(&app, reason), *n, "{reason}");
     }
     assert_eq!(metrics.mqtt_stored.get(), n_stored);
-    assert_eq!(metrics.mqtt_connection_errors.get(), connects, "the link never broke");
+    assert_eq!(metrics.mqtt_connection_errors.get(), connects, "the connection never broke");
 
     let nodes = owner.query(REJECTED, json!({"home": home.id})).await;
     let nodes = nodes["rejectedMessages"]["nodes"].as_array().expect("nodes").clone();
@@ -111,7 +111,7 @@ async fn hostile_messages_are_counted_by_reason_and_stop_nothing() {
     }
     assert_eq!(seen, kept);
     let theirs = stranger.query(REJECTED, json!({"home": other_home.id})).await;
-    assert_eq!(theirs["rejectedMessages"]["nodes"], json!([]), "the other home sees none of it");
+    assert_eq!(theirs["rejectedMessages"]["nodes"], json!([]), "the other home has none of them");
     let readings = stranger
         .query("query($id: ID!) { device(id: $id) { latestTelemetry { id } online } }", json!({"id": foreign.id}))
         .await;
@@ -119,7 +119,7 @@ async fn hostile_messages_are_counted_by_reason_and_stop_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mac_that_starts_with_24_never_lands_on_device_24() {
+async fn a_mac_address_that_starts_with_24_is_not_device_24() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let mut registered = 0;
@@ -132,9 +132,9 @@ async fn a_mac_that_starts_with_24_never_lands_on_device_24() {
     let data = owner.query(register, json!({"input": input})).await;
     let id = data["registerDevice"]["device"]["id"].clone();
     let topic = format!("{}/{}/24:6F:28:AA:BB:CC/telemetry", app.prefix(), home.id);
-    app.mqtt().await.publish(&topic, r#"{"sensors":{"temperature":7}}"#).await.expect("the broker takes it");
+    app.mqtt().await.publish(&topic, r#"{"sensors":{"temperature":7}}"#).await.expect("PUBACK");
     let latest = "query($id: ID!) { device(id: $id) { latestTelemetry { sensors { temperature } } } }";
-    let reading = eventually("it is the MAC's device's", || async {
+    let reading = eventually("the device with that MAC address has a reading", || async {
         let data = owner.query(latest, json!({"id": id})).await;
         let reading = data["device"]["latestTelemetry"].clone();
         (!reading.is_null()).then_some(reading)
@@ -146,14 +146,14 @@ async fn a_mac_that_starts_with_24_never_lands_on_device_24() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn retained_telemetry_is_rejected_and_a_retained_status_is_not_news() {
+async fn retained_telemetry_is_rejected_and_a_retained_status_is_stored() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "probe").await;
     let mqtt = app.mqtt().await;
     let status = device.topic("status");
-    mqtt.publish_retained(&status, r#"{"online":true}"#).await.expect("the broker takes it");
-    mqtt.publish_retained(&device.topic("telemetry"), r#"{"sensors":{"humidity":5}}"#).await.expect("taken");
+    mqtt.publish_retained(&status, r#"{"online":true}"#).await.expect("PUBACK");
+    mqtt.publish_retained(&device.topic("telemetry"), r#"{"sensors":{"humidity":5}}"#).await.expect("PUBACK");
     let metrics = &app.app().services().metrics;
     until("both are stored when they are published", || metrics.mqtt_stored.get() == 2).await;
 
@@ -183,7 +183,7 @@ async fn retained_telemetry_is_rejected_and_a_retained_status_is_not_news() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_the_database_refuses_is_told_from_a_database_that_fails() {
+async fn one_refused_row_is_quarantined_and_a_failing_database_is_retried() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "probe").await;
@@ -191,26 +191,26 @@ async fn a_row_that_the_database_refuses_is_told_from_a_database_that_fails() {
     let client = app.database().client().await;
     let count = async |n: i64| {
         let client = app.database().client().await;
-        eventually("that many are stored", || async {
+        eventually(&format!("{n} readings are stored"), || async {
             let row = client.query_one("select count(*) from telemetry", &[]).await.ok()?;
             (row.get::<_, i64>(0) == n).then_some(())
         })
         .await;
     };
-    // Stands for any reason to refuse one row that was not foreseen.
+    // An example of a refusal that the server does not know.
     client.batch_execute("alter table telemetry add check (temperature < 1000)").await.expect("a constraint");
     let burst: Vec<String> = (0..20)
         .map(|n| format!(r#"{{"sensors":{{"n":{n},"temperature":{}}}}}"#, if n == 7 { 5_000 } else { n }))
         .collect();
     for payload in &burst {
-        mqtt.publish(&topic, payload).await.expect("the broker takes it");
+        mqtt.publish(&topic, payload).await.expect("PUBACK");
     }
     count(19).await;
     until("the refused reading is rejected", || rejected(&app, "NOT_STORABLE") == 1).await;
     let nodes = owner.query(REJECTED, json!({"home": home.id})).await["rejectedMessages"]["nodes"].clone();
     assert_eq!((nodes.as_array().map(Vec::len), &nodes[0]["payloadPreview"]), (Some(1), &json!(burst[7])));
 
-    // Refuses every reading, with an error of no known kind: no message is at fault.
+    // Every reading is refused with an unknown error: the cause is not a message.
     client
         .batch_execute(
             "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'refused'; end $$;
@@ -219,7 +219,7 @@ async fn a_row_that_the_database_refuses_is_told_from_a_database_that_fails() {
         .await
         .expect("a trigger");
     let retries = app.app().services().metrics.ingest_retries.get();
-    mqtt.publish(&topic, r#"{"sensors":{"n":100}}"#).await.expect("the broker takes it");
+    mqtt.publish(&topic, r#"{"sensors":{"n":100}}"#).await.expect("PUBACK");
     let metrics = &app.app().services().metrics;
     until("the batch is retried", || metrics.ingest_retries.get() >= retries + 4).await;
     client.batch_execute("drop trigger refuse on telemetry").await.expect("dropped");
@@ -228,7 +228,7 @@ async fn a_row_that_the_database_refuses_is_told_from_a_database_that_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_answer_and_no_status_is_rejected_because_the_database_fails() {
+async fn no_answer_or_status_is_rejected_when_the_database_fails() {
     const SEND: &str = "mutation($id: ID!) { sendCommand(input: {deviceId: $id, type: \"PING\", payload: {}}) { id } }";
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
@@ -258,18 +258,18 @@ async fn no_answer_and_no_status_is_rejected_because_the_database_fails() {
         client.batch_execute(&trigger).await.expect("a trigger");
         let (retries, stored) = (metrics.ingest_retries.get(), metrics.mqtt_stored.get());
         app.publish(&device, kind, payload).await;
-        // Twice together, once as a half, once more alone, and again after the probe failed.
+        // Two attempts of the batch, two of its half, and more after the failed probe.
         until("the batch is retried", || metrics.ingest_retries.get() >= retries + 6).await;
         client.batch_execute(&format!("drop trigger refuse on {table}")).await.expect("dropped");
         until("it is stored", || metrics.mqtt_stored.get() > stored).await;
     }
     let state = "query($id: ID!) { device(id: $id) { metadata } }";
     let status = owner.query(state, json!({"id": device.id})).await["device"]["metadata"]["lastStatus"].take();
-    assert_eq!(status["status"]["uptime"], 7, "unchanged");
+    assert_eq!(status["status"]["uptime"], 7, "the whole status is stored");
     assert_eq!(command(&owner, &first).await, json!({"status": "SUCCEEDED", "result": {"n": 1}}));
     assert_eq!(rejected(&app, "NOT_STORABLE"), 0);
 
-    // The values of this answer are refused; without them the same answer is taken.
+    // PostgreSQL refuses the values of this answer and accepts it without them.
     client.batch_execute("alter table commands add check (result->>'n' <> '1') not valid").await.expect("a constraint");
     app.publish(&device, "ack", ack(&second)).await;
     until("it is rejected", || rejected(&app, "NOT_STORABLE") == 1).await;
@@ -285,7 +285,7 @@ async fn sent(owner: &User, id: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_home_keeps_its_newest_rejected_messages_and_is_deleted_with_them() {
+async fn a_home_keeps_its_newest_rejected_messages() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "probe").await;

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use smarthome::metrics::Reason;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::edge::{Edge, PATIENCE, Received};
+use super::edge::{Edge, Received};
 use super::http::node;
+use super::support::PATIENCE;
 
 const TRANSPORT: &str = "graphql-transport-ws";
 

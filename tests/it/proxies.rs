@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::edge::{Edge, PATIENCE};
+use super::edge::Edge;
+use super::support::PATIENCE;
 use super::support::app::TestApp;
 use super::support::soon;
 

@@ -11,7 +11,8 @@ use smarthome::http::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::edge::{Edge, PATIENCE, Received, Socket};
+use super::edge::{Edge, Received, Socket};
+use super::support::{PATIENCE, until};
 
 const TRANSPORT: &str = "graphql-transport-ws";
 const ONCE: &str = "subscription { once }";
@@ -72,15 +73,6 @@ async fn subscribes(socket: &mut Socket, id: &str) -> bool {
         assert_eq!(received["payload"][0]["extensions"]["code"], "RATE_LIMITED");
     }
     received["type"] == "next"
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let waiting = async {
-        while !holds() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 async fn edge(change: impl FnOnce(&mut Limits)) -> Edge {

@@ -1,43 +1,43 @@
-//! A client that keeps every answer it gets, for the hunt.
+//! A client that adds every response to the search.
 
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::hunt::Hunt;
+use super::search::SecretSearch;
 use crate::support::http::{Answer, request};
 
 /// Headers of a request, without the token.
 const JSON: [(&str, &str); 2] = [("content-type", "application/json"), ("accept", "application/graphql-response+json")];
 
-/// Speaks to one server.
+/// A client of one server.
 pub(super) struct Client {
     pub(super) addr: SocketAddr,
-    pub(super) hunt: Hunt,
+    pub(super) search: SecretSearch,
 }
 
-fn whole(answer: &Answer) -> Vec<u8> {
+fn headers_and_body(answer: &Answer) -> Vec<u8> {
     let headers = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect::<String>();
     [headers.as_bytes(), &answer.body].concat()
 }
 
 impl Client {
-    /// Any request at all; nothing secret may be in its answer.
+    /// Sends any request. Its response must contain no secret.
     pub(super) async fn raw(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let answer = request(self.addr, method, path, headers, body).await;
         let what = format!("the answer to {method} {path} {}", String::from_utf8_lossy(body));
-        self.hunt.place(what, whole(&answer), vec![]);
+        self.search.add_output(what, headers_and_body(&answer), vec![]);
         answer
     }
 
-    /// An operation; nothing secret may be in its answer.
+    /// Executes an operation. Its response must contain no secret.
     pub(super) async fn ask(&mut self, token: Option<&str>, query: &str, variables: Value) -> Value {
-        self.given(token, query, variables, &[]).await.0
+        self.ask_for_secrets(token, query, variables, &[]).await.0
     }
 
-    /// An operation whose answer gives secrets, by their places in it: they are secrets from then on, and this
-    /// answer alone may have them.
-    pub(super) async fn given(
+    /// Executes an operation whose response contains new secrets at these JSON pointers. They are added to the search, and
+    /// only this response may contain them. Returns them.
+    pub(super) async fn ask_for_secrets(
         &mut self,
         token: Option<&str>,
         query: &str,
@@ -55,15 +55,15 @@ impl Client {
             .map(|(name, pointer)| {
                 let secret = value.pointer(pointer).and_then(Value::as_str);
                 let secret = secret.unwrap_or_else(|| panic!("no {name} at {pointer}: {value}")).to_owned();
-                self.hunt.secret(name, &secret);
+                self.search.add_secret(name, &secret);
                 secret
             })
             .collect();
-        self.hunt.place(format!("the answer to {body}"), whole(&answer), found.clone());
+        self.search.add_output(format!("the answer to {body}"), headers_and_body(&answer), found.clone());
         (value, found)
     }
 
-    /// The same, and it must be refused with this code.
+    /// Executes an operation that must fail with this code.
     pub(super) async fn refused(&mut self, token: Option<&str>, query: &str, variables: Value, code: &str) {
         let answer = self.ask(token, query, variables.clone()).await;
         assert_eq!(answer["errors"][0]["extensions"]["code"], code, "{query} {variables}: {answer}");

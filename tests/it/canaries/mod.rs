@@ -1,9 +1,9 @@
-//! Secrets go through every door there is, right ones and wrong ones, on a server that logs all it can, and are
-//! then looked for in everything it has said and kept.
+//! No secret leaks. A server that logs everything gets secrets in every request that may contain one. Then its
+//! responses, its log and its tables are searched for them.
 
 mod client;
-mod doors;
-mod hunt;
+mod requests;
+mod search;
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use smarthome::opaque_token;
 
 use client::Client;
-use hunt::Hunt;
+use search::SecretSearch;
 
 use crate::support::app::Database;
 use crate::support::broker::Broker;
@@ -22,20 +22,20 @@ use crate::support::proxy::{Mode, Proxy, Target};
 use crate::support::server::Server;
 use crate::support::services::services;
 
-/// Secrets that must have been looked for, at least.
-const MIN_CANARIES: usize = 12;
+/// The search needs at least so many secrets to prove anything.
+const MIN_SECRETS: usize = 12;
 
-/// A secret that is easy to tell: with what has to be escaped in JSON and in URLs.
+/// A secret with characters that JSON and URLs escape.
 fn canary() -> String {
     format!("{}\"/+%", opaque_token::generate("canary"))
 }
 
-/// One that needs no escapes.
+/// A secret without such characters.
 fn plain_canary() -> String {
     opaque_token::generate("canary")
 }
 
-/// A private key of a client, by the shipped script; what of it is looked for.
+/// Makes a private key of a client with the shipped script. Returns a line of it.
 fn client_key(folder: &Path) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/mosquitto/tls.sh");
     for arguments in [&["ca"][..], &["broker", "localhost,127.0.0.1"], &["client", SERVER.0]] {
@@ -56,7 +56,7 @@ fn signing_key(folder: &Path) -> (&'static str, String) {
     ("JWT_PRIVATE_KEY", key)
 }
 
-/// The server's configuration, full of secrets.
+/// A broker, a database and the settings of a server; many of them are secrets.
 struct Installation {
     broker: Broker,
     database: Database,
@@ -65,9 +65,9 @@ struct Installation {
 }
 
 impl Installation {
-    async fn start(log_format: &str, hunt: &mut Hunt) -> Self {
+    async fn start(log_format: &str, search: &mut SecretSearch) -> Self {
         let folder = installation::empty_export().await;
-        hunt.secret("the key of the server's certificate", &client_key(&folder));
+        search.add_secret("the key of the server's certificate", &client_key(&folder));
         let (broker, [_, tls_port, _]) = Broker::with_listeners(folder, "tls.conf", [8883, 8884, 9001]).await;
         let database = Database::create().await;
         let proxy = Proxy::start(Target::Unix(services().database_socket())).await;
@@ -76,13 +76,13 @@ impl Installation {
         let mut key = [0; 32];
         getrandom::fill(&mut key).expect("the system's random source");
         let key = STANDARD.encode(key);
-        hunt.secret("the database's password", &database_password);
+        search.add_secret("the database's password", &database_password);
         let jwt = if log_format == "json" { signing_key(broker.folder()) } else { ("JWT_SECRET", canary()) };
-        hunt.secret(jwt.0, jwt.1.lines().nth(1).unwrap_or(&jwt.1));
-        hunt.secret("MQTT_AUTH_SECRET", &auth);
-        hunt.key("ENCRYPTION_KEY", &key);
-        hunt.secret("MQTT_PASSWORD", SERVER.1);
-        hunt.secret("MQTT_DYNSEC_PASSWORD", ADMIN.1);
+        search.add_secret(jwt.0, jwt.1.lines().nth(1).unwrap_or(&jwt.1));
+        search.add_secret("MQTT_AUTH_SECRET", &auth);
+        search.add_key("ENCRYPTION_KEY", &key);
+        search.add_secret("MQTT_PASSWORD", SERVER.1);
+        search.add_secret("MQTT_DYNSEC_PASSWORD", ADMIN.1);
         let mut variables = installation::variables(broker.port());
         variables.retain(|(name, _)| *name != "MQTT_BROKER_URL");
         let file = |name: &str| broker.folder().join("tls").join(name).display().to_string();
@@ -103,7 +103,7 @@ impl Installation {
     }
 
     fn server(&self, more: &[(&str, &str)]) -> Server {
-        // Beside a key the tests' usual secret would be one too many; what is empty is not set.
+        // JWT_SECRET must not be set beside JWT_PRIVATE_KEY. An empty variable counts as not set.
         let mut overrides = vec![("JWT_SECRET", "")];
         overrides.extend(self.variables.iter().map(|(name, value)| (*name, value.as_str())));
         overrides.extend(more);
@@ -115,30 +115,30 @@ impl Installation {
     }
 }
 
-/// Free a moment ago; nobody else looks for ports of the kernel's choice.
+/// A port that the kernel has just assigned and released.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
 }
 
-/// What `serve` says of these settings: until it ends, or has complained and tries on.
-async fn complaint(installation: &Installation, changes: &[(&str, &str)]) -> String {
+/// The log of `serve` with these settings, up to its first warning or its end.
+async fn log_with(installation: &Installation, changes: &[(&str, &str)]) -> String {
     let mut server = installation.server(changes);
     server.spawn();
-    crate::support::eventually("it complains", || {
-        let complains = ["WARN", "ERROR"].iter().any(|level| server.log().contains(level));
-        std::future::ready((complains || server.has_ended()).then_some(()))
+    crate::support::until("it logs a warning", || {
+        let has_warned = ["WARN", "ERROR"].iter().any(|level| server.log().contains(level));
+        has_warned || server.has_ended()
     })
     .await;
     server.kill();
     server.log()
 }
 
-/// Settings that can't be used, each with a secret in it.
-async fn unusable(installation: &Installation, hunt: &mut Hunt) {
+/// Starts servers with invalid settings that contain a secret.
+async fn invalid_settings(installation: &Installation, search: &mut SecretSearch) {
     let canary = plain_canary();
-    hunt.secret("a setting that can't be used", &canary);
+    search.add_secret("an invalid setting", &canary);
     let short = &canary[..20];
-    hunt.secret("a setting that is too short", short);
+    search.add_secret("a setting that is too short", short);
     let key_file = std::env::temp_dir().join(crate::support::unique("smarthome-key"));
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{canary}\n-----END PRIVATE KEY-----\n");
     std::fs::write(&key_file, pem).expect("a file");
@@ -166,80 +166,78 @@ async fn unusable(installation: &Installation, hunt: &mut Hunt) {
         ("MQTT_CLIENT_KEY_FILE", file),
     ];
     for change in changes {
-        let said = complaint(installation, &[change]).await;
-        assert!(!said.is_empty(), "{change:?} is taken without a word");
-        hunt.place(format!("what serve says of {}", change.0), said, vec![]);
+        let log = log_with(installation, &[change]).await;
+        assert!(!log.is_empty(), "no warning about {change:?}");
+        search.add_output(format!("the log with an invalid {}", change.0), log, vec![]);
     }
     std::fs::remove_file(key_file).expect("our file");
 }
 
-/// Whatever else the server has said and kept.
-async fn search(installation: &Installation, server: &Server, client: &mut Client) {
+/// Adds the pages, the log, the tables and the broker's files to the search.
+async fn add_outputs(installation: &Installation, server: &Server, client: &mut Client) {
     for path in ["/metrics", "/readyz", "/livez", "/schema.graphql", "/.well-known/jwks.json", "/graphiql"] {
         client.raw("GET", path, &[], b"").await;
     }
-    let hunt = &mut client.hunt;
+    let search = &mut client.search;
     for (n, line) in server.log().lines().enumerate() {
-        hunt.place(format!("line {} of the log", n + 1), line, vec![]);
+        search.add_output(format!("line {} of the log", n + 1), line, vec![]);
     }
     for (table, rows) in installation.database.rows().await {
         for row in rows {
-            hunt.place(format!("a row of {table}"), row, vec![]);
+            search.add_output(format!("a row of {table}"), row, vec![]);
         }
     }
-    // What the broker holds is for the devices, and is not ours; what it has logged and been told of accounts is.
+    // The broker's own database holds messages for devices, which may contain secrets. Its other files must not.
     for entry in std::fs::read_dir(installation.broker.folder()).expect("the broker's folder").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.file_type().expect("a file").is_file() && name != "mosquitto.db" {
-            hunt.place(format!("the broker's {name}"), std::fs::read(entry.path()).expect("a file"), vec![]);
+            search.add_output(format!("the broker's {name}"), std::fs::read(entry.path()).expect("a file"), vec![]);
         }
     }
 }
 
-async fn nothing_leaks(log_format: &str) {
-    let mut hunt = Hunt::default();
-    let installation = Installation::start(log_format, &mut hunt).await;
-    unusable(&installation, &mut hunt).await;
+async fn no_secret_leaks(log_format: &str) {
+    let mut search = SecretSearch::default();
+    let installation = Installation::start(log_format, &mut search).await;
+    invalid_settings(&installation, &mut search).await;
     let mut server = installation.server(&[]);
     server.restart().await;
-    let mut client = Client { addr: server.addr(), hunt };
-    doors::all(&installation, &mut client).await;
+    let mut client = Client { addr: server.addr(), search };
+    requests::send_all(&installation, &mut client).await;
     installation.proxy.set(Mode::Cut);
-    doors::without_a_database(&mut client).await;
+    requests::without_a_database(&mut client).await;
     installation.proxy.set(Mode::Pass);
-    search(&installation, &server, &mut client).await;
+    add_outputs(&installation, &server, &mut client).await;
     server.stop().await;
-    assert!(server.log().contains("TRACE"), "it logs all it can");
-    client.hunt.place("the log to its end", server.log(), vec![]);
+    assert!(server.log().contains("TRACE"), "LOG=trace applies");
+    client.search.add_output("the whole log", server.log(), vec![]);
     // The broker refuses the server's own password, then its administrator's.
     for name in ["MQTT_PASSWORD", "MQTT_DYNSEC_PASSWORD"] {
         let wrong = canary();
-        client.hunt.secret("a password that the broker refuses", &wrong);
+        client.search.add_secret("a password that the broker refuses", &wrong);
         let mut refused = installation.server(&[(name, &wrong), ("MQTT_AUTH_ADDR", "127.0.0.1:0")]);
         refused.spawn();
-        crate::support::eventually("the broker refuses", || {
+        crate::support::until("the broker refuses", || {
             let log = refused.log().to_lowercase();
-            std::future::ready(
-                log.contains("not authorized").then_some(()).or(log.contains("notauthorized").then_some(())),
-            )
+            log.contains("not authorized") || log.contains("notauthorized")
         })
         .await;
         refused.kill();
-        client.hunt.place(format!("the log with a wrong {name}"), refused.log(), vec![]);
+        client.search.add_output(format!("the log with a wrong {name}"), refused.log(), vec![]);
     }
-    let (n_canaries, n_places) = client.hunt.size();
-    assert!(n_canaries >= MIN_CANARIES && n_places > 500, "{n_canaries} secrets in {n_places} places");
-    let finds = client.hunt.finds();
-    let shown = finds.iter().take(30).map(String::as_str).collect::<Vec<_>>().join("\n");
-    assert!(finds.is_empty(), "{} finds of {n_canaries} secrets in {n_places} places:\n{shown}", finds.len());
+    let (n_secrets, n_outputs) = client.search.size();
+    assert!(n_secrets >= MIN_SECRETS && n_outputs > 500, "{n_secrets} secrets, {n_outputs} outputs");
+    let findings = client.search.findings();
+    let shown = findings.iter().take(30).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(findings.is_empty(), "{} findings of {n_secrets} secrets in {n_outputs} outputs:\n{shown}", findings.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_said_or_kept_in_text() {
-    nothing_leaks("text").await;
+async fn no_secret_leaks_with_the_text_log() {
+    no_secret_leaks("text").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_said_or_kept_in_json() {
-    nothing_leaks("json").await;
+async fn no_secret_leaks_with_the_json_log() {
+    no_secret_leaks("json").await;
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use smarthome::metrics::Reason;
 use tokio::io::AsyncWriteExt;
 
-use crate::edge::{Edge, PATIENCE, Received};
+use crate::edge::{Edge, Received};
+use crate::support::PATIENCE;
 
 #[tokio::test]
 async fn a_silent_client_is_pinged_and_then_closed() {

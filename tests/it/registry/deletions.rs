@@ -1,4 +1,4 @@
-//! Deletions: decided in one transaction, by who may do so at that moment; what is large goes after it.
+//! Deletions: one transaction decides and checks the permission; large tables are purged after it.
 
 use serde_json::json;
 use smarthome::commands::CommandOutbox;
@@ -15,11 +15,11 @@ use crate::support::eventually;
 const DELETE_HOME: &str = "mutation($x: ID!) { deleteHome(id: $x) }";
 const DELETE_DEVICE: &str = "mutation($x: ID!) { deleteDevice(id: $x) }";
 
-/// Whoever deletes a row that others refer to looks for them: without such an index through all there are.
+/// PostgreSQL searches the referring rows when a row is deleted. Without an index it scans the whole table.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_reference_is_found_by_an_index() {
+async fn every_foreign_key_has_an_index() {
     let graph = Graph::start().await;
-    // That it is not null is the one condition an index may have: what is looked for never is.
+    // A partial index counts only if its condition is that the column is not null.
     let without = "select c.conrelid::regclass || ': ' || c.conname from pg_constraint c
         where c.contype = 'f' and not exists (select from pg_index i where i.indrelid = c.conrelid
             and (i.indpred is null or pg_get_expr(i.indpred, i.indrelid) in (
@@ -33,8 +33,9 @@ async fn every_reference_is_found_by_an_index() {
     assert!(graph.count("pg_constraint where contype = 'f'").await > 15);
 }
 
-/// A home of Ann's, with a device that has a reading, a command and a configuration; their ids: home, device, command.
-async fn furnished(graph: &Graph, ann: &Person) -> [String; 3] {
+/// A home of Ann with a device that has a reading, a command and a configuration. Returns the ids of home, device and
+/// command.
+async fn home_with_rows(graph: &Graph, ann: &Person) -> [String; 3] {
     let home = graph.home(ann).await;
     let device = graph.devices(ann, &home, 1).await.remove(0);
     let fill = "mutation($d: ID!) { sendCommand(input: {deviceId: $d, type: \"PING\"}) { id }
@@ -47,7 +48,7 @@ async fn furnished(graph: &Graph, ann: &Person) -> [String; 3] {
     [home, device, text(&made["sendCommand"]["id"])]
 }
 
-/// Of the large tables.
+/// The number of rows in each large table.
 async fn n_left(graph: &Graph) -> [i64; 4] {
     let mut left = [0; 4];
     for (n, table) in left.iter_mut().zip(["telemetry", "commands", "device_configs", "rejected_messages"]) {
@@ -57,10 +58,10 @@ async fn n_left(graph: &Graph) -> [i64; 4] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_lost_the_right_meanwhile_deletes_nothing() {
+async fn a_caller_who_just_lost_the_permission_deletes_nothing() {
     let graph = Graph::start().await;
     let (ann, bob) = (graph.person().await, graph.person().await);
-    let [home, device, _] = furnished(&graph, &ann).await;
+    let [home, device, _] = home_with_rows(&graph, &ann).await;
     let user = bob.0.as_ref().unwrap().user;
     let removed = format!("delete from memberships where user_id = {user}");
     let lowered = |role: &str| format!("update memberships set role = '{role}' where user_id = {user}");
@@ -76,14 +77,14 @@ async fn who_has_lost_the_right_meanwhile_deletes_nothing() {
             .await
             .unwrap();
         graph.join(&home, &bob, "OWNER").await;
-        // As a change of members does it, which is committed while the deletion waits for its lock.
-        let holder = graph.database.client().await;
+        // A change of the members that is committed while the deletion waits for the lock of the home.
+        let locker = graph.database.client().await;
         let change = format!("begin; select from homes where id = {home} for no key update; {lose}");
-        holder.batch_execute(&change).await.unwrap();
+        locker.batch_execute(&change).await.unwrap();
         let commit = async {
             graph.wait_for_waiting(1).await;
             assert_eq!(n_left(&graph).await, [1; 4]);
-            holder.batch_execute("commit").await.unwrap();
+            locker.batch_execute("commit").await.unwrap();
         };
         let (answer, ()) = tokio::join!(graph.answer(&bob, delete, json!({"x": id})), commit);
         assert_eq!(answer["errors"][0]["extensions"]["code"], code, "{delete} {lose}: {answer}");
@@ -94,16 +95,16 @@ async fn who_has_lost_the_right_meanwhile_deletes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_deleted_is_out_before_its_history_goes() {
+async fn a_deletion_takes_effect_before_its_purge() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
-    let [home, device, command] = furnished(&graph, &ann).await;
-    let [_, other, _] = furnished(&graph, &ann).await;
+    let [home, device, command] = home_with_rows(&graph, &ann).await;
+    let [_, other, _] = home_with_rows(&graph, &ann).await;
     for (delete, id, n_devices, left) in
         [(DELETE_DEVICE, &other, 1, [2, 1, 1, 2]), (DELETE_HOME, &home, 0, [2, 1, 1, 2])]
     {
-        let holder = graph.database.client().await;
-        holder.batch_execute("begin; select from telemetry for update").await.unwrap();
+        let locker = graph.database.client().await;
+        locker.batch_execute("begin; select from telemetry for update").await.unwrap();
         let observed = async {
             eventually("the deletion is decided", || async {
                 (graph.count("deletions").await == 2 - n_devices).then_some(())
@@ -114,7 +115,7 @@ async fn what_is_deleted_is_out_before_its_history_goes() {
             assert_eq!(graph.count("audit_log where action like '%.delete'").await, 2 - n_devices);
             assert_eq!(n_left(&graph).await, left);
         };
-        // The sweep waits for a lock until its time is over, which is no failure of the deletion.
+        // The purge waits for the lock until its statement times out. The deletion succeeds all the same.
         let (answer, ()) = tokio::join!(graph.answer(&ann, delete, json!({"x": id})), observed);
         assert!(answer.get("errors").is_none(), "{answer}");
         assert_eq!(n_left(&graph).await, left);
@@ -134,15 +135,15 @@ async fn what_is_deleted_is_out_before_its_history_goes() {
     assert_eq!(graph.code(&ann, ask, json!({"c": command})).await, "NOT_FOUND");
 
     resume_deletions(&services.pool).await.unwrap();
-    // The other home's message stays.
+    // The rejected message of the other home stays.
     assert_eq!((n_left(&graph).await, graph.count("deletions").await), ([0, 0, 0, 1], 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_starts_ends_interrupted_deletions() {
+async fn a_server_resumes_interrupted_deletions_at_its_start() {
     let database = TestApp::start().await.stop().await;
     let sql = database.client().await;
-    let left = "create table telemetry_rest partition of telemetry default;
+    let interrupted = "create table telemetry_rest partition of telemetry default;
         insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock)
             select 999999, 1 + n % 2, '2001-01-01Z'::timestamptz + make_interval(secs => n), now(), n, true
             from generate_series(1, 25000) n;
@@ -153,9 +154,9 @@ async fn a_server_that_starts_ends_interrupted_deletions() {
             values (gen_random_uuid(), 999999, 1, 'PING', '{}', 'USER', 'c', 'EXPIRE', 'PENDING', 30, now(),
                 now() + '1 h', now() + '1 h');
         insert into deletions (home_id, device_id) values (999999, null), (888888, 5)";
-    sql.batch_execute(left).await.unwrap();
+    sql.batch_execute(interrupted).await.unwrap();
     let app = TestApp::builder().start_on(database).await;
-    eventually("all of it is gone", || async {
+    eventually("all rows are deleted", || async {
         let tables = "(select from telemetry union all select from commands union all select from device_configs
             union all select from deletions) t";
         let n: i64 = sql.query_one(&format!("select count(*) from {tables}"), &[]).await.unwrap().get(0);

@@ -1,4 +1,4 @@
-//! Devices: registering many or none, pages, filters, credentials.
+//! Devices: registration, changes, pages and filters.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ async fn devices_are_registered_all_or_none() {
     assert_eq!(lamp["device"]["topics"]["commands"], json!(downlink));
     assert_eq!(made["registerDevices"][1]["device"]["type"], "SENSOR_NODE");
 
-    for (devices, code, says) in [
+    for (devices, code, message) in [
         (json!([{"key": "new", "name": "N"}, {"key": "lamp", "name": "L"}]), "CONFLICT", "key \"lamp\""),
         (json!([{"key": "new", "name": "N", "macAddress": "24-6F-28-AA-BB-CC"}]), "CONFLICT", "macAddress 24:6F"),
         (json!([{"key": "new", "name": "N", "roomId": "99"}]), "NOT_FOUND", "room"),
@@ -50,7 +50,7 @@ async fn devices_are_registered_all_or_none() {
     ] {
         let answer = graph.answer(&ann, REGISTER, input(devices.clone())).await;
         assert_eq!(answer["errors"][0]["extensions"]["code"], code, "{answer}");
-        assert!(text(&answer["errors"][0]["message"]).contains(says), "{answer}");
+        assert!(text(&answer["errors"][0]["message"]).contains(message), "{answer}");
     }
     assert_eq!(graph.count("devices").await, 2);
     assert_eq!(graph.count("device_credentials").await, 2);
@@ -63,7 +63,7 @@ async fn devices_are_registered_all_or_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_changes_only_what_is_given() {
+async fn an_update_changes_only_the_given_fields() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -75,10 +75,10 @@ async fn a_device_changes_only_what_is_given() {
     let room = &room["createRoom"]["id"];
     let changed =
         graph.ask(&ann, update, change(&devices[0], json!({"macAddress": "246F28AABBCC", "roomId": room}))).await;
-    let now =
+    let expected =
         json!({"name": "Device 0", "type": "SENSOR_NODE", "macAddress": "24:6F:28:AA:BB:CC", "room": {"name": "R"}});
-    assert_eq!(changed["updateDevice"], now);
-    assert_eq!(graph.ask(&ann, update, change(&devices[0], json!({}))).await["updateDevice"], now);
+    assert_eq!(changed["updateDevice"], expected);
+    assert_eq!(graph.ask(&ann, update, change(&devices[0], json!({}))).await["updateDevice"], expected);
     let taken = graph.code(&ann, update, change(&devices[1], json!({"macAddress": "24:6F:28:AA:BB:CC"}))).await;
     assert_eq!(taken, "CONFLICT");
     let cleared = json!({"roomId": null, "macAddress": null, "name": "New", "type": "FAN"});
@@ -142,7 +142,7 @@ async fn pages_are_complete_and_filters_apply() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn registrations_of_the_same_keys_do_not_deadlock() {
+async fn concurrent_registrations_of_the_same_keys_do_not_deadlock() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -160,15 +160,15 @@ async fn registrations_of_the_same_keys_do_not_deadlock() {
     assert_eq!(codes.iter().filter(|code| **code == "CONFLICT").count(), 5, "{codes:?}");
 }
 
-/// Deletes in a transaction that is not yet committed.
-async fn deleting(graph: &Graph, what: &str) -> tokio_postgres::Client {
+/// A connection whose open transaction has deleted these rows.
+async fn deleting(graph: &Graph, rows: &str) -> tokio_postgres::Client {
     let client = graph.database.client().await;
-    client.batch_execute(&format!("begin; delete from {what}")).await.unwrap();
+    client.batch_execute(&format!("begin; delete from {rows}")).await.unwrap();
     client
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_deleted_meanwhile_are_not_found() {
+async fn rows_deleted_by_a_concurrent_transaction_are_not_found() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -180,22 +180,22 @@ async fn rows_deleted_meanwhile_are_not_found() {
     let rename = "mutation($h: ID!) { createRoom(homeId: $h, name: \"S\") { id } }";
     let create = "mutation { createHome(input: {name: \"N\"}) { id } }";
     let user = ann.0.as_ref().unwrap().user;
-    for (gone, query, code, says) in [
+    for (deleted, query, code, message) in [
         ("rooms".to_owned(), update, "NOT_FOUND", "room not found"),
         ("rooms".to_owned(), register, "NOT_FOUND", "room not found"),
         (format!("homes where id = {home}"), rename, "NOT_FOUND", "home not found"),
         (format!("users where id = {user}"), create, "UNAUTHENTICATED", "was deleted"),
     ] {
-        let holder = deleting(&graph, &gone).await;
+        let deleting = deleting(&graph, &deleted).await;
         let commit = async {
             graph.wait_for_waiting(1).await;
-            holder.batch_execute("commit").await.unwrap();
+            deleting.batch_execute("commit").await.unwrap();
         };
         let variables = json!({"h": home, "d": device, "r": room});
         let (answer, ()) = tokio::join!(graph.answer(&ann, query, variables), commit);
         assert_eq!(answer["errors"][0]["extensions"]["code"], code, "{query}: {answer}");
-        assert!(text(&answer["errors"][0]["message"]).contains(says), "{answer}");
-        if gone == "rooms" {
+        assert!(text(&answer["errors"][0]["message"]).contains(message), "{answer}");
+        if deleted == "rooms" {
             let insert = format!(
                 "insert into rooms (id, home_id, name) overriding system value values ({}, {home}, 'R')",
                 text(&room)

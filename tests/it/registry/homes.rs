@@ -1,4 +1,4 @@
-//! Homes and rooms: their names, their roles, their end.
+//! Homes and rooms: names, roles, deletion.
 
 use async_graphql::{Request, Variables};
 use serde_json::json;
@@ -8,7 +8,7 @@ use super::{Graph, number, text};
 use crate::support::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_home_has_a_key_a_zone_and_an_owner() {
+async fn a_home_has_a_key_a_time_zone_and_an_owner() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let create = "mutation($i: CreateHomeInput!) { createHome(input: $i) { id key name timezone myRole members { role user { id } } } }";
@@ -37,7 +37,7 @@ async fn a_home_has_a_key_a_zone_and_an_owner() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_has_one_name_in_its_home() {
+async fn names_of_rooms_are_unique_in_a_home() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -69,12 +69,12 @@ async fn a_deleted_home_leaves_no_row() {
     graph.ask(&ann, invite, json!({"h": home})).await;
     let devices = graph.devices(&ann, &home, 3).await;
     let kept = graph.devices(&bob, &other, 1).await;
-    for (who, home, device) in [(&ann, &home, &devices[1]), (&bob, &other, &kept[0])] {
+    for (user, home, device) in [(&ann, &home, &devices[1]), (&bob, &other, &kept[0])] {
         let fill = "mutation($h: ID!, $d: ID!) {
             createIntegrationToken(input: {homeId: $h, name: \"T\", scopes: [DEVICES_READ], deviceIds: [$d]}) { token }
             sendCommand(input: {deviceId: $d, type: \"PING\"}) { id }
             pushConfig(input: {deviceId: $d, config: {sampleRate: 5, wifiConfig: {password: \"hush, hush\"}}}) { version } }";
-        graph.ask(who, fill, json!({"h": home, "d": device})).await;
+        graph.ask(user, fill, json!({"h": home, "d": device})).await;
     }
     for minute in 0..5 {
         for device in &devices {
@@ -118,8 +118,8 @@ async fn a_deleted_home_leaves_no_row() {
     ] {
         assert_eq!(graph.count(table).await, left, "{table}");
     }
-    // Whatever is added one day: no row bears the home's id, or that of a device of it. What has ended is
-    // remembered for two hours, and what the broker keeps until it has forgotten it too.
+    // No table has a row with the id of the home or of one of its devices, not even a table that is added later.
+    // Exceptions: revocations are kept for two hours, clearings until the broker has surely deleted the message.
     let columns = "select table_name, column_name from information_schema.columns where table_schema = 'public' \
          and column_name in ('home_id', 'device_id') and table_name not in ('revocations', 'retained_clearings')";
     let columns = graph.sql.query(columns, &[]).await.unwrap();
@@ -136,28 +136,28 @@ async fn a_deleted_home_leaves_no_row() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_ends_though_nobody_waits_for_it() {
+async fn a_deletion_completes_after_its_caller_disconnects() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let (home, other) = (graph.home(&ann).await, graph.home(&ann).await);
-    let (gone, device) = (graph.devices(&ann, &home, 1).await, graph.devices(&ann, &other, 1).await);
-    graph.reading(&home, &gone[0], 1).await;
+    let (deleted, device) = (graph.devices(&ann, &home, 1).await, graph.devices(&ann, &other, 1).await);
+    graph.reading(&home, &deleted[0], 1).await;
     graph.reading(&other, &device[0], 1).await;
-    let holder = graph.database.client().await;
-    holder.batch_execute("begin; select from telemetry for update").await.unwrap();
-    let home_door = ("mutation($x: ID!) { deleteHome(id: $x) }", &home);
-    let device_door = ("mutation($x: ID!) { deleteDevice(id: $x) }", &device[0]);
-    for (n, (query, id)) in [(1, home_door), (2, device_door)] {
-        let asked = Request::new(query).variables(Variables::from_json(json!({"x": id})));
-        let request = asked.data(Viewer(ann.0.clone()));
+    let locker = graph.database.client().await;
+    locker.batch_execute("begin; select from telemetry for update").await.unwrap();
+    let delete_home = ("mutation($x: ID!) { deleteHome(id: $x) }", &home);
+    let delete_device = ("mutation($x: ID!) { deleteDevice(id: $x) }", &device[0]);
+    for (n, (query, id)) in [(1, delete_home), (2, delete_device)] {
+        let request = Request::new(query).variables(Variables::from_json(json!({"x": id})));
+        let request = request.data(Viewer(ann.0.clone()));
         let schema = graph.schema.clone();
         let caller = tokio::spawn(async move { schema.execute(request).await });
         graph.wait_for_waiting(n).await;
         caller.abort();
         assert!(caller.await.is_err());
     }
-    holder.batch_execute("commit").await.unwrap();
-    eventually("all of it is gone", || async {
+    locker.batch_execute("commit").await.unwrap();
+    eventually("all rows are deleted", || async {
         let n = graph.count("telemetry").await + graph.count("devices").await + graph.count("homes").await;
         (n == 1).then_some(())
     })

@@ -1,4 +1,4 @@
-//! Who becomes a member, who stays one, and who decides.
+//! Members and invitations: who may invite, change roles and remove members.
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
@@ -14,26 +14,26 @@ const OPEN: &str = "query($h: ID!) { home(id: $h) { invitations { id email role 
 const SET: &str = "mutation($h: ID!, $u: ID!, $r: HomeRole!) { setMemberRole(homeId: $h, userId: $u, role: $r) { role user { id } } }";
 const REMOVE: &str = "mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }";
 
-fn id(who: &Person) -> String {
-    who.0.as_ref().unwrap().user.to_string()
+fn id(person: &Person) -> String {
+    person.0.as_ref().unwrap().user.to_string()
 }
 
-async fn email(graph: &Graph, who: &Person) -> String {
-    text(&graph.ask(who, "{ me { email } }", json!({})).await["me"]["email"])
+async fn email(graph: &Graph, person: &Person) -> String {
+    text(&graph.ask(person, "{ me { email } }", json!({})).await["me"]["email"])
 }
 
-async fn invited(graph: &Graph, by: &Person, home: &str, who: &Person, role: &str) -> Value {
-    let email = email(graph, who).await.to_uppercase();
+async fn invited(graph: &Graph, by: &Person, home: &str, person: &Person, role: &str) -> Value {
+    let email = email(graph, person).await.to_uppercase();
     graph.ask(by, INVITE, json!({"h": home, "e": email, "r": role})).await["inviteMember"].take()
 }
 
-async fn role_of(graph: &Graph, home: &str, who: &Person) -> Option<String> {
-    let answer = graph.answer(who, "query($h: ID!) { home(id: $h) { myRole } }", json!({"h": home})).await;
+async fn role_of(graph: &Graph, home: &str, person: &Person) -> Option<String> {
+    let answer = graph.answer(person, "query($h: ID!) { home(id: $h) { myRole } }", json!({"h": home})).await;
     answer["data"]["home"]["myRole"].as_str().map(str::to_owned)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invitation_makes_its_person_a_member_once() {
+async fn an_invitation_is_accepted_once_by_its_addressee() {
     let graph = Graph::start().await;
     let (ann, bob, eve) = (graph.person().await, graph.person().await, graph.person().await);
     let home = graph.home(&ann).await;
@@ -42,7 +42,7 @@ async fn an_invitation_makes_its_person_a_member_once() {
     let open = graph.ask(&ann, OPEN, json!({"h": home})).await;
     assert_eq!(open["home"]["invitations"][0]["id"], made["id"]);
 
-    // Wrong, another's, revoked, replaced, expired, used: one answer for all.
+    // A token that is wrong, of another person, revoked, replaced, expired or used gets the same answer.
     let mut refusals = Vec::new();
     refusals.push(graph.answer(&bob, ACCEPT, json!({"t": "inv_wrong"})).await);
     refusals.push(graph.answer(&bob, ACCEPT, json!({"t": "x".repeat(1000)})).await);
@@ -52,24 +52,24 @@ async fn an_invitation_makes_its_person_a_member_once() {
     assert_eq!(graph.code(&eve, REVOKE, json!({"i": again["id"]})).await, "NOT_FOUND");
     graph.ask(&ann, REVOKE, json!({"i": again["id"]})).await;
     refusals.push(graph.answer(&bob, ACCEPT, json!({"t": again["token"]})).await);
-    let late = invited(&graph, &ann, &home, &bob, "MEMBER").await;
+    let expired = invited(&graph, &ann, &home, &bob, "MEMBER").await;
     graph.clock.advance(TimeDelta::days(7));
-    refusals.push(graph.answer(&bob, ACCEPT, json!({"t": late["token"]})).await);
+    refusals.push(graph.answer(&bob, ACCEPT, json!({"t": expired["token"]})).await);
     assert_eq!(graph.ask(&ann, OPEN, json!({"h": home})).await["home"]["invitations"], json!([]));
-    let good = invited(&graph, &ann, &home, &bob, "ADMIN").await;
-    let joined = graph.ask(&bob, ACCEPT, json!({"t": good["token"]})).await;
+    let valid = invited(&graph, &ann, &home, &bob, "ADMIN").await;
+    let joined = graph.ask(&bob, ACCEPT, json!({"t": valid["token"]})).await;
     assert_eq!(joined["acceptInvitation"], json!({"id": home, "myRole": "ADMIN"}));
-    refusals.push(graph.answer(&bob, ACCEPT, json!({"t": good["token"]})).await);
+    refusals.push(graph.answer(&bob, ACCEPT, json!({"t": valid["token"]})).await);
     assert_eq!(refusals[0]["errors"][0]["extensions"], json!({"code": "BAD_USER_INPUT", "field": "token"}));
     assert!(refusals.windows(2).all(|pair| pair[0] == pair[1]), "{refusals:#?}");
-    let taken = json!({"h": home, "e": email(&graph, &bob).await, "r": "GUEST"});
-    assert_eq!(graph.code(&ann, INVITE, taken).await, "CONFLICT");
-    // Nothing of a token is kept, and its row is gone.
+    let of_a_member = json!({"h": home, "e": email(&graph, &bob).await, "r": "GUEST"});
+    assert_eq!(graph.code(&ann, INVITE, of_a_member).await, "CONFLICT");
+    // An accepted invitation is deleted.
     assert_eq!(graph.count("invitations").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_twenty_that_accept_at_once_one_wins() {
+async fn one_of_twenty_concurrent_acceptances_succeeds() {
     let graph = Graph::start().await;
     let (ann, bob) = (graph.person().await, graph.person().await);
     let home = graph.home(&ann).await;
@@ -79,18 +79,18 @@ async fn of_twenty_that_accept_at_once_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_gives_more_than_they_have() {
+async fn nobody_grants_more_than_their_own_role() {
     let graph = Graph::start().await;
     let people: Vec<Person> = join_all((0..5).map(|_| graph.person())).await;
     let [owner, admin, other, member, guest] = &people[..] else { unreachable!() };
     let home = graph.home(owner).await;
-    for (who, role) in [(admin, "ADMIN"), (other, "ADMIN"), (member, "MEMBER"), (guest, "GUEST")] {
-        graph.join(&home, who, role).await;
+    for (person, role) in [(admin, "ADMIN"), (other, "ADMIN"), (member, "MEMBER"), (guest, "GUEST")] {
+        graph.join(&home, person, role).await;
     }
-    let set = |who: &Person, role: &str| json!({"h": home, "u": id(who), "r": role});
-    let remove = |who: &Person| json!({"h": home, "u": id(who)});
+    let set = |person: &Person, role: &str| json!({"h": home, "u": id(person), "r": role});
+    let remove = |person: &Person| json!({"h": home, "u": id(person)});
     let new = |role: &str| json!({"h": home, "e": "new@test.example", "r": role});
-    for (who, query, variables) in [
+    for (person, query, variables) in [
         (admin, INVITE, new("OWNER")),
         (member, INVITE, new("GUEST")),
         (admin, SET, set(guest, "OWNER")),
@@ -102,13 +102,13 @@ async fn nobody_gives_more_than_they_have() {
         (member, REMOVE, remove(guest)),
         (guest, OPEN, json!({"h": home})),
     ] {
-        assert_eq!(graph.code(who, query, variables.clone()).await, "FORBIDDEN", "{query} {variables}");
+        assert_eq!(graph.code(person, query, variables.clone()).await, "FORBIDDEN", "{query} {variables}");
     }
     assert_eq!(graph.code(owner, SET, json!({"h": home, "u": "987654321", "r": "GUEST"})).await, "NOT_FOUND");
     assert_eq!(graph.code(owner, REMOVE, json!({"h": home, "u": "x"})).await, "NOT_FOUND");
     assert_eq!(graph.ask(admin, SET, set(other, "GUEST")).await["setMemberRole"]["role"], "GUEST");
     assert_eq!(graph.ask(admin, SET, set(guest, "MEMBER")).await["setMemberRole"]["user"]["id"], id(guest));
-    // What an admin has offered ends with the right to offer it.
+    // An admin who is demoted loses the invitations that only an admin may send.
     graph.ask(admin, INVITE, new("MEMBER")).await;
     graph.ask(owner, INVITE, json!({"h": home, "e": "kept@test.example", "r": "OWNER"})).await;
     graph.ask(owner, SET, set(admin, "MEMBER")).await;
@@ -121,7 +121,7 @@ async fn nobody_gives_more_than_they_have() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_admin_puts_no_invitation_in_the_place_of_an_owners() {
+async fn an_admin_does_not_replace_an_invitation_of_an_owner() {
     let graph = Graph::start().await;
     let (owner, admin, heir) = (graph.person().await, graph.person().await, graph.person().await);
     let home = graph.home(&owner).await;
@@ -132,7 +132,7 @@ async fn an_admin_puts_no_invitation_in_the_place_of_an_owners() {
     assert_eq!(graph.ask(&admin, OPEN, json!({"h": home})).await["home"]["invitations"][0]["id"], made["id"]);
     graph.ask(&heir, ACCEPT, json!({"t": made["token"]})).await;
     assert_eq!(role_of(&graph, &home, &heir).await.as_deref(), Some("OWNER"));
-    // One that is over is in nobody's way, and an owner may think again.
+    // An owner may replace it, and anybody may once it has expired.
     let other = graph.person().await;
     let lesser = json!({"h": home, "e": email(&graph, &other).await, "r": "GUEST"});
     invited(&graph, &owner, &home, &other, "OWNER").await;
@@ -143,17 +143,17 @@ async fn an_admin_puts_no_invitation_in_the_place_of_an_owners() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_home_keeps_an_owner_whoever_leaves_when() {
+async fn a_home_always_has_an_owner() {
     let graph = Graph::start().await;
     let (ann, bob) = (graph.person().await, graph.person().await);
     let home = graph.home(&ann).await;
     graph.join(&home, &bob, "MEMBER").await;
-    let leave = |who: &Person| json!({"h": home, "u": id(who)});
-    let set = |who: &Person, role: &str| json!({"h": home, "u": id(who), "r": role});
+    let leave = |person: &Person| json!({"h": home, "u": id(person)});
+    let set = |person: &Person, role: &str| json!({"h": home, "u": id(person), "r": role});
     assert_eq!(graph.code(&ann, REMOVE, leave(&ann)).await, "CONFLICT");
     assert_eq!(graph.code(&ann, SET, set(&ann, "ADMIN")).await, "CONFLICT");
     for _ in 0..20 {
-        // Both own it, and each goes at the same moment.
+        // Both are owners, and both step down at the same moment.
         graph.sql.execute("update memberships set role = 'OWNER'", &[]).await.unwrap();
         let (one, two) =
             tokio::join!(graph.answer(&ann, SET, set(&ann, "GUEST")), graph.answer(&bob, SET, set(&bob, "GUEST")));
@@ -174,12 +174,12 @@ async fn a_home_has_at_most_a_hundred_members_and_open_invitations() {
     }
     let more = json!({"h": home, "e": "more@test.example", "r": "GUEST"});
     assert_eq!(graph.code(&ann, INVITE, more).await, "CONFLICT");
-    let crowd = "with u as (insert into users (email, name, password_hash) select 'c' || n || '@x.example', 'C', '-' \
+    let ninety_nine_members = "with u as (insert into users (email, name, password_hash) select 'c' || n || '@x.example', 'C', '-' \
                  from generate_series(1, 99) n returning id) \
                  insert into memberships (home_id, user_id, role) select homes.id, u.id, 'GUEST' from u, homes";
-    graph.sql.batch_execute(crowd).await.unwrap();
+    graph.sql.batch_execute(ninety_nine_members).await.unwrap();
     assert_eq!(graph.code(&bob, ACCEPT, json!({"t": made["token"]})).await, "CONFLICT");
-    // The refusal has not used the token up.
+    // The refusal did not consume the token.
     graph.sql.batch_execute("delete from users where email = 'c1@x.example'").await.unwrap();
     graph.ask(&bob, ACCEPT, json!({"t": made["token"]})).await;
 }

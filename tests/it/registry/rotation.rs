@@ -1,4 +1,4 @@
-//! Rotation of devices' passwords: which are valid, for how long, and who may rotate.
+//! Rotation of devices' passwords: which are valid, for how long, and the permission.
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
@@ -10,13 +10,13 @@ const ROTATE: &str = "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(devic
                       { username password clientId brokerUrl } }";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_leaves_at_most_two_passwords() {
+async fn at_most_two_passwords_are_valid_after_a_rotation() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
     let device = graph.devices(&ann, &home, 2).await.remove(0);
     let logins = Logins::new(graph.services.pool.clone(), graph.clock.clone(), CredentialCache::default());
-    let holds = async |credentials: &Value| {
+    let is_valid = async |credentials: &Value| {
         let username = text(&credentials["username"]);
         logins.authenticate(MqttUser::parse(&username).unwrap(), &text(&credentials["password"])).await.unwrap()
     };
@@ -27,35 +27,38 @@ async fn a_rotation_leaves_at_most_two_passwords() {
     let one = rotate(0).await;
     assert_eq!(one["username"], json!(format!("{home}/d0")));
     assert_eq!(one["clientId"], json!(format!("d0@{home}")));
-    assert!(holds(&one).await);
+    assert!(is_valid(&one).await);
     let two = rotate(60).await;
-    assert!(holds(&one).await && holds(&two).await, "both, for a minute");
+    assert!(is_valid(&one).await && is_valid(&two).await, "both are valid for a minute");
     graph.clock.advance(TimeDelta::seconds(59));
-    assert!(holds(&one).await);
+    assert!(is_valid(&one).await);
     graph.clock.advance(TimeDelta::seconds(1));
-    assert!(!holds(&one).await && holds(&two).await);
+    assert!(!is_valid(&one).await && is_valid(&two).await);
 
     let three = rotate(60).await;
     let four = rotate(3_600).await;
-    assert!(!holds(&two).await, "a third ends the oldest");
-    assert!(holds(&three).await && holds(&four).await);
+    assert!(!is_valid(&two).await, "the third rotation ends the oldest");
+    assert!(is_valid(&three).await && is_valid(&four).await);
     let count = format!("device_credentials where device_id = {device}");
     assert_eq!(graph.count(&count).await, 2);
     let five = rotate(0).await;
-    assert!(!holds(&three).await && !holds(&four).await && holds(&five).await, "without grace the others end now");
+    assert!(
+        !is_valid(&three).await && !is_valid(&four).await && is_valid(&five).await,
+        "without a grace period the others end at once"
+    );
     assert_eq!(graph.count(&count).await, 1);
-    let kept = "select secret_hash::text || broker_hash from device_credentials";
-    for row in graph.sql.query(kept, &[]).await.unwrap() {
-        let kept: String = row.get(0);
-        assert!(!kept.contains(&text(&five["password"])) && kept.contains("$7$101$"), "{kept}");
+    let stored = "select secret_hash::text || broker_hash from device_credentials";
+    for row in graph.sql.query(stored, &[]).await.unwrap() {
+        let stored: String = row.get(0);
+        assert!(!stored.contains(&text(&five["password"])) && stored.contains("$7$101$"), "{stored}");
     }
 
     graph.ask(&ann, "mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": device})).await;
-    assert!(!holds(&five).await);
+    assert!(!is_valid(&five).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_rotate_and_for_how_long() {
+async fn a_rotation_needs_the_permission_and_a_bounded_grace_period() {
     let graph = Graph::start().await;
     let (ann, ben, eve) = (graph.person().await, graph.person().await, graph.person().await);
     let home = graph.home(&ann).await;

@@ -1,4 +1,4 @@
-//! Sessions: what signs in, what stays in, what ends it.
+//! Sessions: signing in, refresh tokens, and what ends a session.
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
@@ -53,7 +53,7 @@ async fn an_account_signs_in_and_reads_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_used_refresh_token_that_comes_again_ends_the_session() {
+async fn a_refresh_token_that_is_used_twice_ends_the_session() {
     let graph = Graph::start().await;
     let first = text(&registered(&graph).await["refreshToken"]);
     let second = refreshed(&graph, &first).await;
@@ -62,36 +62,37 @@ async fn a_used_refresh_token_that_comes_again_ends_the_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_twenty_that_refresh_at_once_one_wins() {
+async fn one_of_twenty_concurrent_refreshes_succeeds() {
     let graph = Graph::start().await;
     registered(&graph).await;
     let users = with_connections(&graph, 20).await;
-    let holder = graph.database.client().await;
+    let locker = graph.database.client().await;
     for _ in 0..5 {
         let token = users.login("ann@example.com", PASSWORD, None).await.unwrap().refresh_token;
-        // Holds the user, so that all of them meet for certain.
-        holder.batch_execute("begin; select from users for update").await.unwrap();
+        // The lock on the user makes all twenty run at the same time.
+        locker.batch_execute("begin; select from users for update").await.unwrap();
         let refresh = |_| {
             let (users, token) = (users.clone(), token.clone());
             tokio::spawn(async move { users.refresh(&token, None).await })
         };
         let all: Vec<_> = (0..20).map(refresh).collect();
         graph.wait_for_waiting(20).await;
-        holder.batch_execute("commit").await.unwrap();
+        locker.batch_execute("commit").await.unwrap();
         let answers = join_all(all).await.into_iter().map(Result::unwrap);
-        let (won, lost): (Vec<_>, Vec<_>) = answers.partition(Result::is_ok);
-        assert_eq!(won.len(), 1);
-        let texts: Vec<_> = lost.into_iter().filter_map(|lost| lost.err().map(|error| error.to_string())).collect();
+        let (succeeded, failed): (Vec<_>, Vec<_>) = answers.partition(Result::is_ok);
+        assert_eq!(succeeded.len(), 1);
+        let texts: Vec<_> =
+            failed.into_iter().filter_map(|failed| failed.err().map(|error| error.to_string())).collect();
         assert!(texts.iter().all(|text| text == "invalid or expired refresh token: sign in again"), "{texts:?}");
-        let next = won.into_iter().flatten().next().unwrap().refresh_token;
+        let next = succeeded.into_iter().flatten().next().unwrap().refresh_token;
         let newest = refreshed(&graph, &next).await;
-        // What comes when the race is over is a replay.
+        // The same token again is a replay.
         assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": token})).await, "UNAUTHENTICATED");
         assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": newest})).await, "UNAUTHENTICATED");
     }
 }
 
-/// The graph's accounts over a pool of their own, whose connections are open.
+/// The same accounts over another pool with `n` open connections.
 async fn with_connections(graph: &Graph, n: u32) -> Users {
     let settings = DatabaseSettings { url: Secret::new(graph.database.url()), pool_size: n };
     let pool = db::pool(&settings, Counter::default());
@@ -103,29 +104,29 @@ async fn with_connections(graph: &Graph, n: u32) -> Users {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_session_survives_a_logout_that_meets_a_refresh() {
+async fn no_session_survives_a_logout_concurrent_with_a_refresh() {
     let graph = Graph::start().await;
     let token = text(&registered(&graph).await["refreshToken"]);
-    // Holds the user, so that the two meet for certain.
-    let holder = graph.database.client().await;
-    holder.batch_execute("begin; select from users for update").await.unwrap();
+    // The lock on the user makes the two run at the same time.
+    let locker = graph.database.client().await;
+    locker.batch_execute("begin; select from users for update").await.unwrap();
     let users = (graph.services.users.clone(), graph.services.users.clone());
     let (one, other) = (token.clone(), token.clone());
     let refresh = tokio::spawn(async move { users.0.refresh(&one, None).await });
     graph.wait_for_waiting(1).await;
     let logout = tokio::spawn(async move { users.1.logout(&other).await });
     graph.wait_for_waiting(2).await;
-    holder.batch_execute("commit").await.unwrap();
+    locker.batch_execute("commit").await.unwrap();
     assert!(logout.await.unwrap().unwrap());
     let _ = refresh.await.unwrap();
     assert_eq!(graph.count("refresh_tokens").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_session_survives_a_new_password_that_meets_a_login() {
+async fn no_session_survives_a_new_password_concurrent_with_a_login() {
     let graph = Graph::start().await;
     registered(&graph).await;
-    // What sets a password, just before its commit: the login has compared with the old one.
+    // A transaction that sets a new password and is about to commit. The login has checked the old one.
     let setting = graph.database.client().await;
     setting.batch_execute("begin; update users set password_hash = '-'; delete from refresh_tokens").await.unwrap();
     let users = graph.services.users.clone();
@@ -137,7 +138,7 @@ async fn no_session_survives_a_new_password_that_meets_a_login() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_made_while_a_new_password_waited_ends_with_the_others() {
+async fn a_new_password_revokes_tokens_issued_until_its_commit() {
     let graph = Graph::start().await;
     let user = UserId::from_database(number(&text(&registered(&graph).await["user"]["id"])));
     let token = || {
@@ -145,29 +146,29 @@ async fn a_token_made_while_a_new_password_waited_ends_with_the_others() {
         Principal { user, actor: Actor::Operator, issued_at, expires_at: issued_at + TimeDelta::hours(1) }
     };
     for by_its_owner in [true, false] {
-        let holder = graph.database.client().await;
-        holder.batch_execute("begin; select from users for update").await.unwrap();
-        let (users, who) = (graph.services.users.clone(), token());
+        let locker = graph.database.client().await;
+        locker.batch_execute("begin; select from users for update").await.unwrap();
+        let (users, caller) = (graph.services.users.clone(), token());
         let change = tokio::spawn(async move {
             match by_its_owner {
-                true => users.change_password(&who, PASSWORD, "another fine passphrase", None).await,
+                true => users.change_password(&caller, PASSWORD, "another fine passphrase", None).await,
                 false => users.set_password("ann@example.com", "a third fine passphrase").await,
             }
         });
         graph.wait_for_waiting(1).await;
         graph.clock.advance(TimeDelta::minutes(1));
-        let made_meanwhile = token();
+        let issued_meanwhile = token();
         graph.clock.advance(TimeDelta::minutes(1));
-        holder.batch_execute("commit").await.unwrap();
+        locker.batch_execute("commit").await.unwrap();
         change.await.unwrap().unwrap();
         let revocations = &graph.services.revocations;
-        assert!(revocations.watch(&made_meanwhile).is_revoked(), "by its owner: {by_its_owner}");
+        assert!(revocations.watch(&issued_meanwhile).is_revoked(), "by its owner: {by_its_owner}");
         assert!(!revocations.watch(&token()).is_revoked(), "by its owner: {by_its_owner}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_ends_by_logout_idleness_and_age() {
+async fn a_session_ends_by_logout_idle_time_and_age() {
     let graph = Graph::start().await;
     let token = text(&registered(&graph).await["refreshToken"]);
     assert_eq!(graph.ask(&NOBODY, LOGOUT, json!({"t": token})).await["logout"], true);
@@ -192,7 +193,7 @@ async fn a_session_ends_by_logout_idleness_and_age() {
     assert_eq!(graph.count("refresh_tokens where expires_at < '2026-01-01'").await, 0);
 }
 
-/// Opens a session as signing in would, without the price of a password.
+/// Opens a session as signing in does, without the cost of hashing a password.
 async fn opened(graph: &Graph, user: i64) -> String {
     let (family, token) = (SessionId::generate(graph.clock.now()).to_string(), opaque_token::generate(""));
     let insert = "insert into refresh_tokens (user_id, family, token_hash, created_at, expires_at) \
@@ -203,7 +204,7 @@ async fn opened(graph: &Graph, user: i64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_that_were_signed_out_push_no_living_one_out() {
+async fn ended_sessions_do_not_count_towards_the_limit_of_sessions() {
     let graph = Graph::start().await;
     let session = registered(&graph).await;
     let tablet = text(&session["refreshToken"]);
@@ -225,7 +226,7 @@ async fn sessions_that_were_signed_out_push_no_living_one_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn used_and_expired_tokens_go_without_a_sign_in() {
+async fn the_cleanup_deletes_used_and_expired_tokens() {
     let graph = Graph::start().await;
     let users = &graph.services.users;
     let first = text(&registered(&graph).await["refreshToken"]);
@@ -233,29 +234,33 @@ async fn used_and_expired_tokens_go_without_a_sign_in() {
     graph.clock.advance(TimeDelta::days(6));
     let third = refreshed(&graph, &second).await;
     users.delete_expired_tokens().await.unwrap();
-    assert_eq!(graph.count("refresh_tokens").await, 3, "a replay of each is known");
+    assert_eq!(graph.count("refresh_tokens").await, 3, "a replay of each would be recognised");
     graph.clock.advance(TimeDelta::days(1));
-    // Whether or not it has been cleaned up: a replay of one that was used so long ago does nothing.
+    // A replay of a token that was used so long ago has no effect, whether or not its row is deleted.
     assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": first})).await, "UNAUTHENTICATED");
     users.delete_expired_tokens().await.unwrap();
     assert_eq!(graph.count("refresh_tokens").await, 2);
     assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": first})).await, "UNAUTHENTICATED");
     let fourth = refreshed(&graph, &third).await;
     assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": second})).await, "UNAUTHENTICATED");
-    assert_eq!(graph.code(&NOBODY, REFRESH, json!({"t": fourth})).await, "UNAUTHENTICATED", "a replay that is known");
+    assert_eq!(
+        graph.code(&NOBODY, REFRESH, json!({"t": fourth})).await,
+        "UNAUTHENTICATED",
+        "the replay ended the session"
+    );
 
     users.login("ann@example.com", PASSWORD, None).await.unwrap();
     graph.clock.advance(TimeDelta::days(30));
     let migrated = CancellationToken::new();
     migrated.cancel();
-    let gone = || async { (graph.count("refresh_tokens").await == 0).then_some(()) };
-    let keeping = tokio::spawn(users.clone().run_token_cleanup(migrated, CancellationToken::new()));
-    eventually("all are gone", gone).await;
-    keeping.abort();
+    let all_deleted = || async { (graph.count("refresh_tokens").await == 0).then_some(()) };
+    let cleanup = tokio::spawn(users.clone().run_token_cleanup(migrated, CancellationToken::new()));
+    eventually("all tokens are deleted", all_deleted).await;
+    cleanup.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_weak_password_says_which_field_and_why() {
+async fn a_weak_password_is_refused_and_not_repeated_in_the_error() {
     let graph = Graph::start().await;
     for password in ["short", "password123456", "aaaaaaaaaaaaaaa"] {
         let answer = graph.answer(&NOBODY, REGISTER, json!({"e": "ann@example.com", "p": password})).await;

@@ -94,11 +94,11 @@ impl Broker {
         let mut command = Command::new("mosquitto");
         command.arg("-c").arg(self.folder.join("mosquitto.conf")).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.stderr(log).spawn().expect("mosquitto runs");
-        super::eventually("Mosquitto listens", || {
+        super::until("Mosquitto listens", || {
             let gone = child.try_wait().expect("our child");
             let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             assert!(gone.is_none(), "Mosquitto ended: {log}");
-            std::future::ready(log.contains("running").then_some(()))
+            log.contains("running")
         })
         .await;
         self.child = Some(child);

@@ -1,4 +1,4 @@
-//! Every door that takes or gives a secret: opened, and refused in every way.
+//! Every request that contains or returns a secret, successful and refused.
 
 use serde_json::{Value, json};
 
@@ -33,18 +33,18 @@ const ME: &str = "{ me { id } }";
 
 const SESSION: [(&str, &str); 2] = [("an access token", "/accessToken"), ("a refresh token", "/refreshToken")];
 
-fn under(field: &str) -> Vec<(&'static str, String)> {
-    SESSION.map(|(name, place)| (name, format!("/data/{field}{place}"))).to_vec()
+fn session_pointers(field: &str) -> Vec<(&'static str, String)> {
+    SESSION.map(|(name, pointer)| (name, format!("/data/{field}{pointer}"))).to_vec()
 }
 
-/// Signs in or up or on; the access and the refresh token.
+/// Executes an operation that starts or continues a session. Returns the access token and the refresh token.
 async fn session(client: &mut Client, field: &str, query: &str, variables: Value) -> [String; 2] {
-    let places = under(field);
-    let places: Vec<_> = places.iter().map(|(name, place)| (*name, place.as_str())).collect();
-    client.given(None, query, variables, &places).await.1.try_into().expect("two tokens")
+    let pointers = session_pointers(field);
+    let pointers: Vec<_> = pointers.iter().map(|(name, pointer)| (*name, pointer.as_str())).collect();
+    client.ask_for_secrets(None, query, variables, &pointers).await.1.try_into().expect("two tokens")
 }
 
-/// A person of the test.
+/// A signed-in user.
 struct Person {
     email: String,
     password: String,
@@ -54,14 +54,14 @@ struct Person {
 
 async fn person(client: &mut Client) -> Person {
     let (email, password) = (format!("{}@test.example", unique("canary")), canary());
-    client.hunt.secret("a password", &password);
+    client.search.add_secret("a password", &password);
     let input = json!({"i": {"email": email, "name": "Test", "password": password}});
     let [access, refresh] = session(client, "register", REGISTER, input).await;
     Person { email, password, access, refresh }
 }
 
-/// All doors, one after the other.
-pub(super) async fn all(installation: &Installation, client: &mut Client) {
+/// Sends all requests.
+pub(super) async fn send_all(installation: &Installation, client: &mut Client) {
     let mut ann = person(client).await;
     passwords(client, &mut ann).await;
     tokens(client, &mut ann).await;
@@ -73,7 +73,7 @@ pub(super) async fn all(installation: &Installation, client: &mut Client) {
     invitations(client, &ann, home).await;
     devices(installation, client, &ann, home).await;
     integrations(client, &ann, home).await;
-    // Who did all that, and with nothing secret in it.
+    // The audit log names all changes, without secrets.
     let log = client.ask(Some(&ann.access), AUDIT, json!({"h": home["id"]})).await;
     assert!(log["data"]["auditLog"]["nodes"].as_array().is_some_and(|entries| entries.len() > 8), "{log}");
 }
@@ -81,8 +81,8 @@ pub(super) async fn all(installation: &Installation, client: &mut Client) {
 async fn integrations(client: &mut Client, ann: &Person, home: &Value) {
     let token = Some(ann.access.as_str());
     let input = |name: &str| json!({"i": {"homeId": home["id"], "name": name, "scopes": ["DEVICES_READ"]}});
-    let place = [("an integration's token", "/data/createIntegrationToken/token")];
-    let (made, secrets) = client.given(token, INTEGRATION, input("Bridge"), &place).await;
+    let pointer = [("an integration's token", "/data/createIntegrationToken/token")];
+    let (made, secrets) = client.ask_for_secrets(token, INTEGRATION, input("Bridge"), &pointer).await;
     let secret = secrets[0].as_str();
     client.ask(Some(secret), ME, json!({})).await;
     client.refused(Some(secret), INTEGRATION, input("Another"), "FORBIDDEN").await;
@@ -115,14 +115,14 @@ async fn passwords(client: &mut Client, ann: &mut Person) {
         client.refused(None, REGISTER, json!({"i": input}), "BAD_USER_INPUT").await;
     }
     let wrong = canary();
-    client.hunt.secret("a password that is wrong", &wrong);
+    client.search.add_secret("a password that is wrong", &wrong);
     for (email, password) in [(&email, &wrong), (&wrong, &password), (&password, &password), (&email, &String::new())] {
         client.refused(None, LOGIN, json!({"i": {"email": email, "password": password}}), "UNAUTHENTICATED").await;
     }
     let [access, refresh] = session(client, "login", LOGIN, json!({"i": {"email": email, "password": password}})).await;
     (ann.access, ann.refresh) = (access, refresh);
     let new = canary();
-    client.hunt.secret("a new password", &new);
+    client.search.add_secret("a new password", &new);
     let token = Some(ann.access.as_str());
     let change = |old: &str, new: &str| json!({"i": {"currentPassword": old, "newPassword": new}});
     for variables in [change(&wrong, &new), change(&password, &new[..9]), change(&password, &email)] {
@@ -137,13 +137,13 @@ async fn passwords(client: &mut Client, ann: &mut Person) {
 
 async fn tokens(client: &mut Client, ann: &mut Person) {
     let input = json!({"i": {"email": ann.email, "password": ann.password}});
-    // One session is ended by a replay, one signed out, one goes on.
+    // One session is ended by a replay, one by a logout, one stays open.
     let [access, refresh] = session(client, "login", LOGIN, input.clone()).await;
     session(client, "refreshToken", REFRESH, json!({"t": refresh})).await;
     client.refused(None, REFRESH, json!({"t": refresh}), "UNAUTHENTICATED").await;
-    let [ended, gone] = session(client, "login", LOGIN, input).await;
-    client.ask(None, LOGOUT, json!({"t": gone})).await;
-    client.refused(None, REFRESH, json!({"t": gone}), "UNAUTHENTICATED").await;
+    let [ended, signed_out] = session(client, "login", LOGIN, input).await;
+    client.ask(None, LOGOUT, json!({"t": signed_out})).await;
+    client.refused(None, REFRESH, json!({"t": signed_out}), "UNAUTHENTICATED").await;
     client.refused(None, REFRESH, json!({"t": ann.access}), "UNAUTHENTICATED").await;
     for token in [&access, &ended, &ann.refresh, &format!("{}x", ann.access), &ann.password] {
         client.refused(Some(token), ME, json!({}), "UNAUTHENTICATED").await;
@@ -155,7 +155,7 @@ async fn tokens(client: &mut Client, ann: &mut Person) {
     }
     let headers = [json, ("cookie", &*format!("token={token}")), ("x-api-key", token), ("x-request-id", token)];
     client.raw("POST", "/graphql", &headers, br#"{"query":"{me{id}}"}"#).await;
-    // In an address, where it should not be and people put it all the same.
+    // Some clients put a token into the URL.
     for path in [
         format!("/graphql?query=%7Bme%7Bid%7D%7D&token={token}"),
         format!("/graphql?access_token={token}"),
@@ -192,7 +192,7 @@ async fn malformed(client: &mut Client, ann: &Person) {
             client.raw("POST", "/graphql", &headers(kind), body.as_bytes()).await;
         }
     }
-    // In the text of the operation itself, wrong in every way.
+    // Secrets in the text of invalid operations.
     let escaped = password.replace('\\', "\\\\").replace('"', "\\\"");
     for query in [
         format!(r#"mutation {{ login(input: {{email: \"x@y\", password: \"{escaped}\"}} {{ accessToken }} }}"#),
@@ -240,24 +240,24 @@ async fn sockets(client: &mut Client, ann: &Person) {
             socket
                 .send(&json!({"id": token, "type": start, "payload": {"query": query, "variables": variables}}))
                 .await;
-            let mut said = Vec::new();
-            // It ends with a close: what we say last is no message of any protocol.
+            let mut frames = Vec::new();
+            // The last message is none of the protocol, so the server closes the socket.
             socket.send(&json!({"type": token, "id": ann.password})).await;
             loop {
                 match socket.next().await {
                     Frame::Json(mut message) => {
-                        // The id of an operation is the client's own word and comes back as it is.
+                        // The client chose the id of the operation, and the server returns it.
                         message["id"].take();
-                        said.push(message.to_string());
+                        frames.push(message.to_string());
                     }
                     Frame::Closed(code, reason) => {
-                        said.push(format!("{code} {reason}"));
+                        frames.push(format!("{code} {reason}"));
                         break;
                     }
                     Frame::Cut => break,
                 }
             }
-            client.hunt.place(format!("what a {protocol} socket says"), said.join("\n"), vec![]);
+            client.search.add_output(format!("the frames of a {protocol} socket"), frames.join("\n"), vec![]);
         }
     }
     let path = format!("/graphql?token={token}");
@@ -268,7 +268,7 @@ async fn invitations(client: &mut Client, ann: &Person, home: &Value) {
     let bob = person(client).await;
     let invite = json!({"i": {"homeId": home["id"], "email": bob.email, "role": "MEMBER"}});
     let token = [("an invitation's token", "/data/inviteMember/token")];
-    let (_, made) = client.given(Some(&ann.access), INVITE, invite, &token).await;
+    let (_, made) = client.ask_for_secrets(Some(&ann.access), INVITE, invite, &token).await;
     let accept = json!({"t": made[0]});
     client.refused(Some(&ann.access), ACCEPT, accept.clone(), "BAD_USER_INPUT").await;
     client.refused(None, ACCEPT, accept.clone(), "UNAUTHENTICATED").await;
@@ -284,8 +284,8 @@ async fn invitations(client: &mut Client, ann: &Person, home: &Value) {
 async fn devices(installation: &Installation, client: &mut Client, ann: &Person, home: &Value) {
     let token = Some(ann.access.as_str());
     let new = json!({"i": {"homeId": home["id"], "key": "lamp", "name": "Lamp"}});
-    let place = [("a device's password", "/data/registerDevice/credentials/password")];
-    let (lamp, passwords) = client.given(token, DEVICE, new.clone(), &place).await;
+    let pointer = [("a device's password", "/data/registerDevice/credentials/password")];
+    let (lamp, passwords) = client.ask_for_secrets(token, DEVICE, new.clone(), &pointer).await;
     client.refused(token, DEVICE, new, "CONFLICT").await;
     let (id, username) = {
         let lamp = &lamp["data"]["registerDevice"];
@@ -294,46 +294,46 @@ async fn devices(installation: &Installation, client: &mut Client, ann: &Person,
     let port = installation.broker.port();
     let mut first = enter(port, &username, &passwords[0]).await;
     let wrong = canary();
-    client.hunt.secret("a device's wrong password", &wrong);
+    client.search.add_secret("a device's wrong password", &wrong);
     assert!(try_enter(port, &username, &wrong).await.is_none());
-    brokers_questions(installation, client, &username, &passwords[0], &wrong).await;
+    broker_requests(installation, client, &username, &passwords[0], &wrong).await;
     configurations(client, &mut first, token, &id, &username).await;
 
-    let place = [("a device's new password", "/data/rotateDeviceCredentials/password")];
-    let (rotated, passwords) = client.given(token, ROTATE, json!({"d": id, "g": 60}), &place).await;
+    let pointer = [("a device's new password", "/data/rotateDeviceCredentials/password")];
+    let (rotated, passwords) = client.ask_for_secrets(token, ROTATE, json!({"d": id, "g": 60}), &pointer).await;
     let username = rotated["data"]["rotateDeviceCredentials"]["username"].as_str().expect("text").to_owned();
     let second = enter(port, &username, &passwords[0]).await;
     let own = format!("{}/{}/telemetry", installation.variable("MQTT_TOPIC_PREFIX"), username.trim_end_matches("~1"));
-    second.publish(&own, br#"{"sensors": {"temperature": 21}}"#).await.expect("it may");
+    second.publish(&own, br#"{"sensors": {"temperature": 21}}"#).await.expect("PUBACK");
     client.refused(token, ROTATE, json!({"d": id, "g": -1}), "BAD_USER_INPUT").await;
-    client.given(token, ROTATE, json!({"d": id, "g": 0}), &place).await;
+    client.ask_for_secrets(token, ROTATE, json!({"d": id, "g": 0}), &pointer).await;
 }
 
-/// The HTTP endpoint that brokers ask.
-async fn brokers_questions(installation: &Installation, client: &mut Client, name: &str, password: &str, wrong: &str) {
+/// Requests to the authentication endpoint for brokers.
+async fn broker_requests(installation: &Installation, client: &mut Client, name: &str, password: &str, wrong: &str) {
     let addr = installation.variable("MQTT_AUTH_ADDR").parse().expect("an address");
     let secret = installation.variable("MQTT_AUTH_SECRET");
     for password in [password, wrong] {
-        let question = json!({"username": name, "password": password, "clientid": client_id(name)}).to_string();
+        let request_body = json!({"username": name, "password": password, "clientid": client_id(name)}).to_string();
         for (secret, path, body) in [
-            (secret, "/auth", question.as_str()),
-            (secret, "/emqx/auth", &question),
-            (secret, "/vernemq", &question),
-            (secret, "/auth", &question[..question.len() - 1]),
+            (secret, "/auth", request_body.as_str()),
+            (secret, "/emqx/auth", &request_body),
+            (secret, "/vernemq", &request_body),
+            (secret, "/auth", &request_body[..request_body.len() - 1]),
             (secret, &format!("/auth?password={password}"), ""),
-            (wrong, "/auth", &question),
+            (wrong, "/auth", &request_body),
         ] {
             let path = path.replace(['"', '%', ' '], "");
             let headers = [("content-type", "application/json"), ("x-auth-secret", secret)];
             let answer = request(addr, "POST", &path, &headers, body.as_bytes()).await;
-            client.hunt.place(format!("the broker's answer to {path}"), answer.body, vec![]);
+            client.search.add_output(format!("the response to the broker at {path}"), answer.body, vec![]);
         }
     }
 }
 
 async fn configurations(client: &mut Client, device: &mut Mqtt, token: Option<&str>, id: &Value, username: &str) {
     let wifi = canary();
-    client.hunt.secret("a password in a configuration", &wifi);
+    client.search.add_secret("a password in a configuration", &wifi);
     let push = |config: Value| json!({"i": {"deviceId": id, "config": config}});
     for wrong in [
         json!({"wifiConfig": {"ssid": 7, "password": wifi}}),
@@ -348,17 +348,17 @@ async fn configurations(client: &mut Client, device: &mut Mqtt, token: Option<&s
     }
     let send = json!({"i": {"deviceId": id, "type": "UPDATE_CONFIG", "payload": {"wifiConfig": {"password": wifi}}}});
     client.refused(token, SEND, send, "BAD_USER_INPUT").await;
-    let good = json!({"wifiConfig": {"ssid": "x", "password": wifi}, "my": {"apiToken": wifi}});
-    let pushed = client.ask(token, PUSH, push(good)).await;
+    let valid = json!({"wifiConfig": {"ssid": "x", "password": wifi}, "my": {"apiToken": wifi}});
+    let pushed = client.ask(token, PUSH, push(valid)).await;
     assert_eq!(pushed["data"]["pushConfig"]["config"]["wifiConfig"]["password"], "[secret]", "{pushed}");
-    // The device alone is told.
+    // Only the device receives the password.
     let topic = format!("smarthome/{username}/config");
-    device.subscribe(&topic).await.expect("its own topic");
-    let (_, told) = device.next().await;
-    let told: Value = serde_json::from_slice(&told).expect("JSON");
-    assert_eq!(told["config"]["wifiConfig"]["password"], json!(wifi));
-    let applied = json!({"configVersion": told["version"], "status": "APPLIED"}).to_string();
-    device.publish(&format!("smarthome/{username}/ack"), applied).await.expect("it may");
+    device.subscribe(&topic).await.expect("SUBACK");
+    let (_, received) = device.next().await;
+    let received: Value = serde_json::from_slice(&received).expect("JSON");
+    assert_eq!(received["config"]["wifiConfig"]["password"], json!(wifi));
+    let applied = json!({"configVersion": received["version"], "status": "APPLIED"}).to_string();
+    device.publish(&format!("smarthome/{username}/ack"), applied).await.expect("PUBACK");
     let read = "query($d: ID!) { device(id: $d) { config { status config } configHistory { nodes { config } } } }";
     let watcher = User::with_token(client.addr, token.unwrap_or_default());
     eventually("it is applied", || async {
@@ -369,18 +369,18 @@ async fn configurations(client: &mut Client, device: &mut Mqtt, token: Option<&s
     client.ask(token, read, json!({"d": id})).await;
 }
 
-/// What needs the database and has none.
+/// Requests that need the database while it does not answer.
 pub(super) async fn without_a_database(client: &mut Client) {
     let password = canary();
-    client.hunt.secret("a password while there is no database", &password);
+    client.search.add_secret("a password while there is no database", &password);
     let register = json!({"i": {"email": "y@test.example", "name": "Test", "password": password}});
     let login = json!({"i": {"email": "y@test.example", "password": password}});
-    // All at once: each waits its time for a connection.
+    // At the same time, because each waits for a connection until it times out.
     let stranger = User::stranger(client.addr);
     let requests = [(REGISTER, register), (LOGIN, login), (REFRESH, json!({"t": password}))];
     let requests = requests.map(|(query, variables)| stranger.post(query, variables));
     for answer in futures_util::future::join_all(requests).await {
         assert_eq!(answer.json()["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{}", answer.text());
-        client.hunt.place("an answer without a database", answer.body, vec![]);
+        client.search.add_output("an answer without a database", answer.body, vec![]);
     }
 }
