@@ -61,11 +61,6 @@ impl Commands {
         &self.expectations
     }
 
-    /// The command, if `viewer` may see it; otherwise `NOT_FOUND`.
-    pub async fn find(&self, viewer: UserId, id: CommandId) -> Result<Command, Error> {
-        self.by_ids(viewer, &[id]).await?.pop().ok_or(Error::NotFound("command"))
-    }
-
     /// Those of `ids` that `viewer` may see. Needs [`Permission::ReadCommands`].
     pub async fn by_ids(&self, viewer: UserId, ids: &[CommandId]) -> Result<Vec<Command>, Error> {
         let mut conn = self.pool.get().await?;

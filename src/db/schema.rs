@@ -1,5 +1,6 @@
-//! The tables as Diesel sees them. Written by hand, because the Diesel CLI needs libpq; `tests/it/database_schema.rs`
-//! compares them with the migrated database. The migrations' comments describe the columns.
+//! The tables that Diesel's query builder uses; statements in `.sql` files need no entry here. Written by hand, because
+//! the Diesel CLI needs libpq; `tests/it/database_schema.rs` compares the columns with the migrated database. The
+//! migrations' comments describe them.
 
 diesel::table! {
     users (id) {
@@ -151,55 +152,6 @@ diesel::table! {
 }
 
 diesel::table! {
-    device_states (device_id) {
-        device_id -> BigInt,
-        online -> Bool,
-        online_changed_at -> Nullable<Timestamptz>,
-        last_seen_at -> Nullable<Timestamptz>,
-        firmware_version -> Nullable<Text>,
-        signal_strength -> Nullable<Double>,
-        battery_level -> Nullable<Double>,
-        metadata -> Jsonb,
-        home_segment -> Nullable<Text>,
-        device_segment -> Nullable<Text>,
-        announced_offline -> Bool,
-        shed_messages -> BigInt,
-        last_shed_at -> Nullable<Timestamptz>,
-        backlog_since -> Nullable<Timestamptz>,
-    }
-}
-
-diesel::table! {
-    telemetry (device_id, recorded_at, dedup) {
-        id -> BigInt,
-        home_id -> BigInt,
-        device_id -> BigInt,
-        recorded_at -> Timestamptz,
-        received_at -> Timestamptz,
-        dedup -> BigInt,
-        device_clock -> Bool,
-        current -> Nullable<Double>,
-        gas_ppm -> Nullable<Double>,
-        flame -> Nullable<Bool>,
-        bin_level -> Nullable<Double>,
-        power_w -> Nullable<Double>,
-        energy_kwh -> Nullable<Double>,
-        voltage_v -> Nullable<Double>,
-        current_a -> Nullable<Double>,
-        frequency_hz -> Nullable<Double>,
-        power_factor -> Nullable<Double>,
-        distance_cm -> Nullable<Double>,
-        temperature -> Nullable<Double>,
-        humidity -> Nullable<Double>,
-        firmware_version -> Nullable<Text>,
-        signal_strength -> Nullable<Double>,
-        battery_level -> Nullable<Double>,
-        extra -> Nullable<Jsonb>,
-        metadata -> Nullable<Jsonb>,
-    }
-}
-
-diesel::table! {
     rejected_messages (id) {
         id -> BigInt,
         home_id -> BigInt,
@@ -273,17 +225,6 @@ diesel::table! {
 }
 
 diesel::table! {
-    retained_configs (device_id) {
-        device_id -> BigInt,
-        home_segment -> Text,
-        device_segment -> Text,
-        version -> Integer,
-        needs_publish -> Bool,
-        confirmed_at -> Nullable<Timestamptz>,
-    }
-}
-
-diesel::table! {
     retained_clearings (id) {
         id -> BigInt,
         device_id -> BigInt,
@@ -306,13 +247,10 @@ diesel::allow_tables_to_appear_in_same_query!(
     devices,
     device_credentials,
     mqtt_clients,
-    device_states,
-    telemetry,
     rejected_messages,
     committed_packets,
     commands,
     device_configs,
-    retained_configs,
     retained_clearings
 );
 

@@ -182,9 +182,9 @@ impl Plan {
             let inner = if sdl.is_object(&format!("{}.{name}", fields.object)) { " { __typename }" } else { "" };
             format!("{name}{inner}")
         };
-        let every = fields.rights.iter().flat_map(|(right, names)| names.split_whitespace().map(move |n| (*right, n)));
+        let every = fields.fields(sdl);
         let (allowed, refused): (Vec<_>, Vec<_>) =
-            every.clone().partition(|(right, _)| expected_outcome(actor, *right, fields.path) == Outcome::Allowed);
+            every.iter().partition(|(right, _)| expected_outcome(actor, *right, fields.path) == Outcome::Allowed);
         if !allowed.is_empty() {
             let paths = allowed.iter().map(|(_, name)| sdl.uses(&fields.path.replace('@', &selected(name))).path);
             let paths = paths.collect();
@@ -195,12 +195,12 @@ impl Plan {
         }
         for (right, name) in refused {
             let operation = fields.path.replace('@', &selected(name));
-            let expected = expected_outcome(actor, right, fields.path);
+            let expected = expected_outcome(actor, *right, fields.path);
             self.without_effect.push(case(world, &label(name), &operation, at, &world.own, &[], expected).await);
         }
         let (_, variables) = declared(fields.path);
         let Some(variable) = variables.first() else { return };
-        let names = every.map(|(_, name)| selected(name)).collect::<Vec<_>>().join(" ");
+        let names = every.iter().map(|(_, name)| selected(name)).collect::<Vec<_>>().join(" ");
         let operation = fields.path.replace('@', &names);
         let expected = actor.relation.outcome_if_missing(Right::Identity);
         for (what, value) in [("foreign", world.foreign[variable.as_str()].clone()), ("absent", absent(variable))] {
@@ -258,8 +258,7 @@ pub(super) fn gaps(sdl: &Sdl) -> Vec<String> {
         selected.extend(uses.fields);
     }
     for fields in FIELDS {
-        let names = fields.rights.iter().flat_map(|(_, names)| names.split_whitespace());
-        known.extend(names.map(|name| format!("{}.{name}", fields.object)));
+        known.extend(fields.fields(sdl).iter().map(|(_, name)| format!("{}.{name}", fields.object)));
     }
     let schema = sdl.fields();
     for field in &schema {

@@ -79,6 +79,11 @@ impl Sdl {
         fields.flat_map(|(object, fields)| fields.keys().map(move |field| format!("{object}.{field}"))).collect()
     }
 
+    /// The names of an object's fields.
+    pub(super) fn fields_of(&self, object: &str) -> Vec<String> {
+        self.objects[object].keys().cloned().collect()
+    }
+
     /// `Type.field.argument.…` for every argument that refers to an object, also inside inputs and lists.
     pub(super) fn arguments(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();

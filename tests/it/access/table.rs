@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::fields::FIELDS;
 use super::operations::ROWS;
 use super::rights::{Outcome, Relation, Right, Role, Scope};
+use super::sdl::Sdl;
 
 /// The columns of the table.
 const COLUMNS: [(&str, Relation); 10] = [
@@ -52,7 +53,7 @@ fn marks(right: Right) -> String {
     marks.join(" | ")
 }
 
-pub(super) fn render() -> String {
+pub(super) fn render(sdl: &Sdl) -> String {
     let mut text = INTRODUCTION.to_owned();
     for (title, root) in [("Queries", "Query."), ("Mutations", "Mutation."), ("Subscriptions", "Subscription.")] {
         text.push_str(&format!("## {title}\n\n{}", heading("operation")));
@@ -67,13 +68,12 @@ pub(super) fn render() -> String {
     }
     text.push_str("## Fields\n\nObjects that a mutation returns only once, such as credentials, belong to the caller and are not listed.\n\n");
     text.push_str(&heading("fields"));
-    let mut seen: BTreeMap<(&str, bool), BTreeMap<Right, Vec<&str>>> = BTreeMap::new();
+    let mut seen: BTreeMap<(&str, bool), BTreeMap<Right, Vec<String>>> = BTreeMap::new();
     for fields in FIELDS {
         // Fields of the own account have a path of their own.
         let is_own = fields.path.contains("{ me {");
-        for (right, names) in fields.rights {
-            let row = seen.entry((fields.object, is_own)).or_default().entry(*right).or_default();
-            row.extend(names.split_whitespace());
+        for (right, name) in fields.fields(sdl) {
+            seen.entry((fields.object, is_own)).or_default().entry(right).or_default().push(name);
         }
     }
     for ((object, is_own), rights) in seen {

@@ -355,7 +355,8 @@ async fn an_older_state_is_not_published_after_a_newer_one() {
     let (graph, ann, home, devices) = start(1).await;
     let id = send(&graph, &ann, &blink(&devices[0])).await["id"].clone();
     let viewer = ann.0.as_ref().unwrap().user;
-    let old = graph.services.commands.find(viewer, text(&id).parse().unwrap()).await.unwrap();
+    let mut found = graph.services.commands.by_ids(viewer, &[text(&id).parse().unwrap()]).await.unwrap();
+    let old = found.pop().unwrap();
     let mut updates = subscribe(&graph, &ann, UPDATES, json!({"c": id}));
     assert_eq!(next(&mut updates).await.unwrap()["data"]["commandUpdates"]["status"], "PENDING");
     let hub = graph.services.commands.hub();
