@@ -107,13 +107,17 @@ impl Error {
     }
 }
 
+/// PostgreSQL ends the connection: a shutdown, a crash of another process, `pg_terminate_backend`.
+const CONNECTION_TERMINATED: &str = "terminating connection";
+
 fn is_lost_connection(cause: &Cause) -> bool {
     match cause.downcast_ref() {
         Some(DieselError::DatabaseError(
             DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
             _,
         )) => true,
-        Some(DieselError::DatabaseError(_, info)) => info.message().contains("terminating connection"),
+        // SQLSTATE 57P01 and 57P02, which diesel-async drops as well: see [`is_transient`].
+        Some(DieselError::DatabaseError(_, info)) => info.message().contains(CONNECTION_TERMINATED),
         _ => false,
     }
 }
@@ -129,7 +133,7 @@ pub fn is_transient(error: &DieselError) -> bool {
         "deadlock detected",
         "due to statement timeout",
         "due to lock timeout",
-        "terminating connection",
+        CONNECTION_TERMINATED,
         "the database system is",
         "read-only transaction",
         "No space left",

@@ -18,10 +18,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::client::{self, ClientEvent, MAX_IN_FLIGHT};
 use super::delayed::DelayedAnswers;
 use super::device::Device;
-use super::fleet::Shared;
 use super::outbox::{Message, Outbox};
 use super::report::count;
 use super::schedule::Schedule;
+use super::shared::Shared;
 use crate::backoff::Backoff;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);

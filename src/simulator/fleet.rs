@@ -14,17 +14,11 @@ use super::observed_commands::ObservedCommands;
 use super::outbox::Outbox;
 use super::report::{Counters, Report};
 use super::schedule::Schedule;
+use super::shared::Shared;
 use super::{SimulatorError, client};
 
 /// 500 connects a second.
 const BETWEEN_CONNECTS: Duration = Duration::from_millis(2);
-
-/// State that all connections of a fleet share.
-pub(crate) struct Shared {
-    pub(crate) config: FleetConfig,
-    pub(crate) counters: Counters,
-    pub(crate) observed: ObservedCommands,
-}
 
 /// A running fleet. It stops with the token it was started with, after its duration, or when it is dropped.
 pub struct Fleet {

@@ -19,6 +19,7 @@ mod report;
 mod schedule;
 mod sensors;
 mod session;
+mod shared;
 mod shares;
 #[cfg(test)]
 mod tests;
