@@ -46,8 +46,9 @@ pub trait Feed: Send + 'static {
     /// A position in the order in which the database returns items.
     type Cursor: Copy + Send + 'static;
 
-    /// Where to read from when the hub has dropped events: no later than the first change it dropped.
-    fn resume(&self) -> Self::Cursor;
+    /// Where to read from when the hub has dropped events. It dropped none before `first`, which may be later than
+    /// anything the feed knows: its device may have been silent for long.
+    fn resume(&self, first: &Self::Event) -> Self::Cursor;
 
     /// Reads the page after a cursor.
     fn page(
@@ -79,7 +80,7 @@ impl<T, C> Page<T, C> {
     }
 }
 
-/// Follows a feed until its home is closed or an error occurs, which is the last item. Starts with the items
+/// Follows a feed until its home or device is closed or an error occurs, which is the last item. Starts with the items
 /// after `start`, or with the next event where there is no `start`.
 pub fn follow<F: Feed>(
     feed: F,
@@ -158,9 +159,9 @@ impl<F: Feed> Follower<F> {
                 State::Reading(after) => self.read(after).await?,
                 State::Live => match self.receiver.recv().await {
                     HubEvent::Published(event) => self.state = State::Resolving(event),
-                    HubEvent::Lagged(_) => {
+                    HubEvent::Lagged(first) => {
                         self.n_caught_up = Some(0);
-                        self.state = State::Reading(self.feed.resume());
+                        self.state = State::Reading(self.feed.resume(&first));
                     }
                     HubEvent::Closed => self.state = State::Ended,
                 },
@@ -220,8 +221,8 @@ mod tests {
     use futures_util::StreamExt;
 
     use super::*;
-    use crate::hub::{CAPACITY, Hub};
-    use crate::ids::HomeId;
+    use crate::hub::{CAPACITY, Close, Hub};
+    use crate::ids::{DeviceId, HomeId};
 
     const PAGE: usize = 500;
     /// How far a catch-up overlaps what was sent.
@@ -245,8 +246,8 @@ mod tests {
         type Item = i64;
         type Cursor = i64;
 
-        fn resume(&self) -> i64 {
-            self.newest - OVERLAP
+        fn resume(&self, first: &i64) -> i64 {
+            self.newest.max(*first) - OVERLAP
         }
 
         async fn page(&mut self, after: i64) -> Result<Page<i64, i64>, Error> {
@@ -272,6 +273,7 @@ mod tests {
     struct World {
         hub: Hub<i64>,
         home: HomeId,
+        device: DeviceId,
         stored: Arc<Mutex<Stored>>,
         metrics: Metrics,
     }
@@ -279,19 +281,19 @@ mod tests {
     impl World {
         fn new() -> Self {
             let (hub, stored, metrics) = (Hub::default(), Arc::default(), Metrics::default());
-            Self { hub, home: HomeId::from_database(1), stored, metrics }
+            Self { hub, home: HomeId::from_database(1), device: DeviceId::from_database(1), stored, metrics }
         }
 
         fn commit(&self, numbers: impl IntoIterator<Item = i64>) {
             for number in numbers {
                 self.stored.lock().unwrap().numbers.push(number);
-                self.hub.publish(self.home, Arc::new(number));
+                self.hub.publish(self.home, self.device, &Arc::new(number));
             }
         }
 
         fn follow(&self, start: Option<i64>) -> impl Stream<Item = Result<i64, Error>> + Unpin + use<> {
             let feed = Numbers { stored: self.stored.clone(), newest: 0, sent: SentChanges::default() };
-            Box::pin(follow(feed, self.hub.subscribe(self.home), start, &self.metrics))
+            Box::pin(follow(feed, self.hub.subscribe(self.home, None), start, &self.metrics))
         }
     }
 
@@ -306,8 +308,8 @@ mod tests {
         let mut stream = world.follow(Some(1));
         let mut live = world.follow(None);
         world.commit(4..=5);
-        world.hub.publish(world.home, Arc::new(5));
-        world.hub.close(world.home);
+        world.hub.publish(world.home, world.device, &Arc::new(5));
+        world.hub.close_home(world.home);
         assert_eq!(next(&mut stream, 10).await, [2, 3, 4, 5]);
         assert_eq!(next(&mut live, 10).await, [4, 5]);
     }
@@ -351,7 +353,7 @@ mod tests {
 
         world.stored.lock().unwrap().n_failures = MAX_RETRIES + 1;
         let feed = Numbers { stored: world.stored.clone(), newest: 0, sent: SentChanges::default() };
-        let mut follower = Follower::new(feed, world.hub.subscribe(world.home), Some(0), &world.metrics);
+        let mut follower = Follower::new(feed, world.hub.subscribe(world.home, None), Some(0), &world.metrics);
         follower.n_retries = MAX_RETRIES;
         assert!(matches!(follower.next().await, Some(Err(Error::Unavailable(_)))));
         assert!(follower.next().await.is_none());

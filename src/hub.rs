@@ -1,38 +1,59 @@
-//! Fan-out of committed events by home. Publishers never wait, and memory is bounded: a subscriber that falls
-//! behind loses the oldest events, learns how many, and reads them from the database ([`crate::follow`]).
+//! Fan-out of committed events by home and by device. Publishers never wait, and memory is bounded: a subscriber that
+//! falls behind loses the oldest events, learns since when, and reads them from the database ([`crate::follow`]).
+//!
+//! A subscriber of one device has that device's channel, so the other events of the home don't wake it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::broadcast;
 
-use crate::ids::HomeId;
+use crate::ids::{DeviceId, HomeId};
 
 /// Events a home's channel holds for its slowest subscriber before that subscriber lags.
 pub const CAPACITY: usize = 256;
+/// The same for a device's channel. There may be one for each device, and its memory is reserved.
+pub const DEVICE_CAPACITY: usize = 64;
 
-/// One broadcast channel per home that has a subscriber. Cheap to clone; all clones are one hub.
+/// A broadcast channel for each home and each device that has a subscriber. Cheap to clone; all clones are one hub.
 pub struct Hub<T> {
     homes: Arc<Homes<T>>,
 }
 
-type Homes<T> = Mutex<HashMap<HomeId, broadcast::Sender<Arc<T>>>>;
+type Homes<T> = Mutex<HashMap<HomeId, HomeChannels<T>>>;
 
-/// One subscriber of a home's channel. The channel is removed with its last subscriber.
+/// The channels of one home: at least one.
+struct HomeChannels<T> {
+    whole: Option<Channel<T>>,
+    devices: HashMap<DeviceId, Channel<T>>,
+}
+
+struct Channel<T> {
+    sender: broadcast::Sender<Arc<T>>,
+    first_unread: FirstUnread<T>,
+}
+
+/// The first event published since all subscribers of a channel had received everything: none of them missed an
+/// earlier one.
+type FirstUnread<T> = Arc<Mutex<Option<Arc<T>>>>;
+
+/// One subscriber of a channel. The channel is removed with its last subscriber.
 pub struct HubReceiver<T> {
     home: HomeId,
+    device: Option<DeviceId>,
     homes: Arc<Homes<T>>,
     /// `None` only while dropping.
     receiver: Option<broadcast::Receiver<Arc<T>>>,
+    first_unread: FirstUnread<T>,
 }
 
 /// The result of [`HubReceiver::recv`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HubEvent<T> {
     Published(Arc<T>),
-    /// The subscriber fell behind, and the channel has dropped this many events.
-    Lagged(u64),
-    /// The home is closed: no event follows.
+    /// The subscriber fell behind, and the channel has dropped events. It has missed none before this one.
+    Lagged(Arc<T>),
+    /// The home or the device is closed: no event follows.
     Closed,
 }
 
@@ -48,31 +69,77 @@ impl<T> Default for Hub<T> {
     }
 }
 
-impl<T> Hub<T> {
-    /// Sends an event to the present subscribers of the home.
-    pub fn publish(&self, home: HomeId, event: Arc<T>) {
-        let homes = self.homes.lock().expect("hub lock");
-        if let Some(sender) = homes.get(&home) {
-            // An error means that the last subscriber is being dropped.
-            let _ = sender.send(event);
+impl<T> Default for HomeChannels<T> {
+    fn default() -> Self {
+        Self { whole: None, devices: HashMap::new() }
+    }
+}
+
+impl<T> Channel<T> {
+    fn new(capacity: usize) -> Self {
+        Self { sender: broadcast::Sender::new(capacity), first_unread: Arc::default() }
+    }
+
+    fn publish(&self, event: Arc<T>) {
+        if self.sender.is_empty() {
+            *self.first_unread.lock().expect("channel lock") = Some(event.clone());
+        }
+        // An error means that the last subscriber is being dropped.
+        let _ = self.sender.send(event);
+    }
+
+    fn is_unused(&self) -> bool {
+        self.sender.receiver_count() == 0
+    }
+}
+
+impl<T> HomeChannels<T> {
+    /// The channel of the whole home, or of one device, which is created where it is missing.
+    fn open(&mut self, device: Option<DeviceId>) -> &Channel<T> {
+        match device {
+            None => self.whole.get_or_insert_with(|| Channel::new(CAPACITY)),
+            Some(device) => self.devices.entry(device).or_insert_with(|| Channel::new(DEVICE_CAPACITY)),
         }
     }
 
-    /// Whether the home has a subscriber, so that an event is worth making.
-    pub fn has_subscriber(&self, home: HomeId) -> bool {
-        self.homes.lock().expect("hub lock").contains_key(&home)
+    /// Removes a channel without subscribers. After it was closed, there may be a new one with subscribers.
+    fn remove_unused(&mut self, device: Option<DeviceId>) {
+        match device {
+            None => drop(self.whole.take_if(|channel| channel.is_unused())),
+            Some(device) if self.devices.get(&device).is_some_and(Channel::is_unused) => {
+                self.devices.remove(&device);
+            }
+            Some(_) => {}
+        }
     }
 
-    /// Subscribes to the events of a home from now on.
-    pub fn subscribe(&self, home: HomeId) -> HubReceiver<T> {
+    fn is_empty(&self) -> bool {
+        self.whole.is_none() && self.devices.is_empty()
+    }
+}
+
+impl<T> Hub<T> {
+    /// Sends an event of a device to the present subscribers of the home and of the device.
+    pub fn publish(&self, home: HomeId, device: DeviceId, event: &Arc<T>) {
+        let homes = self.homes.lock().expect("hub lock");
+        let Some(channels) = homes.get(&home) else { return };
+        for channel in channels.whole.iter().chain(channels.devices.get(&device)) {
+            channel.publish(event.clone());
+        }
+    }
+
+    /// Whether an event of the device has a subscriber, so that it is worth making.
+    pub fn has_subscriber(&self, home: HomeId, device: DeviceId) -> bool {
+        let homes = self.homes.lock().expect("hub lock");
+        homes.get(&home).is_some_and(|channels| channels.whole.is_some() || channels.devices.contains_key(&device))
+    }
+
+    /// Subscribes to the events of a home, or of one of its devices, from now on.
+    pub fn subscribe(&self, home: HomeId, device: Option<DeviceId>) -> HubReceiver<T> {
         let mut homes = self.homes.lock().expect("hub lock");
-        let sender = homes.entry(home).or_insert_with(|| broadcast::Sender::new(CAPACITY));
-        HubReceiver { home, receiver: Some(sender.subscribe()), homes: self.homes.clone() }
-    }
-
-    /// Ends every subscription of a deleted home.
-    pub fn close(&self, home: HomeId) {
-        self.homes.lock().expect("hub lock").remove(&home);
+        let channel = homes.entry(home).or_default().open(device);
+        let (receiver, first_unread) = (Some(channel.sender.subscribe()), channel.first_unread.clone());
+        HubReceiver { home, device, homes: self.homes.clone(), receiver, first_unread }
     }
 
     /// The homes that have a subscriber.
@@ -86,15 +153,26 @@ impl<T> Hub<T> {
     }
 }
 
-/// A hub of any event type, for code that closes a home in all of them.
-pub trait HomeChannel: Send + Sync {
-    /// Ends every subscription of a deleted home.
-    fn close(&self, home: HomeId);
+/// A hub of any event type, for code that closes a home or a device in all of them.
+pub trait Close: Send + Sync {
+    /// Ends every subscription of a deleted home and of its devices.
+    fn close_home(&self, home: HomeId);
+    /// Ends every subscription of a deleted device.
+    fn close_device(&self, home: HomeId, device: DeviceId);
 }
 
-impl<T: Send + Sync> HomeChannel for Hub<T> {
-    fn close(&self, home: HomeId) {
-        Hub::close(self, home);
+impl<T: Send + Sync> Close for Hub<T> {
+    fn close_home(&self, home: HomeId) {
+        self.homes.lock().expect("hub lock").remove(&home);
+    }
+
+    fn close_device(&self, home: HomeId, device: DeviceId) {
+        let mut homes = self.homes.lock().expect("hub lock");
+        let Some(channels) = homes.get_mut(&home) else { return };
+        channels.devices.remove(&device);
+        if channels.is_empty() {
+            homes.remove(&home);
+        }
     }
 }
 
@@ -104,7 +182,11 @@ impl<T> HubReceiver<T> {
         let Some(receiver) = &mut self.receiver else { return HubEvent::Closed };
         match receiver.recv().await {
             Ok(event) => HubEvent::Published(event),
-            Err(broadcast::error::RecvError::Lagged(n)) => HubEvent::Lagged(n),
+            Err(broadcast::error::RecvError::Lagged(_)) => {
+                // The channel has events that this subscriber did not receive: what was first unread stays.
+                let first = self.first_unread.lock().expect("channel lock").clone();
+                HubEvent::Lagged(first.expect("an event was published"))
+            }
             Err(broadcast::error::RecvError::Closed) => HubEvent::Closed,
         }
     }
@@ -114,8 +196,9 @@ impl<T> Drop for HubReceiver<T> {
     fn drop(&mut self) {
         let mut homes = self.homes.lock().expect("hub lock");
         self.receiver = None;
-        // After `close`, the home may have a new channel with subscribers of its own.
-        if homes.get(&self.home).is_some_and(|sender| sender.receiver_count() == 0) {
+        let Some(channels) = homes.get_mut(&self.home) else { return };
+        channels.remove_unused(self.device);
+        if channels.is_empty() {
             homes.remove(&self.home);
         }
     }
@@ -123,41 +206,114 @@ impl<T> Drop for HubReceiver<T> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     const HOME: fn() -> HomeId = || HomeId::from_database(1);
 
-    #[tokio::test]
-    async fn the_channel_is_removed_with_its_last_subscriber() {
-        let hub = Hub::<u32>::default();
-        let (mut first, second) = (hub.subscribe(HOME()), hub.subscribe(HOME()));
-        hub.publish(HOME(), Arc::new(7));
-        assert_eq!(first.recv().await, HubEvent::Published(Arc::new(7)));
-        drop(first);
-        assert!(hub.has_subscriber(HOME()));
-        drop(second);
-        assert_eq!(hub.n_homes(), 0);
+    fn device(n: i64) -> DeviceId {
+        DeviceId::from_database(n)
     }
 
     #[tokio::test]
-    async fn a_slow_subscriber_learns_how_many_events_it_missed() {
-        let hub = Hub::<usize>::default();
-        let mut slow = hub.subscribe(HOME());
-        for n in 0..CAPACITY + 3 {
-            hub.publish(HOME(), Arc::new(n));
+    async fn a_channel_is_removed_with_its_last_subscriber() {
+        for of in [None, Some(device(1))] {
+            let hub = Hub::<u32>::default();
+            let (mut first, second) = (hub.subscribe(HOME(), of), hub.subscribe(HOME(), of));
+            hub.publish(HOME(), device(1), &Arc::new(7));
+            assert_eq!(first.recv().await, HubEvent::Published(Arc::new(7)));
+            drop(first);
+            assert!(hub.has_subscriber(HOME(), device(1)));
+            assert_eq!(hub.has_subscriber(HOME(), device(2)), of.is_none());
+            drop(second);
+            assert_eq!(hub.n_homes(), 0);
         }
-        assert_eq!(slow.recv().await, HubEvent::Lagged(3));
-        assert_eq!(slow.recv().await, HubEvent::Published(Arc::new(3)));
     }
 
     #[tokio::test]
-    async fn a_closed_home_ends_its_subscriptions_and_can_be_subscribed_to_again() {
+    async fn a_subscriber_of_a_device_is_woken_for_its_events_only() {
+        const N: u32 = 5_000;
         let hub = Hub::<u32>::default();
-        let mut old = hub.subscribe(HOME());
-        hub.close(HOME());
-        assert_eq!(old.recv().await, HubEvent::Closed);
-        let _new = hub.subscribe(HOME());
-        drop(old);
-        assert!(hub.has_subscriber(HOME()));
+        let mut home = hub.subscribe(HOME(), None);
+        let mut one = hub.subscribe(HOME(), Some(device(1)));
+        let mut woken = n_wakes(&mut one, || {
+            for n in 0..N {
+                hub.publish(HOME(), device(2), &Arc::new(n));
+            }
+        });
+        assert_eq!((woken, one.recv().now_or_never()), (0, None));
+        woken = n_wakes(&mut one, || hub.publish(HOME(), device(1), &Arc::new(N)));
+        assert_eq!((woken, one.recv().now_or_never()), (1, Some(HubEvent::Published(Arc::new(N)))));
+        assert!(matches!(home.recv().await, HubEvent::Lagged(first) if *first == 0));
+    }
+
+    /// Wake-ups of a waiting subscriber while `run` runs.
+    fn n_wakes(receiver: &mut HubReceiver<u32>, run: impl FnOnce()) -> usize {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        use std::task::{Context, Wake, Waker};
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(count.clone());
+        let mut waiting = std::pin::pin!(receiver.recv());
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        run();
+        count.0.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn a_home_and_its_devices_receive_events_in_one_order() {
+        let hub = Hub::<i64>::default();
+        let mut home = hub.subscribe(HOME(), None);
+        let mut one = hub.subscribe(HOME(), Some(device(1)));
+        for n in 0..6 {
+            hub.publish(HOME(), device(n % 2), &Arc::new(n));
+        }
+        for n in 0..6 {
+            assert_eq!(home.recv().await, HubEvent::Published(Arc::new(n)));
+        }
+        for n in [1, 3, 5] {
+            assert_eq!(one.recv().await, HubEvent::Published(Arc::new(n)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_subscriber_learns_since_when_it_missed_events() {
+        let hub = Hub::<usize>::default();
+        for (of, capacity) in [(None, CAPACITY), (Some(device(1)), DEVICE_CAPACITY)] {
+            let mut slow = hub.subscribe(HOME(), of);
+            let publish = |n| hub.publish(HOME(), device(1), &Arc::new(n));
+            // It received these, so it can't have missed them.
+            for n in 0..capacity {
+                publish(n);
+                assert_eq!(slow.recv().await, HubEvent::Published(Arc::new(n)));
+            }
+            (1_000..1_003 + capacity).for_each(publish);
+            assert_eq!(slow.recv().await, HubEvent::Lagged(Arc::new(1_000)));
+            assert_eq!(slow.recv().await, HubEvent::Published(Arc::new(1_003)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_home_ends_all_its_subscriptions_and_a_closed_device_its_own() {
+        let hub = Hub::<u32>::default();
+        let (mut home, mut one) = (hub.subscribe(HOME(), None), hub.subscribe(HOME(), Some(device(1))));
+        let mut two = hub.subscribe(HOME(), Some(device(2)));
+        hub.close_device(HOME(), device(1));
+        assert_eq!((one.recv().await, home.recv().now_or_never()), (HubEvent::Closed, None));
+        assert_eq!(two.recv().now_or_never(), None);
+        hub.close_home(HOME());
+        assert_eq!((home.recv().await, two.recv().await), (HubEvent::Closed, HubEvent::Closed));
+        // A closed one can be subscribed to again.
+        let _new = hub.subscribe(HOME(), Some(device(1)));
+        drop((home, one, two));
+        assert!(hub.has_subscriber(HOME(), device(1)));
+        hub.close_device(HOME(), device(1));
+        assert_eq!(hub.n_homes(), 0);
     }
 }

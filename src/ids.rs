@@ -160,6 +160,13 @@ const COMMAND_PREFIX: &str = "cmd_";
 /// Characters of 128 bits, five bits each.
 const ULID_CHARS: usize = 26;
 
+impl TelemetryId {
+    /// The one before, whether or not a reading has it.
+    pub fn previous(self) -> Self {
+        Self(self.0 - 1)
+    }
+}
+
 impl CommandId {
     /// Less than all others.
     pub const FIRST: Self = Self(Uuid::nil());

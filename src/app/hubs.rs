@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::commands::{CommandHub, Expectations};
 use crate::device_config::ConfigHub;
-use crate::devices::{CredentialCache, DeletionHub, DirectoryVersion, RegistryListener, StateHub};
-use crate::hub::HomeChannel;
+use crate::devices::{CredentialCache, DirectoryVersion, RegistryListener, StateHub};
+use crate::hub;
 use crate::metrics::Metrics;
 use crate::outbox::Wake;
 use crate::telemetry::ReadingHub;
@@ -17,7 +17,6 @@ pub struct Hubs {
     pub states: StateHub,
     pub commands: CommandHub,
     pub configs: ConfigHub,
-    pub deletions: DeletionHub,
     /// Effects that open commands wait for.
     pub expectations: Expectations,
     pub command_wake: Wake,
@@ -37,7 +36,6 @@ impl Hubs {
             states: StateHub::default(),
             commands: CommandHub::default(),
             configs: ConfigHub::default(),
-            deletions: DeletionHub::default(),
             expectations: Expectations::default(),
             command_wake: Wake::default(),
             config_wake: Wake::default(),
@@ -47,14 +45,13 @@ impl Hubs {
         }
     }
 
-    /// Every hub that has streams of a home, which end when the home is deleted.
-    pub fn channels(&self) -> Vec<Arc<dyn HomeChannel>> {
-        vec![
+    /// The hubs whose streams end when their home or device is deleted.
+    pub fn of_streams(&self) -> Arc<[Arc<dyn hub::Close>]> {
+        Arc::new([
             Arc::new(self.readings.clone()),
             Arc::new(self.states.clone()),
-            Arc::new(self.deletions.clone()),
             Arc::new(self.commands.clone()),
             Arc::new(self.configs.clone()),
-        ]
+        ])
     }
 }

@@ -22,7 +22,18 @@ const PAGE: i64 = 500;
 pub enum CommandFilter {
     Home,
     Device(DeviceId),
-    Command(CommandId),
+    /// One command, and the device that receives it.
+    Command(CommandId, DeviceId),
+}
+
+impl CommandFilter {
+    /// The one device whose commands are wanted.
+    fn device(self) -> Option<DeviceId> {
+        match self {
+            Self::Home => None,
+            Self::Device(device) | Self::Command(_, device) => Some(device),
+        }
+    }
 }
 
 /// A position in the order of changes.
@@ -46,14 +57,14 @@ impl Commands {
         filter: CommandFilter,
     ) -> Result<impl Stream<Item = Result<Arc<Command>, Error>> + Send + 'static + use<>, Error> {
         let access = access.require(Permission::ReadCommands)?;
-        let receiver = self.hub.subscribe(access.home());
+        let receiver = self.hub.subscribe(access.home(), filter.device());
         let newest = match filter {
             // Only its present state is ever read.
-            CommandFilter::Command(_) => DateTime::UNIX_EPOCH,
+            CommandFilter::Command(..) => DateTime::UNIX_EPOCH,
             CommandFilter::Home | CommandFilter::Device(_) => self.last_change(access).await?,
         };
         let feed = CommandFeed { commands: self.clone(), access, filter, newest, sent: SentChanges::default() };
-        let start = matches!(filter, CommandFilter::Command(_)).then(|| feed.resume());
+        let start = matches!(filter, CommandFilter::Command(..)).then_some((newest, CommandId::FIRST));
         Ok(follow(feed, receiver, start, &self.metrics))
     }
 
@@ -73,7 +84,7 @@ impl Commands {
             let device = match filter {
                 CommandFilter::Home => None,
                 CommandFilter::Device(device) => Some(device),
-                CommandFilter::Command(id) => {
+                CommandFilter::Command(id, _) => {
                     let found = store::find_visible(&mut conn, access.user(), &[id]).await?;
                     return Ok(found.into_iter().map(|(command, _)| command).collect());
                 }
@@ -98,8 +109,8 @@ impl Feed for CommandFeed {
     type Item = Arc<Command>;
     type Cursor = ChangeCursor;
 
-    fn resume(&self) -> ChangeCursor {
-        (self.newest - MAX_COMMIT_DELAY, CommandId::FIRST)
+    fn resume(&self, first: &Command) -> ChangeCursor {
+        (self.newest.max(first.updated_at) - MAX_COMMIT_DELAY, CommandId::FIRST)
     }
 
     async fn page(&mut self, after: ChangeCursor) -> Result<Page<Arc<Command>, ChangeCursor>, Error> {
@@ -115,9 +126,8 @@ impl Feed for CommandFeed {
     fn accept(&mut self, command: &Arc<Command>) -> bool {
         self.newest = self.newest.max(command.updated_at);
         let is_wanted = match self.filter {
-            CommandFilter::Home => true,
-            CommandFilter::Device(device) => device == command.device,
-            CommandFilter::Command(id) => id == command.id,
+            CommandFilter::Home | CommandFilter::Device(_) => true,
+            CommandFilter::Command(id, _) => id == command.id,
         };
         is_wanted && self.sent.advance(command.id, command.updated_at)
     }

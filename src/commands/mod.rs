@@ -44,6 +44,6 @@ pub use transitions::{Condition, Event, Facts, TRANSITIONS, Transition, next_sta
 /// Publishes changed commands to the subscribers of their homes. Call it after the commit.
 pub fn publish(hub: &CommandHub, commands: impl IntoIterator<Item = Command>) {
     for command in commands {
-        hub.publish(command.home, std::sync::Arc::new(command));
+        hub.publish(command.home, command.device, &std::sync::Arc::new(command));
     }
 }

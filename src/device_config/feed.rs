@@ -27,7 +27,7 @@ impl DeviceConfigs {
         device: Option<DeviceId>,
     ) -> Result<impl Stream<Item = Result<Arc<DeviceConfig>, Error>> + Send + 'static + use<>, Error> {
         let home = access.require(Permission::ReadConfig)?.home();
-        let receiver = self.hub.subscribe(home);
+        let receiver = self.hub.subscribe(home, device);
         let pool = self.pool.clone();
         // Changes carry the time of the database's clock.
         let newest = spawn_and_join(async move { Ok::<_, Error>(store::now(&mut *pool.get().await?).await?) }).await?;
@@ -64,8 +64,8 @@ impl Feed for ConfigFeed {
     type Item = Arc<DeviceConfig>;
     type Cursor = ChangeCursor;
 
-    fn resume(&self) -> ChangeCursor {
-        ChangeCursor::before(self.newest - MAX_COMMIT_DELAY)
+    fn resume(&self, first: &DeviceConfig) -> ChangeCursor {
+        ChangeCursor::before(self.newest.max(first.updated_at) - MAX_COMMIT_DELAY)
     }
 
     async fn page(&mut self, after: ChangeCursor) -> Result<Page<Arc<DeviceConfig>, ChangeCursor>, Error> {
@@ -80,7 +80,6 @@ impl Feed for ConfigFeed {
 
     fn accept(&mut self, config: &Arc<DeviceConfig>) -> bool {
         self.newest = self.newest.max(config.updated_at);
-        let is_wanted = self.device.is_none_or(|device| device == config.device);
-        is_wanted && self.sent.advance((config.device, config.version), config.updated_at)
+        self.sent.advance((config.device, config.version), config.updated_at)
     }
 }

@@ -89,6 +89,6 @@ pub type ConfigHub = Hub<DeviceConfig>;
 /// Publishes committed changes to the subscribers of their homes.
 pub fn publish(hub: &ConfigHub, configs: impl IntoIterator<Item = DeviceConfig>) {
     for config in configs {
-        hub.publish(config.home, Arc::new(config));
+        hub.publish(config.home, config.device, &Arc::new(config));
     }
 }

@@ -29,7 +29,7 @@ impl Devices {
     ) -> Result<impl Stream<Item = Result<Device, Error>> + Send + 'static + use<>, Error> {
         let access = access.require(Permission::Read)?;
         let feed = StateFeed { devices: self.clone(), access, device };
-        Ok(follow(feed, states.subscribe(access.home()), Some(None), metrics))
+        Ok(follow(feed, states.subscribe(access.home(), device), Some(None), metrics))
     }
 }
 
@@ -53,7 +53,7 @@ impl Feed for StateFeed {
     /// The last device of the page before.
     type Cursor = Option<DeviceId>;
 
-    fn resume(&self) -> Option<DeviceId> {
+    fn resume(&self, _: &DeviceState) -> Option<DeviceId> {
         None
     }
 
@@ -71,9 +71,6 @@ impl Feed for StateFeed {
     }
 
     async fn item(&mut self, state: &Arc<DeviceState>) -> Result<Option<Device>, Error> {
-        if self.device.is_some_and(|device| device != state.device) {
-            return Ok(None);
-        }
         Ok(self.find(state.device).await?.map(|device| device.with_state(state)))
     }
 

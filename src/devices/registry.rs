@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::db::{self, MemoryBudget, Pool};
 use crate::error::Error;
 use crate::homes::{self, Access, Permission, RegistryListener};
-use crate::hub::Hub;
+use crate::hub;
 use crate::ids::{DeviceId, RoomId, UserId};
 use crate::settings::MqttSettings;
 use crate::validation;
@@ -17,35 +17,32 @@ use crate::validation;
 /// Devices in all the rooms of one query.
 const MAX_DEVICES_IN_ROOMS: usize = 10_000;
 
-/// Notifies the streams of a device of its deletion, by home.
-pub type DeletionHub = Hub<DeviceId>;
-
 /// The registry of devices. Cheap to clone.
 #[derive(Clone)]
 pub struct Devices {
     pub(super) pool: Pool,
     pub(super) clock: Clock,
     pub(super) listener: Arc<dyn RegistryListener>,
-    deletions: DeletionHub,
+    hubs: Arc<[Arc<dyn hub::Close>]>,
     pub(super) broker_url: Arc<str>,
     prefix: Arc<str>,
     pub(super) accounts: Accounts,
 }
 
 impl Devices {
-    /// `listener` is notified of every change, `deletions` of every deletion.
+    /// `listener` is notified of every change. The streams of `hubs` end when their device is deleted.
     pub fn new(
         pool: Pool,
         clock: Clock,
         listener: Arc<dyn RegistryListener>,
-        deletions: DeletionHub,
+        hubs: Arc<[Arc<dyn hub::Close>]>,
         mqtt: &MqttSettings,
     ) -> Self {
         Self {
             pool,
             clock,
             listener,
-            deletions,
+            hubs,
             broker_url: mqtt.public_url.as_str().into(),
             prefix: mqtt.prefix.as_str().into(),
             accounts: Accounts::new(&mqtt.provisioning),
@@ -55,10 +52,6 @@ impl Devices {
     /// First segment of every topic.
     pub fn topic_prefix(&self) -> &str {
         &self.prefix
-    }
-
-    pub fn deletions(&self) -> &DeletionHub {
-        &self.deletions
     }
 
     /// The device, as `viewer` sees it. A device that the viewer may not see is not found.
@@ -186,7 +179,7 @@ impl Devices {
         .await?;
         self.accounts.wake();
         self.listener.device_changed(home, id);
-        self.deletions.publish(home, Arc::new(id));
+        self.hubs.iter().for_each(|hub| hub.close_device(home, id));
         Ok(deletion)
     }
 }

@@ -9,7 +9,7 @@ use super::directory::ResolvedDevice;
 use crate::hub::Hub;
 use crate::ids::{DeviceId, HomeId};
 
-/// The live stream of changed device states, by home.
+/// The live stream of changed device states.
 pub type StateHub = Hub<DeviceState>;
 
 /// The longest delay between a device's message and `last_seen_at` in the database.

@@ -60,9 +60,7 @@ impl Homes {
         })
         .await?;
         self.listener.home_changed(home);
-        for channel in self.channels.iter() {
-            channel.close(home);
-        }
+        self.hubs.iter().for_each(|hub| hub.close_home(home));
         self.revocations.apply(&ended);
         Ok(deletion)
     }

@@ -39,7 +39,7 @@ use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::db::{self, Pool};
 use crate::error::Error;
-use crate::hub::HomeChannel;
+use crate::hub;
 use crate::ids::{HomeId, UserId};
 use crate::revocation::Revocations;
 use crate::throttle::Throttle;
@@ -124,7 +124,7 @@ pub struct HomesDependencies {
     /// Is called after each change.
     pub listener: Arc<dyn RegistryListener>,
     /// The hubs whose streams end when a home is deleted.
-    pub channels: Arc<[Arc<dyn HomeChannel>]>,
+    pub hubs: Arc<[Arc<dyn hub::Close>]>,
     pub revocations: Revocations,
     pub throttle: Throttle,
 }
@@ -135,15 +135,15 @@ pub struct Homes {
     pool: Pool,
     clock: Clock,
     listener: Arc<dyn RegistryListener>,
-    channels: Arc<[Arc<dyn HomeChannel>]>,
+    hubs: Arc<[Arc<dyn hub::Close>]>,
     revocations: Revocations,
     throttle: Throttle,
 }
 
 impl Homes {
     pub fn new(dependencies: HomesDependencies) -> Self {
-        let HomesDependencies { pool, clock, listener, channels, revocations, throttle } = dependencies;
-        Self { pool, clock, listener, channels, revocations, throttle }
+        let HomesDependencies { pool, clock, listener, hubs, revocations, throttle } = dependencies;
+        Self { pool, clock, listener, hubs, revocations, throttle }
     }
 
     /// The viewer's proof of a permission in a home. `NOT_FOUND` for users who are not members.

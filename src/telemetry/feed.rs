@@ -40,7 +40,7 @@ impl LiveReadings {
     /// The readings of a home, or of one of its devices: first those after `after` if that is given, then live
     /// ones from the moment of this call. Needs [`Permission::ReadTelemetry`].
     ///
-    /// The stream ends when the home is closed, or after an error; an `after` newer than every stored reading is
+    /// The stream ends when the home or the device is closed, or after an error; an `after` newer than every stored reading is
     /// one.
     pub fn follow(
         &self,
@@ -52,7 +52,7 @@ impl LiveReadings {
         // The newest cursor is read before the hub is subscribed: a reading in between has a later one.
         let sent_up_to = after.unwrap_or_else(|| self.hub.newest());
         let feed = ReadingFeed { source: self.clone(), home, device, sent_up_to };
-        Ok(follow(feed, self.hub.subscribe(home), after, &self.metrics))
+        Ok(follow(feed, self.hub.subscribe(home, device), after, &self.metrics))
     }
 
     async fn page(&self, home: HomeId, device: Option<DeviceId>, after: TelemetryId) -> Result<StoredPage, Error> {
@@ -85,7 +85,7 @@ struct ReadingFeed {
     source: LiveReadings,
     home: HomeId,
     device: Option<DeviceId>,
-    /// Every wanted reading up to this one was sent.
+    /// Every wanted reading up to this one was sent. It is old where the device is silent.
     sent_up_to: TelemetryId,
 }
 
@@ -94,8 +94,9 @@ impl Feed for ReadingFeed {
     type Item = SharedReading;
     type Cursor = TelemetryId;
 
-    fn resume(&self) -> TelemetryId {
-        self.sent_up_to
+    /// A page that started at the last reading of a silent device would read what all the others sent since.
+    fn resume(&self, first: &Reading) -> TelemetryId {
+        self.sent_up_to.max(first.id.previous())
     }
 
     async fn page(&mut self, after: TelemetryId) -> Result<Page<SharedReading, TelemetryId>, Error> {
@@ -115,6 +116,6 @@ impl Feed for ReadingFeed {
             return false;
         }
         self.sent_up_to = reading.id;
-        self.device.is_none_or(|device| device == reading.device)
+        true
     }
 }

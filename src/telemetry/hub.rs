@@ -1,13 +1,13 @@
-//! Live readings by home, and the newest cursor.
+//! Live readings by home and device, and the newest cursor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::Reading;
-use crate::hub::{HomeChannel, Hub, HubReceiver};
-use crate::ids::{HomeId, TelemetryId};
+use crate::hub::{Close, Hub, HubReceiver};
+use crate::ids::{DeviceId, HomeId, TelemetryId};
 
-/// Publishes committed readings to the subscribers of their home, in the order of commits.
+/// Publishes committed readings to the subscribers of their home and device, in the order of commits.
 #[derive(Clone)]
 pub struct ReadingHub {
     hub: Hub<Reading>,
@@ -23,17 +23,17 @@ impl Default for ReadingHub {
 impl ReadingHub {
     pub fn publish(&self, reading: Reading) {
         self.advance(reading.id);
-        let home = reading.home;
-        self.hub.publish(home, Arc::new(reading));
+        let (home, device) = (reading.home, reading.device);
+        self.hub.publish(home, device, &Arc::new(reading));
     }
 
-    /// Whether the home has a subscriber, so that a reading is worth making.
-    pub fn has_subscriber(&self, home: HomeId) -> bool {
-        self.hub.has_subscriber(home)
+    /// Whether a reading of the device has a subscriber, so that it is worth making.
+    pub fn has_subscriber(&self, home: HomeId, device: DeviceId) -> bool {
+        self.hub.has_subscriber(home, device)
     }
 
-    /// Notes a cursor that was committed without being published: before this server started, or in a home
-    /// without subscribers.
+    /// Notes a cursor that was committed without being published: before this server started, or without
+    /// subscribers.
     pub fn advance(&self, cursor: TelemetryId) {
         self.newest.fetch_max(cursor.get(), Ordering::AcqRel);
     }
@@ -48,13 +48,17 @@ impl ReadingHub {
         TelemetryId::from_database(self.newest.load(Ordering::Acquire))
     }
 
-    pub(super) fn subscribe(&self, home: HomeId) -> HubReceiver<Reading> {
-        self.hub.subscribe(home)
+    pub(super) fn subscribe(&self, home: HomeId, device: Option<DeviceId>) -> HubReceiver<Reading> {
+        self.hub.subscribe(home, device)
     }
 }
 
-impl HomeChannel for ReadingHub {
-    fn close(&self, home: HomeId) {
-        self.hub.close(home);
+impl Close for ReadingHub {
+    fn close_home(&self, home: HomeId) {
+        self.hub.close_home(home);
+    }
+
+    fn close_device(&self, home: HomeId, device: DeviceId) {
+        self.hub.close_device(home, device);
     }
 }

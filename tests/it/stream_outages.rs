@@ -1,10 +1,8 @@
 //! No stream ends because the database is unavailable for a while.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use smarthome::hub::{CAPACITY, Hub, HubEvent, HubReceiver};
-use smarthome::ids::HomeId;
+use smarthome::ids::{DeviceId, HomeId};
 
 use super::support::app::{Database, TestApp};
 use super::support::proxy::Mode;
@@ -40,10 +38,10 @@ async fn deliver(stream: &mut Subscription, pointer: &str, value: &str) {
 }
 
 /// Publishes the hub's next event again until the hub drops events: its subscribers must read the database.
-async fn overflow<T>(hub: &Hub<T>, home: HomeId, receiver: &mut HubReceiver<T>) {
+async fn overflow<T>(hub: &Hub<T>, (home, device): (HomeId, DeviceId), receiver: &mut HubReceiver<T>) {
     let HubEvent::Published(event) = soon("an event", receiver.recv()).await else { panic!("no event") };
     for _ in 0..40 * CAPACITY {
-        hub.publish(home, Arc::clone(&event));
+        hub.publish(home, device, &event);
     }
 }
 
@@ -63,14 +61,15 @@ async fn no_stream_ends_while_the_database_is_away() {
     let metrics = &services.metrics;
     until("all streams run", || metrics.subscriptions.get() == 4).await;
     let home: HomeId = home.id.parse().expect("an id");
+    let of = (home, device.id.parse().expect("an id"));
     let (states, commands, configs) = (&services.states, services.commands.hub(), services.configs.hub());
-    let mut events = (states.subscribe(home), commands.subscribe(home), configs.subscribe(home));
+    let mut events = (states.subscribe(home, None), commands.subscribe(home, None), configs.subscribe(home, None));
     change(&app, &owner, &device, &mut streams, "BEFORE").await;
 
     proxy.set(Mode::Cut);
-    overflow(states, home, &mut events.0).await;
-    overflow(commands, home, &mut events.1).await;
-    overflow(configs, home, &mut events.2).await;
+    overflow(states, of, &mut events.0).await;
+    overflow(commands, of, &mut events.1).await;
+    overflow(configs, of, &mut events.2).await;
     // A query waits for a connection as long as a stream does.
     for _ in 0..2 {
         assert_eq!(owner.error_code("{ homes { id } }", json!({})).await, "UNAVAILABLE");

@@ -1,7 +1,6 @@
-//! Subscriptions. Each checks the viewer's access, is counted while it runs, and ends when its home or its device
-//! is deleted or its viewer loses rights in the home.
+//! Subscriptions. Each checks the viewer's access, is counted while it runs, and ends when its viewer loses rights in
+//! the home. Its hub ends it when its home or its device is deleted.
 
-mod end;
 mod target;
 
 use std::future::ready;
@@ -19,7 +18,6 @@ use super::telemetry::Telemetry;
 use crate::error::Error;
 use crate::homes::Permission;
 use crate::ids::{DeviceId, TelemetryId};
-use end::end_of_subscription;
 use target::SubscriptionTarget;
 
 pub struct Subscription;
@@ -100,12 +98,13 @@ async fn subscription<'a, T: Send + 'a, O: 'a>(
     device: fn(&T) -> DeviceId,
     object: fn(T) -> O,
 ) -> Result<impl Stream<Item = Result<O>> + 'a> {
-    let (metrics, budget) = (&ctx.services().metrics, ctx.budget());
-    let end = end_of_subscription(ctx.services(), target);
+    let (services, budget) = (ctx.services(), ctx.budget());
+    // Watched from here on: the check of access after it covers what happened before.
+    let watch = services.revocations.watch_membership(target.access.user(), target.home());
     let scope = target.check_again(ctx).await?;
-    let running = GaugeGuard::new(&metrics.subscriptions);
+    let running = GaugeGuard::new(&services.metrics.subscriptions);
     let events = events.filter(move |event| ready(event.as_ref().map_or(true, |event| scope.contains(device(event)))));
-    Ok(events.take_until(end).map(move |event| {
+    Ok(events.take_until(async move { watch.revoked().await }).map(move |event| {
         let _counted = &running;
         budget.reset();
         event.map(object).map_err(ResolverError::from)

@@ -74,7 +74,7 @@ impl SubscriptionTarget {
                 let (command, access) =
                     spawn_and_join(async move { commands.find_with_access(viewer, id).await }).await?;
                 let target = Self { access, device: Some(command.device), permission };
-                Ok((target, CommandFilter::Command(id)))
+                Ok((target, CommandFilter::Command(id, command.device)))
             }
             (device_id, home_id, None) if device_id.is_some() != home_id.is_some() => {
                 let target = Self::of_device_or_home(ctx, permission, device_id, home_id).await?;

@@ -81,7 +81,7 @@ impl RunningWriter {
 
     fn publish_reading(&self, id: TelemetryId, reading: &NewReading) {
         self.metrics.mqtt_stored.inc();
-        if self.readings.has_subscriber(reading.home) {
+        if self.readings.has_subscriber(reading.home, reading.device) {
             self.readings.publish(Reading::committed(id, reading));
         } else {
             self.readings.advance(id);
@@ -109,7 +109,7 @@ impl RunningWriter {
         let homes: HashMap<DeviceId, HomeId> = notified.map(|change| (change.device, change.home)).collect();
         for state in states {
             if let Some(home) = homes.get(&state.device) {
-                self.states.publish(*home, Arc::new(state));
+                self.states.publish(*home, state.device, &Arc::new(state));
             }
         }
     }

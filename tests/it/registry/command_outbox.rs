@@ -273,7 +273,7 @@ async fn a_change_whose_answer_was_lost_is_published_by_the_next_tick() {
         let user = rig.ann.0.clone().unwrap();
         rig.graph.services.homes.access(&user, home, smarthome::homes::Permission::Read).await.unwrap()
     };
-    let mut receiver = rig.graph.services.commands.hub().subscribe(access.home());
+    let mut receiver = rig.graph.services.commands.hub().subscribe(access.home(), None);
     // The statement waits for the locked row, so its future is dropped before its answer can arrive.
     rig.graph.sql.batch_execute("begin; select from commands for update").await.unwrap();
     {

@@ -361,7 +361,7 @@ async fn an_older_state_is_not_published_after_a_newer_one() {
     assert_eq!(next(&mut updates).await.unwrap()["data"]["commandUpdates"]["status"], "PENDING");
     let hub = graph.services.commands.hub();
     graph.ask(&ann, CANCEL, json!({ "id": id })).await;
-    hub.publish(old.home, Arc::new(old));
+    hub.publish(old.home, old.device, &Arc::new(old));
     assert_eq!(next(&mut updates).await.unwrap()["data"]["commandUpdates"]["status"], "CANCELLED");
     graph.ask(&ann, "mutation($h: ID!) { deleteHome(id: $h) }", json!({"h": home})).await;
     assert_eq!(next(&mut updates).await, None);

@@ -269,7 +269,7 @@ async fn a_change_whose_answer_was_lost_is_published_by_a_later_tick() {
     let mut sender = Sender::new(&graph).await;
     push(&graph, &ann, &devices[0], json!({"sampleRate": 5})).await;
     let outgoing = sender.claim().await;
-    let mut listener = graph.config_hub.subscribe(HomeId::from_database(number(&home)));
+    let mut listener = graph.config_hub.subscribe(HomeId::from_database(number(&home)), None);
     graph.sql.batch_execute(SLOW_COMMIT).await.unwrap();
     graph.sql.batch_execute("select pg_advisory_lock(42)").await.unwrap();
     {

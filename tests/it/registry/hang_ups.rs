@@ -55,7 +55,7 @@ async fn subscribers_receive_a_cancellation() {
     let device = graph.devices(&ann, &home, 1).await.remove(0);
     let send = "mutation($d: ID!) { sendCommand(input: {deviceId: $d, type: \"RESET\"}) { id } }";
     let sent = graph.ask(&ann, send, json!({"d": device})).await["sendCommand"]["id"].take();
-    let mut listener = graph.services.commands.hub().subscribe(HomeId::from_database(number(&home)));
+    let mut listener = graph.services.commands.hub().subscribe(HomeId::from_database(number(&home)), None);
     send_and_disconnect(&graph, &ann, "mutation($c: ID!) { cancelCommand(id: $c) { id } }", json!({"c": sent})).await;
     match soon("the cancelled command", listener.recv()).await {
         HubEvent::Published(command) => assert_eq!(command.status, CommandStatus::Cancelled),

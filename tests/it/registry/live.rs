@@ -1,6 +1,8 @@
 //! Subscriptions: their first events, catch-up, and end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Wake, Waker};
 
 use async_graphql::{Request, Variables};
 use futures_util::StreamExt;
@@ -9,8 +11,8 @@ use serde_json::{Value, json};
 use smarthome::devices::DeviceState;
 use smarthome::graphql::Viewer;
 use smarthome::graphql::limits::budget::Budget;
-use smarthome::hub::CAPACITY;
-use smarthome::ids::{HomeId, TelemetryId};
+use smarthome::hub::DEVICE_CAPACITY;
+use smarthome::ids::{DeviceId, HomeId, TelemetryId};
 use smarthome::telemetry::{Measurement, NewReading, Reading, TimeSource};
 
 use super::{Graph, Person, number};
@@ -62,8 +64,9 @@ async fn status_starts_with_the_present_state_and_continues_with_changes() {
     assert_eq!(next(&mut one).await.unwrap()["data"]["deviceStatus"]["name"], "Device 1");
     assert_eq!(graph.services.metrics.subscriptions.get(), 2);
     let id = HomeId::from_database(number(&home));
-    graph.services.states.publish(id, state(&devices[0], true));
-    graph.services.states.publish(id, state(&devices[1], true));
+    let device = |n: usize| DeviceId::from_database(number(&devices[n]));
+    graph.services.states.publish(id, device(0), &state(&devices[0], true));
+    graph.services.states.publish(id, device(1), &state(&devices[1], true));
     assert_eq!(
         next(&mut all).await.unwrap()["data"]["deviceStatus"],
         json!({"id": devices[0], "name": "Device 0", "online": true})
@@ -75,7 +78,7 @@ async fn status_starts_with_the_present_state_and_continues_with_changes() {
 
     // A subscriber that fell behind receives the present state again.
     for _ in 0..300 {
-        graph.services.states.publish(id, state(&devices[1], true));
+        graph.services.states.publish(id, device(1), &state(&devices[1], true));
     }
     assert_eq!(next(&mut one).await.unwrap()["data"]["deviceStatus"]["online"], false);
 
@@ -86,7 +89,6 @@ async fn status_starts_with_the_present_state_and_continues_with_changes() {
     end(&mut all).await;
     assert_eq!(graph.services.metrics.subscriptions.get(), 0);
     assert_eq!(graph.services.states.n_homes(), 0);
-    assert_eq!(graph.services.devices.deletions().n_homes(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +117,7 @@ async fn readings_are_replayed_after_a_cursor_and_end_with_their_device() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_that_fell_behind_is_caught_up_from_the_database() {
-    const READINGS: i64 = 3 * CAPACITY as i64;
+    const READINGS: i64 = 3 * DEVICE_CAPACITY as i64;
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
@@ -138,14 +140,14 @@ async fn a_subscriber_that_fell_behind_is_caught_up_from_the_database() {
     let catch_ups = &graph.services.metrics.subscription_catch_ups;
     assert_eq!(catch_ups.get(), 0);
     for n in 1..READINGS + 20 {
-        if n > CAPACITY as i64 && n <= CAPACITY as i64 + 20 {
-            publish(READINGS + n - CAPACITY as i64 - 1).await;
+        if n > DEVICE_CAPACITY as i64 && n <= DEVICE_CAPACITY as i64 + 20 {
+            publish(READINGS + n - DEVICE_CAPACITY as i64 - 1).await;
         }
         let event = next(&mut stream).await.unwrap();
         let reading = &event["data"]["telemetry"];
         assert_eq!(reading["sensors"]["temperature"].as_f64(), Some(n as f64), "neither a gap nor a repeat: {event}");
     }
-    assert!(catch_ups.get() > 2 * CAPACITY as u64, "it was caught up: {}", catch_ups.get());
+    assert!(catch_ups.get() > 2 * DEVICE_CAPACITY as u64, "it was caught up: {}", catch_ups.get());
     assert_eq!(graph.services.metrics.subscriptions_lagged.get(), 0);
 }
 
@@ -164,7 +166,8 @@ async fn a_subscriber_that_fell_behind_waits_for_a_database_that_does_not_answer
     graph.readings.publish(committed(&home, &device, 1, 0));
     let (_, mut stream) = first.await.unwrap();
     // The subscriber does not read, so the hub drops events.
-    for _ in 0..=CAPACITY {
+    graph.readings.publish(committed(&home, &device, 2, 1));
+    for _ in 0..=DEVICE_CAPACITY {
         graph.readings.publish(committed(&home, &device, 3, 2));
     }
     let blocker = graph.database.client().await;
@@ -199,13 +202,7 @@ async fn a_silent_device_is_resumed_in_a_busy_home() {
     let home = graph.home(&ann).await;
     let devices = graph.devices(&ann, &home, 2).await;
     let (busy, silent) = (&devices[0], &devices[1]);
-    let other_readings = async |from: i64| {
-        let insert = "insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock) \
-                      select $1, $2, '2026-02-01Z'::timestamptz + make_interval(secs => n), now(), n, true \
-                      from generate_series($3::bigint, $3 + $4 - 1) n";
-        let n = 2 * MAX_SCANNED + 10;
-        graph.sql.execute(insert, &[&number(&home), &number(busy), &from, &n]).await.unwrap();
-    };
+    let other_readings = async |from| insert_readings(&graph, &home, busy, from, 2 * MAX_SCANNED + 10).await;
     graph.reading(&home, silent, 0).await;
     other_readings(1).await;
     graph.reading(&home, silent, 1).await;
@@ -224,7 +221,8 @@ async fn a_silent_device_is_resumed_in_a_busy_home() {
     let id = graph.count("telemetry").await + 1;
     let followed = HomeId::from_database(number(&home));
     let publish = async {
-        until("it is subscribed", || graph.readings.has_subscriber(followed)).await;
+        until("it is subscribed", || graph.readings.has_subscriber(followed, DeviceId::from_database(number(silent))))
+            .await;
         graph.readings.publish(committed(&home, silent, id, 3));
         std::future::pending::<()>().await;
     };
@@ -236,6 +234,93 @@ async fn a_silent_device_is_resumed_in_a_busy_home() {
     let n_pieces = u64::try_from(graph.count("telemetry").await / MAX_SCANNED).unwrap();
     let n_statements = statements.get() - before;
     assert!((2 * n_pieces..=2 * n_pieces + 12).contains(&n_statements), "{n_statements} for {n_pieces} pieces");
+}
+
+async fn insert_readings(graph: &Graph, home: &str, device: &str, from: i64, n: i64) {
+    let insert = "insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock) \
+                  select $1, $2, '2026-02-01Z'::timestamptz + make_interval(secs => n), now(), n, true \
+                  from generate_series($3::bigint, $3 + $4 - 1) n";
+    graph.sql.execute(insert, &[&number(home), &number(device), &from, &n]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_was_silent_for_long_is_caught_up_from_where_its_subscriber_fell_behind() {
+    const OTHERS: i64 = 30_000;
+    const BURST: i64 = 2 * DEVICE_CAPACITY as i64;
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let devices = graph.devices(&ann, &home, 2).await;
+    let mut stream = subscribe(&graph, &ann, TELEMETRY, json!({"d": devices[1]}));
+    let first = tokio::spawn(async move { (next(&mut stream).await, stream) });
+    until("it runs", || graph.services.metrics.subscriptions.get() == 1).await;
+    graph.reading(&home, &devices[1], 0).await;
+    graph.readings.publish(committed(&home, &devices[1], 1, 0));
+    let (_, mut stream) = first.await.unwrap();
+
+    insert_readings(&graph, &home, &devices[0], 1, OTHERS).await;
+    for n in 1..=BURST {
+        graph.reading(&home, &devices[1], n).await;
+        graph.readings.publish(committed(&home, &devices[1], OTHERS + 1 + n, n));
+    }
+    let (statements, before) = (&graph.services.metrics.db_statements, graph.services.metrics.db_statements.get());
+    for n in 1..=BURST {
+        let event = next(&mut stream).await.unwrap();
+        assert_eq!(event["data"]["telemetry"]["sensors"]["temperature"].as_f64(), Some(n as f64), "{event}");
+    }
+    assert!(graph.services.metrics.subscription_catch_ups.get() > 0, "it fell behind");
+    // One statement for each event's device, and two for the page.
+    let n_statements = statements.get() - before;
+    assert!(n_statements <= BURST as u64 + 2, "{n_statements}: the readings of the other device were not scanned");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_one_device_is_not_woken_for_the_others() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let devices = graph.devices(&ann, &home, 2).await;
+    let id = HomeId::from_database(number(&home));
+    let [mine, other] = [0, 1].map(|n: usize| DeviceId::from_database(number(&devices[n])));
+    for query in [TELEMETRY, STATUS] {
+        let mut stream = subscribe(&graph, &ann, query, json!({"d": devices[0]}));
+        if query == STATUS {
+            next(&mut stream).await.unwrap();
+        } else {
+            tokio::select! {
+                event = next(&mut stream) => panic!("{event:?}"),
+                () = until("it runs", || graph.services.metrics.subscriptions.get() > 0) => {}
+            }
+        }
+        let publish = |device: DeviceId, n: i64| {
+            graph.readings.publish(committed(&home, &device.to_string(), n, n));
+            graph.services.states.publish(id, device, &state(&device.to_string(), true));
+        };
+        let counter = Arc::new(Wakes::default());
+        let waker = Waker::from(counter.clone());
+        // The first poll may finish earlier work.
+        for _ in 0..2 {
+            assert!(stream.poll_next_unpin(&mut Context::from_waker(&waker)).is_pending());
+        }
+        let before = counter.0.load(Relaxed);
+        for n in 1..5_000 {
+            publish(other, n);
+        }
+        assert_eq!(counter.0.load(Relaxed), before, "{query}");
+        publish(mine, 5_000);
+        assert!(counter.0.load(Relaxed) > before, "{query}");
+        assert!(next(&mut stream).await.is_some());
+    }
+}
+
+/// Counts how often a task is woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
