@@ -1,17 +1,23 @@
 //! The errors of a response as a client may see them.
 //!
 //! Invariants: each error has `extensions.code`; none repeats values of the request; together they are
-//! bounded by [`MAX_ERRORS`] and [`MAX_ERROR_BYTES`]; an error without a code from a feature reveals
-//! nothing about the server.
+//! bounded by a [`Bound`]; an error without a code from a feature reveals nothing about the server.
 
 use async_graphql::ServerError;
 
 use super::request_error::BAD_USER_INPUT;
 
-/// Most errors in one response.
-const MAX_ERRORS: usize = 10;
-/// Most bytes of all errors of one response, as JSON.
-const MAX_ERROR_BYTES: usize = 3_800;
+/// How many errors one response may have.
+struct Bound {
+    errors: usize,
+    /// The bytes of all errors, as JSON.
+    bytes: usize,
+}
+
+/// For a request that is refused as a whole: the first errors say what is wrong.
+const REQUEST_ERRORS: Bound = Bound { errors: 10, bytes: 3_800 };
+/// For fields that failed: each null needs its error. A list of 500 devices may have two refused fields each.
+const FIELD_ERRORS: Bound = Bound { errors: 1_000, bytes: 250_000 };
 /// Most bytes of one error's message.
 const MAX_MESSAGE_BYTES: usize = 400;
 /// Most source positions of one error.
@@ -32,9 +38,11 @@ const INVALID_ARGUMENT: &str = "Invalid value for argument \"";
 
 /// Makes the errors of the library and of resolvers fit to be sent.
 pub(super) fn sanitize(errors: &mut Vec<ServerError>) {
-    errors.truncate(MAX_ERRORS);
+    let is_of_fields = errors.iter().all(|error| !error.path.is_empty());
+    let bound = if is_of_fields { FIELD_ERRORS } else { REQUEST_ERRORS };
+    errors.truncate(bound.errors);
     errors.iter_mut().for_each(sanitize_one);
-    let mut bytes_left = MAX_ERROR_BYTES;
+    let mut bytes_left = bound.bytes;
     let mut is_first = true;
     errors.retain_mut(|error| {
         let size = serde_json::to_vec(error).map_or(usize::MAX, |json| json.len());
@@ -178,18 +186,25 @@ mod tests {
     }
 
     #[test]
-    fn errors_stay_within_4_kib() {
+    fn errors_are_bounded() {
         let long = "x".repeat(20_000);
-        for mut errors in [
-            (0..500).map(|_| failed(&long, &[])).collect::<Vec<_>>(),
-            (0..500).map(|_| failed("short", &[&long])).collect(),
-            vec![failed("ä".repeat(3000).as_str(), &["a"])],
-            (0..9).map(|_| failed(&long, &["b"; 90])).collect(),
+        for (bound, mut errors) in [
+            (REQUEST_ERRORS, (0..500).map(|_| failed(&long, &[])).collect::<Vec<_>>()),
+            (REQUEST_ERRORS, vec![failed("ä".repeat(3000).as_str(), &[])]),
+            (FIELD_ERRORS, (0..500).map(|_| failed("short", &[&long])).collect()),
+            (FIELD_ERRORS, (0..9_000).map(|_| failed(&long, &["b"; 90])).collect()),
         ] {
             sanitize(&mut errors);
             let json = serde_json::to_vec(&errors).unwrap();
-            assert!(json.len() <= (4 << 10) - 30, "{} bytes", json.len());
-            assert!(!errors.is_empty());
+            assert!(json.len() <= bound.bytes + bound.errors + 2, "{} bytes", json.len());
+            assert!(!errors.is_empty() && errors.len() <= bound.errors);
         }
+    }
+
+    #[test]
+    fn every_refused_field_of_a_page_has_its_error() {
+        let mut errors = (0..900).map(|_| failed("not allowed", &["devices", "nodes", "name"])).collect::<Vec<_>>();
+        sanitize(&mut errors);
+        assert_eq!(errors.len(), 900);
     }
 }
