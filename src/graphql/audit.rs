@@ -1,7 +1,6 @@
 //! The audit log.
 
 use async_graphql::{Context, Enum, ID, Object};
-use serde_json::Value;
 
 use super::context::ContextExt;
 use super::error::Result;
@@ -9,7 +8,7 @@ use super::inputs::IntInput;
 use super::limits::complexity::page_complexity;
 use super::members::User;
 use super::paging::{Page, PageArguments, PageRequest};
-use super::scalars::{Instant, parse_id};
+use super::scalars::{Instant, Json, parse_id};
 use crate::audit;
 use crate::homes::Permission;
 
@@ -85,7 +84,7 @@ impl AuditEntry {
 
     /// The ID of the changed object, changed values as `{"old": …, "new": …}`, and further details. It never
     /// contains secrets, payloads or configuration values. `cut: true` marks shortened details.
-    async fn details(&self, ctx: &Context<'_>) -> Value {
+    async fn details(&self, ctx: &Context<'_>) -> Json {
         ctx.json(&self.0.details).await
     }
 }
@@ -104,12 +103,12 @@ impl AuditQuery {
         #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
-    ) -> Result<Page<AuditEntry>> {
+    ) -> Result<Option<Page<AuditEntry>>> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
         let page = PageRequest::parse("audit", &PageArguments { first, after }, PAGE)?;
         ctx.charge_objects(page.size).await;
         let entries = homes.audit_log(access, page.after, page.limit()).await?;
-        Ok(page.page(entries, |entry| (entry.id, AuditEntry(entry))))
+        Ok(Some(page.page(entries, |entry| (entry.id, AuditEntry(entry)))))
     }
 }

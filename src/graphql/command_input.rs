@@ -4,7 +4,8 @@ use async_graphql::{ID, InputObject};
 
 use super::command_enums::OnStale;
 use super::error::Result;
-use super::inputs::{IntInput, JsonInput};
+use super::inputs::IntInput;
+use super::scalars::Json;
 use crate::commands::{CommandSource, DEFAULT_EXPIRY_SECONDS, DEFAULT_TIMEOUT_SECONDS, NewCommand};
 use crate::homes::Access;
 
@@ -19,9 +20,8 @@ pub(super) struct SendCommandInput {
     /// the payload of other types unchanged.
     #[graphql(name = "type")]
     kind: String,
-    /// The arguments of the command: at most 8 KiB of JSON.
-    #[graphql(default_with = "JsonInput::empty_object()")]
-    payload: JsonInput,
+    /// The arguments of the command: at most 8 KiB of JSON. If absent or null, `{}`.
+    payload: Option<Json>,
     /// A text of 1 to 128 characters that links the command to your own records. The device receives it too. By
     /// default the server generates one.
     correlation_id: Option<String>,
@@ -45,19 +45,19 @@ pub(super) struct SendCommandInput {
     /// `{"powerW": {"min": 5}, "online": true}`. 1 to 16 names, each with a number, a text, true, false, or
     /// `{"min": …, "max": …}`. The first later message that matches all of them makes the command SUCCEEDED,
     /// with `confirmedBy: EFFECT`.
-    expect: Option<JsonInput>,
+    expect: Option<Json>,
 }
 
 impl SendCommandInput {
     pub(super) fn parse(self, access: Access) -> Result<NewCommand> {
         Ok(NewCommand {
             kind: self.kind,
-            payload: self.payload.text(),
+            payload: self.payload.unwrap_or_else(Json::empty_object).text(),
             source: if access.is_integration() { CommandSource::Integration } else { CommandSource::User },
             correlation_id: self.correlation_id,
             idempotency_key: self.idempotency_key,
             on_stale: self.on_stale.map(Into::into),
-            expect: self.expect.as_ref().map(JsonInput::text),
+            expect: self.expect.as_ref().map(Json::text),
             timeout_seconds: IntInput::seconds(self.timeout_seconds, "timeoutSeconds")?,
             expires_in_seconds: IntInput::seconds(self.expires_in_seconds, "expiresInSeconds")?,
         })

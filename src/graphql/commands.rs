@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, Json, Object, Value};
+use async_graphql::{Context, ID, Object};
 
 use super::command_enums::{CommandSource, CommandStatus, ConfirmedBy, OnStale};
 use super::command_input::SendCommandInput;
@@ -12,7 +12,7 @@ use super::error::Result;
 use super::loaders::CommandPage;
 use super::members::{self, User};
 use super::paging::{self, Page, PageArguments, PageRequest};
-use super::scalars::{Instant, parse_id};
+use super::scalars::{Instant, Json, parse_id};
 use crate::commands;
 use crate::db::JsonText;
 use crate::devices::DeviceAccess;
@@ -24,15 +24,9 @@ pub(super) const PAGE: usize = 50;
 
 pub(super) struct Command(pub(super) Arc<commands::Command>);
 
-/// Parses stored JSON. Keeps the order of its keys.
-async fn json(ctx: &Context<'_>, text: &JsonText) -> Json<Value> {
-    ctx.charge_bytes(text.value_bytes()).await;
-    Json(serde_json::from_str(text.as_str()).unwrap_or_default())
-}
-
-async fn optional_json(ctx: &Context<'_>, text: Option<&JsonText>) -> Option<Json<Value>> {
+async fn optional_json(ctx: &Context<'_>, text: Option<&JsonText>) -> Option<Json> {
     match text {
-        Some(text) => Some(json(ctx, text).await),
+        Some(text) => Some(ctx.json(text).await),
         None => None,
     }
 }
@@ -58,8 +52,8 @@ impl Command {
     }
 
     /// The arguments of the command, as they were sent.
-    async fn payload(&self, ctx: &Context<'_>) -> Json<Value> {
-        json(ctx, &self.0.payload).await
+    async fn payload(&self, ctx: &Context<'_>) -> Json {
+        ctx.json(&self.0.payload).await
     }
 
     /// The origin of the command.
@@ -78,7 +72,7 @@ impl Command {
     }
 
     /// The result that the device reported.
-    async fn result(&self, ctx: &Context<'_>) -> Option<Json<Value>> {
+    async fn result(&self, ctx: &Context<'_>) -> Option<Json> {
         optional_json(ctx, self.0.result.as_ref()).await
     }
 
@@ -93,7 +87,7 @@ impl Command {
     }
 
     /// The readings or status fields that show the effect of the command.
-    async fn expect(&self, ctx: &Context<'_>) -> Option<Json<Value>> {
+    async fn expect(&self, ctx: &Context<'_>) -> Option<Json> {
         optional_json(ctx, self.0.expect.as_ref()).await
     }
 

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use async_graphql::{Context, SelectionField};
 use prometheus_client::metrics::counter::Counter;
-use serde_json::Value;
 
 use super::error::Result;
 use super::limits::budget::Budget;
 use super::loader::BatchScope;
 use super::loaders::Loaders;
+use super::scalars::Json;
 use super::{Peer, Services, Viewer};
 use crate::audit::RequestContext;
 use crate::auth::{Actor, Principal};
@@ -29,8 +29,8 @@ pub(super) trait ContextExt<'a> {
     fn reserve_page(&self, n_objects: usize) -> impl Future<Output = ()> + Send;
     /// Refunds the objects that a page does not hold, and charges the fields of those that it holds.
     fn refund_page(&self, n_reserved: usize, n_objects: usize) -> impl Future<Output = ()> + Send;
-    /// Parses stored JSON. Ends the operation if it exceeds the budget.
-    fn json(&self, text: &JsonText) -> impl Future<Output = Value> + Send;
+    /// Stored JSON, with its keys in their order. Ends the operation if it exceeds the budget.
+    fn json(&self, text: &JsonText) -> impl Future<Output = Json> + Send;
     /// Charges bytes, or ends the operation.
     fn charge_bytes(&self, bytes: usize) -> impl Future<Output = ()> + Send;
     /// The client's network address, if known.
@@ -80,11 +80,11 @@ impl<'a> ContextExt<'a> for Context<'a> {
         self.budget().charge_fields(n_objects.saturating_mul(n_fields(&self.field())), exhausted(self))
     }
 
-    fn json(&self, text: &JsonText) -> impl Future<Output = Value> + Send {
+    fn json(&self, text: &JsonText) -> impl Future<Output = Json> + Send {
         let charged = self.charge_bytes(text.value_bytes());
         async move {
             charged.await;
-            text.parse()
+            Json::from(text)
         }
     }
 

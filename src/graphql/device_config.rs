@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, Enum, ID, InputObject, Object};
-use serde_json::Value;
 
 use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
 use super::members::{self, User};
 use super::paging::{self, Page, PageArguments, PageRequest};
-use super::scalars::{Instant, parse_id};
+use super::scalars::{Instant, Json, parse_id};
 use crate::device_config::{self, NewConfig};
 use crate::devices::DeviceAccess;
 use crate::error::Error;
@@ -62,7 +61,7 @@ impl DeviceConfig {
 
     /// The configuration. A secret (the value of a key that ends in `password`, `secret` or `token`) is shown as
     /// `"[secret]"`. To keep the stored secret, push that text back.
-    async fn config(&self, ctx: &Context<'_>) -> Value {
+    async fn config(&self, ctx: &Context<'_>) -> Json {
         ctx.json(&self.0.config).await
     }
 
@@ -72,7 +71,7 @@ impl DeviceConfig {
     }
 
     /// The reasons that the device gave for rejecting the version, by key.
-    async fn errors(&self, ctx: &Context<'_>) -> Option<Value> {
+    async fn errors(&self, ctx: &Context<'_>) -> Option<Json> {
         match &self.0.errors {
             Some(errors) => Some(ctx.json(errors).await),
             None => None,
@@ -115,7 +114,7 @@ pub(super) struct PushConfigInput {
     /// A JSON object of at most 8 KiB. The server validates `sampleRate` (seconds), `alertThresholds`,
     /// `powerSaving`, `wifiConfig` and `mqttConfig`, and accepts any other key. The value of a key that ends in
     /// `password`, `secret` or `token` is stored encrypted and never shown again.
-    config: Value,
+    config: Json,
     /// How `config` changes the newest version.
     #[graphql(default_with = "ConfigMode::Merge")]
     mode: ConfigMode,
@@ -152,7 +151,7 @@ impl ConfigMutation {
         let device = services.devices.find(viewer.user, parse_id(&input.device_id, "device")?).await?;
         let access = device.allow(Permission::PushConfig)?;
         let PushConfigInput { config, mode, expected_version, .. } = input;
-        let new = NewConfig { config, mode: mode.into(), expected_version };
+        let new = NewConfig { config: config.into_json(), mode: mode.into(), expected_version };
         Ok(DeviceConfig(Arc::new(services.configs.push(access, &ctx.request_context()?, &device, new).await?)))
     }
 

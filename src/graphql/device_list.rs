@@ -92,7 +92,7 @@ impl DeviceQuery {
         #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
-    ) -> Result<Page<Device>> {
+    ) -> Result<Option<Page<Device>>> {
         let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "home")?);
         let page = page(ctx, viewer.user, home, filter, PageArguments { first, after }).await?;
         match page.edges.first() {
@@ -100,6 +100,6 @@ impl DeviceQuery {
             // An empty page does not show whether the viewer has access to the home.
             None => drop(ctx.services().homes.access(viewer, home, Permission::Read).await?),
         }
-        Ok(page)
+        Ok(Some(page))
     }
 }

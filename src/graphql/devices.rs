@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, ID, Object, SimpleObject};
-use serde_json::Value;
 
 use super::command_enums::CommandStatus;
 use super::commands::{self, Command};
@@ -15,7 +14,7 @@ use super::inputs::{InstantInput, IntInput};
 use super::limits::complexity::page_complexity;
 use super::paging::{Page, PageArguments};
 use super::rooms::Room;
-use super::scalars::{DeviceType, Instant, MacAddress};
+use super::scalars::{DeviceType, Instant, Json, MacAddress};
 use super::telemetry::{self, Telemetry, TimeRange};
 use crate::devices;
 use crate::error::Error;
@@ -58,8 +57,8 @@ impl Device {
     }
 
     /// The display name.
-    async fn name(&self) -> Result<&str> {
-        Ok(&self.read()?.name)
+    async fn name(&self) -> Result<Option<&str>> {
+        Ok(Some(&self.read()?.name))
     }
 
     /// The MAC address, if known. It can replace the key in topics.
@@ -69,8 +68,8 @@ impl Device {
 
     /// The kind of the device.
     #[graphql(name = "type")]
-    async fn kind(&self) -> Result<DeviceType> {
-        Ok(self.read()?.kind.into())
+    async fn kind(&self) -> Result<Option<DeviceType>> {
+        Ok(Some(self.read()?.kind.into()))
     }
 
     /// The home of the device.
@@ -88,8 +87,8 @@ impl Device {
     }
 
     /// Whether the device is online: it sent a message recently and has not reported that it goes offline.
-    async fn online(&self) -> Result<bool> {
-        Ok(self.read()?.state.online)
+    async fn online(&self) -> Result<Option<bool>> {
+        Ok(Some(self.read()?.state.online))
     }
 
     /// The time at which `online` last changed.
@@ -118,16 +117,16 @@ impl Device {
     }
 
     /// The last status message of the device, unchanged: `{"lastStatus": {…}}`.
-    async fn metadata(&self, ctx: &Context<'_>) -> Result<Value> {
+    async fn metadata(&self, ctx: &Context<'_>) -> Result<Option<Json>> {
         let state = &self.read()?.state;
         ctx.charge_bytes(state.metadata_bytes()).await;
-        Ok(state.metadata())
+        Ok(Some(state.metadata().into()))
     }
 
     /// The number of messages that the server dropped because the device exceeded its rate limit
     /// (`DEVICE_RATE_LIMIT`, `DEVICE_BURST`). It stops at 2147483647, the largest `Int`.
-    async fn shed_messages(&self) -> Result<i32> {
-        Ok(i32::try_from(self.read()?.state.shed_messages).unwrap_or(i32::MAX))
+    async fn shed_messages(&self) -> Result<Option<i32>> {
+        Ok(Some(i32::try_from(self.read()?.state.shed_messages).unwrap_or(i32::MAX)))
     }
 
     /// The time of the last dropped message. Null if there was none.
@@ -136,21 +135,21 @@ impl Device {
     }
 
     /// The MQTT topics of the device.
-    async fn topics(&self, ctx: &Context<'_>) -> Result<DeviceTopics> {
+    async fn topics(&self, ctx: &Context<'_>) -> Result<Option<DeviceTopics>> {
         let (device, prefix) = (self.read()?, ctx.services().devices.topic_prefix());
         let up = |kind| format!("{prefix}/{}/{}/{kind}", device.home_key, device.key);
         // A device subscribes under the names that it last published under.
         let home = device.home_segment.as_ref().unwrap_or(&device.home_key);
         let key = device.device_segment.as_ref().unwrap_or(&device.key);
         let down = |kind| format!("{prefix}/{home}/{key}/{kind}");
-        Ok(DeviceTopics {
+        Ok(Some(DeviceTopics {
             telemetry: up("telemetry"),
             status: up("status"),
             heartbeat: up("heartbeat"),
             ack: up("ack"),
             commands: down("commands"),
             config: down("config"),
-        })
+        }))
     }
 
     /// The newest reading, by `recordedAt`.
@@ -169,9 +168,9 @@ impl Device {
         #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(100))")]
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
-    ) -> Result<Page<Telemetry>> {
+    ) -> Result<Option<Page<Telemetry>>> {
         let (range, page) = (TimeRange { from, to }, PageArguments { first, after });
-        telemetry::page(ctx, self.0.readable(Permission::ReadTelemetry)?, range, page).await
+        Ok(Some(telemetry::page(ctx, self.0.readable(Permission::ReadTelemetry)?, range, page).await?))
     }
 
     /// The commands to the device, newest first. The server keeps the newest 1,000 and all unfinished ones.
@@ -183,8 +182,9 @@ impl Device {
         #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
-    ) -> Result<Page<Command>> {
-        commands::page(ctx, self.0.readable(Permission::ReadCommands)?, status, PageArguments { first, after }).await
+    ) -> Result<Option<Page<Command>>> {
+        let device = self.0.readable(Permission::ReadCommands)?;
+        Ok(Some(commands::page(ctx, device, status, PageArguments { first, after }).await?))
     }
 
     /// The newest version of its configuration, whether or not the device has applied it.
@@ -201,13 +201,14 @@ impl Device {
         #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(20))")]
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
-    ) -> Result<Page<DeviceConfig>> {
-        device_config::page(ctx, self.0.readable(Permission::ReadConfig)?, PageArguments { first, after }).await
+    ) -> Result<Option<Page<DeviceConfig>>> {
+        let device = self.0.readable(Permission::ReadConfig)?;
+        Ok(Some(device_config::page(ctx, device, PageArguments { first, after }).await?))
     }
 
     /// The time at which the device was registered.
-    async fn created_at(&self) -> Result<Instant> {
-        Ok(self.read()?.created_at.into())
+    async fn created_at(&self) -> Result<Option<Instant>> {
+        Ok(Some(self.read()?.created_at.into()))
     }
 }
 

@@ -36,18 +36,18 @@ impl Home {
     }
 
     /// The display name.
-    async fn name(&self) -> Result<&str> {
-        Ok(&self.read()?.name)
+    async fn name(&self) -> Result<Option<&str>> {
+        Ok(Some(&self.read()?.name))
     }
 
     /// The IANA time zone of the home, for display. All times in the API are in UTC.
-    async fn timezone(&self) -> Result<&str> {
-        Ok(&self.read()?.timezone)
+    async fn timezone(&self) -> Result<Option<&str>> {
+        Ok(Some(&self.read()?.timezone))
     }
 
     /// The time at which the home was created.
-    async fn created_at(&self) -> Result<Instant> {
-        Ok(self.read()?.created_at.into())
+    async fn created_at(&self) -> Result<Option<Instant>> {
+        Ok(Some(self.read()?.created_at.into()))
     }
 
     /// Your role in the home. For an integration it is GUEST; the rights of an integration are its scopes.
@@ -57,34 +57,34 @@ impl Home {
 
     /// The members of the home, in the order in which they joined.
     #[graphql(complexity = "list_complexity(10, child_complexity)")]
-    async fn members(&self, ctx: &Context<'_>) -> Result<Vec<HomeMember>> {
+    async fn members(&self, ctx: &Context<'_>) -> Result<Option<Vec<HomeMember>>> {
         let access = self.0.allow(Permission::ReadPeople)?;
         let members = ctx.loaders().members.get(ctx.batch_scope(), access.user(), access);
-        Ok(load_list(ctx, members).await?.iter().cloned().map(HomeMember).collect())
+        Ok(Some(load_list(ctx, members).await?.iter().cloned().map(HomeMember).collect()))
     }
 
     /// The invitations that were not accepted yet, oldest first. Requires the role ADMIN or OWNER.
     #[graphql(complexity = "list_complexity(10, child_complexity)")]
-    async fn invitations(&self, ctx: &Context<'_>) -> Result<Vec<OpenInvitation>> {
+    async fn invitations(&self, ctx: &Context<'_>) -> Result<Option<Vec<OpenInvitation>>> {
         let access = self.0.allow(Permission::Configure)?;
         let open = ctx.loaders().invitations.get(ctx.batch_scope(), access.user(), access);
-        Ok(load_list(ctx, open).await?.iter().map(OpenInvitation::from).collect())
+        Ok(Some(load_list(ctx, open).await?.iter().map(OpenInvitation::from).collect()))
     }
 
     /// The valid integration tokens of the home, oldest first. Requires the role ADMIN or OWNER.
     #[graphql(complexity = "list_complexity(10, child_complexity)")]
-    async fn integration_tokens(&self, ctx: &Context<'_>) -> Result<Vec<IntegrationToken>> {
+    async fn integration_tokens(&self, ctx: &Context<'_>) -> Result<Option<Vec<IntegrationToken>>> {
         let access = self.0.allow(Permission::Configure)?;
         let tokens = ctx.loaders().integrations.get(ctx.batch_scope(), access.user(), access);
-        Ok(load_list(ctx, tokens).await?.iter().map(IntegrationToken::from).collect())
+        Ok(Some(load_list(ctx, tokens).await?.iter().map(IntegrationToken::from).collect()))
     }
 
     /// The rooms of the home, sorted by name.
     #[graphql(complexity = "list_complexity(10, child_complexity)")]
-    async fn rooms(&self, ctx: &Context<'_>) -> Result<Vec<Room>> {
+    async fn rooms(&self, ctx: &Context<'_>) -> Result<Option<Vec<Room>>> {
         let access = self.0.allow(Permission::Read)?;
         let rooms = ctx.loaders().rooms_of.get(ctx.batch_scope(), access.user(), access);
-        Ok(load_list(ctx, rooms).await?.iter().cloned().map(Room).collect())
+        Ok(Some(load_list(ctx, rooms).await?.iter().cloned().map(Room).collect()))
     }
 
     /// The devices of the home, in order of registration.
@@ -96,9 +96,10 @@ impl Home {
         #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
-    ) -> Result<Page<Device>> {
+    ) -> Result<Option<Page<Device>>> {
         let access = self.0.allow(Permission::Read)?;
-        device_list::page(ctx, access.user(), access.home(), filter, PageArguments { first, after }).await
+        let page = PageArguments { first, after };
+        Ok(Some(device_list::page(ctx, access.user(), access.home(), filter, page).await?))
     }
 }
 

@@ -11,7 +11,6 @@ use chrono::{DateTime, Utc};
 
 use super::error::Result;
 use super::scalars::{EXPECTED_DATE_TIME, Instant};
-use crate::db::JsonText;
 use crate::error::Error;
 
 /// Implements the library's `InputType` by `from_input` and `input_value`, under the name of another type.
@@ -41,29 +40,6 @@ macro_rules! input_named_like {
             }
         }
     };
-}
-
-/// A `JSON` input that keeps the order of its keys. The library's own type sorts them.
-pub(super) struct JsonInput(Value);
-
-input_named_like!(JsonInput, serde_json::Value);
-
-impl JsonInput {
-    pub(super) fn empty_object() -> Self {
-        Self(Value::Object(async_graphql::indexmap::IndexMap::new()))
-    }
-
-    pub(super) fn text(&self) -> JsonText {
-        JsonText::of(&self.0)
-    }
-
-    fn from_input(value: Value) -> Self {
-        Self(value)
-    }
-
-    fn input_value(&self) -> Value {
-        self.0.clone()
-    }
 }
 
 /// An `Int` input.

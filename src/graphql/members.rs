@@ -47,13 +47,13 @@ impl User {
 
     /// Your active sessions, the most recently used first. Fails with FORBIDDEN for other users.
     #[graphql(complexity = "list_complexity(10, child_complexity)")]
-    async fn sessions(&self, ctx: &Context<'_>) -> Result<Vec<OpenSession>> {
+    async fn sessions(&self, ctx: &Context<'_>) -> Result<Option<Vec<OpenSession>>> {
         let viewer = ctx.person()?;
         if viewer.user != self.user.id {
             return Err(Error::Forbidden("you may see your own sessions only").into());
         }
         let sessions = ctx.loaders().sessions.get(ctx.batch_scope(), viewer.user, viewer.user);
-        Ok(load_list(ctx, sessions).await?.iter().map(|session| OpenSession::new(session, viewer)).collect())
+        Ok(Some(load_list(ctx, sessions).await?.iter().map(|session| OpenSession::new(session, viewer)).collect()))
     }
 
     /// The homes that you and this user share. For yourself, all your homes.

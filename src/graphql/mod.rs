@@ -149,6 +149,7 @@ pub fn sdl() -> String {
         .sorted_fields()
         .sorted_arguments()
         .sorted_enum_items()
+        .include_specified_by()
         .prefer_single_line_descriptions()
         .use_space_ident();
     builder().finish().sdl_with_options(options)

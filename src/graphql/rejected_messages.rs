@@ -59,12 +59,12 @@ impl RejectedQuery {
         #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
-    ) -> Result<Page<RejectedMessage>> {
+    ) -> Result<Option<Page<RejectedMessage>>> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
         let page = PageRequest::parse("rejected", &PageArguments { first, after }, PAGE)?;
         ctx.charge_objects(page.size).await;
         let messages = homes.rejected_messages(access, page.after, page.limit()).await?;
-        Ok(page.page(messages, |message| (message.id, RejectedMessage(message))))
+        Ok(Some(page.page(messages, |message| (message.id, RejectedMessage(message)))))
     }
 }

@@ -6,6 +6,7 @@ use async_graphql::{Enum, ID, InputValueResult, Scalar, ScalarType, Value};
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 
 use super::error::{ResolverError, Result};
+use crate::db::JsonText;
 use crate::devices::{self, Mac};
 use crate::error::Error;
 use crate::{homes, telemetry};
@@ -25,9 +26,10 @@ fn invalid(field: &'static str, expected: &'static str) -> ResolverError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Instant(pub(super) DateTime<Utc>);
 
-/// A point in time in UTC, as RFC 3339 text with at least milliseconds: `2026-02-13T12:00:00.000Z`.
-/// Inputs may have any offset.
-#[Scalar(name = "DateTime", specified_by_url = "https://scalars.graphql.org/chillicream/date-time.html")]
+/// A point in time in UTC, as RFC 3339 text with six fractional digits: `2026-02-13T12:00:00.000000Z`. So
+/// texts sort like the times. Inputs may have any offset and any number of digits; those after the sixth
+/// are ignored.
+#[Scalar(name = "DateTime", specified_by_url = "https://www.rfc-editor.org/rfc/rfc3339#section-5.6")]
 impl ScalarType for Instant {
     fn parse(value: Value) -> InputValueResult<Self> {
         let Value::String(text) = &value else { return Err(invalid("DateTime", EXPECTED_DATE_TIME).into()) };
@@ -36,15 +38,61 @@ impl ScalarType for Instant {
     }
 
     fn to_value(&self) -> Value {
-        let is_whole_millis = self.0.timestamp_subsec_micros().is_multiple_of(1000);
-        let precision = if is_whole_millis { SecondsFormat::Millis } else { SecondsFormat::Micros };
-        Value::String(self.0.to_rfc3339_opts(precision, true))
+        Value::String(self.text())
+    }
+}
+
+impl Instant {
+    /// The text of every time in a response: microseconds, the precision of PostgreSQL.
+    pub(super) fn text(self) -> String {
+        self.0.to_rfc3339_opts(SecondsFormat::Micros, true)
     }
 }
 
 impl From<DateTime<Utc>> for Instant {
     fn from(at: DateTime<Utc>) -> Self {
         Self(at)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Json(Value);
+
+/// Any JSON value. Objects keep the order of their keys.
+#[Scalar(name = "JSON", specified_by_url = "https://www.rfc-editor.org/rfc/rfc8259")]
+impl ScalarType for Json {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        Ok(Self(value))
+    }
+
+    fn to_value(&self) -> Value {
+        self.0.clone()
+    }
+}
+
+impl Json {
+    pub(super) fn empty_object() -> Self {
+        Self(Value::Object(Default::default()))
+    }
+
+    pub(super) fn text(&self) -> JsonText {
+        JsonText::of(&self.0)
+    }
+
+    pub(super) fn into_json(self) -> serde_json::Value {
+        self.0.into_json().unwrap_or_default()
+    }
+}
+
+impl From<&JsonText> for Json {
+    fn from(text: &JsonText) -> Self {
+        Self(serde_json::from_str(text.as_str()).unwrap_or_default())
+    }
+}
+
+impl From<serde_json::Value> for Json {
+    fn from(value: serde_json::Value) -> Self {
+        Self(Value::from_json(value).unwrap_or_default())
     }
 }
 
@@ -112,4 +160,21 @@ pub(super) enum DeviceType {
     PowerMeter,
     /// Any other device.
     Other,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_has_six_fractional_digits() {
+        for (input, text) in [
+            ("2026-02-13T12:00:00Z", "2026-02-13T12:00:00.000000Z"),
+            ("2026-02-13T13:00:00.1+01:00", "2026-02-13T12:00:00.100000Z"),
+            ("2026-02-13t12:00:00.1234567z", "2026-02-13T12:00:00.123456Z"),
+        ] {
+            let parsed = <Instant as ScalarType>::parse(Value::from(input)).unwrap();
+            assert_eq!(ScalarType::to_value(&parsed), Value::from(text));
+        }
+    }
 }

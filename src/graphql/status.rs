@@ -64,11 +64,11 @@ pub(super) struct StatusQuery;
 #[Object]
 impl StatusQuery {
     /// The status of the server.
-    async fn server_status(&self, ctx: &Context<'_>) -> Result<ServerStatus> {
+    async fn server_status(&self, ctx: &Context<'_>) -> Result<Option<ServerStatus>> {
         ctx.person()?;
         let services = ctx.services();
         let metrics = &services.metrics;
-        Ok(ServerStatus {
+        Ok(Some(ServerStatus {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: i32::try_from(services.started.elapsed().as_secs()).unwrap_or(i32::MAX),
             mqtt: MqttStatus {
@@ -82,6 +82,6 @@ impl StatusQuery {
                 broker_clients_connected: i32::try_from(metrics.broker_clients.get()).ok().filter(|n| *n > 0),
             },
             database: DatabaseStatus { connected: db::is_reachable(&services.pool).await },
-        })
+        }))
     }
 }

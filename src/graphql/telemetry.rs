@@ -1,14 +1,13 @@
 //! Readings.
 
 use async_graphql::{Context, ID, Object, SimpleObject};
-use serde_json::Value;
 
 use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
 use super::inputs::InstantInput;
 use super::paging::{self, Page, PageArguments};
-use super::scalars::{Instant, TimeSource};
+use super::scalars::{Instant, Json, TimeSource};
 use crate::devices::DeviceAccess;
 use crate::error::Error;
 use crate::telemetry::history::{HistoryCursor, HistoryPage};
@@ -53,7 +52,7 @@ impl Telemetry {
     }
 
     /// Values of other sensors, for example `{"co2": 612}`.
-    async fn extra(&self, ctx: &Context<'_>) -> Option<Value> {
+    async fn extra(&self, ctx: &Context<'_>) -> Option<Json> {
         match &self.0.extra {
             Some(extra) => Some(ctx.json(extra).await),
             None => None,

@@ -34,6 +34,7 @@ mod query_bombs;
 mod quotas;
 mod registry;
 mod revocation;
+mod schema;
 mod services;
 mod statement_order;
 mod statements;

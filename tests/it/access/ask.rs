@@ -120,7 +120,7 @@ impl Report {
 }
 
 /// Whether there is a value at a path. Of a list, only the first item is checked.
-fn is_reached(value: &Value, path: &[String]) -> bool {
+pub(super) fn is_reached(value: &Value, path: &[String]) -> bool {
     match (value, path) {
         (Value::Array(items), _) => items.first().is_some_and(|item| is_reached(item, path)),
         (_, []) => true,

@@ -7,6 +7,7 @@ mod fields;
 mod operations;
 mod plan;
 mod rights;
+mod screens;
 mod sdl;
 mod table;
 mod world;
@@ -22,10 +23,18 @@ use rights::Outcome;
 use sdl::Sdl;
 use world::{World, declared};
 
+use crate::support::app::TestApp;
+
 #[test]
 fn every_field_and_every_argument_has_a_row() {
     let gaps = plan::gaps(&Sdl::read());
     assert!(gaps.is_empty(), "{}", gaps.join("\n"));
+}
+
+#[test]
+fn every_field_that_a_reader_of_its_object_may_be_refused_is_nullable() {
+    let found = screens::non_null_refusals(&Sdl::read());
+    assert!(found.is_empty(), "make nullable, so that its refusal empties nothing else: {}", found.join(", "));
 }
 
 #[test]
@@ -59,6 +68,9 @@ async fn every_actor_gets_the_outcome_of_the_policy() {
             report.add(format!("a refused request or a read changed {table}"));
         }
     }
+
+    let n_screens = screens::ask_for_everything(&report, &world, &sdl).await;
+    assert!(n_screens > 20, "only {n_screens} requests were partly allowed");
 
     // Regular changes, so that allowed subscriptions receive an event.
     let things = json!({"d": world.own["device"]});
@@ -104,4 +116,24 @@ async fn every_actor_gets_the_outcome_of_the_policy() {
     let n_requests = report.finish();
     assert!(n_requests > 1_000, "only {n_requests} requests were sent");
     world.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_without_the_right_gets_everything_but_the_invitations() {
+    let app = TestApp::start().await;
+    let (home, owner) = app.home().await;
+    let member = app.user().await;
+    let invite = "mutation($h: ID!, $e: String!) { inviteMember(input: {homeId: $h, email: $e}) { token } }";
+    let invited = owner.query(invite, json!({"h": home.id, "e": member.email})).await;
+    let accept = "mutation($t: String!) { acceptInvitation(token: $t) { myRole } }";
+    let accepted = member.query(accept, json!({"t": invited["inviteMember"]["token"]})).await;
+    assert_eq!(accepted["acceptInvitation"]["myRole"], "MEMBER");
+
+    let answer = member.post("{ homes { invitations { email } name } me { name } }", json!({})).await.json();
+    let expected = json!({"homes": [{"invitations": null, "name": "Test"}], "me": {"name": "Test"}});
+    assert_eq!(answer["data"], expected, "{answer}");
+    assert_eq!(answer["errors"].as_array().map(Vec::len), Some(1));
+    assert_eq!(answer["errors"][0]["path"], json!(["homes", 0, "invitations"]));
+    assert_eq!(answer["errors"][0]["extensions"]["code"], "FORBIDDEN");
+    app.stop().await;
 }

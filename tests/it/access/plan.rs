@@ -178,10 +178,7 @@ impl Plan {
     async fn fields(&mut self, world: &World, sdl: &Sdl, fields: &Fields, at: usize) {
         let actor = &world.actors[at];
         let label = |what: &str| format!("{} of {} ({what})", fields.object, fields.path);
-        let selected = |name: &str| {
-            let inner = if sdl.is_object(&format!("{}.{name}", fields.object)) { " { __typename }" } else { "" };
-            format!("{name}{inner}")
-        };
+        let selected = |name: &str| selected(sdl, fields.object, name);
         let every = fields.fields(sdl);
         let (allowed, refused): (Vec<_>, Vec<_>) =
             every.iter().partition(|(right, _)| expected_outcome(actor, *right, fields.path) == Outcome::Allowed);
@@ -215,8 +212,14 @@ impl Plan {
     }
 }
 
+/// The selection of a field, with `__typename` below an object.
+pub(super) fn selected(sdl: &Sdl, object: &str, name: &str) -> String {
+    let inner = if sdl.is_object(&format!("{object}.{name}")) { " { __typename }" } else { "" };
+    format!("{name}{inner}")
+}
+
 /// The expected outcome of a request about the home. An integration for another device does not find this one.
-fn expected_outcome(actor: &Actor, right: Right, operation: &str) -> Outcome {
+pub(super) fn expected_outcome(actor: &Actor, right: Right, operation: &str) -> Outcome {
     let names_device = declared(operation).1.iter().any(|name| name == "device" || name == "command");
     let is_led_by_home = operation.contains("$home");
     match actor.relation {
@@ -226,7 +229,7 @@ fn expected_outcome(actor: &Actor, right: Right, operation: &str) -> Outcome {
 }
 
 /// One case, with other values for some of its variables.
-async fn case(
+pub(super) async fn case(
     world: &World,
     what: &str,
     operation: &str,

@@ -22,6 +22,7 @@ pub(super) struct Sdl {
 struct Field {
     /// The type without lists and exclamation marks.
     ty: String,
+    is_nullable: bool,
     /// Names and types.
     arguments: Vec<(String, String)>,
 }
@@ -56,8 +57,9 @@ impl Sdl {
                     let fields = object.fields.into_iter().map(|field| {
                         let arguments = field.node.arguments.iter();
                         let arguments = arguments.map(|a| (a.node.name.node.to_string(), named(&a.node.ty.node)));
-                        let field_type = named(&field.node.ty.node);
-                        (field.node.name.node.to_string(), Field { ty: field_type, arguments: arguments.collect() })
+                        let ty = &field.node.ty.node;
+                        let known = Field { ty: named(ty), is_nullable: ty.nullable, arguments: arguments.collect() };
+                        (field.node.name.node.to_string(), known)
                     });
                     sdl.objects.insert(name.node.to_string(), fields.collect());
                 }
@@ -112,6 +114,11 @@ impl Sdl {
     pub(super) fn is_object(&self, field: &str) -> bool {
         let (object, field) = field.split_once('.').expect("Type.field");
         self.objects.contains_key(&self.objects[object][field].ty)
+    }
+
+    /// Whether a field may be null.
+    pub(super) fn is_nullable(&self, object: &str, field: &str) -> bool {
+        self.objects[object][field].is_nullable
     }
 
     pub(super) fn uses(&self, operation: &str) -> Uses {

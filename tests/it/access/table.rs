@@ -8,7 +8,7 @@ use super::rights::{Outcome, Relation, Right, Role, Scope};
 use super::sdl::Sdl;
 
 /// The columns of the table.
-const COLUMNS: [(&str, Relation); 10] = [
+pub(super) const COLUMNS: [(&str, Relation); 10] = [
     ("signed out", Relation::SignedOut),
     ("no member", Relation::NonMember),
     ("guest", Relation::Member(Role::Guest)),
@@ -33,6 +33,10 @@ server, as every kind of actor, about their own home, about a foreign home and a
 \"No member\" is a signed-in user who does not belong to the home, including former members. Operations that name no home are
 open to them. The columns in capitals are integrations of the home, each with a token of that one scope. A token for some
 devices does not find other devices. A revoked token is UNAUTHENTICATED everywhere.
+
+In a query, a forbidden field is null, with an error at its path, and everything else of the response has its value: every
+field that somebody who may read its object can be refused is nullable in the schema. A mutation or a subscription is allowed
+or refused as a whole.
 
 A request that refers to an object of another home (a room, a member, a command) gets the same response as a request about an
 object that does not exist. `register` requires `REGISTRATION=open`.

@@ -40,7 +40,7 @@ async fn readings_are_listed_newest_first_without_gaps_between_pages() {
     let window = json!({"d": devices[0], "f": "2026-01-01T01:02:00+01:00", "t": "2026-01-01T00:04:00Z"});
     let data = graph.ask(&ann, PAGE, window).await;
     assert_eq!(temperatures(&data), [3.0, 2.0]);
-    assert_eq!(text(&data["device"]["telemetry"]["nodes"][0]["recordedAt"]), "2026-01-01T00:03:00.000Z");
+    assert_eq!(text(&data["device"]["telemetry"]["nodes"][0]["recordedAt"]), "2026-01-01T00:03:00.000000Z");
     let far = json!({"d": devices[0], "f": "0001-01-01T00:00:00Z", "t": "9999-12-31T23:59:59Z", "n": 500});
     assert_eq!(temperatures(&graph.ask(&ann, PAGE, far).await).len(), 7);
     for (name, wrong, field) in
