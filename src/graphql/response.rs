@@ -1,9 +1,11 @@
 //! Responses to clients. Every response of the library becomes a [`GraphQLResponse`] before it is sent: its
 //! errors are sanitized, a request error has no `data` key, and its size is bounded.
 
+use std::io::{self, Write};
+
 use async_graphql::{Response, ServerError, Value};
 use prometheus_client::metrics::counter::Counter;
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::Serialize;
 
 use super::client_errors;
 use super::request_error::RequestError;
@@ -35,6 +37,13 @@ impl GraphQLResponse {
     #[cfg(test)]
     pub(crate) fn for_test(data: Value) -> Self {
         Self::new(Response::new(data))
+    }
+
+    #[cfg(test)]
+    pub(super) fn json(&self) -> serde_json::Value {
+        let mut out = Vec::new();
+        self.write(&mut out);
+        serde_json::from_slice(&out).expect("a response is always JSON")
     }
 
     /// The response of an operation that was stopped while it ran: one error and no data.
@@ -78,7 +87,7 @@ impl GraphQLResponse {
     /// Appends the response as JSON, or an error if it is larger than [`MAX_RESPONSE_BYTES`].
     pub fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        if serde_json::to_writer(Bounded { out, left: MAX_RESPONSE_BYTES }, self).is_ok() {
+        if self.write_within(&mut Bounded { out, left: MAX_RESPONSE_BYTES }).is_ok() {
             return;
         }
         out.truncate(start);
@@ -88,7 +97,54 @@ impl GraphQLResponse {
         }
         let message = format!("the response is larger than {MAX_RESPONSE_BYTES} bytes: request less at a time");
         let error = Self::stopped(RequestError::too_large(message));
-        serde_json::to_writer(out, &error).expect("an error is always JSON");
+        error.write_within(&mut Bounded { out, left: usize::MAX }).expect("an error is always JSON");
+    }
+
+    fn write_within(&self, out: &mut Bounded<'_>) -> io::Result<()> {
+        out.write_all(b"{")?;
+        let mut separator = "";
+        if !self.response.errors.is_empty() {
+            // First, so that a reader sees them above a long `data`.
+            out.write_all(b"\"errors\":")?;
+            serde_json::to_writer(&mut *out, &self.response.errors)?;
+            separator = ",";
+        }
+        if !self.is_request_error {
+            write!(out, "{separator}\"data\":")?;
+            write_value(&self.response.data, out)?;
+            separator = ",";
+        }
+        if !self.response.extensions.is_empty() {
+            write!(out, "{separator}\"extensions\":")?;
+            serde_json::to_writer(&mut *out, &self.response.extensions)?;
+        }
+        out.write_all(b"}")
+    }
+}
+
+/// Writes a value of the library. Its binary values are JSON, written by `rows`.
+fn write_value(value: &Value, out: &mut Bounded<'_>) -> io::Result<()> {
+    match value {
+        Value::Binary(json) => out.write_all(json),
+        Value::List(items) => {
+            out.write_all(b"[")?;
+            for (n, item) in items.iter().enumerate() {
+                out.write_all(if n > 0 { b"," } else { b"" })?;
+                write_value(item, out)?;
+            }
+            out.write_all(b"]")
+        }
+        Value::Object(fields) => {
+            out.write_all(b"{")?;
+            for (n, (name, value)) in fields.iter().enumerate() {
+                out.write_all(if n > 0 { b"," } else { b"" })?;
+                serde_json::to_writer(&mut *out, name)?;
+                out.write_all(b":")?;
+                write_value(value, out)?;
+            }
+            out.write_all(b"}")
+        }
+        scalar => Ok(serde_json::to_writer(out, scalar)?),
     }
 }
 
@@ -105,23 +161,6 @@ impl From<RequestError> for GraphQLResponse {
     }
 }
 
-impl Serialize for GraphQLResponse {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        if !self.response.errors.is_empty() {
-            // First, so that a reader sees them above a long `data`.
-            map.serialize_entry("errors", &self.response.errors)?;
-        }
-        if !self.is_request_error {
-            map.serialize_entry("data", &self.response.data)?;
-        }
-        if !self.response.extensions.is_empty() {
-            map.serialize_entry("extensions", &self.response.extensions)?;
-        }
-        map.end()
-    }
-}
-
 /// A writer that fails at the first byte above its limit. A response is always valid JSON, so serializing
 /// fails for no other reason.
 struct Bounded<'a> {
@@ -129,14 +168,14 @@ struct Bounded<'a> {
     left: usize,
 }
 
-impl std::io::Write for Bounded<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.left = self.left.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::FileTooLarge)?;
+impl Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.left = self.left.checked_sub(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
         self.out.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -157,16 +196,27 @@ mod tests {
         let refused = response(ServerError::new("Unknown field", None));
         assert!(refused.is_request_error());
         assert_eq!(
-            serde_json::to_value(&refused).unwrap(),
+            refused.json(),
             json!({"errors": [{"message": "Unknown field", "extensions": {"code": "BAD_USER_INPUT"}}]})
         );
         let executed = response(ServerError::new("secret", None).with_path(vec![PathSegment::Field("me".into())]));
         assert_eq!(
-            serde_json::to_value(&executed).unwrap(),
+            executed.json(),
             json!({
                 "errors": [{"message": "internal error", "path": ["me"], "extensions": {"code": "INTERNAL"}}],
                 "data": null,
             })
         );
+    }
+
+    #[test]
+    fn the_json_of_rows_is_copied_into_the_response() {
+        let data = async_graphql::value!({ "a\"": [1, "x", null, { "b": [] }] });
+        let Value::Object(mut fields) = data else { panic!("an object") };
+        fields.insert(async_graphql::Name::new("rows"), Value::Binary(b"[{\"id\":\"1\"}]".as_slice().into()));
+        let mut out = Vec::new();
+        GraphQLResponse::for_test(Value::Object(fields)).write(&mut out);
+        let expected = r#"{"data":{"a\"":[1,"x",null,{"b":[]}],"rows":[{"id":"1"}]}}"#;
+        assert_eq!(std::str::from_utf8(&out), Ok(expected));
     }
 }

@@ -63,7 +63,7 @@ async fn data(query: &str) -> Value {
     let prepared =
         engine.prepare(GraphQLRequest { query: Some(query.to_owned()), ..GraphQLRequest::default() }).unwrap();
     let caller = Caller { viewer: Viewer(None), peer: Peer(None) };
-    let response = serde_json::to_value(engine.execute(prepared, caller).await).unwrap();
+    let response = engine.execute(prepared, caller).await.json();
     assert!(response["errors"].is_array(), "{response}");
     response["data"].clone()
 }
@@ -104,7 +104,7 @@ async fn a_query_is_stopped_after_the_timeout_and_a_mutation_is_not() {
     for (query, expected) in [("{ slow }", json!("UNAVAILABLE")), ("mutation { slow }", Value::Null)] {
         let prepared =
             engine.prepare(GraphQLRequest { query: Some(query.to_owned()), ..GraphQLRequest::default() }).unwrap();
-        let response = serde_json::to_value(engine.execute(prepared, caller.clone()).await).unwrap();
+        let response = engine.execute(prepared, caller.clone()).await.json();
         assert_eq!(response["errors"][0]["extensions"]["code"], expected, "{response}");
     }
 }
