@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use async_graphql::{Context, SelectionField};
+use async_graphql::{Context, ContextSelectionSet, SelectionField};
 use prometheus_client::metrics::counter::Counter;
 
 use super::error::Result;
@@ -112,6 +112,14 @@ impl<'a> ContextExt<'a> for Context<'a> {
 
 fn exhausted<'a>(ctx: &Context<'a>) -> &'a Counter {
     &ctx.services().metrics.graphql_budget_exhausted
+}
+
+/// Charges bytes of objects that are written as rows, or ends the operation.
+pub(super) async fn charge_bytes(ctx: &ContextSelectionSet<'_>, bytes: usize) {
+    if bytes > 0 {
+        let services = ctx.data_unchecked::<Services>();
+        ctx.data_unchecked::<Budget>().charge_bytes(bytes, &services.metrics.graphql_budget_exhausted).await;
+    }
 }
 
 /// The number of fields selected below a field, each counted once.

@@ -9,6 +9,7 @@ use super::inputs::IntInput;
 use super::limits::complexity::page_complexity;
 use super::loaders::DevicePage;
 use super::paging::{self, Page, PageArguments, PageRequest};
+use super::rows::Direct;
 use super::scalars::{DeviceType, parse_id};
 use crate::devices;
 use crate::error::Error;
@@ -57,13 +58,13 @@ pub(super) async fn page(
     home: HomeId,
     filter: Option<DeviceFilter>,
     arguments: PageArguments,
-) -> Result<Page<Device>> {
+) -> Result<Direct<Page<Device>>> {
     let page = PageRequest::parse("device", &arguments, PAGE)?;
     let filter = filter.unwrap_or_default().parse()?;
     let group = DevicePage { viewer, filter, after: page.after, limit: page.limit() };
     let rows = ctx.loaders().device_pages.get(ctx.batch_scope(), group, home);
     let devices = paging::load_page(ctx, page.size, rows).await?;
-    Ok(page.page(devices, |device| (device.id, Device(device))))
+    Ok(Direct(page.page(devices, |device| (device.id, Device(device)))))
 }
 
 #[derive(Default)]
@@ -76,10 +77,10 @@ impl DeviceQuery {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The ID of the device.")] id: ID,
-    ) -> Result<Option<Device>> {
+    ) -> Result<Option<Direct<Device>>> {
         let viewer = ctx.viewer()?.user;
         let device = ctx.loaders().devices.get(ctx.batch_scope(), viewer, parse_id(&id, "device")?).await?;
-        Ok(Some(Device(device.ok_or(Error::NotFound("device"))?)))
+        Ok(Some(Direct(Device(device.ok_or(Error::NotFound("device"))?))))
     }
 
     /// The devices of a home, in order of registration.
@@ -92,10 +93,10 @@ impl DeviceQuery {
         #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
-    ) -> Result<Option<Page<Device>>> {
+    ) -> Result<Option<Direct<Page<Device>>>> {
         let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "home")?);
         let page = page(ctx, viewer.user, home, filter, PageArguments { first, after }).await?;
-        match page.edges.first() {
+        match page.0.edges.first() {
             Some(edge) => drop(edge.node.0.allow(Permission::Read)?),
             // An empty page does not show whether the viewer has access to the home.
             None => drop(ctx.services().homes.access(viewer, home, Permission::Read).await?),

@@ -1,8 +1,10 @@
 //! Devices.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, Object, SimpleObject};
+use async_graphql::parser::types::SelectionSet;
+use async_graphql::{Context, ID, Object, OutputType, SimpleObject};
 
 use super::command_enums::CommandStatus;
 use super::commands::{self, Command};
@@ -14,6 +16,7 @@ use super::inputs::{InstantInput, IntInput};
 use super::limits::complexity::page_complexity;
 use super::paging::{Page, PageArguments};
 use super::rooms::Room;
+use super::rows::{Direct, JsonWriter, NeedsObjects, Row, Write, leaf};
 use super::scalars::{DeviceType, Instant, Json, MacAddress};
 use super::telemetry::{self, Telemetry, TimeRange};
 use crate::devices;
@@ -22,6 +25,7 @@ use crate::homes::Permission;
 
 pub(super) const PAGE: usize = 50;
 
+#[derive(Clone)]
 pub(super) struct Device(pub(super) Arc<devices::Device>);
 
 /// The MQTT topics of a device. The server also accepts topics with an ID or a MAC address in place of a key,
@@ -126,7 +130,7 @@ impl Device {
     /// The number of messages that the server dropped because the device exceeded its rate limit
     /// (`DEVICE_RATE_LIMIT`, `DEVICE_BURST`). It stops at 2147483647, the largest `Int`.
     async fn shed_messages(&self) -> Result<Option<i32>> {
-        Ok(Some(i32::try_from(self.read()?.state.shed_messages).unwrap_or(i32::MAX)))
+        Ok(Some(shed_messages(self.read()?)))
     }
 
     /// The time of the last dropped message. Null if there was none.
@@ -153,9 +157,15 @@ impl Device {
     }
 
     /// The newest reading, by `recordedAt`.
-    async fn latest_telemetry(&self, ctx: &Context<'_>) -> Result<Option<Telemetry>> {
+    async fn latest_telemetry(&self, ctx: &Context<'_>) -> Result<Option<Direct<Telemetry>>> {
         let device = self.0.readable(Permission::ReadTelemetry)?;
-        Ok(ctx.loaders().latest.get(ctx.batch_scope(), device.access().user(), device).await?.map(Telemetry))
+        Ok(ctx
+            .loaders()
+            .latest
+            .get(ctx.batch_scope(), device.access().user(), device)
+            .await?
+            .map(Telemetry::new)
+            .map(Direct))
     }
 
     /// The readings of the device, newest first.
@@ -168,7 +178,7 @@ impl Device {
         #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(100))")]
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
-    ) -> Result<Option<Page<Telemetry>>> {
+    ) -> Result<Option<Direct<Page<Telemetry>>>> {
         let (range, page) = (TimeRange { from, to }, PageArguments { first, after });
         Ok(Some(telemetry::page(ctx, self.0.readable(Permission::ReadTelemetry)?, range, page).await?))
     }
@@ -218,4 +228,54 @@ impl Device {
         self.0.allow(Permission::Read)?;
         Ok(&self.0)
     }
+}
+
+impl Row for Device {
+    fn type_name() -> Cow<'static, str> {
+        <Self as OutputType>::type_name()
+    }
+
+    fn writer(name: &str, _: &SelectionSet) -> Option<Write<Self>> {
+        match name {
+            "id" => leaf(|row: &Self, out| out.id(row.0.id)),
+            "key" => leaf(|row: &Self, out| out.value(&row.0.key)),
+            "name" => readable(|device, out| out.value(&device.name)),
+            "macAddress" => readable(|device, out| out.value(&device.mac.as_deref().and_then(mac_text))),
+            "type" => readable(|device, out| out.enumeration(DeviceType::from(device.kind))),
+            "online" => readable(|device, out| out.value(&device.state.online)),
+            "onlineChangedAt" => {
+                readable(|device, out| out.optional(device.state.online_changed_at, JsonWriter::instant))
+            }
+            "lastSeenAt" => readable(|device, out| out.optional(device.state.last_seen_at, JsonWriter::instant)),
+            "firmwareVersion" => readable(|device, out| out.value(&device.state.firmware_version)),
+            "signalStrength" => readable(|device, out| out.value(&device.state.signal_strength)),
+            "batteryLevel" => readable(|device, out| out.value(&device.state.battery_level)),
+            "metadata" => readable(|device, out| {
+                out.charge(device.state.metadata_bytes());
+                out.value(&device.state.metadata());
+            }),
+            "shedMessages" => readable(|device, out| out.value(&shed_messages(device))),
+            "lastShedAt" => readable(|device, out| out.optional(device.state.last_shed_at, JsonWriter::instant)),
+            "createdAt" => readable(|device, out| out.instant(device.created_at)),
+            _ => None,
+        }
+    }
+}
+
+/// Writes a field that only a viewer who may read the device gets.
+fn readable(write: fn(&devices::Device, &mut JsonWriter)) -> Option<Write<Device>> {
+    Some(Box::new(move |row, out| {
+        row.0.allow(Permission::Read).map_err(|_| NeedsObjects)?;
+        write(&row.0, out);
+        Ok(())
+    }))
+}
+
+fn mac_text(stored: &str) -> Option<String> {
+    stored.parse().ok().map(|mac: devices::Mac| mac.to_string())
+}
+
+/// The number as an `Int`.
+fn shed_messages(device: &devices::Device) -> i32 {
+    i32::try_from(device.state.shed_messages).unwrap_or(i32::MAX)
 }

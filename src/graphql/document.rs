@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::limits::{document, selections};
 use super::request_error::RequestError;
+use super::rows;
 
 /// Most cached documents.
 const MAX_DOCUMENTS: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
@@ -32,6 +33,8 @@ pub enum OperationKind {
 /// A parsed document that the limits accepted.
 pub(super) struct Document {
     pub(super) parsed: ExecutableDocument,
+    /// Whether objects of this document can be written as rows.
+    pub(super) is_normal: bool,
     text_bytes: usize,
 }
 
@@ -40,7 +43,7 @@ impl Document {
         document::check(text)?;
         let parsed = async_graphql::parser::parse_query(text).map_err(|error| RequestError::syntax(&error))?;
         selections::check(&parsed)?;
-        Ok(Self { parsed, text_bytes: text.len() })
+        Ok(Self { is_normal: rows::is_normal(&parsed), parsed, text_bytes: text.len() })
     }
 
     /// The type of the selected operation, and whether it contains introspection.

@@ -20,6 +20,7 @@ use super::null_propagation::{self, Types};
 use super::request::GraphQLRequest;
 use super::request_error::RequestError;
 use super::response::GraphQLResponse;
+use super::rows::Rows;
 use super::{Peer, Viewer};
 use crate::db::spawn_and_join;
 
@@ -143,13 +144,14 @@ impl Engine {
 
     fn request(&self, prepared: Prepared, caller: Caller, budget: Budget) -> Request {
         // Without the text, which the library needs only for parsing and for its own tracing.
+        let is_normal = prepared.document.is_normal;
         let mut request = Request::new(String::new()).variables(prepared.variables);
         request.operation_name = prepared.operation_name;
         request.set_parsed_query(prepared.document.parsed.clone());
         if !self.introspection {
             request = request.disable_introspection();
         }
-        request.data(caller.viewer).data(caller.peer).data(budget)
+        request.data(caller.viewer).data(caller.peer).data(budget).data(Rows(is_normal))
     }
 
     /// Runs a query or a mutation. A query is stopped after the execution timeout.

@@ -15,6 +15,7 @@ use super::limits::complexity::{list_complexity, page_complexity};
 use super::members::HomeMember;
 use super::paging::{Page, PageArguments, load_list};
 use super::rooms::Room;
+use super::rows::Direct;
 use super::scalars::{HomeRole, Instant, parse_id};
 use crate::audit::RequestContext;
 use crate::homes::{self, NewHome, Permission};
@@ -96,7 +97,7 @@ impl Home {
         #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
-    ) -> Result<Option<Page<Device>>> {
+    ) -> Result<Option<Direct<Page<Device>>>> {
         let access = self.0.allow(Permission::Read)?;
         let page = PageArguments { first, after };
         Ok(Some(device_list::page(ctx, access.user(), access.home(), filter, page).await?))

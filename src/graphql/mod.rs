@@ -37,6 +37,7 @@ pub mod request;
 pub mod request_error;
 pub mod response;
 mod rooms;
+pub mod rows;
 mod scalars;
 mod sessions;
 mod status;

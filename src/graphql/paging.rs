@@ -1,11 +1,12 @@
 //! Relay connections with keyset pagination: opaque cursors and pages of bounded size.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use async_graphql::connection::{Connection, CursorType, Edge};
-use async_graphql::{Context, OutputType};
+use async_graphql::connection::PageInfo;
+use async_graphql::{Context, Object, OutputType, SimpleObject, TypeName};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -17,8 +18,63 @@ use crate::error::Error;
 /// Largest page.
 pub(super) const MAX_PAGE: usize = 500;
 
-/// A page of a list.
-pub(super) type Page<N> = Connection<Cursor, N>;
+/// A page of a list. Not the library's own connection, which answers its fields in the order in which they end.
+pub(super) struct Page<N: OutputType> {
+    pub(super) edges: Vec<Edge<N>>,
+    pub(super) has_previous: bool,
+    pub(super) has_next: bool,
+}
+
+/// An edge in a connection.
+#[derive(SimpleObject)]
+#[graphql(serial, name_type)]
+pub(super) struct Edge<N: OutputType> {
+    /// A cursor for use in pagination
+    pub(super) cursor: String,
+    /// The item at the end of the edge
+    pub(super) node: N,
+}
+
+impl<N: OutputType> TypeName for Page<N> {
+    fn type_name() -> Cow<'static, str> {
+        format!("{}Connection", N::type_name()).into()
+    }
+}
+
+impl<N: OutputType> TypeName for Edge<N> {
+    fn type_name() -> Cow<'static, str> {
+        format!("{}Edge", N::type_name()).into()
+    }
+}
+
+#[Object(serial, name_type)]
+impl<N: OutputType> Page<N> {
+    /// Information to aid in pagination.
+    async fn page_info(&self) -> PageInfo {
+        self.info()
+    }
+
+    /// A list of edges.
+    async fn edges(&self) -> &[Edge<N>] {
+        &self.edges
+    }
+
+    /// A list of nodes.
+    async fn nodes(&self) -> Vec<&N> {
+        self.edges.iter().map(|edge| &edge.node).collect()
+    }
+}
+
+impl<N: OutputType> Page<N> {
+    pub(super) fn info(&self) -> PageInfo {
+        PageInfo {
+            has_previous_page: self.has_previous,
+            has_next_page: self.has_next,
+            start_cursor: self.edges.first().map(|edge| edge.cursor.clone()),
+            end_cursor: self.edges.last().map(|edge| edge.cursor.clone()),
+        }
+    }
+}
 
 /// The arguments `first` and `after` of a list, as the client sent them.
 pub(super) struct PageArguments {
@@ -88,21 +144,6 @@ pub(super) fn size(first: Option<IntInput>, default: usize) -> Result<usize> {
     Ok(size.ok_or_else(|| Error::bad_input("first", format!("first must be a whole number from 0 to {MAX_PAGE}")))?)
 }
 
-/// An opaque cursor in a response.
-pub(super) struct Cursor(String);
-
-impl CursorType for Cursor {
-    type Error = std::convert::Infallible;
-
-    fn decode_cursor(text: &str) -> std::result::Result<Self, Self::Error> {
-        Ok(Self(text.to_owned()))
-    }
-
-    fn encode_cursor(&self) -> String {
-        self.0.clone()
-    }
-}
-
 fn id_cursor(list: &str, position: &impl Display) -> String {
     URL_SAFE_NO_PAD.encode(format!("{list}:{position}"))
 }
@@ -135,13 +176,13 @@ pub(super) fn page<T, N: OutputType>(
     has_previous: bool,
     item: impl Fn(T) -> (String, N),
 ) -> Page<N> {
-    let mut connection = Connection::new(has_previous, rows.len() > size);
+    let has_next = rows.len() > size;
     rows.truncate(size);
-    connection.edges.extend(rows.into_iter().map(|row| {
+    let edge = |row| {
         let (cursor, node) = item(row);
-        Edge::new(Cursor(cursor), node)
-    }));
-    connection
+        Edge { cursor, node }
+    };
+    Page { edges: rows.into_iter().map(edge).collect(), has_previous, has_next }
 }
 
 #[cfg(test)]

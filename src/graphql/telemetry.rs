@@ -1,12 +1,16 @@
 //! Readings.
 
-use async_graphql::{Context, ID, Object, SimpleObject};
+use std::borrow::Cow;
+
+use async_graphql::parser::types::SelectionSet;
+use async_graphql::{Context, ID, Object, OutputType, SimpleObject};
 
 use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
 use super::inputs::InstantInput;
 use super::paging::{self, Page, PageArguments};
+use super::rows::{Direct, JsonWriter, Row, Write, leaf, nested};
 use super::scalars::{Instant, Json, TimeSource};
 use crate::devices::DeviceAccess;
 use crate::error::Error;
@@ -15,45 +19,58 @@ use crate::telemetry::{self, SharedReading, for_each_sensor};
 
 pub(super) const PAGE: usize = 100;
 
-pub(super) struct Telemetry(pub(super) SharedReading);
+pub(super) struct Telemetry {
+    reading: SharedReading,
+    /// The device, if it is known already.
+    device: Option<Device>,
+}
+
+impl Telemetry {
+    pub(super) fn new(reading: SharedReading) -> Self {
+        Self { reading, device: None }
+    }
+}
 
 /// A reading: one telemetry message of a device.
 #[Object(serial)]
 impl Telemetry {
     /// The ID of the reading. Pass the last one that you received as `after` to the subscription `telemetry`.
     async fn id(&self) -> ID {
-        self.0.id.into()
+        self.reading.id.into()
     }
 
     /// The device that sent the reading.
     async fn device(&self, ctx: &Context<'_>) -> Result<Device> {
-        let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.device).await?;
+        if let Some(device) = &self.device {
+            return Ok(device.clone());
+        }
+        let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.reading.device).await?;
         Ok(Device(device.ok_or(Error::NotFound("device"))?))
     }
 
     /// The time of the reading: from the clock of the device if it is usable, otherwise the time of receipt.
     async fn recorded_at(&self) -> Instant {
-        self.0.recorded_at.into()
+        self.reading.recorded_at.into()
     }
 
     /// The time at which the server received the reading from the broker.
     async fn received_at(&self) -> Instant {
-        self.0.received_at.into()
+        self.reading.received_at.into()
     }
 
     /// The clock that set `recordedAt`.
     async fn time_source(&self) -> TimeSource {
-        self.0.time_source.into()
+        self.reading.time_source.into()
     }
 
     /// The sensor values.
     async fn sensors(&self) -> Sensors {
-        (&self.0.sensors).into()
+        (&self.reading.sensors).into()
     }
 
     /// Values of other sensors, for example `{"co2": 612}`.
     async fn extra(&self, ctx: &Context<'_>) -> Option<Json> {
-        match &self.0.extra {
+        match &self.reading.extra {
             Some(extra) => Some(ctx.json(extra).await),
             None => None,
         }
@@ -61,17 +78,39 @@ impl Telemetry {
 
     /// The firmware version of the device when it sent the reading.
     async fn firmware_version(&self) -> Option<&str> {
-        self.0.firmware_version.as_deref()
+        self.reading.firmware_version.as_deref()
     }
 
     /// The radio signal strength in dBm.
     async fn signal_strength(&self) -> Option<f64> {
-        self.0.signal_strength
+        self.reading.signal_strength
     }
 
     /// The battery charge in percent.
     async fn battery_level(&self) -> Option<f64> {
-        self.0.battery_level
+        self.reading.battery_level
+    }
+}
+
+impl Row for Telemetry {
+    fn type_name() -> Cow<'static, str> {
+        <Self as OutputType>::type_name()
+    }
+
+    fn writer(name: &str, below: &SelectionSet) -> Option<Write<Self>> {
+        match name {
+            "id" => leaf(|row: &Self, out| out.id(row.reading.id)),
+            "device" => nested(below, |row: &Self| row.device.as_ref().map(Some)),
+            "recordedAt" => leaf(|row: &Self, out| out.instant(row.reading.recorded_at)),
+            "receivedAt" => leaf(|row: &Self, out| out.instant(row.reading.received_at)),
+            "timeSource" => leaf(|row: &Self, out| out.enumeration(TimeSource::from(row.reading.time_source))),
+            "sensors" => nested(below, |row: &Self| Some(Some(&row.reading.sensors))),
+            "extra" => leaf(|row: &Self, out| out.optional(row.reading.extra.as_ref(), JsonWriter::json)),
+            "firmwareVersion" => leaf(|row: &Self, out| out.value(&row.reading.firmware_version)),
+            "signalStrength" => leaf(|row: &Self, out| out.value(&row.reading.signal_strength)),
+            "batteryLevel" => leaf(|row: &Self, out| out.value(&row.reading.battery_level)),
+            _ => None,
+        }
     }
 }
 
@@ -87,6 +126,19 @@ macro_rules! define_sensors {
         impl From<&telemetry::Sensors> for Sensors {
             fn from(sensors: &telemetry::Sensors) -> Self {
                 Self { $($field: sensors.$field,)* }
+            }
+        }
+
+        impl Row for telemetry::Sensors {
+            fn type_name() -> Cow<'static, str> {
+                <Sensors as OutputType>::type_name()
+            }
+
+            fn writer(name: &str, _: &SelectionSet) -> Option<Write<Self>> {
+                match name {
+                    $($name => leaf(|sensors: &Self, out| out.value(&sensors.$field)),)*
+                    _ => None,
+                }
             }
         }
     };
@@ -105,7 +157,7 @@ pub(super) async fn page(
     device: DeviceAccess,
     range: TimeRange,
     arguments: PageArguments,
-) -> Result<Page<Telemetry>> {
+) -> Result<Direct<Page<Telemetry>>> {
     let size = paging::size(arguments.first, PAGE)?;
     let after = paging::parse_cursor(arguments.after.as_deref())?;
     let from = range.from.map(|at| at.read("from")).transpose()?;
@@ -113,7 +165,7 @@ pub(super) async fn page(
     let group = HistoryPage { from, to, after, limit: paging::limit(size) };
     let rows = ctx.loaders().history.get(ctx.batch_scope(), (device.access().user(), group), device);
     let readings = paging::load_page(ctx, size, rows).await?;
-    Ok(paging::page(readings, size, after.is_some(), |reading| {
-        (HistoryCursor::of(&reading).to_string(), Telemetry(reading))
-    }))
+    Ok(Direct(paging::page(readings, size, after.is_some(), |reading| {
+        (HistoryCursor::of(&reading).to_string(), Telemetry::new(reading))
+    })))
 }

@@ -14,6 +14,7 @@ use super::context::ContextExt;
 use super::device_config::DeviceConfig;
 use super::devices::Device;
 use super::error::{ResolverError, Result};
+use super::rows::Direct;
 use super::telemetry::Telemetry;
 use crate::error::Error;
 use crate::homes::Permission;
@@ -35,14 +36,14 @@ impl Subscription {
         #[graphql(desc = "The ID of a device: delivers its readings.")] device_id: Option<ID>,
         #[graphql(desc = "The ID of a home: delivers the readings of all its devices.")] home_id: Option<ID>,
         #[graphql(desc = "The last `Telemetry.id` that you received.")] after: Option<ID>,
-    ) -> Result<impl Stream<Item = Result<Telemetry>> + 'a> {
+    ) -> Result<impl Stream<Item = Result<Direct<Telemetry>>> + 'a> {
         let after: Option<TelemetryId> = after
             .map(|after| after.parse())
             .transpose()
             .map_err(|_| Error::bad_input("after", "after must be the id of a reading"))?;
         let target = SubscriptionTarget::of_device_or_home(ctx, Permission::ReadTelemetry, device_id, home_id).await?;
         let readings = ctx.services().live_readings.follow(target.access, target.device, after)?;
-        subscription(ctx, target, readings, |reading| reading.device, Telemetry).await
+        subscription(ctx, target, readings, |reading| reading.device, |reading| Direct(Telemetry::new(reading))).await
     }
 
     /// Devices whenever their state changes: presence, status or health. Starts with the current state of each
@@ -52,11 +53,11 @@ impl Subscription {
         ctx: &Context<'a>,
         #[graphql(desc = "The ID of a device: delivers its changes.")] device_id: Option<ID>,
         #[graphql(desc = "The ID of a home: delivers the changes of all its devices.")] home_id: Option<ID>,
-    ) -> Result<impl Stream<Item = Result<Device>> + 'a> {
+    ) -> Result<impl Stream<Item = Result<Direct<Device>>> + 'a> {
         let services = ctx.services();
         let target = SubscriptionTarget::of_device_or_home(ctx, Permission::Read, device_id, home_id).await?;
         let devices = services.devices.follow(&services.states, target.access, target.device, &services.metrics)?;
-        subscription(ctx, target, devices, |device| device.id, |device| Device(device.into())).await
+        subscription(ctx, target, devices, |device| device.id, |device| Direct(Device(device.into()))).await
     }
 
     /// Commands whenever their state changes. Give exactly one of the IDs. With `commandId`, the subscription starts

@@ -15,6 +15,7 @@ mod homes;
 mod live;
 mod members;
 mod rotation;
+mod rows;
 mod sessions;
 mod statements;
 
@@ -141,7 +142,11 @@ impl Graph {
         tokio::spawn(async move {
             match budget.run_within(schema.execute(request)).await {
                 Ok(response) => serde_json::to_value(response).unwrap(),
-                Err(refusal) => serde_json::to_value(GraphQLResponse::from(refusal)).unwrap(),
+                Err(refusal) => {
+                    let mut out = Vec::new();
+                    GraphQLResponse::from(refusal).write(&mut out);
+                    serde_json::from_slice(&out).unwrap()
+                }
             }
         })
     }

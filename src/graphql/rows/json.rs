@@ -1,0 +1,90 @@
+//! Writes values exactly as serde writes the library's values.
+
+use std::fmt::{Display, Write as _};
+
+use async_graphql::resolver_utils::EnumType;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::super::scalars::{self, Json};
+use crate::db::JsonText;
+
+/// JSON that is being written.
+#[derive(Default)]
+pub(in crate::graphql) struct JsonWriter {
+    bytes: Vec<u8>,
+    /// Bytes of parsed JSON that the written values took.
+    charged: usize,
+}
+
+impl JsonWriter {
+    /// Appends text that is JSON already.
+    pub(in crate::graphql) fn raw(&mut self, json: &str) {
+        self.bytes.extend_from_slice(json.as_bytes());
+    }
+
+    /// A string, a number, a boolean, or null for `None`. A float that is not finite is null.
+    pub(in crate::graphql) fn value(&mut self, value: &(impl Serialize + ?Sized)) {
+        serde_json::to_writer(&mut self.bytes, value).expect("a scalar is always JSON");
+    }
+
+    /// An ID: its text has no character that JSON escapes.
+    pub(in crate::graphql) fn id(&mut self, id: impl Display) {
+        self.plain_text(id);
+    }
+
+    /// Text without quotes, backslashes and control characters.
+    fn plain_text(&mut self, text: impl Display) {
+        self.bytes.push(b'"');
+        write!(Utf8(&mut self.bytes), "{text}").expect("a vector grows");
+        self.bytes.push(b'"');
+    }
+
+    pub(in crate::graphql) fn instant(&mut self, at: DateTime<Utc>) {
+        self.bytes.push(b'"');
+        scalars::push_rfc3339(at, &mut self.bytes);
+        self.bytes.push(b'"');
+    }
+
+    pub(in crate::graphql) fn enumeration<E: EnumType>(&mut self, value: E) {
+        let item = E::items().iter().find(|item| item.value == value);
+        self.plain_text(item.expect("every value has a name").name);
+    }
+
+    /// Stored JSON. PostgreSQL prints it with spaces, and numbers as they were sent.
+    pub(in crate::graphql) fn json(&mut self, text: &JsonText) {
+        self.charge(text.value_bytes());
+        self.value(Json::from(text).value());
+    }
+
+    /// `write` for a value, null without one.
+    pub(in crate::graphql) fn optional<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+        match value {
+            Some(value) => write(self, value),
+            None => self.raw("null"),
+        }
+    }
+
+    /// Counts bytes to be charged to the operation's budget.
+    pub(in crate::graphql) fn charge(&mut self, bytes: usize) {
+        self.charged += bytes;
+    }
+
+    /// The bytes to be charged for what was written.
+    pub(in crate::graphql) fn charged(&self) -> usize {
+        self.charged
+    }
+
+    pub(in crate::graphql) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+struct Utf8<'a>(&'a mut Vec<u8>);
+
+impl std::fmt::Write for Utf8<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}

@@ -1,0 +1,66 @@
+//! Objects that are written as JSON straight from their rows, without a future and a value for every field.
+//!
+//! [`Direct`] compiles the selection below a field once into a [`Plan`] and runs the plan for each row. The JSON
+//! becomes a `Value::Binary`, which `response` copies into the response; no scalar of the schema makes one.
+//!
+//! A plan exists only if every selected field is pure: no argument, no loader, no error. Otherwise, and where a row
+//! lacks something that a field needs, the ordinary objects are resolved and give the same bytes. So a field that
+//! [`Row::writer`] does not know is slower, never wrong.
+
+mod json;
+mod page;
+mod plan;
+
+use std::borrow::Cow;
+
+use async_graphql::parser::types::Field;
+use async_graphql::registry::Registry;
+use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerResult, Value};
+
+pub(super) use json::JsonWriter;
+pub(super) use plan::{NeedsObjects, Plan, Row, Write, is_normal, leaf, nested};
+
+use super::context;
+
+/// Request data: whether objects may be written as rows. They may if `response` writes the response and the document
+/// [`is_normal`].
+#[derive(Debug, Clone, Copy)]
+pub struct Rows(pub bool);
+
+/// An object that is written as JSON if the selection allows it.
+pub(super) struct Direct<T>(pub(super) T);
+
+impl<T: Row + OutputType> Direct<T> {
+    /// The object as JSON, and the bytes to charge to the operation's budget.
+    fn write(&self, ctx: &ContextSelectionSet<'_>) -> Option<JsonWriter> {
+        ctx.data_opt::<Rows>().filter(|rows| rows.0)?;
+        let plan = Plan::<T>::of(&ctx.item.node)?;
+        let mut out = JsonWriter::default();
+        plan.write(&self.0, &mut out).ok()?;
+        Some(out)
+    }
+}
+
+impl<T: Row + OutputType> OutputType for Direct<T> {
+    fn type_name() -> Cow<'static, str> {
+        <T as OutputType>::type_name()
+    }
+
+    fn qualified_type_name() -> String {
+        T::qualified_type_name()
+    }
+
+    fn introspection_type_name(&self) -> Cow<'static, str> {
+        self.0.introspection_type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        T::create_type_info(registry)
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        let Some(written) = self.write(ctx) else { return self.0.resolve(ctx, field).await };
+        context::charge_bytes(ctx, written.charged()).await;
+        Ok(Value::Binary(written.into_bytes().into()))
+    }
+}

@@ -1,0 +1,138 @@
+//! The plan of a selection: compiled once, then run for each row of a list.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use async_graphql::parser::types::{ExecutableDocument, Selection, SelectionSet};
+
+use super::JsonWriter;
+
+/// A row can't be written, because a field needs more than the row has: the ordinary objects must be resolved.
+#[derive(Debug)]
+pub(in crate::graphql) struct NeedsObjects;
+
+/// Writes the value of one field.
+pub(in crate::graphql) type Write<R> = Box<dyn Fn(&R, &mut JsonWriter) -> Result<(), NeedsObjects> + Send + Sync>;
+
+/// A type whose objects can be written as JSON.
+pub(in crate::graphql) trait Row: Sized + 'static {
+    fn type_name() -> Cow<'static, str>;
+
+    /// How a field is written, byte for byte as the ordinary object gives it. `below` is its selection set. `None`
+    /// for a field that has arguments, loads something, or can fail.
+    fn writer(name: &str, below: &SelectionSet) -> Option<Write<Self>>;
+}
+
+/// The fields of a selection in their order.
+pub(in crate::graphql) struct Plan<R>(Vec<PlannedField<R>>);
+
+struct PlannedField<R> {
+    /// The response key as it stands in the object, with the comma and the colon around it: `,"id":`.
+    key: String,
+    write: Write<R>,
+}
+
+impl<R: Row> Plan<R> {
+    /// The plan of a selection in a normal document; `None` if one of its fields must be resolved as an object.
+    pub(in crate::graphql) fn of(selection: &SelectionSet) -> Option<Self> {
+        let mut fields = Vec::with_capacity(selection.items.len());
+        for item in &selection.items {
+            let Selection::Field(field) = &item.node else { return None };
+            let field = &field.node;
+            if !field.arguments.is_empty() || !field.directives.is_empty() {
+                return None;
+            }
+            let comma = if fields.is_empty() { "" } else { "," };
+            let key = format!("{comma}\"{}\":", field.response_key().node);
+            let write = match field.name.node.as_str() {
+                "__typename" => type_name(),
+                name => R::writer(name, &field.selection_set.node)?,
+            };
+            fields.push(PlannedField { key, write });
+        }
+        Some(Self(fields))
+    }
+
+    /// Appends one row as a JSON object.
+    pub(in crate::graphql) fn write(&self, row: &R, out: &mut JsonWriter) -> Result<(), NeedsObjects> {
+        out.raw("{");
+        for field in &self.0 {
+            out.raw(&field.key);
+            (field.write)(row, out)?;
+        }
+        out.raw("}");
+        Ok(())
+    }
+
+    /// Appends rows as a JSON list.
+    pub(in crate::graphql) fn write_list<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a R>,
+        out: &mut JsonWriter,
+    ) -> Result<(), NeedsObjects> {
+        out.raw("[");
+        for (n, row) in rows.enumerate() {
+            if n > 0 {
+                out.raw(",");
+            }
+            self.write(row, out)?;
+        }
+        out.raw("]");
+        Ok(())
+    }
+}
+
+fn type_name<R: Row>() -> Write<R> {
+    let name = R::type_name();
+    Box::new(move |_, out| {
+        out.value(&name);
+        Ok(())
+    })
+}
+
+/// Writes a field that every row has.
+pub(in crate::graphql) fn leaf<R: 'static>(
+    write: impl Fn(&R, &mut JsonWriter) + Send + Sync + 'static,
+) -> Option<Write<R>> {
+    Some(Box::new(move |row, out| {
+        write(row, out);
+        Ok(())
+    }))
+}
+
+/// Writes an object that belongs to the row. The outer `None` says that the row does not have it, the inner one that
+/// it is null.
+pub(in crate::graphql) fn nested<R: 'static, N: Row>(
+    below: &SelectionSet,
+    object: impl for<'a> Fn(&'a R) -> Option<Option<&'a N>> + Send + Sync + 'static,
+) -> Option<Write<R>> {
+    let plan = Plan::<N>::of(below)?;
+    Some(Box::new(move |row, out| match object(row) {
+        Some(Some(object)) => plan.write(object, out),
+        Some(None) => {
+            out.raw("null");
+            Ok(())
+        }
+        None => Err(NeedsObjects),
+    }))
+}
+
+/// Whether the selections of a document are as plans need them: no fragment, no directive, and one field for every
+/// response key.
+pub(in crate::graphql) fn is_normal(document: &ExecutableDocument) -> bool {
+    let mut operations = document.operations.iter();
+    document.fragments.is_empty() && operations.all(|(_, operation)| is_normal_set(&operation.node.selection_set.node))
+}
+
+fn is_normal_set(set: &SelectionSet) -> bool {
+    let mut keys = HashSet::with_capacity(set.items.len());
+    set.items.iter().all(|item| match &item.node {
+        Selection::Field(field) => {
+            let field = &field.node;
+            field.directives.is_empty()
+                && keys.insert(field.response_key().node.as_str())
+                && is_normal_set(&field.selection_set.node)
+        }
+        Selection::FragmentSpread(_) | Selection::InlineFragment(_) => false,
+    })
+}
