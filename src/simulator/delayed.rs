@@ -6,15 +6,14 @@ use std::collections::BinaryHeap;
 use tokio::time::Instant;
 
 use super::device::Answer;
-use super::observed_commands::ArrivalIndex;
 
 /// Answers that a device may delay at a time.
 const MAX_DELAYED: usize = 64;
 
 pub(crate) struct DelayedAnswer {
     pub(crate) at: Instant,
-    /// The command it answers; `None` for a configuration.
-    pub(crate) command: Option<ArrivalIndex>,
+    /// The arrival of the command it answers; `None` for a configuration.
+    pub(crate) arrival: Option<u64>,
     pub(crate) answer: Answer,
 }
 
@@ -92,7 +91,7 @@ mod tests {
         let start = Instant::now();
         let answer = |at: u64, n: u8| {
             let answer = Answer { delay: Duration::ZERO, kind: None, content: AnswerContent::Ack(vec![n]) };
-            DelayedAnswer { at: start + Duration::from_secs(at), command: None, answer }
+            DelayedAnswer { at: start + Duration::from_secs(at), arrival: None, answer }
         };
         for (n, at) in (0u8..).zip([3, 1, 1, 2]) {
             assert!(answers.push(answer(at, n)));

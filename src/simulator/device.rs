@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use super::actuator::{Ack, Actuator, Effect};
 use super::answers::AnswerPlanner;
+use super::command_events::SentAnswer;
 use super::faults::{ClockError, FaultInjector};
-use super::observed_commands::SentAnswer;
 use super::sensors::{Board, Readings};
 
 const FIRMWARE: &str = "v2.1.0";
@@ -92,8 +92,8 @@ struct Heartbeat<'a> {
     wifi_signal: i64,
 }
 
-/// A command that a device received, and its answers.
-pub(crate) struct ReceivedCommand {
+/// A command, and the answers to send.
+pub(crate) struct PlannedCommand {
     pub(crate) id: String,
     pub(crate) expires_at: Option<DateTime<Utc>>,
     pub(crate) answers: Vec<Answer>,
@@ -194,7 +194,7 @@ impl Device {
     }
 
     /// Executes a command; `None` for a payload that is not a command.
-    pub(crate) fn on_command(&mut self, payload: &[u8], now: DateTime<Utc>) -> Option<ReceivedCommand> {
+    pub(crate) fn on_command(&mut self, payload: &[u8], now: DateTime<Utc>) -> Option<PlannedCommand> {
         let plan = self.answer_planner.for_command();
         let executed = self.actuator.execute(payload, now, plan.refuses)?;
         self.board.set_power(self.actuator.is_on());
@@ -220,7 +220,7 @@ impl Device {
                 answers.extend(plan.delays.iter().map(answer));
             }
         }
-        Some(ReceivedCommand { id: executed.command_id, expires_at: executed.expires_at, answers })
+        Some(PlannedCommand { id: executed.command_id, expires_at: executed.expires_at, answers })
     }
 
     /// The answers to a pushed configuration; none for one without a version.

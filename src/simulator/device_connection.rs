@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::client::{self, ClientEvent, MAX_IN_FLIGHT};
+use super::command_events::ReceivedIds;
 use super::delayed::DelayedAnswers;
 use super::device::Device;
 use super::outbox::{Message, Outbox};
@@ -49,6 +50,7 @@ pub(crate) struct DeviceConnection {
     pub(crate) shared: Arc<Shared>,
     pub(crate) outbox: Outbox,
     pub(crate) delayed: DelayedAnswers,
+    pub(crate) received_ids: ReceivedIds,
     /// The devices connect one after the other: a broker's accept queue is short.
     pub(crate) first_connect_after: Duration,
 }

@@ -1,16 +1,17 @@
 //! A running fleet: one connection per device, counters, and the stop.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::command_events::{CommandListener, ReceivedIds};
 use super::config::FleetConfig;
 use super::delayed::DelayedAnswers;
 use super::device::Device;
 use super::device_connection::DeviceConnection;
-use super::observed_commands::ObservedCommands;
 use super::outbox::Outbox;
 use super::report::{Counters, Report};
 use super::schedule::Schedule;
@@ -31,9 +32,18 @@ pub struct Fleet {
 impl Fleet {
     /// Starts the fleet. The devices connect in the background and reconnect by themselves.
     pub fn start(config: FleetConfig, stop: &CancellationToken) -> Result<Self, SimulatorError> {
+        Self::start_with(config, stop, None)
+    }
+
+    /// As [`Fleet::start`]; the listener gets every command and answer.
+    pub fn start_with(
+        config: FleetConfig,
+        stop: &CancellationToken,
+        listener: Option<CommandListener>,
+    ) -> Result<Self, SimulatorError> {
         check(&config)?;
-        let (counters, observed) = (Counters::default(), ObservedCommands::default());
-        let shared = Arc::new(Shared { config, counters, observed });
+        let counters = Counters::default();
+        let shared = Arc::new(Shared { config, counters, listener, n_arrivals: AtomicU64::new(0) });
         let fleet = Self { shared, tasks: TaskTracker::new(), stop: stop.child_token(), started: Instant::now() };
         for number in 0..fleet.shared.config.devices.len() {
             let connection = fleet.connection(number)?;
@@ -55,11 +65,6 @@ impl Fleet {
     /// The counters so far.
     pub fn report(&self) -> Report {
         self.shared.counters.report(self.started)
-    }
-
-    /// The commands that its devices have received, with their answers.
-    pub fn observed_commands(&self) -> &ObservedCommands {
-        &self.shared.observed
     }
 
     /// Disconnects the devices in order.
@@ -85,6 +90,7 @@ impl Fleet {
             shared: self.shared.clone(),
             outbox: Outbox::default(),
             delayed: DelayedAnswers::default(),
+            received_ids: ReceivedIds::default(),
             first_connect_after: BETWEEN_CONNECTS * u32::try_from(number).unwrap_or(u32::MAX),
             device,
         })

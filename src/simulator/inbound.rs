@@ -4,17 +4,17 @@
 use rumqttc::QoS;
 use tokio::time::Instant;
 
+use super::command_events::{CommandEvent, ReceivedCommand};
 use super::delayed::DelayedAnswer;
 use super::device::Answer;
 use super::device_connection::DeviceConnection;
-use super::observed_commands::ArrivalIndex;
 use super::outbox::{Content, Message};
 use super::report::count;
 
 impl DeviceConnection {
     /// Gives a command or a configuration to the device and plans its answers.
     pub(super) fn receive(&mut self, topic: &str, payload: &[u8]) {
-        let (answers, command) = if self.device.topics.commands == topic {
+        let (answers, arrival) = if self.device.topics.commands == topic {
             let Some(received) = self.receive_command(payload) else { return };
             received
         } else if self.device.topics.config == topic {
@@ -27,14 +27,14 @@ impl DeviceConnection {
         let received = Instant::now();
         for answer in answers {
             if answer.delay.is_zero() {
-                self.send_answer(command, answer);
-            } else if !self.delayed.push(DelayedAnswer { at: received + answer.delay, command, answer }) {
+                self.send_answer(arrival, answer);
+            } else if !self.delayed.push(DelayedAnswer { at: received + answer.delay, arrival, answer }) {
                 count(&self.shared.counters.dropped_answers, 1);
             }
         }
     }
 
-    fn receive_command(&mut self, payload: &[u8]) -> Option<(Vec<Answer>, Option<ArrivalIndex>)> {
+    fn receive_command(&mut self, payload: &[u8]) -> Option<(Vec<Answer>, Option<u64>)> {
         let counters = &self.shared.counters;
         let now = self.shared.config.clock.now();
         count(&counters.commands, 1);
@@ -42,22 +42,31 @@ impl DeviceConnection {
             count(&counters.unreadable, 1);
             return None;
         };
-        let (is_repeat, index) = self.shared.observed.record(self.device.number, &command.id, now, command.expires_at);
+        let is_repeat = self.received_ids.insert(&command.id);
         count(if is_repeat { &counters.repeated } else { &counters.command_ids }, 1);
         if command.expires_at.is_some_and(|expires_at| expires_at < now) {
             count(&counters.late, 1);
         }
-        Some((command.answers, index))
+        let arrival = self.shared.next_arrival();
+        self.shared.notify(CommandEvent::Received(ReceivedCommand {
+            arrival,
+            device: self.device.number,
+            command_id: command.id,
+            received_at: now,
+            expires_at: command.expires_at,
+            is_repeat,
+        }));
+        Some((command.answers, Some(arrival)))
     }
 
     pub(super) fn send_due_answers(&mut self) {
         let now = Instant::now();
-        while let Some(DelayedAnswer { command, answer, .. }) = self.delayed.take(now) {
-            self.send_answer(command, answer);
+        while let Some(DelayedAnswer { arrival, answer, .. }) = self.delayed.take(now) {
+            self.send_answer(arrival, answer);
         }
     }
 
-    fn send_answer(&mut self, command: Option<ArrivalIndex>, answer: Answer) {
+    fn send_answer(&mut self, arrival: Option<u64>, answer: Answer) {
         let (topic, payload) = self.device.render(answer.content, self.shared.config.clock.now());
         // Not retained: a later subscriber would take it for a new answer.
         if !self.outbox.push(Message::new(topic, payload, QoS::AtLeastOnce, Content::Other)) {
@@ -65,8 +74,8 @@ impl DeviceConnection {
             return;
         }
         count(&self.shared.counters.answers, 1);
-        if let (Some(index), Some(kind)) = (command, answer.kind) {
-            self.shared.observed.record_answer(index, kind);
+        if let (Some(arrival), Some(kind)) = (arrival, answer.kind) {
+            self.shared.notify(CommandEvent::Answered(arrival, kind));
         }
     }
 }

@@ -5,6 +5,7 @@ mod actuator;
 mod answers;
 mod args;
 mod client;
+mod command_events;
 mod config;
 mod delayed;
 mod device;
@@ -12,7 +13,6 @@ mod device_connection;
 mod faults;
 mod fleet;
 mod inbound;
-mod observed_commands;
 mod outbox;
 mod publish;
 mod report;
@@ -21,8 +21,6 @@ mod sensors;
 mod session;
 mod shared;
 mod shares;
-#[cfg(test)]
-mod tests;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,10 +29,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use answers::Answers;
 pub use args::Args;
+pub use command_events::{CommandEvent, CommandListener, ReceivedCommand, SentAnswer};
 pub use config::{Credentials, FleetConfig, VirtualDevice};
 pub use faults::Faults;
 pub use fleet::Fleet;
-pub use observed_commands::{ObservedCommand, ObservedCommands, SentAnswer};
 pub use report::Report;
 
 /// Time between two progress lines in the log.

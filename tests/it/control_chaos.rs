@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
-use smarthome::simulator::{Fleet, FleetConfig, ObservedCommand, SentAnswer, VirtualDevice};
+use smarthome::simulator::{Fleet, FleetConfig, ReceivedCommand, SentAnswer, VirtualDevice};
 use tokio_util::sync::CancellationToken;
 
 use super::support::app::Database;
 use super::support::broker::Broker;
+use super::support::observed_commands::{ObservedCommand, ObservedCommands};
 use super::support::server::Server;
 use super::support::user::{Device, User};
 use super::support::{eventually, http, rng, soon, until, within};
@@ -50,7 +51,8 @@ async fn every_command_ends_in_the_status_that_its_device_saw() {
     for n in 0..DEVICES {
         devices.push(owner.device(server.prefix(), &home, &format!("d{n}")).await);
     }
-    let fleet = start_fleet(broker.port(), server.prefix(), &devices);
+    let observed = ObservedCommands::default();
+    let fleet = start_fleet(broker.port(), server.prefix(), &devices, &observed);
     // A device publishes `online: true` after its SUBSCRIBE: the server shows it once the device is subscribed.
     eventually("all devices are online", || are_online(&owner, &devices)).await;
     let mut rng = rng();
@@ -89,7 +91,7 @@ async fn every_command_ends_in_the_status_that_its_device_saw() {
     let lost: Vec<_> = accepted.difference(&listed).collect();
     let extra: Vec<_> = listed.difference(&accepted).collect();
     assert!(lost.is_empty() && extra.is_empty(), "lost {lost:?}, made twice {extra:?}");
-    let wrong = differences(&commands, &fleet, &faults);
+    let wrong = differences(&commands, &observed, &faults);
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
     fleet.stop();
     server.stop().await;
@@ -109,7 +111,7 @@ async fn are_online(owner: &User, devices: &[Device]) -> Option<()> {
 }
 
 /// Devices with a persistent session: confirmed messages wait for them at the broker.
-fn start_fleet(port: u16, prefix: &str, devices: &[Device]) -> Fleet {
+fn start_fleet(port: u16, prefix: &str, devices: &[Device], observed: &ObservedCommands) -> Fleet {
     let broker = format!("mqtt://127.0.0.1:{port}").parse().expect("a URL");
     let fleet = devices.iter().map(|device| VirtualDevice::new(device.key.clone())).collect();
     let config = FleetConfig {
@@ -119,7 +121,7 @@ fn start_fleet(port: u16, prefix: &str, devices: &[Device]) -> Fleet {
         session_expiry: Some(Duration::from_secs(3_600)),
         ..FleetConfig::new(broker, devices[0].home.key.clone(), fleet)
     };
-    Fleet::start(config, &CancellationToken::new()).expect("the fleet starts")
+    Fleet::start_with(config, &CancellationToken::new(), Some(observed.listener())).expect("the fleet starts")
 }
 
 /// The processes that faults stop, and the load that goes on meanwhile.
@@ -319,10 +321,10 @@ fn count(commands: &[Command]) -> HashMap<&str, usize> {
 }
 
 /// The differences between the API and what the devices received.
-fn differences(commands: &[Command], fleet: &Fleet, faults: &Faults) -> Vec<String> {
-    let mut observed: HashMap<String, Vec<(usize, ObservedCommand)>> = HashMap::new();
-    for (device, arrival) in fleet.observed_commands().all() {
-        observed.entry(arrival.command_id.clone()).or_default().push((device, arrival));
+fn differences(commands: &[Command], received: &ObservedCommands, faults: &Faults) -> Vec<String> {
+    let mut observed: HashMap<String, Vec<ObservedCommand>> = HashMap::new();
+    for arrival in received.all() {
+        observed.entry(arrival.received.command_id.clone()).or_default().push(arrival);
     }
     let mut wrong = Vec::new();
     let got: HashSet<String> = observed.keys().cloned().collect();
@@ -333,29 +335,25 @@ fn differences(commands: &[Command], fleet: &Fleet, faults: &Faults) -> Vec<Stri
         wrong.extend(verdict(command, &seen, is_overtaken, faults).map(|why| format!("{why}: {command:?} {seen:?}")));
     }
     wrong.extend(observed.into_iter().map(|(id, seen)| format!("no sender sent {id}: {seen:?}")));
-    wrong.extend(out_of_order(commands, fleet, faults));
+    wrong.extend(out_of_order(commands, received, faults));
     wrong
 }
 
-fn verdict(
-    command: &Command,
-    seen: &[(usize, ObservedCommand)],
-    is_overtaken: bool,
-    faults: &Faults,
-) -> Option<&'static str> {
-    let has_answered = |answer: SentAnswer| seen.iter().any(|(_, arrival)| arrival.answers.contains(&answer));
+fn verdict(command: &Command, seen: &[ObservedCommand], is_overtaken: bool, faults: &Faults) -> Option<&'static str> {
+    let has_answered = |answer: SentAnswer| seen.iter().any(|arrival| arrival.answers.contains(&answer));
     let may_be_lost = |since: Option<DateTime<Utc>>| {
         let lived = since.zip(command.finished_at);
         lived.is_some_and(|(since, end)| faults.may_have_lost(since, end))
     };
     // Nobody was subscribed, and then a newer command was delivered.
     let is_left_behind = is_overtaken && command.error.as_ref().is_some_and(|error| error.contains("subscribed"));
-    if seen.iter().any(|(device, _)| *device != command.device) {
+    if seen.iter().any(|arrival| arrival.received.device != command.device) {
         return Some("another device received it");
     }
-    let is_late =
-        |arrival: &ObservedCommand| arrival.expires_at.is_none_or(|at| arrival.received_at > at + TRANSIT_TIME);
-    if seen.iter().any(|(_, arrival)| is_late(arrival)) {
+    let is_late = |ReceivedCommand { expires_at, received_at, .. }: &ReceivedCommand| {
+        expires_at.is_none_or(|at| *received_at > at + TRANSIT_TIME)
+    };
+    if seen.iter().any(|arrival| is_late(&arrival.received)) {
         return Some("it arrived after its expiry");
     }
     match command.status.as_str() {
@@ -367,8 +365,8 @@ fn verdict(
         }
         // An answer that the broker confirmed is lost only with the data of the broker.
         "TIMED_OUT" | "EXPIRED" if has_answered(SentAnswer::Succeeded) || has_answered(SentAnswer::Failed) => {
-            let answered = seen.iter().filter(|(_, arrival)| !arrival.answers.is_empty());
-            let last = answered.map(|(_, arrival)| arrival.received_at).max();
+            let answered = seen.iter().filter(|arrival| !arrival.answers.is_empty());
+            let last = answered.map(|arrival| arrival.received.received_at).max();
             (!may_be_lost(last)).then_some("its device's answer was not counted")
         }
         "SUCCEEDED" | "FAILED" | "CANCELLED" | "TIMED_OUT" | "EXPIRED" => None,
@@ -377,13 +375,14 @@ fn verdict(
 }
 
 /// Commands that a device first received in another order than the order of their acceptance.
-fn out_of_order(commands: &[Command], fleet: &Fleet, faults: &Faults) -> Vec<String> {
+fn out_of_order(commands: &[Command], received: &ObservedCommands, faults: &Faults) -> Vec<String> {
     let places: HashMap<_, _> =
         commands.iter().enumerate().map(|(place, command)| (command.id.as_str(), place)).collect();
     let mut wrong = Vec::new();
     for device in 0..DEVICES {
         let mut last = None;
-        for arrival in fleet.observed_commands().of(device).iter().filter(|arrival| !arrival.is_repeat) {
+        let arrivals = received.of(device).into_iter().map(|arrival| arrival.received);
+        for arrival in arrivals.filter(|arrival| !arrival.is_repeat) {
             let place = places.get(arrival.command_id.as_str()).copied();
             // A command that the broker lost is sent again, possibly after a newer one.
             let is_excused =

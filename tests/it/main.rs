@@ -36,6 +36,7 @@ mod registry;
 mod revocation;
 mod schema;
 mod services;
+mod simulator;
 mod statement_order;
 mod statements;
 mod stream_outages;

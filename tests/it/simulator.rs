@@ -1,4 +1,6 @@
-//! A fleet with a broker in this process; an ordinary client receives its messages.
+//! A simulated fleet with a broker in this process; an ordinary client receives its messages.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -7,14 +9,14 @@ use mqtt5::broker::MqttBroker;
 use mqtt5::broker::config::{BrokerConfig, StorageBackend, StorageConfig};
 use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, PublishOptions, QoS};
 use serde_json::{Value, json};
+use smarthome::settings::{BrokerUrl, Transport};
+use smarthome::simulator::{Fleet, FleetConfig, SentAnswer, VirtualDevice};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Fleet, FleetConfig, SentAnswer, VirtualDevice};
-use crate::settings::{BrokerUrl, Transport};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use super::support::PATIENCE;
+use super::support::observed_commands::ObservedCommands;
 
 struct Broker {
     url: BrokerUrl,
@@ -206,7 +208,7 @@ async fn commands_and_configurations_are_answered_and_a_broken_connection_sends_
 const FREQUENT: f64 = 20.0;
 
 /// A fleet of one subscribed device that answers like this.
-async fn answering(broker: &Broker, subscriber: &mut Subscriber, answers: &str) -> Fleet {
+async fn answering(broker: &Broker, subscriber: &mut Subscriber, answers: &str) -> (Fleet, ObservedCommands) {
     let answers = answers.parse().unwrap();
     let config = FleetConfig { rate: FREQUENT, answers, ..fleet(broker, 1) };
     subscriber.config(1).await;
@@ -215,19 +217,20 @@ async fn answering(broker: &Broker, subscriber: &mut Subscriber, answers: &str) 
 
 /// Starts a fleet and waits until it is subscribed: the retained configuration arrives with the subscription, and
 /// commands from then on.
-async fn started(config: FleetConfig, subscriber: &mut Subscriber) -> Fleet {
-    let fleet = Fleet::start(config, &CancellationToken::new()).unwrap();
+async fn started(config: FleetConfig, subscriber: &mut Subscriber) -> (Fleet, ObservedCommands) {
+    let observed = ObservedCommands::default();
+    let fleet = Fleet::start_with(config, &CancellationToken::new(), Some(observed.listener())).unwrap();
     while fleet.report().configs == 0 {
         subscriber.message().await;
     }
-    fleet
+    (fleet, observed)
 }
 
 #[tokio::test]
 async fn a_delayed_answer_blocks_no_other_and_every_answer_is_observed() {
     let broker = Broker::start().await;
     let mut subscriber = Subscriber::connect(&broker).await;
-    let fleet = answering(&broker, &mut subscriber, "delay=0.3,dup=1").await;
+    let (fleet, observed) = answering(&broker, &mut subscriber, "delay=0.3,dup=1").await;
     subscriber.command(&json!({"commandId": "a", "type": "SET_POWER", "payload": {"power": false}})).await;
     subscriber.command(&json!({"commandId": "b", "type": "X", "expiresAt": "2020-01-01T00:00:00Z"})).await;
     subscriber.command(&json!("not a command")).await;
@@ -244,12 +247,11 @@ async fn a_delayed_answer_blocks_no_other_and_every_answer_is_observed() {
     assert_eq!(of("b"), ["ACKED", "FAILED", "FAILED"]);
     assert!(acks[..2].iter().all(|(_, status)| status == "ACKED"), "{acks:?}");
 
-    let commands = fleet.observed_commands().of(0);
-    let observed: Vec<_> =
-        commands.iter().map(|it| (it.command_id.as_str(), it.is_late(), it.answers.as_slice())).collect();
+    let commands = observed.of(0);
+    let observed: Vec<_> = commands.iter().map(|it| (it.received.command_id.as_str(), it.answers.as_slice())).collect();
     let good = [SentAnswer::Acked, SentAnswer::Succeeded, SentAnswer::Succeeded];
     let bad = [SentAnswer::Acked, SentAnswer::Failed, SentAnswer::Failed];
-    assert_eq!(observed, [("a", false, good.as_slice()), ("b", true, bad.as_slice())]);
+    assert_eq!(observed, [("a", good.as_slice()), ("b", bad.as_slice())]);
     let report = fleet.report();
     assert_eq!((report.commands, report.command_ids, report.late, report.unreadable), (3, 2, 1, 1), "{report}");
 }
@@ -258,7 +260,7 @@ async fn a_delayed_answer_blocks_no_other_and_every_answer_is_observed() {
 async fn firmware_without_answers_shows_the_values_that_were_set() {
     let broker = Broker::start().await;
     let mut subscriber = Subscriber::connect(&broker).await;
-    let fleet = answering(&broker, &mut subscriber, "effect").await;
+    let (_fleet, observed) = answering(&broker, &mut subscriber, "effect").await;
     subscriber
         .command(&json!({"commandId": "a", "type": "SET_POWER", "payload": {"power": true, "brightness": 7}}))
         .await;
@@ -270,14 +272,14 @@ async fn firmware_without_answers_shows_the_values_that_were_set() {
             break;
         }
     }
-    assert_eq!(fleet.observed_commands().all()[0].1.answers, [SentAnswer::Effect]);
+    assert_eq!(observed.all()[0].answers, [SentAnswer::Effect]);
 }
 
 #[tokio::test]
 async fn refusals_and_missing_answers_are_counted() {
     let broker = Broker::start().await;
     let mut subscriber = Subscriber::connect(&broker).await;
-    let fleet = answering(&broker, &mut subscriber, "fail=1,reject=1,no-ack=1").await;
+    let (fleet, _) = answering(&broker, &mut subscriber, "fail=1,reject=1,no-ack=1").await;
     subscriber.command(&json!({"commandId": "a", "type": "RESET"})).await;
     let (mut acks, expected) = (BTreeSet::new(), BTreeSet::from(["FAILED".to_owned(), "REJECTED".to_owned()]));
     subscriber.config(2).await;
@@ -288,12 +290,12 @@ async fn refusals_and_missing_answers_are_counted() {
     fleet.stop();
     fleet.finished().await;
 
-    let fleet = answering(&broker, &mut subscriber, "silence=1").await;
+    let (fleet, observed) = answering(&broker, &mut subscriber, "silence=1").await;
     subscriber.command(&json!({"commandId": "a", "type": "RESET"})).await;
     while fleet.report().commands == 0 {
         subscriber.message().await;
     }
-    assert_eq!((fleet.report().answers, fleet.observed_commands().of(0)[0].answers.len()), (0, 0));
+    assert_eq!((fleet.report().answers, observed.of(0)[0].answers.len()), (0, 0));
 }
 
 #[tokio::test]
@@ -303,14 +305,14 @@ async fn a_persistent_session_delivers_commands_sent_meanwhile_and_a_clean_one_d
     subscriber.config(1).await;
     for (session_expiry, expected) in [(Some(Duration::from_secs(60)), 1), (None, 0)] {
         let config = FleetConfig { rate: FREQUENT, session_expiry, ..fleet(&broker, 1) };
-        let before = started(config.clone(), &mut subscriber).await;
+        let (before, _) = started(config.clone(), &mut subscriber).await;
         before.stop();
         before.finished().await;
         subscriber.command(&json!({"commandId": "meanwhile", "type": "X"})).await;
 
-        let after = started(config, &mut subscriber).await;
+        let (after, observed) = started(config, &mut subscriber).await;
         subscriber.command(&json!({"commandId": "last", "type": "X"})).await;
-        let of = |id: &str| after.observed_commands().of(0).iter().filter(|observed| observed.command_id == id).count();
+        let of = |id: &str| observed.of(0).iter().filter(|it| it.received.command_id == id).count();
         while of("last") == 0 {
             subscriber.message().await;
         }
