@@ -1,27 +1,32 @@
-//! Runs operations: prepare (check limits, parse, select the operation), then execute or stream.
+//! Runs operations: prepare (find or validate the document, select the operation, coerce the variables, normalise),
+//! then execute or stream.
 //!
-//! Every transport uses this one path. Invariants: the library receives only documents that the limits accepted;
-//! the type of an operation is known before it runs; a query ends within its time; a panic in a resolver ends only
-//! its own operation.
+//! Every transport uses this one path. Invariants: the library receives only normalised operations (see `operation`) of
+//! documents that the limits accepted; the type of an operation is known before it runs; a query ends within its time; a
+//! panic in a resolver ends only its own operation.
 
+use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::{ObjectType, Request, Response, Schema, SubscriptionType, Variables};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, unfold};
 use futures_util::{FutureExt, StreamExt};
 use prometheus_client::metrics::counter::Counter;
 
-use super::document::{Document, Documents, OperationKind};
+use super::document::{Document, Documents, Hash, OperationKind};
 use super::limits::budget::Budget;
-use super::null_propagation::{self, Types};
+use super::operation::{Normalised, Operation};
 use super::request::GraphQLRequest;
 use super::request_error::RequestError;
 use super::response::GraphQLResponse;
 use super::rows::Rows;
-use super::{Peer, Viewer};
+use super::validation::Types;
+use super::weighted_cache::WeightedCache;
+use super::{Peer, Viewer, null_propagation, response_order};
 use crate::db::spawn_and_join;
 
 /// How long a query may run. A mutation has no such limit: it may have committed when the time is up, and the error
@@ -66,10 +71,10 @@ pub struct Caller {
 
 /// A request that was accepted and can run.
 pub struct Prepared {
-    document: Arc<Document>,
-    operation_name: Option<String>,
-    variables: Variables,
     kind: OperationKind,
+    selection: Arc<Normalised>,
+    /// The normalised operation with the values of the variables.
+    operation: ExecutableDocument,
 }
 
 impl Prepared {
@@ -78,12 +83,21 @@ impl Prepared {
     }
 }
 
-/// Checks and runs operations on a schema. Cheap to clone; all clones share the cached documents.
+/// A normalised selection depends on the document, on the operation, and on the variables in directives.
+type SelectionKey = (Hash, usize, Vec<bool>);
+
+/// Most cached selections.
+const MAX_SELECTIONS: NonZeroUsize = NonZeroUsize::new(2_000).expect("not zero");
+/// Most fields of all cached selections. A field takes about 200 bytes.
+const MAX_SELECTED_FIELDS: usize = 100_000;
+
+/// Checks and runs operations on a schema. Cheap to clone; all clones share the caches.
 #[derive(Clone)]
 pub struct Engine {
     schema: Arc<dyn Execute>,
-    documents: Arc<Documents>,
     types: Arc<Types>,
+    documents: Arc<Documents>,
+    selections: Arc<Mutex<WeightedCache<SelectionKey, Normalised>>>,
     introspection: bool,
     timeout: Duration,
     oversized: Counter,
@@ -92,10 +106,12 @@ pub struct Engine {
 impl Engine {
     /// `introspection` is a setting of the server.
     pub fn new(schema: impl Execute + 'static, introspection: bool) -> Self {
+        let types = Arc::new(Types::read(&schema.sdl(), introspection));
         Self {
-            types: Arc::new(Types::read(&schema.sdl())),
             schema: Arc::new(schema),
-            documents: Arc::new(Documents::new()),
+            documents: Arc::new(Documents::new(types.clone())),
+            types,
+            selections: Arc::new(Mutex::new(WeightedCache::new(MAX_SELECTIONS, MAX_SELECTED_FIELDS))),
             introspection,
             timeout: EXECUTION_TIMEOUT,
             oversized: Counter::default(),
@@ -114,7 +130,7 @@ impl Engine {
         Self { timeout, ..self }
     }
 
-    /// Checks and parses the document and selects the operation. Nothing runs yet.
+    /// Finds the document, selects the operation and coerces the variables. Nothing runs yet.
     pub fn prepare(&self, request: GraphQLRequest) -> Result<Prepared, RequestError> {
         let document = match (request.query, request.persisted) {
             (Some(text), claimed) => self.documents.by_text(&text, claimed)?,
@@ -122,43 +138,70 @@ impl Engine {
             (None, None) => return Err(RequestError::parameter("query", "the request has no query")),
         };
         // Some clients send an empty name in place of none.
-        let operation_name = request.operation_name.filter(|name| !name.is_empty());
-        let (kind, introspects) = document.select(operation_name.as_deref())?;
-        if introspects && !self.introspection {
+        let name = request.operation_name.filter(|name| !name.is_empty());
+        let selected = document.select(name.as_deref())?;
+        let operation = &document.operations[selected];
+        if operation.introspects() && !self.introspection {
             return Err(RequestError::new("FORBIDDEN", "introspection is off on this server"));
         }
-        Ok(Prepared { document, operation_name, variables: request.variables, kind })
+        let variables = operation.coerce(&self.types, &document.executable, &request.variables)?;
+        let key = (document.hash, selected, operation.conditions(&variables)?);
+        let selection = self.selection(key, &document, operation, &variables);
+        Ok(Prepared { kind: operation.kind(), operation: selection.document(&variables), selection })
+    }
+
+    fn selection(
+        &self,
+        key: SelectionKey,
+        document: &Document,
+        operation: &Operation,
+        variables: &Variables,
+    ) -> Arc<Normalised> {
+        if let Some(selection) = self.selections.lock().expect("selection cache lock").get(&key) {
+            return selection;
+        }
+        let selection = Arc::new(operation.normalise(&self.types, &document.executable, variables));
+        let weight = selection.size();
+        self.selections.lock().expect("selection cache lock").insert(key, selection.clone(), weight);
+        selection
     }
 
     /// The function that turns responses of the library to this operation into responses to the client.
-    fn finisher(&self, prepared: &Prepared) -> impl Fn(Response) -> GraphQLResponse + Send + use<> {
-        let (document, name) = (prepared.document.clone(), prepared.operation_name.clone());
-        let (types, oversized) = (self.types.clone(), self.oversized.clone());
+    fn finisher(&self, selection: Arc<Normalised>) -> impl Fn(Response) -> GraphQLResponse + Send + use<> {
+        let oversized = self.oversized.clone();
         move |mut response| {
-            if !response.errors.is_empty() {
-                null_propagation::propagate(&mut response, &document.parsed, name.as_deref(), &types);
+            if response.errors.is_empty() {
+                response_order::order(&mut response.data, &selection.roots);
+            } else {
+                null_propagation::propagate(&mut response, &selection.roots);
+                response_order::order_all(&mut response.data, &selection.roots);
+            }
+            if selection.has_empty {
+                response_order::remove_placeholders(&mut response.data);
             }
             GraphQLResponse::new(response).counted(&oversized)
         }
     }
 
-    fn request(&self, prepared: Prepared, caller: Caller, budget: Budget) -> Request {
+    fn request(&self, operation: ExecutableDocument, caller: Caller, budget: Budget) -> Request {
         // Without the text, which the library needs only for parsing and for its own tracing.
-        let is_normal = prepared.document.is_normal;
-        let mut request = Request::new(String::new()).variables(prepared.variables);
-        request.operation_name = prepared.operation_name;
-        request.set_parsed_query(prepared.document.parsed.clone());
+        let mut request = Request::new(String::new());
+        request.set_parsed_query(operation);
         if !self.introspection {
             request = request.disable_introspection();
         }
-        request.data(caller.viewer).data(caller.peer).data(budget).data(Rows(is_normal))
+        request.data(caller.viewer).data(caller.peer).data(budget).data(Rows(true))
     }
 
     /// Runs a query or a mutation. A query is stopped after the execution timeout.
     pub async fn execute(&self, prepared: Prepared, caller: Caller) -> GraphQLResponse {
-        let (finish, kind) = (self.finisher(&prepared), prepared.kind);
+        let Prepared { kind, selection, operation } = prepared;
+        let finish = self.finisher(selection.clone());
+        if selection.roots.is_empty() {
+            return finish(Response::new(response_order::nothing()));
+        }
         let budget = Budget::default();
-        let request = self.request(prepared, caller, budget.clone());
+        let request = self.request(operation, caller, budget.clone());
         // Unwind safe: after a panic, the state of the operation is dropped and never read again.
         let running = AssertUnwindSafe(budget.run_within(self.schema.execute(request))).catch_unwind();
         let ended = match kind {
@@ -186,8 +229,8 @@ impl Engine {
             let running = spawn_and_join(async move { engine.execute(prepared, caller).await });
             return futures_util::stream::once(running).boxed();
         }
-        let (finish, budget) = (self.finisher(&prepared), Budget::default());
-        let running = self.schema.stream(self.request(prepared, caller, budget.clone()));
+        let (finish, budget) = (self.finisher(prepared.selection), Budget::default());
+        let running = self.schema.stream(self.request(prepared.operation, caller, budget.clone()));
         let responses =
             AssertUnwindSafe(running).catch_unwind().map(move |item| item.map_or_else(|_| panicked(), &finish));
         unfold(Some((responses.boxed(), budget)), |running| async move {

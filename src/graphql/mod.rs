@@ -30,22 +30,27 @@ mod loader;
 mod loaders;
 mod members;
 mod null_propagation;
+mod operation;
 mod paging;
 mod registry;
 mod rejected_messages;
 pub mod request;
 pub mod request_error;
 pub mod response;
+mod response_order;
 mod rooms;
 pub mod rows;
 mod scalars;
 mod sessions;
 mod status;
+mod syntax;
 mod telemetry;
+mod validation;
+mod weighted_cache;
 
 use std::net::IpAddr;
 
-use async_graphql::{MergedObject, SDLExportOptions};
+use async_graphql::{MergedObject, SDLExportOptions, ValidationMode};
 use paging::Page;
 use tokio::time::Instant;
 
@@ -140,6 +145,8 @@ pub fn schema(services: Services) -> Schema {
     limits::complexity::apply(builder())
         .data(loaders::Loaders::new(&services))
         .data(services)
+        // Documents are valid before the library receives them.
+        .validation_mode(ValidationMode::Fast)
         .disable_suggestions()
         .finish()
 }
@@ -160,8 +167,8 @@ pub fn sdl() -> String {
 mod tests {
     /// Every server does this at its start.
     #[test]
-    fn null_propagation_reads_the_types_of_the_schema() {
-        super::null_propagation::Types::read(&super::sdl());
+    fn validation_reads_the_types_of_the_schema() {
+        super::validation::Types::read(&super::sdl(), true);
     }
 
     #[test]

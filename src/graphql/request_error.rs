@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use async_graphql::Pos;
+
 /// The code of every error in the input: in the document, its variables, or one value.
 pub(crate) const BAD_USER_INPUT: &str = "BAD_USER_INPUT";
 
@@ -11,23 +13,34 @@ pub(crate) const BAD_USER_INPUT: &str = "BAD_USER_INPUT";
 pub struct RequestError {
     pub(super) code: &'static str,
     pub(super) message: Cow<'static, str>,
-    pub(super) field: Option<&'static str>,
-    pub(super) position: Option<async_graphql::Pos>,
+    pub(super) field: Option<Cow<'static, str>>,
+    pub(super) position: Option<Pos>,
+    /// Further problems of the same document or of the same variables.
+    pub(super) others: Vec<RequestError>,
 }
 
 impl RequestError {
     /// `code` is stable; clients depend on it.
     pub fn new(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), field: None, position: None }
+        Self { code, message: message.into(), field: None, position: None, others: Vec::new() }
     }
 
     /// A parameter of the request is wrong.
-    pub fn parameter(field: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { field: Some(field), ..Self::new(BAD_USER_INPUT, message) }
+    pub fn parameter(field: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: Some(field.into()), ..Self::new(BAD_USER_INPUT, message) }
     }
 
-    pub(super) fn invalid(message: String) -> Self {
-        Self::new(BAD_USER_INPUT, message)
+    /// The place in the document.
+    #[must_use]
+    pub(super) fn at(self, position: Pos) -> Self {
+        Self { position: Some(position), ..self }
+    }
+
+    /// One error for all problems, if there are any.
+    pub(super) fn first_of(problems: Vec<Self>) -> Option<Self> {
+        let mut problems = problems.into_iter();
+        let first = problems.next()?;
+        Some(Self { others: problems.collect(), ..first })
     }
 
     pub(super) fn too_complex(message: String) -> Self {
@@ -35,23 +48,7 @@ impl RequestError {
     }
 
     pub(super) fn too_large(message: String) -> Self {
-        Self { field: Some("query"), ..Self::new("PAYLOAD_TOO_LARGE", message) }
-    }
-
-    /// Names only the position, because the text of the parser repeats the document.
-    pub(super) fn syntax(error: &async_graphql::parser::Error) -> Self {
-        use async_graphql::parser::Error;
-        let message = match error {
-            Error::Syntax { .. } => Cow::Borrowed("syntax error in the document"),
-            Error::MissingOperation => Cow::Borrowed("the document has no operation"),
-            Error::MultipleOperations { .. } => {
-                Cow::Borrowed("an operation without a name must be the only one of its document")
-            }
-            Error::OperationDuplicated { .. } => Cow::Borrowed("two operations have the same name"),
-            Error::FragmentDuplicated { .. } => Cow::Borrowed("two fragments have the same name"),
-            _ => Cow::Borrowed("the document is invalid"),
-        };
-        Self { position: error.positions().next(), ..Self::parameter("query", message) }
+        Self { field: Some("query".into()), ..Self::new("PAYLOAD_TOO_LARGE", message) }
     }
 
     /// The value of `extensions.code`.

@@ -2,6 +2,7 @@
 //! errors are sanitized, a request error has no `data` key, and its size is bounded.
 
 use std::io::{self, Write};
+use std::iter::once;
 
 use async_graphql::{Response, ServerError, Value};
 use prometheus_client::metrics::counter::Counter;
@@ -149,16 +150,23 @@ fn write_value(value: &Value, out: &mut Bounded<'_>) -> io::Result<()> {
 }
 
 impl From<RequestError> for GraphQLResponse {
-    fn from(request_error: RequestError) -> Self {
-        let RequestError { code, message, field, position } = request_error;
-        let mut error = ServerError::new(message, position);
-        let extensions = error.extensions.get_or_insert_default();
-        extensions.set("code", code);
-        if let Some(field) = field {
-            extensions.set("field", field);
-        }
-        Self { response: Response::from_errors(vec![error]), is_request_error: true, code: Some(code), oversized: None }
+    fn from(mut request_error: RequestError) -> Self {
+        let (code, others) = (request_error.code, std::mem::take(&mut request_error.others));
+        let mut errors: Vec<ServerError> = once(request_error).chain(others).map(server_error).collect();
+        client_errors::sanitize(&mut errors);
+        Self { response: Response::from_errors(errors), is_request_error: true, code: Some(code), oversized: None }
     }
+}
+
+fn server_error(request_error: RequestError) -> ServerError {
+    let RequestError { code, message, field, position, others: _ } = request_error;
+    let mut error = ServerError::new(message, position);
+    let extensions = error.extensions.get_or_insert_default();
+    extensions.set("code", code);
+    if let Some(field) = field {
+        extensions.set("field", field.into_owned());
+    }
+    error
 }
 
 /// A writer that fails at the first byte above its limit. A response is always valid JSON, so serializing

@@ -18,6 +18,7 @@ mod directory;
 mod dynsec;
 mod edge;
 mod graphiql;
+mod graphql_spec;
 mod health;
 mod http;
 mod http_headers;

@@ -153,13 +153,6 @@ async fn a_failed_field_makes_its_nearest_nullable_ancestor_null() {
         ("{ optional { fails optionalInner { fails } } }", json!({"optional": null})),
         ("{ optional { optionalInner { fails } fails } }", json!({"optional": null})),
         ("{ optional { optionalInner { fails } } }", json!({"optional": {"optionalInner": null}})),
-        // The library finds an Int out of range only while it executes the query.
-        ("{ things { page(first: 99999999999) } }", json!(null)),
-        (
-            "{ things { id optionalPage(first: 99999999999) } }",
-            json!({"things": [
-            {"id": 1, "optionalPage": null}, {"id": 1, "optionalPage": null}]}),
-        ),
     ] {
         assert_eq!(data(query).await, expected, "{query}");
     }

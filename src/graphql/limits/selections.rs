@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
-use async_graphql::parser::types::{ExecutableDocument, FragmentDefinition, OperationType, Selection, SelectionSet};
-use async_graphql::{Name, Positioned};
+use apollo_compiler::ast::{Definition, Document, FragmentDefinition, Selection};
+use apollo_compiler::{Name, Node};
 
 use super::super::request_error::RequestError;
 
@@ -17,12 +17,13 @@ const MAX_SELECTIONS: u32 = 1_000;
 const MAX_DEPTH: u32 = 10;
 /// Deepest level below `__schema` and `__type`: GraphiQL's full introspection has 13.
 const MAX_INTROSPECTION_DEPTH: u32 = 20;
-/// Most aliases.
-const MAX_ALIASES: u32 = 30;
-/// Most root fields of one operation.
-const MAX_ROOT_FIELDS: usize = 20;
-/// Most directives.
-const MAX_DIRECTIVES: u32 = 10;
+/// Most aliases. They repeat fields; what the fields cost is limited by the complexity.
+const MAX_ALIASES: u32 = 100;
+/// Most root fields of one operation. Each may cost a statement of its own.
+const MAX_ROOT_FIELDS: usize = 50;
+/// Most directives with fragments expanded. Each costs one comparison when an operation is prepared, so a screen may
+/// make every second selection conditional.
+const MAX_DIRECTIVES: u32 = 500;
 /// Longest chain of fragments that spread each other.
 const MAX_SPREAD_CHAIN: u32 = 16;
 /// Mutations that check a secret. A document with several of them could guess many passwords in one request.
@@ -62,20 +63,27 @@ impl Size {
 
     fn check(&self) -> Result<(), RequestError> {
         let limits = [
-            (self.selections, MAX_SELECTIONS, "selections, with fragments expanded"),
-            (self.aliases, MAX_ALIASES, "aliases"),
-            (self.directives, MAX_DIRECTIVES, "directives"),
-            (self.depth, MAX_DEPTH, "levels of fields"),
-            (self.introspection_depth, MAX_INTROSPECTION_DEPTH, "levels of introspection"),
-            (self.chain, MAX_SPREAD_CHAIN, "fragments in a chain"),
+            (self.selections, MAX_SELECTIONS, "selections with fragments expanded", SPLIT),
+            (self.aliases, MAX_ALIASES, "aliases with fragments expanded", SPLIT),
+            (self.directives, MAX_DIRECTIVES, "directives with fragments expanded", SPLIT),
+            (self.depth, MAX_DEPTH, "levels of fields", "ask for the inner objects by their IDs"),
+            (self.introspection_depth, MAX_INTROSPECTION_DEPTH, "levels of introspection", "ask for fewer `ofType`"),
+            (self.chain, MAX_SPREAD_CHAIN, "fragments in a chain", "spread fewer fragments inside fragments"),
         ];
-        match limits.into_iter().find(|(size, limit, _)| size > limit) {
-            Some((_, most, what)) => {
-                Err(RequestError::too_complex(format!("the document has more than {most} {what}")))
+        match limits.into_iter().find(|(size, limit, ..)| size > limit) {
+            Some((found, most, what, advice)) => {
+                Err(exceeded("the document", what, found as usize, most as usize, advice))
             }
             None => Ok(()),
         }
     }
+}
+
+const SPLIT: &str = "split it into several";
+
+/// Names the limit, the value found, and how to stay below.
+fn exceeded(what: &str, unit: &str, found: usize, most: usize, advice: &str) -> RequestError {
+    RequestError::too_complex(format!("{what} has {found} {unit}, but at most {most} are allowed: {advice}"))
 }
 
 /// The progress of measuring a fragment.
@@ -85,59 +93,43 @@ enum Fragment {
 }
 
 struct Walk<'a> {
-    document: &'a ExecutableDocument,
-    fragments: HashMap<&'a Name, Fragment>,
+    definitions: HashMap<&'a Name, &'a Node<FragmentDefinition>>,
+    measured: HashMap<&'a Name, Fragment>,
 }
 
 /// Refuses a document that exceeds a limit.
-pub(in crate::graphql) fn check(document: &ExecutableDocument) -> Result<(), RequestError> {
-    let mut walk = Walk { document, fragments: HashMap::new() };
+pub(in crate::graphql) fn check(document: &Document) -> Result<(), RequestError> {
+    let fragments = document.definitions.iter().filter_map(Definition::as_fragment_definition);
+    let definitions: HashMap<_, _> = fragments.map(|fragment| (&fragment.name, fragment)).collect();
+    let mut walk = Walk { definitions, measured: HashMap::new() };
     let mut total = Size::default();
-    for (name, fragment) in &document.fragments {
-        // Including unused fragments: validation walks them too.
-        walk.fragment(name, &fragment.node)?;
-        total.directives = total.directives.saturating_add(count(fragment.node.directives.len()));
-    }
-    for (_, operation) in document.operations.iter() {
-        let variables = operation.node.variable_definitions.iter().map(|v| v.node.directives.len()).sum::<usize>();
-        total.directives = total.directives.saturating_add(count(operation.node.directives.len() + variables));
-        total = total.add(walk.selection_set(&operation.node.selection_set.node)?);
+    for definition in &document.definitions {
+        total.directives = total.directives.saturating_add(count(definition.directives().len()));
+        match definition {
+            // Including unused fragments: validation walks them too.
+            Definition::FragmentDefinition(fragment) => drop(walk.fragment(fragment)?),
+            Definition::OperationDefinition(operation) => {
+                let on_variables = operation.variables.iter().map(|variable| variable.directives.len()).sum();
+                total.directives = total.directives.saturating_add(count(on_variables));
+                total = total.add(walk.selection_set(&operation.selection_set)?);
+            }
+            _ => {}
+        }
     }
     total.check()?;
     // The walks below are bounded by the selections that were just counted.
-    for (_, operation) in document.operations.iter() {
-        let roots = root_fields(document, &operation.node.selection_set.node);
+    for operation in document.definitions.iter().filter_map(Definition::as_operation_definition) {
+        let roots = walk.root_fields(&operation.selection_set);
         if roots.len() > MAX_ROOT_FIELDS {
-            return Err(RequestError::too_complex(format!("an operation has more than {MAX_ROOT_FIELDS} root fields")));
+            return Err(exceeded("an operation", "root fields", roots.len(), MAX_ROOT_FIELDS, SPLIT));
         }
-        let is_guarded = |name: &&str| ONCE_PER_DOCUMENT.contains(name);
-        if operation.node.ty == OperationType::Mutation && roots.iter().filter(|n| is_guarded(n)).count() > 1 {
-            return Err(RequestError::too_complex(format!(
-                "a document may contain one of {} only once",
-                ONCE_PER_DOCUMENT.join(", ")
-            )));
+        let n_guarded = roots.iter().filter(|name| ONCE_PER_DOCUMENT.contains(name)).count();
+        if operation.operation_type.is_mutation() && n_guarded > 1 {
+            let message = format!("a document may contain one of {} only once", ONCE_PER_DOCUMENT.join(", "));
+            return Err(RequestError::too_complex(message));
         }
     }
     Ok(())
-}
-
-/// The names of an operation's root fields, with fragments expanded. Only for a document that was accepted.
-pub(in crate::graphql) fn root_fields<'a>(document: &'a ExecutableDocument, set: &'a SelectionSet) -> Vec<&'a str> {
-    let mut names = Vec::new();
-    let mut open = vec![set];
-    while let Some(set) = open.pop() {
-        for item in &set.items {
-            match &item.node {
-                Selection::Field(field) => names.push(field.node.name.node.as_str()),
-                Selection::InlineFragment(inline) => open.push(&inline.node.selection_set.node),
-                Selection::FragmentSpread(spread) => {
-                    let fragment = document.fragments.get(&spread.node.fragment_name.node);
-                    open.extend(fragment.map(|f| &f.node.selection_set.node));
-                }
-            }
-        }
-    }
-    names
 }
 
 fn count(n: usize) -> u32 {
@@ -145,55 +137,76 @@ fn count(n: usize) -> u32 {
 }
 
 impl<'a> Walk<'a> {
-    fn fragment(&mut self, name: &'a Name, fragment: &'a FragmentDefinition) -> Result<Size, RequestError> {
-        match self.fragments.get(name) {
+    fn fragment(&mut self, fragment: &'a FragmentDefinition) -> Result<Size, RequestError> {
+        let name = &fragment.name;
+        match self.measured.get(name) {
             Some(Fragment::Done(size)) => return Ok(*size),
             Some(Fragment::InProgress) => {
-                return Err(RequestError::invalid("a fragment spreads itself".into()));
+                let message = format!("Cannot spread fragment \"{name}\" within itself.");
+                return Err(RequestError::parameter("query", message));
             }
             None => {}
         }
-        self.fragments.insert(name, Fragment::InProgress);
-        let mut size = self.selection_set(&fragment.selection_set.node)?;
+        self.measured.insert(name, Fragment::InProgress);
+        let mut size = self.selection_set(&fragment.selection_set)?;
         size.chain += 1;
         size.check_fragment()?;
-        self.fragments.insert(name, Fragment::Done(size));
+        self.measured.insert(name, Fragment::Done(size));
         Ok(size)
     }
 
-    fn selection_set(&mut self, set: &'a SelectionSet) -> Result<Size, RequestError> {
+    fn selection_set(&mut self, set: &'a [Selection]) -> Result<Size, RequestError> {
         let mut total = Size::default();
-        for item in &set.items {
-            total = total.add(self.selection(item)?);
+        for selection in set {
+            total = total.add(self.selection(selection)?);
         }
         Ok(total)
     }
 
-    fn selection(&mut self, item: &'a Positioned<Selection>) -> Result<Size, RequestError> {
-        let mut size = match &item.node {
+    fn selection(&mut self, selection: &'a Selection) -> Result<Size, RequestError> {
+        let (mut size, directives) = match selection {
             Selection::Field(field) => {
-                let mut size = self.selection_set(&field.node.selection_set.node)?;
-                size.aliases = size.aliases.saturating_add(u32::from(field.node.alias.is_some()));
-                if matches!(field.node.name.node.as_str(), "__schema" | "__type") {
+                let mut size = self.selection_set(&field.selection_set)?;
+                size.aliases = size.aliases.saturating_add(u32::from(field.alias.is_some()));
+                if matches!(field.name.as_str(), "__schema" | "__type") {
                     size.introspection_depth = size.depth + 1;
                     size.depth = 0;
                 } else {
                     size.depth = size.depth.saturating_add(1);
                 }
-                size
+                (size, &field.directives)
             }
-            Selection::InlineFragment(inline) => self.selection_set(&inline.node.selection_set.node)?,
+            Selection::InlineFragment(inline) => (self.selection_set(&inline.selection_set)?, &inline.directives),
             Selection::FragmentSpread(spread) => {
-                let name = &spread.node.fragment_name.node;
-                match self.document.fragments.get_key_value(name) {
-                    Some((name, fragment)) => self.fragment(name, &fragment.node)?,
-                    // The library's validation reports an unknown fragment.
+                let size = match self.definitions.get(&spread.fragment_name).copied() {
+                    Some(fragment) => self.fragment(fragment)?,
+                    // Validation reports an unknown fragment.
                     None => Size::default(),
-                }
+                };
+                (size, &spread.directives)
             }
         };
         size.selections = size.selections.saturating_add(1);
-        size.directives = size.directives.saturating_add(count(item.node.directives().len()));
+        size.directives = size.directives.saturating_add(count(directives.len()));
         Ok(size)
+    }
+
+    /// The names of an operation's root fields, with fragments expanded.
+    fn root_fields(&self, set: &'a [Selection]) -> Vec<&'a str> {
+        let mut names = Vec::new();
+        let mut open = vec![set];
+        while let Some(set) = open.pop() {
+            for selection in set {
+                match selection {
+                    Selection::Field(field) => names.push(field.name.as_str()),
+                    Selection::InlineFragment(inline) => open.push(&inline.selection_set),
+                    Selection::FragmentSpread(spread) => {
+                        let fragment = self.definitions.get(&spread.fragment_name);
+                        open.extend(fragment.map(|fragment| fragment.selection_set.as_slice()));
+                    }
+                }
+            }
+        }
+        names
     }
 }

@@ -18,12 +18,12 @@ use async_graphql::registry::Registry;
 use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerResult, Value};
 
 pub(super) use json::JsonWriter;
-pub(super) use plan::{NeedsObjects, Plan, Row, Write, is_normal, leaf, nested};
+pub(super) use plan::{NeedsObjects, Plan, Row, Write, leaf, nested};
 
 use super::context;
 
-/// Request data: whether objects may be written as rows. They may if `response` writes the response and the document
-/// [`is_normal`].
+/// Request data: whether objects may be written as rows. They may if `response` writes the response and the operation
+/// is normalised, as `engine` makes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows(pub bool);
 

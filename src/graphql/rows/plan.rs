@@ -1,11 +1,11 @@
 //! The plan of a selection: compiled once, then run for each row of a list.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
-use async_graphql::parser::types::{ExecutableDocument, Selection, SelectionSet};
+use async_graphql::parser::types::{Selection, SelectionSet};
 
 use super::JsonWriter;
+use crate::graphql::operation::EMPTY;
 
 /// A row can't be written, because a field needs more than the row has: the ordinary objects must be resolved.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ struct PlannedField<R> {
 }
 
 impl<R: Row> Plan<R> {
-    /// The plan of a selection in a normal document; `None` if one of its fields must be resolved as an object.
+    /// The plan of a normalised selection; `None` if one of its fields must be resolved as an object.
     pub(in crate::graphql) fn of(selection: &SelectionSet) -> Option<Self> {
         let mut fields = Vec::with_capacity(selection.items.len());
         for item in &selection.items {
@@ -41,6 +41,9 @@ impl<R: Row> Plan<R> {
             let field = &field.node;
             if !field.arguments.is_empty() || !field.directives.is_empty() {
                 return None;
+            }
+            if field.response_key().node == EMPTY {
+                continue;
             }
             let comma = if fields.is_empty() { "" } else { "," };
             let key = format!("{comma}\"{}\":", field.response_key().node);
@@ -115,24 +118,4 @@ pub(in crate::graphql) fn nested<R: 'static, N: Row>(
         }
         None => Err(NeedsObjects),
     }))
-}
-
-/// Whether the selections of a document are as plans need them: no fragment, no directive, and one field for every
-/// response key.
-pub(in crate::graphql) fn is_normal(document: &ExecutableDocument) -> bool {
-    let mut operations = document.operations.iter();
-    document.fragments.is_empty() && operations.all(|(_, operation)| is_normal_set(&operation.node.selection_set.node))
-}
-
-fn is_normal_set(set: &SelectionSet) -> bool {
-    let mut keys = HashSet::with_capacity(set.items.len());
-    set.items.iter().all(|item| match &item.node {
-        Selection::Field(field) => {
-            let field = &field.node;
-            field.directives.is_empty()
-                && keys.insert(field.response_key().node.as_str())
-                && is_normal_set(&field.selection_set.node)
-        }
-        Selection::FragmentSpread(_) | Selection::InlineFragment(_) => false,
-    })
 }

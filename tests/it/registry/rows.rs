@@ -168,7 +168,7 @@ async fn every_plain_field_of_a_reading_and_of_a_device_is_written_as_a_row() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_selection_that_is_not_normal_is_not_written_as_rows() {
+async fn fragments_directives_and_repeated_keys_are_written_as_rows() {
     let graph = Graph::start().await;
     let owner = graph.person().await;
     let (home, _) = home_of_all_values(&graph, &owner).await;
@@ -183,7 +183,9 @@ async fn a_selection_that_is_not_normal_is_not_written_as_rows() {
         let fragment = if nodes.contains("...F") { "fragment F on Device { id key }" } else { "" };
         let query = format!("{{ devices(homeId: {home}, first: 1) {{ {nodes} }} }} {fragment}");
         let (answer, n_written) = pair.ask(&owner, &query).await;
-        assert_eq!(n_written, 0, "{query}");
+        assert_eq!(n_written, 1, "{query}");
         assert!(answer.contains("\"id\":") && answer.contains("\"key\":"), "{query}: {answer}");
     }
+    let query = format!("{{ devices(homeId: {home}, first: 1) {{ nodes {{ id @skip(if: true) }} }} }}");
+    assert_eq!(pair.ask(&owner, &query).await, (r#"{"data":{"devices":{"nodes":[{}]}}}"#.to_owned(), 1));
 }

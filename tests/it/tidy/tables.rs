@@ -195,6 +195,7 @@ pub(super) const LIBRARY_PLACES: &[(&str, &[&str])] = &[
     ("rumqttc", &["src/mqtt/", "src/simulator/"]),
     ("mqtt5", &["src/dev/"]),
     ("async_graphql", &["src/graphql/"]),
+    ("apollo_compiler", &["src/graphql/"]),
     ("async_graphql_axum", &["src/http/"]),
     ("axum", &["src/http/", "src/app/http.rs"]),
     ("hyper", &["src/http/", "src/auth/external/fetch.rs"]),
