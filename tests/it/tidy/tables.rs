@@ -158,7 +158,6 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "devices",
             "error",
             "homes",
-            "hub",
             "ids",
             "metrics",
             "revocation",
