@@ -2,6 +2,7 @@
 
 mod feed;
 pub mod history;
+mod history_page;
 mod hub;
 mod read_store;
 mod sensors;

@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Time
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::TryStreamExt;
 
-use super::history::HistoryPage;
+use super::history_page::{HistoryPage, first_instant, last_instant};
 use super::sensors::{Sensors, for_each_sensor};
 use super::{Reading, TimeSource};
 use crate::db::{JsonText, MemoryBudget, MemorySize, collect_bounded, statement};
@@ -68,17 +68,6 @@ fn reading((message, sensor_values, health): Row) -> Reading {
         signal_strength,
         battery_level,
     }
-}
-
-/// Before every reading.
-pub(super) fn first_instant() -> DateTime<Utc> {
-    DateTime::UNIX_EPOCH
-}
-
-/// After every reading.
-pub(super) fn last_instant() -> DateTime<Utc> {
-    const YEAR_9999: i64 = 253_402_300_799;
-    DateTime::from_timestamp(YEAR_9999, 0).expect("in range")
 }
 
 statement! {
