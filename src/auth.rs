@@ -3,6 +3,7 @@
 
 mod external;
 mod keys;
+mod verified;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::clock::Clock;
 use crate::ids::{ExternalIdentityId, SessionId, UserId};
 use crate::settings::{AuthSettings, Secret, SettingsError};
 use keys::{Keys, TYPE};
+use verified::VerifiedTokens;
 
 pub use external::{ExternalIdentity, MAX_CLOCK_SKEW, TrustedIssuers};
 
@@ -56,6 +58,7 @@ pub struct InvalidToken;
 #[derive(Clone)]
 pub struct Tokens {
     keys: Arc<Keys>,
+    verified: Arc<VerifiedTokens>,
     clock: Clock,
 }
 
@@ -82,7 +85,7 @@ impl Tokens {
     }
 
     pub fn from_settings(settings: &AuthSettings, clock: Clock) -> Result<Self, SettingsError> {
-        Ok(Self { keys: Arc::new(Keys::new(settings)?), clock })
+        Ok(Self { keys: Arc::new(Keys::new(settings)?), verified: Arc::new(VerifiedTokens::new()), clock })
     }
 
     /// The public keys that verify our tokens, as a JWK set. Empty when a secret signs.
@@ -125,6 +128,20 @@ impl Tokens {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(InvalidToken);
         }
+        let digest = VerifiedTokens::digest(token);
+        let principal = match self.verified.get(&digest) {
+            Some(principal) => principal,
+            None => {
+                let principal = self.verify_signature(token)?;
+                self.verified.insert(digest, principal.clone());
+                principal
+            }
+        };
+        if principal.expires_at <= self.clock.now() { Err(InvalidToken) } else { Ok(principal) }
+    }
+
+    /// The principal of a token that is ours and complete. It may have expired.
+    fn verify_signature(&self, token: &str) -> Result<Principal, InvalidToken> {
         // The key id selects one of our keys. Everything else in the header is only compared with that key.
         let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken)?;
         let key = header.kid.as_deref().and_then(|kid| self.keys.by_name(kid)).ok_or(InvalidToken)?;
@@ -132,10 +149,9 @@ impl Tokens {
         if data.header.typ.as_deref() != Some(TYPE) {
             return Err(InvalidToken);
         }
-        let now = self.clock.now();
         let expires_at = DateTime::from_timestamp(data.claims.exp, 0).ok_or(InvalidToken)?;
         let issued_at = DateTime::from_timestamp(data.claims.iat, 0).ok_or(InvalidToken)?;
-        if expires_at <= now || data.claims.jti.is_empty() {
+        if data.claims.jti.is_empty() {
             return Err(InvalidToken);
         }
         let user = data.claims.sub.parse().map_err(|_| InvalidToken)?;

@@ -26,6 +26,13 @@ fn a_token_is_valid_until_it_expires() {
     let principal = tokens.verify(&token).unwrap();
     assert_eq!((principal.user.get(), principal.expires_at), (7, expires_at));
     assert_eq!(principal.actor, Actor::Session(session));
+    // Now it is remembered.
+    assert_eq!(tokens.verify(&token).unwrap().actor, Actor::Session(session));
+    for (at, _) in token.match_indices(|c: char| c.is_ascii_lowercase()) {
+        let mut forged = token.clone();
+        forged.replace_range(at..=at, "A");
+        assert_eq!(tokens.verify(&forged).unwrap_err(), InvalidToken, "{forged}");
+    }
     clock.advance(chrono::TimeDelta::minutes(16));
     assert_eq!(tokens.verify(&token).unwrap_err(), InvalidToken);
 }

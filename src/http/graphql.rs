@@ -17,7 +17,7 @@ use crate::graphql::engine::{Caller, Prepared};
 use crate::graphql::request::GraphQLRequest;
 use crate::graphql::request_error::RequestError;
 
-pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response {
+pub(super) async fn handle(state: &HttpState, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     if parts.method != Method::POST && parts.method != Method::GET {
         return responses::method_not_allowed("GET, POST");
@@ -31,7 +31,7 @@ pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response
              or multipart/mixed with subscriptionSpec=\"1.0\"",
         );
     }
-    let caller = match caller::caller(&parts, &state).await {
+    let caller = match caller::caller(&parts, state).await {
         Ok(caller) => caller,
         Err(error) => {
             state.metrics.count_http_rejection(error.code());
@@ -39,12 +39,12 @@ pub(super) async fn handle(state: HttpState, request: Request<Body>) -> Response
         }
     };
     let media = accepted.single.unwrap_or(Media::Json);
-    let graphql_request = match read_request(&state, &parts, body, media).await {
+    let graphql_request = match read_request(state, &parts, body, media).await {
         Ok(graphql_request) => graphql_request,
         Err(response) => return response,
     };
     match state.engine.prepare(graphql_request) {
-        Ok(prepared) => run(state, &parts.method, accepted, prepared, caller).await,
+        Ok(prepared) => run(state, &parts, accepted, prepared, caller).await,
         Err(error) => {
             state.metrics.count_http_rejection(error.code());
             responses::request_error(accepted.single, error)
@@ -93,9 +93,9 @@ async fn read_body(state: &HttpState, body: Body) -> Result<Bytes, Response> {
 }
 
 /// Runs a prepared operation in a form the client accepts.
-async fn run(state: HttpState, method: &Method, accepted: Accepted, prepared: Prepared, caller: Caller) -> Response {
+async fn run(state: &HttpState, parts: &Parts, accepted: Accepted, prepared: Prepared, caller: Caller) -> Response {
     let kind = prepared.kind();
-    if method == Method::GET && kind == OperationKind::Mutation {
+    if parts.method == Method::GET && kind == OperationKind::Mutation {
         return responses::method_not_allowed("POST");
     }
     match (kind, accepted.single, accepted.streaming) {
@@ -103,7 +103,7 @@ async fn run(state: HttpState, method: &Method, accepted: Accepted, prepared: Pr
         (OperationKind::Query | OperationKind::Mutation, Some(media), _) => {
             responses::graphql(media, &state.engine.execute(prepared, caller).await)
         }
-        (_, _, Some(streaming)) => streaming::stream(&state, streaming, prepared, caller),
+        (_, _, Some(streaming)) => streaming::stream(state, streaming, prepared, caller),
         (_, media, None) => responses::error(
             media.unwrap_or(Media::Json),
             StatusCode::NOT_ACCEPTABLE,

@@ -66,7 +66,7 @@ pub(super) fn live() -> Response {
     responses::json(StatusCode::OK, &serde_json::json!({"status": "ok"}))
 }
 
-pub(super) async fn ready(readiness: Arc<dyn Readiness>) -> Response {
+pub(super) async fn ready(readiness: &dyn Readiness) -> Response {
     let checks = readiness.check().await;
     let ready = checks.iter().all(|(_, check)| check.is_ok());
     let (status, text) = if ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };

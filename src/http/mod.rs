@@ -43,8 +43,7 @@ use crate::revocation::Revocations;
 use crate::throttle::Throttle;
 use health::{CachedReadiness, Readiness};
 
-/// What the routes need. Cheap to clone.
-#[derive(Clone)]
+/// What the routes need. All requests and sockets share one.
 pub struct HttpState {
     pub engine: Engine,
     pub authenticator: Authenticator,
@@ -84,7 +83,7 @@ pub fn router(mut state: HttpState) -> Router {
         .route("/readyz", get(ready))
         .route("/health", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(state)
+        .with_state(Arc::new(state))
         .merge(pages)
         .fallback(async || responses::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "no such path"))
         .method_not_allowed_fallback(async || responses::method_not_allowed("GET, HEAD"))
@@ -93,14 +92,14 @@ pub fn router(mut state: HttpState) -> Router {
         .layer(axum::middleware::from_fn(layers::wrap_request))
 }
 
-async fn graphql_or_socket(State(state): State<HttpState>, request: Request<Body>) -> Response {
+async fn graphql_or_socket(State(state): State<Arc<HttpState>>, request: Request<Body>) -> Response {
     if socket::is_upgrade(request.headers()) {
         return socket::accept(state, request).await;
     }
-    graphql::handle(state, request).await
+    graphql::handle(&state, request).await
 }
 
-async fn schema(State(state): State<HttpState>) -> Response {
+async fn schema(State(state): State<Arc<HttpState>>) -> Response {
     match &state.sdl {
         Some(sdl) => responses::text("text/plain; charset=utf-8", sdl.to_string()),
         None => responses::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "introspection is off on this server"),
@@ -108,14 +107,14 @@ async fn schema(State(state): State<HttpState>) -> Response {
 }
 
 /// Our public keys, for other services that verify our tokens.
-async fn jwks(State(state): State<HttpState>) -> Response {
+async fn jwks(State(state): State<Arc<HttpState>>) -> Response {
     responses::json(StatusCode::OK, &state.tokens.jwks())
 }
 
-async fn ready(State(state): State<HttpState>) -> Response {
-    health::ready(state.readiness).await
+async fn ready(State(state): State<Arc<HttpState>>) -> Response {
+    health::ready(&*state.readiness).await
 }
 
-async fn metrics(State(state): State<HttpState>) -> Response {
+async fn metrics(State(state): State<Arc<HttpState>>) -> Response {
     responses::text("application/openmetrics-text; version=1.0.0; charset=utf-8", state.metrics.render())
 }

@@ -10,6 +10,8 @@ mod operations;
 mod read_error;
 mod session;
 
+use std::sync::Arc;
+
 use async_graphql_axum::GraphQLProtocol;
 use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
@@ -38,7 +40,7 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// Upgrades a request, or returns the error response.
-pub(super) async fn accept(state: HttpState, request: Request<Body>) -> Response {
+pub(super) async fn accept(state: Arc<HttpState>, request: Request<Body>) -> Response {
     let (mut parts, _) = request.into_parts();
     if !is_origin_allowed(&parts.headers, &state.cors_origins) {
         return responses::problem(StatusCode::FORBIDDEN, "FORBIDDEN", "this origin may not open a socket");

@@ -9,6 +9,7 @@ mod timers;
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
@@ -50,7 +51,7 @@ impl From<Close> for CloseReason {
 
 /// The state of one socket.
 pub(super) struct Session {
-    state: HttpState,
+    state: Arc<HttpState>,
     protocol: Protocol,
     caller: Caller,
     /// Watches the caller's session.
@@ -69,7 +70,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(state: HttpState, protocol: Protocol, caller: Caller, quota: SocketQuota) -> Self {
+    pub(super) fn new(state: Arc<HttpState>, protocol: Protocol, caller: Caller, quota: SocketQuota) -> Self {
         let now = Instant::now();
         let message_rate = Gcra::new(state.limits.socket_messages_per_second, state.limits.socket_message_burst);
         Self {
