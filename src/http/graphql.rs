@@ -11,7 +11,7 @@ use axum::response::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::negotiate::{Accepted, Media, accepted, is_json};
-use super::{HttpState, caller, responses, streaming};
+use super::{HttpState, caller, compression, responses, streaming};
 use crate::graphql::document::OperationKind;
 use crate::graphql::engine::{Caller, Prepared};
 use crate::graphql::request::GraphQLRequest;
@@ -100,7 +100,11 @@ async fn run(state: &HttpState, parts: &Parts, accepted: Accepted, prepared: Pre
     }
     match (kind, accepted.single, accepted.streaming) {
         // A query has one response, so a single document is preferred to a stream.
-        (OperationKind::Query | OperationKind::Mutation, Some(media), _) => {
+        (OperationKind::Query, Some(media), _) => {
+            let response = state.engine.execute(prepared, caller).await;
+            responses::query(media, &response, compression::accepts_gzip(&parts.headers)).await
+        }
+        (OperationKind::Mutation, Some(media), _) => {
             responses::graphql(media, &state.engine.execute(prepared, caller).await)
         }
         (_, _, Some(streaming)) => streaming::stream(state, streaming, prepared, caller),

@@ -7,6 +7,7 @@
 pub mod broker_auth;
 mod caller;
 mod client;
+mod compression;
 mod graphql;
 pub mod health;
 mod layers;

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 
+use super::compression;
 use super::negotiate::Media;
 use crate::error::Error;
 use crate::graphql::request_error::RequestError;
@@ -42,6 +43,22 @@ fn status(media: Media, response: &GraphQLResponse) -> StatusCode {
 /// The response to a well-formed GraphQL request.
 pub(super) fn graphql(media: Media, response: &GraphQLResponse) -> Response {
     write(media, status(media, response), response)
+}
+
+/// The response to a query, compressed if the client accepts that and it pays.
+pub(super) async fn query(media: Media, response: &GraphQLResponse, accepts_gzip: bool) -> Response {
+    let (status, body) = (status(media, response), written(response));
+    if body.len() < compression::MIN_BYTES {
+        return with_body(media, status, body);
+    }
+    let body = if accepts_gzip { compression::gzip(body).await } else { body };
+    let mut response = with_body(media, status, body);
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if accepts_gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
 }
 
 /// A request error of a well-formed request. A client that accepts only streams gets JSON with an error status,
@@ -103,8 +120,16 @@ pub(super) fn quota_exceeded(message: &'static str) -> Response {
 }
 
 fn write(media: Media, status: StatusCode, response: &GraphQLResponse) -> Response {
+    with_body(media, status, written(response))
+}
+
+fn written(response: &GraphQLResponse) -> Vec<u8> {
     let mut body = Vec::with_capacity(512);
     response.write(&mut body);
+    body
+}
+
+fn with_body(media: Media, status: StatusCode, body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, media.header());

@@ -3,6 +3,7 @@
 mod access;
 mod broker_auth;
 mod canaries;
+mod compression;
 mod container;
 mod control;
 mod control_chaos;

@@ -5,6 +5,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
+use crate::http::compression;
+
 #[derive(RustEmbed)]
 #[folder = "web/dist"]
 #[allow_missing = true]
@@ -19,7 +21,7 @@ pub(super) fn text(name: &str) -> Option<String> {
 pub(super) fn serve(name: &str, request: &HeaderMap) -> Option<Response> {
     let content_type = content_type(name)?;
     let plain = Files::get(name)?;
-    let compressed = Files::get(&format!("{name}.gz")).filter(|_| accepts_gzip(request));
+    let compressed = Files::get(&format!("{name}.gz")).filter(|_| compression::accepts_gzip(request));
     let etag = etag(&plain, compressed.is_some());
     let mut response = if has(request, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
@@ -64,32 +66,9 @@ fn has(request: &HeaderMap, etag: &HeaderValue) -> bool {
     known.flat_map(|value| value.split(',')).any(|tag| tag.trim().trim_start_matches("W/") == etag)
 }
 
-fn accepts_gzip(request: &HeaderMap) -> bool {
-    let accepted = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|coding| {
-        let (name, parameters) = coding.trim().split_once(';').unwrap_or((coding.trim(), ""));
-        let refused = parameters.trim().strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0_f32));
-        name.trim().eq_ignore_ascii_case("gzip") && !refused
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn accepting(value: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))])
-    }
-
-    #[test]
-    fn gzip_is_sent_to_clients_that_accept_it() {
-        for value in ["gzip", "br, gzip", "deflate, GZIP;q=0.5"] {
-            assert!(accepts_gzip(&accepting(value)), "{value}");
-        }
-        for value in ["br", "gzip;q=0", "x-gzip2", ""] {
-            assert!(!accepts_gzip(&accepting(value)), "{value}");
-        }
-    }
 
     #[test]
     fn only_assets_are_served() {

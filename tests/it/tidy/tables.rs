@@ -198,6 +198,7 @@ pub(super) const LIBRARY_PLACES: &[(&str, &[&str])] = &[
     ("async_graphql_axum", &["src/http/"]),
     ("axum", &["src/http/", "src/app/http.rs"]),
     ("hyper", &["src/http/", "src/auth/external/fetch.rs"]),
+    ("flate2", &["src/http/"]),
     ("jsonwebtoken", &["src/auth.rs", "src/auth/"]),
     // Encryption, hashes of device passwords, and the provider of rustls.
     ("aws_lc_rs", &["src/secret_box.rs", "src/devices/credentials.rs", "src/main.rs", "src/tls.rs"]),
