@@ -20,7 +20,7 @@ use super::support::{eventually, rng, soon, unique, until};
 const FAULTS: u32 = 8;
 /// Messages a second, so that the faults, not the load, decide how long it takes.
 const RATE: u64 = 2_000;
-/// Messages in flight at once.
+/// Messages that wait for their PUBACK at once.
 const WINDOW: usize = 200;
 /// Half of them with a clock, half without.
 const DEVICES: u64 = 10;

@@ -103,12 +103,12 @@ async fn a_server_without_revocations_for_long_refuses_tokens_and_closes_connect
     gauge(0).await;
     // A short outage has no effect.
     owner.query(ME, json!({})).await;
-    stream.settled().await;
+    stream.wait_until_read().await;
     let refused = || async { (owner.post(ME, json!({})).await.status == 503).then_some(()) };
     eventually("tokens are refused", refused).await;
     assert_eq!(http::get(addr, "/readyz").await.status, 503);
     // Open connections stay until the next event or request.
-    stream.settled().await;
+    stream.wait_until_read().await;
     app.publish(&device, "status", json!({"online": true}).to_string()).await;
     let end = loop {
         match stream.frame().await {

@@ -112,7 +112,7 @@ async fn a_flood_is_dropped_counted_and_reported_and_costs_no_other_device() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backlog_is_no_flood_whatever_is_killed() {
+async fn a_backlog_is_stored_completely_across_kills_of_the_server() {
     const BACKLOG: usize = 10_000;
     let (database, broker) = (Database::create().await, Broker::start().await);
     let mut server =

@@ -1,4 +1,4 @@
-//! An integration's token does exactly what it says, in one home, until it ends.
+//! Tokens of integrations: scopes, limits to devices, revocation and expiry.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing fails the test")]
 
 use serde_json::{Value, json};
@@ -19,20 +19,20 @@ const SEND: &str = "mutation($d: ID!) { sendCommand(input: {deviceId: $d, type: 
 const PUSH: &str = "mutation($d: ID!) { pushConfig(input: {deviceId: $d, config: {sampleRate: 5}}) { version } }";
 const JOIN: &str = "insert into memberships (home_id, user_id, role) values ($1, $2, $3)";
 const ME: &str = "{ me { id name homes { id } } }";
-/// The promise.
+/// A revocation takes effect within this time.
 const SOON: Duration = Duration::from_secs(1);
 
-/// A token of a home: its id and who holds it.
+/// Creates a token of a home. Returns its id and a caller with the token.
 async fn token(
     app: &TestApp,
-    maker: &User,
+    creator: &User,
     home: &Home,
     scopes: &[&str],
     devices: Option<&[&Device]>,
 ) -> (String, User) {
     let devices = devices.map(|devices| devices.iter().map(|device| device.id.clone()).collect::<Vec<_>>());
     let input = json!({"homeId": home.id, "name": "Bridge", "scopes": scopes, "deviceIds": devices});
-    let made = maker.query(CREATE, json!({ "i": input })).await["createIntegrationToken"].take();
+    let made = creator.query(CREATE, json!({ "i": input })).await["createIntegrationToken"].take();
     let holder = User::with_token(app.addr(), made["token"].as_str().unwrap());
     (made["integrationToken"]["id"].as_str().unwrap().to_owned(), holder)
 }
@@ -42,7 +42,7 @@ async fn join(app: &TestApp, home: &Home, user: &User, role: &str) {
     app.database().client().await.execute(JOIN, &[&home, &user, &role]).await.unwrap();
 }
 
-/// The end of a stream, within the promise; events may come before it.
+/// The frame that ends a stream, within [`SOON`]; events may come before it.
 async fn end(stream: &mut Subscription, what: &str) -> Frame {
     let since = Instant::now();
     loop {
@@ -55,8 +55,8 @@ async fn end(stream: &mut Subscription, what: &str) -> Frame {
     }
 }
 
-/// Its sockets and its requests.
-async fn is_over(stream: &mut Subscription, holder: &User, what: &str) {
+/// Checks that the socket is closed and the next request refused.
+async fn is_revoked(stream: &mut Subscription, holder: &User, what: &str) {
     let end = end(stream, what).await;
     assert!(matches!(end, Frame::Closed(4403, _)), "{what}: {end:?}");
     let answer = holder.post(ME, json!({})).await;
@@ -68,14 +68,14 @@ async fn is_over(stream: &mut Subscription, holder: &User, what: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_scope_gives_what_it_says_and_nothing_else() {
+async fn each_scope_allows_its_operations_and_no_others() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "dev").await;
     let ids = json!({"h": home.id, "d": device.id});
     let identity =
         "query($h: ID!, $d: ID!) { home(id: $h) { id key myRole } device(id: $d) { id key home { id } } homes { id } }";
-    // What is asked, and the scope that gives it.
+    // Operations and the scope that each needs.
     let table = [
         (
             "query($h: ID!) { home(id: $h) { name timezone createdAt rooms { id } devices { nodes { id } } } }",
@@ -115,7 +115,7 @@ async fn each_scope_gives_what_it_says_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_scope_makes_a_person_of_it() {
+async fn no_scope_allows_what_only_people_may_do() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "dev").await;
@@ -152,7 +152,7 @@ async fn no_scope_makes_a_person_of_it() {
     ] {
         assert_eq!(holder.error_code(query, variables.clone()).await, "FORBIDDEN", "{query}");
     }
-    // To people it is no member, and to the door no account.
+    // It is not listed as a member, its role can't be changed, and it can't sign in.
     let members =
         owner.query("query($h: ID!) { home(id: $h) { members { user { id } } } }", json!({"h": home.id})).await;
     assert_eq!(members["home"]["members"].as_array().unwrap().len(), 1);
@@ -163,7 +163,7 @@ async fn no_scope_makes_a_person_of_it() {
         let email = format!("{id}@integration.invalid");
         assert_eq!(app.stranger().error_code(login, json!({"e": email, "p": password})).await, "UNAUTHENTICATED");
     }
-    // What it does bears its name.
+    // Its commands name it as their source.
     let sent = holder.query(SEND, json!({"d": device.id})).await["sendCommand"].take();
     assert_eq!(sent["source"], "INTEGRATION");
     let by = "query($c: ID!) { command(id: $c) { source requestedBy { name } } }";
@@ -172,7 +172,7 @@ async fn no_scope_makes_a_person_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_narrowed_token_reaches_its_devices_alone() {
+async fn a_token_for_some_devices_finds_no_others() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let (one, two) = (app.device(&owner, &home, "one").await, app.device(&owner, &home, "two").await);
@@ -206,13 +206,13 @@ async fn a_narrowed_token_reaches_its_devices_alone() {
         owner.query(SEND, json!({"d": device.id})).await;
         owner.query(PUSH, json!({"d": device.id})).await;
     }
-    // What is first told is of the second that acted: the first is not told.
+    // The events of device two came first and are not delivered.
     assert_eq!(readings.next().await["telemetry"]["device"]["key"], "one");
     assert_eq!(commands.next().await["commandUpdates"]["device"]["key"], "one");
     assert_eq!(configs.next().await["configUpdates"]["device"]["key"], "one");
     assert_eq!(status.next().await["deviceStatus"]["key"], "one");
-    let mut late = Subscription::start(app.addr(), holder.token(), READINGS, json!({"h": home.id})).await;
-    late.settled().await;
+    let mut another = Subscription::start(app.addr(), holder.token(), READINGS, json!({"h": home.id})).await;
+    another.wait_until_read().await;
     let foreign = holder.post("subscription($d: ID!) { telemetry(deviceId: $d) { id } }", json!({"d": two.id})).await;
     assert_eq!(foreign.status, 406, "a socket is needed");
     let mut foreign = Subscription::start(
@@ -227,10 +227,10 @@ async fn a_narrowed_token_reaches_its_devices_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_ends_at_once_with_all_it_has_open() {
+async fn a_token_that_ends_closes_its_sockets_within_a_second() {
     let app = TestApp::start().await;
     let second = app.home().await.0;
-    for way in ["revoked", "its maker demoted", "its maker removed", "its home deleted", "expired"] {
+    for way in ["revoked", "its creator demoted", "its creator removed", "its home deleted", "expired"] {
         let (home, owner) = app.home().await;
         app.device(&owner, &home, "dev").await;
         let admin = app.user().await;
@@ -244,11 +244,11 @@ async fn it_ends_at_once_with_all_it_has_open() {
         let variables = json!({"h": home.id, "u": admin.id, "i": made["integrationToken"]["id"], "r": "MEMBER"});
         match way {
             "revoked" => drop(owner.query(REVOKE, variables.clone()).await),
-            "its maker demoted" => {
+            "its creator demoted" => {
                 let demote = "mutation($h: ID!, $u: ID!, $r: HomeRole!) { setMemberRole(homeId: $h, userId: $u, role: $r) { role } }";
                 owner.query(demote, variables.clone()).await;
             }
-            "its maker removed" => {
+            "its creator removed" => {
                 owner
                     .query("mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }", variables.clone())
                     .await;
@@ -270,19 +270,19 @@ async fn it_ends_at_once_with_all_it_has_open() {
             let n: i64 = app.database().client().await.query_one(left, &[&id]).await.unwrap().get(0);
             assert_eq!(n, 0);
         } else {
-            is_over(&mut stream, &holder, way).await;
+            is_revoked(&mut stream, &holder, way).await;
         }
     }
     assert!(!second.id.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_token_is_refused_by_servers_that_never_heard_of_it() {
+async fn a_revoked_token_is_refused_after_its_revocation_is_deleted() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let (id, holder) = token(&app, &owner, &home, &["DEVICES_READ"], None).await;
     owner.query(REVOKE, json!({"i": id})).await;
-    // Long after, when no server remembers the end.
+    // Rows of `revocations` are deleted after a while.
     app.database().client().await.execute("delete from revocations", &[]).await.unwrap();
     let later = TestApp::builder().set("DATABASE_URL", app.database().url()).start().await;
     let holder = holder.at(later.addr());
@@ -290,7 +290,7 @@ async fn a_revoked_token_is_refused_by_servers_that_never_heard_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_are_listed_with_their_last_use_and_bounded() {
+async fn tokens_are_listed_with_their_last_use_and_their_number_is_limited() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let (other_home, other) = app.home().await;
@@ -309,7 +309,7 @@ async fn tokens_are_listed_with_their_last_use_and_bounded() {
     };
     for (change, code) in [
         (json!({"scopes": []}), "BAD_USER_INPUT"),
-        // There is nothing yet that it could mean.
+        // This scope has no meaning yet.
         (json!({"scopes": ["DEVICES_READ", "ALERTS_MANAGE"]}), "BAD_USER_INPUT"),
         (json!({"name": " "}), "BAD_USER_INPUT"),
         (json!({"deviceIds": []}), "BAD_USER_INPUT"),
@@ -336,7 +336,7 @@ async fn tokens_are_listed_with_their_last_use_and_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_away_is_no_reason_to_call_it_forged() {
+async fn a_token_is_not_reported_as_invalid_while_the_database_fails() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let (_, holder) = token(&app, &owner, &home, &["DEVICES_READ"], None).await;
@@ -347,6 +347,8 @@ async fn a_database_that_is_away_is_no_reason_to_call_it_forged() {
     let answer = http::request(app.addr(), "POST", "/graphql", &headers, b"{\"query\":\"{__typename}\"}").await;
     assert_ne!(answer.status, 401, "{}", answer.text());
     client.batch_execute("alter table elsewhere rename to integration_tokens").await.unwrap();
-    eventually("it is admitted again", || async { (holder.post(ME, json!({})).await.status == 200).then_some(()) })
-        .await;
+    eventually("the token is accepted again", || async {
+        (holder.post(ME, json!({})).await.status == 200).then_some(())
+    })
+    .await;
 }

@@ -147,7 +147,7 @@ async fn subscriptions_of_one_user_are_limited_over_all_transports() {
 }
 
 #[tokio::test]
-async fn one_address_is_limited_whoever_its_users_are() {
+async fn one_address_is_limited_over_all_its_users() {
     let edge = edge(|limits| (limits.sockets_per_address, limits.subscriptions_per_address) = (3, 2)).await;
     let mut first = by_header(&edge, 7).await.unwrap();
     let mut second = by_header(&edge, 8).await.unwrap();

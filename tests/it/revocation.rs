@@ -177,7 +177,7 @@ async fn a_new_password_ends_every_session_but_the_current_one() {
     assert_eq!(end, Frame::Closed(4403, "Forbidden: the session has ended".to_owned()));
     assert_eq!(other.error_code("{ me { id } }", json!({})).await, "UNAUTHENTICATED");
     assert_eq!(app.stranger().error_code(REFRESH, json!({"t": other_refresh})).await, "UNAUTHENTICATED");
-    own.settled().await;
+    own.wait_until_read().await;
     user.query("{ me { id } }", json!({})).await;
     user.query(REFRESH, json!({"t": user.refresh_token})).await;
 }
@@ -195,7 +195,7 @@ async fn only_a_new_token_of_its_own_session_keeps_a_socket_open() {
     stream.send(&renew).await;
     app.clock().advance(chrono::TimeDelta::minutes(10));
     // It is open beyond the expiry of the first token.
-    stream.settled().await;
+    stream.wait_until_read().await;
     let (other, _) = login(&user, app.addr()).await;
     let mut socket = Socket::signed_in(app.addr(), fresh["accessToken"].as_str()).await;
     let foreign = json!({"type": "ping", "payload": {"Authorization": format!("Bearer {}", other.token().unwrap())}});

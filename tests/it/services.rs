@@ -1,4 +1,4 @@
-//! The kit itself: are the servers there, and do the rules shipped for Mosquitto hold?
+//! The shared servers of the tests, and the access rules shipped for Mosquitto.
 
 use crate::support::broker::Broker;
 use crate::support::mqtt::Mqtt;

@@ -117,7 +117,7 @@ impl User {
     /// Starts a subscription over a WebSocket of its own, and waits until the server has read it.
     pub async fn subscribe(&self, query: &str, variables: Value) -> Subscription {
         let mut subscription = Subscription::start(self.addr, self.token(), query, variables).await;
-        subscription.settled().await;
+        subscription.wait_until_read().await;
         subscription
     }
 

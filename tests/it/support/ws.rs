@@ -125,7 +125,7 @@ impl Subscription {
     }
 
     /// Waits until the server has read the subscription; it reads messages in order.
-    pub async fn settled(&mut self) {
+    pub async fn wait_until_read(&mut self) {
         self.socket.send(&json!({"type": "ping"})).await;
         loop {
             match self.socket.next().await {
