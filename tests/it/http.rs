@@ -14,6 +14,11 @@ use super::support::PATIENCE;
 
 /// Runs a script of tests/node; its packages are installed by `npm ci` there on first use.
 pub(crate) async fn node(script: &str, arguments: &[&str]) -> std::process::Output {
+    node_within(script, arguments, Duration::from_secs(60)).await
+}
+
+/// As [`node`], with a limit of its own.
+pub(crate) async fn node_within(script: &str, arguments: &[&str], limit: Duration) -> std::process::Output {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node");
     if !std::path::Path::new(folder).join("node_modules").exists() {
         let mut install = tokio::process::Command::new("npm");
@@ -22,7 +27,7 @@ pub(crate) async fn node(script: &str, arguments: &[&str]) -> std::process::Outp
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     let run = tokio::process::Command::new("node").arg(script).args(arguments).current_dir(folder).output();
-    tokio::time::timeout(Duration::from_secs(60), run).await.expect("the script ends").expect("node is installed")
+    tokio::time::timeout(limit, run).await.expect("the script ends").expect("node is installed")
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ mod issuers;
 mod limits;
 mod mosquitto_files;
 mod mosquitto_tls;
+mod oracle;
 mod outages;
 mod poison;
 mod protocol_ws;

@@ -1,0 +1,151 @@
+// The API's fields over a snapshot, for graphql-js: paging, filters, and what the server refuses.
+import { Refused } from './snapshot.mjs';
+
+const MAX_PAGE = 500;
+
+/** The numbers that a cursor stands for: the position in its list. */
+function position(cursor, list) {
+  const bytes = Buffer.from(cursor, 'base64url');
+  // Node ignores what is no base64.
+  const text = bytes.toString('base64url') === cursor ? bytes.toString('latin1') : '';
+  const pattern = list === 'telemetry' ? /^(-?\d+)\.(\d+)$/ : /^[a-z]+:(\d+)$/;
+  const match = pattern.exec(text);
+  if (!match) throw new Refused(`after: ${cursor} is no cursor`);
+  return match.slice(1).map(Number);
+}
+
+const compare = (a, b) => a.map((part, at) => part - b[at]).find((difference) => difference !== 0) ?? 0;
+
+/** A part of a page that the snapshot has whole, newest first unless the list is ascending. */
+function page(all, list, { first, after }, passes = () => true) {
+  if (all instanceof Refused) throw all;
+  const size = first ?? null;
+  if (size !== null && (size < 0 || size > MAX_PAGE)) throw new Refused('first is out of range');
+  const from = after == null ? null : position(after, list);
+  const isAfter = ({ cursor }) => {
+    if (from === null) return true;
+    const order = compare(position(cursor, list), from);
+    return list === 'devices' ? order > 0 : order < 0;
+  };
+  const found = all.edges.filter((edge) => isAfter(edge) && passes(edge));
+  const edges = found.slice(0, size ?? DEFAULT_SIZES[list]);
+  return {
+    edges,
+    nodes: edges.map((edge) => edge.node),
+    pageInfo: {
+      hasPreviousPage: from !== null,
+      hasNextPage: found.length > edges.length,
+      startCursor: edges[0]?.cursor ?? null,
+      endCursor: edges.at(-1)?.cursor ?? null,
+    },
+  };
+}
+
+const DEFAULT_SIZES = {
+  devices: 50,
+  telemetry: 100,
+  commands: 50,
+  configHistory: 20,
+  auditLog: 50,
+  rejectedMessages: 50,
+};
+
+/** Microseconds since 1970 of an RFC 3339 text. */
+function micros(text) {
+  if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/.test(text)) throw new Refused(`${text} is no time`);
+  const fraction = /\.(\d+)/.exec(text)?.[1] ?? '';
+  return Date.parse(text.replace(/\.\d+/, '')) * 1000 + Number(fraction.padEnd(6, '0').slice(0, 6));
+}
+
+function passesFilter(filter) {
+  const { roomId, type, online } = filter ?? {};
+  const search = filter?.search?.trim().toLowerCase();
+  if (/\p{Cc}/u.test(search)) throw new Refused('search has a control character');
+  return ({ node }) =>
+    (roomId == null || node.room?.id === roomId) &&
+    (type == null || node.type === type) &&
+    (online == null || node.online === online) &&
+    (!search || [node.name, node.key, node.macAddress].join(' ').toLowerCase().includes(search));
+}
+
+function passesRange({ from, to }) {
+  const [low, high] = [from, to].map((at) => (at == null ? null : micros(at)));
+  return ({ cursor }) => {
+    const [at] = position(cursor, 'telemetry');
+    return (low === null || at >= low) && (high === null || at < high);
+  };
+}
+
+/** A function that resolves every field of the schema, to be the `fieldResolver` of graphql-js. */
+export function resolverOver({ me, homes, devices }) {
+  const byId = (lists) => new Map(lists.flatMap((list) => list.map((object) => [object.id, object])));
+  const readable = (list) => (list instanceof Refused ? [] : list);
+  const rooms = byId([...homes.values()].map((home) => readable(home.rooms)));
+  const commands = byId([...devices.values()].map((one) => (one.commands.edges ?? []).map(({ node }) => node)));
+  const find = (map, id) => {
+    if (!map.has(id)) throw new Refused(`there is no ${id}`);
+    return map.get(id);
+  };
+  const homePage = (list) => (_, args) => page(find(homes, args.homeId)[list], list, args);
+  const devicePage = (list) => (device, args) => page(device[list], list, args);
+  const device = ({ device }) => devices.get(device.id);
+  const home = ({ home }) => homes.get(home.id);
+
+  const resolvers = {
+    Query: {
+      me: () => me,
+      homes: () => [...homes.values()],
+      home: (_, { id }) => find(homes, id),
+      device: (_, { id }) => find(devices, id),
+      command: (_, { id }) => find(commands, id),
+      devices: (_, args) => page(find(homes, args.homeId).devices, 'devices', args, passesFilter(args.filter)),
+      auditLog: homePage('auditLog'),
+      rejectedMessages: homePage('rejectedMessages'),
+    },
+    Home: { devices: (home, args) => page(home.devices, 'devices', args, passesFilter(args.filter)) },
+    Room: { home, devices: (room) => room.devices.map(({ id }) => devices.get(id)) },
+    Device: {
+      home,
+      room: ({ room }) => (room === null || room instanceof Refused ? room : rooms.get(room.id)),
+      telemetry: (device, args) => page(device.telemetry, 'telemetry', args, passesRange(args)),
+      commands: (device, args) =>
+        page(device.commands, 'commands', args, ({ node }) => args.status == null || node.status === args.status),
+      configHistory: devicePage('configHistory'),
+    },
+    Telemetry: { device },
+    Command: { device, supersededBy: ({ supersededBy }) => supersededBy && commands.get(supersededBy.id) },
+    DeviceConfig: { device },
+    User: {
+      homes: (user) => user.homes.map(({ id }) => homes.get(id)),
+      sessions: (user) => {
+        if (user.id !== me.id) throw new Refused('sessions of another user');
+        return me.sessions;
+      },
+    },
+  };
+  return (source, args, _, { parentType, fieldName }) => {
+    const resolve = resolvers[parentType.name]?.[fieldName];
+    const value = resolve ? resolve(source, args) : source[fieldName];
+    if (value instanceof Refused) throw value;
+    return value;
+  };
+}
+
+/** The objects that a subscription starts with, or null if a snapshot does not tell them. */
+export function firstEvents({ homes, devices }, field, args) {
+  const { deviceId, homeId, commandId, after } = args;
+  if ([deviceId, homeId, commandId].filter((id) => id != null).length !== 1) return null;
+  const all = [...devices.values()];
+  const chosen =
+    homeId == null ? all.filter(({ id }) => id === deviceId) : all.filter(({ home }) => home.id === homeId);
+  if (field === 'commandUpdates' && commandId != null) {
+    const commands = all.flatMap((device) => (device.commands.edges ?? []).map(({ node }) => node));
+    return commands.filter(({ id }) => id === commandId);
+  }
+  const isReadable = chosen.every(({ name, telemetry }) => !(name instanceof Refused || telemetry instanceof Refused));
+  if (!isReadable || (homeId != null && !homes.has(homeId))) return null;
+  if (field === 'deviceStatus') return chosen;
+  if (field !== 'telemetry' || !/^[1-9]\d{0,17}$/.test(after)) return null;
+  const readings = chosen.flatMap((device) => device.telemetry.edges.map(({ node }) => node));
+  return readings.filter(({ id }) => Number(id) > Number(after)).sort((a, b) => a.id - b.id);
+}
