@@ -40,6 +40,7 @@ pub(crate) use registry::audited;
 pub use rotation::MAX_GRACE;
 pub use state::{Contact, DeviceState, Report, StateChange, StateHub, StatusReport};
 pub use state_store::upsert as upsert_states;
+pub(crate) use store::{Columns as DeviceColumns, Row as DeviceRow, device as read_device};
 pub use store::{DeviceFilter, DevicePage};
 
 pub use crate::homes::RegistryListener;

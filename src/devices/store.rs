@@ -23,6 +23,13 @@ pub struct DeviceFilter {
     pub search: Option<String>,
 }
 
+impl DeviceFilter {
+    /// Whether some device may not match.
+    pub(crate) fn is_filtered(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
 /// A page of the devices of each of some homes.
 #[derive(Debug, Clone, Copy)]
 pub struct DevicePage<'a> {
@@ -35,7 +42,7 @@ pub struct DevicePage<'a> {
 }
 
 /// The columns that each statement of this file selects.
-type Columns = (RegistrationColumns, StateColumns, SegmentColumns, MembershipColumns);
+pub(crate) type Columns = (RegistrationColumns, StateColumns, SegmentColumns, MembershipColumns);
 type RegistrationColumns = (BigInt, BigInt, Text, Text, Text, Nullable<Text>, Text, Nullable<BigInt>, Timestamptz);
 type StateColumns = (
     Bool,
@@ -50,10 +57,10 @@ type StateColumns = (
 );
 type SegmentColumns = (Nullable<Text>, Nullable<Text>);
 
-type Row = (Registration, State, (Option<String>, Option<String>), Membership);
+pub(crate) type Row = (Registration, State, (Option<String>, Option<String>), Membership);
 
 #[derive(Queryable)]
-struct Registration {
+pub(crate) struct Registration {
     id: DeviceId,
     home: HomeId,
     home_key: String,
@@ -66,7 +73,7 @@ struct Registration {
 }
 
 #[derive(Queryable)]
-struct State {
+pub(crate) struct State {
     online: bool,
     online_changed_at: Option<DateTime<Utc>>,
     last_seen_at: Option<DateTime<Utc>>,
@@ -78,7 +85,7 @@ struct State {
     last_shed_at: Option<DateTime<Utc>>,
 }
 
-fn device((registration, state, (home_segment, device_segment), membership): Row) -> QueryResult<Device> {
+pub(crate) fn device((registration, state, (home_segment, device_segment), membership): Row) -> QueryResult<Device> {
     let Registration { id, home, home_key, key, name, mac, kind, room, created_at } = registration;
     let state = LastState {
         online: state.online,
@@ -131,6 +138,7 @@ statement! {
         kind: Nullable<Text> = Option<DeviceType>,
         online: Nullable<Bool> = Option<bool>,
         search: Nullable<Text> = Option<&'a str>,
+        is_filtered: Bool = bool,
         after: BigInt = i64,
         limit: BigInt = i64,
     }
@@ -150,6 +158,7 @@ pub(super) async fn page(
         kind: filter.kind,
         online: filter.online,
         search: filter.search.as_deref(),
+        is_filtered: filter.is_filtered(),
         after: after.map_or(0, DeviceId::get),
         limit,
     };

@@ -42,7 +42,7 @@ impl Command {
     /// The device that receives the command.
     async fn device(&self, ctx: &Context<'_>) -> Result<Device> {
         let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.device).await?;
-        Ok(Device(device.ok_or(Error::NotFound("device"))?))
+        Ok(Device::new(device.ok_or(Error::NotFound("device"))?))
     }
 
     /// The type of the command, for example `SET_POWER`.

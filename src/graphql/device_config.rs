@@ -51,7 +51,7 @@ impl DeviceConfig {
     /// The device that the configuration belongs to.
     async fn device(&self, ctx: &Context<'_>) -> Result<Device> {
         let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.device).await?;
-        Ok(Device(device.ok_or(Error::NotFound("device"))?))
+        Ok(Device::new(device.ok_or(Error::NotFound("device"))?))
     }
 
     /// The version number. It starts at 1 and increases by 1 with every push.

@@ -1,5 +1,6 @@
 //! Lists of devices, and the queries `device` and `devices`.
 
+use async_graphql::parser::types::{Field, Selection};
 use async_graphql::{Context, ID, InputObject, Object};
 
 use super::context::ContextExt;
@@ -7,7 +8,7 @@ use super::devices::{Device, PAGE};
 use super::error::Result;
 use super::inputs::IntInput;
 use super::limits::complexity::page_complexity;
-use super::loaders::DevicePage;
+use super::loaders::{DevicePage, DevicePageColumns, ListedDevice};
 use super::paging::{self, Page, PageArguments, PageRequest};
 use super::rows::Direct;
 use super::scalars::{DeviceType, parse_id};
@@ -61,10 +62,50 @@ pub(super) async fn page(
 ) -> Result<Direct<Page<Device>>> {
     let page = PageRequest::parse("device", &arguments, PAGE)?;
     let filter = filter.unwrap_or_default().parse()?;
-    let group = DevicePage { viewer, filter, after: page.after, limit: page.limit() };
+    let columns = columns(&ctx.item.node);
+    let group = DevicePage { viewer, filter, after: page.after, limit: page.limit(), columns };
     let rows = ctx.loaders().device_pages.get(ctx.batch_scope(), group, home);
     let devices = paging::load_page(ctx, page.size, rows).await?;
-    Ok(Direct(page.page(devices, |device| (device.id, Device(device)))))
+    Ok(Direct(page.page(devices, |ListedDevice { device, latest }| {
+        let id = device.id;
+        match latest {
+            Some(latest) => (id, Device::with_latest(device, latest)),
+            None => (id, Device::new(device)),
+        }
+    })))
+}
+
+/// What the selection below a page needs of its devices.
+fn columns(page: &Field) -> DevicePageColumns {
+    let mut columns = DevicePageColumns { states: false, latest: false };
+    let is_known = all_fields(page, |field| match field.name.node.as_str() {
+        "nodes" => all_fields(field, |field| columns.add(field)),
+        "edges" => all_fields(field, |edge| edge.name.node != "node" || all_fields(edge, |field| columns.add(field))),
+        _ => true,
+    });
+    if is_known { columns } else { DevicePageColumns { states: true, latest: false } }
+}
+
+impl DevicePageColumns {
+    fn add(&mut self, field: &Field) -> bool {
+        match field.name.node.as_str() {
+            "latestTelemetry" => self.latest = true,
+            name => self.states |= !WITHOUT_STATE.contains(&name),
+        }
+        true
+    }
+}
+
+/// Fields of a device that do not read its state.
+const WITHOUT_STATE: [&str; 8] = ["__typename", "id", "key", "name", "macAddress", "type", "createdAt", "telemetry"];
+
+/// Whether `check` holds for all fields selected below a field. A fragment is no field.
+fn all_fields(field: &Field, mut check: impl FnMut(&Field) -> bool) -> bool {
+    let mut items = field.selection_set.node.items.iter();
+    items.all(|item| match &item.node {
+        Selection::Field(field) => check(&field.node),
+        Selection::FragmentSpread(_) | Selection::InlineFragment(_) => false,
+    })
 }
 
 #[derive(Default)]
@@ -80,7 +121,7 @@ impl DeviceQuery {
     ) -> Result<Option<Direct<Device>>> {
         let viewer = ctx.viewer()?.user;
         let device = ctx.loaders().devices.get(ctx.batch_scope(), viewer, parse_id(&id, "device")?).await?;
-        Ok(Some(Direct(Device(device.ok_or(Error::NotFound("device"))?))))
+        Ok(Some(Direct(Device::new(device.ok_or(Error::NotFound("device"))?))))
     }
 
     /// The devices of a home, in order of registration.
@@ -97,7 +138,7 @@ impl DeviceQuery {
         let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "home")?);
         let page = page(ctx, viewer.user, home, filter, PageArguments { first, after }).await?;
         match page.0.edges.first() {
-            Some(edge) => drop(edge.node.0.allow(Permission::Read)?),
+            Some(edge) => drop(edge.node.device.allow(Permission::Read)?),
             // An empty page does not show whether the viewer has access to the home.
             None => drop(ctx.services().homes.access(viewer, home, Permission::Read).await?),
         }

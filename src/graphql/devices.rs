@@ -16,17 +16,32 @@ use super::inputs::{InstantInput, IntInput};
 use super::limits::complexity::page_complexity;
 use super::paging::{Page, PageArguments};
 use super::rooms::Room;
-use super::rows::{Direct, JsonWriter, NeedsObjects, Row, Write, leaf};
+use super::rows::{Direct, JsonWriter, NeedsObjects, Row, Write, leaf, nested};
 use super::scalars::{DeviceType, Instant, Json, MacAddress};
 use super::telemetry::{self, Telemetry, TimeRange};
 use crate::devices;
 use crate::error::Error;
 use crate::homes::Permission;
+use crate::telemetry::SharedReading;
 
 pub(super) const PAGE: usize = 50;
 
 #[derive(Clone)]
-pub(super) struct Device(pub(super) Arc<devices::Device>);
+pub(super) struct Device {
+    pub(super) device: Arc<devices::Device>,
+    /// The newest reading, if it was read with the device. The inner `None` says that there is none.
+    latest: Option<Option<Box<Telemetry>>>,
+}
+
+impl Device {
+    pub(super) fn new(device: Arc<devices::Device>) -> Self {
+        Self { device, latest: None }
+    }
+
+    pub(super) fn with_latest(device: Arc<devices::Device>, latest: Option<SharedReading>) -> Self {
+        Self { device, latest: Some(latest.map(|reading| Box::new(Telemetry::new(reading)))) }
+    }
+}
 
 /// The MQTT topics of a device. The server also accepts topics with an ID or a MAC address in place of a key,
 /// but devices should use these.
@@ -52,12 +67,12 @@ pub(super) struct DeviceTopics {
 impl Device {
     /// The ID of the device.
     async fn id(&self) -> ID {
-        self.0.id.into()
+        self.device.id.into()
     }
 
     /// The name of the device in topics, unique in its home, for example `ESP32_001`.
     async fn key(&self) -> &str {
-        &self.0.key
+        &self.device.key
     }
 
     /// The display name.
@@ -78,15 +93,15 @@ impl Device {
 
     /// The home of the device.
     async fn home(&self, ctx: &Context<'_>) -> Result<Home> {
-        let viewer = self.0.allow(Permission::Find)?.user();
-        let home = ctx.loaders().homes.get(ctx.batch_scope(), viewer, self.0.home).await?;
+        let viewer = self.device.allow(Permission::Find)?.user();
+        let home = ctx.loaders().homes.get(ctx.batch_scope(), viewer, self.device.home).await?;
         Ok(Home(home.ok_or(Error::NotFound("home"))?))
     }
 
     /// The room of the device, if it has one.
     async fn room(&self, ctx: &Context<'_>) -> Result<Option<Room>> {
-        let access = self.0.allow(Permission::Read)?;
-        let Some(room) = self.0.room else { return Ok(None) };
+        let access = self.device.allow(Permission::Read)?;
+        let Some(room) = self.device.room else { return Ok(None) };
         Ok(ctx.loaders().rooms.get(ctx.batch_scope(), access.user(), room).await?.map(Room))
     }
 
@@ -158,7 +173,7 @@ impl Device {
 
     /// The newest reading, by `recordedAt`.
     async fn latest_telemetry(&self, ctx: &Context<'_>) -> Result<Option<Direct<Telemetry>>> {
-        let device = self.0.readable(Permission::ReadTelemetry)?;
+        let device = self.device.readable(Permission::ReadTelemetry)?;
         Ok(ctx
             .loaders()
             .latest
@@ -180,7 +195,7 @@ impl Device {
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Option<Direct<Page<Telemetry>>>> {
         let (range, page) = (TimeRange { from, to }, PageArguments { first, after });
-        Ok(Some(telemetry::page(ctx, self.0.readable(Permission::ReadTelemetry)?, range, page).await?))
+        Ok(Some(telemetry::page(ctx, self.device.readable(Permission::ReadTelemetry)?, range, page).await?))
     }
 
     /// The commands to the device, newest first. The server keeps the newest 1,000 and all unfinished ones.
@@ -193,13 +208,13 @@ impl Device {
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Option<Page<Command>>> {
-        let device = self.0.readable(Permission::ReadCommands)?;
+        let device = self.device.readable(Permission::ReadCommands)?;
         Ok(Some(commands::page(ctx, device, status, PageArguments { first, after }).await?))
     }
 
     /// The newest version of its configuration, whether or not the device has applied it.
     async fn config(&self, ctx: &Context<'_>) -> Result<Option<DeviceConfig>> {
-        let device = self.0.readable(Permission::ReadConfig)?;
+        let device = self.device.readable(Permission::ReadConfig)?;
         Ok(ctx.loaders().config.get(ctx.batch_scope(), device.access().user(), device).await?.map(DeviceConfig))
     }
 
@@ -212,7 +227,7 @@ impl Device {
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Option<Page<DeviceConfig>>> {
-        let device = self.0.readable(Permission::ReadConfig)?;
+        let device = self.device.readable(Permission::ReadConfig)?;
         Ok(Some(device_config::page(ctx, device, PageArguments { first, after }).await?))
     }
 
@@ -225,8 +240,8 @@ impl Device {
 impl Device {
     /// The device, if the viewer may see more than its id and key.
     fn read(&self) -> Result<&devices::Device> {
-        self.0.allow(Permission::Read)?;
-        Ok(&self.0)
+        self.device.allow(Permission::Read)?;
+        Ok(&self.device)
     }
 }
 
@@ -235,10 +250,10 @@ impl Row for Device {
         <Self as OutputType>::type_name()
     }
 
-    fn writer(name: &str, _: &SelectionSet) -> Option<Write<Self>> {
+    fn writer(name: &str, below: &SelectionSet) -> Option<Write<Self>> {
         match name {
-            "id" => leaf(|row: &Self, out| out.id(row.0.id)),
-            "key" => leaf(|row: &Self, out| out.value(&row.0.key)),
+            "id" => leaf(|row: &Self, out| out.id(row.device.id)),
+            "key" => leaf(|row: &Self, out| out.value(&row.device.key)),
             "name" => readable(|device, out| out.value(&device.name)),
             "macAddress" => readable(|device, out| out.value(&device.mac.as_deref().and_then(mac_text))),
             "type" => readable(|device, out| out.enumeration(DeviceType::from(device.kind))),
@@ -256,6 +271,10 @@ impl Row for Device {
             }),
             "shedMessages" => readable(|device, out| out.value(&shed_messages(device))),
             "lastShedAt" => readable(|device, out| out.optional(device.state.last_shed_at, JsonWriter::instant)),
+            "latestTelemetry" => nested(below, |row: &Self| {
+                row.device.allow(Permission::ReadTelemetry).ok()?;
+                row.latest.as_ref().map(Option::as_deref)
+            }),
             "createdAt" => readable(|device, out| out.instant(device.created_at)),
             _ => None,
         }
@@ -265,8 +284,8 @@ impl Row for Device {
 /// Writes a field that only a viewer who may read the device gets.
 fn readable(write: fn(&devices::Device, &mut JsonWriter)) -> Option<Write<Device>> {
     Some(Box::new(move |row, out| {
-        row.0.allow(Permission::Read).map_err(|_| NeedsObjects)?;
-        write(&row.0, out);
+        row.device.allow(Permission::Read).map_err(|_| NeedsObjects)?;
+        write(&row.device, out);
         Ok(())
     }))
 }

@@ -26,6 +26,22 @@ pub(super) struct DevicePage {
     pub(super) filter: DeviceFilter,
     pub(super) after: Option<DeviceId>,
     pub(super) limit: i64,
+    pub(super) columns: DevicePageColumns,
+}
+
+/// What a page of devices reads besides the devices.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct DevicePageColumns {
+    /// Their states. Without their newest readings they are always read.
+    pub(super) states: bool,
+    pub(super) latest: bool,
+}
+
+/// A device of a page, and its newest reading if the page has read it.
+#[derive(Clone)]
+pub(super) struct ListedDevice {
+    pub(super) device: Arc<Device>,
+    pub(super) latest: Option<Option<Arc<Reading>>>,
 }
 
 /// Declares `Loaders`, and a type that implements `Load` for each field of it. The parameters of a loader are
@@ -132,11 +148,21 @@ loaders! {
     }
 
     /// Pages of a home's devices.
-    device_pages: DevicePages = |page: DevicePage, homes: HomeId| -> Arc<[Arc<Device>]> {
+    device_pages: DevicePages = |page: DevicePage, homes: HomeId| -> Arc<[ListedDevice]> {
         let of_homes =
             devices::DevicePage { homes: &homes, filter: &page.filter, after: page.after, limit: page.limit };
-        let devices = services.devices.page(page.viewer, &of_homes, budget).await?;
-        lists(devices.into_iter().map(|device| (device.home, Arc::new(device))))
+        let DevicePageColumns { states, latest } = page.columns;
+        if latest {
+            let devices = services.readings.page_with_latest(page.viewer, &of_homes, states, budget).await?;
+            lists(devices.into_iter().map(|(device, latest)| {
+                (device.home, ListedDevice { device: Arc::new(device), latest: Some(latest.map(Arc::new)) })
+            }))
+        } else {
+            let devices = services.devices.page(page.viewer, &of_homes, budget).await?;
+            lists(devices.into_iter().map(|device| {
+                (device.home, ListedDevice { device: Arc::new(device), latest: None })
+            }))
+        }
     }
 
     /// The newest reading of a device.

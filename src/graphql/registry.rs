@@ -124,7 +124,7 @@ impl From<devices::MqttCredentials> for MqttCredentials {
 
 impl From<devices::RegisteredDevice> for RegisteredDevice {
     fn from(registered: devices::RegisteredDevice) -> Self {
-        Self { device: Device(Arc::new(registered.device)), credentials: registered.credentials.into() }
+        Self { device: Device::new(Arc::new(registered.device)), credentials: registered.credentials.into() }
     }
 }
 
@@ -193,7 +193,7 @@ impl DeviceMutation {
             MaybeUndefined::Value(mac) => Some(Some(mac.0)),
         };
         let change = DeviceChange { name: input.name, kind: input.kind.map(Into::into), mac, room };
-        Ok(Device(Arc::new(devices.update(access, &ctx.request_context()?, device.id, change).await?)))
+        Ok(Device::new(Arc::new(devices.update(access, &ctx.request_context()?, device.id, change).await?)))
     }
 
     /// Creates a new MQTT password for a device. Without a grace period, the old password becomes invalid at once

@@ -39,7 +39,7 @@ impl Room {
     #[graphql(complexity = "list_complexity(20, child_complexity)")]
     async fn devices(&self, ctx: &Context<'_>) -> Result<Vec<Device>> {
         let devices = ctx.loaders().devices_in.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.id);
-        Ok(load_list(ctx, devices).await?.iter().cloned().map(Device).collect())
+        Ok(load_list(ctx, devices).await?.iter().cloned().map(Device::new).collect())
     }
 }
 

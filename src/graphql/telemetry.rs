@@ -19,6 +19,7 @@ use crate::telemetry::{self, SharedReading, for_each_sensor};
 
 pub(super) const PAGE: usize = 100;
 
+#[derive(Clone)]
 pub(super) struct Telemetry {
     reading: SharedReading,
     /// The device, if it is known already.
@@ -45,7 +46,7 @@ impl Telemetry {
             return Ok(device.clone());
         }
         let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.reading.device).await?;
-        Ok(Device(device.ok_or(Error::NotFound("device"))?))
+        Ok(Device::new(device.ok_or(Error::NotFound("device"))?))
     }
 
     /// The time of the reading: from the clock of the device if it is usable, otherwise the time of receipt.

@@ -1,11 +1,11 @@
 //! Stored readings of devices: the latest one, and pages of the past. One statement reads many devices; the caller
 //! proves that each may be read.
 
-use super::{Reading, read_store as store};
+use super::{DeviceWithLatest, Reading, page_store, read_store as store};
 use crate::db::{MemoryBudget, Pool};
-use crate::devices::DeviceAccess;
+use crate::devices::{DeviceAccess, DevicePage};
 use crate::error::Error;
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, UserId};
 
 pub use super::history_page::{CursorError, HistoryCursor, HistoryPage};
 
@@ -25,6 +25,19 @@ impl Readings {
         let ids: Vec<_> = devices.iter().map(DeviceAccess::device).collect();
         let mut conn = self.pool.get().await?;
         store::latest(&mut conn, &ids, budget).await
+    }
+
+    /// A page of the devices of each home that `viewer` sees, by home and id, each with its newest reading. Without
+    /// `states`, the devices have no state.
+    pub async fn page_with_latest(
+        &self,
+        viewer: UserId,
+        page: &DevicePage<'_>,
+        states: bool,
+        budget: &MemoryBudget,
+    ) -> Result<Vec<DeviceWithLatest>, Error> {
+        let mut conn = self.pool.get().await?;
+        page_store::page(&mut conn, viewer, page, states, budget).await
     }
 
     /// A page of the history of each device, newest first.

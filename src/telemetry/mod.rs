@@ -4,6 +4,7 @@ mod feed;
 pub mod history;
 mod history_page;
 mod hub;
+mod page_store;
 mod read_store;
 mod sensors;
 mod write_store;
@@ -19,6 +20,7 @@ use crate::ids::{DeviceId, HomeId, TelemetryId};
 
 pub use feed::LiveReadings;
 pub use hub::ReadingHub;
+pub use page_store::DeviceWithLatest;
 pub use sensors::Sensors;
 pub(crate) use sensors::for_each_sensor;
 pub use write_store::{Month, ensure_month, find_committed, insert, last_cursor};

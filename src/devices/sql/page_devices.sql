@@ -1,5 +1,6 @@
 -- Up to :limit devices of each home that the viewer sees and that pass the filter, by id, after the device :after.
--- A filter that is null passes every device, so one prepared statement serves all filters.
+-- A filter that is null passes every device, so one prepared statement serves all filters. Without any, :is_filtered
+-- is false and nothing is evaluated per device.
 select
     d.id, d.home_id, h.key, d.key, d.name, d.mac_address, d.type, d.room_id, d.created_at,
     coalesce(s.online, false), s.online_changed_at, s.last_seen_at, s.firmware_version, s.signal_strength,
@@ -14,13 +15,20 @@ from memberships m
         where d.home_id = m.home_id
             and sees_device(m.device_ids, d.id)
             and d.id > :after
-            and coalesce(d.room_id = :room, :room::bigint is null)
-            and coalesce(d.type = :kind, true)
-            and coalesce(
-                :online = exists (select from device_states o where o.device_id = d.id and o.online),
-                true
-            )
-            and coalesce(strpos(lower(concat_ws(' ', d.name, d.key, d.mac_address)), lower(:search)) > 0, true)
+            and case
+                when :is_filtered::boolean then
+                    coalesce(d.room_id = :room, :room::bigint is null)
+                    and coalesce(d.type = :kind, true)
+                    and coalesce(
+                        :online = exists (select from device_states o where o.device_id = d.id and o.online),
+                        true
+                    )
+                    and coalesce(
+                        strpos(lower(concat_ws(' ', d.name, d.key, d.mac_address)), lower(:search)) > 0,
+                        true
+                    )
+                else true
+            end
         order by d.id
         limit :limit
     ) d

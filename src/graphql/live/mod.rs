@@ -57,7 +57,7 @@ impl Subscription {
         let services = ctx.services();
         let target = SubscriptionTarget::of_device_or_home(ctx, Permission::Read, device_id, home_id).await?;
         let devices = services.devices.follow(&services.states, target.access, target.device, &services.metrics)?;
-        subscription(ctx, target, devices, |device| device.id, |device| Direct(Device(device.into()))).await
+        subscription(ctx, target, devices, |device| device.id, |device| Direct(Device::new(device.into()))).await
     }
 
     /// Commands whenever their state changes. Give exactly one of the IDs. With `commandId`, the subscription starts

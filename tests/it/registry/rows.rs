@@ -161,6 +161,8 @@ async fn every_plain_field_of_a_reading_and_of_a_device_is_written_as_a_row() {
         query(&format!("latestTelemetry {{ {reading} }}")),
         query(&selections.leaves("Device")),
         format!("{{ devices(homeId: {home}) {{ nodes {{ {} }} {page} }} }}", selections.leaves("Device")),
+        format!("{{ devices(homeId: {home}) {{ nodes {{ id latestTelemetry {{ {reading} }} }} }} }}"),
+        format!("{{ devices(homeId: {home}) {{ edges {{ node {{ online latestTelemetry {{ {reading} }} }} }} }} }}"),
     ] {
         let (answer, n_written) = pair.ask(&owner, &query).await;
         assert_eq!(n_written, 1, "{query}: {answer}");

@@ -82,7 +82,7 @@ impl Selections {
         let is_object = self.objects.contains_key(inner);
         !UNSTABLE.contains(&name)
             && (!is_object || depth < MAX_DEPTH)
-            && (!plain || !is_object || (is_row && !["device", "latestTelemetry"].contains(&name)))
+            && (!plain || !is_object || (is_row && name != "device"))
     }
 }
 

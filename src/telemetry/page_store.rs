@@ -1,0 +1,101 @@
+//! SQL that reads a page of devices, each with its newest reading, in one statement.
+
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::Stream;
+
+use super::Reading;
+use super::read_store::{Health, HealthSql, SensorsRow, SensorsSql, reading};
+use crate::db::{MemoryBudget, MemorySize, collect_bounded, statement};
+use crate::devices::{Device, DeviceColumns, DevicePage, DeviceRow, DeviceType, read_device};
+use crate::error::Error;
+use crate::ids::{DeviceId, HomeId, RoomId, TelemetryId, UserId};
+
+/// A device, and its newest reading if it has one.
+pub type DeviceWithLatest = (Device, Option<Reading>);
+
+/// The columns of `latest.sql`, null for a device without readings.
+type LatestColumns = (
+    (
+        Nullable<BigInt>,
+        Nullable<BigInt>,
+        Nullable<BigInt>,
+        Nullable<Timestamptz>,
+        Nullable<Timestamptz>,
+        Nullable<Bool>,
+    ),
+    SensorsSql,
+    HealthSql,
+);
+type Message =
+    (Option<TelemetryId>, Option<HomeId>, Option<DeviceId>, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<bool>);
+type Row = (DeviceRow, (Message, SensorsRow, Health));
+
+statement! {
+    struct PageLatest<'a>("sql/page_latest.sql") -> (DeviceColumns, LatestColumns) {
+        viewer: BigInt = UserId,
+        homes: Array<BigInt> = &'a [HomeId],
+        room: Nullable<BigInt> = Option<RoomId>,
+        kind: Nullable<Text> = Option<DeviceType>,
+        online: Nullable<Bool> = Option<bool>,
+        search: Nullable<Text> = Option<&'a str>,
+        is_filtered: Bool = bool,
+        after: BigInt = i64,
+        limit: BigInt = i64,
+    }
+}
+
+statement! {
+    struct PageLatestWithoutStates<'a>("sql/page_latest_without_states.sql") -> (DeviceColumns, LatestColumns) {
+        viewer: BigInt = UserId,
+        homes: Array<BigInt> = &'a [HomeId],
+        room: Nullable<BigInt> = Option<RoomId>,
+        kind: Nullable<Text> = Option<DeviceType>,
+        online: Nullable<Bool> = Option<bool>,
+        search: Nullable<Text> = Option<&'a str>,
+        is_filtered: Bool = bool,
+        after: BigInt = i64,
+        limit: BigInt = i64,
+    }
+}
+
+impl MemorySize for DeviceWithLatest {
+    fn text_bytes(&self) -> usize {
+        self.0.text_bytes() + self.1.as_ref().map_or(0, Reading::text_bytes)
+    }
+}
+
+/// A page of the devices of each home that `viewer` sees, by home and id. Without `states`, the devices have no state.
+pub(super) async fn page(
+    conn: &mut AsyncPgConnection,
+    viewer: UserId,
+    page: &DevicePage<'_>,
+    states: bool,
+    budget: &MemoryBudget,
+) -> Result<Vec<DeviceWithLatest>, Error> {
+    let DevicePage { homes, filter, after, limit } = *page;
+    let (room, kind, online, search) = (filter.room, filter.kind, filter.online, filter.search.as_deref());
+    let (is_filtered, after) = (filter.is_filtered(), after.map_or(0, DeviceId::get));
+    if states {
+        let statement = PageLatest { viewer, homes, room, kind, online, search, is_filtered, after, limit };
+        collect(statement.load_stream::<Row>(conn).await?, budget).await
+    } else {
+        let statement =
+            PageLatestWithoutStates { viewer, homes, room, kind, online, search, is_filtered, after, limit };
+        collect(statement.load_stream::<Row>(conn).await?, budget).await
+    }
+}
+
+async fn collect(
+    rows: impl Stream<Item = QueryResult<Row>>,
+    budget: &MemoryBudget,
+) -> Result<Vec<DeviceWithLatest>, Error> {
+    collect_bounded(rows, budget, |(device, latest)| Ok((read_device(device)?, newest(latest)))).await
+}
+
+fn newest((message, sensors, health): (Message, SensorsRow, Health)) -> Option<Reading> {
+    let (id, home, device, recorded_at, received_at, device_clock) = message;
+    Some(reading(((id?, home?, device?, recorded_at?, received_at?, device_clock?), sensors, health)))
+}

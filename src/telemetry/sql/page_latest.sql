@@ -1,0 +1,48 @@
+-- A page of devices as devices/sql/page_devices.sql reads it, each with its newest reading: one descent into the
+-- primary key per device.
+select
+    d.id, d.home_id, h.key, d.key, d.name, d.mac_address, d.type, d.room_id, d.created_at,
+    coalesce(s.online, false), s.online_changed_at, s.last_seen_at, s.firmware_version, s.signal_strength,
+    s.battery_level, coalesce(s.metadata, '{}'), coalesce(s.shed_messages, 0), s.last_shed_at,
+    s.home_segment, s.device_segment,
+    m.user_id, m.home_id, m.role, m.scopes,
+    t.id, t.home_id, t.device_id, t.recorded_at, t.received_at, t.device_clock,
+    t.current, t.gas_ppm, t.flame, t.bin_level, t.power_w, t.energy_kwh, t.voltage_v, t.current_a, t.frequency_hz,
+    t.power_factor, t.distance_cm, t.temperature, t.humidity,
+    t.firmware_version, t.signal_strength, t.battery_level, t.extra
+from memberships m
+    join homes h on h.id = m.home_id
+    cross join lateral (
+        select d.*
+        from devices d
+        where d.home_id = m.home_id
+            and sees_device(m.device_ids, d.id)
+            and d.id > :after
+            and case
+                when :is_filtered::boolean then
+                    coalesce(d.room_id = :room, :room::bigint is null)
+                    and coalesce(d.type = :kind, true)
+                    and coalesce(
+                        :online = exists (select from device_states o where o.device_id = d.id and o.online),
+                        true
+                    )
+                    and coalesce(
+                        strpos(lower(concat_ws(' ', d.name, d.key, d.mac_address)), lower(:search)) > 0,
+                        true
+                    )
+                else true
+            end
+        order by d.id
+        limit :limit
+    ) d
+    left join device_states s on s.device_id = d.id
+    left join lateral (
+        select *
+        from telemetry
+        where device_id = d.id
+        order by recorded_at desc, id desc
+        limit 1
+    ) t on true
+where m.user_id = :viewer
+    and m.home_id = any (:homes::bigint[])
+order by d.home_id, d.id
