@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::ask::{Report, is_reached};
-use super::fields::{FIELDS, Fields};
+use super::fields::FIELDS;
 use super::operations::ROWS;
 use super::plan::{case, expected_outcome, selected};
 use super::rights::{FORBIDDEN, Outcome, Relation, Right};
@@ -16,16 +16,14 @@ use super::world::World;
 /// non-null. A mutation or subscription is refused as a whole: it asks for one thing.
 pub(super) fn non_null_refusals(sdl: &Sdl) -> Vec<String> {
     let mut found = Vec::new();
-    for Fields { object, rights, .. } in FIELDS {
-        let refusable = rights.iter().filter(|(right, _)| {
-            let is_read = |relation: Relation| rights.iter().any(|(right, _)| is_allowed(relation, *right));
-            COLUMNS
-                .into_iter()
-                .map(|(_, relation)| relation)
-                .any(|relation| is_read(relation) && !is_allowed(relation, *right))
-        });
-        let names = refusable.flat_map(|(_, names)| names.split_whitespace());
-        found.extend(names.filter(|name| !sdl.is_nullable(object, name)).map(|name| format!("{object}.{name}")));
+    for fields in FIELDS {
+        let is_refusable = |right: Right| {
+            let reads = |relation: Relation| fields.rights.iter().any(|(right, _)| is_allowed(relation, *right));
+            COLUMNS.iter().any(|(_, relation)| reads(*relation) && !is_allowed(*relation, right))
+        };
+        let every = fields.fields(sdl).into_iter();
+        let non_null = every.filter(|(right, name)| is_refusable(*right) && !sdl.is_nullable(fields.object, name));
+        found.extend(non_null.map(|(_, name)| format!("{}.{name}", fields.object)));
     }
     // Without a valid token everything is refused.
     let queries = ROWS.iter().filter(|row| row.right != Right::Signed);
@@ -44,15 +42,14 @@ pub(super) async fn ask_for_everything(report: &Report, world: &World, sdl: &Sdl
     for fields in FIELDS {
         for at in 0..world.actors.len() {
             let outcome = |right| expected_outcome(&world.actors[at], right, fields.path);
-            let every =
-                fields.rights.iter().flat_map(|(right, names)| names.split_whitespace().map(move |n| (*right, n)));
+            let every = fields.fields(sdl);
             let (allowed, refused): (Vec<_>, Vec<_>) =
-                every.clone().partition(|(right, _)| outcome(*right) == Outcome::Allowed);
+                every.iter().partition(|(right, _)| outcome(*right) == Outcome::Allowed);
             if allowed.is_empty() || refused.iter().all(|(right, _)| outcome(*right) != FORBIDDEN) {
                 continue;
             }
             n_screens += 1;
-            let names = every.map(|(_, name)| selected(sdl, fields.object, name)).collect::<Vec<_>>().join(" ");
+            let names = every.iter().map(|(_, name)| selected(sdl, fields.object, name)).collect::<Vec<_>>().join(" ");
             let operation = fields.path.replace('@', &names);
             let label = format!("everything of {}", fields.path);
             let case = case(world, &label, &operation, at, &world.own, &[], FORBIDDEN).await;
