@@ -5,7 +5,7 @@
 # Each installs what is missing where it may (root or passwordless sudo on Debian and its kin) and
 # otherwise says what to install.
 
-.PHONY: dev test bench web check
+.PHONY: dev test bench web check clients
 
 ARGS ?=
 
@@ -15,11 +15,21 @@ dev:
 	cargo run --release -- dev $(ARGS)
 
 test:
-	@./tools/need postgresql mosquitto mosquitto-clients nodejs npm curl chromium openssl
+	@./tools/need postgresql mosquitto mosquitto-clients nodejs npm curl chromium openssl python3-venv
 	@$(MAKE) --no-print-directory web
-	@cd tests/node && npm ci --silent --no-fund --no-audit
+	@$(MAKE) --no-print-directory clients
 	@$(MAKE) --no-print-directory check
 	@./tools/run-tests
+
+# The packages of the clients that the tests run; installed again only when their lists have changed.
+clients: tests/node/node_modules/.package-lock.json tests/python/.venv/installed
+
+tests/node/node_modules/.package-lock.json: tests/node/package-lock.json
+	cd tests/node && npm ci --silent --no-fund --no-audit
+
+tests/python/.venv/installed: tests/python/requirements.txt
+	cd tests/python && python3 -m venv .venv && \
+		.venv/bin/pip install -q --disable-pip-version-check --no-input -r requirements.txt && touch .venv/installed
 
 # Formatting, lints, documentation.
 check:

@@ -11,24 +11,7 @@ use tokio::net::TcpStream;
 
 use super::edge::Edge;
 use super::support::PATIENCE;
-
-/// Runs a script of tests/node; its packages are installed by `npm ci` there on first use.
-pub(crate) async fn node(script: &str, arguments: &[&str]) -> std::process::Output {
-    node_within(script, arguments, Duration::from_secs(60)).await
-}
-
-/// As [`node`], with a limit of its own.
-pub(crate) async fn node_within(script: &str, arguments: &[&str], limit: Duration) -> std::process::Output {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node");
-    if !std::path::Path::new(folder).join("node_modules").exists() {
-        let mut install = tokio::process::Command::new("npm");
-        install.args(["ci", "--no-audit", "--no-fund"]).current_dir(folder);
-        let output = install.output().await.expect("npm is installed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-    let run = tokio::process::Command::new("node").arg(script).args(arguments).current_dir(folder).output();
-    tokio::time::timeout(limit, run).await.expect("the script ends").expect("node is installed")
-}
+use super::support::node::node;
 
 #[tokio::test]
 async fn the_public_audit_passes_with_and_without_a_token() {

@@ -3,6 +3,7 @@
 mod access;
 mod broker_auth;
 mod canaries;
+mod clients;
 mod compression;
 mod container;
 mod control;

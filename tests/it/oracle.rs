@@ -11,7 +11,7 @@ use smarthome::auth::{Actor, Tokens};
 use smarthome::ids::UserId;
 use smarthome::settings::{Environment, Secret, Source};
 
-use super::http::node_within;
+use super::support::node::node_within;
 use super::support::app::{JWT_SECRET, TestApp};
 use super::support::{rng, user::User};
 

@@ -12,8 +12,8 @@ use smarthome::metrics::Reason;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::edge::{Edge, Received};
-use super::http::node;
 use super::support::PATIENCE;
+use super::support::node::node;
 
 const TRANSPORT: &str = "graphql-transport-ws";
 

@@ -7,6 +7,7 @@ pub mod browser;
 pub mod http;
 pub mod installation;
 pub mod mqtt;
+pub mod node;
 pub mod observed_commands;
 pub mod proxy;
 pub mod server;
