@@ -1,15 +1,14 @@
-//! GraphiQL in a real browser: it loads only from this server, runs a query and shows a live event.
+//! GraphiQL in a real browser: it loads only from this server, runs a query, shows a live event, and documents every type.
 
-use std::time::Duration;
-
+use async_graphql::parser::parse_schema;
+use async_graphql::parser::types::{TypeKind, TypeSystemDefinition};
 use serde_json::json;
 use smarthome::app::{App, Options};
 use smarthome::settings::Secret;
-use tokio::time::Instant;
 
-use crate::support::PATIENCE;
 use crate::support::app::TestApp;
 use crate::support::browser::Browser;
+use crate::support::eventually;
 use crate::support::mqtt::Mqtt;
 
 /// The key code of Enter.
@@ -54,22 +53,24 @@ async fn runs_a_query_and_shows_an_event_of_a_subscription() {
     let mqtt = Mqtt::connect(mqtt_port).await;
     // The page does not show that its subscription has started, and for a moment after a tab is opened it still runs
     // the operation of the previous tab. So run and publish until an event arrives.
-    let deadline = Instant::now() + PATIENCE;
-    let heard = loop {
+    let page = tokio::sync::Mutex::new(page);
+    let heard = eventually("an event on the page", async || {
+        let mut page = page.lock().await;
         let text = page.eval(answer).await;
         let text = text.as_str().unwrap_or_default();
         if text.contains("\"temperature\"") && text.contains("\"timeSource\"") {
-            break text.to_owned();
+            return Some(text.to_owned());
         }
-        assert!(Instant::now() < deadline, "the subscription shows nothing: {text}; {:?}", page.complaints());
         if page.eval("!document.querySelector('.graphiql-execute-button-stop, .graphiql-spinner')").await == json!(true)
         {
             page.eval("document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.focus()").await;
             page.press_ctrl("Enter", ENTER).await;
         }
         mqtt.publish(&device.topic("telemetry"), r#"{"sensors": {"temperature": 21.5}}"#).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+        None
+    })
+    .await;
+    let mut page = page.into_inner();
     assert!(heard.contains("ESP32_001"), "{heard}");
 
     let picture = page.screenshot().await;
@@ -83,4 +84,34 @@ async fn runs_a_query_and_shows_an_event_of_a_subscription() {
     drop(page);
     app.stop().await;
     drop(database);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documentation_shows_every_type_and_field() {
+    let app = TestApp::builder().set("GRAPHIQL", "on").set("GRAPHQL_INTROSPECTION", "on").start().await;
+    let mut page = Browser::open(&format!("http://{}/graphiql", app.addr())).await;
+    page.until("!!document.querySelector('button[aria-label$=\"Documentation Explorer\"]')").await;
+    let found = page.eval(include_str!("graphiql/docs.js")).await;
+
+    let definitions = parse_schema(smarthome::graphql::sdl()).unwrap().definitions;
+    let types = definitions.into_iter().filter_map(|definition| match definition {
+        TypeSystemDefinition::Type(definition) => Some(definition.node),
+        _ => None,
+    });
+    let (mut names, mut n_fields) =
+        (vec!["Boolean", "Float", "ID", "Int", "String"].into_iter().map(str::to_owned).collect::<Vec<_>>(), 0);
+    for definition in types {
+        names.push(definition.name.node.to_string());
+        n_fields += match definition.kind {
+            TypeKind::Object(object) => object.fields.len(),
+            TypeKind::InputObject(input) => input.fields.len(),
+            _ => 0,
+        };
+    }
+    names.sort();
+    assert_eq!(found["types"], json!(names), "{:?}", page.complaints());
+    assert_eq!(found["n_fields"], n_fields);
+    assert!(page.complaints().is_empty(), "{:?}", page.complaints());
+    drop(page);
+    app.stop().await;
 }

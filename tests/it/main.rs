@@ -17,6 +17,7 @@ mod database_tls;
 mod dev;
 mod device_limit;
 mod directory;
+mod documented_operations;
 mod dynsec;
 mod edge;
 mod graphiql;

@@ -11,8 +11,8 @@ use smarthome::auth::{Actor, Tokens};
 use smarthome::ids::UserId;
 use smarthome::settings::{Environment, Secret, Source};
 
-use super::support::node::node_within;
 use super::support::app::{JWT_SECRET, TestApp};
+use super::support::node::node_within;
 use super::support::{rng, user::User};
 
 /// Requests of a run unless `ORACLE_REQUESTS` says otherwise.
