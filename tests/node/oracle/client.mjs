@@ -1,11 +1,13 @@
-// Requests by HTTP over connections that are kept, as server-sent events, and by WebSocket in both subprotocols.
+// Requests by HTTP over connections that are kept, with streams in both formats, and by WebSocket in both subprotocols.
+import { createHash } from 'node:crypto';
 import http from 'node:http';
 import WebSocket from 'ws';
 import { members } from './json_text.mjs';
 
 /** How long a request or the next event may take. */
 const PATIENCE_MS = 20_000;
-const ACCEPT = 'application/graphql-response+json, text/event-stream';
+const SINGLE = 'application/graphql-response+json';
+const STREAMS = { events: 'text/event-stream', multipart: 'multipart/mixed;subscriptionSpec="1.0"' };
 /** The client's and the server's message that starts an operation, or is a response of it. */
 const MESSAGES = { 'graphql-transport-ws': ['subscribe', 'next'], 'graphql-ws': ['start', 'data'] };
 
@@ -13,21 +15,26 @@ const MESSAGES = { 'graphql-transport-ws': ['subscribe', 'next'], 'graphql-ws': 
 export class Client {
   constructor(url, token, connections = 8) {
     this.url = new URL(url);
-    this.headers = { accept: ACCEPT, ...(token && { authorization: `Bearer ${token}` }) };
+    this.headers = token ? { authorization: `Bearer ${token}` } : {};
     this.agent = new http.Agent({ keepAlive: true, maxSockets: connections });
   }
 
   /** The texts of the response: one, or of a stream at most as many as `events`. */
-  send(request, events = 1) {
+  async send(request, events = 1) {
     const { transport = 'POST' } = request;
     if (transport in MESSAGES) return this.bySocket(request, transport, events);
-    return transport === 'GET' ? this.byUrl(request, events) : this.byBody(request, events);
+    if (transport === 'GET') return this.byUrl(request, events);
+    if (transport !== 'hash') return this.byBody(bodyOf(request), transport, events);
+    const sha256Hash = createHash('sha256').update(request.query).digest('hex');
+    const extensions = `"extensions":{"persistedQuery":{"version":1,"sha256Hash":"${sha256Hash}"}}`;
+    const found = await this.byBody(bodyOf({ ...request, query: undefined }, extensions), transport, events);
+    return isUnknownHash(found) ? this.byBody(bodyOf(request, extensions), transport, events) : found;
   }
 
-  byBody(request, events) {
-    const body = bodyOf(request);
+  byBody(body, transport, events) {
     const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
-    return this.http('POST', this.url, headers, body, events);
+    const stream = transport === 'multipart' ? STREAMS.multipart : STREAMS.events;
+    return this.http('POST', this.url, { ...headers, accept: `${SINGLE}, ${stream}` }, body, events);
   }
 
   byUrl({ query, variables, operationName }, events) {
@@ -35,7 +42,7 @@ export class Client {
     for (const [name, value] of Object.entries({ query, variables, operationName })) {
       if (value !== undefined) url.searchParams.set(name, value);
     }
-    return this.http('GET', url, {}, '', events);
+    return this.http('GET', url, { accept: `${SINGLE}, ${STREAMS.events}` }, '', events);
   }
 
   http(method, url, headers, body, events) {
@@ -44,15 +51,15 @@ export class Client {
       const request = http.request(url, options, (response) => {
         response.setEncoding('utf8');
         response.on('error', reject);
-        const isStream = response.headers['content-type']?.startsWith('text/event-stream');
+        const read = readerOf(response.headers['content-type']);
         let text = '';
         response.on('data', (chunk) => {
           text += chunk;
-          if (!isStream || eventsOf(text).length < events) return;
-          resolve(eventsOf(text));
+          if (!read || read(text).length < events) return;
+          resolve(read(text));
           request.destroy();
         });
-        response.on('end', () => resolve(isStream ? eventsOf(text) : [text]));
+        response.on('end', () => resolve(read ? read(text) : [text]));
       });
       request.setTimeout(PATIENCE_MS, () =>
         request.destroy(new Error(`no answer within ${PATIENCE_MS} ms to ${body}`)),
@@ -100,15 +107,20 @@ export class Client {
 }
 
 /** The request's parameters as JSON. Variables are text already. */
-function bodyOf({ query, variables, operationName }) {
-  const parts = [`"query":${JSON.stringify(query)}`];
+function bodyOf({ query, variables, operationName }, ...more) {
+  const parts = query === undefined ? more : [`"query":${JSON.stringify(query)}`, ...more];
   if (variables !== undefined) parts.push(`"variables":${variables}`);
   if (operationName !== undefined) parts.push(`"operationName":${JSON.stringify(operationName)}`);
   return `{${parts.join(',')}}`;
 }
 
-/** The data of the `next` events that have arrived whole. */
-function eventsOf(text) {
-  const whole = text.slice(0, text.lastIndexOf('\n\n') + 2);
-  return [...whole.matchAll(/^event: next\ndata: (.*)$/gm)].map((match) => match[1]);
+const isUnknownHash = ([text]) => text?.includes('"PERSISTED_QUERY_NOT_FOUND"');
+
+/** What takes the responses that have arrived whole from a stream's text. Undefined for a single response. */
+function readerOf(contentType = '') {
+  const all = (text, pattern) => [...text.matchAll(pattern)].map((match) => match[1]);
+  if (contentType.startsWith('text/event-stream')) {
+    return (text) => all(text.slice(0, text.lastIndexOf('\n\n') + 2), /^event: next\ndata: (.*)$/gm);
+  }
+  return contentType.startsWith('multipart/mixed') ? (text) => all(text, /^\{"payload":(.*)\}\r\n---/gm) : undefined;
 }

@@ -8,14 +8,14 @@ function isUndecided({ definitions }) {
   const isConditional = (set, seen) =>
     set.selections.some((selection) => {
       if (selection.directives.some(({ name }) => name.value === 'skip' || name.value === 'include')) return true;
-      if (selection.kind === 'Field' || seen.has(selection.name?.value)) return false;
-      const fragment = definitions.find(
-        (d) => d.kind === 'FragmentDefinition' && d.name.value === selection.name?.value,
-      );
-      const inner = selection.selectionSet ?? fragment?.selectionSet;
-      return inner !== undefined && isConditional(inner, new Set([...seen, selection.name?.value]));
+      if (selection.kind === 'Field') return false;
+      if (selection.kind === 'InlineFragment') return isConditional(selection.selectionSet, seen);
+      const key = selection.name.value;
+      const fragment = definitions.find((d) => d.kind === 'FragmentDefinition' && d.name.value === key);
+      const isOpen = fragment !== undefined && !seen.includes(key);
+      return isOpen && isConditional(fragment.selectionSet, [...seen, key]);
     });
-  return definitions.some((d) => d.operation === 'subscription' && isConditional(d.selectionSet, new Set()));
+  return definitions.some((d) => d.operation === 'subscription' && isConditional(d.selectionSet, []));
 }
 
 /** The request as graphql-js reads it: `refused`, `undecided`, or the chosen operation and the coerced variables. */

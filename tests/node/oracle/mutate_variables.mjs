@@ -23,7 +23,7 @@ export function jsonText(value) {
 const raw = (text) => new Raw(text);
 const WRONG = {
   // A number without a fractional part is an integer, however it is written; JavaScript can't tell them apart.
-  Int: ['1.0', '2147483648', '-2147483649', '1.5', '"1"', 'true', '[1]', '{}', '1e3', '1E400', '-0'].map(raw),
+  Int: ['1.0', '2147483648', '-2147483649', '1.5', '"1"', 'true', '[1]', '{}', '1e3', '-0'].map(raw),
   // `1.0` is no ID by the specification, but JavaScript can't tell it from `1`.
   ID: ['11', '-1', '0', '1.5', 'true', '["11"]', '{}', '9007199254740991', '""'].map(raw),
   String: ['1', 'true', '["x"]', '{}', '"\\ud83d\\udecf"', '"\\u0041"'].map(raw),

@@ -21,8 +21,10 @@ const CHANGES = [
 ];
 
 const TRANSPORTS = [
-  [80, 'POST'],
+  [67, 'POST'],
   [10, 'GET'],
+  [8, 'hash'],
+  [5, 'multipart'],
   [5, 'graphql-transport-ws'],
   [5, 'graphql-ws'],
 ];
