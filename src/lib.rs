@@ -12,18 +12,19 @@
 //! | [`ids`], [`error`], [`clock`] | typed ids, the one error type, the wall clock |
 //! | [`db`] | PostgreSQL: pool, transactions, statements in `.sql` files, migrations |
 //! | [`mod@text_enum`], [`validation`] | enumerations with a text, checks of names |
-//! | [`hub`], [`follow`] | fan-out per home; a stream that catches up from the database |
+//! | [`hub`], [`follow`] | fan-out per home and per device; a stream that catches up from the database |
 //! | [`backoff`], [`background`] | pauses between retries; periodic work, leader election |
 //! | [`rate`], [`throttle`] | GCRA rate limiter; limits on passwords and addresses |
 //! | [`opaque_token`], [`secret_box`], [`tls`] | random tokens, encryption at rest, TLS settings |
 //! | [`metrics`] | Prometheus metrics |
+//! | [`auth`], [`revocation`] | access tokens; their end before they expire |
+//! | [`audit`] | the audit log |
 //! | [`downlink`], [`outbox`] | the port towards devices; delivery of stored messages |
 //!
 //! | Features | |
 //! |---|---|
-//! | [`auth`], [`revocation`] | access tokens; their end before they expire |
 //! | [`users`] | accounts, sessions, external identities |
-//! | [`homes`], [`audit`] | homes, members, permissions; the audit log |
+//! | [`homes`] | homes, members, permissions |
 //! | [`devices`] | registry, credentials, presence, states |
 //! | [`telemetry`] | readings: recording, history, live streams |
 //! | [`commands`], [`device_config`] | what is sent to devices |
@@ -40,6 +41,8 @@ pub mod dev;
 pub mod logging;
 pub mod settings;
 
+pub mod audit;
+pub mod auth;
 pub mod background;
 pub mod backoff;
 pub mod clock;
@@ -53,19 +56,17 @@ pub mod metrics;
 pub mod opaque_token;
 pub mod outbox;
 pub mod rate;
+pub mod revocation;
 pub mod secret_box;
 pub mod text_enum;
 pub mod throttle;
 pub mod tls;
 pub mod validation;
 
-pub mod audit;
-pub mod auth;
 pub mod commands;
 pub mod device_config;
 pub mod devices;
 pub mod homes;
-pub mod revocation;
 pub mod telemetry;
 pub mod users;
 

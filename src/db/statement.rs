@@ -1,5 +1,5 @@
-//! Statements kept in `.sql` files: each can be pasted into psql, and `tests/it/statements.rs` explains each
-//! against the real schema.
+//! Statements kept in `.sql` files: psql runs each after a `\set` for each `:name`, and `tests/it/statements.rs`
+//! explains each against the real schema.
 //!
 //! A file names its parameters as psql does (`:now`, `:device_ids`); [`statement!`](crate::db::statement!)
 //! declares a struct with one field a parameter and splits the file at the names, once in the process's life.

@@ -13,7 +13,7 @@ use crate::db;
 use crate::ids::DeviceId;
 use crate::mqtt::{Packet, SessionLoss};
 
-/// Packet ids of the protocol: a new message under an id makes the older one obsolete.
+/// One slot for every `u16`, although MQTT uses no packet id 0. A new message under an id makes the older one obsolete.
 const PACKET_IDS: usize = 65_536;
 
 /// Obsolete packets that are worth a statement to delete.

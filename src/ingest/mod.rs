@@ -10,8 +10,8 @@
 //! 1. `classifier.rs`: each message is classified (`message.rs`), admitted (`device_limits.rs`) and turned into
 //!    a row and perhaps a state change (`classifier/outcomes.rs`); together they are the `batch.rs`.
 //! 2. `writer/transaction.rs`: the batch's statements, in one round trip.
-//! 3. `writer/storing.rs`: what happens to a batch that the database refuses (`writer/verdict.rs`).
-//! 4. `writer/after_commit.rs`: hubs and counters; then the acknowledgements.
+//! 3. `writer/storing.rs`: retries, splits (`writer/verdict.rs`), and when the acknowledgements are sent.
+//! 4. `writer/after_commit.rs`: hubs and counters.
 //!
 //! No message is acknowledged or published before its commit. While the database is away nothing is given up:
 //! the queue fills and the broker keeps the rest.

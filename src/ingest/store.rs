@@ -12,8 +12,9 @@ use crate::db::{locks, statement};
 use crate::ids::{DeviceId, HomeId};
 use crate::mqtt::Packet;
 
-/// Deliveries loaded at the start: one for each packet id of the protocol.
-const MAX_DELIVERIES: i64 = 65_535;
+/// Rows of `committed_packets` loaded at the start, one for a batch. A row has at least one packet, so these hold the
+/// newest message of each packet id.
+const MAX_PACKET_ROWS: i64 = 65_535;
 
 // Prepared like every other statement of a batch: `batch_execute` would send them unprepared, and they could
 // overtake a statement that still waits to be prepared.
@@ -196,7 +197,7 @@ pub(super) async fn load_packets(
     let mut rows: Vec<(i64, Vec<i32>, Vec<i64>)> = committed_packets::table
         .filter(committed_packets::client_id.eq(client_id))
         .order(committed_packets::id.desc())
-        .limit(MAX_DELIVERIES)
+        .limit(MAX_PACKET_ROWS)
         .select((committed_packets::id, committed_packets::packet_ids, committed_packets::digests))
         .load(conn)
         .await?;

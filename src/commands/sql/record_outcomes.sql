@@ -1,23 +1,23 @@
--- Records how attempts to deliver commands ended (DeliveryOutcome).
-with deliveries as materialized (
-    select * from unnest(:ids::uuid[], :outcomes::text[], :errors::text[]) d (id, outcome, error)
+-- Records how attempts to publish commands ended (PublishOutcome).
+with attempts as materialized (
+    select * from unnest(:ids::uuid[], :outcomes::text[], :errors::text[]) a (id, outcome, error)
 ), locked as materialized (
     select c.id, c.status, c.sent_at
     from commands c
-    where c.id in (select id from deliveries)
+    where c.id in (select id from attempts)
     order by c.id
     for update
 ), recorded as (
     select
-        d.id,
-        d.outcome,
-        d.error,
-        d.outcome in ('CONFIRMED', 'NO_SUBSCRIBERS') as is_accepted,
+        a.id,
+        a.outcome,
+        a.error,
+        a.outcome in ('CONFIRMED', 'NO_SUBSCRIBERS') as is_accepted,
         l.status = 'PENDING' as is_pending
-    from deliveries d join locked l on l.id = d.id
+    from attempts a join locked l on l.id = a.id
     -- The broker's first acknowledgement counts even after the answer of the device; any other outcome counts for a
     -- pending command only.
-    where case when d.outcome in ('CONFIRMED', 'NO_SUBSCRIBERS') then l.sent_at is null else l.status = 'PENDING' end
+    where case when a.outcome in ('CONFIRMED', 'NO_SUBSCRIBERS') then l.sent_at is null else l.status = 'PENDING' end
 )
 update commands c
 set
