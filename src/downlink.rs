@@ -82,7 +82,7 @@ pub struct LinkState {
     /// Whether messages can be sent now.
     pub is_up: bool,
     /// Changes whenever the link goes up or down: equal numbers mean the same connection.
-    pub connection: u64,
+    pub link_epoch: u64,
     /// How many of our sessions the broker has lost. A loss is in the database before the link is up again.
     pub session_losses: u64,
 }

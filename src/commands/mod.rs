@@ -41,8 +41,8 @@ pub use send::{KEPT_PER_DEVICE, MAX_OPEN_PER_DEVICE};
 pub use service::{CommandPage, Commands, CommandsDependencies};
 pub use transitions::{Condition, Event, Facts, TRANSITIONS, Transition, next_status};
 
-/// Publishes changed commands to the subscribers of their homes. Call it after the commit.
-pub fn publish(hub: &CommandHub, commands: impl IntoIterator<Item = Command>) {
+/// Sends changed commands to the subscribers of their homes. Call it after the commit.
+pub fn notify(hub: &CommandHub, commands: impl IntoIterator<Item = Command>) {
     for command in commands {
         hub.publish(command.home, command.device, &std::sync::Arc::new(command));
     }

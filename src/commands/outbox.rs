@@ -8,23 +8,23 @@ use super::command::{Command, CommandHub, CommandStatus};
 use super::expectations::MAX_OPEN;
 use super::outbox_store::{self as store, Claimed, RecordOutcomes};
 use super::payload::to_payload;
-use super::{Expectations, deadline_store, expectation_store, publish, requeue_store};
+use super::{Expectations, deadline_store, expectation_store, notify, requeue_store};
 use crate::db;
 use crate::downlink::{DownlinkKind, Message, OutboxMessage, PublishOutcome, PublishReport};
 use crate::ids::{CommandId, DeviceId};
 use crate::metrics::Metrics;
-use crate::outbox::{Outbox, Unconfirmed};
+use crate::outbox::{Outbox, Unanswered};
 
 /// Commands that one tick ends. The next tick follows at once where there are more.
-const MAX_EXPIRED_PER_TICK: i64 = 1_000;
+const MAX_EXPIRED_PER_POLL: i64 = 1_000;
 /// Seconds between two reads of the expected effects: other servers send commands too.
 const RELOAD_EXPECTATIONS_SECONDS: i64 = 2;
 /// How long after its timeout an effect still confirms a command.
 const LATE_EFFECT_HOURS: i64 = 1;
 /// Longest duration, in seconds, of a statement whose answer was lost.
 const MAX_STATEMENT_SECONDS: u64 = 60;
-/// Commands that are published again after a lost answer.
-const MAX_REPUBLISHED: i64 = 10_000;
+/// Commands that subscribers are notified of again after a lost answer.
+const MAX_RENOTIFIED: i64 = 10_000;
 
 const EXPIRED: &str = "it could not be sent before it expired";
 
@@ -36,18 +36,18 @@ pub struct CommandOutbox {
     /// When the expected effects were last read.
     expectations_loaded_at: Option<DateTime<Utc>>,
     /// The start of the oldest statement whose answer is missing.
-    unconfirmed: Unconfirmed<Option<Instant>>,
+    unanswered: Unanswered<Option<Instant>>,
 }
 
 impl CommandOutbox {
     pub fn new(hub: CommandHub, expectations: Expectations, metrics: Metrics) -> Self {
-        let unconfirmed = Unconfirmed::default();
-        Self { hub, expectations, metrics, expectations_loaded_at: None, unconfirmed }
+        let unanswered = Unanswered::default();
+        Self { hub, expectations, metrics, expectations_loaded_at: None, unanswered }
     }
 
-    fn publish(&self, commands: Vec<Command>) {
+    fn notify(&self, commands: Vec<Command>) {
         self.expectations.update(&commands);
-        publish(&self.hub, commands);
+        notify(&self.hub, commands);
     }
 
     fn count<'a>(&self, commands: impl IntoIterator<Item = &'a Command>) {
@@ -56,25 +56,25 @@ impl CommandOutbox {
         }
     }
 
-    /// Runs a statement that changes commands, then counts their new statuses and publishes them.
+    /// Runs a statement that changes commands, then counts their new statuses and notifies subscribers.
     async fn change(&mut self, statement: impl Future<Output = QueryResult<Vec<Command>>>) -> QueryResult<()> {
-        let changed = self.confirm(statement).await?;
+        let changed = self.note_until_answered(statement).await?;
         self.count(&changed);
-        self.publish(changed);
+        self.notify(changed);
         Ok(())
     }
 
-    async fn confirm<T>(&mut self, statement: impl Future<Output = QueryResult<T>>) -> QueryResult<T> {
+    async fn note_until_answered<T>(&mut self, statement: impl Future<Output = QueryResult<T>>) -> QueryResult<T> {
         let note = |since: &mut Option<Instant>| _ = since.get_or_insert_with(Instant::now);
-        self.unconfirmed.run(note, statement).await
+        self.unanswered.run(note, statement).await
     }
 
-    /// Publishes changes whose statement got no answer: a subscriber may see a state twice, but misses none.
-    async fn republish_unconfirmed(&mut self, conn: &mut db::Connection) -> QueryResult<()> {
-        if let Some(since) = *self.unconfirmed.noted() {
+    /// Notifies subscribers of changes whose statement got no answer: a subscriber may see a state twice, but misses none.
+    async fn renotify_unanswered(&mut self, conn: &mut db::Connection) -> QueryResult<()> {
+        if let Some(since) = *self.unanswered.noted() {
             let seconds = since.elapsed().as_secs().saturating_add(MAX_STATEMENT_SECONDS);
-            self.publish(store::recently_changed(conn, &self.hub.homes(), seconds, MAX_REPUBLISHED).await?);
-            self.unconfirmed.replace(None);
+            self.notify(store::recently_changed(conn, &self.hub.homes(), seconds, MAX_RENOTIFIED).await?);
+            self.unanswered.replace(None);
         }
         Ok(())
     }
@@ -106,9 +106,13 @@ impl Outbox for CommandOutbox {
         Ok(())
     }
 
-    async fn tick(&mut self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
-        self.republish_unconfirmed(conn).await?;
-        self.change(deadline_store::expire_overdue(conn, now, MAX_EXPIRED_PER_TICK)).await?;
+    async fn handle_deadlines(
+        &mut self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+    ) -> QueryResult<Option<DateTime<Utc>>> {
+        self.renotify_unanswered(conn).await?;
+        self.change(deadline_store::expire_overdue(conn, now, MAX_EXPIRED_PER_POLL)).await?;
         self.reload_expectations(conn, now).await?;
         deadline_store::next_deadline(conn).await
     }
@@ -154,14 +158,14 @@ impl Outbox for CommandOutbox {
         if record.ids.is_empty() {
             return Ok(());
         }
-        let changed = self.confirm(record.execute(conn)).await?;
+        let changed = self.note_until_answered(record.execute(conn)).await?;
         self.count(changed.iter().filter(|command| match command.status {
             CommandStatus::Sent => true,
             // A command that expired before its confirmation arrived only gets its `sent_at`.
             CommandStatus::Expired => command.sent_at.is_none(),
             _ => false,
         }));
-        self.publish(changed);
+        self.notify(changed);
         Ok(())
     }
 

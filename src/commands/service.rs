@@ -1,7 +1,7 @@
 //! The commands of devices: the service and its reads.
 
 use super::command::{Command, CommandHub, CommandStatus};
-use super::{Expectations, publish, store};
+use super::{Expectations, notify, store};
 use crate::audit::{Action, Details, Entry};
 use crate::clock::Clock;
 use crate::db::{MemoryBudget, Pool};
@@ -84,13 +84,13 @@ impl Commands {
             .await
     }
 
-    /// Counts and publishes commands that this service changed.
+    /// Counts commands that this service changed, and notifies their subscribers.
     pub(super) fn notify(&self, commands: impl IntoIterator<Item = Command>) {
         let commands: Vec<_> = commands.into_iter().collect();
         for command in &commands {
             self.metrics.count_command(command.status.as_str());
         }
-        publish(&self.hub, commands);
+        notify(&self.hub, commands);
     }
 }
 

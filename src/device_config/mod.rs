@@ -7,10 +7,10 @@ mod feed;
 mod key_ring;
 mod outbox;
 mod outbox_store;
+mod republish_store;
 mod schema;
 mod secrets;
 mod service;
-mod session_loss_store;
 mod store;
 mod transitions;
 
@@ -86,8 +86,8 @@ pub enum ConfigAnswerKind {
 /// Committed versions and their changes, live by home.
 pub type ConfigHub = Hub<DeviceConfig>;
 
-/// Publishes committed changes to the subscribers of their homes.
-pub fn publish(hub: &ConfigHub, configs: impl IntoIterator<Item = DeviceConfig>) {
+/// Sends committed changes to the subscribers of their homes.
+pub fn notify(hub: &ConfigHub, configs: impl IntoIterator<Item = DeviceConfig>) {
     for config in configs {
         hub.publish(config.home, config.device, &Arc::new(config));
     }

@@ -10,12 +10,12 @@ use serde_json::json;
 use super::content::{self, DeviceKeys};
 use super::key_ring::KeyRing;
 use super::outbox_store::{self as store, Clearing, ConfirmedVersions, UnsentVersion};
-use super::{ConfigHub, ConfigStatus, answers_store, publish, session_loss_store};
+use super::{ConfigHub, ConfigStatus, answers_store, notify, republish_store};
 use crate::db;
 use crate::downlink::{DownlinkKind, Message, OutboxMessage, PublishOutcome, PublishReport};
 use crate::ids::DeviceId;
 use crate::metrics::Metrics;
-use crate::outbox::{Outbox, Unconfirmed};
+use crate::outbox::{Outbox, Unanswered};
 
 /// Devices whose newest version does not open and is therefore skipped. Beyond this number a version is tried again
 /// every time.
@@ -48,8 +48,8 @@ pub struct ConfigOutbox {
     session_losses: u64,
     /// Newest versions that this server's keys do not open.
     unreadable: HashMap<DeviceId, i32>,
-    /// Versions that may have become SENT without being published to subscribers.
-    unconfirmed: Unconfirmed<HashSet<(DeviceId, i32)>>,
+    /// Versions that may have become SENT without a notice to subscribers.
+    unanswered: Unanswered<HashSet<(DeviceId, i32)>>,
 }
 
 impl ConfigOutbox {
@@ -61,22 +61,22 @@ impl ConfigOutbox {
             metrics,
             session_losses: 0,
             unreadable: HashMap::new(),
-            unconfirmed: Unconfirmed::default(),
+            unanswered: Unanswered::default(),
         }
     }
 
-    /// Publishes versions whose statement got no answer: a subscriber may see a state twice, but misses none.
-    /// A version that is still PENDING stays unconfirmed, since the commit may yet come.
-    async fn republish_unconfirmed(&mut self, conn: &mut db::Connection) -> QueryResult<()> {
-        let versions: Vec<_> = self.unconfirmed.noted().iter().copied().collect();
+    /// Notifies of versions whose statement got no answer: a subscriber may see a state twice, but misses none.
+    /// A version that is still PENDING stays noted, since the commit may yet come.
+    async fn renotify_unanswered(&mut self, conn: &mut db::Connection) -> QueryResult<()> {
+        let versions: Vec<_> = self.unanswered.noted().iter().copied().collect();
         if versions.is_empty() {
             return Ok(());
         }
         let found = answers_store::find(conn, &versions).await?;
         let (pending, changed): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|config| config.status == ConfigStatus::Pending);
-        self.unconfirmed.replace(pending.into_iter().map(|config| (config.device, config.version)).collect());
-        publish(&self.hub, changed);
+        self.unanswered.replace(pending.into_iter().map(|config| (config.device, config.version)).collect());
+        notify(&self.hub, changed);
         Ok(())
     }
 
@@ -125,11 +125,15 @@ impl Outbox for ConfigOutbox {
     const NAME: &'static str = "config";
 
     async fn on_reconnected(&mut self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
-        session_loss_store::republish_recent(conn, now - BROKER_SAVES_WITHIN).await
+        republish_store::republish_recent(conn, now - BROKER_SAVES_WITHIN).await
     }
 
-    async fn tick(&mut self, conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<Option<DateTime<Utc>>> {
-        self.republish_unconfirmed(conn).await?;
+    async fn handle_deadlines(
+        &mut self,
+        conn: &mut db::Connection,
+        _now: DateTime<Utc>,
+    ) -> QueryResult<Option<DateTime<Utc>>> {
+        self.renotify_unanswered(conn).await?;
         // A configuration has no deadline: it is desired until there is a newer one.
         Ok(None)
     }
@@ -181,8 +185,8 @@ impl Outbox for ConfigOutbox {
             }
         }
         let statement = store::record_confirmed(conn, now, &confirmed, &clearings);
-        let sent = self.unconfirmed.run(|noted| noted.extend(confirmed.iter()), statement).await?;
-        publish(&self.hub, sent);
+        let sent = self.unanswered.run(|noted| noted.extend(confirmed.iter()), statement).await?;
+        notify(&self.hub, sent);
         Ok(())
     }
 
@@ -193,6 +197,6 @@ impl Outbox for ConfigOutbox {
         _before: DateTime<Utc>,
     ) -> QueryResult<()> {
         self.session_losses += 1;
-        session_loss_store::republish_all(conn).await
+        republish_store::republish_all(conn).await
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::content::{self, DeviceKeys};
-use super::{ConfigHub, DeviceConfig, KeyRing, NewConfig, publish, store};
+use super::{ConfigHub, DeviceConfig, KeyRing, NewConfig, notify, store};
 use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::clock::Clock;
 use crate::db::{self, MemoryBudget, Pool};
@@ -100,7 +100,7 @@ impl DeviceConfigs {
         let (hub, wake) = (self.hub.clone(), self.wake.clone());
         let announce = move |changed: Vec<DeviceConfig>| {
             let added = changed.last().cloned();
-            publish(&hub, changed);
+            notify(&hub, changed);
             wake.wake();
             added
         };

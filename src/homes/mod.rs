@@ -2,9 +2,9 @@
 //! database for every request, so a removed member loses access at once.
 
 mod access;
+mod audit_log;
 mod deletions;
 mod deletions_store;
-mod history;
 mod integrations;
 mod integrations_store;
 mod invitations;

@@ -1,4 +1,4 @@
-//! One batch: the rows and state changes of its messages, which can be committed as often as it takes.
+//! One batch: its messages with what each writes, and the changes of state, which can be committed as often as it takes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,7 +15,7 @@ use crate::telemetry::{Measurement, NewReading};
 #[derive(Default)]
 pub(super) struct Batch {
     /// One per message, in the order of receipt.
-    pub(super) rows: Vec<Row>,
+    pub(super) messages: Vec<ClassifiedMessage>,
     /// At most one per device.
     pub(super) states: Vec<StateChange>,
     /// Commands whose expected effect a message of this batch shows.
@@ -24,8 +24,8 @@ pub(super) struct Batch {
     pub(super) lost: Option<SessionLoss>,
 }
 
-/// One message.
-pub(super) struct Row {
+/// One message, and what is written for it.
+pub(super) struct ClassifiedMessage {
     pub(super) outcome: Outcome,
     /// Set where the message is classified again should this device turn out to be deleted.
     pub(super) device: Option<DeviceId>,
@@ -61,8 +61,8 @@ pub(super) struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    pub(super) fn add_row(&mut self, row: Row) {
-        self.batch.rows.push(row);
+    pub(super) fn add_message(&mut self, message: ClassifiedMessage) {
+        self.batch.messages.push(message);
     }
 
     /// Adds a change that is newer than those of the same device so far.
@@ -79,8 +79,8 @@ impl BatchBuilder {
     /// The broker lost the session: the packet ids so far mean nothing in the new one.
     pub(super) fn lose_session(&mut self, loss: SessionLoss) {
         self.batch.lost = Some(loss);
-        for row in &mut self.batch.rows {
-            row.envelope.packet = None;
+        for message in &mut self.batch.messages {
+            message.envelope.packet = None;
         }
     }
 
@@ -99,43 +99,43 @@ impl Batch {
         Self { states, ..Self::default() }
     }
 
-    /// Rows and state changes of the batch.
+    /// Messages and state changes of the batch.
     pub(super) fn n_writes(&self) -> usize {
-        self.rows.len() + self.states.len()
+        self.messages.len() + self.states.len()
     }
 
     /// Halves the batch. The states go first, so that no message is acknowledged before its state is written;
     /// writing a state early, or twice, does no harm.
     pub(super) fn split(mut self) -> (Self, Self) {
         if !self.states.is_empty() {
-            let half = if self.rows.is_empty() { self.states.len() / 2 } else { 0 };
+            let half = if self.messages.is_empty() { self.states.len() / 2 } else { 0 };
             let states = self.states.split_off(half);
             return (Self::of_states(states), self);
         }
-        let second = self.rows.split_off(self.rows.len() / 2);
-        (self, Self { rows: second, ..Self::default() })
+        let second = self.messages.split_off(self.messages.len() / 2);
+        (self, Self { messages: second, ..Self::default() })
     }
 
     /// The same writes without the values that devices chose themselves. If the database refuses these too,
     /// the fault is not in the values.
     pub(super) fn without_payload(&self) -> Self {
-        let rows = self.rows.iter().map(|row| Row {
-            outcome: row.outcome.without_payload(),
-            device: row.device,
-            envelope: row.envelope.copy_for_probe(),
+        let messages = self.messages.iter().map(|message| ClassifiedMessage {
+            outcome: message.outcome.without_payload(),
+            device: message.device,
+            envelope: message.envelope.copy_for_probe(),
         });
         let mut states = self.states.clone();
         states.iter_mut().for_each(StateChange::remove_payload);
-        Self { rows: rows.collect(), states, effects: self.effects.clone(), lost: self.lost }
+        Self { messages: messages.collect(), states, effects: self.effects.clone(), lost: self.lost }
     }
 
     /// The packets to record, each with the device whose deletion leaves it out.
     pub(super) fn packets(&self) -> Vec<(Packet, Option<DeviceId>)> {
-        self.rows.iter().filter_map(|row| Some((row.envelope.packet?, row.device))).collect()
+        self.messages.iter().filter_map(|message| Some((message.envelope.packet?, message.device))).collect()
     }
 
     pub(super) fn readings(&self) -> Vec<&NewReading> {
-        let readings = self.rows.iter().filter_map(|row| match &row.outcome {
+        let readings = self.messages.iter().filter_map(|message| match &message.outcome {
             Outcome::Reading { reading, .. } => Some(&**reading),
             _ => None,
         });
@@ -144,7 +144,7 @@ impl Batch {
 
     /// Stores the ids of the committed readings, given in the order of [`Batch::readings`].
     pub(super) fn set_reading_ids(&mut self, ids: Vec<Option<TelemetryId>>) {
-        let readings = self.rows.iter_mut().filter_map(|row| match &mut row.outcome {
+        let readings = self.messages.iter_mut().filter_map(|message| match &mut message.outcome {
             Outcome::Reading { id, .. } => Some(id),
             _ => None,
         });
@@ -155,7 +155,7 @@ impl Batch {
 
     /// The devices' answers to commands in their order, then the effects seen without an answer.
     pub(super) fn command_answers(&self) -> Vec<&Answer> {
-        let answers = self.rows.iter().filter_map(|row| match &row.outcome {
+        let answers = self.messages.iter().filter_map(|message| match &message.outcome {
             Outcome::CommandAnswer(_, answer) => Some(&**answer),
             _ => None,
         });
@@ -164,7 +164,7 @@ impl Batch {
 
     /// The devices' answers to configurations in their order.
     pub(super) fn config_answers(&self) -> Vec<&ConfigAnswer> {
-        let answers = self.rows.iter().filter_map(|row| match &row.outcome {
+        let answers = self.messages.iter().filter_map(|message| match &message.outcome {
             Outcome::ConfigAnswer(_, answer) => Some(&**answer),
             _ => None,
         });
@@ -173,7 +173,7 @@ impl Batch {
 
     /// The rejected messages to store.
     pub(super) fn rejected(&self) -> impl Iterator<Item = &NewRejected> {
-        self.rows.iter().filter_map(|row| match &row.outcome {
+        self.messages.iter().filter_map(|message| match &message.outcome {
             Outcome::Rejected { row, .. } => row.as_ref(),
             _ => None,
         })

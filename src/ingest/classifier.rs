@@ -9,7 +9,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 
-use super::batch::{Batch, BatchBuilder, Outcome, Row};
+use super::batch::{Batch, BatchBuilder, ClassifiedMessage, Outcome};
 use super::committed_packets::CommittedPackets;
 use super::device_limits::DeviceLimits;
 use super::envelope::Envelope;
@@ -83,16 +83,16 @@ impl Classifier {
         if let Some(packet) = envelope.packet {
             if committed.is_repeat(packet) {
                 envelope.packet = None;
-                return batch.add_row(Row { outcome: Outcome::Duplicate, device: None, envelope });
+                return batch.add_message(ClassifiedMessage { outcome: Outcome::Duplicate, device: None, envelope });
             }
             committed.insert(packet);
         }
-        let (row, change) = match classify(content, resolved, envelope.retained) {
+        let (message, change) = match classify(content, resolved, envelope.retained) {
             Err(rejected) => (self.reject(rejected, envelope), None),
             Ok(message) if !self.is_within_limit(&message, &envelope) => self.drop_over_limit(message.device, envelope),
             Ok(message) => self.accept(message, envelope, batch.effects()),
         };
-        batch.add_row(row);
+        batch.add_message(message);
         if let Some(mut change) = change {
             if let Some(mut earlier) = self.pending.remove(change.device) {
                 earlier.merge(change);
@@ -115,9 +115,9 @@ impl Classifier {
         }
     }
 
-    fn reject(&mut self, Rejected { reason, home }: Rejected, envelope: Envelope) -> Row {
+    fn reject(&mut self, Rejected { reason, home }: Rejected, envelope: Envelope) -> ClassifiedMessage {
         let row = self.rejections.record(reason, home, &envelope, &self.metrics);
-        Row { outcome: Outcome::Rejected { reason, row }, device: None, envelope }
+        ClassifiedMessage { outcome: Outcome::Rejected { reason, row }, device: None, envelope }
     }
 
     /// The row to store for a message that the database refuses.
@@ -128,9 +128,13 @@ impl Classifier {
     }
 
     /// Turns messages of deleted devices back into received ones: their topics may name other devices now.
-    pub(super) fn reclassify(&mut self, deleted: &HashSet<DeviceId>, rows: Vec<Row>) -> Vec<BrokerEvent> {
+    pub(super) fn reclassify(
+        &mut self,
+        deleted: &HashSet<DeviceId>,
+        messages: Vec<ClassifiedMessage>,
+    ) -> Vec<BrokerEvent> {
         self.directory.evict(deleted);
-        let messages = rows.into_iter().filter_map(|row| row.envelope.into_message());
+        let messages = messages.into_iter().filter_map(|message| message.envelope.into_message());
         messages.map(|message| BrokerEvent::Message(Box::new(message))).collect()
     }
 

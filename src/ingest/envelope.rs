@@ -17,7 +17,7 @@ pub(super) struct Envelope {
     pub(super) payload_digest: i64,
     /// Recorded with the batch; `None` too where it is recorded already, or the broker session is lost.
     pub(super) packet: Option<Packet>,
-    pub(super) receipt: Option<PendingPubAck>,
+    pub(super) pending_ack: Option<PendingPubAck>,
     /// `None` for a copy that only serves a probe.
     _queue_bytes: Option<OwnedSemaphorePermit>,
 }
@@ -33,14 +33,14 @@ impl Envelope {
             retained,
             payload_digest,
             packet,
-            receipt,
+            pending_ack,
             _queue_bytes,
         } = message;
         let _queue_bytes = Some(_queue_bytes);
-        (Self { topic, payload, received_at, retained, payload_digest, packet, receipt, _queue_bytes }, content)
+        (Self { topic, payload, received_at, retained, payload_digest, packet, pending_ack, _queue_bytes }, content)
     }
 
-    /// The message again as it was received, to be classified once more. Its receipt has been collected.
+    /// The message again as it was received, to be classified once more. Its acknowledgement has been collected.
     pub(super) fn into_message(self) -> Option<ReceivedMessage> {
         let Self { topic, payload, received_at, retained, payload_digest, packet, .. } = self;
         Some(ReceivedMessage {
@@ -52,14 +52,20 @@ impl Envelope {
             payload_digest,
             // It does not repeat itself: its packet is not recorded yet.
             packet: packet.map(|packet| Packet { is_redelivery: false, ..packet }),
-            receipt: None,
+            pending_ack: None,
             _queue_bytes: self._queue_bytes?,
         })
     }
 
     /// A copy that is never acknowledged and holds no bytes of the queue.
     pub(super) fn copy_for_probe(&self) -> Self {
-        Self { topic: self.topic.clone(), payload: self.payload.clone(), receipt: None, _queue_bytes: None, ..*self }
+        Self {
+            topic: self.topic.clone(),
+            payload: self.payload.clone(),
+            pending_ack: None,
+            _queue_bytes: None,
+            ..*self
+        }
     }
 
     /// The home and the device as the topic spells them.
@@ -81,7 +87,7 @@ pub(super) mod tests {
             retained: false,
             payload_digest: 1,
             packet: None,
-            receipt: None,
+            pending_ack: None,
             _queue_bytes: None,
         }
     }

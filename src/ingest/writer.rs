@@ -88,7 +88,7 @@ struct RunningWriter {
     connected: watch::Receiver<bool>,
     link_has_ended: bool,
     acks: PubAcks,
-    acknowledged_losses: watch::Sender<u64>,
+    recorded_losses: watch::Sender<u64>,
     classifier: Classifier,
     committed_packets: CommittedPackets,
     /// Months whose partition is known to exist.
@@ -158,7 +158,7 @@ impl RunningWriter {
             connected: parts.link.connected,
             link_has_ended: false,
             acks: parts.link.acks,
-            acknowledged_losses: parts.link.acknowledged_losses,
+            recorded_losses: parts.link.recorded_losses,
             classifier: Classifier {
                 directory: Directory::new(parts.directory_version),
                 presence,

@@ -18,50 +18,50 @@ pub struct PubAcks {
 }
 
 struct Current {
-    generation: ConnectionNumber,
+    connection_number: ConnectionNumber,
     client: AsyncClient,
 }
 
 /// Acknowledges one message, see [`PubAcks::send`].
 #[derive(Debug)]
 pub struct PendingPubAck {
-    generation: ConnectionNumber,
+    connection_number: ConnectionNumber,
     ack: ManualAck,
 }
 
 impl PubAcks {
     pub(super) fn new(client: AsyncClient) -> Self {
-        Self { current: Arc::new(Mutex::new(Current { generation: 0, client })) }
+        Self { current: Arc::new(Mutex::new(Current { connection_number: 0, client })) }
     }
 
-    /// Acknowledges the messages of the present connection in the given order and drops the other receipts.
-    pub fn send(&self, receipts: impl IntoIterator<Item = PendingPubAck>) {
-        // The lock is held throughout, so that `next_generation` cannot change the client in between.
+    /// Acknowledges the messages of the present connection in the given order and drops the others.
+    pub fn send(&self, pending_acks: impl IntoIterator<Item = PendingPubAck>) {
+        // The lock is held throughout, so that `next_connection` cannot change the client in between.
         let current = self.current.lock().expect("acks lock");
-        for receipt in receipts {
-            if receipt.generation == current.generation {
+        for pending_ack in pending_acks {
+            if pending_ack.connection_number == current.connection_number {
                 // The client's queue has space for each of the protocol's 65,535 packet ids.
-                if let Err(error) = current.client.try_manual_ack(receipt.ack) {
+                if let Err(error) = current.client.try_manual_ack(pending_ack.ack) {
                     tracing::error!(%error, "an acknowledgement could not be queued; the broker will send the message again");
                 }
             }
         }
     }
 
-    /// The receipt of a message; `None` for QoS 0.
-    pub(super) fn receipt(
+    /// What acknowledges a message; `None` for QoS 0.
+    pub(super) fn prepare(
         client: &AsyncClient,
-        generation: ConnectionNumber,
+        connection_number: ConnectionNumber,
         publish: &rumqttc::Publish,
     ) -> Option<PendingPubAck> {
-        client.prepare_ack(publish).map(|ack| PendingPubAck { generation, ack })
+        client.prepare_ack(publish).map(|ack| PendingPubAck { connection_number, ack })
     }
 
-    /// A new connection has a client of its own. From now on receipts of the old connection are dropped.
-    pub(super) fn next_generation(&self, client: AsyncClient) -> ConnectionNumber {
+    /// A new connection has a client of its own. From now on acknowledgements of the old connection are dropped.
+    pub(super) fn next_connection(&self, client: AsyncClient) -> ConnectionNumber {
         let mut current = self.current.lock().expect("acks lock");
-        current.generation += 1;
+        current.connection_number += 1;
         current.client = client;
-        current.generation
+        current.connection_number
     }
 }

@@ -27,7 +27,7 @@ use intake::{Intake, Stalled};
 use reconnect::Reconnect;
 use send_half::SendHalf;
 use session_losses::SessionLosses;
-use subscription::Subscription;
+use subscription::SubscribeRetry;
 
 /// Requests that wait in the client: one for each packet id of the protocol, one for each of our publishes, and some
 /// for subscriptions. So an acknowledgement always fits.
@@ -50,7 +50,7 @@ pub struct Link {
     send_half: SendHalf,
     intake: Intake,
     losses: SessionLosses,
-    subscription: Subscription,
+    subscribe_retry: SubscribeRetry,
     reconnect: Reconnect,
 }
 
@@ -62,7 +62,7 @@ pub struct LinkHandles {
     pub connected: watch::Receiver<bool>,
     /// Takes the number of the last lost session that ingest has recorded, see
     /// [`SessionLoss`](super::SessionLoss::number).
-    pub acknowledged_losses: watch::Sender<u64>,
+    pub recorded_losses: watch::Sender<u64>,
     pub publisher: Publisher,
 }
 
@@ -74,9 +74,8 @@ impl Link {
         let publisher = Publisher::new(settings.prefix.clone(), clock.clone(), metrics.clone());
         let (send_half, connected) = SendHalf::new(client, publisher.active_client(), metrics.clone());
         let (intake, received) = Intake::new(settings.prefix.clone(), clock.clone(), metrics.clone());
-        let (losses, acknowledged_losses) = SessionLosses::new(clock.now());
-        let handles =
-            LinkHandles { events: received, acks: send_half.acks(), connected, acknowledged_losses, publisher };
+        let (losses, recorded_losses) = SessionLosses::new(clock.now());
+        let handles = LinkHandles { events: received, acks: send_half.acks(), connected, recorded_losses, publisher };
         let link = Self {
             settings,
             metrics,
@@ -86,7 +85,7 @@ impl Link {
             send_half,
             intake,
             losses,
-            subscription: Subscription::default(),
+            subscribe_retry: SubscribeRetry::default(),
             reconnect: Reconnect::default(),
         };
         Ok((link, handles))
@@ -108,11 +107,11 @@ impl Link {
         tokio::select! {
             biased;
             () = self.losses.recovered() => self.on_session_recovered(),
-            () = self.send_half.ack_timed_out() => {
+            () = self.send_half.puback_timed_out() => {
                 tracing::warn!("the broker did not confirm a message in time: opening another connection");
                 self.disconnect();
             }
-            () = self.subscription.retry_due() => self.subscribe(),
+            () = self.subscribe_retry.due() => self.subscribe(),
             event = self.events.poll() => self.on_event(event).await,
         }
     }
@@ -173,7 +172,7 @@ impl Link {
             // After `set_connected`: what is recorded as published by this time was published on this connection.
             self.losses.last_connected_at = self.clock.now();
         }
-        self.subscription.cancel_retry();
+        self.subscribe_retry.cancel();
         match options::resuming(&self.settings) {
             Ok(options) => self.options = options,
             Err(error) => tracing::error!(%error, "can't read the TLS files again: using those read before"),

@@ -19,7 +19,7 @@ use crate::telemetry::{Measurement, Sensors, for_each_sensor};
 /// `max_packet_size` in `docker/mosquitto/conf.d/limits.conf`.
 pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 /// The largest answer to a command or a configuration: its result is stored with the command.
-const MAX_ACK_BYTES: usize = 16 * 1024;
+const MAX_ANSWER_BYTES: usize = 16 * 1024;
 /// Characters of a device's error text that are stored.
 const MAX_REASON: usize = 1_000;
 /// Bytes of a firmware version.
@@ -78,7 +78,7 @@ pub fn parse(kind: MessageKind, payload: &[u8], now: DateTime<Utc>) -> Result<Co
             signal_strength: object.get("wifiSignal").and_then(json::number),
             ..Report::default()
         })),
-        MessageKind::Ack if payload.len() > MAX_ACK_BYTES => Err(Rejection::TooLarge),
+        MessageKind::Ack if payload.len() > MAX_ANSWER_BYTES => Err(Rejection::TooLarge),
         MessageKind::Ack => ack(&object),
     }
 }
@@ -352,7 +352,7 @@ mod tests {
         ] {
             assert_eq!(ack(&wrong), Err(Rejection::BadShape), "{wrong}");
         }
-        assert_eq!(ack(&of(&format!(r#""x":"{}""#, "y".repeat(MAX_ACK_BYTES)))), Err(Rejection::TooLarge));
+        assert_eq!(ack(&of(&format!(r#""x":"{}""#, "y".repeat(MAX_ANSWER_BYTES)))), Err(Rejection::TooLarge));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub struct Publisher {
 pub(super) struct ActiveClient {
     client: Arc<Mutex<Option<AsyncClient>>>,
     state: Arc<watch::Sender<LinkState>>,
-    ack_timed_out: Arc<Notify>,
+    puback_timed_out: Arc<Notify>,
     /// Messages with an expiry that are in the client.
     n_expiring: Arc<AtomicUsize>,
 }
@@ -69,7 +69,7 @@ impl ActiveClient {
         self.state.send_if_modified(|state| {
             let is_other = state.is_up != is_up;
             state.is_up = is_up;
-            state.connection += u64::from(is_other);
+            state.link_epoch += u64::from(is_other);
             is_other
         });
     }
@@ -94,8 +94,8 @@ impl ActiveClient {
     }
 
     /// Returns when the broker has not confirmed a publish in time.
-    pub(super) async fn ack_timed_out(&self) {
-        self.ack_timed_out.notified().await;
+    pub(super) async fn puback_timed_out(&self) {
+        self.puback_timed_out.notified().await;
     }
 }
 
@@ -104,7 +104,7 @@ impl Publisher {
         let active = ActiveClient {
             client: Arc::default(),
             state: Arc::new(watch::Sender::new(LinkState::default())),
-            ack_timed_out: Arc::default(),
+            puback_timed_out: Arc::default(),
             n_expiring: Arc::default(),
         };
         let slots = Arc::new(Semaphore::new(usize::from(OUTGOING_IN_FLIGHT)));
@@ -161,7 +161,7 @@ impl Publisher {
             }
             Ok(_) => PublishOutcome::Unknown.into(),
             Err(_) => {
-                self.active.ack_timed_out.notify_one();
+                self.active.puback_timed_out.notify_one();
                 PublishOutcome::Unknown.into()
             }
         }

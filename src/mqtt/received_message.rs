@@ -42,7 +42,7 @@ pub struct ReceivedMessage {
     /// `None` for QoS 0.
     pub packet: Option<Packet>,
     /// `None` for QoS 0.
-    pub receipt: Option<PendingPubAck>,
+    pub pending_ack: Option<PendingPubAck>,
     /// The message's share of the queue's bytes, released when the message is done.
     pub _queue_bytes: OwnedSemaphorePermit,
 }

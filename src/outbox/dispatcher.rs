@@ -54,8 +54,8 @@ pub struct Dispatcher<O: Outbox> {
     client_id: String,
     /// Session losses that are recovered; `None` until losses left by an earlier process are looked up.
     recovered_losses: Option<u64>,
-    /// The last connection that the outbox was notified of.
-    known_connection: u64,
+    /// The epoch of the last connection that the outbox was notified of.
+    known_epoch: u64,
 }
 
 /// What a dispatcher needs beside its outbox.
@@ -85,7 +85,7 @@ impl<O: Outbox> Dispatcher<O> {
             next_deadline: None,
             client_id,
             recovered_losses: None,
-            known_connection: 0,
+            known_epoch: 0,
         }
     }
 
@@ -138,18 +138,18 @@ impl<O: Outbox> Dispatcher<O> {
     async fn try_poll(&mut self) -> QueryResult<()> {
         self.cooldowns.remove_ended();
         self.record_outcomes().await?;
-        self.next_deadline = self.outbox.tick(self.db.get().await, self.clock.now()).await?;
+        self.next_deadline = self.outbox.handle_deadlines(self.db.get().await, self.clock.now()).await?;
         let link = *self.link.borrow_and_update();
         if self.recovered_losses != Some(link.session_losses) {
             self.recover_lost_session().await?;
             self.recovered_losses = Some(link.session_losses);
         }
         if link.is_up {
-            if self.known_connection != link.connection {
+            if self.known_epoch != link.link_epoch {
                 self.outbox.on_reconnected(self.db.get().await, self.clock.now()).await?;
-                self.known_connection = link.connection;
+                self.known_epoch = link.link_epoch;
             }
-            self.send_due(link.connection).await?;
+            self.send_due(link.link_epoch).await?;
         }
         Ok(())
     }
@@ -171,10 +171,10 @@ impl<O: Outbox> Dispatcher<O> {
         if !self.pending.has_finished() {
             return Ok(());
         }
-        // The clock is read before the connection number: what is recorded as sent was sent before that
+        // The clock is read before the epoch: what is recorded as sent was sent before that
         // connection ended, even if it ends now.
         let now = self.clock.now();
-        let finished = self.pending.unrecorded(self.link.borrow().connection);
+        let finished = self.pending.unrecorded(self.link.borrow().link_epoch);
         let reports: Vec<(O::Key, PublishReport)> =
             finished.iter().map(|finished| (finished.key.clone(), finished.report)).collect();
         let devices: Vec<DeviceId> = finished.iter().map(|finished| finished.device).collect();
@@ -195,7 +195,7 @@ impl<O: Outbox> Dispatcher<O> {
     }
 
     /// Sends to every device that has a due row and no pending publish.
-    async fn send_due(&mut self, connection: u64) -> QueryResult<()> {
+    async fn send_due(&mut self, link_epoch: u64) -> QueryResult<()> {
         while self.pending.len() < MAX_PENDING {
             let limit = MAX_PENDING - self.pending.len();
             let busy: Vec<DeviceId> = self.pending.devices().chain(self.cooldowns.devices()).collect();
@@ -205,7 +205,7 @@ impl<O: Outbox> Dispatcher<O> {
             if due.is_empty() {
                 break;
             }
-            self.send_to(&due, connection).await?;
+            self.send_to(&due, link_epoch).await?;
             if due.len() < limit {
                 break;
             }
@@ -214,7 +214,7 @@ impl<O: Outbox> Dispatcher<O> {
         Ok(())
     }
 
-    async fn send_to(&mut self, due: &[DeviceId], connection: u64) -> QueryResult<()> {
+    async fn send_to(&mut self, due: &[DeviceId], link_epoch: u64) -> QueryResult<()> {
         let conn = self.db.get().await;
         let locked = device_lock_store::lock(conn, O::LOCK, due).await?;
         for device in due.iter().filter(|device| !locked.contains(device)) {
@@ -231,7 +231,7 @@ impl<O: Outbox> Dispatcher<O> {
             idle.into_iter().for_each(|device| self.cooldowns.start(device, SHORT_RETRY_DELAY));
         }
         for outgoing in claimed {
-            self.pending.start(&*self.downlink, outgoing, connection);
+            self.pending.start(&*self.downlink, outgoing, link_epoch);
         }
         Ok(())
     }

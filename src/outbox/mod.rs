@@ -8,11 +8,11 @@ mod dispatcher;
 mod pending_publishes;
 mod retry_delay;
 mod session_loss_store;
-mod unconfirmed;
+mod unanswered;
 mod wake;
 
 pub use dispatcher::{Dispatcher, DispatcherDependencies};
-pub use unconfirmed::Unconfirmed;
+pub use unanswered::Unanswered;
 pub use wake::Wake;
 
 use chrono::{DateTime, Utc};
@@ -41,7 +41,7 @@ pub trait Outbox: Send + Sync + 'static {
     ) -> impl Future<Output = QueryResult<()>> + Send;
 
     /// Handles passed deadlines (expiry, timeouts) and returns the next deadline.
-    fn tick(
+    fn handle_deadlines(
         &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,

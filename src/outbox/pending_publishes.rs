@@ -12,8 +12,8 @@ pub(super) struct Finished<K> {
     pub(super) key: K,
     pub(super) device: DeviceId,
     pub(super) report: PublishReport,
-    /// The number of the connection that carried the message.
-    connection: u64,
+    /// The epoch of the connection that carried the message.
+    link_epoch: u64,
 }
 
 pub(super) struct PendingPublishes<K> {
@@ -39,11 +39,11 @@ impl<K: Clone + Send + 'static> PendingPublishes<K> {
         self.devices.iter().copied()
     }
 
-    pub(super) fn start(&mut self, downlink: &dyn Downlink, outgoing: OutboxMessage<K>, connection: u64) {
+    pub(super) fn start(&mut self, downlink: &dyn Downlink, outgoing: OutboxMessage<K>, link_epoch: u64) {
         let OutboxMessage { key, device, message } = outgoing;
         self.devices.insert(device);
         let report = downlink.publish(message);
-        self.attempts.spawn(async move { Finished { key, device, report: report.await, connection } });
+        self.attempts.spawn(async move { Finished { key, device, report: report.await, link_epoch } });
     }
 
     /// Waits for the next attempt to end; `None` where there is none.
@@ -73,11 +73,11 @@ impl<K: Clone + Send + 'static> PendingPublishes<K> {
 
     /// Attempts to record. One that an earlier connection carried counts as unknown: the broker may have lost
     /// the message since, and the loss may be handled already.
-    pub(super) fn unrecorded(&mut self, current_connection: u64) -> &[Finished<K>] {
+    pub(super) fn unrecorded(&mut self, current_epoch: u64) -> &[Finished<K>] {
         for finished in &mut self.finished {
             let is_accepted =
                 matches!(finished.report.outcome, PublishOutcome::Confirmed | PublishOutcome::NoSubscribers);
-            if is_accepted && finished.connection != current_connection {
+            if is_accepted && finished.link_epoch != current_epoch {
                 finished.report = PublishOutcome::Unknown.into();
             }
         }

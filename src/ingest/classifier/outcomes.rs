@@ -1,4 +1,4 @@
-//! What a message of each kind writes: its row, and perhaps a change of its device's state.
+//! What a message of each kind writes: its outcome, and perhaps a change of its device's state.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use super::Classifier;
 use crate::commands::{Answer, AnswerKind, Observation};
 use crate::device_config::ConfigAnswer;
 use crate::devices::{PresenceEvent, Report, ResolvedDevice, StateChange, StatusReport};
-use crate::ingest::batch::{Outcome, Row};
+use crate::ingest::batch::{ClassifiedMessage, Outcome};
 use crate::ingest::envelope::Envelope;
 use crate::ingest::message::{Message, Rejected};
 use crate::mqtt::Rejection;
@@ -25,7 +25,7 @@ impl Classifier {
         Message { device, content }: Message,
         envelope: Envelope,
         effects: &mut Vec<Answer>,
-    ) -> (Row, Option<StateChange>) {
+    ) -> (ClassifiedMessage, Option<StateChange>) {
         let at = envelope.received_at;
         let (outcome, change) = match content {
             Content::Telemetry { timestamp, measurement, n_dropped } => {
@@ -55,12 +55,16 @@ impl Classifier {
             }
         };
         let device = (!envelope.retained).then_some(device.device);
-        (Row { outcome, device, envelope }, change)
+        (ClassifiedMessage { outcome, device, envelope }, change)
     }
 
     /// Drops a message that is over its device's limit. It shows that the device is there, and the device's
     /// state counts it.
-    pub(super) fn drop_over_limit(&mut self, device: ResolvedDevice, envelope: Envelope) -> (Row, Option<StateChange>) {
+    pub(super) fn drop_over_limit(
+        &mut self,
+        device: ResolvedDevice,
+        envelope: Envelope,
+    ) -> (ClassifiedMessage, Option<StateChange>) {
         let at = envelope.received_at;
         let is_reported = self.limits.is_reported(device.device, at);
         let presence = self.presence.observe(device, PresenceEvent::Seen, Instant::now());
@@ -72,12 +76,12 @@ impl Classifier {
             ..StateChange::rate_limited(device, at)
         };
         let reason = Rejection::RateLimited;
-        let row = if is_reported {
+        let message = if is_reported {
             self.reject(Rejected { reason, home: Some(device.home) }, envelope)
         } else {
-            Row { outcome: Outcome::Rejected { reason, row: None }, device: None, envelope }
+            ClassifiedMessage { outcome: Outcome::Rejected { reason, row: None }, device: None, envelope }
         };
-        (row, Some(change))
+        (message, Some(change))
     }
 
     /// The device sent a message. Nothing is to be written at once where its presence is no news, and nothing

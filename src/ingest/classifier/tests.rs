@@ -38,7 +38,7 @@ fn message(kind: topic::MessageKind, text: &'static str, packet: Option<(u16, bo
         retained: false,
         payload_digest: 1,
         packet: packet.map(|(id, is_redelivery)| Packet { id, is_redelivery, message_digest: 1 }),
-        receipt: None,
+        pending_ack: None,
         _queue_bytes: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
     }
 }
@@ -76,7 +76,7 @@ fn a_repeat_has_the_packet_id_and_the_digest_of_a_message_of_its_session() {
     let is_duplicate = |classifier: &mut Classifier, committed: &mut CommittedPackets, packet| {
         let batch =
             self::batch(classifier, committed, vec![message(topic::MessageKind::Telemetry, READING, Some(packet))]);
-        matches!(batch.rows[0].outcome, Outcome::Duplicate)
+        matches!(batch.messages[0].outcome, Outcome::Duplicate)
     };
     assert!(!is_duplicate(&mut classifier, &mut committed, (5, false)));
     assert!(is_duplicate(&mut classifier, &mut committed, (5, true)), "the same packet again");
@@ -97,8 +97,10 @@ fn messages_over_the_limit_are_counted_and_an_offline_status_is_never_dropped() 
     inbox.push(message(topic::MessageKind::Status, r#"{"online":true}"#, None));
     let batch = self::batch(&mut classifier, &mut committed, inbox);
     assert_eq!(batch.readings().len(), 2);
-    let is_dropped = |row: &&Row| matches!(row.outcome, Outcome::Rejected { reason: Rejection::RateLimited, .. });
-    assert_eq!(batch.rows.iter().filter(is_dropped).count(), 4);
+    let is_dropped = |message: &&ClassifiedMessage| {
+        matches!(message.outcome, Outcome::Rejected { reason: Rejection::RateLimited, .. })
+    };
+    assert_eq!(batch.messages.iter().filter(is_dropped).count(), 4);
     assert_eq!(batch.rejected().count(), 1, "one is reported, the others are counted");
     assert_eq!((batch.states.len(), batch.states[0].n_rate_limited, batch.states[0].online), (1, 4, true));
     assert_eq!(batch.states[0].rate_limited_at, Some(DateTime::UNIX_EPOCH));

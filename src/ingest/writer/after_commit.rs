@@ -10,7 +10,7 @@ use crate::device_config;
 use crate::devices::{DeviceState, StateChange};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::ingest::answers::RecordedAnswers;
-use crate::ingest::batch::{Batch, Outcome, Row};
+use crate::ingest::batch::{Batch, ClassifiedMessage, Outcome};
 use crate::mqtt::PendingPubAck;
 use crate::outbox::Wake;
 use crate::telemetry::{NewReading, Reading};
@@ -18,34 +18,34 @@ use crate::telemetry::{NewReading, Reading};
 /// Devices of a committed batch that turned out to be deleted, and their messages, of which nothing was written.
 pub(super) struct DeletedDevices {
     pub(super) devices: HashSet<DeviceId>,
-    pub(super) rows: Vec<Row>,
+    pub(super) messages: Vec<ClassifiedMessage>,
 }
 
 impl DeletedDevices {
-    fn has_row(&self, row: &Row) -> bool {
-        row.device.is_some_and(|device| self.devices.contains(&device))
+    fn has_message(&self, message: &ClassifiedMessage) -> bool {
+        message.device.is_some_and(|device| self.devices.contains(&device))
     }
 }
 
 impl RunningWriter {
-    /// Adds the receipts of all messages, in the order of receipt, and returns the messages of deleted devices.
+    /// Adds the acknowledgements of all messages, in the order of receipt, and returns the messages of deleted devices.
     pub(super) fn after_commit(
         &mut self,
         batch: Batch,
         committed: Committed,
-        receipts: &mut Vec<PendingPubAck>,
+        pending_acks: &mut Vec<PendingPubAck>,
     ) -> DeletedDevices {
         let Committed { deleted, states, answers, packets_row, pruned } = committed;
-        let mut deleted = DeletedDevices { devices: deleted, rows: Vec::new() };
+        let mut deleted = DeletedDevices { devices: deleted, messages: Vec::new() };
         self.advance_packets(&batch, packets_row, &deleted);
         self.count_pruned(&batch, &pruned);
-        receipts.reserve(batch.rows.len());
-        for mut row in batch.rows {
-            receipts.extend(row.envelope.receipt.take());
-            if deleted.has_row(&row) {
-                deleted.rows.push(row);
+        pending_acks.reserve(batch.messages.len());
+        for mut message in batch.messages {
+            pending_acks.extend(message.envelope.pending_ack.take());
+            if deleted.has_message(&message) {
+                deleted.messages.push(message);
             } else {
-                self.publish_row(row.outcome, &answers);
+                self.publish_outcome(message.outcome, &answers);
             }
         }
         self.publish_answers(answers);
@@ -54,12 +54,13 @@ impl RunningWriter {
         deleted
     }
 
-    /// Adds the committed packets to the session, and acknowledges a lost session to the link.
+    /// Adds the committed packets to the session, and tells the link that a lost session is recorded.
     fn advance_packets(&mut self, batch: &Batch, packets_row: Option<i64>, deleted: &DeletedDevices) {
-        let recorded = batch.rows.iter().filter(|row| row.envelope.packet.is_some() && !deleted.has_row(row));
+        let recorded =
+            batch.messages.iter().filter(|message| message.envelope.packet.is_some() && !deleted.has_message(message));
         self.committed_packets.committed(batch.lost.is_some(), packets_row, recorded.count());
         if let Some(loss) = batch.lost {
-            self.acknowledged_losses.send_replace(loss.number);
+            self.recorded_losses.send_replace(loss.number);
         }
     }
 
@@ -69,7 +70,7 @@ impl RunningWriter {
     }
 
     /// Counts a message and publishes it if it is a new reading.
-    fn publish_row(&self, outcome: Outcome, answers: &RecordedAnswers) {
+    fn publish_outcome(&self, outcome: Outcome, answers: &RecordedAnswers) {
         match outcome {
             Outcome::Reading { reading, id: Some(id) } => self.publish_reading(id, &reading),
             Outcome::Reading { id: None, .. } | Outcome::Duplicate => _ = self.metrics.mqtt_duplicate.inc(),
@@ -93,8 +94,8 @@ impl RunningWriter {
             self.metrics.count_command(command.status.as_str());
         }
         self.expectations.update(&answers.commands);
-        commands::publish(&self.commands, answers.commands);
-        device_config::publish(&self.configs, answers.configs);
+        commands::notify(&self.commands, answers.commands);
+        device_config::notify(&self.configs, answers.configs);
     }
 
     /// Wakes the outboxes where a device is back. Without news of presence their next regular poll is enough.

@@ -21,8 +21,8 @@ struct Attempt {
 struct Storing {
     /// The last one is next.
     attempts: Vec<Attempt>,
-    /// Receipts of committed messages, in the order of receipt.
-    receipts: Vec<PendingPubAck>,
+    /// Acknowledgements of committed messages, in the order of receipt.
+    pending_acks: Vec<PendingPubAck>,
     /// Some messages are classified again: until they are committed, no later one is acknowledged.
     acks_held: bool,
     /// An attempt failed: it may have committed all the same, and its answer was lost.
@@ -39,7 +39,7 @@ impl RunningWriter {
     /// Commits a batch however long it takes, then publishes and acknowledges it.
     pub(super) async fn store(&mut self, batch: Batch) {
         let attempts = vec![Attempt { batch, refusals: Refusals::default() }];
-        let mut storing = Storing { attempts, receipts: Vec::new(), acks_held: false, is_retry: false };
+        let mut storing = Storing { attempts, pending_acks: Vec::new(), acks_held: false, is_retry: false };
         while let Some(mut attempt) = storing.attempts.pop() {
             let committed = self.commit(&mut attempt.batch, storing.is_retry);
             match with_timeout(ATTEMPT_TIMEOUT, committed).await {
@@ -52,14 +52,14 @@ impl RunningWriter {
     async fn committed(&mut self, batch: Batch, committed: Committed, storing: &mut Storing) {
         self.db.reset_backoff();
         self.metrics.ingest_batches.inc();
-        let DeletedDevices { devices, rows } = self.after_commit(batch, committed, &mut storing.receipts);
-        if !rows.is_empty() {
+        let DeletedDevices { devices, messages } = self.after_commit(batch, committed, &mut storing.pending_acks);
+        if !messages.is_empty() {
             storing.acks_held = true;
-            let mut inbox = self.classifier.reclassify(&devices, rows);
+            let mut inbox = self.classifier.reclassify(&devices, messages);
             storing.push(self.prepare(&mut inbox).await);
         }
         if !storing.acks_held || storing.attempts.is_empty() {
-            self.acks.send(storing.receipts.drain(..));
+            self.acks.send(storing.pending_acks.drain(..));
         }
     }
 
@@ -104,10 +104,10 @@ impl RunningWriter {
     fn quarantine(&self, mut batch: Batch) -> Batch {
         batch.effects.clear();
         batch.states.iter_mut().for_each(StateChange::remove_payload);
-        for row in &mut batch.rows {
-            if let Some(home) = row.outcome.home() {
-                let rejected = self.classifier.quarantined(home, &row.envelope);
-                row.outcome = Outcome::Rejected { reason: Rejection::NotStorable, row: Some(rejected) };
+        for message in &mut batch.messages {
+            if let Some(home) = message.outcome.home() {
+                let rejected = self.classifier.quarantined(home, &message.envelope);
+                message.outcome = Outcome::Rejected { reason: Rejection::NotStorable, row: Some(rejected) };
             }
         }
         batch

@@ -59,7 +59,7 @@ impl Intake {
         let queue_bytes = self.reserve_bytes(memory_bytes(&publish, &content), send_half).await?;
         let slot = self.reserve_slot(send_half).await?;
         self.metrics.mqtt_received.inc();
-        let (retained, receipt) = (publish.retain, send_half.receipt(&publish));
+        let (retained, pending_ack) = (publish.retain, send_half.pending_ack(&publish));
         let payload_digest = digest(&[&publish.payload]);
         let packet = packet(&publish, payload_digest);
         // A rejected message is kept as a preview. A slice would keep all bytes of the packet.
@@ -78,7 +78,7 @@ impl Intake {
             retained,
             payload_digest,
             packet,
-            receipt,
+            pending_ack,
             _queue_bytes: queue_bytes,
         })));
         Ok(())

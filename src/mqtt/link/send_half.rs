@@ -9,7 +9,7 @@ use crate::mqtt::publish::ActiveClient;
 
 pub(super) struct SendHalf {
     client: AsyncClient,
-    generation: ConnectionNumber,
+    connection_number: ConnectionNumber,
     acks: PubAcks,
     active: ActiveClient,
     connected: watch::Sender<bool>,
@@ -20,7 +20,7 @@ impl SendHalf {
     pub(super) fn new(client: AsyncClient, active: ActiveClient, metrics: Metrics) -> (Self, watch::Receiver<bool>) {
         let (connected, watched) = watch::channel(false);
         let acks = PubAcks::new(client.clone());
-        (Self { client, generation: 0, acks, active, connected, metrics }, watched)
+        (Self { client, connection_number: 0, acks, active, connected, metrics }, watched)
     }
 
     pub(super) fn client(&self) -> &AsyncClient {
@@ -40,13 +40,13 @@ impl SendHalf {
 
     /// A new connection has a client of its own; acknowledgements of the old one are dropped from now on.
     pub(super) fn replace_client(&mut self, client: AsyncClient) {
-        self.generation = self.acks.next_generation(client.clone());
+        self.connection_number = self.acks.next_connection(client.clone());
         self.client = client;
     }
 
     /// What acknowledges a message of this connection; `None` for QoS 0.
-    pub(super) fn receipt(&self, publish: &Publish) -> Option<PendingPubAck> {
-        PubAcks::receipt(&self.client, self.generation, publish)
+    pub(super) fn pending_ack(&self, publish: &Publish) -> Option<PendingPubAck> {
+        PubAcks::prepare(&self.client, self.connection_number, publish)
     }
 
     /// New publishes fail while the connection is not polled: a message that waits in the client could leave after
@@ -71,7 +71,7 @@ impl SendHalf {
     }
 
     /// Returns when the broker has not confirmed a publish in time.
-    pub(super) async fn ack_timed_out(&self) {
-        self.active.ack_timed_out().await;
+    pub(super) async fn puback_timed_out(&self) {
+        self.active.puback_timed_out().await;
     }
 }

@@ -8,16 +8,16 @@ use crate::mqtt::received_message::SessionLoss;
 pub(super) struct SessionLosses {
     count: u64,
     /// The last loss that ingest has recorded in the database.
-    acknowledged_losses: watch::Receiver<u64>,
+    recorded_losses: watch::Receiver<u64>,
     /// When the link was last up: messages published before that may be lost with the session.
     pub(super) last_connected_at: DateTime<Utc>,
 }
 
 impl SessionLosses {
-    /// Also returns the sender by which ingest acknowledges losses by their numbers.
+    /// Also returns the sender by which ingest tells the number of the last loss it has recorded.
     pub(super) fn new(now: DateTime<Utc>) -> (Self, watch::Sender<u64>) {
-        let (acknowledge, acknowledged_losses) = watch::channel(0);
-        (Self { count: 0, acknowledged_losses, last_connected_at: now }, acknowledge)
+        let (record, recorded_losses) = watch::channel(0);
+        (Self { count: 0, recorded_losses, last_connected_at: now }, record)
     }
 
     /// Sessions that the broker has lost since the start.
@@ -32,7 +32,7 @@ impl SessionLosses {
 
     /// Whether ingest has yet to record a loss.
     pub(super) fn is_recovering(&self) -> bool {
-        *self.acknowledged_losses.borrow() < self.count
+        *self.recorded_losses.borrow() < self.count
     }
 
     /// Waits until ingest has recorded the last loss; for ever where there is none to record. Cancel safe.
@@ -40,9 +40,9 @@ impl SessionLosses {
         if !self.is_recovering() {
             return std::future::pending().await;
         }
-        // Earlier losses that are acknowledged meanwhile say nothing about the present session.
+        // Earlier losses that are recorded meanwhile say nothing about the present session.
         while self.is_recovering() {
-            if self.acknowledged_losses.changed().await.is_err() {
+            if self.recorded_losses.changed().await.is_err() {
                 return std::future::pending().await;
             }
         }

@@ -12,17 +12,17 @@ const BROKER_CLIENTS: &str = "$SYS/broker/clients/connected";
 
 /// When to repeat a subscription that the broker has refused.
 #[derive(Default)]
-pub(super) struct Subscription {
-    retry_at: Option<Instant>,
+pub(super) struct SubscribeRetry {
+    at: Option<Instant>,
 }
 
-impl Subscription {
-    pub(super) fn cancel_retry(&mut self) {
-        self.retry_at = None;
+impl SubscribeRetry {
+    pub(super) fn cancel(&mut self) {
+        self.at = None;
     }
 
-    pub(super) async fn retry_due(&self) {
-        match self.retry_at {
+    pub(super) async fn due(&self) {
+        match self.at {
             Some(at) => sleep_until(at).await,
             None => std::future::pending().await,
         }
@@ -33,7 +33,7 @@ impl Link {
     /// Subscribes on every connection, also in a session that has the subscriptions already: they may have been
     /// changed or refused before.
     pub(super) fn subscribe(&mut self) {
-        self.subscription.cancel_retry();
+        self.subscribe_retry.cancel();
         let filters = MessageKind::ALL.iter().map(|kind| {
             let filter = uplink_filter(&self.settings.prefix, *kind, self.settings.shared_group.as_deref());
             // QoS 1: the broker sends a device's QoS 2 message as QoS 1, which takes one acknowledgement.
@@ -54,7 +54,7 @@ impl Link {
             tracing::info!(broker = %self.settings.broker.host, "connected to the MQTT broker and subscribed");
         } else {
             self.metrics.mqtt_connection_errors.inc();
-            self.subscription.retry_at = Some(Instant::now() + MAX_PAUSE);
+            self.subscribe_retry.at = Some(Instant::now() + MAX_PAUSE);
             tracing::error!(?codes, "the broker refused a subscription: check this account's ACL");
         }
     }

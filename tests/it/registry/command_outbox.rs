@@ -73,14 +73,14 @@ impl Rig {
         self.outbox.record_outcomes(&mut self.conn, self.clock.now(), &reports).await.unwrap();
     }
 
-    async fn tick(&mut self) -> Option<chrono::DateTime<chrono::Utc>> {
-        self.outbox.tick(&mut self.conn, self.clock.now()).await.unwrap()
+    async fn handle_deadlines(&mut self) -> Option<chrono::DateTime<chrono::Utc>> {
+        self.outbox.handle_deadlines(&mut self.conn, self.clock.now()).await.unwrap()
     }
 
     /// Moves the clock and handles the deadlines that have passed.
     async fn advance(&mut self, seconds: u64) {
         self.clock.advance(TimeDelta::from_std(Duration::from_secs(seconds)).unwrap());
-        self.tick().await;
+        self.handle_deadlines().await;
     }
 
     async fn lose_broker_session(&mut self) {
@@ -208,8 +208,8 @@ async fn a_deadline_ends_a_command_and_says_what_is_missing() {
     let sent = rig.command_in(CommandStatus::TimedOut).await;
     assert_eq!(rig.find(sent).await.error.as_deref(), Some("no answer from the device"));
     let acked = rig.command_in(CommandStatus::Acked).await;
-    // The timeout starts again with the acknowledgement, and the tick returns its end.
-    let next = rig.tick().await;
+    // The timeout starts again with the acknowledgement, and handle_deadlines returns its end.
+    let next = rig.handle_deadlines().await;
     assert_eq!(next, rig.find(acked).await.acked_at.map(|at| at + TimeDelta::seconds(30)));
     rig.advance(31).await;
     let found = rig.find(acked).await;
@@ -218,7 +218,7 @@ async fn a_deadline_ends_a_command_and_says_what_is_missing() {
     assert_eq!(rig.answer(acked, AnswerKind::Acked).await, None);
     assert_eq!(rig.answer(acked, succeeded()).await, Some(CommandStatus::Succeeded));
     assert_eq!(rig.find(acked).await.error, None);
-    assert_eq!(rig.tick().await, None);
+    assert_eq!(rig.handle_deadlines().await, None);
     let counted = |status| {
         let label = smarthome::metrics::Status { status };
         rig.graph.services.metrics.commands.get_or_create(&label).get()
@@ -292,7 +292,7 @@ async fn a_change_whose_answer_was_lost_is_published_by_the_next_tick() {
         (rig.status(command).await == CommandStatus::Sent).then_some(())
     })
     .await;
-    rig.tick().await;
+    rig.handle_deadlines().await;
     let HubEvent::Published(published) = crate::support::soon("the change is published", receiver.recv()).await else {
         panic!()
     };
@@ -330,7 +330,7 @@ async fn senders_dispatchers_answers_and_deadlines_run_concurrently_without_dead
                 clock.advance(TimeDelta::seconds(20));
                 outbox.on_broker_session_lost(&mut conn, clock.now(), clock.now()).await.unwrap();
             }
-            outbox.tick(&mut conn, clock.now()).await.unwrap();
+            outbox.handle_deadlines(&mut conn, clock.now()).await.unwrap();
         }
     }));
     let answers = futures_util::future::join_all((0..2).map(|_| async {

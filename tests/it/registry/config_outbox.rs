@@ -62,8 +62,8 @@ impl<'a> Sender<'a> {
         panic!("messages stay due: {all:?}");
     }
 
-    async fn tick(&mut self) {
-        assert_eq!(self.outbox.tick(&mut self.conn, self.graph.clock.now()).await.unwrap(), None);
+    async fn handle_deadlines(&mut self) {
+        assert_eq!(self.outbox.handle_deadlines(&mut self.conn, self.graph.clock.now()).await.unwrap(), None);
     }
 
     async fn lose_session(&mut self) {
@@ -251,7 +251,7 @@ async fn a_version_whose_secrets_do_not_open_waits_and_does_not_delay_others() {
     assert_eq!((sent.len(), &sent[0].1["config"]), (1, &json!({"token": "canary"})));
     push(&graph, &ann, &devices[0], json!({"token": null})).await;
     assert_eq!(keyless.send_all().await.len(), 1);
-    keyless.tick().await;
+    keyless.handle_deadlines().await;
 }
 
 /// Delays the commit of every change of a version while a session holds the advisory lock.
@@ -284,16 +284,16 @@ async fn a_change_whose_answer_was_lost_is_published_by_a_later_tick() {
     }
     // Not committed yet, and the connection to the broker is lost: the change stays unconfirmed.
     sender.record(&outgoing, PublishOutcome::Unknown).await;
-    sender.tick().await;
+    sender.handle_deadlines().await;
     assert_eq!(status(&graph, &devices[0]).await, "PENDING");
     graph.sql.batch_execute("select pg_advisory_unlock(42)").await.unwrap();
     crate::support::eventually("the change is committed", || async {
         (status(&graph, &devices[0]).await == "SENT").then_some(())
     })
     .await;
-    sender.tick().await;
+    sender.handle_deadlines().await;
     // Once: a published change is not published again.
-    sender.tick().await;
+    sender.handle_deadlines().await;
     push(&graph, &ann, &devices[0], json!({"sampleRate": 6})).await;
     for expected in [(1, ConfigStatus::Sent), (1, ConfigStatus::Superseded), (2, ConfigStatus::Pending)] {
         let HubEvent::Published(config) = crate::support::soon("a change is published", listener.recv()).await else {

@@ -315,7 +315,7 @@ async fn an_overtaken_change_is_not_sent() {
     // SENT was committed first and is published last, and APPLIED comes twice.
     let before = applied.updated_at - chrono::TimeDelta::microseconds(1);
     let sent = DeviceConfig { status: ConfigStatus::Sent, updated_at: before, ..applied.clone() };
-    device_config::publish(&graph.config_hub, [applied.clone(), sent, applied]);
+    device_config::notify(&graph.config_hub, [applied.clone(), sent, applied]);
     push(&graph, &ann, &device, json!({"sampleRate": 2})).await;
     let mut received = vec![event.unwrap()];
     for _ in 0..2 {

@@ -108,16 +108,16 @@ async fn an_effect_counts_once_the_command_is_dispatched() {
     assert!(expectations.observed(rig.device(0), &message, before).is_empty(), "not by an earlier message");
     assert!(expectations.observed(rig.device(1), &message, now).is_empty(), "not by another device");
     assert_eq!(expectations.observed(rig.device(0), &message, now), [command]);
-    // Another server adds the effect in its tick, and removes it in a later one.
+    // Another server adds the effect in its poll, and removes it in a later one.
     let elsewhere = smarthome::commands::Expectations::default();
     let hub = rig.graph.services.commands.hub().clone();
     let mut other = CommandOutbox::new(hub, elsewhere.clone(), rig.graph.services.metrics.clone());
-    other.tick(&mut rig.conn, rig.clock.now()).await.unwrap();
+    other.handle_deadlines(&mut rig.conn, rig.clock.now()).await.unwrap();
     assert_eq!(elsewhere.observed(rig.device(0), &message, now), [command]);
     rig.clock.advance(TimeDelta::seconds(3));
     assert_eq!(rig.answer(command, AnswerKind::Effect).await, Some(CommandStatus::Succeeded));
     assert_eq!(rig.find(command).await.confirmed_by, Some(ConfirmedBy::Effect));
     assert!(expectations.is_empty() && !elsewhere.is_empty());
-    other.tick(&mut rig.conn, rig.clock.now()).await.unwrap();
+    other.handle_deadlines(&mut rig.conn, rig.clock.now()).await.unwrap();
     assert!(elsewhere.is_empty());
 }

@@ -75,7 +75,7 @@ impl Rig {
             Event::Refused => self.record(command, PublishReport::refused("quota exceeded")).await,
             Event::NotSent => self.record(command, PublishOutcome::NotSent).await,
             Event::ExpiredUnsent => self.record(command, PublishOutcome::Expired).await,
-            Event::DeadlinePassed => drop(self.tick().await),
+            Event::DeadlinePassed => drop(self.handle_deadlines().await),
             Event::SessionLost => self.lose_broker_session().await,
             Event::Requeued => {
                 self.outbox.requeue_undelivered(&mut self.conn, self.clock.now()).await.unwrap();
