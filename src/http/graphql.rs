@@ -3,7 +3,7 @@
 //! async-graphql-axum's request extractors and response type are not used. They accept batches, form posts and any
 //! content type without a size limit, always answer 200 in one media type, print parse errors as Rust's debug
 //! text, and keep `data: null` beside a request error. Its stock services run mutations by GET and never time out a
-//! socket. Only its subprotocol extractor is used, in `socket`.
+//! socket.
 
 use axum::body::{Body, Bytes};
 use axum::http::{Method, Request, StatusCode, request::Parts};

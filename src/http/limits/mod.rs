@@ -56,7 +56,7 @@ pub struct Limits {
     pub subscriptions_per_user: usize,
     /// Running subscriptions of one client address.
     pub subscriptions_per_address: usize,
-    /// Running operations of one socket.
+    /// Running operations of one socket: a wall display has a few for each of its devices.
     pub socket_operations: usize,
     /// Sustained messages a second from a socket's client.
     pub socket_messages_per_second: u32,
@@ -100,11 +100,11 @@ impl Default for Limits {
             socket_message_bytes: 64 << 10,
             sockets_per_user: 100,
             sockets_per_address: 1_000,
-            subscriptions_per_user: 500,
-            subscriptions_per_address: 5_000,
-            socket_operations: 50,
+            subscriptions_per_user: 1_000,
+            subscriptions_per_address: 10_000,
+            socket_operations: 200,
             socket_messages_per_second: 20,
-            socket_message_burst: 120,
+            socket_message_burst: 450,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! without an intermediate tree.
 
 use axum::extract::ws::{Message, Utf8Bytes};
-use axum::http::HeaderValue;
+use axum::http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -46,14 +46,18 @@ struct Envelope<'a> {
 }
 
 impl Protocol {
-    /// In order of preference.
-    pub(super) const NAMES: [&'static str; 2] = ["graphql-transport-ws", "graphql-ws"];
+    /// The first one that the client offers and the server knows: clients list them in order of preference.
+    pub(super) fn negotiate(headers: &HeaderMap) -> Option<Self> {
+        let offers =
+            headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|offer| offer.to_str().ok());
+        let mut names = offers.flat_map(|offer| offer.split(',')).map(str::trim);
+        names.find_map(|name| [Self::Transport, Self::Legacy].into_iter().find(|protocol| protocol.name() == name))
+    }
 
-    pub(super) fn by_name(name: &HeaderValue) -> Option<Self> {
-        match name.as_bytes() {
-            b"graphql-transport-ws" => Some(Self::Transport),
-            b"graphql-ws" => Some(Self::Legacy),
-            _ => None,
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Transport => "graphql-transport-ws",
+            Self::Legacy => "graphql-ws",
         }
     }
 
@@ -238,6 +242,25 @@ mod tests {
         ];
         for (protocol, text) in bad {
             assert_eq!(protocol.parse(text).unwrap_err().code, 4400, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_known_offer_of_the_client_is_chosen() {
+        use Protocol::{Legacy, Transport};
+        for (offers, chosen) in [
+            (vec!["graphql-ws, graphql-transport-ws"], Some(Legacy)),
+            (vec!["graphql-transport-ws,graphql-ws"], Some(Transport)),
+            (vec!["mqtt", "graphql-ws", "graphql-transport-ws"], Some(Legacy)),
+            (vec!["mqtt"], None),
+            (vec!["GRAPHQL-WS"], None),
+            (vec![], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for offer in &offers {
+                headers.append(header::SEC_WEBSOCKET_PROTOCOL, offer.parse().unwrap());
+            }
+            assert_eq!(Protocol::negotiate(&headers), chosen, "{offers:?}");
         }
     }
 

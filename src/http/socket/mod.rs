@@ -1,8 +1,7 @@
 //! GraphQL over WebSocket: `graphql-transport-ws` and the legacy `graphql-ws`.
 //!
 //! async-graphql's `WebSocket` is not used: it sends no `error` for a refused subscribe and none of the close codes
-//! 4401, 4408 and 4409, has no ping of its own, and lets a busy stream starve the others. Only async-graphql-axum's
-//! extractor of the subprotocol is used.
+//! 4401, 4408 and 4409, has no ping of its own, and lets a busy stream starve the others.
 
 mod close;
 mod message;
@@ -12,7 +11,6 @@ mod session;
 
 use std::sync::Arc;
 
-use async_graphql_axum::GraphQLProtocol;
 use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts, Request};
@@ -57,26 +55,19 @@ pub(super) async fn accept(state: Arc<HttpState>, request: Request<Body>) -> Res
         state.metrics.count_http_rejection("RATE_LIMITED");
         return responses::quota_exceeded("too many sockets are open: close one of them first");
     };
-    let offered = GraphQLProtocol::from_request_parts(&mut parts, &()).await;
+    let protocol = Protocol::negotiate(&parts.headers);
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
-    let (Ok(_), Ok(upgrade)) = (offered, upgrade) else {
+    let (Some(protocol), Ok(upgrade)) = (protocol, upgrade) else {
         let message = "open a WebSocket 13 with the subprotocol graphql-transport-ws or graphql-ws";
         return responses::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message);
     };
     let limit = state.limits.socket_message_bytes * OVERSIZE_GRACE;
     let upgrade = upgrade
-        .protocols(Protocol::NAMES)
+        .protocols([protocol.name()])
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_message_size(limit)
         .max_frame_size(limit);
-    let Some(protocol) = upgrade.selected_protocol().and_then(Protocol::by_name) else {
-        return responses::problem(
-            StatusCode::BAD_REQUEST,
-            "BAD_USER_INPUT",
-            "the server supports none of the offered subprotocols",
-        );
-    };
     // Both are held as long as the socket is open: its connection slot, and its entry in the drain.
     let slot = parts.extensions.get::<ClientConnection>().map(|connection| connection.slot.clone());
     let tracked = state.tracker.token();
