@@ -23,7 +23,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::time::sleep;
 
 use crate::error::Error;
-use crate::hub::{HubEvent, HubReceiver};
+use crate::hub::{Event, HubEvent, HubReceiver, Renderings};
 use crate::metrics::Metrics;
 
 /// Changes a subscriber may be behind after the hub has dropped events.
@@ -63,6 +63,13 @@ pub trait Feed: Send + 'static {
     fn accept(&mut self, item: &Self::Item) -> bool;
 }
 
+/// An item as the subscriber receives it.
+pub struct Followed<T> {
+    pub item: T,
+    /// What the subscribers of a live event share; `None` for an item read from the database.
+    pub renderings: Option<Arc<Renderings>>,
+}
+
 /// A page of a feed.
 pub struct Page<T, C> {
     pub items: VecDeque<T>,
@@ -87,7 +94,7 @@ pub fn follow<F: Feed>(
     receiver: HubReceiver<F::Event>,
     start: Option<F::Cursor>,
     metrics: &Metrics,
-) -> impl Stream<Item = Result<F::Item, Error>> + Send + 'static + use<F> {
+) -> impl Stream<Item = Result<Followed<F::Item>, Error>> + Send + 'static + use<F> {
     let follower = Follower::new(feed, receiver, start, metrics);
     unfold(follower, |mut follower| async move { follower.next().await.map(|item| (item, follower)) })
 }
@@ -111,7 +118,7 @@ enum State<F: Feed> {
     Reading(F::Cursor),
     Live,
     /// This event came from the hub; its item is still to be made.
-    Resolving(Arc<F::Event>),
+    Resolving(Event<F::Event>),
     Ended,
 }
 
@@ -129,7 +136,7 @@ impl<F: Feed> Follower<F> {
         }
     }
 
-    async fn next(&mut self) -> Option<Result<F::Item, Error>> {
+    async fn next(&mut self) -> Option<Result<Followed<F::Item>, Error>> {
         loop {
             match self.step().await {
                 Ok(item) => return item.map(Ok),
@@ -146,12 +153,12 @@ impl<F: Feed> Follower<F> {
     }
 
     /// The next item, `None` at the end. An error leaves the state as it is, so the step can be repeated.
-    async fn step(&mut self) -> Result<Option<F::Item>, Error> {
+    async fn step(&mut self) -> Result<Option<Followed<F::Item>>, Error> {
         loop {
             while let Some(item) = self.page.pop_front() {
                 if self.feed.accept(&item) {
                     self.n_caught_up = self.n_caught_up.map(|n| n + 1);
-                    return Ok(Some(item));
+                    return Ok(Some(Followed { item, renderings: None }));
                 }
             }
             match self.state {
@@ -166,11 +173,12 @@ impl<F: Feed> Follower<F> {
                     HubEvent::Closed => self.state = State::Ended,
                 },
                 State::Resolving(ref event) => {
-                    let item = self.feed.item(event).await?;
+                    let item = self.feed.item(&event.value).await?;
+                    let followed = item.map(|item| Followed { item, renderings: Some(event.renderings.clone()) });
                     self.n_retries = 0;
                     self.state = State::Live;
-                    if item.is_some() {
-                        return Ok(item);
+                    if followed.is_some() {
+                        return Ok(followed);
                     }
                 }
             }
@@ -293,7 +301,8 @@ mod tests {
 
         fn follow(&self, start: Option<i64>) -> impl Stream<Item = Result<i64, Error>> + Unpin + use<> {
             let feed = Numbers { stored: self.stored.clone(), newest: 0, sent: SentChanges::default() };
-            Box::pin(follow(feed, self.hub.subscribe(self.home, None), start, &self.metrics))
+            let followed = follow(feed, self.hub.subscribe(self.home, None), start, &self.metrics);
+            Box::pin(followed.map(|followed| followed.map(|followed| followed.item)))
         }
     }
 

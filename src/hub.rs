@@ -3,12 +3,16 @@
 //!
 //! A subscriber of one device has that device's channel, so the other events of the home don't wake it.
 
+mod renderings;
+
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::broadcast;
 
 use crate::ids::{DeviceId, HomeId};
+pub use renderings::{LeadingPart, Part, RenderingKey, Renderings};
 
 /// Events a home's channel holds for its slowest subscriber before that subscriber lags.
 pub const CAPACITY: usize = 256;
@@ -29,7 +33,7 @@ struct HomeChannels<T> {
 }
 
 struct Channel<T> {
-    sender: broadcast::Sender<Arc<T>>,
+    sender: broadcast::Sender<Event<T>>,
     first_unread: FirstUnread<T>,
 }
 
@@ -43,14 +47,41 @@ pub struct HubReceiver<T> {
     device: Option<DeviceId>,
     homes: Arc<Homes<T>>,
     /// `None` only while dropping.
-    receiver: Option<broadcast::Receiver<Arc<T>>>,
+    receiver: Option<broadcast::Receiver<Event<T>>>,
     first_unread: FirstUnread<T>,
 }
 
+/// A published event, with what its subscribers share.
+#[derive(Debug)]
+pub struct Event<T> {
+    pub value: Arc<T>,
+    pub renderings: Arc<Renderings>,
+}
+
+impl<T> Clone for Event<T> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), renderings: self.renderings.clone() }
+    }
+}
+
+impl<T> Deref for Event<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: PartialEq> PartialEq for Event<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
 /// The result of [`HubReceiver::recv`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum HubEvent<T> {
-    Published(Arc<T>),
+    Published(Event<T>),
     /// The subscriber fell behind, and the channel has dropped events. It has missed none before this one.
     Lagged(Arc<T>),
     /// The home or the device is closed: no event follows.
@@ -80,9 +111,9 @@ impl<T> Channel<T> {
         Self { sender: broadcast::Sender::new(capacity), first_unread: Arc::default() }
     }
 
-    fn publish(&self, event: Arc<T>) {
+    fn publish(&self, event: Event<T>) {
         if self.sender.is_empty() {
-            *self.first_unread.lock().expect("channel lock") = Some(event.clone());
+            *self.first_unread.lock().expect("channel lock") = Some(event.value.clone());
         }
         // An error means that the last subscriber is being dropped.
         let _ = self.sender.send(event);
@@ -123,6 +154,7 @@ impl<T> Hub<T> {
     pub fn publish(&self, home: HomeId, device: DeviceId, event: &Arc<T>) {
         let homes = self.homes.lock().expect("hub lock");
         let Some(channels) = homes.get(&home) else { return };
+        let event = Event { value: event.clone(), renderings: Arc::default() };
         for channel in channels.whole.iter().chain(channels.devices.get(&device)) {
             channel.publish(event.clone());
         }
@@ -212,6 +244,10 @@ mod tests {
 
     const HOME: fn() -> HomeId = || HomeId::from_database(1);
 
+    fn published<T>(value: T) -> HubEvent<T> {
+        HubEvent::Published(Event { value: Arc::new(value), renderings: Arc::default() })
+    }
+
     fn device(n: i64) -> DeviceId {
         DeviceId::from_database(n)
     }
@@ -222,7 +258,7 @@ mod tests {
             let hub = Hub::<u32>::default();
             let (mut first, second) = (hub.subscribe(HOME(), of), hub.subscribe(HOME(), of));
             hub.publish(HOME(), device(1), &Arc::new(7));
-            assert_eq!(first.recv().await, HubEvent::Published(Arc::new(7)));
+            assert_eq!(first.recv().await, published(7));
             drop(first);
             assert!(hub.has_subscriber(HOME(), device(1)));
             assert_eq!(hub.has_subscriber(HOME(), device(2)), of.is_none());
@@ -244,7 +280,7 @@ mod tests {
         });
         assert_eq!((woken, one.recv().now_or_never()), (0, None));
         woken = n_wakes(&mut one, || hub.publish(HOME(), device(1), &Arc::new(N)));
-        assert_eq!((woken, one.recv().now_or_never()), (1, Some(HubEvent::Published(Arc::new(N)))));
+        assert_eq!((woken, one.recv().now_or_never()), (1, Some(published(N))));
         assert!(matches!(home.recv().await, HubEvent::Lagged(first) if *first == 0));
     }
 
@@ -275,10 +311,10 @@ mod tests {
             hub.publish(HOME(), device(n % 2), &Arc::new(n));
         }
         for n in 0..6 {
-            assert_eq!(home.recv().await, HubEvent::Published(Arc::new(n)));
+            assert_eq!(home.recv().await, published(n));
         }
         for n in [1, 3, 5] {
-            assert_eq!(one.recv().await, HubEvent::Published(Arc::new(n)));
+            assert_eq!(one.recv().await, published(n));
         }
     }
 
@@ -291,11 +327,11 @@ mod tests {
             // It received these, so it can't have missed them.
             for n in 0..capacity {
                 publish(n);
-                assert_eq!(slow.recv().await, HubEvent::Published(Arc::new(n)));
+                assert_eq!(slow.recv().await, published(n));
             }
             (1_000..1_003 + capacity).for_each(publish);
             assert_eq!(slow.recv().await, HubEvent::Lagged(Arc::new(1_000)));
-            assert_eq!(slow.recv().await, HubEvent::Published(Arc::new(1_003)));
+            assert_eq!(slow.recv().await, published(1_003));
         }
     }
 

@@ -127,6 +127,10 @@ metrics! {
         "GraphQL responses replaced by an error because they were too large";
     subscriptions: Gauge = "subscriptions",
         "Running GraphQL subscriptions of homes and devices";
+    subscription_responses_rendered: Counter = "subscription_responses_rendered",
+        "Responses of subscriptions that were executed and serialized";
+    subscription_responses_shared: Counter = "subscription_responses_shared",
+        "Responses of subscriptions that were taken from an equal operation";
     subscription_catch_ups: Counter = "subscription_catch_ups",
         "Events sent to slow subscribers from the database instead of from memory";
     subscriptions_lagged: Counter = "subscriptions_lagged",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::commands::{CommandHub, Expectations};
 use crate::device_config::ConfigHub;
-use crate::devices::{CredentialCache, DirectoryVersion, RegistryListener, StateHub};
+use crate::devices::{CredentialCache, DirectoryVersion, RegistryCache, RegistryListener, StateHub};
 use crate::hub;
 use crate::metrics::Metrics;
 use crate::outbox::Wake;
@@ -23,6 +23,7 @@ pub struct Hubs {
     pub config_wake: Wake,
     pub directory_version: DirectoryVersion,
     pub credential_cache: CredentialCache,
+    pub registry_cache: RegistryCache,
     /// Is called after each change of a home's devices.
     pub registry_listener: Arc<dyn RegistryListener>,
 }
@@ -31,6 +32,8 @@ impl Hubs {
     pub fn new(metrics: &Metrics) -> Self {
         let directory_version = DirectoryVersion::default();
         let credential_cache = CredentialCache::new(metrics.clone());
+        let registry_cache = RegistryCache::default();
+        let caches = (credential_cache.clone(), registry_cache.clone());
         Self {
             readings: ReadingHub::default(),
             states: StateHub::default(),
@@ -39,9 +42,10 @@ impl Hubs {
             expectations: Expectations::default(),
             command_wake: Wake::default(),
             config_wake: Wake::default(),
-            registry_listener: Arc::new((directory_version.clone(), credential_cache.clone())),
+            registry_listener: Arc::new((directory_version.clone(), caches)),
             directory_version,
             credential_cache,
+            registry_cache,
         }
     }
 

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::{Base, Hubs};
 use crate::commands::{self, Commands};
 use crate::device_config::{self, DeviceConfigs, KeyRing};
-use crate::devices::Devices;
+use crate::devices::{Devices, DevicesDependencies};
 use crate::graphql::Services;
 use crate::homes::{self, Homes, Integrations};
 use crate::settings::Settings;
@@ -35,7 +35,16 @@ impl Services {
                 throttle: throttle.clone(),
             }),
             integrations: Integrations::new(pool(), clock(), tokens.clone(), revocations.clone()),
-            devices: Devices::new(pool(), clock(), hubs.registry_listener.clone(), hubs.of_streams(), &settings.mqtt),
+            devices: Devices::new(
+                DevicesDependencies {
+                    pool: pool(),
+                    clock: clock(),
+                    listener: hubs.registry_listener.clone(),
+                    hubs: hubs.of_streams(),
+                    registry_cache: hubs.registry_cache.clone(),
+                },
+                &settings.mqtt,
+            ),
             readings: Readings::new(pool()),
             live_readings: LiveReadings::new(pool(), hubs.readings.clone(), metrics()),
             commands: Commands::new(commands::CommandsDependencies {

@@ -10,7 +10,7 @@ use futures_util::Stream;
 use super::{Command, Commands, store};
 use crate::db::spawn_and_join;
 use crate::error::Error;
-use crate::follow::{Feed, MAX_COMMIT_DELAY, Page, SentChanges, follow};
+use crate::follow::{Feed, Followed, MAX_COMMIT_DELAY, Page, SentChanges, follow};
 use crate::homes::{Access, Permission};
 use crate::ids::{CommandId, DeviceId, UserId};
 
@@ -55,7 +55,7 @@ impl Commands {
         &self,
         access: Access,
         filter: CommandFilter,
-    ) -> Result<impl Stream<Item = Result<Arc<Command>, Error>> + Send + 'static + use<>, Error> {
+    ) -> Result<impl Stream<Item = Result<Followed<Arc<Command>>, Error>> + Send + 'static + use<>, Error> {
         let access = access.require(Permission::ReadCommands)?;
         let receiver = self.hub.subscribe(access.home(), filter.device());
         let newest = match filter {

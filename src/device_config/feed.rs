@@ -11,7 +11,7 @@ use super::store::{self, ChangeCursor};
 use super::{DeviceConfig, DeviceConfigs};
 use crate::db::spawn_and_join;
 use crate::error::Error;
-use crate::follow::{Feed, MAX_COMMIT_DELAY, Page, SentChanges, follow};
+use crate::follow::{Feed, Followed, MAX_COMMIT_DELAY, Page, SentChanges, follow};
 use crate::homes::{Access, Permission};
 use crate::ids::{DeviceId, HomeId};
 
@@ -25,7 +25,7 @@ impl DeviceConfigs {
         &self,
         access: Access,
         device: Option<DeviceId>,
-    ) -> Result<impl Stream<Item = Result<Arc<DeviceConfig>, Error>> + Send + 'static + use<>, Error> {
+    ) -> Result<impl Stream<Item = Result<Followed<Arc<DeviceConfig>>, Error>> + Send + 'static + use<>, Error> {
         let home = access.require(Permission::ReadConfig)?.home();
         let receiver = self.hub.subscribe(home, device);
         let pool = self.pool.clone();

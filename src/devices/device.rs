@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::registry_cache::Place;
+use super::store::Registration;
 use super::{DeviceState, DeviceType};
 use crate::db::{JsonText, MemorySize};
 use crate::error::Error;
@@ -28,11 +30,13 @@ pub struct Device {
     pub home_segment: Option<String>,
     /// The device as it last spelt itself in a topic.
     pub device_segment: Option<String>,
+    /// Its home and room, where they are known already.
+    pub place: Option<Place>,
     pub(super) membership: Membership,
 }
 
 /// A device's state: the same as [`DeviceState`], with metadata that is parsed on demand.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct LastState {
     pub online: bool,
     /// When `online` last changed.
@@ -55,6 +59,12 @@ pub struct LastState {
 pub(super) enum Metadata {
     Stored(JsonText),
     Live(Value),
+}
+
+impl Default for Metadata {
+    fn default() -> Self {
+        Self::Live(Value::Null)
+    }
 }
 
 impl MemorySize for Device {
@@ -83,6 +93,32 @@ impl Device {
     /// Proof that the viewer has this permission for the device.
     pub fn readable(&self, permission: Permission) -> Result<DeviceAccess, Error> {
         Ok(DeviceAccess { access: self.membership.allow(permission)?, device: self.id })
+    }
+
+    /// A device from the registry alone: its state is not known, and must be given or not be read.
+    pub(super) fn registered(
+        registration: Registration,
+        (home_segment, device_segment): (Option<String>, Option<String>),
+        access: Access,
+    ) -> Self {
+        let Registration { id, home, home_key, key, name, mac, kind, room, created_at } = registration;
+        let (state, membership) = (LastState::default(), access.membership());
+        Self {
+            id,
+            home,
+            home_key,
+            key,
+            name,
+            mac,
+            kind,
+            room,
+            created_at,
+            state,
+            home_segment,
+            device_segment,
+            place: None,
+            membership,
+        }
     }
 
     /// The device with a newer state.

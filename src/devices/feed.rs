@@ -1,14 +1,14 @@
 //! The feed of device states: the present state of every device first, then each change. After a lag the present
-//! states come again, so the last state a subscriber receives is never stale.
+//! states come again, so the last state a subscriber receives is never stale. A change costs no statement.
 
 use std::sync::Arc;
 
 use futures_util::Stream;
 
-use super::{Device, DeviceFilter, DevicePage, DeviceState, Devices, StateHub};
+use super::{Device, DeviceFilter, DevicePage, DeviceState, Devices, RegistryEntry, StateHub};
 use crate::db::{MemoryBudget, spawn_and_join};
 use crate::error::Error;
-use crate::follow::{Feed, Page, follow};
+use crate::follow::{Feed, Followed, Page, follow};
 use crate::homes::{Access, Permission};
 use crate::ids::DeviceId;
 use crate::metrics::Metrics;
@@ -16,6 +16,23 @@ use crate::metrics::Metrics;
 /// Devices read from the database at a time. A device's last status may be long, and a slow subscriber holds a
 /// page.
 const PAGE: i64 = 100;
+
+/// A device and its state, as one subscriber receives it.
+pub enum StateItem {
+    /// Read from the database.
+    Stored(Box<Device>),
+    /// A change, and what the registry says of the device.
+    Live(Arc<RegistryEntry>, Arc<DeviceState>),
+}
+
+impl StateItem {
+    pub fn device(&self) -> DeviceId {
+        match self {
+            Self::Stored(device) => device.id,
+            Self::Live(_, state) => state.device,
+        }
+    }
+}
 
 impl Devices {
     /// The devices of a home, or one of them, with their present state first and from then on with each change
@@ -26,7 +43,7 @@ impl Devices {
         access: Access,
         device: Option<DeviceId>,
         metrics: &Metrics,
-    ) -> Result<impl Stream<Item = Result<Device, Error>> + Send + 'static + use<>, Error> {
+    ) -> Result<impl Stream<Item = Result<Followed<StateItem>, Error>> + Send + 'static + use<>, Error> {
         let access = access.require(Permission::Read)?;
         let feed = StateFeed { devices: self.clone(), access, device };
         Ok(follow(feed, states.subscribe(access.home(), device), Some(None), metrics))
@@ -40,7 +57,7 @@ struct StateFeed {
 }
 
 impl StateFeed {
-    /// The device as the subscriber sees it at this moment; `None` where it is deleted or no longer visible.
+    /// The device as the subscriber sees it at this moment; `None` where it is deleted.
     async fn find(&self, id: DeviceId) -> Result<Option<Device>, Error> {
         let (devices, viewer) = (self.devices.clone(), self.access.user());
         Ok(spawn_and_join(async move { devices.by_ids(viewer, &[id], &MemoryBudget::default()).await }).await?.pop())
@@ -49,7 +66,7 @@ impl StateFeed {
 
 impl Feed for StateFeed {
     type Event = DeviceState;
-    type Item = Device;
+    type Item = StateItem;
     /// The last device of the page before.
     type Cursor = Option<DeviceId>;
 
@@ -57,9 +74,9 @@ impl Feed for StateFeed {
         None
     }
 
-    async fn page(&mut self, after: Option<DeviceId>) -> Result<Page<Device, Option<DeviceId>>, Error> {
+    async fn page(&mut self, after: Option<DeviceId>) -> Result<Page<StateItem, Option<DeviceId>>, Error> {
         if let Some(device) = self.device {
-            return Ok(Page { items: self.find(device).await?.into_iter().collect(), next: None });
+            return Ok(Page { items: self.find(device).await?.map(stored).into_iter().collect(), next: None });
         }
         let (devices, access) = (self.devices.clone(), self.access);
         let page = spawn_and_join(async move {
@@ -67,14 +84,20 @@ impl Feed for StateFeed {
             let page = DevicePage { homes: &homes, filter: &all, after, limit: PAGE };
             devices.page(access.user(), &page, &budget).await
         });
-        Ok(Page::limited(page.await?, PAGE, |last| Some(last.id)))
+        let items: Vec<_> = page.await?.into_iter().map(stored).collect();
+        Ok(Page::limited(items, PAGE, |last| Some(last.device())))
     }
 
-    async fn item(&mut self, state: &Arc<DeviceState>) -> Result<Option<Device>, Error> {
-        Ok(self.find(state.device).await?.map(|device| device.with_state(state)))
+    async fn item(&mut self, state: &Arc<DeviceState>) -> Result<Option<StateItem>, Error> {
+        let entry = self.devices.registry_entry(self.access.home(), state.device).await?;
+        Ok(entry.map(|entry| StateItem::Live(entry, state.clone())))
     }
 
-    fn accept(&mut self, _: &Device) -> bool {
+    fn accept(&mut self, _: &StateItem) -> bool {
         true
     }
+}
+
+fn stored(device: Device) -> StateItem {
+    StateItem::Stored(Box::new(device))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::accounts::Accounts;
-use super::{Device, DeviceChange, DevicePage, Mac, registry_store, store};
+use super::{Device, DeviceChange, DevicePage, Mac, RegistryCache, registry_store, store};
 use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::clock::Clock;
 use crate::db::{self, MemoryBudget, Pool};
@@ -17,6 +17,17 @@ use crate::validation;
 /// Devices in all the rooms of one query.
 const MAX_DEVICES_IN_ROOMS: usize = 10_000;
 
+/// What [`Devices`] is made of.
+pub struct DevicesDependencies {
+    pub pool: Pool,
+    pub clock: Clock,
+    /// Is notified of every change; one of its listeners is `registry_cache`.
+    pub listener: Arc<dyn RegistryListener>,
+    /// The hubs whose streams end when their device is deleted.
+    pub hubs: Arc<[Arc<dyn hub::Close>]>,
+    pub registry_cache: RegistryCache,
+}
+
 /// The registry of devices. Cheap to clone.
 #[derive(Clone)]
 pub struct Devices {
@@ -24,25 +35,21 @@ pub struct Devices {
     pub(super) clock: Clock,
     pub(super) listener: Arc<dyn RegistryListener>,
     hubs: Arc<[Arc<dyn hub::Close>]>,
+    pub(super) registry_cache: RegistryCache,
     pub(super) broker_url: Arc<str>,
     prefix: Arc<str>,
     pub(super) accounts: Accounts,
 }
 
 impl Devices {
-    /// `listener` is notified of every change. The streams of `hubs` end when their device is deleted.
-    pub fn new(
-        pool: Pool,
-        clock: Clock,
-        listener: Arc<dyn RegistryListener>,
-        hubs: Arc<[Arc<dyn hub::Close>]>,
-        mqtt: &MqttSettings,
-    ) -> Self {
+    pub fn new(dependencies: DevicesDependencies, mqtt: &MqttSettings) -> Self {
+        let DevicesDependencies { pool, clock, listener, hubs, registry_cache } = dependencies;
         Self {
             pool,
             clock,
             listener,
             hubs,
+            registry_cache,
             broker_url: mqtt.public_url.as_str().into(),
             prefix: mqtt.prefix.as_str().into(),
             accounts: Accounts::new(&mqtt.provisioning),

@@ -43,7 +43,8 @@ pub struct DevicePage<'a> {
 
 /// The columns that each statement of this file selects.
 pub(crate) type Columns = (RegistrationColumns, StateColumns, SegmentColumns, MembershipColumns);
-type RegistrationColumns = (BigInt, BigInt, Text, Text, Text, Nullable<Text>, Text, Nullable<BigInt>, Timestamptz);
+pub(super) type RegistrationColumns =
+    (BigInt, BigInt, Text, Text, Text, Nullable<Text>, Text, Nullable<BigInt>, Timestamptz);
 type StateColumns = (
     Bool,
     Nullable<Timestamptz>,
@@ -55,21 +56,21 @@ type StateColumns = (
     BigInt,
     Nullable<Timestamptz>,
 );
-type SegmentColumns = (Nullable<Text>, Nullable<Text>);
+pub(super) type SegmentColumns = (Nullable<Text>, Nullable<Text>);
 
 pub(crate) type Row = (Registration, State, (Option<String>, Option<String>), Membership);
 
-#[derive(Queryable)]
+#[derive(Debug, Clone, PartialEq, Queryable)]
 pub(crate) struct Registration {
-    id: DeviceId,
-    home: HomeId,
-    home_key: String,
-    key: String,
-    name: String,
-    mac: Option<String>,
-    kind: DeviceType,
-    room: Option<RoomId>,
-    created_at: DateTime<Utc>,
+    pub(super) id: DeviceId,
+    pub(super) home: HomeId,
+    pub(super) home_key: String,
+    pub(super) key: String,
+    pub(super) name: String,
+    pub(super) mac: Option<String>,
+    pub(super) kind: DeviceType,
+    pub(super) room: Option<RoomId>,
+    pub(super) created_at: DateTime<Utc>,
 }
 
 #[derive(Queryable)]
@@ -111,6 +112,7 @@ pub(crate) fn device((registration, state, (home_segment, device_segment), membe
         state,
         home_segment,
         device_segment,
+        place: None,
         membership,
     })
 }

@@ -22,7 +22,14 @@ use crate::ids::CommandId;
 
 pub(super) const PAGE: usize = 50;
 
-pub(super) struct Command(pub(super) Arc<commands::Command>);
+/// A command, and its device if that is known already.
+pub(super) struct Command(pub(super) Arc<commands::Command>, pub(super) Option<Device>);
+
+impl From<Arc<commands::Command>> for Command {
+    fn from(command: Arc<commands::Command>) -> Self {
+        Self(command, None)
+    }
+}
 
 async fn optional_json(ctx: &Context<'_>, text: Option<&JsonText>) -> Option<Json> {
     match text {
@@ -41,6 +48,9 @@ impl Command {
 
     /// The device that receives the command.
     async fn device(&self, ctx: &Context<'_>) -> Result<Device> {
+        if let Some(device) = &self.1 {
+            return Ok(device.clone());
+        }
         let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.device).await?;
         Ok(Device::new(device.ok_or(Error::NotFound("device"))?))
     }
@@ -99,7 +109,7 @@ impl Command {
     /// The newer command that replaced this one before it was sent.
     async fn superseded_by(&self, ctx: &Context<'_>) -> Result<Option<Command>> {
         let Some(id) = self.0.superseded_by else { return Ok(None) };
-        Ok(ctx.loaders().commands.get(ctx.batch_scope(), ctx.viewer()?.user, id).await?.map(Command))
+        Ok(ctx.loaders().commands.get(ctx.batch_scope(), ctx.viewer()?.user, id).await?.map(Into::into))
     }
 
     /// How many seconds the device has to answer after the command was sent, and again after it was
@@ -154,7 +164,7 @@ pub(super) async fn page(
     let group = CommandPage { status: status.map(Into::into), before: page.after, limit: page.limit() };
     let (viewer, loader) = (device.access().user(), &ctx.loaders().command_pages);
     let commands = paging::load_page(ctx, page.size, loader.get(ctx.batch_scope(), (viewer, group), device)).await?;
-    Ok(page.page(commands, |command| (command.seq, Command(command))))
+    Ok(page.page(commands, |command| (command.seq, command.into())))
 }
 
 #[derive(Default)]
@@ -170,7 +180,7 @@ impl CommandQuery {
     ) -> Result<Option<Command>> {
         let (viewer, id): (_, CommandId) = (ctx.viewer()?.user, parse_id(&id, "command")?);
         let command = ctx.loaders().commands.get(ctx.batch_scope(), viewer, id).await?;
-        Ok(Some(Command(command.ok_or(Error::NotFound("command"))?)))
+        Ok(Some(command.ok_or(Error::NotFound("command"))?.into()))
     }
 }
 
@@ -191,7 +201,7 @@ impl CommandMutation {
         let device = services.devices.find(viewer.user, parse_id(&input.device_id, "device")?).await?;
         let access = device.allow(Permission::Control)?;
         let command = services.commands.send(access, &ctx.request_context()?, &device, input.parse(access)?).await?;
-        Ok(Command(Arc::new(command)))
+        Ok(Arc::new(command).into())
     }
 
     /// Cancels a command that was not sent, or for which the broker found no subscriber. Fails with CONFLICT if
@@ -203,6 +213,7 @@ impl CommandMutation {
         #[graphql(desc = "The ID of the command.")] id: ID,
     ) -> Result<Command> {
         let (commands, viewer) = (&ctx.services().commands, ctx.viewer()?);
-        Ok(Command(Arc::new(commands.cancel(viewer.user, &ctx.request_context()?, parse_id(&id, "command")?).await?)))
+        let command = commands.cancel(viewer.user, &ctx.request_context()?, parse_id(&id, "command")?).await?;
+        Ok(Arc::new(command).into())
     }
 }

@@ -7,6 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::error::Result;
 use super::limits::budget::Budget;
+use super::live::Handover;
 use super::loader::BatchScope;
 use super::loaders::Loaders;
 use super::scalars::Json;
@@ -23,6 +24,8 @@ pub(super) trait ContextExt<'a> {
     /// The scope in which this field shares a batch.
     fn batch_scope(&self) -> BatchScope<'a>;
     fn budget(&self) -> &'a Budget;
+    /// Takes the events of a subscription, if it shares its responses.
+    fn handover(&self) -> Option<&'a Handover>;
     /// Charges the objects of this field's list, or ends the operation.
     fn charge_objects(&self, n_objects: usize) -> impl Future<Output = ()> + Send;
     /// Charges the objects of a page before it is read, or ends the operation.
@@ -60,6 +63,10 @@ impl<'a> ContextExt<'a> for Context<'a> {
 
     fn budget(&self) -> &'a Budget {
         self.data_unchecked()
+    }
+
+    fn handover(&self) -> Option<&'a Handover> {
+        self.data_opt()
     }
 
     fn charge_objects(&self, n_objects: usize) -> impl Future<Output = ()> + Send {

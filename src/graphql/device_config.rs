@@ -43,13 +43,23 @@ pub(super) enum ConfigMode {
     Replace,
 }
 
-pub(super) struct DeviceConfig(pub(super) Arc<device_config::DeviceConfig>);
+/// A version of a configuration, and its device if that is known already.
+pub(super) struct DeviceConfig(pub(super) Arc<device_config::DeviceConfig>, pub(super) Option<Device>);
+
+impl From<Arc<device_config::DeviceConfig>> for DeviceConfig {
+    fn from(config: Arc<device_config::DeviceConfig>) -> Self {
+        Self(config, None)
+    }
+}
 
 /// One version of a device's configuration.
 #[Object(serial)]
 impl DeviceConfig {
     /// The device that the configuration belongs to.
     async fn device(&self, ctx: &Context<'_>) -> Result<Device> {
+        if let Some(device) = &self.1 {
+            return Ok(device.clone());
+        }
         let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.device).await?;
         Ok(Device::new(device.ok_or(Error::NotFound("device"))?))
     }
@@ -132,7 +142,7 @@ pub(super) async fn page(
     let group = (device.access().user(), page.after, page.limit());
     let rows = ctx.loaders().config_pages.get(ctx.batch_scope(), group, device);
     let configs = paging::load_page(ctx, page.size, rows).await?;
-    Ok(page.page(configs, |config| (config.version, DeviceConfig(config))))
+    Ok(page.page(configs, |config| (config.version, config.into())))
 }
 
 #[derive(Default)]
@@ -152,7 +162,7 @@ impl ConfigMutation {
         let access = device.allow(Permission::PushConfig)?;
         let PushConfigInput { config, mode, expected_version, .. } = input;
         let new = NewConfig { config: config.into_json(), mode: mode.into(), expected_version };
-        Ok(DeviceConfig(Arc::new(services.configs.push(access, &ctx.request_context()?, &device, new).await?)))
+        Ok(Arc::new(services.configs.push(access, &ctx.request_context()?, &device, new).await?).into())
     }
 
     /// Creates a new version with the content of an older one, including its secrets. The server keeps the newest
@@ -166,8 +176,7 @@ impl ConfigMutation {
         let (services, viewer) = (ctx.services(), ctx.viewer()?);
         let device = services.devices.find(viewer.user, parse_id(&device_id, "device")?).await?;
         let access = device.allow(Permission::PushConfig)?;
-        Ok(DeviceConfig(Arc::new(
-            services.configs.rollback(access, &ctx.request_context()?, &device, to_version).await?,
-        )))
+        let config = services.configs.rollback(access, &ctx.request_context()?, &device, to_version).await?;
+        Ok(Arc::new(config).into())
     }
 }

@@ -94,6 +94,9 @@ impl Device {
     /// The home of the device.
     async fn home(&self, ctx: &Context<'_>) -> Result<Home> {
         let viewer = self.device.allow(Permission::Find)?.user();
+        if let Some(place) = &self.device.place {
+            return Ok(Home(place.home.clone()));
+        }
         let home = ctx.loaders().homes.get(ctx.batch_scope(), viewer, self.device.home).await?;
         Ok(Home(home.ok_or(Error::NotFound("home"))?))
     }
@@ -101,6 +104,9 @@ impl Device {
     /// The room of the device, if it has one.
     async fn room(&self, ctx: &Context<'_>) -> Result<Option<Room>> {
         let access = self.device.allow(Permission::Read)?;
+        if let Some(place) = &self.device.place {
+            return Ok(place.room.clone().map(Room));
+        }
         let Some(room) = self.device.room else { return Ok(None) };
         Ok(ctx.loaders().rooms.get(ctx.batch_scope(), access.user(), room).await?.map(Room))
     }
@@ -215,7 +221,7 @@ impl Device {
     /// The newest version of its configuration, whether or not the device has applied it.
     async fn config(&self, ctx: &Context<'_>) -> Result<Option<DeviceConfig>> {
         let device = self.device.readable(Permission::ReadConfig)?;
-        Ok(ctx.loaders().config.get(ctx.batch_scope(), device.access().user(), device).await?.map(DeviceConfig))
+        Ok(ctx.loaders().config.get(ctx.batch_scope(), device.access().user(), device).await?.map(Into::into))
     }
 
     /// The versions of its configuration, newest first. The server keeps the newest 100.
@@ -257,6 +263,14 @@ impl Row for Device {
             "name" => readable(|device, out| out.value(&device.name)),
             "macAddress" => readable(|device, out| out.value(&device.mac.as_deref().and_then(mac_text))),
             "type" => readable(|device, out| out.enumeration(DeviceType::from(device.kind))),
+            "home" => nested(below, |row: &Self| row.device.place.as_ref().map(|place| Some(&*place.home))),
+            "room" => {
+                let plan = nested(below, |row: &Self| row.device.place.as_ref().map(|place| place.room.as_deref()))?;
+                Some(Box::new(move |row: &Self, out| {
+                    row.device.allow(Permission::Read).map_err(|_| NeedsObjects)?;
+                    plan(row, out)
+                }))
+            }
             "online" => readable(|device, out| out.value(&device.state.online)),
             "onlineChangedAt" => {
                 readable(|device, out| out.optional(device.state.online_changed_at, JsonWriter::instant))

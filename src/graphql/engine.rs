@@ -13,12 +13,13 @@ use std::time::Duration;
 use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::{ObjectType, Request, Response, Schema, SubscriptionType, Variables};
 use futures_util::future::BoxFuture;
-use futures_util::stream::{BoxStream, unfold};
+use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use prometheus_client::metrics::counter::Counter;
 
 use super::document::{Document, Documents, Hash, OperationKind};
 use super::limits::budget::Budget;
+use super::live::{self, Handover};
 use super::operation::{Normalised, Operation};
 use super::request::GraphQLRequest;
 use super::request_error::RequestError;
@@ -229,18 +230,12 @@ impl Engine {
             let running = spawn_and_join(async move { engine.execute(prepared, caller).await });
             return futures_util::stream::once(running).boxed();
         }
-        let (finish, budget) = (self.finisher(prepared.selection), Budget::default());
-        let running = self.schema.stream(self.request(prepared.operation, caller, budget.clone()));
-        let responses =
-            AssertUnwindSafe(running).catch_unwind().map(move |item| item.map_or_else(|_| panicked(), &finish));
-        unfold(Some((responses.boxed(), budget)), |running| async move {
-            let (mut responses, budget) = running?;
-            match budget.run_within(responses.next()).await {
-                Ok(response) => Some((response?, Some((responses, budget)))),
-                Err(error) => Some((GraphQLResponse::stopped(error), None)),
-            }
-        })
-        .boxed()
+        let key = live::key(&prepared.operation, &caller);
+        let (finish, budget, handover) = (self.finisher(prepared.selection), Budget::default(), Handover::default());
+        let request = self.request(prepared.operation, caller, budget.clone()).data(handover.clone());
+        let responses = AssertUnwindSafe(self.schema.stream(request)).catch_unwind();
+        let responses = responses.map(move |item| item.map_or_else(|_| panicked(), &finish));
+        live::share(responses.boxed(), handover, key, budget)
     }
 }
 

@@ -1,8 +1,10 @@
 //! Homes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, InputObject, Object};
+use async_graphql::parser::types::SelectionSet;
+use async_graphql::{Context, ID, InputObject, Object, OutputType};
 
 use super::context::ContextExt;
 use super::device_list::{self, DeviceFilter};
@@ -15,7 +17,7 @@ use super::limits::complexity::{list_complexity, page_complexity};
 use super::members::HomeMember;
 use super::paging::{Page, PageArguments, load_list};
 use super::rooms::Room;
-use super::rows::Direct;
+use super::rows::{Direct, JsonWriter, NeedsObjects, Row, Write, leaf};
 use super::scalars::{HomeRole, Instant, parse_id};
 use crate::audit::RequestContext;
 use crate::homes::{self, NewHome, Permission};
@@ -110,6 +112,32 @@ impl Home {
         self.0.allow(Permission::Read)?;
         Ok(&self.0)
     }
+}
+
+impl Row for homes::Home {
+    fn type_name() -> Cow<'static, str> {
+        <Home as OutputType>::type_name()
+    }
+
+    fn writer(name: &str, _: &SelectionSet) -> Option<Write<Self>> {
+        match name {
+            "id" => leaf(|home: &Self, out| out.id(home.id)),
+            "key" => leaf(|home: &Self, out| out.value(&home.key)),
+            "name" => readable(|home, out| out.value(&home.name)),
+            "timezone" => readable(|home, out| out.value(&home.timezone)),
+            "createdAt" => readable(|home, out| out.instant(home.created_at)),
+            _ => None,
+        }
+    }
+}
+
+/// Writes a field that only a viewer who may read the home gets.
+fn readable(write: fn(&homes::Home, &mut JsonWriter)) -> Option<Write<homes::Home>> {
+    Some(Box::new(move |home, out| {
+        home.allow(Permission::Read).map_err(|_| NeedsObjects)?;
+        write(home, out);
+        Ok(())
+    }))
 }
 
 /// A home to create.

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::iter::once;
 
 use async_graphql::{Response, ServerError, Value};
+use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
@@ -23,6 +24,8 @@ pub struct GraphQLResponse {
     code: Option<&'static str>,
     /// Counts the response if it is too large to be sent.
     oversized: Option<Counter>,
+    /// The whole response as JSON, if it is written already.
+    written: Option<Bytes>,
 }
 
 impl GraphQLResponse {
@@ -32,7 +35,22 @@ impl GraphQLResponse {
             && response.data == Value::Null
             && response.errors.iter().all(|error| error.path.is_empty());
         client_errors::sanitize(&mut response.errors);
-        Self { response, is_request_error, code: None, oversized: None }
+        Self { response, is_request_error, code: None, oversized: None, written: None }
+    }
+
+    /// A response without errors that [`Self::to_shared`] has written.
+    pub(super) fn shared(written: Bytes) -> Self {
+        Self { written: Some(written), ..Self::new(Response::default()) }
+    }
+
+    /// The response as JSON for other subscribers; `None` if it has errors or is too large.
+    pub(super) fn to_shared(&self) -> Option<Bytes> {
+        if !self.response.errors.is_empty() {
+            return None;
+        }
+        let mut out = Vec::new();
+        self.write_within(&mut Bounded { out: &mut out, left: MAX_RESPONSE_BYTES }).ok()?;
+        Some(out.into())
     }
 
     #[cfg(test)]
@@ -87,6 +105,10 @@ impl GraphQLResponse {
 
     /// Appends the response as JSON, or an error if it is larger than [`MAX_RESPONSE_BYTES`].
     pub fn write(&self, out: &mut Vec<u8>) {
+        if let Some(written) = &self.written {
+            out.extend_from_slice(written);
+            return;
+        }
         let start = out.len();
         if self.write_within(&mut Bounded { out, left: MAX_RESPONSE_BYTES }).is_ok() {
             return;
@@ -154,7 +176,8 @@ impl From<RequestError> for GraphQLResponse {
         let (code, others) = (request_error.code, std::mem::take(&mut request_error.others));
         let mut errors: Vec<ServerError> = once(request_error).chain(others).map(server_error).collect();
         client_errors::sanitize(&mut errors);
-        Self { response: Response::from_errors(errors), is_request_error: true, code: Some(code), oversized: None }
+        let response = Response::from_errors(errors);
+        Self { response, is_request_error: true, code: Some(code), oversized: None, written: None }
     }
 }
 

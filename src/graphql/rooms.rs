@@ -1,8 +1,10 @@
 //! Rooms.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, Object};
+use async_graphql::parser::types::SelectionSet;
+use async_graphql::{Context, ID, Object, OutputType};
 
 use super::context::ContextExt;
 use super::devices::Device;
@@ -10,6 +12,7 @@ use super::error::Result;
 use super::homes::Home;
 use super::limits::complexity::list_complexity;
 use super::paging::load_list;
+use super::rows::{Row, Write, leaf};
 use super::scalars::parse_id;
 use crate::error::Error;
 use crate::homes::{self, Permission};
@@ -40,6 +43,20 @@ impl Room {
     async fn devices(&self, ctx: &Context<'_>) -> Result<Vec<Device>> {
         let devices = ctx.loaders().devices_in.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.id);
         Ok(load_list(ctx, devices).await?.iter().cloned().map(Device::new).collect())
+    }
+}
+
+impl Row for homes::Room {
+    fn type_name() -> Cow<'static, str> {
+        <Room as OutputType>::type_name()
+    }
+
+    fn writer(name: &str, _: &SelectionSet) -> Option<Write<Self>> {
+        match name {
+            "id" => leaf(|room: &Self, out| out.id(room.id)),
+            "name" => leaf(|room: &Self, out| out.value(&room.name)),
+            _ => None,
+        }
     }
 }
 

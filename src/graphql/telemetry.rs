@@ -30,6 +30,10 @@ impl Telemetry {
     pub(super) fn new(reading: SharedReading) -> Self {
         Self { reading, device: None }
     }
+
+    pub(super) fn with_device(reading: SharedReading, device: Option<Device>) -> Self {
+        Self { reading, device }
+    }
 }
 
 /// A reading: one telemetry message of a device.

@@ -187,6 +187,11 @@ impl Access {
         self.0.is_integration()
     }
 
+    /// What it was made from.
+    pub(crate) fn membership(&self) -> Membership {
+        self.0
+    }
+
     /// The same user in the same home with another permission.
     pub fn require(self, permission: Permission) -> Result<Self, Error> {
         self.0.allow(permission)

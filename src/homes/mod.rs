@@ -32,7 +32,7 @@ pub(crate) use members_store::lock as lock_access;
 pub use rejected_messages::RejectedMessage;
 pub use rooms::Room;
 pub use scopes::{Scope, Scopes};
-pub(crate) use store::{MEMBERSHIP, MembershipColumns, acquire_ingest_lock};
+pub(crate) use store::{HomeRow, MEMBERSHIP, MembershipColumns, acquire_ingest_lock};
 
 use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::auth::Principal;
@@ -48,12 +48,14 @@ use crate::validation;
 /// Homes one person may own.
 pub const MAX_HOMES_PER_OWNER: i64 = 100;
 
-/// Receives changes of the registry after their commit: the caches of devices and credentials.
+/// Receives changes of the registry after their commit: the caches of addresses, of credentials and of the registry.
 pub trait RegistryListener: Send + Sync {
     /// A device was created, changed or deleted.
     fn device_changed(&self, home: HomeId, device: crate::ids::DeviceId);
     /// A home, or many of its devices, were created, changed or deleted.
     fn home_changed(&self, home: HomeId);
+    /// A room of the home was renamed or deleted.
+    fn rooms_changed(&self, _: HomeId) {}
 }
 
 impl<A: RegistryListener, B: RegistryListener> RegistryListener for (A, B) {
@@ -65,6 +67,11 @@ impl<A: RegistryListener, B: RegistryListener> RegistryListener for (A, B) {
     fn home_changed(&self, home: HomeId) {
         self.0.home_changed(home);
         self.1.home_changed(home);
+    }
+
+    fn rooms_changed(&self, home: HomeId) {
+        self.0.rooms_changed(home);
+        self.1.rooms_changed(home);
     }
 }
 

@@ -92,7 +92,17 @@ impl Homes {
                 Ok(Room { id, home, name })
             })
         })
+        .after_commit(self.notify_rooms_change(home))
         .await
+    }
+
+    /// Runs after the commit of a change of a room that may have devices.
+    fn notify_rooms_change<T>(&self, home: HomeId) -> impl FnOnce(T) -> T + Send + 'static + use<T> {
+        let listener = self.listener.clone();
+        move |changed| {
+            listener.rooms_changed(home);
+            changed
+        }
     }
 
     /// Deletes a room of the home. Its devices remain, without a room. Needs [`Permission::Configure`].
@@ -105,6 +115,7 @@ impl Homes {
                 audit::record(conn, &by, home, &[Entry::new(Action::RoomDelete, target(id, &name), details)]).await
             })
         })
+        .after_commit(self.notify_rooms_change(home))
         .await
     }
 }

@@ -9,7 +9,7 @@ use diesel::sql_types::{BigInt, Nullable, SmallInt, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::scopes::Scopes;
-use super::{Home, HomeRole, Member, Membership};
+use super::{Access, Home, HomeRole, Member, Membership};
 use crate::db::schema::{homes, memberships};
 use crate::ids::{HomeId, UserId};
 
@@ -26,15 +26,23 @@ impl Queryable<MembershipColumns, Pg> for Membership {
 
 type Columns = (homes::id, homes::key, homes::name, homes::timezone, homes::created_at);
 const COLUMNS: Columns = (homes::id, homes::key, homes::name, homes::timezone, homes::created_at);
-type Row = (HomeId, String, String, String, DateTime<Utc>);
+/// Id, key, name, time zone, and when it was created.
+pub(crate) type HomeRow = (HomeId, String, String, String, DateTime<Utc>);
 
 pub(crate) type MembershipOf = (memberships::user_id, memberships::home_id, memberships::role, memberships::scopes);
 /// The columns of a [`Membership`].
 pub(crate) const MEMBERSHIP: MembershipOf =
     (memberships::user_id, memberships::home_id, memberships::role, memberships::scopes);
 
-fn home(((id, key, name, timezone, created_at), membership): (Row, Membership)) -> Home {
+fn home(((id, key, name, timezone, created_at), membership): (HomeRow, Membership)) -> Home {
     Home { id, key, name, timezone, created_at, membership }
+}
+
+impl Home {
+    /// The home as the member with this access sees it.
+    pub(crate) fn seen_by(row: HomeRow, access: Access) -> Self {
+        home((row, access.membership()))
+    }
 }
 
 pub(super) async fn membership(
@@ -57,7 +65,7 @@ pub(super) async fn visible(
         .filter(memberships::user_id.eq(viewer))
         .order(homes::id)
         .select((COLUMNS, MEMBERSHIP));
-    let rows: Vec<(Row, Membership)> = match ids {
+    let rows: Vec<(HomeRow, Membership)> = match ids {
         Some(ids) => mine.filter(homes::id.eq_any(ids)).load(conn).await?,
         None => mine.load(conn).await?,
     };
@@ -71,7 +79,7 @@ pub(super) async fn shared(
     users: &[UserId],
 ) -> QueryResult<Vec<(UserId, Home)>> {
     let theirs = diesel::alias!(memberships as theirs);
-    let rows: Vec<(UserId, (Row, Membership))> = homes::table
+    let rows: Vec<(UserId, (HomeRow, Membership))> = homes::table
         .inner_join(memberships::table.on(memberships::home_id.eq(homes::id)))
         .inner_join(theirs.on(theirs.field(memberships::home_id).eq(homes::id)))
         .filter(memberships::user_id.eq(viewer))
@@ -100,7 +108,7 @@ pub(super) struct NewHome {
 pub(super) async fn insert(conn: &mut AsyncPgConnection, new: &NewHome, owner: UserId) -> QueryResult<Option<Home>> {
     let id: HomeId =
         diesel::select(sql::<BigInt>("nextval(pg_get_serial_sequence('homes', 'id'))")).get_result(conn).await?;
-    let row: Option<Row> = diesel::insert_into(homes::table)
+    let row: Option<HomeRow> = diesel::insert_into(homes::table)
         .values((
             homes::id.eq(id),
             homes::key.eq(new.key.clone().unwrap_or_else(|| id.to_string())),

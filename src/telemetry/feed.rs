@@ -10,7 +10,7 @@ use super::read_store::{self as store, ReadingsAfter, StoredPage};
 use super::{Reading, SharedReading};
 use crate::db::{Pool, spawn_and_join};
 use crate::error::Error;
-use crate::follow::{Feed, Page, follow};
+use crate::follow::{Feed, Followed, Page, follow};
 use crate::homes::{Access, Permission};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::metrics::Metrics;
@@ -47,7 +47,7 @@ impl LiveReadings {
         access: Access,
         device: Option<DeviceId>,
         after: Option<TelemetryId>,
-    ) -> Result<impl Stream<Item = Result<SharedReading, Error>> + Send + 'static + use<>, Error> {
+    ) -> Result<impl Stream<Item = Result<Followed<SharedReading>, Error>> + Send + 'static + use<>, Error> {
         let home = access.require(Permission::ReadTelemetry)?.home();
         // The newest cursor is read before the hub is subscribed: a reading in between has a later one.
         let sent_up_to = after.unwrap_or_else(|| self.hub.newest());

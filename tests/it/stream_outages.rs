@@ -41,7 +41,7 @@ async fn deliver(stream: &mut Subscription, pointer: &str, value: &str) {
 async fn overflow<T>(hub: &Hub<T>, (home, device): (HomeId, DeviceId), receiver: &mut HubReceiver<T>) {
     let HubEvent::Published(event) = soon("an event", receiver.recv()).await else { panic!("no event") };
     for _ in 0..40 * CAPACITY {
-        hub.publish(home, device, &event);
+        hub.publish(home, device, &event.value);
     }
 }
 

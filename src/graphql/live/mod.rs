@@ -1,6 +1,8 @@
 //! Subscriptions. Each checks the viewer's access, is counted while it runs, and ends when its viewer loses rights in
 //! the home. Its hub ends it when its home or its device is deleted.
 
+mod known_devices;
+mod sharing;
 mod target;
 
 use std::future::ready;
@@ -16,9 +18,13 @@ use super::devices::Device;
 use super::error::{ResolverError, Result};
 use super::rows::Direct;
 use super::telemetry::Telemetry;
+use crate::devices::StateItem;
 use crate::error::Error;
+use crate::follow::Followed;
 use crate::homes::Permission;
 use crate::ids::{DeviceId, TelemetryId};
+use known_devices::KnownDevices;
+pub(super) use sharing::{Handover, key, share};
 use target::SubscriptionTarget;
 
 pub struct Subscription;
@@ -43,7 +49,21 @@ impl Subscription {
             .map_err(|_| Error::bad_input("after", "after must be the id of a reading"))?;
         let target = SubscriptionTarget::of_device_or_home(ctx, Permission::ReadTelemetry, device_id, home_id).await?;
         let readings = ctx.services().live_readings.follow(target.access, target.device, after)?;
-        subscription(ctx, target, readings, |reading| reading.device, |reading| Direct(Telemetry::new(reading))).await
+        let devices = KnownDevices::new(ctx, target.access, Some("device"));
+        subscription(
+            ctx,
+            target,
+            readings,
+            |reading| reading.device,
+            move |reading| {
+                let devices = devices.clone();
+                async move {
+                    let device = devices.find(reading.device).await;
+                    Direct(Telemetry::with_device(reading, device))
+                }
+            },
+        )
+        .await
     }
 
     /// Devices whenever their state changes: presence, status or health. Starts with the current state of each
@@ -57,7 +77,8 @@ impl Subscription {
         let services = ctx.services();
         let target = SubscriptionTarget::of_device_or_home(ctx, Permission::Read, device_id, home_id).await?;
         let devices = services.devices.follow(&services.states, target.access, target.device, &services.metrics)?;
-        subscription(ctx, target, devices, |device| device.id, |device| Direct(Device::new(device.into()))).await
+        let known = KnownDevices::new(ctx, target.access, None);
+        subscription(ctx, target, devices, StateItem::device, move |item| ready(Direct(known.with_state(item)))).await
     }
 
     /// Commands whenever their state changes. Give exactly one of the IDs. With `commandId`, the subscription starts
@@ -72,7 +93,21 @@ impl Subscription {
     ) -> Result<impl Stream<Item = Result<Command>> + 'a> {
         let (target, filter) = SubscriptionTarget::of_commands(ctx, device_id, home_id, command_id).await?;
         let commands = ctx.services().commands.follow(target.access, filter).await?;
-        subscription(ctx, target, commands, |command| command.device, Command).await
+        let devices = KnownDevices::new(ctx, target.access, Some("device"));
+        subscription(
+            ctx,
+            target,
+            commands,
+            |command| command.device,
+            move |command| {
+                let devices = devices.clone();
+                async move {
+                    let device = devices.find(command.device).await;
+                    Command(command, device)
+                }
+            },
+        )
+        .await
     }
 
     /// Configuration versions whenever one is pushed or its status changes. Give either `deviceId` or `homeId`. A slow
@@ -86,29 +121,64 @@ impl Subscription {
     ) -> Result<impl Stream<Item = Result<DeviceConfig>> + 'a> {
         let target = SubscriptionTarget::of_device_or_home(ctx, Permission::ReadConfig, device_id, home_id).await?;
         let configs = ctx.services().configs.follow(target.access, target.device).await?;
-        subscription(ctx, target, configs, |config| config.device, DeviceConfig).await
+        let devices = KnownDevices::new(ctx, target.access, Some("device"));
+        subscription(
+            ctx,
+            target,
+            configs,
+            |config| config.device,
+            move |config| {
+                let devices = devices.clone();
+                async move {
+                    let device = devices.find(config.device).await;
+                    DeviceConfig(config, device)
+                }
+            },
+        )
+        .await
     }
 }
 
 /// What every subscription has in common. `events` has subscribed to its hub already; nothing is read of it
 /// before access is checked again.
-async fn subscription<'a, T: Send + 'a, O: 'a>(
+async fn subscription<'a, T: Send + 'static, O: Send + 'a, F>(
     ctx: &Context<'a>,
     target: SubscriptionTarget,
-    events: impl Stream<Item = std::result::Result<T, Error>> + Send + 'a,
+    events: impl Stream<Item = std::result::Result<Followed<T>, Error>> + Send + 'static,
     device: fn(&T) -> DeviceId,
-    object: fn(T) -> O,
-) -> Result<impl Stream<Item = Result<O>> + 'a> {
+    object: impl Fn(T) -> F + Send + 'a,
+) -> Result<impl Stream<Item = Result<O>> + 'a>
+where
+    F: Future<Output = O> + Send + 'a,
+{
     let (services, budget) = (ctx.services(), ctx.budget());
     // Watched from here on: the check of access after it covers what happened before.
     let watch = services.revocations.watch_membership(target.access.user(), target.home());
     let scope = target.check_again(ctx).await?;
     let running = GaugeGuard::new(&services.metrics.subscriptions);
-    let events = events.filter(move |event| ready(event.as_ref().map_or(true, |event| scope.contains(device(event)))));
-    Ok(events.take_until(async move { watch.revoked().await }).map(move |event| {
+    let is_visible = move |event: &std::result::Result<Followed<T>, Error>| {
+        ready(event.as_ref().map_or(true, |event| scope.contains(device(&event.item))))
+    };
+    let events = events.filter(is_visible).take_until(async move { watch.revoked().await }).map(move |event| {
         let _counted = &running;
+        match event {
+            Ok(Followed { item, renderings }) => (Ok(item), renderings),
+            Err(error) => (Err(error), None),
+        }
+    });
+    let events = match ctx.handover() {
+        Some(handover) => handover.give(target.access, &services.metrics, events).left_stream(),
+        None => events.map(|(event, _)| event).right_stream(),
+    };
+    Ok(events.then(move |event| {
         budget.reset();
-        event.map(object).map_err(ResolverError::from)
+        let object = event.map(&object);
+        async move {
+            match object {
+                Ok(object) => Ok(object.await),
+                Err(error) => Err(ResolverError::from(error)),
+            }
+        }
     }))
 }
 

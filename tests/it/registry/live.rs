@@ -34,7 +34,7 @@ pub(super) async fn next(stream: &mut BoxStream<'static, Value>) -> Option<Value
     soon("an event or the end", stream.next()).await
 }
 
-fn state(device: &str, online: bool) -> Arc<DeviceState> {
+pub(super) fn state(device: &str, online: bool) -> Arc<DeviceState> {
     Arc::new(DeviceState {
         device: device.parse().unwrap(),
         online,
@@ -183,7 +183,7 @@ async fn a_subscriber_that_fell_behind_waits_for_a_database_that_does_not_answer
 }
 
 /// A committed reading with that id and a temperature of `n` degrees.
-fn committed(home: &str, device: &str, id: i64, n: i64) -> Reading {
+pub(super) fn committed(home: &str, device: &str, id: i64, n: i64) -> Reading {
     let at = "2026-01-01T00:00:00Z".parse().unwrap();
     let mut measurement = Measurement::default();
     measurement.sensors.temperature = Some(n as f64);

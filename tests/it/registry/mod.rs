@@ -13,6 +13,7 @@ mod hang_ups;
 mod history;
 mod homes;
 mod live;
+mod live_devices;
 mod members;
 mod rotation;
 mod rows;
@@ -63,17 +64,22 @@ const ENCRYPTION_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 #[derive(Clone)]
 struct Person(Option<Principal>);
 
-/// Counts the changes of the registry that are published.
-#[derive(Default)]
-struct RegistryChanges(AtomicU32);
+/// Counts the changes of the registry that are published, and passes them on.
+struct RegistryChanges(AtomicU32, Arc<dyn RegistryListener>);
 
 impl RegistryListener for RegistryChanges {
-    fn device_changed(&self, _home: HomeId, _device: DeviceId) {
+    fn device_changed(&self, home: HomeId, device: DeviceId) {
         self.0.fetch_add(1, Ordering::SeqCst);
+        self.1.device_changed(home, device);
     }
 
-    fn home_changed(&self, _home: HomeId) {
+    fn home_changed(&self, home: HomeId) {
         self.0.fetch_add(1, Ordering::SeqCst);
+        self.1.home_changed(home);
+    }
+
+    fn rooms_changed(&self, home: HomeId) {
+        self.1.rooms_changed(home);
     }
 }
 
@@ -101,8 +107,9 @@ impl Graph {
         sql.batch_execute("create table telemetry_rest partition of telemetry default").await.unwrap();
         let clock = Clock::movable();
         let base = Base::new(&settings, clock.clone()).unwrap();
-        let registry_changes = Arc::<RegistryChanges>::default();
-        let hubs = Hubs { registry_listener: registry_changes.clone(), ..Hubs::new(&base.metrics) };
+        let mut hubs = Hubs::new(&base.metrics);
+        let registry_changes = Arc::new(RegistryChanges(AtomicU32::new(0), hubs.registry_listener));
+        hubs.registry_listener = registry_changes.clone();
         let services = Services::build(&base, &hubs, &settings);
         Self {
             schema: graphql::schema(services.clone()),
