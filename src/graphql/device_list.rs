@@ -7,7 +7,6 @@ use super::context::ContextExt;
 use super::devices::{Device, PAGE};
 use super::error::Result;
 use super::inputs::IntInput;
-use super::limits::complexity::page_complexity;
 use super::loaders::{DevicePage, DevicePageColumns, ListedDevice};
 use super::paging::{self, Page, PageArguments, PageRequest};
 use super::rows::Direct;
@@ -67,7 +66,7 @@ pub(super) async fn page(
     let rows = ctx.loaders().device_pages.get(ctx.batch_scope(), group, home);
     let devices = paging::load_page(ctx, page.size, rows).await?;
     Ok(Direct(page.page(devices, |ListedDevice { device, latest }| {
-        let id = device.id.get();
+        let id = device.id;
         match latest {
             Some(latest) => (id, Device::with_latest(device, latest)),
             None => (id, Device::new(device)),
@@ -125,7 +124,6 @@ impl DeviceQuery {
     }
 
     /// The devices of a home, in order of registration.
-    #[graphql(complexity = "page_complexity(first, PAGE, child_complexity)")]
     async fn devices(
         &self,
         ctx: &Context<'_>,

@@ -13,7 +13,6 @@ use super::device_config::{self, DeviceConfig};
 use super::error::Result;
 use super::homes::Home;
 use super::inputs::{InstantInput, IntInput};
-use super::limits::complexity::page_complexity;
 use super::paging::{Page, PageArguments};
 use super::rooms::Room;
 use super::rows::{Direct, JsonWriter, NeedsObjects, Row, Write, leaf, nested};
@@ -190,7 +189,6 @@ impl Device {
     }
 
     /// The readings of the device, newest first.
-    #[graphql(complexity = "page_complexity(first, telemetry::PAGE, child_complexity)")]
     async fn telemetry(
         &self,
         ctx: &Context<'_>,
@@ -205,7 +203,6 @@ impl Device {
     }
 
     /// The commands to the device, newest first. The server keeps the newest 1,000 and all unfinished ones.
-    #[graphql(complexity = "page_complexity(first, commands::PAGE, child_complexity)")]
     async fn commands(
         &self,
         ctx: &Context<'_>,
@@ -225,7 +222,6 @@ impl Device {
     }
 
     /// The versions of its configuration, newest first. The server keeps the newest 100.
-    #[graphql(complexity = "page_complexity(first, device_config::PAGE, child_complexity)")]
     async fn config_history(
         &self,
         ctx: &Context<'_>,

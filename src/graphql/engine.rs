@@ -19,6 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::document::{Document, Documents, Hash, OperationKind};
 use super::limits::budget::Budget;
+use super::limits::complexity;
 use super::live::{self, Handover};
 use super::operation::{Normalised, Operation};
 use super::request::GraphQLRequest;
@@ -148,6 +149,7 @@ impl Engine {
         let variables = operation.coerce(&self.types, &document.executable, &request.variables)?;
         let key = (document.hash, selected, operation.conditions(&variables)?);
         let selection = self.selection(key, &document, operation, &variables);
+        complexity::check(selection.complexity(&variables))?;
         Ok(Prepared { kind: operation.kind(), operation: selection.document(&variables), selection })
     }
 

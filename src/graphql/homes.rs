@@ -8,12 +8,11 @@ use async_graphql::{Context, ID, InputObject, Object, OutputType};
 
 use super::context::ContextExt;
 use super::device_list::{self, DeviceFilter};
-use super::devices::{self, Device};
+use super::devices::Device;
 use super::error::Result;
 use super::inputs::IntInput;
 use super::integrations::IntegrationToken;
 use super::invitations::OpenInvitation;
-use super::limits::complexity::{list_complexity, page_complexity};
 use super::members::HomeMember;
 use super::paging::{Page, PageArguments, load_list};
 use super::rooms::Room;
@@ -59,7 +58,6 @@ impl Home {
     }
 
     /// The members of the home, in the order in which they joined.
-    #[graphql(complexity = "list_complexity(10, child_complexity)")]
     async fn members(&self, ctx: &Context<'_>) -> Result<Option<Vec<HomeMember>>> {
         let access = self.0.allow(Permission::ReadPeople)?;
         let members = ctx.loaders().members.get(ctx.batch_scope(), access.user(), access);
@@ -67,7 +65,6 @@ impl Home {
     }
 
     /// The invitations that were not accepted yet, oldest first. Requires the role ADMIN or OWNER.
-    #[graphql(complexity = "list_complexity(10, child_complexity)")]
     async fn invitations(&self, ctx: &Context<'_>) -> Result<Option<Vec<OpenInvitation>>> {
         let access = self.0.allow(Permission::Configure)?;
         let open = ctx.loaders().invitations.get(ctx.batch_scope(), access.user(), access);
@@ -75,7 +72,6 @@ impl Home {
     }
 
     /// The valid integration tokens of the home, oldest first. Requires the role ADMIN or OWNER.
-    #[graphql(complexity = "list_complexity(10, child_complexity)")]
     async fn integration_tokens(&self, ctx: &Context<'_>) -> Result<Option<Vec<IntegrationToken>>> {
         let access = self.0.allow(Permission::Configure)?;
         let tokens = ctx.loaders().integrations.get(ctx.batch_scope(), access.user(), access);
@@ -83,7 +79,6 @@ impl Home {
     }
 
     /// The rooms of the home, sorted by name.
-    #[graphql(complexity = "list_complexity(10, child_complexity)")]
     async fn rooms(&self, ctx: &Context<'_>) -> Result<Option<Vec<Room>>> {
         let access = self.0.allow(Permission::Read)?;
         let rooms = ctx.loaders().rooms_of.get(ctx.batch_scope(), access.user(), access);
@@ -91,7 +86,6 @@ impl Home {
     }
 
     /// The devices of the home, in order of registration.
-    #[graphql(complexity = "page_complexity(first, devices::PAGE, child_complexity)")]
     async fn devices(
         &self,
         ctx: &Context<'_>,
@@ -168,7 +162,6 @@ pub(super) struct HomeQuery;
 #[Object]
 impl HomeQuery {
     /// The homes in which you are a member.
-    #[graphql(complexity = "list_complexity(10, child_complexity)")]
     async fn homes(&self, ctx: &Context<'_>) -> Result<Vec<Home>> {
         let homes = ctx.services().homes.visible(ctx.viewer()?.user, None).await?;
         ctx.charge_objects(homes.len()).await;

@@ -7,7 +7,6 @@ use async_graphql::{Context, ID, Object};
 use super::context::ContextExt;
 use super::error::Result;
 use super::homes::Home;
-use super::limits::complexity::list_complexity;
 use super::paging::load_list;
 use super::scalars::{HomeRole, Instant};
 use super::sessions::OpenSession;
@@ -46,7 +45,6 @@ impl User {
     }
 
     /// Your active sessions, the most recently used first. Fails with FORBIDDEN for other users.
-    #[graphql(complexity = "list_complexity(10, child_complexity)")]
     async fn sessions(&self, ctx: &Context<'_>) -> Result<Option<Vec<OpenSession>>> {
         let viewer = ctx.person()?;
         if viewer.user != self.user.id {
@@ -57,7 +55,6 @@ impl User {
     }
 
     /// The homes that you and this user share. For yourself, all your homes.
-    #[graphql(complexity = "list_complexity(10, child_complexity)")]
     async fn homes(&self, ctx: &Context<'_>) -> Result<Vec<Home>> {
         let homes = ctx.loaders().shared_homes.get(ctx.batch_scope(), self.viewer, self.user.id);
         Ok(load_list(ctx, homes).await?.iter().cloned().map(Home).collect())

@@ -142,7 +142,7 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
 
 /// The schema over its services.
 pub fn schema(services: Services) -> Schema {
-    limits::complexity::apply(builder())
+    builder()
         .data(loaders::Loaders::new(&services))
         .data(services)
         // Documents are valid before the library receives them.

@@ -1,12 +1,12 @@
 //! Relay connections with keyset pagination: opaque cursors and pages of bounded size.
 
 use std::borrow::Cow;
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use async_graphql::connection::PageInfo;
-use async_graphql::{Context, Object, OutputType, TypeName};
+use async_graphql::{Context, Object, OutputType, SimpleObject, TypeName};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -14,7 +14,6 @@ use super::context::ContextExt;
 use super::error::Result;
 use super::inputs::IntInput;
 use crate::error::Error;
-use crate::telemetry::history::HistoryCursor;
 
 /// Largest page.
 pub(super) const MAX_PAGE: usize = 500;
@@ -26,25 +25,14 @@ pub(super) struct Page<N: OutputType> {
     pub(super) has_next: bool,
 }
 
+/// An edge in a connection.
+#[derive(SimpleObject)]
+#[graphql(serial, name_type)]
 pub(super) struct Edge<N: OutputType> {
-    pub(super) cursor: Cursor,
+    /// A cursor for use in pagination
+    pub(super) cursor: String,
+    /// The item at the end of the edge
     pub(super) node: N,
-}
-
-/// The position of an item in its list. Its text is written only where a cursor is selected.
-#[derive(Clone, Copy)]
-pub(super) enum Cursor {
-    Numbered { list: &'static str, position: i64 },
-    Reading(HistoryCursor),
-}
-
-impl Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Numbered { list, position } => f.write_str(&id_cursor(list, position)),
-            Self::Reading(cursor) => cursor.fmt(f),
-        }
-    }
 }
 
 impl<N: OutputType> TypeName for Page<N> {
@@ -56,20 +44,6 @@ impl<N: OutputType> TypeName for Page<N> {
 impl<N: OutputType> TypeName for Edge<N> {
     fn type_name() -> Cow<'static, str> {
         format!("{}Edge", N::type_name()).into()
-    }
-}
-
-/// An edge in a connection.
-#[Object(serial, name_type)]
-impl<N: OutputType> Edge<N> {
-    /// A cursor for use in pagination
-    async fn cursor(&self) -> String {
-        self.cursor.to_string()
-    }
-
-    /// The item at the end of the edge
-    async fn node(&self) -> &N {
-        &self.node
     }
 }
 
@@ -96,8 +70,8 @@ impl<N: OutputType> Page<N> {
         PageInfo {
             has_previous_page: self.has_previous,
             has_next_page: self.has_next,
-            start_cursor: self.edges.first().map(|edge| edge.cursor.to_string()),
-            end_cursor: self.edges.last().map(|edge| edge.cursor.to_string()),
+            start_cursor: self.edges.first().map(|edge| edge.cursor.clone()),
+            end_cursor: self.edges.last().map(|edge| edge.cursor.clone()),
         }
     }
 }
@@ -130,10 +104,10 @@ impl<C: FromStr> PageRequest<C> {
     }
 
     /// Builds the page. `item` returns a row's position in the list and the row's object.
-    pub(super) fn page<T, P: Into<i64>, N: OutputType>(&self, rows: Vec<T>, item: impl Fn(T) -> (P, N)) -> Page<N> {
+    pub(super) fn page<T, P: Display, N: OutputType>(&self, rows: Vec<T>, item: impl Fn(T) -> (P, N)) -> Page<N> {
         page(rows, self.size, self.after.is_some(), |row| {
             let (position, node) = item(row);
-            (Cursor::Numbered { list: self.list, position: position.into() }, node)
+            (id_cursor(self.list, &position), node)
         })
     }
 }
@@ -200,7 +174,7 @@ pub(super) fn page<T, N: OutputType>(
     mut rows: Vec<T>,
     size: usize,
     has_previous: bool,
-    item: impl Fn(T) -> (Cursor, N),
+    item: impl Fn(T) -> (String, N),
 ) -> Page<N> {
     let has_next = rows.len() > size;
     rows.truncate(size);

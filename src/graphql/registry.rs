@@ -8,7 +8,6 @@ use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObje
 use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
-use super::limits::complexity::list_complexity;
 use super::scalars::{DeviceType, MacAddress, parse_id};
 use crate::devices::{self, DeviceChange, NewDevice};
 use crate::error::Error;
@@ -162,7 +161,6 @@ impl DeviceMutation {
 
     /// Registers up to 1,000 devices in one home, either all or none, and returns them in the given order.
     /// Requires the role ADMIN or OWNER.
-    #[graphql(complexity = "list_complexity(50, child_complexity)")]
     async fn register_devices(
         &self,
         ctx: &Context<'_>,

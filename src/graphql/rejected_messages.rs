@@ -5,7 +5,6 @@ use async_graphql::{Context, ID, Object};
 use super::context::ContextExt;
 use super::error::Result;
 use super::inputs::IntInput;
-use super::limits::complexity::page_complexity;
 use super::paging::{Page, PageArguments, PageRequest};
 use super::scalars::{Instant, parse_id};
 use crate::homes::{self, Permission};
@@ -51,7 +50,6 @@ pub(super) struct RejectedQuery;
 impl RejectedQuery {
     /// The messages to topics of a home that the server could not process, newest first. Requires the role
     /// ADMIN or OWNER.
-    #[graphql(complexity = "page_complexity(first, PAGE, child_complexity)")]
     async fn rejected_messages(
         &self,
         ctx: &Context<'_>,
@@ -65,6 +63,6 @@ impl RejectedQuery {
         let page = PageRequest::parse("rejected", &PageArguments { first, after }, PAGE)?;
         ctx.charge_objects(page.size).await;
         let messages = homes.rejected_messages(access, page.after, page.limit()).await?;
-        Ok(Some(page.page(messages, |message| (message.id.get(), RejectedMessage(message)))))
+        Ok(Some(page.page(messages, |message| (message.id, RejectedMessage(message)))))
     }
 }

@@ -10,7 +10,6 @@ use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
 use super::homes::Home;
-use super::limits::complexity::list_complexity;
 use super::paging::load_list;
 use super::rows::{Row, Write, leaf};
 use super::scalars::parse_id;
@@ -39,7 +38,6 @@ impl Room {
     }
 
     /// The devices in the room, in order of registration.
-    #[graphql(complexity = "list_complexity(20, child_complexity)")]
     async fn devices(&self, ctx: &Context<'_>) -> Result<Vec<Device>> {
         let devices = ctx.loaders().devices_in.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.id);
         Ok(load_list(ctx, devices).await?.iter().cloned().map(Device::new).collect())

@@ -30,7 +30,6 @@ use axum::response::Response;
 use axum::routing::{any, get};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::Layer;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use limits::{Limits, Quotas};
@@ -74,8 +73,9 @@ pub struct HttpState {
 /// All routes.
 pub fn router(mut state: HttpState) -> Router {
     state.readiness = Arc::new(CachedReadiness::new(state.readiness));
-    let (cors, pages) = (layers::cors(&state.cors_origins), state.pages.clone());
-    let routes = Router::new()
+    let cors = layers::cors(&state.cors_origins);
+    let pages = state.pages.clone();
+    Router::new()
         .route("/graphql", any(graphql_or_socket))
         .route("/graphql/ws", any(graphql_or_socket))
         .route("/schema.graphql", get(schema))
@@ -87,12 +87,10 @@ pub fn router(mut state: HttpState) -> Router {
         .with_state(Arc::new(state))
         .merge(pages)
         .fallback(async || responses::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "no such path"))
-        .method_not_allowed_fallback(async || responses::method_not_allowed("GET, HEAD"));
-    // Around all routes at once: `Router::layer` would wrap each route in each layer, with allocations for each of them
-    // in every request.
-    let caught = CatchPanicLayer::custom(layers::internal_error).layer(routes);
-    let wrapped = axum::middleware::from_fn(layers::wrap_request).layer(cors.layer(caught));
-    Router::new().fallback_service(wrapped)
+        .method_not_allowed_fallback(async || responses::method_not_allowed("GET, HEAD"))
+        .layer(CatchPanicLayer::custom(layers::internal_error))
+        .layer(cors)
+        .layer(axum::middleware::from_fn(layers::wrap_request))
 }
 
 async fn graphql_or_socket(State(state): State<Arc<HttpState>>, request: Request<Body>) -> Response {

@@ -16,18 +16,26 @@ const MAX_NESTING: usize = 32;
 
 /// Refuses a document that is too large to be parsed.
 pub(in crate::graphql) fn check(text: &str) -> Result<(), RequestError> {
+    let advice = "send long values as variables, or split the document";
     if text.len() > MAX_BYTES {
-        return Err(RequestError::too_large(format!("the document is longer than {MAX_BYTES} bytes")));
+        let found = text.len();
+        return Err(RequestError::too_large(format!(
+            "the document has {found} bytes, but at most {MAX_BYTES} are allowed: {advice}"
+        )));
     }
     let Measures { tokens, nesting, longest_name } = measure(text.as_bytes());
+    let refused = |what: &str, found: usize, most: usize, advice: &str| {
+        let message = format!("the document has {found} {what}, but at most {most} are allowed: {advice}");
+        Err(RequestError::too_complex(message))
+    };
     if longest_name > MAX_NAME_BYTES {
-        return Err(RequestError::too_complex(format!("the document has a name longer than {MAX_NAME_BYTES} bytes")));
+        return refused("bytes in one name", longest_name, MAX_NAME_BYTES, "shorten it");
     }
     if tokens > MAX_TOKENS {
-        return Err(RequestError::too_complex(format!("the document has more than {MAX_TOKENS} tokens")));
+        return refused("tokens", tokens, MAX_TOKENS, advice);
     }
     if nesting > MAX_NESTING {
-        return Err(RequestError::too_complex(format!("the document nests deeper than {MAX_NESTING} levels")));
+        return refused("levels of brackets", nesting, MAX_NESTING, "nest less, or send values as variables");
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use async_graphql::indexmap::IndexMap;
 use async_graphql::parser::types::{self as library, DocumentOperations, OperationDefinition, OperationType};
 use async_graphql::{Name, Pos, Positioned, Value, Variables};
 
+use super::super::limits::complexity::Items;
 use super::super::validation::{Types, condition, position};
 use super::literals::Literal;
 
@@ -33,6 +34,7 @@ pub(in crate::graphql) struct Selected {
     position: Pos,
     arguments: Vec<Argument>,
     definition: Node<FieldDefinition>,
+    items: Items,
     /// Whether the field has a selection set, which may be empty after `@skip` and `@include`.
     is_object: bool,
     /// In the order of the response.
@@ -55,6 +57,11 @@ impl Selected {
 
     fn has_empty(&self) -> bool {
         (self.is_object && self.below.is_empty()) || self.below.iter().any(Self::has_empty)
+    }
+
+    fn complexity(&self, variables: &Variables) -> usize {
+        let first = || self.arguments.iter().find(|argument| argument.name == "first")?.literal.value(variables);
+        self.items.complexity(first, complexity(&self.below, variables))
     }
 
     fn field(&self, variables: &Variables) -> Positioned<library::Selection> {
@@ -80,6 +87,10 @@ impl Selected {
         };
         Positioned::new(library::Selection::Field(Positioned::new(field, here)), here)
     }
+}
+
+fn complexity(selected: &[Selected], variables: &Variables) -> usize {
+    selected.iter().fold(0, |sum, selected| sum.saturating_add(selected.complexity(variables)))
 }
 
 fn empty(here: Pos) -> Positioned<library::Selection> {
@@ -119,6 +130,11 @@ impl Normalised {
         self.roots.iter().map(Selected::size).sum()
     }
 
+    /// The number of fields that the response may have.
+    pub(in crate::graphql) fn complexity(&self, variables: &Variables) -> usize {
+        complexity(&self.roots, variables)
+    }
+
     /// The document that the library executes: one operation without fragments, directives and variables, with one field
     /// for each response key.
     pub(in crate::graphql) fn document(&self, variables: &Variables) -> library::ExecutableDocument {
@@ -152,10 +168,11 @@ type ByKey<'a> = IndexMap<&'a str, Vec<&'a Node<executable::Field>>>;
 impl<'a> Normalising<'a> {
     fn merged(&self, sets: &[&'a SelectionSet]) -> Vec<Selected> {
         let (mut by_key, mut visited) = (ByKey::new(), HashSet::new());
+        let parent = sets.first().map_or("", |set| set.ty.as_str());
         for set in sets {
             self.collect(set, &mut by_key, &mut visited);
         }
-        by_key.values().map(|fields| self.selected(fields)).collect()
+        by_key.values().map(|fields| self.selected(parent, fields)).collect()
     }
 
     fn collect(&self, set: &'a SelectionSet, by_key: &mut ByKey<'a>, visited: &mut HashSet<&'a FragmentName>) {
@@ -191,7 +208,7 @@ impl<'a> Normalising<'a> {
     }
 
     /// All fields of one response key as one. In a valid document they differ only in what they select.
-    fn selected(&self, fields: &[&'a Node<executable::Field>]) -> Selected {
+    fn selected(&self, parent: &str, fields: &[&'a Node<executable::Field>]) -> Selected {
         let first = fields.first().expect("a response key has a field");
         let sets: Vec<_> = fields.iter().map(|field| &field.selection_set).collect();
         let arguments = first.arguments.iter().filter_map(|argument| {
@@ -208,6 +225,7 @@ impl<'a> Normalising<'a> {
             position: position(&self.document.sources, first.location()).unwrap_or_default(),
             arguments: arguments.collect(),
             definition: first.definition.clone(),
+            items: Items::of(parent, &first.definition),
             is_object: !first.selection_set.selections.is_empty(),
             below: self.merged(&sets),
         }

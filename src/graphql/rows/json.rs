@@ -18,15 +18,6 @@ pub(in crate::graphql) struct JsonWriter {
 }
 
 impl JsonWriter {
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Makes room for so many bytes more.
-    pub(super) fn reserve(&mut self, bytes: usize) {
-        self.bytes.reserve(bytes);
-    }
-
     /// Appends text that is JSON already.
     pub(in crate::graphql) fn raw(&mut self, json: &str) {
         self.bytes.extend_from_slice(json.as_bytes());

@@ -7,11 +7,6 @@ use async_graphql::parser::types::{Selection, SelectionSet};
 use super::JsonWriter;
 use crate::graphql::operation::EMPTY;
 
-/// Bytes by which a row of a list may be longer than the first one without another allocation.
-const LENGTH_DIFFERENCE: usize = 16;
-/// A first row that is longer says little about the others.
-const MAX_EXPECTED_ROW_BYTES: usize = 2 << 10;
-
 /// A row can't be written, because a field needs more than the row has: the ordinary objects must be resolved.
 #[derive(Debug)]
 pub(in crate::graphql) struct NeedsObjects;
@@ -79,13 +74,7 @@ impl<R: Row> Plan<R> {
         out: &mut JsonWriter,
     ) -> Result<(), NeedsObjects> {
         out.raw("[");
-        let (n_rows, start) = (rows.size_hint().0, out.len());
         for (n, row) in rows.enumerate() {
-            if n == 1 {
-                // Rows of a list have about the same length: one allocation for all of them.
-                let first = out.len() - start + LENGTH_DIFFERENCE;
-                out.reserve(first.min(MAX_EXPECTED_ROW_BYTES) * n_rows.saturating_sub(n));
-            }
             if n > 0 {
                 out.raw(",");
             }

@@ -5,7 +5,7 @@
   const panel = () => document.querySelector('.graphiql-doc-explorer');
   const title = () => panel()?.querySelector('.graphiql-doc-explorer-title')?.textContent;
   const links = (kind) => [...panel().querySelectorAll(`.graphiql-doc-explorer-content .graphiql-doc-explorer-${kind}`)];
-  const turn = () => new Promise((next) => { setTimeout(next); });
+  const frame = () => new Promise((next) => { requestAnimationFrame(next); });
   const path = [];
 
   async function shown(name) {
@@ -13,7 +13,7 @@
     const isShown = () => title() === name && panel().querySelector('.graphiql-doc-explorer-content').textContent.trim();
     while (!isShown()) {
       if (performance.now() > deadline) throw new Error(`${path.join(' > ')}: ${title() ?? 'a blank page'}`);
-      await turn();
+      await frame();
     }
   }
 
