@@ -17,7 +17,8 @@ use super::weighted_cache::WeightedCache;
 
 /// Most cached documents.
 const MAX_DOCUMENTS: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
-/// Most bytes of text of all cached documents. A parsed document takes about ten times the memory of its text.
+/// Most bytes of text of all cached documents. A valid document takes up to 90 times the
+/// memory of its text.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// SHA-256 of a document's text.

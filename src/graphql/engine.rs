@@ -90,8 +90,10 @@ type SelectionKey = (Hash, usize, Vec<bool>);
 
 /// Most cached selections.
 const MAX_SELECTIONS: NonZeroUsize = NonZeroUsize::new(2_000).expect("not zero");
-/// Most fields of all cached selections. A field takes about 200 bytes.
-const MAX_SELECTED_FIELDS: usize = 100_000;
+/// Most memory of all cached selections, in bytes.
+const MAX_SELECTION_BYTES: usize = 32 << 20;
+/// Most memory of all arguments of one operation, in bytes. A variable counts as often as it is used.
+const MAX_ARGUMENT_BYTES: usize = 2 << 20;
 
 /// Checks and runs operations on a schema. Cheap to clone; all clones share the caches.
 #[derive(Clone)]
@@ -113,7 +115,7 @@ impl Engine {
             schema: Arc::new(schema),
             documents: Arc::new(Documents::new(types.clone())),
             types,
-            selections: Arc::new(Mutex::new(WeightedCache::new(MAX_SELECTIONS, MAX_SELECTED_FIELDS))),
+            selections: Arc::new(Mutex::new(WeightedCache::new(MAX_SELECTIONS, MAX_SELECTION_BYTES))),
             introspection,
             timeout: EXECUTION_TIMEOUT,
             oversized: Counter::default(),
@@ -148,7 +150,8 @@ impl Engine {
         }
         let variables = operation.coerce(&self.types, &document.executable, &request.variables)?;
         let key = (document.hash, selected, operation.conditions(&variables)?);
-        let selection = self.selection(key, &document, operation, &variables);
+        let selection = self.selection(key, &document, operation, &variables)?;
+        check_arguments(&selection, &variables)?;
         complexity::check(selection.complexity(&variables))?;
         Ok(Prepared { kind: operation.kind(), operation: selection.document(&variables), selection })
     }
@@ -159,14 +162,15 @@ impl Engine {
         document: &Document,
         operation: &Operation,
         variables: &Variables,
-    ) -> Arc<Normalised> {
+    ) -> Result<Arc<Normalised>, RequestError> {
         if let Some(selection) = self.selections.lock().expect("selection cache lock").get(&key) {
-            return selection;
+            return Ok(selection);
         }
         let selection = Arc::new(operation.normalise(&self.types, &document.executable, variables));
-        let weight = selection.size();
+        check_arguments(&selection, &Variables::default())?;
+        let weight = selection.bytes();
         self.selections.lock().expect("selection cache lock").insert(key, selection.clone(), weight);
-        selection
+        Ok(selection)
     }
 
     /// The function that turns responses of the library to this operation into responses to the client.
@@ -180,7 +184,7 @@ impl Engine {
                 response_order::order_all(&mut response.data, &selection.roots);
             }
             if selection.has_empty {
-                response_order::remove_placeholders(&mut response.data);
+                response_order::remove_placeholders(&mut response.data, &selection.roots);
             }
             GraphQLResponse::new(response).counted(&oversized)
         }
@@ -239,6 +243,18 @@ impl Engine {
         let responses = responses.map(move |item| item.map_or_else(|_| panicked(), &finish));
         live::share(responses.boxed(), handover, key, budget)
     }
+}
+
+/// Refuses arguments whose values would take too much memory where they are inserted.
+fn check_arguments(selection: &Normalised, variables: &Variables) -> Result<(), RequestError> {
+    let bytes = selection.argument_bytes(variables);
+    if bytes <= MAX_ARGUMENT_BYTES {
+        return Ok(());
+    }
+    Err(RequestError::too_large(format!(
+        "the arguments take {bytes} bytes with fragments and variables inserted, but at most {MAX_ARGUMENT_BYTES} are \
+         allowed: use large values in fewer places"
+    )))
 }
 
 fn panicked() -> GraphQLResponse {

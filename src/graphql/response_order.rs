@@ -33,15 +33,26 @@ pub(super) fn order_all(data: &mut Value, selected: &[Selected]) {
     }
 }
 
-/// Removes the field that stands for an empty selection set.
-pub(super) fn remove_placeholders(data: &mut Value) {
+/// Removes the fields that stand for empty selection sets. Values of JSON scalars may have such a key of their own.
+pub(super) fn remove_placeholders(data: &mut Value, selected: &[Selected]) {
     match data {
         Value::Object(fields) => {
-            fields.shift_remove(EMPTY);
-            fields.values_mut().for_each(remove_placeholders);
+            for field in selected.iter().filter(|field| field.is_object) {
+                if let Some(value) = fields.get_mut(field.key()) {
+                    remove_below(value, &field.below);
+                }
+            }
         }
-        Value::List(items) => items.iter_mut().for_each(remove_placeholders),
+        Value::List(items) => items.iter_mut().for_each(|item| remove_placeholders(item, selected)),
         _ => {}
+    }
+}
+
+fn remove_below(value: &mut Value, below: &[Selected]) {
+    match value {
+        Value::Object(fields) if below.is_empty() => drop(fields.shift_remove(EMPTY)),
+        Value::List(items) if below.is_empty() => items.iter_mut().for_each(|item| remove_below(item, below)),
+        value => remove_placeholders(value, below),
     }
 }
 

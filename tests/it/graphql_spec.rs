@@ -219,3 +219,32 @@ async fn limits_fit_real_screens_and_explain_themselves() {
         "the document has 1802 selections with fragments expanded, but at most 1000 are allowed: split it into several"
     );
 }
+
+/// A value is copied to each place that uses it, so the copies are counted before they are made.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_values_in_many_places_are_refused() {
+    let (app, _, owner) = start().await;
+    let devices = (0..50).map(|n| format!("a{n}: device(id: 1) {{ ...F }} ")).collect::<String>();
+    let fragment = |list: &str| format!("fragment F on Device {{ telemetry(from: [{list}]) {{ __typename }} }}");
+    let by_variable = format!("query($v: DateTime) {{ {devices} }} {}", fragment(&"$v ".repeat(350)));
+    let by_literal = format!("{{ {devices} }} {}", fragment(&"A ".repeat(1_400)));
+    for (query, variables) in [(&by_variable, json!({"v": "x".repeat(60_000)})), (&by_literal, json!({}))] {
+        for user in [&owner, &app.stranger()] {
+            let answer = user.post(query, variables.clone()).await.json();
+            assert_eq!(answer["errors"][0]["extensions"]["code"], "PAYLOAD_TOO_LARGE", "{answer}");
+            assert!(answer.get("data").is_none(), "{answer}");
+        }
+    }
+}
+
+/// The placeholder for an empty selection set has the key " ", as a client's own JSON may have.
+#[tokio::test(flavor = "multi_thread")]
+async fn json_values_keep_every_key() {
+    let (app, home, owner) = start().await;
+    let device = app.device(&owner, &home, "a").await;
+    let send = "mutation($i: SendCommandInput!) { sendCommand(input: $i) { device { id @skip(if: true) } payload } }";
+    let payload = json!({" ": 1, "": {" ": [{" ": null}]}});
+    let input = json!({"deviceId": device.id, "type": "X", "payload": payload});
+    let data = owner.query(send, json!({"i": input})).await;
+    assert_eq!(data["sendCommand"], json!({"device": {}, "payload": payload}));
+}

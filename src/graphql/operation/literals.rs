@@ -1,12 +1,31 @@
 //! Coercion of literals in a valid document (GraphQL specification, section 3): a single value becomes a list, an ID is
 //! text. Variables inside stay until their values are known.
 
+use std::collections::HashMap;
+
 use apollo_compiler::Node;
 use apollo_compiler::ast::{self, Type};
 use apollo_compiler::schema::ExtendedType;
 use async_graphql::{Name, Number, Value, Variables};
 
 use super::super::validation::Types;
+
+/// The memory of the values of variables, in bytes.
+pub(super) type VariableBytes = HashMap<Name, usize>;
+
+/// Approximate memory of one value without its text.
+const VALUE_BYTES: usize = 64;
+
+/// Approximate memory of a value, in bytes.
+pub(super) fn value_bytes(value: &Value) -> usize {
+    VALUE_BYTES
+        + match value {
+            Value::String(text) => text.len(),
+            Value::List(items) => items.iter().map(value_bytes).sum(),
+            Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + value_bytes(value)).sum(),
+            _ => 0,
+        }
+}
 
 /// A literal of the document.
 pub(super) enum Literal {
@@ -77,6 +96,18 @@ impl Literal {
         match self {
             Self::Constant(value) => Some(value),
             _ => None,
+        }
+    }
+
+    /// Approximate memory of the value, with the values of the variables, in bytes.
+    pub(super) fn bytes(&self, variables: &VariableBytes) -> usize {
+        match self {
+            Self::Constant(value) => value_bytes(value),
+            Self::Variable(name) => variables.get(name).copied().unwrap_or(VALUE_BYTES),
+            Self::List(items) => items.iter().fold(VALUE_BYTES, |sum, item| sum.saturating_add(item.bytes(variables))),
+            Self::Object(fields) => fields
+                .iter()
+                .fold(VALUE_BYTES, |sum, (name, value)| sum.saturating_add(name.len() + value.bytes(variables))),
         }
     }
 

@@ -13,19 +13,19 @@ use std::collections::HashSet;
 use apollo_compiler::ast::{DirectiveList, Value};
 use apollo_compiler::executable::{self, Name, OperationType, Selection, SelectionSet};
 use apollo_compiler::{ExecutableDocument, Node};
-use async_graphql::Variables;
+use async_graphql::{Pos, Variables};
 
 pub(super) use selection::{EMPTY, Normalised, Selected};
 
 use super::document::OperationKind;
 use super::request_error::RequestError;
-use super::validation::{Types, condition};
+use super::validation::{Types, condition, position};
 
 /// One operation of a document.
 pub(super) struct Operation {
     definition: Node<executable::Operation>,
     /// The variables in `@skip` and `@include`.
-    conditions: Vec<Name>,
+    conditions: Vec<(Name, Option<Pos>)>,
     introspects: bool,
 }
 
@@ -66,12 +66,13 @@ impl Operation {
 
     /// The values of the variables in `@skip` and `@include`, which decide what is selected.
     pub(super) fn conditions(&self, variables: &Variables) -> Result<Vec<bool>, RequestError> {
-        let value = |name: &Name| match variables.get(name.as_str()) {
+        let value = |(name, position): &(Name, Option<Pos>)| match variables.get(name.as_str()) {
             Some(async_graphql::Value::Boolean(value)) => Ok(*value),
-            _ => Err(RequestError::parameter(
-                name.as_str().to_owned(),
-                "Argument \"if\" of non-null type \"Boolean!\" must not be null.",
-            )),
+            _ => {
+                let message = "Argument \"if\" of non-null type \"Boolean!\" must not be null.";
+                let refused = RequestError::parameter(name.as_str().to_owned(), message);
+                Err(RequestError { position: *position, ..refused })
+            }
         };
         self.conditions.iter().map(value).collect()
     }
@@ -85,7 +86,7 @@ impl Operation {
 struct Facts<'a> {
     document: &'a ExecutableDocument,
     visited: HashSet<&'a Name>,
-    conditions: Vec<Name>,
+    conditions: Vec<(Name, Option<Pos>)>,
     introspects: bool,
 }
 
@@ -111,10 +112,12 @@ impl<'a> Facts<'a> {
 
     fn directives(&mut self, directives: &DirectiveList) {
         for name in ["skip", "include"] {
-            if let Some(Value::Variable(variable)) = condition(directives, name).map(|value| &**value)
-                && !self.conditions.contains(variable)
+            let value = condition(directives, name);
+            if let Some(Value::Variable(variable)) = value.map(|value| &**value)
+                && self.conditions.iter().all(|(known, _)| known != variable)
             {
-                self.conditions.push(variable.clone());
+                let location = value.and_then(|value| value.location());
+                self.conditions.push((variable.clone(), position(&self.document.sources, location)));
             }
         }
     }

@@ -3,7 +3,9 @@
 //!
 //! The schema has no abstract types, so the type condition of a fragment in a valid document always holds.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use apollo_compiler::ast::{self, DirectiveList, FieldDefinition, Type};
 use apollo_compiler::executable::{self, Name as FragmentName, Selection, SelectionSet};
@@ -14,15 +16,18 @@ use async_graphql::{Name, Pos, Positioned, Value, Variables};
 
 use super::super::limits::complexity::Items;
 use super::super::validation::{Types, condition, position};
-use super::literals::Literal;
+use super::literals::{Literal, VariableBytes, value_bytes};
 
 /// The response key of the field that stands for an empty selection set, because the library can't execute one. It is
 /// no GraphQL name, so no client can ask for it. `response_order` removes it from the response.
 pub(in crate::graphql) const EMPTY: &str = " ";
 
+/// Approximate memory of one field.
+const FIELD_BYTES: usize = 200;
+
 struct Argument {
     name: Name,
-    literal: Literal,
+    literal: Arc<Literal>,
     /// The library refuses null for this argument of introspection, which the specification allows.
     without_null: bool,
 }
@@ -36,7 +41,7 @@ pub(in crate::graphql) struct Selected {
     definition: Node<FieldDefinition>,
     items: Items,
     /// Whether the field has a selection set, which may be empty after `@skip` and `@include`.
-    is_object: bool,
+    pub(in crate::graphql) is_object: bool,
     /// In the order of the response.
     pub(in crate::graphql) below: Vec<Selected>,
 }
@@ -51,8 +56,16 @@ impl Selected {
         &self.definition.ty
     }
 
-    fn size(&self) -> usize {
-        1 + self.below.iter().map(Self::size).sum::<usize>()
+    /// Approximate memory without the arguments, in bytes.
+    fn bytes(&self) -> usize {
+        FIELD_BYTES + self.below.iter().map(Self::bytes).sum::<usize>()
+    }
+
+    /// Memory of the arguments with the values of the variables, in bytes.
+    fn argument_bytes(&self, variables: &VariableBytes) -> usize {
+        let own =
+            self.arguments.iter().map(|argument| argument.literal.bytes(variables)).fold(0, usize::saturating_add);
+        self.below.iter().fold(own, |sum, selected| sum.saturating_add(selected.argument_bytes(variables)))
     }
 
     fn has_empty(&self) -> bool {
@@ -119,15 +132,22 @@ impl Normalised {
         operation: &executable::Operation,
         variables: &Variables,
     ) -> Self {
-        let normalising = Normalising { types, document, variables };
+        let normalising = Normalising { types, document, variables, literals: RefCell::default() };
         let roots = normalising.merged(&[&operation.selection_set]);
         let has_empty = roots.is_empty() || roots.iter().any(Selected::has_empty);
         Self { roots, has_empty, kind: operation.operation_type }
     }
 
-    /// The number of fields.
-    pub(in crate::graphql) fn size(&self) -> usize {
-        self.roots.iter().map(Selected::size).sum()
+    /// Approximate memory in bytes.
+    pub(in crate::graphql) fn bytes(&self) -> usize {
+        let fields = self.roots.iter().map(Selected::bytes).sum::<usize>();
+        fields.saturating_add(self.argument_bytes(&Variables::default()))
+    }
+
+    /// Memory of all arguments with the values of the variables, in bytes. A value counts as often as it is used.
+    pub(in crate::graphql) fn argument_bytes(&self, variables: &Variables) -> usize {
+        let sizes = variables.iter().map(|(name, value)| (name.clone(), value_bytes(value))).collect();
+        self.roots.iter().fold(0, |sum, selected| sum.saturating_add(selected.argument_bytes(&sizes)))
     }
 
     /// The number of fields that the response may have.
@@ -161,6 +181,8 @@ struct Normalising<'a> {
     types: &'a Types,
     document: &'a ExecutableDocument,
     variables: &'a Variables,
+    /// By the address of their node. A fragment's arguments are shared by all places that spread it.
+    literals: RefCell<HashMap<*const ast::Value, Arc<Literal>>>,
 }
 
 type ByKey<'a> = IndexMap<&'a str, Vec<&'a Node<executable::Field>>>;
@@ -207,6 +229,12 @@ impl<'a> Normalising<'a> {
         }
     }
 
+    fn literal(&self, ty: &Type, value: &Node<ast::Value>) -> Arc<Literal> {
+        let mut literals = self.literals.borrow_mut();
+        let literal = literals.entry(std::ptr::from_ref(&**value));
+        literal.or_insert_with(|| Arc::new(Literal::coerce(self.types, ty, value))).clone()
+    }
+
     /// All fields of one response key as one. In a valid document they differ only in what they select.
     fn selected(&self, parent: &str, fields: &[&'a Node<executable::Field>]) -> Selected {
         let first = fields.first().expect("a response key has a field");
@@ -215,7 +243,7 @@ impl<'a> Normalising<'a> {
             let definition = first.definition.argument_by_name(&argument.name)?;
             Some(Argument {
                 name: Name::new(&argument.name),
-                literal: Literal::coerce(self.types, &definition.ty, &argument.value),
+                literal: self.literal(&definition.ty, &argument.value),
                 without_null: argument.name == "includeDeprecated",
             })
         });

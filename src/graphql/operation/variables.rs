@@ -67,6 +67,9 @@ pub(super) fn coerce(
 
 impl Coercion<'_> {
     fn value(&mut self, ty: &Type, value: &Value) -> Option<Value> {
+        if self.problems.len() >= MAX_PROBLEMS {
+            return None;
+        }
         if *value == Value::Null {
             if ty.is_non_null() {
                 return self.refuse(format!("Expected non-nullable type \"{ty}\" not to be null."));

@@ -124,6 +124,9 @@ impl Types {
             if is_one_of(&REPLACED, name) || is_incomplete && is_one_of(&CONSEQUENCES, name) {
                 continue;
             }
+            if problems.is_full() {
+                return;
+            }
             let message = diagnostic.error.unstable_compat_message().map(|message| self.complete(message));
             let message = message.unwrap_or_else(|| "the document is invalid".to_owned());
             let start = diagnostic.line_column_range().map(|range| range.start);
@@ -138,6 +141,13 @@ impl Types {
             message.push('.');
         }
         let quoted: Vec<&str> = message.split('"').collect();
+        if let ["Field ", field, " of type ", on, ref rest @ ..] = quoted[..]
+            && rest.first().is_some_and(|text| text.starts_with(" must have a selection"))
+            && let Ok(definition) = self.schema.type_field(on, field)
+        {
+            // apollo names the type of the parent.
+            return message.replacen(&format!(" of type \"{on}\""), &format!(" of type \"{}\"", definition.ty), 1);
+        }
         let suggestion = match quoted[..] {
             ["Cannot query field ", field, " on type ", on, _] => self.suggest(field, self.fields(on)),
             ["Unknown type ", name, _] => self.suggest(name, self.schema.types.keys().map(Name::as_str)),
@@ -190,9 +200,13 @@ impl Problems {
     fn push_about(&mut self, field: String, message: String, position: Option<Pos>) {
         let problem = RequestError { position, ..RequestError::parameter(field, message) };
         // A fragment of several operations is checked for each of them.
-        if self.found.len() < MAX_PROBLEMS && !self.found.contains(&problem) {
+        if !self.is_full() && !self.found.contains(&problem) {
             self.found.push(problem);
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.found.len() >= MAX_PROBLEMS
     }
 
     fn position(&self, location: Option<SourceSpan>) -> Option<Pos> {

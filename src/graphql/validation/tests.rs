@@ -45,7 +45,7 @@ fn invalid_documents_are_refused_with_the_texts_of_graphql_js() {
         ("{ users(frist: 1) { id } }", "Unknown argument \"frist\" on field \"Query.users\". Did you mean \"first\"?"),
         ("{ me { id @skip(iff: true) } }", "Unknown argument \"iff\" on directive \"@skip\". Did you mean \"if\"?"),
         ("query($a: Usr) { users(filter: $a) { id } }", "Unknown type \"Usr\". Did you mean \"User\"?"),
-        ("{ me }", "Field \"me\" of type \"Query\" must have a selection of subfields. Did you mean \"me { ... }\"?"),
+        ("{ me }", "Field \"me\" of type \"User!\" must have a selection of subfields. Did you mean \"me { ... }\"?"),
         (
             "query($a: ID) { users(ids: [$a]) { id } }",
             "Variable \"$a\" of type \"ID\" used in position expecting type \"ID!\".",

@@ -156,6 +156,9 @@ impl<'a> Walk<'a, '_> {
     }
 
     fn value(&mut self, value: &'a Node<Value>, place: Place<'a>) {
+        if self.problems.is_full() {
+            return;
+        }
         match &**value {
             Value::Variable(name) => self.used.push(Usage { name, place, location: value.location() }),
             Value::Null => {
