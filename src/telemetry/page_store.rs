@@ -1,5 +1,8 @@
 //! SQL that reads a page of devices, each with its newest reading, in one statement.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
@@ -7,11 +10,15 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::Stream;
 
 use super::Reading;
-use super::read_store::{Health, HealthSql, SensorsRow, SensorsSql, reading};
+use super::read_store::{self, Health, HealthSql, SensorsRow, SensorsSql, reading};
 use crate::db::{MemoryBudget, MemorySize, collect_bounded, statement};
 use crate::devices::{Device, DeviceColumns, DevicePage, DeviceRow, DeviceType, read_device};
 use crate::error::Error;
 use crate::ids::{DeviceId, HomeId, RoomId, TelemetryId, UserId};
+
+/// Readings of one device with the same, newest time that the page reads. Of more than that, a statement of its own
+/// finds the newest.
+const MAX_TIES: usize = 8;
 
 /// A device, and its newest reading if it has one.
 pub type DeviceWithLatest = (Device, Option<Reading>);
@@ -44,6 +51,7 @@ statement! {
         is_filtered: Bool = bool,
         after: BigInt = i64,
         limit: BigInt = i64,
+        max_ties: BigInt = i64,
     }
 }
 
@@ -58,6 +66,7 @@ statement! {
         is_filtered: Bool = bool,
         after: BigInt = i64,
         limit: BigInt = i64,
+        max_ties: BigInt = i64,
     }
 }
 
@@ -78,14 +87,35 @@ pub(super) async fn page(
     let DevicePage { homes, filter, after, limit } = *page;
     let (room, kind, online, search) = (filter.room, filter.kind, filter.online, filter.search.as_deref());
     let (is_filtered, after) = (filter.is_filtered(), after.map_or(0, DeviceId::get));
-    if states {
-        let statement = PageLatest { viewer, homes, room, kind, online, search, is_filtered, after, limit };
-        collect(statement.load_stream::<Row>(conn).await?, budget).await
+    let max_ties = i64::try_from(MAX_TIES).expect("a small number");
+    let mut rows = if states {
+        let statement = PageLatest { viewer, homes, room, kind, online, search, is_filtered, after, limit, max_ties };
+        collect(statement.load_stream::<Row>(conn).await?, budget).await?
     } else {
         let statement =
-            PageLatestWithoutStates { viewer, homes, room, kind, online, search, is_filtered, after, limit };
-        collect(statement.load_stream::<Row>(conn).await?, budget).await
+            PageLatestWithoutStates { viewer, homes, room, kind, online, search, is_filtered, after, limit, max_ties };
+        collect(statement.load_stream::<Row>(conn).await?, budget).await?
+    };
+    let truncated = keep_newest(&mut rows);
+    if !truncated.is_empty() {
+        let newest = read_store::latest(conn, &truncated, budget).await?;
+        let mut newest: HashMap<_, _> = newest.into_iter().map(|reading| (reading.device, reading)).collect();
+        for (device, latest) in rows.iter_mut().filter(|(device, _)| truncated.contains(&device.id)) {
+            *latest = newest.remove(&device.id);
+        }
     }
+    Ok(rows)
+}
+
+/// Sorts the rows by home and device and keeps the newest reading of each device, of several with the same time the one
+/// that was committed last. Returns the devices with more readings of that time than were read.
+fn keep_newest(rows: &mut Vec<DeviceWithLatest>) -> Vec<DeviceId> {
+    let newest_id = |latest: &Option<Reading>| latest.as_ref().map(|reading| reading.id);
+    rows.sort_by_key(|(device, latest)| (device.home, device.id, Reverse(newest_id(latest))));
+    let of_devices = rows.chunk_by(|(a, _), (b, _)| a.id == b.id);
+    let truncated = of_devices.filter(|ties| ties.len() >= MAX_TIES).map(|ties| ties[0].0.id).collect();
+    rows.dedup_by_key(|(device, _)| device.id);
+    truncated
 }
 
 async fn collect(

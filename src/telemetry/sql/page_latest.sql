@@ -1,5 +1,6 @@
 -- A page of devices as devices/sql/page_devices.sql reads it, each with its newest reading: one descent into the
--- primary key per device.
+-- primary key per device. Of readings with the same time all are returned, up to :max_ties, because a sort by id for
+-- each device costs as much as the descent.
 select
     d.id, d.home_id, h.key, d.key, d.name, d.mac_address, d.type, d.room_id, d.created_at,
     coalesce(s.online, false), s.online_changed_at, s.last_seen_at, s.firmware_version, s.signal_strength,
@@ -38,11 +39,14 @@ from memberships m
     left join device_states s on s.device_id = d.id
     left join lateral (
         select *
-        from telemetry
-        where device_id = d.id
-        order by recorded_at desc, id desc
-        limit 1
+        from (
+            select *
+            from telemetry
+            where device_id = d.id
+            order by recorded_at desc
+            fetch first 1 row with ties
+        ) newest
+        limit :max_ties::bigint
     ) t on true
 where m.user_id = :viewer
     and m.home_id = any (:homes::bigint[])
-order by d.home_id, d.id

@@ -36,11 +36,14 @@ from memberships m
     ) d
     left join lateral (
         select *
-        from telemetry
-        where device_id = d.id
-        order by recorded_at desc, id desc
-        limit 1
+        from (
+            select *
+            from telemetry
+            where device_id = d.id
+            order by recorded_at desc
+            fetch first 1 row with ties
+        ) newest
+        limit :max_ties::bigint
     ) t on true
 where m.user_id = :viewer
     and m.home_id = any (:homes::bigint[])
-order by d.home_id, d.id

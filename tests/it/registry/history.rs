@@ -54,6 +54,37 @@ async fn readings_are_listed_newest_first_without_gaps_between_pages() {
     }
 }
 
+/// A device whose clock stands still sends many readings of one time: the last one stored is the newest.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_readings_with_the_same_time_the_last_one_stored_is_the_newest() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let devices = graph.devices(&ann, &home, 4).await;
+    for (device, n_same) in devices.iter().zip([0, 1, 5, 30]) {
+        let insert = format!(
+            "insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock) \
+             select {home}, {device}, '2026-01-01Z', now(), (n * 7919) % 31 - 15, true from generate_series(1, {n_same}) n"
+        );
+        graph.sql.batch_execute(&insert).await.unwrap();
+    }
+    for state in ["", "online"] {
+        let page = format!(
+            "query($h: ID!) {{ devices(homeId: $h) {{ nodes {{ id {state} latestTelemetry {{ id }} \
+             telemetry(first: 1) {{ nodes {{ id }} }} }} }} }}"
+        );
+        let data = graph.ask(&ann, &page, json!({"h": home})).await;
+        let nodes = data["devices"]["nodes"].as_array().unwrap();
+        assert_eq!(nodes.iter().map(|node| text(&node["id"])).collect::<Vec<_>>(), devices);
+        for (node, device) in nodes.iter().zip(&devices) {
+            let one =
+                graph.ask(&ann, "query($d: ID!) { device(id: $d) { latestTelemetry { id } } }", json!({"d": device}));
+            let one = one.await["device"]["latestTelemetry"].take();
+            assert_eq!((&node["latestTelemetry"], &node["telemetry"]["nodes"][0]), (&one, &one), "{node}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_messages_are_listed_newest_first() {
     let graph = Graph::start().await;
