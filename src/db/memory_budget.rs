@@ -33,6 +33,11 @@ impl MemoryBudget {
         self.0.load(Ordering::Relaxed) > MAX_OPERATION_BYTES
     }
 
+    /// Bytes that may still be charged.
+    pub fn left(&self) -> usize {
+        MAX_OPERATION_BYTES.saturating_sub(self.0.load(Ordering::Relaxed))
+    }
+
     /// Starts again at zero, for the next event of a subscription.
     pub fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
@@ -86,6 +91,7 @@ mod tests {
         let refused = collect_bounded(rows(1_000), &budget, |n| Ok(Mebibytes(n))).await.err().unwrap();
         assert_eq!((refused.code(), n_read.get(), budget.is_exhausted()), ("PAYLOAD_TOO_LARGE", 5, true));
         budget.reset();
-        assert!(budget.charge(MAX_OPERATION_BYTES).is_ok() && budget.charge(1).is_err());
+        assert!(budget.charge(MAX_OPERATION_BYTES - 1).is_ok() && budget.left() == 1);
+        assert!(budget.charge(1).is_ok() && budget.charge(1).is_err() && budget.left() == 0);
     }
 }

@@ -121,6 +121,11 @@ fn exhausted<'a>(ctx: &Context<'a>) -> &'a Counter {
     &ctx.services().metrics.graphql_budget_exhausted
 }
 
+/// The bytes that may still be charged to the operation's budget.
+pub(super) fn bytes_left(ctx: &ContextSelectionSet<'_>) -> usize {
+    ctx.data_unchecked::<Budget>().memory().left()
+}
+
 /// Charges bytes of objects that are written as rows, or ends the operation.
 pub(super) async fn charge_bytes(ctx: &ContextSelectionSet<'_>, bytes: usize) {
     if bytes > 0 {

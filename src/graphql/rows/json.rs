@@ -6,18 +6,39 @@ use async_graphql::resolver_utils::EnumType;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::super::response::MAX_RESPONSE_BYTES;
 use super::super::scalars::{self, Json};
-use crate::db::JsonText;
+use super::NotWritten;
+use crate::db::{JsonText, MAX_OPERATION_BYTES};
 
 /// JSON that is being written.
-#[derive(Default)]
 pub(in crate::graphql) struct JsonWriter {
     bytes: Vec<u8>,
     /// Bytes of parsed JSON that the written values took.
     charged: usize,
+    /// Most bytes that may be charged.
+    max_charged: usize,
+}
+
+impl Default for JsonWriter {
+    fn default() -> Self {
+        Self::within(MAX_OPERATION_BYTES)
+    }
 }
 
 impl JsonWriter {
+    /// A writer for an operation with so many bytes left.
+    pub(in crate::graphql) fn within(max_charged: usize) -> Self {
+        Self { bytes: Vec::new(), charged: 0, max_charged }
+    }
+
+    /// Fails once more was written than a response may hold, or more was charged than the operation has left. Checked
+    /// at every field, so that a page of large values stops at its first rows.
+    pub(super) fn check(&self) -> Result<(), NotWritten> {
+        let is_full = self.bytes.len() > MAX_RESPONSE_BYTES || self.charged > self.max_charged;
+        if is_full { Err(NotWritten::Full) } else { Ok(()) }
+    }
+
     /// Appends text that is JSON already.
     pub(in crate::graphql) fn raw(&mut self, json: &str) {
         self.bytes.extend_from_slice(json.as_bytes());
@@ -86,5 +107,24 @@ impl std::fmt::Write for Utf8<'_> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         self.0.extend_from_slice(text.as_bytes());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_is_full_above_its_limits() {
+        let mut out = JsonWriter::within(100);
+        out.charge(100);
+        assert_eq!(out.check(), Ok(()));
+        out.charge(1);
+        assert_eq!(out.check(), Err(NotWritten::Full));
+        let mut out = JsonWriter::default();
+        out.raw(&" ".repeat(MAX_RESPONSE_BYTES));
+        assert_eq!(out.check(), Ok(()));
+        out.raw(" ");
+        assert_eq!(out.check(), Err(NotWritten::Full));
     }
 }

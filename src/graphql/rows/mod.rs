@@ -18,7 +18,7 @@ use async_graphql::registry::Registry;
 use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerResult, Value};
 
 pub(super) use json::JsonWriter;
-pub(super) use plan::{NeedsObjects, Plan, Row, Write, leaf, nested};
+pub(super) use plan::{NotWritten, Plan, Row, Write, leaf, nested};
 
 use super::context;
 
@@ -31,13 +31,16 @@ pub struct Rows(pub bool);
 pub(super) struct Direct<T>(pub(super) T);
 
 impl<T: Row + OutputType> Direct<T> {
-    /// The object as JSON, and the bytes to charge to the operation's budget.
+    /// The object as JSON. JSON that became too large ends where it did: `response` refuses it, or the operation's
+    /// budget does.
     fn write(&self, ctx: &ContextSelectionSet<'_>) -> Option<JsonWriter> {
         ctx.data_opt::<Rows>().filter(|rows| rows.0)?;
         let plan = Plan::<T>::of(&ctx.item.node)?;
-        let mut out = JsonWriter::default();
-        plan.write(&self.0, &mut out).ok()?;
-        Some(out)
+        let mut out = JsonWriter::within(context::bytes_left(ctx));
+        match plan.write(&self.0, &mut out) {
+            Ok(()) | Err(NotWritten::Full) => Some(out),
+            Err(NotWritten::NeedsObjects) => None,
+        }
     }
 }
 

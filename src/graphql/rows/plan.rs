@@ -7,12 +7,17 @@ use async_graphql::parser::types::{Selection, SelectionSet};
 use super::JsonWriter;
 use crate::graphql::operation::EMPTY;
 
-/// A row can't be written, because a field needs more than the row has: the ordinary objects must be resolved.
-#[derive(Debug)]
-pub(in crate::graphql) struct NeedsObjects;
+/// Why writing stopped.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::graphql) enum NotWritten {
+    /// A field needs more than the row has: the ordinary objects must be resolved.
+    NeedsObjects,
+    /// More was written than the operation or the response may hold.
+    Full,
+}
 
 /// Writes the value of one field.
-pub(in crate::graphql) type Write<R> = Box<dyn Fn(&R, &mut JsonWriter) -> Result<(), NeedsObjects> + Send + Sync>;
+pub(in crate::graphql) type Write<R> = Box<dyn Fn(&R, &mut JsonWriter) -> Result<(), NotWritten> + Send + Sync>;
 
 /// A type whose objects can be written as JSON.
 pub(in crate::graphql) trait Row: Sized + 'static {
@@ -57,11 +62,12 @@ impl<R: Row> Plan<R> {
     }
 
     /// Appends one row as a JSON object.
-    pub(in crate::graphql) fn write(&self, row: &R, out: &mut JsonWriter) -> Result<(), NeedsObjects> {
+    pub(in crate::graphql) fn write(&self, row: &R, out: &mut JsonWriter) -> Result<(), NotWritten> {
         out.raw("{");
         for field in &self.0 {
             out.raw(&field.key);
             (field.write)(row, out)?;
+            out.check()?;
         }
         out.raw("}");
         Ok(())
@@ -72,7 +78,7 @@ impl<R: Row> Plan<R> {
         &self,
         rows: impl Iterator<Item = &'a R>,
         out: &mut JsonWriter,
-    ) -> Result<(), NeedsObjects> {
+    ) -> Result<(), NotWritten> {
         out.raw("[");
         for (n, row) in rows.enumerate() {
             if n > 0 {
@@ -116,6 +122,6 @@ pub(in crate::graphql) fn nested<R: 'static, N: Row>(
             out.raw("null");
             Ok(())
         }
-        None => Err(NeedsObjects),
+        None => Err(NotWritten::NeedsObjects),
     }))
 }

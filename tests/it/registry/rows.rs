@@ -91,7 +91,18 @@ impl Pair {
     }
 }
 
+/// A response with its errors in a fixed order: items of a list are resolved concurrently, and the order in which they
+/// fail is not defined.
 async fn written(engine: &Engine, who: &Person, query: &str) -> String {
+    let text = written_unsorted(engine, who, query).await;
+    let Some(rest) = text.strip_prefix("{\"errors\":") else { return text };
+    let mut errors = serde_json::Deserializer::from_str(rest).into_iter::<Vec<serde_json::Value>>();
+    let mut sorted: Vec<_> = errors.next().unwrap().unwrap().iter().map(ToString::to_string).collect();
+    sorted.sort();
+    format!("{{\"errors\":{}{}", sorted.join(","), &rest[errors.byte_offset()..])
+}
+
+async fn written_unsorted(engine: &Engine, who: &Person, query: &str) -> String {
     let caller = Caller { viewer: Viewer(who.0.clone()), peer: Peer(None) };
     let request = GraphQLRequest::from_json(&json!({ "query": query }).to_string()).unwrap();
     let response = match engine.prepare(request) {
