@@ -15,7 +15,7 @@ use super::homes::Home;
 use super::inputs::{InstantInput, IntInput};
 use super::paging::{Page, PageArguments};
 use super::rooms::Room;
-use super::rows::{Direct, JsonWriter, NeedsObjects, Row, Write, leaf, nested};
+use super::rows::{Direct, JsonWriter, NotWritten, Row, Write, leaf, nested};
 use super::scalars::{DeviceType, Instant, Json, MacAddress};
 use super::telemetry::{self, Telemetry, TimeRange};
 use crate::devices;
@@ -179,6 +179,9 @@ impl Device {
     /// The newest reading, by `recordedAt`.
     async fn latest_telemetry(&self, ctx: &Context<'_>) -> Result<Option<Direct<Telemetry>>> {
         let device = self.device.readable(Permission::ReadTelemetry)?;
+        if let Some(latest) = &self.latest {
+            return Ok(latest.as_deref().cloned().map(Direct));
+        }
         Ok(ctx
             .loaders()
             .latest
@@ -294,7 +297,7 @@ impl Row for Device {
 /// Writes a field that only a viewer who may read the device gets.
 fn readable(write: fn(&devices::Device, &mut JsonWriter)) -> Option<Write<Device>> {
     Some(Box::new(move |row, out| {
-        row.device.allow(Permission::Read).map_err(|_| NeedsObjects)?;
+        row.device.allow(Permission::Read).map_err(|_| NotWritten::NeedsObjects)?;
         write(&row.device, out);
         Ok(())
     }))
