@@ -155,6 +155,12 @@ fn coerced() -> Vec<Effect> {
             A_COMMAND,
         ),
         effect(
+            "mutation($i: SendCommandInput!) { sendCommand(input: $i) { payload device { id @skip(if: true) } } }",
+            json!({"i": {"deviceId": "101", "type": "X", "payload": {" ": {" ": [{" ": 1}]}}}}),
+            r#"{"sendCommand":{"payload":{" ":{" ":[{" ":1}]}},"device":{}}}"#,
+            A_COMMAND,
+        ),
+        effect(
             "mutation { createRoom(homeId: 11, name: \"\\ud83d\\udecf \\u{1F6CF} \\u0041\") { name } }",
             json!({}),
             r#"{"createRoom":{"name":"🛏 🛏 A"}}"#,

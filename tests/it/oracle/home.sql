@@ -38,7 +38,7 @@ insert into device_states (device_id, online, online_changed_at, last_seen_at, f
 select id, id % 2 = 1, '2026-05-01 00:00:00Z'::timestamptz + make_interval(secs => id * 0.001),
     '2026-05-02 00:00:00Z'::timestamptz + make_interval(secs => id), case when id % 3 <> 0 then '1.' || id end,
     case when id % 4 <> 0 then -id / 2.0 end, case when id % 5 <> 0 then id - 90 end,
-    jsonb_build_object('lastStatus', jsonb_build_object('n', id, 'text', 'ä"\', 'list', array[1, 2])),
+    jsonb_build_object('lastStatus', jsonb_build_object('n', id, 'text', 'ä"\', ' ', array[1, 2])),
     case when id = 103 then 5000000000 else id % 3 end, case when id = 103 then '2026-05-03 00:00:00Z'::timestamptz end
 from devices where id <> 108;
 
@@ -49,7 +49,7 @@ select home_id, id, '2026-06-01 00:00:00Z'::timestamptz + make_interval(mins => 
     '2026-06-01 00:00:02Z'::timestamptz + make_interval(mins => n), n, n % 3 <> 0,
     n * 1e-7, n * 1e20, n % 2 = 0, case when n % 3 = 0 then n + 0.5 end, n, n * 1000000.25, n / 7.0, -n,
     case when n % 2 = 0 then '1.' || n end, case when n % 3 = 1 then -n end, case when n % 4 = 1 then n end,
-    case when n % 3 <> 2 then jsonb_build_object('n', n, 'note', 'ü ' || n, 'deep', jsonb_build_object('a', array[n])) end
+    case when n % 3 <> 2 then jsonb_build_object('n', n, 'note', 'ü ' || n, ' ', jsonb_build_object(' ', n, '', null)) end
 from devices, generate_series(1, 30) as n
 where id <> 108 and n <= (id - 100) * 4
 order by n, id;
@@ -58,9 +58,10 @@ insert into commands (id, home_id, device_id, type, payload, source, correlation
     error, confirmed_by, superseded_by, requested_by, timeout_seconds, created_at, sent_at, acked_at, finished_at,
     expires_at, deadline)
 select ('00000000-0000-4000-8000-' || lpad((device * 100 + n)::text, 12, '0'))::uuid, home_id, device,
-    case when n % 2 = 0 then 'SET_POWER' else 'x.y:z' end, json_build_object('z', n, 'a', 'ä'), case when n = 3 then 'INTEGRATION' else 'USER' end,
+    case when n % 2 = 0 then 'SET_POWER' else 'x.y:z' end,
+    json_build_object('z', n, ' ', json_build_object(' ', 'ä'), '', null), case when n = 3 then 'INTEGRATION' else 'USER' end,
     'c' || n, case when n % 2 = 0 then 'SUPERSEDE' else 'EXPIRE' end, case when n = 4 then '{"powerW": {"min": 5}}'::json end,
-    status, case when n = 4 then '{"b": 1, "a": [null]}'::json end, case when status = 'FAILED' then 'no "power"' end,
+    status, case when n = 4 then '{"b": 1, " ": [{" ": null}]}'::json end, case when status = 'FAILED' then 'no "power"' end,
     case n when 4 then 'EFFECT' when 5 then 'ACK' end,
     case when n = 8 then ('00000000-0000-4000-8000-' || lpad((device * 100 + 4)::text, 12, '0'))::uuid end,
     (select id from person where number = 1 + n % 3), n * 10, '2026-07-01 00:00:00Z'::timestamptz + make_interval(secs => n),
@@ -75,7 +76,7 @@ order by device, n;
 
 insert into device_configs (device_id, version, home_id, config, status, errors, created_by, created_at, sent_at,
     applied_at, updated_at)
-select device, version, home_id, json_build_object('sampleRate', version * 10, 'b', array[1], 'a', null),
+select device, version, home_id, json_build_object('sampleRate', version * 10, ' ', array[1], 'a', null),
     case version when 1 then 'SUPERSEDED' when 2 then 'REJECTED' else 'APPLIED' end,
     case when version = 2 then '{"sampleRate": "too \"low\""}'::json end,
     (select id from person where number = version), '2026-08-01 00:00:00Z'::timestamptz + make_interval(secs => version),
@@ -110,6 +111,7 @@ where number = 1 + n % 3
 order by n;
 
 insert into rejected_messages (home_id, topic, reason, payload_preview, received_at)
-select home, 'smarthome/' || home || '/x/telemetry', 'BAD_JSON', '{"' || n || E'\n', '2026-10-02 00:00:00Z'::timestamptz + make_interval(secs => n)
+select home, 'smarthome/' || home || '/x/telemetry', 'BAD_JSON', '{"' || n || E'\n',
+    '2026-10-02 00:00:00Z'::timestamptz + make_interval(secs => n)
 from generate_series(1, 5) as n, unnest(array[11, 12]) as home
 order by n;
