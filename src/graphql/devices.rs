@@ -266,7 +266,7 @@ impl Row for Device {
             "room" => {
                 let plan = nested(below, |row: &Self| row.device.place.as_ref().map(|place| place.room.as_deref()))?;
                 Some(Box::new(move |row: &Self, out| {
-                    row.device.allow(Permission::Read).map_err(|_| NeedsObjects)?;
+                    row.device.allow(Permission::Read).map_err(|_| NotWritten::NeedsObjects)?;
                     plan(row, out)
                 }))
             }

@@ -16,7 +16,7 @@ use super::invitations::OpenInvitation;
 use super::members::HomeMember;
 use super::paging::{Page, PageArguments, load_list};
 use super::rooms::Room;
-use super::rows::{Direct, JsonWriter, NeedsObjects, Row, Write, leaf};
+use super::rows::{Direct, JsonWriter, NotWritten, Row, Write, leaf};
 use super::scalars::{HomeRole, Instant, parse_id};
 use crate::audit::RequestContext;
 use crate::homes::{self, NewHome, Permission};
@@ -128,7 +128,7 @@ impl Row for homes::Home {
 /// Writes a field that only a viewer who may read the home gets.
 fn readable(write: fn(&homes::Home, &mut JsonWriter)) -> Option<Write<homes::Home>> {
     Some(Box::new(move |home, out| {
-        home.allow(Permission::Read).map_err(|_| NeedsObjects)?;
+        home.allow(Permission::Read).map_err(|_| NotWritten::NeedsObjects)?;
         write(home, out);
         Ok(())
     }))
