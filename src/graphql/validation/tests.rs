@@ -64,7 +64,7 @@ fn invalid_documents_are_refused_with_the_texts_of_graphql_js() {
         ("{ users(first: 1.0) { id } }", "Int cannot represent non-integer value."),
         (
             "{ users(filter: {kid: BIG}) { id } }",
-            "Field \"kid\" is not defined by type \"Filter\". Did you mean \"kind\"?",
+            "Field \"kid\" is not defined by type \"Filter\". Did you mean \"kind\" or \"ids\"?",
         ),
         ("mutation { add(input: {}) { id } }", "Field \"Input.id\" of required type \"ID!\" was not provided."),
         ("mutation { add(input: {id: 1, id: 2}) { id } }", "There can be only one input field named \"id\"."),
