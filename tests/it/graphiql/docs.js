@@ -1,6 +1,7 @@
 // Clicks through GraphiQL's docs from the root page, as a reader would: every type by its links, every field of it.
-// Gives the names of the types, or the path of clicks at which the page went blank.
-(async () => {
+// A generator, so that the test waits for one type at a time: `await walk.next()` reads the next type, and in the end
+// gives the names of the types and the number of fields. Fails with the path of clicks at which the page went blank.
+globalThis.walk = (async function* () {
   const PATIENCE_MS = 10_000;
   const panel = () => document.querySelector('.graphiql-doc-explorer');
   const title = () => panel()?.querySelector('.graphiql-doc-explorer-title')?.textContent;
@@ -17,13 +18,13 @@
     }
   }
 
-  /** Opens a link, does something on its page, and goes back. */
-  async function open(kind, name, visit) {
+  /** Opens a link, visits what is on its page, and goes back. */
+  async function* open(kind, name, visit) {
     const before = title();
     path.push(name);
     links(kind).find((link) => link.textContent === name).click();
     await shown(name);
-    await visit();
+    yield* visit();
     path.pop();
     panel().querySelector('.graphiql-doc-explorer-back').click();
     await shown(before);
@@ -32,19 +33,21 @@
   const names = (kind) => new Set(links(kind).map((link) => link.textContent));
   const types = new Set();
   let n_fields = 0;
-  async function visit() {
+  async function* visit() {
     for (const field of names('field-name')) {
-      await open('field-name', field, async () => { n_fields += 1; });
+      yield* open('field-name', field, async function* () { n_fields += 1; });
     }
+    yield;
     for (const name of names('type-name')) {
       if (types.has(name)) continue;
       types.add(name);
-      await open('type-name', name, visit);
+      yield* open('type-name', name, visit);
     }
   }
 
   document.querySelector('button[aria-label="Show Documentation Explorer"]')?.click();
   await shown('Docs');
-  await visit();
+  yield* visit();
   return { types: [...types].sort(), n_fields };
-})()
+})();
+null;
