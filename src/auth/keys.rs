@@ -9,8 +9,8 @@ use crate::settings::{AuthSettings, Secret, SettingsError};
 
 /// RFC 9068: distinguishes access tokens from other JWTs signed with the same key.
 pub(super) const TYPE: &str = "at+jwt";
-/// Hexadecimal digits of a secret's key id.
-const KID_CHARS: usize = 16;
+/// Bytes of the digest that make a secret's key id, in hexadecimal digits.
+const KID_BYTES: usize = 8;
 
 /// One key and the validation rules of its tokens.
 pub(super) struct Key {
@@ -77,8 +77,7 @@ impl Key {
         let (sign, verify) = (EncodingKey::from_secret(bytes), DecodingKey::from_secret(bytes));
         // A digest tells two secrets apart and reveals no more than a token's signature does.
         let digest = Sha256::new_with_prefix("smarthome kid ").chain_update(bytes).finalize();
-        let mut kid = format!("{digest:x}");
-        kid.truncate(KID_CHARS);
+        let kid = digest.iter().take(KID_BYTES).map(|byte| format!("{byte:02x}")).collect();
         Self::new(Algorithm::HS256, kid, sign, verify, None)
     }
 
