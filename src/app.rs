@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio_util::sync::CancellationToken;
 
 pub use base::Base;
 pub use hubs::Hubs;
@@ -35,6 +34,7 @@ use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::graphql::Services;
 use crate::http::Limits;
+use crate::latch::Latch;
 use crate::mqtt::Link;
 use crate::settings::{Secret, Settings};
 
@@ -63,8 +63,8 @@ struct Parts {
     base: Base,
     hubs: Hubs,
     services: Services,
-    /// Cancelled when the schema is up to date.
-    migrated: CancellationToken,
+    /// Set when the schema is up to date.
+    migrated: Latch,
 }
 
 /// A running server.
@@ -123,7 +123,7 @@ impl App {
 
     /// Waits until a critical task has ended.
     pub async fn ended(&self) {
-        self.background.ended.cancelled().await;
+        self.background.ended.wait().await;
     }
 
     /// Stops in the order of the flow.

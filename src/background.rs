@@ -7,20 +7,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::error::{Chain, Error};
+use crate::latch::Latch;
 
 /// Runs `work` now and then every `every`, from when the database has its schema until the stop. A failure is
 /// logged and tried again the next time. Several servers may do the same work at once.
 pub async fn periodic<F>(
     name: &'static str,
     every: Duration,
-    migrated: CancellationToken,
+    migrated: Latch,
     stop: CancellationToken,
     mut work: impl FnMut() -> F,
 ) where
     F: Future<Output = Result<(), Error>>,
 {
     let repeated = async {
-        migrated.cancelled().await;
+        migrated.wait().await;
         loop {
             if let Err(error) = work().await {
                 tracing::warn!(error = %Chain(&error), "{name} failed; trying again later");
@@ -86,7 +87,7 @@ mod tests {
 
     #[tokio::test]
     async fn periodic_work_waits_for_the_schema_and_continues_after_a_failure() {
-        let (migrated, stop) = (CancellationToken::new(), CancellationToken::new());
+        let (migrated, stop) = (Latch::default(), CancellationToken::new());
         let (started, mut starts) = mpsc::unbounded_channel();
         let work = move || {
             started.send(()).unwrap();
@@ -95,7 +96,7 @@ mod tests {
         let mut background = Box::pin(periodic("the work", SHORT, migrated.clone(), stop.clone(), work));
         assert!(futures_util::poll!(&mut background).is_pending());
         assert!(starts.is_empty(), "there is no schema yet");
-        migrated.cancel();
+        migrated.set();
         let test = async {
             for _ in 0..3 {
                 starts.recv().await.unwrap();

@@ -13,7 +13,7 @@
 //! | [`db`] | PostgreSQL: pool, transactions, statements in `.sql` files, migrations |
 //! | [`mod@text_enum`], [`validation`] | enumerations with a text, checks of names |
 //! | [`hub`], [`follow`] | fan-out per home and per device; a stream that catches up from the database |
-//! | [`backoff`], [`background`] | pauses between retries; periodic work, leader election |
+//! | [`backoff`], [`background`], [`latch`] | pauses between retries; periodic work, leader election; one-time facts |
 //! | [`rate`], [`throttle`] | GCRA rate limiter; limits on passwords and addresses |
 //! | [`opaque_token`], [`secret_box`], [`tls`] | random tokens, encryption at rest, TLS settings |
 //! | [`metrics`] | Prometheus metrics |
@@ -52,6 +52,7 @@ pub mod error;
 pub mod follow;
 pub mod hub;
 pub mod ids;
+pub mod latch;
 pub mod metrics;
 pub mod opaque_token;
 pub mod outbox;

@@ -26,14 +26,14 @@ pub(super) fn start(parts: &Parts, tasks: &Tasks) {
     if let Some(provisioner) = provisioner(parts) {
         let (migrated, stop) = (migrated(), stop());
         tasks.critical("the provisioning of broker accounts", async move {
-            if stop.run_until_cancelled(migrated.cancelled()).await.is_some() {
+            if stop.run_until_cancelled(migrated.wait()).await.is_some() {
                 provisioner.run(stop).await;
             }
         });
     }
     let (database, migrated) = (settings.database.clone(), migrated());
     tasks.spawn(stop().run_until_cancelled_owned(async move {
-        migrated.cancelled().await;
+        migrated.wait().await;
         db::warn_about_message_language(&database).await;
     }));
 }

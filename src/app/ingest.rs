@@ -9,6 +9,7 @@ use super::Parts;
 use crate::commands::CommandOutbox;
 use crate::device_config::ConfigOutbox;
 use crate::ingest::{Writer, WriterParts};
+use crate::latch::Latch;
 use crate::mqtt::{Link, LinkHandles};
 use crate::outbox::Outbox;
 
@@ -19,35 +20,29 @@ pub(super) struct Ingest {
     stop: CancellationToken,
     /// Ends both at their next await.
     abort: CancellationToken,
-    /// Cancelled when the thread ends.
-    done: CancellationToken,
+    /// Set when the thread ends.
+    done: Latch,
 }
 
 impl Ingest {
-    pub(super) fn start(
-        parts: &Parts,
-        link: Link,
-        handles: LinkHandles,
-        ended: &CancellationToken,
-    ) -> anyhow::Result<Self> {
-        let ingest =
-            Self { stop: CancellationToken::new(), abort: CancellationToken::new(), done: CancellationToken::new() };
-        let ready = CancellationToken::new();
+    pub(super) fn start(parts: &Parts, link: Link, handles: LinkHandles, ended: &Latch) -> anyhow::Result<Self> {
+        let ingest = Self { stop: CancellationToken::new(), abort: CancellationToken::new(), done: Latch::default() };
+        let ready = Latch::default();
         let writer = writer(parts, handles, ready.clone());
         let (stop, abort, migrated) = (ingest.stop.clone(), ingest.abort.clone(), parts.migrated.clone());
-        let guards = (ended.clone().drop_guard(), ingest.done.clone().drop_guard());
+        let guards = (ended.set_on_drop(), ingest.done.set_on_drop());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let both = async move {
-            let drained = CancellationToken::new();
+            let drained = Latch::default();
             let writing = async {
-                let _drained = drained.clone().drop_guard();
-                if stop.run_until_cancelled(migrated.cancelled()).await.is_some() {
+                let _drained = drained.set_on_drop();
+                if stop.run_until_cancelled(migrated.wait()).await.is_some() {
                     writer.run().await;
                 }
             };
             // No message is taken from the broker before the writer can store it.
             let linking = async {
-                if stop.run_until_cancelled(ready.cancelled()).await.is_some() {
+                if stop.run_until_cancelled(ready.wait()).await.is_some() {
                     link.run(stop.clone(), drained.clone()).await;
                 }
             };
@@ -62,16 +57,16 @@ impl Ingest {
 
     pub(super) async fn stop(self, limit: Duration) {
         self.stop.cancel();
-        if timeout(limit, self.done.cancelled()).await.is_err() {
+        if timeout(limit, self.done.wait()).await.is_err() {
             // The database is away. Messages that are not committed are not acknowledged, so none is lost.
             tracing::warn!("messages could not be stored in time; the broker keeps them");
             self.abort.cancel();
-            self.done.cancelled().await;
+            self.done.wait().await;
         }
     }
 }
 
-fn writer(parts: &Parts, link: LinkHandles, ready: CancellationToken) -> Writer {
+fn writer(parts: &Parts, link: LinkHandles, ready: Latch) -> Writer {
     let Parts { settings, base, hubs, .. } = parts;
     Writer::new(WriterParts {
         database: settings.database.clone(),

@@ -4,33 +4,29 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use super::tasks::Tasks;
 use crate::db;
 use crate::error::{Chain, Error};
+use crate::latch::Latch;
 use crate::settings::DatabaseSettings;
 
 /// Pause between attempts to migrate a database that is away.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// Migrates now, or in the background once a database that is away answers. Meanwhile the server is live, reports
-/// in `/readyz` what it waits for, and takes no message from the broker. The returned token is cancelled when the
-/// schema is up to date.
-pub(super) async fn migrate(
-    settings: &DatabaseSettings,
-    skip: bool,
-    tasks: &Tasks,
-) -> anyhow::Result<CancellationToken> {
-    let migrated = CancellationToken::new();
+/// in `/readyz` what it waits for, and takes no message from the broker. The returned latch is set when the schema
+/// is up to date.
+pub(super) async fn migrate(settings: &DatabaseSettings, skip: bool, tasks: &Tasks) -> anyhow::Result<Latch> {
+    let migrated = Latch::default();
     if skip {
-        migrated.cancel();
+        migrated.set();
         return Ok(migrated);
     }
     match db::migrate(settings).await {
         Ok(applied) => {
             log_applied(&applied);
-            migrated.cancel();
+            migrated.set();
         }
         Err(error @ Error::Unavailable(_)) => {
             tracing::warn!(error = %Chain(&error), "the database is away; waiting for it");
@@ -43,18 +39,18 @@ pub(super) async fn migrate(
 }
 
 /// Ends the server where the migration itself fails.
-async fn migrate_later(settings: DatabaseSettings, migrated: CancellationToken, ended: CancellationToken) {
+async fn migrate_later(settings: DatabaseSettings, migrated: Latch, ended: Latch) {
     loop {
         sleep(RETRY_EVERY).await;
         match db::migrate(&settings).await {
             Ok(applied) => {
                 log_applied(&applied);
-                return migrated.cancel();
+                return migrated.set();
             }
             Err(Error::Unavailable(_)) => {}
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "the database can't be migrated");
-                return ended.cancel();
+                return ended.set();
             }
         }
     }

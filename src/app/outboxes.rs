@@ -50,7 +50,7 @@ impl Outboxes {
         let (stop, migrated, abort) = (self.tasks.stop.clone(), parts.migrated.clone(), self.abort.clone());
         self.tasks.critical(name, async move {
             let running = async {
-                if stop.run_until_cancelled(migrated.cancelled()).await.is_some() {
+                if stop.run_until_cancelled(migrated.wait()).await.is_some() {
                     dispatcher.run(stop).await;
                 }
             };

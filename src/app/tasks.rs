@@ -6,14 +6,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::latch::Latch;
+
 /// The tasks that stop together. Clones are one group.
 #[derive(Clone, Default)]
 pub(super) struct Tasks {
     pub(super) tracker: TaskTracker,
     /// Tells the tasks to stop.
     pub(super) stop: CancellationToken,
-    /// Cancelled when a critical task of any group ends.
-    pub(super) ended: CancellationToken,
+    /// Set when a critical task of any group ends.
+    pub(super) ended: Latch,
 }
 
 impl Tasks {
@@ -48,7 +50,7 @@ impl Tasks {
 struct Critical {
     name: &'static str,
     stop: CancellationToken,
-    ended: CancellationToken,
+    ended: Latch,
 }
 
 impl Drop for Critical {
@@ -56,7 +58,7 @@ impl Drop for Critical {
         if !self.stop.is_cancelled() {
             tracing::error!("{} has ended, and the server ends with it", self.name);
         }
-        self.ended.cancel();
+        self.ended.set();
     }
 }
 
@@ -69,9 +71,9 @@ mod tests {
         let tasks = Tasks::default();
         let group = tasks.group();
         tasks.critical("the first", std::future::pending());
-        assert!(!tasks.ended.is_cancelled());
+        assert!(!tasks.ended.is_set());
         group.critical("the second", async {});
-        tasks.ended.cancelled().await;
+        tasks.ended.wait().await;
         assert!(!tasks.stop.is_cancelled());
     }
 

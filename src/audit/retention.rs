@@ -9,6 +9,7 @@ use crate::background::periodic;
 use crate::db::Pool;
 use crate::error::Error;
 use crate::ids::HomeId;
+use crate::latch::Latch;
 
 /// Entries deleted in one statement: few enough to stay below the statement timeout.
 const CHUNK: u16 = 10_000;
@@ -20,7 +21,7 @@ const MAX_DELETED_HOMES: i64 = 1_000;
 const CLEAN_EVERY: Duration = Duration::from_secs(3600);
 
 /// Cleans the log every hour, from the migration of the database until the stop. Several servers may do so at once.
-pub async fn run_retention(pool: Pool, migrated: CancellationToken, stop: CancellationToken) {
+pub async fn run_retention(pool: Pool, migrated: Latch, stop: CancellationToken) {
     periodic("the retention of the audit log", CLEAN_EVERY, migrated, stop, || delete_expired(&pool)).await;
 }
 

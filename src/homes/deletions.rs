@@ -13,6 +13,7 @@ use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::background::periodic;
 use crate::db::{self, Pool};
 use crate::error::{Chain, Error};
+use crate::latch::Latch;
 use crate::revocation::{Revocation, Revocations};
 
 /// Deletions resumed in one run.
@@ -67,7 +68,7 @@ impl Homes {
 }
 
 /// Resumes interrupted deletions once a minute. Several servers may do so at once.
-pub async fn run_deletion_worker(pool: Pool, migrated: CancellationToken, stop: CancellationToken) {
+pub async fn run_deletion_worker(pool: Pool, migrated: Latch, stop: CancellationToken) {
     let resume = || resume_deletions(&pool);
     periodic("the search for interrupted deletions", RESUME_EVERY, migrated, stop, resume).await;
 }

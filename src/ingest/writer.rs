@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use diesel::QueryResult;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
-use tokio_util::sync::CancellationToken;
 
 use super::MAX_BATCH;
 use super::batch::Batch;
@@ -28,6 +27,7 @@ use crate::db::{self, with_timeout};
 use crate::device_config::ConfigHub;
 use crate::devices::{Directory, DirectoryVersion, PresenceTracker, ResolvedDevice, StateHub};
 use crate::ids::TelemetryId;
+use crate::latch::Latch;
 use crate::metrics::Metrics;
 use crate::mqtt::{BrokerEvent, LinkHandles, PubAcks};
 use crate::outbox::Wake;
@@ -61,8 +61,8 @@ pub struct WriterParts {
     pub outboxes: [(&'static str, Wake); 2],
     pub metrics: Metrics,
     pub clock: Clock,
-    /// Cancelled once the writer can store: the link connects only then.
-    pub ready: CancellationToken,
+    /// Set once the writer can store: the link connects only then.
+    pub ready: Latch,
 }
 
 /// A writer that has not started.
@@ -151,7 +151,7 @@ impl RunningWriter {
             presence.expect(device, Instant::now());
         }
         parts.readings.advance(stored.newest_reading);
-        parts.ready.cancel();
+        parts.ready.set();
         Self {
             db,
             events: parts.link.events,

@@ -21,6 +21,7 @@ use super::options::{self, OUTGOING_IN_FLIGHT, TlsFileError};
 use super::publish::Publisher;
 use super::received_message::BrokerEvent;
 use crate::clock::Clock;
+use crate::latch::Latch;
 use crate::metrics::Metrics;
 use crate::settings::MqttSettings;
 use intake::{Intake, Stalled};
@@ -91,9 +92,9 @@ impl Link {
         Ok((link, handles))
     }
 
-    /// Keeps the link up until `stop`. Then waits until the writer has drained the queue and cancels `drained`, sends
-    /// the last acknowledgements and disconnects.
-    pub async fn run(mut self, stop: CancellationToken, drained: CancellationToken) {
+    /// Keeps the link up until `stop`. Then waits until the writer has `drained` the queue, sends the last
+    /// acknowledgements and disconnects.
+    pub async fn run(mut self, stop: CancellationToken, drained: Latch) {
         stop.run_until_cancelled(async {
             loop {
                 self.step().await;
@@ -184,14 +185,14 @@ impl Link {
 
     /// Closes the queue, waits for the writer's last commit and sends its acknowledgements. The broker delivers
     /// messages that arrive meanwhile to the next process.
-    async fn close_gracefully(self, drained: CancellationToken) {
+    async fn close_gracefully(self, drained: Latch) {
         self.send_half.set_connected(false);
         let Self { send_half, mut events, intake, .. } = self;
         drop(intake);
         let _ = timeout(DRAIN, async {
-            while !drained.is_cancelled() {
+            while !drained.is_set() {
                 tokio::select! {
-                    () = drained.cancelled() => {}
+                    () = drained.wait() => {}
                     event = events.poll() => if event.is_err() { break },
                 }
             }

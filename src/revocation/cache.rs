@@ -7,14 +7,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::{Revocation, Watch};
 use crate::auth::{ACCESS_TOKEN_LIFETIME, Actor, MAX_CLOCK_SKEW, Principal};
 use crate::ids::{HomeId, SessionId, UserId};
-
-/// Shared by all watches of one key.
-pub(super) type Signal = CancellationToken;
+use crate::latch::Latch;
 
 /// Revoked sessions kept at once. When they are full, every access token of a session issued so far is refused
 /// instead: clients refresh their tokens, and no revoked session becomes valid again.
@@ -49,7 +46,8 @@ pub(super) struct RevocationCache(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    watched: HashMap<Key, Arc<Signal>>,
+    /// Set when the key is revoked; shared by all watches of the key.
+    watched: HashMap<Key, Arc<Latch>>,
     /// Revoked sessions and when each entry expires.
     sessions: HashMap<SessionId, Instant>,
     /// Tokens issued before this moment are revoked. One entry a user, for the longest lifetime of a token.
@@ -72,18 +70,18 @@ impl RevocationCache {
     pub(super) fn watch(this: &Arc<Self>, key: Key, principal: Option<&Principal>) -> Watch {
         let mut state = this.lock();
         if principal.is_some_and(|principal| state.is_revoked(principal)) {
-            let signal = Signal::new();
-            signal.cancel();
-            return Watch { signal: Arc::new(signal), key: None, cache: this.clone() };
+            let revoked = Latch::default();
+            revoked.set();
+            return Watch { revoked: Arc::new(revoked), key: None, cache: this.clone() };
         }
-        let signal = state.watched.entry(key).or_default().clone();
-        Watch { signal, key: Some(key), cache: this.clone() }
+        let revoked = state.watched.entry(key).or_default().clone();
+        Watch { revoked, key: Some(key), cache: this.clone() }
     }
 
-    pub(super) fn unwatch(&self, key: Key, signal: &Arc<Signal>) {
+    pub(super) fn unwatch(&self, key: Key, revoked: &Arc<Latch>) {
         let mut state = self.lock();
-        // Two references are the map's and the caller's. After a revocation the key may have a newer signal.
-        let is_last = |present: &Arc<Signal>| Arc::ptr_eq(present, signal) && Arc::strong_count(signal) == 2;
+        // Two references are the map's and the caller's. After a revocation the key may have a newer latch.
+        let is_last = |present: &Arc<Latch>| Arc::ptr_eq(present, revoked) && Arc::strong_count(revoked) == 2;
         if state.watched.get(&key).is_some_and(is_last) {
             state.watched.remove(&key);
         }
@@ -167,10 +165,10 @@ impl State {
     }
 
     fn signal(&mut self, is_affected: impl Fn(&Key) -> bool) {
-        self.watched.retain(|key, signal| {
+        self.watched.retain(|key, revoked| {
             let is_affected = is_affected(key);
             if is_affected {
-                signal.cancel();
+                revoked.set();
             }
             !is_affected
         });

@@ -21,7 +21,8 @@ use crate::clock::Clock;
 use crate::db::Connection;
 use crate::error::Error;
 use crate::ids::{HomeId, SessionId, UserId};
-use cache::{Key, RevocationCache, Signal};
+use crate::latch::Latch;
+use cache::{Key, RevocationCache};
 use freshness::Freshness;
 
 /// What was revoked.
@@ -55,7 +56,7 @@ pub struct Revocations {
 
 /// Signals a revocation. All watches of one session or membership share one cache entry.
 pub struct Watch {
-    signal: Arc<Signal>,
+    revoked: Arc<Latch>,
     key: Option<Key>,
     cache: Arc<RevocationCache>,
 }
@@ -131,19 +132,19 @@ impl Revocations {
 impl Watch {
     /// Waits for the revocation.
     pub async fn revoked(&self) {
-        self.signal.cancelled().await;
+        self.revoked.wait().await;
     }
 
     /// Whether it was revoked.
     pub fn is_revoked(&self) -> bool {
-        self.signal.is_cancelled()
+        self.revoked.is_set()
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.cache.unwatch(key, &self.signal);
+            self.cache.unwatch(key, &self.revoked);
         }
     }
 }

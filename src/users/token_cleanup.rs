@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Users, store};
 use crate::background::periodic;
 use crate::error::Error;
+use crate::latch::Latch;
 
 /// Tokens deleted by one statement, which must stay below the statement timeout.
 const CHUNK: usize = 10_000;
@@ -17,7 +18,7 @@ const CLEAN_EVERY: Duration = Duration::from_secs(3600);
 
 impl Users {
     /// Deletes expired tokens once an hour. Several servers may do so at once.
-    pub async fn run_token_cleanup(self, migrated: CancellationToken, stop: CancellationToken) {
+    pub async fn run_token_cleanup(self, migrated: Latch, stop: CancellationToken) {
         periodic("the cleanup of tokens", CLEAN_EVERY, migrated, stop, || self.delete_expired_tokens()).await;
     }
 

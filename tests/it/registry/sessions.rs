@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use smarthome::auth::{Actor, Principal, Tokens};
 use smarthome::db;
 use smarthome::ids::{SessionId, UserId};
+use smarthome::latch::Latch;
 use smarthome::opaque_token;
 use smarthome::settings::{DatabaseSettings, Secret};
 use smarthome::throttle::Throttle;
@@ -251,8 +252,8 @@ async fn the_cleanup_deletes_used_and_expired_tokens() {
 
     users.login("ann@example.com", PASSWORD, None).await.unwrap();
     graph.clock.advance(TimeDelta::days(30));
-    let migrated = CancellationToken::new();
-    migrated.cancel();
+    let migrated = Latch::default();
+    migrated.set();
     let all_deleted = || async { (graph.count("refresh_tokens").await == 0).then_some(()) };
     let cleanup = tokio::spawn(users.clone().run_token_cleanup(migrated, CancellationToken::new()));
     eventually("all tokens are deleted", all_deleted).await;
