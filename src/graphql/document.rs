@@ -24,14 +24,6 @@ const MAX_TEXT_BYTES: usize = 1 << 20;
 /// SHA-256 of a document's text.
 pub type Hash = [u8; 32];
 
-/// The type of an operation, known before it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OperationKind {
-    Query,
-    Mutation,
-    Subscription,
-}
-
 /// A valid document that the limits accepted.
 pub(super) struct Document {
     pub(super) hash: Hash,
@@ -109,6 +101,7 @@ impl Documents {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graphql::OperationKind;
 
     fn types() -> Arc<Types> {
         let sdl = "type Query { a: Int b: Int } type Mutation { b: Int } type Subscription { a: Int b: Int }";

@@ -17,11 +17,11 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use prometheus_client::metrics::counter::Counter;
 
-use super::document::{Document, Documents, Hash, OperationKind};
+use super::document::{Document, Documents, Hash};
 use super::limits::budget::Budget;
 use super::limits::complexity;
 use super::live::{self, Handover};
-use super::operation::{Normalised, Operation};
+use super::operation::{Normalised, Operation, OperationKind};
 use super::request::GraphQLRequest;
 use super::request_error::RequestError;
 use super::response::GraphQLResponse;
@@ -236,7 +236,7 @@ impl Engine {
             let running = spawn_and_join(async move { engine.execute(prepared, caller).await });
             return futures_util::stream::once(running).boxed();
         }
-        let key = live::key(&prepared.operation, &caller);
+        let key = live::key(&prepared.operation, &caller.viewer);
         let (finish, budget, handover) = (self.finisher(prepared.selection), Budget::default(), Handover::default());
         let request = self.request(prepared.operation, caller, budget.clone()).data(handover.clone());
         let responses = AssertUnwindSafe(self.schema.stream(request)).catch_unwind();

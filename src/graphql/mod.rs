@@ -55,6 +55,7 @@ use paging::Page;
 use tokio::time::Instant;
 
 pub use live::Subscription;
+pub use operation::OperationKind;
 
 use crate::auth::Principal;
 use crate::clock::Clock;

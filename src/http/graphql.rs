@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::negotiate::{Accepted, Media, accepted, is_json};
 use super::{HttpState, caller, compression, responses, streaming};
-use crate::graphql::document::OperationKind;
+use crate::graphql::OperationKind;
 use crate::graphql::engine::{Caller, Prepared};
 use crate::graphql::request::GraphQLRequest;
 use crate::graphql::request_error::RequestError;

@@ -16,7 +16,7 @@ use futures_util::{FutureExt, StreamExt};
 use prometheus_client::metrics::counter::Counter;
 use sha2::{Digest, Sha256};
 
-use super::super::engine::Caller;
+use super::super::Viewer;
 use super::super::limits::budget::Budget;
 use super::super::response::GraphQLResponse;
 use crate::db::spawn_and_join;
@@ -76,8 +76,8 @@ impl Handover {
 }
 
 /// What makes two operations equal, beside the rights. `operation` is normalised and has its variables.
-pub(in crate::graphql) fn key(operation: &impl Debug, caller: &Caller) -> RenderingKey {
-    let principal = caller.viewer.0.as_ref().map(|principal| (principal.user, principal.actor));
+pub(in crate::graphql) fn key(operation: &impl Debug, viewer: &Viewer) -> RenderingKey {
+    let principal = viewer.0.as_ref().map(|principal| (principal.user, principal.actor));
     Sha256::digest(format!("{principal:?}\n{operation:?}")).into()
 }
 

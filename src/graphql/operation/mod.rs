@@ -17,9 +17,16 @@ use async_graphql::{Pos, Variables};
 
 pub(super) use selection::{EMPTY, Normalised, Selected};
 
-use super::document::OperationKind;
 use super::request_error::RequestError;
 use super::validation::{Types, condition, position};
+
+/// The type of an operation, known before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperationKind {
+    Query,
+    Mutation,
+    Subscription,
+}
 
 /// One operation of a document.
 pub(super) struct Operation {

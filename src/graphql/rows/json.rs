@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::super::response::MAX_RESPONSE_BYTES;
 use super::super::scalars::{self, Json};
-use super::NotWritten;
 use crate::db::{JsonText, MAX_OPERATION_BYTES};
 
 /// JSON that is being written.
@@ -32,11 +31,10 @@ impl JsonWriter {
         Self { bytes: Vec::new(), charged: 0, max_charged }
     }
 
-    /// Fails once more was written than a response may hold, or more was charged than the operation has left. Checked
-    /// at every field, so that a page of large values stops at its first rows.
-    pub(super) fn check(&self) -> Result<(), NotWritten> {
-        let is_full = self.bytes.len() > MAX_RESPONSE_BYTES || self.charged > self.max_charged;
-        if is_full { Err(NotWritten::Full) } else { Ok(()) }
+    /// Whether more was written than a response may hold, or more was charged than the operation has left. Checked at
+    /// every field, so that a page of large values stops at its first rows.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes.len() > MAX_RESPONSE_BYTES || self.charged > self.max_charged
     }
 
     /// Appends text that is JSON already.
@@ -118,13 +116,13 @@ mod tests {
     fn a_writer_is_full_above_its_limits() {
         let mut out = JsonWriter::within(100);
         out.charge(100);
-        assert_eq!(out.check(), Ok(()));
+        assert!(!out.is_full());
         out.charge(1);
-        assert_eq!(out.check(), Err(NotWritten::Full));
+        assert!(out.is_full());
         let mut out = JsonWriter::default();
         out.raw(&" ".repeat(MAX_RESPONSE_BYTES));
-        assert_eq!(out.check(), Ok(()));
+        assert!(!out.is_full());
         out.raw(" ");
-        assert_eq!(out.check(), Err(NotWritten::Full));
+        assert!(out.is_full());
     }
 }

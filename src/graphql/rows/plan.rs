@@ -67,7 +67,9 @@ impl<R: Row> Plan<R> {
         for field in &self.0 {
             out.raw(&field.key);
             (field.write)(row, out)?;
-            out.check()?;
+            if out.is_full() {
+                return Err(NotWritten::Full);
+            }
         }
         out.raw("}");
         Ok(())

@@ -1,4 +1,4 @@
-//! Close codes of the subprotocols and of RFC 6455, each with a short reason.
+//! Why a socket is closed: close codes of the subprotocols and of RFC 6455, each with a short reason.
 
 use std::borrow::Cow;
 
@@ -8,6 +8,22 @@ use crate::error::Error;
 
 /// RFC 6455: a control frame carries 125 bytes, of which the code takes two.
 const MAX_REASON_BYTES: usize = 123;
+
+/// Why a session ends.
+pub(super) enum CloseReason {
+    /// The server decides to close.
+    Server(Close),
+    /// The client sent a close frame.
+    Client,
+    /// The connection is lost.
+    Disconnected,
+}
+
+impl From<Close> for CloseReason {
+    fn from(close: Close) -> Self {
+        Self::Server(close)
+    }
+}
 
 /// A close that the server decides.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,8 +4,7 @@
 
 use tungstenite::error::{CapacityError, Error, ProtocolError};
 
-use super::close::Close;
-use super::session::CloseReason;
+use super::close::{Close, CloseReason};
 
 /// Whether the client sent too much, broke the protocol, or is gone.
 pub(super) fn close_reason(error: axum::Error) -> CloseReason {

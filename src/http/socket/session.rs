@@ -16,7 +16,7 @@ use axum::extract::ws::{Message, WebSocket};
 use futures_util::{FutureExt, SinkExt};
 use tokio::time::Instant;
 
-use super::close::Close;
+use super::close::{Close, CloseReason};
 use super::message::Protocol;
 use super::operations::Operations;
 use super::read_error;
@@ -32,22 +32,6 @@ use timers::until_expired;
 const BURST: usize = 64;
 /// Time for the client to answer our close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Why a session ends.
-pub(super) enum CloseReason {
-    /// The server decides to close.
-    Server(Close),
-    /// The client sent a close frame.
-    Client,
-    /// The connection is lost.
-    Disconnected,
-}
-
-impl From<Close> for CloseReason {
-    fn from(close: Close) -> Self {
-        Self::Server(close)
-    }
-}
 
 /// The state of one socket.
 pub(super) struct Session {

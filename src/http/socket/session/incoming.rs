@@ -4,13 +4,12 @@ use axum::extract::ws::Message;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{CloseReason, Session};
+use super::Session;
 use crate::auth::Principal;
-use crate::graphql::Viewer;
-use crate::graphql::document::OperationKind;
 use crate::graphql::request::GraphQLRequest;
 use crate::graphql::request_error::RequestError;
-use crate::http::socket::close::Close;
+use crate::graphql::{OperationKind, Viewer};
+use crate::http::socket::close::{Close, CloseReason};
 use crate::http::socket::message::{ClientMessage, MessageEncoder, Protocol, token};
 use crate::http::socket::operations::Operation;
 
