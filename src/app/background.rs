@@ -2,8 +2,6 @@
 
 use super::Parts;
 use super::tasks::Tasks;
-use crate::background::periodic;
-use crate::devices::REFRESH_EVERY;
 use crate::mqtt::provision::Provisioner;
 use crate::settings::Provisioning;
 use crate::{audit, db, homes};
@@ -17,12 +15,8 @@ pub(super) fn start(parts: &Parts, tasks: &Tasks) {
     let is_current = base.metrics.revocations_followed.clone();
     let revocations = base.revocations.clone().follow(settings.database.clone(), is_current, stop());
     tasks.critical("the poll for revocations", revocations);
-    let (devices, cancelled) = (services.devices.clone(), (migrated(), stop()));
-    tasks.critical("the refresh of the registry cache", async move {
-        let refresh = || devices.refresh_registry_cache();
-        let (name, (migrated, stop)) = ("the refresh of the registry cache", cancelled);
-        periodic(name, REFRESH_EVERY, migrated, stop, refresh).await;
-    });
+    let refresh = services.devices.clone().run_registry_cache_refresh(migrated(), stop());
+    tasks.critical("the refresh of the registry cache", refresh);
     if let Some(provisioner) = provisioner(parts) {
         let (migrated, stop) = (migrated(), stop());
         tasks.critical("the provisioning of broker accounts", async move {

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
+use super::accounts_store as store;
 use super::credentials::{MqttUser, broker_hash, new_password, password_digest};
 use super::credentials_store::{self, NewCredential};
 use super::password_box::PasswordBox;
-use super::{Devices, accounts_store as store};
 use crate::clock::Clock;
 use crate::db::{self, Connection};
 use crate::error::Error;
@@ -61,6 +61,12 @@ impl Accounts {
     /// Whether a user name has one password, so that a second password needs a second user name.
     pub(super) fn has_one_password_per_user(&self) -> bool {
         self.password_box.is_some()
+    }
+
+    /// `None` where the broker asks the server about each login.
+    pub(super) fn changes(&self, clock: Clock) -> Option<AccountChanges> {
+        let Self { password_box, wake } = self.clone();
+        Some(AccountChanges { password_box: password_box?, wake, clock })
     }
 
     /// Call after committing a change of accounts.
@@ -129,14 +135,6 @@ pub struct AccountLeader {
     conn: Connection,
     password_box: Arc<PasswordBox>,
     clock: Clock,
-}
-
-impl Devices {
-    /// `None` where the broker asks the server about each login.
-    pub fn account_changes(&self) -> Option<AccountChanges> {
-        let Accounts { password_box, wake } = self.accounts.clone();
-        Some(AccountChanges { password_box: password_box?, wake, clock: self.clock.clone() })
-    }
 }
 
 impl AccountChanges {

@@ -1,14 +1,14 @@
 //! A registered device as one member of its home sees it, with its last state.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::registry_cache::Place;
-use super::store::Registration;
 use super::{DeviceState, DeviceType};
 use crate::db::{JsonText, MemorySize};
 use crate::error::Error;
-use crate::homes::{Access, Membership, Permission};
+use crate::homes::{Access, Home, Membership, Permission, Room};
 use crate::ids::{DeviceId, HomeId, RoomId};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +33,13 @@ pub struct Device {
     /// Its home and room, where they are known already.
     pub place: Option<Place>,
     pub(super) membership: Membership,
+}
+
+/// The home and the room of a device, as one member sees them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    pub home: Arc<Home>,
+    pub room: Option<Arc<Room>>,
 }
 
 /// A device's state: the same as [`DeviceState`], with metadata that is parsed on demand.
@@ -93,32 +100,6 @@ impl Device {
     /// Proof that the viewer has this permission for the device.
     pub fn readable(&self, permission: Permission) -> Result<DeviceAccess, Error> {
         Ok(DeviceAccess { access: self.membership.allow(permission)?, device: self.id })
-    }
-
-    /// A device from the registry alone: its state is not known, and must be given or not be read.
-    pub(super) fn registered(
-        registration: Registration,
-        (home_segment, device_segment): (Option<String>, Option<String>),
-        access: Access,
-    ) -> Self {
-        let Registration { id, home, home_key, key, name, mac, kind, room, created_at } = registration;
-        let (state, membership) = (LastState::default(), access.membership());
-        Self {
-            id,
-            home,
-            home_key,
-            key,
-            name,
-            mac,
-            kind,
-            room,
-            created_at,
-            state,
-            home_segment,
-            device_segment,
-            place: None,
-            membership,
-        }
     }
 
     /// The device with a newer state.

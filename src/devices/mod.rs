@@ -27,7 +27,7 @@ mod store;
 
 pub use accounts::{AccountChange, AccountChanges, AccountLeader, ChangeKind, StoredAccount, stored_accounts};
 pub use credentials::{MqttCredentials, MqttUser, broker_hash, mqtt_client_id, password_digest};
-pub use device::{Device, DeviceAccess, LastState};
+pub use device::{Device, DeviceAccess, LastState, Place};
 pub use device_type::DeviceType;
 pub use directory::{DeviceName, Directory, DirectoryVersion, Resolved, ResolvedDevice, TopicAddress};
 pub use directory_store::find_deleted;
@@ -40,7 +40,7 @@ pub use presence::{PresenceChange, PresenceEvent, PresenceTracker};
 pub use registration::MAX_DEVICES_PER_HOME;
 pub(crate) use registry::audited;
 pub use registry::{Devices, DevicesDependencies};
-pub use registry_cache::{Place, REFRESH_EVERY, RegistryCache, RegistryEntry};
+pub use registry_cache::{RegistryCache, RegistryEntry};
 pub use rotation::MAX_GRACE;
 pub use state::{Contact, DeviceState, Report, StateChange, StateHub, StatusReport};
 pub use state_store::upsert as upsert_states;

@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
-use super::accounts::Accounts;
+use tokio_util::sync::CancellationToken;
+
+use super::accounts::{AccountChanges, Accounts};
+use super::registry_cache::{REFRESH_EVERY, RegistryEntry};
 use super::{Device, DeviceChange, DevicePage, Mac, RegistryCache, registry_store, store};
 use crate::audit::{self, Action, Details, Entry, RequestContext};
+use crate::background::periodic;
 use crate::clock::Clock;
 use crate::db::{self, MemoryBudget, Pool};
 use crate::error::Error;
 use crate::homes::{self, Access, Permission, RegistryListener};
 use crate::hub;
-use crate::ids::{DeviceId, RoomId, UserId};
+use crate::ids::{DeviceId, HomeId, RoomId, UserId};
+use crate::latch::Latch;
 use crate::settings::MqttSettings;
 use crate::validation;
 
@@ -59,6 +64,27 @@ impl Devices {
     /// First segment of every topic.
     pub fn topic_prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// The pending changes of accounts at the broker; `None` where the broker asks the server about each login.
+    pub fn account_changes(&self) -> Option<AccountChanges> {
+        self.accounts.changes(self.clock.clone())
+    }
+
+    /// What the registry says of a device of the home; `None` where the home has no such device. It says nothing of
+    /// any viewer's rights.
+    pub async fn registry_entry(&self, home: HomeId, device: DeviceId) -> Result<Option<Arc<RegistryEntry>>, Error> {
+        self.registry_cache.find(&self.pool, home, device).await
+    }
+
+    /// Removes from the registry cache what other servers have changed and what nobody reads.
+    pub async fn refresh_registry_cache(&self) -> Result<(), Error> {
+        self.registry_cache.refresh(&self.pool).await
+    }
+
+    pub async fn run_registry_cache_refresh(self, migrated: Latch, stop: CancellationToken) {
+        let refresh = || self.refresh_registry_cache();
+        periodic("the refresh of the registry cache", REFRESH_EVERY, migrated, stop, refresh).await;
     }
 
     /// The device, as `viewer` sees it. A device that the viewer may not see is not found.

@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::device::Device;
+use super::RegistryListener;
+use super::device::{Device, Place};
 use super::registry_cache_store as store;
-use super::store::Registration;
-use super::{Devices, RegistryListener};
-use crate::db::spawn_and_join;
+use super::store::{Registration, registered};
+use crate::db::{Pool, spawn_and_join};
 use crate::error::Error;
 use crate::homes::{Access, Home, HomeRow, Room};
 use crate::ids::{DeviceId, HomeId};
 
 /// How often the entries are compared with the database.
-pub const REFRESH_EVERY: Duration = Duration::from_secs(3);
+pub(super) const REFRESH_EVERY: Duration = Duration::from_secs(3);
 /// Refreshes after which an entry that nobody reads is removed: five minutes.
 const KEPT_REFRESHES: u8 = 100;
 /// Devices loaded in one statement.
@@ -42,17 +42,10 @@ pub struct RegistryEntry {
     pub(super) version: Box<str>,
 }
 
-/// The home and the room of a device, as one member sees them.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Place {
-    pub home: Arc<Home>,
-    pub room: Option<Arc<Room>>,
-}
-
 impl RegistryEntry {
     /// The device as the member with this access sees it. Its state is not known.
     pub fn device(&self, access: Access) -> Device {
-        Device::registered(self.registration.clone(), self.segments.clone(), access)
+        registered(self.registration.clone(), self.segments.clone(), access.membership())
     }
 
     /// The home and the room of the device as the member with this access sees them.
@@ -153,6 +146,52 @@ impl RegistryCache {
         self.0.lock().expect("registry cache lock")
     }
 
+    /// What the registry says of a device of the home; `None` where the home has no such device. It says nothing of
+    /// any viewer's rights.
+    pub(super) async fn find(
+        &self,
+        pool: &Pool,
+        home: HomeId,
+        device: DeviceId,
+    ) -> Result<Option<Arc<RegistryEntry>>, Error> {
+        if let Some(entry) = self.lock().get(home, device) {
+            return Ok(Some(entry));
+        }
+        let (cache, pool) = (self.clone(), pool.clone());
+        spawn_and_join(async move { cache.load(&pool, home, device).await }).await
+    }
+
+    async fn load(&self, pool: &Pool, home: HomeId, device: DeviceId) -> Result<Option<Arc<RegistryEntry>>, Error> {
+        let (_, loading) = self.lock().begin(home);
+        let _loading = loading.lock().await;
+        let version = {
+            let mut state = self.lock();
+            if let Some(entry) = state.get(home, device) {
+                return Ok(Some(entry));
+            }
+            state.begin(home).0
+        };
+        let mut conn = pool.get().await?;
+        let loaded = store::find(&mut conn, home, device, LOADED_AT_ONCE).await?;
+        let loaded: Vec<_> = loaded.into_iter().map(Arc::new).collect();
+        self.lock().insert(home, version, &loaded);
+        Ok(loaded.into_iter().next().filter(|entry| entry.registration.id == device))
+    }
+
+    /// Removes the entries that another server has changed, and those that nobody reads.
+    pub(super) async fn refresh(&self, pool: &Pool) -> Result<(), Error> {
+        let used = self.lock().keep_used();
+        for page in used.chunks(COMPARED_AT_ONCE) {
+            let mut conn = pool.get().await?;
+            let changed = store::find_changed(&mut conn, page).await?;
+            let mut state = self.lock();
+            for (id, entry) in page.iter().filter(|(id, _)| changed.contains(id)) {
+                state.remove(entry.registration.home, Some(*id));
+            }
+        }
+        Ok(())
+    }
+
     /// The number of devices in the cache.
     pub fn len(&self) -> usize {
         self.lock().n_entries
@@ -174,49 +213,5 @@ impl RegistryListener for RegistryCache {
 
     fn rooms_changed(&self, home: HomeId) {
         self.lock().remove(home, None);
-    }
-}
-
-impl Devices {
-    /// What the registry says of a device of the home; `None` where the home has no such device. It says nothing of
-    /// any viewer's rights.
-    pub async fn registry_entry(&self, home: HomeId, device: DeviceId) -> Result<Option<Arc<RegistryEntry>>, Error> {
-        if let Some(entry) = self.registry_cache.lock().get(home, device) {
-            return Ok(Some(entry));
-        }
-        let devices = self.clone();
-        spawn_and_join(async move { devices.load_registry_entry(home, device).await }).await
-    }
-
-    async fn load_registry_entry(&self, home: HomeId, device: DeviceId) -> Result<Option<Arc<RegistryEntry>>, Error> {
-        let (_, loading) = self.registry_cache.lock().begin(home);
-        let _loading = loading.lock().await;
-        let version = {
-            let mut state = self.registry_cache.lock();
-            if let Some(entry) = state.get(home, device) {
-                return Ok(Some(entry));
-            }
-            state.begin(home).0
-        };
-        let mut conn = self.pool.get().await?;
-        let loaded = store::find(&mut conn, home, device, LOADED_AT_ONCE).await?;
-        let loaded: Vec<_> = loaded.into_iter().map(Arc::new).collect();
-        let mut state = self.registry_cache.lock();
-        state.insert(home, version, &loaded);
-        Ok(loaded.into_iter().next().filter(|entry| entry.registration.id == device))
-    }
-
-    /// Removes the entries that another server has changed, and those that nobody reads.
-    pub async fn refresh_registry_cache(&self) -> Result<(), Error> {
-        let used = self.registry_cache.lock().keep_used();
-        for page in used.chunks(COMPARED_AT_ONCE) {
-            let mut conn = self.pool.get().await?;
-            let changed = store::find_changed(&mut conn, page).await?;
-            let mut state = self.registry_cache.lock();
-            for (id, entry) in page.iter().filter(|(id, _)| changed.contains(id)) {
-                state.remove(entry.registration.home, Some(*id));
-            }
-        }
-        Ok(())
     }
 }

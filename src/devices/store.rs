@@ -86,8 +86,7 @@ pub(crate) struct State {
     last_shed_at: Option<DateTime<Utc>>,
 }
 
-pub(crate) fn device((registration, state, (home_segment, device_segment), membership): Row) -> QueryResult<Device> {
-    let Registration { id, home, home_key, key, name, mac, kind, room, created_at } = registration;
+pub(crate) fn device((registration, state, segments, membership): Row) -> QueryResult<Device> {
     let state = LastState {
         online: state.online,
         online_changed_at: state.online_changed_at,
@@ -99,7 +98,17 @@ pub(crate) fn device((registration, state, (home_segment, device_segment), membe
         last_shed_at: state.last_shed_at,
         metadata: Metadata::Stored(state.metadata),
     };
-    Ok(Device {
+    Ok(Device { state, ..registered(registration, segments, membership) })
+}
+
+/// A device from the registry alone: its state is not known, and must be given or not be read.
+pub(super) fn registered(
+    registration: Registration,
+    (home_segment, device_segment): (Option<String>, Option<String>),
+    membership: Membership,
+) -> Device {
+    let Registration { id, home, home_key, key, name, mac, kind, room, created_at } = registration;
+    Device {
         id,
         home,
         home_key,
@@ -109,12 +118,12 @@ pub(crate) fn device((registration, state, (home_segment, device_segment), membe
         kind,
         room,
         created_at,
-        state,
+        state: LastState::default(),
         home_segment,
         device_segment,
         place: None,
         membership,
-    })
+    }
 }
 
 statement! {

@@ -68,6 +68,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
         "devices",
         &[
             "audit",
+            "background",
             "clock",
             "db",
             "error",
@@ -75,6 +76,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "homes",
             "hub",
             "ids",
+            "latch",
             "metrics",
             "secret_box",
             "settings",
