@@ -2,8 +2,8 @@
 # make test   every check there is
 # make bench  measure it
 #
-# Each installs what is missing where it may (root or passwordless sudo on Debian and its kin) and
-# otherwise says what to install.
+# Each installs missing packages on Debian and Ubuntu (as root or with passwordless sudo). Elsewhere it
+# lists them.
 
 .PHONY: dev test bench web check clients
 

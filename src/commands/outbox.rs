@@ -15,7 +15,7 @@ use crate::ids::{CommandId, DeviceId};
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Unanswered};
 
-/// Commands that one tick ends. The next tick follows at once where there are more.
+/// Commands whose deadline one poll handles. The next poll follows at once where there are more.
 const MAX_EXPIRED_PER_POLL: i64 = 1_000;
 /// Seconds between two reads of the expected effects: other servers send commands too.
 const RELOAD_EXPECTATIONS_SECONDS: i64 = 2;

@@ -63,8 +63,8 @@ pub trait Outbox: Send + Sync + 'static {
         limit: i64,
     ) -> impl Future<Output = QueryResult<Vec<DeviceId>>> + Send;
 
-    /// Claims a due row of each device (the oldest command, the newest configuration) and records that the device may have received it. This server
-    /// holds the locks of these devices, taken before the snapshot of this statement.
+    /// Claims a due row of each device (the oldest command, the newest configuration) and records that the device may
+    /// have received it. This server holds the locks of these devices, taken before the snapshot of this statement.
     fn claim(
         &mut self,
         conn: &mut db::Connection,

@@ -111,7 +111,7 @@ fn modules_import_in_one_direction() {
             let is_module = ALLOWED_IMPORTS.iter().any(|(module, _)| *module == name);
             if is_module && name != module && !allowed.contains(&"*") && !allowed.contains(&name.as_str()) {
                 wrong.push(format!(
-                    "{} imports {name}: {module} may not, see the table in tests/it/tidy.rs",
+                    "{} imports {name}: {module} may not, see the table in tests/it/tidy/tables.rs",
                     source.path
                 ));
             }
@@ -121,7 +121,9 @@ fn modules_import_in_one_direction() {
     for (module, allowed) in ALLOWED_IMPORTS {
         for name in allowed.iter().filter(|name| **name != "*") {
             if !imported.contains(&((*module).to_owned(), (*name).to_owned())) {
-                wrong.push(format!("{module} does not import {name}: take it out of the table in tests/it/tidy.rs"));
+                wrong.push(format!(
+                    "{module} does not import {name}: take it out of the table in tests/it/tidy/tables.rs"
+                ));
             }
         }
     }
@@ -145,7 +147,7 @@ fn each_library_is_named_in_few_places() {
     }
     for (library, places) in LIBRARY_PLACES {
         for place in places.iter().filter(|place| !used.contains(&(library, place))) {
-            wrong.push(format!("{place} does not name {library}: take it out of the table in tests/it/tidy.rs"));
+            wrong.push(format!("{place} does not name {library}: take it out of the table in tests/it/tidy/tables.rs"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
