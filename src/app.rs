@@ -42,7 +42,7 @@ use crate::settings::{Secret, Settings};
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Part of it for requests and sockets, before the connection to the broker is closed too.
 const HTTP_DRAIN: Duration = Duration::from_secs(3);
-/// Longest wait for background tasks, which were told to stop first.
+/// Longest wait for background tasks, which were cancelled first.
 const BACKGROUND_STOP: Duration = Duration::from_secs(1);
 
 /// What differs between `serve`, `dev` and tests.

@@ -1,4 +1,4 @@
-//! Groups of tasks: each is told to stop at its moment, and awaited.
+//! Groups of tasks that are cancelled and awaited together.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::latch::Latch;
 #[derive(Clone, Default)]
 pub(super) struct Tasks {
     pub(super) tracker: TaskTracker,
-    /// Tells the tasks to stop.
+    /// Cancels the tasks.
     pub(super) stop: CancellationToken,
     /// Set when a critical task of any group ends.
     pub(super) ended: Latch,
@@ -38,7 +38,7 @@ impl Tasks {
         self.tracker.spawn(async move { drop(task.await) });
     }
 
-    /// Tells the tasks to stop and waits for them. Whether all of them ended within the limit.
+    /// Cancels the tasks and waits for them. Whether all of them ended within the limit.
     pub(super) async fn stop(&self, limit: Duration) -> bool {
         self.stop.cancel();
         self.tracker.close();

@@ -1,4 +1,4 @@
-//! What a failed statement tells, and the language in which PostgreSQL tells it.
+//! What the error of a failed statement says, and the language in which PostgreSQL reports errors.
 
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};

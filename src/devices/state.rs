@@ -36,7 +36,7 @@ pub struct DeviceState {
     pub last_shed_at: Option<DateTime<Utc>>,
 }
 
-/// The health that a device reports in any kind of message; `None` where a message does not tell.
+/// The health that a device reports in any kind of message; `None` where a message does not contain it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     pub firmware_version: Option<String>,

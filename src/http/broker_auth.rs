@@ -243,7 +243,7 @@ fn malformed() -> Response {
     responses::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message)
 }
 
-/// Compares digests: the time this takes tells nothing about the secret.
+/// Compares digests: the time this takes reveals nothing about the secret.
 fn is_same(given: &[u8], secret: &Secret) -> bool {
     Sha256::digest(given) == Sha256::digest(secret.reveal())
 }

@@ -39,7 +39,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// The direction that the last segment of a topic tells.
+    /// The direction of a topic with this last segment.
     pub fn of_segment(segment: &str) -> Option<Self> {
         if segment.parse::<MessageKind>().is_ok() {
             Some(Self::FromDevice)

@@ -2,7 +2,7 @@
 //!
 //! Invariants: the task is the only owner of the socket and of its operations, so checking an id and inserting it
 //! can't race, and no message follows a `complete`. Every write has a timeout. Reading has priority over writing,
-//! so that a busy socket can still be told to stop.
+//! so that a busy socket can still be stopped.
 
 mod incoming;
 mod timers;

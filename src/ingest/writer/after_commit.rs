@@ -54,7 +54,7 @@ impl RunningWriter {
         deleted
     }
 
-    /// Adds the committed packets to the session, and tells the link that a lost session is recorded.
+    /// Adds the committed packets to the session, and reports to the link that a lost session is recorded.
     fn advance_packets(&mut self, batch: &Batch, packets_row: Option<i64>, deleted: &DeletedDevices) {
         let recorded =
             batch.messages.iter().filter(|message| message.envelope.packet.is_some() && !deleted.has_message(message));

@@ -14,7 +14,7 @@ pub(super) struct SessionLosses {
 }
 
 impl SessionLosses {
-    /// Also returns the sender by which ingest tells the number of the last loss it has recorded.
+    /// Also returns the sender by which ingest reports the number of the last loss it has recorded.
     pub(super) fn new(now: DateTime<Utc>) -> (Self, watch::Sender<u64>) {
         let (record, recorded_losses) = watch::channel(0);
         (Self { count: 0, recorded_losses, last_connected_at: now }, record)
