@@ -1,5 +1,5 @@
 //! Why a message is rejected. The spellings are stable: a metric counts by them, and admins read them with the rejected
-//! messages whose home is known. An answer with `UNKNOWN_COMMAND` is only counted.
+//! messages whose home is known. An answer to a command or a version that was never sent is only counted.
 
 use crate::text_enum::text_enum;
 
