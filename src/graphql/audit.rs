@@ -107,6 +107,6 @@ impl AuditQuery {
         let page = PageRequest::parse("audit", &PageArguments { first, after }, PAGE)?;
         ctx.charge_objects(page.size).await;
         let entries = homes.audit_log(access, page.after, page.limit()).await?;
-        Ok(Some(page.page(entries, |entry| (entry.id, AuditEntry(entry)))))
+        Ok(Some(page.page(entries, |entry| (entry.id.get(), AuditEntry(entry)))))
     }
 }

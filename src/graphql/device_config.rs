@@ -142,7 +142,7 @@ pub(super) async fn page(
     let group = (device.access().user(), page.after, page.limit());
     let rows = ctx.loaders().config_pages.get(ctx.batch_scope(), group, device);
     let configs = paging::load_page(ctx, page.size, rows).await?;
-    Ok(page.page(configs, |config| (config.version, config.into())))
+    Ok(page.page(configs, |config| (config.version.into(), config.into())))
 }
 
 #[derive(Default)]

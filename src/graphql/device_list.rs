@@ -66,7 +66,7 @@ pub(super) async fn page(
     let rows = ctx.loaders().device_pages.get(ctx.batch_scope(), group, home);
     let devices = paging::load_page(ctx, page.size, rows).await?;
     Ok(Direct(page.page(devices, |ListedDevice { device, latest }| {
-        let id = device.id;
+        let id = device.id.get();
         match latest {
             Some(latest) => (id, Device::with_latest(device, latest)),
             None => (id, Device::new(device)),

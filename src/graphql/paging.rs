@@ -1,12 +1,12 @@
 //! Relay connections with keyset pagination: opaque cursors and pages of bounded size.
 
 use std::borrow::Cow;
-use std::fmt::Display;
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use async_graphql::connection::PageInfo;
-use async_graphql::{Context, Object, OutputType, SimpleObject, TypeName};
+use async_graphql::{Context, Object, OutputType, TypeName};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -14,6 +14,7 @@ use super::context::ContextExt;
 use super::error::Result;
 use super::inputs::IntInput;
 use crate::error::Error;
+use crate::telemetry::history::HistoryCursor;
 
 /// Largest page.
 pub(super) const MAX_PAGE: usize = 500;
@@ -25,14 +26,29 @@ pub(super) struct Page<N: OutputType> {
     pub(super) has_next: bool,
 }
 
-/// An edge in a connection.
-#[derive(SimpleObject)]
-#[graphql(serial, name_type)]
 pub(super) struct Edge<N: OutputType> {
-    /// A cursor for use in pagination
-    pub(super) cursor: String,
-    /// The item at the end of the edge
+    pub(super) cursor: Cursor,
     pub(super) node: N,
+}
+
+/// The position of an item in its list. It becomes text only where the text is selected.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cursor {
+    /// The list's name is part of the text, so that a cursor of another list is refused.
+    Item {
+        list: &'static str,
+        position: i64,
+    },
+    Reading(HistoryCursor),
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Item { list, position } => f.write_str(&URL_SAFE_NO_PAD.encode(format!("{list}:{position}"))),
+            Self::Reading(cursor) => cursor.fmt(f),
+        }
+    }
 }
 
 impl<N: OutputType> TypeName for Page<N> {
@@ -65,13 +81,27 @@ impl<N: OutputType> Page<N> {
     }
 }
 
+/// An edge in a connection.
+#[Object(serial, name_type)]
+impl<N: OutputType> Edge<N> {
+    /// A cursor for use in pagination
+    async fn cursor(&self) -> String {
+        self.cursor.to_string()
+    }
+
+    /// The item at the end of the edge
+    async fn node(&self) -> &N {
+        &self.node
+    }
+}
+
 impl<N: OutputType> Page<N> {
     pub(super) fn info(&self) -> PageInfo {
         PageInfo {
             has_previous_page: self.has_previous,
             has_next_page: self.has_next,
-            start_cursor: self.edges.first().map(|edge| edge.cursor.clone()),
-            end_cursor: self.edges.last().map(|edge| edge.cursor.clone()),
+            start_cursor: self.edges.first().map(|edge| edge.cursor.to_string()),
+            end_cursor: self.edges.last().map(|edge| edge.cursor.to_string()),
         }
     }
 }
@@ -104,10 +134,10 @@ impl<C: FromStr> PageRequest<C> {
     }
 
     /// Builds the page. `item` returns a row's position in the list and the row's object.
-    pub(super) fn page<T, P: Display, N: OutputType>(&self, rows: Vec<T>, item: impl Fn(T) -> (P, N)) -> Page<N> {
+    pub(super) fn page<T, N: OutputType>(&self, rows: Vec<T>, item: impl Fn(T) -> (i64, N)) -> Page<N> {
         page(rows, self.size, self.after.is_some(), |row| {
             let (position, node) = item(row);
-            (id_cursor(self.list, &position), node)
+            (Cursor::Item { list: self.list, position }, node)
         })
     }
 }
@@ -144,10 +174,6 @@ pub(super) fn size(first: Option<IntInput>, default: usize) -> Result<usize> {
     Ok(size.ok_or_else(|| Error::bad_input("first", format!("first must be a whole number from 0 to {MAX_PAGE}")))?)
 }
 
-fn id_cursor(list: &str, position: &impl Display) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{list}:{position}"))
-}
-
 fn parse_id_cursor<T: FromStr>(list: &str, after: Option<&str>) -> Result<Option<T>> {
     let Some(after) = after else { return Ok(None) };
     let text = URL_SAFE_NO_PAD.decode(after).ok().and_then(|bytes| String::from_utf8(bytes).ok());
@@ -174,7 +200,7 @@ pub(super) fn page<T, N: OutputType>(
     mut rows: Vec<T>,
     size: usize,
     has_previous: bool,
-    item: impl Fn(T) -> (String, N),
+    item: impl Fn(T) -> (Cursor, N),
 ) -> Page<N> {
     let has_next = rows.len() > size;
     rows.truncate(size);
@@ -202,8 +228,10 @@ mod tests {
     #[test]
     fn a_cursor_is_accepted_by_its_own_list_only() {
         let id: crate::ids::DeviceId = "42".parse().unwrap();
-        assert_eq!(parse_id_cursor("device", Some(&id_cursor("device", &id))).unwrap(), Some(id));
-        for wrong in ["", "42", "x", "NDI", "////", &id_cursor("rejected", &id), &id_cursor("device", &"007")] {
+        let cursor = |list| Cursor::Item { list, position: 42 }.to_string();
+        assert_eq!(parse_id_cursor("device", Some(&cursor("device"))).unwrap(), Some(id));
+        let with_zeros = URL_SAFE_NO_PAD.encode("device:007");
+        for wrong in ["", "42", "x", "NDI", "////", &cursor("rejected"), &with_zeros] {
             assert!(parse_id_cursor::<crate::ids::DeviceId>("device", Some(wrong)).is_err(), "{wrong}");
         }
     }

@@ -63,6 +63,6 @@ impl RejectedQuery {
         let page = PageRequest::parse("rejected", &PageArguments { first, after }, PAGE)?;
         ctx.charge_objects(page.size).await;
         let messages = homes.rejected_messages(access, page.after, page.limit()).await?;
-        Ok(Some(page.page(messages, |message| (message.id, RejectedMessage(message)))))
+        Ok(Some(page.page(messages, |message| (message.id.get(), RejectedMessage(message)))))
     }
 }

@@ -9,7 +9,7 @@ use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
 use super::inputs::InstantInput;
-use super::paging::{self, Page, PageArguments};
+use super::paging::{self, Cursor, Page, PageArguments};
 use super::rows::{Direct, JsonWriter, Row, Write, leaf, nested};
 use super::scalars::{Instant, Json, TimeSource};
 use crate::devices::DeviceAccess;
@@ -171,6 +171,6 @@ pub(super) async fn page(
     let rows = ctx.loaders().history.get(ctx.batch_scope(), (device.access().user(), group), device);
     let readings = paging::load_page(ctx, size, rows).await?;
     Ok(Direct(paging::page(readings, size, after.is_some(), |reading| {
-        (HistoryCursor::of(&reading).to_string(), Telemetry::new(reading))
+        (Cursor::Reading(HistoryCursor::of(&reading)), Telemetry::new(reading))
     })))
 }

@@ -40,7 +40,7 @@ impl<N: Row + OutputType> Row for Edge<N> {
 
     fn writer(name: &str, below: &SelectionSet) -> Option<Write<Self>> {
         match name {
-            "cursor" => leaf(|edge: &Self, out| out.value(&edge.cursor)),
+            "cursor" => leaf(|edge: &Self, out| out.value(&edge.cursor.to_string())),
             "node" => nested(below, |edge: &Self| Some(Some(&edge.node))),
             _ => None,
         }
