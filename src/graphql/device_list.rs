@@ -11,6 +11,7 @@ use super::loaders::{DevicePage, DevicePageColumns, ListedDevice};
 use super::paging::{self, Page, PageArguments, PageRequest};
 use super::rows::Direct;
 use super::scalars::{DeviceType, parse_id};
+use super::telemetry;
 use crate::devices;
 use crate::error::Error;
 use crate::homes::Permission;
@@ -76,19 +77,22 @@ pub(super) async fn page(
 
 /// What the selection below a page needs of its devices.
 fn columns(page: &Field) -> DevicePageColumns {
-    let mut columns = DevicePageColumns { states: false, latest: false };
+    let mut columns = DevicePageColumns { states: false, latest: false, health: false };
     let is_known = all_fields(page, |field| match field.name.node.as_str() {
         "nodes" => all_fields(field, |field| columns.add(field)),
         "edges" => all_fields(field, |edge| edge.name.node != "node" || all_fields(edge, |field| columns.add(field))),
         _ => true,
     });
-    if is_known { columns } else { DevicePageColumns { states: true, latest: false } }
+    if is_known { columns } else { DevicePageColumns { states: true, latest: false, health: false } }
 }
 
 impl DevicePageColumns {
     fn add(&mut self, field: &Field) -> bool {
         match field.name.node.as_str() {
-            "latestTelemetry" => self.latest = true,
+            "latestTelemetry" => {
+                self.latest = true;
+                self.health |= telemetry::reads_health(field);
+            }
             name => self.states |= !WITHOUT_STATE.contains(&name),
         }
         true
@@ -99,7 +103,7 @@ impl DevicePageColumns {
 const WITHOUT_STATE: [&str; 8] = ["__typename", "id", "key", "name", "macAddress", "type", "createdAt", "telemetry"];
 
 /// Whether `check` holds for all fields selected below a field. A fragment is no field.
-fn all_fields(field: &Field, mut check: impl FnMut(&Field) -> bool) -> bool {
+pub(super) fn all_fields(field: &Field, mut check: impl FnMut(&Field) -> bool) -> bool {
     let mut items = field.selection_set.node.items.iter();
     items.all(|item| match &item.node {
         Selection::Field(field) => check(&field.node),

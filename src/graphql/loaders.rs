@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::homes::{Access, Home, IntegrationToken, Invitation, Member, Room};
 use crate::ids::{CommandId, DeviceId, HomeId, RoomId, UserId};
 use crate::telemetry::Reading;
-use crate::telemetry::history::HistoryPage;
+use crate::telemetry::history::{HistoryPage, LatestColumns};
 use crate::users::{SessionInfo, User};
 
 /// The arguments of a page of devices.
@@ -35,6 +35,8 @@ pub(super) struct DevicePageColumns {
     /// Their states. Without their newest readings they are always read.
     pub(super) states: bool,
     pub(super) latest: bool,
+    /// Of the newest readings: firmware version, signal, battery, and values of other sensors.
+    pub(super) health: bool,
 }
 
 /// A device of a page, and its newest reading if the page has read it.
@@ -151,9 +153,9 @@ loaders! {
     device_pages: DevicePages = |page: DevicePage, homes: HomeId| -> Arc<[ListedDevice]> {
         let of_homes =
             devices::DevicePage { homes: &homes, filter: &page.filter, after: page.after, limit: page.limit };
-        let DevicePageColumns { states, latest } = page.columns;
+        let DevicePageColumns { states, latest, health } = page.columns;
         if latest {
-            let devices = services.readings.page_with_latest(page.viewer, &of_homes, states, budget).await?;
+            let devices = services.readings.page_with_latest(page.viewer, &of_homes, LatestColumns { states, health }, budget).await?;
             lists(devices.into_iter().map(|(device, latest)| {
                 (device.home, ListedDevice { device: Arc::new(device), latest: Some(latest.map(Arc::new)) })
             }))

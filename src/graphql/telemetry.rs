@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use async_graphql::parser::types::SelectionSet;
+use async_graphql::parser::types::{Field, SelectionSet};
 use async_graphql::{Context, ID, Object, OutputType, SimpleObject};
 
 use super::context::ContextExt;
+use super::device_list::all_fields;
 use super::devices::Device;
 use super::error::Result;
 use super::inputs::InstantInput;
@@ -167,10 +168,28 @@ pub(super) async fn page(
     let after = paging::parse_cursor(arguments.after.as_deref())?;
     let from = range.from.map(|at| at.read("from")).transpose()?;
     let to = range.to.map(|at| at.read("to")).transpose()?;
-    let group = HistoryPage { from, to, after, limit: paging::limit(size) };
+    let health = page_reads_health(&ctx.item.node);
+    let group = HistoryPage { from, to, after, limit: paging::limit(size), health };
     let rows = ctx.loaders().history.get(ctx.batch_scope(), (device.access().user(), group), device);
     let readings = paging::load_page(ctx, size, rows).await?;
     Ok(Direct(paging::page(readings, size, after.is_some(), |reading| {
         (Cursor::Reading(HistoryCursor::of(&reading)), Telemetry::new(reading))
     })))
+}
+
+/// Fields of a reading that do not need its firmware version, signal, battery and values of other sensors.
+const WITHOUT_HEALTH: [&str; 7] = ["__typename", "id", "device", "recordedAt", "receivedAt", "timeSource", "sensors"];
+
+/// Whether the selection below a field whose type is `Telemetry` needs more than the other fields have.
+pub(super) fn reads_health(readings: &Field) -> bool {
+    !all_fields(readings, |field| WITHOUT_HEALTH.contains(&field.name.node.as_str()))
+}
+
+/// The same for a page of readings.
+fn page_reads_health(page: &Field) -> bool {
+    !all_fields(page, |field| match field.name.node.as_str() {
+        "nodes" => !reads_health(field),
+        "edges" => all_fields(field, |edge| edge.name.node != "node" || !reads_health(edge)),
+        _ => true,
+    })
 }

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::ids::{DeviceId, UserId};
 
 pub use super::history_page::{CursorError, HistoryCursor, HistoryPage};
+pub use super::page_store::LatestColumns;
 
 /// Reads stored readings. Cheap to clone.
 #[derive(Clone)]
@@ -27,17 +28,17 @@ impl Readings {
         store::latest(&mut conn, &ids, budget).await
     }
 
-    /// A page of the devices of each home that `viewer` sees, by home and id, each with its newest reading. Without
-    /// `states`, the devices have no state.
+    /// A page of the devices of each home that `viewer` sees, by home and id, each with its newest reading. What
+    /// `columns` leaves out is empty.
     pub async fn page_with_latest(
         &self,
         viewer: UserId,
         page: &DevicePage<'_>,
-        states: bool,
+        columns: LatestColumns,
         budget: &MemoryBudget,
     ) -> Result<Vec<DeviceWithLatest>, Error> {
         let mut conn = self.pool.get().await?;
-        page_store::page(&mut conn, viewer, page, states, budget).await
+        page_store::page(&mut conn, viewer, page, columns, budget).await
     }
 
     /// A page of the history of each device, newest first.

@@ -28,6 +28,8 @@ pub struct HistoryPage {
     pub after: Option<HistoryCursor>,
     /// Readings of a device at most.
     pub limit: i64,
+    /// Whether to read firmware version, signal, battery, and values of other sensors.
+    pub health: bool,
 }
 
 /// Before every reading.

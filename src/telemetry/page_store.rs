@@ -20,11 +20,20 @@ use crate::ids::{DeviceId, HomeId, RoomId, TelemetryId, UserId};
 /// finds the newest.
 const MAX_TIES: usize = 8;
 
+/// What a page reads besides the devices and the sensors of their newest readings. The rest is empty.
+#[derive(Debug, Clone, Copy)]
+pub struct LatestColumns {
+    /// The states of the devices.
+    pub states: bool,
+    /// Of the readings: firmware version, signal, battery, and values of other sensors.
+    pub health: bool,
+}
+
 /// A device, and its newest reading if it has one.
 pub type DeviceWithLatest = (Device, Option<Reading>);
 
 /// The columns of `latest.sql`, null for a device without readings.
-type LatestColumns = (
+type ReadingColumns = (
     (
         Nullable<BigInt>,
         Nullable<BigInt>,
@@ -41,7 +50,7 @@ type Message =
 type Row = (DeviceRow, (Message, SensorsRow, Health));
 
 statement! {
-    struct PageLatest<'a>("sql/page_latest.sql") -> (DeviceColumns, LatestColumns) {
+    struct PageLatest<'a>("sql/page_latest.sql") -> (DeviceColumns, ReadingColumns) {
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
         room: Nullable<BigInt> = Option<RoomId>,
@@ -52,11 +61,12 @@ statement! {
         after: BigInt = i64,
         limit: BigInt = i64,
         max_ties: BigInt = i64,
+        health: Bool = bool,
     }
 }
 
 statement! {
-    struct PageLatestWithoutStates<'a>("sql/page_latest_without_states.sql") -> (DeviceColumns, LatestColumns) {
+    struct PageLatestWithoutStates<'a>("sql/page_latest_without_states.sql") -> (DeviceColumns, ReadingColumns) {
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
         room: Nullable<BigInt> = Option<RoomId>,
@@ -67,6 +77,7 @@ statement! {
         after: BigInt = i64,
         limit: BigInt = i64,
         max_ties: BigInt = i64,
+        health: Bool = bool,
     }
 }
 
@@ -76,24 +87,37 @@ impl MemorySize for DeviceWithLatest {
     }
 }
 
-/// A page of the devices of each home that `viewer` sees, by home and id. Without `states`, the devices have no state.
+/// A page of the devices of each home that `viewer` sees, by home and id.
 pub(super) async fn page(
     conn: &mut AsyncPgConnection,
     viewer: UserId,
     page: &DevicePage<'_>,
-    states: bool,
+    columns: LatestColumns,
     budget: &MemoryBudget,
 ) -> Result<Vec<DeviceWithLatest>, Error> {
     let DevicePage { homes, filter, after, limit } = *page;
     let (room, kind, online, search) = (filter.room, filter.kind, filter.online, filter.search.as_deref());
     let (is_filtered, after) = (filter.is_filtered(), after.map_or(0, DeviceId::get));
     let max_ties = i64::try_from(MAX_TIES).expect("a small number");
+    let LatestColumns { states, health } = columns;
     let mut rows = if states {
-        let statement = PageLatest { viewer, homes, room, kind, online, search, is_filtered, after, limit, max_ties };
+        let statement =
+            PageLatest { viewer, homes, room, kind, online, search, is_filtered, after, limit, max_ties, health };
         collect(statement.load_stream::<Row>(conn).await?, budget).await?
     } else {
-        let statement =
-            PageLatestWithoutStates { viewer, homes, room, kind, online, search, is_filtered, after, limit, max_ties };
+        let statement = PageLatestWithoutStates {
+            viewer,
+            homes,
+            room,
+            kind,
+            online,
+            search,
+            is_filtered,
+            after,
+            limit,
+            max_ties,
+            health,
+        };
         collect(statement.load_stream::<Row>(conn).await?, budget).await?
     };
     let truncated = keep_newest(&mut rows);

@@ -85,10 +85,10 @@ async fn a_simple_query_for_too_many_bytes_is_stopped_before_they_are_in_memory(
     let (before, exhausted) = (peak_mib(), &graph.services.metrics.graphql_budget_exhausted);
     let metadata: String = (0..30).map(|n| format!("a{n}: metadata ")).collect();
     for (n, (what, query)) in [
-        // 200 MB of rows, but only their ids in the response.
+        // 200 MB of rows, but little of them in the response.
         (
             "rows",
-            "query($h: ID!) { devices(homeId: $h, first: 30) { nodes { telemetry(first: 450) { nodes { id } } } } }",
+            "query($h: ID!) { devices(homeId: $h, first: 30) { nodes { telemetry(first: 450) { nodes { firmwareVersion } } } } }",
         ),
         // 1.8 MB of rows that are thirty times in the response.
         ("aliases", &format!("query($h: ID!) {{ devices(homeId: $h, first: 30) {{ nodes {{ {metadata} }} }} }}")),

@@ -202,3 +202,48 @@ async fn fragments_directives_and_repeated_keys_are_written_as_rows() {
     let query = format!("{{ devices(homeId: {home}, first: 1) {{ nodes {{ id @skip(if: true) }} }} }}");
     assert_eq!(pair.ask(&owner, &query).await, (r#"{"data":{"devices":{"nodes":[{}]}}}"#.to_owned(), 1));
 }
+
+/// The columns that a statement reads depend on the selection: none that a field needs may be left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_selected_alone_has_the_value_that_it_has_among_all_fields() {
+    let graph = Graph::start().await;
+    let owner = graph.person().await;
+    let (home, devices) = home_of_all_values(&graph, &owner).await;
+    let engine = Pair::new(&graph).rows;
+    let sdl = graph.schema.sdl();
+    let selections = Selections::new(&sdl, &home, &devices);
+    let lists = [
+        ("Telemetry", format!("{{ device(id: {}) {{ telemetry {{ nodes {{ # }} }} }} }}", devices[0])),
+        ("Telemetry", format!("{{ device(id: {}) {{ telemetry {{ edges {{ node {{ # }} }} }} }} }}", devices[0])),
+        ("Telemetry", format!("{{ devices(homeId: {home}) {{ nodes {{ latestTelemetry {{ # }} }} }} }}")),
+        ("Device", format!("{{ devices(homeId: {home}) {{ nodes {{ # }} }} }}")),
+        ("Device", format!("{{ devices(homeId: {home}) {{ edges {{ node {{ # latestTelemetry {{ id }} }} }} }} }}")),
+    ];
+    let mut n_values = 0;
+    for (type_name, list) in lists {
+        let leaves = selections.leaves(type_name);
+        let ask = async |fields: &str| {
+            let answer = written(&engine, &owner, &list.replace('#', fields)).await;
+            serde_json::from_str::<serde_json::Value>(&answer).unwrap()
+        };
+        let whole = ask(&leaves).await;
+        for field in leaves.split_whitespace() {
+            let (alone, among_all) = (values(&ask(field).await, field), values(&whole, field));
+            assert_eq!(alone, among_all, "{list}: {field}");
+            n_values += among_all.iter().filter(|value| !value.is_null()).count();
+        }
+    }
+    assert!(n_values > 100, "{n_values} values");
+}
+
+/// The values of a key, wherever it is.
+fn values(json: &serde_json::Value, key: &str) -> Vec<serde_json::Value> {
+    match json {
+        serde_json::Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(name, value)| if name == key { vec![value.clone()] } else { values(value, key) })
+            .collect(),
+        serde_json::Value::Array(items) => items.iter().flat_map(|item| values(item, key)).collect(),
+        _ => Vec::new(),
+    }
+}
