@@ -127,6 +127,7 @@ diesel::table! {
         room_id -> Nullable<BigInt>,
         created_at -> Timestamptz,
         login_credential_id -> Nullable<BigInt>,
+        mqtt_client_id -> Nullable<Text>,
     }
 }
 

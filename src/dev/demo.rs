@@ -11,7 +11,7 @@ use crate::audit::RequestContext;
 use crate::auth::{Actor, Principal, Tokens};
 use crate::clock::Clock;
 use crate::db::{MemoryBudget, Pool};
-use crate::devices::{DeviceFilter, DevicePage, DeviceType, NewDevice, mqtt_client_id};
+use crate::devices::{DeviceFilter, DevicePage, DeviceType, NewDevice, former_client_id};
 use crate::error::Error;
 use crate::graphql::Services;
 use crate::homes::{Home, NewHome, Permission};
@@ -89,8 +89,8 @@ impl Setup {
 
         let simulated = simulated_keys(n_simulated);
         let mut credentials: Vec<DeviceLogin> = folder.read_json(CREDENTIALS_FILE).unwrap_or_default();
-        for login in &mut credentials {
-            login.client_id = mqtt_client_id(&home.key, &login.key);
+        for login in credentials.iter_mut().filter(|login| login.client_id.is_empty()) {
+            login.client_id = former_client_id(&home.key, &login.key);
         }
         let new = self.register_missing(&principal, &home, &simulated).await.context("the demo's devices")?;
         if !new.is_empty() {

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
 use super::accounts_store as store;
-use super::credentials::{MqttUser, broker_hash, new_password, password_digest};
+use super::credentials::{MqttUser, broker_hash, former_client_id, new_password, password_digest};
 use super::credentials_store::{self, NewCredential};
 use super::password_box::PasswordBox;
 use crate::clock::Clock;
@@ -116,8 +116,8 @@ pub struct AccountChange {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// Create the account, or change its password.
-    SetPassword(Secret),
+    /// Create the account with the device's client id, or change its password.
+    SetPassword { password: Secret, client_id: String },
     /// Delete the account and close its connections.
     Remove,
 }
@@ -163,10 +163,12 @@ impl AccountLeader {
         let now = self.clock.now();
         store::expire(&mut self.conn, now).await?;
         let mut changes = Vec::new();
-        for (username, credential, sealed) in store::pending(&mut self.conn, limit).await? {
+        for (username, credential, sealed, client_id) in store::pending(&mut self.conn, limit).await? {
             let kind = match (credential, &sealed) {
                 (Some(_), Some(text)) => match self.password_box.open(&username, text) {
-                    Some(password) => ChangeKind::SetPassword(password),
+                    Some(password) => {
+                        ChangeKind::SetPassword { password, client_id: known_client_id(client_id, &username) }
+                    }
                     None => {
                         tracing::error!(
                             username,
@@ -186,7 +188,7 @@ impl AccountLeader {
     /// The broker has confirmed the change.
     pub async fn confirm(&mut self, change: &AccountChange) -> Result<(), Error> {
         match (&change.kind, &change.sealed) {
-            (ChangeKind::SetPassword(_), Some(sealed)) => {
+            (ChangeKind::SetPassword { .. }, Some(sealed)) => {
                 store::confirm_password(&mut self.conn, &change.username, sealed).await?;
             }
             _ => store::confirm_removal(&mut self.conn, &change.username).await?,
@@ -205,17 +207,28 @@ impl AccountLeader {
     }
 }
 
+/// The client id of a device's account, which for a device of an older release follows from its user name.
+fn known_client_id(stored: Option<String>, username: &str) -> String {
+    let of_older_release = || MqttUser::parse(username).map(|user| former_client_id(user.home, user.device));
+    stored.or_else(of_older_release).unwrap_or_default()
+}
+
 /// An account for the password file of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredAccount {
     pub username: String,
     /// `$7$rounds$salt$hash`; `None` for a password from before these hashes were stored.
     pub hash: Option<String>,
+    pub client_id: String,
 }
 
 /// Every device's accounts by name, for the files of a broker.
 pub async fn stored_accounts(pool: &db::Pool, now: DateTime<Utc>) -> Result<Vec<StoredAccount>, Error> {
     let mut conn = pool.get().await?;
     let rows = store::stored(&mut conn, now).await?;
-    Ok(rows.into_iter().map(|(username, hash)| StoredAccount { username, hash }).collect())
+    let account = |(username, hash, client_id): (String, _, _)| {
+        let client_id = known_client_id(client_id, &username);
+        StoredAccount { username, hash, client_id }
+    };
+    Ok(rows.into_iter().map(account).collect())
 }

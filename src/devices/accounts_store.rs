@@ -6,11 +6,11 @@ use diesel::sql_types::{Nullable, Text, Timestamptz, Untyped};
 use diesel::upsert::excluded;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use crate::db::schema::{device_credentials, mqtt_clients as clients};
+use crate::db::schema::{device_credentials, devices, mqtt_clients as clients};
 use crate::db::{locks, statement};
 
-/// User name, the id of its credential, the sealed password.
-type Pending = (String, Option<i64>, Option<Vec<u8>>);
+/// User name, the id of its credential, the sealed password, the device's client id.
+type Pending = (String, Option<i64>, Option<Vec<u8>>, Option<String>);
 
 statement! {
     struct AdoptAccounts("sql/adopt_accounts.sql") -> Untyped {
@@ -19,7 +19,7 @@ statement! {
 }
 
 statement! {
-    struct FindAccounts("sql/find_accounts.sql") -> (Text, Nullable<Text>) {
+    struct FindAccounts("sql/find_accounts.sql") -> (Text, Nullable<Text>, Nullable<Text>) {
         now: Timestamptz = DateTime<Utc>,
     }
 }
@@ -75,10 +75,17 @@ pub(super) async fn expire(conn: &mut AsyncPgConnection, now: DateTime<Utc>) -> 
 /// Accounts whose change the broker has not confirmed, removals first.
 pub(super) async fn pending(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<Vec<Pending>> {
     clients::table
+        .left_join(device_credentials::table.on(device_credentials::id.nullable().eq(clients::credential_id)))
+        .left_join(devices::table.on(devices::id.nullable().eq(device_credentials::device_id.nullable())))
         .filter(clients::credential_id.is_null().or(clients::sealed_password.is_not_null()))
         .order((clients::credential_id.is_not_null(), clients::changed_at))
         .limit(limit)
-        .select((clients::username, clients::credential_id, clients::sealed_password))
+        .select((
+            clients::username,
+            clients::credential_id,
+            clients::sealed_password,
+            devices::mqtt_client_id.nullable(),
+        ))
         .load(conn)
         .await
 }
@@ -102,10 +109,10 @@ pub(super) async fn expected(conn: &mut AsyncPgConnection) -> QueryResult<Vec<(S
         .await
 }
 
-/// Every user name with the hash of its newest password.
+/// Every user name with the hash of its newest password and the device's client id.
 pub(super) async fn stored(
     conn: &mut AsyncPgConnection,
     now: DateTime<Utc>,
-) -> QueryResult<Vec<(String, Option<String>)>> {
+) -> QueryResult<Vec<(String, Option<String>, Option<String>)>> {
     FindAccounts { now }.load(conn).await
 }

@@ -17,6 +17,8 @@ const BROKER_SALT: usize = 12;
 const BROKER_HASH: usize = 64;
 /// The suffix of a device's second user name.
 const SECOND: &str = "~1";
+/// Random bytes of a client id.
+const CLIENT_ID_RANDOM: usize = 9;
 
 /// What a device needs to connect. Shown once.
 #[derive(Debug, Clone)]
@@ -24,7 +26,7 @@ pub struct MqttCredentials {
     /// `{home key}/{device key}`: the broker's ACL is a pattern over it.
     pub username: String,
     pub password: Secret,
-    /// See [`mqtt_client_id`].
+    /// Of this device alone, also after it is deleted.
     pub client_id: String,
     pub broker_url: String,
 }
@@ -62,9 +64,18 @@ fn is_key(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
-/// A device's MQTT client id. It is unique, because a broker closes the connection of a client when another connects
-/// with its id. No key contains an `@`; brokers that name session files after client ids accept no `/`.
-pub fn mqtt_client_id(home_key: &str, device_key: &str) -> String {
+/// The MQTT client id of a new device: `{device key}@{home key}~` and 72 random bits. Keys can be used again, and a
+/// broker gives the session of a client id, with its queued messages, to any client that connects with it. So no
+/// client id is ever given twice, not even after the database was restored from a backup. Neither can it be guessed,
+/// because some brokers let every account use every client id. No key contains an `@` or a `~`; brokers that name
+/// session files after client ids accept no `/`.
+pub(super) fn new_client_id(home_key: &str, device_key: &str) -> String {
+    let random = URL_SAFE_NO_PAD.encode(random::<CLIENT_ID_RANDOM>());
+    format!("{}~{random}", former_client_id(home_key, device_key))
+}
+
+/// The MQTT client id of a device that was registered before client ids were stored.
+pub fn former_client_id(home_key: &str, device_key: &str) -> String {
     format!("{device_key}@{home_key}")
 }
 
@@ -102,6 +113,14 @@ mod tests {
         assert_ne!(one, two);
         assert_eq!(password_digest(one.reveal()).len(), 32);
         assert_ne!(broker_hash(one.reveal()), broker_hash(one.reveal()));
+    }
+
+    #[test]
+    fn a_client_id_is_given_once() {
+        let (one, two) = (new_client_id("main", "lamp"), new_client_id("main", "lamp"));
+        assert_ne!(one, two);
+        assert_eq!(one.len(), "lamp@main~".len() + 12);
+        assert!(one.starts_with("lamp@main~") && !one.contains('/'));
     }
 
     #[test]

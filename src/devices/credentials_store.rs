@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::credentials::MqttUser;
+use super::credentials::{MqttUser, former_client_id};
 use crate::db::schema::{device_credentials as credentials, devices, homes};
 use crate::ids::{DeviceId, HomeId};
 
@@ -36,6 +36,15 @@ struct UserCredential {
     home: HomeId,
     device: DeviceId,
     login_credential_id: Option<i64>,
+    /// `None` for a device of an older release.
+    client_id: Option<String>,
+}
+
+/// The names of a device at the broker.
+pub(super) struct BrokerNames {
+    pub(super) home_key: String,
+    pub(super) key: String,
+    pub(super) client_id: String,
 }
 
 /// Inserts passwords, at most one a device, and returns their ids by device.
@@ -63,17 +72,20 @@ pub(super) async fn insert(
         .await
 }
 
-/// Locks the device, so that one rotation runs at a time, and returns the keys of its home and its own.
+/// Locks the device, so that one rotation runs at a time, and returns its names.
 pub(super) async fn lock_device(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     device: DeviceId,
-) -> QueryResult<Option<(String, String)>> {
+) -> QueryResult<Option<BrokerNames>> {
     let row = devices::table.filter(devices::id.eq(device).and(devices::home_id.eq(home)));
-    let key: Option<String> = row.select(devices::key).for_no_key_update().first(conn).await.optional()?;
-    let Some(key) = key else { return Ok(None) };
+    let row = row.select((devices::key, devices::mqtt_client_id)).for_no_key_update();
+    let Some((key, client_id)) = row.first::<(String, Option<String>)>(conn).await.optional()? else {
+        return Ok(None);
+    };
     let home_key: String = homes::table.find(home).select(homes::key).first(conn).await?;
-    Ok(Some((home_key, key)))
+    let client_id = client_id.unwrap_or_else(|| former_client_id(&home_key, &key));
+    Ok(Some(BrokerNames { home_key, key, client_id }))
 }
 
 /// The device's newest valid password.
@@ -128,21 +140,28 @@ async fn valid(
             devices::home_id,
             devices::id,
             devices::login_credential_id,
+            devices::mqtt_client_id,
         ))
         .load(conn)
         .await
 }
 
-/// Whether this is the digest of a valid password of the user. If so, records it as the device's login.
+/// Whether this is the digest of a valid password of the user, and the client id that of the device, if it is given.
+/// If so, records the password as the device's login.
 pub(super) async fn authenticate(
     conn: &mut AsyncPgConnection,
     user: MqttUser<'_>,
+    client_id: Option<&str>,
     digest: &[u8],
     now: DateTime<Utc>,
 ) -> QueryResult<bool> {
     // The time of comparing digests of random secrets reveals nothing useful.
     let credentials = valid(conn, user, now).await?;
     let Some(used) = credentials.iter().find(|credential| credential.digest == digest) else { return Ok(false) };
+    let known = used.client_id.clone().unwrap_or_else(|| former_client_id(user.home, user.device));
+    if client_id.is_some_and(|given| given != known) {
+        return Ok(false);
+    }
     if used.login_credential_id != Some(used.id) {
         let device = devices::table.find(used.device);
         diesel::update(device).set(devices::login_credential_id.eq(used.id)).execute(conn).await?;

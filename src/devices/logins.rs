@@ -33,12 +33,18 @@ impl Logins {
         Self { pool, clock, cache }
     }
 
-    /// Whether this is a valid password of the user. If so, it is recorded as the password of the device's connection:
-    /// the broker closes an earlier connection, which has the same client id. Passwords are never cached.
-    pub async fn authenticate(&self, user: MqttUser<'_>, password: &str) -> Result<bool, Error> {
+    /// Whether this is a valid password of the user, and the client id the device's own, where the broker names it. If
+    /// so, it is recorded as the password of the device's connection: the broker closes an earlier connection, which
+    /// has the same client id. Passwords are never cached.
+    pub async fn authenticate(
+        &self,
+        user: MqttUser<'_>,
+        client_id: Option<&str>,
+        password: &str,
+    ) -> Result<bool, Error> {
         let digest = password_digest(password);
         let mut conn = self.pool.get().await?;
-        Ok(store::authenticate(&mut conn, user, &digest, self.clock.now()).await?)
+        Ok(store::authenticate(&mut conn, user, client_id, &digest, self.clock.now()).await?)
     }
 
     /// Whether the device exists and the password of its connection is valid. While the database does not answer, its

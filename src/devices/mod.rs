@@ -26,7 +26,7 @@ mod state_store;
 mod store;
 
 pub use accounts::{AccountChange, AccountChanges, AccountLeader, ChangeKind, StoredAccount, stored_accounts};
-pub use credentials::{MqttCredentials, MqttUser, broker_hash, mqtt_client_id, password_digest};
+pub use credentials::{MqttCredentials, MqttUser, broker_hash, former_client_id, password_digest};
 pub use device::{Device, DeviceAccess, LastState, Place};
 pub use device_type::DeviceType;
 pub use directory::{DeviceName, Directory, DirectoryVersion, Resolved, ResolvedDevice, TopicAddress};

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 
 use super::accounts::GeneratedPassword;
-use super::credentials::{MqttUser, mqtt_client_id};
+use super::credentials::{MqttUser, new_client_id};
 use super::new_device::validated;
 use super::registry::{audited, mac_taken, room_or_home_not_found, room_text};
 use super::{Device, Devices, Mac, MqttCredentials, NewDevice, RegisteredDevice, registry_store, store};
@@ -35,24 +35,25 @@ impl Devices {
         let passwords: Vec<_> = generated.iter().map(|generated| generated.password.clone()).collect();
         let (now, accounts) = (self.clock.now(), self.accounts.clone());
         let service = self.clone();
-        let notify = move |devices: Vec<Device>| {
+        let notify = move |(devices, client_ids): (Vec<Device>, Vec<String>)| {
             service.accounts.wake();
             service.notify_registered(home, &devices);
-            devices
+            (devices, client_ids)
         };
-        let devices = db::transaction(&self.pool, move |conn| {
+        let (devices, client_ids) = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                let devices = insert(conn, access, &new, now).await?;
+                let (devices, client_ids) = insert(conn, access, &new, now).await?;
                 let users = devices.iter().map(|device| (device.id, first_user(device)));
                 accounts.insert(conn, users.zip(&generated).collect(), now).await?;
                 let entries: Vec<_> = devices.iter().map(audit_entry).collect();
                 audit::record(conn, &by, home, &entries).await?;
-                Ok(devices)
+                Ok((devices, client_ids))
             })
         })
         .after_commit(notify)
         .await?;
-        Ok(devices.into_iter().zip(passwords).map(|(device, secret)| self.registered(device, secret)).collect())
+        let registered = devices.into_iter().zip(client_ids).zip(passwords);
+        Ok(registered.map(|((device, client_id), password)| self.registered(device, client_id, password)).collect())
     }
 
     fn notify_registered(&self, home: HomeId, devices: &[Device]) {
@@ -62,26 +63,23 @@ impl Devices {
         }
     }
 
-    fn registered(&self, device: Device, password: Secret) -> RegisteredDevice {
+    fn registered(&self, device: Device, client_id: String, password: Secret) -> RegisteredDevice {
         let username = first_user(&device).to_string();
-        let client_id = mqtt_client_id(&device.home_key, &device.key);
         let broker_url = self.broker_url.to_string();
         let credentials = MqttCredentials { client_id, username, password, broker_url };
         RegisteredDevice { device, credentials }
     }
 }
 
-/// Inserts the devices and returns them in the order given, as the caller sees them.
+/// Inserts the devices and returns them in the order given, as the caller sees them, with their client ids.
 async fn insert(
     conn: &mut db::Connection,
     access: Access,
     new: &[NewDevice],
     now: DateTime<Utc>,
-) -> Result<Vec<Device>, Error> {
+) -> Result<(Vec<Device>, Vec<String>), Error> {
     let home = access.home();
-    if !registry_store::lock_home(conn, home).await? {
-        return Err(Error::NotFound("home"));
-    }
+    let home_key = registry_store::lock_home(conn, home).await?.ok_or(Error::NotFound("home"))?;
     let rooms: HashSet<_> = new.iter().filter_map(|device| device.room).collect();
     let rooms: Vec<_> = rooms.into_iter().collect();
     if !rooms.is_empty() && registry_store::count_rooms(conn, home, &rooms).await? != rooms.len() as i64 {
@@ -90,7 +88,8 @@ async fn insert(
     if registry_store::count(conn, home).await? + new.len() as i64 > MAX_DEVICES_PER_HOME {
         return Err(Error::Conflict(format!("a home has at most {MAX_DEVICES_PER_HOME} devices")));
     }
-    let ids = registry_store::insert(conn, home, new, now).await.map_err(room_or_home_not_found)?;
+    let client_ids: Vec<_> = new.iter().map(|device| new_client_id(&home_key, &device.key)).collect();
+    let ids = registry_store::insert(conn, home, new, &client_ids, now).await.map_err(room_or_home_not_found)?;
     if ids.len() < new.len() {
         return Err(conflict(conn, home, new, &ids).await?);
     }
@@ -100,7 +99,7 @@ async fn insert(
     let mut devices: HashMap<_, _> = devices.into_iter().map(|device| (device.id, device)).collect();
     // One is missing only where the caller's membership ended meanwhile.
     let in_order: Option<Vec<Device>> = ids.iter().map(|id| devices.remove(id)).collect();
-    in_order.ok_or(Error::NotFound("home"))
+    Ok((in_order.ok_or(Error::NotFound("home"))?, client_ids))
 }
 
 /// Why some of `new` were not inserted.

@@ -23,10 +23,10 @@ statement! {
 }
 
 /// Locks the home: one registration at a time, so that two with the same keys can't deadlock and none exceeds the
-/// bound of a home. False where the home does not exist.
-pub(super) async fn lock_home(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<bool> {
-    let row = homes::table.filter(homes::id.eq(home)).select(homes::id).for_no_key_update();
-    Ok(row.first::<HomeId>(conn).await.optional()?.is_some())
+/// bound of a home. Returns the home's key; `None` where the home does not exist.
+pub(super) async fn lock_home(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<Option<String>> {
+    let row = homes::table.filter(homes::id.eq(home)).select(homes::key).for_no_key_update();
+    row.first(conn).await.optional()
 }
 
 pub(super) async fn count(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<i64> {
@@ -38,16 +38,18 @@ pub(super) async fn count_rooms(conn: &mut AsyncPgConnection, home: HomeId, ids:
     rooms::table.filter(rooms::home_id.eq(home)).filter(rooms::id.eq_any(ids)).count().get_result(conn).await
 }
 
-/// Inserts the devices whose key and MAC address are free, and returns their ids by key.
+/// Inserts the devices whose key and MAC address are free, each with its client id, and returns their ids by key.
 pub(super) async fn insert(
     conn: &mut AsyncPgConnection,
     home: HomeId,
     new: &[NewDevice],
+    client_ids: &[String],
     created_at: DateTime<Utc>,
 ) -> QueryResult<Vec<(String, DeviceId)>> {
     let rows: Vec<_> = new
         .iter()
-        .map(|device| {
+        .zip(client_ids)
+        .map(|(device, client_id)| {
             (
                 devices::home_id.eq(home),
                 devices::key.eq(&device.key),
@@ -56,6 +58,7 @@ pub(super) async fn insert(
                 devices::kind.eq(device.kind),
                 devices::room_id.eq(device.room),
                 devices::created_at.eq(created_at),
+                devices::mqtt_client_id.eq(client_id),
             )
         })
         .collect();

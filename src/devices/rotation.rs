@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::accounts::GeneratedPassword;
-use super::credentials::{MqttCredentials, MqttUser, mqtt_client_id};
+use super::credentials::{MqttCredentials, MqttUser};
 use super::registry::audited;
 use super::{Devices, credentials_store as store};
 use crate::audit::{self, Action, Details, Entry, RequestContext};
@@ -47,31 +47,29 @@ impl Devices {
         let (password, now, accounts) = (generated.password.clone(), self.clock.now(), self.accounts.clone());
         let rotated = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                let Some((home_key, key)) = store::lock_device(conn, home, id).await? else {
-                    return Err(Error::NotFound("device"));
-                };
+                let names = store::lock_device(conn, home, id).await?.ok_or(Error::NotFound("device"))?;
                 let kept = if grace.is_zero() { None } else { store::newest(conn, id, now).await? };
                 let until = kept.map(|kept| kept.expires_at.map_or(now + grace, |end| end.min(now + grace)));
                 store::retire(conn, id, kept.zip(until).map(|(kept, until)| (kept.id, until))).await?;
                 // At a broker with one password per user, a second password takes the other user name.
                 let slot = kept.filter(|_| accounts.has_one_password_per_user()).map_or(0, |kept| 1 - kept.slot);
-                let user = MqttUser { home: &home_key, device: &key, slot };
+                let user = MqttUser { home: &names.home_key, device: &names.key, slot };
                 accounts.insert(conn, vec![((id, user), &generated)], now).await?;
                 let details = Details::of(&id).with("graceSeconds", grace.as_secs());
-                let entry = Entry::new(Action::DeviceRotateCredentials, audited(id, &key), details);
+                let entry = Entry::new(Action::DeviceRotateCredentials, audited(id, &names.key), details);
                 audit::record(conn, &by, home, &[entry]).await?;
-                Ok((home_key, key, slot))
+                Ok((names, slot))
             })
         })
         .await;
         // Also after an error: the commit may have succeeded and its answer been lost.
         self.accounts.wake();
         self.listener.device_changed(home, id);
-        let (home_key, key, slot) = rotated?;
+        let (names, slot) = rotated?;
         Ok(MqttCredentials {
-            username: MqttUser { home: &home_key, device: &key, slot }.to_string(),
+            username: MqttUser { home: &names.home_key, device: &names.key, slot }.to_string(),
             password,
-            client_id: mqtt_client_id(&home_key, &key),
+            client_id: names.client_id,
             broker_url: self.broker_url.to_string(),
         })
     }

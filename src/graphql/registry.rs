@@ -91,8 +91,8 @@ pub(super) struct MqttCredentials {
     username: String,
     /// The password: 192 random bits. It is shown only once, because the server stores a digest.
     password: String,
-    /// The MQTT client ID that the device must use: `{device key}@{home key}`. The broker disconnects an older client
-    /// with the same ID.
+    /// The MQTT client ID that the device must use. It stays the same when the credentials are rotated. No other device
+    /// ever gets it, not even one that is registered with the same key after this one was deleted.
     client_id: String,
     /// The address of the broker.
     broker_url: String,

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{layers, responses};
-use crate::devices::{Logins, MqttUser, mqtt_client_id};
+use crate::devices::{Logins, MqttUser};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::mqtt::acl::{BrokerClient, TopicAction, is_allowed};
@@ -181,10 +181,8 @@ impl BrokerAuth {
         }
         let Some(user) = MqttUser::parse(name) else { return Ok(false) };
         let client_id = [request.text("clientid"), request.text("client_id")].concat();
-        if !client_id.is_empty() && client_id != mqtt_client_id(user.home, user.device) {
-            return Ok(false);
-        }
-        self.logins.authenticate(user, password).await.map_err(Undecided::Failed)
+        let client_id = Some(client_id.as_str()).filter(|id| !id.is_empty());
+        self.logins.authenticate(user, client_id, password).await.map_err(Undecided::Failed)
     }
 
     /// EMQX sends an `action`, mosquitto-go-auth the number `acc`.

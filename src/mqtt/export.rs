@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::provision::{AclType, role_topics};
-use crate::devices::{MqttUser, StoredAccount, broker_hash, mqtt_client_id};
+use crate::devices::{MqttUser, StoredAccount, broker_hash};
 use crate::settings::{DynsecAccount, Secret};
 
 /// The rules of this repository, with the prefix and the server's user name in them.
@@ -52,9 +52,9 @@ impl Export<'_> {
         if let Some((name, password)) = self.server {
             clients.push(client(name, &broker_hash(password.reveal())));
         }
-        for (user, name, hash) in self.users() {
+        for (user, name, hash, client_id) in self.users() {
             let mut client = client(name, hash);
-            client["clientid"] = mqtt_client_id(user.home, user.device).into();
+            client["clientid"] = client_id.into();
             if user.slot > 0 {
                 client["roles"] = json!([{"rolename": name}]);
                 roles.push(json!({"rolename": name, "acls": role_topics(self.prefix, user)}));
@@ -78,7 +78,7 @@ impl Export<'_> {
         if let Some((name, password)) = self.server {
             let _ = writeln!(text, "{name}:{}", broker_hash(password.reveal()));
         }
-        for (_, name, hash) in self.users() {
+        for (_, name, hash, _) in self.users() {
             let _ = writeln!(text, "{name}:{hash}");
         }
         text
@@ -90,7 +90,7 @@ impl Export<'_> {
         if let Some((name, _)) = self.server {
             text = text.replace(RULES_SERVER, &format!("user {name}\n"));
         }
-        for (user, name, _) in self.users().filter(|(user, ..)| user.slot > 0) {
+        for (user, name, ..) in self.users().filter(|(user, ..)| user.slot > 0) {
             let _ = writeln!(text, "\nuser {name}");
             for rule in role_topics(self.prefix, user) {
                 let access = match rule.acltype {
@@ -108,10 +108,10 @@ impl Export<'_> {
         self.devices.iter().filter(|account| account.hash.is_none()).map(|account| account.username.as_str())
     }
 
-    fn users(&self) -> impl Iterator<Item = (MqttUser<'_>, &str, &str)> {
+    fn users(&self) -> impl Iterator<Item = (MqttUser<'_>, &str, &str, &str)> {
         self.devices.iter().filter_map(|account| {
             let name = account.username.as_str();
-            Some((MqttUser::parse(name)?, name, account.hash.as_deref()?))
+            Some((MqttUser::parse(name)?, name, account.hash.as_deref()?, account.client_id.as_str()))
         })
     }
 }
@@ -151,8 +151,11 @@ mod tests {
 
     #[test]
     fn other_accounts_are_kept() {
-        let account =
-            |name: &str, hash: Option<&str>| StoredAccount { username: name.to_owned(), hash: hash.map(str::to_owned) };
+        let account = |name: &str, hash: Option<&str>| StoredAccount {
+            username: name.to_owned(),
+            hash: hash.map(str::to_owned),
+            client_id: "lamp@main~x".to_owned(),
+        };
         let devices = [account("main/lamp", Some("$7$101$c2FsdA==$aGFzaA==")), account("main/fan", None)];
         let secret = Secret::new("of the server");
         let export = Export { prefix: "home", server: Some(("server", &secret)), admin: None, devices: &devices };
@@ -167,6 +170,7 @@ mod tests {
         assert_eq!(names, ["monitor", "server", "main/lamp"]);
         assert_eq!(file["clients"][2]["salt"], "c2FsdA==");
         assert_eq!(file["clients"][2]["iterations"], 101);
+        assert_eq!(file["clients"][2]["clientid"], "lamp@main~x");
         assert_eq!(file["roles"], json!([{"rolename": "monitors"}]));
         assert_eq!(file["groups"][0]["groupname"], "g");
         assert_eq!(export.without_hash().collect::<Vec<_>>(), ["main/fan"]);

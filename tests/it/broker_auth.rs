@@ -45,7 +45,7 @@ async fn users_and_topics_are_authorized() {
     let addr = app.app().broker_auth_addr().unwrap();
     let (home, owner) = app.home().await;
     let lamp = app.device(&owner, &home, "lamp").await;
-    let (name, password, id) = (&lamp.username, &lamp.password, format!("lamp@{}", home.key));
+    let (name, password, id) = (&lamp.username, &lamp.password, &lamp.client_id);
 
     // Authentication in JSON (EMQX) and as a form (mosquitto-go-auth); VerneMQ has a test of its own.
     assert!(allows(addr, "/auth", json!({"username": name, "password": password, "clientid": id})).await);
@@ -140,7 +140,7 @@ async fn vernemq_webhooks_are_answered_in_its_format() {
     };
     let (yes, no) = ((200, json!("ok")), (200, json!({"error": "not_allowed"})));
     let name = &lamp.username;
-    let id = format!("lamp@{}", home.key);
+    let id = &lamp.client_id;
     let register = |password: &str| json!({"username": name, "password": password, "client_id": id, "mountpoint": ""});
     for version in ["", "_m5"] {
         assert_eq!(hook(&format!("auth_on_register{version}"), register(&lamp.password)).await, yes);

@@ -45,7 +45,7 @@ async fn a_deleted_device_is_disconnected_within_five_seconds() {
     owner.query("mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": lamp.id})).await;
     disconnected(&client, &lamp.username).await;
     assert!(started.elapsed() < DISCONNECTED_WITHIN, "{:?}", started.elapsed());
-    assert!(try_enter(broker.port(), &lamp.username, &lamp.password).await.is_none());
+    assert!(try_enter(broker.port(), &lamp.client_id, &lamp.username, &lamp.password).await.is_none());
     assert!(can_publish(&fans_client, &fan.username).await, "the other device stays connected");
 
     // Deleting a home disconnects all its devices.
@@ -69,15 +69,15 @@ async fn a_rotated_password_is_valid_for_its_grace_period() {
     let (lamp, first) = connected(&app, &owner, &home, "lamp").await;
     let (username, password) = rotate(&owner, &lamp, 0).await;
     assert_eq!(username, lamp.username);
-    let second = enter(port, &username, &password).await;
+    let second = enter(port, &lamp.client_id, &username, &password).await;
     disconnected(&first, &username).await;
-    assert!(try_enter(port, &lamp.username, &lamp.password).await.is_none());
+    assert!(try_enter(port, &lamp.client_id, &lamp.username, &lamp.password).await.is_none());
     assert!(can_publish(&second, &username).await);
 
     let (second_name, second_password) = rotate(&owner, &lamp, 60).await;
     assert_eq!(second_name, format!("{username}~1"));
     drop(second);
-    let mut new = enter(port, &second_name, &second_password).await;
+    let mut new = enter(port, &lamp.client_id, &second_name, &second_password).await;
     assert!(can_publish(&new, &second_name).await, "allowed by the role of the second user name");
     let commands = format!("{PREFIX}/{username}/commands");
     new.subscribe(&commands).await.unwrap();
@@ -87,24 +87,25 @@ async fn a_rotated_password_is_valid_for_its_grace_period() {
     assert!(new.publish(&format!("{PREFIX}/{}/fan/telemetry", home.key), "{}").await.is_err());
     assert!(new.publish(&commands, "{}").await.is_err());
     drop(new);
-    let old = enter(port, &username, &password).await;
+    let old = enter(port, &lamp.client_id, &username, &password).await;
     assert!(can_publish(&old, &username).await, "the old password is still valid");
 
     app.clock().advance(TimeDelta::seconds(61));
     disconnected(&old, &username).await;
-    assert!(try_enter(port, &username, &password).await.is_none());
-    let new = enter(port, &second_name, &second_password).await;
+    assert!(try_enter(port, &lamp.client_id, &username, &password).await.is_none());
+    let new = enter(port, &lamp.client_id, &second_name, &second_password).await;
     assert!(can_publish(&new, &second_name).await);
 
     // The next rotation takes the first user name again; after one without grace the second is deleted.
     let (third_name, third_password) = rotate(&owner, &lamp, 60).await;
     assert_eq!(third_name, username);
-    enter(port, &third_name, &third_password).await;
+    enter(port, &lamp.client_id, &third_name, &third_password).await;
     let (last_name, last_password) = rotate(&owner, &lamp, 0).await;
     assert_eq!(last_name, username);
-    let last = enter(port, &last_name, &last_password).await;
+    let last = enter(port, &lamp.client_id, &last_name, &last_password).await;
     assert!(can_publish(&last, &last_name).await);
-    let deleted = || async { try_enter(port, &second_name, &second_password).await.is_none().then_some(()) };
+    let deleted =
+        || async { try_enter(port, &lamp.client_id, &second_name, &second_password).await.is_none().then_some(()) };
     eventually("the second user name is deleted", deleted).await;
     app.stop().await;
 }
@@ -124,8 +125,8 @@ async fn a_broker_receives_missed_changes_and_lost_accounts_are_exported() {
     assert_eq!((row.get::<_, i64>(0), row.get::<_, bool>(1)), (2, false), "both passwords wait, encrypted");
     owner.query("mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": bell.id})).await;
     broker.restart().await;
-    enter(broker.port(), &fan.username, &fan.password).await;
-    assert!(try_enter(broker.port(), &bell.username, &bell.password).await.is_none());
+    enter(broker.port(), &fan.client_id, &fan.username, &fan.password).await;
+    assert!(try_enter(broker.port(), &bell.client_id, &bell.username, &bell.password).await.is_none());
     let confirmed = || async {
         let left: i64 = rows.query_one(sealed, &[&fan.password.as_bytes()]).await.unwrap().get(0);
         (left == 0).then_some(())
@@ -141,12 +142,12 @@ async fn a_broker_receives_missed_changes_and_lost_accounts_are_exported() {
         (metrics.broker_accounts_missing.get() == 2).then_some(())
     };
     eventually("the metric counts two missing accounts", missing).await;
-    assert!(try_enter(empty.port(), &lamp.username, &lamp.password).await.is_none());
+    assert!(try_enter(empty.port(), &lamp.client_id, &lamp.username, &lamp.password).await.is_none());
     let folder = folder();
     installation::export(&folder, &other.database().url());
     let filled = Broker::with_dynamic_security(folder).await;
     for device in [&lamp, &fan] {
-        assert!(try_enter(filled.port(), &device.username, &device.password).await.is_some());
+        assert!(try_enter(filled.port(), &device.client_id, &device.username, &device.password).await.is_some());
     }
     other.stop().await;
 }
@@ -235,12 +236,12 @@ async fn one_of_two_servers_provisions_the_broker() {
     let (lamp, _) = connected(&app, &owner, &home, "lamp").await;
     let fan: Value = owner_there
         .query(
-            "mutation($h: ID!) { registerDevice(input: {homeId: $h, key: \"fan\", name: \"Fan\"}) { credentials { username password } } }",
+            "mutation($h: ID!) { registerDevice(input: {homeId: $h, key: \"fan\", name: \"Fan\"}) { credentials { username password clientId } } }",
             json!({"h": home.id}),
         )
         .await;
     let text = |name: &str| fan["registerDevice"]["credentials"][name].as_str().unwrap().to_owned();
-    enter(broker.port(), &text("username"), &text("password")).await;
+    enter(broker.port(), &text("clientId"), &text("username"), &text("password")).await;
     // An account is counted after the broker has confirmed it, which is after the device can connect.
     let changes = || {
         app.app().services().metrics.broker_account_changes.get()
@@ -252,11 +253,11 @@ async fn one_of_two_servers_provisions_the_broker() {
     let _database = app.stop().await;
     let data = owner_there
         .query(
-            "mutation($d: ID!) { rotateDeviceCredentials(deviceId: $d) { username password } }",
+            "mutation($d: ID!) { rotateDeviceCredentials(deviceId: $d) { username password clientId } }",
             json!({"d": lamp.id}),
         )
         .await;
     let text = |name: &str| data["rotateDeviceCredentials"][name].as_str().unwrap().to_owned();
-    enter(broker.port(), &text("username"), &text("password")).await;
+    enter(broker.port(), &text("clientId"), &text("username"), &text("password")).await;
     second.stop().await;
 }

@@ -15,8 +15,7 @@ async fn two_hundred_devices_connect_with_either_file() {
     let app = TestApp::builder().set("MQTT_TOPIC_PREFIX", PREFIX).start().await;
     let (home, owner) = app.home().await;
     let devices: Vec<_> = (0..DEVICES).map(|n| json!({"key": format!("d{n}"), "name": "Device"})).collect();
-    let register =
-        "mutation($i: RegisterDevicesInput!) { registerDevices(input: $i) { credentials { username password } } }";
+    let register = "mutation($i: RegisterDevicesInput!) { registerDevices(input: $i) { credentials { username password clientId } } }";
     let made = owner.query(register, json!({"i": {"homeId": home.id, "devices": devices}})).await;
     let credentials: Vec<_> = made["registerDevices"]
         .as_array()
@@ -24,7 +23,7 @@ async fn two_hundred_devices_connect_with_either_file() {
         .iter()
         .map(|made| {
             let text = |name: &str| made["credentials"][name].as_str().unwrap().to_owned();
-            (text("username"), text("password"))
+            (text("username"), text("password"), text("clientId"))
         })
         .collect();
 
@@ -36,7 +35,7 @@ async fn two_hundred_devices_connect_with_either_file() {
             let file = folder.join(file);
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
             let text = std::fs::read_to_string(file).unwrap();
-            assert!(!credentials.iter().any(|(_, password)| text.contains(password)), "a password in clear text");
+            assert!(!credentials.iter().any(|(_, password, _)| text.contains(password)), "a password in clear text");
         }
         // A second export over the same file adds nothing.
         let before = std::fs::read_to_string(folder.join("dynamic-security.json")).unwrap().lines().count();
@@ -48,9 +47,9 @@ async fn two_hundred_devices_connect_with_either_file() {
             true => Broker::with_dynamic_security(folder).await,
             false => Broker::with_files(folder).await,
         };
-        for (n, (username, password)) in credentials.iter().enumerate().step_by(23) {
-            assert!(try_enter(broker.port(), username, "wrong").await.is_none(), "{username}");
-            let device = try_enter(broker.port(), username, password).await.expect(username);
+        for (n, (username, password, id)) in credentials.iter().enumerate().step_by(23) {
+            assert!(try_enter(broker.port(), id, username, "wrong").await.is_none(), "{username}");
+            let device = try_enter(broker.port(), id, username, password).await.expect(username);
             device.publish(&format!("{PREFIX}/{username}/telemetry"), "{}").await.unwrap();
             let neighbour = &credentials[(n + 1) % DEVICES].0;
             assert!(device.publish(&format!("{PREFIX}/{neighbour}/telemetry"), "{}").await.is_err());

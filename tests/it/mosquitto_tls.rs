@@ -129,9 +129,8 @@ async fn the_server_connects_over_tls_and_verifies_the_broker() {
         let app = server(&broker, &url).set("MQTT_PROVISIONING", "dynsec").start().await;
         let (home, owner) = app.home().await;
         let lamp = app.device(&owner, &home, "lamp").await;
-        installation::enter(broker.port(), &lamp.username, &lamp.password).await;
-        let id = installation::client_id(&lamp.username);
-        let login = ["-u", &lamp.username, "-P", &lamp.password, "-i", &id];
+        installation::enter(broker.port(), &lamp.client_id, &lamp.username, &lamp.password).await;
+        let login = ["-u", &lamp.username, "-P", &lamp.password, "-i", &lamp.client_id];
         publish(&broker, passwords, None, &lamp.topic("telemetry"), &login).await.unwrap();
         let query = "query($d: ID!) { device(id: $d) { latestTelemetry { sensors { temperature } } } }";
         let stored = || async {
@@ -165,7 +164,7 @@ async fn the_server_connects_in_clear_text_over_tcp_and_websocket() {
         let app = installation::server(&broker).set("MQTT_BROKER_URL", url).start().await;
         let (home, owner) = app.home().await;
         let lamp = app.device(&owner, &home, "lamp").await;
-        installation::enter(tcp, &lamp.username, &lamp.password).await;
+        installation::enter(tcp, &lamp.client_id, &lamp.username, &lamp.password).await;
         let linked = || async { (app.app().services().metrics.mqtt_connected.get() == 1).then_some(()) };
         eventually("the server is connected", linked).await;
         app.stop().await;

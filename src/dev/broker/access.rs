@@ -18,7 +18,7 @@ use mqtt5::types::ReasonCode;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::devices::{Logins, MqttUser, mqtt_client_id, password_digest};
+use crate::devices::{Logins, MqttUser, password_digest};
 use crate::mqtt::acl::{BrokerClient, TopicAction, is_allowed};
 use crate::settings::Secret;
 
@@ -108,13 +108,14 @@ impl AccountAccess {
             return is_servers_id && Sha256::digest(password) == Sha256::digest(self.server_password.reveal());
         }
         let (Some(user), Ok(password)) = (MqttUser::parse(name), std::str::from_utf8(password)) else { return false };
-        if is_servers_id || connect.client_id != mqtt_client_id(user.home, user.device) {
+        if is_servers_id {
             return false;
         }
-        let accepted = self.logins.authenticate(user, password).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "a device's password could not be checked");
-            false
-        });
+        let accepted =
+            self.logins.authenticate(user, Some(&connect.client_id), password).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "a device's password could not be checked");
+                false
+            });
         if accepted {
             self.connected.insert(&connect.client_id, password_digest(password));
         }

@@ -1,6 +1,7 @@
--- Every device's user names, each with the hash of its newest password. The user name is that of MqttUser.
+-- Every device's user names, each with the hash of its newest password and the device's client id. The user name is that
+-- of MqttUser.
 select distinct on (1)
-    h.key || '/' || d.key || case c.slot when 1 then '~1' else '' end, c.broker_hash
+    h.key || '/' || d.key || case c.slot when 1 then '~1' else '' end, c.broker_hash, d.mqtt_client_id
 from device_credentials c
     join devices d on d.id = c.device_id
     join homes h on h.id = d.home_id

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::devices::{MqttUser, mqtt_client_id};
+use crate::devices::MqttUser;
 use crate::mqtt::topic::{self, DOWNLINK_KINDS, MessageKind};
 use crate::settings::Secret;
 
@@ -39,10 +39,10 @@ pub fn role_topics(prefix: &str, user: MqttUser<'_>) -> Vec<RoleTopic> {
 
 impl Command {
     /// Creates the account and, for a second user name, its role.
-    pub(super) fn create(prefix: &str, username: &str, password: &Secret) -> Vec<Self> {
+    pub(super) fn create(prefix: &str, username: &str, client_id: &str, password: &Secret) -> Vec<Self> {
         let mut client = json!({"command": "createClient", "username": username, "password": password.reveal()});
         let Some(user) = MqttUser::parse(username) else { return vec![Self(client)] };
-        client["clientid"] = mqtt_client_id(user.home, user.device).into();
+        client["clientid"] = client_id.into();
         if user.slot == 0 {
             return vec![Self(client)];
         }
@@ -51,8 +51,10 @@ impl Command {
         vec![Self(role), Self(client)]
     }
 
-    pub(super) fn set_password(username: &str, password: &Secret) -> Self {
-        Self(json!({"command": "setClientPassword", "username": username, "password": password.reveal()}))
+    /// Changes the account's password, and the client id to which it is bound.
+    pub(super) fn set_password(username: &str, client_id: &str, password: &Secret) -> Self {
+        let password = password.reveal();
+        Self(json!({"command": "modifyClient", "username": username, "clientid": client_id, "password": password}))
     }
 
     /// Deletes the account, which closes its connections, and its role.
@@ -135,14 +137,14 @@ mod tests {
 
     #[test]
     fn a_second_user_name_has_a_role_with_the_devices_topics() {
-        let commands = Command::create("smarthome", "main/lamp~1", &Secret::new("secret"));
+        let commands = Command::create("smarthome", "main/lamp~1", "lamp@main~x", &Secret::new("secret"));
         let request: Value = serde_json::from_slice(&request(&commands, 7)).unwrap();
         let acls = request["commands"][0]["acls"].as_array().unwrap();
         assert_eq!(acls.len(), 6);
         assert_eq!(acls[5]["topic"], "smarthome/main/lamp/config");
-        assert_eq!(request["commands"][1]["clientid"], "lamp@main");
+        assert_eq!(request["commands"][1]["clientid"], "lamp@main~x");
         assert_eq!(request["commands"][1]["correlationData"], "7");
-        assert_eq!(Command::create("smarthome", "main/lamp", &Secret::new("secret")).len(), 1);
+        assert_eq!(Command::create("smarthome", "main/lamp", "lamp@main~x", &Secret::new("secret")).len(), 1);
         assert_eq!(Command::remove("main/lamp~1").len(), 2);
     }
 

@@ -104,10 +104,11 @@ impl Provisioner {
         let started = Instant::now();
         let answers = match &change.kind {
             ChangeKind::Remove => control.request(&Command::remove(name)).await?,
-            ChangeKind::SetPassword(password) => {
-                let created = control.request(&Command::create(&self.mqtt.prefix, name, password)).await?;
+            ChangeKind::SetPassword { password, client_id } => {
+                let create = Command::create(&self.mqtt.prefix, name, client_id, password);
+                let created = control.request(&create).await?;
                 if created.last().is_some_and(|answer| answer.is("Client already exists")) {
-                    control.request(&[Command::set_password(name, password)]).await?
+                    control.request(&[Command::set_password(name, client_id, password)]).await?
                 } else {
                     created
                 }
@@ -120,7 +121,7 @@ impl Provisioner {
             tracing::error!(%name, answer = answer.error(), "the broker refused a change of a device's account");
         }
         let factor = match change.kind {
-            ChangeKind::SetPassword(_) => PAUSE_AFTER_SET_PASSWORD,
+            ChangeKind::SetPassword { .. } => PAUSE_AFTER_SET_PASSWORD,
             ChangeKind::Remove => PAUSE_AFTER_REMOVAL,
         };
         sleep((started.elapsed() * factor).min(PAUSE_MAX)).await;

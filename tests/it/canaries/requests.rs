@@ -6,7 +6,7 @@ use super::client::Client;
 use super::{Installation, canary};
 use crate::support::eventually;
 use crate::support::http::request;
-use crate::support::installation::{client_id, enter, try_enter};
+use crate::support::installation::{enter, try_enter};
 use crate::support::mqtt::Mqtt;
 use crate::support::unique;
 use crate::support::user::User;
@@ -21,7 +21,7 @@ const LOGOUT: &str = "mutation($t: String!) { logout(refreshToken: $t) }";
 const INVITE: &str = "mutation($i: InviteMemberInput!) { inviteMember(input: $i) { token } }";
 const ACCEPT: &str = "mutation($t: String!) { acceptInvitation(token: $t) { id } }";
 const DEVICE: &str = "mutation($i: RegisterDeviceInput!) { registerDevice(input: $i) \
-                      { device { id } credentials { username password } } }";
+                      { device { id } credentials { username password clientId } } }";
 const ROTATE: &str =
     "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(deviceId: $d, graceSeconds: $g) { username password } }";
 const PUSH: &str = "mutation($i: PushConfigInput!) { pushConfig(input: $i) { version config } }";
@@ -287,22 +287,21 @@ async fn devices(installation: &Installation, client: &mut Client, ann: &Person,
     let pointer = [("a device's password", "/data/registerDevice/credentials/password")];
     let (lamp, passwords) = client.ask_for_secrets(token, DEVICE, new.clone(), &pointer).await;
     client.refused(token, DEVICE, new, "CONFLICT").await;
-    let (id, username) = {
-        let lamp = &lamp["data"]["registerDevice"];
-        (lamp["device"]["id"].clone(), lamp["credentials"]["username"].as_str().expect("text").to_owned())
-    };
+    let lamp = &lamp["data"]["registerDevice"];
+    let credential = |name: &str| lamp["credentials"][name].as_str().expect("text").to_owned();
+    let (id, client_id, username) = (lamp["device"]["id"].clone(), credential("clientId"), credential("username"));
     let port = installation.broker.port();
-    let mut first = enter(port, &username, &passwords[0]).await;
+    let mut first = enter(port, &client_id, &username, &passwords[0]).await;
     let wrong = canary();
     client.search.add_secret("a device's wrong password", &wrong);
-    assert!(try_enter(port, &username, &wrong).await.is_none());
-    broker_requests(installation, client, &username, &passwords[0], &wrong).await;
+    assert!(try_enter(port, &client_id, &username, &wrong).await.is_none());
+    broker_requests(installation, client, (&client_id, &username), &passwords[0], &wrong).await;
     configurations(client, &mut first, token, &id, &username).await;
 
     let pointer = [("a device's new password", "/data/rotateDeviceCredentials/password")];
     let (rotated, passwords) = client.ask_for_secrets(token, ROTATE, json!({"d": id, "g": 60}), &pointer).await;
     let username = rotated["data"]["rotateDeviceCredentials"]["username"].as_str().expect("text").to_owned();
-    let second = enter(port, &username, &passwords[0]).await;
+    let second = enter(port, &client_id, &username, &passwords[0]).await;
     let own = format!("{}/{}/telemetry", installation.variable("MQTT_TOPIC_PREFIX"), username.trim_end_matches("~1"));
     second.publish(&own, br#"{"sensors": {"temperature": 21}}"#).await.expect("PUBACK");
     client.refused(token, ROTATE, json!({"d": id, "g": -1}), "BAD_USER_INPUT").await;
@@ -310,11 +309,17 @@ async fn devices(installation: &Installation, client: &mut Client, ann: &Person,
 }
 
 /// Requests to the authentication endpoint for brokers.
-async fn broker_requests(installation: &Installation, client: &mut Client, name: &str, password: &str, wrong: &str) {
+async fn broker_requests(
+    installation: &Installation,
+    client: &mut Client,
+    (client_id, name): (&str, &str),
+    password: &str,
+    wrong: &str,
+) {
     let addr = installation.variable("MQTT_AUTH_ADDR").parse().expect("an address");
     let secret = installation.variable("MQTT_AUTH_SECRET");
     for password in [password, wrong] {
-        let request_body = json!({"username": name, "password": password, "clientid": client_id(name)}).to_string();
+        let request_body = json!({"username": name, "password": password, "clientid": client_id}).to_string();
         for (secret, path, body) in [
             (secret, "/auth", request_body.as_str()),
             (secret, "/emqx/auth", &request_body),

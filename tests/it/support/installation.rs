@@ -68,22 +68,16 @@ pub async fn start() -> (Broker, TestApp) {
 /// A device whose account the broker has, and its connection.
 pub async fn connected(app: &TestApp, owner: &User, home: &super::user::Home, key: &str) -> (Device, Mqtt) {
     let device = app.device(owner, home, key).await;
-    let client = enter(app.mqtt_port(), &device.username, &device.password).await;
+    let client = enter(app.mqtt_port(), &device.client_id, &device.username, &device.password).await;
     (device, client)
 }
 
-/// The client id that belongs to a user name.
-pub fn client_id(username: &str) -> String {
-    let (home, device) = username.split_once('/').expect("a device's user name");
-    format!("{}@{home}", device.trim_end_matches("~1"))
-}
-
 /// One attempt to connect as a device.
-pub async fn try_enter(port: u16, username: &str, password: &str) -> Option<Mqtt> {
-    Mqtt::connect_with(port, &client_id(username), Some((username, password))).await.ok()
+pub async fn try_enter(port: u16, client_id: &str, username: &str, password: &str) -> Option<Mqtt> {
+    Mqtt::connect_with(port, client_id, Some((username, password))).await.ok()
 }
 
 /// Connects as a device as soon as the broker accepts it.
-pub async fn enter(port: u16, username: &str, password: &str) -> Mqtt {
-    eventually("the broker knows the device", || try_enter(port, username, password)).await
+pub async fn enter(port: u16, client_id: &str, username: &str, password: &str) -> Mqtt {
+    eventually("the broker knows the device", || try_enter(port, client_id, username, password)).await
 }

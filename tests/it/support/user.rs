@@ -42,6 +42,8 @@ pub struct Device {
     pub username: String,
     /// Its password at the broker.
     pub password: String,
+    /// Its client id at the broker.
+    pub client_id: String,
     prefix: String,
 }
 
@@ -137,7 +139,7 @@ impl User {
     /// Registers a device under this key.
     pub async fn device(&self, prefix: &str, home: &Home, key: &str) -> Device {
         let query = "mutation($home: ID!, $key: String!) { registerDevice(input: {homeId: $home, key: $key, name: $key}) \
-                     { device { id } credentials { username password } } }";
+                     { device { id } credentials { username password clientId } } }";
         let data = self.query(query, json!({"home": home.id, "key": key})).await;
         let registered = &data["registerDevice"];
         let text = |value: &Value| value.as_str().expect("text").to_owned();
@@ -147,6 +149,7 @@ impl User {
             home: home.clone(),
             username: text(&registered["credentials"]["username"]),
             password: text(&registered["credentials"]["password"]),
+            client_id: text(&registered["credentials"]["clientId"]),
             prefix: prefix.to_owned(),
         }
     }
