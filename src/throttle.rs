@@ -24,6 +24,8 @@ pub use password_attempts::{PasswordAttempt, PasswordSubject};
 const ATTEMPTS_PER_MINUTE: u32 = 60;
 /// Password changes of one user: per minute, and at once. Each costs two password hashes.
 const USER_ATTEMPTS_PER_MINUTE: u32 = 10;
+/// Home keys that one user chooses: per minute, and at once. A refusal tells that another home has, or had, the key.
+const HOME_KEYS_PER_MINUTE: u32 = 30;
 /// Sustained requests of one user per second.
 const REQUESTS_PER_SECOND: u32 = 50;
 /// Requests of one user at once.
@@ -42,6 +44,7 @@ pub struct Throttle(Option<Arc<Tables>>);
 struct Tables {
     address_attempts: KeyedLimiter<IpAddr>,
     user_attempts: KeyedLimiter<UserId>,
+    home_keys: KeyedLimiter<UserId>,
     user_requests: KeyedLimiter<UserId>,
     address_requests: KeyedLimiter<IpAddr>,
     failed_passwords: Arc<FailedPasswords>,
@@ -57,6 +60,7 @@ impl Throttle {
             Arc::new(Tables {
                 address_attempts: KeyedLimiter::new(Gcra::per_minute(ATTEMPTS_PER_MINUTE), any_address),
                 user_attempts: KeyedLimiter::new(Gcra::per_minute(USER_ATTEMPTS_PER_MINUTE), any_user),
+                home_keys: KeyedLimiter::new(Gcra::per_minute(HOME_KEYS_PER_MINUTE), any_user),
                 user_requests: KeyedLimiter::new(user_requests, any_user),
                 address_requests: KeyedLimiter::new(address_requests, any_address),
                 failed_passwords: Arc::new(FailedPasswords::new(MAX_FAILED_PASSWORDS)),
@@ -87,6 +91,12 @@ impl Throttle {
     pub fn user_attempt(&self, user: UserId) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         tables.user_attempts.check(&user).map_err(too_soon)
+    }
+
+    /// Counts a home key that a user chooses.
+    pub fn home_key(&self, user: UserId) -> Result<(), Error> {
+        let Some(tables) = &self.0 else { return Ok(()) };
+        tables.home_keys.check(&user).map_err(too_soon)
     }
 
     /// Whether so many attempts at an account failed recently that unknown addresses must wait

@@ -3,6 +3,12 @@
 //! migrations' comments describe them.
 
 diesel::table! {
+    used_home_keys (key) {
+        key -> Text,
+    }
+}
+
+diesel::table! {
     users (id) {
         id -> BigInt,
         email -> Text,

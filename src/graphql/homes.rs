@@ -182,7 +182,8 @@ pub(super) struct HomeMutation;
 
 #[Object]
 impl HomeMutation {
-    /// Creates a home with you as its owner. Fails with CONFLICT if the key is taken.
+    /// Creates a home with you as its owner. Fails with CONFLICT if another home has the key, or had it and was deleted
+    /// after devices were registered in it.
     async fn create_home(
         &self,
         ctx: &Context<'_>,

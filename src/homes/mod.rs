@@ -188,7 +188,9 @@ impl Homes {
         }
     }
 
-    /// Creates a home. The caller becomes its owner.
+    /// Creates a home. The caller becomes its owner. A key under which devices were ever registered is not given again,
+    /// and is refused like that of an existing home. Choosing keys is limited for each user, so that nobody can search
+    /// for the keys of others.
     pub async fn create(&self, by: &RequestContext, new: NewHome) -> Result<Home, Error> {
         let (user, by) = (by.user, by.clone());
         let new = store::NewHome {
@@ -197,6 +199,9 @@ impl Homes {
             timezone: timezone(&new.timezone)?,
             created_at: self.clock.now(),
         };
+        if new.key.is_some() {
+            self.throttle.home_key(user)?;
+        }
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 if store::count_owned(conn, user).await? >= MAX_HOMES_PER_OWNER {
@@ -210,8 +215,14 @@ impl Homes {
                     }
                     home => home?,
                 };
-                let home =
-                    home.ok_or_else(|| Error::Conflict(format!("key {:?} is taken", new.key.unwrap_or_default())))?;
+                let unavailable = |key: &str| Error::Conflict(format!("key {key:?} is not available"));
+                let home = home.ok_or_else(|| unavailable(new.key.as_deref().unwrap_or_default()))?;
+                // Checked after the insert, which waits for the deletion of a home with this key.
+                if let Some(key) = &new.key
+                    && store::is_used_key(conn, key).await?
+                {
+                    return Err(unavailable(key));
+                }
                 let details = Details::of(&home.id).with("key", &home.key).with("name", &home.name);
                 let entry = Entry::new(Action::HomeCreate, target(home.id), details.with("timezone", &home.timezone));
                 audit::record(conn, &by, home.id, &[entry]).await?;

@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::scopes::Scopes;
 use super::{Access, Home, HomeRole, Member, Membership};
-use crate::db::schema::{homes, memberships};
+use crate::db::schema::{homes, memberships, used_home_keys};
 use crate::ids::{HomeId, UserId};
 
 /// SQL types of the columns of a [`Membership`], for statements that join memberships.
@@ -102,6 +102,12 @@ pub(super) struct NewHome {
     pub(super) name: String,
     pub(super) timezone: String,
     pub(super) created_at: DateTime<Utc>,
+}
+
+/// Whether devices were ever registered under this key, in a home that may be deleted.
+pub(super) async fn is_used_key(conn: &mut AsyncPgConnection, key: &str) -> QueryResult<bool> {
+    let row = used_home_keys::table.find(key).select(used_home_keys::key);
+    Ok(row.first::<String>(conn).await.optional()?.is_some())
 }
 
 /// `None` if the key is taken.

@@ -37,6 +37,34 @@ async fn a_home_has_a_key_a_time_zone_and_an_owner() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_a_home_that_had_devices_is_never_given_again() {
+    let graph = Graph::start().await;
+    let (ann, bob) = (graph.person().await, graph.person().await);
+    let create = "mutation($k: String) { createHome(input: {name: \"Home\", key: $k}) { id key } }";
+    let delete = "mutation($h: ID!) { deleteHome(id: $h) }";
+    let key = json!({"k": "villa"});
+    let made = async || text(&graph.ask(&ann, create, key.clone()).await["createHome"]["id"]);
+    // Nobody else ever used the key of a home without devices.
+    for _ in 0..2 {
+        graph.ask(&ann, delete, json!({"h": made().await})).await;
+    }
+    let home = made().await;
+    let refusal = async |who| graph.answer(who, create, key.clone()).await["errors"][0]["message"].clone();
+    let while_it_exists = refusal(&bob).await;
+    let lamp = graph.devices(&ann, &home, 1).await.remove(0);
+    graph.ask(&ann, "mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": lamp})).await;
+    graph.ask(&ann, delete, json!({"h": home})).await;
+    for person in [&ann, &bob] {
+        assert_eq!(graph.code(person, create, key.clone()).await, "CONFLICT");
+        assert_eq!(refusal(person).await, while_it_exists, "it does not tell whether the home exists");
+    }
+    assert_eq!(graph.count("homes").await, 0);
+    let other = graph.ask(&bob, create, json!({"k": null})).await;
+    graph.devices(&bob, &text(&other["createHome"]["id"]), 1).await;
+    assert_eq!(graph.count("used_home_keys").await, 1, "an id is given once anyway");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_of_rooms_are_unique_in_a_home() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
