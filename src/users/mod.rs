@@ -7,6 +7,7 @@ mod external_identities;
 mod external_identities_store;
 mod operator;
 mod password;
+mod password_hasher;
 mod session;
 mod sessions;
 mod store;
@@ -27,7 +28,8 @@ use crate::ids::UserId;
 use crate::revocation::Revocations;
 use crate::throttle::{PasswordSubject, Throttle, network_range};
 use crate::validation;
-use password::{Hasher, NewPassword};
+use password::NewPassword;
+use password_hasher::Hasher;
 
 /// Longest e-mail address, in bytes (RFC 5321).
 pub const MAX_EMAIL_BYTES: usize = 254;
