@@ -1,15 +1,22 @@
 //! Hashing of passwords with Argon2id. One hash costs 30 ms and 19 MiB, so hashing runs on the blocking threads, a bounded
-//! number at a time.
+//! number at a time, in memory that following hashes use again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
 use tokio::sync::Semaphore;
 
 use super::password::{NewPassword, normalise};
 use crate::error::Error;
 
+/// Memory of one hash, in blocks of 1 KiB: 19 MiB, OWASP's minimum for Argon2id with two passes and one lane.
+const MEMORY_BLOCKS: u32 = 19 * 1024;
+/// Passes over the memory.
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+/// Bytes of a new hash.
+const HASH_BYTES: usize = 32;
 /// Hashes computed at once: at most 2 x 19 MiB and two cores.
 const MAX_CONCURRENT: usize = 2;
 /// Requests that may wait for a permit (about a second); others receive `RATE_LIMITED`.
@@ -20,18 +27,23 @@ const MAX_WAITING: usize = 64;
 const DUMMY_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$c21hcnRob21lLW5vYm9keQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// Hashes and verifies passwords. Cheap to clone; all clones share the limits.
+/// Hashes and verifies passwords. Cheap to clone; all clones share the limits and the memory.
 #[derive(Clone)]
 pub(super) struct Hasher {
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    memory: Arc<Mutex<Vec<Memory>>>,
 }
+
+/// The memory of one hash.
+type Memory = Vec<Block>;
 
 impl Default for Hasher {
     fn default() -> Self {
         Self {
             running: Arc::new(Semaphore::new(MAX_CONCURRENT)),
             waiting: Arc::new(Semaphore::new(MAX_CONCURRENT + MAX_WAITING)),
+            memory: Arc::default(),
         }
     }
 }
@@ -39,45 +51,87 @@ impl Default for Hasher {
 impl Hasher {
     /// The PHC string of a password.
     pub(super) async fn hash(&self, password: NewPassword) -> Result<String, Error> {
-        self.run(move || {
-            argon2()
-                .hash_password(password.as_str().as_bytes())
-                .map(|hash| hash.to_string())
-                .map_err(|error| Error::internal(error.to_string()))
-        })
-        .await?
+        self.run(move |memory| hash(password.as_str(), memory)).await?
     }
 
     /// Whether `text` matches the stored hash. Always `false` for `None`, in the same time.
     pub(super) async fn verify(&self, text: &str, stored: Option<String>) -> Result<bool, Error> {
         let Some(password) = normalise(text) else { return Ok(false) };
-        self.run(move || {
+        self.run(move |memory| {
             let known = stored.is_some();
-            let stored = stored.as_deref().unwrap_or(DUMMY_HASH);
-            let hash = PasswordHash::new(stored).map_err(|error| Error::internal(error.to_string()))?;
-            Ok(argon2().verify_password(password.as_bytes(), &hash).is_ok() && known)
+            Ok(matches(&password, stored.as_deref().unwrap_or(DUMMY_HASH), memory)? && known)
         })
         .await?
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-        let _slot =
-            self.waiting.try_acquire().map_err(|_| Error::RateLimited("too many sign-ins at once, try again"))?;
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut Memory) -> T + Send + 'static) -> Result<T, Error> {
+        let slot = self.waiting.clone().try_acquire_owned();
+        let slot = slot.map_err(|_| Error::RateLimited("too many sign-ins at once, try again"))?;
         let permit = self.running.clone().acquire_owned().await.map_err(Error::internal)?;
+        let hasher = self.clone();
         tokio::task::spawn_blocking(move || {
-            let done = work();
+            let mut memory = hasher.memory.lock().expect("hash memory lock").pop().unwrap_or_default();
+            let done = work(&mut memory);
+            drop(slot);
+            hasher.keep_for_next(memory);
             drop(permit);
             done
         })
         .await
         .map_err(Error::internal)
     }
+
+    /// Keeps the memory while requests wait for their turn, so that a burst of sign-ins allocates it
+    /// [`MAX_CONCURRENT`] times and not once for each. An idle server holds none.
+    fn keep_for_next(&self, memory: Memory) {
+        let n_others = MAX_CONCURRENT + MAX_WAITING - self.waiting.available_permits();
+        let mut kept = self.memory.lock().expect("hash memory lock");
+        if n_others >= MAX_CONCURRENT {
+            kept.push(memory);
+        } else {
+            kept.clear();
+        }
+    }
 }
 
-/// OWASP's minimum parameters for Argon2id: 19 MiB, two passes, one lane.
-fn argon2() -> Argon2<'static> {
-    let params = Params::new(19 * 1024, 2, 1, None).expect("constant parameters in range");
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+/// The PHC string of a password, with a new salt.
+fn hash(password: &str, memory: &mut Memory) -> Result<String, Error> {
+    let params = Params::new(MEMORY_BLOCKS, PASSES, LANES, Some(HASH_BYTES)).map_err(internal)?;
+    let (salt, version) = (Salt::generate(), Version::V0x13);
+    let hash = PasswordHash {
+        algorithm: ARGON2ID_IDENT,
+        version: Some(version.into()),
+        params: ParamsString::try_from(&params).map_err(internal)?,
+        hash: Some(output(password, &salt, &Argon2::new(Algorithm::Argon2id, version, params), memory)?),
+        salt: Some(salt),
+    };
+    Ok(hash.to_string())
+}
+
+/// Whether a password has this PHC string.
+fn matches(password: &str, stored: &str, memory: &mut Memory) -> Result<bool, Error> {
+    let stored = PasswordHash::new(stored).map_err(internal)?;
+    let algorithm = Algorithm::try_from(stored.algorithm.as_str()).map_err(internal)?;
+    let version = stored.version.map(Version::try_from).transpose().map_err(internal)?.unwrap_or_default();
+    let params = Params::try_from(&stored).map_err(internal)?;
+    let (Some(salt), Some(expected)) = (&stored.salt, &stored.hash) else { return Ok(false) };
+    // Compares in constant time.
+    Ok(output(password, salt, &Argon2::new(algorithm, version, params), memory)? == *expected)
+}
+
+fn output(password: &str, salt: &Salt, argon2: &Argon2<'_>, memory: &mut Memory) -> Result<Output, Error> {
+    let n_blocks = argon2.params().block_count();
+    if memory.len() < n_blocks {
+        memory.resize(n_blocks, Block::new());
+    }
+    let mut bytes = [0; Output::MAX_LENGTH];
+    let bytes = &mut bytes[..argon2.params().output_len().unwrap_or(HASH_BYTES)];
+    argon2.hash_password_into_with_memory(password.as_bytes(), salt, bytes, memory).map_err(internal)?;
+    Output::new(bytes).map_err(internal)
+}
+
+fn internal(error: impl std::fmt::Display) -> Error {
+    Error::internal(error.to_string())
 }
 
 #[cfg(test)]
@@ -110,5 +164,26 @@ mod tests {
         let hasher = Hasher::default();
         let _permits = hasher.waiting.clone().acquire_many_owned(66).await.unwrap();
         assert!(matches!(hasher.verify("x", None).await, Err(Error::RateLimited(_))));
+    }
+
+    #[tokio::test]
+    async fn memory_is_used_again_while_requests_wait_and_is_freed_afterwards() {
+        let hasher = Hasher::default();
+        let addresses = Arc::new(Mutex::new(Vec::new()));
+        let note = |memory: &mut Memory, addresses: &Mutex<Vec<usize>>| {
+            memory.resize(1, Block::new());
+            addresses.lock().unwrap().push(memory.as_ptr() as usize);
+        };
+        let one = || {
+            let addresses = addresses.clone();
+            hasher.run(move |memory| note(memory, &addresses))
+        };
+        futures_util::future::try_join_all((0..40).map(|_| one())).await.unwrap();
+        let mut used = addresses.lock().unwrap().clone();
+        assert_eq!(used.len(), 40);
+        used.sort_unstable();
+        used.dedup();
+        assert!(used.len() <= MAX_CONCURRENT, "{used:?}");
+        assert!(hasher.memory.lock().unwrap().is_empty());
     }
 }
