@@ -28,6 +28,7 @@ mod http_headers;
 mod integrations;
 mod issuers;
 mod limits;
+mod memory;
 mod mosquitto_files;
 mod mosquitto_tls;
 mod oracle;

@@ -222,6 +222,7 @@ pub(super) const LIBRARY_PLACES: &[(&str, &[&str])] = &[
     // Encryption, hashes of device passwords, and the provider of rustls.
     ("aws_lc_rs", &["src/secret_box.rs", "src/devices/credentials.rs", "src/main.rs", "src/tls.rs"]),
     ("argon2", &["src/users/password_hasher.rs"]),
+    ("tikv_jemallocator", &["src/main.rs"]),
     ("diesel", &["src/db/", "*store.rs", "src/ids.rs", "src/text_enum.rs"]),
     ("diesel_async", &["src/db/", "*store.rs", "src/error.rs"]),
 ];
