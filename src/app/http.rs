@@ -33,7 +33,7 @@ pub(super) struct Http {
 
 /// Listens on an address; the error names the setting.
 pub(super) async fn bind(setting: &str, addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr).await.with_context(|| format!("{setting}: can't listen on {addr}"))
+    http::listen(addr).with_context(|| format!("{setting}: can't listen on {addr}"))
 }
 
 impl Http {

@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use limits::{Limits, Quotas};
-pub use serve::{ClientConnection, Server};
+pub use serve::{ClientConnection, Server, listen};
 
 use crate::auth::Tokens;
 use crate::authentication::Authenticator;

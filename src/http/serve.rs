@@ -8,6 +8,7 @@
 //! Invariants: a connection keeps its slot as long as its socket is open, also as a WebSocket. No peer keeps a
 //! connection by sending nothing, by sending slowly, or by not reading.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,16 +20,33 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::client::Client;
 use super::limits::{ConnectionLimiter, ConnectionSlot, Limits};
-use super::slow_peer::SlowPeerTimeout;
+use super::slow_peer::{Pace, SlowPeerTimeout};
 use crate::metrics::Metrics;
 use crate::settings::TrustedProxies;
+
+/// Size of the kernel's send buffer of a connection, in bytes; the kernel doubles it for its own needs. It reports room
+/// when a third is free, so the progress of a slow reader is seen every 100 to 200 KiB. The kernel's own choice grows to
+/// megabytes, which a client that reads nothing keeps.
+const SEND_BUFFER_BYTES: u32 = 128 << 10;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
+
+/// Listens for connections of a [`Server`].
+pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    // Accepted connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
 
 /// Pause after a failed accept. The process is usually out of file descriptors; retrying at once would only use
 /// CPU time.
@@ -136,7 +154,9 @@ async fn serve_connection(tcp: TcpStream, connection: ClientConnection, shared: 
         request.extensions_mut().insert(connection.clone());
         request.map(Body::new)
     }));
-    let io = TokioIo::new(SlowPeerTimeout::new(tcp, limits.slow_peer_window, limits.slow_peer_min_bytes));
+    let pace =
+        Pace { window: limits.slow_peer_window, min_bytes: limits.slow_peer_min_bytes, stall: limits.slow_peer_stall };
+    let io = TokioIo::new(SlowPeerTimeout::new(tcp, pace));
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())

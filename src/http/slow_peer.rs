@@ -10,26 +10,39 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// Fails a write with `TimedOut` when the peer accepts fewer than `min_bytes` in one window. A peer with nothing
-/// left to read is not considered slow.
+/// When a peer counts as too slow.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// The time in which it must accept `min_bytes`.
+    pub(super) window: Duration,
+    pub(super) min_bytes: usize,
+    /// The time in which it must accept something.
+    pub(super) stall: Duration,
+}
+
+/// Fails a write with `TimedOut` when the peer does not keep the pace. A peer with nothing left to read is not considered
+/// slow.
 pub(super) struct SlowPeerTimeout<T> {
     io: T,
-    window: Duration,
-    min_bytes: usize,
+    pace: Pace,
     /// Created when a write first blocks: most connections never do.
     timer: Option<Pin<Box<Sleep>>>,
     /// Bytes accepted in the current window. `None` while no write is blocked.
     accepted: Option<usize>,
+    window_ends: Instant,
+    stalled_at: Instant,
 }
 
 impl<T> SlowPeerTimeout<T> {
-    pub(super) fn new(io: T, window: Duration, min_bytes: usize) -> Self {
-        Self { io, window, min_bytes, timer: None, accepted: None }
+    pub(super) fn new(io: T, pace: Pace) -> Self {
+        let now = Instant::now();
+        Self { io, pace, timer: None, accepted: None, window_ends: now, stalled_at: now }
     }
 
     fn on_written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let (Poll::Ready(Ok(n)), Some(accepted)) = (&written, &mut self.accepted) {
             *accepted = accepted.saturating_add(*n);
+            self.stalled_at = Instant::now() + self.pace.stall;
         }
         self.fail_if_slow(cx, written)
     }
@@ -46,24 +59,36 @@ impl<T> SlowPeerTimeout<T> {
             return outcome;
         }
         if self.accepted.is_none() {
+            self.stalled_at = Instant::now() + self.pace.stall;
             self.open_window();
         }
+        self.set_timer();
         while self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
-            if self.accepted.is_some_and(|accepted| accepted < self.min_bytes) {
+            let now = Instant::now();
+            let is_too_few = self.accepted.is_some_and(|accepted| accepted < self.pace.min_bytes);
+            if now >= self.stalled_at || (now >= self.window_ends && is_too_few) {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads too slowly")));
             }
-            self.open_window();
+            if now >= self.window_ends {
+                self.open_window();
+            }
+            self.set_timer();
         }
         Poll::Pending
     }
 
     fn open_window(&mut self) {
-        let deadline = Instant::now() + self.window;
+        self.window_ends = Instant::now() + self.pace.window;
+        self.accepted = Some(0);
+    }
+
+    fn set_timer(&mut self) {
+        let deadline = self.window_ends.min(self.stalled_at);
         match &mut self.timer {
+            Some(timer) if timer.deadline() == deadline => {}
             Some(timer) => timer.as_mut().reset(deadline),
             None => self.timer = Some(Box::pin(tokio::time::sleep_until(deadline))),
         }
-        self.accepted = Some(0);
     }
 }
 
@@ -110,7 +135,8 @@ mod tests {
     use super::*;
 
     fn guard<T>(io: T) -> SlowPeerTimeout<T> {
-        SlowPeerTimeout::new(io, Duration::from_millis(200), 1 << 10)
+        let pace = Pace { window: Duration::from_millis(200), min_bytes: 1 << 10, stall: Duration::from_millis(150) };
+        SlowPeerTimeout::new(io, pace)
     }
 
     /// Writes `bytes` to a peer that reads up to `per_tick` of them every 10 ms.

@@ -17,14 +17,14 @@ use smarthome::authentication::Authenticator;
 use smarthome::clock::Clock;
 use smarthome::graphql::engine::Engine;
 use smarthome::http::health::AlwaysReady;
-use smarthome::http::{HttpState, Limits, Quotas, Server, router};
+use smarthome::http::{HttpState, Limits, Quotas, Server, listen, router};
 use smarthome::ids::UserId;
 use smarthome::metrics::Metrics;
 use smarthome::revocation::Revocations;
 use smarthome::settings::Secret;
 use smarthome::throttle::Throttle;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -98,7 +98,7 @@ impl Edge {
             stop: stop.clone(),
             tracker: tracker.clone(),
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let addr = listener.local_addr().unwrap();
         let (router, this) = (router(state), Self { addr, tokens, clock, metrics, live, throttle, stop, tracker });
         let (metrics, stop, tracker) = (this.metrics.clone(), this.stop.clone(), this.tracker.clone());

@@ -26,6 +26,8 @@ pub struct Limits {
     pub slow_peer_window: Duration,
     /// See `slow_peer_window`.
     pub slow_peer_min_bytes: usize,
+    /// A peer that accepts nothing for this time, while something is waiting, is disconnected.
+    pub slow_peer_stall: Duration,
     /// Time that unfinished requests have after shutdown begins.
     pub drain_timeout: Duration,
     /// Header fields of a request.
@@ -87,6 +89,7 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(15),
             slow_peer_window: Duration::from_secs(30),
             slow_peer_min_bytes: 128 << 10,
+            slow_peer_stall: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(8),
             max_headers: 64,
             header_bytes: 32 << 10,
