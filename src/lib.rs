@@ -16,6 +16,7 @@
 //! | [`backoff`], [`background`], [`latch`] | pauses between retries; periodic work, leader election; one-time facts |
 //! | [`rate`], [`throttle`] | GCRA rate limiter; limits on passwords and addresses |
 //! | [`opaque_token`], [`secret_box`], [`tls`] | random tokens, encryption at rest, TLS settings |
+//! | [`request_memory`] | the memory of running operations and of responses on their way |
 //! | [`metrics`] | Prometheus metrics |
 //! | [`auth`], [`revocation`] | access tokens; their end before they expire |
 //! | [`audit`] | the audit log |
@@ -57,6 +58,7 @@ pub mod metrics;
 pub mod opaque_token;
 pub mod outbox;
 pub mod rate;
+pub mod request_memory;
 pub mod revocation;
 pub mod secret_box;
 pub mod text_enum;

@@ -148,7 +148,10 @@ metrics! {
     http_subscriptions: Gauge = "http_streams",
         "Running subscriptions over WebSockets, server-sent events and multipart responses";
     quota_exceeded: Family<Reason, Counter> = "quota_exceeded",
-        "WebSockets and subscriptions refused because a user or an address had too many open, by limit";
+        "WebSockets, subscriptions and operations refused because a user or an address had too many open or held too much \
+         memory, by limit";
+    request_memory: Gauge = "request_memory_bytes",
+        "Memory of running operations and of responses that their clients have not taken yet";
     sockets: Gauge = "sockets",
         "Open WebSockets";
     sockets_closed: Family<Reason, Counter> = "sockets_closed",

@@ -19,6 +19,7 @@ use crate::graphql::engine::Engine;
 use crate::http::broker_auth::{self, BrokerAuth};
 use crate::http::pages::{self, Page};
 use crate::http::{self, HttpState, Limits, Quotas};
+use crate::request_memory::RequestMemory;
 use crate::settings::{AuthEndpoint, DatabaseSettings, Secret, TrustedProxies};
 
 /// Database connections for brokers' requests alone.
@@ -93,6 +94,7 @@ impl Starter<'_> {
             Page { graphiql: settings.http.graphiql, token: graphiql_token.map(|token| token.reveal().to_owned()) };
         Ok(HttpState {
             engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection)
+                .with_memory(RequestMemory::new(self.limits.memory, base.metrics.clone()))
                 .with_oversized_counter(base.metrics.graphql_answers_too_large.clone()),
             authenticator: Authenticator::new(base.tokens.clone(), base.revocations.clone())
                 .with_integrations(services.integrations.clone())

@@ -2,25 +2,52 @@
 //! but not how long the text is that devices and users wrote into one.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use diesel::QueryResult;
 use futures_util::{Stream, TryStreamExt};
 
 use crate::error::Error;
+use crate::request_memory::{MemoryExceeded, Reservation};
 
 /// Bytes of stored text that one operation may hold at once.
 pub const MAX_OPERATION_BYTES: usize = 32 << 20;
 
-/// What one operation has used of [`MAX_OPERATION_BYTES`]. Clones share one count.
-#[derive(Debug, Clone, Default)]
-pub struct MemoryBudget(Arc<AtomicUsize>);
+/// What one operation has used of [`MAX_OPERATION_BYTES`], and of the memory of its user and address. Clones share one
+/// count.
+#[derive(Clone, Default)]
+pub struct MemoryBudget(Arc<Used>);
+
+#[derive(Default)]
+struct Used {
+    bytes: AtomicUsize,
+    reservation: Reservation,
+    refused: OnceLock<MemoryExceeded>,
+}
 
 impl MemoryBudget {
-    /// Charges `bytes`; fails once more is charged than the operation may hold.
+    /// A budget whose memory also counts for a user and an address.
+    pub fn within(reservation: Reservation) -> Self {
+        Self(Arc::new(Used { reservation, ..Used::default() }))
+    }
+
+    /// Charges `bytes` and reserves them; fails once more is charged than the operation may hold.
     pub fn charge(&self, bytes: usize) -> Result<(), Error> {
-        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.charge_unreserved(bytes)?;
+        self.reserve(bytes).map_err(Error::from)
+    }
+
+    /// Reserves bytes that are not part of the operation's own budget.
+    pub fn reserve(&self, bytes: usize) -> Result<(), MemoryExceeded> {
+        self.0.reservation.grow(bytes).inspect_err(|exceeded| {
+            let _ = self.0.refused.set(*exceeded);
+        })
+    }
+
+    /// Charges bytes that are held for a moment only.
+    pub fn charge_unreserved(&self, bytes: usize) -> Result<(), Error> {
+        let before = self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) <= MAX_OPERATION_BYTES {
             return Ok(());
         }
@@ -28,19 +55,30 @@ impl MemoryBudget {
         Err(Error::TooLarge { field: "query", message })
     }
 
-    /// Whether more was charged than the operation may hold.
+    /// Whether more was charged than the operation, its user or its address may hold.
     pub fn is_exhausted(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > MAX_OPERATION_BYTES
+        self.0.bytes.load(Ordering::Relaxed) > MAX_OPERATION_BYTES || self.refused().is_some()
+    }
+
+    /// The limit of others that the operation exceeded.
+    pub fn refused(&self) -> Option<MemoryExceeded> {
+        self.0.refused.get().copied()
+    }
+
+    /// What the operation and its response have reserved.
+    pub fn reservation(&self) -> &Reservation {
+        &self.0.reservation
     }
 
     /// Bytes that may still be charged.
     pub fn left(&self) -> usize {
-        MAX_OPERATION_BYTES.saturating_sub(self.0.load(Ordering::Relaxed))
+        MAX_OPERATION_BYTES.saturating_sub(self.0.bytes.load(Ordering::Relaxed))
     }
 
     /// Starts again at zero, for the next event of a subscription.
     pub fn reset(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.0.bytes.store(0, Ordering::Relaxed);
+        self.0.reservation.shrink_to(0);
     }
 }
 

@@ -126,12 +126,10 @@ pub(super) fn bytes_left(ctx: &ContextSelectionSet<'_>) -> usize {
     ctx.data_unchecked::<Budget>().memory().left()
 }
 
-/// Charges bytes of objects that are written as rows, or ends the operation.
-pub(super) async fn charge_bytes(ctx: &ContextSelectionSet<'_>, bytes: usize) {
-    if bytes > 0 {
-        let services = ctx.data_unchecked::<Services>();
-        ctx.data_unchecked::<Budget>().charge_bytes(bytes, &services.metrics.graphql_budget_exhausted).await;
-    }
+/// Charges objects that were written as rows, and their JSON, or ends the operation.
+pub(super) async fn charge_row(ctx: &ContextSelectionSet<'_>, bytes: usize, json_bytes: usize) {
+    let exhausted = &ctx.data_unchecked::<Services>().metrics.graphql_budget_exhausted;
+    ctx.data_unchecked::<Budget>().charge_row(bytes, json_bytes, exhausted).await;
 }
 
 /// The number of fields selected below a field, each counted once.

@@ -30,6 +30,7 @@ use super::validation::Types;
 use super::weighted_cache::WeightedCache;
 use super::{Peer, Viewer, null_propagation, response_order};
 use crate::db::spawn_and_join;
+use crate::request_memory::{RequestMemory, Reservation};
 
 /// How long a query may run. A mutation has no such limit: it may have committed when the time is up, and the error
 /// UNAVAILABLE would say that it is safe to retry. Its statements, and its wait for a connection, have timeouts.
@@ -105,6 +106,7 @@ pub struct Engine {
     introspection: bool,
     timeout: Duration,
     oversized: Counter,
+    memory: RequestMemory,
 }
 
 impl Engine {
@@ -119,7 +121,14 @@ impl Engine {
             introspection,
             timeout: EXECUTION_TIMEOUT,
             oversized: Counter::default(),
+            memory: RequestMemory::default(),
         }
+    }
+
+    /// Counts the memory of operations and responses here.
+    #[must_use]
+    pub fn with_memory(self, memory: RequestMemory) -> Self {
+        Self { memory, ..self }
     }
 
     /// Counts the responses that are too large to be sent.
@@ -200,6 +209,10 @@ impl Engine {
         request.data(caller.viewer).data(caller.peer).data(budget).data(Rows(true))
     }
 
+    fn reservation(&self, caller: &Caller) -> Reservation {
+        self.memory.reservation(caller.viewer.0.as_ref().map(|principal| principal.user), caller.peer.0)
+    }
+
     /// Runs a query or a mutation. A query is stopped after the execution timeout.
     pub async fn execute(&self, prepared: Prepared, caller: Caller) -> GraphQLResponse {
         let Prepared { kind, selection, operation } = prepared;
@@ -207,7 +220,8 @@ impl Engine {
         if selection.roots.is_empty() {
             return finish(Response::new(response_order::nothing()));
         }
-        let budget = Budget::default();
+        let (memory, is_mutation) = (self.reservation(&caller), kind == OperationKind::Mutation);
+        let budget = Budget::within(memory.clone());
         let request = self.request(operation, caller, budget.clone());
         // Unwind safe: after a panic, the state of the operation is dropped and never read again.
         let running = AssertUnwindSafe(budget.run_within(self.schema.execute(request))).catch_unwind();
@@ -216,8 +230,8 @@ impl Engine {
             _ => tokio::time::timeout(self.timeout, running).await,
         };
         match ended {
-            Ok(Ok(Ok(response))) => finish(response),
-            Ok(Ok(Err(error))) => GraphQLResponse::stopped(error),
+            Ok(Ok(Ok(response))) => finish(response).holding(memory, is_mutation),
+            Ok(Ok(Err(error))) => GraphQLResponse::stopped_or_refused(error, is_mutation),
             Ok(Err(_)) => panicked(),
             Err(_) => GraphQLResponse::stopped(RequestError::new(
                 "UNAVAILABLE",
@@ -237,11 +251,18 @@ impl Engine {
             return futures_util::stream::once(running).boxed();
         }
         let key = live::key(&prepared.operation, &caller.viewer);
-        let (finish, budget, handover) = (self.finisher(prepared.selection), Budget::default(), Handover::default());
+        let (finish, memory) = (self.finisher(prepared.selection), self.reservation(&caller));
+        let (budget, handover) = (Budget::within(memory.another()), Handover::default());
         let request = self.request(prepared.operation, caller, budget.clone()).data(handover.clone());
         let responses = AssertUnwindSafe(self.schema.stream(request)).catch_unwind();
-        let responses = responses.map(move |item| item.map_or_else(|_| panicked(), &finish));
-        live::share(responses.boxed(), handover, key, budget)
+        let rendering = budget.clone();
+        let responses = responses.map(move |item| {
+            let response = item.map_or_else(|_| panicked(), &finish);
+            rendering.release();
+            response
+        });
+        let responses = live::share(responses.boxed(), handover, key, budget);
+        responses.map(move |response| response.holding(memory.another(), false)).boxed()
     }
 }
 

@@ -38,6 +38,7 @@ pub mod request;
 pub mod request_error;
 pub mod response;
 mod response_order;
+mod response_writer;
 mod rooms;
 pub mod rows;
 mod scalars;

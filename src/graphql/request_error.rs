@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use async_graphql::Pos;
 
+use crate::request_memory::{MemoryExceeded, RETRY_AFTER_SECONDS};
+
 /// The code of every error in the input: in the document, its variables, or one value.
 pub(crate) const BAD_USER_INPUT: &str = "BAD_USER_INPUT";
 
@@ -15,6 +17,8 @@ pub struct RequestError {
     pub(super) message: Cow<'static, str>,
     pub(super) field: Option<Cow<'static, str>>,
     pub(super) position: Option<Pos>,
+    /// When the same request may succeed.
+    pub(super) retry_after_seconds: Option<u32>,
     /// Further problems of the same document or of the same variables.
     pub(super) others: Vec<RequestError>,
 }
@@ -22,7 +26,14 @@ pub struct RequestError {
 impl RequestError {
     /// `code` is stable; clients depend on it.
     pub fn new(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), field: None, position: None, others: Vec::new() }
+        Self {
+            code,
+            message: message.into(),
+            field: None,
+            position: None,
+            retry_after_seconds: None,
+            others: Vec::new(),
+        }
     }
 
     /// A parameter of the request is wrong.
@@ -51,8 +62,24 @@ impl RequestError {
         Self { field: Some("query".into()), ..Self::new("PAYLOAD_TOO_LARGE", message) }
     }
 
+    /// An operation that may have changed something has ended without its result.
+    pub(super) fn outcome_unknown() -> Self {
+        let message = "the outcome is unknown: check whether it was done before you try again";
+        Self::new("OUTCOME_UNKNOWN", message)
+    }
+
     /// The value of `extensions.code`.
     pub fn code(&self) -> &'static str {
         self.code
+    }
+}
+
+impl From<MemoryExceeded> for RequestError {
+    fn from(exceeded: MemoryExceeded) -> Self {
+        let code = match exceeded {
+            MemoryExceeded::PerUser | MemoryExceeded::PerAddress => "RATE_LIMITED",
+            MemoryExceeded::InAll => "UNAVAILABLE",
+        };
+        Self { retry_after_seconds: Some(RETRY_AFTER_SECONDS), ..Self::new(code, exceeded.to_string()) }
     }
 }

@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use super::client_errors;
 use super::request_error::RequestError;
+use super::response_writer::{Bounded, Segments, Sink};
+use crate::request_memory::Reservation;
 
 /// Most bytes of one response, as JSON.
 pub const MAX_RESPONSE_BYTES: usize = 8 << 20;
@@ -26,6 +28,31 @@ pub struct GraphQLResponse {
     oversized: Option<Counter>,
     /// The whole response as JSON, if it is written already.
     written: Option<Bytes>,
+    /// The memory of the response, until its client has taken it.
+    memory: Reservation,
+    /// Whether the operation may have changed something, so that it can't be refused any more.
+    is_mutation: bool,
+    /// When the same request may succeed, in seconds.
+    retry_after_seconds: Option<u64>,
+}
+
+/// A response as JSON.
+pub struct Written {
+    pub segments: Vec<Bytes>,
+    /// Reserved for the segments.
+    pub memory: Reservation,
+}
+
+impl From<Vec<u8>> for Written {
+    fn from(json: Vec<u8>) -> Self {
+        Self { segments: vec![json.into()], memory: Reservation::default() }
+    }
+}
+
+impl Written {
+    pub fn n_bytes(&self) -> usize {
+        self.segments.iter().map(Bytes::len).sum()
+    }
 }
 
 impl GraphQLResponse {
@@ -35,7 +62,20 @@ impl GraphQLResponse {
             && response.data == Value::Null
             && response.errors.iter().all(|error| error.path.is_empty());
         client_errors::sanitize(&mut response.errors);
-        Self { response, is_request_error, code: None, oversized: None, written: None }
+        Self::of(response, is_request_error)
+    }
+
+    fn of(response: Response, is_request_error: bool) -> Self {
+        Self {
+            response,
+            is_request_error,
+            code: None,
+            oversized: None,
+            written: None,
+            memory: Reservation::default(),
+            is_mutation: false,
+            retry_after_seconds: None,
+        }
     }
 
     /// A response without errors that [`Self::to_shared`] has written.
@@ -49,7 +89,7 @@ impl GraphQLResponse {
             return None;
         }
         let mut out = Vec::new();
-        self.write_within(&mut Bounded { out: &mut out, left: MAX_RESPONSE_BYTES }).ok()?;
+        self.write_within(&mut Bounded::new(&mut out, MAX_RESPONSE_BYTES, &Reservation::default())).ok()?;
         Some(out.into())
     }
 
@@ -70,9 +110,23 @@ impl GraphQLResponse {
         Self { is_request_error: false, ..error.into() }
     }
 
+    /// The response to an operation that `error` ended. A query that may be repeated counts as refused.
+    pub(super) fn stopped_or_refused(error: RequestError, is_mutation: bool) -> Self {
+        match error.retry_after_seconds {
+            None => Self::stopped(error),
+            Some(_) if is_mutation => Self::stopped(RequestError::outcome_unknown()),
+            Some(_) => error.into(),
+        }
+    }
+
     /// Whether the request was refused: nothing was executed and there is no `data`.
     pub fn is_request_error(&self) -> bool {
         self.is_request_error
+    }
+
+    /// When the same request may succeed, in seconds.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after_seconds
     }
 
     /// The code of a refused request.
@@ -103,27 +157,67 @@ impl GraphQLResponse {
         Self { oversized: Some(oversized.clone()), ..self }
     }
 
-    /// Appends the response as JSON, or an error if it is larger than [`MAX_RESPONSE_BYTES`].
+    /// Reserves memory for the response, as long as it or [`Self::into_memory`] lives.
+    #[must_use]
+    pub(super) fn holding(self, memory: Reservation, is_mutation: bool) -> Self {
+        Self { memory, is_mutation, ..self }
+    }
+
+    /// What is reserved for the response since it was written.
+    pub fn into_memory(self) -> Reservation {
+        self.memory
+    }
+
+    /// Appends the response as JSON, or an error if it is larger than [`MAX_RESPONSE_BYTES`] or there is no memory for it.
     pub fn write(&self, out: &mut Vec<u8>) {
-        if let Some(written) = &self.written {
-            out.extend_from_slice(written);
-            return;
-        }
         let start = out.len();
-        if self.write_within(&mut Bounded { out, left: MAX_RESPONSE_BYTES }).is_ok() {
-            return;
-        }
+        let Err(error) = self.write_reserved(out) else { return };
         out.truncate(start);
         out.shrink_to_fit();
+        error.write_unreserved(out);
+    }
+
+    /// The response as JSON in segments. An error is a response to be sent in its place, with its own status.
+    pub fn into_written(self) -> Result<Written, Box<Self>> {
+        let mut segments = Segments::default();
+        match self.write_reserved(&mut segments) {
+            Ok(()) => {}
+            Err(refused) if refused.retry_after_seconds.is_some() => return Err(refused),
+            Err(error) => {
+                segments = Segments::default();
+                error.write_unreserved(&mut segments);
+            }
+        }
+        Ok(Written { segments: segments.finish(), memory: self.memory })
+    }
+
+    /// Writes the response, and reserves its bytes in place of what the operation has reserved. Fails with the response
+    /// to send instead.
+    fn write_reserved<S: Sink>(&self, out: &mut S) -> Result<(), Box<Self>> {
+        self.memory.shrink_to(0);
+        let mut out = Bounded::new(out, MAX_RESPONSE_BYTES, &self.memory);
+        let written = self.write_within(&mut out).and_then(|()| out.finish());
+        let Err(_) = written else { return Ok(()) };
+        self.memory.shrink_to(0);
+        if let Some(exceeded) = out.refused {
+            return Err(Box::new(Self::stopped_or_refused(exceeded.into(), self.is_mutation)));
+        }
         if let Some(counter) = &self.oversized {
             counter.inc();
         }
         let message = format!("the response is larger than {MAX_RESPONSE_BYTES} bytes: request less at a time");
-        let error = Self::stopped(RequestError::too_large(message));
-        error.write_within(&mut Bounded { out, left: usize::MAX }).expect("an error is always JSON");
+        Err(Box::new(Self::stopped(RequestError::too_large(message))))
     }
 
-    fn write_within(&self, out: &mut Bounded<'_>) -> io::Result<()> {
+    fn write_unreserved<S: Sink>(&self, out: &mut S) {
+        let mut out = Bounded::new(out, usize::MAX, &self.memory);
+        self.write_within(&mut out).expect("an error is always JSON");
+    }
+
+    fn write_within<S: Sink>(&self, out: &mut Bounded<'_, S>) -> io::Result<()> {
+        if let Some(written) = &self.written {
+            return out.shared(written);
+        }
         out.write_all(b"{")?;
         let mut separator = "";
         if !self.response.errors.is_empty() {
@@ -146,9 +240,9 @@ impl GraphQLResponse {
 }
 
 /// Writes a value of the library. Its binary values are JSON, written by `rows`.
-fn write_value(value: &Value, out: &mut Bounded<'_>) -> io::Result<()> {
+fn write_value<S: Sink>(value: &Value, out: &mut Bounded<'_, S>) -> io::Result<()> {
     match value {
-        Value::Binary(json) => out.write_all(json),
+        Value::Binary(json) => out.shared(json),
         Value::List(items) => {
             out.write_all(b"[")?;
             for (n, item) in items.iter().enumerate() {
@@ -174,41 +268,25 @@ fn write_value(value: &Value, out: &mut Bounded<'_>) -> io::Result<()> {
 impl From<RequestError> for GraphQLResponse {
     fn from(mut request_error: RequestError) -> Self {
         let (code, others) = (request_error.code, std::mem::take(&mut request_error.others));
+        let retry_after_seconds = request_error.retry_after_seconds.map(u64::from);
         let mut errors: Vec<ServerError> = once(request_error).chain(others).map(server_error).collect();
         client_errors::sanitize(&mut errors);
-        let response = Response::from_errors(errors);
-        Self { response, is_request_error: true, code: Some(code), oversized: None, written: None }
+        Self { code: Some(code), retry_after_seconds, ..Self::of(Response::from_errors(errors), true) }
     }
 }
 
 fn server_error(request_error: RequestError) -> ServerError {
-    let RequestError { code, message, field, position, others: _ } = request_error;
+    let RequestError { code, message, field, position, retry_after_seconds, others: _ } = request_error;
     let mut error = ServerError::new(message, position);
     let extensions = error.extensions.get_or_insert_default();
     extensions.set("code", code);
     if let Some(field) = field {
         extensions.set("field", field.into_owned());
     }
+    if let Some(seconds) = retry_after_seconds {
+        extensions.set("retryAfterSeconds", seconds);
+    }
     error
-}
-
-/// A writer that fails at the first byte above its limit. A response is always valid JSON, so serializing
-/// fails for no other reason.
-struct Bounded<'a> {
-    out: &'a mut Vec<u8>,
-    left: usize,
-}
-
-impl Write for Bounded<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.left = self.left.checked_sub(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
-        self.out.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use axum::http::{HeaderMap, header};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use crate::graphql::response::Written;
+
 /// Smaller responses fit into a packet or two: compressing them saves nobody time.
 pub(super) const MIN_BYTES: usize = 1 << 10;
 /// From this size on, a thread of its own compresses: 256 KiB take about a millisecond.
@@ -33,18 +35,24 @@ pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     any
 }
 
-/// Compresses a body.
-pub(super) async fn gzip(body: Vec<u8>) -> Vec<u8> {
-    if body.len() < MAX_INLINE_BYTES {
-        return gzip_now(&body);
+/// Compresses a response.
+pub(super) async fn gzip(written: Written) -> Written {
+    if written.n_bytes() < MAX_INLINE_BYTES {
+        return gzip_now(written);
     }
-    tokio::task::spawn_blocking(move || gzip_now(&body)).await.expect("compressing memory does not panic")
+    tokio::task::spawn_blocking(move || gzip_now(written)).await.expect("compressing memory does not panic")
 }
 
 /// At the fastest level: 100 us for 32 KiB. The best level saves a third of the bytes more and takes five times as long.
-fn gzip_now(body: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
-    encoder.write_all(body).and_then(|()| encoder.finish()).expect("memory can be written")
+fn gzip_now(written: Written) -> Written {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(written.n_bytes() / 4), Compression::fast());
+    let Written { segments, memory } = written;
+    for segment in segments {
+        encoder.write_all(&segment).expect("memory can be written");
+    }
+    let compressed = encoder.finish().expect("memory can be written");
+    memory.shrink_to(compressed.len());
+    Written { segments: vec![compressed.into()], memory }
 }
 
 #[cfg(test)]

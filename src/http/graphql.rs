@@ -102,10 +102,10 @@ async fn run(state: &HttpState, parts: &Parts, accepted: Accepted, prepared: Pre
         // A query has one response, so a single document is preferred to a stream.
         (OperationKind::Query, Some(media), _) => {
             let response = state.engine.execute(prepared, caller).await;
-            responses::query(media, &response, compression::accepts_gzip(&parts.headers)).await
+            responses::query(media, response, compression::accepts_gzip(&parts.headers)).await
         }
         (OperationKind::Mutation, Some(media), _) => {
-            responses::graphql(media, &state.engine.execute(prepared, caller).await)
+            responses::mutation(media, state.engine.execute(prepared, caller).await)
         }
         (_, _, Some(streaming)) => streaming::stream(state, streaming, prepared, caller),
         (_, media, None) => responses::error(

@@ -14,6 +14,7 @@ mod layers;
 mod limits;
 mod negotiate;
 pub mod pages;
+mod response_body;
 mod responses;
 mod serve;
 mod slow_peer;

@@ -9,9 +9,10 @@ use axum::response::Response;
 
 use super::compression;
 use super::negotiate::Media;
+use super::response_body;
 use crate::error::Error;
 use crate::graphql::request_error::RequestError;
-use crate::graphql::response::GraphQLResponse;
+use crate::graphql::response::{GraphQLResponse, Written};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const GRAPHQL_RESPONSE: HeaderValue = HeaderValue::from_static("application/graphql-response+json; charset=utf-8");
@@ -34,25 +35,28 @@ fn status(media: Media, response: &GraphQLResponse) -> StatusCode {
     match (media, response.error_code()) {
         _ if !response.is_request_error() => StatusCode::OK,
         (_, Some("PAYLOAD_TOO_LARGE")) => StatusCode::PAYLOAD_TOO_LARGE,
+        (_, Some("RATE_LIMITED")) => StatusCode::TOO_MANY_REQUESTS,
+        (_, Some("UNAVAILABLE")) => StatusCode::SERVICE_UNAVAILABLE,
         // Clients of `application/json` take any status but 200 for "not a response of the GraphQL server".
         (Media::Json, _) => StatusCode::OK,
         (Media::GraphqlResponse, _) => StatusCode::BAD_REQUEST,
     }
 }
 
-/// The response to a well-formed GraphQL request.
-pub(super) fn graphql(media: Media, response: &GraphQLResponse) -> Response {
-    write(media, status(media, response), response)
+/// The response to a mutation, which is not compressed.
+pub(super) fn mutation(media: Media, response: GraphQLResponse) -> Response {
+    let (outcome, written) = in_segments(media, response);
+    outcome.response(media, response_body::body(written))
 }
 
 /// The response to a query, compressed if the client accepts that and it pays.
-pub(super) async fn query(media: Media, response: &GraphQLResponse, accepts_gzip: bool) -> Response {
-    let (status, body) = (status(media, response), written(response));
-    if body.len() < compression::MIN_BYTES {
-        return with_body(media, status, body);
+pub(super) async fn query(media: Media, response: GraphQLResponse, accepts_gzip: bool) -> Response {
+    let (outcome, written) = in_segments(media, response);
+    if written.n_bytes() < compression::MIN_BYTES {
+        return outcome.response(media, response_body::body(written));
     }
-    let body = if accepts_gzip { compression::gzip(body).await } else { body };
-    let mut response = with_body(media, status, body);
+    let written = if accepts_gzip { compression::gzip(written).await } else { written };
+    let mut response = outcome.response(media, response_body::body(written));
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     if accepts_gzip {
@@ -61,12 +65,41 @@ pub(super) async fn query(media: Media, response: &GraphQLResponse, accepts_gzip
     response
 }
 
+/// What the status line and the headers say of an operation.
+struct Outcome {
+    status: StatusCode,
+    retry_after_seconds: Option<u64>,
+}
+
+impl Outcome {
+    fn of(media: Media, response: &GraphQLResponse) -> Self {
+        Self { status: status(media, response), retry_after_seconds: response.retry_after_seconds() }
+    }
+
+    fn response(&self, media: Media, body: Body) -> Response {
+        let mut response = with_body(media, self.status, body);
+        if let Some(seconds) = self.retry_after_seconds {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// The response as JSON, or the error if there is no memory for it.
+fn in_segments(media: Media, response: GraphQLResponse) -> (Outcome, Written) {
+    let outcome = Outcome::of(media, &response);
+    match response.into_written() {
+        Ok(written) => (outcome, written),
+        Err(refused) => (Outcome::of(media, &refused), in_memory(&refused).into()),
+    }
+}
+
 /// A request error of a well-formed request. A client that accepts only streams gets JSON with an error status,
 /// which it can't take for the start of a stream.
 pub(super) fn request_error(media: Option<Media>, error: RequestError) -> Response {
     let response = error.into();
     match media {
-        Some(media) => graphql(media, &response),
+        Some(media) => write(media, status(media, &response), &response),
         None => write(Media::Json, status(Media::GraphqlResponse, &response), &response),
     }
 }
@@ -120,17 +153,17 @@ pub(super) fn quota_exceeded(message: &'static str) -> Response {
 }
 
 fn write(media: Media, status: StatusCode, response: &GraphQLResponse) -> Response {
-    with_body(media, status, written(response))
+    with_body(media, status, in_memory(response).into())
 }
 
-fn written(response: &GraphQLResponse) -> Vec<u8> {
-    let mut body = Vec::with_capacity(512);
-    response.write(&mut body);
-    body
+fn in_memory(response: &GraphQLResponse) -> Vec<u8> {
+    let mut json = Vec::with_capacity(512);
+    response.write(&mut json);
+    json
 }
 
-fn with_body(media: Media, status: StatusCode, body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
+fn with_body(media: Media, status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, media.header());
     response

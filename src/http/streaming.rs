@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::limits::SubscriptionQuota;
 use super::negotiate::Streaming;
+use super::response_body::held;
 use super::{HttpState, responses};
 use crate::auth::Principal;
 use crate::clock::Clock;
@@ -172,7 +173,8 @@ impl ResponseStream {
                 return Some(self.end_with(error));
             }
             self.idle_since = Instant::now();
-            return Some(self.format.event(&response).into());
+            let event = self.format.event(&response);
+            return Some(held(event.into(), response.into_memory()));
         }
     }
 

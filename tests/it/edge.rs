@@ -20,6 +20,7 @@ use smarthome::http::health::AlwaysReady;
 use smarthome::http::{HttpState, Limits, Quotas, Server, listen, router};
 use smarthome::ids::UserId;
 use smarthome::metrics::Metrics;
+use smarthome::request_memory::RequestMemory;
 use smarthome::revocation::Revocations;
 use smarthome::settings::Secret;
 use smarthome::throttle::Throttle;
@@ -82,6 +83,7 @@ impl Edge {
         let state = HttpState {
             engine: Engine::new(schema.clone(), introspection)
                 .execution_timeout(Duration::from_millis(300))
+                .with_memory(RequestMemory::new(limits.memory, metrics.clone()))
                 .with_oversized_counter(metrics.graphql_answers_too_large.clone()),
             authenticator: Authenticator::new(tokens.clone(), revocations.clone()),
             tokens: tokens.clone(),

@@ -23,6 +23,7 @@ mod edge;
 mod graphiql;
 mod graphql_spec;
 mod health;
+mod held_responses;
 mod http;
 mod http_headers;
 mod integrations;

@@ -4,12 +4,14 @@
 
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::support::app::Database;
 use super::support::server::Server;
 use super::support::services::services;
 use super::support::user::User;
-use super::support::within;
+use super::support::{eventually, http, within};
 
 /// How far above its idle size a server may stay, in MiB.
 const KEPT_MIB: u64 = 20;
@@ -47,4 +49,55 @@ async fn a_burst_of_sign_ins_takes_the_memory_of_two_hashes_and_returns_it() {
     // Two hashes of 19 MiB, connections, and what the allocator keeps for them.
     assert!(peak <= idle + 80, "{peak} MiB, idle {idle} MiB");
     is_back_to(&server, idle).await;
+}
+
+/// 500 readings of 16 KB, in a month that no server has used.
+const FILL: &str =
+    "create table telemetry_large partition of telemetry for values from ('2001-10-01') to ('2001-11-01');
+    insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock, extra)
+    select d.home_id, d.id, timestamptz '2001-10-02' + n * interval '1 minute', now(), n, false,
+           jsonb_build_object('note', repeat(md5(n::text), 494))
+    from devices d, generate_series(1, 500) n";
+const LARGE: &str = "query($d: ID!) { device(id: $d) { telemetry(first: 500) { nodes { id extra } } } }";
+/// Requests for 8 MiB of one account: 1 GB.
+const N_UNREAD: usize = 127;
+
+/// Sends a query and reads nothing.
+async fn ask(user: &User, server: &Server, device: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4 << 10).expect("a small buffer");
+    let mut tcp = socket.connect(server.addr()).await.expect("the server listens");
+    let body = json!({"query": LARGE, "variables": {"d": device}}).to_string();
+    let head = format!(
+        "POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        user.token().expect("signed in"),
+        body.len()
+    );
+    tcp.write_all(head.as_bytes()).await.expect("the request is sent");
+    tcp
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_that_nobody_reads_take_a_bounded_part_of_the_memory_and_return_it() {
+    let database = Database::create().await;
+    let server = Server::start(&database.url(), services().mqtt_port(), &[("RATE_LIMITS", "on")]).await;
+    let user = User::register(server.addr()).await;
+    let home = user.home().await;
+    let device = user.device(server.prefix(), &home, "large").await;
+    database.client().await.batch_execute(FILL).await.expect("large readings");
+    let idle = status_mib(&server, "VmRSS");
+    let unread = join_all((0..N_UNREAD).map(|_| ask(&user, &server, &device.id))).await;
+    let refused = "smarthome_quota_exceeded_total{reason=\"MEMORY_PER_USER\"}";
+    eventually("the account has reached its limit", || async {
+        http::get(server.addr(), "/metrics").await.text().contains(refused).then_some(())
+    })
+    .await;
+    // Small requests of the same account are served meanwhile.
+    user.query("{ me { id } }", json!({})).await;
+    drop(unread);
+    is_back_to(&server, idle).await;
+    let peak = status_mib(&server, "VmHWM");
+    println!("idle {idle} MiB, at most {peak} MiB");
+    assert!(peak <= idle + 150, "{peak} MiB, idle {idle} MiB");
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::request::RequestId;
 use super::super::request_error::RequestError;
 use crate::db::{MAX_OPERATION_BYTES, MemoryBudget};
+use crate::request_memory::Reservation;
 
 /// Most objects in all lists of one operation, or of one event of a subscription.
 const MAX_OBJECTS: usize = 50_000;
@@ -35,6 +36,11 @@ struct Used {
 }
 
 impl Budget {
+    /// A budget whose memory counts for the operation's user and address.
+    pub(in crate::graphql) fn within(reservation: Reservation) -> Self {
+        Self(Arc::new(Used { memory: MemoryBudget::within(reservation), ..Used::default() }))
+    }
+
     /// Charges objects, or ends the operation. `exhausted` counts operations that were ended.
     pub(in crate::graphql) async fn charge_objects(&self, n_objects: usize, exhausted: &Counter) {
         let before = self.0.objects.fetch_add(n_objects, Ordering::Relaxed);
@@ -61,6 +67,14 @@ impl Budget {
         }
     }
 
+    /// Charges bytes that are held for a moment, and reserves the JSON that was made of them, or ends the operation.
+    pub(in crate::graphql) async fn charge_row(&self, bytes: usize, json_bytes: usize, exhausted: &Counter) {
+        let memory = &self.0.memory;
+        if memory.charge_unreserved(bytes).is_err() || memory.reserve(json_bytes).is_err() {
+            self.end_memory_exhausted(exhausted).await;
+        }
+    }
+
     pub(in crate::graphql) fn request_id(&self) -> RequestId {
         self.0.request
     }
@@ -72,6 +86,9 @@ impl Budget {
 
     /// Ends the operation because it exhausted [`Budget::memory`].
     pub(in crate::graphql) async fn end_memory_exhausted(&self, exhausted: &Counter) {
+        if let Some(exceeded) = self.0.memory.refused() {
+            self.end(exceeded.into(), exhausted).await;
+        }
         let message = format!("the operation asks for more than {MAX_OPERATION_BYTES} bytes: ask for less at a time");
         self.end(RequestError::too_large(message), exhausted).await;
     }
@@ -92,6 +109,11 @@ impl Budget {
             () = self.0.exhausted.cancelled() => Err(self.0.error.get().expect("set before the token").clone()),
             ended = running => Ok(ended),
         }
+    }
+
+    /// Returns the memory of rows and values, once the response is complete.
+    pub(in crate::graphql) fn release(&self) {
+        self.0.memory.reservation().shrink_to(0);
     }
 
     /// Resets the counts, at each event of a subscription.

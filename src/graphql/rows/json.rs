@@ -10,6 +10,9 @@ use super::super::response::MAX_RESPONSE_BYTES;
 use super::super::scalars::{self, Json};
 use crate::db::{JsonText, MAX_OPERATION_BYTES};
 
+/// Spare capacity that is not worth a copy, in bytes.
+const MAX_SPARE_BYTES: usize = 64 << 10;
+
 /// JSON that is being written.
 pub(in crate::graphql) struct JsonWriter {
     bytes: Vec<u8>,
@@ -94,7 +97,11 @@ impl JsonWriter {
         self.charged
     }
 
-    pub(in crate::graphql) fn into_bytes(self) -> Vec<u8> {
+    /// The JSON. A client may take long to read it, so a large one keeps no room to grow.
+    pub(in crate::graphql) fn into_bytes(mut self) -> Vec<u8> {
+        if self.bytes.capacity() - self.bytes.len() > MAX_SPARE_BYTES {
+            self.bytes.shrink_to_fit();
+        }
         self.bytes
     }
 }

@@ -63,7 +63,9 @@ impl<T: Row + OutputType> OutputType for Direct<T> {
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
         let Some(written) = self.write(ctx) else { return self.0.resolve(ctx, field).await };
-        context::charge_bytes(ctx, written.charged()).await;
-        Ok(Value::Binary(written.into_bytes().into()))
+        let charged = written.charged();
+        let json = written.into_bytes();
+        context::charge_row(ctx, charged, json.len()).await;
+        Ok(Value::Binary(json.into()))
     }
 }

@@ -6,6 +6,8 @@ mod quotas;
 
 use std::time::Duration;
 
+use crate::request_memory::{MemoryLimits, RETRY_AFTER_SECONDS};
+
 pub(super) use connections::{ConnectionLimiter, ConnectionSlot};
 pub use quotas::Quotas;
 pub(super) use quotas::{SocketQuota, SubscriptionQuota};
@@ -50,6 +52,8 @@ pub struct Limits {
     pub socket_send_timeout: Duration,
     /// Bytes of one message from a socket's client.
     pub socket_message_bytes: usize,
+    /// Bytes of running operations and of responses that clients have not taken yet.
+    pub memory: MemoryLimits,
     /// Open sockets of one user.
     pub sockets_per_user: usize,
     /// Open sockets of one client address. An office, or a carrier's NAT, is one address.
@@ -75,6 +79,7 @@ impl Limits {
             sockets_per_address: unlimited,
             subscriptions_per_user: unlimited,
             subscriptions_per_address: unlimited,
+            memory: MemoryLimits { per_user: unlimited, per_address: unlimited, ..self.memory },
             ..self
         }
     }
@@ -89,7 +94,8 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(15),
             slow_peer_window: Duration::from_secs(30),
             slow_peer_min_bytes: 128 << 10,
-            slow_peer_stall: Duration::from_secs(15),
+            slow_peer_stall: Duration::from_secs(RETRY_AFTER_SECONDS.into()),
+            memory: MemoryLimits::default(),
             drain_timeout: Duration::from_secs(8),
             max_headers: 64,
             header_bytes: 32 << 10,

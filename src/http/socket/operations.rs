@@ -11,6 +11,19 @@ use futures_util::stream::BoxStream;
 use super::message::MessageEncoder;
 use crate::graphql::response::GraphQLResponse;
 use crate::http::limits::SubscriptionQuota;
+use crate::request_memory::Reservation;
+
+/// A message to the client, and the memory that is reserved for it until it is written.
+pub(super) struct Outgoing {
+    pub(super) message: Message,
+    pub(super) memory: Reservation,
+}
+
+impl From<Message> for Outgoing {
+    fn from(message: Message) -> Self {
+        Self { message, memory: Reservation::default() }
+    }
+}
 
 /// One running operation.
 pub(super) struct Operation {
@@ -58,7 +71,7 @@ impl Operations {
     }
 
     /// The next message of the next ready operation.
-    pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Message> {
+    pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Outgoing> {
         let n = self.running.len();
         for step in 0..n {
             let at = (self.next + step) % n;
@@ -73,14 +86,15 @@ impl Operations {
                         // An error ends its operation: no `complete` follows.
                         let message = operation.encoder.error(&response);
                         self.remove(at);
-                        return Poll::Ready(message);
+                        return Poll::Ready(message.into());
                     }
-                    return Poll::Ready(operation.encoder.next(&response));
+                    let message = operation.encoder.next(&response);
+                    return Poll::Ready(Outgoing { message, memory: response.into_memory() });
                 }
                 Poll::Ready(None) => {
                     let message = operation.encoder.complete();
                     self.remove(at);
-                    return Poll::Ready(message);
+                    return Poll::Ready(message.into());
                 }
             }
         }
@@ -104,7 +118,9 @@ mod tests {
     }
 
     fn next(operations: &mut Operations) -> Option<String> {
-        poll_fn(|cx| operations.poll_message(cx)).now_or_never().map(|message| message.into_text().unwrap().to_string())
+        poll_fn(|cx| operations.poll_message(cx))
+            .now_or_never()
+            .map(|sent| sent.message.into_text().unwrap().to_string())
     }
 
     fn response() -> GraphQLResponse {

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::close::{Close, CloseReason};
 use super::message::Protocol;
-use super::operations::Operations;
+use super::operations::{Operations, Outgoing};
 use super::read_error;
 use crate::graphql::engine::Caller;
 use crate::http::HttpState;
@@ -105,7 +105,7 @@ impl Session {
                 received = socket.recv() => {
                     let received = received.ok_or(CloseReason::Disconnected)?;
                     for reply in self.handle_message(received.map_err(read_error::close_reason)?).await? {
-                        self.send(socket, reply).await?;
+                        self.send(socket, reply.into()).await?;
                     }
                     // A token that this message brought may expire before the timer fires.
                     let next = self.next_deadline();
@@ -115,7 +115,7 @@ impl Session {
                 }
                 () = timer.as_mut() => {
                     for message in self.check_timers()? {
-                        self.send(socket, message).await?;
+                        self.send(socket, message.into()).await?;
                     }
                     timer.as_mut().reset(self.next_deadline());
                 }
@@ -129,18 +129,21 @@ impl Session {
     }
 
     /// Writes a message and further ready ones, then flushes once.
-    async fn send(&mut self, socket: &mut WebSocket, first: Message) -> Result<(), CloseReason> {
+    async fn send(&mut self, socket: &mut WebSocket, first: Outgoing) -> Result<(), CloseReason> {
         let (operations, clock) = (&mut self.operations, &self.state.clock);
         let expires_at = self.caller.viewer.0.as_ref().map(|principal| principal.expires_at);
         let has_expired = || expires_at.is_some_and(|at| at <= clock.now());
         let burst = async {
-            socket.feed(first).await?;
+            // Until the flush, the messages are in the socket's buffer.
+            let mut held = vec![first.memory];
+            socket.feed(first.message).await?;
             for _ in 1..BURST {
-                let Some(message) = poll_fn(|cx| operations.poll_message(cx)).now_or_never() else { break };
+                let Some(next) = poll_fn(|cx| operations.poll_message(cx)).now_or_never() else { break };
                 if has_expired() {
                     break;
                 }
-                socket.feed(message).await?;
+                held.push(next.memory);
+                socket.feed(next.message).await?;
             }
             socket.flush().await
         };

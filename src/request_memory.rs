@@ -1,0 +1,299 @@
+//! The memory that requests hold: the rows and values of running operations, and responses that their clients have not
+//! taken yet. One account, one address and all together have a limit, and memory is reserved before it is used.
+//!
+//! While more than half of the whole is in use, the limits of one account and of one address are an eighth, so that a few
+//! of them can't refuse all others. The first [`FREE_BYTES`] of every request are not counted: small requests are never
+//! refused, and cost no lock.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use crate::error::Error;
+use crate::ids::UserId;
+use crate::metrics::Metrics;
+use crate::throttle::network;
+
+/// Bytes of each request that count for no limit.
+pub const FREE_BYTES: usize = 16 << 10;
+/// Bytes that a reservation grows by, so that rows and values seldom need the lock.
+const STEP_BYTES: usize = 64 << 10;
+/// The part of their limits that accounts and addresses have while more than half of the whole is in use.
+const SCARCE_PART: usize = 8;
+/// When a refused request may come again, in seconds: clients that read nothing are disconnected by then.
+pub const RETRY_AFTER_SECONDS: u32 = 15;
+
+/// The limits, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryLimits {
+    /// One account. An operation and its response take up to 40 MiB.
+    pub per_user: usize,
+    /// One client address.
+    pub per_address: usize,
+    /// All requests.
+    pub in_all: usize,
+}
+
+impl Default for MemoryLimits {
+    fn default() -> Self {
+        Self { per_user: 40 << 20, per_address: 64 << 20, in_all: 96 << 20 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    User(UserId),
+    Address(IpAddr),
+}
+
+/// The limit that refused a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryExceeded {
+    #[error("the responses of this account take too much memory: read them, or ask for less at a time")]
+    PerUser,
+    #[error("the responses of this address take too much memory: read them, or ask for less at a time")]
+    PerAddress,
+    #[error("service temporarily unavailable, try again")]
+    InAll,
+}
+
+impl From<MemoryExceeded> for Error {
+    fn from(_: MemoryExceeded) -> Self {
+        Self::TooSoon { retry_after_seconds: RETRY_AFTER_SECONDS.into() }
+    }
+}
+
+impl MemoryExceeded {
+    /// The `reason` of `smarthome_quota_exceeded`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::PerUser => "MEMORY_PER_USER",
+            Self::PerAddress => "MEMORY_PER_ADDRESS",
+            Self::InAll => "MEMORY_IN_ALL",
+        }
+    }
+}
+
+/// The memory of all requests. Cheap to clone; all clones count together.
+#[derive(Clone, Default)]
+pub struct RequestMemory(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    limits: MemoryLimits,
+    metrics: Metrics,
+    used: Mutex<Used>,
+}
+
+#[derive(Default)]
+struct Used {
+    in_all: usize,
+    /// Keys without reservations take no memory.
+    by_key: HashMap<Key, usize>,
+}
+
+/// The memory of one request, released when its last clone is dropped.
+#[derive(Clone, Default)]
+pub struct Reservation(Option<Arc<Reserved>>);
+
+struct Reserved {
+    memory: RequestMemory,
+    user: Option<UserId>,
+    address: Option<IpAddr>,
+    bytes: Mutex<Bytes>,
+}
+
+/// The size of a reservation.
+#[derive(Default)]
+struct Bytes {
+    /// What the request holds.
+    held: usize,
+    /// What counts of it, in whole steps.
+    counted: usize,
+}
+
+impl RequestMemory {
+    pub fn new(limits: MemoryLimits, metrics: Metrics) -> Self {
+        Self(Arc::new(Shared { limits, metrics, used: Mutex::default() }))
+    }
+
+    /// An empty reservation for a request of this user and address.
+    pub fn reservation(&self, user: Option<UserId>, address: Option<IpAddr>) -> Reservation {
+        let (memory, address) = (self.clone(), address.map(network));
+        Reservation(Some(Arc::new(Reserved { memory, user, address, bytes: Mutex::default() })))
+    }
+
+    fn take(&self, reserved: &Reserved, bytes: usize) -> Result<(), MemoryExceeded> {
+        let limits = &self.0.limits;
+        let mut used = self.0.used.lock().expect("request memory lock");
+        let in_all = used.in_all.saturating_add(bytes);
+        let part = if in_all > limits.in_all / 2 { SCARCE_PART } else { 1 };
+        let fits = |key: Option<Key>, limit: usize| {
+            key.is_none_or(|key| {
+                used.by_key.get(&key).copied().unwrap_or_default().saturating_add(bytes) <= limit / part
+            })
+        };
+        let exceeded = if !fits(reserved.user.map(Key::User), limits.per_user) {
+            MemoryExceeded::PerUser
+        } else if !fits(reserved.address.map(Key::Address), limits.per_address) {
+            MemoryExceeded::PerAddress
+        } else if in_all > limits.in_all {
+            MemoryExceeded::InAll
+        } else {
+            used.in_all = in_all;
+            for key in reserved.keys() {
+                *used.by_key.entry(key).or_default() += bytes;
+            }
+            self.0.metrics.request_memory.set(i64::try_from(in_all).unwrap_or(i64::MAX));
+            return Ok(());
+        };
+        self.0.metrics.count_quota_exceeded(exceeded.name());
+        Err(exceeded)
+    }
+
+    fn give_back(&self, reserved: &Reserved, bytes: usize) {
+        let mut used = self.0.used.lock().expect("request memory lock");
+        used.in_all -= bytes;
+        for key in reserved.keys() {
+            if let Entry::Occupied(mut entry) = used.by_key.entry(key) {
+                *entry.get_mut() -= bytes;
+                if *entry.get() == 0 {
+                    entry.remove();
+                }
+            }
+        }
+        self.0.metrics.request_memory.set(i64::try_from(used.in_all).unwrap_or(i64::MAX));
+    }
+}
+
+impl Reserved {
+    fn keys(&self) -> impl Iterator<Item = Key> {
+        self.user.map(Key::User).into_iter().chain(self.address.map(Key::Address))
+    }
+}
+
+impl Reservation {
+    /// Another, empty reservation for the same user and address.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let reserved = self.0.as_ref();
+        reserved.map_or_else(Self::default, |reserved| reserved.memory.reservation(reserved.user, reserved.address))
+    }
+
+    /// Reserves more bytes. After an error they are not reserved.
+    pub fn grow(&self, n_bytes: usize) -> Result<(), MemoryExceeded> {
+        let Some(reserved) = &self.0 else { return Ok(()) };
+        let mut bytes = reserved.bytes.lock().expect("reservation lock");
+        let held = bytes.held.saturating_add(n_bytes);
+        let counted = counted(held);
+        if counted > bytes.counted {
+            reserved.memory.take(reserved, counted - bytes.counted)?;
+            bytes.counted = counted;
+        }
+        bytes.held = held;
+        Ok(())
+    }
+
+    /// Returns bytes.
+    pub fn shrink(&self, n_bytes: usize) {
+        self.shrink_with(|held| held.saturating_sub(n_bytes));
+    }
+
+    /// Returns all but these bytes.
+    pub fn shrink_to(&self, n_bytes: usize) {
+        self.shrink_with(|held| held.min(n_bytes));
+    }
+
+    fn shrink_with(&self, left: impl FnOnce(usize) -> usize) {
+        let Some(reserved) = &self.0 else { return };
+        let mut bytes = reserved.bytes.lock().expect("reservation lock");
+        bytes.held = left(bytes.held);
+        let counted = counted(bytes.held);
+        if counted < bytes.counted {
+            reserved.memory.give_back(reserved, bytes.counted - counted);
+            bytes.counted = counted;
+        }
+    }
+}
+
+/// What counts of a request that holds so many bytes.
+fn counted(held: usize) -> usize {
+    held.saturating_sub(FREE_BYTES).div_ceil(STEP_BYTES).saturating_mul(STEP_BYTES)
+}
+
+impl std::fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reservation").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let counted = self.bytes.get_mut().map_or(0, |bytes| bytes.counted);
+        if counted > 0 {
+            self.memory.give_back(self, counted);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn memory() -> RequestMemory {
+        RequestMemory::new(MemoryLimits { per_user: 8 * MIB, per_address: 12 * MIB, in_all: 32 * MIB }, Metrics::new())
+    }
+
+    fn of(memory: &RequestMemory, user: i64, address: &str) -> Reservation {
+        memory.reservation(Some(UserId::from_database(user)), Some(address.parse().unwrap()))
+    }
+
+    fn in_use(memory: &RequestMemory) -> (usize, usize) {
+        let used = memory.0.used.lock().unwrap();
+        (used.in_all, used.by_key.len())
+    }
+
+    #[test]
+    fn a_user_and_an_address_have_limits_over_all_their_requests() {
+        let memory = memory();
+        let first = of(&memory, 1, "2001:db8::1");
+        first.grow(6 * MIB).unwrap();
+        let second = of(&memory, 1, "192.0.2.1");
+        assert_eq!(second.grow(3 * MIB), Err(MemoryExceeded::PerUser));
+        second.grow(MIB).unwrap();
+        let third = of(&memory, 2, "2001:db8::2");
+        assert_eq!(third.grow(7 * MIB), Err(MemoryExceeded::PerAddress));
+        third.grow(5 * MIB).unwrap();
+        assert_eq!(memory.0.metrics.request_memory.get(), i64::try_from(in_use(&memory).0).unwrap());
+        first.shrink(3 * MIB);
+        second.another().grow(3 * MIB).unwrap();
+        first.shrink_to(0);
+        drop((first, second, third));
+        assert_eq!(in_use(&memory), (0, 0));
+        assert!(memory.0.metrics.render().contains("quota_exceeded_total{reason=\"MEMORY_PER_ADDRESS\"} 1"));
+    }
+
+    #[test]
+    fn shares_are_small_while_memory_is_scarce_and_small_requests_are_never_refused() {
+        let memory = memory();
+        let large: Vec<_> = [(1, "192.0.2.1"), (2, "192.0.2.2")].map(|(user, addr)| of(&memory, user, addr)).into();
+        for reservation in &large {
+            reservation.grow(7 * MIB).unwrap();
+        }
+        // More than half would be in use: a user may have 1 MiB.
+        let third = of(&memory, 3, "192.0.2.3");
+        assert_eq!(third.grow(3 * MIB), Err(MemoryExceeded::PerUser));
+        third.grow(MIB - STEP_BYTES).unwrap();
+        large[0].grow(MIB - STEP_BYTES).unwrap();
+        let others: Vec<_> = (4..40).map(|n| of(&memory, n, &format!("192.0.2.{n}"))).collect();
+        let n_refused = others.iter().filter(|other| other.grow(MIB - STEP_BYTES).is_err()).count();
+        assert!(n_refused > 0 && in_use(&memory).0 <= 32 * MIB);
+        assert_eq!(of(&memory, 99, "192.0.2.99").grow(MIB - STEP_BYTES), Err(MemoryExceeded::InAll));
+        for user in [1, 3, 99] {
+            of(&memory, user, "192.0.2.1").grow(FREE_BYTES).unwrap();
+        }
+    }
+}
