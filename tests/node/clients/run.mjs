@@ -7,6 +7,10 @@ import { urql } from './urql.mjs';
 
 // Apollo Client expects it, as in a browser.
 globalThis.WebSocket ??= WebSocket;
+// urql aborts a stream that nobody reads any longer and catches no error of that.
+process.on('unhandledRejection', (reason) => {
+  if (reason?.name !== 'AbortError') throw reason;
+});
 const setup = JSON.parse(process.argv[2]);
 const clients = { apollo3, apollo4, urql, graphqlRequest };
 const only = process.argv[3]?.split(',') ?? Object.keys(clients);
