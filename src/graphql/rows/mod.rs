@@ -1,11 +1,11 @@
 //! Objects that are written as JSON straight from their rows, without a future and a value for every field.
 //!
-//! [`Direct`] compiles the selection below a field once into a [`Plan`] and runs the plan for each row. The JSON
+//! `Direct` compiles the selection below a field once into a `Plan` and runs the plan for each row. The JSON
 //! becomes a `Value::Binary`, which `response` copies into the response; no scalar of the schema makes one.
 //!
 //! A plan exists only if every selected field is pure: no argument, no loader, no error. Otherwise, and where a row
 //! lacks something that a field needs, the ordinary objects are resolved and give the same bytes. So a field that
-//! [`Row::writer`] does not know is slower, never wrong.
+//! `Row::writer` does not know is slower, never wrong.
 
 mod json;
 mod page;
