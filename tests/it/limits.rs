@@ -190,14 +190,18 @@ async fn requests_with_an_invalid_token_count_for_their_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_are_limited_per_address_and_requests_per_user() {
     let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
-    // The registration of the user is an attempt too.
     let user = app.user().await;
-    let mut codes = Vec::new();
-    for _ in 0..62 {
-        codes.push(app.stranger().error_code(REFRESH, json!({})).await);
-    }
-    assert!(codes[..59].iter().all(|code| code == "UNAUTHENTICATED"), "{codes:?}");
-    assert_eq!(codes[61], "RATE_LIMITED");
+    // Every machine sends more than the one attempt per second by which the limit refills.
+    let mut n_judged = 0;
+    let refused = loop {
+        match app.stranger().error_code(REFRESH, json!({})).await {
+            code if code == "UNAUTHENTICATED" => n_judged += 1,
+            code => break code,
+        }
+    };
+    assert_eq!(refused, "RATE_LIMITED");
+    // The registration of the user is an attempt too.
+    assert!(n_judged >= 59, "{n_judged} attempts were judged");
     // Every machine sends more than the 50 requests per second by which the limit refills.
     let bearer = format!("Bearer {}", user.token().expect("a token"));
     let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
