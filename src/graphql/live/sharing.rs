@@ -81,19 +81,20 @@ pub(in crate::graphql) fn key(operation: &impl Debug, viewer: &Viewer) -> Render
     Sha256::digest(format!("{principal:?}\n{operation:?}")).into()
 }
 
-/// The responses of a subscription. `library` has `handover` among its request data.
+/// The responses of a subscription. `responses` are the library's, executed with `handover` among the request data.
 pub(in crate::graphql) fn share(
-    library: BoxStream<'static, GraphQLResponse>,
+    responses: BoxStream<'static, GraphQLResponse>,
     handover: Handover,
     key: RenderingKey,
     budget: Budget,
 ) -> BoxStream<'static, GraphQLResponse> {
-    let driver = Driver { library, state: State::Starting(handover), key, budget };
+    let driver = Driver { responses, state: State::Starting(handover), key, budget };
     unfold(driver, |mut driver| async move { driver.next().await.map(|response| (response, driver)) }).boxed()
 }
 
 struct Driver {
-    library: BoxStream<'static, GraphQLResponse>,
+    /// The library's, one for each event that the resolver's stream yields.
+    responses: BoxStream<'static, GraphQLResponse>,
     state: State,
     key: RenderingKey,
     budget: Budget,
@@ -123,8 +124,8 @@ impl Driver {
 
     /// Polls the library until the resolver hands over its events, or fails.
     async fn start(&mut self, handover: &Handover) -> Option<GraphQLResponse> {
-        let library = &mut self.library;
-        let started = futures_util::future::poll_fn(|cx| match library.poll_next_unpin(cx) {
+        let responses = &mut self.responses;
+        let started = futures_util::future::poll_fn(|cx| match responses.poll_next_unpin(cx) {
             Poll::Ready(response) => Poll::Ready(Err(response)),
             Poll::Pending => handover.take().map_or(Poll::Pending, |taken| Poll::Ready(Ok(taken))),
         });
@@ -172,16 +173,16 @@ impl Driver {
             running.rendered.inc();
             running.wake.wake();
         }
-        if let Some(response) = self.library.next().now_or_never() {
+        if let Some(response) = self.responses.next().now_or_never() {
             return response;
         }
         // On a task of its own: others may wait for the response, and nobody polls this stream while its client reads
         // nothing.
-        let mut library = std::mem::replace(&mut self.library, futures_util::stream::empty().boxed());
+        let mut responses = std::mem::replace(&mut self.responses, futures_util::stream::empty().boxed());
         let budget = self.budget.clone();
-        let rendering = async move { (budget.run_within(library.next()).await, library) };
-        let (response, library) = spawn_and_join(rendering).await;
-        self.library = library;
+        let rendering = async move { (budget.run_within(responses.next()).await, responses) };
+        let (response, responses) = spawn_and_join(rendering).await;
+        self.responses = responses;
         response.unwrap_or_else(|error| {
             self.state = State::Ended;
             Some(GraphQLResponse::stopped(error))
