@@ -1,4 +1,5 @@
--- As page_latest.sql, for selections without a field of the devices' states: these columns are empty.
+-- As page_latest.sql, for selections without a field of the devices' states: these columns are empty. A file of its own,
+-- because one statement with a parameter that leaves out the join takes a quarter more time.
 select
     d.id, d.home_id, h.key, d.key, d.name, d.mac_address, d.type, d.room_id, d.created_at,
     false, null::timestamptz, null::timestamptz, null::text, null::double precision,
