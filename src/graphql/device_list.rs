@@ -1,6 +1,6 @@
 //! Lists of devices, and the queries `device` and `devices`.
 
-use async_graphql::parser::types::{Field, Selection};
+use async_graphql::parser::types::Field;
 use async_graphql::{Context, ID, InputObject, Object};
 
 use super::context::ContextExt;
@@ -11,6 +11,7 @@ use super::loaders::{DevicePage, DevicePageColumns, ListedDevice};
 use super::paging::{self, Page, PageArguments, PageRequest};
 use super::rows::Direct;
 use super::scalars::{DeviceType, parse_id};
+use super::selected_fields::all_fields;
 use super::telemetry;
 use crate::devices;
 use crate::error::Error;
@@ -78,9 +79,11 @@ pub(super) async fn page(
 /// What the selection below a page needs of its devices.
 fn columns(page: &Field) -> DevicePageColumns {
     let mut columns = DevicePageColumns { states: false, latest: false, health: false };
-    let is_known = all_fields(page, |field| match field.name.node.as_str() {
-        "nodes" => all_fields(field, |field| columns.add(field)),
-        "edges" => all_fields(field, |edge| edge.name.node != "node" || all_fields(edge, |field| columns.add(field))),
+    let is_known = all_fields(&page.selection_set, |field| match field.name.node.as_str() {
+        "nodes" => all_fields(&field.selection_set, |field| columns.add(field)),
+        "edges" => all_fields(&field.selection_set, |edge| {
+            edge.name.node != "node" || all_fields(&edge.selection_set, |field| columns.add(field))
+        }),
         _ => true,
     });
     if is_known { columns } else { DevicePageColumns { states: true, latest: false, health: false } }
@@ -101,15 +104,6 @@ impl DevicePageColumns {
 
 /// Fields of a device that do not read its state.
 const WITHOUT_STATE: [&str; 8] = ["__typename", "id", "key", "name", "macAddress", "type", "createdAt", "telemetry"];
-
-/// Whether `check` holds for all fields selected below a field. A fragment is no field.
-pub(super) fn all_fields(field: &Field, mut check: impl FnMut(&Field) -> bool) -> bool {
-    let mut items = field.selection_set.node.items.iter();
-    items.all(|item| match &item.node {
-        Selection::Field(field) => check(&field.node),
-        Selection::FragmentSpread(_) | Selection::InlineFragment(_) => false,
-    })
-}
 
 #[derive(Default)]
 pub(super) struct DeviceQuery;

@@ -42,6 +42,7 @@ mod response_writer;
 mod rooms;
 pub mod rows;
 mod scalars;
+mod selected_fields;
 mod sessions;
 mod status;
 mod syntax;

@@ -6,13 +6,13 @@ use async_graphql::parser::types::{Field, SelectionSet};
 use async_graphql::{Context, ID, Object, OutputType, SimpleObject};
 
 use super::context::ContextExt;
-use super::device_list::all_fields;
 use super::devices::Device;
 use super::error::Result;
 use super::inputs::InstantInput;
 use super::paging::{self, Cursor, Page, PageArguments};
 use super::rows::{Direct, JsonWriter, Row, Write, leaf, nested};
 use super::scalars::{Instant, Json, TimeSource};
+use super::selected_fields::{all_fields, has_only};
 use crate::devices::DeviceAccess;
 use crate::error::Error;
 use crate::telemetry::history::{HistoryCursor, HistoryPage};
@@ -182,14 +182,14 @@ const WITHOUT_HEALTH: [&str; 7] = ["__typename", "id", "device", "recordedAt", "
 
 /// Whether the selection below a field whose type is `Telemetry` needs more than the other fields have.
 pub(super) fn reads_health(readings: &Field) -> bool {
-    !all_fields(readings, |field| WITHOUT_HEALTH.contains(&field.name.node.as_str()))
+    !has_only(&readings.selection_set, &WITHOUT_HEALTH)
 }
 
 /// The same for a page of readings.
 fn page_reads_health(page: &Field) -> bool {
-    !all_fields(page, |field| match field.name.node.as_str() {
+    !all_fields(&page.selection_set, |field| match field.name.node.as_str() {
         "nodes" => !reads_health(field),
-        "edges" => all_fields(field, |edge| edge.name.node != "node" || !reads_health(edge)),
+        "edges" => all_fields(&field.selection_set, |edge| edge.name.node != "node" || !reads_health(edge)),
         _ => true,
     })
 }

@@ -8,6 +8,7 @@ use async_graphql::{Context, Positioned};
 
 use super::super::context::ContextExt;
 use super::super::devices::Device;
+use super::super::selected_fields::has_only;
 use crate::devices::{Devices, StateItem};
 use crate::homes::Access;
 use crate::ids::DeviceId;
@@ -94,12 +95,4 @@ fn below<'a>(selection: &'a Positioned<SelectionSet>, name: &str) -> Vec<&'a Pos
         _ => None,
     });
     fields.collect()
-}
-
-/// Whether only these fields are selected. Operations are normalised: they have no fragments.
-fn has_only(selection: &Positioned<SelectionSet>, names: &[&str]) -> bool {
-    selection.node.items.iter().all(|item| match &item.node {
-        Selection::Field(field) => names.contains(&field.node.name.node.as_str()),
-        _ => false,
-    })
 }
