@@ -26,6 +26,8 @@ const ATTEMPTS_PER_MINUTE: u32 = 60;
 const USER_ATTEMPTS_PER_MINUTE: u32 = 10;
 /// Home keys that one user chooses: per minute, and at once. A refusal tells that another home has, or had, the key.
 const HOME_KEYS_PER_MINUTE: u32 = 30;
+/// Integration tokens that one user creates and revokes: per minute, and at once. Every server reads each revocation.
+const TOKEN_CHANGES_PER_MINUTE: u32 = 60;
 /// Sustained requests of one user per second.
 const REQUESTS_PER_SECOND: u32 = 50;
 /// Requests of one user at once.
@@ -45,6 +47,7 @@ struct Tables {
     address_attempts: KeyedLimiter<IpAddr>,
     user_attempts: KeyedLimiter<UserId>,
     home_keys: KeyedLimiter<UserId>,
+    token_changes: KeyedLimiter<UserId>,
     user_requests: KeyedLimiter<UserId>,
     address_requests: KeyedLimiter<IpAddr>,
     failed_passwords: Arc<FailedPasswords>,
@@ -61,6 +64,7 @@ impl Throttle {
                 address_attempts: KeyedLimiter::new(Gcra::per_minute(ATTEMPTS_PER_MINUTE), any_address),
                 user_attempts: KeyedLimiter::new(Gcra::per_minute(USER_ATTEMPTS_PER_MINUTE), any_user),
                 home_keys: KeyedLimiter::new(Gcra::per_minute(HOME_KEYS_PER_MINUTE), any_user),
+                token_changes: KeyedLimiter::new(Gcra::per_minute(TOKEN_CHANGES_PER_MINUTE), any_user),
                 user_requests: KeyedLimiter::new(user_requests, any_user),
                 address_requests: KeyedLimiter::new(address_requests, any_address),
                 failed_passwords: Arc::new(FailedPasswords::new(MAX_FAILED_PASSWORDS)),
@@ -97,6 +101,12 @@ impl Throttle {
     pub fn home_key(&self, user: UserId) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         tables.home_keys.check(&user).map_err(too_soon)
+    }
+
+    /// Counts an integration token that a user creates or revokes.
+    pub fn token_change(&self, user: UserId) -> Result<(), Error> {
+        let Some(tables) = &self.0 else { return Ok(()) };
+        tables.token_changes.check(&user).map_err(too_soon)
     }
 
     /// Whether so many attempts at an account failed recently that unknown addresses must wait

@@ -34,7 +34,7 @@ impl Services {
                 revocations: revocations.clone(),
                 throttle: throttle.clone(),
             }),
-            integrations: Integrations::new(pool(), clock(), tokens.clone(), revocations.clone()),
+            integrations: Integrations::new(pool(), clock(), tokens.clone(), revocations.clone(), throttle.clone()),
             devices: Devices::new(
                 DevicesDependencies {
                     pool: pool(),

@@ -44,8 +44,8 @@ impl Homes {
         let (deletion, ended) = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 members_store::lock(conn, access).await?.require(Permission::Own)?;
-                let mut revocations =
-                    revocations_of(&integrations_store::revoke(conn, home, integrations_store::Which::All, now).await?);
+                let tokens = integrations_store::revoke(conn, home, integrations_store::Which::All, now).await?;
+                let mut revocations = revocations_of(home, &tokens);
                 revocations.push(Revocation::Home(home));
                 let ended = Revocations::record(conn, &revocations).await?;
                 // Without a home id: the entry outlives the home.

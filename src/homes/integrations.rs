@@ -2,13 +2,9 @@
 //! cannot sign in, with a membership that holds scopes instead of a role. So every query that joins memberships
 //! covers integrations, and their actions carry their name.
 
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use lru::LruCache;
-use tokio::time::Instant;
 
 use super::{Access, Permission, Scope, Scopes, integrations_store as store, members_store};
 use crate::audit::{self, Action, Details, Entry, RequestContext};
@@ -19,6 +15,7 @@ use crate::error::Error;
 use crate::ids::{DeviceId, HomeId, SessionId, UserId};
 use crate::revocation::{Revocation, Revocations};
 use crate::settings::Secret;
+use crate::throttle::Throttle;
 use crate::validation;
 
 /// Most valid tokens of one home.
@@ -32,8 +29,6 @@ const UNLIMITED: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// How long a validated token is not checked again, which is also the precision of `last_used_at`. A revocation ends
 /// a token within a second; while revocations cannot be read, every use is checked.
 const RECHECK_AFTER: Duration = Duration::from_secs(60);
-/// Most tokens in the cache of validated tokens.
-const MAX_VALIDATED: NonZeroUsize = NonZeroUsize::new(10_000).expect("positive");
 /// A token that had the scope today would silently gain permissions when alerts are added.
 const NO_ALERTS: &str = "scopes may not name ALERTS_MANAGE yet: there are no alerts";
 
@@ -75,13 +70,12 @@ pub struct Integrations {
     clock: Clock,
     tokens: Tokens,
     revocations: Revocations,
-    /// When each token was last validated.
-    validated: Arc<Mutex<LruCache<SessionId, Instant>>>,
+    throttle: Throttle,
 }
 
 impl Integrations {
-    pub fn new(pool: Pool, clock: Clock, tokens: Tokens, revocations: Revocations) -> Self {
-        Self { pool, clock, tokens, revocations, validated: Arc::new(Mutex::new(LruCache::new(MAX_VALIDATED))) }
+    pub fn new(pool: Pool, clock: Clock, tokens: Tokens, revocations: Revocations, throttle: Throttle) -> Self {
+        Self { pool, clock, tokens, revocations, throttle }
     }
 
     /// Creates a token for a home and returns it; it is never shown again. The token ends when its creator loses
@@ -93,6 +87,7 @@ impl Integrations {
         new: NewIntegration,
     ) -> Result<(IntegrationToken, Secret), Error> {
         let (access, by) = (access.require(Permission::Configure)?, by.clone());
+        self.throttle.token_change(access.user())?;
         let now = self.clock.now();
         let name = validation::name("name", &new.name)?;
         let scopes = new.scopes.ok_or_else(|| Error::bad_input("scopes", "scopes must name at least one scope"))?;
@@ -148,6 +143,7 @@ impl Integrations {
             store::visible(&mut conn, who.user, id, self.clock.now()).await?
         };
         let access = membership.ok_or(Error::NotFound("integration token"))?.allow(Permission::Configure)?;
+        self.throttle.token_change(access.user())?;
         let now = self.clock.now();
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
@@ -159,7 +155,7 @@ impl Integrations {
                 let details = Details::of(&id).with("name", &name);
                 let entry = Entry::new(Action::TokenRevoke, target(id, &name), details);
                 audit::record(conn, &by, access.home(), &[entry]).await?;
-                Revocations::record(conn, &revocations_of(&ended)).await
+                Revocations::record(conn, &revocations_of(access.home(), &ended)).await
             })
         })
         .after_commit(self.revocations.on_commit())
@@ -169,19 +165,16 @@ impl Integrations {
     /// Checks that the token of an integration is still valid and records its use. Other principals pass.
     pub async fn authenticate(&self, principal: &Principal) -> Result<(), Error> {
         let Actor::Integration(id) = principal.actor else { return Ok(()) };
-        if self.revocations.is_current() && self.validated().get(&id).is_some_and(|at| at.elapsed() < RECHECK_AFTER) {
+        if self.revocations.is_current() && self.revocations.is_confirmed(id, RECHECK_AFTER) {
             return Ok(());
         }
-        let at = Instant::now();
-        let is_live = {
+        let check = self.revocations.begin_confirmation(id);
+        let is_valid = {
             let mut conn = self.pool.get().await?;
             store::record_use(&mut conn, id, principal.user, self.clock.now()).await?
         };
-        if !is_live {
-            return Err(InvalidToken.into());
-        }
-        self.validated().put(id, at);
-        Ok(())
+        self.revocations.end_confirmation(check, is_valid);
+        if is_valid { Ok(()) } else { Err(InvalidToken.into()) }
     }
 
     /// The devices that the access is limited to; `None`: all devices of the home.
@@ -191,10 +184,6 @@ impl Integrations {
         }
         let mut conn = self.pool.get().await?;
         store::device_scope(&mut conn, access).await?.ok_or(Error::NotFound("home"))
-    }
-
-    fn validated(&self) -> std::sync::MutexGuard<'_, LruCache<SessionId, Instant>> {
-        self.validated.lock().expect("integrations lock")
     }
 }
 
@@ -212,8 +201,8 @@ fn creation_entry(made: &IntegrationToken) -> Entry {
 }
 
 /// The revocations of ended tokens.
-pub(super) fn revocations_of(ended: &[SessionId]) -> Vec<Revocation> {
-    ended.iter().copied().map(Revocation::Session).collect()
+pub(super) fn revocations_of(home: HomeId, ended: &[SessionId]) -> Vec<Revocation> {
+    ended.iter().map(|token| Revocation::Integration(home, *token)).collect()
 }
 
 fn distinct(mut devices: Vec<DeviceId>) -> Result<Vec<DeviceId>, Error> {

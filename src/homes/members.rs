@@ -59,7 +59,7 @@ impl Homes {
                 if role < HomeRole::Admin {
                     let theirs = integrations_store::Which::MadeBy(member);
                     tokens = integrations_store::revoke(conn, home, theirs, now).await?;
-                    revocations.extend(revocations_of(&tokens));
+                    revocations.extend(revocations_of(home, &tokens));
                 }
                 let details = Details::of(&member).change("role", present.as_str(), role.as_str());
                 if details.is_change() {
@@ -99,7 +99,7 @@ impl Homes {
                 let details = details.with("endedInvitations", texts(&ended)).with("endedTokens", texts(&tokens));
                 let target = target(conn, member).await?;
                 audit::record(conn, &by, home, &[Entry::new(Action::MemberRemove, target, details)]).await?;
-                let mut revocations = revocations_of(&tokens);
+                let mut revocations = revocations_of(home, &tokens);
                 revocations.push(Revocation::Membership(member, home));
                 Revocations::record(conn, &revocations).await
             })

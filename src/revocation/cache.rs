@@ -1,32 +1,32 @@
 //! The revocations this server knows, and the watches on them. One lock covers both: otherwise a revocation
 //! could arrive between the check and the start of the watch.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use tokio::time::Instant;
 
+use super::confirmed_tokens::{Confirmation, ConfirmedTokens};
+use super::revoked_sessions::RevokedSessions;
 use super::{Revocation, Watch};
-use crate::auth::{ACCESS_TOKEN_LIFETIME, Actor, MAX_CLOCK_SKEW, Principal};
+use crate::auth::{Actor, MAX_CLOCK_SKEW, Principal};
 use crate::ids::{HomeId, SessionId, UserId};
 use crate::latch::Latch;
 
-/// Revoked sessions kept at once. When they are full, every access token of a session issued so far is refused
-/// instead: clients refresh their tokens, and no revoked session becomes valid again.
-const MAX_SESSIONS: usize = 100_000;
-/// Row ids known to be applied. When they are full, all are dropped: applying a row twice does little harm.
+/// Row ids known to be applied. When they are full, the oldest is dropped. A poll reads the rows of about a minute, so
+/// a dropped row is rarely applied twice, which does little harm.
 const MAX_APPLIED: usize = 100_000;
-/// Time to keep a revoked session: the lifetime of its access tokens and some clock skew.
-const SESSION_TTL: Duration = Duration::from_secs(ACCESS_TOKEN_LIFETIME.as_secs() + 300);
 /// Time to keep an applied row id: longer than the rows themselves are kept, so that none is applied twice.
 const APPLIED_TTL: Duration = Duration::from_secs(25 * 3600);
 
 /// What can be watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Key {
-    Session(SessionId),
+    Session(UserId, SessionId),
+    /// The token of an integration.
+    Integration(SessionId),
     /// A user's tokens that belong to no session.
     Tokens(UserId),
     Member(UserId, HomeId),
@@ -35,7 +35,8 @@ pub(super) enum Key {
 impl Key {
     pub(super) fn of(principal: &Principal) -> Self {
         match principal.actor {
-            Actor::Session(session) | Actor::Integration(session) => Self::Session(session),
+            Actor::Session(session) => Self::Session(principal.user, session),
+            Actor::Integration(token) => Self::Integration(token),
             Actor::Operator | Actor::External(_) => Self::Tokens(principal.user),
         }
     }
@@ -48,13 +49,11 @@ pub(super) struct RevocationCache(Mutex<State>);
 struct State {
     /// Set when the key is revoked; shared by all watches of the key.
     watched: HashMap<Key, Arc<Latch>>,
-    /// Revoked sessions and when each entry expires.
-    sessions: HashMap<SessionId, Instant>,
+    sessions: RevokedSessions,
+    integrations: ConfirmedTokens,
     /// Tokens issued before this moment are revoked. One entry a user, for the longest lifetime of a token.
     tokens: HashMap<UserId, DateTime<Utc>>,
-    /// Tokens of sessions issued up to this moment are refused: `sessions` was full then.
-    refused_until: Option<DateTime<Utc>>,
-    applied: HashMap<i64, Instant>,
+    applied: BTreeMap<i64, Instant>,
 }
 
 impl RevocationCache {
@@ -66,10 +65,25 @@ impl RevocationCache {
         self.lock().is_revoked(principal)
     }
 
-    /// Starts a watch. With a principal that is revoked already, the watch starts signalled.
+    pub(super) fn is_confirmed(&self, token: SessionId, max_age: Duration) -> bool {
+        self.lock().integrations.is_confirmed(token, max_age)
+    }
+
+    pub(super) fn begin_confirmation(&self, token: SessionId) -> Confirmation {
+        self.lock().integrations.begin(token)
+    }
+
+    pub(super) fn end_confirmation(&self, check: Confirmation, is_valid: bool) {
+        let mut state = self.lock();
+        if is_valid { state.integrations.complete(check) } else { state.integrations.remove(check.token) }
+    }
+
+    /// Starts a watch. With a principal that is revoked already, the watch starts signalled. The token of an
+    /// integration must be confirmed: without an entry it was revoked since.
     pub(super) fn watch(this: &Arc<Self>, key: Key, principal: Option<&Principal>) -> Watch {
         let mut state = this.lock();
-        if principal.is_some_and(|principal| state.is_revoked(principal)) {
+        let is_unconfirmed = matches!(key, Key::Integration(token) if !state.integrations.contains(token));
+        if is_unconfirmed || principal.is_some_and(|principal| state.is_revoked(principal)) {
             let revoked = Latch::default();
             revoked.set();
             return Watch { revoked: Arc::new(revoked), key: None, cache: this.clone() };
@@ -90,8 +104,12 @@ impl RevocationCache {
     /// Applies a row unless it was applied before.
     pub(super) fn apply(&self, row: i64, revocation: Revocation, now: DateTime<Utc>) {
         let mut state = self.lock();
+        if let Revocation::Integration(..) = revocation {
+            // To apply it twice does no harm, so its row needs no memory.
+            return state.revoke(revocation, now);
+        }
         if state.applied.len() >= MAX_APPLIED {
-            state.applied.clear();
+            state.applied.pop_first();
         }
         if state.applied.insert(row, Instant::now()).is_none() {
             state.revoke(revocation, now);
@@ -106,7 +124,7 @@ impl RevocationCache {
     /// Removes entries that no token can outlive.
     pub(super) fn purge(&self) {
         let mut state = self.lock();
-        state.purge_sessions(Instant::now());
+        state.sessions.purge(Instant::now());
         state.applied.retain(|_, at| at.elapsed() < APPLIED_TTL);
     }
 }
@@ -115,12 +133,9 @@ impl State {
     fn is_revoked(&self, principal: &Principal) -> bool {
         let tokens_end = self.tokens.get(&principal.user);
         match principal.actor {
-            Actor::Session(session) => {
-                self.sessions.contains_key(&session)
-                    || self.refused_until.is_some_and(|until| principal.issued_at <= until)
-            }
-            // The token may be older than this cache: `Integrations::admit` asks the database as well.
-            Actor::Integration(token) => self.sessions.contains_key(&token),
+            Actor::Session(session) => self.sessions.contains(principal.user, session, principal.issued_at),
+            // `Integrations::authenticate` asks the database, or `integrations` here.
+            Actor::Integration(_) => false,
             // Whole seconds, as in the token. A token made within the second of the revocation stays valid,
             // because one made right after it must be.
             Actor::Operator => tokens_end.is_some_and(|end| principal.issued_at < end.trunc_subsecs(0)),
@@ -132,9 +147,18 @@ impl State {
 
     fn revoke(&mut self, revocation: Revocation, now: DateTime<Utc>) {
         match revocation {
-            Revocation::Session(session) => {
-                self.insert_session(session, now);
-                self.signal(|key| *key == Key::Session(session));
+            Revocation::Session(user, session) => {
+                let refused = self.sessions.insert(user, session, now);
+                self.signal(|key| match *key {
+                    Key::Session(of, watched) => {
+                        watched == session || refused.is_some_and(|refused| refused.covers(of))
+                    }
+                    _ => false,
+                });
+            }
+            Revocation::Integration(_, token) => {
+                self.integrations.remove(token);
+                self.signal(|key| *key == Key::Integration(token));
             }
             Revocation::Tokens(user, before) => {
                 let end = self.tokens.entry(user).or_insert(before);
@@ -144,24 +168,6 @@ impl State {
             Revocation::Membership(user, home) => self.signal(|key| *key == Key::Member(user, home)),
             Revocation::Home(home) => self.signal(|key| matches!(key, Key::Member(_, of) if *of == home)),
         }
-    }
-
-    fn insert_session(&mut self, session: SessionId, now: DateTime<Utc>) {
-        let inserted_at = Instant::now();
-        if self.sessions.len() >= MAX_SESSIONS {
-            self.purge_sessions(inserted_at);
-        }
-        if self.sessions.len() >= MAX_SESSIONS {
-            tracing::error!(n = MAX_SESSIONS, "too many revoked sessions: refusing every access token issued so far");
-            self.sessions.clear();
-            self.refused_until = Some(now);
-            self.signal(|key| matches!(key, Key::Session(_)));
-        }
-        self.sessions.insert(session, inserted_at + SESSION_TTL);
-    }
-
-    fn purge_sessions(&mut self, now: Instant) {
-        self.sessions.retain(|_, until| *until > now);
     }
 
     fn signal(&mut self, is_affected: impl Fn(&Key) -> bool) {
@@ -206,7 +212,7 @@ mod tests {
         let (one, other) = (principal(&clock, Actor::Session(one)), principal(&clock, Actor::Session(other)));
         let (watch, second, others) = (revocations.watch(&one), revocations.watch(&one), revocations.watch(&other));
         let Actor::Session(session) = one.actor else { unreachable!() };
-        revocations.apply(&[RecordedRevocation { id: 1, revocation: Revocation::Session(session) }]);
+        revocations.apply(&[RecordedRevocation { id: 1, revocation: Revocation::Session(Some(one.user), session) }]);
         assert!(watch.is_revoked() && second.is_revoked() && !others.is_revoked());
         assert!(is_revoked(&revocations, &one) && !is_revoked(&revocations, &other));
         assert!(revocations.watch(&one).is_revoked());
@@ -269,17 +275,18 @@ mod tests {
     }
 
     #[test]
-    fn when_too_many_sessions_are_revoked_all_tokens_issued_so_far_are() {
+    fn the_token_of_an_integration_can_be_watched_while_it_is_confirmed() {
         let clock = Clock::movable();
         let revocations = Revocations::new(clock.clone());
-        let other = principal(&clock, Actor::Session(SessionId::generate(clock.now())));
-        for id in 0..=i64::try_from(MAX_SESSIONS).unwrap() {
-            let revocation = Revocation::Session(SessionId::generate(clock.now()));
-            revocations.apply(&[RecordedRevocation { id, revocation }]);
-        }
-        assert!(is_revoked(&revocations, &other));
-        clock.advance(chrono::TimeDelta::seconds(2));
-        let fresh = principal(&clock, Actor::Session(SessionId::generate(clock.now())));
-        assert!(!is_revoked(&revocations, &fresh));
+        let token = SessionId::generate(clock.now());
+        let bridge = principal(&clock, Actor::Integration(token));
+        assert!(revocations.watch(&bridge).is_revoked(), "never confirmed");
+        let check = revocations.begin_confirmation(token);
+        revocations.end_confirmation(check, true);
+        let watch = revocations.watch(&bridge);
+        assert!(!watch.is_revoked());
+        revocations.apply(&[RecordedRevocation { id: 1, revocation: Revocation::Integration(home(1), token) }]);
+        assert!(watch.is_revoked() && revocations.watch(&bridge).is_revoked());
+        assert!(revocations.cache.lock().applied.is_empty());
     }
 }

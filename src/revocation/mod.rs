@@ -7,11 +7,14 @@
 //! yet, refuses to judge tokens from its cache.
 
 mod cache;
+mod confirmed_tokens;
 mod follow;
 mod freshness;
+mod revoked_sessions;
 mod store;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
@@ -25,11 +28,15 @@ use crate::latch::Latch;
 use cache::{Key, RevocationCache};
 use freshness::Freshness;
 
+pub use confirmed_tokens::Confirmation;
+
 /// What was revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revocation {
-    /// A session or an integration's token: its access tokens and sockets.
-    Session(SessionId),
+    /// A session: its access tokens and sockets. Its user is unknown in rows of earlier releases.
+    Session(Option<UserId>, SessionId),
+    /// The token of an integration of a home, and its sockets.
+    Integration(HomeId, SessionId),
     /// Every token of a user that belongs to no session and was issued before that second.
     Tokens(UserId, DateTime<Utc>),
     /// A user's membership in a home, or some of its rights.
@@ -71,7 +78,7 @@ impl Revocations {
     pub async fn check(&self, principal: &Principal) -> Result<(), Error> {
         let is_fresh = match principal.actor {
             Actor::Session(_) | Actor::Operator | Actor::External(_) => self.freshness.wait_until_fresh().await,
-            // The caller asks the database as well: `Integrations::admit`.
+            // The caller asks the database: `Integrations::authenticate`.
             Actor::Integration(_) => true,
         };
         // A known revocation counts even when the cache is stale.
@@ -91,13 +98,29 @@ impl Revocations {
         self.freshness.wait_until_fresh().await
     }
 
+    /// Whether the database confirmed an integration's token within `max_age` and no revocation came since. It says
+    /// nothing while this server is not current.
+    pub fn is_confirmed(&self, token: SessionId, max_age: Duration) -> bool {
+        self.cache.is_confirmed(token, max_age)
+    }
+
+    /// To be called before an integration's token is looked up in the database.
+    pub fn begin_confirmation(&self, token: SessionId) -> Confirmation {
+        self.cache.begin_confirmation(token)
+    }
+
+    /// Records what the database said of the token.
+    pub fn end_confirmation(&self, check: Confirmation, is_valid: bool) {
+        self.cache.end_confirmation(check, is_valid);
+    }
+
     /// All revocations committed before this moment are applied.
     pub fn mark_synced(&self, at: Instant) {
         self.freshness.mark_synced(at);
     }
 
-    /// Watches the session or tokens of a principal. Already revoked: the watch starts signalled. The token's
-    /// own expiry is not watched.
+    /// Watches the session or tokens of an authenticated principal. Already revoked: the watch starts signalled. The
+    /// token's own expiry is not watched.
     pub fn watch(&self, principal: &Principal) -> Watch {
         RevocationCache::watch(&self.cache, Key::of(principal), Some(principal))
     }

@@ -41,7 +41,8 @@ pub(super) async fn insert(
         .iter()
         .map(|revocation| {
             let (user, session, home, before) = match *revocation {
-                Revocation::Session(session) => (None, Some(session.as_uuid()), None, None),
+                Revocation::Session(user, session) => (user, Some(session.as_uuid()), None, None),
+                Revocation::Integration(home, token) => (None, Some(token.as_uuid()), Some(home), None),
                 Revocation::Tokens(user, before) => (Some(user), None, None, Some(before)),
                 Revocation::Membership(user, home) => (Some(user), None, Some(home), None),
                 Revocation::Home(home) => (None, None, Some(home), None),
@@ -91,7 +92,8 @@ fn from_rows(rows: Vec<Row>) -> Vec<RecordedRevocation> {
 /// `None` for a kind of revocation that only a newer release knows.
 fn from_row((id, user, session, home, before): Row) -> Option<RecordedRevocation> {
     let revocation = match (user, session, home, before) {
-        (_, Some(session), _, _) => Revocation::Session(SessionId::from_database(session)),
+        (None, Some(token), Some(home), _) => Revocation::Integration(home, SessionId::from_database(token)),
+        (user, Some(session), _, _) => Revocation::Session(user, SessionId::from_database(session)),
         (Some(user), None, None, Some(before)) => Revocation::Tokens(user, before),
         (Some(user), None, Some(home), _) => Revocation::Membership(user, home),
         (None, None, Some(home), _) => Revocation::Home(home),

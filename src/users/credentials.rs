@@ -68,7 +68,7 @@ pub(super) async fn end_all_sessions_except(
     now: DateTime<Utc>,
 ) -> Result<Vec<RecordedRevocation>, Error> {
     let families = store::delete_refresh_tokens(conn, user, kept.map(SessionId::as_uuid)).await?;
-    let sessions = families.into_iter().map(|family| Revocation::Session(SessionId::from_database(family)));
+    let sessions = families.into_iter().map(|family| Revocation::Session(Some(user), SessionId::from_database(family)));
     let revocations: Vec<_> = sessions.chain([Revocation::Tokens(user, now)]).collect();
     Revocations::record(conn, &revocations).await
 }

@@ -10,7 +10,7 @@ use super::{User, Users, WRONG_LOGIN, store};
 use crate::auth::{ACCESS_TOKEN_LIFETIME, Actor};
 use crate::db;
 use crate::error::Error;
-use crate::ids::SessionId;
+use crate::ids::{SessionId, UserId};
 use crate::opaque_token;
 use crate::revocation::{RecordedRevocation, Revocation, Revocations};
 
@@ -54,11 +54,9 @@ impl Users {
                 let Some((family, was_used)) = store::family_of(conn, &hash, now).await? else {
                     return Ok(Err(Vec::new()));
                 };
-                if store::lock_by_token(conn, &hash).await?.is_none() {
-                    return Ok(Err(Vec::new()));
-                }
+                let Some(user) = store::lock_by_token(conn, &hash).await? else { return Ok(Err(Vec::new())) };
                 if was_used {
-                    return Ok(Err(end_replayed_family(conn, SessionId::from_database(family)).await?));
+                    return Ok(Err(end_replayed_family(conn, user, SessionId::from_database(family)).await?));
                 }
                 let Some(user) = store::use_refresh(conn, &hash, now, now + REPLAY_DETECTION).await? else {
                     return Ok(Err(Vec::new()));
@@ -88,9 +86,9 @@ impl Users {
         let now = self.clock.now();
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                store::lock_by_token(conn, &hash).await?;
+                let Some(user) = store::lock_by_token(conn, &hash).await? else { return Ok(Vec::new()) };
                 let Some((family, _)) = store::family_of(conn, &hash, now).await? else { return Ok(Vec::new()) };
-                end_family(conn, SessionId::from_database(family)).await
+                end_family(conn, user, SessionId::from_database(family)).await
             })
         })
         .after_commit(self.revocations.on_commit())
@@ -121,8 +119,8 @@ impl Users {
                 let token = store::NewRefreshToken { user: id, family, hash, created_at: now, expires_at, address };
                 store::insert_refresh(conn, &token).await?;
                 let ended = store::delete_oldest_families(conn, id, MAX_SESSIONS_PER_USER).await?;
-                let ended: Vec<_> =
-                    ended.into_iter().map(|family| Revocation::Session(SessionId::from_database(family))).collect();
+                let of_session = |family| Revocation::Session(Some(id), SessionId::from_database(family));
+                let ended: Vec<_> = ended.into_iter().map(of_session).collect();
                 Revocations::record(conn, &ended).await
             })
         })
@@ -140,16 +138,21 @@ impl Users {
 /// Ends a family and records its revocation; nothing if it has ended already.
 pub(super) async fn end_family(
     conn: &mut db::Connection,
+    user: UserId,
     session: SessionId,
 ) -> Result<Vec<RecordedRevocation>, Error> {
     match store::delete_family(conn, session.as_uuid()).await? {
         0 => Ok(Vec::new()),
-        _ => Revocations::record(conn, &[Revocation::Session(session)]).await,
+        _ => Revocations::record(conn, &[Revocation::Session(Some(user), session)]).await,
     }
 }
 
-async fn end_replayed_family(conn: &mut db::Connection, family: SessionId) -> Result<Vec<RecordedRevocation>, Error> {
-    let ended = end_family(conn, family).await?;
+async fn end_replayed_family(
+    conn: &mut db::Connection,
+    user: UserId,
+    family: SessionId,
+) -> Result<Vec<RecordedRevocation>, Error> {
+    let ended = end_family(conn, user, family).await?;
     if !ended.is_empty() {
         tracing::warn!(%family, "a used refresh token was presented again: its session has been ended");
     }

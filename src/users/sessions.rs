@@ -37,7 +37,7 @@ impl Users {
                 if !store::is_open(conn, user, session.as_uuid(), now).await? {
                     return Err(Error::NotFound("session"));
                 }
-                end_family(conn, session).await
+                end_family(conn, user, session).await
             })
         })
         .after_commit(self.revocations.on_commit())

@@ -336,6 +336,25 @@ async fn tokens_are_listed_with_their_last_use_and_their_number_is_limited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_user_creates_and_revokes_a_bounded_number_of_tokens_a_minute() {
+    let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
+    let ((home, owner), (other_home, other)) = (app.home().await, app.home().await);
+    for _ in 0..30 {
+        let (id, _) = token(&app, &owner, &home, &["DEVICES_READ"], None).await;
+        owner.query(REVOKE, json!({"i": id})).await;
+    }
+    let input = json!({"homeId": home.id, "name": "B", "scopes": ["DEVICES_READ"]});
+    // The limit refills by one token a second.
+    let refused = eventually("a token is refused", || async {
+        let answer = owner.post(CREATE, json!({ "i": input })).await.json();
+        let extensions = answer["errors"][0]["extensions"].clone();
+        (!extensions.is_null()).then_some(extensions)
+    });
+    assert_eq!(refused.await, json!({"code": "RATE_LIMITED", "retryAfterSeconds": 1}));
+    token(&app, &other, &other_home, &["DEVICES_READ"], None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_not_reported_as_invalid_while_the_database_fails() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use smarthome::auth::Actor;
 use tokio::time::{Instant, timeout};
 
 use super::support::app::TestApp;
@@ -262,5 +263,42 @@ async fn a_stream_over_http_ends_when_its_session_is_revoked() {
         assert!(answer.text().contains("UNAUTHENTICATED"), "{}", answer.text());
         eventually("it has ended", || async { (app.app().services().metrics.subscriptions.get() == 0).then_some(()) })
             .await;
+    }
+}
+
+/// Ended sessions and tokens of others, as another server records them.
+const FLOODS: [(&str, &str); 2] = [
+    (
+        "integration tokens of one home",
+        "insert into revocations (session_id, home_id) select gen_random_uuid(), $1 from generate_series(1, 100001)",
+    ),
+    (
+        "sessions of one user",
+        "insert into revocations (session_id, user_id) select gen_random_uuid(), $1 from generate_series(1, 100001)",
+    ),
+];
+
+const LAST: &str = "insert into revocations (session_id, user_id) values ($1::text::uuid, $2)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_revocations_of_one_account_ends_nothing_of_others() {
+    let app = TestApp::start().await;
+    let (home, user) = app.home().await;
+    app.device(&user, &home, "dev").await;
+    let (attackers_home, attacker) = app.home().await;
+    let client = app.database().client().await;
+    for (what, flood) in FLOODS {
+        let id: i64 = if what.contains("home") { &attackers_home.id } else { &attacker.id }.parse().unwrap();
+        let mut stream = user.subscribe(STATUS, json!({"h": home.id})).await;
+        stream.next().await;
+        client.execute(flood, &[&id]).await.unwrap();
+        // A poll reads rows in their order: once this session is refused, the flood is applied.
+        let (last, _) = login(&user, app.addr()).await;
+        let Actor::Session(session) = app.principal(&last).actor else { unreachable!() };
+        client.execute(LAST, &[&session.to_string(), &user.id.parse::<i64>().unwrap()]).await.unwrap();
+        client.batch_execute("notify revocations").await.unwrap();
+        eventually(what, || async { (last.post("{ me { id } }", json!({})).await.status == 401).then_some(()) }).await;
+        stream.wait_until_read().await;
+        user.query("{ me { id } }", json!({})).await;
     }
 }
