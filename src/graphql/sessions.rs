@@ -123,7 +123,8 @@ impl SessionMutation {
     }
 
     /// Exchanges a refresh token for new tokens of the same session. Each refresh token is valid for one use. A
-    /// second use ends the session, because it shows that the token was stolen or copied.
+    /// second use within 5 seconds is refused: another tab of the same client may have sent it. A later one ends the
+    /// session, because it shows that the token was stolen or copied.
     async fn refresh_token(
         &self,
         ctx: &Context<'_>,

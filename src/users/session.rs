@@ -1,10 +1,11 @@
 //! Sessions: a short-lived access token and an opaque, single-use refresh token. All refresh tokens of one login are a
-//! family. A used token that is presented again ends its family, because two parties must hold it. Concurrent
-//! requests with one token are not a replay: one of them succeeds.
+//! family. A used token that is presented again ends its family, because two parties must hold it. A request that
+//! arrives within a few seconds of the use is not a replay but another tab of the same client: it is refused only.
 
 use std::net::IpAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
 
 use super::{User, Users, WRONG_LOGIN, store};
 use crate::auth::{ACCESS_TOKEN_LIFETIME, Actor};
@@ -20,6 +21,8 @@ const IDLE_LIFETIME: TimeDelta = TimeDelta::days(30);
 const MAX_SESSIONS_PER_USER: i64 = 100;
 /// A family ends after this time, however often it is used.
 const ABSOLUTE_LIFETIME: TimeDelta = TimeDelta::days(90);
+/// A used token may arrive again this long after its use without ending its family.
+const REUSE_GRACE: TimeDelta = TimeDelta::seconds(5);
 /// How long used tokens are retained to detect a replay. A later replay is an unknown token and ends nothing.
 const REPLAY_DETECTION: TimeDelta = TimeDelta::days(7);
 
@@ -37,8 +40,10 @@ pub struct Session {
 
 impl Users {
     /// Exchanges a refresh token for a new session. Of concurrent requests exactly one succeeds. A token that was used
-    /// before ends its family.
+    /// more than [`REUSE_GRACE`] before the request arrived ends its family. The time that the request waits here for a
+    /// connection or a lock does not count.
     pub async fn refresh(&self, token: &str, from: Option<IpAddr>) -> Result<Session, Error> {
+        let arrived_at = Instant::now();
         self.throttle.address_attempt(from)?;
         let address = from.map(|from| from.to_string());
         let hash = opaque_token::digest(token).ok_or(INVALID)?;
@@ -50,12 +55,15 @@ impl Users {
         let after_commit = move |outcome: Result<_, _>| outcome.map_err(apply);
         let outcome = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                // Read before the lock: a token that was unused here and is used under the lock lost a race.
-                let Some((family, was_used)) = store::family_of(conn, &hash, now).await? else {
+                let Some(user) = store::lock_by_token(conn, &hash).await? else { return Ok(Err(Vec::new())) };
+                let Some((family, age_of_use)) = store::family_of(conn, &hash, now).await? else {
                     return Ok(Err(Vec::new()));
                 };
-                let Some(user) = store::lock_by_token(conn, &hash).await? else { return Ok(Err(Vec::new())) };
-                if was_used {
+                if let Some(age) = age_of_use {
+                    let waited = TimeDelta::from_std(arrived_at.elapsed()).unwrap_or_default();
+                    if age - waited <= REUSE_GRACE {
+                        return Ok(Err(Vec::new()));
+                    }
                     return Ok(Err(end_replayed_family(conn, user, SessionId::from_database(family)).await?));
                 }
                 let Some(user) = store::use_refresh(conn, &hash, now, now + REPLAY_DETECTION).await? else {

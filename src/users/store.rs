@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::dsl::{exists, max, sql};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Text, Timestamptz, Untyped};
@@ -13,6 +13,11 @@ use super::{SessionInfo, User};
 use crate::db::schema::{refresh_tokens, users};
 use crate::db::statement;
 use crate::ids::{SessionId, UserId};
+
+diesel::define_sql_function! {
+    /// The database's clock, by which servers agree.
+    fn clock_timestamp() -> Timestamptz;
+}
 
 diesel::define_sql_function! {
     /// The earlier of two times.
@@ -139,26 +144,27 @@ pub(super) async fn use_refresh(
         .filter(refresh_tokens::expires_at.gt(now));
     let expires_at = least(refresh_tokens::expires_at, retained_until);
     diesel::update(live)
-        .set((refresh_tokens::used_at.eq(now), refresh_tokens::expires_at.eq(expires_at)))
+        .set((refresh_tokens::used_at.eq(clock_timestamp().nullable()), refresh_tokens::expires_at.eq(expires_at)))
         .returning(refresh_tokens::user_id)
         .get_result(conn)
         .await
         .optional()
 }
 
-/// The family of a token, and whether the token was used.
+/// The family of a token. If the token was used, also the time since then, by the database's clock.
 pub(super) async fn family_of(
     conn: &mut AsyncPgConnection,
     hash: &[u8],
     now: DateTime<Utc>,
-) -> QueryResult<Option<(Uuid, bool)>> {
-    refresh_tokens::table
+) -> QueryResult<Option<(Uuid, Option<TimeDelta>)>> {
+    let found: Option<(Uuid, Option<DateTime<Utc>>, DateTime<Utc>)> = refresh_tokens::table
         .filter(refresh_tokens::token_hash.eq(hash))
         .filter(refresh_tokens::expires_at.gt(now))
-        .select((refresh_tokens::family, refresh_tokens::used_at.is_not_null()))
+        .select((refresh_tokens::family, refresh_tokens::used_at, clock_timestamp()))
         .first(conn)
         .await
-        .optional()
+        .optional()?;
+    Ok(found.map(|(family, used_at, now)| (family, used_at.map(|used_at| now - used_at))))
 }
 
 /// Deletes every token of a family and returns their number. Later presentations are unknown tokens.

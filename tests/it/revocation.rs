@@ -74,6 +74,7 @@ async fn trial(app: &TestApp, owner: &User, home: &Home, n: usize) {
         "logout" => drop(user.query(LOGOUT, json!({"t": user.refresh_token})).await),
         "replay" => {
             user.query(REFRESH, json!({"t": user.refresh_token})).await;
+            app.end_refresh_grace(&user).await;
             user.error_code(REFRESH, json!({"t": user.refresh_token})).await;
         }
         "removal" => drop(owner.query(REMOVE, json!({"h": home.id, "u": user.id})).await),

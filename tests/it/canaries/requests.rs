@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::{Installation, canary};
+use crate::support::app::END_REFRESH_GRACE;
 use crate::support::eventually;
 use crate::support::http::request;
 use crate::support::installation::{enter, try_enter};
@@ -64,7 +65,7 @@ async fn person(client: &mut Client) -> Person {
 pub(super) async fn send_all(installation: &Installation, client: &mut Client) {
     let mut ann = person(client).await;
     passwords(client, &mut ann).await;
-    tokens(client, &mut ann).await;
+    tokens(installation, client, &mut ann).await;
     malformed(client, &ann).await;
     sockets(client, &ann).await;
     let home =
@@ -135,11 +136,12 @@ async fn passwords(client: &mut Client, ann: &mut Person) {
     ann.password = new;
 }
 
-async fn tokens(client: &mut Client, ann: &mut Person) {
+async fn tokens(installation: &Installation, client: &mut Client, ann: &mut Person) {
     let input = json!({"i": {"email": ann.email, "password": ann.password}});
     // One session is ended by a replay, one by a logout, one stays open.
     let [access, refresh] = session(client, "login", LOGIN, input.clone()).await;
     session(client, "refreshToken", REFRESH, json!({"t": refresh})).await;
+    installation.database.client().await.batch_execute(END_REFRESH_GRACE).await.expect("an update");
     client.refused(None, REFRESH, json!({"t": refresh}), "UNAUTHENTICATED").await;
     let [ended, signed_out] = session(client, "login", LOGIN, input).await;
     client.ask(None, LOGOUT, json!({"t": signed_out})).await;

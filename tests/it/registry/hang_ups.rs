@@ -122,6 +122,7 @@ async fn revocations_take_effect_on_this_server_at_once() {
     let (other, token) = session(&graph, email).await;
     graph.ask(&Person(None), REFRESH, json!({"t": token})).await;
     let watch = revocations.watch(&other);
+    graph.end_refresh_grace().await;
     send_and_disconnect(&graph, &Person(None), REFRESH, json!({"t": token})).await;
     check("a replayed refresh token", watch).await;
     let (other, _) = session(&graph, email).await;

@@ -41,7 +41,7 @@ use smarthome::telemetry::ReadingHub;
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 
-use super::support::app::{Database, JWT_SECRET};
+use super::support::app::{Database, END_REFRESH_GRACE, JWT_SECRET};
 use super::support::{eventually, unique};
 
 /// The schema over the server's services, on a database of its own.
@@ -200,6 +200,12 @@ impl Graph {
         let values: [&(dyn ToSql + Sync); 3] = [&number(home), &number(device), &minute];
         let insert = insert.replace("$3::int", "$3::bigint::int").replace("true, $3)", "true, $3::bigint::float8)");
         self.sql.execute(&insert, &values).await.unwrap();
+    }
+
+    /// Dates the uses of refresh tokens back, so that a further use is a replay. They are dated by the database's
+    /// clock, which a test can't move.
+    async fn end_refresh_grace(&self) {
+        self.sql.batch_execute(END_REFRESH_GRACE).await.unwrap();
     }
 
     /// Waits until `n` statements wait for a lock.

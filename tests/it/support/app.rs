@@ -21,6 +21,9 @@ use super::user::{Device, Home, User};
 /// The key that signs the tests' tokens.
 pub const JWT_SECRET: &str = "a secret for tests, 32 bytes and more";
 
+/// Makes the next use of a used refresh token a replay.
+pub const END_REFRESH_GRACE: &str = "update refresh_tokens set used_at = used_at - interval '1 minute'";
+
 /// A test's database; dropped with the value.
 pub struct Database {
     name: String,
@@ -280,6 +283,12 @@ impl TestApp {
     /// Publishes a device's message with QoS 1 and waits for the broker's acknowledgement.
     pub async fn publish(&self, device: &Device, kind: &str, payload: impl AsRef<[u8]>) {
         self.mqtt().await.publish(&device.topic(kind), payload).await.expect("the broker takes it");
+    }
+
+    /// Makes the next use of a user's used refresh tokens a replay.
+    pub async fn end_refresh_grace(&self, user: &User) {
+        let (client, id) = (self.database.client().await, user.id.parse::<i64>().expect("an id"));
+        client.execute(&format!("{END_REFRESH_GRACE} where user_id = $1"), &[&id]).await.expect("an update");
     }
 
     /// Stops the server and returns its database.
