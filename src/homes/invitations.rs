@@ -137,7 +137,7 @@ impl Homes {
                         "the home has {MAX_MEMBERS_PER_HOME} members, the most allowed"
                     )));
                 }
-                if role == HomeRole::Owner && store::count_owned(conn, user).await? >= MAX_HOMES_PER_OWNER {
+                if role == HomeRole::Owner && store::lock_and_count_owned(conn, user).await? >= MAX_HOMES_PER_OWNER {
                     return Err(Error::Conflict(format!(
                         "you own {MAX_HOMES_PER_OWNER} homes already, the most allowed"
                     )));

@@ -42,7 +42,7 @@ impl Homes {
                 }
                 if role == HomeRole::Owner
                     && role != present
-                    && store::count_owned(conn, member).await? >= MAX_HOMES_PER_OWNER
+                    && store::lock_and_count_owned(conn, member).await? >= MAX_HOMES_PER_OWNER
                 {
                     return Err(Error::Conflict(format!(
                         "this member owns {MAX_HOMES_PER_OWNER} homes already, the most allowed"

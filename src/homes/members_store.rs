@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::ids::{HomeId, UserId};
 
 /// Locks a home until the end of the transaction against other changes of its members; `false` if it does not
-/// exist. Registering devices and rooms takes a weaker lock and is not blocked.
+/// exist. Creating rooms and registering devices takes the same lock.
 pub(super) async fn lock_home(conn: &mut AsyncPgConnection, home: HomeId) -> QueryResult<bool> {
     let row = homes::table.filter(homes::id.eq(home)).select(homes::id);
     Ok(row.for_no_key_update().first::<HomeId>(conn).await.optional()?.is_some())

@@ -204,7 +204,7 @@ impl Homes {
         }
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                if store::count_owned(conn, user).await? >= MAX_HOMES_PER_OWNER {
+                if store::lock_and_count_owned(conn, user).await? >= MAX_HOMES_PER_OWNER {
                     return Err(Error::Conflict(format!(
                         "you own {MAX_HOMES_PER_OWNER} homes already, the most allowed"
                     )));

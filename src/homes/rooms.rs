@@ -1,6 +1,6 @@
 //! Rooms of a home. Names are unique within the home, regardless of case.
 
-use super::{Access, Homes, Permission, rooms_store};
+use super::{Access, Homes, Permission, members_store, rooms_store};
 use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::auth::Principal;
 use crate::db;
@@ -48,15 +48,14 @@ impl Homes {
         let (now, by) = (self.clock.now(), by.clone());
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
+                // One creation at a time: otherwise concurrent ones would all count before one of them inserts.
+                if !members_store::lock_home(conn, home).await? {
+                    return Err(Error::NotFound("home"));
+                }
                 if rooms_store::count(conn, home).await? >= MAX_ROOMS_PER_HOME {
                     return Err(Error::Conflict(format!("the home has {MAX_ROOMS_PER_HOME} rooms, the most allowed")));
                 }
-                let id = match rooms_store::insert(conn, home, &name, now).await {
-                    Ok(Some(id)) => id,
-                    Ok(None) => return Err(taken(&name)),
-                    Err(error) if db::violated_foreign_key(&error).is_some() => return Err(Error::NotFound("home")),
-                    Err(error) => return Err(error.into()),
-                };
+                let id = rooms_store::insert(conn, home, &name, now).await?.ok_or_else(|| taken(&name))?;
                 let details = Details::of(&id).with("name", &name);
                 audit::record(conn, &by, home, &[Entry::new(Action::RoomCreate, target(id, &name), details)]).await?;
                 Ok(Room { id, home, name })

@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::scopes::Scopes;
 use super::{Access, Home, HomeRole, Member, Membership};
-use crate::db::schema::{homes, memberships, used_home_keys};
+use crate::db::schema::{homes, memberships, used_home_keys, users};
 use crate::ids::{HomeId, UserId};
 
 /// SQL types of the columns of a [`Membership`], for statements that join memberships.
@@ -91,7 +91,11 @@ pub(super) async fn shared(
     Ok(rows.into_iter().map(|(user, row)| (user, home(row))).collect())
 }
 
-pub(super) async fn count_owned(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<i64> {
+/// Counts the homes that a user owns. Locks the user until the end of the transaction: otherwise concurrent requests
+/// would all count before one of them adds a home. To be called after the home is locked.
+pub(super) async fn lock_and_count_owned(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<i64> {
+    let row = users::table.find(user).select(users::id).for_no_key_update();
+    row.first::<UserId>(conn).await.optional()?;
     let owned = memberships::table.filter(memberships::user_id.eq(user)).filter(memberships::role.eq(HomeRole::Owner));
     owned.count().get_result(conn).await
 }

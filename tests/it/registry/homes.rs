@@ -1,6 +1,7 @@
 //! Homes and rooms: names, roles, deletion.
 
 use async_graphql::{Request, Variables};
+use futures_util::future::join_all;
 use serde_json::json;
 use smarthome::graphql::Viewer;
 
@@ -190,4 +191,47 @@ async fn a_deletion_completes_after_its_caller_disconnects() {
         (n == 1).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_number_of_homes_and_rooms_is_limited_exactly_for_concurrent_requests() {
+    let graph = Graph::start().await;
+    let (ann, bob) = (graph.person().await, graph.person().await);
+    let user = ann.0.as_ref().unwrap().user;
+    let (given, offered) = (graph.home(&bob).await, graph.home(&bob).await);
+    graph.join(&given, &ann, "ADMIN").await;
+    let email = text(&graph.ask(&ann, "{ me { email } }", json!({})).await["me"]["email"]);
+    let invite =
+        "mutation($h: ID!, $e: String!) { inviteMember(input: {homeId: $h, email: $e, role: OWNER}) { token } }";
+    let invited = graph.ask(&bob, invite, json!({"h": offered, "e": email})).await["inviteMember"]["token"].take();
+    let owned = "with made as (insert into homes (key, name) select 'h' || n, 'H' from generate_series(1, 98) n returning id) \
+                 insert into memberships (home_id, user_id, role) select id, $1, 'OWNER' from made";
+    graph.sql.execute(owned, &[&user.get()]).await.unwrap();
+    let rooms = "insert into rooms (home_id, name) select $1, n::text from generate_series(1, 498) n";
+    graph.sql.execute(rooms, &[&number(&given)]).await.unwrap();
+
+    // Nothing is inserted until all requests run.
+    let locker = graph.database.client().await;
+    locker.batch_execute("begin; lock table memberships, rooms in share mode").await.unwrap();
+    let set = "mutation($h: ID!, $u: ID!) { setMemberRole(homeId: $h, userId: $u, role: OWNER) { role } }";
+    let accept = "mutation($t: String!) { acceptInvitation(token: $t) { id } }";
+    let create = "mutation { createHome(input: {name: \"New\"}) { id } }";
+    let room = "mutation($h: ID!, $n: String!) { createRoom(homeId: $h, name: $n) { id } }";
+    let mut homes = vec![
+        graph.start_answer(&bob, set, json!({"h": given, "u": user.to_string()})),
+        graph.start_answer(&ann, accept, json!({"t": invited})),
+    ];
+    homes.extend((0..3).map(|_| graph.start_answer(&ann, create, json!({}))));
+    graph.wait_for_waiting(5).await;
+    let rooms = (0..5).map(|n| graph.start_answer(&bob, room, json!({"h": given, "n": format!("new {n}")})));
+    let rooms: Vec<_> = rooms.collect();
+    graph.wait_for_waiting(10).await;
+    locker.batch_execute("commit").await.unwrap();
+    for (answers, what) in [(homes, "homes"), (rooms, "rooms")] {
+        let answers: Vec<_> = join_all(answers).await.into_iter().map(Result::unwrap).collect();
+        let n_made = answers.iter().filter(|answer| answer.get("errors").is_none()).count();
+        assert_eq!(n_made, 2, "{what}: {answers:?}");
+    }
+    assert_eq!(graph.count(&format!("memberships where user_id = {user} and role = 'OWNER'")).await, 100);
+    assert_eq!(graph.count(&format!("rooms where home_id = {given}")).await, 500);
 }
