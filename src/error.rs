@@ -39,9 +39,6 @@ pub enum Error {
     /// It conflicts with the present state.
     #[error("{0}")]
     Conflict(String),
-    /// Too many requests; safe to retry later.
-    #[error("{0}")]
-    RateLimited(&'static str),
     /// Too many requests, with the time to wait.
     #[error("too many requests: try again in {retry_after_seconds} s")]
     TooSoon { retry_after_seconds: u64 },
@@ -69,7 +66,7 @@ impl Error {
             Self::BadInput { .. } => "BAD_USER_INPUT",
             Self::TooLarge { .. } => "PAYLOAD_TOO_LARGE",
             Self::Conflict(_) => "CONFLICT",
-            Self::RateLimited(_) | Self::TooSoon { .. } => "RATE_LIMITED",
+            Self::TooSoon { .. } => "RATE_LIMITED",
             Self::Lagged => "LAGGED",
             Self::Unavailable(_) => "UNAVAILABLE",
             Self::OutcomeUnknown(_) => "OUTCOME_UNKNOWN",

@@ -3,6 +3,7 @@
 
 mod keyed_limiter;
 mod password_attempts;
+mod repeated_passwords;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
@@ -16,6 +17,7 @@ use crate::ids::UserId;
 use crate::rate::Gcra;
 use keyed_limiter::KeyedLimiter;
 use password_attempts::FailedPasswords;
+use repeated_passwords::RepeatedPasswords;
 
 pub use password_attempts::{PasswordAttempt, PasswordSubject};
 
@@ -51,6 +53,7 @@ struct Tables {
     user_requests: KeyedLimiter<UserId>,
     address_requests: KeyedLimiter<IpAddr>,
     failed_passwords: Arc<FailedPasswords>,
+    repeated_passwords: RepeatedPasswords,
 }
 
 impl Throttle {
@@ -68,6 +71,7 @@ impl Throttle {
                 user_requests: KeyedLimiter::new(user_requests, any_user),
                 address_requests: KeyedLimiter::new(address_requests, any_address),
                 failed_passwords: Arc::new(FailedPasswords::new(MAX_FAILED_PASSWORDS)),
+                repeated_passwords: RepeatedPasswords::default(),
             })
         }))
     }
@@ -109,10 +113,31 @@ impl Throttle {
         tables.token_changes.check(&user).map_err(too_soon)
     }
 
-    /// Whether so many attempts at an account failed recently that unknown addresses must wait
-    /// ([`PasswordSubject::SignIn`]).
-    pub fn is_account_contended(&self, account: &str) -> bool {
-        self.0.as_ref().is_some_and(|tables| tables.failed_passwords.is_account_contended(account, Instant::now()))
+    /// Whether so many attempts failed recently that it matters if the account has signed in from the address's network
+    /// before ([`PasswordSubject::SignIn`]).
+    pub fn is_sign_in_contended(&self, account: &str, from: Option<IpAddr>) -> bool {
+        let Some(tables) = &self.0 else { return false };
+        tables.failed_passwords.is_sign_in_contended(account, from, Instant::now())
+    }
+
+    /// As [`Throttle::begin_password_attempt`], for a sign-in. If the account has signed in from this network before,
+    /// a password that was refused repeatedly because of a delay is admitted.
+    pub fn begin_sign_in(
+        &self,
+        account: &str,
+        from: Option<IpAddr>,
+        is_known: bool,
+        password: &str,
+    ) -> Result<PasswordAttempt, Error> {
+        let attempt = self.begin_password_attempt(PasswordSubject::SignIn { account, from, is_known });
+        match (attempt, &self.0) {
+            (Err(refusal), Some(tables))
+                if is_known && tables.repeated_passwords.is_to_be_verified(account, from.map(network), password) =>
+            {
+                Ok(PasswordAttempt::during_delay(refusal))
+            }
+            (attempt, _) => attempt,
+        }
     }
 
     /// Starts a password attempt, or fails with the time to wait. The attempt counts as failed until it is resolved.

@@ -66,6 +66,8 @@ pub(super) struct FailedPasswords(Mutex<LruCache<Key, Failures>>);
 pub struct PasswordAttempt {
     /// `None` when attempts are not counted.
     charged: Option<(Arc<FailedPasswords>, Vec<Charge>)>,
+    /// The answer to a wrong password during a delay: the same as if it was not verified.
+    refusal: Option<Error>,
     at: Instant,
 }
 
@@ -104,13 +106,17 @@ impl FailedPasswords {
             Charge { key, before: before.map(|known| known.last) }
         };
         let charged = keys.into_iter().map(charge).collect();
-        Ok(PasswordAttempt { charged: Some((this.clone(), charged)), at: now })
+        Ok(PasswordAttempt { charged: Some((this.clone(), charged)), refusal: None, at: now })
     }
 
-    /// Whether so many attempts at an account failed that unknown addresses must wait.
-    pub(super) fn is_account_contended(&self, account: &str, now: Instant) -> bool {
-        let failures = self.lock().peek(&Key::Account(account.to_owned())).copied();
-        failures.is_some_and(|failures| failures.n >= FREE_FAILURES_PER_ACCOUNT && failures.is_recent(now))
+    /// Whether so many attempts failed that some sign-ins at the account from the address must wait.
+    pub(super) fn is_sign_in_contended(&self, account: &str, from: Option<IpAddr>, now: Instant) -> bool {
+        let keys = keys(PasswordSubject::SignIn { account, from, is_known: false });
+        let table = self.lock();
+        let is_contended = |(key, free): &(Key, u32)| {
+            table.peek(key).is_some_and(|failures| failures.n >= *free && failures.is_recent(now))
+        };
+        keys.iter().any(is_contended)
     }
 
     fn lock(&self) -> MutexGuard<'_, LruCache<Key, Failures>> {
@@ -121,15 +127,20 @@ impl FailedPasswords {
 impl PasswordAttempt {
     /// An attempt that is not counted.
     pub(super) fn uncounted() -> Self {
-        Self { charged: None, at: Instant::now() }
+        Self { charged: None, refusal: None, at: Instant::now() }
+    }
+
+    /// An attempt that a delay would refuse. It is not counted, and a wrong password gets the refusal.
+    pub(super) fn during_delay(refusal: Error) -> Self {
+        Self { refusal: Some(refusal), ..Self::uncounted() }
     }
 
     /// Resolves the attempt by its outcome: `Some` for a right password, `None` for a wrong one. An error is ours and
     /// does not count as a failure.
-    pub fn resolve<T>(self, outcome: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    pub fn resolve<T>(mut self, outcome: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
         match &outcome {
             Ok(Some(_)) => self.refund(true),
-            Ok(None) => {}
+            Ok(None) => return self.refusal.take().map_or(outcome, Err),
             Err(_) => self.refund(false),
         }
         outcome
@@ -235,12 +246,14 @@ mod tests {
     #[test]
     fn failures_of_many_addresses_and_at_many_accounts_add_up() {
         let (failed, now) = (failed_passwords(), Instant::now());
+        let contended = |account, n, now| failed.is_sign_in_contended(account, Some(IpAddr::from([192, 0, 2, n])), now);
         for n in 0..50 {
-            assert!(!failed.is_account_contended("ann", now));
+            assert!(!contended("ann", 99, now));
             assert_eq!(wait(&failed, stranger("ann", n), now), 0);
             assert_eq!(wait(&failed, stranger(&format!("account {n}"), 200), now), 0);
         }
-        assert!(failed.is_account_contended("ann", now) && !failed.is_account_contended("ann", now + RESET_AFTER));
+        assert!(contended("ann", 99, now) && !contended("ann", 99, now + RESET_AFTER));
+        assert!(contended("bob", 200, now) && !contended("bob", 99, now));
         assert_eq!(wait(&failed, stranger("ann", 99), now), 1);
         assert_eq!(wait(&failed, stranger("another", 200), now), 1);
         // A known address is not delayed by failures of others at the account, only by its own.

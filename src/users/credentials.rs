@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
+use super::hashing_turns::Lane;
 use super::{NewPassword, Users, store};
 use crate::auth::{Actor, Principal};
 use crate::db;
@@ -37,9 +38,9 @@ impl Users {
             Actor::Integration(_) | Actor::Operator | Actor::External(_) => (None, PasswordSubject::User(user)),
         };
         let attempt = self.throttle.begin_password_attempt(subject)?;
-        let is_right = self.hasher.verify(current, Some(present.clone())).await;
+        let is_right = self.hasher.verify(current, Some(present.clone()), Lane::Known).await;
         attempt.resolve(is_right.map(|is_right| is_right.then_some(())))?.ok_or_else(wrong)?;
-        let hash = self.hasher.hash(new).await?;
+        let hash = self.hasher.hash(new, Lane::Known).await?;
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 // A concurrent change may have committed first: then `current` is outdated.

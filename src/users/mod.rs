@@ -5,6 +5,7 @@ mod blocklist;
 mod credentials;
 mod external_identities;
 mod external_identities_store;
+mod hashing_turns;
 mod operator;
 mod password;
 mod password_hasher;
@@ -26,8 +27,9 @@ use crate::db::{self, Pool};
 use crate::error::Error;
 use crate::ids::UserId;
 use crate::revocation::Revocations;
-use crate::throttle::{PasswordSubject, Throttle, network_range};
+use crate::throttle::{Throttle, network_range};
 use crate::validation;
+use hashing_turns::Lane;
 use password::NewPassword;
 use password_hasher::Hasher;
 
@@ -102,7 +104,7 @@ impl Users {
         let email = parse_email(email)?;
         let name = validation::name("name", name)?;
         let password = NewPassword::parse("password", password, &email)?;
-        let hash = self.hasher.hash(password).await?;
+        let hash = self.hasher.hash(password, Lane::Unknown).await?;
         let now = self.clock.now();
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
@@ -119,22 +121,23 @@ impl Users {
         self.throttle.address_attempt(from)?;
         // An invalid e-mail is looked up as well, so that its answer takes as long.
         let email = parse_email(email).unwrap_or_default();
-        let is_known = self.throttle.is_account_contended(&email) && self.has_signed_in(&email, from).await?;
-        let attempt =
-            self.throttle.begin_password_attempt(PasswordSubject::SignIn { account: &email, from, is_known })?;
-        let found = attempt.resolve(self.find(&email, password).await)?;
+        let is_contended = self.hasher.is_busy() || self.throttle.is_sign_in_contended(&email, from);
+        let is_known = is_contended && self.has_signed_in(&email, from).await?;
+        let attempt = self.throttle.begin_sign_in(&email, from, is_known, password)?;
+        let lane = if is_known { Lane::Known } else { Lane::Unknown };
+        let found = attempt.resolve(self.find(&email, password, lane).await)?;
         let (user, hash) = found.ok_or(WRONG_LOGIN)?;
         self.open_session(user, hash, from).await
     }
 
     /// The user with this e-mail and password, and the password hash.
-    async fn find(&self, email: &str, password: &str) -> Result<Option<(User, String)>, Error> {
+    async fn find(&self, email: &str, password: &str, lane: Lane) -> Result<Option<(User, String)>, Error> {
         let found = {
             let mut conn = self.pool.get().await?;
             store::by_email(&mut conn, email).await?
         };
         let hash = found.as_ref().map(|(_, hash)| hash.clone());
-        let is_right = self.hasher.verify(password, hash).await?;
+        let is_right = self.hasher.verify(password, hash, lane).await?;
         Ok(found.filter(|_| is_right))
     }
 

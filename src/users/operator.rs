@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::credentials::end_all_sessions_except;
+use super::hashing_turns::Lane;
 use super::{NewPassword, Users, parse_email, store};
 use crate::auth::Actor;
 use crate::db;
@@ -15,7 +16,7 @@ impl Users {
     pub async fn set_password(&self, email: &str, password: &str) -> Result<(), Error> {
         let email = parse_email(email)?;
         let password = NewPassword::parse("password", password, &email)?;
-        let hash = self.hasher.hash(password).await?;
+        let hash = self.hasher.hash(password, Lane::Known).await?;
         let clock = self.clock.clone();
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {

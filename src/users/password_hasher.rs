@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
-use tokio::sync::Semaphore;
 
+use super::hashing_turns::{Lane, MAX_CONCURRENT, Turns};
 use super::password::{NewPassword, normalise};
 use crate::error::Error;
 
@@ -17,10 +17,6 @@ const PASSES: u32 = 2;
 const LANES: u32 = 1;
 /// Bytes of a new hash.
 const HASH_BYTES: usize = 32;
-/// Hashes computed at once: at most 2 x 19 MiB and two cores.
-const MAX_CONCURRENT: usize = 2;
-/// Requests that may wait for a permit (about a second); others receive `RATE_LIMITED`.
-const MAX_WAITING: usize = 64;
 
 /// The hash that passwords for unknown e-mails are compared with, so that the answer takes as long. Its password is
 /// unknown.
@@ -28,53 +24,48 @@ const DUMMY_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$c21hcnRob21lLW5vYm9keQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// Hashes and verifies passwords. Cheap to clone; all clones share the limits and the memory.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Hasher {
-    running: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    turns: Turns,
     memory: Arc<Mutex<Vec<Memory>>>,
 }
 
 /// The memory of one hash.
 type Memory = Vec<Block>;
 
-impl Default for Hasher {
-    fn default() -> Self {
-        Self {
-            running: Arc::new(Semaphore::new(MAX_CONCURRENT)),
-            waiting: Arc::new(Semaphore::new(MAX_CONCURRENT + MAX_WAITING)),
-            memory: Arc::default(),
-        }
-    }
-}
-
 impl Hasher {
+    /// Whether a further password has to wait for its turn.
+    pub(super) fn is_busy(&self) -> bool {
+        self.turns.is_busy()
+    }
+
     /// The PHC string of a password.
-    pub(super) async fn hash(&self, password: NewPassword) -> Result<String, Error> {
-        self.run(move |memory| hash(password.as_str(), memory)).await?
+    pub(super) async fn hash(&self, password: NewPassword, lane: Lane) -> Result<String, Error> {
+        self.run(lane, move |memory| hash(password.as_str(), memory)).await?
     }
 
     /// Whether `text` matches the stored hash. Always `false` for `None`, in the same time.
-    pub(super) async fn verify(&self, text: &str, stored: Option<String>) -> Result<bool, Error> {
+    pub(super) async fn verify(&self, text: &str, stored: Option<String>, lane: Lane) -> Result<bool, Error> {
         let Some(password) = normalise(text) else { return Ok(false) };
-        self.run(move |memory| {
+        self.run(lane, move |memory| {
             let known = stored.is_some();
             Ok(matches(&password, stored.as_deref().unwrap_or(DUMMY_HASH), memory)? && known)
         })
         .await?
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut Memory) -> T + Send + 'static) -> Result<T, Error> {
-        let slot = self.waiting.clone().try_acquire_owned();
-        let slot = slot.map_err(|_| Error::RateLimited("too many sign-ins at once, try again"))?;
-        let permit = self.running.clone().acquire_owned().await.map_err(Error::internal)?;
+    async fn run<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        work: impl FnOnce(&mut Memory) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let turn = self.turns.wait(lane).await?;
         let hasher = self.clone();
         tokio::task::spawn_blocking(move || {
             let mut memory = hasher.memory.lock().expect("hash memory lock").pop().unwrap_or_default();
             let done = work(&mut memory);
-            drop(slot);
             hasher.keep_for_next(memory);
-            drop(permit);
+            drop(turn);
             done
         })
         .await
@@ -82,11 +73,10 @@ impl Hasher {
     }
 
     /// Keeps the memory while requests wait for their turn, so that a burst of sign-ins allocates it
-    /// [`MAX_CONCURRENT`] times and not once for each. An idle server holds none.
+    /// [`MAX_CONCURRENT`] times and not once for each. An idle server holds none. The caller's turn goes on meanwhile.
     fn keep_for_next(&self, memory: Memory) {
-        let n_others = MAX_CONCURRENT + MAX_WAITING - self.waiting.available_permits();
         let mut kept = self.memory.lock().expect("hash memory lock");
-        if n_others >= MAX_CONCURRENT {
+        if self.turns.n_in_progress() > MAX_CONCURRENT {
             kept.push(memory);
         } else {
             kept.clear();
@@ -145,11 +135,11 @@ mod tests {
     #[tokio::test]
     async fn a_stored_hash_verifies_only_its_password() {
         let hasher = Hasher::default();
-        let stored = hasher.hash(new_password()).await.unwrap();
+        let stored = hasher.hash(new_password(), Lane::Unknown).await.unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
-        assert!(hasher.verify("correct horse battery", Some(stored.clone())).await.unwrap());
-        assert!(!hasher.verify("correct horse batterz", Some(stored)).await.unwrap());
-        assert!(!hasher.verify("correct horse battery", None).await.unwrap());
+        assert!(hasher.verify("correct horse battery", Some(stored.clone()), Lane::Known).await.unwrap());
+        assert!(!hasher.verify("correct horse batterz", Some(stored), Lane::Known).await.unwrap());
+        assert!(!hasher.verify("correct horse battery", None, Lane::Unknown).await.unwrap());
     }
 
     #[test]
@@ -157,13 +147,6 @@ mod tests {
         let hash = PasswordHash::new(DUMMY_HASH).unwrap();
         let params = Params::try_from(&hash.params).unwrap();
         assert_eq!((params.m_cost(), params.t_cost(), params.p_cost()), (19 * 1024, 2, 1));
-    }
-
-    #[tokio::test]
-    async fn too_many_waiting_requests_are_rate_limited() {
-        let hasher = Hasher::default();
-        let _permits = hasher.waiting.clone().acquire_many_owned(66).await.unwrap();
-        assert!(matches!(hasher.verify("x", None).await, Err(Error::RateLimited(_))));
     }
 
     #[tokio::test]
@@ -176,9 +159,12 @@ mod tests {
         };
         let one = || {
             let addresses = addresses.clone();
-            hasher.run(move |memory| note(memory, &addresses))
+            hasher.run(Lane::Unknown, move |memory| note(memory, &addresses))
         };
-        futures_util::future::try_join_all((0..40).map(|_| one())).await.unwrap();
+        // No hash starts before all wait.
+        let turns = [hasher.turns.wait(Lane::Known).await.unwrap(), hasher.turns.wait(Lane::Known).await.unwrap()];
+        let all = futures_util::future::try_join_all((0..40).map(|_| one()));
+        futures_util::future::join(all, async { drop(turns) }).await.0.unwrap();
         let mut used = addresses.lock().unwrap().clone();
         assert_eq!(used.len(), 40);
         used.sort_unstable();

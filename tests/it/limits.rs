@@ -5,8 +5,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use smarthome::error::Error;
 use smarthome::users::Session;
@@ -220,4 +220,66 @@ async fn a_symmetric_key_is_not_published() {
     let app = TestApp::start().await;
     let answer = http::get(app.addr(), "/.well-known/jwks.json").await;
     assert_eq!((answer.status, answer.json()), (200, json!({"keys": []})));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guesser_on_the_same_network_does_not_lock_out_a_user_who_signed_in_there() {
+    let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
+    // From 127.0.0.1.
+    let user = app.user().await;
+    let users = &app.app().services().users;
+    let n_guesses = std::sync::atomic::AtomicU32::new(0);
+    let guess = async |from: &str| {
+        let n = n_guesses.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        outcome(&users.login(&user.email, &format!("a wrong guess {n}"), address(from)).await)
+    };
+    for from in ["127.0.0.1", "192.0.2.1"] {
+        for _ in 0..5 {
+            assert_eq!(guess(from).await, "UNAUTHENTICATED", "from {from}");
+        }
+    }
+    // While the guesser takes every turn, the same password gets its turn after a few refusals. It may come earlier on a
+    // machine so slow that a delay ends in between.
+    let mut outcomes = Vec::new();
+    while outcomes.last() != Some(&"OK") && outcomes.len() < 10 {
+        while guess("127.0.0.1").await != "RATE_LIMITED" {}
+        outcomes.push(outcome(&users.login(&user.email, &user.password, address("127.0.0.1")).await));
+    }
+    assert!(outcomes.len() <= 3 && outcomes.ends_with(&["OK"]), "{outcomes:?}");
+    // Where the user never signed in, and for a wrong password, every answer is the same.
+    for (password, from) in [(user.password.as_str(), "192.0.2.1"), ("still a wrong guess", "127.0.0.1")] {
+        for _ in 0..5 {
+            while guess(from).await != "RATE_LIMITED" {}
+            assert_eq!(outcome(&users.login(&user.email, password, address(from)).await), "RATE_LIMITED");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_from_many_addresses_do_not_keep_out_users_on_known_networks() {
+    let app = TestApp::builder().set("RATE_LIMITS", "on").start().await;
+    // From 127.0.0.1.
+    let user = app.user().await;
+    let users = &app.app().services().users;
+    // As many guesses as can wait for the hasher, all the time, each from another network.
+    let guesses = (0_u32..).map(|n| {
+        let from = Some(IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + n)));
+        async move { users.login(&format!("account{n}@test.example"), "a wrong guess", from).await.map(drop) }
+    });
+    let mut guesses = futures_util::stream::iter(guesses).buffer_unordered(66);
+    let sign_in = async {
+        for _ in 0..20 {
+            let signed_in = users.login(&user.email, &user.password, address("127.0.0.1")).await;
+            assert_eq!(outcome(&signed_in), "OK");
+        }
+    };
+    let mut sign_in = std::pin::pin!(sign_in);
+    let mut n_judged = 0;
+    loop {
+        tokio::select! {
+            guess = guesses.next() => n_judged += u32::from(guess.unwrap().unwrap_err().code() == "UNAUTHENTICATED"),
+            // The first ones end when the hasher is full.
+            () = &mut sign_in, if n_judged > 0 => break,
+        }
+    }
 }
