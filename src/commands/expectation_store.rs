@@ -12,15 +12,18 @@ use crate::db::statement;
 statement! {
     struct FindExpecting("sql/find_expecting.sql") -> Untyped {
         finished_since: Timestamptz = DateTime<Utc>,
+        per_home: BigInt = i64,
         limit: BigInt = i64,
     }
 }
 
-/// The newest commands whose effect may still be observed; those that timed out up to `finished_since`.
+/// The newest commands of each home whose effect may still be observed, up to `per_home`; those that timed out up to
+/// `finished_since`. Where there are more than `limit`, homes with few come first.
 pub(super) async fn find_expecting(
     conn: &mut AsyncPgConnection,
     finished_since: DateTime<Utc>,
+    per_home: i64,
     limit: i64,
 ) -> QueryResult<Vec<Command>> {
-    Ok(into_commands(FindExpecting { finished_since, limit }.load(conn).await?))
+    Ok(into_commands(FindExpecting { finished_since, per_home, limit }.load(conn).await?))
 }

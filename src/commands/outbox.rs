@@ -5,7 +5,7 @@ use diesel::QueryResult;
 use tokio::time::Instant;
 
 use super::command::{Command, CommandHub, CommandStatus};
-use super::expectations::MAX_OPEN;
+use super::expectations::{MAX_OPEN, MAX_OPEN_PER_HOME};
 use super::outbox_store::{self as store, Claimed, RecordOutcomes};
 use super::payload::to_payload;
 use super::{Expectations, deadline_store, expectation_store, notify, requeue_store};
@@ -85,9 +85,10 @@ impl CommandOutbox {
             return Ok(());
         }
         let before = self.expectations.open_commands();
-        let limit = i64::try_from(MAX_OPEN).unwrap_or(i64::MAX);
+        let limit = |n| i64::try_from(n).unwrap_or(i64::MAX);
+        let (per_home, limit) = (limit(MAX_OPEN_PER_HOME), limit(MAX_OPEN));
         let finished_since = now - TimeDelta::hours(LATE_EFFECT_HOURS);
-        let expecting = expectation_store::find_expecting(conn, finished_since, limit).await?;
+        let expecting = expectation_store::find_expecting(conn, finished_since, per_home, limit).await?;
         self.expectations.replace(&before, &expecting);
         self.expectations_loaded_at = Some(now);
         Ok(())
