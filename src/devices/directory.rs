@@ -40,6 +40,8 @@ pub struct ResolvedDevice {
     pub device: DeviceId,
     /// Whether the database said online when the address was resolved.
     pub online: bool,
+    /// Whether the device has ever sent a message, by the database when the address was resolved.
+    pub seen: bool,
     /// Since when the device may have buffered messages, by the database when the address was resolved.
     pub backlog_since: Option<DateTime<Utc>>,
 }
@@ -172,6 +174,7 @@ impl Directory {
                     home: row.home,
                     device,
                     online: row.online,
+                    seen: row.seen,
                     backlog_since: row.backlog_since,
                 }),
                 None => Resolved::NoDevice(row.home),
@@ -197,7 +200,7 @@ impl Directory {
     /// Every device that is online in the database.
     pub async fn online(conn: &mut db::Connection) -> QueryResult<Vec<ResolvedDevice>> {
         let online = store::online(conn).await?;
-        let device = |(home, device)| ResolvedDevice { home, device, online: true, backlog_since: None };
+        let device = |(home, device)| ResolvedDevice { home, device, online: true, seen: true, backlog_since: None };
         Ok(online.into_iter().map(device).collect())
     }
 }

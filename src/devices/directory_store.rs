@@ -35,6 +35,8 @@ pub(super) struct ResolvedAddress {
     pub(super) device: Option<DeviceId>,
     #[diesel(sql_type = Bool)]
     pub(super) online: bool,
+    #[diesel(sql_type = Bool)]
+    pub(super) seen: bool,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub(super) backlog_since: Option<DateTime<Utc>>,
 }

@@ -117,6 +117,11 @@ impl PresenceTracker {
         self.devices.get(&known.device).map_or(known.online, |seen| seen.online)
     }
 
+    /// Whether the device has ever sent a message: since the start, else by the database.
+    pub fn is_seen(&self, known: ResolvedDevice) -> bool {
+        known.seen || self.devices.contains_key(&known.device)
+    }
+
     /// When [`PresenceTracker::expired`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.peek().map(|Reverse((at, _))| *at)
@@ -174,6 +179,7 @@ mod tests {
             home: HomeId::from_database(1),
             device: DeviceId::from_database(id),
             online: false,
+            seen: true,
             backlog_since: None,
         }
     }

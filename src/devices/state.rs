@@ -163,7 +163,7 @@ impl StateChange {
 
     /// The device was silent for too long. Another server may have seen it meanwhile: then nothing is written.
     pub fn timed_out(home: HomeId, device: DeviceId, at: DateTime<Utc>, timeout: Duration) -> Self {
-        let device = ResolvedDevice { home, device, online: true, backlog_since: None };
+        let device = ResolvedDevice { home, device, online: true, seen: true, backlog_since: None };
         let unless_seen_since = Some(at - timeout + WRITTEN_WITHIN);
         Self { unless_seen_since, notify: true, ..Self::new(device, false, Contact::None, at) }
     }

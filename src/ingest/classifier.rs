@@ -87,7 +87,8 @@ impl Classifier {
             }
             committed.insert(packet);
         }
-        let (message, change) = match classify(content, resolved, envelope.retained) {
+        let is_seen = |device| self.presence.is_seen(device);
+        let (message, change) = match classify(content, resolved, envelope.retained, is_seen) {
             Err(rejected) => (self.reject(rejected, envelope), None),
             Ok(message) if !self.is_within_limit(&message, &envelope) => self.drop_over_limit(message.device, envelope),
             Ok(message) => self.accept(message, envelope, batch.effects()),

@@ -21,11 +21,12 @@ pub(super) struct Rejected {
 }
 
 /// Classifies a message by its parsed payload and by what its topic names. What is wrong with the message itself
-/// outranks an unknown home or device.
+/// outranks an unknown home or device. `is_seen` tells whether a device has ever sent a message.
 pub(super) fn classify(
     content: Result<Content, Rejection>,
     resolved: Resolved,
     retained: bool,
+    is_seen: impl Fn(ResolvedDevice) -> bool,
 ) -> Result<Message, Rejected> {
     let home = match resolved {
         Resolved::Device(device) => Some(device.home),
@@ -36,8 +37,13 @@ pub(super) fn classify(
         (Err(reason), _) => reason,
         (Ok(_), Resolved::NoHome) => Rejection::UnknownHome,
         (Ok(_), Resolved::NoDevice(_)) => Rejection::UnknownDevice,
-        // A retained message may be of any age. A status is of use even so.
-        (Ok(content), Resolved::Device(_)) if retained && !matches!(content, Content::Status(_)) => Rejection::Retained,
+        // A retained message may be of any age. A status is of use even so, unless it is older than the device: then
+        // another device left it, which had the same key.
+        (Ok(content), Resolved::Device(device))
+            if retained && !(matches!(content, Content::Status(_)) && is_seen(device)) =>
+        {
+            Rejection::Retained
+        }
         (Ok(content), Resolved::Device(device)) => return Ok(Message { device, content }),
     };
     Err(Rejected { reason, home })
@@ -52,18 +58,23 @@ mod tests {
     #[test]
     fn each_message_is_usable_or_has_one_reason() {
         let home = HomeId::from_database(1);
-        let device = ResolvedDevice { home, device: DeviceId::from_database(7), online: true, backlog_since: None };
+        let device =
+            ResolvedDevice { home, device: DeviceId::from_database(7), online: true, seen: true, backlog_since: None };
         let heartbeat = || Ok(Content::Heartbeat(Report::default()));
         let status = || {
             let last_status = serde_json::json!({});
             Ok(Content::Status(StatusReport { online: true, report: Report::default(), last_status }))
         };
         let bad = || Err(Rejection::BadJson);
+        let new_device = ResolvedDevice { seen: false, ..device };
         let (here, none, nowhere) = (Resolved::Device(device), Resolved::NoDevice(home), Resolved::NoHome);
+        let new = Resolved::Device(new_device);
         for (content, resolved, retained, expected) in [
             (heartbeat(), here, false, None),
             (heartbeat(), here, true, Some((Rejection::Retained, Some(home)))),
             (status(), here, true, None),
+            (status(), new, true, Some((Rejection::Retained, Some(home)))),
+            (status(), new, false, None),
             (heartbeat(), none, true, Some((Rejection::UnknownDevice, Some(home)))),
             (heartbeat(), nowhere, false, Some((Rejection::UnknownHome, None))),
             (bad(), here, true, Some((Rejection::BadJson, Some(home)))),
@@ -72,9 +83,12 @@ mod tests {
         ] {
             let expected = match expected {
                 Some((reason, home)) => Err(Rejected { reason, home }),
-                None => Ok(Message { device, content: content.clone().unwrap() }),
+                None => {
+                    let device = if resolved == new { new_device } else { device };
+                    Ok(Message { device, content: content.clone().unwrap() })
+                }
             };
-            assert_eq!(classify(content, resolved, retained), expected);
+            assert_eq!(classify(content, resolved, retained, |device| device.seen), expected);
         }
     }
 }

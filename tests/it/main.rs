@@ -32,6 +32,7 @@ mod limits;
 mod memory;
 mod mosquitto_files;
 mod mosquitto_tls;
+mod names_used_again;
 mod oracle;
 mod outages;
 mod poison;

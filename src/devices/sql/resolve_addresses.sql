@@ -4,6 +4,7 @@ select
     h.id as home,
     d.id as device,
     coalesce(s.online, false) as online,
+    s.last_seen_at is not null as seen,
     coalesce(s.backlog_since, s.last_seen_at, d.created_at) as backlog_since
 from unnest(
         :home_ids::bigint[], :home_keys::text[], :device_ids::bigint[], :device_macs::text[], :device_keys::text[]

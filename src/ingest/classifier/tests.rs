@@ -15,6 +15,7 @@ fn classifier(online: bool) -> Classifier {
         home: HomeId::from_database(1),
         device: DeviceId::from_database(7),
         online,
+        seen: true,
         backlog_since: None,
     };
     Classifier {

@@ -10,7 +10,8 @@ fn limits() -> DeviceLimits {
 }
 
 fn known(backlog_since: Option<DateTime<Utc>>) -> ResolvedDevice {
-    ResolvedDevice { home: HomeId::from_database(1), device: DeviceId::from_database(7), online: true, backlog_since }
+    let (home, device) = (HomeId::from_database(1), DeviceId::from_database(7));
+    ResolvedDevice { home, device, online: true, seen: true, backlog_since }
 }
 
 fn at(ms: i64) -> DateTime<Utc> {
