@@ -105,6 +105,8 @@ metrics! {
         "Device accounts created, changed or deleted at the broker";
     broker_account_refusals: Counter = "broker_account_refusals",
         "Changes of device accounts that the broker refused";
+    broker_cleanups: Counter = "broker_cleanups",
+        "Deleted devices of which the broker was made to delete the session and the retained messages; an hour later again";
     broker_accounts_missing: Gauge = "broker_accounts_missing",
         "Device accounts that the broker should have but lacks";
     broker_auth_requests: Family<Reason, Counter> = "broker_questions",

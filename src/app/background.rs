@@ -2,6 +2,7 @@
 
 use super::Parts;
 use super::tasks::Tasks;
+use crate::mqtt::cleanup::Cleaner;
 use crate::mqtt::provision::Provisioner;
 use crate::settings::Provisioning;
 use crate::{audit, db, homes};
@@ -25,6 +26,19 @@ pub(super) fn start(parts: &Parts, tasks: &Tasks) {
             }
         });
     }
+    let cleaner = Cleaner {
+        mqtt: settings.mqtt.clone(),
+        database: settings.database.clone(),
+        cleanups: services.devices.cleanups(),
+        metrics: base.metrics.clone(),
+    };
+    let cancelled = (migrated(), stop());
+    tasks.critical("the cleanup of deleted devices at the broker", async move {
+        let (migrated, stop) = cancelled;
+        if stop.run_until_cancelled(migrated.wait()).await.is_some() {
+            cleaner.run(stop).await;
+        }
+    });
     let (database, migrated) = (settings.database.clone(), migrated());
     tasks.spawn(stop().run_until_cancelled_owned(async move {
         migrated.wait().await;

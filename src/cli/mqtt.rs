@@ -33,12 +33,13 @@ impl Mqtt {
         let mqtt = MqttSettings::read(&Environment)?;
         let pool = db::pool(&DatabaseSettings::read(&Environment)?, Counter::default());
         let devices = devices::stored_accounts(&pool, Clock::system().now()).await.context("read the accounts")?;
+        let to_clean_up = devices::topics_to_clean_up(&pool).await.context("read the deleted devices")?;
         let admin = match &mqtt.provisioning {
             Provisioning::Dynsec(account) => Some(account),
             Provisioning::None | Provisioning::Embedded => None,
         };
         let server = mqtt.username.as_deref().zip(mqtt.password.as_ref());
-        let export = Export { prefix: &mqtt.prefix, server, admin, devices: &devices };
+        let export = Export { prefix: &mqtt.prefix, server, admin, devices: &devices, to_clean_up: &to_clean_up };
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
         let path = dir.join("dynamic-security.json");
         let existing = match fs::read_to_string(&path) {

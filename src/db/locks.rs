@@ -27,6 +27,9 @@ pub const CONFIG_OUTBOX: i32 = 7005;
 /// Held by the server that keeps the broker's accounts up to date: the second key is the schema's hash.
 pub const PROVISIONING: i32 = 7020;
 
+/// Held by the server that cleans up after deleted devices at the broker: the second key is the schema's hash.
+pub const BROKER_CLEANUP: i32 = 7021;
+
 statement! {
     struct TryLock<'a>("sql/try_lock.sql") -> Bool {
         class: Integer = i32,

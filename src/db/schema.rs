@@ -3,6 +3,20 @@
 //! migrations' comments describe them.
 
 diesel::table! {
+    broker_cleanups (id) {
+        id -> BigInt,
+        home_id -> BigInt,
+        device_id -> BigInt,
+        home_key -> Text,
+        device_key -> Text,
+        home_segment -> Nullable<Text>,
+        device_segment -> Nullable<Text>,
+        client_id -> Text,
+        cleared_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     used_home_keys (key) {
         key -> Text,
     }
@@ -155,6 +169,7 @@ diesel::table! {
         credential_id -> Nullable<BigInt>,
         sealed_password -> Nullable<Binary>,
         changed_at -> Timestamptz,
+        remove_first -> Bool,
     }
 }
 
@@ -254,6 +269,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     devices,
     device_credentials,
     mqtt_clients,
+    broker_cleanups,
     rejected_messages,
     committed_packets,
     commands,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
-use super::accounts_store as store;
+use super::accounts_store::{self as store, Pending};
 use super::credentials::{MqttUser, broker_hash, former_client_id, new_password, password_digest};
 use super::credentials_store::{self, NewCredential};
 use super::password_box::PasswordBox;
@@ -163,11 +163,12 @@ impl AccountLeader {
         let now = self.clock.now();
         store::expire(&mut self.conn, now).await?;
         let mut changes = Vec::new();
-        for (username, credential, sealed, client_id) in store::pending(&mut self.conn, limit).await? {
-            let kind = match (credential, &sealed) {
-                (Some(_), Some(text)) => match self.password_box.open(&username, text) {
+        for pending in store::pending(&mut self.conn, limit).await? {
+            let Pending { username, credential_id, sealed_password: sealed, mqtt_client_id, remove_first } = pending;
+            let kind = match (credential_id, &sealed) {
+                (Some(_), Some(text)) if !remove_first => match self.password_box.open(&username, text) {
                     Some(password) => {
-                        ChangeKind::SetPassword { password, client_id: known_client_id(client_id, &username) }
+                        ChangeKind::SetPassword { password, client_id: known_client_id(mqtt_client_id, &username) }
                     }
                     None => {
                         tracing::error!(

@@ -2,19 +2,35 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Nullable, Text, Timestamptz, Untyped};
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Untyped};
 use diesel::upsert::excluded;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use crate::db::schema::{device_credentials, devices, mqtt_clients as clients};
+use crate::db::schema::{device_credentials, mqtt_clients as clients};
 use crate::db::{locks, statement};
 
-/// User name, the id of its credential, the sealed password, the device's client id.
-type Pending = (String, Option<i64>, Option<Vec<u8>>, Option<String>);
+/// A change of an account that the broker has not confirmed.
+#[derive(QueryableByName)]
+#[diesel(table_name = clients)]
+pub(super) struct Pending {
+    pub(super) username: String,
+    /// `None` once the credential is deleted.
+    pub(super) credential_id: Option<i64>,
+    pub(super) sealed_password: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(super) mqtt_client_id: Option<String>,
+    pub(super) remove_first: bool,
+}
 
 statement! {
     struct AdoptAccounts("sql/adopt_accounts.sql") -> Untyped {
         now: Timestamptz = DateTime<Utc>,
+    }
+}
+
+statement! {
+    struct FindPendingAccounts("sql/find_pending_accounts.sql") -> Untyped {
+        limit: BigInt = i64,
     }
 }
 
@@ -24,7 +40,8 @@ statement! {
     }
 }
 
-/// Inserts accounts, or new passwords of existing accounts.
+/// Inserts accounts, or new passwords of existing accounts. An account whose credential was deleted is removed before
+/// it is created again: its connections end at once, whatever waits.
 pub(super) async fn put(
     conn: &mut AsyncPgConnection,
     rows: &[(String, i64, Vec<u8>)],
@@ -49,6 +66,7 @@ pub(super) async fn put(
             clients::credential_id.eq(excluded(clients::credential_id)),
             clients::sealed_password.eq(excluded(clients::sealed_password)),
             clients::changed_at.eq(excluded(clients::changed_at)),
+            clients::remove_first.eq(clients::remove_first.or(clients::credential_id.is_null())),
         ))
         .execute(conn)
         .await
@@ -74,20 +92,7 @@ pub(super) async fn expire(conn: &mut AsyncPgConnection, now: DateTime<Utc>) -> 
 
 /// Accounts whose change the broker has not confirmed, removals first.
 pub(super) async fn pending(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<Vec<Pending>> {
-    clients::table
-        .left_join(device_credentials::table.on(device_credentials::id.nullable().eq(clients::credential_id)))
-        .left_join(devices::table.on(devices::id.nullable().eq(device_credentials::device_id.nullable())))
-        .filter(clients::credential_id.is_null().or(clients::sealed_password.is_not_null()))
-        .order((clients::credential_id.is_not_null(), clients::changed_at))
-        .limit(limit)
-        .select((
-            clients::username,
-            clients::credential_id,
-            clients::sealed_password,
-            devices::mqtt_client_id.nullable(),
-        ))
-        .load(conn)
-        .await
+    FindPendingAccounts { limit }.load(conn).await
 }
 
 pub(super) async fn confirm_password(conn: &mut AsyncPgConnection, username: &str, sealed: &[u8]) -> QueryResult<()> {
@@ -96,8 +101,9 @@ pub(super) async fn confirm_password(conn: &mut AsyncPgConnection, username: &st
 }
 
 pub(super) async fn confirm_removal(conn: &mut AsyncPgConnection, username: &str) -> QueryResult<()> {
-    let row = clients::table.filter(clients::username.eq(username).and(clients::credential_id.is_null()));
-    diesel::delete(row).execute(conn).await.map(drop)
+    let row = || clients::table.filter(clients::username.eq(username));
+    diesel::delete(row().filter(clients::credential_id.is_null())).execute(conn).await?;
+    diesel::update(row()).set(clients::remove_first.eq(false)).execute(conn).await.map(drop)
 }
 
 /// Every account that the broker must have, and whether it has confirmed the password.

@@ -1,7 +1,9 @@
 //! SQL of the devices' passwords.
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::credentials::{MqttUser, former_client_id};
@@ -120,17 +122,23 @@ pub(super) async fn retire(
     Ok(())
 }
 
-/// The valid passwords of a user, newest first.
+/// The valid passwords of a user, newest first. None as long as the broker keeps something for a deleted device with the
+/// same keys.
 async fn valid(
     conn: &mut AsyncPgConnection,
     user: MqttUser<'_>,
     now: DateTime<Utc>,
 ) -> QueryResult<Vec<UserCredential>> {
+    let is_cleaned_up = sql::<Bool>(
+        "not exists (select from broker_cleanups b \
+         where b.home_key = homes.key and b.device_key = devices.key and b.cleared_at is null)",
+    );
     credentials::table
         .inner_join(devices::table.on(devices::id.eq(credentials::device_id)))
         .inner_join(homes::table.on(homes::id.eq(devices::home_id)))
         .filter(homes::key.eq(user.home).and(devices::key.eq(user.device)))
         .filter(credentials::slot.eq(user.slot))
+        .filter(is_cleaned_up)
         .filter(credentials::expires_at.is_null().or(credentials::expires_at.gt(now)))
         .order(credentials::id.desc())
         .select((

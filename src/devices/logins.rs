@@ -9,7 +9,7 @@ use tokio::time::timeout;
 pub use cache::CredentialCache;
 
 use super::credentials::{MqttUser, password_digest};
-use super::credentials_store as store;
+use super::{cleanups_store, credentials_store as store};
 use crate::clock::Clock;
 use crate::db::Pool;
 use crate::error::Error;
@@ -65,6 +65,12 @@ impl Logins {
             Err(_) if self.cache.get_stale(&name, self.clock.now(), DATABASE_RETRY) => Ok(true),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a device with these names in topics was deleted, and the broker may keep something for it.
+    pub async fn is_being_cleaned_up(&self, home: &str, device: &str) -> Result<bool, Error> {
+        let mut conn = self.pool.get().await?;
+        Ok(cleanups_store::is_being_cleaned_up(&mut conn, home, device).await?)
     }
 
     /// Those of these [`password_digest`]s whose passwords are valid.

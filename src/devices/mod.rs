@@ -2,6 +2,8 @@
 
 mod accounts;
 mod accounts_store;
+mod cleanups;
+mod cleanups_store;
 mod credentials;
 mod credentials_store;
 mod device;
@@ -26,6 +28,7 @@ mod state_store;
 mod store;
 
 pub use accounts::{AccountChange, AccountChanges, AccountLeader, ChangeKind, StoredAccount, stored_accounts};
+pub use cleanups::{Cleanup, CleanupLeader, Cleanups, topics_to_clean_up};
 pub use credentials::{MqttCredentials, MqttUser, broker_hash, former_client_id, password_digest};
 pub use device::{Device, DeviceAccess, LastState, Place};
 pub use device_type::DeviceType;

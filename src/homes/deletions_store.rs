@@ -1,7 +1,7 @@
 //! SQL of deletions: the record of each, and the purge in chunks.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Untyped};
+use diesel::sql_types::{BigInt, Nullable, Untyped};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::db::schema::deletions;
@@ -22,7 +22,15 @@ pub(crate) struct Deletion {
 const COLUMNS: (deletions::id, deletions::home_id, deletions::device_id) =
     (deletions::id, deletions::home_id, deletions::device_id);
 
-/// Records the deletion of a home, or of one of its devices, in the transaction that decides it.
+statement! {
+    struct RecordCleanups("sql/record_cleanups.sql") -> Untyped {
+        home_id: BigInt = HomeId,
+        device_id: Nullable<BigInt> = Option<DeviceId>,
+    }
+}
+
+/// Records the deletion of a home, or of one of its devices, in the transaction that decides it: what is to be purged
+/// here, and what the broker must delete.
 pub(crate) async fn record(
     conn: &mut AsyncPgConnection,
     home: HomeId,
@@ -32,6 +40,7 @@ pub(crate) async fn record(
         // The home's deletion covers those of its devices: no two deletions purge the same rows.
         diesel::delete(deletions::table.filter(deletions::home_id.eq(home))).execute(conn).await?;
     }
+    RecordCleanups { home_id: home, device_id: device }.execute(conn).await?;
     diesel::insert_into(deletions::table)
         .values((deletions::home_id.eq(home), deletions::device_id.eq(device)))
         .returning(COLUMNS)

@@ -24,7 +24,7 @@ use super::{layers, responses};
 use crate::devices::{Logins, MqttUser};
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::mqtt::acl::{BrokerClient, TopicAction, is_allowed};
+use crate::mqtt::acl::{BrokerClient, TopicAction, is_allowed, uplink_device};
 use crate::settings::Secret;
 
 /// Bytes of a request: some brokers include the message.
@@ -208,6 +208,11 @@ impl BrokerAuth {
         let client =
             if is_server { Some(BrokerClient::Server) } else { MqttUser::parse(name).map(BrokerClient::Device) };
         let Some(client) = client else { return Ok(false) };
+        if let (BrokerClient::Server, [TopicAction::Publish], [topic]) = (client, actions, topics)
+            && let Some((home, device)) = uplink_device(&self.prefix, topic)
+        {
+            return self.logins.is_being_cleaned_up(home, device).await.map_err(Undecided::Failed);
+        }
         let is_allowed_for_all =
             |action: &TopicAction| topics.iter().all(|topic| is_allowed(&self.prefix, client, *action, topic));
         if topics.is_empty() || !actions.iter().all(is_allowed_for_all) {

@@ -45,6 +45,8 @@ pub(super) enum Outcome {
     ConfigAnswer(HomeId, Box<ConfigAnswer>),
     /// Committed before.
     Duplicate,
+    /// Our own, see [`ReceivedMessage::is_clearing`](crate::mqtt::ReceivedMessage::is_clearing).
+    Clearing,
     /// Counted by its reason. Its home's admins can read it where `row` is set.
     Rejected {
         reason: Rejection,
@@ -186,7 +188,7 @@ impl Outcome {
         match self {
             Self::Reading { reading, .. } => Some(reading.home),
             Self::CommandAnswer(home, _) | Self::ConfigAnswer(home, _) => Some(*home),
-            Self::State | Self::Duplicate | Self::Rejected { .. } => None,
+            Self::State | Self::Duplicate | Self::Clearing | Self::Rejected { .. } => None,
         }
     }
 
@@ -225,6 +227,7 @@ impl Outcome {
             }
             Self::State => Self::State,
             Self::Duplicate => Self::Duplicate,
+            Self::Clearing => Self::Clearing,
         }
     }
 }

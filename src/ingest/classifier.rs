@@ -87,6 +87,9 @@ impl Classifier {
             }
             committed.insert(packet);
         }
+        if envelope.is_clearing {
+            return batch.add_message(ClassifiedMessage { outcome: Outcome::Clearing, device: None, envelope });
+        }
         let is_seen = |device| self.presence.is_seen(device);
         let (message, change) = match classify(content, resolved, envelope.retained, is_seen) {
             Err(rejected) => (self.reject(rejected, envelope), None),

@@ -14,6 +14,7 @@ pub(super) struct Envelope {
     pub(super) payload: Bytes,
     pub(super) received_at: DateTime<Utc>,
     pub(super) retained: bool,
+    pub(super) is_clearing: bool,
     pub(super) payload_digest: i64,
     /// Recorded with the batch; `None` too where it is recorded already, or the broker session is lost.
     pub(super) packet: Option<Packet>,
@@ -31,24 +32,36 @@ impl Envelope {
             content,
             received_at,
             retained,
+            is_clearing,
             payload_digest,
             packet,
             pending_ack,
             _queue_bytes,
         } = message;
-        let _queue_bytes = Some(_queue_bytes);
-        (Self { topic, payload, received_at, retained, payload_digest, packet, pending_ack, _queue_bytes }, content)
+        let envelope = Self {
+            topic,
+            payload,
+            received_at,
+            retained,
+            is_clearing,
+            payload_digest,
+            packet,
+            pending_ack,
+            _queue_bytes: Some(_queue_bytes),
+        };
+        (envelope, content)
     }
 
     /// The message again as it was received, to be classified once more. Its acknowledgement has been collected.
     pub(super) fn into_message(self) -> Option<ReceivedMessage> {
-        let Self { topic, payload, received_at, retained, payload_digest, packet, .. } = self;
+        let Self { topic, payload, received_at, retained, is_clearing, payload_digest, packet, .. } = self;
         Some(ReceivedMessage {
             content: payload::parse(topic.kind()?, &payload, received_at),
             topic,
             payload,
             received_at,
             retained,
+            is_clearing,
             payload_digest,
             // It does not repeat itself: its packet is not recorded yet.
             packet: packet.map(|packet| Packet { is_redelivery: false, ..packet }),
@@ -85,6 +98,7 @@ pub(super) mod tests {
             payload: Bytes::from_static(payload),
             received_at: DateTime::UNIX_EPOCH,
             retained: false,
+            is_clearing: false,
             payload_digest: 1,
             packet: None,
             pending_ack: None,

@@ -46,6 +46,13 @@ pub fn is_allowed(prefix: &str, client: BrokerClient<'_>, action: TopicAction, t
     }
 }
 
+/// Home and device of a topic that only the device publishes to. The server may do so too after the device is deleted, to
+/// delete what it retained there.
+pub fn uplink_device<'a>(prefix: &str, topic: &'a str) -> Option<(&'a str, &'a str)> {
+    let (home, device, direction) = split(prefix, topic)?;
+    (direction == Direction::FromDevice && !topic.contains(['+', '#'])).then_some((home, device))
+}
+
 /// Home, device and direction of a topic or filter that has the four segments of a device's topic.
 fn split<'a>(prefix: &str, topic: &'a str) -> Option<(&'a str, &'a str, Direction)> {
     let [first, home, device, last] = topic::split(topic)?;
@@ -104,5 +111,9 @@ mod tests {
         assert!(!is_allowed("home", BrokerClient::Server, TopicAction::Publish, "$SYS/broker/clients/connected"));
         assert!(!is_allowed("home", BrokerClient::Server, TopicAction::Publish, "home/+/lamp/commands"));
         assert!(!is_allowed("home", BrokerClient::Server, TopicAction::Subscribe, "#"));
+        assert_eq!(uplink_device("home", "home/main/lamp/status"), Some(("main", "lamp")));
+        for other in ["home/main/lamp/commands", "home/+/lamp/status", "other/main/lamp/status", "home/main/status"] {
+            assert_eq!(uplink_device("home", other), None, "{other}");
+        }
     }
 }

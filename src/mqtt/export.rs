@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::provision::{AclType, role_topics};
+use super::provision::{AclType, cleanup_role, cleanup_role_topics, role_topics};
+use super::topic::{self, MessageKind};
 use crate::devices::{MqttUser, StoredAccount, broker_hash};
 use crate::settings::{DynsecAccount, Secret};
 
@@ -21,6 +22,8 @@ pub struct Export<'a> {
     /// The administrator of the plugin, where it is used.
     pub admin: Option<&'a DynsecAccount>,
     pub devices: &'a [StoredAccount],
+    /// Home and device of topics under which deleted devices may have left retained messages.
+    pub to_clean_up: &'a [(String, String)],
 }
 
 /// The existing file does not have the plugin's form.
@@ -44,10 +47,12 @@ impl Export<'_> {
         roles.retain(|role| MqttUser::parse(role["rolename"].as_str().unwrap_or_default()).is_none());
         if let Some(admin) = self.admin {
             let mut client = client(&admin.username, &broker_hash(admin.password.reveal()));
-            client["roles"] = json!([{"rolename": ADMIN_ROLE}]);
+            let cleanup = cleanup_role(self.prefix);
+            client["roles"] = json!([{"rolename": ADMIN_ROLE}, {"rolename": cleanup}]);
             clients.push(client);
-            roles.retain(|role| role["rolename"] != ADMIN_ROLE);
+            roles.retain(|role| role["rolename"] != ADMIN_ROLE && role["rolename"] != *cleanup);
             roles.push(admin_role());
+            roles.push(json!({"rolename": cleanup, "acls": cleanup_role_topics(self.prefix)}));
         }
         if let Some((name, password)) = self.server {
             clients.push(client(name, &broker_hash(password.reveal())));
@@ -84,7 +89,8 @@ impl Export<'_> {
         text
     }
 
-    /// `acl`: the rules of docker/mosquitto/acl, and those of devices that use their second user name.
+    /// `acl`: the rules of docker/mosquitto/acl, those of devices that use their second user name, and those that let the
+    /// server delete what deleted devices retained.
     pub fn rules(&self) -> String {
         let mut text = RULES.replace(RULES_PREFIX, &format!(" {}/", self.prefix));
         if let Some((name, _)) = self.server {
@@ -98,6 +104,15 @@ impl Export<'_> {
                     AclType::PublishClientReceive => "read",
                 };
                 let _ = writeln!(text, "topic {access} {}", rule.topic);
+            }
+        }
+        if let (Some((name, _)), false) = (self.server, self.to_clean_up.is_empty()) {
+            let _ = writeln!(text, "\n# To delete what deleted devices retained.\nuser {name}");
+            for (home, device) in self.to_clean_up {
+                for kind in MessageKind::ALL {
+                    let topic = topic::device_topic(self.prefix, home, device, kind.as_str());
+                    let _ = writeln!(text, "topic write {topic}");
+                }
             }
         }
         text
@@ -158,7 +173,13 @@ mod tests {
         };
         let devices = [account("main/lamp", Some("$7$101$c2FsdA==$aGFzaA==")), account("main/fan", None)];
         let secret = Secret::new("of the server");
-        let export = Export { prefix: "home", server: Some(("server", &secret)), admin: None, devices: &devices };
+        let export = Export {
+            prefix: "home",
+            server: Some(("server", &secret)),
+            admin: None,
+            devices: &devices,
+            to_clean_up: &[],
+        };
         let existing = json!({
             "clients": [{"username": "monitor", "roles": []}, {"username": "main/gone"}, {"username": "server"}],
             "roles": [{"rolename": "main/gone"}, {"rolename": "monitors"}], "groups": [{"groupname": "g"}],

@@ -37,6 +37,8 @@ pub struct ReceivedMessage {
     pub received_at: DateTime<Utc>,
     /// The broker retained the message from before the subscription.
     pub retained: bool,
+    /// This or another server sent it to delete what a deleted device retained: it is acknowledged, and nothing else.
+    pub is_clearing: bool,
     /// See [`digest`].
     pub payload_digest: i64,
     /// `None` for QoS 0.

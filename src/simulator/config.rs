@@ -17,7 +17,7 @@ pub struct VirtualDevice {
     pub key: String,
     /// `None` for a broker that asks for none.
     pub credentials: Option<Credentials>,
-    /// MQTT client id; `{key}@{home}` by default, as the registry gives it out.
+    /// MQTT client id; `{key}@{home}` by default.
     pub client_id: Option<String>,
 }
 

@@ -205,6 +205,39 @@ async fn a_connection_is_authorized_while_its_password_is_valid() {
     app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_registered_anew_shares_nothing_with_the_deleted_one() {
+    let app = TestApp::builder()
+        .set("MQTT_AUTH_ADDR", "127.0.0.1:0")
+        .set("MQTT_AUTH_SECRET", SECRET)
+        .set("MQTT_USERNAME", "smarthome_backend")
+        .set("MQTT_PASSWORD", "the server's own password")
+        .start()
+        .await;
+    let addr = app.app().broker_auth_addr().unwrap();
+    let (home, owner) = app.home().await;
+    let first = app.device(&owner, &home, "lamp").await;
+    let logs_in = |device: &Device, password: &str, id: &str| {
+        let question = json!({"username": device.username, "password": password, "clientid": id});
+        allows(addr, "/auth", question)
+    };
+    let server_clears = json!({"username": "smarthome_backend", "topic": first.topic("status"), "action": "publish"});
+    assert!(logs_in(&first, &first.password, &first.client_id).await && allows(addr, "/acl", publishes(&first)).await);
+    assert!(!allows(addr, "/acl", server_clears.clone()).await, "the device exists");
+    owner.query("mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": first.id})).await;
+    assert!(allows(addr, "/acl", server_clears.clone()).await);
+    let second = app.device(&owner, &home, "lamp").await;
+    eventually("the broker has nothing of the first", || async {
+        logs_in(&second, &second.password, &second.client_id).await.then_some(())
+    })
+    .await;
+    assert!(!allows(addr, "/acl", server_clears).await, "the topic is that of the second");
+    for (password, id) in [(&first.password, &first.client_id), (&second.password, &first.client_id)] {
+        assert!(!logs_in(&second, password, id).await);
+    }
+    app.stop().await;
+}
+
 /// EMQX's time-out for an answer.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -1,9 +1,9 @@
 //! Authentication and authorization of the embedded broker.
 //!
 //! Anonymous: every client on this machine may do everything, as the examples of the device protocol expect.
-//! Accounts: the server's account, and devices as `{home key}/{device key}` with their own topics. Each account is
-//! bound to its client id, because a client with the same id would take over its session. Devices whose password
-//! is revoked are disconnected.
+//! Accounts: the server's account, and devices as `{home key}/{device key}` with their own topics. Each device is bound
+//! to its client id, because a client with the same id would take over its session. The server may use any client id: it
+//! ends the sessions of deleted devices. Devices whose password is revoked are disconnected.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::devices::{Logins, MqttUser, password_digest};
-use crate::mqtt::acl::{BrokerClient, TopicAction, is_allowed};
+use crate::mqtt::acl::{BrokerClient, TopicAction, is_allowed, uplink_device};
 use crate::settings::Secret;
 
 /// The account our own server uses.
@@ -105,7 +105,7 @@ impl AccountAccess {
         let is_servers_id = connect.client_id == self.server_client_id;
         if name == SERVER_USER {
             // Digests of a random secret: the time of the comparison reveals nothing useful.
-            return is_servers_id && Sha256::digest(password) == Sha256::digest(self.server_password.reveal());
+            return Sha256::digest(password) == Sha256::digest(self.server_password.reveal());
         }
         let (Some(user), Ok(password)) = (MqttUser::parse(name), std::str::from_utf8(password)) else { return false };
         if is_servers_id {
@@ -120,6 +120,16 @@ impl AccountAccess {
             self.connected.insert(&connect.client_id, password_digest(password));
         }
         accepted
+    }
+}
+
+impl AccountAccess {
+    /// The server may also delete what deleted devices retained.
+    async fn server_may_publish(&self, topic: &str) -> bool {
+        match uplink_device(&self.prefix, topic) {
+            Some((home, device)) => self.logins.is_being_cleaned_up(home, device).await.unwrap_or(false),
+            None => is_allowed(&self.prefix, BrokerClient::Server, TopicAction::Publish, topic),
+        }
     }
 }
 
@@ -154,7 +164,12 @@ impl AuthProvider for Access {
     }
 
     fn authorize_publish<'a>(&'a self, _: &str, user: Option<&'a str>, topic: &'a str) -> Answer<'a, bool> {
-        Box::pin(async move { self.may(user, TopicAction::Publish, topic) })
+        Box::pin(async move {
+            match self {
+                Self::Accounts(accounts) if user == Some(SERVER_USER) => accounts.server_may_publish(topic).await,
+                _ => self.may(user, TopicAction::Publish, topic),
+            }
+        })
     }
 
     fn authorize_subscribe<'a>(&'a self, _: &str, user: Option<&'a str>, filter: &'a str) -> Answer<'a, bool> {

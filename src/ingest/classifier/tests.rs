@@ -37,6 +37,7 @@ fn message(kind: topic::MessageKind, text: &'static str, packet: Option<(u16, bo
         content: payload::parse(kind, text.as_bytes(), received_at),
         received_at,
         retained: false,
+        is_clearing: false,
         payload_digest: 1,
         packet: packet.map(|(id, is_redelivery)| Packet { id, is_redelivery, message_digest: 1 }),
         pending_ack: None,

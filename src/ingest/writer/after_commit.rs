@@ -74,6 +74,7 @@ impl RunningWriter {
         match outcome {
             Outcome::Reading { reading, id: Some(id) } => self.publish_reading(id, &reading),
             Outcome::Reading { id: None, .. } | Outcome::Duplicate => _ = self.metrics.mqtt_duplicate.inc(),
+            Outcome::Clearing => {}
             Outcome::State => _ = self.metrics.mqtt_stored.inc(),
             Outcome::CommandAnswer(..) | Outcome::ConfigAnswer(..) => answers.count(&outcome, &self.metrics),
             Outcome::Rejected { reason, .. } => self.metrics.count_rejected(reason.as_str()),

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::send_half::SendHalf;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::mqtt::cleanup;
 use crate::mqtt::options::KEEP_ALIVE_S;
 use crate::mqtt::payload::{self, Content, MAX_PAYLOAD_BYTES};
 use crate::mqtt::received_message::{BrokerEvent, Packet, ReceivedMessage, digest};
@@ -58,7 +59,10 @@ impl Intake {
         let (topic, content) = self.parse(&publish, received_at);
         let queue_bytes = self.reserve_bytes(memory_bytes(&publish, &content), send_half).await?;
         let slot = self.reserve_slot(send_half).await?;
-        self.metrics.mqtt_received.inc();
+        let is_clearing = cleanup::is_clearing(&publish);
+        if !is_clearing {
+            self.metrics.mqtt_received.inc();
+        }
         let (retained, pending_ack) = (publish.retain, send_half.pending_ack(&publish));
         let payload_digest = digest(&[&publish.payload]);
         let packet = packet(&publish, payload_digest);
@@ -76,6 +80,7 @@ impl Intake {
             content,
             received_at,
             retained,
+            is_clearing,
             payload_digest,
             packet,
             pending_ack,

@@ -37,7 +37,33 @@ pub fn role_topics(prefix: &str, user: MqttUser<'_>) -> Vec<RoleTopic> {
     up.chain(down).collect()
 }
 
+/// The role with which the administrator deletes what deleted devices retained.
+pub fn cleanup_role(prefix: &str) -> String {
+    format!("{prefix}-cleanup")
+}
+
+/// The rules of [`cleanup_role`].
+pub fn cleanup_role_topics(prefix: &str) -> Vec<RoleTopic> {
+    let up = MessageKind::ALL.iter().map(|kind| kind.as_str());
+    let segments = up.chain(DOWNLINK_KINDS.map(topic::downlink_segment));
+    let topics = segments.map(|segment| topic::device_topic(prefix, "+", "+", segment));
+    topics.map(|topic| RoleTopic { acltype: AclType::PublishClientSend, topic, allow: true }).collect()
+}
+
 impl Command {
+    /// Asks for an account with its roles.
+    pub(super) fn get(username: &str) -> Self {
+        Self(json!({"command": "getClient", "username": username}))
+    }
+
+    /// Creates the role of cleanups and gives it to an account, whose connections the plugin then closes.
+    pub(super) fn give_cleanup_role(prefix: &str, username: &str) -> Vec<Self> {
+        let name = cleanup_role(prefix);
+        let role = json!({"command": "createRole", "rolename": name, "acls": cleanup_role_topics(prefix)});
+        let gift = json!({"command": "addClientRole", "username": username, "rolename": name});
+        vec![Self(role), Self(gift)]
+    }
+
     /// Creates the account and, for a second user name, its role.
     pub(super) fn create(prefix: &str, username: &str, client_id: &str, password: &Secret) -> Vec<Self> {
         let mut client = json!({"command": "createClient", "username": username, "password": password.reveal()});
@@ -122,6 +148,12 @@ impl Answer {
 
     pub(super) fn error(&self) -> &str {
         self.error.as_deref().unwrap_or_default()
+    }
+
+    /// Whether the account of the answer has a role.
+    pub(super) fn has_role(&self, name: &str) -> bool {
+        let roles = self.data.as_ref().and_then(|data| data["client"]["roles"].as_array());
+        roles.is_some_and(|roles| roles.iter().any(|role| role["rolename"] == name))
     }
 
     /// The user names of a page.

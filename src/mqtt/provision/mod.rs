@@ -21,7 +21,7 @@ use crate::settings::{DatabaseSettings, DynsecAccount, MqttSettings};
 use command::Command;
 use control::{Control, ControlError};
 
-pub use command::{AclType, role_topics};
+pub use command::{AclType, cleanup_role, cleanup_role_topics, role_topics};
 
 /// Changes read at once: few, because removals come first and a later removal waits for them.
 const CHANGES: i64 = 20;
@@ -77,6 +77,7 @@ impl Provisioner {
     async fn lead(&self) -> Result<(), ProvisionError> {
         let Some(mut leader) = self.changes.try_lead(&self.database).await? else { return Ok(()) };
         let mut control = Control::connect(&self.mqtt, &self.account).await?;
+        self.ensure_cleanup_role(&mut control).await?;
         self.compare(&mut leader, &mut control).await?;
         let mut compare_at = Instant::now() + COMPARE_INTERVAL;
         loop {
@@ -97,6 +98,18 @@ impl Provisioner {
                 compare_at = Instant::now() + COMPARE_INTERVAL;
             }
         }
+    }
+
+    /// Gives the administrator's account the role of cleanups, which accounts of older releases lack. The plugin then
+    /// closes this connection.
+    async fn ensure_cleanup_role(&self, control: &mut Control) -> Result<(), ProvisionError> {
+        let (prefix, admin) = (&self.mqtt.prefix, &self.account.username);
+        let answers = control.request(&[Command::get(admin)]).await?;
+        if !answers.iter().any(|answer| answer.has_role(&cleanup_role(prefix))) {
+            tracing::info!(%admin, "the administrator of Dynamic Security gets the role to clean up after deleted devices");
+            control.request(&Command::give_cleanup_role(prefix, admin)).await?;
+        }
+        Ok(())
     }
 
     async fn apply(&self, control: &mut Control, change: &AccountChange) -> Result<(), ProvisionError> {

@@ -6,7 +6,7 @@ use crate::support::app::TestApp;
 use crate::support::user::{Device, User};
 use crate::support::{eventually, until};
 
-const FIRST: &str = "of-the-first";
+use super::{FIRST, Rig, publish_retained};
 
 /// What a device retains. The time is that of a clock that was never set, or missing.
 fn status(timestamp: Option<&str>) -> String {
@@ -38,6 +38,7 @@ async fn a_retained_status_counts_unless_its_device_has_never_sent_anything() {
     let lamp = app.device(&owner, &home, "lamp").await;
     let metrics = app.app().services().metrics.clone();
     until("the devices are known", || metrics.mqtt_stored.get() == 2).await;
+    until("the deleted device is cleaned up", || metrics.broker_cleanups.get() == 1).await;
     let database = app.stop().await;
 
     // Only the next server receives these, as retained messages: it has another session.
@@ -61,4 +62,43 @@ async fn a_retained_status_counts_unless_its_device_has_never_sent_anything() {
     app.publish(&lamp, "status", status(Some("1970-01-01T00:00:07Z"))).await;
     eventually("its own status counts", || async { (firmware(&owner, &lamp).await == FIRST).then_some(()) }).await;
     app.stop().await;
+}
+
+/// A server with another client id, which receives what the broker retains for its prefix.
+async fn new_server(rig: &Rig) -> smarthome::app::App {
+    TestApp::builder().set("MQTT_TOPIC_PREFIX", rig.app.prefix()).second(&rig.app).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_server_receives_nothing_of_a_deleted_device() {
+    let rig = Rig::new(TestApp::start().await).await;
+    let first = rig.lamp().await;
+    publish_retained(rig.app.mqtt().await, &first).await;
+    let metrics = rig.app.app().services().metrics.clone();
+    until("all are received", || metrics.mqtt_received.get() == 4).await;
+    // The retained acknowledgement has no form that the server knows.
+    let before = eventually("it is rejected", || async {
+        let rejected = rig.shown(&first).await["rejectedMessages"].take();
+        (rejected["nodes"].as_array().map(Vec::len) == Some(1)).then_some(rejected)
+    })
+    .await;
+    rig.delete(&first).await;
+    until("the deleted device is cleaned up", || metrics.broker_cleanups.get() == 1).await;
+    let second = rig.lamp().await;
+    rig.app.publish(&second, "heartbeat", "{}").await;
+    let other = new_server(&rig).await;
+    let theirs = other.services().metrics.clone();
+    // A message that the other server receives after everything retained.
+    eventually("the other server has received it", || async {
+        rig.app.publish(&second, "heartbeat", "{}").await;
+        (theirs.mqtt_received.get() >= 1).then_some(())
+    })
+    .await;
+    let shown = rig.shown(&second).await;
+    assert_eq!(shown["rejectedMessages"], before, "clearing is no message of a device");
+    assert!(!shown["device"].to_string().contains(FIRST), "{shown}");
+    let n_done = || metrics.mqtt_stored.get() + metrics.mqtt_rejected_total.get();
+    until("every received message is stored or rejected", || metrics.mqtt_received.get() == n_done()).await;
+    other.stop().await;
+    rig.app.stop().await;
 }

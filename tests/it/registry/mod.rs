@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing fails the test")]
 
 mod audit;
+mod broker_cleanups;
 mod budget;
 mod command_outbox;
 mod commands;

@@ -6,6 +6,7 @@ pub mod broker;
 pub mod browser;
 pub mod http;
 pub mod installation;
+pub mod kept_session;
 pub mod mqtt;
 pub mod node;
 pub mod observed_commands;
