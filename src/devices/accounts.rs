@@ -11,7 +11,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
-use super::accounts_store::{self as store, Pending};
+use super::accounts_store::{self as store, LastHomes, Pending};
 use super::credentials::{MqttUser, broker_hash, former_client_id, new_password, password_digest};
 use super::credentials_store::{self, NewCredential};
 use super::password_box::PasswordBox;
@@ -114,6 +114,13 @@ pub struct AccountChange {
     sealed: Option<Vec<u8>>,
 }
 
+impl AccountChange {
+    /// The key of the home, which shares the broker with others.
+    fn home(&self) -> &str {
+        self.username.split_once('/').map_or("", |(home, _)| home)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeKind {
     /// Create the account with the device's client id, or change its password.
@@ -135,6 +142,7 @@ pub struct AccountLeader {
     conn: Connection,
     password_box: Arc<PasswordBox>,
     clock: Clock,
+    last_homes: LastHomes,
 }
 
 impl AccountChanges {
@@ -150,7 +158,8 @@ impl AccountChanges {
         if !store::try_lock(&mut conn).await? {
             return Ok(None);
         }
-        let mut leader = AccountLeader { conn, password_box: self.password_box.clone(), clock: self.clock.clone() };
+        let (password_box, clock) = (self.password_box.clone(), self.clock.clone());
+        let mut leader = AccountLeader { conn, password_box, clock, last_homes: LastHomes::default() };
         let now = leader.clock.now();
         store::adopt(&mut leader.conn, now).await?;
         Ok(Some(leader))
@@ -158,15 +167,16 @@ impl AccountChanges {
 }
 
 impl AccountLeader {
-    /// Deletes passwords whose grace period is over, and returns up to `limit` changes, removals first.
+    /// Deletes passwords whose grace period is over, and returns up to `limit` changes: removals first, and
+    /// homes in turn.
     pub async fn pending(&mut self, limit: i64) -> Result<Vec<AccountChange>, Error> {
         let now = self.clock.now();
         store::expire(&mut self.conn, now).await?;
         let mut changes = Vec::new();
-        for pending in store::pending(&mut self.conn, limit).await? {
-            let Pending { username, credential_id, sealed_password: sealed, mqtt_client_id, remove_first } = pending;
+        for pending in store::pending(&mut self.conn, &self.last_homes, limit).await? {
+            let Pending { username, credential_id, sealed_password: sealed, mqtt_client_id, is_removal } = pending;
             let kind = match (credential_id, &sealed) {
-                (Some(_), Some(text)) if !remove_first => match self.password_box.open(&username, text) {
+                (Some(_), Some(text)) if !is_removal => match self.password_box.open(&username, text) {
                     Some(password) => {
                         ChangeKind::SetPassword { password, client_id: known_client_id(mqtt_client_id, &username) }
                     }
@@ -188,6 +198,11 @@ impl AccountLeader {
 
     /// The broker has confirmed the change.
     pub async fn confirm(&mut self, change: &AccountChange) -> Result<(), Error> {
+        let last_home = match change.kind {
+            ChangeKind::SetPassword { .. } => &mut self.last_homes.password,
+            ChangeKind::Remove => &mut self.last_homes.removal,
+        };
+        change.home().clone_into(last_home);
         match (&change.kind, &change.sealed) {
             (ChangeKind::SetPassword { .. }, Some(sealed)) => {
                 store::confirm_password(&mut self.conn, &change.username, sealed).await?;

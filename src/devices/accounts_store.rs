@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Untyped};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Untyped};
 use diesel::upsert::excluded;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
@@ -19,7 +19,16 @@ pub(super) struct Pending {
     pub(super) sealed_password: Option<Vec<u8>>,
     #[diesel(sql_type = Nullable<Text>)]
     pub(super) mqtt_client_id: Option<String>,
-    pub(super) remove_first: bool,
+    /// The account must be removed; if it has a credential, it is created again afterwards.
+    #[diesel(sql_type = Bool)]
+    pub(super) is_removal: bool,
+}
+
+/// The homes of the last changes. The next home's turn comes after them.
+#[derive(Debug, Default)]
+pub(super) struct LastHomes {
+    pub(super) removal: String,
+    pub(super) password: String,
 }
 
 statement! {
@@ -29,7 +38,9 @@ statement! {
 }
 
 statement! {
-    struct FindPendingAccounts("sql/find_pending_accounts.sql") -> Untyped {
+    struct FindPendingAccounts<'a>("sql/find_pending_accounts.sql") -> Untyped {
+        last_removal: Text = &'a str,
+        last_password: Text = &'a str,
         limit: BigInt = i64,
     }
 }
@@ -90,9 +101,9 @@ pub(super) async fn expire(conn: &mut AsyncPgConnection, now: DateTime<Utc>) -> 
     diesel::delete(expired).execute(conn).await
 }
 
-/// Accounts whose change the broker has not confirmed, removals first.
-pub(super) async fn pending(conn: &mut AsyncPgConnection, limit: i64) -> QueryResult<Vec<Pending>> {
-    FindPendingAccounts { limit }.load(conn).await
+/// Accounts whose change the broker has not confirmed: removals first, and homes in turn.
+pub(super) async fn pending(conn: &mut AsyncPgConnection, last: &LastHomes, limit: i64) -> QueryResult<Vec<Pending>> {
+    FindPendingAccounts { last_removal: &last.removal, last_password: &last.password, limit }.load(conn).await
 }
 
 pub(super) async fn confirm_password(conn: &mut AsyncPgConnection, username: &str, sealed: &[u8]) -> QueryResult<()> {

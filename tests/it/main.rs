@@ -19,6 +19,7 @@ mod device_limit;
 mod directory;
 mod documented_operations;
 mod dynsec;
+mod dynsec_turns;
 mod edge;
 mod graphiql;
 mod graphql_spec;

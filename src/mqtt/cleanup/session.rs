@@ -10,8 +10,8 @@ use rumqttc::{
 use tokio::time::timeout;
 
 use super::{CleanupError, clearing_properties};
-use crate::mqtt::options;
 use crate::downlink::DownlinkKind;
+use crate::mqtt::options;
 use crate::mqtt::topic::{self, MessageKind};
 use crate::settings::MqttSettings;
 

@@ -25,6 +25,8 @@ pub use command::{AclType, cleanup_role, cleanup_role_topics, role_topics};
 
 /// Changes read at once: few, because removals come first and a later removal waits for them.
 const CHANGES: i64 = 20;
+/// After this time changes are read again, for the same reason: a broker with many accounts needs long for each.
+const CHANGES_TIME: Duration = Duration::from_secs(1);
 /// How often the leader looks for changes of other servers and for expired passwords.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the broker's accounts are compared with the database's; also after every connect.
@@ -82,9 +84,13 @@ impl Provisioner {
         let mut compare_at = Instant::now() + COMPARE_INTERVAL;
         loop {
             let changes = leader.pending(CHANGES).await?;
+            let started = Instant::now();
             for change in &changes {
                 self.apply(&mut control, change).await?;
                 leader.confirm(change).await?;
+                if started.elapsed() > CHANGES_TIME {
+                    break;
+                }
             }
             if changes.is_empty() {
                 tokio::select! {
