@@ -16,7 +16,7 @@ use crate::telemetry::{Measurement, Sensors, for_each_sensor};
 
 /// The largest payload of a message; a larger one is rejected. The packets that the parties accept must be larger than
 /// this: `MAX_PACKET` in `options.rs`, `MAX_PACKET_BYTES` in `dev/broker.rs` and `simulator/client.rs`, and
-/// `max_packet_size` in `docker/mosquitto/conf.d/limits.conf`.
+/// `message_size_limit` and `max_packet_size` in `docker/mosquitto/conf.d/limits.conf`.
 pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 /// The largest answer to a command or a configuration: its result is stored with the command.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;

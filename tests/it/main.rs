@@ -2,6 +2,7 @@
 
 mod access;
 mod broker_auth;
+mod broker_limits;
 mod canaries;
 mod clients;
 mod compression;
