@@ -1,10 +1,13 @@
 //! The devices' accounts as Mosquitto's files: for a new broker, and for a broker that has lost its accounts.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::provision::{AclType, cleanup_role, cleanup_role_topics, role_topics};
+use super::provision::{
+    AclType, account_roles, cleanup_role, cleanup_role_topics, home_of_role, home_role, home_role_topics, role_topics,
+};
 use super::topic::{self, MessageKind};
 use crate::devices::{MqttUser, StoredAccount, broker_hash};
 use crate::settings::{DynsecAccount, Secret};
@@ -44,7 +47,10 @@ impl Export<'_> {
             MqttUser::parse(name).is_none() && !ours.contains(&name)
         });
         let mut roles = entries(&mut file, "roles");
-        roles.retain(|role| MqttUser::parse(role["rolename"].as_str().unwrap_or_default()).is_none());
+        roles.retain(|role| {
+            let name = role["rolename"].as_str().unwrap_or_default();
+            MqttUser::parse(name).is_none() && home_of_role(name).is_none()
+        });
         if let Some(admin) = self.admin {
             let mut client = client(&admin.username, &broker_hash(admin.password.reveal()));
             let cleanup = cleanup_role(self.prefix);
@@ -57,11 +63,16 @@ impl Export<'_> {
         if let Some((name, password)) = self.server {
             clients.push(client(name, &broker_hash(password.reveal())));
         }
+        let homes: BTreeSet<_> = self.users().map(|(user, ..)| user.home).collect();
+        roles.extend(homes.into_iter().map(|home| {
+            let acls = home_role_topics(self.prefix, home);
+            json!({"rolename": home_role(home), "acls": acls})
+        }));
         for (user, name, hash, client_id) in self.users() {
             let mut client = client(name, hash);
             client["clientid"] = client_id.into();
+            client["roles"] = account_roles(user);
             if user.slot > 0 {
-                client["roles"] = json!([{"rolename": name}]);
                 roles.push(json!({"rolename": name, "acls": role_topics(self.prefix, user)}));
             }
             clients.push(client);
@@ -101,7 +112,7 @@ impl Export<'_> {
             for rule in role_topics(self.prefix, user) {
                 let access = match rule.acltype {
                     AclType::PublishClientSend => "write",
-                    AclType::PublishClientReceive => "read",
+                    AclType::PublishClientReceive | AclType::SubscribePattern => "read",
                 };
                 let _ = writeln!(text, "topic {access} {}", rule.topic);
             }
@@ -182,7 +193,7 @@ mod tests {
         };
         let existing = json!({
             "clients": [{"username": "monitor", "roles": []}, {"username": "main/gone"}, {"username": "server"}],
-            "roles": [{"rolename": "main/gone"}, {"rolename": "monitors"}], "groups": [{"groupname": "g"}],
+            "roles": [{"rolename": "main/gone"}, {"rolename": "gone/+"}, {"rolename": "monitors"}], "groups": [{"groupname": "g"}],
         });
         let text = export.dynamic_security(Some(&existing.to_string())).unwrap();
         let file: Value = serde_json::from_str(&text).unwrap();
@@ -192,7 +203,9 @@ mod tests {
         assert_eq!(file["clients"][2]["salt"], "c2FsdA==");
         assert_eq!(file["clients"][2]["iterations"], 101);
         assert_eq!(file["clients"][2]["clientid"], "lamp@main~x");
-        assert_eq!(file["roles"], json!([{"rolename": "monitors"}]));
+        assert_eq!(file["clients"][2]["roles"], json!([{"rolename": "main/+"}]));
+        let roles: Vec<_> = file["roles"].as_array().unwrap().iter().map(|role| &role["rolename"]).collect();
+        assert_eq!(roles, ["monitors", "main/+"]);
         assert_eq!(file["groups"][0]["groupname"], "g");
         assert_eq!(export.without_hash().collect::<Vec<_>>(), ["main/fan"]);
         assert!(export.rules().contains("user server\n") && export.rules().contains("pattern write home/%u/ack\n"));

@@ -262,3 +262,53 @@ async fn one_of_two_servers_provisions_the_broker() {
     enter(broker.port(), &text("clientId"), &text("username"), &text("password")).await;
     second.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_subscribes_to_topics_of_its_own_home_only() {
+    let (broker, app) = installation::start().await;
+    let (home, owner) = app.home().await;
+    let (lamp, _) = connected(&app, &owner, &home, "lamp").await;
+    let (other, stranger) = app.home().await;
+    let (spy, client) = connected(&app, &stranger, &other, "spy").await;
+    let subscriptions = async |client: &Mqtt| {
+        for own in [spy.topic("commands"), spy.topic("config")] {
+            client.subscribe(&own).await.expect("its own topic");
+        }
+        let foreign =
+            ["#", "+/#", "smarthome/#", "smarthome/+/+/commands", "+/+/lamp/#", "$share/g/#"].map(str::to_owned);
+        let shared = format!("$share/g/{}", lamp.topic("commands"));
+        for filter in foreign.into_iter().chain([lamp.topic("commands"), lamp.topic("config"), shared]) {
+            assert!(client.subscribe(&filter).await.is_err(), "{filter}");
+        }
+    };
+    subscriptions(&client).await;
+    // The same under the second user name.
+    let (username, password) = rotate(&stranger, &spy, 60).await;
+    let second = enter(broker.port(), &spy.client_id, &username, &password).await;
+    subscriptions(&second).await;
+
+    // The role of a home ends with the home's last account, at the next comparison.
+    let roles = || async {
+        let file = std::fs::read_to_string(broker.folder().join("dynamic-security.json")).unwrap();
+        let file: Value = serde_json::from_str(&file).ok()?;
+        let roles: Vec<_> =
+            file["roles"].as_array()?.iter().map(|role| role["rolename"].as_str().unwrap().to_owned()).collect();
+        Some(roles)
+    };
+    let (kept, deleted) = (format!("{}/+", home.key), format!("{}/+", other.key));
+    assert!(roles().await.unwrap().contains(&deleted));
+    stranger.query("mutation($h: ID!) { deleteHome(id: $h) }", json!({"h": other.id})).await;
+    let rows = app.database().client().await;
+    eventually("its accounts are removed", || async {
+        let left: i64 = rows.query_one("select count(*) from mqtt_clients", &[]).await.unwrap().get(0);
+        (left == 1).then_some(())
+    })
+    .await;
+    let app = installation::server(&broker).start_on(app.stop().await).await;
+    eventually("its role is removed", || async {
+        let roles = roles().await?;
+        (roles.contains(&kept) && !roles.contains(&deleted)).then_some(())
+    })
+    .await;
+    app.stop().await;
+}

@@ -54,6 +54,9 @@ async fn two_hundred_devices_connect_with_either_file() {
             let neighbour = &credentials[(n + 1) % DEVICES].0;
             assert!(device.publish(&format!("{PREFIX}/{neighbour}/telemetry"), "{}").await.is_err());
             assert!(device.publish(&format!("{PREFIX}/{username}/commands"), "{}").await.is_err());
+            device.subscribe(&format!("{PREFIX}/{username}/commands")).await.unwrap();
+            // Files without the plugin can't restrict subscriptions; nothing is delivered to them.
+            assert_eq!(device.subscribe("#").await.is_err(), by_plugin);
         }
     }
 }

@@ -3,51 +3,37 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::roles::{
+    RoleTopic, account_roles, cleanup_role, cleanup_role_topics, home_role, home_role_topics, role_topics,
+};
 use crate::devices::MqttUser;
-use crate::mqtt::topic::{self, DOWNLINK_KINDS, MessageKind};
 use crate::settings::Secret;
 
 #[derive(Serialize)]
 #[serde(transparent)]
 pub(super) struct Command(Value);
 
-/// One rule of a role.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RoleTopic {
-    pub acltype: AclType,
-    pub topic: String,
-    pub allow: bool,
+/// What the plugin lists.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum List {
+    Clients,
+    Roles,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum AclType {
-    PublishClientSend,
-    PublishClientReceive,
-}
+impl List {
+    fn command(self) -> &'static str {
+        match self {
+            Self::Clients => "listClients",
+            Self::Roles => "listRoles",
+        }
+    }
 
-/// The rules for a device's second user name: the broker's pattern rules take the user name for the topic.
-pub fn role_topics(prefix: &str, user: MqttUser<'_>) -> Vec<RoleTopic> {
-    let rule = |acltype, segment| {
-        let topic = topic::device_topic(prefix, user.home, user.device, segment);
-        RoleTopic { acltype, topic, allow: true }
-    };
-    let up = MessageKind::ALL.iter().map(|kind| rule(AclType::PublishClientSend, kind.as_str()));
-    let down = DOWNLINK_KINDS.map(|kind| rule(AclType::PublishClientReceive, topic::downlink_segment(kind)));
-    up.chain(down).collect()
-}
-
-/// The role with which the administrator deletes what deleted devices retained.
-pub fn cleanup_role(prefix: &str) -> String {
-    format!("{prefix}-cleanup")
-}
-
-/// The rules of [`cleanup_role`].
-pub fn cleanup_role_topics(prefix: &str) -> Vec<RoleTopic> {
-    let up = MessageKind::ALL.iter().map(|kind| kind.as_str());
-    let segments = up.chain(DOWNLINK_KINDS.map(topic::downlink_segment));
-    let topics = segments.map(|segment| topic::device_topic(prefix, "+", "+", segment));
-    topics.map(|topic| RoleTopic { acltype: AclType::PublishClientSend, topic, allow: true }).collect()
+    fn field(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::Roles => "roles",
+        }
+    }
 }
 
 impl Command {
@@ -64,23 +50,33 @@ impl Command {
         vec![Self(role), Self(gift)]
     }
 
-    /// Creates the account and, for a second user name, its role.
-    pub(super) fn create(prefix: &str, username: &str, client_id: &str, password: &Secret) -> Vec<Self> {
-        let mut client = json!({"command": "createClient", "username": username, "password": password.reveal()});
-        let Some(user) = MqttUser::parse(username) else { return vec![Self(client)] };
-        client["clientid"] = client_id.into();
-        if user.slot == 0 {
-            return vec![Self(client)];
+    /// Creates the account with its roles, as far as they are missing.
+    pub(super) fn create(prefix: &str, user: MqttUser<'_>, client_id: &str, password: &Secret) -> Vec<Self> {
+        let role =
+            |name: String, acls: Vec<RoleTopic>| Self(json!({"command": "createRole", "rolename": name, "acls": acls}));
+        let mut commands = vec![role(home_role(user.home), home_role_topics(prefix, user.home))];
+        if user.slot > 0 {
+            commands.push(role(user.to_string(), role_topics(prefix, user)));
         }
-        client["roles"] = json!([{"rolename": username}]);
-        let role = json!({"command": "createRole", "rolename": username, "acls": role_topics(prefix, user)});
-        vec![Self(role), Self(client)]
+        commands.push(Self::account("createClient", user, client_id, password));
+        commands
     }
 
-    /// Changes the account's password, and the client id to which it is bound.
-    pub(super) fn set_password(username: &str, client_id: &str, password: &Secret) -> Self {
-        let password = password.reveal();
-        Self(json!({"command": "modifyClient", "username": username, "clientid": client_id, "password": password}))
+    /// Changes the account's password, its roles, and the client id to which it is bound.
+    pub(super) fn set_password(user: MqttUser<'_>, client_id: &str, password: &Secret) -> Self {
+        Self::account("modifyClient", user, client_id, password)
+    }
+
+    fn account(command: &str, user: MqttUser<'_>, client_id: &str, password: &Secret) -> Self {
+        Self(json!({
+            "command": command, "username": user.to_string(), "clientid": client_id,
+            "password": password.reveal(), "roles": account_roles(user),
+        }))
+    }
+
+    /// Deletes the role of a home without devices.
+    pub(super) fn remove_role(name: &str) -> Self {
+        Self(json!({"command": "deleteRole", "rolename": name}))
     }
 
     /// Deletes the account, which closes its connections, and its role.
@@ -88,15 +84,15 @@ impl Command {
         let client = Self(json!({"command": "deleteClient", "username": username}));
         match MqttUser::parse(username) {
             Some(user) if user.slot > 0 => {
-                vec![client, Self(json!({"command": "deleteRole", "rolename": username}))]
+                vec![client, Self::remove_role(username)]
             }
             _ => vec![client],
         }
     }
 
-    /// Lists a page of user names.
-    pub(super) fn list(offset: usize, count: usize) -> Self {
-        Self(json!({"command": "listClients", "verbose": false, "offset": offset, "count": count}))
+    /// Lists a page of names.
+    pub(super) fn list(list: List, offset: usize, count: usize) -> Self {
+        Self(json!({"command": list.command(), "verbose": false, "offset": offset, "count": count}))
     }
 }
 
@@ -156,10 +152,10 @@ impl Answer {
         roles.is_some_and(|roles| roles.iter().any(|role| role["rolename"] == name))
     }
 
-    /// The user names of a page.
-    pub(super) fn clients(&self) -> Vec<String> {
-        let clients = self.data.as_ref().and_then(|data| data["clients"].as_array());
-        clients.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    /// The names of a page.
+    pub(super) fn names(&self, list: List) -> Vec<String> {
+        let names = self.data.as_ref().and_then(|data| data[list.field()].as_array());
+        names.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
     }
 }
 
@@ -168,15 +164,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_user_name_has_a_role_with_the_devices_topics() {
-        let commands = Command::create("smarthome", "main/lamp~1", "lamp@main~x", &Secret::new("secret"));
-        let request: Value = serde_json::from_slice(&request(&commands, 7)).unwrap();
-        let acls = request["commands"][0]["acls"].as_array().unwrap();
+    fn an_account_has_the_role_of_its_home_and_a_second_user_name_one_with_the_devices_topics() {
+        let create = |name| {
+            let user = MqttUser::parse(name).unwrap();
+            let commands = Command::create("smarthome", user, "lamp@main~x", &Secret::new("secret"));
+            let request: Value = serde_json::from_slice(&request(&commands, 7)).unwrap();
+            request["commands"].as_array().unwrap().clone()
+        };
+        let commands = create("main/lamp~1");
+        let home = json!([
+            {"acltype": "subscribePattern", "topic": "smarthome/main/+/commands", "allow": true, "priority": 1},
+            {"acltype": "subscribePattern", "topic": "smarthome/main/+/config", "allow": true, "priority": 1},
+            {"acltype": "subscribePattern", "topic": "#", "allow": false, "priority": 0},
+            {"acltype": "subscribePattern", "topic": "$share/#", "allow": false, "priority": 0},
+        ]);
+        assert_eq!((&commands[0]["rolename"], &commands[0]["acls"]), (&json!("main/+"), &home));
+        let acls = commands[1]["acls"].as_array().unwrap();
         assert_eq!(acls.len(), 6);
         assert_eq!(acls[5]["topic"], "smarthome/main/lamp/config");
-        assert_eq!(request["commands"][1]["clientid"], "lamp@main~x");
-        assert_eq!(request["commands"][1]["correlationData"], "7");
-        assert_eq!(Command::create("smarthome", "main/lamp", "lamp@main~x", &Secret::new("secret")).len(), 1);
+        assert_eq!(commands[2]["clientid"], "lamp@main~x");
+        assert_eq!(commands[2]["correlationData"], "7");
+        assert_eq!(commands[2]["roles"], json!([{"rolename": "main/+"}, {"rolename": "main/lamp~1"}]));
+        let commands = create("main/lamp");
+        assert_eq!((commands.len(), &commands[1]["roles"]), (2, &json!([{"rolename": "main/+"}])));
         assert_eq!(Command::remove("main/lamp~1").len(), 2);
     }
 

@@ -8,7 +8,7 @@ use rumqttc::{
 };
 use tokio::time::timeout;
 
-use super::command::{Answer, Command, request};
+use super::command::{Answer, Command, List, request};
 use crate::mqtt::options::{self, TlsFileError};
 use crate::settings::{DynsecAccount, MqttSettings};
 
@@ -18,10 +18,10 @@ const ANSWERS: &str = "$CONTROL/dynamic-security/v1/response";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Outgoing packets that wait in the client: there is one request at a time.
 const QUEUE: usize = 4;
-/// User names of one request: some 60 KB of answer.
+/// Names of one request: some 60 KB of answer.
 const PAGE: usize = 1_000;
-/// The listing stops at so many user names.
-const MAX_CLIENTS: usize = 1_000_000;
+/// The listing stops at so many names.
+const MAX_NAMES: usize = 1_000_000;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ControlError {
@@ -100,19 +100,19 @@ impl Control {
         }
     }
 
-    /// The user names of all accounts.
-    pub(super) async fn clients(&mut self) -> Result<HashSet<String>, ControlError> {
-        let mut names = HashSet::new();
-        for page in 0..MAX_CLIENTS / PAGE {
-            let answers = self.request(&[Command::list(page * PAGE, PAGE)]).await?;
-            let clients: Vec<_> = answers.iter().flat_map(Answer::clients).collect();
-            let is_last = clients.len() < PAGE;
-            names.extend(clients);
+    /// The names of all accounts or roles.
+    pub(super) async fn names(&mut self, list: List) -> Result<HashSet<String>, ControlError> {
+        let mut all = HashSet::new();
+        for page in 0..MAX_NAMES / PAGE {
+            let answers = self.request(&[Command::list(list, page * PAGE, PAGE)]).await?;
+            let names: Vec<_> = answers.iter().flat_map(|answer| answer.names(list)).collect();
+            let is_last = names.len() < PAGE;
+            all.extend(names);
             if is_last {
                 break;
             }
         }
-        Ok(names)
+        Ok(all)
     }
 
     /// Keeps the connection alive until it is lost.

@@ -6,7 +6,9 @@
 
 mod command;
 mod control;
+mod roles;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -18,10 +20,12 @@ use crate::devices::{AccountChange, AccountChanges, AccountLeader, ChangeKind, M
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::settings::{DatabaseSettings, DynsecAccount, MqttSettings};
-use command::Command;
+use command::{Command, List};
 use control::{Control, ControlError};
 
-pub use command::{AclType, cleanup_role, cleanup_role_topics, role_topics};
+pub use roles::{
+    AclType, account_roles, cleanup_role, cleanup_role_topics, home_of_role, home_role, home_role_topics, role_topics,
+};
 
 /// Changes read at once: few, because removals come first and a later removal waits for them.
 const CHANGES: i64 = 20;
@@ -124,10 +128,11 @@ impl Provisioner {
         let answers = match &change.kind {
             ChangeKind::Remove => control.request(&Command::remove(name)).await?,
             ChangeKind::SetPassword { password, client_id } => {
-                let create = Command::create(&self.mqtt.prefix, name, client_id, password);
+                let Some(user) = MqttUser::parse(name) else { return Ok(()) };
+                let create = Command::create(&self.mqtt.prefix, user, client_id, password);
                 let created = control.request(&create).await?;
                 if created.last().is_some_and(|answer| answer.is("Client already exists")) {
-                    control.request(&[Command::set_password(name, client_id, password)]).await?
+                    control.request(&[Command::set_password(user, client_id, password)]).await?
                 } else {
                     created
                 }
@@ -150,7 +155,8 @@ impl Provisioner {
     /// Removes accounts that belong to no device, and logs those that the broker has lost.
     async fn compare(&self, leader: &mut AccountLeader, control: &mut Control) -> Result<(), ProvisionError> {
         // In this order: a change that is committed in between is still pending.
-        let present = control.clients().await?;
+        let present = control.names(List::Clients).await?;
+        let roles = control.names(List::Roles).await?;
         let expected = leader.expected().await?;
         let unknown: Vec<_> = present
             .iter()
@@ -169,6 +175,7 @@ impl Provisioner {
                 let change = leader.removal(name);
                 self.apply(control, &change).await?;
             }
+            self.remove_unused_roles(control, &roles, expected.keys()).await?;
         }
         let missing: Vec<_> = expected
             .iter()
@@ -183,6 +190,23 @@ impl Provisioner {
                 ?names,
                 "the broker has lost accounts of devices, and the server stores no passwords: stop the broker and give it the files of `smarthome mqtt export`, or rotate these devices' credentials"
             );
+        }
+        Ok(())
+    }
+
+    /// Removes the roles of homes that have no accounts.
+    async fn remove_unused_roles(
+        &self,
+        control: &mut Control,
+        roles: &HashSet<String>,
+        accounts: impl Iterator<Item = &String>,
+    ) -> Result<(), ProvisionError> {
+        let homes: HashSet<_> = accounts.filter_map(|name| MqttUser::parse(name)).map(|user| user.home).collect();
+        let is_unused = |name: &&String| home_of_role(name).is_some_and(|home| !homes.contains(home));
+        for name in roles.iter().filter(is_unused) {
+            let started = Instant::now();
+            control.request(&[Command::remove_role(name)]).await?;
+            sleep((started.elapsed() * PAUSE_AFTER_REMOVAL).min(PAUSE_MAX)).await;
         }
         Ok(())
     }
