@@ -51,6 +51,18 @@ impl Rig {
     /// The device has a session at the broker and is away; a configuration and a command wait for it there.
     async fn leave_messages(&self, version: &str, device: &Device) {
         drop(KeptSession::of(self.app.mqtt_port(), version, device).await);
+        self.push_and_send(device).await;
+    }
+
+    /// The same while the device is connected and acknowledges nothing.
+    async fn leave_in_flight(&self, version: &str, device: &Device) -> KeptSession {
+        let session = KeptSession::of(self.app.mqtt_port(), version, device).await;
+        session.freeze().await;
+        self.push_and_send(device).await;
+        session
+    }
+
+    async fn push_and_send(&self, device: &Device) {
         self.push(device, FIRST).await;
         self.send(device, FIRST).await;
         let query = "query($d: ID!) { device(id: $d) { config { status } commands { nodes { status } } } }";

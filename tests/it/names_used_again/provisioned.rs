@@ -12,9 +12,15 @@ use super::{FIRST, Rig, publish_retained, retained_at};
 async fn a_device_registered_anew_receives_nothing_of_the_deleted_one() {
     let (broker, app) = installation::start().await;
     let rig = Rig::new(app).await;
-    for version in VERSIONS {
+    for (version, is_connected) in VERSIONS.into_iter().flat_map(|version| [(version, false), (version, true)]) {
         let first = rig.lamp().await;
-        rig.leave_messages(version, &first).await;
+        let session = match is_connected {
+            true => Some(rig.leave_in_flight(version, &first).await),
+            false => {
+                rig.leave_messages(version, &first).await;
+                None
+            }
+        };
         rig.delete(&first).await;
         let second = rig.lamp().await;
         assert_ne!(second.client_id, first.client_id, "an MQTT client id is given once");
@@ -23,6 +29,7 @@ async fn a_device_registered_anew_receives_nothing_of_the_deleted_one() {
         for (id, password) in [(&first.client_id, &second.password), (&second.client_id, &first.password)] {
             assert!(try_enter(broker.port(), id, &second.username, password).await.is_none(), "{version}");
         }
+        drop(session);
         rig.delete(&second).await;
     }
     rig.app.stop().await;

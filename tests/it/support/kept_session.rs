@@ -13,7 +13,7 @@ pub const VERSIONS: [&str; 2] = ["mqttv311", "mqttv5"];
 
 /// A connection that ends without DISCONNECT when it is dropped, so the broker keeps its session.
 pub struct KeptSession {
-    _child: Child,
+    child: Child,
     lines: Lines<BufReader<ChildStdout>>,
     /// What the device received before its SUBACK and since the last call of [`KeptSession::until`].
     received: Vec<String>,
@@ -39,7 +39,7 @@ impl KeptSession {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().expect("mosquitto_sub runs");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let mut session = Self { _child: child, lines, received: Vec::new() };
+        let mut session = Self { child, lines, received: Vec::new() };
         loop {
             let line = soon("a line of mosquitto_sub", session.lines.next_line()).await.expect("UTF-8")?;
             if line.contains("received SUBACK") {
@@ -47,6 +47,13 @@ impl KeptSession {
             }
             session.received.push(line);
         }
+    }
+
+    /// From now on it reads and acknowledges nothing: what the broker sends stays in flight.
+    pub async fn freeze(&self) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let status = Command::new("kill").args(["-STOP", &pid]).status().await;
+        assert!(status.expect("kill runs").success());
     }
 
     /// Everything that it has received up to a message that contains this text.
