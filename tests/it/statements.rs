@@ -68,6 +68,41 @@ async fn every_sql_file_can_be_prepared_and_explained() {
     assert!(n_checked > 0, "no .sql file was found");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn resolving_an_address_does_not_read_the_other_devices_of_the_home() {
+    let database = Database::create().await;
+    let settings = DatabaseSettings { url: Secret::new(database.url()), pool_size: 1 };
+    db::migrate(&settings).await.unwrap();
+    let client = database.client().await;
+    let (sql, _) = numbered(include_str!("../../src/devices/sql/resolve_addresses.sql"));
+    // Without statistics, as after a first start.
+    client
+        .batch_execute(&format!(
+            "set plan_cache_mode = force_generic_plan;
+            set random_page_cost = 1.1;
+            insert into homes (key, name) values ('home', 'Home');
+            insert into devices (home_id, key, name, type, mqtt_client_id)
+            select h.id, 'device-' || n, 'Device', 'OTHER', 'client-' || n from homes h, generate_series(1, 2000) n;
+            prepare resolve as {sql}"
+        ))
+        .await
+        .unwrap();
+    for address in [
+        "'{null}', '{home}', '{null}', '{null}', '{device-1000}'",
+        "'{1}', '{null}', '{1000}', '{null}', '{null}'",
+        "'{1}', '{null}', '{null}', '{24:6F:28:AE:52:7C}', '{null}'",
+    ] {
+        let explain = format!("explain (analyze, buffers) execute resolve({address})");
+        let plan: Vec<String> =
+            client.query(&explain, &[]).await.unwrap().iter().map(|row| row.get::<_, String>(0)).collect();
+        let n_removed: u64 = plan
+            .iter()
+            .filter_map(|line| line.split_once("Rows Removed by ")?.1.split_once(": ")?.1.trim().parse::<u64>().ok())
+            .sum();
+        assert!(n_removed < 10, "{address}: rows are read and thrown away:\n{}", plan.join("\n"));
+    }
+}
+
 #[test]
 fn every_sql_file_is_used() {
     let mut all = Vec::new();

@@ -1,4 +1,5 @@
 -- The homes and devices that addresses in topics name. An address whose home does not exist has no row.
+-- Each kind of name is looked up by its own unique index: with `or`, PostgreSQL reads all devices of the home.
 select
     a.position,
     h.id as home,
@@ -9,7 +10,18 @@ select
 from unnest(
         :home_ids::bigint[], :home_keys::text[], :device_ids::bigint[], :device_macs::text[], :device_keys::text[]
     ) with ordinality a (home_id, home_key, device_id, device_mac, device_key, position)
-    join homes h on h.id = a.home_id or h.key = a.home_key
-    left join devices d on d.home_id = h.id
-        and (d.id = a.device_id or d.mac_address = a.device_mac or d.key = a.device_key)
+    join lateral (
+        select id from homes where id = a.home_id
+        union all
+        select id from homes where key = a.home_key
+        limit 1
+    ) h on true
+    left join lateral (
+        select id, created_at from devices where home_id = h.id and id = a.device_id
+        union all
+        select id, created_at from devices where home_id = h.id and mac_address = a.device_mac
+        union all
+        select id, created_at from devices where home_id = h.id and key = a.device_key
+        limit 1
+    ) d on true
     left join device_states s on s.device_id = d.id
