@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tokio::task::JoinSet;
 
+use crate::bare_frames;
 use crate::cost::Meter;
 use crate::live::{Load, await_first_event};
 use crate::node::Node;
@@ -19,6 +20,8 @@ use crate::table::Table;
 
 const SUBSCRIBERS: u32 = 1_000;
 const CALM: u32 = 10;
+/// About the size of an event with device in its frame.
+const FRAME_BYTES: usize = 250;
 /// Events a second that ask for more frames than anybody sends.
 const PUSHED: u32 = 200;
 /// Which of the home's devices they look at.
@@ -41,6 +44,9 @@ pub(crate) fn measure(stage: &Stage, table: &mut Table, server: &Server, node: O
     let share = |group: &Group| format!("{:.0} % of a core", group.calm.share());
     let target = "at most 15 %";
     table.row("the same: processor of the server", &share(&ours), &limit(&share), ratio(&|g| g.calm.share()), target);
+    let bare = bare_frames::share(stage, SUBSCRIBERS, CALM, FRAME_BYTES)?;
+    let alone = format!("bare loop {bare:.0} %");
+    table.row("the same beside a bare loop of writes", &share(&ours), &alone, Some(ours.calm.share() / bare), "");
     let statements = |group: &Group| format!("{:.3}", group.calm.statements);
     table.row("the same: statements a frame", &statements(&ours), "", None, "0");
     let memory = |group: &Group| format!("{:.1} KB a subscriber", group.memory);

@@ -2,6 +2,7 @@
 //! with broker, database, server and load on it. Prints a table; asserts nothing that is timed.
 //! README.md beside this file explains each row.
 
+mod bare_frames;
 mod broker_alone;
 mod client;
 mod codec;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 /// Length of a clock tick in /proc: 100 a second on every Linux that matters.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// A child that does not outlive its handle.
 pub(crate) struct Process(pub(crate) Child);
