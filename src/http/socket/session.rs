@@ -1,20 +1,22 @@
 //! One socket from its upgrade to its close: a single task that reads, runs operations, writes and keeps time.
 //!
 //! Invariants: the task is the only owner of the socket and of its operations, so checking an id and inserting it
-//! can't race, and no message follows a `complete`. Every write has a timeout. Reading has priority over writing,
-//! so that a busy socket can still be stopped.
+//! can't race, and no message follows a `complete`. Every write has a timeout. Each turn looks for frames of the
+//! client before it writes another response, so that a busy socket can still be stopped.
 
 mod incoming;
 mod timers;
 
-use std::future::poll_fn;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
-use futures_util::{FutureExt, SinkExt};
-use tokio::time::Instant;
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFuture;
 
 use super::close::{Close, CloseReason};
 use super::message::Protocol;
@@ -32,6 +34,19 @@ use timers::until_expired;
 const BURST: usize = 64;
 /// Time for the client to answer our close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a socket waits for.
+enum Event {
+    /// The server stops.
+    Stopped,
+    /// The caller's session was revoked.
+    Revoked,
+    /// A frame of the client; `None` once the connection is closed.
+    Received(Option<Result<Message, axum::Error>>),
+    Timer,
+    /// A message of a running operation.
+    Response(Outgoing),
+}
 
 /// The state of one socket.
 pub(super) struct Session {
@@ -97,12 +112,10 @@ impl Session {
         let mut stopped = pin!(stop.cancelled());
         let mut timer = pin!(tokio::time::sleep_until(self.next_deadline()));
         loop {
-            let operations = &mut self.operations;
-            tokio::select! {
-                biased;
-                () = stopped.as_mut() => return Err(Close::GOING_AWAY.into()),
-                () = revoked(self.watch.as_ref()) => return Err(Close::REVOKED.into()),
-                received = socket.recv() => {
+            match self.next_event(socket, stopped.as_mut(), timer.as_mut()).await {
+                Event::Stopped => return Err(Close::GOING_AWAY.into()),
+                Event::Revoked => return Err(Close::REVOKED.into()),
+                Event::Received(received) => {
                     let received = received.ok_or(CloseReason::Disconnected)?;
                     for reply in self.handle_message(received.map_err(read_error::close_reason)?).await? {
                         self.send(socket, reply.into()).await?;
@@ -113,13 +126,13 @@ impl Session {
                         timer.as_mut().reset(next);
                     }
                 }
-                () = timer.as_mut() => {
+                Event::Timer => {
                     for message in self.check_timers()? {
                         self.send(socket, message.into()).await?;
                     }
                     timer.as_mut().reset(self.next_deadline());
                 }
-                message = poll_fn(|cx| operations.poll_message(cx)) => {
+                Event::Response(message) => {
                     self.check_session().await?;
                     self.send(socket, message).await?;
                     self.used_at = Instant::now();
@@ -128,11 +141,50 @@ impl Session {
         }
     }
 
+    /// Waits for the next event. The first poll gives responses the lowest priority, so that a busy socket can still be
+    /// stopped. A later poll was most likely caused by a response and asks for it first: that saves asking for
+    /// everything else twice, of which a thousand sockets would notice.
+    async fn next_event(
+        &mut self,
+        socket: &mut WebSocket,
+        mut stopped: Pin<&mut WaitForCancellationFuture<'_>>,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Event {
+        let operations = &mut self.operations;
+        let mut revoked = pin!(revoked(self.watch.as_ref()));
+        let mut is_first_poll = true;
+        poll_fn(|cx| {
+            if !is_first_poll && let Poll::Ready(response) = operations.poll_message(cx) {
+                return Poll::Ready(Event::Response(response));
+            }
+            if stopped.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Stopped);
+            }
+            if revoked.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Revoked);
+            }
+            if let Poll::Ready(received) = socket.poll_next_unpin(cx) {
+                return Poll::Ready(Event::Received(received));
+            }
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Timer);
+            }
+            if std::mem::take(&mut is_first_poll) {
+                return operations.poll_message(cx).map(Event::Response);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Writes a message and further ready ones, then flushes once.
     async fn send(&mut self, socket: &mut WebSocket, first: Outgoing) -> Result<(), CloseReason> {
         let (operations, clock) = (&mut self.operations, &self.state.clock);
-        let expires_at = self.caller.viewer.0.as_ref().map(|principal| principal.expires_at);
-        let has_expired = || expires_at.is_some_and(|at| at <= clock.now());
+        let principal = self.caller.viewer.0.as_ref();
+        let has_expired = || principal.is_some_and(|principal| principal.expires_at <= clock.now());
+        if has_expired() {
+            return Err(Close::EXPIRED.into());
+        }
         let burst = async {
             // Until the flush, the messages are in the socket's buffer.
             let mut held = vec![first.memory];
@@ -147,13 +199,13 @@ impl Session {
             }
             socket.flush().await
         };
-        let writing = tokio::time::timeout(self.state.limits.socket_send_timeout, burst);
         let sent = tokio::select! {
             biased;
+            // Mostly the kernel takes everything at once.
+            sent = tokio::time::timeout(self.state.limits.socket_send_timeout, burst) => sent,
             // A client that stopped reading must not outlive its session.
             () = revoked(self.watch.as_ref()) => return Err(Close::REVOKED.into()),
             () = until_expired(has_expired) => return Err(Close::EXPIRED.into()),
-            sent = writing => sent,
         };
         match sent {
             Ok(sent) => sent.map_err(|_| CloseReason::Disconnected),
