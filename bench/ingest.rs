@@ -1,6 +1,7 @@
 //! Durable ingest through the server: a flood of QoS 1 messages, timed until the last row is
 //! committed and counted by SQL; memory before and after; where the processor's time went.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -15,6 +16,8 @@ use crate::table::Table;
 
 /// Time between two looks at the database: short against the run, rare enough not to weigh.
 const LOOK: Duration = Duration::from_millis(10);
+/// Time without work before the memory is read: what served the last request has been returned.
+const IDLE: Duration = Duration::from_secs(3);
 /// Nothing new for so long: what is missing is lost.
 const SILENCE: Duration = Duration::from_secs(15);
 /// What the best of the peers reached on another day's machine.
@@ -29,6 +32,7 @@ pub(crate) struct Limits {
 
 pub(crate) fn measure(stage: &Stage, table: &mut Table, server: &Server, limits: &Limits) -> Result<()> {
     let pid = server.process.id();
+    thread::sleep(IDLE);
     let (idle, _) = process::memory_kib(pid)?;
     table.row("memory of the server, idle", &mib(idle), "", None, "at most 30 MB");
 
@@ -61,6 +65,7 @@ pub(crate) fn measure(stage: &Stage, table: &mut Table, server: &Server, limits:
     let [server_us, database_us, broker_us] = costs.map(median);
     let measured = format!("{server_us:.1} / {database_us:.1} / {broker_us:.1} us");
     table.row("processor a message: server / PostgreSQL / broker", &measured, "", None, "server at most 10 us");
+    thread::sleep(IDLE);
     let (now, highest) = process::memory_kib(pid)?;
     let measured = format!("{}, highest {}", mib(now), mib(highest));
     table.row("memory of the server after the flood", &measured, "", None, "at most 80 MB");
@@ -108,7 +113,7 @@ fn await_rows(stage: &Stage, client: &Client, target: i64) -> Result<()> {
         if changed.elapsed() > SILENCE {
             bail!("{} rows are missing after {} s without a new one", target - now, SILENCE.as_secs());
         }
-        std::thread::park_timeout(LOOK);
+        thread::park_timeout(LOOK);
     }
 }
 

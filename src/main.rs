@@ -8,7 +8,7 @@ use clap::Parser;
 use smarthome::cli;
 use smarthome::settings::SettingsError;
 
-/// Returns freed memory to the system within seconds, also that of threads that have become idle.
+/// Returns freed memory to the system after a second (`.cargo/config.toml`), also that of threads that have become idle.
 ///
 /// Resident MiB of a release build of `serve` when idle, 15 s after 60 sign-ins at once, and 20 s after 120 clients closed
 /// that had not read 8 MiB each, before memory had a limit for each account: glibc 32, 491, 663; glibc with
