@@ -47,7 +47,10 @@ pub use registry_cache::{RegistryCache, RegistryEntry};
 pub use rotation::MAX_GRACE;
 pub use state::{Contact, DeviceState, Report, StateChange, StateHub, StatusReport};
 pub use state_store::upsert as upsert_states;
-pub(crate) use store::{Columns as DeviceColumns, Row as DeviceRow, device as read_device};
+pub(crate) use store::{
+    Columns as DeviceColumns, Registration, RegistrationColumns, Row as DeviceRow, device as read_device,
+    registration as read_registration,
+};
 pub use store::{DeviceFilter, DevicePage};
 
 pub use crate::homes::RegistryListener;

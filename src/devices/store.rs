@@ -43,7 +43,7 @@ pub struct DevicePage<'a> {
 
 /// The columns that each statement of this file selects.
 pub(crate) type Columns = (RegistrationColumns, StateColumns, SegmentColumns, MembershipColumns);
-pub(super) type RegistrationColumns =
+pub(crate) type RegistrationColumns =
     (BigInt, BigInt, Text, Text, Text, Nullable<Text>, Text, Nullable<BigInt>, Timestamptz);
 type StateColumns = (
     Bool,
@@ -99,6 +99,11 @@ pub(crate) fn device((registration, state, segments, membership): Row) -> QueryR
         metadata: Metadata::Stored(state.metadata),
     };
     Ok(Device { state, ..registered(registration, segments, membership) })
+}
+
+/// A device without its state and the topic that it uses, for a selection that needs neither.
+pub(crate) fn registration(registration: Registration, membership: Membership) -> Device {
+    registered(registration, (None, None), membership)
 }
 
 /// A device from the registry alone: its state is not known, and must be given or not be read.

@@ -12,8 +12,12 @@ use futures_util::Stream;
 use super::Reading;
 use super::read_store::{self, Health, HealthSql, SensorsRow, SensorsSql, reading};
 use crate::db::{MemoryBudget, MemorySize, collect_bounded, statement};
-use crate::devices::{Device, DeviceColumns, DevicePage, DeviceRow, DeviceType, read_device};
+use crate::devices::{
+    Device, DeviceColumns, DevicePage, DeviceRow, DeviceType, Registration, RegistrationColumns, read_device,
+    read_registration,
+};
 use crate::error::Error;
+use crate::homes::{Membership, MembershipColumns};
 use crate::ids::{DeviceId, HomeId, RoomId, TelemetryId, UserId};
 
 /// Readings of one device with the same, newest time that the page reads. Of more than that, a statement of its own
@@ -32,22 +36,15 @@ pub struct LatestColumns {
 /// A device, and its newest reading if it has one.
 pub type DeviceWithLatest = (Device, Option<Reading>);
 
-/// The columns of `latest.sql`, null for a device without readings.
-type ReadingColumns = (
-    (
-        Nullable<BigInt>,
-        Nullable<BigInt>,
-        Nullable<BigInt>,
-        Nullable<Timestamptz>,
-        Nullable<Timestamptz>,
-        Nullable<Bool>,
-    ),
-    SensorsSql,
-    HealthSql,
-);
-type Message =
-    (Option<TelemetryId>, Option<HomeId>, Option<DeviceId>, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<bool>);
-type Row = (DeviceRow, (Message, SensorsRow, Health));
+/// The columns of a reading without the ids of its device and home, null for a device without readings.
+type ReadingColumns =
+    ((Nullable<BigInt>, Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Bool>), SensorsSql, HealthSql);
+type Message = (Option<TelemetryId>, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<bool>);
+type ReadingRow = (Message, SensorsRow, Health);
+
+/// The columns of a device without its state.
+type RegisteredColumns = (RegistrationColumns, MembershipColumns);
+type RegisteredRow = (Registration, Membership);
 
 statement! {
     struct PageLatest<'a>("sql/page_latest.sql") -> (DeviceColumns, ReadingColumns) {
@@ -66,7 +63,7 @@ statement! {
 }
 
 statement! {
-    struct PageLatestWithoutStates<'a>("sql/page_latest_without_states.sql") -> (DeviceColumns, ReadingColumns) {
+    struct PageLatestWithoutStates<'a>("sql/page_latest_without_states.sql") -> (RegisteredColumns, ReadingColumns) {
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
         room: Nullable<BigInt> = Option<RoomId>,
@@ -103,7 +100,8 @@ pub(super) async fn page(
     let mut rows = if states {
         let statement =
             PageLatest { viewer, homes, room, kind, online, search, is_filtered, after, limit, max_ties, health };
-        collect(statement.load_stream::<Row>(conn).await?, budget).await?
+        let rows = statement.load_stream::<(DeviceRow, ReadingRow)>(conn).await?;
+        collect(rows, budget, read_device).await?
     } else {
         let statement = PageLatestWithoutStates {
             viewer,
@@ -118,7 +116,8 @@ pub(super) async fn page(
             max_ties,
             health,
         };
-        collect(statement.load_stream::<Row>(conn).await?, budget).await?
+        let rows = statement.load_stream::<(RegisteredRow, ReadingRow)>(conn).await?;
+        collect(rows, budget, |(registration, membership)| Ok(read_registration(registration, membership))).await?
     };
     let truncated = keep_newest(&mut rows);
     if !truncated.is_empty() {
@@ -142,14 +141,20 @@ fn keep_newest(rows: &mut Vec<DeviceWithLatest>) -> Vec<DeviceId> {
     truncated
 }
 
-async fn collect(
-    rows: impl Stream<Item = QueryResult<Row>>,
+async fn collect<R>(
+    rows: impl Stream<Item = QueryResult<(R, ReadingRow)>>,
     budget: &MemoryBudget,
+    read: impl Fn(R) -> QueryResult<Device>,
 ) -> Result<Vec<DeviceWithLatest>, Error> {
-    collect_bounded(rows, budget, |(device, latest)| Ok((read_device(device)?, newest(latest)))).await
+    collect_bounded(rows, budget, |(device, latest)| {
+        let device = read(device)?;
+        let latest = newest(&device, latest);
+        Ok((device, latest))
+    })
+    .await
 }
 
-fn newest((message, sensors, health): (Message, SensorsRow, Health)) -> Option<Reading> {
-    let (id, home, device, recorded_at, received_at, device_clock) = message;
-    Some(reading(((id?, home?, device?, recorded_at?, received_at?, device_clock?), sensors, health)))
+fn newest(device: &Device, (message, sensors, health): ReadingRow) -> Option<Reading> {
+    let (id, recorded_at, received_at, device_clock) = message;
+    Some(reading(((id?, device.home, device.id, recorded_at?, received_at?, device_clock?), sensors, health)))
 }

@@ -7,7 +7,7 @@ select
     s.battery_level, coalesce(s.metadata, '{}'), coalesce(s.shed_messages, 0), s.last_shed_at,
     s.home_segment, s.device_segment,
     m.user_id, m.home_id, m.role, m.scopes,
-    t.id, t.home_id, t.device_id, t.recorded_at, t.received_at, t.device_clock,
+    t.id, t.recorded_at, t.received_at, t.device_clock,
     t.current, t.gas_ppm, t.flame, t.bin_level, t.power_w, t.energy_kwh, t.voltage_v, t.current_a, t.frequency_hz,
     t.power_factor, t.distance_cm, t.temperature, t.humidity,
     case when :health::boolean then t.firmware_version end, case when :health::boolean then t.signal_strength end,
