@@ -18,6 +18,7 @@ use search::SecretSearch;
 use crate::support::app::Database;
 use crate::support::broker::Broker;
 use crate::support::installation::{self, ADMIN, SERVER};
+use crate::support::ports::free_port;
 use crate::support::proxy::{Mode, Proxy, Target};
 use crate::support::server::Server;
 use crate::support::services::services;
@@ -113,11 +114,6 @@ impl Installation {
     fn variable(&self, name: &str) -> &str {
         &self.variables.iter().find(|(known, _)| *known == name).expect("it is set").1
     }
-}
-
-/// A port that the kernel has just assigned and released.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
 }
 
 /// The log of `serve` with these settings, up to its first warning or its end.

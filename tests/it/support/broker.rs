@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use super::ports::free_port;
 use super::unique;
 
 /// The broker's process and its folder; both end with the value.
@@ -139,11 +140,6 @@ impl Drop for Broker {
         }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
-}
-
-/// A port that was free a moment ago; the kernel does not assign it again soon.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
 }
 
 /// docker/mosquitto/dynsec.conf, with the paths of this machine.

@@ -10,6 +10,7 @@ pub mod kept_session;
 pub mod mqtt;
 pub mod node;
 pub mod observed_commands;
+pub mod ports;
 pub mod proxy;
 pub mod server;
 pub mod services;
