@@ -40,7 +40,7 @@ pub struct Session {
 
 impl Users {
     /// Exchanges a refresh token for a new session. Of concurrent requests exactly one succeeds. A token that was used
-    /// more than [`REUSE_GRACE`] before the request arrived ends its family. The time that the request waits here for a
+    /// more than `REUSE_GRACE` before the request arrived ends its family. The time that the request waits here for a
     /// connection or a lock does not count.
     pub async fn refresh(&self, token: &str, from: Option<IpAddr>) -> Result<Session, Error> {
         let arrived_at = Instant::now();
