@@ -1,18 +1,21 @@
 //! The yardstick of fan-out: a loop that writes frames of the same size to as many plain sockets, and nothing else. What
 //! the kernel takes for a write is most of what a subscriber costs, and it depends on the machine.
 
-use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 
-use crate::process::TICK;
+use crate::echo::wait_until;
+use crate::process;
 use crate::stage::Stage;
+
+/// The name of the running thread in /proc.
+const THIS_THREAD: &str = "thread-self";
 
 /// Writes `rate` frames of `size` bytes a second to each of `sockets`. Returns the part of a core that this takes, in
 /// per cent.
@@ -48,24 +51,13 @@ fn write(listener: &TcpListener, sockets: u32, (rounds, rate): (u32, u32), frame
         Ok(socket)
     });
     let mut sockets: Vec<TcpStream> = accepted.collect::<Result<_>>()?;
-    let (cpu, start) = (thread_cpu()?, Instant::now());
+    let (cpu, start) = (process::cpu(THIS_THREAD, false), Instant::now());
     for round in 1..=rounds {
         for socket in &mut sockets {
             socket.write_all(frame)?;
         }
-        let next = Duration::from_secs(round.into()) / rate;
-        thread::sleep(next.saturating_sub(start.elapsed()));
+        wait_until(start + Duration::from_secs(round.into()) / rate);
     }
-    let cpu = thread_cpu()?.saturating_sub(cpu);
+    let cpu = process::cpu(THIS_THREAD, false).saturating_sub(cpu);
     Ok(100.0 * cpu.as_secs_f64() / start.elapsed().as_secs_f64())
-}
-
-/// Processor time of this thread so far.
-fn thread_cpu() -> Result<Duration> {
-    let text = fs::read_to_string("/proc/thread-self/stat")?;
-    let (_, rest) = text.rsplit_once(") ").context("a name in parentheses")?;
-    let fields: Vec<&str> = rest.split(' ').collect();
-    let ticks =
-        |index: usize| fields.get(index).and_then(|field| field.parse::<u32>().ok()).context("a number of ticks");
-    Ok(TICK * (ticks(11)? + ticks(12)?))
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use tokio_postgres::Client;
 
+use crate::echo::wait_until;
 use crate::load::flood_in_background;
 use crate::process;
 use crate::server::{DATABASE, HOME, PREFIX, Server};
@@ -32,7 +33,7 @@ pub(crate) struct Limits {
 
 pub(crate) fn measure(stage: &Stage, table: &mut Table, server: &Server, limits: &Limits) -> Result<()> {
     let pid = server.process.id();
-    thread::sleep(IDLE);
+    wait_until(Instant::now() + IDLE);
     let (idle, _) = process::memory_kib(pid)?;
     table.row("memory of the server, idle", &mib(idle), "", None, "at most 30 MB");
 
@@ -65,7 +66,7 @@ pub(crate) fn measure(stage: &Stage, table: &mut Table, server: &Server, limits:
     let [server_us, database_us, broker_us] = costs.map(median);
     let measured = format!("{server_us:.1} / {database_us:.1} / {broker_us:.1} us");
     table.row("processor a message: server / PostgreSQL / broker", &measured, "", None, "server at most 10 us");
-    thread::sleep(IDLE);
+    wait_until(Instant::now() + IDLE);
     let (now, highest) = process::memory_kib(pid)?;
     let measured = format!("{}, highest {}", mib(now), mib(highest));
     table.row("memory of the server after the flood", &measured, "", None, "at most 80 MB");

@@ -1,5 +1,6 @@
 //! Processes of the run: ended with it, and what they cost by /proc.
 
+use std::fmt::Display;
 use std::fs;
 use std::process::Child;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 /// Length of a clock tick in /proc: 100 a second on every Linux that matters.
-pub(crate) const TICK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(10);
 
 /// A child that does not outlive its handle.
 pub(crate) struct Process(pub(crate) Child);
@@ -35,16 +36,17 @@ impl Drop for Process {
     }
 }
 
-/// Fields of /proc/PID/stat after the name, the first being the state.
-fn stat(pid: u32) -> Option<Vec<String>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// Fields of /proc/PROCESS/stat after the name, the first being the state.
+fn stat(process: impl Display) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let (_, rest) = text.rsplit_once(") ")?;
     Some(rest.split(' ').map(str::to_owned).collect())
 }
 
-/// Processor time of a process so far; with its collected children where `children`.
-pub(crate) fn cpu(pid: u32, children: bool) -> Duration {
-    let Some(fields) = stat(pid) else { return Duration::ZERO };
+/// Processor time so far of a process, or of this thread if it is `thread-self`; with its collected children where
+/// `children`.
+pub(crate) fn cpu(process: impl Display, children: bool) -> Duration {
+    let Some(fields) = stat(process) else { return Duration::ZERO };
     let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u32>().ok()).unwrap_or(0);
     let own = ticks(11) + ticks(12);
     TICK * (own + if children { ticks(13) + ticks(14) } else { 0 })

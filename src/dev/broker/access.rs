@@ -121,9 +121,7 @@ impl AccountAccess {
         }
         accepted
     }
-}
 
-impl AccountAccess {
     /// The server may also delete what deleted devices retained.
     async fn server_may_publish(&self, topic: &str) -> bool {
         match uplink_device(&self.prefix, topic) {

@@ -1,5 +1,5 @@
--- Deleted devices whose cleanup is due. Homes take turns, beginning after the home of the last one. The account of the device must be removed before, so that it
--- can't come back. The topics are left alone the second time if another device has them by now.
+-- Deleted devices whose cleanup is due. Homes take turns, beginning after the home of the last one. The account of the
+-- device must be removed before, so that it can't come back. The topics are left alone the second time if another device has them by now.
 select due.id, due.home_id, due.device_id, due.client_id, due.home_key, due.device_key, due.home_segment, due.device_segment,
     due.cleared_at is null
         or not exists (
