@@ -121,11 +121,16 @@ impl Users {
         self.throttle.address_attempt(from)?;
         // An invalid e-mail is looked up as well, so that its answer takes as long.
         let email = parse_email(email).unwrap_or_default();
-        let is_contended = self.hasher.is_busy() || self.throttle.is_sign_in_contended(&email, from);
+        let is_contended = self.throttle.is_sign_in_contended(&email, from);
         let is_known = is_contended && self.has_signed_in(&email, from).await?;
         let attempt = self.throttle.begin_sign_in(&email, from, is_known, password)?;
-        let lane = if is_known { Lane::Known } else { Lane::Unknown };
-        let found = attempt.resolve(self.find(&email, password, lane).await)?;
+        // From here on the attempt counts, even if the client does not wait for the response.
+        let found = async {
+            let is_known =
+                is_known || !is_contended && self.hasher.is_busy() && self.has_signed_in(&email, from).await?;
+            self.find(&email, password, if is_known { Lane::Known } else { Lane::Unknown }).await
+        };
+        let found = attempt.resolve(found.await)?;
         let (user, hash) = found.ok_or(WRONG_LOGIN)?;
         self.open_session(user, hash, from).await
     }
