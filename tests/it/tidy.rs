@@ -1,6 +1,7 @@
 //! The rules of the source tree: which module may import which, where a library may be named, how long a file may be,
 //! and that the README names every setting.
 
+mod shared;
 mod tables;
 
 use std::collections::BTreeSet;
