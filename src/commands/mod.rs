@@ -4,7 +4,8 @@
 //! - `send.rs` stores a command to send, checked by `new.rs`, which has the default timeouts; `cancel.rs` cancels
 //!   one; `service.rs` reads them; `feed.rs` follows their changes.
 //! - `transitions.rs` is the table of statuses and events; the statements in `sql/` implement it.
-//! - `outbox.rs` connects the rows to the dispatcher ([`crate::outbox`], which has the retry delays).
+//! - `outbox.rs` connects the rows to the dispatcher ([`crate::outbox`], which has the retry delays); `queue.rs` decides
+//!   whose turn it is.
 //! - `answer.rs` merges the answers of devices, `expectations.rs` finds commands confirmed by their effect.
 
 mod answer;
@@ -20,6 +21,8 @@ mod new;
 mod outbox;
 mod outbox_store;
 mod payload;
+mod queue;
+mod queue_store;
 mod requeue_store;
 mod row_store;
 mod send;

@@ -8,6 +8,7 @@ use super::command::{Command, CommandHub, CommandStatus};
 use super::expectations::{MAX_OPEN, MAX_OPEN_PER_HOME};
 use super::outbox_store::{self as store, Claimed, RecordOutcomes};
 use super::payload::to_payload;
+use super::queue::Queue;
 use super::{Expectations, deadline_store, expectation_store, notify, requeue_store};
 use crate::db;
 use crate::downlink::{DownlinkKind, Message, OutboxMessage, PublishOutcome, PublishReport};
@@ -19,6 +20,12 @@ use crate::outbox::{Outbox, Unanswered};
 const MAX_EXPIRED_PER_POLL: i64 = 1_000;
 /// Seconds between two reads of the expected effects: other servers send commands too.
 const RELOAD_EXPECTATIONS_SECONDS: i64 = 2;
+/// Undelivered commands that are forgotten after each of these reads.
+const MAX_FORGOTTEN: i64 = 1_000;
+/// Devices with undelivered commands that one poll looks at. If there are more, the next poll continues.
+const MAX_UNDELIVERED_PER_POLL: usize = 200;
+/// Time until that poll, so that many such devices take little of the dispatcher's time.
+const UNDELIVERED_PAUSE: TimeDelta = TimeDelta::milliseconds(100);
 /// How long after its timeout an effect still confirms a command.
 const LATE_EFFECT_HOURS: i64 = 1;
 /// Longest duration, in seconds, of a statement whose answer was lost.
@@ -37,12 +44,22 @@ pub struct CommandOutbox {
     expectations_loaded_at: Option<DateTime<Utc>>,
     /// The start of the oldest statement whose answer is missing.
     unanswered: Unanswered<Option<Instant>>,
+    queue: Queue,
+    /// The last device that was searched for undelivered commands; the first one is next if it is zero.
+    last_undelivered: DeviceId,
 }
 
 impl CommandOutbox {
     pub fn new(hub: CommandHub, expectations: Expectations, metrics: Metrics) -> Self {
-        let unanswered = Unanswered::default();
-        Self { hub, expectations, metrics, expectations_loaded_at: None, unanswered }
+        Self {
+            hub,
+            expectations,
+            metrics,
+            expectations_loaded_at: None,
+            unanswered: Unanswered::default(),
+            queue: Queue::default(),
+            last_undelivered: DeviceId::from_database(0),
+        }
     }
 
     fn notify(&self, commands: Vec<Command>) {
@@ -90,60 +107,12 @@ impl CommandOutbox {
         let finished_since = now - TimeDelta::hours(LATE_EFFECT_HOURS);
         let expecting = expectation_store::find_expecting(conn, finished_since, per_home, limit).await?;
         self.expectations.replace(&before, &expecting);
+        requeue_store::forget_undelivered(conn, now, MAX_FORGOTTEN).await?;
         self.expectations_loaded_at = Some(now);
         Ok(())
     }
-}
 
-impl Outbox for CommandOutbox {
-    type Key = CommandId;
-
-    const LOCK: i32 = db::locks::COMMAND_OUTBOX;
-    const NAME: &'static str = "commands";
-
-    async fn on_reconnected(&mut self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {
-        // A command that the broker lost can't be told from one that the device received and never answered:
-        // sending it again could execute it twice.
-        Ok(())
-    }
-
-    async fn handle_deadlines(
-        &mut self,
-        conn: &mut db::Connection,
-        now: DateTime<Utc>,
-    ) -> QueryResult<Option<DateTime<Utc>>> {
-        self.renotify_unanswered(conn).await?;
-        self.change(deadline_store::expire_overdue(conn, now, MAX_EXPIRED_PER_POLL)).await?;
-        self.reload_expectations(conn, now).await?;
-        deadline_store::next_deadline(conn).await
-    }
-
-    async fn requeue_undelivered(&mut self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
-        self.change(requeue_store::requeue_undelivered(conn, now)).await
-    }
-
-    async fn find_due(
-        &self,
-        conn: &mut db::Connection,
-        now: DateTime<Utc>,
-        busy: &[DeviceId],
-        limit: i64,
-    ) -> QueryResult<Vec<DeviceId>> {
-        store::find_due(conn, now, busy, limit).await
-    }
-
-    async fn claim(
-        &mut self,
-        conn: &mut db::Connection,
-        now: DateTime<Utc>,
-        devices: &[DeviceId],
-    ) -> QueryResult<Vec<OutboxMessage<CommandId>>> {
-        let claimed = store::claim(conn, now, devices).await?;
-        self.expectations.update(claimed.iter().map(|claimed| &claimed.command));
-        Ok(claimed.into_iter().map(to_message).collect())
-    }
-
-    async fn record_outcomes(
+    async fn record_and_count(
         &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
@@ -168,6 +137,77 @@ impl Outbox for CommandOutbox {
         }));
         self.notify(changed);
         Ok(())
+    }
+}
+
+impl Outbox for CommandOutbox {
+    type Key = CommandId;
+
+    const LOCK: i32 = db::locks::COMMAND_OUTBOX;
+    const NAME: &'static str = "commands";
+
+    async fn on_reconnected(&mut self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {
+        // A command that the broker lost can't be told from one that the device received and never answered:
+        // sending it again could execute it twice.
+        Ok(())
+    }
+
+    async fn handle_deadlines(
+        &mut self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+    ) -> QueryResult<Option<DateTime<Utc>>> {
+        self.renotify_unanswered(conn).await?;
+        self.change(deadline_store::expire_overdue(conn, now, MAX_EXPIRED_PER_POLL)).await?;
+        self.reload_expectations(conn, now).await?;
+        let next_search = (self.last_undelivered.get() > 0).then(|| now + UNDELIVERED_PAUSE);
+        Ok([deadline_store::next_deadline(conn).await?, next_search].into_iter().flatten().min())
+    }
+
+    async fn requeue_undelivered(&mut self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
+        let limit = i64::try_from(MAX_UNDELIVERED_PER_POLL).expect("a small number");
+        let found = requeue_store::find_undelivered(conn, self.last_undelivered, now, limit).await?;
+        let seen: Vec<DeviceId> = found.iter().filter(|(_, is_seen)| *is_seen).map(|(device, _)| *device).collect();
+        self.change(requeue_store::requeue_undelivered(conn, now, &seen)).await?;
+        let last = found.last().filter(|_| found.len() == MAX_UNDELIVERED_PER_POLL);
+        self.last_undelivered = last.map_or(DeviceId::from_database(0), |(device, _)| *device);
+        Ok(())
+    }
+
+    async fn find_due(
+        &mut self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+        busy: &[DeviceId],
+        limit: i64,
+    ) -> QueryResult<Vec<DeviceId>> {
+        self.queue.find_due(conn, now, busy, limit).await
+    }
+
+    async fn claim(
+        &mut self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+        devices: &[DeviceId],
+    ) -> QueryResult<Vec<OutboxMessage<CommandId>>> {
+        // An older command that was not delivered goes before a newer one.
+        self.change(requeue_store::requeue_undelivered(conn, now, devices)).await?;
+        let claimed = store::claim(conn, now, devices).await?;
+        self.expectations.update(claimed.iter().map(|claimed| &claimed.command));
+        let commands = claimed.iter().map(|claimed| (claimed.command.id, claimed.command.device)).collect();
+        self.queue.after_claim(conn, now, devices, commands).await?;
+        Ok(claimed.into_iter().map(to_message).collect())
+    }
+
+    async fn record_outcomes(
+        &mut self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+        reports: &[(CommandId, PublishReport)],
+    ) -> QueryResult<()> {
+        self.record_and_count(conn, now, reports).await?;
+        let commands: Vec<CommandId> = reports.iter().map(|(command, _)| *command).collect();
+        self.queue.after_attempts(conn, now, &commands).await
     }
 
     async fn on_broker_session_lost(

@@ -13,24 +13,6 @@ use crate::downlink::PublishOutcome;
 use crate::ids::{CommandId, DeviceId, HomeId};
 
 statement! {
-    struct FindDue<'a>("sql/find_due.sql") -> BigInt {
-        now: Timestamptz = DateTime<Utc>,
-        busy: Array<BigInt> = &'a [DeviceId],
-        limit: BigInt = i64,
-    }
-}
-
-/// Devices with a command to send, longest waiting first, without those in `busy`.
-pub(super) async fn find_due(
-    conn: &mut AsyncPgConnection,
-    now: DateTime<Utc>,
-    busy: &[DeviceId],
-    limit: i64,
-) -> QueryResult<Vec<DeviceId>> {
-    FindDue { now, busy, limit }.load(conn).await
-}
-
-statement! {
     struct Claim<'a>("sql/claim.sql") -> Untyped {
         now: Timestamptz = DateTime<Utc>,
         devices: Array<BigInt> = &'a [DeviceId],

@@ -144,7 +144,7 @@ impl Outbox for ConfigOutbox {
     }
 
     async fn find_due(
-        &self,
+        &mut self,
         conn: &mut db::Connection,
         _now: DateTime<Utc>,
         busy: &[DeviceId],

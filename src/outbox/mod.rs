@@ -47,16 +47,16 @@ pub trait Outbox: Send + Sync + 'static {
         now: DateTime<Utc>,
     ) -> impl Future<Output = QueryResult<Option<DateTime<Utc>>>> + Send;
 
-    /// Makes rows due again that the broker dropped because nobody was subscribed.
+    /// Makes rows due again that the broker dropped because nobody was subscribed; each call looks at some devices.
     fn requeue_undelivered(
         &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
     ) -> impl Future<Output = QueryResult<()>> + Send;
 
-    /// Up to `limit` devices with a due row, longest waiting first, without those in `busy`. Changes nothing.
+    /// Up to `limit` devices with a due row, without those in `busy`.
     fn find_due(
-        &self,
+        &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
         busy: &[DeviceId],

@@ -1,14 +1,70 @@
--- Devices with a command to send, longest waiting first.
-select waiting.device_id
-from (
-    select c.device_id, min(c.seq) as seq
-    from commands c
-    where c.status = 'PENDING' and c.expires_at > :now and c.device_id <> all(:busy)
-    group by c.device_id
-) waiting
--- A device that reported offline is not listening; a device that is merely silent may be.
-where not exists (select from device_states s where s.device_id = waiting.device_id and s.announced_offline)
-    -- The commands of a deleted home stay for a while.
-    and exists (select from devices d where d.id = waiting.device_id)
-order by waiting.seq
+-- The next devices of the queue, without those in `busy`, and whether a device is ready: it has a command to send and
+-- has not announced that it is offline. Homes take turns: the first is the next one after `after`, and each gets an equal
+-- share of `limit`. A home is found by one index lookup.
+with recursive homes_after as (
+    (select home_id as id, 1 as n from command_queue where not is_held and home_id > :after order by home_id limit 1)
+    union all
+    (
+        select next.home_id, h.n + 1
+        from homes_after h
+            cross join lateral (
+                select q.home_id
+                from command_queue q
+                where not q.is_held and q.home_id > h.id
+                order by q.home_id
+                limit 1
+            ) next
+        where h.n < :limit + cardinality(:busy::bigint[])
+    )
+), homes_before as (
+    (select home_id as id, 1 as n from command_queue where not is_held and home_id <= :after order by home_id limit 1)
+    union all
+    (
+        select next.home_id, h.n + 1
+        from homes_before h
+            cross join lateral (
+                select q.home_id
+                from command_queue q
+                where not q.is_held and q.home_id > h.id and q.home_id <= :after
+                order by q.home_id
+                limit 1
+            ) next
+        where h.n < :limit + cardinality(:busy::bigint[])
+    )
+), homes as materialized (
+    select id, row_number() over (order by is_before, id) as turn
+    from (select id, false as is_before from homes_after union all select id, true from homes_before) found
+    order by is_before, id
+    -- A busy device may be the only one of its home.
+    limit :limit + cardinality(:busy::bigint[])
+)
+select
+    device.device_id,
+    h.id as home_id,
+    not coalesce((
+        select s.announced_offline from device_states s where s.device_id = device.device_id
+    ), false) and coalesce((
+        select true
+        from commands c
+        where c.device_id = device.device_id and c.status = 'PENDING' and c.expires_at > :now
+        limit 1
+    ), (
+        select true
+        from commands c
+        where c.device_id = device.device_id
+            and c.no_subscribers
+            and c.acked_at is null
+            and c.status in ('SENT', 'TIMED_OUT')
+            and c.expires_at > :now
+        limit 1
+    ), false) as is_ready
+from homes h
+    cross join lateral (
+        select q.device_id, row_number() over (order by q.turn) as turn
+        from command_queue q
+        where q.home_id = h.id and not q.is_held and q.device_id <> all(:busy::bigint[])
+        order by q.turn
+        limit 1 + :limit / (select count(*) from homes)
+    ) device
+order by device.turn, h.turn
 limit :limit;

@@ -1,9 +1,27 @@
 -- Makes commands pending again that the broker lost with our session. A command that has expired is not sent again;
--- it times out as it would have.
-with lost as materialized (
-    select c.id
+-- it times out as it would have. Devices are locked before the rows of the queue, and these before commands, as in the
+-- transactions that add a command or delete a device.
+with affected as materialized (
+    select c.id, c.device_id
     from commands c
     where c.status = 'SENT' and c.acked_at is null and c.sent_at <= :before and c.expires_at > :now
+), existing as materialized (
+    select d.id from devices d where d.id = any(array(select device_id from affected)) order by d.id for key share
+), turns as materialized (
+    select q.device_id
+    from command_queue q
+    where q.device_id = any(array(select id from existing))
+    order by q.device_id
+    for update
+), lost as materialized (
+    select c.id
+    from commands c
+    where c.id = any(array(select id from affected))
+        and (select count(*) from turns) is not null
+        -- Checked again under the lock.
+        and c.status = 'SENT'
+        and c.acked_at is null
+        and c.sent_at <= :before
     order by c.id
     for update
 )

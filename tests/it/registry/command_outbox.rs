@@ -2,6 +2,7 @@
 //! of order and concurrently.
 
 mod answers;
+mod queue;
 mod transitions;
 
 use std::time::Duration;
@@ -324,13 +325,15 @@ async fn senders_dispatchers_answers_and_deadlines_run_concurrently_without_dead
         let mut conn = db::connect(&graph.database.url(), None).await.unwrap();
         for n in 0..ROUNDS {
             let claimed = outbox.claim(&mut conn, clock.now(), all).await.unwrap();
-            let reports: Vec<_> = claimed.iter().map(|out| (out.key, PublishOutcome::Confirmed.into())).collect();
+            let outcome = if n % 3 == 0 { PublishOutcome::NoSubscribers } else { PublishOutcome::Confirmed };
+            let reports: Vec<_> = claimed.iter().map(|out| (out.key, outcome.into())).collect();
             outbox.record_outcomes(&mut conn, clock.now(), &reports).await.unwrap();
             if n % 10 == 0 {
                 clock.advance(TimeDelta::seconds(20));
                 outbox.on_broker_session_lost(&mut conn, clock.now(), clock.now()).await.unwrap();
             }
             outbox.handle_deadlines(&mut conn, clock.now()).await.unwrap();
+            outbox.requeue_undelivered(&mut conn, clock.now()).await.unwrap();
         }
     }));
     let answers = futures_util::future::join_all((0..2).map(|_| async {
@@ -345,8 +348,18 @@ async fn senders_dispatchers_answers_and_deadlines_run_concurrently_without_dead
             record_answers(&conn, &answers.iter().collect::<Vec<_>>()).await.unwrap();
         }
     }));
-    tokio::join!(sends, dispatch, answers);
-    let inconsistent = "commands where (dispatched_at is null and sent_at is not null) \
+    let presence = async {
+        let sql = graph.database.client().await;
+        for n in 0..ROUNDS {
+            let changed = "insert into device_states (device_id, online, announced_offline, last_seen_at)
+                           select id, $1::boolean, not $1::boolean, now() from devices order by id
+                           on conflict (device_id) do update set online = excluded.online,
+                               announced_offline = excluded.announced_offline, last_seen_at = excluded.last_seen_at";
+            sql.execute(changed, &[&(n % 2 == 0)]).await.unwrap();
+        }
+    };
+    tokio::join!(sends, dispatch, answers, presence);
+    let inconsistent = "commands where (dispatched_at is null and sent_at is not null and not no_subscribers) \
                         or (superseded_by is not null and dispatched_at is not null) \
                         or (status = 'SENT' and sent_at is null)";
     assert_eq!(graph.count(inconsistent).await, 0);

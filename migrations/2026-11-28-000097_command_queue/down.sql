@@ -1,0 +1,11 @@
+drop trigger release_commands_first on device_states;
+drop trigger release_commands on device_states;
+drop function release_commands();
+drop trigger queue_command_again on commands;
+drop trigger queue_new_command on commands;
+drop function queue_command();
+drop table command_queue;
+drop index commands_undelivered_expiry;
+drop index commands_undelivered;
+create index commands_no_subscribers on commands (expires_at) where no_subscribers;
+comment on index commands_no_subscribers is 'Commands to send again once their device shows activity. Read every few seconds, so expired ones are skipped by expires_at.';

@@ -1,0 +1,101 @@
+//! Whose command is sent next, and what that costs where many commands wait.
+
+use std::path::Path;
+
+use super::*;
+
+impl Rig {
+    /// Finds due devices, up to `limit`.
+    async fn next_turns(&mut self, busy: &[DeviceId], limit: i64) -> Vec<DeviceId> {
+        self.outbox.find_due(&mut self.conn, self.clock.now(), busy, limit).await.unwrap()
+    }
+
+    /// Sends the oldest command of a device.
+    async fn deliver(&mut self, device: DeviceId) {
+        let claimed = self.outbox.claim(&mut self.conn, self.clock.now(), &[device]).await.unwrap();
+        assert_eq!(claimed.len(), 1);
+        self.record(claimed[0].key, PublishOutcome::Confirmed).await;
+    }
+
+    /// The pages that a statement of `src/commands/sql` reads.
+    async fn n_pages(&self, file: &str, values: &[(&str, &str)]) -> u64 {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/commands/sql").join(file);
+        let sql = std::fs::read_to_string(path).unwrap();
+        let (mut text, mut end) = (String::new(), 0);
+        for (at, name) in db::parameters(&sql) {
+            let (_, value) = values.iter().find(|(known, _)| *known == name).expect("a value");
+            text.push_str(&sql[end..at]);
+            text.push_str(value);
+            end = at + 1 + name.len();
+        }
+        let explain = format!("explain (analyze, buffers, format json) {text}{}", &sql[end..]);
+        let messages = self.graph.sql.simple_query(&explain).await.unwrap();
+        let plan = messages.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        let plan: Value = serde_json::from_str(plan.expect("a plan")).unwrap();
+        ["Shared Hit Blocks", "Shared Read Blocks"].iter().map(|key| plan[0]["Plan"][key].as_u64().unwrap()).sum()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn homes_take_turns_and_so_do_the_devices_of_a_home() {
+    let mut rig = Rig::start(3).await;
+    let bob = rig.graph.person().await;
+    let home = rig.graph.home(&bob).await;
+    let quiet = rig.graph.devices(&bob, &home, 1).await.remove(0);
+    for _ in 0..3 {
+        for device in &rig.devices {
+            send(&rig.graph, &rig.ann, &json!({"deviceId": device, "type": "BLINK"})).await;
+        }
+    }
+    send(&rig.graph, &bob, &json!({"deviceId": quiet, "type": "BLINK"})).await;
+    let quiet = DeviceId::from_database(number(&quiet));
+    for expected in [rig.device(0), quiet, rig.device(0), quiet] {
+        assert_eq!(rig.next_turns(&[], 1).await, [expected]);
+    }
+    let due = rig.next_turns(&[], 3).await;
+    assert_eq!((due.len(), due[..2].contains(&quiet)), (3, true), "{due:?}");
+    for n in [0, 1, 2, 0, 1] {
+        assert_eq!(rig.next_turns(&[quiet], 1).await, [rig.device(n)]);
+        rig.deliver(rig.device(n)).await;
+    }
+    // What has nothing left to send leaves the queue.
+    rig.deliver(quiet).await;
+    assert!(!rig.next_turns(&[], 10).await.contains(&quiet));
+    assert_eq!(rig.graph.count("command_queue").await, 3);
+    for n in [0, 1, 2, 2] {
+        rig.deliver(rig.device(n)).await;
+    }
+    assert_eq!((rig.next_turns(&[], 10).await, rig.graph.count("command_queue").await), (Vec::new(), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_cannot_be_sent_cost_a_poll_little() {
+    let mut rig = Rig::start(120).await;
+    let flood = "insert into commands (id, home_id, device_id, type, payload, source, correlation_id, on_stale, status, \
+                 timeout_seconds, created_at, expires_at, deadline, no_subscribers, sent_at) \
+                 select gen_random_uuid(), d.home_id, d.id, 'BLINK', '{}', 'USER', 'c', 'EXPIRE', s.status, 60, now(), \
+                 now() + interval '1 hour', now() + interval '1 hour', s.status = 'SENT', now() \
+                 from devices d, generate_series(1, 50) n, (values ('PENDING'), ('SENT')) s (status)";
+    assert_eq!(rig.graph.sql.execute(flood, &[]).await.unwrap(), 12_000);
+    let offline = "insert into device_states (device_id, announced_offline) select id, true from devices";
+    rig.graph.sql.execute(offline, &[]).await.unwrap();
+    assert_eq!(rig.next_turns(&[], 512).await, []);
+    for table in ["commands", "command_queue", "device_states"] {
+        rig.graph.sql.batch_execute(&format!("vacuum analyze {table}")).await.unwrap();
+    }
+    let limit = ("limit", "512::bigint");
+    let (now, after, busy) = (("now", "now()"), ("after", "0::bigint"), ("busy", "'{}'::bigint[]"));
+    let due = rig.n_pages("find_due.sql", &[now, after, busy, limit]).await;
+    let undelivered = rig.n_pages("find_undelivered.sql", &[after, now, limit]).await;
+    let forgotten = rig.n_pages("forget_undelivered.sql", &[now, limit]).await;
+    // A few pages for each of the 120 devices, none for each command.
+    assert!(due <= 20 && undelivered <= 12 * 120 && forgotten <= 20, "{due} {undelivered} {forgotten}");
+    // Each is sent once it is back.
+    let device = rig.device(7);
+    let back = "update device_states set announced_offline = false where device_id = $1";
+    rig.graph.sql.execute(back, &[&device.get()]).await.unwrap();
+    assert_eq!(rig.next_turns(&[], 512).await, [device]);
+}
