@@ -16,7 +16,7 @@
 //! | [`backoff`], [`background`], [`latch`] | pauses between retries; periodic work, leader election; one-time facts |
 //! | [`rate`], [`throttle`] | GCRA rate limiter; limits on passwords and addresses |
 //! | [`opaque_token`], [`secret_box`], [`tls`] | random tokens, encryption at rest, TLS settings |
-//! | [`request_memory`] | the memory of running operations and of responses on their way |
+//! | [`request_memory`], [`turns`] | the memory of running operations and of responses on their way; whose operation is next |
 //! | [`metrics`] | Prometheus metrics |
 //! | [`auth`], [`revocation`] | access tokens; their end before they expire |
 //! | [`audit`] | the audit log |
@@ -64,6 +64,7 @@ pub mod secret_box;
 pub mod text_enum;
 pub mod throttle;
 pub mod tls;
+pub mod turns;
 pub mod validation;
 
 pub mod commands;

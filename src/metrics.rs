@@ -150,8 +150,8 @@ metrics! {
     http_subscriptions: Gauge = "http_streams",
         "Running subscriptions over WebSockets, server-sent events and multipart responses";
     quota_exceeded: Family<Reason, Counter> = "quota_exceeded",
-        "WebSockets, subscriptions and operations refused because a user or an address had too many open or held too much \
-         memory, by limit";
+        "WebSockets, subscriptions and operations refused because a user or an address had too many at once or held too \
+         much memory, by limit";
     request_memory: Gauge = "request_memory_bytes",
         "Memory of running operations and of responses that their clients have not taken yet";
     sockets: Gauge = "sockets",

@@ -7,6 +7,7 @@ use crate::metrics::Metrics;
 use crate::revocation::Revocations;
 use crate::settings::{DatabaseSettings, Settings, SettingsError};
 use crate::throttle::Throttle;
+use crate::turns::{TurnLimits, Turns};
 
 /// The shared base of the services and the background tasks.
 #[derive(Clone)]
@@ -16,6 +17,8 @@ pub struct Base {
     pub metrics: Metrics,
     pub pool: Pool,
     pub throttle: Throttle,
+    /// The turns of queries and mutations.
+    pub operations: Turns,
     pub tokens: Tokens,
     pub revocations: Revocations,
 }
@@ -24,10 +27,12 @@ impl Base {
     /// Connects to nothing yet: the pool opens its connections when they are needed.
     pub fn new(settings: &Settings, clock: Clock) -> Result<Self, SettingsError> {
         let metrics = Metrics::new();
+        let limits = TurnLimits::of_operations(settings.database.pool_size);
         Ok(Self {
             database: settings.database.clone(),
             pool: db::pool(&settings.database, metrics.db_statements.clone()),
             throttle: Throttle::new(settings.rate_limits),
+            operations: if settings.rate_limits { Turns::new(limits, metrics.clone()) } else { Turns::default() },
             tokens: Tokens::from_settings(&settings.auth, clock.clone())?,
             revocations: Revocations::new(clock.clone()),
             metrics,

@@ -31,6 +31,7 @@ use super::weighted_cache::WeightedCache;
 use super::{Peer, Viewer, null_propagation, response_order};
 use crate::db::spawn_and_join;
 use crate::request_memory::{RequestMemory, Reservation};
+use crate::turns::Turns;
 
 /// How long a query may run. A mutation has no such limit: it may have committed when the time is up, and the error
 /// UNAVAILABLE would say that it is safe to retry. Its statements, and its wait for a connection, have timeouts.
@@ -107,6 +108,7 @@ pub struct Engine {
     timeout: Duration,
     oversized: Counter,
     memory: RequestMemory,
+    turns: Turns,
 }
 
 impl Engine {
@@ -122,6 +124,7 @@ impl Engine {
             timeout: EXECUTION_TIMEOUT,
             oversized: Counter::default(),
             memory: RequestMemory::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -129,6 +132,12 @@ impl Engine {
     #[must_use]
     pub fn with_memory(self, memory: RequestMemory) -> Self {
         Self { memory, ..self }
+    }
+
+    /// Limits the operations of a user that run at once.
+    #[must_use]
+    pub fn with_turns(self, turns: Turns) -> Self {
+        Self { turns, ..self }
     }
 
     /// Counts the responses that are too large to be sent.
@@ -213,13 +222,17 @@ impl Engine {
         self.memory.reservation(caller.viewer.0.as_ref().map(|principal| principal.user), caller.peer.0)
     }
 
-    /// Runs a query or a mutation. A query is stopped after the execution timeout.
+    /// Runs a query or a mutation when it is its turn. A query is stopped after the execution timeout.
     pub async fn execute(&self, prepared: Prepared, caller: Caller) -> GraphQLResponse {
         let Prepared { kind, selection, operation } = prepared;
         let finish = self.finisher(selection.clone());
         if selection.roots.is_empty() {
             return finish(Response::new(response_order::nothing()));
         }
+        let _turn = match self.turns.wait(caller.viewer.0.as_ref().map(|principal| principal.user)).await {
+            Ok(turn) => turn,
+            Err(refused) => return RequestError::from(refused).into(),
+        };
         let (memory, is_mutation) = (self.reservation(&caller), kind == OperationKind::Mutation);
         let budget = Budget::within(memory.clone());
         let request = self.request(operation, caller, budget.clone());

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use async_graphql::Pos;
 
 use crate::request_memory::{MemoryExceeded, RETRY_AFTER_SECONDS};
+use crate::turns::{self, TooManyOperations};
 
 /// The code of every error in the input: in the document, its variables, or one value.
 pub(crate) const BAD_USER_INPUT: &str = "BAD_USER_INPUT";
@@ -71,6 +72,13 @@ impl RequestError {
     /// The value of `extensions.code`.
     pub fn code(&self) -> &'static str {
         self.code
+    }
+}
+
+impl From<TooManyOperations> for RequestError {
+    fn from(refused: TooManyOperations) -> Self {
+        let retry_after_seconds = Some(turns::RETRY_AFTER_SECONDS);
+        Self { retry_after_seconds, ..Self::new("RATE_LIMITED", refused.to_string()) }
     }
 }
 

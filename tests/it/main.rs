@@ -3,6 +3,7 @@
 mod access;
 mod broker_auth;
 mod broker_limits;
+mod busy_user;
 mod canaries;
 mod clients;
 mod compression;

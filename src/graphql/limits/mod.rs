@@ -6,6 +6,7 @@
 //! | before parsing | `document` | bytes, tokens, name length and nesting of the document's text |
 //! | after parsing | `selections` | selections, depth, aliases, directives and root fields, with fragments expanded |
 //! | after normalising | `complexity` | the assumed number of fields in the response |
+//! | before execution | [`crate::turns`] | operations of one user at once |
 //! | execution | [`budget`] | objects and bytes that the operation really loads |
 //! | execution | [`super::engine`] | time of a query |
 //! | writing | [`super::response`] | bytes of the response, number and size of its errors |

@@ -184,6 +184,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "request_memory",
             "revocation",
             "telemetry",
+            "turns",
             "users",
             "validation",
         ],
@@ -210,6 +211,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("simulator", &["backoff", "clock", "settings", "tls"]),
     ("text_enum", &[]),
     ("tls", &[]),
+    ("turns", &["ids", "metrics"]),
 ];
 
 /// A library and the places that may name it, see `is_in`.

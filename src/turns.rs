@@ -1,0 +1,191 @@
+//! How many operations of one user run at once. A few always run. Further ones run in places that all users share, and
+//! there users take turns. So one user with many operations does not occupy the database connections and the processor,
+//! and still uses most of them while nobody else does.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
+
+use crate::ids::UserId;
+use crate::metrics::Metrics;
+
+/// How long an operation waits for its turn.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+/// When a refused operation may come again, in seconds.
+pub const RETRY_AFTER_SECONDS: u32 = 1;
+/// The `reason` of `smarthome_quota_exceeded`.
+const REASON: &str = "OPERATIONS_PER_USER";
+
+/// Queries and mutations.
+#[derive(Debug, Clone, Copy)]
+pub struct TurnLimits {
+    /// Of one user, running at once whatever others do.
+    pub own: usize,
+    /// Of all users, running at once beside these.
+    pub shared: usize,
+    /// Of one user, running or waiting.
+    pub open: usize,
+}
+
+impl TurnLimits {
+    /// With half of the database connections shared, a user who has all shared places leaves connections to others.
+    pub fn of_operations(pool_size: u32) -> Self {
+        Self { own: 2, shared: pool_size as usize / 2, open: 500 }
+    }
+}
+
+/// Too many operations of the user wait, or the operation waited too long.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("too many operations at once: try again in {RETRY_AFTER_SECONDS} s")]
+pub struct TooManyOperations;
+
+/// The operations of all users. Cheap to clone; all clones count together. The default has no limits.
+#[derive(Clone, Default)]
+pub struct Turns(Option<Arc<Shared>>);
+
+struct Shared {
+    limits: TurnLimits,
+    metrics: Metrics,
+    /// The places of all users.
+    places: Arc<Semaphore>,
+    /// Users without operations take no memory.
+    users: Mutex<HashMap<UserId, User>>,
+}
+
+struct User {
+    own: Arc<Own>,
+    /// Operations that run or wait.
+    n_operations: usize,
+}
+
+/// What only the operations of one user take.
+struct Own {
+    places: Arc<Semaphore>,
+    /// Held by the operation that is next.
+    next: AsyncMutex<()>,
+}
+
+/// The right to run one operation, until it is dropped.
+pub struct Turn {
+    _place: OwnedSemaphorePermit,
+    _counted: Counted,
+}
+
+/// An operation that runs or waits.
+struct Counted {
+    shared: Arc<Shared>,
+    user: UserId,
+}
+
+impl Turns {
+    pub fn new(limits: TurnLimits, metrics: Metrics) -> Self {
+        Self(Some(Arc::new(Shared { limits, metrics, places: places(limits.shared), users: Mutex::default() })))
+    }
+
+    /// Waits for the turn of an operation. Operations of nobody have no limit here.
+    pub async fn wait(&self, user: Option<UserId>) -> Result<Option<Turn>, TooManyOperations> {
+        let (Some(shared), Some(user)) = (&self.0, user) else { return Ok(None) };
+        let refused = || {
+            shared.metrics.count_quota_exceeded(REASON);
+            TooManyOperations
+        };
+        let (own, counted) = shared.clone().count(user).ok_or_else(refused)?;
+        match tokio::time::timeout(MAX_WAIT, shared.place(&own)).await {
+            Ok(place) => Ok(Some(Turn { _place: place, _counted: counted })),
+            Err(_) => Err(refused()),
+        }
+    }
+}
+
+impl Shared {
+    fn count(self: Arc<Self>, user: UserId) -> Option<(Arc<Own>, Counted)> {
+        let mut users = self.users.lock().expect("operations lock");
+        let of_user = users.entry(user).or_insert_with(|| User {
+            own: Arc::new(Own { places: places(self.limits.own), next: AsyncMutex::default() }),
+            n_operations: 0,
+        });
+        if of_user.n_operations >= self.limits.open {
+            return None;
+        }
+        of_user.n_operations += 1;
+        let own = of_user.own.clone();
+        drop(users);
+        Some((own, Counted { shared: self, user }))
+    }
+
+    async fn place(&self, own: &Own) -> OwnedSemaphorePermit {
+        // At most one operation of each user waits for a shared place. Tokio's semaphore is fair, so users take turns.
+        let _next = own.next.lock().await;
+        let place = tokio::select! {
+            biased;
+            place = own.places.clone().acquire_owned() => place,
+            place = self.places.clone().acquire_owned() => place,
+        };
+        place.expect("never closed")
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut users = self.shared.users.lock().expect("operations lock");
+        if let Some(of_user) = users.get_mut(&self.user) {
+            of_user.n_operations -= 1;
+            if of_user.n_operations == 0 {
+                users.remove(&self.user);
+            }
+        }
+    }
+}
+
+fn places(n: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn users_have_own_places_and_take_turns_at_the_shared_ones() {
+        let turns = Turns::new(TurnLimits { own: 1, shared: 1, open: 4 }, Metrics::new());
+        let [one, other] = [1, 2].map(|id| Some(UserId::from_database(id)));
+        let own = turns.wait(one).await.unwrap();
+        let shared = turns.wait(one).await.unwrap();
+        let [mut next, mut last] = [(); 2].map(|()| Box::pin(turns.wait(one)));
+        assert!(next.as_mut().now_or_never().is_none() && last.as_mut().now_or_never().is_none());
+        assert!(turns.wait(one).await.is_err());
+
+        let others_own = turns.wait(other).await.unwrap();
+        let mut others = Box::pin(turns.wait(other));
+        assert!(others_own.is_some() && others.as_mut().now_or_never().is_none());
+        drop(shared);
+        let next = next.as_mut().now_or_never().unwrap().unwrap();
+        assert!(last.as_mut().now_or_never().is_none());
+        drop(next);
+        assert!(last.as_mut().now_or_never().is_none(), "it is the turn of the other user");
+        let others = others.as_mut().now_or_never().unwrap().unwrap();
+        drop(own);
+        let last = last.as_mut().now_or_never().unwrap().unwrap();
+
+        assert!(turns.wait(None).await.unwrap().is_none());
+        drop((last, others, others_own));
+        assert!(turns.0.as_ref().unwrap().users.lock().unwrap().is_empty());
+        assert!(Turns::default().wait(one).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_operation_that_is_given_up_leaves_the_line() {
+        let turns = Turns::new(TurnLimits { own: 1, shared: 0, open: 4 }, Metrics::new());
+        let user = Some(UserId::from_database(1));
+        let running = turns.wait(user).await.unwrap();
+        let [mut given_up, mut last] = [(); 2].map(|()| Box::pin(turns.wait(user)));
+        assert!(given_up.as_mut().now_or_never().is_none() && last.as_mut().now_or_never().is_none());
+        drop((given_up, running));
+        drop(last.await.unwrap());
+        assert!(turns.0.as_ref().unwrap().users.lock().unwrap().is_empty());
+    }
+}
