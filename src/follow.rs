@@ -2,11 +2,12 @@
 //! events or the subscriber wants earlier ones.
 //!
 //! The follower subscribes to the hub before it reads the database, so no change falls between the two. All
-//! feeds share two policies:
+//! feeds share these policies:
 //!
 //! - **Lag.** The hub keeps a bounded number of events for a slow subscriber. When it drops some, the follower
 //!   reads the missed changes from the database and returns to the hub. A subscriber that is behind by more
 //!   than `MAX_CATCH_UP` changes ends with `LAGGED`.
+//! - **Turns.** The reads of one user take turns with those of others ([`crate::turns`]).
 //! - **Outage.** A read that finds the database unavailable is repeated for half a minute. Nothing is committed
 //!   meanwhile, so no change is late; an end would only make every client subscribe again at once.
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::BoxFuture;
 use futures_util::stream::{Stream, unfold};
 use lru::LruCache;
 use prometheus_client::metrics::counter::Counter;
@@ -25,6 +27,7 @@ use tokio::time::sleep;
 use crate::error::Error;
 use crate::hub::{Event, HubEvent, HubReceiver, Renderings};
 use crate::metrics::Metrics;
+use crate::turns::UserTurns;
 
 /// Changes a subscriber may be behind after the hub has dropped events.
 const MAX_CATCH_UP: usize = 10_000;
@@ -51,10 +54,7 @@ pub trait Feed: Send + 'static {
     fn resume(&self, first: &Self::Event) -> Self::Cursor;
 
     /// Reads the page after a cursor.
-    fn page(
-        &mut self,
-        after: Self::Cursor,
-    ) -> impl Future<Output = Result<Page<Self::Item, Self::Cursor>, Error>> + Send;
+    fn page(&self, after: Self::Cursor) -> PageRead<Self::Item, Self::Cursor>;
 
     /// The item of a live event; `None` where the subscriber does not want it or has already received it.
     fn item(&mut self, event: &Arc<Self::Event>) -> impl Future<Output = Result<Option<Self::Item>, Error>> + Send;
@@ -62,6 +62,9 @@ pub trait Feed: Send + 'static {
     /// Whether the subscriber wants an item of a page and has not received it yet.
     fn accept(&mut self, item: &Self::Item) -> bool;
 }
+
+/// A page that is being read.
+pub type PageRead<T, C> = BoxFuture<'static, Result<Page<T, C>, Error>>;
 
 /// An item as the subscriber receives it.
 pub struct Followed<T> {
@@ -93,15 +96,17 @@ pub fn follow<F: Feed>(
     feed: F,
     receiver: HubReceiver<F::Event>,
     start: Option<F::Cursor>,
+    turns: UserTurns,
     metrics: &Metrics,
 ) -> impl Stream<Item = Result<Followed<F::Item>, Error>> + Send + 'static + use<F> {
-    let follower = Follower::new(feed, receiver, start, metrics);
+    let follower = Follower::new(feed, receiver, start, turns, metrics);
     unfold(follower, |mut follower| async move { follower.next().await.map(|item| (item, follower)) })
 }
 
 struct Follower<F: Feed> {
     feed: F,
     receiver: HubReceiver<F::Event>,
+    turns: UserTurns,
     /// Read from the database and not yet returned.
     page: VecDeque<F::Item>,
     state: State<F>,
@@ -123,10 +128,17 @@ enum State<F: Feed> {
 }
 
 impl<F: Feed> Follower<F> {
-    fn new(feed: F, receiver: HubReceiver<F::Event>, start: Option<F::Cursor>, metrics: &Metrics) -> Self {
+    fn new(
+        feed: F,
+        receiver: HubReceiver<F::Event>,
+        start: Option<F::Cursor>,
+        turns: UserTurns,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             feed,
             receiver,
+            turns,
             page: VecDeque::new(),
             state: start.map_or(State::Live, State::Reading),
             n_caught_up: None,
@@ -190,7 +202,7 @@ impl<F: Feed> Follower<F> {
             self.lagged.inc();
             return Err(Error::Lagged);
         }
-        let page = self.feed.page(after).await?;
+        let page = self.turns.run(self.feed.page(after)).await?;
         self.n_retries = 0;
         if self.n_caught_up.is_some() {
             self.catch_ups.inc_by(page.items.len() as u64);
@@ -230,7 +242,8 @@ mod tests {
 
     use super::*;
     use crate::hub::{CAPACITY, Close, Hub};
-    use crate::ids::{DeviceId, HomeId};
+    use crate::ids::{DeviceId, HomeId, UserId};
+    use crate::turns::Turns;
 
     const PAGE: usize = 500;
     /// How far a catch-up overlaps what was sent.
@@ -258,14 +271,17 @@ mod tests {
             self.newest.max(*first) - OVERLAP
         }
 
-        async fn page(&mut self, after: i64) -> Result<Page<i64, i64>, Error> {
-            let mut stored = self.stored.lock().unwrap();
-            if stored.n_failures > 0 {
-                stored.n_failures -= 1;
-                return Err(Error::unavailable("the database is away"));
-            }
-            let items: VecDeque<_> = stored.numbers.iter().copied().filter(|n| *n > after).take(PAGE).collect();
-            Ok(Page::limited(items, PAGE as i64, |last| *last))
+        fn page(&self, after: i64) -> PageRead<i64, i64> {
+            let stored = self.stored.clone();
+            Box::pin(async move {
+                let mut stored = stored.lock().unwrap();
+                if stored.n_failures > 0 {
+                    stored.n_failures -= 1;
+                    return Err(Error::unavailable("the database is away"));
+                }
+                let items: VecDeque<_> = stored.numbers.iter().copied().filter(|n| *n > after).take(PAGE).collect();
+                Ok(Page::limited(items, PAGE as i64, |last| *last))
+            })
         }
 
         async fn item(&mut self, event: &Arc<i64>) -> Result<Option<i64>, Error> {
@@ -301,9 +317,13 @@ mod tests {
 
         fn follow(&self, start: Option<i64>) -> impl Stream<Item = Result<i64, Error>> + Unpin + use<> {
             let feed = Numbers { stored: self.stored.clone(), newest: 0, sent: SentChanges::default() };
-            let followed = follow(feed, self.hub.subscribe(self.home, None), start, &self.metrics);
+            let followed = follow(feed, self.hub.subscribe(self.home, None), start, no_turns(), &self.metrics);
             Box::pin(followed.map(|followed| followed.map(|followed| followed.item)))
         }
+    }
+
+    fn no_turns() -> UserTurns {
+        Turns::default().of(UserId::from_database(1))
     }
 
     async fn next(stream: &mut (impl Stream<Item = Result<i64, Error>> + Unpin), n: usize) -> Vec<i64> {
@@ -362,7 +382,8 @@ mod tests {
 
         world.stored.lock().unwrap().n_failures = MAX_RETRIES + 1;
         let feed = Numbers { stored: world.stored.clone(), newest: 0, sent: SentChanges::default() };
-        let mut follower = Follower::new(feed, world.hub.subscribe(world.home, None), Some(0), &world.metrics);
+        let receiver = world.hub.subscribe(world.home, None);
+        let mut follower = Follower::new(feed, receiver, Some(0), no_turns(), &world.metrics);
         follower.n_retries = MAX_RETRIES;
         assert!(matches!(follower.next().await, Some(Err(Error::Unavailable(_)))));
         assert!(follower.next().await.is_none());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
 
+use crate::db::spawn_and_join;
 use crate::ids::UserId;
 use crate::metrics::Metrics;
 
@@ -18,7 +19,7 @@ pub const RETRY_AFTER_SECONDS: u32 = 1;
 /// The `reason` of `smarthome_quota_exceeded`.
 const REASON: &str = "OPERATIONS_PER_USER";
 
-/// Queries and mutations.
+/// Numbers of operations: of queries and mutations, or of subscriptions that read from the database.
 #[derive(Debug, Clone, Copy)]
 pub struct TurnLimits {
     /// Of one user, running at once whatever others do.
@@ -33,6 +34,11 @@ impl TurnLimits {
     /// With half of the database connections shared, a user who has all shared places leaves connections to others.
     pub fn of_operations(pool_size: u32) -> Self {
         Self { own: 2, shared: pool_size as usize / 2, open: 500 }
+    }
+
+    /// Subscriptions are limited in number elsewhere, and each reads one page at a time.
+    pub fn of_subscriptions() -> Self {
+        Self { own: 1, shared: 2, open: usize::MAX }
     }
 }
 
@@ -67,6 +73,13 @@ struct Own {
     next: AsyncMutex<()>,
 }
 
+/// The turns of one user.
+#[derive(Clone)]
+pub struct UserTurns {
+    turns: Turns,
+    user: UserId,
+}
+
 /// The right to run one operation, until it is dropped.
 pub struct Turn {
     _place: OwnedSemaphorePermit,
@@ -96,6 +109,27 @@ impl Turns {
             Ok(place) => Ok(Some(Turn { _place: place, _counted: counted })),
             Err(_) => Err(refused()),
         }
+    }
+
+    pub fn of(&self, user: UserId) -> UserTurns {
+        UserTurns { turns: self.clone(), user }
+    }
+}
+
+impl UserTurns {
+    /// Runs work when it is the user's turn, however long that takes. On a task of its own: nobody polls a subscription
+    /// while its client reads nothing, and the turn would not end.
+    pub async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let Self { turns, user } = self.clone();
+        spawn_and_join(async move {
+            let counted = turns.0.and_then(|shared| shared.count(user));
+            let _place = match &counted {
+                Some((own, counted)) => Some(counted.shared.place(own).await),
+                None => None,
+            };
+            work.await
+        })
+        .await
     }
 }
 
@@ -175,6 +209,20 @@ mod tests {
         drop((last, others, others_own));
         assert!(turns.0.as_ref().unwrap().users.lock().unwrap().is_empty());
         assert!(Turns::default().wait(one).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_polls_leaves_its_place() {
+        let turns = Turns::new(TurnLimits { own: 1, shared: 0, open: usize::MAX }, Metrics::new());
+        let turns = turns.of(UserId::from_database(1));
+        let (finish, finished) = tokio::sync::oneshot::channel::<()>();
+        let mut first = Box::pin(turns.run(finished));
+        let mut second = Box::pin(turns.run(async {}));
+        assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
+        tokio::task::yield_now().await;
+        assert!(futures_util::poll!(&mut second).is_pending());
+        finish.send(()).unwrap();
+        second.await;
     }
 
     #[tokio::test]

@@ -19,6 +19,8 @@ pub struct Base {
     pub throttle: Throttle,
     /// The turns of queries and mutations.
     pub operations: Turns,
+    /// The turns of subscriptions that read from the database.
+    pub subscriptions: Turns,
     pub tokens: Tokens,
     pub revocations: Revocations,
 }
@@ -27,12 +29,13 @@ impl Base {
     /// Connects to nothing yet: the pool opens its connections when they are needed.
     pub fn new(settings: &Settings, clock: Clock) -> Result<Self, SettingsError> {
         let metrics = Metrics::new();
-        let limits = TurnLimits::of_operations(settings.database.pool_size);
+        let turns = |limits| if settings.rate_limits { Turns::new(limits, metrics.clone()) } else { Turns::default() };
         Ok(Self {
             database: settings.database.clone(),
             pool: db::pool(&settings.database, metrics.db_statements.clone()),
             throttle: Throttle::new(settings.rate_limits),
-            operations: if settings.rate_limits { Turns::new(limits, metrics.clone()) } else { Turns::default() },
+            operations: turns(TurnLimits::of_operations(settings.database.pool_size)),
+            subscriptions: turns(TurnLimits::of_subscriptions()),
             tokens: Tokens::from_settings(&settings.auth, clock.clone())?,
             revocations: Revocations::new(clock.clone()),
             metrics,

@@ -65,6 +65,7 @@ impl Services {
                 metrics: metrics(),
             }),
             revocations: revocations.clone(),
+            subscription_turns: base.subscriptions.clone(),
             metrics: metrics(),
             clock: clock(),
             pool: pool(),

@@ -10,9 +10,10 @@ use futures_util::Stream;
 use super::{Command, Commands, store};
 use crate::db::spawn_and_join;
 use crate::error::Error;
-use crate::follow::{Feed, Followed, MAX_COMMIT_DELAY, Page, SentChanges, follow};
+use crate::follow::{Feed, Followed, MAX_COMMIT_DELAY, Page, PageRead, SentChanges, follow};
 use crate::homes::{Access, Permission};
 use crate::ids::{CommandId, DeviceId, UserId};
+use crate::turns::Turns;
 
 /// Commands read from the database at a time.
 const PAGE: i64 = 500;
@@ -55,6 +56,7 @@ impl Commands {
         &self,
         access: Access,
         filter: CommandFilter,
+        turns: &Turns,
     ) -> Result<impl Stream<Item = Result<Followed<Arc<Command>>, Error>> + Send + 'static + use<>, Error> {
         let access = access.require(Permission::ReadCommands)?;
         let receiver = self.hub.subscribe(access.home(), filter.device());
@@ -65,7 +67,7 @@ impl Commands {
         };
         let feed = CommandFeed { commands: self.clone(), access, filter, newest, sent: SentChanges::default() };
         let start = matches!(filter, CommandFilter::Command(..)).then_some((newest, CommandId::FIRST));
-        Ok(follow(feed, receiver, start, &self.metrics))
+        Ok(follow(feed, receiver, start, turns.of(access.user()), &self.metrics))
     }
 
     async fn last_change(&self, access: Access) -> Result<DateTime<Utc>, Error> {
@@ -78,20 +80,16 @@ impl Commands {
     }
 
     async fn changed(&self, access: Access, filter: CommandFilter, after: ChangeCursor) -> Result<Vec<Command>, Error> {
-        let pool = self.pool.clone();
-        spawn_and_join(async move {
-            let mut conn = pool.get().await?;
-            let device = match filter {
-                CommandFilter::Home => None,
-                CommandFilter::Device(device) => Some(device),
-                CommandFilter::Command(id, _) => {
-                    let found = store::find_visible(&mut conn, access.user(), &[id]).await?;
-                    return Ok(found.into_iter().map(|(command, _)| command).collect());
-                }
-            };
-            Ok(store::changed(&mut conn, access.home(), device, after, PAGE).await?)
-        })
-        .await
+        let mut conn = self.pool.get().await?;
+        let device = match filter {
+            CommandFilter::Home => None,
+            CommandFilter::Device(device) => Some(device),
+            CommandFilter::Command(id, _) => {
+                let found = store::find_visible(&mut conn, access.user(), &[id]).await?;
+                return Ok(found.into_iter().map(|(command, _)| command).collect());
+            }
+        };
+        Ok(store::changed(&mut conn, access.home(), device, after, PAGE).await?)
     }
 }
 
@@ -113,10 +111,13 @@ impl Feed for CommandFeed {
         (self.newest.max(first.updated_at) - MAX_COMMIT_DELAY, CommandId::FIRST)
     }
 
-    async fn page(&mut self, after: ChangeCursor) -> Result<Page<Arc<Command>, ChangeCursor>, Error> {
-        let commands = self.commands.changed(self.access, self.filter, after).await?;
-        let commands: VecDeque<_> = commands.into_iter().map(Arc::new).collect();
-        Ok(Page::limited(commands, PAGE, |last| (last.updated_at, last.id)))
+    fn page(&self, after: ChangeCursor) -> PageRead<Arc<Command>, ChangeCursor> {
+        let (commands, access, filter) = (self.commands.clone(), self.access, self.filter);
+        Box::pin(async move {
+            let commands = commands.changed(access, filter, after).await?;
+            let commands: VecDeque<_> = commands.into_iter().map(Arc::new).collect();
+            Ok(Page::limited(commands, PAGE, |last| (last.updated_at, last.id)))
+        })
     }
 
     async fn item(&mut self, command: &Arc<Command>) -> Result<Option<Arc<Command>>, Error> {

@@ -11,9 +11,10 @@ use super::store::{self, ChangeCursor};
 use super::{DeviceConfig, DeviceConfigs};
 use crate::db::spawn_and_join;
 use crate::error::Error;
-use crate::follow::{Feed, Followed, MAX_COMMIT_DELAY, Page, SentChanges, follow};
+use crate::follow::{Feed, Followed, MAX_COMMIT_DELAY, Page, PageRead, SentChanges, follow};
 use crate::homes::{Access, Permission};
 use crate::ids::{DeviceId, HomeId};
+use crate::turns::Turns;
 
 /// Versions read from the database at a time.
 const PAGE: i64 = 500;
@@ -25,14 +26,16 @@ impl DeviceConfigs {
         &self,
         access: Access,
         device: Option<DeviceId>,
+        turns: &Turns,
     ) -> Result<impl Stream<Item = Result<Followed<Arc<DeviceConfig>>, Error>> + Send + 'static + use<>, Error> {
-        let home = access.require(Permission::ReadConfig)?.home();
+        let access = access.require(Permission::ReadConfig)?;
+        let home = access.home();
         let receiver = self.hub.subscribe(home, device);
         let pool = self.pool.clone();
         // Changes carry the time of the database's clock.
         let newest = spawn_and_join(async move { Ok::<_, Error>(store::now(&mut *pool.get().await?).await?) }).await?;
         let feed = ConfigFeed { configs: self.clone(), home, device, newest, sent: SentChanges::default() };
-        Ok(follow(feed, receiver, None, &self.metrics))
+        Ok(follow(feed, receiver, None, turns.of(access.user()), &self.metrics))
     }
 
     async fn changed(
@@ -41,12 +44,8 @@ impl DeviceConfigs {
         device: Option<DeviceId>,
         after: ChangeCursor,
     ) -> Result<Vec<DeviceConfig>, Error> {
-        let pool = self.pool.clone();
-        spawn_and_join(async move {
-            let mut conn = pool.get().await?;
-            Ok(store::changed(&mut conn, home, device, after, PAGE).await?)
-        })
-        .await
+        let mut conn = self.pool.get().await?;
+        Ok(store::changed(&mut conn, home, device, after, PAGE).await?)
     }
 }
 
@@ -68,10 +67,13 @@ impl Feed for ConfigFeed {
         ChangeCursor::before(self.newest.max(first.updated_at) - MAX_COMMIT_DELAY)
     }
 
-    async fn page(&mut self, after: ChangeCursor) -> Result<Page<Arc<DeviceConfig>, ChangeCursor>, Error> {
-        let configs = self.configs.changed(self.home, self.device, after).await?;
-        let configs: VecDeque<_> = configs.into_iter().map(Arc::new).collect();
-        Ok(Page::limited(configs, PAGE, |last| ChangeCursor::of(last)))
+    fn page(&self, after: ChangeCursor) -> PageRead<Arc<DeviceConfig>, ChangeCursor> {
+        let (configs, home, device) = (self.configs.clone(), self.home, self.device);
+        Box::pin(async move {
+            let configs = configs.changed(home, device, after).await?;
+            let configs: VecDeque<_> = configs.into_iter().map(Arc::new).collect();
+            Ok(Page::limited(configs, PAGE, |last| ChangeCursor::of(last)))
+        })
     }
 
     async fn item(&mut self, config: &Arc<DeviceConfig>) -> Result<Option<Arc<DeviceConfig>>, Error> {

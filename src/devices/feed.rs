@@ -6,12 +6,13 @@ use std::sync::Arc;
 use futures_util::Stream;
 
 use super::{Device, DeviceFilter, DevicePage, DeviceState, Devices, RegistryEntry, StateHub};
-use crate::db::{MemoryBudget, spawn_and_join};
+use crate::db::MemoryBudget;
 use crate::error::Error;
-use crate::follow::{Feed, Followed, Page, follow};
+use crate::follow::{Feed, Followed, Page, PageRead, follow};
 use crate::homes::{Access, Permission};
 use crate::ids::DeviceId;
 use crate::metrics::Metrics;
+use crate::turns::Turns;
 
 /// Devices read from the database at a time. A device's last status may be long, and a slow subscriber holds a
 /// page.
@@ -42,11 +43,13 @@ impl Devices {
         states: &StateHub,
         access: Access,
         device: Option<DeviceId>,
+        turns: &Turns,
         metrics: &Metrics,
     ) -> Result<impl Stream<Item = Result<Followed<StateItem>, Error>> + Send + 'static + use<>, Error> {
         let access = access.require(Permission::Read)?;
         let feed = StateFeed { devices: self.clone(), access, device };
-        Ok(follow(feed, states.subscribe(access.home(), device), Some(None), metrics))
+        let receiver = states.subscribe(access.home(), device);
+        Ok(follow(feed, receiver, Some(None), turns.of(access.user()), metrics))
     }
 }
 
@@ -54,14 +57,6 @@ struct StateFeed {
     devices: Devices,
     access: Access,
     device: Option<DeviceId>,
-}
-
-impl StateFeed {
-    /// The device as the subscriber sees it at this moment; `None` where it is deleted.
-    async fn find(&self, id: DeviceId) -> Result<Option<Device>, Error> {
-        let (devices, viewer) = (self.devices.clone(), self.access.user());
-        Ok(spawn_and_join(async move { devices.by_ids(viewer, &[id], &MemoryBudget::default()).await }).await?.pop())
-    }
 }
 
 impl Feed for StateFeed {
@@ -74,18 +69,20 @@ impl Feed for StateFeed {
         None
     }
 
-    async fn page(&mut self, after: Option<DeviceId>) -> Result<Page<StateItem, Option<DeviceId>>, Error> {
-        if let Some(device) = self.device {
-            return Ok(Page { items: self.find(device).await?.map(stored).into_iter().collect(), next: None });
-        }
-        let (devices, access) = (self.devices.clone(), self.access);
-        let page = spawn_and_join(async move {
-            let (homes, all, budget) = ([access.home()], DeviceFilter::default(), MemoryBudget::default());
-            let page = DevicePage { homes: &homes, filter: &all, after, limit: PAGE };
-            devices.page(access.user(), &page, &budget).await
-        });
-        let items: Vec<_> = page.await?.into_iter().map(stored).collect();
-        Ok(Page::limited(items, PAGE, |last| Some(last.device())))
+    fn page(&self, after: Option<DeviceId>) -> PageRead<StateItem, Option<DeviceId>> {
+        let (devices, viewer, home, device) =
+            (self.devices.clone(), self.access.user(), self.access.home(), self.device);
+        let budget = MemoryBudget::default();
+        Box::pin(async move {
+            if let Some(device) = device {
+                // The device as the subscriber sees it at this moment; none where it is deleted.
+                let found = devices.by_ids(viewer, &[device], &budget).await?;
+                return Ok(Page { items: found.into_iter().map(stored).collect(), next: None });
+            }
+            let page = DevicePage { homes: &[home], filter: &DeviceFilter::default(), after, limit: PAGE };
+            let items: Vec<_> = devices.page(viewer, &page, &budget).await?.into_iter().map(stored).collect();
+            Ok(Page::limited(items, PAGE, |last| Some(last.device())))
+        })
     }
 
     async fn item(&mut self, state: &Arc<DeviceState>) -> Result<Option<StateItem>, Error> {

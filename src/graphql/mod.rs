@@ -70,6 +70,7 @@ use crate::metrics::Metrics;
 use crate::revocation::Revocations;
 use crate::telemetry::LiveReadings;
 use crate::telemetry::history::Readings;
+use crate::turns::Turns;
 use crate::users::Users;
 
 /// The whole schema.
@@ -96,6 +97,8 @@ pub struct Services {
     pub states: StateHub,
     pub configs: DeviceConfigs,
     pub revocations: Revocations,
+    /// The turns of subscriptions that read from the database.
+    pub subscription_turns: Turns,
     pub metrics: Metrics,
     pub clock: Clock,
     /// For `serverStatus`, which checks that the database answers.

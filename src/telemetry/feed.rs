@@ -8,12 +8,13 @@ use tokio::sync::Semaphore;
 use super::hub::ReadingHub;
 use super::read_store::{self as store, ReadingsAfter, StoredPage};
 use super::{Reading, SharedReading};
-use crate::db::{Pool, spawn_and_join};
+use crate::db::Pool;
 use crate::error::Error;
-use crate::follow::{Feed, Followed, Page, follow};
+use crate::follow::{Feed, Followed, Page, PageRead, follow};
 use crate::homes::{Access, Permission};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::metrics::Metrics;
+use crate::turns::Turns;
 
 /// Readings read from the database at a time.
 const PAGE: i64 = 500;
@@ -47,26 +48,24 @@ impl LiveReadings {
         access: Access,
         device: Option<DeviceId>,
         after: Option<TelemetryId>,
+        turns: &Turns,
     ) -> Result<impl Stream<Item = Result<Followed<SharedReading>, Error>> + Send + 'static + use<>, Error> {
-        let home = access.require(Permission::ReadTelemetry)?.home();
+        let access = access.require(Permission::ReadTelemetry)?;
+        let home = access.home();
         // The newest cursor is read before the hub is subscribed: a reading in between has a later one.
         let sent_up_to = after.unwrap_or_else(|| self.hub.newest());
         let feed = ReadingFeed { source: self.clone(), home, device, sent_up_to };
-        Ok(follow(feed, self.hub.subscribe(home, device), after, &self.metrics))
+        Ok(follow(feed, self.hub.subscribe(home, device), after, turns.of(access.user()), &self.metrics))
     }
 
     async fn page(&self, home: HomeId, device: Option<DeviceId>, after: TelemetryId) -> Result<StoredPage, Error> {
         let wanted = ReadingsAfter { home, device, after, limit: PAGE, max_bytes: PAGE_BYTES };
-        let (pool, scans) = (self.pool.clone(), self.scans.clone());
-        spawn_and_join(async move {
-            let _scan = match device {
-                Some(_) => Some(scans.acquire_owned().await.map_err(Error::internal)?),
-                None => None,
-            };
-            let mut conn = pool.get().await?;
-            Ok(store::read_after(&mut conn, wanted).await?)
-        })
-        .await
+        let _scan = match device {
+            Some(_) => Some(self.scans.acquire().await.map_err(Error::internal)?),
+            None => None,
+        };
+        let mut conn = self.pool.get().await?;
+        Ok(store::read_after(&mut conn, wanted).await?)
     }
 
     /// A cursor that was never given out would hide every reading up to it.
@@ -74,9 +73,7 @@ impl LiveReadings {
         if cursor <= self.hub.newest() {
             return Ok(());
         }
-        let pool = self.pool.clone();
-        let last =
-            spawn_and_join(async move { Ok::<_, Error>(super::last_cursor(&mut *pool.get().await?).await?) }).await?;
+        let last = super::last_cursor(&mut *self.pool.get().await?).await?;
         if cursor <= last { Ok(()) } else { Err(Error::bad_input("after", "after is newer than anything stored")) }
     }
 }
@@ -99,12 +96,15 @@ impl Feed for ReadingFeed {
         self.sent_up_to.max(first.id.previous())
     }
 
-    async fn page(&mut self, after: TelemetryId) -> Result<Page<SharedReading, TelemetryId>, Error> {
-        let page = self.source.page(self.home, self.device, after).await?;
-        if page.readings.is_empty() && page.up_to.is_none() {
-            self.source.check_given_out(after).await?;
-        }
-        Ok(Page { items: page.readings.into_iter().map(Arc::new).collect(), next: page.up_to })
+    fn page(&self, after: TelemetryId) -> PageRead<SharedReading, TelemetryId> {
+        let (source, home, device) = (self.source.clone(), self.home, self.device);
+        Box::pin(async move {
+            let page = source.page(home, device, after).await?;
+            if page.readings.is_empty() && page.up_to.is_none() {
+                source.check_given_out(after).await?;
+            }
+            Ok(Page { items: page.readings.into_iter().map(Arc::new).collect(), next: page.up_to })
+        })
     }
 
     async fn item(&mut self, reading: &SharedReading) -> Result<Option<SharedReading>, Error> {

@@ -48,7 +48,9 @@ impl Subscription {
             .transpose()
             .map_err(|_| Error::bad_input("after", "after must be the id of a reading"))?;
         let target = SubscriptionTarget::of_device_or_home(ctx, Permission::ReadTelemetry, device_id, home_id).await?;
-        let readings = ctx.services().live_readings.follow(target.access, target.device, after)?;
+        let services = ctx.services();
+        let turns = &services.subscription_turns;
+        let readings = services.live_readings.follow(target.access, target.device, after, turns)?;
         let devices = KnownDevices::new(ctx, target.access, Some("device"));
         subscription(
             ctx,
@@ -76,7 +78,8 @@ impl Subscription {
     ) -> Result<impl Stream<Item = Result<Direct<Device>>> + 'a> {
         let services = ctx.services();
         let target = SubscriptionTarget::of_device_or_home(ctx, Permission::Read, device_id, home_id).await?;
-        let devices = services.devices.follow(&services.states, target.access, target.device, &services.metrics)?;
+        let (states, turns) = (&services.states, &services.subscription_turns);
+        let devices = services.devices.follow(states, target.access, target.device, turns, &services.metrics)?;
         let known = KnownDevices::new(ctx, target.access, None);
         subscription(ctx, target, devices, StateItem::device, move |item| ready(Direct(known.with_state(item)))).await
     }
@@ -92,7 +95,8 @@ impl Subscription {
         #[graphql(desc = "The ID of a command: delivers only this one.")] command_id: Option<ID>,
     ) -> Result<impl Stream<Item = Result<Command>> + 'a> {
         let (target, filter) = SubscriptionTarget::of_commands(ctx, device_id, home_id, command_id).await?;
-        let commands = ctx.services().commands.follow(target.access, filter).await?;
+        let services = ctx.services();
+        let commands = services.commands.follow(target.access, filter, &services.subscription_turns).await?;
         let devices = KnownDevices::new(ctx, target.access, Some("device"));
         subscription(
             ctx,
@@ -120,7 +124,9 @@ impl Subscription {
         #[graphql(desc = "The ID of a home: delivers the configurations of all its devices.")] home_id: Option<ID>,
     ) -> Result<impl Stream<Item = Result<DeviceConfig>> + 'a> {
         let target = SubscriptionTarget::of_device_or_home(ctx, Permission::ReadConfig, device_id, home_id).await?;
-        let configs = ctx.services().configs.follow(target.access, target.device).await?;
+        let services = ctx.services();
+        let turns = &services.subscription_turns;
+        let configs = services.configs.follow(target.access, target.device, turns).await?;
         let devices = KnownDevices::new(ctx, target.access, Some("device"));
         subscription(
             ctx,

@@ -13,7 +13,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("dev", &["*"]),
     ("downlink", &["ids", "text_enum"]),
     ("error", &[]),
-    ("follow", &["error", "hub", "metrics"]),
+    ("follow", &["error", "hub", "metrics", "turns"]),
     ("hub", &["ids"]),
     ("ids", &[]),
     ("latch", &[]),
@@ -82,10 +82,11 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "secret_box",
             "settings",
             "text_enum",
+            "turns",
             "validation",
         ],
     ),
-    ("telemetry", &["db", "devices", "error", "follow", "homes", "hub", "ids", "metrics"]),
+    ("telemetry", &["db", "devices", "error", "follow", "homes", "hub", "ids", "metrics", "turns"]),
     (
         "commands",
         &[
@@ -102,6 +103,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "metrics",
             "outbox",
             "text_enum",
+            "turns",
             "validation",
         ],
     ),
@@ -123,6 +125,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "secret_box",
             "settings",
             "text_enum",
+            "turns",
             "validation",
         ],
     ),
@@ -211,7 +214,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("simulator", &["backoff", "clock", "settings", "tls"]),
     ("text_enum", &[]),
     ("tls", &[]),
-    ("turns", &["ids", "metrics"]),
+    ("turns", &["db", "ids", "metrics"]),
 ];
 
 /// A library and the places that may name it, see `is_in`.
