@@ -9,6 +9,7 @@ use diesel::QueryResult;
 use super::queue_store::{self as store, Due, FindDue};
 use crate::db;
 use crate::ids::{CommandId, DeviceId, HomeId};
+use crate::outbox::last_turn;
 
 /// Searches for due devices in one poll, if none of those that are found is ready.
 const MAX_SEARCHES: usize = 10;
@@ -39,7 +40,7 @@ impl Queue {
         // Devices that are not ready are held or removed, so each search finds others.
         for _ in 0..MAX_SEARCHES {
             let found = FindDue { now, after: self.last_home, busy, limit }.execute(conn).await?;
-            self.last_home = last_turn(&found, self.last_home);
+            self.last_home = last_turn(found.iter().map(|due| due.home), self.last_home);
             let (ready, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|due| due.is_ready);
             let [ready, others] = [ready, others].map(devices);
             store::update(conn, now, &others).await?;
@@ -83,9 +84,4 @@ impl Queue {
 
 fn devices(due: Vec<Due>) -> Vec<DeviceId> {
     due.into_iter().map(|due| due.device).collect()
-}
-
-/// The home whose turn was the last of these, where the first turn was that of the home after `before`.
-fn last_turn(found: &[Due], before: HomeId) -> HomeId {
-    found.iter().map(|due| due.home).max_by_key(|home| (*home <= before, *home)).unwrap_or(before)
 }

@@ -13,9 +13,9 @@ use super::outbox_store::{self as store, Clearing, ConfirmedVersions, UnsentVers
 use super::{ConfigHub, ConfigStatus, answers_store, notify, republish_store};
 use crate::db;
 use crate::downlink::{DownlinkKind, Message, OutboxMessage, PublishOutcome, PublishReport};
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, HomeId};
 use crate::metrics::Metrics;
-use crate::outbox::{Outbox, Unanswered};
+use crate::outbox::{Outbox, Unanswered, last_turn};
 
 /// Devices whose newest version does not open and is therefore skipped. Beyond this number a version is tried again
 /// every time.
@@ -46,6 +46,8 @@ pub struct ConfigOutbox {
     key_ring: Option<KeyRing>,
     metrics: Metrics,
     session_losses: u64,
+    /// The home that had the last turn.
+    last_home: HomeId,
     /// Newest versions that this server's keys do not open.
     unreadable: HashMap<DeviceId, i32>,
     /// Versions that may have become SENT without a notice to subscribers.
@@ -60,6 +62,7 @@ impl ConfigOutbox {
             key_ring,
             metrics,
             session_losses: 0,
+            last_home: HomeId::from_database(0),
             unreadable: HashMap::new(),
             unanswered: Unanswered::default(),
         }
@@ -151,7 +154,9 @@ impl Outbox for ConfigOutbox {
         limit: i64,
     ) -> QueryResult<Vec<DeviceId>> {
         let unreadable = self.unreadable.iter().map(|(device, version)| (*device, *version));
-        store::find_due(conn, busy, unreadable, limit).await
+        let due = store::find_due(conn, self.last_home, busy, unreadable, limit).await?;
+        self.last_home = last_turn(due.iter().filter_map(|(_, home)| *home), self.last_home);
+        Ok(due.into_iter().map(|(device, _)| device).collect())
     }
 
     async fn claim(

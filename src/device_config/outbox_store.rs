@@ -2,7 +2,7 @@
 //! devices, so that it never deadlocks with another server or with the deletion of a device.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Text, Timestamptz, Untyped};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Untyped};
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
@@ -11,10 +11,11 @@ use super::DeviceConfig;
 use crate::db::schema::{device_configs, retained_clearings};
 use crate::db::statement;
 use crate::downlink::OutboxMessage;
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, HomeId};
 
 statement! {
-    struct FindDue<'a>("sql/find_due.sql") -> BigInt {
+    struct FindDue<'a>("sql/find_due.sql") -> (BigInt, Nullable<BigInt>) {
+        after: BigInt = HomeId,
         busy: Array<BigInt> = &'a [DeviceId],
         unreadable_devices: Array<BigInt> = Vec<DeviceId>,
         unreadable_versions: Array<Integer> = Vec<i32>,
@@ -23,15 +24,17 @@ statement! {
 }
 
 /// Up to `limit` devices to which a message must be sent, without the busy ones and without versions whose secrets
-/// this server can't open.
+/// this server can't open. Homes with new versions take turns, the first is the next one after `after`; a device of
+/// theirs comes with its home.
 pub(super) async fn find_due(
     conn: &mut AsyncPgConnection,
+    after: HomeId,
     busy: &[DeviceId],
     unreadable: impl Iterator<Item = (DeviceId, i32)>,
     limit: i64,
-) -> QueryResult<Vec<DeviceId>> {
+) -> QueryResult<Vec<(DeviceId, Option<HomeId>)>> {
     let (unreadable_devices, unreadable_versions) = unreadable.unzip();
-    FindDue { busy, unreadable_devices, unreadable_versions, limit }.load(conn).await
+    FindDue { after, busy, unreadable_devices, unreadable_versions, limit }.load(conn).await
 }
 
 /// The newest version of a device, which the broker may not have, and the topic to which the device listens.

@@ -20,7 +20,7 @@ use diesel::QueryResult;
 
 use crate::db;
 use crate::downlink::{OutboxMessage, PublishReport};
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, HomeId};
 
 /// The rows of one feature, as the dispatcher uses them. Each function runs its own statements. The dispatcher
 /// calls it again when the answer of the database was lost, so each must be safe to repeat.
@@ -88,4 +88,9 @@ pub trait Outbox: Send + Sync + 'static {
         now: DateTime<Utc>,
         before: DateTime<Utc>,
     ) -> impl Future<Output = QueryResult<()>> + Send;
+}
+
+/// The home whose turn was the last of these, where the first turn was that of the home after `before`.
+pub fn last_turn(homes: impl Iterator<Item = HomeId>, before: HomeId) -> HomeId {
+    homes.max_by_key(|home| (*home <= before, *home)).unwrap_or(before)
 }

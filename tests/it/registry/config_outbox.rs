@@ -32,7 +32,11 @@ impl<'a> Sender<'a> {
     }
 
     async fn find_due(&mut self) -> Vec<DeviceId> {
-        self.outbox.find_due(&mut self.conn, self.graph.clock.now(), &[], 100).await.unwrap()
+        self.next_turns(&[], 100).await
+    }
+
+    async fn next_turns(&mut self, busy: &[DeviceId], limit: i64) -> Vec<DeviceId> {
+        self.outbox.find_due(&mut self.conn, self.graph.clock.now(), busy, limit).await.unwrap()
     }
 
     /// The messages that are due now.
@@ -98,6 +102,27 @@ async fn use_topic(graph: &Graph, device: &str, home_segment: &str, device_segme
                   on conflict (device_id) do update set home_segment = excluded.home_segment, device_segment = excluded.device_segment";
     graph.sql.execute(upsert, &[&number(device), &home_segment, &device_segment]).await.unwrap();
     device.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn homes_take_turns() {
+    let graph = Graph::start().await;
+    let (ann, bob) = (graph.person().await, graph.person().await);
+    let home = graph.home(&ann).await;
+    let devices = graph.devices(&ann, &home, 3).await;
+    for device in &devices {
+        push(&graph, &ann, device, json!({})).await;
+    }
+    let home = graph.home(&bob).await;
+    let quiet = graph.devices(&bob, &home, 1).await.remove(0);
+    push(&graph, &bob, &quiet, json!({})).await;
+    let [first, second, third, quiet] = [&devices[0], &devices[1], &devices[2], &quiet].map(|id| id.parse().unwrap());
+    let mut sender = Sender::new(&graph).await;
+    for expected in [first, quiet, first, quiet] {
+        assert_eq!(sender.next_turns(&[], 1).await, [expected]);
+    }
+    assert_eq!(sender.next_turns(&[], 3).await, [first, quiet, second]);
+    assert_eq!(sender.next_turns(&[quiet, first], 3).await, [second, third]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
