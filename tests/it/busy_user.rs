@@ -68,3 +68,24 @@ async fn many_subscriptions_that_read_leave_connections_for_others() {
         assert_eq!(message["type"], "next", "{message}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dashboard_gets_the_answers_to_200_operations_at_once() {
+    const OPERATIONS: usize = 200;
+    let app = start().await;
+    let (_, user) = app.home().await;
+    let mut socket = user.socket().await;
+    for n in 0..OPERATIONS {
+        socket.subscribe(&n.to_string(), "{ me { homes { id } } }", json!({})).await;
+    }
+    let (mut n_answers, mut n_completed) = (0, 0);
+    while n_completed < OPERATIONS {
+        let Frame::Json(message) = socket.next().await else { panic!("the socket is closed") };
+        match message["type"].as_str() {
+            Some("next") => n_answers += usize::from(message["payload"]["errors"].is_null()),
+            Some("complete") => n_completed += 1,
+            _ => panic!("{message}"),
+        }
+    }
+    assert_eq!(n_answers, OPERATIONS);
+}
