@@ -92,15 +92,53 @@ async fn resolving_an_address_does_not_read_the_other_devices_of_the_home() {
         "'{1}', '{null}', '{1000}', '{null}', '{null}'",
         "'{1}', '{null}', '{null}', '{24:6F:28:AE:52:7C}', '{null}'",
     ] {
-        let explain = format!("explain (analyze, buffers) execute resolve({address})");
-        let plan: Vec<String> =
-            client.query(&explain, &[]).await.unwrap().iter().map(|row| row.get::<_, String>(0)).collect();
+        let plan = explain(&client, &format!("resolve({address})")).await;
         let n_removed: u64 = plan
-            .iter()
+            .lines()
             .filter_map(|line| line.split_once("Rows Removed by ")?.1.split_once(": ")?.1.trim().parse::<u64>().ok())
             .sum();
-        assert!(n_removed < 10, "{address}: rows are read and thrown away:\n{}", plan.join("\n"));
+        assert!(n_removed < 10, "{address}: rows are read and thrown away:\n{plan}");
     }
+}
+
+/// Statistics know the average device. A plan for it may not read all readings of a device that has many.
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_the_newest_readings_does_not_read_the_older_ones() {
+    let database = Database::create().await;
+    let settings = DatabaseSettings { url: Secret::new(database.url()), pool_size: 1 };
+    db::migrate(&settings).await.unwrap();
+    let client = database.client().await;
+    let (history, _) = numbered(include_str!("../../src/telemetry/sql/history.sql"));
+    let (latest, _) = numbered(include_str!("../../src/telemetry/sql/latest.sql"));
+    client
+        .batch_execute(&format!(
+            "set plan_cache_mode = force_generic_plan;
+            create table telemetry_of_the_test partition of telemetry
+            for values from ('2026-01-01 00:00Z') to ('2026-02-01 00:00Z');
+            insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock)
+            select 1, d, timestamptz '2026-01-02 00:00Z' + n * interval '1 second', now(), n, true
+            from generate_series(1, 2000) d, generate_series(1, case d when 1000 then 5000 else 5 end) n;
+            analyze telemetry;
+            prepare history as {history};
+            prepare latest as {latest}"
+        ))
+        .await
+        .unwrap();
+    for (execution, n_wanted) in [
+        ("history(false, '{1000}', '-infinity', 'infinity', 'infinity', 9223372036854775807, 100)", 100),
+        ("latest('{1000}')", 1),
+    ] {
+        let plan = explain(&client, execution).await;
+        let rows = |line: &str| line.rsplit_once("rows=")?.1.split_once(' ')?.0.parse::<u64>().ok();
+        let n_read = plan.lines().filter_map(rows).max().unwrap();
+        assert!((n_wanted..n_wanted + 10).contains(&n_read), "{execution}: {n_read} rows are read:\n{plan}");
+    }
+}
+
+/// The plan of a prepared statement after its execution.
+async fn explain(client: &tokio_postgres::Client, execution: &str) -> String {
+    let rows = client.query(&format!("explain (analyze, buffers) execute {execution}"), &[]).await.expect("a plan");
+    rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
