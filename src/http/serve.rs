@@ -28,6 +28,7 @@ use tower::ServiceExt;
 use super::client::Client;
 use super::limits::{ConnectionLimiter, ConnectionSlot, Limits};
 use super::slow_peer::{Pace, SlowPeerTimeout};
+use crate::latch::Latch;
 use crate::metrics::Metrics;
 use crate::settings::TrustedProxies;
 
@@ -148,7 +149,10 @@ async fn serve_connection(tcp: TcpStream, connection: ClientConnection, shared: 
     // Frames are written in one piece, so Nagle's algorithm would only delay them.
     let _ = tcp.set_nodelay(true);
     let router = shared.router.clone();
+    let has_asked = Latch::default();
+    let asked = has_asked.clone();
     let service = TowerToHyperService::new(router.map_request(move |mut request: hyper::Request<Incoming>| {
+        asked.set();
         let client = Client::of(connection.peer.ip(), request.headers(), &connection.proxies);
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(connection.clone());
@@ -158,16 +162,25 @@ async fn serve_connection(tcp: TcpStream, connection: ClientConnection, shared: 
         Pace { window: limits.slow_peer_window, min_bytes: limits.slow_peer_min_bytes, stall: limits.slow_peer_stall };
     let io = TokioIo::new(SlowPeerTimeout::new(tcp, pace));
     let mut builder = http1::Builder::new();
+    // hyper starts this time when the response before has been written, so that it includes the idle time.
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        .header_read_timeout(limits.idle_timeout)
         .max_headers(limits.max_headers)
         .max_header_size(limits.header_bytes);
     let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
     // An error is the peer's: it disconnected, was too slow, or did not speak HTTP.
     tokio::select! {
         _ = serving.as_mut() => return,
+        () = not_within(limits.header_timeout, &has_asked) => return,
         () = shared.stop.cancelled() => serving.as_mut().graceful_shutdown(),
     }
     let _ = tokio::time::timeout(limits.drain_timeout, serving).await;
+}
+
+/// Returns when `limit` has passed without `latch` being set, else never.
+async fn not_within(limit: Duration, latch: &Latch) {
+    if tokio::time::timeout(limit, latch.wait()).await.is_ok() {
+        std::future::pending::<()>().await;
+    }
 }

@@ -237,6 +237,7 @@ async fn silent_and_slow_connections_are_closed() {
     let edge = Edge::with(
         |limits| {
             limits.header_timeout = Duration::from_millis(200);
+            limits.idle_timeout = Duration::from_millis(200);
             limits.body_timeout = Duration::from_millis(200);
             limits.slow_peer_window = Duration::from_millis(300);
         },
@@ -270,6 +271,41 @@ async fn silent_and_slow_connections_are_closed() {
         }
     }
     edge.all_streams_end().await;
+}
+
+/// Otherwise the next request of a proxy or of a busy client meets the end of its connection.
+#[tokio::test]
+async fn a_connection_that_was_used_outlives_one_that_asks_nothing() {
+    let edge = Edge::with(|limits| limits.header_timeout = Duration::from_millis(200), true).await;
+    let mut used = TcpStream::connect(edge.addr).await.unwrap();
+    is_answered(&mut used).await;
+    let mut silent = TcpStream::connect(edge.addr).await.unwrap();
+    let closed = tokio::time::timeout(PATIENCE, silent.read(&mut [0])).await.expect("the silent connection is closed");
+    assert_eq!(closed.unwrap_or(0), 0);
+    is_answered(&mut used).await;
+
+    let edge = Edge::with(|limits| limits.idle_timeout = Duration::from_millis(200), true).await;
+    let mut used = TcpStream::connect(edge.addr).await.unwrap();
+    is_answered(&mut used).await;
+    let closed = tokio::time::timeout(PATIENCE, used.read(&mut [0])).await.expect("the idle connection is closed");
+    assert_eq!(closed.unwrap_or(0), 0);
+}
+
+/// Sends a request on a connection that stays open, and reads the whole response.
+async fn is_answered(tcp: &mut TcpStream) {
+    tcp.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut response = Vec::new();
+    let whole = async {
+        while !response.ends_with(b"}") {
+            assert!(
+                tcp.read_buf(&mut response).await.unwrap() > 0,
+                "closed after {}",
+                String::from_utf8_lossy(&response)
+            );
+        }
+    };
+    tokio::time::timeout(PATIENCE, whole).await.expect("a response");
+    assert!(response.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&response));
 }
 
 #[tokio::test]

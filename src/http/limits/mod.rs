@@ -20,8 +20,12 @@ pub struct Limits {
     /// Open TCP connections of one network peer; further ones are closed at once. A proxy of `TRUSTED_PROXIES`
     /// is exempt. Behind any other proxy all clients count as one peer.
     pub connections_per_peer: usize,
-    /// Time to receive a request's header, and longest idle time of a kept-alive connection.
+    /// Time to receive the header of a connection's first request.
     pub header_timeout: Duration,
+    /// Longest idle time of a connection after a response, and the time to receive the next header. It is longer than
+    /// proxies keep idle connections (nginx 60 s, Traefik 90 s, Caddy 120 s): a server that closes first meets the next
+    /// request of a proxy half way, and the proxy's client gets a 502.
+    pub idle_timeout: Duration,
     /// Time to receive a request's body.
     pub body_timeout: Duration,
     /// A peer that accepts fewer than `slow_peer_min_bytes` in this time, while more are waiting, is disconnected.
@@ -91,6 +95,7 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_peer: 2_000,
             header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(150),
             body_timeout: Duration::from_secs(15),
             slow_peer_window: Duration::from_secs(30),
             slow_peer_min_bytes: 128 << 10,

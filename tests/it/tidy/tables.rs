@@ -202,6 +202,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "error",
             "graphql",
             "ids",
+            "latch",
             "metrics",
             "mqtt",
             "rate",

@@ -6,6 +6,8 @@ import { members } from './json_text.mjs';
 
 /** How long a request or the next event may take. */
 const PATIENCE_MS = 20_000;
+/** Idle time of a connection, less than the server's. */
+const IDLE_MS = 60_000;
 const SINGLE = 'application/graphql-response+json';
 const STREAMS = { events: 'text/event-stream', multipart: 'multipart/mixed;subscriptionSpec="1.0"' };
 /** The client's and the server's message that starts an operation, or is a response of it. */
@@ -16,7 +18,8 @@ export class Client {
   constructor(url, token, connections = 8) {
     this.url = new URL(url);
     this.headers = token ? { authorization: `Bearer ${token}` } : {};
-    this.agent = new http.Agent({ keepAlive: true, maxSockets: connections });
+    // A connection that was idle for so long is closed by us: the server closes it later, perhaps as we send.
+    this.agent = new http.Agent({ keepAlive: true, maxSockets: connections, timeout: IDLE_MS });
   }
 
   /** The texts of the response: one, or of a stream at most as many as `events`. */
