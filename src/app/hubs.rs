@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::commands::{CommandHub, Expectations};
+use crate::commands::{CommandHub, Expectations, ReturnedDevices};
 use crate::device_config::ConfigHub;
 use crate::devices::{CredentialCache, DirectoryVersion, RegistryCache, RegistryListener, StateHub};
 use crate::hub;
@@ -19,6 +19,8 @@ pub struct Hubs {
     pub configs: ConfigHub,
     /// Effects that open commands wait for.
     pub expectations: Expectations,
+    /// Devices that came back and may have missed commands.
+    pub returned_devices: ReturnedDevices,
     pub command_wake: Wake,
     pub config_wake: Wake,
     pub directory_version: DirectoryVersion,
@@ -40,6 +42,7 @@ impl Hubs {
             commands: CommandHub::default(),
             configs: ConfigHub::default(),
             expectations: Expectations::default(),
+            returned_devices: ReturnedDevices::unknown(),
             command_wake: Wake::default(),
             config_wake: Wake::default(),
             registry_listener: Arc::new((directory_version.clone(), caches)),

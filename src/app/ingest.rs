@@ -80,6 +80,7 @@ fn writer(parts: &Parts, link: LinkHandles, ready: Latch) -> Writer {
         commands: hubs.commands.clone(),
         configs: hubs.configs.clone(),
         expectations: hubs.expectations.clone(),
+        returned_devices: hubs.returned_devices.clone(),
         outboxes: [(CommandOutbox::NAME, hubs.command_wake.clone()), (ConfigOutbox::NAME, hubs.config_wake.clone())],
         metrics: base.metrics.clone(),
         clock: base.clock.clone(),

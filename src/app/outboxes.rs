@@ -27,7 +27,8 @@ impl Outboxes {
     pub(super) fn start(parts: &Parts, downlink: Arc<dyn Downlink>, tasks: Tasks) -> Self {
         let (base, hubs) = (&parts.base, &parts.hubs);
         let outboxes = Self { tasks, abort: CancellationToken::new() };
-        let commands = CommandOutbox::new(hubs.commands.clone(), hubs.expectations.clone(), base.metrics.clone());
+        let (expectations, returned) = (hubs.expectations.clone(), hubs.returned_devices.clone());
+        let commands = CommandOutbox::new(hubs.commands.clone(), expectations, returned, base.metrics.clone());
         outboxes.run("the dispatcher of commands", parts, commands, downlink.clone(), hubs.command_wake.clone());
         let key_ring = KeyRing::new(&parts.settings.encryption);
         let configs = ConfigOutbox::new(hubs.configs.clone(), key_ring, base.metrics.clone());

@@ -5,7 +5,7 @@
 //!   one; `service.rs` reads them; `feed.rs` follows their changes.
 //! - `transitions.rs` is the table of statuses and events; the statements in `sql/` implement it.
 //! - `outbox.rs` connects the rows to the dispatcher ([`crate::outbox`], which has the retry delays); `queue.rs` decides
-//!   whose turn it is.
+//!   whose turn it is; `returned_devices.rs` tells it which devices came back and may have missed a command.
 //! - `answer.rs` merges the answers of devices, `expectations.rs` finds commands confirmed by their effect.
 
 mod answer;
@@ -24,6 +24,7 @@ mod payload;
 mod queue;
 mod queue_store;
 mod requeue_store;
+mod returned_devices;
 mod row_store;
 mod send;
 mod service;
@@ -40,6 +41,7 @@ pub use new::{
     DEFAULT_EXPIRY_SECONDS, DEFAULT_TIMEOUT_SECONDS, MAX_COMMAND_PAYLOAD_BYTES, NewCommand, SHORT_EXPIRY_SECONDS,
 };
 pub use outbox::CommandOutbox;
+pub use returned_devices::ReturnedDevices;
 pub use send::{KEPT_PER_DEVICE, MAX_OPEN_PER_DEVICE};
 pub use service::{CommandPage, Commands, CommandsDependencies};
 pub use transitions::{Condition, Event, Facts, TRANSITIONS, Transition, next_status};

@@ -9,6 +9,7 @@ use super::expectations::{MAX_OPEN, MAX_OPEN_PER_HOME};
 use super::outbox_store::{self as store, Claimed, RecordOutcomes};
 use super::payload::to_payload;
 use super::queue::Queue;
+use super::returned_devices::{ReturnedDevices, Unhandled};
 use super::{Expectations, deadline_store, expectation_store, notify, requeue_store};
 use crate::db;
 use crate::downlink::{DownlinkKind, Message, OutboxMessage, PublishOutcome, PublishReport};
@@ -32,7 +33,6 @@ const LATE_EFFECT_HOURS: i64 = 1;
 const MAX_STATEMENT_SECONDS: u64 = 60;
 /// Commands that subscribers are notified of again after a lost answer.
 const MAX_RENOTIFIED: i64 = 10_000;
-
 const EXPIRED: &str = "it could not be sent before it expired";
 
 /// The outbox of commands.
@@ -40,6 +40,7 @@ pub struct CommandOutbox {
     hub: CommandHub,
     expectations: Expectations,
     metrics: Metrics,
+    returned: Unhandled,
     /// When the expected effects were last read.
     expectations_loaded_at: Option<DateTime<Utc>>,
     /// The start of the oldest statement whose answer is missing.
@@ -50,11 +51,12 @@ pub struct CommandOutbox {
 }
 
 impl CommandOutbox {
-    pub fn new(hub: CommandHub, expectations: Expectations, metrics: Metrics) -> Self {
+    pub fn new(hub: CommandHub, expectations: Expectations, returned: ReturnedDevices, metrics: Metrics) -> Self {
         Self {
             hub,
             expectations,
             metrics,
+            returned: Unhandled::new(returned),
             expectations_loaded_at: None,
             unanswered: Unanswered::default(),
             queue: Queue::default(),
@@ -92,6 +94,15 @@ impl CommandOutbox {
             let seconds = since.elapsed().as_secs().saturating_add(MAX_STATEMENT_SECONDS);
             self.notify(store::recently_changed(conn, &self.hub.homes(), seconds, MAX_RENOTIFIED).await?);
             self.unanswered.replace(None);
+        }
+        Ok(())
+    }
+
+    /// Makes the commands pending again that devices may have missed before they came back.
+    async fn requeue_missed(&mut self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
+        while let Some(devices) = self.returned.next(conn).await? {
+            self.change(requeue_store::requeue_missed(conn, now, &devices)).await?;
+            self.returned.remove(&devices);
         }
         Ok(())
     }
@@ -148,7 +159,7 @@ impl Outbox for CommandOutbox {
 
     async fn on_reconnected(&mut self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {
         // A command that the broker lost can't be told from one that the device received and never answered:
-        // sending it again could execute it twice.
+        // sending it again could execute it twice. A device that lost its connection as well gets it when it is back.
         Ok(())
     }
 
@@ -171,7 +182,7 @@ impl Outbox for CommandOutbox {
         self.change(requeue_store::requeue_undelivered(conn, now, &seen)).await?;
         let last = found.last().filter(|_| found.len() == MAX_UNDELIVERED_PER_POLL);
         self.last_undelivered = last.map_or(DeviceId::from_database(0), |(device, _)| *device);
-        Ok(())
+        self.requeue_missed(conn, now).await
     }
 
     async fn find_due(

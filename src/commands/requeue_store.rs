@@ -2,11 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use diesel::sql_types::{Array, BigInt, Bool, Timestamptz, Untyped};
+use diesel::sql_types::{Array, BigInt, Bool, SmallInt, Timestamptz, Untyped};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::command::Command;
+use super::returned_devices::MAX_RESENDS;
 use super::row_store::into_commands;
+use super::send::MAX_OPEN_PER_DEVICE;
 use crate::db::statement;
 use crate::ids::DeviceId;
 
@@ -37,6 +39,19 @@ statement! {
         now: Timestamptz = DateTime<Utc>,
         before: Timestamptz = DateTime<Utc>,
     }
+}
+
+statement! {
+    struct RequeueMissed<'a>("sql/requeue_missed.sql") -> Untyped {
+        devices: Array<BigInt> = &'a [DeviceId],
+        now: Timestamptz = DateTime<Utc>,
+        max_resends: SmallInt = i16,
+        per_device: BigInt = i64,
+    }
+}
+
+statement! {
+    struct FindDevicesWithSent("sql/find_devices_with_sent.sql") -> BigInt {}
 }
 
 /// The next devices after `after` with a command that the broker dropped because nobody was subscribed, and whether a
@@ -78,4 +93,19 @@ pub(super) async fn requeue_lost(
     before: DateTime<Utc>,
 ) -> QueryResult<Vec<Command>> {
     Ok(into_commands(RequeueLost { now, before }.load(conn).await?))
+}
+
+/// Commands that these devices may have missed before they came back.
+pub(super) async fn requeue_missed(
+    conn: &mut AsyncPgConnection,
+    now: DateTime<Utc>,
+    devices: &[DeviceId],
+) -> QueryResult<Vec<Command>> {
+    let (max_resends, per_device) = (MAX_RESENDS, MAX_OPEN_PER_DEVICE);
+    Ok(into_commands(RequeueMissed { devices, now, max_resends, per_device }.load(conn).await?))
+}
+
+/// Devices with a sent command without an answer.
+pub(super) async fn find_devices_with_sent(conn: &mut AsyncPgConnection) -> QueryResult<Vec<DeviceId>> {
+    FindDevicesWithSent {}.load(conn).await
 }

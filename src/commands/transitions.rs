@@ -19,6 +19,7 @@ text_enum! {
         DeadlinePassed = "`expiresAt` or the timeout passes",
         SessionLost = "the broker loses the server's session",
         Requeued = "the device is active again, or a newer command is sent to it",
+        Returned = "the device comes back, having sent nothing since the command",
         DeviceAcked = "the device answers `ACKED`",
         DeviceSucceeded = "the device answers `SUCCEEDED`",
         DeviceFailed = "the device answers `FAILED`",
@@ -36,6 +37,7 @@ text_enum! {
         NotDispatchedNorExpired = "not dispatched and not expired",
         UndeliveredAndNotExpired = "nobody was subscribed and it is not expired",
         NotAcknowledged = "not acknowledged before",
+        NotAcknowledgedNorExpired = "not acknowledged and not expired",
     }
 }
 
@@ -71,6 +73,7 @@ impl Condition {
             Self::NotDispatchedNorExpired => !is_dispatched && !is_expired,
             Self::UndeliveredAndNotExpired => is_undelivered && !is_expired,
             Self::NotAcknowledged => !is_acknowledged,
+            Self::NotAcknowledgedNorExpired => !is_acknowledged && !is_expired,
         }
     }
 }
@@ -94,6 +97,7 @@ pub const TRANSITIONS: &[Transition] = &[
     on(Sent, Event::DeadlinePassed, Condition::Always, TimedOut),
     on(Sent, Event::SessionLost, Condition::NotExpired, Pending),
     on(Sent, Event::Requeued, Condition::UndeliveredAndNotExpired, Pending),
+    on(Sent, Event::Returned, Condition::NotExpired, Pending),
     on(Sent, Event::DeviceAcked, Condition::Always, Acked),
     on(Sent, Event::DeviceSucceeded, Condition::Always, Succeeded),
     on(Sent, Event::DeviceFailed, Condition::Always, Failed),
@@ -105,6 +109,7 @@ pub const TRANSITIONS: &[Transition] = &[
     on(Acked, Event::DeviceFailed, Condition::Always, Failed),
     on(Acked, Event::EffectObserved, Condition::Dispatched, Succeeded),
     on(TimedOut, Event::Requeued, Condition::UndeliveredAndNotExpired, Pending),
+    on(TimedOut, Event::Returned, Condition::NotAcknowledgedNorExpired, Pending),
     on(TimedOut, Event::DeviceAcked, Condition::NotAcknowledged, Acked),
     on(TimedOut, Event::DeviceSucceeded, Condition::Always, Succeeded),
     on(TimedOut, Event::DeviceFailed, Condition::Always, Failed),

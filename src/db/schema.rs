@@ -225,6 +225,7 @@ diesel::table! {
         expires_at -> Timestamptz,
         deadline -> Nullable<Timestamptz>,
         updated_at -> Timestamptz,
+        resends -> SmallInt,
     }
 }
 

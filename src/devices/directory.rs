@@ -40,6 +40,9 @@ pub struct ResolvedDevice {
     pub device: DeviceId,
     /// Whether the database said online when the address was resolved.
     pub online: bool,
+    /// Whether the device announced that it is offline and has sent nothing since, by the database when the address was
+    /// resolved.
+    pub announced_offline: bool,
     /// Whether the device has ever sent a message, by the database when the address was resolved.
     pub seen: bool,
     /// Since when the device may have buffered messages, by the database when the address was resolved.
@@ -174,6 +177,7 @@ impl Directory {
                     home: row.home,
                     device,
                     online: row.online,
+                    announced_offline: row.announced_offline,
                     seen: row.seen,
                     backlog_since: row.backlog_since,
                 }),
@@ -200,7 +204,14 @@ impl Directory {
     /// Every device that is online in the database.
     pub async fn online(conn: &mut db::Connection) -> QueryResult<Vec<ResolvedDevice>> {
         let online = store::online(conn).await?;
-        let device = |(home, device)| ResolvedDevice { home, device, online: true, seen: true, backlog_since: None };
+        let device = |(home, device)| ResolvedDevice {
+            home,
+            device,
+            online: true,
+            announced_offline: false,
+            seen: true,
+            backlog_since: None,
+        };
         Ok(online.into_iter().map(device).collect())
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct ResolvedAddress {
     #[diesel(sql_type = Bool)]
     pub(super) online: bool,
     #[diesel(sql_type = Bool)]
+    pub(super) announced_offline: bool,
+    #[diesel(sql_type = Bool)]
     pub(super) seen: bool,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub(super) backlog_since: Option<DateTime<Utc>>,

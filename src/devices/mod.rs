@@ -45,7 +45,7 @@ pub(crate) use registry::audited;
 pub use registry::{Devices, DevicesDependencies};
 pub use registry_cache::{RegistryCache, RegistryEntry};
 pub use rotation::MAX_GRACE;
-pub use state::{Contact, DeviceState, Report, StateChange, StateHub, StatusReport};
+pub use state::{Contact, DeviceState, Report, Return, StateChange, StateHub, StatusReport};
 pub use state_store::upsert as upsert_states;
 pub(crate) use store::{
     Columns as DeviceColumns, Registration, RegistrationColumns, Row as DeviceRow, device as read_device,

@@ -7,6 +7,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
+
 use super::directory::ResolvedDevice;
 use crate::ids::{DeviceId, HomeId};
 
@@ -31,6 +33,10 @@ pub struct PresenceChange {
     pub online_changed: bool,
     /// Whether `last_seen_at` is due to be written.
     pub write_due: bool,
+    /// It sent something after it, or its Last Will, had announced that it is offline: its connection had ended.
+    pub came_back: bool,
+    /// When the device's message before was received; `None` if none was since the start.
+    pub silent_since: Option<DateTime<Utc>>,
 }
 
 /// The presence of every device that was seen since the start. Deleted devices are removed whenever the number of
@@ -51,6 +57,9 @@ struct Seen {
     online: bool,
     last_sign: Instant,
     last_written: Option<Instant>,
+    /// When the last message was received. `last_sign` moves without a message after an outage of the link.
+    last_message: Option<DateTime<Utc>>,
+    announced_offline: bool,
     /// Whether the device has an entry in `deadlines`: never two.
     has_deadline: bool,
 }
@@ -66,13 +75,22 @@ impl PresenceTracker {
         self.watch(known.device, now);
     }
 
-    /// Applies an event of a device.
-    pub fn observe(&mut self, known: ResolvedDevice, event: PresenceEvent, now: Instant) -> PresenceChange {
+    /// Applies an event of a device; `at` is when its message was received.
+    pub fn observe(
+        &mut self,
+        known: ResolvedDevice,
+        event: PresenceEvent,
+        now: Instant,
+        at: DateTime<Utc>,
+    ) -> PresenceChange {
         let seen = self.devices.entry(known.device).or_insert_with(|| Seen::new(known, now));
         let online = event == PresenceEvent::Seen;
         let online_changed = seen.online != online;
+        let silent_since = seen.last_message;
+        let came_back = online && seen.announced_offline;
+        seen.announced_offline = !online;
         if online {
-            seen.last_sign = now;
+            (seen.last_sign, seen.last_message) = (now, Some(at));
         }
         seen.online = online;
         let write_due =
@@ -83,7 +101,7 @@ impl PresenceTracker {
         if online {
             self.watch(known.device, now);
         }
-        PresenceChange { online, online_changed, write_due }
+        PresenceChange { online, online_changed, write_due, came_back, silent_since }
     }
 
     /// The offline devices, when it is time to ask the database which devices have been deleted. A deleted device that
@@ -164,7 +182,15 @@ impl PresenceTracker {
 
 impl Seen {
     fn new(known: ResolvedDevice, now: Instant) -> Self {
-        Self { home: known.home, online: known.online, last_sign: now, last_written: None, has_deadline: false }
+        Self {
+            home: known.home,
+            online: known.online,
+            last_sign: now,
+            last_written: None,
+            last_message: None,
+            announced_offline: known.announced_offline,
+            has_deadline: false,
+        }
     }
 }
 
@@ -173,12 +199,14 @@ mod tests {
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(150);
+    const AT: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
     fn known(id: i64) -> ResolvedDevice {
         ResolvedDevice {
             home: HomeId::from_database(1),
             device: DeviceId::from_database(id),
             online: false,
+            announced_offline: false,
             seen: true,
             backlog_since: None,
         }
@@ -188,14 +216,14 @@ mod tests {
     fn a_silent_device_goes_offline_once_and_a_sending_one_does_not() {
         let start = Instant::now();
         let mut presence = PresenceTracker::new(TIMEOUT);
-        assert!(presence.observe(known(1), PresenceEvent::Seen, start).online_changed);
-        presence.observe(known(2), PresenceEvent::Seen, start);
-        presence.observe(known(2), PresenceEvent::Seen, start + TIMEOUT / 2);
+        assert!(presence.observe(known(1), PresenceEvent::Seen, start, AT).online_changed);
+        presence.observe(known(2), PresenceEvent::Seen, start, AT);
+        presence.observe(known(2), PresenceEvent::Seen, start + TIMEOUT / 2, AT);
         let offline = presence.expired(start + TIMEOUT);
         assert_eq!(offline, [(HomeId::from_database(1), DeviceId::from_database(1))]);
         assert_eq!(presence.expired(start + TIMEOUT), []);
         assert_eq!(presence.next_deadline(), Some(start + TIMEOUT / 2 + TIMEOUT));
-        assert!(presence.observe(known(1), PresenceEvent::Seen, start + TIMEOUT).online_changed);
+        assert!(presence.observe(known(1), PresenceEvent::Seen, start + TIMEOUT, AT).online_changed);
     }
 
     #[test]
@@ -203,7 +231,7 @@ mod tests {
         let start = Instant::now();
         let mut presence = PresenceTracker::new(TIMEOUT);
         let due = |presence: &mut PresenceTracker, s| {
-            presence.observe(known(1), PresenceEvent::Seen, start + Duration::from_secs(s)).write_due
+            presence.observe(known(1), PresenceEvent::Seen, start + Duration::from_secs(s), AT).write_due
         };
         assert_eq!([0, 1, 9, 10, 11, 20].map(|s| due(&mut presence, s)), [true, false, false, true, false, true]);
     }
@@ -212,11 +240,24 @@ mod tests {
     fn an_offline_status_changes_presence_once() {
         let start = Instant::now();
         let mut presence = PresenceTracker::new(TIMEOUT);
-        presence.observe(known(1), PresenceEvent::Seen, start);
-        let gone = presence.observe(known(1), PresenceEvent::Offline, start);
-        assert_eq!(gone, PresenceChange { online: false, online_changed: true, write_due: true });
-        assert!(!presence.observe(known(1), PresenceEvent::Offline, start).write_due);
+        presence.observe(known(1), PresenceEvent::Seen, start, AT);
+        let gone = presence.observe(known(1), PresenceEvent::Offline, start, AT);
+        assert_eq!(
+            gone,
+            PresenceChange {
+                online: false,
+                online_changed: true,
+                write_due: true,
+                came_back: false,
+                silent_since: Some(AT)
+            }
+        );
+        assert!(!presence.observe(known(1), PresenceEvent::Offline, start, AT).write_due);
         assert_eq!(presence.expired(start + TIMEOUT * 2), []);
+        assert!(presence.observe(known(1), PresenceEvent::Seen, start, AT).came_back);
+        assert!(!presence.observe(known(1), PresenceEvent::Seen, start, AT).came_back);
+        let known = ResolvedDevice { announced_offline: true, ..known(2) };
+        assert!(presence.observe(known, PresenceEvent::Seen, start, AT).came_back, "before the start");
     }
 
     #[test]
@@ -235,11 +276,11 @@ mod tests {
         let mut presence = PresenceTracker::new(TIMEOUT);
         let n = i64::try_from(MIN_REMOVAL).unwrap();
         for id in 1..n {
-            presence.observe(known(id), PresenceEvent::Seen, start);
+            presence.observe(known(id), PresenceEvent::Seen, start, AT);
         }
         assert_eq!(presence.removal_candidates(), None, "too few devices");
-        presence.observe(known(1), PresenceEvent::Offline, start);
-        presence.observe(known(n), PresenceEvent::Offline, start);
+        presence.observe(known(1), PresenceEvent::Offline, start, AT);
+        presence.observe(known(n), PresenceEvent::Offline, start, AT);
         let offline = presence.removal_candidates().unwrap();
         assert_eq!(offline, HashSet::from([known(1).device, known(n).device]));
         presence.remove(&HashSet::from([known(n).device]));

@@ -80,6 +80,24 @@ pub struct StateChange {
     pub backlog_since: Option<DateTime<Utc>>,
     /// The change is written only if the device was last seen before then.
     pub unless_seen_since: Option<DateTime<Utc>>,
+    /// Set where the device came back within the batch.
+    pub returned: Option<Return>,
+}
+
+/// The return of a device that may have been away: commands sent since its message before may not have reached it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Return {
+    pub at: DateTime<Utc>,
+    /// Its message before; `None` if this server has received none.
+    pub silent_since: Option<DateTime<Utc>>,
+    /// Otherwise it sent its status while it counted as online, as devices do after they connect.
+    pub from_offline: bool,
+}
+
+impl Return {
+    fn merge(self, later: Self) -> Self {
+        Self { at: later.at, silent_since: self.silent_since, from_offline: self.from_offline || later.from_offline }
+    }
 }
 
 /// What the messages behind a change say of the device's presence.
@@ -137,6 +155,7 @@ impl StateChange {
             rate_limited_at: None,
             backlog_since: None,
             unless_seen_since: None,
+            returned: None,
         }
     }
 
@@ -156,14 +175,16 @@ impl StateChange {
         Self { notify: true, ..Self::new(device, online, Contact::None, at) }
     }
 
-    /// The device sent a message over its limit.
-    pub fn rate_limited(device: ResolvedDevice, at: DateTime<Utc>) -> Self {
-        Self { n_rate_limited: 1, rate_limited_at: Some(at), ..Self::seen(device, at) }
-    }
-
     /// The device was silent for too long. Another server may have seen it meanwhile: then nothing is written.
     pub fn timed_out(home: HomeId, device: DeviceId, at: DateTime<Utc>, timeout: Duration) -> Self {
-        let device = ResolvedDevice { home, device, online: true, seen: true, backlog_since: None };
+        let device = ResolvedDevice {
+            home,
+            device,
+            online: true,
+            announced_offline: false,
+            seen: true,
+            backlog_since: None,
+        };
         let unless_seen_since = Some(at - timeout + WRITTEN_WITHIN);
         Self { unless_seen_since, notify: true, ..Self::new(device, false, Contact::None, at) }
     }
@@ -188,6 +209,10 @@ impl StateChange {
         self.segments = later.segments.or(self.segments.take());
         self.notify |= later.notify;
         self.unless_seen_since = None;
+        self.returned = match (self.returned, later.returned) {
+            (Some(first), Some(later)) => Some(first.merge(later)),
+            (first, later) => first.or(later),
+        };
     }
 }
 

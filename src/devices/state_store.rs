@@ -28,6 +28,9 @@ statement! {
         rate_limited: Array<BigInt> = Vec<i64>,
         rate_limited_at: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
         backlog_since: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
+        returned_at: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
+        silent_since: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
+        returned_from_offline: Array<Bool> = Vec<bool>,
     }
 }
 
@@ -88,6 +91,9 @@ impl UpsertStates {
         self.rate_limited.push(change.n_rate_limited);
         self.rate_limited_at.push(change.rate_limited_at);
         self.backlog_since.push(change.backlog_since);
+        self.returned_at.push(change.returned.map(|it| it.at));
+        self.silent_since.push(change.returned.and_then(|it| it.silent_since));
+        self.returned_from_offline.push(change.returned.is_some_and(|it| it.from_offline));
     }
 }
 

@@ -11,7 +11,8 @@ pub(super) enum CommandStatus {
     /// Stored, and waiting until the broker and the device are connected. Becomes SENT, EXPIRED or CANCELLED,
     /// or the state that the device answers, if its answer arrives before the broker's acknowledgement.
     Pending,
-    /// The broker acknowledged the message. The device has not answered yet.
+    /// The broker acknowledged the message. The device has not answered yet. Becomes PENDING again if the device
+    /// was away and comes back before `expiresAt`.
     Sent,
     /// The device acknowledged the command and has not reported the outcome yet.
     Acked,

@@ -22,7 +22,7 @@ use super::rejection_recorder::RejectionRecorder;
 use super::retention::Retention;
 use super::writer_connection::WriterConnection;
 use crate::clock::Clock;
-use crate::commands::{CommandHub, Expectations};
+use crate::commands::{CommandHub, Expectations, ReturnedDevices};
 use crate::db::{self, with_timeout};
 use crate::device_config::ConfigHub;
 use crate::devices::{Directory, DirectoryVersion, PresenceTracker, ResolvedDevice, StateHub};
@@ -57,6 +57,8 @@ pub struct WriterParts {
     pub configs: ConfigHub,
     /// Open commands that succeed once their effect is seen.
     pub expectations: Expectations,
+    /// Receives the devices that came back.
+    pub returned_devices: ReturnedDevices,
     /// Each outbox's name and what wakes its dispatcher.
     pub outboxes: [(&'static str, Wake); 2],
     pub metrics: Metrics,
@@ -98,6 +100,7 @@ struct RunningWriter {
     states: StateHub,
     commands: CommandHub,
     expectations: Expectations,
+    returned_devices: ReturnedDevices,
     configs: ConfigHub,
     outboxes: [Wake; 2],
     outbox_names: [&'static str; 2],
@@ -175,6 +178,7 @@ impl RunningWriter {
             states: parts.states,
             commands: parts.commands,
             expectations: parts.expectations,
+            returned_devices: parts.returned_devices,
             configs: parts.configs,
             outbox_names: parts.outboxes.each_ref().map(|(name, _)| *name),
             outboxes: parts.outboxes.map(|(_, wake)| wake),

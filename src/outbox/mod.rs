@@ -47,7 +47,8 @@ pub trait Outbox: Send + Sync + 'static {
         now: DateTime<Utc>,
     ) -> impl Future<Output = QueryResult<Option<DateTime<Utc>>>> + Send;
 
-    /// Makes rows due again that the broker dropped because nobody was subscribed; each call looks at some devices.
+    /// Makes rows due again that did not reach their device: the broker dropped them because nobody was subscribed, or
+    /// the device was away. Each call looks at some devices.
     fn requeue_undelivered(
         &mut self,
         conn: &mut db::Connection,

@@ -5,6 +5,7 @@ select
     h.id as home,
     d.id as device,
     coalesce(s.online, false) as online,
+    coalesce(s.announced_offline, false) as announced_offline,
     s.last_seen_at is not null as seen,
     coalesce(s.backlog_since, s.last_seen_at, d.created_at) as backlog_since
 from unnest(

@@ -2,20 +2,33 @@
 -- left out, and devices that another server has seen since :unless_seen_since.
 insert into device_states as s (
     device_id, online, online_changed_at, last_seen_at, firmware_version, signal_strength, battery_level, metadata,
-    home_segment, device_segment, announced_offline, shed_messages, last_shed_at, backlog_since
+    home_segment, device_segment, announced_offline, shed_messages, last_shed_at, backlog_since,
+    returned_at, silent_since, returned_from_offline
 )
 select
     n.device_id, n.online, n.at, n.seen_at, n.firmware_version, n.signal_strength, n.battery_level, n.metadata,
     n.home_segment, n.device_segment, coalesce(n.announced_offline, old.announced_offline, false), n.rate_limited, n.rate_limited_at,
-    n.backlog_since
+    n.backlog_since,
+    n.returned_at,
+    case
+        -- A status after another first message: both belong to one return. Or the same return again: an attempt whose
+        -- answer was lost has written it already.
+        when n.returned_at < old.returned_at + interval '1 second' then old.silent_since
+        else coalesce(n.silent_since, old.last_seen_at, '-infinity')
+    end,
+    n.returned_from_offline or coalesce(
+        n.returned_at < old.returned_at + interval '1 second' and old.returned_from_offline, false
+    )
 from unnest(
         :devices::bigint[], :online::boolean[], :at::timestamptz[], :seen_at::timestamptz[],
         :firmware_versions::text[], :signal_strengths::float8[], :battery_levels::float8[], :metadata::jsonb[],
         :home_segments::text[], :device_segments::text[], :unless_seen_since::timestamptz[], :announced_offline::boolean[],
-        :rate_limited::bigint[], :rate_limited_at::timestamptz[], :backlog_since::timestamptz[]
+        :rate_limited::bigint[], :rate_limited_at::timestamptz[], :backlog_since::timestamptz[],
+        :returned_at::timestamptz[], :silent_since::timestamptz[], :returned_from_offline::boolean[]
     ) n (
         device_id, online, at, seen_at, firmware_version, signal_strength, battery_level, metadata, home_segment,
-        device_segment, unless_seen_since, announced_offline, rate_limited, rate_limited_at, backlog_since
+        device_segment, unless_seen_since, announced_offline, rate_limited, rate_limited_at, backlog_since,
+        returned_at, silent_since, returned_from_offline
     )
     join devices d on d.id = n.device_id
     left join device_states old on old.device_id = n.device_id
@@ -45,6 +58,12 @@ on conflict (device_id) do update set
     backlog_since = case
         when excluded.last_seen_at is null then s.backlog_since
         else excluded.backlog_since
+    end,
+    returned_at = coalesce(excluded.returned_at, s.returned_at),
+    silent_since = case when excluded.returned_at is null then s.silent_since else excluded.silent_since end,
+    returned_from_offline = case
+        when excluded.returned_at is null then s.returned_from_offline
+        else excluded.returned_from_offline
     end
 returning
     s.device_id, s.online, s.online_changed_at, s.last_seen_at, s.firmware_version, s.signal_strength,

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Classifier;
 use crate::commands::{Answer, AnswerKind, Observation};
 use crate::device_config::ConfigAnswer;
-use crate::devices::{PresenceEvent, Report, ResolvedDevice, StateChange, StatusReport};
+use crate::devices::{PresenceChange, PresenceEvent, Report, ResolvedDevice, Return, StateChange, StatusReport};
 use crate::ingest::batch::{ClassifiedMessage, Outcome};
 use crate::ingest::envelope::Envelope;
 use crate::ingest::message::{Message, Rejected};
@@ -67,14 +67,11 @@ impl Classifier {
     ) -> (ClassifiedMessage, Option<StateChange>) {
         let at = envelope.received_at;
         let is_reported = self.limits.is_reported(device.device, at);
-        let presence = self.presence.observe(device, PresenceEvent::Seen, Instant::now());
-        let change = StateChange {
-            segments: envelope.segments(),
-            backlog_since: self.limits.backlog_since(device.device, at),
-            // Subscribers learn once a minute that the device is over its limit, not with every batch.
-            notify: presence.online_changed || is_reported,
-            ..StateChange::rate_limited(device, at)
-        };
+        let presence = self.observe(device, PresenceEvent::Seen, at);
+        let seen = self.seen_change(device, &envelope, presence);
+        // Subscribers learn once a minute that the device is over its limit, not with every batch.
+        let notify = seen.notify || is_reported;
+        let change = StateChange { notify, n_rate_limited: 1, rate_limited_at: Some(at), ..seen };
         let reason = Rejection::RateLimited;
         let message = if is_reported {
             self.reject(Rejected { reason, home: Some(device.home) }, envelope)
@@ -87,11 +84,11 @@ impl Classifier {
     /// The device sent a message. Nothing is to be written at once where its presence is no news, and nothing
     /// at all where `last_seen_at` was written lately.
     fn seen(&mut self, device: ResolvedDevice, envelope: &Envelope, report: Report) -> Option<StateChange> {
-        let presence = self.presence.observe(device, PresenceEvent::Seen, Instant::now());
+        let presence = self.observe(device, PresenceEvent::Seen, envelope.received_at);
         if !presence.write_due {
             return None;
         }
-        let change = StateChange { report, notify: presence.online_changed, ..self.seen_change(device, envelope) };
+        let change = StateChange { report, ..self.seen_change(device, envelope, presence) };
         if change.notify {
             return Some(change);
         }
@@ -105,24 +102,33 @@ impl Classifier {
         let StatusReport { online, report, last_status } = status;
         let at = envelope.received_at;
         let change = if !online {
-            self.presence.observe(device, PresenceEvent::Offline, Instant::now());
+            self.observe(device, PresenceEvent::Offline, at);
             StateChange::offline(device, at)
         } else if envelope.retained {
             StateChange::retained(device, self.presence.is_online(device), at)
         } else {
-            self.presence.observe(device, PresenceEvent::Seen, Instant::now());
-            StateChange { notify: true, ..self.seen_change(device, envelope) }
+            let presence = self.observe(device, PresenceEvent::Seen, at);
+            let change = self.seen_change(device, envelope, presence);
+            // Devices send it after they connect, and a short absence may have gone unnoticed.
+            let returned = change.returned.or(Some(returned(presence, at)));
+            StateChange { notify: true, returned, ..change }
         };
         StateChange { report, last_status: Some(last_status), ..change }
     }
 
-    fn seen_change(&self, device: ResolvedDevice, envelope: &Envelope) -> StateChange {
+    fn seen_change(&self, device: ResolvedDevice, envelope: &Envelope, presence: PresenceChange) -> StateChange {
         let at = envelope.received_at;
         StateChange {
             segments: envelope.segments(),
             backlog_since: self.limits.backlog_since(device.device, at),
+            notify: presence.online_changed,
+            returned: presence.came_back.then(|| returned(presence, at)),
             ..StateChange::seen(device, at)
         }
+    }
+
+    fn observe(&mut self, device: ResolvedDevice, event: PresenceEvent, at: DateTime<Utc>) -> PresenceChange {
+        self.presence.observe(device, event, Instant::now(), at)
     }
 
     /// The commands whose expected effect the device shows.
@@ -135,6 +141,10 @@ impl Classifier {
         let commands = self.expectations.observed(device.device, shown, at).into_iter();
         commands.map(move |command| Answer { command, device: device.device, kind: AnswerKind::Effect, at })
     }
+}
+
+fn returned(presence: PresenceChange, at: DateTime<Utc>) -> Return {
+    Return { at, silent_since: presence.silent_since, from_offline: presence.online_changed }
 }
 
 fn reading(

@@ -15,6 +15,7 @@ fn classifier(online: bool) -> Classifier {
         home: HomeId::from_database(1),
         device: DeviceId::from_database(7),
         online,
+        announced_offline: false,
         seen: true,
         backlog_since: None,
     };
@@ -70,6 +71,24 @@ fn a_retained_online_status_does_not_bring_an_offline_device_back() {
     batch(&mut classifier, &mut committed, vec![message(topic::MessageKind::Status, r#"{"online":false}"#, None)]);
     let kept = ReceivedMessage { retained: true, ..message(topic::MessageKind::Status, r#"{"online":true}"#, None) };
     assert!(!batch(&mut classifier, &mut committed, vec![kept]).states[0].online);
+}
+
+#[test]
+fn a_device_returns_with_each_status_and_with_any_message_after_its_last_will() {
+    use topic::MessageKind::{Heartbeat, Status, Telemetry};
+    let (mut classifier, mut committed) = (classifier(false), CommittedPackets::new("test", false));
+    let mut returned = |kinds: &[(topic::MessageKind, &'static str)]| {
+        let inbox = kinds.iter().map(|(kind, text)| message(*kind, text, None)).collect();
+        let batch = self::batch(&mut classifier, &mut committed, inbox);
+        let returned = batch.states.iter().find_map(|change| change.returned);
+        returned.map(|returned| (returned.from_offline, returned.silent_since))
+    };
+    let before = Some(DateTime::UNIX_EPOCH);
+    let (online, offline) = ((Status, r#"{"online":true}"#), (Status, r#"{"online":false}"#));
+    assert_eq!(returned(&[(Telemetry, READING)]), None, "it may have been connected and silent");
+    assert_eq!(returned(&[online]), Some((false, before)));
+    assert_eq!(returned(&[offline]), None);
+    assert_eq!(returned(&[(Heartbeat, "{}"), online]), Some((true, before)), "both belong to one return");
 }
 
 #[test]

@@ -101,6 +101,8 @@ impl RunningWriter {
 
     /// Wakes the outboxes where a device is back. Without news of presence their next regular poll is enough.
     fn wake_outboxes(&self, changes: &[StateChange]) {
+        let returned = changes.iter().filter(|change| change.returned.is_some());
+        self.returned_devices.add(returned.map(|change| change.device));
         if changes.iter().any(|change| change.contact.is_seen() && change.notify) {
             self.outboxes.iter().for_each(Wake::wake);
         }

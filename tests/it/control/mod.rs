@@ -4,6 +4,7 @@ mod commands;
 mod configs;
 mod no_subscribers;
 mod outages;
+mod returned;
 mod scale;
 
 use serde_json::{Value, json};

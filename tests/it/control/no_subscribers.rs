@@ -53,10 +53,11 @@ async fn a_command_is_not_sent_after_a_newer_one() {
     rig.subscribe().await;
     let newer = rig.send(beep()).await;
     assert_eq!(rig.received().await.1["commandId"], newer);
-    rig.until(&newer, "SENT").await;
+    rig.answer(&newer, "SUCCEEDED", json!({})).await;
+    rig.until(&newer, "SUCCEEDED").await;
     rig.change_oldest("sent_at = created_at").await;
     rig.publish("status", json!({"online": true})).await;
-    rig.until_processed(1).await;
+    rig.until_processed(2).await;
     let newest = rig.send(beep()).await;
     assert_eq!(rig.received().await.1["commandId"], newest);
     assert_eq!(rig.command(&overtaken).await["status"], "TIMED_OUT");

@@ -3,6 +3,7 @@
 
 mod answers;
 mod queue;
+mod returned;
 mod transitions;
 
 use std::time::Duration;
@@ -11,8 +12,8 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 use smarthome::clock::Clock;
 use smarthome::commands::{
-    Answer, AnswerKind, Command, CommandOutbox, CommandStatus, ConfirmedBy, Observation, find_for_ingest,
-    record_answers,
+    Answer, AnswerKind, Command, CommandOutbox, CommandStatus, ConfirmedBy, Observation, ReturnedDevices,
+    find_for_ingest, record_answers,
 };
 use smarthome::db;
 use smarthome::downlink::{PublishOutcome, PublishReport};
@@ -30,6 +31,8 @@ struct Rig {
     ann: Person,
     devices: Vec<String>,
     outbox: CommandOutbox,
+    /// Tells `outbox` which devices came back.
+    returned: ReturnedDevices,
     conn: db::Connection,
     clock: Clock,
 }
@@ -37,10 +40,11 @@ struct Rig {
 impl Rig {
     async fn start(n_devices: usize) -> Self {
         let (graph, ann, _, devices) = start(n_devices).await;
-        let outbox = new_outbox(&graph);
+        let returned = ReturnedDevices::none();
+        let outbox = new_outbox(&graph, &returned);
         let conn = db::connect(&graph.database.url(), None).await.unwrap();
         let clock = graph.clock.clone();
-        Self { graph, ann, devices, outbox, conn, clock }
+        Self { graph, ann, devices, outbox, returned, conn, clock }
     }
 
     fn device(&self, n: usize) -> DeviceId {
@@ -137,9 +141,9 @@ impl Rig {
     }
 }
 
-fn new_outbox(graph: &Graph) -> CommandOutbox {
-    let commands = &graph.services.commands;
-    CommandOutbox::new(commands.hub().clone(), commands.expectations().clone(), graph.services.metrics.clone())
+fn new_outbox(graph: &Graph, returned: &ReturnedDevices) -> CommandOutbox {
+    let (commands, metrics) = (&graph.services.commands, graph.services.metrics.clone());
+    CommandOutbox::new(commands.hub().clone(), commands.expectations().clone(), returned.clone(), metrics)
 }
 
 fn succeeded() -> AnswerKind {
@@ -321,7 +325,7 @@ async fn senders_dispatchers_answers_and_deadlines_run_concurrently_without_dead
         }
     }));
     let dispatch = futures_util::future::join_all((0..2).map(|_| async {
-        let mut outbox = new_outbox(graph);
+        let mut outbox = new_outbox(graph, &ReturnedDevices::none());
         let mut conn = db::connect(&graph.database.url(), None).await.unwrap();
         for n in 0..ROUNDS {
             let claimed = outbox.claim(&mut conn, clock.now(), all).await.unwrap();

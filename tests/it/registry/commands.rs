@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use smarthome::commands::{CommandOutbox, KEPT_PER_DEVICE, MAX_OPEN_PER_DEVICE};
+use smarthome::commands::{CommandOutbox, KEPT_PER_DEVICE, MAX_OPEN_PER_DEVICE, ReturnedDevices};
 use smarthome::db;
 use smarthome::ids::DeviceId;
 use smarthome::outbox::Outbox;
@@ -48,8 +48,12 @@ pub(super) async fn send(graph: &Graph, who: &Person, input: &Value) -> Value {
 async fn claim(graph: &Graph, device: &str) -> usize {
     let mut conn = db::connect(&graph.database.url(), None).await.unwrap();
     let commands = &graph.services.commands;
-    let mut outbox =
-        CommandOutbox::new(commands.hub().clone(), commands.expectations().clone(), graph.services.metrics.clone());
+    let mut outbox = CommandOutbox::new(
+        commands.hub().clone(),
+        commands.expectations().clone(),
+        ReturnedDevices::none(),
+        graph.services.metrics.clone(),
+    );
     let device = DeviceId::from_database(number(device));
     outbox.claim(&mut conn, graph.clock.now(), &[device]).await.unwrap().len()
 }

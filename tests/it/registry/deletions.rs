@@ -1,7 +1,7 @@
 //! Deletions: one transaction decides and checks the permission; large tables are purged after it.
 
 use serde_json::json;
-use smarthome::commands::CommandOutbox;
+use smarthome::commands::{CommandOutbox, ReturnedDevices};
 use smarthome::db;
 use smarthome::device_config::ConfigOutbox;
 use smarthome::homes::resume_deletions;
@@ -124,7 +124,7 @@ async fn a_deletion_takes_effect_before_its_purge() {
     let mut conn = db::connect(&graph.database.url(), None).await.unwrap();
     let (now, services) = (graph.clock.now(), &graph.services);
     let (hub, expectations) = (services.commands.hub().clone(), services.commands.expectations().clone());
-    let mut commands = CommandOutbox::new(hub, expectations, services.metrics.clone());
+    let mut commands = CommandOutbox::new(hub, expectations, ReturnedDevices::none(), services.metrics.clone());
     let mut configs = ConfigOutbox::new(graph.config_hub.clone(), graph.key_ring.clone(), services.metrics.clone());
     assert_eq!(commands.find_due(&mut conn, now, &[], 10).await.unwrap(), []);
     assert_eq!(configs.find_due(&mut conn, now, &[], 10).await.unwrap(), []);

@@ -111,7 +111,8 @@ async fn an_effect_counts_once_the_command_is_dispatched() {
     // Another server adds the effect in its poll, and removes it in a later one.
     let elsewhere = smarthome::commands::Expectations::default();
     let hub = rig.graph.services.commands.hub().clone();
-    let mut other = CommandOutbox::new(hub, elsewhere.clone(), rig.graph.services.metrics.clone());
+    let mut other =
+        CommandOutbox::new(hub, elsewhere.clone(), ReturnedDevices::none(), rig.graph.services.metrics.clone());
     other.handle_deadlines(&mut rig.conn, rig.clock.now()).await.unwrap();
     assert_eq!(elsewhere.observed(rig.device(0), &message, now), [command]);
     rig.clock.advance(TimeDelta::seconds(3));

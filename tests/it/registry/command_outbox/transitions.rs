@@ -55,7 +55,7 @@ impl Rig {
         let update = format!(
             "update commands set status = '{status}', dispatched_at = {}, acked_at = {}, sent_at = {}, finished_at = {}, \
              deadline = {}, expires_at = '{}', no_subscribers = {is_undelivered}, \
-             may_have_been_delivered = {}, error = null, superseded_by = null, confirmed_by = null where id = '{}'",
+             may_have_been_delivered = {}, error = null, resends = 0, superseded_by = null, confirmed_by = null where id = '{}'",
             timestamp(is_dispatched),
             timestamp(is_acknowledged),
             timestamp(is_sent),
@@ -78,6 +78,10 @@ impl Rig {
             Event::DeadlinePassed => drop(self.handle_deadlines().await),
             Event::SessionLost => self.lose_broker_session().await,
             Event::Requeued => {
+                self.outbox.requeue_undelivered(&mut self.conn, self.clock.now()).await.unwrap();
+            }
+            Event::Returned => {
+                self.returned.add([self.device(0)]);
                 self.outbox.requeue_undelivered(&mut self.conn, self.clock.now()).await.unwrap();
             }
             Event::DeviceAcked => drop(self.answer(command, AnswerKind::Acked).await),
@@ -103,8 +107,9 @@ async fn every_event_in_every_status_does_what_the_table_says() {
     let mut rig = Rig::start(1).await;
     let id = text(&send(&rig.graph, &rig.ann, &power(&rig.devices[0], true)).await["id"]);
     let command: CommandId = id.parse().unwrap();
-    // The device has been active since every attempt, which requeues undelivered commands.
-    let active = "insert into device_states (device_id, last_seen_at) values ($1, '2100-01-01Z')";
+    // The device has been active since every attempt, which requeues undelivered commands, and came back then.
+    let active = "insert into device_states (device_id, last_seen_at, silent_since, returned_at) \
+                  values ($1, '2100-01-01Z', '2000-01-01Z', '2100-01-01Z')";
     rig.graph.sql.execute(active, &[&number(&rig.devices[0])]).await.unwrap();
     let mut wrong = Vec::new();
     for state in states() {
