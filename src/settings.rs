@@ -12,6 +12,7 @@ mod issuers;
 mod mqtt;
 mod provisioning;
 mod proxies;
+mod quotas;
 mod variables;
 
 use std::fmt;
@@ -28,6 +29,7 @@ pub use issuers::{KeySource, TrustedIssuer};
 pub use mqtt::MqttSettings;
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
 pub use proxies::TrustedProxies;
+pub use quotas::Quotas;
 use variables::{bad, number, required, required_secret, secret, switch};
 
 /// A value that must never be logged: its `Debug` hides it.
@@ -73,6 +75,7 @@ pub struct Settings {
     pub rate_limits: bool,
     /// The rate limit of each device; `None` for no limit.
     pub device_limit: Option<DeviceLimit>,
+    pub quotas: Quotas,
     /// `PRESENCE_TIMEOUT_SECONDS`: a device without messages for this long counts as offline.
     pub presence_timeout: Duration,
 }
@@ -88,6 +91,7 @@ impl Settings {
             encryption: EncryptionSettings::read(source)?,
             rate_limits,
             device_limit: DeviceLimit::read(source)?.filter(|_| rate_limits),
+            quotas: Quotas::read(source)?,
             presence_timeout: Duration::from_secs(number(source, "PRESENCE_TIMEOUT_SECONDS", 150, 1..=86_400)?),
         })
     }
@@ -169,6 +173,7 @@ mod tests {
             ("TRUSTED_PROXIES", "10.0.0.1/8"),
             ("PRESENCE_TIMEOUT_SECONDS", "0"),
             ("DEVICE_RATE_LIMIT", "-1"),
+            ("HOMES_PER_USER", "0"),
             ("DEVICE_BURST", "1e3"),
             ("MQTT_TOPIC_PREFIX", "a/b"),
             ("DATABASE_URL", "mysql://secret-password@x"),

@@ -33,6 +33,7 @@ impl Services {
                 hubs: hubs.of_streams(),
                 revocations: revocations.clone(),
                 throttle: throttle.clone(),
+                homes_per_user: settings.quotas.homes_per_user,
             }),
             integrations: Integrations::new(pool(), clock(), tokens.clone(), revocations.clone(), throttle.clone()),
             devices: Devices::new(

@@ -54,10 +54,36 @@ impl User {
         Ok(Some(load_list(ctx, sessions).await?.iter().map(|session| OpenSession::new(session, viewer)).collect()))
     }
 
+    /// The number of homes that you own. Fails with FORBIDDEN for other users.
+    async fn homes_owned(&self, ctx: &Context<'_>) -> Result<Option<i32>> {
+        self.require_self(ctx)?;
+        let homes = ctx.loaders().shared_homes.get(ctx.batch_scope(), self.viewer, self.user.id).await?;
+        let homes = homes.unwrap_or_default();
+        let n_owned = homes.iter().filter(|home| home.my_role() == homes::HomeRole::Owner).count();
+        Ok(Some(i32::try_from(n_owned).unwrap_or(i32::MAX)))
+    }
+
+    /// The number of homes that you may own on this server. When `homesOwned` has reached it, `createHome` fails with
+    /// CONFLICT, and so does everything else that would make you an owner. Fails with FORBIDDEN for other users.
+    async fn homes_limit(&self, ctx: &Context<'_>) -> Result<Option<i32>> {
+        self.require_self(ctx)?;
+        Ok(Some(i32::try_from(ctx.services().homes.homes_per_user()).unwrap_or(i32::MAX)))
+    }
+
     /// The homes that you and this user share. For yourself, all your homes.
     async fn homes(&self, ctx: &Context<'_>) -> Result<Vec<Home>> {
         let homes = ctx.loaders().shared_homes.get(ctx.batch_scope(), self.viewer, self.user.id);
         Ok(load_list(ctx, homes).await?.iter().cloned().map(Home).collect())
+    }
+}
+
+impl User {
+    /// Fails unless the viewer is this user, and no integration.
+    fn require_self(&self, ctx: &Context<'_>) -> Result<()> {
+        if ctx.person()?.user == self.user.id {
+            return Ok(());
+        }
+        Err(Error::Forbidden("you may see your own account only").into())
     }
 }
 

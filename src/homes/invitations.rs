@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Access, Home, HomeRole, Homes, MAX_HOMES_PER_OWNER, Permission, invitations_store, members_store, store};
+use super::{Access, Home, HomeRole, Homes, Permission, invitations_store, members_store, store};
 use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::auth::Principal;
 use crate::db;
@@ -123,7 +123,7 @@ impl Homes {
     pub async fn accept_invitation(&self, by: &RequestContext, token: &str) -> Result<Home, Error> {
         self.throttle.address_attempt(by.address)?;
         let digest = opaque_token::digest(token).ok_or_else(invalid)?;
-        let (user, by, now) = (by.user, by.clone(), self.clock.now());
+        let (user, by, now, homes_limit) = (by.user, by.clone(), self.clock.now(), self.homes_limit);
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let home = invitations_store::home_of(conn, &digest, user).await?.ok_or_else(invalid)?;
@@ -137,10 +137,8 @@ impl Homes {
                         "the home has {MAX_MEMBERS_PER_HOME} members, the most allowed"
                     )));
                 }
-                if role == HomeRole::Owner && store::lock_and_count_owned(conn, user).await? >= MAX_HOMES_PER_OWNER {
-                    return Err(Error::Conflict(format!(
-                        "you own {MAX_HOMES_PER_OWNER} homes already, the most allowed"
-                    )));
+                if role == HomeRole::Owner {
+                    homes_limit.check(conn, user, "you own").await?;
                 }
                 members_store::insert(conn, home, user, role, now).await?;
                 let entry = Entry::new(Action::InvitationAccept, target(id, &email), details(id, &email, role));

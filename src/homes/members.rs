@@ -1,10 +1,7 @@
 //! Members of a home: changing their roles, removing them, leaving. A home always has an owner.
 
 use super::integrations::revocations_of;
-use super::{
-    Access, HomeRole, Homes, MAX_HOMES_PER_OWNER, Member, Permission, integrations_store, invitations_store,
-    members_store, store,
-};
+use super::{Access, HomeRole, Homes, Member, Permission, integrations_store, invitations_store, members_store};
 use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::db;
 use crate::error::Error;
@@ -24,7 +21,7 @@ impl Homes {
         role: HomeRole,
     ) -> Result<Member, Error> {
         let (access, by, now) = (access.require(Permission::Configure)?, by.clone(), self.clock.now());
-        let apply = self.revocations.on_commit();
+        let (homes_limit, apply) = (self.homes_limit, self.revocations.on_commit());
         let after_commit = move |(member, revocations)| {
             apply(revocations);
             member
@@ -40,13 +37,8 @@ impl Homes {
                 if present == HomeRole::Owner && role != present && members_store::owners(conn, home).await? == 1 {
                     return Err(Error::Conflict(LAST_OWNER.to_owned()));
                 }
-                if role == HomeRole::Owner
-                    && role != present
-                    && store::lock_and_count_owned(conn, member).await? >= MAX_HOMES_PER_OWNER
-                {
-                    return Err(Error::Conflict(format!(
-                        "this member owns {MAX_HOMES_PER_OWNER} homes already, the most allowed"
-                    )));
+                if role == HomeRole::Owner && role != present {
+                    homes_limit.check(conn, member, "this member owns").await?;
                 }
                 let ended = invitations_store::delete_above(conn, home, member, role).await?;
                 let changed = members_store::set_role(conn, home, member, role).await?;

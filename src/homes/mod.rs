@@ -11,6 +11,7 @@ mod invitations;
 mod invitations_store;
 mod members;
 mod members_store;
+mod owned;
 mod rejected_messages;
 mod rejected_messages_store;
 mod rooms;
@@ -21,6 +22,7 @@ mod store;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use owned::HomesLimit;
 
 pub use access::{Access, HomeRole, Membership, PEOPLE_ONLY, Permission};
 pub(crate) use deletions::complete as complete_deletion;
@@ -44,9 +46,6 @@ use crate::ids::{HomeId, UserId};
 use crate::revocation::Revocations;
 use crate::throttle::Throttle;
 use crate::validation;
-
-/// Homes one person may own.
-pub const MAX_HOMES_PER_OWNER: i64 = 100;
 
 /// Receives changes of the registry after their commit: the caches of addresses, of credentials and of the registry.
 pub trait RegistryListener: Send + Sync {
@@ -134,6 +133,8 @@ pub struct HomesDependencies {
     pub hubs: Arc<[Arc<dyn hub::Close>]>,
     pub revocations: Revocations,
     pub throttle: Throttle,
+    /// Homes that one user may own.
+    pub homes_per_user: u32,
 }
 
 /// Homes, memberships and rooms. Cheap to clone.
@@ -145,12 +146,14 @@ pub struct Homes {
     hubs: Arc<[Arc<dyn hub::Close>]>,
     revocations: Revocations,
     throttle: Throttle,
+    homes_limit: HomesLimit,
 }
 
 impl Homes {
     pub fn new(dependencies: HomesDependencies) -> Self {
-        let HomesDependencies { pool, clock, listener, hubs, revocations, throttle } = dependencies;
-        Self { pool, clock, listener, hubs, revocations, throttle }
+        let HomesDependencies { pool, clock, listener, hubs, revocations, throttle, homes_per_user } = dependencies;
+        let homes_limit = HomesLimit(homes_per_user.into());
+        Self { pool, clock, listener, hubs, revocations, throttle, homes_limit }
     }
 
     /// The viewer's proof of a permission in a home. `NOT_FOUND` for users who are not members.
@@ -192,7 +195,7 @@ impl Homes {
     /// and is refused like that of an existing home. Choosing keys is limited for each user, so that nobody can search
     /// for the keys of others.
     pub async fn create(&self, by: &RequestContext, new: NewHome) -> Result<Home, Error> {
-        let (user, by) = (by.user, by.clone());
+        let (user, by, homes_limit) = (by.user, by.clone(), self.homes_limit);
         let new = store::NewHome {
             key: new.key.map(|key| validation::key("key", &key)).transpose()?,
             name: validation::name("name", &new.name)?,
@@ -204,11 +207,7 @@ impl Homes {
         }
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                if store::lock_and_count_owned(conn, user).await? >= MAX_HOMES_PER_OWNER {
-                    return Err(Error::Conflict(format!(
-                        "you own {MAX_HOMES_PER_OWNER} homes already, the most allowed"
-                    )));
-                }
+                homes_limit.check(conn, user, "you own").await?;
                 let home = match store::insert(conn, &new, user).await {
                     Err(error) if db::violated_foreign_key(&error).is_some() => {
                         return Err(Error::Unauthenticated("this account was deleted"));

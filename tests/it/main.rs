@@ -50,6 +50,7 @@ mod services;
 mod simulator;
 mod statement_order;
 mod statements;
+mod storage_limits;
 mod stream_outages;
 mod streams;
 mod support;

@@ -199,6 +199,7 @@ fn the_readme_names_every_setting() {
         "src/settings/issuers.rs",
         "src/settings/mqtt.rs",
         "src/settings/provisioning.rs",
+        "src/settings/quotas.rs",
         "src/logging.rs",
     ];
     let settings = paths.map(|path| fs::read_to_string(root().join(path)).unwrap());

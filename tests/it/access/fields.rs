@@ -53,9 +53,13 @@ pub(super) const FIELDS: &[Fields] = &[
     fields(
         "User",
         "query { home(id: $home) { members { user { @ } } } }",
-        &[(People, "id email name createdAt homes"), (Never, "sessions")],
+        &[(People, "id email name createdAt homes"), (Never, "sessions homesOwned homesLimit")],
     ),
-    fields("User", "query { me { @ } }", &[(Signed, "id email name createdAt homes"), (Account, "sessions")]),
+    fields(
+        "User",
+        "query { me { @ } }",
+        &[(Signed, "id email name createdAt homes"), (Account, "sessions homesOwned homesLimit")],
+    ),
     fields(
         "OpenSession",
         "query { me { sessions { @ } } }",
