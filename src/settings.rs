@@ -91,7 +91,7 @@ impl Settings {
             encryption: EncryptionSettings::read(source)?,
             rate_limits,
             device_limit: DeviceLimit::read(source)?.filter(|_| rate_limits),
-            quotas: Quotas::read(source)?,
+            quotas: Quotas::read(source, rate_limits)?,
             presence_timeout: Duration::from_secs(number(source, "PRESENCE_TIMEOUT_SECONDS", 150, 1..=86_400)?),
         })
     }
@@ -154,6 +154,15 @@ mod tests {
     }
 
     #[test]
+    fn each_of_two_variables_turns_the_daily_limit_off() {
+        let daily = |more: &[(&str, &str)]| read(&[&GOOD[..], more].concat()).unwrap().quotas.device_daily_bytes;
+        assert_eq!((daily(&[]), daily(&[("DEVICE_DAILY_MIB", "1")])), (Some(256 << 20), Some(1 << 20)));
+        for off in [("DEVICE_DAILY_MIB", "0"), ("RATE_LIMITS", "off")] {
+            assert_eq!(daily(&[off]), None, "{off:?}");
+        }
+    }
+
+    #[test]
     fn an_error_names_the_missing_or_unusable_variable() {
         for (name, _) in GOOD {
             let rest: Vec<_> = GOOD.into_iter().filter(|(n, _)| *n != name).collect();
@@ -174,6 +183,7 @@ mod tests {
             ("PRESENCE_TIMEOUT_SECONDS", "0"),
             ("DEVICE_RATE_LIMIT", "-1"),
             ("HOMES_PER_USER", "0"),
+            ("DEVICE_DAILY_MIB", "1e3"),
             ("DEVICE_BURST", "1e3"),
             ("MQTT_TOPIC_PREFIX", "a/b"),
             ("DATABASE_URL", "mysql://secret-password@x"),

@@ -73,6 +73,7 @@ fn writer(parts: &Parts, link: LinkHandles, ready: Latch) -> Writer {
         mqtt: settings.mqtt.clone(),
         presence_timeout: settings.presence_timeout,
         device_limit: settings.device_limit,
+        daily_storage: settings.quotas.device_daily_bytes,
         link,
         directory_version: hubs.directory_version.clone(),
         readings: hubs.readings.clone(),

@@ -43,6 +43,7 @@ impl Services {
                     listener: hubs.registry_listener.clone(),
                     hubs: hubs.of_streams(),
                     registry_cache: hubs.registry_cache.clone(),
+                    daily_storage: settings.quotas.device_daily_bytes,
                 },
                 &settings.mqtt,
             ),

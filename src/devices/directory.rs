@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 
 use super::directory_store::{self as store, ResolveAddresses};
-use super::{Mac, RegistryListener};
+use super::{Mac, RegistryListener, StoredBytes};
 use crate::db;
 use crate::ids::{DeviceId, HomeId};
 
@@ -47,6 +47,8 @@ pub struct ResolvedDevice {
     pub seen: bool,
     /// Since when the device may have buffered messages, by the database when the address was resolved.
     pub backlog_since: Option<DateTime<Utc>>,
+    /// What it had stored lately, by the database when the address was resolved.
+    pub stored: Option<StoredBytes>,
 }
 
 /// How a topic names a home and a device, each by one of its names.
@@ -180,6 +182,7 @@ impl Directory {
                     announced_offline: row.announced_offline,
                     seen: row.seen,
                     backlog_since: row.backlog_since,
+                    stored: row.stored_day.map(|day| StoredBytes { day, bytes: row.stored_bytes }),
                 }),
                 None => Resolved::NoDevice(row.home),
             };
@@ -211,6 +214,7 @@ impl Directory {
             announced_offline: false,
             seen: true,
             backlog_since: None,
+            stored: None,
         };
         Ok(online.into_iter().map(device).collect())
     }

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Untyped};
+use chrono::{DateTime, NaiveDate, Utc};
+use diesel::sql_types::{Array, BigInt, Bool, Date, Nullable, Text, Timestamptz, Untyped};
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
@@ -41,6 +41,10 @@ pub(super) struct ResolvedAddress {
     pub(super) seen: bool,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub(super) backlog_since: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Date>)]
+    pub(super) stored_day: Option<NaiveDate>,
+    #[diesel(sql_type = BigInt)]
+    pub(super) stored_bytes: i64,
 }
 
 statement! {

@@ -6,6 +6,8 @@ mod cleanups;
 mod cleanups_store;
 mod credentials;
 mod credentials_store;
+mod daily_storage;
+mod daily_storage_store;
 mod device;
 mod device_type;
 mod directory;
@@ -45,7 +47,7 @@ pub(crate) use registry::audited;
 pub use registry::{Devices, DevicesDependencies};
 pub use registry_cache::{RegistryCache, RegistryEntry};
 pub use rotation::MAX_GRACE;
-pub use state::{Contact, DeviceState, Report, Return, StateChange, StateHub, StatusReport};
+pub use state::{Contact, DeviceState, Report, Return, StateChange, StateHub, StatusReport, StoredBytes};
 pub use state_store::upsert as upsert_states;
 pub(crate) use store::{
     Columns as DeviceColumns, Registration, RegistrationColumns, Row as DeviceRow, device as read_device,

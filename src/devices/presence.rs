@@ -209,6 +209,7 @@ mod tests {
             announced_offline: false,
             seen: true,
             backlog_since: None,
+            stored: None,
         }
     }
 

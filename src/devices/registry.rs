@@ -31,6 +31,8 @@ pub struct DevicesDependencies {
     /// The hubs whose streams end when their device is deleted.
     pub hubs: Arc<[Arc<dyn hub::Close>]>,
     pub registry_cache: RegistryCache,
+    /// Bytes of readings that one device may store in a day; `None` for no limit.
+    pub daily_storage: Option<u64>,
 }
 
 /// The registry of devices. Cheap to clone.
@@ -44,11 +46,12 @@ pub struct Devices {
     pub(super) broker_url: Arc<str>,
     prefix: Arc<str>,
     pub(super) accounts: Accounts,
+    pub(super) daily_storage: Option<u64>,
 }
 
 impl Devices {
     pub fn new(dependencies: DevicesDependencies, mqtt: &MqttSettings) -> Self {
-        let DevicesDependencies { pool, clock, listener, hubs, registry_cache } = dependencies;
+        let DevicesDependencies { pool, clock, listener, hubs, registry_cache, daily_storage } = dependencies;
         Self {
             pool,
             clock,
@@ -58,6 +61,7 @@ impl Devices {
             broker_url: mqtt.public_url.as_str().into(),
             prefix: mqtt.prefix.as_str().into(),
             accounts: Accounts::new(&mqtt.provisioning),
+            daily_storage,
         }
     }
 

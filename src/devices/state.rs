@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
 
 use super::directory::ResolvedDevice;
@@ -82,6 +82,16 @@ pub struct StateChange {
     pub unless_seen_since: Option<DateTime<Utc>>,
     /// Set where the device came back within the batch.
     pub returned: Option<Return>,
+    /// What the device has stored today, by this server.
+    pub stored: Option<StoredBytes>,
+}
+
+/// The payloads of the readings that were accepted from a device on a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredBytes {
+    /// The day in UTC.
+    pub day: NaiveDate,
+    pub bytes: i64,
 }
 
 /// The return of a device that may have been away: commands sent since its message before may not have reached it.
@@ -156,6 +166,7 @@ impl StateChange {
             backlog_since: None,
             unless_seen_since: None,
             returned: None,
+            stored: None,
         }
     }
 
@@ -184,6 +195,7 @@ impl StateChange {
             announced_offline: false,
             seen: true,
             backlog_since: None,
+            stored: None,
         };
         let unless_seen_since = Some(at - timeout + WRITTEN_WITHIN);
         Self { unless_seen_since, notify: true, ..Self::new(device, false, Contact::None, at) }
@@ -209,6 +221,7 @@ impl StateChange {
         self.segments = later.segments.or(self.segments.take());
         self.notify |= later.notify;
         self.unless_seen_since = None;
+        self.stored = later.stored.or(self.stored);
         self.returned = match (self.returned, later.returned) {
             (Some(first), Some(later)) => Some(first.merge(later)),
             (first, later) => first.or(later),

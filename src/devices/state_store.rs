@@ -1,7 +1,7 @@
 //! SQL of device states: all changes of a batch in one statement.
 
-use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Timestamptz, Untyped};
+use chrono::{DateTime, NaiveDate, Utc};
+use diesel::sql_types::{Array, BigInt, Bool, Date, Double, Jsonb, Nullable, Text, Timestamptz, Untyped};
 use diesel::{QueryResult, QueryableByName};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::{Value, json};
@@ -31,6 +31,8 @@ statement! {
         returned_at: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
         silent_since: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
         returned_from_offline: Array<Bool> = Vec<bool>,
+        stored_days: Array<Nullable<Date>> = Vec<Option<NaiveDate>>,
+        stored_bytes: Array<BigInt> = Vec<i64>,
     }
 }
 
@@ -94,6 +96,8 @@ impl UpsertStates {
         self.returned_at.push(change.returned.map(|it| it.at));
         self.silent_since.push(change.returned.and_then(|it| it.silent_since));
         self.returned_from_offline.push(change.returned.is_some_and(|it| it.from_offline));
+        self.stored_days.push(change.stored.map(|it| it.day));
+        self.stored_bytes.push(change.stored.map_or(0, |it| it.bytes));
     }
 }
 

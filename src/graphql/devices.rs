@@ -9,6 +9,7 @@ use async_graphql::{Context, ID, Object, OutputType, SimpleObject};
 use super::command_enums::CommandStatus;
 use super::commands::{self, Command};
 use super::context::ContextExt;
+use super::daily_storage::DailyStorage;
 use super::device_config::{self, DeviceConfig};
 use super::error::Result;
 use super::homes::Home;
@@ -148,7 +149,8 @@ impl Device {
     }
 
     /// The number of messages that the server dropped because the device exceeded its rate limit
-    /// (`DEVICE_RATE_LIMIT`, `DEVICE_BURST`). It stops at 2147483647, the largest `Int`.
+    /// (`DEVICE_RATE_LIMIT`, `DEVICE_BURST`) or its daily limit (`storageToday`). It stops at 2147483647, the largest
+    /// `Int`.
     async fn shed_messages(&self) -> Result<Option<i32>> {
         Ok(Some(shed_messages(self.read()?)))
     }
@@ -156,6 +158,13 @@ impl Device {
     /// The time of the last dropped message. Null if there was none.
     async fn last_shed_at(&self) -> Result<Option<Instant>> {
         Ok(self.read()?.state.last_shed_at.map(Instant))
+    }
+
+    /// What the device has stored today, and its daily limit.
+    async fn storage_today(&self, ctx: &Context<'_>) -> Result<Option<DailyStorage>> {
+        let device = self.device.readable(Permission::Read)?;
+        let used = ctx.loaders().stored_today.get(ctx.batch_scope(), device.access().user(), device).await?;
+        Ok(Some(DailyStorage::new(used.unwrap_or_default(), ctx.services().devices.daily_storage_limit())))
     }
 
     /// The MQTT topics of the device.

@@ -198,6 +198,11 @@ loaders! {
         one_for_each(devices, |device| device.device(), by_key(configs, |config| config.device))
     }
 
+    /// Bytes of readings that a device has stored today.
+    stored_today: StoredToday = |_viewer: UserId, devices: DeviceAccess| -> i64 {
+        services.devices.stored_today(devices).await?
+    }
+
     /// Pages of a device's configurations: the newest versions before one, up to a limit.
     config_pages: ConfigPages =
         |page: (UserId, Option<i32>, i64), devices: DeviceAccess| -> Arc<[Arc<DeviceConfig>]> {

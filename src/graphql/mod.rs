@@ -14,6 +14,7 @@ mod command_enums;
 mod command_input;
 mod commands;
 mod context;
+mod daily_storage;
 mod device_config;
 mod device_list;
 mod devices;

@@ -26,8 +26,8 @@ impl RejectedMessage {
         &self.0.topic
     }
 
-    /// Why the message was rejected, as a stable code in upper case. `RATE_LIMITED` is sampled: at most one of
-    /// a device's messages above its limit is listed per minute. `Device.shedMessages` counts all of them.
+    /// Why the message was rejected, as a stable code in upper case. `RATE_LIMITED` and `DAILY_LIMIT` are sampled: at
+    /// most one of a device's messages above a limit is listed per minute. `Device.shedMessages` counts all of them.
     async fn reason(&self) -> &str {
         &self.0.reason
     }

@@ -40,7 +40,7 @@ pub(super) struct MqttStatus {
     /// Redelivered messages that were already stored.
     messages_duplicate: i32,
     /// Messages that the server could not process (see `rejectedMessages`), or dropped because their device
-    /// exceeded its rate limit (see `Device.shedMessages`).
+    /// exceeded a limit (see `Device.shedMessages`).
     messages_rejected: i32,
     /// Clients connected to the broker, as the broker reports it. Null if it does not report it.
     broker_clients_connected: Option<i32>,

@@ -11,6 +11,7 @@ use diesel::QueryResult;
 
 use super::batch::{Batch, BatchBuilder, ClassifiedMessage, Outcome};
 use super::committed_packets::CommittedPackets;
+use super::daily_storage::DailyStorage;
 use super::device_limits::DeviceLimits;
 use super::envelope::Envelope;
 use super::message::{Message, Rejected, classify};
@@ -29,6 +30,7 @@ pub(super) struct Classifier {
     pub(super) directory: Directory,
     pub(super) presence: PresenceTracker,
     pub(super) limits: DeviceLimits,
+    pub(super) storage: DailyStorage,
     pub(super) pending: PendingLastSeen,
     pub(super) rejections: RejectionRecorder,
     pub(super) expectations: Expectations,
@@ -74,7 +76,7 @@ impl Classifier {
         if self.pending.is_due(Instant::now()) {
             self.pending.take().into_iter().for_each(|change| batch.add_change(change));
         }
-        batch.finish()
+        self.with_sums(batch.finish())
     }
 
     fn add_message(&mut self, message: ReceivedMessage, committed: &mut CommittedPackets, batch: &mut BatchBuilder) {
@@ -93,7 +95,14 @@ impl Classifier {
         let is_seen = |device| self.presence.is_seen(device);
         let (message, change) = match classify(content, resolved, envelope.retained, is_seen) {
             Err(rejected) => (self.reject(rejected, envelope), None),
-            Ok(message) if !self.is_within_limit(&message, &envelope) => self.drop_over_limit(message.device, envelope),
+            Ok(message) if !self.is_within_limit(&message, &envelope) => {
+                let is_reported = self.limits.is_reported(message.device.device, envelope.received_at);
+                self.drop_over_limit(message.device, envelope, Rejection::RateLimited, is_reported)
+            }
+            Ok(message) if !self.is_within_day(&message, &envelope) => {
+                let is_reported = self.storage.is_reported(message.device.device, envelope.received_at);
+                self.drop_over_limit(message.device, envelope, Rejection::DailyLimit, is_reported)
+            }
             Ok(message) => self.accept(message, envelope, batch.effects()),
         };
         batch.add_message(message);
@@ -117,6 +126,20 @@ impl Classifier {
             Content::Telemetry { timestamp, .. } => self.limits.admit(device, at, *timestamp),
             Content::Status(_) | Content::Heartbeat(_) => self.limits.admit(device, at, None),
         }
+    }
+
+    /// Whether the device may store this message today. Only readings are stored for good.
+    fn is_within_day(&mut self, message: &Message, envelope: &Envelope) -> bool {
+        !matches!(message.content, Content::Telemetry { .. })
+            || self.storage.admit(message.device, envelope.payload.len(), envelope.received_at)
+    }
+
+    /// The batch with what each of its devices has stored today, which is written with the changes.
+    fn with_sums(&mut self, mut batch: Batch) -> Batch {
+        for change in &mut batch.states {
+            change.stored = self.storage.take_unwritten(change.device);
+        }
+        batch
     }
 
     fn reject(&mut self, Rejected { reason, home }: Rejected, envelope: Envelope) -> ClassifiedMessage {
@@ -153,7 +176,7 @@ impl Classifier {
         if self.pending.is_due(now) {
             states.extend(self.pending.take());
         }
-        Batch::of_states(states)
+        self.with_sums(Batch::of_states(states))
     }
 
     /// All pending updates, for the shutdown.
@@ -162,7 +185,7 @@ impl Classifier {
         while self.pending.due_at().is_some() {
             states.extend(self.pending.take());
         }
-        Batch::of_states(states)
+        self.with_sums(Batch::of_states(states))
     }
 
     /// When [`Classifier::due_changes`] is to be called next. Devices only time out while the link is up.

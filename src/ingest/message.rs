@@ -65,6 +65,7 @@ mod tests {
             announced_offline: false,
             seen: true,
             backlog_since: None,
+            stored: None,
         };
         let heartbeat = || Ok(Content::Heartbeat(Report::default()));
         let status = || {

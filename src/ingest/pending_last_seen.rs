@@ -2,6 +2,7 @@
 //! delays the message it came with. A crash loses a moment of `lastSeenAt` and nothing else.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use crate::devices::StateChange;
@@ -24,7 +25,10 @@ pub(super) struct PendingLastSeen {
 impl PendingLastSeen {
     pub(super) fn insert(&mut self, change: StateChange) {
         self.since.get_or_insert_with(Instant::now);
-        self.changes.insert(change.device, change);
+        match self.changes.entry(change.device) {
+            Entry::Occupied(mut earlier) => earlier.get_mut().merge(change),
+            Entry::Vacant(vacant) => _ = vacant.insert(change),
+        }
     }
 
     /// Takes out the device's update, to be written together with a newer change.

@@ -16,6 +16,7 @@ use super::MAX_BATCH;
 use super::batch::Batch;
 use super::classifier::Classifier;
 use super::committed_packets::CommittedPackets;
+use super::daily_storage::DailyStorage;
 use super::device_limits::DeviceLimits;
 use super::pending_last_seen::PendingLastSeen;
 use super::rejection_recorder::RejectionRecorder;
@@ -48,6 +49,8 @@ pub struct WriterParts {
     /// Silence after which a device counts as offline.
     pub presence_timeout: Duration,
     pub device_limit: Option<DeviceLimit>,
+    /// Bytes of readings that a device may store in a day; `None` for no limit.
+    pub daily_storage: Option<u64>,
     pub link: LinkHandles,
     /// Raised by every change of the registry.
     pub directory_version: DirectoryVersion,
@@ -166,6 +169,7 @@ impl RunningWriter {
                 directory: Directory::new(parts.directory_version),
                 presence,
                 limits: DeviceLimits::new(parts.device_limit),
+                storage: DailyStorage::new(parts.daily_storage),
                 pending: PendingLastSeen::default(),
                 rejections: RejectionRecorder::default(),
                 expectations: parts.expectations.clone(),

@@ -29,6 +29,8 @@ text_enum! {
         Retained = "RETAINED",
         /// The device exceeds its rate limit.
         RateLimited = "RATE_LIMITED",
+        /// The device has stored as much as it may on this day.
+        DailyLimit = "DAILY_LIMIT",
         /// The database refuses this message at every attempt.
         NotStorable = "NOT_STORABLE",
     }

@@ -6,16 +6,28 @@ const DEFAULT_HOMES: u64 = 100;
 /// Largest value: a query of all homes of a user must stay answerable.
 const MAX_HOMES: u64 = 10_000;
 
-/// What one user may store.
+/// MiB: sixty times what a sensor sends that reports 500 bytes every ten seconds.
+const DEFAULT_DAILY_MIB: u64 = 256;
+/// Largest value: 1 TiB.
+const MAX_DAILY_MIB: u64 = 1 << 20;
+
+/// What one user and one device may store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quotas {
     /// `HOMES_PER_USER`: homes that one user may own, at least 1.
     pub homes_per_user: u32,
+    /// `DEVICE_DAILY_MIB`: bytes of readings that one device may store in a day; `None` for no limit.
+    pub device_daily_bytes: Option<u64>,
 }
 
 impl Quotas {
-    pub(super) fn read(source: &impl Source) -> Result<Self, SettingsError> {
+    /// Without rate limits, a device may store as much as it sends.
+    pub(super) fn read(source: &impl Source, rate_limits: bool) -> Result<Self, SettingsError> {
         let homes = number(source, "HOMES_PER_USER", DEFAULT_HOMES, 1..=MAX_HOMES)?;
-        Ok(Self { homes_per_user: u32::try_from(homes).expect("bounded above") })
+        let daily = number(source, "DEVICE_DAILY_MIB", DEFAULT_DAILY_MIB, 0..=MAX_DAILY_MIB)?;
+        Ok(Self {
+            homes_per_user: u32::try_from(homes).expect("bounded above"),
+            device_daily_bytes: (daily > 0 && rate_limits).then_some(daily << 20),
+        })
     }
 }

@@ -7,7 +7,9 @@ select
     coalesce(s.online, false) as online,
     coalesce(s.announced_offline, false) as announced_offline,
     s.last_seen_at is not null as seen,
-    coalesce(s.backlog_since, s.last_seen_at, d.created_at) as backlog_since
+    coalesce(s.backlog_since, s.last_seen_at, d.created_at) as backlog_since,
+    s.stored_day,
+    coalesce(s.stored_bytes, 0) as stored_bytes
 from unnest(
         :home_ids::bigint[], :home_keys::text[], :device_ids::bigint[], :device_macs::text[], :device_keys::text[]
     ) with ordinality a (home_id, home_key, device_id, device_mac, device_key, position)

@@ -3,7 +3,7 @@
 insert into device_states as s (
     device_id, online, online_changed_at, last_seen_at, firmware_version, signal_strength, battery_level, metadata,
     home_segment, device_segment, announced_offline, shed_messages, last_shed_at, backlog_since,
-    returned_at, silent_since, returned_from_offline
+    returned_at, silent_since, returned_from_offline, stored_day, stored_bytes
 )
 select
     n.device_id, n.online, n.at, n.seen_at, n.firmware_version, n.signal_strength, n.battery_level, n.metadata,
@@ -18,17 +18,19 @@ select
     end,
     n.returned_from_offline or coalesce(
         n.returned_at < old.returned_at + interval '1 second' and old.returned_from_offline, false
-    )
+    ),
+    n.stored_day, n.stored_bytes
 from unnest(
         :devices::bigint[], :online::boolean[], :at::timestamptz[], :seen_at::timestamptz[],
         :firmware_versions::text[], :signal_strengths::float8[], :battery_levels::float8[], :metadata::jsonb[],
         :home_segments::text[], :device_segments::text[], :unless_seen_since::timestamptz[], :announced_offline::boolean[],
         :rate_limited::bigint[], :rate_limited_at::timestamptz[], :backlog_since::timestamptz[],
-        :returned_at::timestamptz[], :silent_since::timestamptz[], :returned_from_offline::boolean[]
+        :returned_at::timestamptz[], :silent_since::timestamptz[], :returned_from_offline::boolean[],
+        :stored_days::date[], :stored_bytes::bigint[]
     ) n (
         device_id, online, at, seen_at, firmware_version, signal_strength, battery_level, metadata, home_segment,
         device_segment, unless_seen_since, announced_offline, rate_limited, rate_limited_at, backlog_since,
-        returned_at, silent_since, returned_from_offline
+        returned_at, silent_since, returned_from_offline, stored_day, stored_bytes
     )
     join devices d on d.id = n.device_id
     left join device_states old on old.device_id = n.device_id
@@ -64,6 +66,13 @@ on conflict (device_id) do update set
     returned_from_offline = case
         when excluded.returned_at is null then s.returned_from_offline
         else excluded.returned_from_offline
+    end,
+    -- A sum only grows: an attempt that is repeated counts nothing twice.
+    stored_day = greatest(s.stored_day, excluded.stored_day),
+    stored_bytes = case
+        when excluded.stored_day > s.stored_day or s.stored_day is null then excluded.stored_bytes
+        when excluded.stored_day = s.stored_day then greatest(s.stored_bytes, excluded.stored_bytes)
+        else s.stored_bytes
     end
 returning
     s.device_id, s.online, s.online_changed_at, s.last_seen_at, s.firmware_version, s.signal_strength,

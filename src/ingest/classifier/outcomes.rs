@@ -58,21 +58,21 @@ impl Classifier {
         (ClassifiedMessage { outcome, device, envelope }, change)
     }
 
-    /// Drops a message that is over its device's limit. It shows that the device is there, and the device's
-    /// state counts it.
+    /// Drops a message that is over a limit of its device. It shows that the device is there, and the device's state
+    /// counts it.
     pub(super) fn drop_over_limit(
         &mut self,
         device: ResolvedDevice,
         envelope: Envelope,
+        reason: Rejection,
+        is_reported: bool,
     ) -> (ClassifiedMessage, Option<StateChange>) {
         let at = envelope.received_at;
-        let is_reported = self.limits.is_reported(device.device, at);
         let presence = self.observe(device, PresenceEvent::Seen, at);
         let seen = self.seen_change(device, &envelope, presence);
         // Subscribers learn once a minute that the device is over its limit, not with every batch.
         let notify = seen.notify || is_reported;
         let change = StateChange { notify, n_rate_limited: 1, rate_limited_at: Some(at), ..seen };
-        let reason = Rejection::RateLimited;
         let message = if is_reported {
             self.reject(Rejected { reason, home: Some(device.home) }, envelope)
         } else {
@@ -85,7 +85,7 @@ impl Classifier {
     /// at all where `last_seen_at` was written lately.
     fn seen(&mut self, device: ResolvedDevice, envelope: &Envelope, report: Report) -> Option<StateChange> {
         let presence = self.observe(device, PresenceEvent::Seen, envelope.received_at);
-        if !presence.write_due {
+        if !presence.write_due && !self.storage.is_write_due(device.device) {
             return None;
         }
         let change = StateChange { report, ..self.seen_change(device, envelope, presence) };

@@ -18,11 +18,13 @@ fn classifier(online: bool) -> Classifier {
         announced_offline: false,
         seen: true,
         backlog_since: None,
+        stored: None,
     };
     Classifier {
         directory: Directory::with_device("1/a", known),
         presence: PresenceTracker::new(Duration::from_secs(150)),
         limits: DeviceLimits::new(None),
+        storage: DailyStorage::new(None),
         pending: PendingLastSeen::default(),
         rejections: RejectionRecorder::default(),
         expectations: Expectations::default(),

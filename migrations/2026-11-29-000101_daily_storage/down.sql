@@ -1,0 +1,3 @@
+alter table device_states
+    drop column stored_day,
+    drop column stored_bytes;
