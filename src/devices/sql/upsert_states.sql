@@ -34,7 +34,11 @@ from unnest(
     )
     join devices d on d.id = n.device_id
     left join device_states old on old.device_id = n.device_id
-where n.unless_seen_since is null or old.last_seen_at is null or old.last_seen_at < n.unless_seen_since
+where n.unless_seen_since is null
+    or old.last_seen_at is null
+    or old.last_seen_at < n.unless_seen_since
+    -- It was seen while a clock was ahead.
+    or old.last_seen_at > n.at + interval '5 minutes'
 -- Rows are locked in one order, so that two servers never wait for each other.
 order by n.device_id
 on conflict (device_id) do update set
@@ -43,7 +47,10 @@ on conflict (device_id) do update set
         when s.online = excluded.online then s.online_changed_at
         else excluded.online_changed_at
     end,
-    last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at),
+    last_seen_at = case
+        when s.last_seen_at > excluded.last_seen_at + interval '5 minutes' then excluded.last_seen_at
+        else greatest(s.last_seen_at, excluded.last_seen_at)
+    end,
     firmware_version = coalesce(excluded.firmware_version, s.firmware_version),
     signal_strength = coalesce(excluded.signal_strength, s.signal_strength),
     battery_level = coalesce(excluded.battery_level, s.battery_level),
