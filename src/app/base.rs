@@ -17,10 +17,10 @@ pub struct Base {
     pub metrics: Metrics,
     pub pool: Pool,
     pub throttle: Throttle,
-    /// The turns of queries and mutations.
-    pub operations: Turns,
-    /// The turns of subscriptions that read from the database.
-    pub subscriptions: Turns,
+    /// Of queries and mutations.
+    pub operation_turns: Turns,
+    /// Of subscriptions that read from the database.
+    pub subscription_turns: Turns,
     pub tokens: Tokens,
     pub revocations: Revocations,
 }
@@ -34,8 +34,8 @@ impl Base {
             database: settings.database.clone(),
             pool: db::pool(&settings.database, metrics.db_statements.clone()),
             throttle: Throttle::new(settings.rate_limits),
-            operations: turns(TurnLimits::of_operations(settings.database.pool_size)),
-            subscriptions: turns(TurnLimits::of_subscriptions()),
+            operation_turns: turns(TurnLimits::of_operations(settings.database.pool_size)),
+            subscription_turns: turns(TurnLimits::of_subscriptions()),
             tokens: Tokens::from_settings(&settings.auth, clock.clone())?,
             revocations: Revocations::new(clock.clone()),
             metrics,

@@ -67,7 +67,7 @@ impl Services {
                 metrics: metrics(),
             }),
             revocations: revocations.clone(),
-            subscription_turns: base.subscriptions.clone(),
+            subscription_turns: base.subscription_turns.clone(),
             metrics: metrics(),
             clock: clock(),
             pool: pool(),
