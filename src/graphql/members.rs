@@ -10,6 +10,7 @@ use super::homes::Home;
 use super::paging::load_list;
 use super::scalars::{HomeRole, Instant};
 use super::sessions::OpenSession;
+use crate::auth::Principal;
 use crate::error::Error;
 use crate::homes;
 use crate::ids::UserId;
@@ -46,10 +47,7 @@ impl User {
 
     /// Your active sessions, the most recently used first. Fails with FORBIDDEN for other users.
     async fn sessions(&self, ctx: &Context<'_>) -> Result<Option<Vec<OpenSession>>> {
-        let viewer = ctx.person()?;
-        if viewer.user != self.user.id {
-            return Err(Error::Forbidden("you may see your own sessions only").into());
-        }
+        let viewer = self.require_self(ctx)?;
         let sessions = ctx.loaders().sessions.get(ctx.batch_scope(), viewer.user, viewer.user);
         Ok(Some(load_list(ctx, sessions).await?.iter().map(|session| OpenSession::new(session, viewer)).collect()))
     }
@@ -78,10 +76,11 @@ impl User {
 }
 
 impl User {
-    /// Fails unless the viewer is this user, and no integration.
-    fn require_self(&self, ctx: &Context<'_>) -> Result<()> {
-        if ctx.person()?.user == self.user.id {
-            return Ok(());
+    /// The viewer. Fails unless it is this user, and no integration.
+    fn require_self<'a>(&self, ctx: &Context<'a>) -> Result<&'a Principal> {
+        let viewer = ctx.person()?;
+        if viewer.user == self.user.id {
+            return Ok(viewer);
         }
         Err(Error::Forbidden("you may see your own account only").into())
     }
