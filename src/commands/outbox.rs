@@ -33,6 +33,7 @@ const LATE_EFFECT_HOURS: i64 = 1;
 const MAX_STATEMENT_SECONDS: u64 = 60;
 /// Commands that subscribers are notified of again after a lost answer.
 const MAX_RENOTIFIED: i64 = 10_000;
+
 const EXPIRED: &str = "it could not be sent before it expired";
 
 /// The outbox of commands.

@@ -51,6 +51,13 @@ pub struct ResolvedDevice {
     pub stored: Option<StoredBytes>,
 }
 
+impl ResolvedDevice {
+    /// A device that is online, and of which nothing else matters.
+    pub fn online(home: HomeId, device: DeviceId) -> Self {
+        Self { home, device, online: true, announced_offline: false, seen: true, backlog_since: None, stored: None }
+    }
+}
+
 /// How a topic names a home and a device, each by one of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicAddress<'a> {
@@ -207,16 +214,7 @@ impl Directory {
     /// Every device that is online in the database.
     pub async fn online(conn: &mut db::Connection) -> QueryResult<Vec<ResolvedDevice>> {
         let online = store::online(conn).await?;
-        let device = |(home, device)| ResolvedDevice {
-            home,
-            device,
-            online: true,
-            announced_offline: false,
-            seen: true,
-            backlog_since: None,
-            stored: None,
-        };
-        Ok(online.into_iter().map(device).collect())
+        Ok(online.into_iter().map(|(home, device)| ResolvedDevice::online(home, device)).collect())
     }
 }
 

@@ -202,15 +202,8 @@ mod tests {
     const AT: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
     fn known(id: i64) -> ResolvedDevice {
-        ResolvedDevice {
-            home: HomeId::from_database(1),
-            device: DeviceId::from_database(id),
-            online: false,
-            announced_offline: false,
-            seen: true,
-            backlog_since: None,
-            stored: None,
-        }
+        let online = ResolvedDevice::online(HomeId::from_database(1), DeviceId::from_database(id));
+        ResolvedDevice { online: false, ..online }
     }
 
     #[test]
@@ -243,16 +236,10 @@ mod tests {
         let mut presence = PresenceTracker::new(TIMEOUT);
         presence.observe(known(1), PresenceEvent::Seen, start, AT);
         let gone = presence.observe(known(1), PresenceEvent::Offline, start, AT);
-        assert_eq!(
-            gone,
-            PresenceChange {
-                online: false,
-                online_changed: true,
-                write_due: true,
-                came_back: false,
-                silent_since: Some(AT)
-            }
-        );
+        let silent_since = Some(AT);
+        let expected =
+            PresenceChange { online: false, online_changed: true, write_due: true, came_back: false, silent_since };
+        assert_eq!(gone, expected);
         assert!(!presence.observe(known(1), PresenceEvent::Offline, start, AT).write_due);
         assert_eq!(presence.expired(start + TIMEOUT * 2), []);
         assert!(presence.observe(known(1), PresenceEvent::Seen, start, AT).came_back);

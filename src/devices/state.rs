@@ -188,15 +188,7 @@ impl StateChange {
 
     /// The device was silent for too long. Another server may have seen it meanwhile: then nothing is written.
     pub fn timed_out(home: HomeId, device: DeviceId, at: DateTime<Utc>, timeout: Duration) -> Self {
-        let device = ResolvedDevice {
-            home,
-            device,
-            online: true,
-            announced_offline: false,
-            seen: true,
-            backlog_since: None,
-            stored: None,
-        };
+        let device = ResolvedDevice::online(home, device);
         let unless_seen_since = Some(at - timeout + WRITTEN_WITHIN);
         Self { unless_seen_since, notify: true, ..Self::new(device, false, Contact::None, at) }
     }
@@ -221,7 +213,6 @@ impl StateChange {
         self.segments = later.segments.or(self.segments.take());
         self.notify |= later.notify;
         self.unless_seen_since = None;
-        self.stored = later.stored.or(self.stored);
         self.returned = match (self.returned, later.returned) {
             (Some(first), Some(later)) => Some(first.merge(later)),
             (first, later) => first.or(later),

@@ -7,15 +7,14 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
+use super::device_limits::LastReport;
 use crate::devices::{ResolvedDevice, StoredBytes};
 use crate::ids::DeviceId;
 
 /// Bytes of a device after which its sum is written within a second, however lately its row was.
 const UNWRITTEN_BYTES: u64 = 4 << 20;
-/// Time between two dropped messages of a device that are reported.
-const REPORT_EVERY: TimeDelta = TimeDelta::minutes(1);
 
 /// The sums of the present day, of every device that has sent a reading on it.
 pub(super) struct DailyStorage {
@@ -25,13 +24,11 @@ pub(super) struct DailyStorage {
     devices: HashMap<DeviceId, Sum>,
 }
 
-#[derive(Default)]
 struct Sum {
     bytes: u64,
     /// Of these, what is written or about to be.
     written: u64,
-    /// When a dropped message was last reported.
-    reported_at: Option<DateTime<Utc>>,
+    last_report: LastReport,
 }
 
 impl DailyStorage {
@@ -57,12 +54,7 @@ impl DailyStorage {
 
     /// Whether admins are to see this dropped message: one per device and minute.
     pub(super) fn is_reported(&mut self, device: DeviceId, at: DateTime<Utc>) -> bool {
-        let Some(sum) = self.devices.get_mut(&device) else { return false };
-        let is_reported = sum.reported_at.is_none_or(|before| at - before >= REPORT_EVERY);
-        if is_reported {
-            sum.reported_at = Some(at);
-        }
-        is_reported
+        self.devices.get_mut(&device).is_some_and(|sum| sum.last_report.renew_if_due(at))
     }
 
     /// Whether so much was accepted that the device's row is to be written, asked once for each such amount.
@@ -88,25 +80,19 @@ impl Sum {
     fn stored(stored: Option<StoredBytes>, day: NaiveDate) -> Self {
         let bytes = stored.filter(|stored| stored.day == day).map_or(0, |stored| stored.bytes);
         let bytes = u64::try_from(bytes).unwrap_or_default();
-        Self { bytes, written: bytes, reported_at: None }
+        Self { bytes, written: bytes, last_report: LastReport::default() }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
     use crate::ids::HomeId;
 
     fn device(stored: Option<StoredBytes>) -> ResolvedDevice {
-        ResolvedDevice {
-            home: HomeId::from_database(1),
-            device: DeviceId::from_database(7),
-            online: true,
-            announced_offline: false,
-            seen: true,
-            backlog_since: None,
-            stored,
-        }
+        ResolvedDevice { stored, ..ResolvedDevice::online(HomeId::from_database(1), DeviceId::from_database(7)) }
     }
 
     fn day(n: u32) -> DateTime<Utc> {

@@ -68,9 +68,12 @@ struct DeviceBucket {
     /// Of its answers.
     answers_theoretical_arrival_time: i64,
     backlog: BacklogCredit,
-    /// When a dropped message was last shown to admins.
-    reported_at: i64,
+    last_report: LastReport,
 }
+
+/// When a dropped message of a device was last shown to the admins of its home, in microseconds since 1970.
+#[derive(Default)]
+pub(super) struct LastReport(Option<i64>);
 
 /// Messages that a device may still send beyond its bucket, because it was silent before.
 struct BacklogCredit {
@@ -133,13 +136,7 @@ impl DeviceLimits {
 
     /// Whether admins are to see this dropped message: one per device and minute.
     pub(super) fn is_reported(&mut self, device: DeviceId, at: DateTime<Utc>) -> bool {
-        let Some(bucket) = self.devices.get_mut(&device) else { return false };
-        let now = at.timestamp_micros();
-        let is_reported = now - bucket.reported_at >= REPORT_INTERVAL_US;
-        if is_reported {
-            bucket.reported_at = now;
-        }
-        is_reported
+        self.devices.get_mut(&device).is_some_and(|bucket| bucket.last_report.renew_if_due(at))
     }
 
     /// Now, and the earliest time at which a message received now may have been sent, had we not been behind.
@@ -171,7 +168,7 @@ impl DeviceBucket {
             theoretical_arrival_time: never,
             answers_theoretical_arrival_time: never,
             backlog: BacklogCredit { remaining: 0, expires_at: now },
-            reported_at: now - REPORT_INTERVAL_US,
+            last_report: LastReport::default(),
         }
     }
 
@@ -190,10 +187,22 @@ impl DeviceBucket {
             &mut self.theoretical_arrival_time,
             &mut self.answers_theoretical_arrival_time,
             &mut self.backlog.expires_at,
-            &mut self.reported_at,
         ] {
             *time -= by;
         }
+        self.last_report.0 = self.last_report.0.map(|last| last - by);
+    }
+}
+
+impl LastReport {
+    /// Whether another message may be shown, which then counts as shown.
+    pub(super) fn renew_if_due(&mut self, at: DateTime<Utc>) -> bool {
+        let now = at.timestamp_micros();
+        let is_due = self.0.is_none_or(|last| now - last >= REPORT_INTERVAL_US);
+        if is_due {
+            self.0 = Some(now);
+        }
+        is_due
     }
 }
 

@@ -58,22 +58,14 @@ mod tests {
     #[test]
     fn each_message_is_usable_or_has_one_reason() {
         let home = HomeId::from_database(1);
-        let device = ResolvedDevice {
-            home,
-            device: DeviceId::from_database(7),
-            online: true,
-            announced_offline: false,
-            seen: true,
-            backlog_since: None,
-            stored: None,
-        };
+        let device = ResolvedDevice::online(home, DeviceId::from_database(7));
         let heartbeat = || Ok(Content::Heartbeat(Report::default()));
         let status = || {
             let last_status = serde_json::json!({});
             Ok(Content::Status(StatusReport { online: true, report: Report::default(), last_status }))
         };
         let bad = || Err(Rejection::BadJson);
-        let new_device = ResolvedDevice { announced_offline: false, seen: false, ..device };
+        let new_device = ResolvedDevice { seen: false, ..device };
         let (here, none, nowhere) = (Resolved::Device(device), Resolved::NoDevice(home), Resolved::NoHome);
         let new = Resolved::Device(new_device);
         for (content, resolved, retained, expected) in [

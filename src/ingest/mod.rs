@@ -7,8 +7,8 @@
 //!
 //! The steps of a batch, each with its own file:
 //!
-//! 1. `classifier.rs`: each message is classified (`message.rs`), admitted (`device_limits.rs`, `daily_storage.rs`) and turned into
-//!    a row and perhaps a state change (`classifier/outcomes.rs`); together they are the `batch.rs`.
+//! 1. `classifier.rs`: each message is classified (`message.rs`), admitted (`device_limits.rs`, `daily_storage.rs`) and
+//!    turned into a row and perhaps a state change (`classifier/outcomes.rs`); together they are the `batch.rs`.
 //! 2. `writer/transaction.rs`: the batch's statements, in one round trip.
 //! 3. `writer/storing.rs`: retries, splits (`writer/verdict.rs`), and when the acknowledgements are sent.
 //! 4. `writer/after_commit.rs`: hubs and counters.

@@ -11,15 +11,8 @@ use crate::mqtt::{Packet, SessionLoss, payload};
 use crate::settings::DeviceLimit;
 
 fn classifier(online: bool) -> Classifier {
-    let known = ResolvedDevice {
-        home: HomeId::from_database(1),
-        device: DeviceId::from_database(7),
-        online,
-        announced_offline: false,
-        seen: true,
-        backlog_since: None,
-        stored: None,
-    };
+    let known =
+        ResolvedDevice { online, ..ResolvedDevice::online(HomeId::from_database(1), DeviceId::from_database(7)) };
     Classifier {
         directory: Directory::with_device("1/a", known),
         presence: PresenceTracker::new(Duration::from_secs(150)),

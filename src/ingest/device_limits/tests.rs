@@ -11,7 +11,7 @@ fn limits() -> DeviceLimits {
 
 fn known(backlog_since: Option<DateTime<Utc>>) -> ResolvedDevice {
     let (home, device) = (HomeId::from_database(1), DeviceId::from_database(7));
-    ResolvedDevice { home, device, online: true, announced_offline: false, seen: true, backlog_since, stored: None }
+    ResolvedDevice { backlog_since, ..ResolvedDevice::online(home, device) }
 }
 
 fn at(ms: i64) -> DateTime<Utc> {
