@@ -1,8 +1,8 @@
 //! Resolves the addresses in topics to devices: a bounded cache in front of one statement a batch.
 //!
-//! A change of the registry on this server takes effect at once, a change on another server within [`MAX_AGE`]. An old
-//! answer that named no device is asked for again before it is used. An old answer that named a device is used once
-//! more and then asked for again: the store notices when the device has been deleted, and the entry is evicted.
+//! A change of the registry on this server takes effect at once, a change on another server within [`MAX_AGE`] and
+//! [`MAX_WAIT`]. An old answer that named no device is asked for again before it is used. An old answer that named a
+//! device is used and then asked for again: the store notices when the device has been deleted, and the entry is evicted.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,9 +18,11 @@ use crate::db;
 use crate::ids::{DeviceId, HomeId};
 
 /// Age at which an answer is asked for again.
-const MAX_AGE: Duration = Duration::from_secs(5);
+const MAX_AGE: Duration = Duration::from_secs(4);
+/// Longest time an old answer that was used waits for others, to be asked for together.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 /// Old answers asked for between two batches: few, so that the next batch hardly waits.
-const REVALIDATED_AT_ONCE: usize = 32;
+const REVALIDATED_AT_ONCE: usize = 16;
 /// Cached addresses, whether they name a device or not. The addresses of one batch may exceed it until the next.
 const MAX_ENTRIES: usize = 65_536;
 
@@ -81,6 +83,8 @@ pub struct Directory {
     entries: HashMap<Box<str>, Entry>,
     /// Addresses whose old answers were used: [`Directory::revalidate`] asks for them again.
     stale: HashSet<Box<str>>,
+    /// When the first of them was used.
+    stale_since: Option<Instant>,
     version: DirectoryVersion,
 }
 
@@ -108,7 +112,7 @@ impl RegistryListener for DirectoryVersion {
 impl Directory {
     /// An empty cache, which a higher `version` makes stale.
     pub fn new(version: DirectoryVersion) -> Self {
-        Self { entries: HashMap::new(), stale: HashSet::new(), version }
+        Self { entries: HashMap::new(), stale: HashSet::new(), stale_since: None, version }
     }
 
     /// A cache with one address.
@@ -140,6 +144,7 @@ impl Directory {
                 Some(entry) if entry.version == version && matches!(entry.resolved, Resolved::Device(_)) => {
                     if !self.stale.contains(text) {
                         self.stale.insert(text.into());
+                        self.stale_since.get_or_insert(now);
                     }
                 }
                 _ => _ = missing.insert(text),
@@ -148,15 +153,27 @@ impl Directory {
         self.resolve(conn, &missing.into_iter().collect::<Vec<_>>(), read).await
     }
 
-    /// Asks again for some of the old answers that were used.
+    /// When [`Directory::revalidate`] has something to do at the latest.
+    pub fn revalidation_due_at(&self) -> Option<Instant> {
+        self.stale_since.map(|since| since + MAX_WAIT)
+    }
+
+    /// Asks again for some of the old answers that were used, once there are enough or one has waited long enough.
     pub async fn revalidate(
         &mut self,
         conn: &mut db::Connection,
         read: impl Fn(&str) -> TopicAddress<'_>,
     ) -> QueryResult<()> {
+        let is_due = self.revalidation_due_at().is_some_and(|at| at <= Instant::now());
+        if self.stale.len() < REVALIDATED_AT_ONCE && !is_due {
+            return Ok(());
+        }
         let stale: Vec<Box<str>> = self.stale.iter().take(REVALIDATED_AT_ONCE).cloned().collect();
         for text in &stale {
             self.stale.remove(text);
+        }
+        if self.stale.is_empty() {
+            self.stale_since = None;
         }
         let texts: Vec<&str> = stale.iter().map(|text| &**text).collect();
         self.resolve(conn, &texts, read).await

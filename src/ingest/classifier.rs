@@ -60,9 +60,10 @@ impl Classifier {
     /// Makes a batch of the messages. The names were looked up before.
     pub(super) fn batch(
         &mut self,
-        inbox: impl Iterator<Item = BrokerEvent>,
+        inbox: impl ExactSizeIterator<Item = BrokerEvent>,
         committed: &mut CommittedPackets,
     ) -> Batch {
+        let n_messages = inbox.len();
         let mut batch = BatchBuilder::default();
         for item in inbox {
             match item {
@@ -74,7 +75,7 @@ impl Classifier {
             }
         }
         if self.pending.is_due(Instant::now()) {
-            self.pending.take().into_iter().for_each(|change| batch.add_change(change));
+            self.pending.take_beside(n_messages).into_iter().for_each(|change| batch.add_change(change));
         }
         self.with_sums(batch.finish())
     }
@@ -188,10 +189,11 @@ impl Classifier {
         self.with_sums(Batch::of_states(states))
     }
 
-    /// When [`Classifier::due_changes`] is to be called next. Devices only time out while the link is up.
+    /// When [`Classifier::due_changes`] and [`Classifier::revalidate`] are to be called next. Devices only time out while
+    /// the link is up.
     pub(super) fn next_deadline(&self, link_is_up: bool) -> Option<Instant> {
         let offline = self.presence.next_deadline().filter(|_| link_is_up);
-        [offline, self.pending.due_at()].into_iter().flatten().min()
+        [offline, self.pending.due_at(), self.directory.revalidation_due_at()].into_iter().flatten().min()
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use crate::devices::StateChange;
@@ -11,8 +12,8 @@ use crate::ids::DeviceId;
 /// Longest time an update waits.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// Updates written with one batch: few, so that it hardly takes longer.
-const PER_BATCH: usize = 64;
+/// Updates written with one batch: as many as it has messages within these bounds, so that it hardly takes longer.
+const PER_BATCH: RangeInclusive<usize> = 8..=64;
 
 /// The updates that wait, at most one per device.
 #[derive(Default)]
@@ -45,14 +46,20 @@ impl PendingLastSeen {
         self.due_at().is_some_and(|at| at <= now)
     }
 
-    /// Takes out some of the updates; the rest stays due.
-    pub(super) fn take(&mut self) -> Vec<StateChange> {
-        let devices: Vec<DeviceId> = self.changes.keys().copied().take(PER_BATCH).collect();
+    /// Takes out updates for a batch of so many messages; the rest stays due.
+    pub(super) fn take_beside(&mut self, n_messages: usize) -> Vec<StateChange> {
+        let n = n_messages.clamp(*PER_BATCH.start(), *PER_BATCH.end());
+        let devices: Vec<DeviceId> = self.changes.keys().copied().take(n).collect();
         let changes = devices.iter().filter_map(|device| self.changes.remove(device)).collect();
         if self.changes.is_empty() {
             self.since = None;
         }
         changes
+    }
+
+    /// Takes out updates for a batch of their own; the rest stays due.
+    pub(super) fn take(&mut self) -> Vec<StateChange> {
+        self.take_beside(*PER_BATCH.end())
     }
 
     /// Makes the updates due now.

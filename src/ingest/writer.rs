@@ -205,6 +205,7 @@ impl RunningWriter {
                 Event::Deadline => {
                     let due = self.classifier.due_changes(self.clock.now());
                     self.store_states(due).await;
+                    self.revalidate().await;
                 }
                 Event::Link => self.on_link(),
                 Event::LinkEnded => {
@@ -271,7 +272,7 @@ impl RunningWriter {
         self.classifier.batch(inbox.drain(..), &mut self.committed_packets)
     }
 
-    /// Looks up old names again while there is nothing else to do.
+    /// Looks up old names again, when no message waits or they have waited long enough.
     async fn revalidate(&mut self) {
         let revalidated = self.classifier.revalidate(self.db.get().await);
         if let Err(error) = with_timeout(ATTEMPT_TIMEOUT, revalidated).await {
