@@ -27,8 +27,8 @@ use crate::graphql::request_error::RequestError;
 use crate::graphql::response::GraphQLResponse;
 use crate::revocation::{Revocations, Watch};
 
-/// How often the wall clock is checked for the expiry of the token.
-pub(super) const EXPIRY_CHECK: Duration = Duration::from_millis(500);
+/// Longest wait between two checks of the wall clock for the expiry of a token: the clock may be set in between.
+const MAX_EXPIRY_WAIT: Duration = Duration::from_secs(5);
 
 impl Streaming {
     fn content_type(self) -> HeaderValue {
@@ -131,6 +131,12 @@ pub(super) fn stream(state: &HttpState, format: Streaming, prepared: Prepared, c
     response
 }
 
+/// When to check next whether the token has expired.
+pub(super) fn next_expiry_check(principal: &Principal, clock: &Clock) -> Instant {
+    let remaining = (principal.expires_at - clock.now()).to_std().unwrap_or_default();
+    Instant::now() + remaining.min(MAX_EXPIRY_WAIT)
+}
+
 /// Waits until the session is revoked; never, for a caller without one.
 pub(super) async fn revoked(watch: Option<&Watch>) {
     match watch {
@@ -148,10 +154,9 @@ impl ResponseStream {
             return None;
         }
         loop {
-            let deadline = match self.principal {
-                Some(_) => (self.idle_since + self.heartbeat).min(Instant::now() + EXPIRY_CHECK),
-                None => self.idle_since + self.heartbeat,
-            };
+            let heartbeat = self.idle_since + self.heartbeat;
+            let expiry = self.principal.as_ref().map(|principal| next_expiry_check(principal, &self.clock));
+            let deadline = expiry.map_or(heartbeat, |expiry| expiry.min(heartbeat));
             let response = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => None,

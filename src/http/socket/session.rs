@@ -205,7 +205,7 @@ impl Session {
             sent = tokio::time::timeout(self.state.limits.socket_send_timeout, burst) => sent,
             // A client that stopped reading must not outlive its session.
             () = revoked(self.watch.as_ref()) => return Err(Close::REVOKED.into()),
-            () = until_expired(has_expired) => return Err(Close::EXPIRED.into()),
+            () = until_expired(principal, clock) => return Err(Close::EXPIRED.into()),
         };
         match sent {
             Ok(sent) => sent.map_err(|_| CloseReason::Disconnected),

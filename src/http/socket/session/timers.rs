@@ -5,9 +5,10 @@ use tokio::time::Instant;
 
 use super::Session;
 use crate::auth::Principal;
+use crate::clock::Clock;
 use crate::http::socket::close::Close;
 use crate::http::socket::message::Protocol;
-use crate::http::streaming::EXPIRY_CHECK;
+use crate::http::streaming::next_expiry_check;
 
 impl Session {
     /// When to call [`Session::check_timers`] next. Calling it early does no harm.
@@ -19,7 +20,7 @@ impl Session {
         };
         let anonymous = self.is_unused().then(|| self.used_at + limits.socket_anonymous_timeout);
         let init = (!self.is_acknowledged).then(|| self.opened_at + limits.socket_init_timeout);
-        let expiry = self.caller.viewer.0.as_ref().map(|_| Instant::now() + EXPIRY_CHECK);
+        let expiry = self.caller.viewer.0.as_ref().map(|principal| next_expiry_check(principal, &self.state.clock));
         [init, anonymous, expiry].into_iter().flatten().fold(ping, Instant::min)
     }
 
@@ -62,10 +63,10 @@ impl Session {
     }
 }
 
-/// Polls the wall clock until the token has expired. The first check comes at once, so nothing is sent after the
-/// expiry.
-pub(super) async fn until_expired(has_expired: impl Fn() -> bool) {
-    while !has_expired() {
-        tokio::time::sleep(EXPIRY_CHECK).await;
+/// Waits until the token has expired. The first check comes at once, so nothing is sent after the expiry.
+pub(super) async fn until_expired(principal: Option<&Principal>, clock: &Clock) {
+    let Some(principal) = principal else { return std::future::pending().await };
+    while principal.expires_at > clock.now() {
+        tokio::time::sleep_until(next_expiry_check(principal, clock)).await;
     }
 }
