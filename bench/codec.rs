@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 pub(crate) const PUBLISH: u8 = 3;
 pub(crate) const PUBACK: u8 = 4;
-const CONNACK: u8 = 2;
+pub(crate) const CONNACK: u8 = 2;
 const SUBACK: u8 = 9;
 /// What a subscriber allows the broker to have in flight: more than any batch.
 const RECEIVE_MAXIMUM: u16 = 10_000;
@@ -17,31 +17,51 @@ const RECEIVE_MAXIMUM: u16 = 10_000;
 pub(crate) fn connect(port: u16, client_id: &str) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).context("connect to the broker")?;
     stream.set_nodelay(true)?;
-    let mut body = Vec::new();
-    text(&mut body, "MQTT");
-    // Version 5, clean start, no keep-alive; one property: the receive maximum.
-    body.extend([5, 0b0000_0010, 0, 0, 3, 0x21]);
-    body.extend(RECEIVE_MAXIMUM.to_be_bytes());
-    text(&mut body, client_id);
-    packet(&mut stream, 0x10, &body)?;
+    stream.write_all(&connect_packet(client_id, None))?;
     let answer = read_packet(&mut stream)?;
-    if answer.first().map(|b| b >> 4) != Some(CONNACK) || answer.get(3) != Some(&0) {
+    if !is_accepted(&answer) {
         bail!("the broker refused the connection: {answer:02x?}");
     }
     Ok(stream)
 }
 
+/// The CONNECT of a clean session without keep-alive, with a user name and a password if there is a login.
+pub(crate) fn connect_packet(client_id: &str, login: Option<(&str, &str)>) -> Vec<u8> {
+    let mut body = Vec::new();
+    text(&mut body, "MQTT");
+    // Version 5, clean start, no keep-alive; one property: the receive maximum.
+    let flags = if login.is_some() { 0b1100_0010 } else { 0b0000_0010 };
+    body.extend([5, flags, 0, 0, 3, 0x21]);
+    body.extend(RECEIVE_MAXIMUM.to_be_bytes());
+    text(&mut body, client_id);
+    if let Some((username, password)) = login {
+        text(&mut body, username);
+        text(&mut body, password);
+    }
+    packet(0x10, &body)
+}
+
+/// Whether a whole packet is the CONNACK of success.
+fn is_accepted(answer: &[u8]) -> bool {
+    answer.first().map(|b| b >> 4) == Some(CONNACK) && answer.get(3) == Some(&0)
+}
+
 /// Subscribes at QoS 1; returns after the SUBACK.
 pub(crate) fn subscribe(stream: &mut TcpStream, filter: &str) -> Result<()> {
-    let mut body = vec![0, 1, 0];
-    text(&mut body, filter);
-    body.push(1);
-    packet(stream, 0x82, &body)?;
+    stream.write_all(&subscribe_packet(filter))?;
     let answer = read_packet(stream)?;
     if answer.first().map(|b| b >> 4) != Some(SUBACK) || answer.last() != Some(&1) {
         bail!("the broker refused the subscription: {answer:02x?}");
     }
     Ok(())
+}
+
+/// The SUBSCRIBE of one filter at QoS 1.
+pub(crate) fn subscribe_packet(filter: &str) -> Vec<u8> {
+    let mut body = vec![0, 1, 0];
+    text(&mut body, filter);
+    body.push(1);
+    packet(0x82, &body)
 }
 
 /// A PUBLISH of QoS 1, ready to be sent many times, and where its changing bytes are.
@@ -127,11 +147,11 @@ impl Packets {
     }
 }
 
-fn packet(stream: &mut TcpStream, first: u8, body: &[u8]) -> Result<()> {
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     length(&mut bytes, body.len());
     bytes.extend(body);
-    Ok(stream.write_all(&bytes)?)
+    bytes
 }
 
 /// One short packet, whole (its length fits in one byte).

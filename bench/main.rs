@@ -30,6 +30,7 @@ mod start;
 mod statements;
 mod stats;
 mod table;
+mod tenants;
 mod yardstick;
 
 use std::path::PathBuf;
@@ -41,11 +42,14 @@ use crate::node::Node;
 use crate::stage::{Size, Stage};
 use crate::table::Table;
 
+/// Those of this tree.
+const BROKER_FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/mosquitto");
+
 /// Measure the server beside the machine's limits.
 #[derive(Parser)]
 struct Args {
     /// Only the measurements whose name contains one of these: broker, insert, pipe, start, ingest,
-    /// live, streams, commands, lists, fan-out, growth.
+    /// live, streams, commands, lists, fan-out, growth. Or `tenants`, alone or with the attacks to measure: A2 to A13.
     filter: Vec<String>,
     /// A tenth of the messages, one round, short runs.
     #[arg(long)]
@@ -56,6 +60,12 @@ struct Args {
     /// Measure this program instead of the one that was just built, e.g. that of another commit.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_smarthome"), hide_default_value = true, value_name = "PATH")]
     server: PathBuf,
+    /// With `tenants`: the folder of the broker's files, e.g. of another commit.
+    #[arg(long, default_value = BROKER_FILES, hide_default_value = true, value_name = "DIR")]
+    broker_files: PathBuf,
+    /// With `tenants`: the trial of a server with 256 MiB.
+    #[arg(long)]
+    memory: bool,
     /// Leave out the Node server that lists and fan-out are compared with.
     #[arg(long)]
     alone: bool,
@@ -73,6 +83,10 @@ fn main() -> Result<()> {
     };
     let mut table = Table::new(args.filter.clone());
     let stage = Stage::start(size, args.server.clone())?;
+    if let Some((_, names)) = args.filter.split_first().filter(|(first, _)| *first == "tenants") {
+        let (names, broker_files) = (names.to_vec(), args.broker_files.clone());
+        return tenants::measure(&stage, &tenants::Options { names, broker_files, memory: args.memory });
+    }
     let result = measure(&stage, &mut table, &args);
     // What was measured before something failed is worth reading too.
     table.print();

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -46,10 +47,8 @@ pub(crate) struct Endpoint {
 /// Starts `smarthome serve`; the time is from the start of the process to the first 200 of /readyz.
 pub(crate) fn start(stage: &Stage, database_url: &str) -> Result<(Process, SocketAddr, Duration)> {
     let addr = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-    let log = stage.folder().join("server.log");
-    let output = File::create(&log)?;
-    let begun = Instant::now();
-    let child = Command::new(&stage.program)
+    let mut command = Command::new(&stage.program);
+    command
         .arg("serve")
         .env_clear()
         .env("DATABASE_URL", database_url)
@@ -61,16 +60,20 @@ pub(crate) fn start(stage: &Stage, database_url: &str) -> Result<(Process, Socke
         .env("REGISTRATION", "open")
         // What is measured is ingest, not its refusals.
         .env("DEVICE_RATE_LIMIT", "0")
-        .env("LOG", "warn")
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .spawn()
-        .context("start the server")?;
-    let mut process = Process(child);
+        .env("LOG", "warn");
+    let (process, time) = launch(command, addr, &stage.folder().join("server.log"))?;
+    Ok((process, addr, time))
+}
+
+/// Starts a server and waits until /readyz answers 200: the process, and how long that took.
+pub(crate) fn launch(mut command: Command, addr: SocketAddr, log: &Path) -> Result<(Process, Duration)> {
+    let output = File::create(log)?;
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    let begun = Instant::now();
+    let mut process = Process(command.spawn().context("start the server")?);
     loop {
         if ready(addr) {
-            return Ok((process, addr, begun.elapsed()));
+            return Ok((process, begun.elapsed()));
         }
         if let Some(status) = process.0.try_wait()? {
             bail!("the server ended with {status}: {}", fs::read_to_string(log)?);

@@ -49,9 +49,14 @@ impl Subscriber {
     }
 
     async fn open(addr: SocketAddr, token: &str) -> Result<Self> {
+        let stream = TcpStream::connect(addr).await?;
+        Self::open_on(stream, addr, token).await
+    }
+
+    /// Signs in on a connection to this address.
+    pub(crate) async fn open_on(stream: TcpStream, addr: SocketAddr, token: &str) -> Result<Self> {
         let mut request = format!("ws://{addr}/graphql").into_client_request()?;
         request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse()?);
-        let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await.context("the upgrade")?;
         let mut subscriber = Self { socket, operations: 0 };
@@ -64,7 +69,8 @@ impl Subscriber {
         Ok(subscriber)
     }
 
-    async fn subscribe(&mut self, query: &str, id: &str) -> Result<()> {
+    /// Starts a subscription with one variable, `$id`.
+    pub(crate) async fn subscribe(&mut self, query: &str, id: &str) -> Result<()> {
         self.operations += 1;
         let payload = json!({"query": query, "variables": {"id": id}});
         self.send(&json!({"id": self.operations.to_string(), "type": "subscribe", "payload": payload})).await
@@ -109,7 +115,7 @@ impl Subscriber {
     }
 
     /// The next protocol message; answers pings on the way.
-    async fn next(&mut self) -> Result<Utf8Bytes> {
+    pub(crate) async fn next(&mut self) -> Result<Utf8Bytes> {
         loop {
             let message =
                 timeout(SILENCE, self.socket.next()).await.context("the subscriber received nothing for too long")?;

@@ -109,10 +109,14 @@ impl Stage {
 
     /// Processor time of PostgreSQL so far, all its processes together.
     pub(crate) fn database_cpu(&self) -> Result<Duration> {
+        Ok(process::family_cpu(self.postmaster()?))
+    }
+
+    /// The process that PostgreSQL's others are children of.
+    pub(crate) fn postmaster(&self) -> Result<u32> {
         let admin = self.connect(ADMIN)?;
         let backend: i32 = self.runtime.block_on(admin.query_one("select pg_backend_pid()", &[]))?.get(0);
-        let postmaster = process::parent(u32::try_from(backend)?).context("find the postmaster")?;
-        Ok(process::family_cpu(postmaster))
+        process::parent(u32::try_from(backend)?).context("find the postmaster")
     }
 
     /// The folder of the run.
@@ -120,7 +124,8 @@ impl Stage {
         &self.folder
     }
 
-    fn url(&self, database: &str) -> Result<String> {
+    /// The URL of one of the run's databases.
+    pub(crate) fn url(&self, database: &str) -> Result<String> {
         let url = self.postgres.as_ref().context("PostgreSQL runs")?.url();
         let mut config = url::Url::parse(&url).context("the database's URL")?;
         config.set_path(database);
@@ -165,11 +170,15 @@ fn start_broker(folder: &Path, port: u16) -> Result<Process> {
     let limits = limits.replace("persistence true", "persistence false");
     let config = folder.join("mosquitto.conf");
     fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\nlog_dest none\n{limits}\n"))?;
+    run_broker(&config, port, Stdio::null())
+}
+
+/// Mosquitto with this file, which listens on this port.
+pub(crate) fn run_broker(config: &Path, port: u16, log: Stdio) -> Result<Process> {
     let program = ["/usr/sbin/mosquitto", "mosquitto"];
     let program = program.into_iter().find(|p| fs::exists(p).unwrap_or(false)).unwrap_or(program[1]);
-    let child = Command::new(program).arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let child = child.context("start mosquitto (Debian: apt-get install mosquitto)")?;
-    let broker = Process(child);
+    let child = Command::new(program).arg("-c").arg(config).stdout(Stdio::null()).stderr(log).spawn();
+    let broker = Process(child.context("start mosquitto (Debian: apt-get install mosquitto)")?);
     await_port(port, "mosquitto")?;
     Ok(broker)
 }
