@@ -1,9 +1,11 @@
-//! How many operations of one user run at once. A few always run. Further ones run in places that all users share, and
+//! How many operations of one user run at once, and how many of their statements. A few always run. Further ones run in places that all users share, and
 //! there users take turns. So one user with many operations does not occupy the database connections and the processor,
 //! and still uses most of them while nobody else does.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
@@ -19,7 +21,8 @@ pub const RETRY_AFTER_SECONDS: u32 = 1;
 /// The `reason` of `smarthome_quota_exceeded`.
 const REASON: &str = "OPERATIONS_PER_USER";
 
-/// Numbers of operations: of queries and mutations, or of subscriptions that read from the database.
+/// Numbers of operations: of queries and mutations, of the statements that these read with, or of subscriptions that read
+/// from the database.
 #[derive(Debug, Clone, Copy)]
 pub struct TurnLimits {
     /// Of one user, running at once whatever others do.
@@ -34,6 +37,13 @@ impl TurnLimits {
     /// With half of the database connections shared, a user who has all shared places leaves connections to others.
     pub fn of_operations(pool_size: u32) -> Self {
         Self { own: 2, shared: pool_size as usize / 2, open: 500 }
+    }
+
+    /// One operation may have many statements at once. More shared places than processors make nothing faster where the
+    /// database is on the same machine, and others wait longer.
+    pub fn of_statements(pool_size: u32) -> Self {
+        let n_processors = available_parallelism().map_or(1, NonZeroUsize::get);
+        Self { own: 1, shared: n_processors.min(pool_size as usize / 2), open: usize::MAX }
     }
 
     /// Subscriptions are limited in number elsewhere, and each reads one page at a time.
@@ -117,8 +127,8 @@ impl Turns {
 }
 
 impl UserTurns {
-    /// Runs work when it is the user's turn, however long that takes. On a task of its own: nobody polls a subscription
-    /// while its client reads nothing, and the turn would not end.
+    /// Runs work when it is the user's turn, however long that takes. On a task of its own: nobody polls an operation or a
+    /// subscription while its client reads nothing, and the turn would not end.
     pub async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         let Self { turns, user } = self.clone();
         spawn_and_join(async move {

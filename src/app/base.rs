@@ -19,6 +19,8 @@ pub struct Base {
     pub throttle: Throttle,
     /// Of queries and mutations.
     pub operation_turns: Turns,
+    /// Of the statements of these.
+    pub statement_turns: Turns,
     /// Of subscriptions that read from the database.
     pub subscription_turns: Turns,
     pub tokens: Tokens,
@@ -35,6 +37,7 @@ impl Base {
             pool: db::pool(&settings.database, metrics.db_statements.clone()),
             throttle: Throttle::new(settings.rate_limits),
             operation_turns: turns(TurnLimits::of_operations(settings.database.pool_size)),
+            statement_turns: turns(TurnLimits::of_statements(settings.database.pool_size)),
             subscription_turns: turns(TurnLimits::of_subscriptions()),
             tokens: Tokens::from_settings(&settings.auth, clock.clone())?,
             revocations: Revocations::new(clock.clone()),

@@ -95,7 +95,7 @@ impl Starter<'_> {
         Ok(HttpState {
             engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection)
                 .with_memory(RequestMemory::new(self.limits.memory, base.metrics.clone()))
-                .with_turns(base.operation_turns.clone())
+                .with_turns(base.operation_turns.clone(), base.statement_turns.clone())
                 .with_oversized_counter(base.metrics.graphql_answers_too_large.clone()),
             authenticator: Authenticator::new(base.tokens.clone(), base.revocations.clone())
                 .with_integrations(services.integrations.clone())

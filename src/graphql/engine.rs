@@ -109,6 +109,7 @@ pub struct Engine {
     oversized: Counter,
     memory: RequestMemory,
     turns: Turns,
+    statement_turns: Turns,
 }
 
 impl Engine {
@@ -125,6 +126,7 @@ impl Engine {
             oversized: Counter::default(),
             memory: RequestMemory::default(),
             turns: Turns::default(),
+            statement_turns: Turns::default(),
         }
     }
 
@@ -134,10 +136,10 @@ impl Engine {
         Self { memory, ..self }
     }
 
-    /// Limits the operations of a user that run at once.
+    /// Limits the operations of a user that run at once, and the statements of these.
     #[must_use]
-    pub fn with_turns(self, turns: Turns) -> Self {
-        Self { turns, ..self }
+    pub fn with_turns(self, turns: Turns, statement_turns: Turns) -> Self {
+        Self { turns, statement_turns, ..self }
     }
 
     /// Counts the responses that are too large to be sent.
@@ -229,12 +231,13 @@ impl Engine {
         if selection.roots.is_empty() {
             return finish(Response::new(response_order::nothing()));
         }
-        let _turn = match self.turns.wait(caller.viewer.0.as_ref().map(|principal| principal.user)).await {
+        let user = caller.viewer.0.as_ref().map(|principal| principal.user);
+        let _turn = match self.turns.wait(user).await {
             Ok(turn) => turn,
             Err(refused) => return RequestError::from(refused).into(),
         };
         let (memory, is_mutation) = (self.reservation(&caller), kind == OperationKind::Mutation);
-        let budget = Budget::within(memory.clone());
+        let budget = Budget::within(memory.clone(), user.map(|user| self.statement_turns.of(user)));
         let request = self.request(operation, caller, budget.clone());
         // Unwind safe: after a panic, the state of the operation is dropped and never read again.
         let running = AssertUnwindSafe(budget.run_within(self.schema.execute(request))).catch_unwind();
@@ -265,7 +268,7 @@ impl Engine {
         }
         let key = live::key(&prepared.operation, &caller.viewer);
         let (finish, memory) = (self.finisher(prepared.selection), self.reservation(&caller));
-        let (budget, handover) = (Budget::within(memory.another()), Handover::default());
+        let (budget, handover) = (Budget::within(memory.another(), None), Handover::default());
         let request = self.request(prepared.operation, caller, budget.clone()).data(handover.clone());
         let responses = AssertUnwindSafe(self.schema.stream(request)).catch_unwind();
         let rendering = budget.clone();

@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use super::error::{ResolverError, Result};
 use super::limits::budget::Budget;
 use super::request::RequestId;
-use crate::db::{MemoryBudget, spawn_and_join};
+use crate::db::MemoryBudget;
 use crate::error::Error;
 
 /// Polls of the request without a new key after which a batch is dispatched. The library polls a long list in
@@ -107,7 +107,7 @@ impl<L: Load> Loader<L> {
         let batch = (scope.request, scope.path, group);
         let loaded = loop {
             match self.join(&batch, &key) {
-                None => break self.lead(&batch, scope.budget.memory()).await,
+                None => break self.lead(&batch, scope.budget).await,
                 Some(receiver) => {
                     // Exempt from tokio's cooperative budget: a resolver that tokio delays would miss the batch of
                     // the next level.
@@ -141,14 +141,13 @@ impl<L: Load> Loader<L> {
         }
     }
 
-    async fn lead(&self, key: &BatchKey<L>, budget: &MemoryBudget) -> LoadResult<L> {
+    async fn lead(&self, key: &BatchKey<L>, budget: &Budget) -> LoadResult<L> {
         let leader = Leader { loader: self, key, is_dispatched: false };
         leader.wait_until_idle().await;
         let Batch { keys, waiting } = leader.dispatch();
-        let (load, budget, group) = (self.load.clone(), budget.clone(), key.2.clone());
+        let (load, memory, group) = (self.load.clone(), budget.memory().clone(), key.2.clone());
         let keys = keys.into_iter().collect();
-        // On a task of its own: the client of this request may have stopped reading, and then nothing polls it.
-        let loaded = spawn_and_join(async move { load.load(&budget, &group, keys).await }).await;
+        let loaded = budget.run_statement(async move { load.load(&memory, &group, keys).await }).await;
         let loaded = loaded.map(Arc::new).map_err(ResolverError::from);
         for resolver in waiting {
             // A resolver that was dropped no longer needs the result.

@@ -1,4 +1,6 @@
-//! One user with many operations or subscriptions does not keep others from theirs.
+//! One user with many operations, statements or subscriptions does not keep others from theirs.
+
+use std::thread::available_parallelism;
 
 use futures_util::future::{Either, join_all, select};
 use serde_json::json;
@@ -14,10 +16,16 @@ const ROOMS: &str = "query($h: ID!) { home(id: $h) { rooms { id } } }";
 const STATES: &str = "subscription($h: ID!) { deviceStatus(homeId: $h) { id } }";
 const WAITING: &str =
     "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
-/// Operations of one user that run at once: two, and in the places of all users half as many as there are connections.
-const MAX_RUNNING: i64 = 7;
+/// Half of the connections: places of all users.
+const HALF: usize = 5;
 /// Subscriptions of one user that read at once: one, and two in the places of all users.
 const MAX_READING: i64 = 3;
+
+/// Statements of one user that run at once: one, and in the places of all users as many as there are processors.
+fn max_statements() -> i64 {
+    let n_processors = available_parallelism().expect("a number of processors").get();
+    1 + i64::try_from(n_processors.min(HALF)).expect("a few")
+}
 
 async fn start() -> TestApp {
     TestApp::builder().set("RATE_LIMITS", "on").set("DATABASE_POOL_SIZE", "10").start().await
@@ -42,11 +50,26 @@ async fn many_slow_queries_of_one_user_leave_connections_for_others() {
     let locker = app.database().client().await;
     locker.batch_execute("begin; lock table rooms").await.expect("the lock");
     let slow = Box::pin(join_all((0..60).map(|_| busy.post(ROOMS, json!({"h": home.id})))));
-    let others = Box::pin(others_are_answered(&app, &other, MAX_RUNNING));
+    let others = Box::pin(others_are_answered(&app, &other, max_statements()));
     let Either::Right(((), slow)) = select(slow, others).await else { panic!("the table is locked") };
     locker.batch_execute("commit").await.expect("a commit");
     let n_answered = slow.await.iter().filter(|answer| answer.status == 200).count();
     assert!(n_answered > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_query_with_many_statements_leaves_connections_for_others() {
+    let app = start().await;
+    let ((home, busy), (_, other)) = (app.home().await, app.home().await);
+    let locker = app.database().client().await;
+    locker.batch_execute("begin; lock table rooms").await.expect("the lock");
+    let lists: String = (0..40).map(|n| format!("h{n}: home(id: $h) {{ rooms {{ id }} }} ")).collect();
+    let query = format!("query($h: ID!) {{ {lists} }}");
+    let slow = Box::pin(busy.post(&query, json!({"h": home.id})));
+    let others = Box::pin(others_are_answered(&app, &other, max_statements()));
+    let Either::Right(((), slow)) = select(slow, others).await else { panic!("the table is locked") };
+    locker.batch_execute("commit").await.expect("a commit");
+    assert_eq!(slow.await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

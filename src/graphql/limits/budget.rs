@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::request::RequestId;
 use super::super::request_error::RequestError;
-use crate::db::{MAX_OPERATION_BYTES, MemoryBudget};
+use crate::db::{MAX_OPERATION_BYTES, MemoryBudget, spawn_and_join};
 use crate::request_memory::Reservation;
+use crate::turns::UserTurns;
 
 /// Most objects in all lists of one operation, or of one event of a subscription.
 const MAX_OBJECTS: usize = 50_000;
@@ -30,6 +31,8 @@ struct Used {
     request: RequestId,
     objects: AtomicUsize,
     memory: MemoryBudget,
+    /// Of its user's statements.
+    turns: Option<UserTurns>,
     /// Why the operation ends.
     error: OnceLock<RequestError>,
     exhausted: CancellationToken,
@@ -37,8 +40,20 @@ struct Used {
 
 impl Budget {
     /// A budget whose memory counts for the operation's user and address.
-    pub(in crate::graphql) fn within(reservation: Reservation) -> Self {
-        Self(Arc::new(Used { memory: MemoryBudget::within(reservation), ..Used::default() }))
+    pub(in crate::graphql) fn within(reservation: Reservation, turns: Option<UserTurns>) -> Self {
+        Self(Arc::new(Used { memory: MemoryBudget::within(reservation), turns, ..Used::default() }))
+    }
+
+    /// Runs a statement when it is its turn. On a task of its own: the client of the operation may have stopped reading,
+    /// and then nothing polls it.
+    pub(in crate::graphql) async fn run_statement<T>(&self, work: impl Future<Output = T> + Send + 'static) -> T
+    where
+        T: Send + 'static,
+    {
+        match &self.0.turns {
+            Some(turns) => turns.run(work).await,
+            None => spawn_and_join(work).await,
+        }
     }
 
     /// Charges objects, or ends the operation. `exhausted` counts operations that were ended.
