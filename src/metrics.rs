@@ -1,5 +1,7 @@
 //! All metrics of a server. Each server has one instance, which `serverStatus` and `/metrics` both read.
 
+mod age;
+
 use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -8,6 +10,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+pub use age::Age;
 
 /// A label with the reason or outcome of what is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,6 +95,8 @@ metrics! {
         "Times the ingest queue was full and reading from the broker paused";
     ingest_batches: Counter = "ingest_batches",
         "Ingest batches committed to the database";
+    ingest_oldest_unstored: Age = "ingest_oldest_unstored_seconds",
+        "Age of the oldest received MQTT message or presence timeout that is not stored yet; 0 while there is none";
     ingest_retries: Counter = "ingest_retries",
         "Failed attempts to commit an ingest batch that were retried";
     rejected_not_stored: Counter = "rejected_messages_not_kept",

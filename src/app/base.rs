@@ -3,6 +3,7 @@
 use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::db::{self, Pool};
+use crate::ingest;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
 use crate::settings::{DatabaseSettings, Settings, SettingsError};
@@ -15,6 +16,8 @@ pub struct Base {
     pub database: DatabaseSettings,
     pub clock: Clock,
     pub metrics: Metrics,
+    /// Written by ingest, read by `/readyz`.
+    pub ingest_progress: ingest::Progress,
     pub pool: Pool,
     pub throttle: Throttle,
     /// Of queries and mutations.
@@ -41,6 +44,7 @@ impl Base {
             subscription_turns: turns(TurnLimits::of_subscriptions()),
             tokens: Tokens::from_settings(&settings.auth, clock.clone())?,
             revocations: Revocations::new(clock.clone()),
+            ingest_progress: ingest::Progress::new(metrics.ingest_oldest_unstored.clone()),
             metrics,
             clock,
         })

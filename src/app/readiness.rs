@@ -1,5 +1,6 @@
 //! What `/readyz` checks.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -16,16 +17,31 @@ impl Readiness for Base {
         Box::pin(async {
             let (database, migrations) = match timeout(DATABASE_TIMEOUT, db::has_pending(&self.pool)).await {
                 Ok(Ok(false)) => (Ok(()), Ok(())),
-                Ok(Ok(true)) => (Ok(()), Err("migrations are pending: run `smarthome migrate`")),
-                Ok(Err(_)) | Err(_) => (Err("the database does not answer"), Err("unknown while the database is away")),
+                Ok(Ok(true)) => (Ok(()), unready("migrations are pending: run `smarthome migrate`")),
+                Ok(Err(_)) | Err(_) => {
+                    (unready("the database does not answer"), unready("unknown while the database is away"))
+                }
             };
-            let broker =
-                if self.metrics.mqtt_connected.get() == 1 { Ok(()) } else { Err("no connection to the MQTT broker") };
+            let broker = if self.metrics.mqtt_connected.get() == 1 {
+                Ok(())
+            } else {
+                unready("no connection to the MQTT broker")
+            };
             let revocations = match self.revocations.is_current() {
                 true => Ok(()),
-                false => Err("revocations of other servers can't be read: no access token is accepted"),
+                false => unready("revocations of other servers can't be read: no access token is accepted"),
             };
-            vec![("database", database), ("migrations", migrations), ("broker", broker), ("revocations", revocations)]
+            vec![
+                ("database", database),
+                ("migrations", migrations),
+                ("broker", broker),
+                ("ingest", self.ingest_progress.check().map_err(Cow::from)),
+                ("revocations", revocations),
+            ]
         })
     }
+}
+
+fn unready(reason: &'static str) -> Check {
+    Err(Cow::Borrowed(reason))
 }

@@ -1,5 +1,6 @@
 //! Liveness and readiness probes for orchestrators.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +14,9 @@ use tokio::time::Instant;
 use super::responses;
 
 /// The state of one dependency: `Ok`, or a short reason.
-pub type Check = Result<(), &'static str>;
+pub type Check = Result<(), Cow<'static, str>>;
 
-/// Each dependency (`database`, `migrations`, `broker`, `revocations`) with its state.
+/// Each dependency (`database`, `migrations`, `broker`, `ingest`, `revocations`) with its state.
 pub type Checks = Vec<(&'static str, Check)>;
 
 /// Checks the dependencies of the server. Implemented in app.rs. Must return within a few seconds.
@@ -70,6 +71,7 @@ pub(super) async fn ready(readiness: &dyn Readiness) -> Response {
     let checks = readiness.check().await;
     let ready = checks.iter().all(|(_, check)| check.is_ok());
     let (status, text) = if ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
-    let checks: BTreeMap<_, _> = checks.into_iter().map(|(name, check)| (name, check.err().unwrap_or("ok"))).collect();
+    let checks: BTreeMap<_, _> =
+        checks.into_iter().map(|(name, check)| (name, check.err().unwrap_or(Cow::Borrowed("ok")))).collect();
     responses::json(status, &serde_json::json!({"status": text, "checks": checks}))
 }

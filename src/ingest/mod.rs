@@ -14,7 +14,8 @@
 //! 4. `writer/after_commit.rs`: hubs and counters.
 //!
 //! No message is acknowledged or published before its commit. While the database is away nothing is given up:
-//! the queue fills and the broker keeps the rest.
+//! the queue fills and the broker keeps the rest. `progress.rs` tells the metrics and `/readyz` how long the oldest message
+//! has waited, and why.
 
 mod answers;
 mod batch;
@@ -25,12 +26,14 @@ mod device_limits;
 mod envelope;
 mod message;
 mod pending_last_seen;
+mod progress;
 mod rejection_recorder;
 mod retention;
 mod store;
 mod writer;
 mod writer_connection;
 
+pub use progress::Progress;
 pub use writer::{Writer, WriterParts};
 
 /// Messages committed together at most.

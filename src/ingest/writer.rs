@@ -19,6 +19,7 @@ use super::committed_packets::CommittedPackets;
 use super::daily_storage::DailyStorage;
 use super::device_limits::DeviceLimits;
 use super::pending_last_seen::PendingLastSeen;
+use super::progress::Progress;
 use super::rejection_recorder::RejectionRecorder;
 use super::retention::Retention;
 use super::writer_connection::WriterConnection;
@@ -64,6 +65,8 @@ pub struct WriterParts {
     pub returned_devices: ReturnedDevices,
     /// Each outbox's name and what wakes its dispatcher.
     pub outboxes: [(&'static str, Wake); 2],
+    /// Learns how long messages wait.
+    pub progress: Progress,
     pub metrics: Metrics,
     pub clock: Clock,
     /// Set once the writer can store: the link connects only then.
@@ -107,6 +110,7 @@ struct RunningWriter {
     configs: ConfigHub,
     outboxes: [Wake; 2],
     outbox_names: [&'static str; 2],
+    progress: Progress,
     metrics: Metrics,
     clock: Clock,
 }
@@ -144,7 +148,7 @@ impl RunningWriter {
     /// Waits for the database as long as it takes.
     async fn start(parts: WriterParts) -> Self {
         let client_id = parts.mqtt.client_id;
-        let mut db = WriterConnection::new(parts.database, &client_id);
+        let mut db = WriterConnection::new(parts.database, &client_id, parts.progress.clone());
         let stored = loop {
             match with_timeout(ATTEMPT_TIMEOUT, Stored::load(db.get().await, &client_id)).await {
                 Ok(stored) => break stored,
@@ -186,6 +190,7 @@ impl RunningWriter {
             configs: parts.configs,
             outbox_names: parts.outboxes.each_ref().map(|(name, _)| *name),
             outboxes: parts.outboxes.map(|(_, wake)| wake),
+            progress: parts.progress,
             metrics: parts.metrics,
             clock: parts.clock,
         }
@@ -196,6 +201,7 @@ impl RunningWriter {
         loop {
             let event = self.next_event(&mut inbox).await;
             let began = Instant::now();
+            self.progress.begin(self.waited(&inbox));
             match event {
                 Event::Messages(0) => {
                     let pending = self.classifier.all_pending();
@@ -213,11 +219,22 @@ impl RunningWriter {
                     self.on_link();
                 }
             }
+            self.progress.end();
             if began.elapsed() > LONG_OUTAGE {
                 // Messages waited for the database: their devices were not silent.
                 self.classifier.presence.restart(Instant::now());
             }
         }
+    }
+
+    /// How long the oldest of the messages has been in the queue.
+    fn waited(&self, inbox: &[BrokerEvent]) -> Duration {
+        let received_at = inbox.iter().find_map(|event| match event {
+            BrokerEvent::Message(message) => Some(message.received_at),
+            BrokerEvent::SessionLost(_) => None,
+        });
+        // The clock may have been set back since.
+        received_at.and_then(|at| (self.clock.now() - at).to_std().ok()).unwrap_or_default()
     }
 
     async fn next_event(&mut self, inbox: &mut Vec<BrokerEvent>) -> Event {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use diesel::result::Error as DieselError;
 
+use super::progress::Progress;
 use crate::db::{self, ReconnectingConnection, locks};
 use crate::settings::DatabaseSettings;
 
@@ -15,12 +16,13 @@ pub(super) struct WriterConnection {
     db: ReconnectingConnection,
     client_id: String,
     is_locked: bool,
+    progress: Progress,
 }
 
 impl WriterConnection {
-    pub(super) fn new(settings: DatabaseSettings, client_id: &str) -> Self {
+    pub(super) fn new(settings: DatabaseSettings, client_id: &str, progress: Progress) -> Self {
         let db = ReconnectingConnection::new(settings, "ingest", STATEMENT_TIMEOUT);
-        Self { db, client_id: client_id.to_owned(), is_locked: false }
+        Self { db, client_id: client_id.to_owned(), is_locked: false, progress }
     }
 
     /// The connection. Waits for the database as long as it takes, and until no other server stores for the same
@@ -33,6 +35,7 @@ impl WriterConnection {
                     if !is_locked {
                         let client_id = &self.client_id;
                         tracing::warn!(client_id, "another server uses this MQTT_CLIENT_ID; waiting until it stops");
+                        self.progress.other_server();
                         self.db.close();
                         self.db.wait_backoff().await;
                     }
@@ -57,6 +60,7 @@ impl WriterConnection {
     /// Drops the connection, and with it an open transaction, and waits before the next attempt.
     pub(super) async fn on_error(&mut self, error: &DieselError) {
         self.is_locked = false;
+        self.progress.failed(error);
         self.db.on_error(error).await;
     }
 }

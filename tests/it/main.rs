@@ -55,3 +55,4 @@ mod stream_outages;
 mod streams;
 mod support;
 mod tidy;
+mod unstored;
