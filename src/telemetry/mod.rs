@@ -5,6 +5,7 @@ pub mod history;
 mod history_page;
 mod hub;
 mod page_store;
+mod partition_store;
 mod read_store;
 mod sensors;
 mod write_store;
@@ -21,9 +22,10 @@ use crate::ids::{DeviceId, HomeId, TelemetryId};
 pub use feed::LiveReadings;
 pub use hub::ReadingHub;
 pub use page_store::DeviceWithLatest;
+pub use partition_store::{Month, ensure_month};
 pub use sensors::Sensors;
 pub(crate) use sensors::for_each_sensor;
-pub use write_store::{Month, ensure_month, find_committed, insert, last_cursor};
+pub use write_store::{find_committed, insert, last_cursor};
 
 /// A committed reading, shared by all its subscribers.
 pub type SharedReading = Arc<Reading>;

@@ -1,13 +1,13 @@
-//! SQL that stores readings: one statement a batch, and the months they fall into.
+//! SQL that stores readings: one statement a batch.
 //!
 //! Every function that writes runs while the transaction holds the ingest lock
 //! ([`crate::db::locks::TAKE_INGEST`]). So ids are given out in the order of commits, and no device is deleted
 //! between the check in `sql/insert.sql` and the commit.
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Timestamptz};
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 
 use super::read_store::SensorColumn;
@@ -15,43 +15,6 @@ use super::sensors::for_each_sensor;
 use super::{NewReading, Reading, TimeSource};
 use crate::db::{JsonText, statement};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
-
-/// A calendar month in UTC: the span of one partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Month {
-    year: i32,
-    month: u32,
-}
-
-impl Month {
-    /// The month of an instant.
-    pub fn of(at: DateTime<Utc>) -> Self {
-        Self { year: at.year(), month: at.month() }
-    }
-
-    fn next(self) -> Self {
-        if self.month == 12 { Self { year: self.year + 1, month: 1 } } else { Self { month: self.month + 1, ..self } }
-    }
-}
-
-/// Creates a month's partition where it is missing. It is created as a table of its own and then attached:
-/// attaching does not wait for readers, so a dump that runs for hours blocks nothing.
-pub async fn ensure_month(conn: &mut AsyncPgConnection, month: Month) -> QueryResult<()> {
-    let next = month.next();
-    let Month { year, month } = month;
-    let name = format!("telemetry_{year}_{month:02}");
-    conn.batch_execute(&format!(
-        "do $$ begin
-            if to_regclass('{name}') is null then
-                create table {name} (like telemetry including defaults including constraints);
-                alter table telemetry attach partition {name}
-                    for values from ('{year}-{month:02}-01 00:00:00Z') to ('{}-{:02}-01 00:00:00Z');
-            end if;
-        end $$",
-        next.year, next.month
-    ))
-    .await
-}
 
 statement! {
     struct LastCursor("sql/last_cursor.sql") -> BigInt {}
@@ -177,17 +140,5 @@ impl Reading {
             signal_strength: m.report.signal_strength,
             battery_level: m.report.battery_level,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_year_ends_in_january() {
-        let december = Month::of("2026-12-31T23:59:59Z".parse().unwrap());
-        assert_eq!(december.next(), Month { year: 2027, month: 1 });
-        assert_eq!(december.next().next(), Month { year: 2027, month: 2 });
     }
 }
