@@ -8,11 +8,13 @@ use crate::settings::Provisioning;
 use crate::{audit, db, homes};
 
 pub(super) fn start(parts: &Parts, tasks: &Tasks) {
-    let Parts { settings, base, services, migrated, .. } = parts;
+    let Parts { settings, base, hubs, services, migrated } = parts;
     let (pool, migrated, stop) = (|| base.pool.clone(), || migrated.clone(), || tasks.stop.clone());
     tasks.critical("the retention of the audit log", audit::run_retention(pool(), migrated(), stop()));
     tasks.critical("the deletion of homes", homes::run_deletion_worker(pool(), migrated(), stop()));
     tasks.critical("the cleanup of tokens", services.users.clone().run_token_cleanup(migrated(), stop()));
+    let partitions = hubs.partitions.clone().run(settings.database.clone(), base.clock.clone(), migrated(), stop());
+    tasks.critical("the task for partitions", partitions);
     let is_current = base.metrics.revocations_followed.clone();
     let revocations = base.revocations.clone().follow(settings.database.clone(), is_current, stop());
     tasks.critical("the poll for revocations", revocations);

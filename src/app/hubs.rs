@@ -8,7 +8,7 @@ use crate::devices::{CredentialCache, DirectoryVersion, RegistryCache, RegistryL
 use crate::hub;
 use crate::metrics::Metrics;
 use crate::outbox::Wake;
-use crate::telemetry::ReadingHub;
+use crate::telemetry::{Partitions, ReadingHub};
 
 /// The hubs, the wake-ups and the caches that a change of the registry invalidates.
 #[derive(Clone)]
@@ -21,6 +21,8 @@ pub struct Hubs {
     pub expectations: Expectations,
     /// Devices that came back and may have missed commands.
     pub returned_devices: ReturnedDevices,
+    /// Asks for the partition of a month.
+    pub partitions: Partitions,
     pub command_wake: Wake,
     pub config_wake: Wake,
     pub directory_version: DirectoryVersion,
@@ -43,6 +45,7 @@ impl Hubs {
             configs: ConfigHub::default(),
             expectations: Expectations::default(),
             returned_devices: ReturnedDevices::unknown(),
+            partitions: Partitions::default(),
             command_wake: Wake::default(),
             config_wake: Wake::default(),
             registry_listener: Arc::new((directory_version.clone(), caches)),

@@ -82,6 +82,7 @@ fn writer(parts: &Parts, link: LinkHandles, ready: Latch) -> Writer {
         configs: hubs.configs.clone(),
         expectations: hubs.expectations.clone(),
         returned_devices: hubs.returned_devices.clone(),
+        partitions: hubs.partitions.clone(),
         outboxes: [(CommandOutbox::NAME, hubs.command_wake.clone()), (ConfigOutbox::NAME, hubs.config_wake.clone())],
         progress: base.ingest_progress.clone(),
         metrics: base.metrics.clone(),

@@ -25,6 +25,7 @@ mod daily_storage;
 mod device_limits;
 mod envelope;
 mod message;
+mod month_error;
 mod pending_last_seen;
 mod progress;
 mod rejection_recorder;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use tokio::sync::watch;
 
+use super::month_error::MonthError;
 use crate::error::is_transient;
 use crate::metrics::Age;
 
@@ -67,6 +68,14 @@ impl Progress {
 /// Why an attempt failed. The error itself is for the log: it may quote values of a row.
 fn obstacle(error: &DieselError) -> &'static str {
     const REFUSED: &str = "the database refuses to store something; the log has its error";
+    match MonthError::of(error) {
+        Some(MonthError::Detached(_)) => return "the table of a month is not attached to its parent; the log names it",
+        Some(MonthError::NotCreated(_, cause)) if !is_transient(cause) => {
+            return "the table of a month can't be created; the log has the error";
+        }
+        Some(MonthError::NotCreated(_, cause)) => return obstacle(cause),
+        None => {}
+    }
     match error {
         DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _) => "the database is read-only",
         DieselError::DatabaseError(DatabaseErrorKind::Unknown, info) => match info.message() {

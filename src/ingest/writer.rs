@@ -34,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::mqtt::{BrokerEvent, LinkHandles, PubAcks};
 use crate::outbox::Wake;
 use crate::settings::{DatabaseSettings, DeviceLimit, MqttSettings};
-use crate::telemetry::{self, Month, ReadingHub};
+use crate::telemetry::{self, Month, Partitions, ReadingHub};
 
 /// Longest wait for a database that neither answers nor closes the connection. The statement timeout is shorter,
 /// so this is for a network that drops everything.
@@ -63,6 +63,8 @@ pub struct WriterParts {
     pub expectations: Expectations,
     /// Receives the devices that came back.
     pub returned_devices: ReturnedDevices,
+    /// Asked to attach the partitions that are detached.
+    pub partitions: Partitions,
     /// Each outbox's name and what wakes its dispatcher.
     pub outboxes: [(&'static str, Wake); 2],
     /// Learns how long messages wait.
@@ -101,6 +103,7 @@ struct RunningWriter {
     committed_packets: CommittedPackets,
     /// Months whose partition is known to exist.
     months: HashSet<Month>,
+    partitions: Partitions,
     retention: Retention,
     readings: ReadingHub,
     states: StateHub,
@@ -181,6 +184,7 @@ impl RunningWriter {
             },
             committed_packets: stored.committed_packets,
             months: HashSet::new(),
+            partitions: parts.partitions,
             retention: Retention::default(),
             readings: parts.readings,
             states: parts.states,

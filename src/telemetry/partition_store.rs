@@ -1,8 +1,13 @@
 //! SQL of the partitions of `telemetry`: one for each calendar month.
 
+use std::fmt;
+
 use chrono::{DateTime, Datelike, Utc};
 use diesel::QueryResult;
-use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use diesel::sql_types::{Bool, Text};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+
+use crate::db::statement;
 
 /// A calendar month in UTC: the span of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,28 +22,79 @@ impl Month {
         Self { year: at.year(), month: at.month() }
     }
 
-    fn next(self) -> Self {
+    pub(super) fn next(self) -> Self {
         if self.month == 12 { Self { year: self.year + 1, month: 1 } } else { Self { month: self.month + 1, ..self } }
+    }
+
+    fn table(self) -> String {
+        format!("telemetry_{}_{:02}", self.year, self.month)
+    }
+
+    /// Its first instant, as SQL.
+    fn start(self) -> String {
+        format!("'{}-{:02}-01 00:00:00Z'", self.year, self.month)
+    }
+
+    /// The statement that makes its table a partition. It takes SHARE UPDATE EXCLUSIVE on `telemetry`, so it waits for
+    /// no reader and no insert, but for ANALYZE.
+    fn attach(self) -> String {
+        let (table, from, to) = (self.table(), self.start(), self.next().start());
+        format!("alter table telemetry attach partition {table} for values from ({from}) to ({to})")
     }
 }
 
-/// Creates a month's partition where it is missing. It is created as a table of its own and then attached:
-/// attaching does not wait for readers, so a dump that runs for hours blocks nothing.
-pub async fn ensure_month(conn: &mut AsyncPgConnection, month: Month) -> QueryResult<()> {
-    let next = month.next();
-    let Month { year, month } = month;
-    let name = format!("telemetry_{year}_{month:02}");
-    conn.batch_execute(&format!(
-        "do $$ begin
-            if to_regclass('{name}') is null then
-                create table {name} (like telemetry including defaults including constraints);
-                alter table telemetry attach partition {name}
-                    for values from ('{year}-{month:02}-01 00:00:00Z') to ('{}-{:02}-01 00:00:00Z');
-            end if;
-        end $$",
-        next.year, next.month
-    ))
-    .await
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.table())
+    }
+}
+
+/// What exists of a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MonthTable {
+    Attached,
+    /// The table exists, but is no partition: an operator has detached it, or a backup was restored in part.
+    Detached,
+}
+
+statement! {
+    struct FindMonth<'a>("sql/find_month.sql") -> (Bool, Bool) {
+        name: Text = &'a str,
+    }
+}
+
+async fn find_month(conn: &mut AsyncPgConnection, month: Month) -> QueryResult<Option<MonthTable>> {
+    let (exists, is_attached) = FindMonth { name: &month.table() }.get_result(conn).await?;
+    Ok(if is_attached { Some(MonthTable::Attached) } else { bool::then_some(exists, MonthTable::Detached) })
+}
+
+/// Creates a month's partition where it is missing.
+pub async fn ensure_month(conn: &mut AsyncPgConnection, month: Month) -> QueryResult<MonthTable> {
+    if let Some(found) = find_month(conn, month).await? {
+        return Ok(found);
+    }
+    let create = format!("create table {month} (like telemetry including defaults including constraints)");
+    // Together they are one transaction.
+    let created = conn.batch_execute(&format!("{create}; {}", month.attach())).await;
+    // Another server may have created it at the same time.
+    let found = find_month(conn, month).await?;
+    found.map_or_else(|| created.map(|()| MonthTable::Attached), Ok)
+}
+
+/// Attaches the table of a month that exists and is no partition, if its columns fit.
+///
+/// PostgreSQL reads the whole table to see that its rows belong to the month, unless a check says so. The check is
+/// validated first, under a lock that stops nobody; the attachment, whose locks are stronger, then takes a moment.
+pub(super) async fn attach_month(conn: &mut AsyncPgConnection, month: Month) -> QueryResult<()> {
+    let (check, from, to) = (format!("{month}_span"), month.start(), month.next().start());
+    let add = format!(
+        "alter table {month} drop constraint if exists {check},
+         add constraint {check} check (recorded_at >= {from} and recorded_at < {to}) not valid"
+    );
+    conn.batch_execute(&add).await?;
+    conn.batch_execute(&format!("alter table {month} validate constraint {check}")).await?;
+    // Together they are one transaction.
+    conn.batch_execute(&format!("{}; alter table {month} drop constraint {check}", month.attach())).await
 }
 
 #[cfg(test)]

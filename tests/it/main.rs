@@ -33,6 +33,7 @@ mod integrations;
 mod issuers;
 mod limits;
 mod memory;
+mod months;
 mod mosquitto_files;
 mod mosquitto_tls;
 mod names_used_again;

@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 
 use diesel::QueryResult;
-use diesel::result::Error as DieselError;
 
 use super::RunningWriter;
 use crate::devices::{self, DeviceState};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::ingest::answers::{self, RecordedAnswers};
 use crate::ingest::batch::Batch;
+use crate::ingest::month_error::MonthError;
 use crate::ingest::store;
-use crate::telemetry::{self, Month};
+use crate::telemetry::{self, Month, MonthTable};
 
 /// How a transaction ends.
 #[derive(Clone, Copy)]
@@ -105,17 +105,23 @@ impl RunningWriter {
         Ok(Written { reading_ids, states, answers, packets_row, pruned })
     }
 
-    /// Creates the partition of a month if it is missing.
+    /// Creates the partition of a month if it is missing. A table that an operator has detached may take long to attach, so
+    /// that is left to a task.
     async fn ensure_month(&mut self, month: Month) -> QueryResult<()> {
         if self.months.contains(&month) {
             return Ok(());
         }
-        let conn = self.db.get().await;
-        // A failure is never the fault of the reading: this kind of error is retried until it succeeds.
-        let created = telemetry::ensure_month(conn, month).await;
-        created.map_err(|error| DieselError::QueryBuilderError(Box::new(error)))?;
-        self.months.insert(month);
-        Ok(())
+        match telemetry::ensure_month(self.db.get().await, month).await {
+            Ok(MonthTable::Attached) => {
+                self.months.insert(month);
+                Ok(())
+            }
+            Ok(MonthTable::Detached) => {
+                self.partitions.attach(month);
+                Err(MonthError::Detached(month).into())
+            }
+            Err(error) => Err(MonthError::NotCreated(month, error).into()),
+        }
     }
 }
 

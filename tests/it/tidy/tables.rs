@@ -86,7 +86,10 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "validation",
         ],
     ),
-    ("telemetry", &["db", "devices", "error", "follow", "homes", "hub", "ids", "metrics", "turns"]),
+    (
+        "telemetry",
+        &["clock", "db", "devices", "error", "follow", "homes", "hub", "ids", "latch", "metrics", "settings", "turns"],
+    ),
     (
         "commands",
         &[
