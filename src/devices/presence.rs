@@ -167,6 +167,15 @@ impl PresenceTracker {
         expired
     }
 
+    /// The database has refused to take a device for offline: another server has heard it. It has another time-out, because
+    /// the other server may have ended since.
+    pub fn rearm(&mut self, device: DeviceId, now: Instant) {
+        if let Some(seen) = self.devices.get_mut(&device) {
+            (seen.online, seen.last_sign) = (true, now);
+            self.watch(device, now);
+        }
+    }
+
     /// The link to the broker was down: every online device gets the full time-out again.
     pub fn restart(&mut self, now: Instant) {
         self.deadlines.clear();
@@ -246,6 +255,18 @@ mod tests {
         assert!(!presence.observe(known(1), PresenceEvent::Seen, start, AT).came_back);
         let known = ResolvedDevice { announced_offline: true, ..known(2) };
         assert!(presence.observe(known, PresenceEvent::Seen, start, AT).came_back, "before the start");
+    }
+
+    #[test]
+    fn a_device_that_another_server_heard_has_another_time_out_and_its_next_message_is_no_news() {
+        let start = Instant::now();
+        let mut presence = PresenceTracker::new(TIMEOUT);
+        presence.observe(known(1), PresenceEvent::Seen, start, AT);
+        assert_eq!(presence.expired(start + TIMEOUT).len(), 1);
+        presence.rearm(known(1).device, start + TIMEOUT);
+        assert_eq!(presence.expired(start + TIMEOUT * 2 - Duration::from_secs(1)), []);
+        assert!(!presence.observe(known(1), PresenceEvent::Seen, start + TIMEOUT, AT).online_changed);
+        assert_eq!(presence.expired(start + TIMEOUT * 2).len(), 1);
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod names_used_again;
 mod oracle;
 mod outages;
 mod poison;
+mod presence;
 mod protocol_ws;
 mod proxies;
 mod query_bombs;

@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::TimeDelta;
 use serde_json::json;
 
 use super::support::app::{Database, TestApp};
@@ -126,25 +125,6 @@ async fn a_device_does_not_time_out_while_the_database_blocks_ingest() {
     report(app.mqtt().await, &present, 2).await;
     stored(app.database(), 3).await;
     is(&present, "online and online_changed_at <= last_seen_at - interval '8 s'").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_that_was_ahead_leaves_no_silent_device_online() {
-    let app = TestApp::builder().set("PRESENCE_TIMEOUT_SECONDS", "2").start().await;
-    let (home, owner) = app.home().await;
-    let device = app.device(&owner, &home, "a").await;
-    let client = app.database().client().await;
-    let is = async |condition: &str| {
-        let query = format!("select from device_states where device_id = {} and {condition}", device.id);
-        eventually(condition, || async { (!client.query(&query, &[]).await.ok()?.is_empty()).then_some(()) }).await;
-    };
-    app.clock().advance(TimeDelta::hours(1));
-    app.publish(&device, "status", r#"{"online":true}"#).await;
-    is("online and last_seen_at > now() + interval '59 minutes'").await;
-    app.clock().advance(TimeDelta::hours(-1));
-    is("not online").await;
-    app.publish(&device, "heartbeat", "{}").await;
-    is("online and last_seen_at < now() + interval '1 minute'").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

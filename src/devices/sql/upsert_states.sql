@@ -37,8 +37,8 @@ from unnest(
 where n.unless_seen_since is null
     or old.last_seen_at is null
     or old.last_seen_at < n.unless_seen_since
-    -- It was seen while a clock was ahead.
-    or old.last_seen_at > n.at + interval '5 minutes'
+    -- It was seen while a clock was ahead: no server hears a device later than now.
+    or old.last_seen_at > n.at + interval '15 seconds'
 -- Rows are locked in one order, so that two servers never wait for each other.
 order by n.device_id
 on conflict (device_id) do update set

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::RunningWriter;
 use super::transaction::{Committed, Pruned};
@@ -35,10 +36,11 @@ impl RunningWriter {
         committed: Committed,
         pending_acks: &mut Vec<PendingPubAck>,
     ) -> DeletedDevices {
-        let Committed { deleted, states, answers, packets_row, pruned } = committed;
+        let Committed { deleted, heard_elsewhere, states, answers, packets_row, pruned } = committed;
         let mut deleted = DeletedDevices { devices: deleted, messages: Vec::new() };
         self.advance_packets(&batch, packets_row, &deleted);
         self.count_pruned(&batch, &pruned);
+        heard_elsewhere.into_iter().for_each(|device| self.classifier.presence.rearm(device, Instant::now()));
         pending_acks.reserve(batch.messages.len());
         for mut message in batch.messages {
             pending_acks.extend(message.envelope.pending_ack.take());

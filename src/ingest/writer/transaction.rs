@@ -35,6 +35,8 @@ pub(super) struct Written {
 pub(super) struct Committed {
     /// Devices of the batch that were deleted: nothing of theirs was written.
     pub(super) deleted: HashSet<DeviceId>,
+    /// Devices that timed out here, but that another server has heard.
+    pub(super) heard_elsewhere: Vec<DeviceId>,
     pub(super) states: Vec<DeviceState>,
     pub(super) answers: RecordedAnswers,
     /// The row of the batch's packets.
@@ -58,11 +60,14 @@ impl RunningWriter {
         if is_retry && written.reading_ids.iter().any(Option::is_none) {
             telemetry::find_committed(conn, &batch.readings(), &mut written.reading_ids).await?;
         }
-        let missing = not_written(batch, &written);
-        let deleted = if missing.is_empty() { HashSet::new() } else { devices::find_deleted(conn, &missing).await? };
+        let (missing, refused) = (not_written(batch, &written), refused_time_outs(batch, &written));
+        let candidates: HashSet<DeviceId> = missing.union(&refused).copied().collect();
+        let deleted =
+            if candidates.is_empty() { HashSet::new() } else { devices::find_deleted(conn, &candidates).await? };
+        let heard_elsewhere = refused.difference(&deleted).copied().collect();
         let Written { reading_ids, states, answers, packets_row, pruned } = written;
         batch.set_reading_ids(reading_ids);
-        Ok(Committed { deleted, states, answers, packets_row, pruned })
+        Ok(Committed { deleted, heard_elsewhere, states, answers, packets_row, pruned })
     }
 
     /// Runs one transaction.
@@ -137,4 +142,12 @@ fn not_written(batch: &Batch, written: &Written) -> HashSet<DeviceId> {
         written.states.iter().for_each(|state| _ = missing.remove(&state.device));
     }
     missing
+}
+
+/// The devices that timed out and of which the database holds a later message; or they are deleted.
+fn refused_time_outs(batch: &Batch, written: &Written) -> HashSet<DeviceId> {
+    let time_outs = batch.states.iter().filter(|change| change.unless_seen_since.is_some());
+    let mut refused: HashSet<DeviceId> = time_outs.map(|change| change.device).collect();
+    written.states.iter().for_each(|state| _ = refused.remove(&state.device));
+    refused
 }

@@ -1,0 +1,54 @@
+//! What the database holds of a device's presence, where clocks were wrong or another server heard the device.
+
+use chrono::TimeDelta;
+
+use super::support::app::TestApp;
+use super::support::user::Device;
+use super::support::{eventually, until};
+
+/// Waits until the device's state fulfils an SQL condition.
+async fn is(app: &TestApp, device: &Device, condition: &str) {
+    let query = format!("select from device_states where device_id = {} and {condition}", device.id);
+    let client = app.database().client().await;
+    eventually(condition, || async { (!client.query(&query, &[]).await.ok()?.is_empty()).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_was_ahead_leaves_no_silent_device_online() {
+    let app = TestApp::builder().set("PRESENCE_TIMEOUT_SECONDS", "2").start().await;
+    let (home, owner) = app.home().await;
+    // Steps of a clock that synchronizes for the first time, and a wrong time zone.
+    for seconds in [20, 180, 3_600] {
+        let device = app.device(&owner, &home, &format!("d{seconds}")).await;
+        app.clock().advance(TimeDelta::seconds(seconds));
+        app.publish(&device, "status", r#"{"online":true}"#).await;
+        is(&app, &device, &format!("online and last_seen_at > now() + interval '{} s'", seconds - 5)).await;
+        app.clock().advance(TimeDelta::seconds(-seconds));
+        is(&app, &device, "not online").await;
+    }
+    let device = app.device(&owner, &home, "back").await;
+    app.clock().advance(TimeDelta::hours(1));
+    app.publish(&device, "status", r#"{"online":true}"#).await;
+    is(&app, &device, "online").await;
+    app.clock().advance(TimeDelta::hours(-1));
+    app.publish(&device, "status", r#"{"online":true}"#).await;
+    is(&app, &device, "online and last_seen_at < now() + interval '1 minute'").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_another_server_heard_last_goes_offline_too() {
+    let app = TestApp::builder().set("PRESENCE_TIMEOUT_SECONDS", "4").start().await;
+    let (home, owner) = app.home().await;
+    let device = app.device(&owner, &home, "a").await;
+    app.publish(&device, "status", r#"{"online":true}"#).await;
+    is(&app, &device, "online").await;
+    // Another server heard the device and ended. A time-out allows 15 s for what another server has not written yet.
+    let client = app.database().client().await;
+    let heard = "update device_states set last_seen_at = last_seen_at + interval '17 s'";
+    client.batch_execute(heard).await.expect("an update");
+    let batches = app.app().services().metrics.ingest_batches.clone();
+    let before = batches.get();
+    until("the time-out was tried", || batches.get() > before).await;
+    is(&app, &device, "online").await;
+    is(&app, &device, "not online").await;
+}
