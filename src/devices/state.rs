@@ -221,6 +221,10 @@ impl StateChange {
 }
 
 impl Report {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     fn merge(&mut self, later: Self) {
         self.firmware_version = later.firmware_version.or(self.firmware_version.take());
         self.signal_strength = later.signal_strength.or(self.signal_strength);

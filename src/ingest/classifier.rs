@@ -74,9 +74,8 @@ impl Classifier {
                 }
             }
         }
-        if self.pending.is_due(Instant::now()) {
-            self.pending.take_beside(n_messages).into_iter().for_each(|change| batch.add_change(change));
-        }
+        let pending = self.pending.take_beside(n_messages, Instant::now());
+        pending.into_iter().for_each(|change| batch.add_change(change));
         self.with_sums(batch.finish())
     }
 
@@ -171,21 +170,17 @@ impl Classifier {
         let now = Instant::now();
         let mut states = Vec::new();
         for (home, device) in self.presence.expired(now) {
-            self.pending.remove(device);
-            states.push(StateChange::timed_out(home, device, at, self.presence.timeout()));
+            let report = self.pending.remove(device).map(|pending| pending.report).unwrap_or_default();
+            let timed_out = StateChange::timed_out(home, device, at, self.presence.timeout());
+            states.push(StateChange { report, ..timed_out });
         }
-        if self.pending.is_due(now) {
-            states.extend(self.pending.take());
-        }
+        states.extend(self.pending.take(now));
         self.with_sums(Batch::of_states(states))
     }
 
     /// All pending updates, for the shutdown.
     pub(super) fn all_pending(&mut self) -> Batch {
-        let mut states = Vec::new();
-        while self.pending.due_at().is_some() {
-            states.extend(self.pending.take());
-        }
+        let states = self.pending.take_all();
         self.with_sums(Batch::of_states(states))
     }
 

@@ -1,6 +1,8 @@
-//! What the database holds of a device's presence, where clocks were wrong or another server heard the device.
+//! What the database holds of a device's presence and reports, where messages come close together, clocks were wrong,
+//! or another server heard the device.
 
 use chrono::TimeDelta;
+use serde_json::json;
 
 use super::support::app::TestApp;
 use super::support::user::Device;
@@ -51,4 +53,23 @@ async fn a_device_that_another_server_heard_last_goes_offline_too() {
     until("the time-out was tried", || batches.get() > before).await;
     is(&app, &device, "online").await;
     is(&app, &device, "not online").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_values_of_a_message_right_after_another_are_the_last_reported_ones() {
+    let app = TestApp::start().await;
+    let (home, owner) = app.home().await;
+    let device = app.device(&owner, &home, "a").await;
+    app.publish(&device, "heartbeat", "{}").await;
+    is(&app, &device, "online").await;
+    for (firmware, battery) in [("1.0", 90.0), ("1.1", 89.0)] {
+        let metadata = json!({"firmwareVersion": firmware, "batteryLevel": battery, "wifiSignal": -60});
+        app.publish(&device, "telemetry", json!({"sensors": {}, "metadata": metadata}).to_string()).await;
+        let reported = json!({"firmwareVersion": firmware, "batteryLevel": battery, "signalStrength": -60.0});
+        let state = "query($id: ID!) { device(id: $id) { firmwareVersion batteryLevel signalStrength } }";
+        eventually("the device has the values of the reading", || async {
+            (owner.query(state, json!({"id": device.id})).await["device"] == reported).then_some(())
+        })
+        .await;
+    }
 }

@@ -81,11 +81,16 @@ impl Classifier {
         (message, Some(change))
     }
 
-    /// The device sent a message. Nothing is to be written at once where its presence is no news, and nothing
-    /// at all where `last_seen_at` was written lately.
+    /// The device sent a message. Nothing is to be written at once where its presence is no news. Where `last_seen_at`
+    /// was written lately, only what the message reports is still to be written.
     fn seen(&mut self, device: ResolvedDevice, envelope: &Envelope, report: Report) -> Option<StateChange> {
         let presence = self.observe(device, PresenceEvent::Seen, envelope.received_at);
         if !presence.write_due && !self.storage.is_write_due(device.device) {
+            if !report.is_empty() {
+                // The row has the segments of the topic since its last update.
+                let change = StateChange { report, segments: None, ..self.seen_change(device, envelope, presence) };
+                self.pending.insert_report(change);
+            }
             return None;
         }
         let change = StateChange { report, ..self.seen_change(device, envelope, presence) };
