@@ -99,3 +99,30 @@ async fn commands_that_cannot_be_sent_cost_a_poll_little() {
     rig.graph.sql.execute(back, &[&device.get()]).await.unwrap();
     assert_eq!(rig.next_turns(&[], 512).await, [device]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn effects_that_never_came_cost_a_poll_little() {
+    let mut rig = Rig::start(50).await;
+    let timed_out = "insert into commands (id, home_id, device_id, type, payload, source, correlation_id, on_stale, status, \
+                     timeout_seconds, created_at, expires_at, dispatched_at, sent_at, finished_at, expect) \
+                     select gen_random_uuid(), d.home_id, d.id, 'POWER', '{}', 'USER', 'c', 'EXPIRE', 'TIMED_OUT', 60, \
+                     at, at, at, at, at, '{\"relay\": true}' \
+                     from devices d, generate_series(1, $1) n, (values ($2::text::timestamptz)) t (at) where d.id <> $3";
+    let (now, device) = (rig.clock.now(), rig.device(0));
+    let long_ago = (now - TimeDelta::days(40)).to_rfc3339();
+    assert_eq!(rig.graph.sql.execute(timed_out, &[&100_i32, &long_ago, &device.get()]).await.unwrap(), 4_900);
+    let lately = (now - TimeDelta::minutes(59)).to_rfc3339();
+    assert_eq!(rig.graph.sql.execute(timed_out, &[&1_i32, &lately, &rig.device(1).get()]).await.unwrap(), 49);
+    rig.graph.sql.batch_execute("vacuum analyze commands").await.unwrap();
+    let since = format!("'{}'", now - TimeDelta::hours(1));
+    let bounds = [("finished_since", since.as_str()), ("max_late", "100000"), ("per_home", "1000"), ("limit", "10000")];
+    let n_pages = rig.n_pages("find_expecting.sql", &bounds).await;
+    // A few pages for each of the 49, none for each of the 4,900.
+    assert!(n_pages <= 49 * 5, "{n_pages}");
+    // The effect of a command that timed out within the hour confirms it, an older one's does not.
+    rig.handle_deadlines().await;
+    let expectations = rig.graph.services.commands.expectations();
+    let relay = json!({"relay": true});
+    let observed = |n: usize| expectations.observed(rig.device(n), &Observation::status(&relay), now).len();
+    assert_eq!((observed(0), observed(1), observed(2)), (1, 0, 1));
+}
