@@ -15,7 +15,7 @@ use crate::db;
 use crate::downlink::{DownlinkKind, Message, OutboxMessage, PublishOutcome, PublishReport};
 use crate::ids::{CommandId, DeviceId};
 use crate::metrics::Metrics;
-use crate::outbox::{Outbox, Unanswered};
+use crate::outbox::{Outbox, Recovery, Unanswered};
 
 /// Commands whose deadline one poll handles. The next poll follows at once where there are more.
 const MAX_EXPIRED_PER_POLL: i64 = 1_000;
@@ -27,6 +27,8 @@ const MAX_FORGOTTEN: i64 = 1_000;
 const MAX_UNDELIVERED_PER_POLL: usize = 200;
 /// Time until that poll, so that many such devices take little of the dispatcher's time.
 const UNDELIVERED_PAUSE: TimeDelta = TimeDelta::milliseconds(100);
+/// Commands that one poll makes pending again after a lost broker session. The next poll continues.
+const MAX_LOST_PER_POLL: usize = 1_000;
 /// How long after its timeout an effect still confirms a command.
 const LATE_EFFECT_HOURS: i64 = 1;
 /// Longest duration, in seconds, of a statement whose answer was lost.
@@ -49,6 +51,8 @@ pub struct CommandOutbox {
     queue: Queue,
     /// The last device that was searched for undelivered commands; the first one is next if it is zero.
     last_undelivered: DeviceId,
+    /// The loss of the broker session that is being recovered: commands sent up to then may have to be sent again.
+    lost_before: Option<DateTime<Utc>>,
 }
 
 impl CommandOutbox {
@@ -62,6 +66,7 @@ impl CommandOutbox {
             unanswered: Unanswered::default(),
             queue: Queue::default(),
             last_undelivered: DeviceId::from_database(0),
+            lost_before: None,
         }
     }
 
@@ -104,6 +109,21 @@ impl CommandOutbox {
         while let Some(devices) = self.returned.next(conn).await? {
             self.change(requeue_store::requeue_missed(conn, now, &devices)).await?;
             self.returned.remove(&devices);
+        }
+        Ok(())
+    }
+
+    /// While a loss is being recovered: makes the oldest lost command of each of these devices pending, so that it is
+    /// sent before newer ones.
+    async fn requeue_oldest_lost(
+        &mut self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+        devices: &[DeviceId],
+    ) -> QueryResult<()> {
+        if let Some(before) = self.lost_before {
+            let lost = requeue_store::find_oldest_lost(conn, now, before, devices).await?;
+            self.change(requeue_store::requeue_lost(conn, before, &lost)).await?;
         }
         Ok(())
     }
@@ -158,10 +178,15 @@ impl Outbox for CommandOutbox {
     const LOCK: i32 = db::locks::COMMAND_OUTBOX;
     const NAME: &'static str = "commands";
 
-    async fn on_reconnected(&mut self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {
+    async fn on_reconnected(
+        &mut self,
+        _conn: &mut db::Connection,
+        _now: DateTime<Utc>,
+        _link_epoch: u64,
+    ) -> QueryResult<Recovery> {
         // A command that the broker lost can't be told from one that the device received and never answered:
         // sending it again could execute it twice. A device that lost its connection as well gets it when it is back.
-        Ok(())
+        Ok(Recovery::Finished)
     }
 
     async fn handle_deadlines(
@@ -202,7 +227,8 @@ impl Outbox for CommandOutbox {
         now: DateTime<Utc>,
         devices: &[DeviceId],
     ) -> QueryResult<Vec<OutboxMessage<CommandId>>> {
-        // An older command that was not delivered goes before a newer one.
+        // An older command that was lost or not delivered goes before a newer one.
+        self.requeue_oldest_lost(conn, now, devices).await?;
         self.change(requeue_store::requeue_undelivered(conn, now, devices)).await?;
         let claimed = store::claim(conn, now, devices).await?;
         self.expectations.update(claimed.iter().map(|claimed| &claimed.command));
@@ -227,8 +253,15 @@ impl Outbox for CommandOutbox {
         conn: &mut db::Connection,
         now: DateTime<Utc>,
         before: DateTime<Utc>,
-    ) -> QueryResult<()> {
-        self.change(requeue_store::requeue_lost(conn, now, before)).await
+    ) -> QueryResult<Recovery> {
+        self.lost_before = Some(before);
+        let lost = requeue_store::find_lost(conn, now, before, MAX_LOST_PER_POLL).await?;
+        self.change(requeue_store::requeue_lost(conn, before, &lost)).await?;
+        let recovery = Recovery::after(lost.len(), MAX_LOST_PER_POLL);
+        if recovery == Recovery::Finished {
+            self.lost_before = None;
+        }
+        Ok(recovery)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use diesel::sql_types::{Array, BigInt, Bool, SmallInt, Timestamptz, Untyped};
+use diesel::sql_types::{Array, BigInt, Bool, SmallInt, Timestamptz, Untyped, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::command::Command;
@@ -10,7 +10,7 @@ use super::returned_devices::MAX_RESENDS;
 use super::row_store::into_commands;
 use super::send::MAX_OPEN_PER_DEVICE;
 use crate::db::statement;
-use crate::ids::DeviceId;
+use crate::ids::{CommandId, DeviceId};
 
 statement! {
     struct FindUndelivered("sql/find_undelivered.sql") -> (BigInt, Bool) {
@@ -35,8 +35,24 @@ statement! {
 }
 
 statement! {
-    struct RequeueLost("sql/requeue_lost.sql") -> Untyped {
+    struct FindLost("sql/find_lost.sql") -> SqlUuid {
         now: Timestamptz = DateTime<Utc>,
+        before: Timestamptz = DateTime<Utc>,
+        limit: BigInt = i64,
+    }
+}
+
+statement! {
+    struct FindOldestLost<'a>("sql/find_oldest_lost.sql") -> SqlUuid {
+        devices: Array<BigInt> = &'a [DeviceId],
+        now: Timestamptz = DateTime<Utc>,
+        before: Timestamptz = DateTime<Utc>,
+    }
+}
+
+statement! {
+    struct RequeueLost<'a>("sql/requeue_lost.sql") -> Untyped {
+        ids: Array<SqlUuid> = &'a [CommandId],
         before: Timestamptz = DateTime<Utc>,
     }
 }
@@ -86,13 +102,36 @@ pub(super) async fn forget_undelivered(
     ForgetUndelivered { now, limit }.execute(conn).await.map(drop)
 }
 
-/// Unanswered commands that the broker accepted up to `before` and lost with our session.
-pub(super) async fn requeue_lost(
+/// Up to `limit` unanswered commands that the broker accepted up to `before` and lost with our session.
+pub(super) async fn find_lost(
     conn: &mut AsyncPgConnection,
     now: DateTime<Utc>,
     before: DateTime<Utc>,
+    limit: usize,
+) -> QueryResult<Vec<CommandId>> {
+    FindLost { now, before, limit: i64::try_from(limit).expect("a small number") }.load(conn).await
+}
+
+/// The oldest one of each device.
+pub(super) async fn find_oldest_lost(
+    conn: &mut AsyncPgConnection,
+    now: DateTime<Utc>,
+    before: DateTime<Utc>,
+    devices: &[DeviceId],
+) -> QueryResult<Vec<CommandId>> {
+    FindOldestLost { devices, now, before }.load(conn).await
+}
+
+/// Those of these commands that are still lost.
+pub(super) async fn requeue_lost(
+    conn: &mut AsyncPgConnection,
+    before: DateTime<Utc>,
+    ids: &[CommandId],
 ) -> QueryResult<Vec<Command>> {
-    Ok(into_commands(RequeueLost { now, before }.load(conn).await?))
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(into_commands(RequeueLost { ids, before }.load(conn).await?))
 }
 
 /// Commands that these devices may have missed before they came back.

@@ -10,12 +10,13 @@ use serde_json::json;
 use super::content::{self, DeviceKeys};
 use super::key_ring::KeyRing;
 use super::outbox_store::{self as store, Clearing, ConfirmedVersions, UnsentVersion};
-use super::{ConfigHub, ConfigStatus, answers_store, notify, republish_store};
+use super::republish_store::{Republishing, repeat_recent_clearings};
+use super::{ConfigHub, ConfigStatus, answers_store, notify};
 use crate::db;
 use crate::downlink::{DownlinkKind, Message, OutboxMessage, PublishOutcome, PublishReport};
 use crate::ids::{DeviceId, HomeId};
 use crate::metrics::Metrics;
-use crate::outbox::{Outbox, Unanswered, last_turn};
+use crate::outbox::{Outbox, Recovery, Unanswered, last_turn};
 
 /// Devices whose newest version does not open and is therefore skipped. Beyond this number a version is tried again
 /// every time.
@@ -46,6 +47,10 @@ pub struct ConfigOutbox {
     key_ring: Option<KeyRing>,
     metrics: Metrics,
     session_losses: u64,
+    /// The recovery from a lost session, by the time of the loss.
+    lost_session: Option<Republishing<DateTime<Utc>>>,
+    /// The recovery after a reconnect, by the epoch of the connection.
+    reconnected: Option<Republishing<u64>>,
     /// The home that had the last turn.
     last_home: HomeId,
     /// Newest versions that this server's keys do not open.
@@ -62,6 +67,8 @@ impl ConfigOutbox {
             key_ring,
             metrics,
             session_losses: 0,
+            lost_session: None,
+            reconnected: None,
             last_home: HomeId::from_database(0),
             unreadable: HashMap::new(),
             unanswered: Unanswered::default(),
@@ -127,8 +134,18 @@ impl Outbox for ConfigOutbox {
     const LOCK: i32 = db::locks::CONFIG_OUTBOX;
     const NAME: &'static str = "config";
 
-    async fn on_reconnected(&mut self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
-        republish_store::republish_recent(conn, now - BROKER_SAVES_WITHIN).await
+    async fn on_reconnected(
+        &mut self,
+        conn: &mut db::Connection,
+        now: DateTime<Utc>,
+        link_epoch: u64,
+    ) -> QueryResult<Recovery> {
+        if self.reconnected.as_ref().is_none_or(|republishing| republishing.cause != link_epoch) {
+            let since = now - BROKER_SAVES_WITHIN;
+            repeat_recent_clearings(conn, since).await?;
+            self.reconnected = Some(Republishing::new(link_epoch, Some(since)));
+        }
+        step(&mut self.reconnected, conn).await
     }
 
     async fn handle_deadlines(
@@ -199,9 +216,22 @@ impl Outbox for ConfigOutbox {
         &mut self,
         conn: &mut db::Connection,
         _now: DateTime<Utc>,
-        _before: DateTime<Utc>,
-    ) -> QueryResult<()> {
-        self.session_losses += 1;
-        republish_store::republish_all(conn).await
+        before: DateTime<Utc>,
+    ) -> QueryResult<Recovery> {
+        if self.lost_session.as_ref().is_none_or(|republishing| republishing.cause != before) {
+            self.session_losses += 1;
+            self.lost_session = Some(Republishing::new(before, None));
+        }
+        step(&mut self.lost_session, conn).await
     }
+}
+
+/// One step; the last one ends the recovery.
+async fn step<Id>(recovery: &mut Option<Republishing<Id>>, conn: &mut db::Connection) -> QueryResult<Recovery> {
+    let Some(republishing) = recovery else { return Ok(Recovery::Finished) };
+    let progress = republishing.step(conn).await?;
+    if progress == Recovery::Finished {
+        *recovery = None;
+    }
+    Ok(progress)
 }

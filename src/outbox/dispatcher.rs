@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pending_publishes::PendingPublishes;
 use super::retry_delay::{Cooldowns, SHORT_RETRY_DELAY, retry_delay};
-use super::{Outbox, Wake, device_lock_store, session_loss_store};
+use super::{Outbox, Recovery, Wake, device_lock_store, session_loss_store};
 use crate::clock::Clock;
 use crate::db::{self, ReconnectingConnection};
 use crate::downlink::{Downlink, LinkState, PublishOutcome, PublishReport};
@@ -54,8 +54,12 @@ pub struct Dispatcher<O: Outbox> {
     client_id: String,
     /// Session losses that are recovered; `None` until losses left by an earlier process are looked up.
     recovered_losses: Option<u64>,
-    /// The epoch of the last connection that the outbox was notified of.
+    /// The loss that is being recovered.
+    recovering: Option<DateTime<Utc>>,
+    /// The epoch of the last connection after which the outbox has recovered.
     known_epoch: u64,
+    /// Whether the next poll continues a recovery.
+    has_more_to_recover: bool,
 }
 
 /// What a dispatcher needs beside its outbox.
@@ -85,7 +89,9 @@ impl<O: Outbox> Dispatcher<O> {
             next_deadline: None,
             client_id,
             recovered_losses: None,
+            recovering: None,
             known_epoch: 0,
+            has_more_to_recover: false,
         }
     }
 
@@ -140,30 +146,50 @@ impl<O: Outbox> Dispatcher<O> {
         self.record_outcomes().await?;
         self.next_deadline = self.outbox.handle_deadlines(self.db.get().await, self.clock.now()).await?;
         let link = *self.link.borrow_and_update();
-        if self.recovered_losses != Some(link.session_losses) {
-            self.recover_lost_session().await?;
-            self.recovered_losses = Some(link.session_losses);
-        }
+        self.recover(link).await?;
         if link.is_up {
-            if self.known_epoch != link.link_epoch {
-                self.outbox.on_reconnected(self.db.get().await, self.clock.now()).await?;
-                self.known_epoch = link.link_epoch;
-            }
             self.send_due(link.link_epoch).await?;
         }
         Ok(())
     }
 
-    /// Makes rows due again that the broker lost together with our session. This process or an earlier one
-    /// recorded the loss.
-    async fn recover_lost_session(&mut self) -> QueryResult<()> {
-        let conn = self.db.get().await;
-        if let Some(before) = session_loss_store::find(conn, &self.client_id, O::NAME).await? {
-            tracing::info!(%before, "{}: the broker lost our session; sending unanswered messages again", O::NAME);
-            self.outbox.on_broker_session_lost(conn, self.clock.now(), before).await?;
-            session_loss_store::delete(conn, &self.client_id, O::NAME, before).await?;
+    /// Makes rows due again that the broker lost, a limited number in each poll: what is due is sent in between, and no
+    /// poll takes longer than its time limit.
+    async fn recover(&mut self, link: LinkState) -> QueryResult<()> {
+        self.has_more_to_recover = true;
+        let mut recovery = Recovery::Finished;
+        if self.recovered_losses != Some(link.session_losses) {
+            recovery = self.recover_lost_session().await?;
+            if recovery == Recovery::Finished {
+                self.recovered_losses = Some(link.session_losses);
+            }
         }
+        if link.is_up && self.known_epoch != link.link_epoch && recovery == Recovery::Finished {
+            recovery = self.outbox.on_reconnected(self.db.get().await, self.clock.now(), link.link_epoch).await?;
+            if recovery == Recovery::Finished {
+                self.known_epoch = link.link_epoch;
+            }
+        }
+        self.has_more_to_recover = recovery == Recovery::Unfinished;
         Ok(())
+    }
+
+    /// One step of making rows due again that the broker lost together with our session. This process or an earlier
+    /// one recorded the loss; the record is deleted after the last step.
+    async fn recover_lost_session(&mut self) -> QueryResult<Recovery> {
+        let conn = self.db.get().await;
+        let Some(before) = session_loss_store::find(conn, &self.client_id, O::NAME).await? else {
+            return Ok(Recovery::Finished);
+        };
+        if self.recovering.replace(before) != Some(before) {
+            tracing::info!(%before, "{}: the broker lost our session; sending unanswered messages again", O::NAME);
+        }
+        let recovery = self.outbox.on_broker_session_lost(conn, self.clock.now(), before).await?;
+        if recovery == Recovery::Finished {
+            session_loss_store::delete(conn, &self.client_id, O::NAME, before).await?;
+            self.recovering = None;
+        }
+        Ok(recovery)
     }
 
     /// Records the outcomes of finished attempts and unlocks their devices.
@@ -239,6 +265,9 @@ impl<O: Outbox> Dispatcher<O> {
     /// The time of the next poll if nothing wakes the dispatcher before.
     fn next_poll_at(&self) -> Instant {
         let now = Instant::now();
+        if self.has_more_to_recover {
+            return now + MIN_POLL_INTERVAL;
+        }
         let deadline = self.next_deadline.map(|at| now + (at - self.clock.now()).to_std().unwrap_or_default());
         let next = [self.cooldowns.next_end(), deadline].into_iter().flatten().min();
         let next = next.unwrap_or(now + MAX_POLL_INTERVAL);

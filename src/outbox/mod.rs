@@ -22,6 +22,21 @@ use crate::db;
 use crate::downlink::{OutboxMessage, PublishReport};
 use crate::ids::{DeviceId, HomeId};
 
+/// Whether a recovery is finished. Each of its steps changes a limited number of rows, so that rows which others add in
+/// between are sent without delay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    Finished,
+    Unfinished,
+}
+
+impl Recovery {
+    /// After a step that changed this many rows, of `max`.
+    pub fn after(n_changed: usize, max: usize) -> Self {
+        if n_changed < max { Self::Finished } else { Self::Unfinished }
+    }
+}
+
 /// The rows of one feature, as the dispatcher uses them. Each function runs its own statements. The dispatcher
 /// calls it again when the answer of the database was lost, so each must be safe to repeat.
 pub trait Outbox: Send + Sync + 'static {
@@ -33,12 +48,14 @@ pub trait Outbox: Send + Sync + 'static {
     /// For the log and the metrics.
     const NAME: &'static str;
 
-    /// A new connection to the broker is up. A broker that crashed in between may have restored an older state.
+    /// The connection of this epoch to the broker is up. A broker that crashed in between may have restored an older
+    /// state. Each call is one step; it is called until the recovery is finished.
     fn on_reconnected(
         &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
-    ) -> impl Future<Output = QueryResult<()>> + Send;
+        link_epoch: u64,
+    ) -> impl Future<Output = QueryResult<Recovery>> + Send;
 
     /// Handles passed deadlines (expiry, timeouts) and returns the next deadline.
     fn handle_deadlines(
@@ -82,13 +99,14 @@ pub trait Outbox: Send + Sync + 'static {
     ) -> impl Future<Output = QueryResult<()>> + Send;
 
     /// The broker lost what it accepted up to `before`. Rows without an answer from their device become due
-    /// again, and so do messages that the broker retained.
+    /// again, and so do messages that the broker retained. Each call is one step; it is called until the recovery is
+    /// finished, from the start after a restart.
     fn on_broker_session_lost(
         &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,
         before: DateTime<Utc>,
-    ) -> impl Future<Output = QueryResult<()>> + Send;
+    ) -> impl Future<Output = QueryResult<Recovery>> + Send;
 }
 
 /// The home whose turn was the last of these, where the first turn was that of the home after `before`.

@@ -1,10 +1,9 @@
--- Makes commands pending again that the broker lost with our session. A command that has expired is not sent again;
--- it times out as it would have. Devices are locked before the rows of the queue, and these before commands, as in the
+-- Makes these commands pending again, which the broker lost with our session. Devices are locked before the rows of the queue, and these before commands, as in the
 -- transactions that add a command or delete a device.
 with affected as materialized (
     select c.id, c.device_id
     from commands c
-    where c.status = 'SENT' and c.acked_at is null and c.sent_at <= :before and c.expires_at > :now
+    where c.id = any(:ids)
 ), existing as materialized (
     select d.id from devices d where d.id = any(array(select device_id from affected)) order by d.id for key share
 ), turns as materialized (

@@ -2,6 +2,7 @@
 
 mod commands;
 mod configs;
+mod lost_session;
 mod no_subscribers;
 mod outages;
 mod returned;

@@ -2,6 +2,7 @@
 //! of order and concurrently.
 
 mod answers;
+mod lost;
 mod queue;
 mod returned;
 mod transitions;
@@ -18,7 +19,7 @@ use smarthome::commands::{
 use smarthome::db;
 use smarthome::downlink::{PublishOutcome, PublishReport};
 use smarthome::ids::{CommandId, DeviceId};
-use smarthome::outbox::Outbox;
+use smarthome::outbox::{Outbox, Recovery};
 
 use super::commands::{power, send, start};
 use super::{Graph, Person, number, text};
@@ -90,7 +91,7 @@ impl Rig {
 
     async fn lose_broker_session(&mut self) {
         let now = self.clock.now();
-        self.outbox.on_broker_session_lost(&mut self.conn, now, now).await.unwrap();
+        while self.outbox.on_broker_session_lost(&mut self.conn, now, now).await.unwrap() == Recovery::Unfinished {}
     }
 
     /// Records an answer of the first device; the new status if the command changed.

@@ -8,7 +8,7 @@ use smarthome::db;
 use smarthome::device_config::{ConfigKey, ConfigOutbox, KeyRing};
 use smarthome::downlink::{DownlinkKind, OutboxMessage, PublishOutcome, PublishReport};
 use smarthome::ids::{DeviceId, HomeId};
-use smarthome::outbox::Outbox;
+use smarthome::outbox::{Outbox, Recovery};
 use smarthome::settings::EncryptionSettings;
 
 use super::device_config::{connection, push};
@@ -71,10 +71,8 @@ impl<'a> Sender<'a> {
     }
 
     async fn lose_session(&mut self) {
-        self.outbox
-            .on_broker_session_lost(&mut self.conn, self.graph.clock.now(), self.graph.clock.now())
-            .await
-            .unwrap();
+        let now = self.graph.clock.now();
+        while self.outbox.on_broker_session_lost(&mut self.conn, now, now).await.unwrap() == Recovery::Unfinished {}
     }
 }
 
@@ -192,6 +190,42 @@ async fn a_version_that_the_broker_lost_is_sent_again_and_keeps_its_status() {
     sender.record(&again, PublishOutcome::Confirmed).await;
     assert_eq!(sender.send_all().await.len(), 2);
     assert_eq!([status(&graph, &devices[0]).await, status(&graph, &devices[1]).await], ["APPLIED", "SENT"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_lost_configurations_are_published_again_step_by_step() {
+    let graph = Graph::start().await;
+    let (_, home, _) = setup(&graph, 1).await;
+    let retained = "with made as (
+            insert into devices (home_id, key, name, type, mqtt_client_id)
+            select $1, 'many' || n, 'Device', 'OTHER', 'many' || n from generate_series(1, 2500) n returning id
+        )
+        insert into retained_configs (device_id, home_segment, device_segment, version, needs_publish, confirmed_at)
+        select id, 'h', 'd' || id, 1, false, case when id % 2 = 0 then now() end from made";
+    assert_eq!(graph.sql.execute(retained, &[&number(&home)]).await.unwrap(), 2_500);
+    let n_due = "retained_configs where needs_publish";
+    let mut sender = Sender::new(&graph).await;
+    let (now, mut marked) = (graph.clock.now(), Vec::new());
+    for _ in 0..2 {
+        // What the broker confirms in between is not lost.
+        graph.sql.execute("update retained_configs set needs_publish = false where needs_publish", &[]).await.unwrap();
+        assert_eq!(
+            sender.outbox.on_broker_session_lost(&mut sender.conn, now, now).await.unwrap(),
+            Recovery::Unfinished
+        );
+        marked.push(graph.count(n_due).await);
+    }
+    assert_eq!(sender.outbox.on_broker_session_lost(&mut sender.conn, now, now).await.unwrap(), Recovery::Finished);
+    marked.push(graph.count(n_due).await);
+    assert_eq!(marked, [1_000, 1_000, 1_500]);
+    // Another connection starts from the first device.
+    graph.sql.execute("update retained_configs set needs_publish = false", &[]).await.unwrap();
+    let mut reconnect = async |epoch| sender.outbox.on_reconnected(&mut sender.conn, now, epoch).await.unwrap();
+    assert_eq!(reconnect(1).await, Recovery::Unfinished);
+    assert_eq!(graph.count(n_due).await, 1_000);
+    graph.sql.execute("update retained_configs set needs_publish = false", &[]).await.unwrap();
+    assert_eq!(reconnect(2).await, Recovery::Unfinished);
+    assert_eq!((reconnect(2).await, graph.count(n_due).await), (Recovery::Finished, 1_250));
 }
 
 #[tokio::test(flavor = "multi_thread")]
