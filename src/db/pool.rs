@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, PoolError, RecyclingMethod};
+use diesel::result::DatabaseErrorKind;
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, PoolError, PoolableConnection, RecyclingMethod,
+};
 use diesel_async::{AsyncConnection, SimpleAsyncConnection};
 use prometheus_client::metrics::counter::Counter;
 
@@ -26,7 +29,12 @@ pub type PooledConnection<'a> = bb8::PooledConnection<'a, AsyncDieselConnectionM
 /// `statements` counts the statements of the pool.
 pub fn pool(settings: &DatabaseSettings, statements: Counter) -> Pool {
     let mut config = ManagerConfig::default();
-    config.recycling_method = RecyclingMethod::Fast;
+    // A connection may be closed while it is idle, as by a restart of the database. This looks at its state only: a
+    // round trip for each use would cost more.
+    config.recycling_method = RecyclingMethod::CustomFunction(Box::new(|conn: &mut Connection| {
+        let is_usable = if conn.is_broken() { Err(closed_while_idle()) } else { Ok(()) };
+        Box::pin(std::future::ready(is_usable))
+    }));
     config.custom_setup = Box::new(move |url| {
         let (url, statements) = (url.to_owned(), statements.clone());
         Box::pin(async move {
@@ -42,6 +50,12 @@ pub fn pool(settings: &DatabaseSettings, statements: Counter) -> Pool {
         .idle_timeout(Some(Duration::from_secs(300)))
         .error_sink(Box::new(LogConnectErrors))
         .build_unchecked(manager)
+}
+
+/// The pool drops the connection and takes another.
+fn closed_while_idle() -> diesel::result::Error {
+    let message = "it was closed while it was idle".to_owned();
+    diesel::result::Error::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(message))
 }
 
 /// bb8 reports a time-out to its callers, whatever the reason; the reason is logged here.

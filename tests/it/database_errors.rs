@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use diesel::QueryResult;
 use diesel_async::SimpleAsyncConnection;
+use futures_util::future::join_all;
+use prometheus_client::metrics::counter::Counter;
 use smarthome::db;
 use smarthome::error::Error;
+use smarthome::settings::{DatabaseSettings, Secret};
 
 use super::support::app::Database;
 use super::support::{eventually, soon};
@@ -87,4 +90,34 @@ async fn a_full_disk_is_transient() {
     let mut conn = connect(&database, LONG).await;
     let text = transient(conn.batch_execute("copy (select generate_series(1, 100000)) to '/dev/full'").await);
     assert!(text.contains("No space left"), "{text}");
+}
+
+/// One worker thread: the events of one poll are handled in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_pooled_connection_that_was_closed_while_it_was_idle_is_not_used() {
+    const SIZE: usize = 5;
+    let database = Database::create().await;
+    let settings = DatabaseSettings { url: Secret::new(database.url()), pool_size: 5 };
+    let pool = db::pool(&settings, Counter::default());
+    let use_all = async || {
+        let all = join_all((0..SIZE).map(|_| pool.get())).await;
+        let mut results = Vec::new();
+        for conn in all {
+            results
+                .push(conn.expect("a connection").batch_execute("select 1").await.map_err(|error| error.to_string()));
+        }
+        results
+    };
+    assert_eq!(use_all().await, vec![Ok::<_, String>(()); SIZE]);
+    let client = database.client().await;
+    let others = "from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    client.execute(&format!("select pg_terminate_backend(pid) {others}"), &[]).await.unwrap();
+    eventually("all are closed", || async {
+        let n: i64 = client.query_one(&format!("select count(*) {others}"), &[]).await.ok()?.get(0);
+        (n == 0).then_some(())
+    })
+    .await;
+    // The answer comes after what the closed sessions sent last.
+    client.batch_execute("select 1").await.unwrap();
+    assert_eq!(use_all().await, vec![Ok::<_, String>(()); SIZE]);
 }
