@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 
 use super::history_page::{HistoryPage, first_instant, last_instant};
 use super::sensors::{Sensors, for_each_sensor};
@@ -94,7 +94,15 @@ statement! {
 statement! {
     struct ReadAfter("sql/read_after.sql") -> SqlRow {
         home: BigInt = HomeId,
-        device: Nullable<BigInt> = Option<DeviceId>,
+        after: BigInt = TelemetryId,
+        limit: BigInt = i64,
+    }
+}
+
+statement! {
+    struct ReadAfterOfDevice("sql/read_after_of_device.sql") -> SqlRow {
+        home: BigInt = HomeId,
+        device: BigInt = DeviceId,
         after: BigInt = TelemetryId,
         up_to: BigInt = i64,
         limit: BigInt = i64,
@@ -154,13 +162,16 @@ pub(super) struct StoredPage {
 pub(super) async fn read_after(conn: &mut AsyncPgConnection, wanted: ReadingsAfter) -> QueryResult<StoredPage> {
     let ReadingsAfter { home, device, after, limit, max_bytes } = wanted;
     // Without a device every reading that is scanned is one of the page.
-    let scan_end: Option<TelemetryId> = match device {
-        Some(_) => FindScanEnd { home, after }.load(conn).await?.pop(),
-        None => None,
+    let mut scan_end: Option<TelemetryId> = None;
+    let rows = if let Some(device) = device {
+        scan_end = FindScanEnd { home, after }.load(conn).await?.pop();
+        // Ids are in the order of commits: no smaller one is committed later.
+        let up_to = scan_end.map_or(i64::MAX, TelemetryId::get);
+        ReadAfterOfDevice { home, device, after, up_to, limit }.load_stream::<Row>(conn).await?.boxed()
+    } else {
+        ReadAfter { home, after, limit }.load_stream::<Row>(conn).await?.boxed()
     };
-    // Ids are in the order of commits: no smaller one is committed later.
-    let up_to = scan_end.map_or(i64::MAX, TelemetryId::get);
-    let mut rows = pin!(ReadAfter { home, device, after, up_to, limit }.load_stream::<Row>(conn).await?);
+    let mut rows = pin!(rows);
     let (mut readings, mut bytes) = (Vec::new(), 0);
     while bytes < max_bytes
         && let Some(row) = rows.try_next().await?
@@ -194,6 +205,7 @@ mod tests {
             include_str!("sql/page_latest_without_states.sql"),
             include_str!("sql/history.sql"),
             include_str!("sql/read_after.sql"),
+            include_str!("sql/read_after_of_device.sql"),
         ] {
             assert!(squeezed(sql).contains(&format!("t.device_clock,{},", list("t."))), "{sql}");
         }

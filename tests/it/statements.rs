@@ -135,6 +135,49 @@ async fn reading_the_newest_readings_does_not_read_the_older_ones() {
     }
 }
 
+/// With `home_id = $1` a plan for any values expects few readings behind the cursor. Where there are many months, also
+/// empty ones, PostgreSQL then reads and sorts all that follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn resuming_does_not_read_all_that_follows_where_there_are_many_months() {
+    let database = Database::create().await;
+    let settings = DatabaseSettings { url: Secret::new(database.url()), pool_size: 1 };
+    db::migrate(&settings).await.unwrap();
+    let client = database.client().await;
+    let (of_home, _) = numbered(include_str!("../../src/telemetry/sql/read_after.sql"));
+    let (of_device, _) = numbered(include_str!("../../src/telemetry/sql/read_after_of_device.sql"));
+    let (scan_end, _) = numbered(include_str!("../../src/telemetry/sql/find_scan_end.sql"));
+    client
+        .batch_execute(&format!(
+            "set plan_cache_mode = force_generic_plan;
+            set random_page_cost = 1.1;
+            do $$ begin
+                for n in 0..76 loop
+                    execute format('create table telemetry_of_month_%s partition of telemetry for values from (%L) to (%L)',
+                        n, timestamptz '2020-01-01Z' + n * interval '1 month',
+                        timestamptz '2020-01-01Z' + (n + 1) * interval '1 month');
+                end loop;
+            end $$;
+            insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock)
+            select case n % 2 when 0 then 1 else 2 + n % 1000 end, 1,
+                timestamptz '2026-02-02Z' + n * interval '1 second', now(), n, true
+            from generate_series(1, 80000) n;
+            prepare of_home as {of_home};
+            prepare of_device as {of_device};
+            prepare scan_end as {scan_end}"
+        ))
+        .await
+        .unwrap();
+    client.batch_execute("vacuum analyze telemetry").await.unwrap();
+    for (execution, n_wanted) in
+        [("of_home(1, 0, 500)", 500), ("scan_end(1, 0)", 5_000), ("of_device(1, 0, 10000, 1, 500)", 5_000)]
+    {
+        let plan = explain(&client, execution).await;
+        let rows = |line: &str| line.rsplit_once("rows=")?.1.split_once(' ')?.0.parse::<u64>().ok();
+        let n_read = plan.lines().filter_map(rows).max().unwrap();
+        assert!((500..=n_wanted).contains(&n_read), "{execution}: {n_read} rows are read:\n{plan}");
+    }
+}
+
 /// The plan of a prepared statement after its execution.
 async fn explain(client: &tokio_postgres::Client, execution: &str) -> String {
     let rows = client.query(&format!("explain (analyze, buffers) execute {execution}"), &[]).await.expect("a plan");
