@@ -3,8 +3,8 @@
 with overdue as materialized (
     select c.id
     from commands c
-    where c.deadline <= :now
-        and c.id in (select id from commands where deadline is not null order by deadline limit :limit)
+    where c.id = any(array(select id from commands where deadline <= :now order by deadline limit :limit))
+        and c.deadline <= :now
     order by c.id
     for update
 )
