@@ -56,12 +56,8 @@ async fn cancel(
 
 fn check_cancellable(command: &Command, now: DateTime<Utc>) -> Result<(), Error> {
     let is_dispatched = command.dispatched_at.is_some() || command.acked_at.is_some();
-    let facts = Facts {
-        is_dispatched,
-        is_undelivered: command.sent_at.is_some() && !is_dispatched,
-        is_acknowledged: command.acked_at.is_some(),
-        is_expired: command.expires_at <= now,
-    };
+    let facts =
+        Facts { is_dispatched, is_acknowledged: command.acked_at.is_some(), is_expired: command.expires_at <= now };
     if next_status(command.status, Event::CancelRequested, facts).is_some() {
         return Ok(());
     }

@@ -1,13 +1,12 @@
-//! SQL of deadlines: expiry of pending commands, timeouts of sent and acknowledged ones.
+//! SQL of deadlines: expiry of pending commands, timeouts of sent and acknowledged ones, the next attempt for a device.
 
 use chrono::{DateTime, Utc};
-use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Timestamptz, Untyped};
+use diesel::QueryResult;
+use diesel::sql_types::{BigInt, Nullable, Timestamptz, Untyped};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::command::Command;
 use super::row_store::into_commands;
-use crate::db::schema::commands;
 use crate::db::statement;
 
 statement! {
@@ -26,7 +25,11 @@ pub(super) async fn expire_overdue(
     Ok(into_commands(ExpireOverdue { now, limit }.load(conn).await?))
 }
 
+statement! {
+    struct NextDeadline("sql/next_deadline.sql") -> Nullable<Timestamptz> {}
+}
+
+/// When a command expires or times out, or a device is tried again.
 pub(super) async fn next_deadline(conn: &mut AsyncPgConnection) -> QueryResult<Option<DateTime<Utc>>> {
-    let open = commands::table.filter(commands::deadline.is_not_null()).order(commands::deadline);
-    open.select(commands::deadline.assume_not_null()).first(conn).await.optional()
+    NextDeadline {}.get_result(conn).await
 }

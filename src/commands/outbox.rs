@@ -21,12 +21,6 @@ use crate::outbox::{Outbox, Recovery, Unanswered};
 const MAX_EXPIRED_PER_POLL: i64 = 1_000;
 /// Seconds between two reads of the expected effects: other servers send commands too.
 const RELOAD_EXPECTATIONS_SECONDS: i64 = 2;
-/// Undelivered commands that are forgotten after each of these reads.
-const MAX_FORGOTTEN: i64 = 1_000;
-/// Devices with undelivered commands that one poll looks at. If there are more, the next poll continues.
-const MAX_UNDELIVERED_PER_POLL: usize = 200;
-/// Time until that poll, so that many such devices take little of the dispatcher's time.
-const UNDELIVERED_PAUSE: TimeDelta = TimeDelta::milliseconds(100);
 /// Commands that one poll makes pending again after a lost broker session. The next poll continues.
 const MAX_LOST_PER_POLL: usize = 1_000;
 /// How long after its timeout an effect still confirms a command.
@@ -37,6 +31,7 @@ const MAX_STATEMENT_SECONDS: u64 = 60;
 const MAX_RENOTIFIED: i64 = 10_000;
 
 const EXPIRED: &str = "it could not be sent before it expired";
+const NO_SUBSCRIBERS: &str = "nobody is subscribed to the device's topic: trying again";
 
 /// The outbox of commands.
 pub struct CommandOutbox {
@@ -49,8 +44,6 @@ pub struct CommandOutbox {
     /// The start of the oldest statement whose answer is missing.
     unanswered: Unanswered<Option<Instant>>,
     queue: Queue,
-    /// The last device that was searched for undelivered commands; the first one is next if it is zero.
-    last_undelivered: DeviceId,
     /// The loss of the broker session that is being recovered: commands sent up to then may have to be sent again.
     lost_before: Option<DateTime<Utc>>,
 }
@@ -61,11 +54,10 @@ impl CommandOutbox {
             hub,
             expectations,
             metrics,
+            queue: Queue::new(returned.awaited()),
             returned: Unhandled::new(returned),
             expectations_loaded_at: None,
             unanswered: Unanswered::default(),
-            queue: Queue::default(),
-            last_undelivered: DeviceId::from_database(0),
             lost_before: None,
         }
     }
@@ -139,7 +131,6 @@ impl CommandOutbox {
         let finished_since = now - TimeDelta::hours(LATE_EFFECT_HOURS);
         let expecting = expectation_store::find_expecting(conn, finished_since, per_home, limit).await?;
         self.expectations.replace(&before, &expecting);
-        requeue_store::forget_undelivered(conn, now, MAX_FORGOTTEN).await?;
         self.expectations_loaded_at = Some(now);
         Ok(())
     }
@@ -155,7 +146,11 @@ impl CommandOutbox {
         for (command, report) in reports.iter().filter(|(_, it)| it.outcome != PublishOutcome::Unknown) {
             record.ids.push(*command);
             record.outcomes.push(report.outcome);
-            record.errors.push(if report.outcome == PublishOutcome::Expired { Some(EXPIRED) } else { report.reason });
+            record.errors.push(match report.outcome {
+                PublishOutcome::Expired => Some(EXPIRED),
+                PublishOutcome::NoSubscribers => Some(NO_SUBSCRIBERS),
+                _ => report.reason,
+            });
         }
         if record.ids.is_empty() {
             return Ok(());
@@ -197,17 +192,11 @@ impl Outbox for CommandOutbox {
         self.renotify_unanswered(conn).await?;
         self.change(deadline_store::expire_overdue(conn, now, MAX_EXPIRED_PER_POLL)).await?;
         self.reload_expectations(conn, now).await?;
-        let next_search = (self.last_undelivered.get() > 0).then(|| now + UNDELIVERED_PAUSE);
-        Ok([deadline_store::next_deadline(conn).await?, next_search].into_iter().flatten().min())
+        deadline_store::next_deadline(conn).await
     }
 
-    async fn requeue_undelivered(&mut self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
-        let limit = i64::try_from(MAX_UNDELIVERED_PER_POLL).expect("a small number");
-        let found = requeue_store::find_undelivered(conn, self.last_undelivered, now, limit).await?;
-        let seen: Vec<DeviceId> = found.iter().filter(|(_, is_seen)| *is_seen).map(|(device, _)| *device).collect();
-        self.change(requeue_store::requeue_undelivered(conn, now, &seen)).await?;
-        let last = found.last().filter(|_| found.len() == MAX_UNDELIVERED_PER_POLL);
-        self.last_undelivered = last.map_or(DeviceId::from_database(0), |(device, _)| *device);
+    async fn requeue(&mut self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
+        self.queue.release_retries(conn, now).await?;
         self.requeue_missed(conn, now).await
     }
 
@@ -227,9 +216,8 @@ impl Outbox for CommandOutbox {
         now: DateTime<Utc>,
         devices: &[DeviceId],
     ) -> QueryResult<Vec<OutboxMessage<CommandId>>> {
-        // An older command that was lost or not delivered goes before a newer one.
+        // An older command that was lost goes before a newer one.
         self.requeue_oldest_lost(conn, now, devices).await?;
-        self.change(requeue_store::requeue_undelivered(conn, now, devices)).await?;
         let claimed = store::claim(conn, now, devices).await?;
         self.expectations.update(claimed.iter().map(|claimed| &claimed.command));
         let commands = claimed.iter().map(|claimed| (claimed.command.id, claimed.command.device)).collect();

@@ -7,10 +7,13 @@ use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 
 use super::queue_store::{self as store, Due, FindDue};
+use super::returned_devices::AwaitedDevices;
 use crate::db;
 use crate::ids::{CommandId, DeviceId, HomeId};
 use crate::outbox::last_turn;
 
+/// Devices without subscribers whose next attempt one poll lets go ahead.
+const MAX_RETRIES_PER_POLL: i64 = 512;
 /// Searches for due devices in one poll, if none of those that are found is ready.
 const MAX_SEARCHES: usize = 10;
 
@@ -20,15 +23,20 @@ pub(super) struct Queue {
     last_home: HomeId,
     /// The devices of claimed commands without a recorded outcome.
     claimed: HashMap<CommandId, DeviceId>,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self { last_home: HomeId::from_database(0), claimed: HashMap::new() }
-    }
+    /// The devices to whose topic nobody was subscribed: ingest tells when one of them sends something.
+    awaited: AwaitedDevices,
 }
 
 impl Queue {
+    pub(super) fn new(awaited: AwaitedDevices) -> Self {
+        Self { last_home: HomeId::from_database(0), claimed: HashMap::new(), awaited }
+    }
+
+    /// Ends the pauses of devices without subscribers that are due or have become active.
+    pub(super) async fn release_retries(&self, conn: &mut db::Connection, now: DateTime<Utc>) -> QueryResult<()> {
+        store::release_retries(conn, now, &self.awaited.take_active(), MAX_RETRIES_PER_POLL).await
+    }
+
     /// Up to `limit` devices with a command to send, without those in `busy`.
     pub(super) async fn find_due(
         &mut self,
@@ -74,7 +82,7 @@ impl Queue {
         commands: &[CommandId],
     ) -> QueryResult<()> {
         let devices: Vec<_> = commands.iter().filter_map(|command| self.claimed.get(command).copied()).collect();
-        store::update(conn, now, &devices).await?;
+        self.awaited.add(store::update(conn, now, &devices).await?);
         for command in commands {
             self.claimed.remove(command);
         }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use diesel::sql_types::{Array, BigInt, Bool, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Timestamptz, Untyped};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::db::statement;
@@ -35,17 +35,41 @@ impl FindDue<'_> {
 }
 
 statement! {
-    struct UpdateQueue<'a>("sql/update_queue.sql") -> BigInt {
+    struct UpdateQueue<'a>("sql/update_queue.sql") -> (BigInt, Bool) {
         now: Timestamptz = DateTime<Utc>,
         devices: Array<BigInt> = &'a [DeviceId],
     }
 }
 
 /// To be called for devices that got a command or had none to send: puts each at the end of its home's queue, holds it
-/// or removes it.
-pub(super) async fn update(conn: &mut AsyncPgConnection, now: DateTime<Utc>, devices: &[DeviceId]) -> QueryResult<()> {
+/// or removes it. Returns the devices to whose topic nobody was subscribed.
+pub(super) async fn update(
+    conn: &mut AsyncPgConnection,
+    now: DateTime<Utc>,
+    devices: &[DeviceId],
+) -> QueryResult<Vec<DeviceId>> {
     if devices.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    UpdateQueue { now, devices }.load::<DeviceId>(conn).await.map(drop)
+    let updated: Vec<(DeviceId, bool)> = UpdateQueue { now, devices }.load(conn).await?;
+    Ok(updated.into_iter().filter(|(_, is_retried)| *is_retried).map(|(device, _)| device).collect())
+}
+
+statement! {
+    struct ReleaseRetries<'a>("sql/release_retries.sql") -> Untyped {
+        now: Timestamptz = DateTime<Utc>,
+        active: Array<BigInt> = &'a [DeviceId],
+        limit: BigInt = i64,
+    }
+}
+
+/// Lets up to `limit` devices have their next attempt that is due, and those in `active`, which sent something since the
+/// last one.
+pub(super) async fn release_retries(
+    conn: &mut AsyncPgConnection,
+    now: DateTime<Utc>,
+    active: &[DeviceId],
+    limit: i64,
+) -> QueryResult<()> {
+    ReleaseRetries { now, active, limit }.execute(conn).await.map(drop)
 }

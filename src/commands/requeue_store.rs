@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use diesel::sql_types::{Array, BigInt, Bool, SmallInt, Timestamptz, Untyped, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, SmallInt, Timestamptz, Untyped, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::command::Command;
@@ -11,28 +11,6 @@ use super::row_store::into_commands;
 use super::send::MAX_OPEN_PER_DEVICE;
 use crate::db::statement;
 use crate::ids::{CommandId, DeviceId};
-
-statement! {
-    struct FindUndelivered("sql/find_undelivered.sql") -> (BigInt, Bool) {
-        after: BigInt = DeviceId,
-        now: Timestamptz = DateTime<Utc>,
-        limit: BigInt = i64,
-    }
-}
-
-statement! {
-    struct RequeueUndelivered<'a>("sql/requeue_undelivered.sql") -> Untyped {
-        now: Timestamptz = DateTime<Utc>,
-        devices: Array<BigInt> = &'a [DeviceId],
-    }
-}
-
-statement! {
-    struct ForgetUndelivered("sql/forget_undelivered.sql") -> Untyped {
-        now: Timestamptz = DateTime<Utc>,
-        limit: BigInt = i64,
-    }
-}
 
 statement! {
     struct FindLost("sql/find_lost.sql") -> SqlUuid {
@@ -68,38 +46,6 @@ statement! {
 
 statement! {
     struct FindDevicesWithSent("sql/find_devices_with_sent.sql") -> BigInt {}
-}
-
-/// The next devices after `after` with a command that the broker dropped because nobody was subscribed, and whether a
-/// device has sent something since.
-pub(super) async fn find_undelivered(
-    conn: &mut AsyncPgConnection,
-    after: DeviceId,
-    now: DateTime<Utc>,
-    limit: i64,
-) -> QueryResult<Vec<(DeviceId, bool)>> {
-    FindUndelivered { after, now, limit }.load(conn).await
-}
-
-/// Commands of these devices that the broker dropped because nobody was subscribed.
-pub(super) async fn requeue_undelivered(
-    conn: &mut AsyncPgConnection,
-    now: DateTime<Utc>,
-    devices: &[DeviceId],
-) -> QueryResult<Vec<Command>> {
-    if devices.is_empty() {
-        return Ok(Vec::new());
-    }
-    Ok(into_commands(RequeueUndelivered { now, devices }.load(conn).await?))
-}
-
-/// Undelivered commands that have timed out and expired are no longer looked for.
-pub(super) async fn forget_undelivered(
-    conn: &mut AsyncPgConnection,
-    now: DateTime<Utc>,
-    limit: i64,
-) -> QueryResult<()> {
-    ForgetUndelivered { now, limit }.execute(conn).await.map(drop)
 }
 
 /// Up to `limit` unanswered commands that the broker accepted up to `before` and lost with our session.

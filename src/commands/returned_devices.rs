@@ -1,5 +1,6 @@
-//! The devices that came back since the dispatcher last asked. A hint only: the rows decide which commands are sent
-//! again (`sql/requeue_missed.sql`).
+//! What ingest tells the dispatcher of devices: which came back, and which sent something while a command of theirs has no
+//! subscriber. Hints only: the rows decide which commands are sent again (`sql/requeue_missed.sql`), and a device without
+//! subscribers is tried again in any case (`sql/update_queue.sql`).
 
 use std::collections::HashSet;
 use std::mem;
@@ -20,7 +21,21 @@ const MAX_DEVICES: usize = 65_536;
 
 /// Filled by ingest, emptied by the dispatcher of commands. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct ReturnedDevices(Arc<Mutex<Returned>>);
+pub struct ReturnedDevices {
+    returned: Arc<Mutex<Returned>>,
+    awaited: AwaitedDevices,
+}
+
+/// The devices of this server's last attempts without subscribers. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AwaitedDevices(Arc<Mutex<Awaited>>);
+
+#[derive(Debug, Default)]
+struct Awaited {
+    silent: HashSet<DeviceId>,
+    /// They have sent something since.
+    active: Vec<DeviceId>,
+}
 
 /// Devices that the dispatcher has not looked at yet.
 pub(super) struct Unhandled {
@@ -40,11 +55,11 @@ enum Returned {
 impl ReturnedDevices {
     /// For the start of a server: an earlier one may have stopped before it looked at devices that had come back.
     pub fn unknown() -> Self {
-        Self(Arc::new(Mutex::new(Returned::Unknown)))
+        Self { returned: Arc::new(Mutex::new(Returned::Unknown)), awaited: AwaitedDevices::default() }
     }
 
     pub fn none() -> Self {
-        Self(Arc::new(Mutex::new(Returned::default())))
+        Self { returned: Arc::default(), awaited: AwaitedDevices::default() }
     }
 
     /// Adds devices whose return is committed.
@@ -57,7 +72,45 @@ impl ReturnedDevices {
     }
 
     fn lock(&self) -> MutexGuard<'_, Returned> {
-        self.0.lock().expect("returned devices lock")
+        self.returned.lock().expect("returned devices lock")
+    }
+
+    /// Reports devices that have sent something. Returns whether the dispatcher awaits one of them.
+    pub fn report_active(&self, devices: impl IntoIterator<Item = DeviceId>) -> bool {
+        self.awaited.report_active(devices)
+    }
+
+    pub(super) fn awaited(&self) -> AwaitedDevices {
+        self.awaited.clone()
+    }
+}
+
+impl AwaitedDevices {
+    /// Devices beyond the bound are tried again after their pause only.
+    pub(super) fn add(&self, devices: impl IntoIterator<Item = DeviceId>) {
+        let silent = &mut self.lock().silent;
+        let free = MAX_DEVICES.saturating_sub(silent.len());
+        silent.extend(devices.into_iter().take(free));
+    }
+
+    /// Those that became active since the last call.
+    pub(super) fn take_active(&self) -> Vec<DeviceId> {
+        mem::take(&mut self.lock().active)
+    }
+
+    fn report_active(&self, devices: impl IntoIterator<Item = DeviceId>) -> bool {
+        let mut awaited = self.lock();
+        let Awaited { silent, active } = &mut *awaited;
+        if silent.is_empty() {
+            return false;
+        }
+        let before = active.len();
+        active.extend(devices.into_iter().filter(|device| silent.remove(device)));
+        active.len() > before
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Awaited> {
+        self.0.lock().expect("awaited devices lock")
     }
 }
 
@@ -112,6 +165,17 @@ impl Returned {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_is_awaited_until_it_sends_something() {
+        let [one, other] = [1, 2].map(DeviceId::from_database);
+        let returned = ReturnedDevices::none();
+        assert!(!returned.report_active([one]));
+        returned.awaited().add([one, one]);
+        assert!(!returned.report_active([other]));
+        assert!(returned.report_active([other, one]) && !returned.report_active([one]));
+        assert_eq!((returned.awaited().take_active(), returned.awaited().take_active()), (vec![one], vec![]));
+    }
 
     #[test]
     fn too_many_devices_are_not_remembered_one_by_one() {

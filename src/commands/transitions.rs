@@ -18,7 +18,6 @@ text_enum! {
         ExpiredUnsent = "it expires before it can be sent",
         DeadlinePassed = "`expiresAt` or the timeout passes",
         SessionLost = "the broker loses the server's session",
-        Requeued = "the device is active again, or a newer command is sent to it",
         Returned = "the device comes back, having sent nothing since the command",
         DeviceAcked = "the device answers `ACKED`",
         DeviceSucceeded = "the device answers `SUCCEEDED`",
@@ -34,8 +33,6 @@ text_enum! {
         NotExpired = "not expired",
         Dispatched = "dispatched",
         NotDispatched = "not dispatched",
-        NotDispatchedNorExpired = "not dispatched and not expired",
-        UndeliveredAndNotExpired = "nobody was subscribed and it is not expired",
         NotAcknowledged = "not acknowledged before",
         NotAcknowledgedNorExpired = "not acknowledged and not expired",
     }
@@ -55,8 +52,6 @@ pub struct Transition {
 pub struct Facts {
     /// The device may have received it.
     pub is_dispatched: bool,
-    /// The broker dropped it because nobody was subscribed.
-    pub is_undelivered: bool,
     pub is_acknowledged: bool,
     /// Its `expiresAt` has passed.
     pub is_expired: bool,
@@ -64,14 +59,12 @@ pub struct Facts {
 
 impl Condition {
     fn holds(self, facts: Facts) -> bool {
-        let Facts { is_dispatched, is_undelivered, is_acknowledged, is_expired } = facts;
+        let Facts { is_dispatched, is_acknowledged, is_expired } = facts;
         match self {
             Self::Always => true,
             Self::NotExpired => !is_expired,
             Self::Dispatched => is_dispatched,
             Self::NotDispatched => !is_dispatched,
-            Self::NotDispatchedNorExpired => !is_dispatched && !is_expired,
-            Self::UndeliveredAndNotExpired => is_undelivered && !is_expired,
             Self::NotAcknowledged => !is_acknowledged,
             Self::NotAcknowledgedNorExpired => !is_acknowledged && !is_expired,
         }
@@ -85,7 +78,6 @@ const fn on(from: CommandStatus, event: Event, condition: Condition, to: Command
 /// Every change of status. All other events leave the status as it is.
 pub const TRANSITIONS: &[Transition] = &[
     on(Pending, Event::Confirmed, Condition::Always, Sent),
-    on(Pending, Event::NoSubscribers, Condition::Always, Sent),
     on(Pending, Event::ExpiredUnsent, Condition::Always, Expired),
     on(Pending, Event::DeadlinePassed, Condition::Always, Expired),
     on(Pending, Event::DeviceAcked, Condition::Always, Acked),
@@ -96,26 +88,20 @@ pub const TRANSITIONS: &[Transition] = &[
     on(Pending, Event::NewerSent, Condition::NotDispatched, Cancelled),
     on(Sent, Event::DeadlinePassed, Condition::Always, TimedOut),
     on(Sent, Event::SessionLost, Condition::NotExpired, Pending),
-    on(Sent, Event::Requeued, Condition::UndeliveredAndNotExpired, Pending),
     on(Sent, Event::Returned, Condition::NotExpired, Pending),
     on(Sent, Event::DeviceAcked, Condition::Always, Acked),
     on(Sent, Event::DeviceSucceeded, Condition::Always, Succeeded),
     on(Sent, Event::DeviceFailed, Condition::Always, Failed),
     on(Sent, Event::EffectObserved, Condition::Dispatched, Succeeded),
-    on(Sent, Event::CancelRequested, Condition::NotDispatched, Cancelled),
-    on(Sent, Event::NewerSent, Condition::NotDispatched, Cancelled),
     on(Acked, Event::DeadlinePassed, Condition::Always, TimedOut),
     on(Acked, Event::DeviceSucceeded, Condition::Always, Succeeded),
     on(Acked, Event::DeviceFailed, Condition::Always, Failed),
     on(Acked, Event::EffectObserved, Condition::Dispatched, Succeeded),
-    on(TimedOut, Event::Requeued, Condition::UndeliveredAndNotExpired, Pending),
     on(TimedOut, Event::Returned, Condition::NotAcknowledgedNorExpired, Pending),
     on(TimedOut, Event::DeviceAcked, Condition::NotAcknowledged, Acked),
     on(TimedOut, Event::DeviceSucceeded, Condition::Always, Succeeded),
     on(TimedOut, Event::DeviceFailed, Condition::Always, Failed),
     on(TimedOut, Event::EffectObserved, Condition::Dispatched, Succeeded),
-    on(TimedOut, Event::CancelRequested, Condition::NotDispatchedNorExpired, Cancelled),
-    on(TimedOut, Event::NewerSent, Condition::NotDispatched, Cancelled),
     on(Expired, Event::DeviceAcked, Condition::Always, Acked),
     on(Expired, Event::DeviceSucceeded, Condition::Always, Succeeded),
     on(Expired, Event::DeviceFailed, Condition::Always, Failed),

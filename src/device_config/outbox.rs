@@ -158,7 +158,7 @@ impl Outbox for ConfigOutbox {
         Ok(None)
     }
 
-    async fn requeue_undelivered(&mut self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {
+    async fn requeue(&mut self, _conn: &mut db::Connection, _now: DateTime<Utc>) -> QueryResult<()> {
         // The broker retains a configuration that has no subscriber yet.
         Ok(())
     }

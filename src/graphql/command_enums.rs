@@ -8,11 +8,12 @@ use crate::commands;
 #[derive(Enum, Copy, Clone, PartialEq, Eq)]
 #[graphql(remote = "commands::CommandStatus")]
 pub(super) enum CommandStatus {
-    /// Stored, and waiting until the broker and the device are connected. Becomes SENT, EXPIRED or CANCELLED,
-    /// or the state that the device answers, if its answer arrives before the broker's acknowledgement.
+    /// Stored, and waiting until the broker and the device are connected and the device is subscribed. `error` says
+    /// what it waits for, if an attempt has failed. Becomes SENT, EXPIRED or CANCELLED, or the state that the device
+    /// answers, if its answer arrives before the broker's acknowledgement.
     Pending,
-    /// The broker acknowledged the message. The device has not answered yet. Becomes PENDING again if the device
-    /// was away and comes back before `expiresAt`.
+    /// The broker acknowledged the message and had a subscriber to give it to. The device has not answered yet.
+    /// Becomes PENDING again if the device was away and comes back before `expiresAt`.
     Sent,
     /// The device acknowledged the command and has not reported the outcome yet.
     Acked,

@@ -226,7 +226,7 @@ impl<O: Outbox> Dispatcher<O> {
             let limit = MAX_PENDING - self.pending.len();
             let busy: Vec<DeviceId> = self.pending.devices().chain(self.cooldowns.devices()).collect();
             let (conn, now) = (self.db.get().await, self.clock.now());
-            self.outbox.requeue_undelivered(conn, now).await?;
+            self.outbox.requeue(conn, now).await?;
             let due = self.outbox.find_due(conn, now, &busy, i64::try_from(limit).expect("a small number")).await?;
             if due.is_empty() {
                 break;

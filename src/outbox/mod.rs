@@ -64,9 +64,9 @@ pub trait Outbox: Send + Sync + 'static {
         now: DateTime<Utc>,
     ) -> impl Future<Output = QueryResult<Option<DateTime<Utc>>>> + Send;
 
-    /// Makes rows due again that did not reach their device: the broker dropped them because nobody was subscribed, or
+    /// Makes rows due again that did not reach their device: nobody was subscribed and it is time for the next attempt, or
     /// the device was away. Each call looks at some devices.
-    fn requeue_undelivered(
+    fn requeue(
         &mut self,
         conn: &mut db::Connection,
         now: DateTime<Utc>,

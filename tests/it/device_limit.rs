@@ -53,6 +53,8 @@ async fn a_flood_is_dropped_counted_and_reported_and_costs_no_other_device() {
     let (home, owner) = app.home().await;
     let flooder = app.device(&owner, &home, "flooder").await;
     let others = [app.device(&owner, &home, "b").await, app.device(&owner, &home, "c").await];
+    let listener = app.another_mqtt().await;
+    listener.subscribe(&flooder.topic("commands")).await.expect("SUBACK");
     let send = "mutation($id: ID!) { sendCommand(input: {deviceId: $id, type: \"SET_POWER\", payload: {power: true}}) \
                 { id } }";
     let command = owner.query(send, json!({"id": flooder.id})).await["sendCommand"]["id"].clone();

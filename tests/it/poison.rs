@@ -233,6 +233,8 @@ async fn no_answer_or_status_is_rejected_when_the_database_fails() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "probe").await;
+    let listener = app.another_mqtt().await;
+    listener.subscribe(&device.topic("commands")).await.expect("SUBACK");
     let client = app.database().client().await;
     let metrics = &app.app().services().metrics;
     let send = async || {

@@ -13,11 +13,11 @@ set
     status = case c.status when 'PENDING' then 'EXPIRED' else 'TIMED_OUT' end,
     error = case
         when c.status = 'ACKED' then 'acknowledged by the device, which never reported an outcome'
-        when c.status = 'SENT' and c.no_subscribers then 'nobody was subscribed to the device''s topic'
         when c.status = 'SENT' then 'no answer from the device'
         -- The connection ended before the broker answered: it may have been sent.
         when c.dispatched_at is not null
             then coalesce(c.error || '; ', '') || 'the broker did not confirm it before it expired'
+        when c.no_subscribers then 'nobody was subscribed to the device''s topic before it expired'
         else 'it could not be sent before it expired'
     end,
     finished_at = :now,

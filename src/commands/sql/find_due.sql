@@ -48,15 +48,6 @@ select
         from commands c
         where c.device_id = device.device_id and c.status = 'PENDING' and c.expires_at > :now
         limit 1
-    ), (
-        select true
-        from commands c
-        where c.device_id = device.device_id
-            and c.no_subscribers
-            and c.acked_at is null
-            and c.status in ('SENT', 'TIMED_OUT')
-            and c.expires_at > :now
-        limit 1
     ), false) as is_ready
 from homes h
     cross join lateral (

@@ -2,7 +2,7 @@
 with attempts as materialized (
     select * from unnest(:ids::uuid[], :outcomes::text[], :errors::text[]) a (id, outcome, error)
 ), locked as materialized (
-    select c.id, c.status, c.sent_at
+    select c.id, c.status, c.sent_at, c.no_subscribers
     from commands c
     where c.id in (select id from attempts)
     order by c.id
@@ -12,12 +12,19 @@ with attempts as materialized (
         a.id,
         a.outcome,
         a.error,
-        a.outcome in ('CONFIRMED', 'NO_SUBSCRIBERS') as is_accepted,
-        l.status = 'PENDING' as is_pending
+        a.outcome = 'CONFIRMED' as is_accepted,
+        l.status = 'PENDING' as is_pending,
+        a.outcome = 'NO_SUBSCRIBERS' and l.no_subscribers as is_repeated
     from attempts a join locked l on l.id = a.id
     -- The broker's first acknowledgement counts even after the answer of the device; any other outcome counts for a
     -- pending command only.
-    where case when a.outcome in ('CONFIRMED', 'NO_SUBSCRIBERS') then l.sent_at is null else l.status = 'PENDING' end
+    where case when a.outcome = 'CONFIRMED' then l.sent_at is null else l.status = 'PENDING' end
+), repeated as (
+    -- Still nobody is subscribed: no change that subscribers of the API want to see.
+    update commands c
+    set dispatched_at = case when c.may_have_been_delivered then c.dispatched_at end
+    from recorded r
+    where c.id = r.id and r.is_repeated
 )
 update commands c
 set
@@ -28,7 +35,7 @@ set
         else c.status
     end,
     sent_at = case when r.is_accepted then :now::timestamptz else c.sent_at end,
-    no_subscribers = case r.outcome when 'NO_SUBSCRIBERS' then true when 'CONFIRMED' then false else c.no_subscribers end,
+    no_subscribers = r.outcome = 'NO_SUBSCRIBERS' or c.no_subscribers and r.outcome = 'EXPIRED',
     -- Without an earlier attempt of unknown outcome, the device can't have a command that was not confirmed.
     dispatched_at = case
         when r.is_pending and r.outcome <> 'CONFIRMED' and not c.may_have_been_delivered then null
@@ -44,5 +51,5 @@ set
     end,
     updated_at = case r.outcome when 'NOT_SENT' then c.updated_at else clock_timestamp() end
 from recorded r
-where c.id = r.id
+where c.id = r.id and not r.is_repeated
 returning c.*, c.type as kind;

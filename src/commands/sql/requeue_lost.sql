@@ -1,5 +1,5 @@
--- Makes these commands pending again, which the broker lost with our session. Devices are locked before the rows of the queue, and these before commands, as in the
--- transactions that add a command or delete a device.
+-- Makes these commands pending again, which the broker lost with our session. Devices are locked before the rows of the
+-- queue, and these before commands, as in the transactions that add a command or delete a device.
 with affected as materialized (
     select c.id, c.device_id
     from commands c
@@ -26,13 +26,12 @@ with affected as materialized (
 )
 update commands c
 set
-    may_have_been_delivered = c.may_have_been_delivered or not c.no_subscribers,
+    may_have_been_delivered = true,
     status = 'PENDING',
     sent_at = null,
     finished_at = null,
     error = null,
     deadline = c.expires_at,
-    no_subscribers = false,
     updated_at = clock_timestamp()
 from lost
 where c.id = lost.id

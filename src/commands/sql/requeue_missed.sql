@@ -11,7 +11,6 @@ with missed as materialized (
             where c.device_id = wanted.id
                 and c.status in ('SENT', 'TIMED_OUT')
                 and c.acked_at is null
-                and not c.no_subscribers
                 and c.expires_at > :now
                 and c.sent_at < s.returned_at
                 -- The broker's confirmation and a message of the device may be recorded in either order.
@@ -48,7 +47,7 @@ with missed as materialized (
                 and (
                     n.acked_at is not null
                     or n.confirmed_by is not null
-                    or n.sent_at >= m.returned_at and not n.no_subscribers
+                    or n.sent_at >= m.returned_at
                     or m.on_stale = 'SUPERSEDE' and n.type = m.type and n.status not in ('CANCELLED', 'EXPIRED')
                 )
         )

@@ -105,7 +105,9 @@ impl RunningWriter {
     fn wake_outboxes(&self, changes: &[StateChange]) {
         let returned = changes.iter().filter(|change| change.returned.is_some());
         self.returned_devices.add(returned.map(|change| change.device));
-        if changes.iter().any(|change| change.contact.is_seen() && change.notify) {
+        let seen = || changes.iter().filter(|change| change.contact.is_seen());
+        let is_awaited = self.returned_devices.report_active(seen().map(|change| change.device));
+        if is_awaited || seen().any(|change| change.notify) {
             self.outboxes.iter().for_each(Wake::wake);
         }
     }

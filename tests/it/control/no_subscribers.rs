@@ -1,9 +1,9 @@
-//! Commands that the broker dropped because nobody was subscribed: they are sent again in order once the device is
-//! active, or cancelled.
+//! Commands to whose topic nobody is subscribed: they stay `PENDING` and are tried again until somebody is, or are
+//! cancelled, superseded or expire.
 
 use serde_json::{Value, json};
 
-use super::Rig;
+use super::{Rig, eventually};
 
 const CANCEL: &str = "mutation($id: ID!) { cancelCommand(id: $id) { status } }";
 
@@ -16,7 +16,7 @@ async fn with_unsubscribed_device() -> Rig {
 
 /// A command that no newer one supersedes.
 fn beep() -> Value {
-    json!({"type": "BEEP", "timeoutSeconds": 1})
+    json!({"type": "BEEP"})
 }
 
 impl Rig {
@@ -24,72 +24,84 @@ impl Rig {
         self.mqtt.subscribe(&self.device.topic("commands")).await.expect("SUBACK");
     }
 
-    /// Changes the row of the oldest command.
-    async fn change_oldest(&self, columns: &str) {
-        let change = format!("update commands set {columns} where seq = (select min(seq) from commands)");
-        let n_changed = self.app.database().client().await.execute(&change, &[]).await.expect("an update");
-        assert_eq!(n_changed, 1);
+    /// Waits until an attempt found no subscriber.
+    pub(super) async fn until_tried(&self, id: &str) {
+        eventually(&format!("{id} was tried"), || async {
+            let command = self.command(id).await;
+            let is_tried = command["error"].as_str()?.contains("nobody is subscribed");
+            (is_tried && command["status"] == "PENDING" && command["sentAt"].is_null()).then_some(())
+        })
+        .await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_that_timed_out_is_sent_before_a_newer_one() {
+async fn a_device_that_subscribes_and_says_nothing_gets_its_commands_in_order() {
     let mut rig = with_unsubscribed_device().await;
     let older = rig.send(beep()).await;
-    rig.until(&older, "TIMED_OUT").await;
+    let mut updates = rig.updates(&older).await;
+    rig.until_tried(&older).await;
     rig.subscribe().await;
     let newer = rig.send(beep()).await;
     assert_eq!(rig.received().await.1["commandId"], older);
     assert_eq!(rig.received().await.1["commandId"], newer);
+    let sent = rig.until(&older, "SENT").await;
+    assert!(sent["error"].is_null() && sent["sentAt"].is_string(), "{sent}");
+    // Beside the present state, attempts without a subscriber are one change, however many there are.
+    let mut pending = 0;
+    while updates.next().await["commandUpdates"]["status"] == "PENDING" {
+        pending += 1;
+    }
+    assert!(pending <= 2, "{pending}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_is_not_sent_after_a_newer_one() {
+async fn a_newer_command_supersedes_one_without_subscribers() {
     let mut rig = with_unsubscribed_device().await;
-    let overtaken = rig.send(beep()).await;
-    rig.until(&overtaken, "TIMED_OUT").await;
-    // As if it had been tried once more after the newer one came.
-    rig.change_oldest("sent_at = now() + interval '1 hour'").await;
+    let brightness = |n: u8| json!({"type": "SET_BRIGHTNESS", "payload": {"brightness": n}});
+    let older = rig.send(brightness(1)).await;
+    rig.until_tried(&older).await;
+    let newer = rig.send(brightness(2)).await;
+    rig.until(&older, "CANCELLED").await;
+    rig.until_tried(&newer).await;
     rig.subscribe().await;
-    let newer = rig.send(beep()).await;
     assert_eq!(rig.received().await.1["commandId"], newer);
-    rig.answer(&newer, "SUCCEEDED", json!({})).await;
-    rig.until(&newer, "SUCCEEDED").await;
-    rig.change_oldest("sent_at = created_at").await;
-    rig.publish("status", json!({"online": true})).await;
-    rig.until_processed(2).await;
-    let newest = rig.send(beep()).await;
-    assert_eq!(rig.received().await.1["commandId"], newest);
-    assert_eq!(rig.command(&overtaken).await["status"], "TIMED_OUT");
+    rig.until(&newer, "SENT").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_without_subscribers_can_be_cancelled_until_it_expires() {
     let mut rig = with_unsubscribed_device().await;
-    let sent = rig.send(json!({"type": "BEEP"})).await;
-    rig.until(&sent, "SENT").await;
-    assert_eq!(rig.owner.query(CANCEL, json!({ "id": sent })).await["cancelCommand"]["status"], "CANCELLED");
-    let timed_out = rig.send(beep()).await;
-    rig.until(&timed_out, "TIMED_OUT").await;
-    assert_eq!(rig.owner.query(CANCEL, json!({ "id": timed_out })).await["cancelCommand"]["status"], "CANCELLED");
-    let expired = rig.send(json!({"type": "BEEP", "timeoutSeconds": 1, "expiresInSeconds": 60})).await;
-    rig.until(&expired, "TIMED_OUT").await;
+    let cancelled = rig.send(beep()).await;
+    rig.until_tried(&cancelled).await;
+    assert_eq!(rig.owner.query(CANCEL, json!({ "id": cancelled })).await["cancelCommand"]["status"], "CANCELLED");
+    let expired = rig.send(json!({"type": "BEEP", "expiresInSeconds": 60})).await;
+    rig.until_tried(&expired).await;
     rig.app.clock().advance(chrono::TimeDelta::seconds(60));
+    let command = rig.until(&expired, "EXPIRED").await;
+    assert!(command["error"].as_str().is_some_and(|error| error.contains("nobody was subscribed")), "{command}");
     assert_eq!(rig.owner.error_code(CANCEL, json!({ "id": expired })).await, "CONFLICT");
     rig.subscribe().await;
-    rig.publish("status", json!({"online": true})).await;
     let newest = rig.send(beep()).await;
     assert_eq!(rig.received().await.1["commandId"], newest);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_that_never_counted_as_offline_gets_it_after_its_next_message() {
+async fn a_device_that_sends_something_is_tried_at_once() {
     let mut rig = with_unsubscribed_device().await;
     let database = rig.app.database().client().await;
+    // It counts as online, so its message is no change of presence.
     let online = format!("insert into device_states (device_id, online) values ({}, true)", rig.device.id);
     database.execute(&online, &[]).await.expect("a row");
-    let id = rig.send(json!({"type": "BEEP"})).await;
-    rig.until(&id, "SENT").await;
+    let id = rig.send(beep()).await;
+    rig.until_tried(&id).await;
+    let later = "update command_queue set is_held = true, retry_at = now() + interval '1 hour'";
+    eventually("the next attempt is far away", || async {
+        let is_paused = "select from command_queue where is_held and retry_at > now()";
+        database.query_opt(is_paused, &[]).await.expect("a query")?;
+        (database.execute(later, &[]).await.expect("an update") == 1).then_some(())
+    })
+    .await;
     rig.subscribe().await;
     rig.publish("heartbeat", json!({})).await;
     assert_eq!(rig.received().await.1["commandId"], id);

@@ -27,14 +27,11 @@ async fn two_servers_send_a_missed_command_again_once() {
     returned_elsewhere.add([device]);
     // Both have read the row before either changes it.
     rig.graph.sql.batch_execute("begin; select from commands for update").await.unwrap();
-    let (here, there, ()) = tokio::join!(
-        rig.outbox.requeue_undelivered(&mut rig.conn, now),
-        other.requeue_undelivered(&mut conn, now),
-        async {
+    let (here, there, ()) =
+        tokio::join!(rig.outbox.requeue(&mut rig.conn, now), other.requeue(&mut conn, now), async {
             rig.graph.wait_for_waiting(2).await;
             rig.graph.sql.batch_execute("commit").await.unwrap();
-        }
-    );
+        });
     here.and(there).unwrap();
     assert_eq!(rig.status(command).await, CommandStatus::Pending);
     assert_eq!(rig.claim().await.len(), 1);
@@ -42,7 +39,7 @@ async fn two_servers_send_a_missed_command_again_once() {
     rig.record(command, PublishOutcome::Confirmed).await;
     // A server that learns of the return late.
     returned_elsewhere.add([device]);
-    other.requeue_undelivered(&mut conn, rig.clock.now()).await.unwrap();
+    other.requeue(&mut conn, rig.clock.now()).await.unwrap();
     assert_eq!(rig.status(command).await, CommandStatus::Sent);
     assert_eq!(rig.graph.count("commands where resends = 1").await, 1);
 }
@@ -52,9 +49,9 @@ async fn a_server_that_starts_finds_devices_that_came_back_before() {
     let mut rig = Rig::start(1).await;
     let command = rig.command_in(CommandStatus::Sent).await;
     rig.set_returned().await;
-    rig.outbox.requeue_undelivered(&mut rig.conn, rig.clock.now()).await.unwrap();
+    rig.outbox.requeue(&mut rig.conn, rig.clock.now()).await.unwrap();
     assert_eq!(rig.status(command).await, CommandStatus::Sent, "this one was told of none");
     let mut started = new_outbox(&rig.graph, &ReturnedDevices::unknown());
-    started.requeue_undelivered(&mut rig.conn, rig.clock.now()).await.unwrap();
+    started.requeue(&mut rig.conn, rig.clock.now()).await.unwrap();
     assert_eq!(rig.status(command).await, CommandStatus::Pending);
 }

@@ -14,24 +14,15 @@ struct State {
 
 fn states() -> Vec<State> {
     use CommandStatus::{Acked, Cancelled, Expired, Failed, Pending, Sent, Succeeded, TimedOut};
-    let facts = |is_dispatched, is_undelivered, is_acknowledged| Facts {
-        is_dispatched,
-        is_undelivered,
-        is_acknowledged,
-        is_expired: false,
-    };
-    let waiting = facts(false, false, false);
-    let dispatched = facts(true, false, false);
-    // Without subscribers; and the same after an earlier attempt that may have been delivered.
-    let (undelivered, undelivered_again) = (facts(false, true, false), facts(true, true, false));
-    let acknowledged = facts(true, false, true);
+    let facts = |is_dispatched, is_acknowledged| Facts { is_dispatched, is_acknowledged, is_expired: false };
+    let (waiting, dispatched, acknowledged) = (facts(false, false), facts(true, false), facts(true, true));
     let reachable = [
         (Pending, vec![waiting, dispatched]),
-        (Sent, vec![dispatched, undelivered, undelivered_again]),
+        (Sent, vec![dispatched]),
         (Acked, vec![acknowledged]),
         (Succeeded, vec![dispatched, acknowledged]),
         (Failed, vec![dispatched, acknowledged]),
-        (TimedOut, vec![dispatched, undelivered, undelivered_again, acknowledged]),
+        (TimedOut, vec![dispatched, acknowledged]),
         (Expired, vec![waiting, dispatched]),
         (Cancelled, vec![waiting]),
     ];
@@ -51,18 +42,17 @@ impl Rig {
         let (past, future) = (now - TimeDelta::seconds(10), now + TimeDelta::seconds(1_000));
         let timestamp = |is_set: bool| if is_set { format!("'{past}'") } else { "null".to_owned() };
         let is_sent = !matches!(status, CommandStatus::Pending | CommandStatus::Expired | CommandStatus::Cancelled);
-        let Facts { is_dispatched, is_undelivered, is_acknowledged, is_expired } = facts;
+        let Facts { is_dispatched, is_acknowledged, is_expired } = facts;
         let update = format!(
             "update commands set status = '{status}', dispatched_at = {}, acked_at = {}, sent_at = {}, finished_at = {}, \
-             deadline = {}, expires_at = '{}', no_subscribers = {is_undelivered}, \
-             may_have_been_delivered = {}, error = null, resends = 0, superseded_by = null, confirmed_by = null where id = '{}'",
+             deadline = {}, expires_at = '{}', no_subscribers = false, \
+             may_have_been_delivered = false, error = null, resends = 0, superseded_by = null, confirmed_by = null where id = '{}'",
             timestamp(is_dispatched),
             timestamp(is_acknowledged),
             timestamp(is_sent),
             timestamp(!status.is_open()),
             timestamp(status.is_open()),
             if is_expired { past } else { future },
-            is_dispatched && is_undelivered,
             command.as_uuid(),
         );
         assert_eq!(self.graph.sql.execute(&update, &[]).await.unwrap(), 1);
@@ -77,12 +67,9 @@ impl Rig {
             Event::ExpiredUnsent => self.record(command, PublishOutcome::Expired).await,
             Event::DeadlinePassed => drop(self.handle_deadlines().await),
             Event::SessionLost => self.lose_broker_session().await,
-            Event::Requeued => {
-                self.outbox.requeue_undelivered(&mut self.conn, self.clock.now()).await.unwrap();
-            }
             Event::Returned => {
                 self.returned.add([self.device(0)]);
-                self.outbox.requeue_undelivered(&mut self.conn, self.clock.now()).await.unwrap();
+                self.outbox.requeue(&mut self.conn, self.clock.now()).await.unwrap();
             }
             Event::DeviceAcked => drop(self.answer(command, AnswerKind::Acked).await),
             Event::DeviceSucceeded => drop(self.answer(command, succeeded()).await),
@@ -107,7 +94,7 @@ async fn every_event_in_every_status_does_what_the_table_says() {
     let mut rig = Rig::start(1).await;
     let id = text(&send(&rig.graph, &rig.ann, &power(&rig.devices[0], true)).await["id"]);
     let command: CommandId = id.parse().unwrap();
-    // The device has been active since every attempt, which requeues undelivered commands, and came back then.
+    // The device came back after every attempt.
     let active = "insert into device_states (device_id, last_seen_at, silent_since, returned_at) \
                   values ($1, '2100-01-01Z', '2000-01-01Z', '2100-01-01Z')";
     rig.graph.sql.execute(active, &[&number(&rig.devices[0])]).await.unwrap();
