@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
@@ -77,6 +77,7 @@ async fn trial(world: &World) -> Result<()> {
     }
     sleep(A_MINUTE.saturating_sub(ended.elapsed())).await;
     print(world, "a minute later");
+    ensure!(world.server_lives(), "the server did not survive");
     let kept = world.server_memory().0.saturating_sub(idle);
     println!("{kept} MB above the idle size: {}", if kept <= KEPT_MIB { "held" } else { "MISSED" });
     Ok(())

@@ -19,7 +19,7 @@ const A_REQUEST: usize = 20;
 /// Two connections, so that one account stays below fifty open tokens.
 const CONNECTIONS: usize = 2;
 /// What the five minutes before the window would have ended.
-const ENDED_BEFORE: i32 = 99_000;
+const ENDED_BEFORE: i32 = 99_990;
 /// The server reads them within a second.
 const READ: Duration = Duration::from_secs(3);
 
