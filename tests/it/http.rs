@@ -212,15 +212,13 @@ async fn multipart_subscriptions_are_delimited_and_kept_alive() {
 #[tokio::test]
 async fn a_stream_over_http_ends_when_its_token_expires_and_when_the_server_stops() {
     let edge = Edge::start().await;
-    let token = edge.token(7, Duration::from_secs(60));
+    let token = edge.token(7, Duration::from_secs(3));
     let body = json!({"query": "subscription { once }"}).to_string();
     let anonymous = "POST /graphql HTTP/1.1\r\nContent-Type: application/json\r\nAccept: text/event-stream";
     let head = format!("{anonymous}\r\nAuthorization: Bearer {token}");
     let (_, mut tcp) = read_until(&edge, &head, &body, "once").await;
-    edge.clock.advance(chrono::TimeDelta::seconds(61));
     let mut rest = [0; 4096];
-    let read =
-        tokio::time::timeout(Duration::from_secs(1), tcp.read(&mut rest)).await.expect("within a second").unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(4), tcp.read(&mut rest)).await.expect("it expires").unwrap();
     assert!(std::str::from_utf8(&rest[..read]).unwrap().contains("UNAUTHENTICATED"));
 
     let (_, mut tcp) = read_until(&edge, anonymous, &body, "once").await;
