@@ -1,15 +1,21 @@
-//! How many operations of one user run at once, and how many of their statements. A few always run. Further ones run in places that all users share, and
-//! there users take turns. So one user with many operations does not occupy the database connections and the processor,
-//! and still uses most of them while nobody else does.
+//! How many operations of one user run at once, and how many of their statements. A few always run. Further ones run in
+//! places that all users share, and there users take turns. So one user with many operations does not occupy the database
+//! connections and the processor, and still uses most of them while nobody else does.
+//!
+//! Operations are limited by their cost, too: a user whose operations ran for long of late has one operation and one
+//! statement at once while others are active.
+
+mod running_time;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
 
+use self::running_time::RunningTimes;
 use crate::db::spawn_and_join;
 use crate::ids::UserId;
 use crate::metrics::Metrics;
@@ -68,6 +74,7 @@ struct Shared {
     places: Arc<Semaphore>,
     /// Users without operations take no memory.
     users: Mutex<HashMap<UserId, User>>,
+    running_times: RunningTimes,
 }
 
 struct User {
@@ -93,18 +100,21 @@ pub struct UserTurns {
 /// The right to run one operation, until it is dropped.
 pub struct Turn {
     _place: OwnedSemaphorePermit,
-    _counted: Counted,
+    began: Instant,
+    counted: Counted,
 }
 
 /// An operation that runs or waits.
 struct Counted {
     shared: Arc<Shared>,
     user: UserId,
+    own: Arc<Own>,
 }
 
 impl Turns {
     pub fn new(limits: TurnLimits, metrics: Metrics) -> Self {
-        Self(Some(Arc::new(Shared { limits, metrics, places: places(limits.shared), users: Mutex::default() })))
+        let (users, running_times) = (Mutex::default(), RunningTimes::default());
+        Self(Some(Arc::new(Shared { limits, metrics, places: places(limits.shared), users, running_times })))
     }
 
     /// Waits for the turn of an operation. Operations of nobody have no limit here.
@@ -114,11 +124,9 @@ impl Turns {
             shared.metrics.count_quota_exceeded(REASON);
             TooManyOperations
         };
-        let (own, counted) = shared.clone().count(user).ok_or_else(refused)?;
-        match tokio::time::timeout(MAX_WAIT, shared.place(&own)).await {
-            Ok(place) => Ok(Some(Turn { _place: place, _counted: counted })),
-            Err(_) => Err(refused()),
-        }
+        let counted = shared.clone().count(user).ok_or_else(refused)?;
+        let turn = tokio::time::timeout(MAX_WAIT, counted.turn()).await;
+        turn.map(Some).map_err(|_| refused())
     }
 
     pub fn of(&self, user: UserId) -> UserTurns {
@@ -132,9 +140,8 @@ impl UserTurns {
     pub async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         let Self { turns, user } = self.clone();
         spawn_and_join(async move {
-            let counted = turns.0.and_then(|shared| shared.count(user));
-            let _place = match &counted {
-                Some((own, counted)) => Some(counted.shared.place(own).await),
+            let _turn = match turns.0.and_then(|shared| shared.count(user)) {
+                Some(counted) => Some(counted.turn().await),
                 None => None,
             };
             work.await
@@ -144,7 +151,7 @@ impl UserTurns {
 }
 
 impl Shared {
-    fn count(self: Arc<Self>, user: UserId) -> Option<(Arc<Own>, Counted)> {
+    fn count(self: Arc<Self>, user: UserId) -> Option<Counted> {
         let mut users = self.users.lock().expect("operations lock");
         let of_user = users.entry(user).or_insert_with(|| User {
             own: Arc::new(Own { places: places(self.limits.own), next: AsyncMutex::default() }),
@@ -156,18 +163,38 @@ impl Shared {
         of_user.n_operations += 1;
         let own = of_user.own.clone();
         drop(users);
-        Some((own, Counted { shared: self, user }))
+        Some(Counted { shared: self, user, own })
+    }
+}
+
+impl Counted {
+    async fn turn(self) -> Turn {
+        let place = self.place().await;
+        Turn { _place: place, began: Instant::now(), counted: self }
     }
 
-    async fn place(&self, own: &Own) -> OwnedSemaphorePermit {
+    async fn place(&self) -> OwnedSemaphorePermit {
+        let Self { shared, user, own } = self;
         // At most one operation of each user waits for a shared place. Tokio's semaphore is fair, so users take turns.
         let _next = own.next.lock().await;
-        let place = tokio::select! {
-            biased;
-            place = own.places.clone().acquire_owned() => place,
-            place = self.places.clone().acquire_owned() => place,
+        let place = if shared.running_times.may_share(*user, Instant::now()) {
+            tokio::select! {
+                biased;
+                place = own.places.clone().acquire_owned() => place,
+                place = shared.places.clone().acquire_owned() => place,
+            }
+        } else {
+            let all_own = u32::try_from(shared.limits.own).expect("a small number");
+            own.places.clone().acquire_many_owned(all_own).await
         };
         place.expect("never closed")
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.counted.shared.running_times.add(self.counted.user, now - self.began, now);
     }
 }
 
@@ -219,6 +246,23 @@ mod tests {
         drop((last, others, others_own));
         assert!(turns.0.as_ref().unwrap().users.lock().unwrap().is_empty());
         assert!(Turns::default().wait(one).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_user_whose_operations_ran_for_long_gets_no_shared_place_while_others_are_active() {
+        let turns = Turns::new(TurnLimits { own: 1, shared: 1, open: 4 }, Metrics::new());
+        let [busy, other] = [1, 2].map(|id| Some(UserId::from_database(id)));
+        let times = &turns.0.as_ref().unwrap().running_times;
+        times.add(UserId::from_database(1), Duration::from_secs(5), Instant::now());
+        let alone = [turns.wait(busy).await.unwrap(), turns.wait(busy).await.unwrap()];
+        drop((alone, turns.wait(other).await.unwrap()));
+        let own = turns.wait(busy).await.unwrap();
+        let mut next = Box::pin(turns.wait(busy));
+        assert!(own.is_some() && next.as_mut().now_or_never().is_none());
+        let others = [turns.wait(other).await.unwrap(), turns.wait(other).await.unwrap()];
+        assert!(others.iter().all(Option::is_some));
+        drop(own);
+        assert!(next.await.unwrap().is_some());
     }
 
     #[tokio::test]
