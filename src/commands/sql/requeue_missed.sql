@@ -30,7 +30,7 @@ with missed as materialized (
 ), turns as materialized (
     insert into command_queue as q (device_id, home_id)
     select id, home_id from existing order by id
-    on conflict (device_id) do update set n_changes = q.n_changes + 1, is_held = false
+    on conflict (device_id) do update set n_changes = q.n_changes + 1, is_held = false, retry_at = null
     returning q.device_id
 ), locked as materialized (
     select c.id, c.status, c.acked_at, c.sent_at, m.returned_at
