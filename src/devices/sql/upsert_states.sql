@@ -9,16 +9,11 @@ select
     n.device_id, n.online, n.at, n.seen_at, n.firmware_version, n.signal_strength, n.battery_level, n.metadata,
     n.home_segment, n.device_segment, coalesce(n.announced_offline, old.announced_offline, false), n.rate_limited, n.rate_limited_at,
     n.backlog_since,
-    n.returned_at,
-    case
-        -- A status after another first message: both belong to one return. Or the same return again: an attempt whose
-        -- answer was lost has written it already.
-        when n.returned_at < old.returned_at + interval '1 second' then old.silent_since
-        else coalesce(n.silent_since, old.last_seen_at, '-infinity')
-    end,
-    n.returned_from_offline or coalesce(
-        n.returned_at < old.returned_at + interval '1 second' and old.returned_from_offline, false
-    ),
+    -- A status after another first message: both belong to one return, and a command that was sent again in between is not
+    -- sent a second time. Or the same return again: an attempt whose answer was lost has written it already.
+    case when same.is_return then old.returned_at else n.returned_at end,
+    case when same.is_return then old.silent_since else coalesce(n.silent_since, old.last_seen_at, '-infinity') end,
+    n.returned_from_offline or same.is_return and old.returned_from_offline,
     n.stored_day, n.stored_bytes
 from unnest(
         :devices::bigint[], :online::boolean[], :at::timestamptz[], :seen_at::timestamptz[],
@@ -34,6 +29,9 @@ from unnest(
     )
     join devices d on d.id = n.device_id
     left join device_states old on old.device_id = n.device_id
+    cross join lateral (
+        select coalesce(n.returned_at < old.returned_at + interval '1 second', false) as is_return
+    ) same
 where n.unless_seen_since is null
     or old.last_seen_at is null
     or old.last_seen_at < n.unless_seen_since

@@ -160,6 +160,8 @@ async fn a_device_that_is_lost_again_and_again_gets_a_command_at_most_four_times
         rig.later().await;
         rig.status(false).await;
         rig.connect().await;
+        // What it could not send before comes first.
+        rig.report("heartbeat", json!({})).await;
         rig.status(true).await;
         rig.receives(&id).await;
         rig.until_sent_again(&id, &before).await;
