@@ -86,11 +86,14 @@ impl ReturnedDevices {
 }
 
 impl AwaitedDevices {
-    /// Devices beyond the bound are tried again after their pause only.
+    /// With more than the bound the others are forgotten, of which some may never send anything again: they are tried
+    /// again after their pause only.
     pub(super) fn add(&self, devices: impl IntoIterator<Item = DeviceId>) {
         let silent = &mut self.lock().silent;
-        let free = MAX_DEVICES.saturating_sub(silent.len());
-        silent.extend(devices.into_iter().take(free));
+        if silent.len() >= MAX_DEVICES {
+            silent.clear();
+        }
+        silent.extend(devices);
     }
 
     /// Those that became active since the last call.
@@ -175,6 +178,9 @@ mod tests {
         assert!(!returned.report_active([other]));
         assert!(returned.report_active([other, one]) && !returned.report_active([one]));
         assert_eq!((returned.awaited().take_active(), returned.awaited().take_active()), (vec![one], vec![]));
+        returned.awaited().add((1..=65_536).map(DeviceId::from_database));
+        returned.awaited().add([DeviceId::from_database(0)]);
+        assert!(!returned.report_active([one]) && returned.report_active([DeviceId::from_database(0)]));
     }
 
     #[test]
