@@ -15,7 +15,7 @@ use super::daily_storage::DailyStorage;
 use super::device_limits::DeviceLimits;
 use super::envelope::Envelope;
 use super::message::{Message, Rejected, classify};
-use super::pending_last_seen::PendingLastSeen;
+use super::pending_updates::PendingUpdates;
 use super::rejection_recorder::{NewRejected, RejectionRecorder};
 use crate::commands::Expectations;
 use crate::db;
@@ -31,7 +31,7 @@ pub(super) struct Classifier {
     pub(super) presence: PresenceTracker,
     pub(super) limits: DeviceLimits,
     pub(super) storage: DailyStorage,
-    pub(super) pending: PendingLastSeen,
+    pub(super) pending: PendingUpdates,
     pub(super) rejections: RejectionRecorder,
     pub(super) expectations: Expectations,
     pub(super) metrics: Metrics,

@@ -26,7 +26,7 @@ mod device_limits;
 mod envelope;
 mod message;
 mod month_error;
-mod pending_last_seen;
+mod pending_updates;
 mod progress;
 mod rejection_recorder;
 mod retention;

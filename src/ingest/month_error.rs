@@ -21,7 +21,7 @@ impl From<MonthError> for DieselError {
 }
 
 impl MonthError {
-    /// The other direction.
+    /// What an error of the writer says of a month, if that is its reason.
     pub(super) fn of(error: &DieselError) -> Option<&Self> {
         match error {
             DieselError::QueryBuilderError(error) => error.downcast_ref(),

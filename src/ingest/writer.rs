@@ -18,7 +18,7 @@ use super::classifier::Classifier;
 use super::committed_packets::CommittedPackets;
 use super::daily_storage::DailyStorage;
 use super::device_limits::DeviceLimits;
-use super::pending_last_seen::PendingLastSeen;
+use super::pending_updates::PendingUpdates;
 use super::progress::Progress;
 use super::rejection_recorder::RejectionRecorder;
 use super::retention::Retention;
@@ -177,7 +177,7 @@ impl RunningWriter {
                 presence,
                 limits: DeviceLimits::new(parts.device_limit),
                 storage: DailyStorage::new(parts.daily_storage),
-                pending: PendingLastSeen::default(),
+                pending: PendingUpdates::default(),
                 rejections: RejectionRecorder::default(),
                 expectations: parts.expectations.clone(),
                 metrics: parts.metrics.clone(),

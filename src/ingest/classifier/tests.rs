@@ -18,7 +18,7 @@ fn classifier(online: bool) -> Classifier {
         presence: PresenceTracker::new(Duration::from_secs(150)),
         limits: DeviceLimits::new(None),
         storage: DailyStorage::new(None),
-        pending: PendingLastSeen::default(),
+        pending: PendingUpdates::default(),
         rejections: RejectionRecorder::default(),
         expectations: Expectations::default(),
         metrics: Metrics::new(),

@@ -19,7 +19,7 @@ const MAX_REPORT_DELAY: Duration = Duration::from_secs(10);
 const PER_BATCH: RangeInclusive<usize> = 8..=64;
 
 /// The updates that wait, at most one per device.
-pub(super) struct PendingLastSeen {
+pub(super) struct PendingUpdates {
     last_seen: Waiting,
     reports: Waiting,
 }
@@ -35,13 +35,13 @@ struct Waiting {
     max_delay: Duration,
 }
 
-impl Default for PendingLastSeen {
+impl Default for PendingUpdates {
     fn default() -> Self {
         Self { last_seen: Waiting::new(MAX_DELAY), reports: Waiting::new(MAX_REPORT_DELAY) }
     }
 }
 
-impl PendingLastSeen {
+impl PendingUpdates {
     /// Adds an update of `last_seen_at`, and of whatever its message reported.
     pub(super) fn insert(&mut self, change: StateChange) {
         self.last_seen.insert(merged(self.reports.remove(change.device), change));
@@ -59,7 +59,7 @@ impl PendingLastSeen {
         self.last_seen.remove(device).or_else(|| self.reports.remove(device))
     }
 
-    /// When [`PendingLastSeen::take`] is to be called next.
+    /// When [`PendingUpdates::take`] is to be called next.
     pub(super) fn due_at(&self) -> Option<Instant> {
         [self.last_seen.due_at(), self.reports.due_at()].into_iter().flatten().min()
     }
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_report_is_written_with_the_next_update_or_soon_without_one() {
-        let mut pending = PendingLastSeen::default();
+        let mut pending = PendingUpdates::default();
         pending.insert_report(change(1, 0, Some(90.0), Some(-60.0)));
         pending.insert_report(change(1, 1, Some(89.0), None));
         assert_eq!(pending.take(Instant::now() + 2 * SECOND), []);
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_batch_takes_some_updates_and_the_stop_takes_all() {
-        let mut pending = PendingLastSeen::default();
+        let mut pending = PendingUpdates::default();
         for device in 0..100 {
             pending.insert(change(device, 0, None, None));
             pending.insert_report(change(100 + device, 0, Some(1.0), None));
