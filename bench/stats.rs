@@ -20,11 +20,17 @@ impl Latencies {
     }
 
     /// p50 and p99.
-    pub(crate) fn p50_p99(mut self) -> (Duration, Duration) {
-        self.0.sort_unstable();
-        let at = |percent: usize| self.0.get(self.0.len() * percent / 100).copied().unwrap_or_default();
+    pub(crate) fn p50_p99(&self) -> (Duration, Duration) {
+        let at = |percent| percentile(&self.0, percent).unwrap_or_default();
         (at(50), at(99))
     }
+}
+
+/// The latency that so many of a hundred are below; `None` if there is none.
+pub(crate) fn percentile(latencies: &[Duration], percent: usize) -> Option<Duration> {
+    let mut sorted = latencies.to_vec();
+    sorted.sort_unstable();
+    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied()
 }
 
 /// The middle one of a few figures, or the lower one of the middle two.

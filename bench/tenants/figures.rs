@@ -98,10 +98,3 @@ impl Figures {
         others.map(|(_, n)| n).sum()
     }
 }
-
-/// The latency that so many of a hundred are below.
-pub(super) fn percentile(latencies: &[Duration], percent: usize) -> Option<Duration> {
-    let mut sorted = latencies.to_vec();
-    sorted.sort_unstable();
-    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied()
-}

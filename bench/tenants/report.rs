@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::figures::{Memory, Window, percentile};
+use super::figures::{Memory, Window};
+use crate::stats::percentile;
 
 /// The aims.
 const SLOWER: u32 = 3;

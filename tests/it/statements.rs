@@ -35,6 +35,14 @@ fn numbered(sql: &str) -> (String, usize) {
     (text, names.len())
 }
 
+async fn migrated() -> (Database, tokio_postgres::Client) {
+    let database = Database::create().await;
+    let settings = DatabaseSettings { url: Secret::new(database.url()), pool_size: 1 };
+    db::migrate(&settings).await.expect("a migrated database");
+    let client = database.client().await;
+    (database, client)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_sql_file_can_be_prepared_and_explained() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -42,10 +50,7 @@ async fn every_sql_file_can_be_prepared_and_explained() {
     files(&root.join("src"), &mut all);
     let statements = all.iter().filter(|path| path.extension().is_some_and(|extension| extension == "sql"));
 
-    let database = Database::create().await;
-    let settings = DatabaseSettings { url: Secret::new(database.url()), pool_size: 1 };
-    db::migrate(&settings).await.unwrap();
-    let client = database.client().await;
+    let (_database, client) = migrated().await;
     client.batch_execute("set plan_cache_mode = force_generic_plan").await.unwrap();
 
     let (mut faults, mut n_checked) = (Vec::new(), 0);
@@ -70,10 +75,7 @@ async fn every_sql_file_can_be_prepared_and_explained() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn resolving_an_address_does_not_read_the_other_devices_of_the_home() {
-    let database = Database::create().await;
-    let settings = DatabaseSettings { url: Secret::new(database.url()), pool_size: 1 };
-    db::migrate(&settings).await.unwrap();
-    let client = database.client().await;
+    let (_database, client) = migrated().await;
     let (sql, _) = numbered(include_str!("../../src/devices/sql/resolve_addresses.sql"));
     // Without statistics, as after a first start.
     client
@@ -104,10 +106,7 @@ async fn resolving_an_address_does_not_read_the_other_devices_of_the_home() {
 /// Statistics know the average device. A plan for it may not read all readings of a device that has many.
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_the_newest_readings_does_not_read_the_older_ones() {
-    let database = Database::create().await;
-    let settings = DatabaseSettings { url: Secret::new(database.url()), pool_size: 1 };
-    db::migrate(&settings).await.unwrap();
-    let client = database.client().await;
+    let (_database, client) = migrated().await;
     let (history, _) = numbered(include_str!("../../src/telemetry/sql/history.sql"));
     let (latest, _) = numbered(include_str!("../../src/telemetry/sql/latest.sql"));
     client
@@ -129,8 +128,7 @@ async fn reading_the_newest_readings_does_not_read_the_older_ones() {
         ("latest('{1000}')", 1),
     ] {
         let plan = explain(&client, execution).await;
-        let rows = |line: &str| line.rsplit_once("rows=")?.1.split_once(' ')?.0.parse::<u64>().ok();
-        let n_read = plan.lines().filter_map(rows).max().unwrap();
+        let n_read = most_rows(&plan);
         assert!((n_wanted..n_wanted + 10).contains(&n_read), "{execution}: {n_read} rows are read:\n{plan}");
     }
 }
@@ -139,10 +137,7 @@ async fn reading_the_newest_readings_does_not_read_the_older_ones() {
 /// empty ones, PostgreSQL then reads and sorts all that follow.
 #[tokio::test(flavor = "multi_thread")]
 async fn resuming_does_not_read_all_that_follows_where_there_are_many_months() {
-    let database = Database::create().await;
-    let settings = DatabaseSettings { url: Secret::new(database.url()), pool_size: 1 };
-    db::migrate(&settings).await.unwrap();
-    let client = database.client().await;
+    let (_database, client) = migrated().await;
     let (of_home, _) = numbered(include_str!("../../src/telemetry/sql/read_after.sql"));
     let (of_device, _) = numbered(include_str!("../../src/telemetry/sql/read_after_of_device.sql"));
     let (scan_end, _) = numbered(include_str!("../../src/telemetry/sql/find_scan_end.sql"));
@@ -172,8 +167,7 @@ async fn resuming_does_not_read_all_that_follows_where_there_are_many_months() {
         [("of_home(1, 0, 500)", 500), ("scan_end(1, 0)", 5_000), ("of_device(1, 0, 10000, 1, 500)", 5_000)]
     {
         let plan = explain(&client, execution).await;
-        let rows = |line: &str| line.rsplit_once("rows=")?.1.split_once(' ')?.0.parse::<u64>().ok();
-        let n_read = plan.lines().filter_map(rows).max().unwrap();
+        let n_read = most_rows(&plan);
         assert!((500..=n_wanted).contains(&n_read), "{execution}: {n_read} rows are read:\n{plan}");
     }
 }
@@ -182,6 +176,12 @@ async fn resuming_does_not_read_all_that_follows_where_there_are_many_months() {
 async fn explain(client: &tokio_postgres::Client, execution: &str) -> String {
     let rows = client.query(&format!("explain (analyze, buffers) execute {execution}"), &[]).await.expect("a plan");
     rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
+}
+
+/// The rows of the step of a plan that returned most.
+fn most_rows(plan: &str) -> u64 {
+    let rows = |line: &str| line.rsplit_once("rows=")?.1.split_once(' ')?.0.parse().ok();
+    plan.lines().filter_map(rows).max().expect("a step")
 }
 
 #[test]
