@@ -41,6 +41,7 @@ impl RunningWriter {
         self.advance_packets(&batch, packets_row, &deleted);
         self.count_pruned(&batch, &pruned);
         heard_elsewhere.into_iter().for_each(|device| self.classifier.presence.rearm(device, Instant::now()));
+        let is_awaited = self.report_active(&batch);
         pending_acks.reserve(batch.messages.len());
         for mut message in batch.messages {
             pending_acks.extend(message.envelope.pending_ack.take());
@@ -51,7 +52,7 @@ impl RunningWriter {
             }
         }
         self.publish_answers(answers);
-        self.wake_outboxes(&batch.states);
+        self.wake_outboxes(&batch.states, is_awaited);
         self.publish_states(&batch.states, states);
         deleted
     }
@@ -101,13 +102,18 @@ impl RunningWriter {
         device_config::notify(&self.configs, answers.configs);
     }
 
-    /// Wakes the outboxes where a device is back. Without news of presence their next regular poll is enough.
-    fn wake_outboxes(&self, changes: &[StateChange]) {
+    /// Reports who has sent something. Returns whether a command waits for one of them.
+    fn report_active(&self, batch: &Batch) -> bool {
+        // A retained message may be old.
+        let sent_now = batch.messages.iter().filter(|message| !message.envelope.retained);
+        self.returned_devices.report_active(sent_now.filter_map(|message| message.device))
+    }
+
+    /// Wakes the outboxes where a device is back, or is awaited. Otherwise their next regular poll is enough.
+    fn wake_outboxes(&self, changes: &[StateChange], is_awaited: bool) {
         let returned = changes.iter().filter(|change| change.returned.is_some());
         self.returned_devices.add(returned.map(|change| change.device));
-        let seen = || changes.iter().filter(|change| change.contact.is_seen());
-        let is_awaited = self.returned_devices.report_active(seen().map(|change| change.device));
-        if is_awaited || seen().any(|change| change.notify) {
+        if is_awaited || changes.iter().any(|change| change.contact.is_seen() && change.notify) {
             self.outboxes.iter().for_each(Wake::wake);
         }
     }

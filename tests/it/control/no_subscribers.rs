@@ -90,9 +90,12 @@ async fn a_command_without_subscribers_can_be_cancelled_until_it_expires() {
 async fn a_device_that_sends_something_is_tried_at_once() {
     let mut rig = with_unsubscribed_device().await;
     let database = rig.app.database().client().await;
-    // It counts as online, so its message is no change of presence.
-    let online = format!("insert into device_states (device_id, online) values ({}, true)", rig.device.id);
-    database.execute(&online, &[]).await.expect("a row");
+    // Its next message is no news: it counts as online, and its row was written just now.
+    rig.publish("heartbeat", json!({})).await;
+    eventually("the device is online", || async {
+        database.query_opt("select from device_states where online", &[]).await.expect("a query").map(drop)
+    })
+    .await;
     let id = rig.send(beep()).await;
     rig.until_tried(&id).await;
     let later = "update command_queue set is_held = true, retry_at = now() + interval '1 hour'";
