@@ -4,11 +4,15 @@
 //! While more than half of the whole is in use, the limits of one account and of one address are an eighth, so that a few
 //! of them can't refuse all others. The first [`FREE_BYTES`] of every request are not counted: small requests are never
 //! refused, and cost no lock.
+//!
+//! An operation learns what it takes only as its rows arrive, when the database has done its work. So a user who was
+//! refused of late and still holds much is refused large operations before they begin.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::ids::UserId;
@@ -23,6 +27,7 @@ const STEP_BYTES: usize = 64 << 10;
 const SCARCE_PART: usize = 8;
 /// When a refused request may come again, in seconds: clients that read nothing are disconnected by then.
 pub const RETRY_AFTER_SECONDS: u32 = 15;
+const RETRY_AFTER: Duration = Duration::from_secs(RETRY_AFTER_SECONDS as u64);
 
 /// The limits, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +95,15 @@ struct Shared {
 struct Used {
     in_all: usize,
     /// Keys without reservations take no memory.
-    by_key: HashMap<Key, usize>,
+    by_key: HashMap<Key, OfKey>,
+}
+
+/// What the requests of one account or address hold.
+#[derive(Default)]
+struct OfKey {
+    bytes: usize,
+    /// When its own limit last refused a request.
+    refused_at: Option<Instant>,
 }
 
 /// The memory of one request, released when its last clone is dropped.
@@ -124,6 +137,18 @@ impl RequestMemory {
         Reservation(Some(Arc::new(Reserved { memory, user, address, bytes: Mutex::default() })))
     }
 
+    /// Refuses a large operation of a user before it begins, if one was refused within [`RETRY_AFTER_SECONDS`] and the
+    /// user still holds more than half of what a user may hold.
+    pub fn check_large_operation(&self, user: UserId) -> Result<(), MemoryExceeded> {
+        let used = self.0.used.lock().expect("request memory lock");
+        let is_refused = used.by_key.get(&Key::User(user)).is_some_and(|of_user| {
+            let is_recent = of_user.refused_at.is_some_and(|at| at.elapsed() < RETRY_AFTER);
+            is_recent && of_user.bytes > self.0.limits.per_user / 2
+        });
+        drop(used);
+        if is_refused { Err(self.count_refused(MemoryExceeded::PerUser)) } else { Ok(()) }
+    }
+
     fn take(&self, reserved: &Reserved, bytes: usize) -> Result<(), MemoryExceeded> {
         let limits = &self.0.limits;
         let mut used = self.0.used.lock().expect("request memory lock");
@@ -131,7 +156,7 @@ impl RequestMemory {
         let part = if in_all > limits.in_all / 2 { SCARCE_PART } else { 1 };
         let fits = |key: Option<Key>, limit: usize| {
             key.is_none_or(|key| {
-                used.by_key.get(&key).copied().unwrap_or_default().saturating_add(bytes) <= limit / part
+                used.by_key.get(&key).map_or(0, |of_key| of_key.bytes).saturating_add(bytes) <= limit / part
             })
         };
         let exceeded = if !fits(reserved.user.map(Key::User), limits.per_user) {
@@ -143,13 +168,22 @@ impl RequestMemory {
         } else {
             used.in_all = in_all;
             for key in reserved.keys() {
-                *used.by_key.entry(key).or_default() += bytes;
+                used.by_key.entry(key).or_default().bytes += bytes;
             }
             self.0.metrics.request_memory.set(i64::try_from(in_all).unwrap_or(i64::MAX));
             return Ok(());
         };
+        if exceeded == MemoryExceeded::PerUser
+            && let Some(of_user) = reserved.user.and_then(|user| used.by_key.get_mut(&Key::User(user)))
+        {
+            of_user.refused_at = Some(Instant::now());
+        }
+        Err(self.count_refused(exceeded))
+    }
+
+    fn count_refused(&self, exceeded: MemoryExceeded) -> MemoryExceeded {
         self.0.metrics.count_quota_exceeded(exceeded.name());
-        Err(exceeded)
+        exceeded
     }
 
     fn give_back(&self, reserved: &Reserved, bytes: usize) {
@@ -157,8 +191,8 @@ impl RequestMemory {
         used.in_all -= bytes;
         for key in reserved.keys() {
             if let Entry::Occupied(mut entry) = used.by_key.entry(key) {
-                *entry.get_mut() -= bytes;
-                if *entry.get() == 0 {
+                entry.get_mut().bytes -= bytes;
+                if entry.get().bytes == 0 {
                     entry.remove();
                 }
             }

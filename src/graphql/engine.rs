@@ -76,6 +76,7 @@ pub struct Caller {
 /// A request that was accepted and can run.
 pub struct Prepared {
     kind: OperationKind,
+    complexity: usize,
     selection: Arc<Normalised>,
     /// The normalised operation with the values of the variables.
     operation: ExecutableDocument,
@@ -172,8 +173,9 @@ impl Engine {
         let key = (document.hash, selected, operation.conditions(&variables)?);
         let selection = self.selection(key, &document, operation, &variables)?;
         check_arguments(&selection, &variables)?;
-        complexity::check(selection.complexity(&variables))?;
-        Ok(Prepared { kind: operation.kind(), operation: selection.document(&variables), selection })
+        let (kind, complexity) = (operation.kind(), selection.complexity(&variables));
+        complexity::check(complexity)?;
+        Ok(Prepared { kind, complexity, operation: selection.document(&variables), selection })
     }
 
     fn selection(
@@ -226,7 +228,7 @@ impl Engine {
 
     /// Runs a query or a mutation when it is its turn. A query is stopped after the execution timeout.
     pub async fn execute(&self, prepared: Prepared, caller: Caller) -> GraphQLResponse {
-        let Prepared { kind, selection, operation } = prepared;
+        let Prepared { kind, complexity, selection, operation } = prepared;
         let finish = self.finisher(selection.clone());
         if selection.roots.is_empty() {
             return finish(Response::new(response_order::nothing()));
@@ -236,6 +238,12 @@ impl Engine {
             Ok(turn) => turn,
             Err(refused) => return RequestError::from(refused).into(),
         };
+        if complexity > complexity::LARGE
+            && let Some(user) = user
+            && let Err(exceeded) = self.memory.check_large_operation(user)
+        {
+            return RequestError::from(exceeded).into();
+        }
         let (memory, is_mutation) = (self.reservation(&caller), kind == OperationKind::Mutation);
         let budget = Budget::within(memory.clone(), user.map(|user| self.statement_turns.of(user)));
         let request = self.request(operation, caller, budget.clone());

@@ -55,3 +55,19 @@ fn shares_are_small_while_memory_is_scarce_and_small_requests_are_never_refused(
         of(&memory, user, "192.0.2.1").grow(FREE_BYTES).unwrap();
     }
 }
+
+#[test]
+fn after_a_refusal_a_user_that_holds_much_is_refused_large_operations_before_they_begin() {
+    let memory = memory();
+    let [user, other] = [1, 2].map(UserId::from_database);
+    let (held, address) = (of(&memory, 1, "192.0.2.1"), "192.0.2.1");
+    held.grow(7 * MIB).unwrap();
+    assert!(memory.check_large_operation(user).is_ok(), "nothing was refused");
+    assert_eq!(of(&memory, 1, address).grow(2 * MIB), Err(MemoryExceeded::PerUser));
+    assert_eq!(memory.check_large_operation(user), Err(MemoryExceeded::PerUser));
+    assert_eq!(of(&memory, 2, address).grow(6 * MIB), Err(MemoryExceeded::PerAddress));
+    assert!(memory.check_large_operation(other).is_ok(), "the limit of an address is not the user's fault");
+    held.shrink(3 * MIB);
+    assert!(memory.check_large_operation(user).is_ok(), "clients took half of it");
+    assert!(memory.0.metrics.render().contains("quota_exceeded_total{reason=\"MEMORY_PER_USER\"} 2"));
+}

@@ -10,6 +10,8 @@ use crate::graphql::request_error::RequestError;
 
 /// Highest complexity of an operation.
 const MAX_COMPLEXITY: usize = 50_000;
+/// Operations above this complexity may take much memory.
+pub(in crate::graphql) const LARGE: usize = 200;
 /// Assumed length of a list without pages.
 const ASSUMED_ITEMS: usize = 10;
 /// Assumed lengths of lists that are usually longer.
