@@ -16,16 +16,21 @@ use std::borrow::Cow;
 use async_graphql::parser::types::Field;
 use async_graphql::registry::Registry;
 use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerResult, Value};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 pub(super) use json::JsonWriter;
 pub(super) use plan::{NotWritten, Plan, Row, Write, leaf, nested};
 
 use super::context;
+use crate::db::MAX_OPERATION_BYTES;
 
 /// Request data: whether objects may be written as rows. They may if `response` writes the response and the operation
 /// is normalised, as `engine` makes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows(pub bool);
+
+/// Stored text from which on writing takes more than a millisecond, in bytes.
+const LARGE_BYTES: usize = 256 << 10;
 
 /// An object that is written as JSON if the selection allows it.
 pub(super) struct Direct<T>(pub(super) T);
@@ -36,12 +41,22 @@ impl<T: Row + OutputType> Direct<T> {
     fn write(&self, ctx: &ContextSelectionSet<'_>) -> Option<JsonWriter> {
         ctx.data_opt::<Rows>().filter(|rows| rows.0)?;
         let plan = Plan::<T>::of(&ctx.item.node)?;
-        let mut out = JsonWriter::within(context::bytes_left(ctx));
-        match plan.write(&self.0, &mut out) {
+        let bytes_left = context::bytes_left(ctx);
+        let mut out = JsonWriter::within(bytes_left);
+        let is_large = MAX_OPERATION_BYTES - bytes_left > LARGE_BYTES;
+        match run_beside(is_large, || plan.write(&self.0, &mut out)) {
             Ok(()) | Err(NotWritten::Full) => Some(out),
             Err(NotWritten::NeedsObjects) => None,
         }
     }
+}
+
+/// Runs work. If it is large, other tasks of this worker thread continue on another thread meanwhile.
+fn run_beside<T>(is_large: bool, work: impl FnOnce() -> T) -> T {
+    if is_large && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+        return tokio::task::block_in_place(work);
+    }
+    work()
 }
 
 impl<T: Row + OutputType> OutputType for Direct<T> {
