@@ -97,6 +97,25 @@ async fn an_account_that_reads_nothing_is_refused_further_large_responses() {
 }
 
 #[tokio::test]
+async fn a_refused_account_that_reads_nothing_is_refused_large_operations_before_they_run() {
+    let edge = Edge::with(small, true).await;
+    // Large by its complexity; what it really takes is known only after it ran.
+    let large = async |user| {
+        let query = json!({"query": "{ node { leaves(first: 150) { id } } }"});
+        edge.post(&bearer(&edge, user), &query).await
+    };
+    let held = hold(&edge, 7, 2).await;
+    assert_eq!(large(7).await.status, 200, "nothing was refused");
+    assert_refused(&large_of(&edge, 7).await);
+    assert_refused(&large(7).await);
+    let hello = edge.post(&bearer(&edge, 7), &json!({"query": "{ hello }"})).await;
+    assert_eq!((hello.status, large(8).await.status), (200, 200), "small ones, and other accounts");
+    drop(held);
+    until("all memory is returned", || edge.metrics.request_memory.get() == 0).await;
+    assert_eq!(large(7).await.status, 200);
+}
+
+#[tokio::test]
 async fn compressed_responses_and_sockets_count_too() {
     let edge = Edge::with(small, true).await;
     let headers = format!("{}\r\nAccept-Encoding: gzip", bearer(&edge, 7));

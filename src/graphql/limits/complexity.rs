@@ -11,7 +11,7 @@ use crate::graphql::request_error::RequestError;
 /// Highest complexity of an operation.
 const MAX_COMPLEXITY: usize = 50_000;
 /// Operations above this complexity may take much memory.
-pub(in crate::graphql) const LARGE: usize = 200;
+pub(in crate::graphql) const LARGE: usize = 100;
 /// Assumed length of a list without pages.
 const ASSUMED_ITEMS: usize = 10;
 /// Assumed lengths of lists that are usually longer.
