@@ -26,7 +26,9 @@ pub trait Readiness: Send + Sync {
 
 /// How long a result is reused. Probes need no login and use the API's database connections, so their rate must be
 /// bounded.
-const CACHE_TTL: Duration = Duration::from_secs(1);
+const READY_TTL: Duration = Duration::from_secs(1);
+/// The same while a check fails: who waits for the server shall see at once that it is ready.
+const UNREADY_TTL: Duration = Duration::from_millis(25);
 
 /// Caches the last result. One check runs at a time; concurrent probes wait for it and share its result.
 pub(super) struct CachedReadiness {
@@ -44,7 +46,7 @@ impl Readiness for CachedReadiness {
     fn check(&self) -> BoxFuture<'_, Checks> {
         Box::pin(async {
             let mut last = self.last.lock().await;
-            if let Some((_, checks)) = last.as_ref().filter(|(at, _)| at.elapsed() < CACHE_TTL) {
+            if let Some((_, checks)) = last.as_ref().filter(|(at, checks)| at.elapsed() < ttl(checks)) {
                 return checks.clone();
             }
             let checks = self.readiness.check().await;
@@ -52,6 +54,14 @@ impl Readiness for CachedReadiness {
             checks
         })
     }
+}
+
+fn ttl(checks: &Checks) -> Duration {
+    if is_ready(checks) { READY_TTL } else { UNREADY_TTL }
+}
+
+fn is_ready(checks: &Checks) -> bool {
+    checks.iter().all(|(_, check)| check.is_ok())
 }
 
 /// For a server without dependencies, in tests.
@@ -69,8 +79,8 @@ pub(super) fn live() -> Response {
 
 pub(super) async fn ready(readiness: &dyn Readiness) -> Response {
     let checks = readiness.check().await;
-    let ready = checks.iter().all(|(_, check)| check.is_ok());
-    let (status, text) = if ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
+    let (status, text) =
+        if is_ready(&checks) { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
     let checks: BTreeMap<_, _> =
         checks.into_iter().map(|(name, check)| (name, check.err().unwrap_or(Cow::Borrowed("ok")))).collect();
     responses::json(status, &serde_json::json!({"status": text, "checks": checks}))

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use crate::support::app::TestApp;
-use crate::support::http;
+use crate::support::broker::Broker;
+use crate::support::{eventually, http, until};
 
 async fn asks(addr: SocketAddr, arguments: &[&str]) -> (bool, String) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_smarthome"));
@@ -16,6 +17,8 @@ async fn asks(addr: SocketAddr, arguments: &[&str]) -> (bool, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_probes_query_the_database_once_a_second() {
     let app = TestApp::start().await;
+    let ready = || async { (http::get(app.addr(), "/readyz").await.status == 200).then_some(()) };
+    eventually("it is ready", ready).await;
     let statements = &app.app().services().metrics.db_statements;
     let (before, started) = (statements.get(), std::time::Instant::now());
     for _ in 0..10 {
@@ -28,6 +31,24 @@ async fn many_probes_query_the_database_once_a_second() {
     app.stop().await;
 }
 
+/// An orchestrator waits for a server by asking again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_is_seen_as_soon_as_it_is_true() {
+    let mut broker = Broker::start().await;
+    let app = TestApp::builder().broker(broker.port()).start().await;
+    let ready = || async { (http::get(app.addr(), "/readyz").await.status == 200).then_some(()) };
+    eventually("it is ready", ready).await;
+    let connected = &app.app().services().metrics.mqtt_connected;
+    broker.stop();
+    eventually("it is not ready", || async { ready().await.is_none().then_some(()) }).await;
+    broker.restart().await;
+    until("it is connected", || connected.get() == 1).await;
+    let asked = std::time::Instant::now();
+    eventually("it is ready again", ready).await;
+    assert!(asked.elapsed() < std::time::Duration::from_millis(500), "ready after {:?}", asked.elapsed());
+    app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_exit_status_tells_the_health() {
     let app = TestApp::start().await;
@@ -35,7 +56,7 @@ async fn the_exit_status_tells_the_health() {
     let everywhere = SocketAddr::from(([0, 0, 0, 0], app.addr().port()));
     assert_eq!(asks(everywhere, &[]).await, (true, String::new()));
     let ready = || async { asks(app.addr(), &["--ready"]).await.0.then_some(()) };
-    crate::support::eventually("it is ready", ready).await;
+    eventually("it is ready", ready).await;
 
     // Without a broker the server is alive but not ready.
     let lonely = TestApp::builder().set("MQTT_BROKER_URL", "mqtt://127.0.0.1:1").start().await;
