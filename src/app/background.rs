@@ -18,6 +18,8 @@ pub(super) fn start(parts: &Parts, tasks: &Tasks) {
     let is_current = base.metrics.revocations_followed.clone();
     let revocations = base.revocations.clone().follow(settings.database.clone(), is_current, stop());
     tasks.critical("the poll for revocations", revocations);
+    let watch = base.frozen.clone().watch(settings.database.clone(), stop());
+    tasks.critical("the watch on the database", watch);
     let refresh = services.devices.clone().run_registry_cache_refresh(migrated(), stop());
     tasks.critical("the refresh of the registry cache", refresh);
     if let Some(provisioner) = provisioner(parts) {

@@ -2,7 +2,7 @@
 
 use crate::auth::Tokens;
 use crate::clock::Clock;
-use crate::db::{self, Pool};
+use crate::db::{self, Frozen, Pool};
 use crate::ingest;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
@@ -19,6 +19,8 @@ pub struct Base {
     /// Written by ingest, read by `/readyz`.
     pub ingest_progress: ingest::Progress,
     pub pool: Pool,
+    /// Whether the database is frozen.
+    pub frozen: Frozen,
     pub throttle: Throttle,
     /// Of queries and mutations.
     pub operation_turns: Turns,
@@ -35,9 +37,11 @@ impl Base {
     pub fn new(settings: &Settings, clock: Clock) -> Result<Self, SettingsError> {
         let metrics = Metrics::new();
         let turns = |limits| if settings.rate_limits { Turns::new(limits, metrics.clone()) } else { Turns::default() };
+        let frozen = Frozen::default();
         Ok(Self {
             database: settings.database.clone(),
-            pool: db::pool(&settings.database, metrics.db_statements.clone()),
+            pool: db::pool(&settings.database, frozen.clone(), metrics.db_statements.clone()),
+            frozen,
             throttle: Throttle::new(settings.rate_limits),
             operation_turns: turns(TurnLimits::of_operations(settings.database.pool_size)),
             statement_turns: turns(TurnLimits::of_statements(settings.database.pool_size)),

@@ -122,7 +122,7 @@ impl Starter<'_> {
 fn broker_auth(parts: &Parts, endpoint: &AuthEndpoint) -> Router {
     let Parts { settings, base, hubs, .. } = parts;
     let database = DatabaseSettings { pool_size: BROKER_AUTH_CONNECTIONS, ..settings.database.clone() };
-    let pool = db::pool(&database, base.metrics.db_statements.clone());
+    let pool = db::pool(&database, base.frozen.clone(), base.metrics.db_statements.clone());
     broker_auth::router(BrokerAuth {
         logins: Logins::new(pool, base.clock.clone(), hubs.credential_cache.clone()),
         prefix: settings.mqtt.prefix.clone(),

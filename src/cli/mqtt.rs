@@ -31,7 +31,7 @@ impl Mqtt {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let Self::Export { dir } = self;
         let mqtt = MqttSettings::read(&Environment)?;
-        let pool = db::pool(&DatabaseSettings::read(&Environment)?, Counter::default());
+        let pool = db::pool(&DatabaseSettings::read(&Environment)?, db::Frozen::default(), Counter::default());
         let devices = devices::stored_accounts(&pool, Clock::system().now()).await.context("read the accounts")?;
         let to_clean_up = devices::topics_to_clean_up(&pool).await.context("read the deleted devices")?;
         let admin = match &mqtt.provisioning {

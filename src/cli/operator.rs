@@ -120,7 +120,7 @@ fn users() -> anyhow::Result<Users> {
     let auth = AuthSettings::read(&Environment)?;
     let database = DatabaseSettings::read(&Environment)?;
     let clock = Clock::system();
-    let pool = db::pool(&database, Counter::default());
+    let pool = db::pool(&database, db::Frozen::default(), Counter::default());
     let (tokens, revocations) = (Tokens::from_settings(&auth, clock.clone())?, Revocations::new(clock.clone()));
     let (throttle, registration_open) = (Throttle::new(false), auth.registration_open);
     Ok(Users::new(UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open }))

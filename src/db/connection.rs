@@ -4,12 +4,19 @@ use std::time::Duration;
 
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::AsyncPgConnection;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::Frozen;
+use crate::error::Chain;
 use crate::settings::DatabaseUrl;
 use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What moves the bytes of a connection, with or without TLS.
+type Driver = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// A connection, as the functions of a store take it.
 pub type Connection = AsyncPgConnection;
@@ -18,6 +25,29 @@ pub type Connection = AsyncPgConnection;
 ///
 /// The database cancels statements that take longer than `statement_timeout`; `None` for migrations.
 pub async fn connect(url: &str, statement_timeout: Option<Duration>) -> ConnectionResult<Connection> {
+    let (client, connection) = open(url, statement_timeout).await?;
+    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+}
+
+/// Opens one connection that is closed when the database freezes: what waits for its answer fails then.
+pub(super) async fn connect_until_frozen(
+    url: &str,
+    statement_timeout: Duration,
+    frozen: Frozen,
+) -> ConnectionResult<Connection> {
+    let (client, connection) = open(url, Some(statement_timeout)).await?;
+    tokio::spawn(async move {
+        tokio::select! {
+            closed = connection => if let Err(error) = closed {
+                tracing::debug!(error = %Chain(&error), "a pooled database connection was closed");
+            },
+            () = frozen.wait() => {}
+        }
+    });
+    AsyncPgConnection::try_from(client).await
+}
+
+async fn open(url: &str, statement_timeout: Option<Duration>) -> ConnectionResult<(Client, Driver)> {
     let bad = |error: tokio_postgres::Error| ConnectionError::BadConnection(error.to_string());
     let DatabaseUrl { url, root_cert } = DatabaseUrl::split(url);
     let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
@@ -43,9 +73,8 @@ pub async fn connect(url: &str, statement_timeout: Option<Duration>) -> Connecti
         .map_err(|error| ConnectionError::BadConnection(format!("sslrootcert: {error}")))?
         .with_no_client_auth();
     let connecting = config.connect(MakeRustlsConnect::new(tls));
-    let (client, connection) = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+    tokio::time::timeout(CONNECT_TIMEOUT, connecting)
         .await
         .map_err(|_| ConnectionError::BadConnection("no answer within the connect time-out".to_owned()))?
-        .map_err(bad)?;
-    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+        .map_err(bad)
 }

@@ -2,6 +2,7 @@
 
 mod connection;
 mod errors;
+mod frozen;
 mod json;
 pub mod locks;
 mod memory_budget;
@@ -16,6 +17,7 @@ mod transaction;
 
 pub use connection::{Connection, connect};
 pub use errors::{is_unique_violation, violated_foreign_key, warn_about_message_language};
+pub use frozen::Frozen;
 pub use json::JsonText;
 pub use memory_budget::{MAX_OPERATION_BYTES, MemoryBudget, MemorySize, collect_bounded};
 pub use migrations::{MIGRATIONS, has_pending, migrate};

@@ -10,24 +10,52 @@ use diesel_async::pooled_connection::{
 use diesel_async::{AsyncConnection, SimpleAsyncConnection};
 use prometheus_client::metrics::counter::Counter;
 
-use super::{Connection, connect};
+use super::connection::connect_until_frozen;
+use super::{Connection, Frozen};
 use crate::error::Chain;
 use crate::settings::DatabaseSettings;
 
 /// Limit on a statement of the API.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request waits for a free connection before it fails with UNAVAILABLE.
-const POOL_WAIT: Duration = Duration::from_secs(2);
+const POOL_WAIT: Duration = Duration::from_millis(1800);
 /// How long [`is_reachable`] waits.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The API's connections.
-pub type Pool = bb8::Pool<AsyncDieselConnectionManager<Connection>>;
-pub type PooledConnection<'a> = bb8::PooledConnection<'a, AsyncDieselConnectionManager<Connection>>;
+type Manager = AsyncDieselConnectionManager<Connection>;
+pub type PooledConnection<'a> = bb8::PooledConnection<'a, Manager>;
+type Taken<'a> = Result<PooledConnection<'a>, bb8::RunError<PoolError>>;
+
+/// The API's connections. Cheap to clone; all clones share them.
+#[derive(Clone)]
+pub struct Pool {
+    connections: bb8::Pool<Manager>,
+    frozen: Frozen,
+}
+
+impl Pool {
+    /// A free connection. Fails when none is free in time, and at once while the database is frozen.
+    pub async fn get(&self) -> Taken<'_> {
+        self.unless_frozen(self.connections.get()).await
+    }
+
+    /// A connection that does not borrow the pool.
+    pub async fn get_owned(&self) -> Taken<'static> {
+        self.unless_frozen(self.connections.get_owned()).await
+    }
+
+    async fn unless_frozen<'a>(&self, taken: impl Future<Output = Taken<'a>>) -> Taken<'a> {
+        tokio::select! {
+            biased;
+            taken = taken => taken,
+            () = self.frozen.wait() => Err(bb8::RunError::TimedOut),
+        }
+    }
+}
 
 /// The API's pool. It opens its connections when they are needed, so the server starts while the database is away.
-/// `statements` counts the statements of the pool.
-pub fn pool(settings: &DatabaseSettings, statements: Counter) -> Pool {
+/// `statements` counts the statements of the pool. All connections are closed when the database freezes.
+pub fn pool(settings: &DatabaseSettings, frozen: Frozen, statements: Counter) -> Pool {
     let mut config = ManagerConfig::default();
     // A connection may be closed while it is idle, as by a restart of the database. This looks at its state only: a
     // round trip for each use would cost more.
@@ -35,21 +63,23 @@ pub fn pool(settings: &DatabaseSettings, statements: Counter) -> Pool {
         let is_usable = if conn.is_broken() { Err(closed_while_idle()) } else { Ok(()) };
         Box::pin(std::future::ready(is_usable))
     }));
+    let watched = frozen.clone();
     config.custom_setup = Box::new(move |url| {
-        let (url, statements) = (url.to_owned(), statements.clone());
+        let (url, statements, frozen) = (url.to_owned(), statements.clone(), watched.clone());
         Box::pin(async move {
-            let mut conn = connect(&url, Some(STATEMENT_TIMEOUT)).await?;
+            let mut conn = connect_until_frozen(&url, STATEMENT_TIMEOUT, frozen).await?;
             conn.set_instrumentation(CountStatements(statements));
             Ok(conn)
         })
     });
     let manager = AsyncDieselConnectionManager::new_with_config(settings.url.reveal(), config);
-    bb8::Pool::builder()
+    let connections = bb8::Pool::builder()
         .max_size(settings.pool_size)
         .connection_timeout(POOL_WAIT)
         .idle_timeout(Some(Duration::from_secs(300)))
         .error_sink(Box::new(LogConnectErrors))
-        .build_unchecked(manager)
+        .build_unchecked(manager);
+    Pool { connections, frozen }
 }
 
 /// The pool drops the connection and takes another.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::support::app::{Database, TestApp};
@@ -92,6 +93,39 @@ async fn ingest_waits_for_a_database_that_is_down() {
     conserved(&app).await;
     eventually("it is ready again", || async { (http::get(app.addr(), "/readyz").await.status == 200).then_some(()) })
         .await;
+}
+
+/// A frozen database keeps its connections and answers nothing, so no error ends a wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_request_is_answered_while_the_database_is_frozen() {
+    const LIMIT: Duration = Duration::from_secs(2);
+    let (_database, proxy, url) = proxied().await;
+    let app = TestApp::builder().set("DATABASE_URL", url).start().await;
+    let (home, owner) = app.home().await;
+    let device = app.device(&owner, &home, "a").await;
+    let query = || owner.error_code("{ homes { id rooms { id } } }", json!({}));
+    let send = "mutation($id: ID!) { sendCommand(input: {deviceId: $id, type: \"BEEP\"}) { id } }";
+    let mutation = || owner.error_code(send, json!({"id": device.id}));
+    proxy.set(Mode::Stall);
+    for what in ["when it freezes", "while it is frozen"] {
+        let asked = Instant::now();
+        let (codes, mutation) = tokio::join!(join_all((0..30).map(|_| query())), mutation());
+        assert!(codes.iter().all(|code| code == "UNAVAILABLE"), "{codes:?} {what}");
+        assert!(["UNAVAILABLE", "OUTCOME_UNKNOWN"].contains(&mutation.as_str()), "{mutation} {what}");
+        assert!(asked.elapsed() < LIMIT, "answered after {:?} {what}", asked.elapsed());
+    }
+    let asked = Instant::now();
+    let unready = || async { (http::get(app.addr(), "/readyz").await.status == 503).then_some(()) };
+    eventually("it is not ready", unready).await;
+    assert!(asked.elapsed() < LIMIT, "unready after {:?}", asked.elapsed());
+    let schema = owner.query("{ __typename }", json!({})).await;
+    assert_eq!(schema["__typename"], "Query", "what needs no database is answered");
+    proxy.set(Mode::Pass);
+    eventually("it is ready again", || async { (http::get(app.addr(), "/readyz").await.status == 200).then_some(()) })
+        .await;
+    let homes = owner.query("{ homes { id } }", json!({})).await;
+    assert_eq!(homes["homes"][0]["id"], json!(home.id));
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -60,7 +60,11 @@ async fn a_broker_with_accounts_gives_each_device_its_own_topics() {
         prefix: "smarthome".to_owned(),
         server_password: Secret::new("of the server"),
         server_client_id: "the server".to_owned(),
-        logins: Logins::new(db::pool(&settings, Counter::default()), Clock::system(), CredentialCache::default()),
+        logins: Logins::new(
+            db::pool(&settings, db::Frozen::default(), Counter::default()),
+            Clock::system(),
+            CredentialCache::default(),
+        ),
         connected: ConnectedDevices::default(),
     }));
     let broker = start(&root.join("broker"), ANY.into(), Some(ANY.into()), access).await.unwrap();

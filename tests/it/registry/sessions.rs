@@ -136,7 +136,7 @@ async fn one_of_twenty_concurrent_refreshes_succeeds() {
 /// The same accounts over another pool with `n` open connections.
 async fn with_connections(graph: &Graph, n: u32) -> Users {
     let settings = DatabaseSettings { url: Secret::new(graph.database.url()), pool_size: n };
-    let pool = db::pool(&settings, Counter::default());
+    let pool = db::pool(&settings, db::Frozen::default(), Counter::default());
     drop(join_all((0..n).map(|_| pool.get())).await);
     let tokens = Tokens::new(&Secret::new(JWT_SECRET), graph.clock.clone());
     let revocations = graph.services.revocations.clone();
