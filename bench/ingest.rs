@@ -1,6 +1,7 @@
 //! Durable ingest through the server: a flood of QoS 1 messages, timed until the last row is
 //! committed and counted by SQL; memory before and after; where the processor's time went.
 
+use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -84,19 +85,46 @@ fn mib(kib: u64) -> String {
 
 /// Sends `n` messages and waits until all are stored: messages a second.
 pub(crate) fn flood(stage: &Stage, n: u64) -> Result<f64> {
-    let client = stage.connect(DATABASE)?;
-    let range = stage.numbers.take(n);
-    let (from, until) = (stage.numbers.time(range.start).into(), stage.numbers.time(range.end).into());
-    let last_id = last_id(stage, &client)?;
+    let (range, stored) = Awaited::next(stage, n)?;
     let start = Instant::now();
     let load = flood_in_background(stage.mqtt_port, PREFIX, HOME, &stage.numbers, range);
-    await_rows(stage, &client, last_id + i64::try_from(n)?)?;
+    stored.wait(stage)?;
     let time = start.elapsed();
     load.join().expect("the load does not panic")?;
-    // The sequence said so; the rows themselves have the last word.
-    let stored = count(stage, &client, from, until)?;
-    ensure!(stored == n, "{} of {n} messages are missing", n.abs_diff(stored));
+    stored.check(stage)?;
     Ok(per_second(n, time))
+}
+
+/// Messages whose rows are waited for.
+pub(crate) struct Awaited {
+    client: Client,
+    numbers: Range<u64>,
+    /// The id of the last row before theirs.
+    last_id: i64,
+}
+
+impl Awaited {
+    /// The numbers of the next `n` messages, and what waits for their rows.
+    pub(crate) fn next(stage: &Stage, n: u64) -> Result<(Range<u64>, Self)> {
+        let (client, numbers) = (stage.connect(DATABASE)?, stage.numbers.take(n));
+        let last_id = last_id(stage, &client)?;
+        Ok((numbers.clone(), Self { client, numbers, last_id }))
+    }
+
+    /// Until the last row is committed.
+    pub(crate) fn wait(&self, stage: &Stage) -> Result<()> {
+        let n = i64::try_from(self.numbers.end - self.numbers.start)?;
+        await_rows(stage, &self.client, self.last_id + n)
+    }
+
+    /// Counts the rows: the sequence said that they are there, they have the last word.
+    pub(crate) fn check(&self, stage: &Stage) -> Result<()> {
+        let Range { start, end } = self.numbers;
+        let (from, until) = (stage.numbers.time(start).into(), stage.numbers.time(end).into());
+        let (n, stored) = (end - start, count(stage, &self.client, from, until)?);
+        ensure!(stored == n, "{} of {n} messages are missing", n.abs_diff(stored));
+        Ok(())
+    }
 }
 
 /// Until the row with this id is there. Each row takes one number of the sequence, in the order of
