@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::commands::{CommandHub, Expectations, ReturnedDevices};
 use crate::device_config::ConfigHub;
-use crate::devices::{CredentialCache, DirectoryVersion, RegistryCache, RegistryListener, StateHub};
+use crate::devices::{CredentialCache, RegistryCache, RegistryChanges, RegistryListener, StateHub};
 use crate::hub;
 use crate::metrics::Metrics;
 use crate::outbox::Wake;
@@ -25,7 +25,7 @@ pub struct Hubs {
     pub partitions: Partitions,
     pub command_wake: Wake,
     pub config_wake: Wake,
-    pub directory_version: DirectoryVersion,
+    pub registry_changes: RegistryChanges,
     pub credential_cache: CredentialCache,
     pub registry_cache: RegistryCache,
     /// Is called after each change of a home's devices.
@@ -34,7 +34,7 @@ pub struct Hubs {
 
 impl Hubs {
     pub fn new(metrics: &Metrics) -> Self {
-        let directory_version = DirectoryVersion::default();
+        let registry_changes = RegistryChanges::default();
         let credential_cache = CredentialCache::new(metrics.clone());
         let registry_cache = RegistryCache::default();
         let caches = (credential_cache.clone(), registry_cache.clone());
@@ -48,8 +48,8 @@ impl Hubs {
             partitions: Partitions::default(),
             command_wake: Wake::default(),
             config_wake: Wake::default(),
-            registry_listener: Arc::new((directory_version.clone(), caches)),
-            directory_version,
+            registry_listener: Arc::new((registry_changes.clone(), caches)),
+            registry_changes,
             credential_cache,
             registry_cache,
         }

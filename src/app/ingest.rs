@@ -75,7 +75,7 @@ fn writer(parts: &Parts, link: LinkHandles, ready: Latch) -> Writer {
         device_limit: settings.device_limit,
         daily_storage: settings.quotas.device_daily_bytes,
         link,
-        directory_version: hubs.directory_version.clone(),
+        registry_changes: hubs.registry_changes.clone(),
         readings: hubs.readings.clone(),
         states: hubs.states.clone(),
         commands: hubs.commands.clone(),

@@ -5,15 +5,13 @@
 //! device is used and then asked for again: the store notices when the device has been deleted, and the entry is evicted.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 
 use super::directory_store::{self as store, ResolveAddresses};
-use super::{Mac, RegistryListener, StoredBytes};
+use super::{Mac, RegistryChanges, StoredBytes};
 use crate::db;
 use crate::ids::{DeviceId, HomeId};
 
@@ -23,8 +21,9 @@ const MAX_AGE: Duration = Duration::from_secs(4);
 const MAX_WAIT: Duration = Duration::from_secs(1);
 /// Old answers asked for between two batches: few, so that the next batch hardly waits.
 const REVALIDATED_AT_ONCE: usize = 16;
-/// Cached addresses, whether they name a device or not. The addresses of one batch may exceed it until the next.
-const MAX_ENTRIES: usize = 65_536;
+/// Cached addresses, whether they name a device or not: some 20 MB. The addresses of one batch may exceed it until the
+/// next.
+const MAX_ENTRIES: usize = 131_072;
 
 /// What an address in a topic names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,41 +84,38 @@ pub struct Directory {
     stale: HashSet<Box<str>>,
     /// When the first of them was used.
     stale_since: Option<Instant>,
-    version: DirectoryVersion,
+    changes: RegistryChanges,
 }
-
-/// Raised by every change of the registry on this server. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct DirectoryVersion(Arc<AtomicU64>);
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     resolved: Resolved,
     resolved_at: Instant,
-    version: u64,
+    /// The number of changes when the database was asked.
+    n_changes: u64,
 }
 
-impl RegistryListener for DirectoryVersion {
-    fn device_changed(&self, _: HomeId, _: DeviceId) {
-        self.0.fetch_add(1, Ordering::Release);
-    }
-
-    fn home_changed(&self, _: HomeId) {
-        self.0.fetch_add(1, Ordering::Release);
+impl Resolved {
+    /// The home whose registry the answer depends on.
+    fn home(&self) -> Option<HomeId> {
+        match self {
+            Self::Device(ResolvedDevice { home, .. }) | Self::NoDevice(home) => Some(*home),
+            Self::NoHome => None,
+        }
     }
 }
 
 impl Directory {
-    /// An empty cache, which a higher `version` makes stale.
-    pub fn new(version: DirectoryVersion) -> Self {
-        Self { entries: HashMap::new(), stale: HashSet::new(), stale_since: None, version }
+    /// An empty cache, whose answers end with the next change.
+    pub fn new(changes: RegistryChanges) -> Self {
+        Self { entries: HashMap::new(), stale: HashSet::new(), stale_since: None, changes }
     }
 
     /// A cache with one address.
     #[cfg(test)]
     pub(crate) fn with_device(text: &str, known: ResolvedDevice) -> Self {
         let mut directory = Self::default();
-        let entry = Entry { resolved: Resolved::Device(known), resolved_at: Instant::now(), version: 0 };
+        let entry = Entry { resolved: Resolved::Device(known), resolved_at: Instant::now(), n_changes: 0 };
         directory.entries.insert(text.into(), entry);
         directory
     }
@@ -131,17 +127,19 @@ impl Directory {
         texts: impl Iterator<Item = &'a str>,
         read: impl Fn(&'a str) -> TopicAddress<'a>,
     ) -> QueryResult<()> {
-        let version = self.version.0.load(Ordering::Acquire);
         let now = Instant::now();
-        // Cleared before a batch is resolved, never within it: the batch needs all its answers.
+        // Before a batch is resolved, never within it: the batch needs all its answers.
         if self.entries.len() >= MAX_ENTRIES {
-            self.entries.clear();
+            self.forget_half();
         }
         let mut missing: HashSet<&str> = HashSet::new();
         for text in texts {
             match self.entries.get(text) {
-                Some(entry) if entry.version == version && now.duration_since(entry.resolved_at) < MAX_AGE => {}
-                Some(entry) if entry.version == version && matches!(entry.resolved, Resolved::Device(_)) => {
+                Some(entry) if self.changes.last_of(entry.resolved.home()) > entry.n_changes => {
+                    _ = missing.insert(text)
+                }
+                Some(entry) if now.duration_since(entry.resolved_at) < MAX_AGE => {}
+                Some(entry) if matches!(entry.resolved, Resolved::Device(_)) => {
                     if !self.stale.contains(text) {
                         self.stale.insert(text.into());
                         self.stale_since.get_or_insert(now);
@@ -189,7 +187,7 @@ impl Directory {
             return Ok(());
         }
         // Read before the statement: a change during the statement makes its answer stale.
-        let version = self.version.0.load(Ordering::Acquire);
+        let n_changes = self.changes.count();
         let resolved_at = Instant::now();
         let mut addresses = ResolveAddresses::default();
         for text in texts {
@@ -212,9 +210,18 @@ impl Directory {
             };
         }
         for (text, resolved) in texts.iter().zip(answers) {
-            self.entries.insert((*text).into(), Entry { resolved, resolved_at, version });
+            self.entries.insert((*text).into(), Entry { resolved, resolved_at, n_changes });
         }
         Ok(())
+    }
+
+    /// Drops every second address. Without an order of use: of more devices than there is room for, half stay known.
+    fn forget_half(&mut self) {
+        let mut is_kept = false;
+        self.entries.retain(|_, _| {
+            is_kept = !is_kept;
+            is_kept
+        });
     }
 
     /// Drops the addresses of these devices: they have been deleted.

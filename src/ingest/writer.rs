@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::commands::{CommandHub, Expectations, ReturnedDevices};
 use crate::db::{self, with_timeout};
 use crate::device_config::ConfigHub;
-use crate::devices::{Directory, DirectoryVersion, PresenceTracker, ResolvedDevice, StateHub};
+use crate::devices::{Directory, PresenceTracker, RegistryChanges, ResolvedDevice, StateHub};
 use crate::ids::TelemetryId;
 use crate::latch::Latch;
 use crate::metrics::Metrics;
@@ -54,7 +54,7 @@ pub struct WriterParts {
     pub daily_storage: Option<u64>,
     pub link: LinkHandles,
     /// Raised by every change of the registry.
-    pub directory_version: DirectoryVersion,
+    pub registry_changes: RegistryChanges,
     pub readings: ReadingHub,
     pub states: StateHub,
     pub commands: CommandHub,
@@ -173,7 +173,7 @@ impl RunningWriter {
             acks: parts.link.acks,
             recorded_losses: parts.link.recorded_losses,
             classifier: Classifier {
-                directory: Directory::new(parts.directory_version),
+                directory: Directory::new(parts.registry_changes),
                 presence,
                 limits: DeviceLimits::new(parts.device_limit),
                 storage: DailyStorage::new(parts.daily_storage),

@@ -1,6 +1,11 @@
 //! Changes that another server makes to a device apply to the messages that follow.
 
+use std::time::Duration;
+
 use serde_json::json;
+use smarthome::db;
+use smarthome::devices::{DeviceName, Directory, RegistryChanges, RegistryListener, Resolved, TopicAddress};
+use smarthome::ids::HomeId;
 
 use super::support::app::TestApp;
 use super::support::{eventually, until};
@@ -66,4 +71,41 @@ async fn a_device_registered_again_by_another_server_receives_its_messages_at_on
     assert_eq!(nodes, json!([{"reason": "UNKNOWN_DEVICE"}]));
     assert_eq!(m.mqtt_received.get(), m.mqtt_stored.get() + m.mqtt_rejected_total.get());
     second.stop().await;
+}
+
+/// Each home is asked for by its key, each device by its own.
+fn address(text: &str) -> TopicAddress<'_> {
+    let (home, device) = text.split_once('/').expect("two parts");
+    TopicAddress { home: Err(home), device: Some(DeviceName::Key(device)) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_in_one_home_leaves_the_answers_for_others_usable() {
+    let app = TestApp::start().await;
+    let mut conn = db::connect(&app.database().url(), Some(Duration::from_secs(5))).await.expect("a connection");
+    let (changed, owner) = app.home().await;
+    let (other, other_owner) = app.home().await;
+    app.device(&owner, &changed, "a").await;
+    app.device(&other_owner, &other, "b").await;
+    let texts = [format!("{}/a", changed.key), format!("{}/b", other.key), "nobody/c".to_owned()];
+    let changes = RegistryChanges::default();
+    let mut directory = Directory::new(changes.clone());
+    let mut resolved = async || {
+        directory.refresh(&mut conn, texts.iter().map(String::as_str), address).await.expect("resolved");
+        [0, 1, 2].map(|n| directory.get(&texts[n]))
+    };
+    let before = resolved().await;
+    assert!(matches!(before, [Resolved::Device(_), Resolved::Device(_), Resolved::NoHome]), "{before:?}");
+
+    // Behind the cache's back, so that an answer tells whether the database was asked.
+    app.database().client().await.batch_execute("delete from devices").await.expect("deleted");
+    let id = |text: &str| text.parse::<HomeId>().expect("an id");
+    changes.device_changed(id(&changed.id), "1".parse().expect("an id"));
+    let after = resolved().await;
+    assert_eq!(after, [Resolved::NoDevice(id(&changed.id)), before[1], Resolved::NoHome]);
+    let rename = format!("update homes set key = 'nobody' where id = {}", changed.id);
+    app.database().client().await.batch_execute(&rename).await.expect("renamed");
+    changes.home_changed(id(&changed.id));
+    let renamed = resolved().await;
+    assert_eq!(renamed, [Resolved::NoHome, before[1], Resolved::NoDevice(id(&changed.id))]);
 }

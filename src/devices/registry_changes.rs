@@ -1,0 +1,67 @@
+//! When the registry last changed on this server, for each home. So a change in one home leaves what is known of others
+//! usable.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::RegistryListener;
+use crate::ids::{DeviceId, HomeId};
+
+/// Homes whose ids have the same rest by this are told apart no further.
+const HOME_GROUPS: usize = 4_096;
+
+/// Numbers the changes. Cheap to clone; all clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryChanges(Arc<Changes>);
+
+#[derive(Debug)]
+struct Changes {
+    count: AtomicU64,
+    /// The last change that may have made, renamed or ended a home.
+    last_of_homes: AtomicU64,
+    /// The last change of each group of homes.
+    last_in: Box<[AtomicU64]>,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        let last_in = (0..HOME_GROUPS).map(|_| AtomicU64::default()).collect();
+        Self { count: AtomicU64::default(), last_of_homes: AtomicU64::default(), last_in }
+    }
+}
+
+impl RegistryChanges {
+    /// The number of the last change. Read it before the database: an answer is outdated once
+    /// [`RegistryChanges::last_of`] is higher.
+    pub(super) fn count(&self) -> u64 {
+        self.0.count.load(Ordering::Acquire)
+    }
+
+    /// The last change that an answer about this home depends on; `None` for the answer that there is no such home.
+    pub(super) fn last_of(&self, home: Option<HomeId>) -> u64 {
+        let last = home.map_or(&self.0.last_of_homes, |home| self.in_group(home));
+        last.load(Ordering::Acquire)
+    }
+
+    fn in_group(&self, home: HomeId) -> &AtomicU64 {
+        let group = home.get().unsigned_abs() % HOME_GROUPS as u64;
+        &self.0.last_in[usize::try_from(group).expect("a small number")]
+    }
+
+    fn change(&self, home: HomeId) -> u64 {
+        let number = self.0.count.fetch_add(1, Ordering::AcqRel) + 1;
+        self.in_group(home).fetch_max(number, Ordering::AcqRel);
+        number
+    }
+}
+
+impl RegistryListener for RegistryChanges {
+    fn device_changed(&self, home: HomeId, _: DeviceId) {
+        self.change(home);
+    }
+
+    fn home_changed(&self, home: HomeId) {
+        let number = self.change(home);
+        self.0.last_of_homes.fetch_max(number, Ordering::AcqRel);
+    }
+}
