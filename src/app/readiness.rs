@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::Base;
 use crate::db;
-use crate::http::health::{Check, Readiness};
+use crate::http::health::{Check, OK, Readiness};
 
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -16,26 +16,23 @@ impl Readiness for Base {
     fn check(&self) -> BoxFuture<'_, Vec<(&'static str, Check)>> {
         Box::pin(async {
             let (database, migrations) = match timeout(DATABASE_TIMEOUT, db::has_pending(&self.pool)).await {
-                Ok(Ok(false)) => (Ok(()), Ok(())),
-                Ok(Ok(true)) => (Ok(()), unready("migrations are pending: run `smarthome migrate`")),
+                Ok(Ok(false)) => (OK, OK),
+                Ok(Ok(true)) => (OK, unready("migrations are pending: run `smarthome migrate`")),
                 Ok(Err(_)) | Err(_) => {
                     (unready("the database does not answer"), unready("unknown while the database is away"))
                 }
             };
-            let broker = if self.metrics.mqtt_connected.get() == 1 {
-                Ok(())
-            } else {
-                unready("no connection to the MQTT broker")
-            };
+            let broker =
+                if self.metrics.mqtt_connected.get() == 1 { OK } else { unready("no connection to the MQTT broker") };
             let revocations = match self.revocations.is_current() {
-                true => Ok(()),
+                true => OK,
                 false => unready("revocations of other servers can't be read: no access token is accepted"),
             };
             vec![
                 ("database", database),
                 ("migrations", migrations),
                 ("broker", broker),
-                ("ingest", self.ingest_progress.check().map_err(Cow::from)),
+                ("ingest", self.ingest_progress.check().map_err(Cow::from).and(OK)),
                 ("revocations", revocations),
             ]
         })

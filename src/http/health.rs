@@ -13,8 +13,11 @@ use tokio::time::Instant;
 
 use super::responses;
 
-/// The state of one dependency: `Ok`, or a short reason.
-pub type Check = Result<(), Cow<'static, str>>;
+/// The state of one dependency: whether it is usable, and a short text.
+pub type Check = Result<Cow<'static, str>, Cow<'static, str>>;
+
+/// A dependency of which there is nothing to report.
+pub const OK: Check = Ok(Cow::Borrowed("ok"));
 
 /// Each dependency (`database`, `migrations`, `broker`, `ingest`, `revocations`) with its state.
 pub type Checks = Vec<(&'static str, Check)>;
@@ -82,6 +85,6 @@ pub(super) async fn ready(readiness: &dyn Readiness) -> Response {
     let (status, text) =
         if is_ready(&checks) { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
     let checks: BTreeMap<_, _> =
-        checks.into_iter().map(|(name, check)| (name, check.err().unwrap_or(Cow::Borrowed("ok")))).collect();
+        checks.into_iter().map(|(name, check)| (name, check.unwrap_or_else(|reason| reason))).collect();
     responses::json(status, &serde_json::json!({"status": text, "checks": checks}))
 }
