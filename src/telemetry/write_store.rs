@@ -25,11 +25,14 @@ pub async fn last_cursor(conn: &mut AsyncPgConnection) -> QueryResult<TelemetryI
     LastCursor {}.get_result(conn).await
 }
 
+/// Declares a statement that inserts readings, with one array per column.
 macro_rules! insert_statement {
-    ($($(#[$doc:meta])* $field:ident: $type:ty = $name:literal,)*) => {
+    (
+        $statement:ident($file:literal) { $($more:ident: $more_sql:ty = $more_type:ty,)* }
+        $($field:ident: $type:ty,)*
+    ) => {
         statement! {
-            /// One array per column.
-            struct Insert<'a>("sql/insert.sql") -> (BigInt, BigInt, BigInt) {
+            struct $statement<'a>($file) -> (BigInt, BigInt, BigInt) {
                 home_ids: Array<BigInt> = Vec<HomeId>,
                 device_ids: Array<BigInt> = Vec<DeviceId>,
                 recorded_at: Array<Timestamptz> = Vec<DateTime<Utc>>,
@@ -42,11 +45,12 @@ macro_rules! insert_statement {
                 battery_levels: Array<Nullable<Double>> = Vec<Option<f64>>,
                 extras: Array<Nullable<Jsonb>> = Vec<Option<&'a Value>>,
                 metadatas: Array<Nullable<Jsonb>> = Vec<Option<&'a Value>>,
+                $($more: $more_sql = $more_type,)*
             }
         }
 
-        impl<'a> Insert<'a> {
-            fn of(readings: &[&'a NewReading]) -> Self {
+        impl<'a> $statement<'a> {
+            fn of(readings: &[&'a NewReading] $(, $more: $more_type)*) -> Self {
                 Self {
                     home_ids: column(readings, |reading| reading.home),
                     device_ids: column(readings, |reading| reading.device),
@@ -60,12 +64,19 @@ macro_rules! insert_statement {
                     battery_levels: column(readings, |reading| reading.measurement.report.battery_level),
                     extras: column(readings, |reading| reading.measurement.extra.as_ref()),
                     metadatas: column(readings, |reading| reading.measurement.metadata.as_ref()),
+                    $($more,)*
                 }
             }
         }
     };
 }
-for_each_sensor!(insert_statement);
+
+macro_rules! insert_statements {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $name:literal,)*) => {
+        insert_statement! { Insert("sql/insert.sql") {} $($field: $type,)* }
+    };
+}
+for_each_sensor!(insert_statements);
 
 fn column<'a, T>(readings: &[&'a NewReading], value: impl Fn(&'a NewReading) -> T) -> Vec<T> {
     readings.iter().copied().map(value).collect()
@@ -80,7 +91,11 @@ pub async fn insert(conn: &AsyncPgConnection, readings: &[&NewReading]) -> Query
         return Ok(Vec::new());
     }
     let rows: Vec<(TelemetryId, DeviceId, i64)> = Insert::of(readings).load(&mut &*conn).await?;
-    // Rows come back in the order of the readings, less those that were not inserted.
+    Ok(in_order(readings, rows))
+}
+
+/// The id of each reading that was inserted. Rows come back in the order of the readings, less those that were not.
+fn in_order<Id>(readings: &[&NewReading], rows: Vec<(Id, DeviceId, i64)>) -> Vec<Option<Id>> {
     let mut rows = rows.into_iter().peekable();
     let ids = readings
         .iter()
@@ -89,7 +104,7 @@ pub async fn insert(conn: &AsyncPgConnection, readings: &[&NewReading]) -> Query
         })
         .collect();
     debug_assert!(rows.peek().is_none(), "every returned row was matched");
-    Ok(ids)
+    ids
 }
 
 statement! {
