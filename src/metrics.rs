@@ -97,6 +97,8 @@ metrics! {
         "Ingest batches committed to the database";
     ingest_oldest_unstored: Age = "ingest_oldest_unstored_seconds",
         "Age of the oldest received MQTT message or presence timeout that is not stored yet; 0 while there is none";
+    ingest_parked: Gauge = "ingest_parked_readings",
+        "Readings that are stored apart because their month takes none; exact once a minute where several servers store";
     ingest_retries: Counter = "ingest_retries",
         "Failed attempts to commit an ingest batch that were retried";
     rejected_not_stored: Counter = "rejected_messages_not_kept",

@@ -48,7 +48,10 @@ impl Base {
             subscription_turns: turns(TurnLimits::of_subscriptions()),
             tokens: Tokens::from_settings(&settings.auth, clock.clone())?,
             revocations: Revocations::new(clock.clone()),
-            ingest_progress: ingest::Progress::new(metrics.ingest_oldest_unstored.clone()),
+            ingest_progress: ingest::Progress::new(
+                metrics.ingest_oldest_unstored.clone(),
+                metrics.ingest_parked.clone(),
+            ),
             metrics,
             clock,
         })

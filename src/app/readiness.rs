@@ -32,11 +32,15 @@ impl Readiness for Base {
                 ("database", database),
                 ("migrations", migrations),
                 ("broker", broker),
-                ("ingest", self.ingest_progress.check().map_err(Cow::from).and(OK)),
+                ("ingest", ingest(self.ingest_progress.check())),
                 ("revocations", revocations),
             ]
         })
     }
+}
+
+fn ingest(check: Result<Option<String>, String>) -> Check {
+    check.map(|remark| remark.map_or(Cow::Borrowed("ok"), Cow::from)).map_err(Cow::from)
 }
 
 fn unready(reason: &'static str) -> Check {

@@ -64,6 +64,7 @@ async fn lock(conn: &mut AsyncPgConnection, deletion: Deletion) -> QueryResult<b
 #[derive(Debug, Clone, Copy)]
 pub(super) enum DeletedRows {
     Readings,
+    ParkedReadings,
     RejectedMessages,
     Commands,
     Configs,
@@ -73,10 +74,14 @@ impl Deletion {
     pub(super) fn rows_to_purge(self) -> &'static [DeletedRows] {
         match self.device {
             // The decision has deleted everything else of a device.
-            Some(_) => &[DeletedRows::Readings],
-            None => {
-                &[DeletedRows::Readings, DeletedRows::RejectedMessages, DeletedRows::Commands, DeletedRows::Configs]
-            }
+            Some(_) => &[DeletedRows::ParkedReadings, DeletedRows::Readings],
+            None => &[
+                DeletedRows::ParkedReadings,
+                DeletedRows::Readings,
+                DeletedRows::RejectedMessages,
+                DeletedRows::Commands,
+                DeletedRows::Configs,
+            ],
         }
     }
 }
@@ -86,6 +91,16 @@ statement! {
 }
 statement! {
     struct PurgeReadingsOfDevice("sql/purge_readings_of_device.sql") -> Untyped {
+        home_id: BigInt = HomeId,
+        device_id: BigInt = DeviceId,
+        chunk: BigInt = i64,
+    }
+}
+statement! {
+    struct PurgeParkedOfHome("sql/purge_parked_of_home.sql") -> Untyped { home_id: BigInt = HomeId, chunk: BigInt = i64 }
+}
+statement! {
+    struct PurgeParkedOfDevice("sql/purge_parked_of_device.sql") -> Untyped {
         home_id: BigInt = HomeId,
         device_id: BigInt = DeviceId,
         chunk: BigInt = i64,
@@ -117,6 +132,10 @@ pub(super) async fn delete_chunk(
             PurgeReadingsOfDevice { home_id, device_id, chunk }.execute(conn).await?
         }
         (DeletedRows::Readings, None) => PurgeReadingsOfHome { home_id, chunk }.execute(conn).await?,
+        (DeletedRows::ParkedReadings, Some(device_id)) => {
+            PurgeParkedOfDevice { home_id, device_id, chunk }.execute(conn).await?
+        }
+        (DeletedRows::ParkedReadings, None) => PurgeParkedOfHome { home_id, chunk }.execute(conn).await?,
         (DeletedRows::RejectedMessages, _) => PurgeRejectedMessages { home_id, chunk }.execute(conn).await?,
         (DeletedRows::Commands, _) => PurgeCommands { home_id, chunk }.execute(conn).await?,
         (DeletedRows::Configs, _) => PurgeConfigs { home_id, chunk }.execute(conn).await?,

@@ -10,7 +10,7 @@ use crate::device_config::{ConfigAnswer, ConfigAnswerKind};
 use crate::devices::StateChange;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::mqtt::{Packet, Rejection, SessionLoss};
-use crate::telemetry::{Measurement, NewReading};
+use crate::telemetry::{Measurement, Month, NewReading};
 
 #[derive(Default)]
 pub(super) struct Batch {
@@ -38,6 +38,8 @@ pub(super) enum Outcome {
     Reading {
         reading: Box<NewReading>,
         id: Option<TelemetryId>,
+        /// It was stored, but parked: it gets its id when its month takes it.
+        is_parked: bool,
     },
     /// A status or heartbeat: its change is in [`Batch::states`].
     State,
@@ -155,6 +157,23 @@ impl Batch {
         }
     }
 
+    /// Marks the parked readings, given by their indices in [`Batch::readings`], and returns the month of each.
+    pub(super) fn set_parked(&mut self, parked: &[usize]) -> Vec<Month> {
+        let readings = self.messages.iter_mut().filter_map(|message| match &mut message.outcome {
+            Outcome::Reading { reading, is_parked, .. } => Some((reading, is_parked)),
+            _ => None,
+        });
+        let mut months = Vec::with_capacity(parked.len());
+        let mut parked = parked.iter().peekable();
+        for (index, (reading, is_parked)) in readings.enumerate() {
+            if parked.next_if(|next| **next == index).is_some() {
+                *is_parked = true;
+                months.push(Month::of(reading.recorded_at));
+            }
+        }
+        months
+    }
+
     /// The devices' answers to commands in their order, then the effects seen without an answer.
     pub(super) fn command_answers(&self) -> Vec<&Answer> {
         let answers = self.messages.iter().filter_map(|message| match &message.outcome {
@@ -197,7 +216,7 @@ impl Outcome {
         match self {
             Self::Reading { reading, .. } => {
                 let reading = NewReading { measurement: Measurement::default(), ..(**reading).clone() };
-                Self::Reading { reading: Box::new(reading), id: None }
+                Self::Reading { reading: Box::new(reading), id: None, is_parked: false }
             }
             Self::CommandAnswer(home, answer) => {
                 let kind = match answer.kind {

@@ -13,6 +13,9 @@
 //! 3. `writer/storing.rs`: retries, splits (`writer/verdict.rs`), and when the acknowledgements are sent.
 //! 4. `writer/after_commit.rs`: hubs and counters.
 //!
+//! A reading of a month that does not take it (`months.rs`) is parked in the same transaction, and moved later
+//! (`writer/parking.rs`).
+//!
 //! No message is acknowledged or published before its commit. While the database is away nothing is given up:
 //! the queue fills and the broker keeps the rest. `progress.rs` tells the metrics and `/readyz` how long the oldest message
 //! has waited, and why.
@@ -25,7 +28,7 @@ mod daily_storage;
 mod device_limits;
 mod envelope;
 mod message;
-mod month_error;
+mod months;
 mod pending_updates;
 mod progress;
 mod rejection_recorder;

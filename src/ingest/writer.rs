@@ -1,11 +1,11 @@
 //! The writer: the one task that commits every message.
 
 mod after_commit;
+mod parking;
 mod storing;
 mod transaction;
 mod verdict;
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
@@ -18,6 +18,7 @@ use super::classifier::Classifier;
 use super::committed_packets::CommittedPackets;
 use super::daily_storage::DailyStorage;
 use super::device_limits::DeviceLimits;
+use super::months::Months;
 use super::pending_updates::PendingUpdates;
 use super::progress::Progress;
 use super::rejection_recorder::RejectionRecorder;
@@ -34,11 +35,14 @@ use crate::metrics::Metrics;
 use crate::mqtt::{BrokerEvent, LinkHandles, PubAcks};
 use crate::outbox::Wake;
 use crate::settings::{DatabaseSettings, DeviceLimit, MqttSettings};
-use crate::telemetry::{self, Month, Partitions, ReadingHub};
+use crate::telemetry::{self, Partitions, ReadingHub};
 
 /// Longest wait for a database that neither answers nor closes the connection. The statement timeout is shorter,
 /// so this is for a network that drops everything.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// Longest wait for a lock to create a month's partition. Meanwhile its readings are parked, and a task waits.
+const MAX_LOCK_WAIT: Duration = Duration::from_millis(200);
 
 /// A batch that took longer than this waited for the database: meanwhile no device counts as silent.
 const LONG_OUTAGE: Duration = Duration::from_secs(10);
@@ -63,7 +67,7 @@ pub struct WriterParts {
     pub expectations: Expectations,
     /// Receives the devices that came back.
     pub returned_devices: ReturnedDevices,
-    /// Asked to attach the partitions that are detached.
+    /// Asked for the partitions that are missing or detached.
     pub partitions: Partitions,
     /// Each outbox's name and what wakes its dispatcher.
     pub outboxes: [(&'static str, Wake); 2],
@@ -101,9 +105,10 @@ struct RunningWriter {
     recorded_losses: watch::Sender<u64>,
     classifier: Classifier,
     committed_packets: CommittedPackets,
-    /// Months whose partition is known to exist.
-    months: HashSet<Month>,
+    months: Months,
     partitions: Partitions,
+    /// Changes when the task for partitions has made one that was missing.
+    made: watch::Receiver<u64>,
     retention: Retention,
     readings: ReadingHub,
     states: StateHub,
@@ -122,10 +127,12 @@ struct RunningWriter {
 enum Event {
     /// The number of messages received; 0 once the queue is closed and empty.
     Messages(usize),
-    /// [`Classifier::next_deadline`] has come.
+    /// [`Classifier::next_deadline`] or [`Months::next_deadline`] has come.
     Deadline,
     /// The link went up or down.
     Link,
+    /// The task for partitions has made one.
+    Partition,
     LinkEnded,
 }
 
@@ -183,7 +190,8 @@ impl RunningWriter {
                 metrics: parts.metrics.clone(),
             },
             committed_packets: stored.committed_packets,
-            months: HashSet::new(),
+            months: Months::new(parts.metrics.ingest_parked.clone(), parts.progress.clone(), parts.clock.clone()),
+            made: parts.partitions.made(),
             partitions: parts.partitions,
             retention: Retention::default(),
             readings: parts.readings,
@@ -217,11 +225,15 @@ impl RunningWriter {
                     self.store_states(due).await;
                     self.revalidate().await;
                 }
+                Event::Partition => self.made.mark_changed(),
                 Event::Link => self.on_link(),
                 Event::LinkEnded => {
                     self.link_has_ended = true;
                     self.on_link();
                 }
+            }
+            if self.parking_is_due() {
+                Box::pin(self.tend_parked()).await;
             }
             self.progress.end();
             if began.elapsed() > LONG_OUTAGE {
@@ -246,9 +258,11 @@ impl RunningWriter {
             self.on_link();
         }
         let deadline = self.classifier.next_deadline(*self.connected.borrow());
+        let deadline = deadline.map_or(self.months.next_deadline(), |at| at.min(self.months.next_deadline()));
         tokio::select! {
             n = self.events.recv_many(inbox, MAX_BATCH) => Event::Messages(n),
-            () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => Event::Deadline,
+            () = sleep_until(deadline.into()) => Event::Deadline,
+            Ok(()) = self.made.changed() => Event::Partition,
             // An error means that the link has ended. The queue closes once its last message is taken.
             changed = self.connected.changed(), if !self.link_has_ended => match changed {
                 Ok(()) => Event::Link,

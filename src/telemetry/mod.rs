@@ -5,6 +5,7 @@ pub mod history;
 mod history_page;
 mod hub;
 mod page_store;
+mod parked_store;
 mod partition_store;
 mod partitions;
 mod read_store;
@@ -23,11 +24,12 @@ use crate::ids::{DeviceId, HomeId, TelemetryId};
 pub use feed::LiveReadings;
 pub use hub::ReadingHub;
 pub use page_store::DeviceWithLatest;
-pub use partition_store::{Month, MonthTable, ensure_month};
+pub use parked_store::{ParkedPosition, count_parked, find_parked, find_parked_months, is_committed, move_parked};
+pub use partition_store::{Month, MonthTable, ensure_month, is_attached};
 pub use partitions::Partitions;
 pub use sensors::Sensors;
 pub(crate) use sensors::for_each_sensor;
-pub use write_store::{find_committed, insert, last_cursor};
+pub use write_store::{find_committed, insert, insert_parked, last_cursor};
 
 /// A committed reading, shared by all its subscribers.
 pub type SharedReading = Arc<Reading>;

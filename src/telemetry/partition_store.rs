@@ -1,9 +1,11 @@
 //! SQL of the partitions of `telemetry`: one for each calendar month.
 
 use std::fmt;
+use std::time::Duration;
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Utc};
 use diesel::QueryResult;
+use diesel::result::Error as DieselError;
 use diesel::sql_types::{Bool, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
@@ -22,8 +24,14 @@ impl Month {
         Self { year: at.year(), month: at.month() }
     }
 
-    pub(super) fn next(self) -> Self {
+    pub fn next(self) -> Self {
         if self.month == 12 { Self { year: self.year + 1, month: 1 } } else { Self { month: self.month + 1, ..self } }
+    }
+
+    /// Its first instant.
+    pub fn starts_at(self) -> DateTime<Utc> {
+        let first = NaiveDate::from_ymd_opt(self.year, self.month, 1).expect("the first of a month exists");
+        first.and_time(NaiveTime::MIN).and_utc()
     }
 
     fn table(self) -> String {
@@ -50,11 +58,13 @@ impl fmt::Display for Month {
 }
 
 /// What exists of a month.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum MonthTable {
     Attached,
-    /// The table exists, but is no partition: an operator has detached it, or a backup was restored in part.
+    /// Something of its name exists, but is no partition: an operator has detached it, or a backup was restored in part.
     Detached,
+    /// Nothing of its name exists, and its partition can't be created.
+    Missing(DieselError),
 }
 
 statement! {
@@ -63,22 +73,28 @@ statement! {
     }
 }
 
+/// Whether the month has a partition.
+pub async fn is_attached(conn: &mut AsyncPgConnection, month: Month) -> QueryResult<bool> {
+    Ok(matches!(find_month(conn, month).await?, Some(MonthTable::Attached)))
+}
+
 async fn find_month(conn: &mut AsyncPgConnection, month: Month) -> QueryResult<Option<MonthTable>> {
     let (exists, is_attached) = FindMonth { name: &month.table() }.get_result(conn).await?;
     Ok(if is_attached { Some(MonthTable::Attached) } else { bool::then_some(exists, MonthTable::Detached) })
 }
 
-/// Creates a month's partition where it is missing.
-pub async fn ensure_month(conn: &mut AsyncPgConnection, month: Month) -> QueryResult<MonthTable> {
+/// Creates a month's partition where it is missing. Waits for a lock no longer than `max_wait`.
+pub async fn ensure_month(conn: &mut AsyncPgConnection, month: Month, max_wait: Duration) -> QueryResult<MonthTable> {
     if let Some(found) = find_month(conn, month).await? {
         return Ok(found);
     }
+    let wait = format!("set local lock_timeout = {}", max_wait.as_millis());
     let create = format!("create table {month} (like telemetry including defaults including constraints)");
     // Together they are one transaction.
-    let created = conn.batch_execute(&format!("{create}; {}", month.attach())).await;
+    let created = conn.batch_execute(&format!("{wait}; {create}; {}", month.attach())).await;
     // Another server may have created it at the same time.
     let found = find_month(conn, month).await?;
-    found.map_or_else(|| created.map(|()| MonthTable::Attached), Ok)
+    Ok(found.unwrap_or_else(|| created.map_or_else(MonthTable::Missing, |()| MonthTable::Attached)))
 }
 
 /// Attaches the table of a month that exists and is no partition, if its columns fit.
@@ -106,5 +122,6 @@ mod tests {
         let december = Month::of("2026-12-31T23:59:59Z".parse().unwrap());
         assert_eq!(december.next(), Month { year: 2027, month: 1 });
         assert_eq!(december.next().next(), Month { year: 2027, month: 2 });
+        assert_eq!(december.next().starts_at().to_rfc3339(), "2027-01-01T00:00:00+00:00");
     }
 }

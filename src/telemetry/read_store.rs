@@ -42,7 +42,7 @@ macro_rules! sensor_columns {
 for_each_sensor!(sensor_columns);
 
 /// The columns that every statement of this file selects, in this order.
-type SqlRow = ((BigInt, BigInt, BigInt, Timestamptz, Timestamptz, Bool), SensorsSql, HealthSql);
+pub(super) type SqlRow = ((BigInt, BigInt, BigInt, Timestamptz, Timestamptz, Bool), SensorsSql, HealthSql);
 pub(super) type HealthSql = (Nullable<Text>, Nullable<Double>, Nullable<Double>, Nullable<Jsonb>);
 pub(super) type Row = ((TelemetryId, HomeId, DeviceId, DateTime<Utc>, DateTime<Utc>, bool), SensorsRow, Health);
 /// Firmware, signal, battery, and values of other sensors.
@@ -206,15 +206,20 @@ mod tests {
             include_str!("sql/history.sql"),
             include_str!("sql/read_after.sql"),
             include_str!("sql/read_after_of_device.sql"),
+            include_str!("sql/move_parked.sql"),
         ] {
             assert!(squeezed(sql).contains(&format!("t.device_clock,{},", list("t."))), "{sql}");
         }
-        let insert = squeezed(include_str!("sql/insert.sql"));
-        let n_names = insert.matches(&format!("device_clock,{},firmware_version", list(""))).count();
+        let names = format!("device_clock,{},firmware_version", list(""));
         let values = format!("n.device_clock,{},n.firmware_version", list("n."));
-        assert!(n_names == 2 && insert.contains(&values), "{insert}");
-        let parameters = crate::db::parameters(include_str!("sql/insert.sql"));
-        let parameters: Vec<_> = parameters.into_iter().map(|(_, name)| name).collect();
-        assert_eq!(parameters[6..6 + SENSORS.len()], *SENSORS);
+        for sql in [include_str!("sql/insert.sql"), include_str!("sql/insert_parked.sql")] {
+            let parameters = crate::db::parameters(sql);
+            let parameters: Vec<_> = parameters.into_iter().map(|(_, name)| name).collect();
+            assert_eq!(parameters[6..6 + SENSORS.len()], *SENSORS);
+            let sql = squeezed(sql);
+            assert!(sql.matches(&names).count() == 2 && sql.contains(&values), "{sql}");
+        }
+        let moves = squeezed(include_str!("sql/move_parked.sql"));
+        assert!(moves.contains(&names) && moves.contains(&values), "{moves}");
     }
 }

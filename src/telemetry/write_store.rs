@@ -74,6 +74,9 @@ macro_rules! insert_statement {
 macro_rules! insert_statements {
     ($($(#[$doc:meta])* $field:ident: $type:ty = $name:literal,)*) => {
         insert_statement! { Insert("sql/insert.sql") {} $($field: $type,)* }
+        insert_statement! {
+            InsertParked("sql/insert_parked.sql") { reasons: Array<Text> = Vec<&'a str>, } $($field: $type,)*
+        }
     };
 }
 for_each_sensor!(insert_statements);
@@ -92,6 +95,17 @@ pub async fn insert(conn: &AsyncPgConnection, readings: &[&NewReading]) -> Query
     }
     let rows: Vec<(TelemetryId, DeviceId, i64)> = Insert::of(readings).load(&mut &*conn).await?;
     Ok(in_order(readings, rows))
+}
+
+/// Parks the readings in their order, each with the reason why its month does not take it. Returns whether each was
+/// inserted: one that is parked already, or whose device is deleted, was not.
+pub async fn insert_parked(conn: &AsyncPgConnection, readings: &[(&NewReading, &str)]) -> QueryResult<Vec<bool>> {
+    if readings.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (readings, reasons): (Vec<_>, Vec<_>) = readings.iter().copied().unzip();
+    let rows: Vec<(i64, DeviceId, i64)> = InsertParked::of(&readings, reasons).load(&mut &*conn).await?;
+    Ok(in_order(&readings, rows).iter().map(Option::is_some).collect())
 }
 
 /// The id of each reading that was inserted. Rows come back in the order of the readings, less those that were not.

@@ -39,6 +39,7 @@ mod mosquitto_tls;
 mod names_used_again;
 mod oracle;
 mod outages;
+mod parked;
 mod poison;
 mod presence;
 mod protocol_ws;

@@ -6,7 +6,6 @@ use tokio_postgres::Client;
 use super::support::app::TestApp;
 use super::support::eventually;
 use super::support::user::Device;
-use super::unstored::unready_ingest;
 
 async fn is_stored(client: &Client, device: &Device, n: i64) {
     let count = format!("select count(*) from telemetry where device_id = {}", device.id);
@@ -80,23 +79,4 @@ async fn a_detached_month_is_attached_again_by_its_next_message() {
     let device = app.device(&owner.at(app.addr()), &home, "c").await;
     publish_old(&app, &device, 3).await;
     is_stored(&app.database().client().await, &device, 1).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_month_that_cannot_be_attached_is_reported_until_it_can() {
-    let app = TestApp::start().await;
-    let (home, owner) = app.home().await;
-    let device = app.device(&owner, &home, "a").await;
-    let client = app.database().client().await;
-    publish_old(&app, &device, 1).await;
-    is_stored(&client, &device, 1).await;
-    let misfit = "alter table telemetry detach partition telemetry_2020_03;
-                  alter table telemetry_2020_03 add column more integer";
-    client.batch_execute(misfit).await.expect("detached");
-    publish_old(&app, &device, 2).await;
-    let reason = unready_ingest(&app).await;
-    let reason = reason.as_str().expect("a text");
-    assert!(reason.ends_with("the table of a month is not attached to its parent; the log names it"), "{reason}");
-    client.batch_execute("alter table telemetry_2020_03 drop column more").await.expect("repaired");
-    is_stored(&client, &device, 2).await;
 }

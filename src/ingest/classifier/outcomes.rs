@@ -36,7 +36,7 @@ impl Classifier {
                 }
                 let change = self.seen(device, &envelope, measurement.report.clone());
                 let reading = Box::new(reading(device, &envelope, timestamp, *measurement));
-                (Outcome::Reading { reading, id: None }, change)
+                (Outcome::Reading { reading, id: None, is_parked: false }, change)
             }
             Content::Status(status) => {
                 if !envelope.retained {

@@ -75,8 +75,9 @@ impl RunningWriter {
     /// Counts a message and publishes it if it is a new reading.
     fn publish_outcome(&self, outcome: Outcome, answers: &RecordedAnswers) {
         match outcome {
-            Outcome::Reading { reading, id: Some(id) } => self.publish_reading(id, &reading),
-            Outcome::Reading { id: None, .. } | Outcome::Duplicate => _ = self.metrics.mqtt_duplicate.inc(),
+            Outcome::Reading { reading, id: Some(id), .. } => self.publish_reading(id, &reading),
+            Outcome::Reading { is_parked: true, .. } => _ = self.metrics.mqtt_stored.inc(),
+            Outcome::Reading { .. } | Outcome::Duplicate => _ = self.metrics.mqtt_duplicate.inc(),
             Outcome::Clearing => {}
             Outcome::State => _ = self.metrics.mqtt_stored.inc(),
             Outcome::CommandAnswer(..) | Outcome::ConfigAnswer(..) => answers.count(&outcome, &self.metrics),

@@ -4,11 +4,12 @@ use diesel::result::Error as DieselError;
 
 use super::after_commit::DeletedDevices;
 use super::transaction::{Committed, Ending};
-use super::verdict::{Refusals, Verdict, may_be_poison};
+use super::verdict::{Fault, Refusals, Verdict};
 use super::{ATTEMPT_TIMEOUT, RunningWriter};
 use crate::db::with_timeout;
 use crate::devices::StateChange;
 use crate::ingest::batch::{Batch, Outcome};
+use crate::ingest::months::TooManyParked;
 use crate::mqtt::{PendingPubAck, Rejection};
 
 /// A batch to store, and how often the database has refused it.
@@ -44,7 +45,8 @@ impl RunningWriter {
             let committed = self.commit(&mut attempt.batch, storing.is_retry);
             match with_timeout(ATTEMPT_TIMEOUT, committed).await {
                 Ok(committed) => self.committed(attempt.batch, committed, &mut storing).await,
-                Err(error) => self.refused(attempt, &error, &mut storing).await,
+                // On the heap: it holds the futures of probes, and is seldom needed.
+                Err(error) => Box::pin(self.refused(attempt, &error, &mut storing)).await,
             }
         }
     }
@@ -66,11 +68,13 @@ impl RunningWriter {
     async fn refused(&mut self, attempt: Attempt, error: &DieselError, storing: &mut Storing) {
         storing.is_retry = true;
         self.metrics.ingest_retries.inc();
-        // A month's partition may have been rolled back.
-        self.months.clear();
+        self.months.forget_open();
         self.db.on_error(error).await;
+        if TooManyParked::is_cause(error) {
+            self.tend_parked().await;
+        }
         let Attempt { batch, refusals } = attempt;
-        let (verdict, refusals) = refusals.after(may_be_poison(error), batch.n_writes());
+        let (verdict, refusals) = refusals.after(Fault::of(error), batch.n_writes());
         match verdict {
             Verdict::Retry => storing.attempts.push(Attempt { batch, refusals }),
             Verdict::Split => {
@@ -79,7 +83,14 @@ impl RunningWriter {
                 storing.attempts.push(Attempt { batch: first, refusals });
             }
             Verdict::Probe => {
-                let refusals = Refusals::after_probe(self.probe(&batch).await);
+                let is_taken = self.probe(&batch.without_payload()).await;
+                if !is_taken {
+                    self.close_refusing_month(&batch, error).await;
+                }
+                storing.attempts.push(Attempt { batch, refusals: Refusals::after_probe(is_taken) });
+            }
+            Verdict::ProbeParked => {
+                self.close_refusing_month(&batch, error).await;
                 storing.attempts.push(Attempt { batch, refusals });
             }
             Verdict::Quarantine => {
@@ -89,11 +100,11 @@ impl RunningWriter {
         }
     }
 
-    /// Whether the database takes the same writes without the devices' values, so that the values are the cause
-    /// of the refusal. A full disk or a missing right refuses both.
-    async fn probe(&mut self, batch: &Batch) -> bool {
-        let batch = batch.without_payload();
-        let written = with_timeout(ATTEMPT_TIMEOUT, self.write(&batch, true, Ending::RollBack)).await;
+    /// Whether the database takes these writes, which are rolled back. Where it takes them without the devices' values, or
+    /// with the reading parked, it shows what the cause of a refusal is. A full disk or a missing right refuses both.
+    pub(super) async fn probe(&mut self, batch: &Batch) -> bool {
+        let written = Box::pin(self.write(batch, true, Ending::RollBack));
+        let written = with_timeout(ATTEMPT_TIMEOUT, written).await;
         if written.is_err() {
             self.db.close();
         }

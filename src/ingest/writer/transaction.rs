@@ -9,9 +9,9 @@ use crate::devices::{self, DeviceState};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::ingest::answers::{self, RecordedAnswers};
 use crate::ingest::batch::Batch;
-use crate::ingest::month_error::MonthError;
+use crate::ingest::months::Months;
 use crate::ingest::store;
-use crate::telemetry::{self, Month, MonthTable};
+use crate::telemetry::{self, Month, NewReading};
 
 /// How a transaction ends.
 #[derive(Clone, Copy)]
@@ -25,6 +25,8 @@ pub(super) enum Ending {
 pub(super) struct Written {
     /// In the order of [`Batch::readings`]; `None` for a reading that existed, or whose device was deleted.
     reading_ids: Vec<Option<TelemetryId>>,
+    /// The readings that were parked: their indices in [`Batch::readings`]. They have no id yet.
+    parked: Vec<usize>,
     states: Vec<DeviceState>,
     answers: RecordedAnswers,
     packets_row: Option<i64>,
@@ -65,8 +67,11 @@ impl RunningWriter {
         let deleted =
             if candidates.is_empty() { HashSet::new() } else { devices::find_deleted(conn, &candidates).await? };
         let heard_elsewhere = refused.difference(&deleted).copied().collect();
-        let Written { reading_ids, states, answers, packets_row, pruned } = written;
+        let Written { reading_ids, parked, states, answers, packets_row, pruned } = written;
         batch.set_reading_ids(reading_ids);
+        if !parked.is_empty() {
+            self.months.parked(batch.set_parked(&parked).into_iter());
+        }
         Ok(Committed { deleted, heard_elsewhere, states, answers, packets_row, pruned })
     }
 
@@ -74,8 +79,10 @@ impl RunningWriter {
     pub(super) async fn write(&mut self, batch: &Batch, is_retry: bool, ending: Ending) -> QueryResult<Written> {
         let readings = batch.readings();
         for reading in &readings {
-            self.ensure_month(Month::of(reading.recorded_at)).await?;
+            self.learn_month(Month::of(reading.recorded_at)).await?;
         }
+        let sorted = Sorted::by(readings, &self.months);
+        self.months.check_room(sorted.to_park.len())?;
         let conn = &*self.db.get().await;
         let (packets, homes) = (batch.packets(), self.retention.homes_to_prune(batch));
         // The statements are sent one after the other without waiting, and answered in one round trip. PostgreSQL
@@ -83,10 +90,11 @@ impl RunningWriter {
         // future is first polled and `futures_util::join!` polls its futures in the order of its list. It must not
         // become `tokio::join!`, which starts each poll with another future: the commit could then leave before an
         // insert. `tests/it/statement_order.rs` checks the order.
-        let (begun, locked, reading_ids, states, answers, rejected, n_messages, packets_row, ended) = futures_util::join!(
+        let (begun, locked, ids, parked, states, answers, rejected, n_messages, packets_row, ended) = futures_util::join!(
             store::begin(conn),
             store::acquire_ingest_lock(conn),
-            telemetry::insert(conn, &readings),
+            telemetry::insert(conn, &sorted.to_insert),
+            telemetry::insert_parked(conn, &sorted.to_park),
             devices::upsert_states(conn, &batch.states),
             answers::record(conn, batch),
             store::insert_rejected(conn, batch.rejected(), is_retry),
@@ -102,39 +110,60 @@ impl RunningWriter {
         // In the same order: the first error is the cause, those after it its consequences. The commit has rolled
         // back then, and the caller drops the connection.
         begun.and(locked)?;
-        let (reading_ids, states, answers) = (reading_ids?, states?, answers?);
+        let (ids, parked) = (ids?, parked?);
+        let (reading_ids, parked) = sorted.merge(ids, &parked);
+        let (states, answers) = (states?, answers?);
         rejected?;
         let pruned = Pruned { homes, n_messages: n_messages? };
         let packets_row = packets_row?;
         ended?;
-        Ok(Written { reading_ids, states, answers, packets_row, pruned })
+        Ok(Written { reading_ids, parked, states, answers, packets_row, pruned })
+    }
+}
+
+/// The readings of a batch by what is done with them.
+struct Sorted<'a> {
+    to_insert: Vec<&'a NewReading>,
+    /// Those whose month does not take them, with the reason.
+    to_park: Vec<(&'a NewReading, &'static str)>,
+    /// The index of each of them in the batch.
+    parked_at: Vec<usize>,
+}
+
+impl<'a> Sorted<'a> {
+    fn by(readings: Vec<&'a NewReading>, months: &Months) -> Self {
+        if !months.any_closed() {
+            return Self { to_insert: readings, to_park: Vec::new(), parked_at: Vec::new() };
+        }
+        let mut sorted = Self { to_insert: Vec::new(), to_park: Vec::new(), parked_at: Vec::new() };
+        for (index, reading) in readings.into_iter().enumerate() {
+            if let Some(obstacle) = months.obstacle(Month::of(reading.recorded_at)) {
+                sorted.to_park.push((reading, obstacle.as_str()));
+                sorted.parked_at.push(index);
+            } else {
+                sorted.to_insert.push(reading);
+            }
+        }
+        sorted
     }
 
-    /// Creates the partition of a month if it is missing. A table that an operator has detached may take long to attach, so
-    /// that is left to a task.
-    async fn ensure_month(&mut self, month: Month) -> QueryResult<()> {
-        if self.months.contains(&month) {
-            return Ok(());
+    /// The ids in the order of the batch, with `None` for those to be parked, and the indices of those that were parked.
+    fn merge(&self, mut ids: Vec<Option<TelemetryId>>, parked: &[bool]) -> (Vec<Option<TelemetryId>>, Vec<usize>) {
+        for index in &self.parked_at {
+            // Indices ascend, so each is right once those before it are inserted.
+            ids.insert(*index, None);
         }
-        match telemetry::ensure_month(self.db.get().await, month).await {
-            Ok(MonthTable::Attached) => {
-                self.months.insert(month);
-                Ok(())
-            }
-            Ok(MonthTable::Detached) => {
-                self.partitions.attach(month);
-                Err(MonthError::Detached(month).into())
-            }
-            Err(error) => Err(MonthError::NotCreated(month, error).into()),
-        }
+        let is_parked = self.parked_at.iter().zip(parked).filter(|(_, is_parked)| **is_parked);
+        (ids, is_parked.map(|(index, _)| *index).collect())
     }
 }
 
 /// The devices of which something was not written: deleted, or all of it existed already.
 fn not_written(batch: &Batch, written: &Written) -> HashSet<DeviceId> {
     let readings = batch.readings();
-    let missing = readings.iter().zip(&written.reading_ids).filter(|(_, id)| id.is_none());
-    let mut missing: HashSet<DeviceId> = missing.map(|(reading, _)| reading.device).collect();
+    let is_missing = |(index, id): &(usize, &Option<TelemetryId>)| id.is_none() && !written.parked.contains(index);
+    let missing = written.reading_ids.iter().enumerate().filter(is_missing);
+    let mut missing: HashSet<DeviceId> = missing.map(|(index, _)| readings[index].device).collect();
     if written.states.len() < batch.states.len() {
         // A change that is left out because the device was seen meanwhile is not missing.
         let unconditional = batch.states.iter().filter(|change| change.unless_seen_since.is_none());

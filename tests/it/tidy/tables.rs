@@ -88,7 +88,10 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ),
     (
         "telemetry",
-        &["clock", "db", "devices", "error", "follow", "homes", "hub", "ids", "latch", "metrics", "settings", "turns"],
+        &[
+            "backoff", "clock", "db", "devices", "error", "follow", "homes", "hub", "ids", "latch", "metrics",
+            "settings", "turns",
+        ],
     ),
     (
         "commands",
@@ -155,6 +158,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     (
         "ingest",
         &[
+            "backoff",
             "clock",
             "commands",
             "db",

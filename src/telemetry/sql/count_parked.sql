@@ -1,0 +1,3 @@
+-- The number of parked readings, up to a limit.
+select count(*)
+from (select from parked_readings limit :limit::bigint) parked
