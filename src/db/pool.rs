@@ -1,5 +1,6 @@
 //! The API's pool of connections.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
@@ -36,19 +37,20 @@ pub struct Pool {
 impl Pool {
     /// A free connection. Fails when none is free in time, and at once while the database is frozen.
     pub async fn get(&self) -> Taken<'_> {
-        self.unless_frozen(self.connections.get()).await
+        self.unless_frozen(Box::pin(self.connections.get())).await
     }
 
     /// A connection that does not borrow the pool.
     pub async fn get_owned(&self) -> Taken<'static> {
-        self.unless_frozen(self.connections.get_owned()).await
+        self.unless_frozen(Box::pin(self.connections.get_owned())).await
     }
 
-    async fn unless_frozen<'a>(&self, taken: impl Future<Output = Taken<'a>>) -> Taken<'a> {
+    /// The futures are in boxes because this one is part of every resolver's, which nest deeply on the stack.
+    async fn unless_frozen<'a>(&self, taken: Pin<Box<dyn Future<Output = Taken<'a>> + Send + '_>>) -> Taken<'a> {
         tokio::select! {
             biased;
             taken = taken => taken,
-            () = self.frozen.wait() => Err(bb8::RunError::TimedOut),
+            () = async { Box::pin(self.frozen.wait()).await } => Err(bb8::RunError::TimedOut),
         }
     }
 }
