@@ -13,6 +13,9 @@ use crate::latch::Latch;
 use crate::mqtt::{Link, LinkHandles};
 use crate::outbox::Outbox;
 
+/// Stack of the thread. Without optimization the futures of ingest need more than the usual 2 MiB.
+const STACK_BYTES: usize = 8 << 20;
+
 /// The connection and the writer on a thread of their own: no query of the API delays a message, and a message
 /// crosses no thread until it is committed.
 pub(super) struct Ingest {
@@ -48,7 +51,8 @@ impl Ingest {
             };
             futures_util::join!(linking, writing);
         };
-        std::thread::Builder::new().name("ingest".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name("ingest".to_owned()).stack_size(STACK_BYTES);
+        thread.spawn(move || {
             let _guards = guards;
             runtime.block_on(abort.run_until_cancelled(both));
         })?;

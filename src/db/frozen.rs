@@ -1,6 +1,6 @@
-//! Notices that the database is frozen: it keeps its connections and answers nothing, as a stopped process or a storage
-//! that hangs does. No error would end a wait then. A database that refuses or closes connections is not frozen: every
-//! wait for it ends by itself.
+//! Notices that the database is frozen: it keeps its connections and answers nothing, as a stopped process or a machine
+//! behind a broken network does. No error would end a wait then. A database that refuses or closes connections is not
+//! frozen: every wait for it ends by itself. Nor is one that answers, but can't write because its storage hangs.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -52,14 +52,15 @@ impl Frozen {
     /// Asks once; the connection, if the database answered on it.
     async fn ask_once(&self, settings: &DatabaseSettings, conn: Option<Connection>) -> Option<Connection> {
         let mut asking = pin!(ask(settings, conn));
-        let mut answer = timeout(FROZEN_AFTER, &mut asking).await;
-        if answer.is_err() {
-            self.set(true);
-            answer = timeout(GIVE_UP_AFTER, asking).await;
+        if let Ok(answer) = timeout(FROZEN_AFTER, &mut asking).await {
+            self.set(false);
+            return answer;
         }
-        let answer = answer.ok()?;
+        self.set(true);
+        // Only an answer ends it now: an attempt to connect fails by a limit of its own while the database is frozen.
+        let answer = timeout(GIVE_UP_AFTER, asking).await.ok()??;
         self.set(false);
-        answer
+        Some(answer)
     }
 
     fn set(&self, is_frozen: bool) {

@@ -22,6 +22,8 @@ pub struct MemoryBudget(Arc<Used>);
 #[derive(Default)]
 struct Used {
     bytes: AtomicUsize,
+    /// How much of it [`MemoryBudget::take_new_bytes`] has told.
+    told: AtomicUsize,
     reservation: Reservation,
     refused: OnceLock<MemoryExceeded>,
 }
@@ -75,9 +77,16 @@ impl MemoryBudget {
         MAX_OPERATION_BYTES.saturating_sub(self.0.bytes.load(Ordering::Relaxed))
     }
 
+    /// Bytes that were charged since the last call.
+    pub fn take_new_bytes(&self) -> usize {
+        let bytes = self.0.bytes.load(Ordering::Relaxed);
+        bytes.saturating_sub(self.0.told.swap(bytes, Ordering::Relaxed))
+    }
+
     /// Starts again at zero, for the next event of a subscription.
     pub fn reset(&self) {
         self.0.bytes.store(0, Ordering::Relaxed);
+        self.0.told.store(0, Ordering::Relaxed);
         self.0.reservation.shrink_to(0);
     }
 }
@@ -130,6 +139,7 @@ mod tests {
         assert_eq!((refused.code(), n_read.get(), budget.is_exhausted()), ("PAYLOAD_TOO_LARGE", 5, true));
         budget.reset();
         assert!(budget.charge(MAX_OPERATION_BYTES - 1).is_ok() && budget.left() == 1);
+        assert_eq!([budget.take_new_bytes(), budget.take_new_bytes()], [MAX_OPERATION_BYTES - 1, 0]);
         assert!(budget.charge(1).is_ok() && budget.charge(1).is_err() && budget.left() == 0);
     }
 }

@@ -126,6 +126,11 @@ pub(super) fn bytes_left(ctx: &ContextSelectionSet<'_>) -> usize {
     ctx.data_unchecked::<Budget>().memory().left()
 }
 
+/// Bytes that the operation has loaded since the last call.
+pub(super) fn take_new_bytes(ctx: &ContextSelectionSet<'_>) -> usize {
+    ctx.data_unchecked::<Budget>().memory().take_new_bytes()
+}
+
 /// Charges objects that were written as rows, and their JSON, or ends the operation.
 pub(super) async fn charge_row(ctx: &ContextSelectionSet<'_>, bytes: usize, json_bytes: usize) {
     let exhausted = &ctx.data_unchecked::<Services>().metrics.graphql_budget_exhausted;

@@ -19,6 +19,8 @@ pub(super) const MAX_PARKED: i64 = 1_000_000;
 const MAX_MOVED: i64 = 1_000;
 /// Interval between two looks for parked readings of other servers, or refused ones. The gauge is exact then.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Pause of moving after a wait for a lock, during which no message was stored.
+const LOCK_PAUSE: Duration = Duration::from_secs(5);
 /// The first pause before a month that refused a reading is tried with another one, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
 /// Single parked readings refused in a row after which their month counts as closed again.
@@ -118,7 +120,8 @@ pub(super) struct Months {
     parked: BTreeMap<Month, Moving>,
     next_look: Instant,
     /// Long enough ago for whatever is due at once.
-    started: Instant,
+    /// When parked readings of an open month are to be moved.
+    next_move: Instant,
     n_parked: Gauge,
     progress: Progress,
     clock: Clock,
@@ -131,7 +134,7 @@ impl Months {
             n_closed: 0,
             parked: BTreeMap::new(),
             next_look: Instant::now(),
-            started: Instant::now(),
+            next_move: Instant::now(),
             n_parked,
             progress,
             clock,
@@ -273,7 +276,7 @@ impl Months {
     /// When the month's parked readings are to be moved.
     fn next_try(&self, month: Month) -> Option<Instant> {
         match self.states.get(&month) {
-            Some(State::Open) | None => Some(self.started),
+            Some(State::Open) | None => Some(self.next_move),
             Some(State::WithoutPartition(_)) => None,
             Some(State::Refusing { next_try, .. }) => Some(*next_try),
         }
@@ -325,6 +328,14 @@ impl Months {
         } else {
             let (month, error) = (step.month, Chain(error).to_string());
             tracing::warn!(%month, error, "a parked reading is refused: it stays parked and is tried again later");
+        }
+    }
+
+    /// Somebody holds a lock that the step needs, of the partition or of ingest: the month is not at fault.
+    pub(super) fn locked(&mut self, step: Step, error: &DieselError) {
+        self.next_move = Instant::now() + LOCK_PAUSE;
+        if step.is_probe {
+            self.postpone(step.month, error);
         }
     }
 

@@ -22,14 +22,13 @@ pub(super) use json::JsonWriter;
 pub(super) use plan::{NotWritten, Plan, Row, Write, leaf, nested};
 
 use super::context;
-use crate::db::MAX_OPERATION_BYTES;
 
 /// Request data: whether objects may be written as rows. They may if `response` writes the response and the operation
 /// is normalised, as `engine` makes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows(pub bool);
 
-/// Stored text from which on writing takes more than a millisecond, in bytes.
+/// Newly loaded text from which on writing takes more than a millisecond, in bytes.
 const LARGE_BYTES: usize = 256 << 10;
 
 /// An object that is written as JSON if the selection allows it.
@@ -41,10 +40,8 @@ impl<T: Row + OutputType> Direct<T> {
     fn write(&self, ctx: &ContextSelectionSet<'_>) -> Option<JsonWriter> {
         ctx.data_opt::<Rows>().filter(|rows| rows.0)?;
         let plan = Plan::<T>::of(&ctx.item.node)?;
-        let bytes_left = context::bytes_left(ctx);
-        let mut out = JsonWriter::within(bytes_left);
-        let is_large = MAX_OPERATION_BYTES - bytes_left > LARGE_BYTES;
-        match run_beside(is_large, || plan.write(&self.0, &mut out)) {
+        let mut out = JsonWriter::within(context::bytes_left(ctx));
+        match run_beside(context::take_new_bytes(ctx) > LARGE_BYTES, || plan.write(&self.0, &mut out)) {
             Ok(()) | Err(NotWritten::Full) => Some(out),
             Err(NotWritten::NeedsObjects) => None,
         }

@@ -48,7 +48,7 @@ fn move_all(months: &mut Months, rows: &mut Vec<i64>, refuses: impl Fn(i64) -> b
 
 #[test]
 fn every_reading_that_is_taken_is_moved_in_order_and_the_others_stay() {
-    for seed in 0..200 {
+    for seed in 0..60 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (n, n_refused) = (rng.i64(100..3_000), rng.usize(0..20));
         let refused: Vec<i64> = (0..n_refused).map(|_| rng.i64(1..=n)).collect();

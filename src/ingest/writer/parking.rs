@@ -118,8 +118,7 @@ impl RunningWriter {
                 with_timeout(ATTEMPT_TIMEOUT, self.learn_again(step.month)).await?;
                 self.months.refused(step, last, found.len(), &error);
             }
-            // Somebody works at the partition.
-            Err(error) if is_of_lock(&error) => self.months.postpone(step.month, &error),
+            Err(error) if is_of_lock(&error) => self.months.locked(step, &error),
             Err(error) => return Err(error),
         }
         Ok(())
