@@ -1,8 +1,9 @@
 //! Resolves the addresses in topics to devices: a bounded cache in front of one statement a batch.
 //!
 //! A change of the registry on this server takes effect at once, a change on another server within [`MAX_AGE`] and
-//! [`MAX_WAIT`]. An old answer that named no device is asked for again before it is used. An old answer that named a
-//! device is used and then asked for again: the store notices when the device has been deleted, and the entry is evicted.
+//! [`MAX_WAIT`]. An answer that named no device is used for one batch only, because the message would be rejected. An old
+//! answer that named a device is used and then asked for again: the store notices when the device has been deleted, and
+//! the entry is evicted.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -95,16 +96,6 @@ struct Entry {
     n_changes: u64,
 }
 
-impl Resolved {
-    /// The home whose registry the answer depends on.
-    fn home(&self) -> Option<HomeId> {
-        match self {
-            Self::Device(ResolvedDevice { home, .. }) | Self::NoDevice(home) => Some(*home),
-            Self::NoHome => None,
-        }
-    }
-}
-
 impl Directory {
     /// An empty cache, whose answers end with the next change.
     pub fn new(changes: RegistryChanges) -> Self {
@@ -135,16 +126,15 @@ impl Directory {
         let mut missing: HashSet<&str> = HashSet::new();
         for text in texts {
             match self.entries.get(text) {
-                Some(entry) if self.changes.last_of(entry.resolved.home()) > entry.n_changes => {
-                    _ = missing.insert(text)
-                }
-                Some(entry) if now.duration_since(entry.resolved_at) < MAX_AGE => {}
-                Some(entry) if matches!(entry.resolved, Resolved::Device(_)) => {
-                    if !self.stale.contains(text) {
+                Some(Entry { resolved: Resolved::Device(known), resolved_at, n_changes })
+                    if self.changes.last_of(known.home) <= *n_changes =>
+                {
+                    if now.duration_since(*resolved_at) >= MAX_AGE && !self.stale.contains(text) {
                         self.stale.insert(text.into());
                         self.stale_since.get_or_insert(now);
                     }
                 }
+                // Another server may have registered the device since an answer that named none.
                 _ => _ = missing.insert(text),
             }
         }

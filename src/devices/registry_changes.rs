@@ -17,8 +17,6 @@ pub struct RegistryChanges(Arc<Changes>);
 #[derive(Debug)]
 struct Changes {
     count: AtomicU64,
-    /// The last change that may have made, renamed or ended a home.
-    last_of_homes: AtomicU64,
     /// The last change of each group of homes.
     last_in: Box<[AtomicU64]>,
 }
@@ -26,7 +24,7 @@ struct Changes {
 impl Default for Changes {
     fn default() -> Self {
         let last_in = (0..HOME_GROUPS).map(|_| AtomicU64::default()).collect();
-        Self { count: AtomicU64::default(), last_of_homes: AtomicU64::default(), last_in }
+        Self { count: AtomicU64::default(), last_in }
     }
 }
 
@@ -37,10 +35,9 @@ impl RegistryChanges {
         self.0.count.load(Ordering::Acquire)
     }
 
-    /// The last change that an answer about this home depends on; `None` for the answer that there is no such home.
-    pub(super) fn last_of(&self, home: Option<HomeId>) -> u64 {
-        let last = home.map_or(&self.0.last_of_homes, |home| self.in_group(home));
-        last.load(Ordering::Acquire)
+    /// The number of the last change in a home.
+    pub(super) fn last_of(&self, home: HomeId) -> u64 {
+        self.in_group(home).load(Ordering::Acquire)
     }
 
     fn in_group(&self, home: HomeId) -> &AtomicU64 {
@@ -48,10 +45,9 @@ impl RegistryChanges {
         &self.0.last_in[usize::try_from(group).expect("a small number")]
     }
 
-    fn change(&self, home: HomeId) -> u64 {
+    fn change(&self, home: HomeId) {
         let number = self.0.count.fetch_add(1, Ordering::AcqRel) + 1;
         self.in_group(home).fetch_max(number, Ordering::AcqRel);
-        number
     }
 }
 
@@ -61,7 +57,6 @@ impl RegistryListener for RegistryChanges {
     }
 
     fn home_changed(&self, home: HomeId) {
-        let number = self.change(home);
-        self.0.last_of_homes.fetch_max(number, Ordering::AcqRel);
+        self.change(home);
     }
 }

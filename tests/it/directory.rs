@@ -109,3 +109,21 @@ async fn a_change_in_one_home_leaves_the_answers_for_others_usable() {
     let renamed = resolved().await;
     assert_eq!(renamed, [Resolved::NoHome, before[1], Resolved::NoDevice(id(&changed.id))]);
 }
+
+/// No change is announced here, as none is that another server makes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_did_not_exist_a_moment_ago_is_found_at_once() {
+    let app = TestApp::start().await;
+    let mut conn = db::connect(&app.database().url(), Some(Duration::from_secs(5))).await.expect("a connection");
+    let (home, owner) = app.home().await;
+    let text = format!("{}/a", home.key);
+    let mut directory = Directory::new(RegistryChanges::default());
+    let mut resolved = async || {
+        directory.refresh(&mut conn, [&*text].into_iter(), address).await.expect("resolved");
+        directory.get(&text)
+    };
+    assert!(matches!(resolved().await, Resolved::NoDevice(_)));
+    let device = app.device(&owner, &home, "a").await;
+    let Resolved::Device(found) = resolved().await else { panic!("its first message would be rejected") };
+    assert_eq!(found.device.to_string(), device.id);
+}
