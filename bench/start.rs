@@ -25,7 +25,8 @@ pub(crate) fn measure(stage: &Stage, table: &mut Table) -> Result<Option<Server>
     let url = stage.create_database(DATABASE, false)?;
     // The first start also migrates an empty database.
     let (mut process, mut addr, first) = server::start(stage, &url)?;
-    if table.wants("start") {
+    let is_wanted = table.wants("start");
+    if is_wanted {
         let mut times = Vec::new();
         for _ in 0..STARTS {
             process.terminate()?;
@@ -38,7 +39,7 @@ pub(crate) fn measure(stage: &Stage, table: &mut Table) -> Result<Option<Server>
         table.row("the same with an empty database to migrate", &format!("{first:.3} s"), "", None, "");
     }
     let mut server = Server::furnish(process, addr)?;
-    if table.wants("start") {
+    if is_wanted {
         let time = start_with_backlog(stage, &url, &mut server)?;
         let what = format!("the same with {} messages waiting at the broker", thousands(f64::from(BACKLOG)));
         table.row(&what, &format!("{:.3} s", time.as_secs_f64()), "", None, "at most 1 s");

@@ -126,27 +126,38 @@ fn is_lost_connection(cause: &Cause) -> bool {
 /// a real server. With another `lc_messages` such a failure counts as our own fault: clients get `INTERNAL`, and ingest
 /// finds out by a probe. The server warns about that at its start ([`crate::db::warn_about_message_language`]).
 pub fn is_transient(error: &DieselError) -> bool {
-    const MESSAGES: [&str; 8] = [
-        "deadlock detected",
-        "due to statement timeout",
-        "due to lock timeout",
-        CONNECTION_TERMINATED,
-        "the database system is",
-        "read-only transaction",
-        "No space left",
-        "could not extend file",
-    ];
     match error {
         DieselError::DatabaseError(
             DatabaseErrorKind::ClosedConnection
             | DatabaseErrorKind::UnableToSendCommand
-            | DatabaseErrorKind::ReadOnlyTransaction
             | DatabaseErrorKind::SerializationFailure,
             _,
         )
         | DieselError::BrokenTransactionManager => true,
+        _ => {
+            is_of_lock(error)
+                || is_of_storage(error)
+                || has_text(error, &[CONNECTION_TERMINATED, "the database system is"])
+        }
+    }
+}
+
+/// Whether a statement waited too long for others.
+pub(crate) fn is_of_lock(error: &DieselError) -> bool {
+    has_text(error, &["due to lock timeout", "due to statement timeout", "deadlock detected"])
+}
+
+/// Whether what the database writes to is read-only or full.
+pub(crate) fn is_of_storage(error: &DieselError) -> bool {
+    matches!(error, DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _))
+        || has_text(error, &["read-only transaction", "No space left", "could not extend file"])
+}
+
+/// Whether an error without a kind has one of these texts in its message.
+fn has_text(error: &DieselError, texts: &[&str]) -> bool {
+    match error {
         DieselError::DatabaseError(DatabaseErrorKind::Unknown, info) => {
-            MESSAGES.iter().any(|text| info.message().contains(text))
+            texts.iter().any(|text| info.message().contains(text))
         }
         _ => false,
     }

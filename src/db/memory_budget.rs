@@ -22,8 +22,8 @@ pub struct MemoryBudget(Arc<Used>);
 #[derive(Default)]
 struct Used {
     bytes: AtomicUsize,
-    /// How much of it [`MemoryBudget::take_new_bytes`] has told.
-    told: AtomicUsize,
+    /// How much of it [`MemoryBudget::take_new_bytes`] has returned.
+    taken: AtomicUsize,
     reservation: Reservation,
     refused: OnceLock<MemoryExceeded>,
 }
@@ -80,13 +80,13 @@ impl MemoryBudget {
     /// Bytes that were charged since the last call.
     pub fn take_new_bytes(&self) -> usize {
         let bytes = self.0.bytes.load(Ordering::Relaxed);
-        bytes.saturating_sub(self.0.told.swap(bytes, Ordering::Relaxed))
+        bytes.saturating_sub(self.0.taken.swap(bytes, Ordering::Relaxed))
     }
 
     /// Starts again at zero, for the next event of a subscription.
     pub fn reset(&self) {
         self.0.bytes.store(0, Ordering::Relaxed);
-        self.0.told.store(0, Ordering::Relaxed);
+        self.0.taken.store(0, Ordering::Relaxed);
         self.0.reservation.shrink_to(0);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::RegistryListener;
 use crate::ids::{DeviceId, HomeId};
 
-/// Homes whose ids have the same rest by this are told apart no further.
+/// Homes are in one group if their ids have the same remainder modulo this number: a change in one of them counts for all.
 const HOME_GROUPS: usize = 4_096;
 
 /// Numbers the changes. Cheap to clone; all clones count together.

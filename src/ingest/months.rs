@@ -119,7 +119,6 @@ pub(super) struct Months {
     /// Months with parked readings.
     parked: BTreeMap<Month, Moving>,
     next_look: Instant,
-    /// Long enough ago for whatever is due at once.
     /// When parked readings of an open month are to be moved.
     next_move: Instant,
     n_parked: Gauge,

@@ -41,9 +41,6 @@ use crate::telemetry::{self, Partitions, ReadingHub};
 /// so this is for a network that drops everything.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// Longest wait for a lock to create a month's partition. Meanwhile its readings are parked, and a task waits.
-const MAX_LOCK_WAIT: Duration = Duration::from_millis(200);
-
 /// A batch that took longer than this waited for the database: meanwhile no device counts as silent.
 const LONG_OUTAGE: Duration = Duration::from_secs(10);
 
@@ -225,6 +222,7 @@ impl RunningWriter {
                     self.store_states(due).await;
                     self.revalidate().await;
                 }
+                // Left for `tend_parked`.
                 Event::Partition => self.made.mark_changed(),
                 Event::Link => self.on_link(),
                 Event::LinkEnded => {
@@ -257,8 +255,8 @@ impl RunningWriter {
         if !self.link_has_ended && self.connected.has_changed().unwrap_or(false) {
             self.on_link();
         }
-        let deadline = self.classifier.next_deadline(*self.connected.borrow());
-        let deadline = deadline.map_or(self.months.next_deadline(), |at| at.min(self.months.next_deadline()));
+        let of_devices = self.classifier.next_deadline(*self.connected.borrow());
+        let deadline = of_devices.into_iter().chain([self.months.next_deadline()]).min().expect("one at least");
         tokio::select! {
             n = self.events.recv_many(inbox, MAX_BATCH) => Event::Messages(n),
             () = sleep_until(deadline.into()) => Event::Deadline,

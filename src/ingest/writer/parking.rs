@@ -1,17 +1,21 @@
 //! Parked readings: which months are open again, and moving their readings into `telemetry`, step by step between batches.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
 
-use super::verdict::{Fault, is_of_lock};
-use super::{ATTEMPT_TIMEOUT, MAX_LOCK_WAIT, RunningWriter};
+use super::verdict::Fault;
+use super::{ATTEMPT_TIMEOUT, RunningWriter};
 use crate::db::with_timeout;
+use crate::error::is_of_lock;
 use crate::ingest::batch::Batch;
 use crate::ingest::months::{MAX_PARKED, Obstacle, Step};
 use crate::ingest::store;
 use crate::telemetry::{self, Month, MonthTable, ParkedPosition, Reading};
+
+/// Longest wait for a lock to create a month's partition. Meanwhile its readings are parked, and a task waits.
+const MAX_LOCK_WAIT: Duration = Duration::from_millis(200);
 
 impl RunningWriter {
     /// Learns whether a month takes readings. Creates its partition where it is missing, if that needs no waiting. Attaching
@@ -35,12 +39,12 @@ impl RunningWriter {
 
     /// Closes the month of the one reading of a batch that the database refuses, if it takes the same batch with the reading
     /// parked: the fault is then neither the database's nor the device's.
-    pub(super) async fn close_refusing_month(&mut self, batch: &Batch, error: &DieselError) -> bool {
+    pub(super) async fn close_refusing_month(&mut self, batch: &Batch, error: &DieselError) {
         let readings = batch.readings();
-        let [reading] = readings[..] else { return false };
+        let [reading] = readings[..] else { return };
         let month = Month::of(reading.recorded_at);
         if self.months.obstacle(month).is_some() {
-            return false;
+            return;
         }
         self.months.close_for_probe(month);
         let is_written = self.probe(batch).await;
@@ -48,7 +52,6 @@ impl RunningWriter {
         if is_written {
             self.months.close_refusing(month, error);
         }
-        is_written
     }
 
     /// Whether something is to be done for parked readings.

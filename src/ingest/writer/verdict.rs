@@ -9,9 +9,9 @@
 //! A third kind is the fault of a month's partition: its rows are refused whatever their values are, or their storage is
 //! read-only or full. A probe shows whether the database takes the same write with the reading parked.
 
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::result::Error as DieselError;
 
-use crate::error::is_transient;
+use crate::error::{is_of_storage, is_transient};
 
 /// Refusals in a row after which a batch is split or probed.
 const MAX_REFUSALS: usize = 2;
@@ -90,31 +90,10 @@ impl Fault {
     }
 }
 
-/// Whether what the database writes to is read-only or full.
-pub(super) fn is_of_storage(error: &DieselError) -> bool {
-    const MESSAGES: [&str; 3] = ["read-only transaction", "No space left", "could not extend file"];
-    match error {
-        DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _) => true,
-        DieselError::DatabaseError(DatabaseErrorKind::Unknown, info) => {
-            MESSAGES.iter().any(|text| info.message().contains(text))
-        }
-        _ => false,
-    }
-}
-
-/// Whether a statement waited too long for others.
-pub(super) fn is_of_lock(error: &DieselError) -> bool {
-    const MESSAGES: [&str; 3] = ["due to lock timeout", "due to statement timeout", "deadlock detected"];
-    match error {
-        DieselError::DatabaseError(DatabaseErrorKind::Unknown, info) => {
-            MESSAGES.iter().any(|text| info.message().contains(text))
-        }
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use diesel::result::DatabaseErrorKind;
+
     use super::*;
 
     const fn refusals(consecutive: usize, probe_succeeded: bool) -> Refusals {
