@@ -1,9 +1,9 @@
 //! Resolves the addresses in topics to devices: a bounded cache in front of one statement a batch.
 //!
 //! A change of the registry on this server takes effect at once, a change on another server within [`MAX_AGE`] and
-//! [`MAX_WAIT`]. An answer that named no device is used for one batch only, because the message would be rejected. An old
-//! answer that named a device is used and then asked for again: the store notices when the device has been deleted, and
-//! the entry is evicted.
+//! [`MAX_WAIT`]. An answer that named no device is kept for one batch only: the messages are rejected, and another server may
+//! register the device right after. An old answer that named a device is used and then asked for again: the store notices
+//! when the device has been deleted, and the entry is evicted.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -22,8 +22,7 @@ const MAX_AGE: Duration = Duration::from_secs(4);
 const MAX_WAIT: Duration = Duration::from_secs(1);
 /// Old answers asked for between two batches: few, so that the next batch hardly waits.
 const REVALIDATED_AT_ONCE: usize = 16;
-/// Cached addresses, whether they name a device or not: some 20 MB. The addresses of one batch may exceed it until the
-/// next.
+/// Cached addresses of devices: some 20 MB. Those of one batch may exceed it until the next.
 const MAX_ENTRIES: usize = 131_072;
 
 /// What an address in a topic names.
@@ -80,7 +79,9 @@ pub enum DeviceName<'a> {
 /// The cache. The writer owns it.
 #[derive(Debug, Default)]
 pub struct Directory {
-    entries: HashMap<Box<str>, Entry>,
+    devices: HashMap<Box<str>, Entry>,
+    /// The addresses of the present batch that name no device, in homes that exist.
+    unknown: HashMap<Box<str>, HomeId>,
     /// Addresses whose old answers were used: [`Directory::revalidate`] asks for them again.
     stale: HashSet<Box<str>>,
     /// When the first of them was used.
@@ -90,7 +91,7 @@ pub struct Directory {
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    resolved: Resolved,
+    device: ResolvedDevice,
     resolved_at: Instant,
     /// The number of changes when the database was asked.
     n_changes: u64,
@@ -99,15 +100,15 @@ struct Entry {
 impl Directory {
     /// An empty cache, whose answers end with the next change.
     pub fn new(changes: RegistryChanges) -> Self {
-        Self { entries: HashMap::new(), stale: HashSet::new(), stale_since: None, changes }
+        Self { changes, ..Self::default() }
     }
 
     /// A cache with one address.
     #[cfg(test)]
     pub(crate) fn with_device(text: &str, known: ResolvedDevice) -> Self {
         let mut directory = Self::default();
-        let entry = Entry { resolved: Resolved::Device(known), resolved_at: Instant::now(), n_changes: 0 };
-        directory.entries.insert(text.into(), entry);
+        let entry = Entry { device: known, resolved_at: Instant::now(), n_changes: 0 };
+        directory.devices.insert(text.into(), entry);
         directory
     }
 
@@ -120,21 +121,19 @@ impl Directory {
     ) -> QueryResult<()> {
         let now = Instant::now();
         // Before a batch is resolved, never within it: the batch needs all its answers.
-        if self.entries.len() >= MAX_ENTRIES {
+        if self.devices.len() >= MAX_ENTRIES {
             self.forget_half();
         }
+        self.unknown.clear();
         let mut missing: HashSet<&str> = HashSet::new();
         for text in texts {
-            match self.entries.get(text) {
-                Some(Entry { resolved: Resolved::Device(known), resolved_at, n_changes })
-                    if self.changes.last_of(known.home) <= *n_changes =>
-                {
-                    if now.duration_since(*resolved_at) >= MAX_AGE && !self.stale.contains(text) {
+            match self.devices.get(text) {
+                Some(entry) if self.changes.last_of(entry.device.home) <= entry.n_changes => {
+                    if now.duration_since(entry.resolved_at) >= MAX_AGE && !self.stale.contains(text) {
                         self.stale.insert(text.into());
                         self.stale_since.get_or_insert(now);
                     }
                 }
-                // Another server may have registered the device since an answer that named none.
                 _ => _ = missing.insert(text),
             }
         }
@@ -183,24 +182,26 @@ impl Directory {
         for text in texts {
             addresses.push(read(text));
         }
-        let mut answers = vec![Resolved::NoHome; texts.len()];
-        for row in store::resolve(conn, addresses).await? {
-            let position = usize::try_from(row.position - 1).expect("positions start at 1");
-            answers[position] = match row.device {
-                Some(device) => Resolved::Device(ResolvedDevice {
-                    home: row.home,
-                    device,
-                    online: row.online,
-                    announced_offline: row.announced_offline,
-                    seen: row.seen,
-                    backlog_since: row.backlog_since,
-                    stored: row.stored_day.map(|day| StoredBytes { day, bytes: row.stored_bytes }),
-                }),
-                None => Resolved::NoDevice(row.home),
-            };
+        let rows = store::resolve(conn, addresses).await?;
+        for text in texts {
+            self.devices.remove(*text);
         }
-        for (text, resolved) in texts.iter().zip(answers) {
-            self.entries.insert((*text).into(), Entry { resolved, resolved_at, n_changes });
+        for row in rows {
+            let text = texts[usize::try_from(row.position - 1).expect("positions start at 1")];
+            let Some(device) = row.device else {
+                self.unknown.insert(text.into(), row.home);
+                continue;
+            };
+            let device = ResolvedDevice {
+                home: row.home,
+                device,
+                online: row.online,
+                announced_offline: row.announced_offline,
+                seen: row.seen,
+                backlog_since: row.backlog_since,
+                stored: row.stored_day.map(|day| StoredBytes { day, bytes: row.stored_bytes }),
+            };
+            self.devices.insert(text.into(), Entry { device, resolved_at, n_changes });
         }
         Ok(())
     }
@@ -208,7 +209,7 @@ impl Directory {
     /// Drops every second address. Without an order of use: of more devices than there is room for, half stay known.
     fn forget_half(&mut self) {
         let mut is_kept = false;
-        self.entries.retain(|_, _| {
+        self.devices.retain(|_, _| {
             is_kept = !is_kept;
             is_kept
         });
@@ -216,13 +217,16 @@ impl Directory {
 
     /// Drops the addresses of these devices: they have been deleted.
     pub fn evict(&mut self, deleted: &HashSet<DeviceId>) {
-        self.entries
-            .retain(|_, entry| !matches!(&entry.resolved, Resolved::Device(known) if deleted.contains(&known.device)));
+        self.devices.retain(|_, entry| !deleted.contains(&entry.device.device));
     }
 
     /// The answer for a text that was given to [`Directory::refresh`] for the present batch.
     pub fn get(&self, text: &str) -> Resolved {
-        self.entries.get(text).map_or(Resolved::NoHome, |entry| entry.resolved)
+        match (self.devices.get(text), self.unknown.get(text)) {
+            (Some(entry), _) => Resolved::Device(entry.device),
+            (None, Some(home)) => Resolved::NoDevice(*home),
+            (None, None) => Resolved::NoHome,
+        }
     }
 
     /// Every device that is online in the database.

@@ -127,3 +127,18 @@ async fn a_device_that_did_not_exist_a_moment_ago_is_found_at_once() {
     let Resolved::Device(found) = resolved().await else { panic!("its first message would be rejected") };
     assert_eq!(found.device.to_string(), device.id);
 }
+
+/// Addresses that name no device may be any number: they must not displace those of devices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_without_a_device_are_not_cached() {
+    let app = TestApp::start().await;
+    let mut conn = db::connect(&app.database().url(), Some(Duration::from_secs(5))).await.expect("a connection");
+    let (home, owner) = app.home().await;
+    app.device(&owner, &home, "a").await;
+    let [known, unknown] = ["a", "b"].map(|key| format!("{}/{key}", home.key));
+    let mut directory = Directory::new(RegistryChanges::default());
+    directory.refresh(&mut conn, [&*known, &*unknown].into_iter(), address).await.expect("resolved");
+    assert!(matches!(directory.get(&unknown), Resolved::NoDevice(_)));
+    directory.refresh(&mut conn, [].into_iter(), address).await.expect("nothing to do");
+    assert!(matches!([&known, &unknown].map(|text| directory.get(text)), [Resolved::Device(_), Resolved::NoHome]));
+}
