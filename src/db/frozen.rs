@@ -42,8 +42,9 @@ impl Frozen {
         let watching = async {
             let mut conn = None;
             loop {
-                conn = self.ask_once(&settings, conn).await;
+                // First, so that it does not compete with what the start needs.
                 sleep(PAUSE).await;
+                conn = self.ask_once(&settings, conn).await;
             }
         };
         stop.run_until_cancelled(watching).await;
