@@ -70,8 +70,7 @@ async fn a_starting_server_accepts_no_token_before_it_has_read_the_revocations()
     })
     .await;
     assert_eq!(outcome(&logged_out, addr).await, (401, 4403));
-    eventually("the server is ready", || async { (http::get(addr, "/readyz").await.status == 200).then_some(()) })
-        .await;
+    http::until_ready(addr).await;
     two.stop().await;
 }
 

@@ -17,8 +17,7 @@ async fn asks(addr: SocketAddr, arguments: &[&str]) -> (bool, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_probes_query_the_database_once_a_second() {
     let app = TestApp::start().await;
-    let ready = || async { (http::get(app.addr(), "/readyz").await.status == 200).then_some(()) };
-    eventually("it is ready", ready).await;
+    http::until_ready(app.addr()).await;
     let statements = &app.app().services().metrics.db_statements;
     let (before, started) = (statements.get(), std::time::Instant::now());
     for _ in 0..10 {
@@ -36,15 +35,14 @@ async fn many_probes_query_the_database_once_a_second() {
 async fn readiness_is_seen_as_soon_as_it_is_true() {
     let mut broker = Broker::start().await;
     let app = TestApp::builder().broker(broker.port()).start().await;
-    let ready = || async { (http::get(app.addr(), "/readyz").await.status == 200).then_some(()) };
-    eventually("it is ready", ready).await;
+    http::until_ready(app.addr()).await;
     let connected = &app.app().services().metrics.mqtt_connected;
     broker.stop();
-    eventually("it is not ready", || async { ready().await.is_none().then_some(()) }).await;
+    eventually("it is not ready", || async { (!http::is_ready(app.addr()).await).then_some(()) }).await;
     broker.restart().await;
     until("it is connected", || connected.get() == 1).await;
     let asked = std::time::Instant::now();
-    eventually("it is ready again", ready).await;
+    http::until_ready(app.addr()).await;
     assert!(asked.elapsed() < std::time::Duration::from_millis(500), "ready after {:?}", asked.elapsed());
     app.stop().await;
 }

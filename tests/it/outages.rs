@@ -91,8 +91,7 @@ async fn ingest_waits_for_a_database_that_is_down() {
         assert_eq!(live.next().await["telemetry"]["extra"]["n"], json!(expected), "the subscriber misses nothing");
     }
     conserved(&app).await;
-    eventually("it is ready again", || async { (http::get(app.addr(), "/readyz").await.status == 200).then_some(()) })
-        .await;
+    http::until_ready(app.addr()).await;
 }
 
 /// A frozen database keeps its connections and answers nothing, so no error ends a wait.
@@ -121,8 +120,7 @@ async fn every_request_is_answered_while_the_database_is_frozen() {
     let schema = owner.query("{ __typename }", json!({})).await;
     assert_eq!(schema["__typename"], "Query", "what needs no database is answered");
     proxy.set(Mode::Pass);
-    eventually("it is ready again", || async { (http::get(app.addr(), "/readyz").await.status == 200).then_some(()) })
-        .await;
+    http::until_ready(app.addr()).await;
     let homes = owner.query("{ homes { id } }", json!({})).await;
     assert_eq!(homes["homes"][0]["id"], json!(home.id));
     app.stop().await;

@@ -44,14 +44,8 @@ async fn publish_new(app: &TestApp, device: &Device) {
     app.publish(device, "telemetry", r#"{"sensors":{"temperature":20}}"#).await;
 }
 
-fn gauge(app: &TestApp, name: &str) -> f64 {
-    let text = app.app().services().metrics.render();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("smarthome_{name} ")));
-    line.unwrap_or_else(|| panic!("no gauge {name}")).parse().expect("a number")
-}
-
 async fn are_parked(app: &TestApp, n: usize) {
-    until(&format!("{n} readings are parked"), || gauge(app, "ingest_parked_readings") == n as f64).await;
+    until(&format!("{n} readings are parked"), || app.metric("ingest_parked_readings") == n as f64).await;
 }
 
 async fn count(client: &Client, rows: &str) -> i64 {
@@ -97,7 +91,7 @@ async fn a_closed_month_parks_its_readings(has_table: bool, close: &str, open: &
     until("the resend is acknowledged", || duplicates.get() == 1).await;
     publish_new(&app, &other).await;
     is_stored(&client, &other, 4).await;
-    until("nothing waits", || gauge(&app, "ingest_oldest_unstored_seconds") == 0.0).await;
+    until("nothing waits", || app.metric("ingest_oldest_unstored_seconds") == 0.0).await;
     assert_eq!(count(&client, "parked_readings").await, 3);
     is_stored(&client, &old, i64::from(has_table && !close.contains("detach"))).await;
     let check = eventually("/readyz names the month", || async {
@@ -242,7 +236,7 @@ async fn a_server_whose_present_month_takes_no_readings_is_not_ready() {
     assert!(reason.as_str().is_some_and(|reason| reason.contains("1 reading is parked")), "{reason}");
     client.batch_execute("drop trigger refuse on telemetry").await.expect("dropped");
     is_stored(&client, &device, 1).await;
-    eventually("it is ready", || async { (http::get(app.addr(), "/readyz").await.status == 200).then_some(()) }).await;
+    http::until_ready(app.addr()).await;
 }
 
 /// With as many parked readings as there may be, the next one waits loudly, and passes when there is room.
@@ -269,5 +263,5 @@ async fn no_more_than_a_million_readings_are_parked() {
     // They are of a deleted device, so they are dropped when they are moved.
     client.batch_execute("drop view telemetry_2020_03").await.expect("opened");
     is_stored(&client, &device, 1).await;
-    eventually("it is ready", || async { (http::get(app.addr(), "/readyz").await.status == 200).then_some(()) }).await;
+    http::until_ready(app.addr()).await;
 }

@@ -13,9 +13,7 @@ const NOTICED: Duration = Duration::from_secs(30);
 
 /// The gauge, in seconds.
 fn oldest_unstored(app: &TestApp) -> f64 {
-    let text = app.app().services().metrics.render();
-    let line = text.lines().find_map(|line| line.strip_prefix("smarthome_ingest_oldest_unstored_seconds "));
-    line.expect("the gauge").parse().expect("a number")
+    app.metric("ingest_oldest_unstored_seconds")
 }
 
 /// What `/readyz` says of ingest once it says something else than `ok`.

@@ -220,6 +220,13 @@ impl TestApp {
         self.app.http_addr()
     }
 
+    /// The value of a metric without labels, by its name after `smarthome_`.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.app.services().metrics.render();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("smarthome_{name} ")));
+        line.unwrap_or_else(|| panic!("no metric {name}")).parse().expect("a number")
+    }
+
     /// Its clock, which a test may move.
     pub fn clock(&self) -> &Clock {
         &self.clock

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::soon;
+use super::{eventually, soon};
 
 /// A whole response.
 #[derive(Debug, Clone)]
@@ -107,4 +107,14 @@ fn unchunk(mut raw: &[u8]) -> Vec<u8> {
         raw = &raw[end + 4 + size..];
     }
     body
+}
+
+/// Whether the server is ready.
+pub async fn is_ready(addr: SocketAddr) -> bool {
+    get(addr, "/readyz").await.status == 200
+}
+
+/// Waits until the server is ready.
+pub async fn until_ready(addr: SocketAddr) {
+    eventually("the server is ready", || async { is_ready(addr).await.then_some(()) }).await;
 }

@@ -65,7 +65,7 @@ impl Server {
             assert!(gone.is_none(), "the server ended: {}", std::fs::read_to_string(&self.log).unwrap_or_default());
             async move {
                 TcpStream::connect(addr).await.ok()?;
-                (http::get(addr, "/readyz").await.status == 200).then_some(())
+                http::is_ready(addr).await.then_some(())
             }
         })
         .await;
