@@ -2,7 +2,7 @@
 //! by a trusted authority. Verification can't be turned off.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::client::WantsClientCert;
 use rustls::pki_types::CertificateDer;
@@ -20,23 +20,31 @@ impl TlsError {
     }
 }
 
+/// The authorities of the system or of `SSL_CERT_FILE`. They are read once: on Debian from some 300 files.
+static SYSTEM_ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    Arc::new(roots)
+});
+
 /// A client configuration that trusts only the authorities in this PEM file; without a file, those of the system or
 /// of `SSL_CERT_FILE`.
 pub fn client_config(ca_file: Option<&Path>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(TlsError::new)?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
+    let roots = match ca_file {
+        Some(path) => Arc::new(roots_in(path)?),
+        None => SYSTEM_ROOTS.clone(),
+    };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider);
     Ok(config.with_safe_default_protocol_versions().map_err(TlsError::new)?.with_root_certificates(roots))
+}
+
+fn roots_in(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(TlsError::new)?;
+    }
+    Ok(roots)
 }
 
 /// The certificates in a PEM file, at least one.
