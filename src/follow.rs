@@ -215,6 +215,8 @@ impl<F: Feed> Follower<F> {
 
 /// The last change sent of each of the most recent items. A feed whose database order is not the order of
 /// commits reads some changes again after a lag; and two publishers of one item may overtake each other.
+///
+/// Every statement that changes an item gives it a later time than it had, even if the database's clock was set back.
 pub struct SentChanges<K: Hash + Eq>(LruCache<K, DateTime<Utc>>);
 
 impl<K: Hash + Eq> SentChanges<K> {

@@ -60,13 +60,13 @@ impl Commands {
     ) -> Result<impl Stream<Item = Result<Followed<Arc<Command>>, Error>> + Send + 'static + use<>, Error> {
         let access = access.require(Permission::ReadCommands)?;
         let receiver = self.hub.subscribe(access.home(), filter.device());
-        let newest = match filter {
+        let last = match filter {
             // Only its present state is ever read.
             CommandFilter::Command(..) => DateTime::UNIX_EPOCH,
             CommandFilter::Home | CommandFilter::Device(_) => self.last_change(access).await?,
         };
-        let feed = CommandFeed { commands: self.clone(), access, filter, newest, sent: SentChanges::default() };
-        let start = matches!(filter, CommandFilter::Command(..)).then_some((newest, CommandId::FIRST));
+        let feed = CommandFeed { commands: self.clone(), access, filter, last, sent: SentChanges::default() };
+        let start = matches!(filter, CommandFilter::Command(..)).then_some((last, CommandId::FIRST));
         Ok(follow(feed, receiver, start, turns.of(access.user()), &self.metrics))
     }
 
@@ -97,8 +97,8 @@ struct CommandFeed {
     commands: Commands,
     access: Access,
     filter: CommandFilter,
-    /// The latest change seen.
-    newest: DateTime<Utc>,
+    /// The change received last. It need not be the one with the latest time: the database's clock may be set back.
+    last: DateTime<Utc>,
     sent: SentChanges<CommandId>,
 }
 
@@ -108,7 +108,7 @@ impl Feed for CommandFeed {
     type Cursor = ChangeCursor;
 
     fn resume(&self, first: &Command) -> ChangeCursor {
-        (self.newest.max(first.updated_at) - MAX_COMMIT_DELAY, CommandId::FIRST)
+        (self.last.max(first.updated_at) - MAX_COMMIT_DELAY, CommandId::FIRST)
     }
 
     fn page(&self, after: ChangeCursor) -> PageRead<Arc<Command>, ChangeCursor> {
@@ -125,7 +125,7 @@ impl Feed for CommandFeed {
     }
 
     fn accept(&mut self, command: &Arc<Command>) -> bool {
-        self.newest = self.newest.max(command.updated_at);
+        self.last = command.updated_at;
         let is_wanted = match self.filter {
             CommandFilter::Home | CommandFilter::Device(_) => true,
             CommandFilter::Command(id, _) => id == command.id,

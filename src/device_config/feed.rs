@@ -33,8 +33,8 @@ impl DeviceConfigs {
         let receiver = self.hub.subscribe(home, device);
         let pool = self.pool.clone();
         // Changes carry the time of the database's clock.
-        let newest = spawn_and_join(async move { Ok::<_, Error>(store::now(&mut *pool.get().await?).await?) }).await?;
-        let feed = ConfigFeed { configs: self.clone(), home, device, newest, sent: SentChanges::default() };
+        let last = spawn_and_join(async move { Ok::<_, Error>(store::now(&mut *pool.get().await?).await?) }).await?;
+        let feed = ConfigFeed { configs: self.clone(), home, device, last, sent: SentChanges::default() };
         Ok(follow(feed, receiver, None, turns.of(access.user()), &self.metrics))
     }
 
@@ -53,8 +53,8 @@ struct ConfigFeed {
     configs: DeviceConfigs,
     home: HomeId,
     device: Option<DeviceId>,
-    /// The latest change seen.
-    newest: DateTime<Utc>,
+    /// The change received last. It need not be the one with the latest time: the database's clock may be set back.
+    last: DateTime<Utc>,
     sent: SentChanges<(DeviceId, i32)>,
 }
 
@@ -64,7 +64,7 @@ impl Feed for ConfigFeed {
     type Cursor = ChangeCursor;
 
     fn resume(&self, first: &DeviceConfig) -> ChangeCursor {
-        ChangeCursor::before(self.newest.max(first.updated_at) - MAX_COMMIT_DELAY)
+        ChangeCursor::before(self.last.max(first.updated_at) - MAX_COMMIT_DELAY)
     }
 
     fn page(&self, after: ChangeCursor) -> PageRead<Arc<DeviceConfig>, ChangeCursor> {
@@ -81,7 +81,7 @@ impl Feed for ConfigFeed {
     }
 
     fn accept(&mut self, config: &Arc<DeviceConfig>) -> bool {
-        self.newest = self.newest.max(config.updated_at);
+        self.last = config.updated_at;
         self.sent.advance((config.device, config.version), config.updated_at)
     }
 }

@@ -6,6 +6,6 @@ set
     error = :error,
     finished_at = :now,
     deadline = null,
-    updated_at = clock_timestamp()
+    updated_at = greatest(clock_timestamp(), c.updated_at + interval '1 us')
 where c.id = any(:ids)
 returning c.*, c.type as kind;

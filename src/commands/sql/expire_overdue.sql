@@ -22,7 +22,7 @@ set
     end,
     finished_at = :now,
     deadline = null,
-    updated_at = clock_timestamp()
+    updated_at = greatest(clock_timestamp(), c.updated_at + interval '1 us')
 from overdue
 where c.id = overdue.id and c.deadline is not null
 returning c.*, c.type as kind;

@@ -45,7 +45,10 @@ set
     confirmed_by = case when a.ends then a.confirmed_by else c.confirmed_by end,
     result = case when a.ends then a.result else c.result end,
     error = case when a.ends then a.error when a.acks then null else c.error end,
-    updated_at = case when a.ends or a.acks then clock_timestamp() else c.updated_at end
+    updated_at = case
+        when a.ends or a.acks then greatest(clock_timestamp(), c.updated_at + interval '1 us')
+        else c.updated_at
+    end
 from compared a
 where c.id = a.id and c.device_id = a.device_id and (a.ends or a.acks or a.repeats)
 returning c.*, c.type as kind;

@@ -49,7 +49,10 @@ set
         when r.outcome = 'EXPIRED' then null
         else c.deadline
     end,
-    updated_at = case r.outcome when 'NOT_SENT' then c.updated_at else clock_timestamp() end
+    updated_at = case r.outcome
+        when 'NOT_SENT' then c.updated_at
+        else greatest(clock_timestamp(), c.updated_at + interval '1 us')
+    end
 from recorded r
 where c.id = r.id and not r.is_repeated
 returning c.*, c.type as kind;

@@ -32,7 +32,7 @@ set
     finished_at = null,
     error = null,
     deadline = c.expires_at,
-    updated_at = clock_timestamp()
+    updated_at = greatest(clock_timestamp(), c.updated_at + interval '1 us')
 from lost
 where c.id = lost.id
 returning c.*, c.type as kind;

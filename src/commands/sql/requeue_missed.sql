@@ -68,7 +68,7 @@ set
     error = null,
     deadline = c.expires_at,
     resends = c.resends + 1,
-    updated_at = clock_timestamp()
+    updated_at = greatest(clock_timestamp(), c.updated_at + interval '1 us')
 from requeued
 where c.id = requeued.id
 returning c.*, c.type as kind;

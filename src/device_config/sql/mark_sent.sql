@@ -10,7 +10,7 @@ with pending as (
 update device_configs c
 set status = 'SENT',
     sent_at = :now,
-    updated_at = clock_timestamp()
+    updated_at = greatest(clock_timestamp(), c.updated_at + interval '1 us')
 from pending
 where c.device_id = pending.device_id
     and c.version = pending.version

@@ -20,7 +20,7 @@ set status = a.status,
     applied_at = case when a.status = 'APPLIED' then a.received_at end,
     -- An answer proves that the version was sent, even before the broker confirms it.
     sent_at = coalesce(c.sent_at, a.received_at),
-    updated_at = clock_timestamp()
+    updated_at = greatest(clock_timestamp(), c.updated_at + interval '1 us')
 from unanswered u
 join answer a on a.device_id = u.device_id and a.version = u.version
 where c.device_id = u.device_id

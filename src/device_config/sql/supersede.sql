@@ -9,7 +9,7 @@ with unanswered as (
 )
 update device_configs c
 set status = 'SUPERSEDED',
-    updated_at = clock_timestamp()
+    updated_at = greatest(clock_timestamp(), c.updated_at + interval '1 us')
 from unanswered
 where c.device_id = unanswered.device_id
     and c.version = unanswered.version

@@ -212,3 +212,30 @@ async fn refused_by_the_broker_shows_the_reason_until_it_expires() {
     assert!(pending["error"].as_str().is_some_and(|error| error.contains("ACL")), "{pending}");
     assert!(command("EXPIRED").await["sentAt"].is_null());
 }
+
+/// A time that the clock showed before it was set back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_of_the_database_that_was_ahead_hides_no_change() {
+    let mut rig = Rig::start().await;
+    let id = rig.send(json!({"type": "BEEP"})).await;
+    let version = rig.push(json!({"interval": 60})).await;
+    rig.received().await;
+    rig.received().await;
+    rig.until(&id, "SENT").await;
+    rig.until_config(version, "SENT").await;
+    let client = rig.app.database().client().await;
+    for table in ["commands", "device_configs"] {
+        let ahead = format!("update {table} set updated_at = updated_at + interval '1 hour'");
+        client.batch_execute(&ahead).await.expect("an update");
+    }
+    let mut updates = rig.updates(&id).await;
+    assert_eq!(updates.next().await["commandUpdates"]["status"], "SENT");
+    rig.answer(&id, "ACKED", json!({})).await;
+    assert_eq!(updates.next().await["commandUpdates"]["status"], "ACKED");
+    rig.answer(&id, "SUCCEEDED", json!({})).await;
+    assert_eq!(updates.next().await["commandUpdates"]["status"], "SUCCEEDED");
+    rig.publish("ack", json!({"configVersion": version, "status": "APPLIED"})).await;
+    rig.until_config(version, "APPLIED").await;
+    let times = "select from device_configs where updated_at > now() + interval '59 minutes'";
+    assert_eq!(client.query(times, &[]).await.expect("a query").len(), 1, "its changes keep their order");
+}
