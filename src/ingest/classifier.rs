@@ -17,6 +17,7 @@ use super::envelope::Envelope;
 use super::message::{Message, Rejected, classify};
 use super::pending_updates::PendingUpdates;
 use super::rejection_recorder::{NewRejected, RejectionRecorder};
+use super::uptime_clocks::UptimeClocks;
 use crate::commands::Expectations;
 use crate::db;
 use crate::devices::{self, Directory, PresenceTracker, Resolved, StateChange};
@@ -33,6 +34,7 @@ pub(super) struct Classifier {
     pub(super) storage: DailyStorage,
     pub(super) pending: PendingUpdates,
     pub(super) rejections: RejectionRecorder,
+    pub(super) uptime_clocks: UptimeClocks,
     pub(super) expectations: Expectations,
     pub(super) metrics: Metrics,
 }
@@ -93,7 +95,8 @@ impl Classifier {
             return batch.add_message(ClassifiedMessage { outcome: Outcome::Clearing, device: None, envelope });
         }
         let is_seen = |device| self.presence.is_seen(device);
-        let (message, change) = match classify(content, resolved, envelope.retained, is_seen) {
+        let classified = classify(content, resolved, envelope.retained, is_seen);
+        let (message, change) = match classified.map(|message| self.without_uptime(message, &envelope)) {
             Err(rejected) => (self.reject(rejected, envelope), None),
             Ok(message) if !self.is_within_limit(&message, &envelope) => {
                 let is_reported = self.limits.is_reported(message.device.device, envelope.received_at);
@@ -113,6 +116,15 @@ impl Classifier {
             }
             batch.add_change(change);
         }
+    }
+
+    /// The message without a timestamp that counts milliseconds since boot.
+    fn without_uptime(&mut self, mut message: Message, envelope: &Envelope) -> Message {
+        if let Content::Telemetry { timestamp, .. } = &mut message.content {
+            let (device, at) = (message.device.device, envelope.received_at);
+            *timestamp = timestamp.and_then(|timestamp| self.uptime_clocks.check(device, timestamp, at));
+        }
+        message
     }
 
     /// Whether the message is within its device's limit. An offline status always is, so that no flood hides it; so is

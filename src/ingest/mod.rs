@@ -34,6 +34,7 @@ mod progress;
 mod rejection_recorder;
 mod retention;
 mod store;
+mod uptime_clocks;
 mod writer;
 mod writer_connection;
 

@@ -23,6 +23,7 @@ use super::pending_updates::PendingUpdates;
 use super::progress::Progress;
 use super::rejection_recorder::RejectionRecorder;
 use super::retention::Retention;
+use super::uptime_clocks::UptimeClocks;
 use super::writer_connection::WriterConnection;
 use crate::clock::Clock;
 use crate::commands::{CommandHub, Expectations, ReturnedDevices};
@@ -184,6 +185,7 @@ impl RunningWriter {
                 pending: PendingUpdates::default(),
                 rejections: RejectionRecorder::default(),
                 expectations: parts.expectations.clone(),
+                uptime_clocks: UptimeClocks::default(),
                 metrics: parts.metrics.clone(),
             },
             committed_packets: stored.committed_packets,

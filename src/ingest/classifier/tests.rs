@@ -20,6 +20,7 @@ fn classifier(online: bool) -> Classifier {
         storage: DailyStorage::new(None),
         pending: PendingUpdates::default(),
         rejections: RejectionRecorder::default(),
+        uptime_clocks: UptimeClocks::default(),
         expectations: Expectations::default(),
         metrics: Metrics::new(),
     }
