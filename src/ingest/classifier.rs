@@ -177,11 +177,27 @@ impl Classifier {
         messages.map(|message| BrokerEvent::Message(Box::new(message))).collect()
     }
 
+    /// Called before each batch with the number of messages that wait behind it. Devices were not silent while the
+    /// writer was behind: their messages waited, perhaps at the broker.
+    pub(super) fn observe_queue(&mut self, n: usize, capacity: usize, at: DateTime<Utc>) {
+        let was_behind = self.limits.is_behind();
+        self.limits.observe_queue(n, capacity, at);
+        if was_behind && !self.limits.is_behind() {
+            self.presence.restart(Instant::now());
+        }
+    }
+
+    /// Whether a device that misses its deadline is offline.
+    fn silence_counts(&self, link_is_up: bool) -> bool {
+        link_is_up && !self.limits.is_behind()
+    }
+
     /// The changes that are due without a message: devices that timed out, and pending updates.
-    pub(super) fn due_changes(&mut self, at: DateTime<Utc>) -> Batch {
+    pub(super) fn due_changes(&mut self, at: DateTime<Utc>, link_is_up: bool) -> Batch {
         let now = Instant::now();
         let mut states = Vec::new();
-        for (home, device) in self.presence.expired(now) {
+        let expired = if self.silence_counts(link_is_up) { self.presence.expired(now) } else { Vec::new() };
+        for (home, device) in expired {
             let report = self.pending.remove(device).map(|pending| pending.report).unwrap_or_default();
             let timed_out = StateChange::timed_out(home, device, at, self.presence.timeout());
             states.push(StateChange { report, ..timed_out });
@@ -197,9 +213,9 @@ impl Classifier {
     }
 
     /// When [`Classifier::due_changes`] and [`Classifier::revalidate`] are to be called next. Devices only time out while
-    /// the link is up.
+    /// the link is up and the writer keeps up with it.
     pub(super) fn next_deadline(&self, link_is_up: bool) -> Option<Instant> {
-        let offline = self.presence.next_deadline().filter(|_| link_is_up);
+        let offline = self.presence.next_deadline().filter(|_| self.silence_counts(link_is_up));
         [offline, self.pending.due_at(), self.directory.revalidation_due_at()].into_iter().flatten().min()
     }
 }

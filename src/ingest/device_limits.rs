@@ -103,6 +103,11 @@ impl DeviceLimits {
         }
     }
 
+    /// Whether messages pile up before the writer, and perhaps at the broker.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind_since.is_some()
+    }
+
     /// Admits a message; `measured_at` is the time of its device's own clock.
     pub(super) fn admit(
         &mut self,

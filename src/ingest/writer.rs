@@ -42,7 +42,8 @@ use crate::telemetry::{self, Partitions, ReadingHub};
 /// so this is for a network that drops everything.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// A batch that took longer than this waited for the database: meanwhile no device counts as silent.
+/// Messages that were in the queue and in their batch for longer than this waited for the database: meanwhile no device
+/// counts as silent.
 const LONG_OUTAGE: Duration = Duration::from_secs(10);
 
 /// What the writer needs.
@@ -184,8 +185,8 @@ impl RunningWriter {
                 storage: DailyStorage::new(parts.daily_storage),
                 pending: PendingUpdates::default(),
                 rejections: RejectionRecorder::default(),
-                expectations: parts.expectations.clone(),
                 uptime_clocks: UptimeClocks::default(),
+                expectations: parts.expectations.clone(),
                 metrics: parts.metrics.clone(),
             },
             committed_packets: stored.committed_packets,
@@ -211,8 +212,8 @@ impl RunningWriter {
         let mut inbox: Vec<BrokerEvent> = Vec::with_capacity(MAX_BATCH);
         loop {
             let event = self.next_event(&mut inbox).await;
-            let began = Instant::now();
-            self.progress.begin(self.waited(&inbox));
+            let (began, waited) = (Instant::now(), self.waited(&inbox));
+            self.progress.begin(waited);
             match event {
                 Event::Messages(0) => {
                     let pending = self.classifier.all_pending();
@@ -220,7 +221,7 @@ impl RunningWriter {
                 }
                 Event::Messages(_) => self.on_messages(&mut inbox).await,
                 Event::Deadline => {
-                    let due = self.classifier.due_changes(self.clock.now());
+                    let due = self.classifier.due_changes(self.clock.now(), *self.connected.borrow());
                     self.store_states(due).await;
                     self.revalidate().await;
                 }
@@ -236,7 +237,7 @@ impl RunningWriter {
                 Box::pin(self.tend_parked()).await;
             }
             self.progress.end();
-            if began.elapsed() > LONG_OUTAGE {
+            if waited + began.elapsed() > LONG_OUTAGE {
                 // Messages waited for the database: their devices were not silent.
                 self.classifier.presence.restart(Instant::now());
             }
@@ -280,7 +281,7 @@ impl RunningWriter {
 
     async fn on_messages(&mut self, inbox: &mut Vec<BrokerEvent>) {
         let (n_waiting, capacity) = (self.events.len(), self.events.max_capacity());
-        self.classifier.limits.observe_queue(n_waiting, capacity, self.clock.now());
+        self.classifier.observe_queue(n_waiting, capacity, self.clock.now());
         let batch = self.prepare(inbox).await;
         self.store(batch).await;
         if self.events.is_empty() {

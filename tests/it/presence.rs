@@ -1,17 +1,21 @@
 //! What the database holds of a device's presence and reports, where messages come close together, clocks were wrong,
 //! or another server heard the device.
 
+use std::time::{Duration, Instant};
+
 use chrono::TimeDelta;
+use futures_util::future::join_all;
 use serde_json::json;
 
-use super::support::app::TestApp;
+use super::support::app::{Database, TestApp};
+use super::support::proxy::Mode;
 use super::support::user::Device;
 use super::support::{eventually, until};
 
 /// Waits until the device's state fulfils an SQL condition.
-async fn is(app: &TestApp, device: &Device, condition: &str) {
+async fn is(database: &Database, device: &Device, condition: &str) {
     let query = format!("select from device_states where device_id = {} and {condition}", device.id);
-    let client = app.database().client().await;
+    let client = database.client().await;
     eventually(condition, || async { (!client.query(&query, &[]).await.ok()?.is_empty()).then_some(()) }).await;
 }
 
@@ -24,17 +28,17 @@ async fn a_clock_that_was_ahead_leaves_no_silent_device_online() {
         let device = app.device(&owner, &home, &format!("d{seconds}")).await;
         app.clock().advance(TimeDelta::seconds(seconds));
         app.publish(&device, "status", r#"{"online":true}"#).await;
-        is(&app, &device, &format!("online and last_seen_at > now() + interval '{} s'", seconds - 5)).await;
+        is(app.database(), &device, &format!("online and last_seen_at > now() + interval '{} s'", seconds - 5)).await;
         app.clock().advance(TimeDelta::seconds(-seconds));
-        is(&app, &device, "not online").await;
+        is(app.database(), &device, "not online").await;
     }
     let device = app.device(&owner, &home, "back").await;
     app.clock().advance(TimeDelta::hours(1));
     app.publish(&device, "status", r#"{"online":true}"#).await;
-    is(&app, &device, "online").await;
+    is(app.database(), &device, "online").await;
     app.clock().advance(TimeDelta::hours(-1));
     app.publish(&device, "status", r#"{"online":true}"#).await;
-    is(&app, &device, "online and last_seen_at < now() + interval '1 minute'").await;
+    is(app.database(), &device, "online and last_seen_at < now() + interval '1 minute'").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,7 +47,7 @@ async fn a_device_that_another_server_heard_last_goes_offline_too() {
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "a").await;
     app.publish(&device, "status", r#"{"online":true}"#).await;
-    is(&app, &device, "online").await;
+    is(app.database(), &device, "online").await;
     // Another server heard the device and ended. A time-out allows 15 s for what another server has not written yet.
     let client = app.database().client().await;
     let heard = "update device_states set last_seen_at = last_seen_at + interval '17 s'";
@@ -51,8 +55,8 @@ async fn a_device_that_another_server_heard_last_goes_offline_too() {
     let batches = app.app().services().metrics.ingest_batches.clone();
     let before = batches.get();
     until("the time-out was tried", || batches.get() > before).await;
-    is(&app, &device, "online").await;
-    is(&app, &device, "not online").await;
+    is(app.database(), &device, "online").await;
+    is(app.database(), &device, "not online").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,7 +65,7 @@ async fn the_values_of_a_message_right_after_another_are_the_last_reported_ones(
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "a").await;
     app.publish(&device, "heartbeat", "{}").await;
-    is(&app, &device, "online").await;
+    is(app.database(), &device, "online").await;
     for (firmware, battery) in [("1.0", 90.0), ("1.1", 89.0)] {
         let metadata = json!({"firmwareVersion": firmware, "batteryLevel": battery, "wifiSignal": -60});
         app.publish(&device, "telemetry", json!({"sensors": {}, "metadata": metadata}).to_string()).await;
@@ -72,4 +76,54 @@ async fn the_values_of_a_message_right_after_another_are_the_last_reported_ones(
         })
         .await;
     }
+}
+
+/// Milliseconds since boot as a number, from the 18th day of uptime.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_counts_milliseconds_since_boot_dates_no_reading() {
+    let app = TestApp::start().await;
+    let (home, owner) = app.home().await;
+    let device = app.device(&owner, &home, "a").await;
+    let metrics = app.app().services().metrics.clone();
+    let reading = |timestamp: u32| json!({"timestamp": timestamp, "sensors": {"temperature": 20}}).to_string();
+    for (n, uptime) in (1..).zip([1_650_000_000, 1_650_010_000, 1_650_020_010]) {
+        app.publish(&device, "telemetry", reading(uptime)).await;
+        until("it is stored", || metrics.mqtt_stored.get() == n).await;
+        app.clock().advance(TimeDelta::seconds(10));
+    }
+    // What was measured days ago and is sent at once keeps its time.
+    let late = app.device(&owner, &home, "b").await;
+    for measured_at in [1_650_000_600, 1_650_001_200] {
+        app.publish(&late, "telemetry", reading(measured_at)).await;
+    }
+    until("all are stored", || metrics.mqtt_stored.get() == 5).await;
+    let client = app.database().client().await;
+    let by_device = client.query("select device_clock from telemetry order by id", &[]).await.unwrap();
+    let by_device: Vec<bool> = by_device.iter().map(|row| row.get(0)).collect();
+    assert_eq!(by_device, [true, false, false, true, true]);
+}
+
+/// Messages wait at the broker while the database is slow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_whose_messages_wait_does_not_go_offline() {
+    const FLOOD: u64 = 10_000;
+    let database = Database::create().await;
+    let (proxy, url) = database.proxied().await;
+    let builder = TestApp::builder().set("DATABASE_URL", url).set("DEVICE_RATE_LIMIT", "0");
+    let app = builder.set("PRESENCE_TIMEOUT_SECONDS", "2").start().await;
+    let (home, owner) = app.home().await;
+    let (device, loud) = (app.device(&owner, &home, "a").await, app.device(&owner, &home, "b").await);
+    app.publish(&device, "heartbeat", "{}").await;
+    is(&database, &device, "online").await;
+    let metrics = app.app().services().metrics.clone();
+
+    proxy.set(Mode::Delay(Duration::from_millis(25)));
+    let began = Instant::now();
+    let flood = (0..FLOOD).map(|n| app.publish(&loud, "telemetry", format!(r#"{{"sensors":{{"n":{n}}}}}"#)));
+    join_all(flood).await;
+    app.publish(&device, "heartbeat", "{}").await;
+    until("everything is stored", || metrics.mqtt_stored.get() >= FLOOD + 2).await;
+    proxy.set(Mode::Pass);
+    assert!(began.elapsed() > Duration::from_secs(3), "they waited for {:?} only", began.elapsed());
+    is(&database, &device, "online and last_seen_at > online_changed_at + interval '3 s'").await;
 }
