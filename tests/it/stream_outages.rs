@@ -1,6 +1,11 @@
-//! No stream ends because the database is unavailable for a while.
+//! No stream ends because the database is unavailable for a while, and no request fails once it is back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use smarthome::dev::postgres::Postgres;
 use smarthome::hub::{CAPACITY, Hub, HubEvent, HubReceiver};
 use smarthome::ids::{DeviceId, HomeId};
 
@@ -8,7 +13,8 @@ use super::support::app::{Database, TestApp};
 use super::support::proxy::Mode;
 use super::support::user::{Device, User};
 use super::support::ws::Subscription;
-use super::support::{soon, until};
+use super::support::{soon, unique, until};
+use tokio::task::JoinSet;
 
 const TELEMETRY: &str = "subscription($id: ID) { telemetry(homeId: $id) { firmwareVersion } }";
 const STATES: &str = "subscription($id: ID) { deviceStatus(homeId: $id) { firmwareVersion } }";
@@ -37,6 +43,14 @@ async fn deliver(stream: &mut Subscription, pointer: &str, value: &str) {
     soon(&format!("{pointer} is {value}"), found).await;
 }
 
+async fn subscribe_to_all(owner: &User, home: &str) -> [Subscription; 4] {
+    let mut streams = Vec::new();
+    for query in [TELEMETRY, STATES, COMMANDS, CONFIGS] {
+        streams.push(owner.subscribe(query, json!({ "id": home })).await);
+    }
+    streams.try_into().ok().expect("four")
+}
+
 /// Publishes the hub's next event again until the hub drops events: its subscribers must read the database.
 async fn overflow<T>(hub: &Hub<T>, (home, device): (HomeId, DeviceId), receiver: &mut HubReceiver<T>) {
     let HubEvent::Published(event) = soon("an event", receiver.recv()).await else { panic!("no event") };
@@ -52,11 +66,7 @@ async fn no_stream_ends_while_the_database_is_away() {
     let app = TestApp::builder().set("DATABASE_URL", url).start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "a").await;
-    let mut streams = Vec::new();
-    for query in [TELEMETRY, STATES, COMMANDS, CONFIGS] {
-        streams.push(owner.subscribe(query, json!({"id": home.id})).await);
-    }
-    let mut streams: [Subscription; 4] = streams.try_into().ok().expect("four");
+    let mut streams = subscribe_to_all(&owner, &home.id).await;
     let services = app.app().services();
     let metrics = &services.metrics;
     until("all streams run", || metrics.subscriptions.get() == 4).await;
@@ -79,4 +89,55 @@ async fn no_stream_ends_while_the_database_is_away() {
     change(&app, &owner, &device, &mut streams, "AFTER").await;
     assert_eq!((metrics.subscriptions.get(), metrics.subscriptions_lagged.get()), (4, 0));
     assert!(metrics.subscription_catch_ups.get() > 0, "the hubs dropped events");
+}
+
+/// Asks 40 times a second, whether answers come or not. When each request began, and the code of its error.
+async fn ask(owner: User, stop: Arc<AtomicBool>) -> Vec<(Instant, Option<String>)> {
+    let (mut ticks, mut requests) = (tokio::time::interval(Duration::from_millis(25)), JoinSet::new());
+    while !stop.load(Ordering::Relaxed) {
+        ticks.tick().await;
+        let owner = owner.clone();
+        requests.spawn(async move {
+            let began = Instant::now();
+            let answer = owner.post("{ homes { id devices(first: 1) { nodes { id } } } }", json!({})).await.json();
+            let code = answer.pointer("/errors/0/extensions/code").map(|code| code.as_str().unwrap_or("?").to_owned());
+            (began, code)
+        });
+    }
+    requests.join_all().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_of_the_database_no_request_fails_and_every_stream_goes_on() {
+    let root = std::env::temp_dir().join(unique("smarthome-restart"));
+    let mut postgres = Postgres::start(&root).expect("PostgreSQL starts");
+    let app = TestApp::builder().set("DATABASE_URL", postgres.url()).start().await;
+    let (home, owner) = app.home().await;
+    let device = app.device(&owner, &home, "a").await;
+    let mut streams = subscribe_to_all(&owner, &home.id).await;
+    let metrics = app.app().services().metrics.clone();
+    until("all streams run", || metrics.subscriptions.get() == 4).await;
+    change(&app, &owner, &device, &mut streams, "BEFORE").await;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let requests = tokio::spawn(ask(owner.clone(), stop.clone()));
+    let mut outages = Vec::new();
+    for name in ["FIRST", "SECOND"] {
+        // With the requests that are running.
+        let down = Instant::now() - Duration::from_secs(1);
+        postgres.stop_immediate().expect("PostgreSQL stops");
+        postgres.restart().expect("PostgreSQL restarts");
+        outages.push(down..Instant::now());
+        change(&app, &owner, &device, &mut streams, name).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let answers = requests.await.expect("the requests");
+    let failed: Vec<_> = answers.iter().filter(|(_, code)| code.is_some()).collect();
+    println!("{} requests, {} failed during {outages:?}", answers.len(), failed.len());
+    let unexpected: Vec<_> =
+        failed.iter().filter(|(began, _)| outages.iter().all(|outage| !outage.contains(began))).collect();
+    assert!(unexpected.is_empty(), "outside the outages: {unexpected:?}");
+    assert_eq!((metrics.subscriptions.get(), metrics.subscriptions_lagged.get()), (4, 0), "no stream ended");
+    app.stop().await;
+    postgres.remove().expect("PostgreSQL stops");
 }
