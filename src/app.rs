@@ -7,6 +7,7 @@
 
 mod background;
 mod base;
+mod clock_check;
 mod http;
 mod hubs;
 mod ingest;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 pub use base::Base;
+pub use clock_check::compare_clocks;
 pub use hubs::Hubs;
 
 use self::http::Http;

@@ -3,6 +3,7 @@
 mod age;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -127,6 +128,8 @@ metrics! {
     // Sessions and database
     revocations_followed: Gauge = "revocations_followed",
         "1 while session and membership revocations of other servers are being read";
+    clock_ahead: Gauge<f64, AtomicU64> = "clock_ahead_seconds",
+        "How far the server's clock is ahead of the database's";
     db_statements: Counter = "db_statements",
         "SQL statements sent by the API's connection pool";
 

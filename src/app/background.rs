@@ -1,6 +1,7 @@
 //! The tasks that work beside requests and messages.
 
 use super::Parts;
+use super::clock_check;
 use super::tasks::Tasks;
 use crate::mqtt::cleanup::Cleaner;
 use crate::mqtt::provision::Provisioner;
@@ -20,6 +21,8 @@ pub(super) fn start(parts: &Parts, tasks: &Tasks) {
     tasks.critical("the poll for revocations", revocations);
     let watch = base.frozen.clone().watch(settings.database.clone(), stop());
     tasks.critical("the watch on the database", watch);
+    let clocks = clock_check::watch_clock(pool(), base.clock.clone(), base.metrics.clone(), migrated(), stop());
+    tasks.critical("the comparison of clocks", clocks);
     let refresh = services.devices.clone().run_registry_cache_refresh(migrated(), stop());
     tasks.critical("the refresh of the registry cache", refresh);
     if let Some(provisioner) = provisioner(parts) {

@@ -1,5 +1,6 @@
 //! PostgreSQL: connections, the API's pool, migrations, transactions, statements in `.sql` files.
 
+mod clock;
 mod connection;
 mod errors;
 mod frozen;
@@ -15,6 +16,7 @@ mod statement;
 mod timeout;
 mod transaction;
 
+pub use clock::clock;
 pub use connection::{Connection, connect};
 pub use errors::{is_unique_violation, violated_foreign_key, warn_about_message_language};
 pub use frozen::Frozen;

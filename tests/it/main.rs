@@ -6,6 +6,7 @@ mod broker_limits;
 mod busy_user;
 mod canaries;
 mod clients;
+mod clocks;
 mod compression;
 mod container;
 mod control;

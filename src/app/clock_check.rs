@@ -1,0 +1,43 @@
+//! Compares the server's clock with the database's, which all servers of an installation share. When a command expires is
+//! set by one server and enforced by another, so their clocks have to agree.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio_util::sync::CancellationToken;
+
+use crate::background::periodic;
+use crate::clock::Clock;
+use crate::db::{self, Pool};
+use crate::error::Error;
+use crate::latch::Latch;
+use crate::metrics::Metrics;
+
+const EVERY: Duration = Duration::from_secs(60);
+/// A larger difference is reported.
+const MAX_DIFFERENCE: TimeDelta = TimeDelta::seconds(1);
+
+/// Compares the clocks once a minute.
+pub(super) async fn watch_clock(pool: Pool, clock: Clock, metrics: Metrics, migrated: Latch, stop: CancellationToken) {
+    let work = || compare_clocks(&pool, &clock, &metrics);
+    periodic("the comparison with the database's clock", EVERY, migrated, stop, work).await;
+}
+
+/// Compares the clocks, and reports a difference in a metric and, where it matters, in the log.
+pub async fn compare_clocks(pool: &Pool, clock: &Clock, metrics: &Metrics) -> Result<(), Error> {
+    let mut conn = pool.get().await?;
+    let asked_at = clock.now();
+    let database = db::clock(&mut conn).await?;
+    let round_trip = clock.now() - asked_at;
+    // The database answered at some moment of the round trip.
+    let ahead = asked_at + round_trip / 2 - database;
+    metrics.clock_ahead.set(ahead.as_seconds_f64());
+    if ahead.abs() > MAX_DIFFERENCE + round_trip / 2 {
+        tracing::warn!(
+            seconds = ahead.as_seconds_f64(),
+            "this server's clock is ahead of the database's (behind where negative): commands expire too early or too \
+             late. Synchronize both with NTP"
+        );
+    }
+    Ok(())
+}
