@@ -2,6 +2,7 @@
 //! with broker, database, server and load on it. Prints a table; asserts nothing that is timed.
 //! README.md beside this file explains each row.
 
+mod at_size;
 mod bare_frames;
 mod broker_alone;
 mod client;
@@ -50,6 +51,7 @@ const BROKER_FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/mosquitt
 struct Args {
     /// Only the measurements whose name contains one of these: broker, insert, pipe, start, ingest,
     /// live, streams, commands, lists, fan-out, growth. Or `tenants`, alone or with the attacks to measure: A2 to A13.
+    /// Or `statements`, alone or with parts of their names.
     filter: Vec<String>,
     /// A tenth of the messages, one round, short runs.
     #[arg(long)]
@@ -66,6 +68,9 @@ struct Args {
     /// With `tenants`: the trial of a server with 256 MiB.
     #[arg(long)]
     memory: bool,
+    /// With `statements`: this database, which has the rows already, instead of one that is made and filled.
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
     /// Leave out the Node server that lists and fan-out are compared with.
     #[arg(long)]
     alone: bool,
@@ -81,6 +86,9 @@ fn main() -> Result<()> {
     } else {
         Size { messages: 300_000, rounds: 3, seconds: 10 }
     };
+    if let Some((_, names)) = args.filter.split_first().filter(|(first, _)| *first == "statements") {
+        return at_size::measure(&at_size::Options { names: names.to_vec(), database: args.database.clone() });
+    }
     let mut table = Table::new(args.filter.clone());
     let stage = Stage::start(size, args.server.clone())?;
     if let Some((_, names)) = args.filter.split_first().filter(|(first, _)| *first == "tenants") {

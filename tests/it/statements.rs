@@ -3,10 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use smarthome::db::{self, parameters};
+use smarthome::db;
 use smarthome::settings::{DatabaseSettings, Secret};
 
 use super::support::app::Database;
+use cases::numbered;
+
+#[path = "../../bench/at_size/cases.rs"]
+mod cases;
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder") {
@@ -17,22 +21,6 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
             found.push(path);
         }
     }
-}
-
-/// The statement with `$1`, `$2`, … for its parameters, and how many there are.
-fn numbered(sql: &str) -> (String, usize) {
-    let (mut text, mut names, mut end) = (String::new(), Vec::new(), 0);
-    for (at, name) in parameters(sql) {
-        let number = names.iter().position(|known| *known == name).unwrap_or_else(|| {
-            names.push(name);
-            names.len() - 1
-        });
-        text.push_str(&sql[end..at]);
-        text.push_str(&format!("${}", number + 1));
-        end = at + 1 + name.len();
-    }
-    text.push_str(sql[end..].trim_end().trim_end_matches(';'));
-    (text, names.len())
 }
 
 async fn migrated() -> (Database, tokio_postgres::Client) {
@@ -56,9 +44,10 @@ async fn every_sql_file_can_be_prepared_and_explained() {
     let (mut faults, mut n_checked) = (Vec::new(), 0);
     for path in statements {
         let name = path.strip_prefix(root).unwrap().display();
-        let (sql, n_parameters) = numbered(&fs::read_to_string(path).unwrap());
+        let text = fs::read_to_string(path).unwrap();
+        let (sql, names) = numbered(&text);
         let nulls =
-            if n_parameters == 0 { String::new() } else { format!("({})", vec!["null"; n_parameters].join(", ")) };
+            if names.is_empty() { String::new() } else { format!("({})", vec!["null"; names.len()].join(", ")) };
         for step in [format!("prepare checked as {sql}"), format!("explain execute checked{nulls}")] {
             if let Err(error) = client.batch_execute(&step).await {
                 let message = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
@@ -207,8 +196,35 @@ fn every_sql_file_is_used() {
     }
 }
 
+/// `bench/run statements` measures each on a large database.
+#[test]
+fn every_sql_file_has_cases_for_its_measurement() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let entries = cases::read(root).expect("bench/at_size/cases");
+    let mut all = Vec::new();
+    files(&root.join("src"), &mut all);
+    for path in all.iter().filter(|path| path.extension().is_some_and(|extension| extension == "sql")) {
+        let name = path.strip_prefix(root).unwrap().to_string_lossy();
+        assert!(entries.iter().any(|entry| entry.name == name), "{name} has no cases in bench/at_size/cases");
+    }
+    for entry in &entries {
+        let (name, (_, mut wanted)) = (&entry.name, numbered(&entry.sql));
+        let path = name.split(' ').next().unwrap();
+        assert!(root.join(path).is_file() && !entry.sql.is_empty(), "{name}: no such statement");
+        assert!(entry.is_file() || name.contains(' '), "{name}: the function is not named");
+        assert!(!entry.cases.is_empty(), "{name} has no cases");
+        wanted.sort_unstable();
+        for case in &entry.cases {
+            let mut given: Vec<_> = case.arguments.iter().map(|(name, _)| name.as_str()).collect();
+            given.sort_unstable();
+            assert_eq!(given, wanted, "the arguments of {name}, {}", case.name);
+            assert!(case.why.as_ref().is_none_or(|why| why.len() >= 10), "{name}, {}: why?", case.name);
+        }
+    }
+}
+
 #[test]
 fn a_name_gets_one_number() {
     let numbered = numbered("select :a::text, :b where x = :a;\n");
-    assert_eq!(numbered, ("select $1::text, $2 where x = $1".to_owned(), 2));
+    assert_eq!(numbered, ("select $1::text, $2 where x = $1".to_owned(), vec!["a", "b"]));
 }
