@@ -55,9 +55,9 @@ async fn open(url: &str, statement_timeout: Option<Duration>) -> ConnectionResul
     // the database notices within a minute that this machine is gone, and releases its locks.
     let mut options = config.get_options().unwrap_or_default().to_owned();
     // The default cost of a random page is that of a spinning disk: with it a page of a home's devices reads whole
-    // tables.
+    // tables. To compile a statement takes longer than any of ours runs.
     options.push_str(
-        " -c plan_cache_mode=force_generic_plan -c random_page_cost=1.1 -c tcp_keepalives_idle=30 \
+        " -c plan_cache_mode=force_generic_plan -c random_page_cost=1.1 -c jit=off -c tcp_keepalives_idle=30 \
          -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
     );
     if let Some(timeout) = statement_timeout {
