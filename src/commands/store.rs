@@ -1,17 +1,20 @@
 //! SQL of sending, cancelling and reading commands.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::sql;
+use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Integer, Json, Nullable, Text, Timestamptz, Untyped, Uuid as SqlUuid};
+use diesel::result::Error as DieselError;
+use diesel::sql_types::{
+    Array, BigInt, Binary, Integer, Json, Nullable, SmallInt, Text, Timestamptz, Untyped, Uuid as SqlUuid,
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::command::{Command, CommandSource, CommandStatus, OnStale};
 use super::row_store::{Row, into_commands};
-use crate::db::schema::{commands, memberships};
+use crate::db::schema::commands;
 use crate::db::{JsonText, MemoryBudget, collect_bounded, statement};
 use crate::error::Error;
-use crate::homes::{MEMBERSHIP, Membership};
+use crate::homes::{HomeRole, Membership, MembershipColumns};
 use crate::ids::{CommandId, DeviceId, HomeId, UserId};
 
 /// A command found by its idempotency key, and the digest of the request that made it.
@@ -131,21 +134,39 @@ pub(super) async fn prune(conn: &mut AsyncPgConnection, device: DeviceId, kept: 
     diesel::delete(commands::table.filter(commands::id.eq_any(ids))).execute(conn).await.map(drop)
 }
 
+statement! {
+    struct FindVisible<'a>("sql/find_visible.sql") -> Untyped {
+        viewer: BigInt = UserId,
+        ids: Array<SqlUuid> = &'a [CommandId],
+    }
+}
+
+#[derive(QueryableByName)]
+struct VisibleRow {
+    #[diesel(embed)]
+    command: Row,
+    #[diesel(sql_type = BigInt)]
+    member_id: UserId,
+    #[diesel(sql_type = Text)]
+    member_role: HomeRole,
+    #[diesel(sql_type = Nullable<SmallInt>)]
+    member_scopes: Option<i16>,
+}
+
 /// Those of the commands that the viewer may see, each with the viewer's membership.
 pub(super) async fn find_visible(
     conn: &mut AsyncPgConnection,
     viewer: UserId,
     ids: &[CommandId],
 ) -> QueryResult<Vec<(Command, Membership)>> {
-    let rows: Vec<(Row, Membership)> = commands::table
-        .inner_join(memberships::table.on(memberships::home_id.eq(commands::home_id)))
-        .filter(memberships::user_id.eq(viewer))
-        .filter(commands::id.eq_any(ids))
-        .filter(sql::<diesel::sql_types::Bool>("sees_device(memberships.device_ids, commands.device_id)"))
-        .select((Row::as_select(), MEMBERSHIP))
-        .load(conn)
-        .await?;
-    Ok(rows.into_iter().map(|(row, membership)| (row.into(), membership)).collect())
+    let rows: Vec<VisibleRow> = FindVisible { viewer, ids }.load(conn).await?;
+    let visible = |row: VisibleRow| {
+        let command = Command::from(row.command);
+        let columns = (row.member_id, command.home, row.member_role, row.member_scopes);
+        let membership = <Membership as Queryable<MembershipColumns, Pg>>::build(columns);
+        Ok((command, membership.map_err(DieselError::DeserializationError)?))
+    };
+    rows.into_iter().map(visible).collect()
 }
 
 statement! {

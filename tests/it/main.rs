@@ -53,6 +53,7 @@ mod schema;
 mod services;
 mod simulator;
 mod statement_order;
+mod statement_plans;
 mod statements;
 mod storage_limits;
 mod stream_outages;

@@ -10,7 +10,7 @@ use super::support::app::Database;
 use cases::numbered;
 
 #[path = "../../bench/at_size/cases.rs"]
-mod cases;
+pub(super) mod cases;
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder") {

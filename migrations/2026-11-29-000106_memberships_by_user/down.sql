@@ -1,0 +1,2 @@
+drop index memberships_user;
+create index memberships_user on memberships (user_id);
