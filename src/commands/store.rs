@@ -115,8 +115,9 @@ pub(super) async fn lock(conn: &mut AsyncPgConnection, id: CommandId) -> QueryRe
 }
 
 pub(super) async fn count_open(conn: &AsyncPgConnection, device: DeviceId) -> QueryResult<i64> {
-    let of_device = commands::table.filter(commands::device_id.eq(device));
-    of_device.filter(commands::status.eq_any(CommandStatus::OPEN)).count().get_result(&mut &*conn).await
+    // An open command has a deadline, and an index of its own: the ended ones are not read.
+    let open = commands::table.filter(commands::device_id.eq(device)).filter(commands::deadline.is_not_null());
+    open.count().get_result(&mut &*conn).await
 }
 
 /// Deletes final commands that are not among the device's newest `kept`.

@@ -23,10 +23,41 @@ type Check = (&'static str, &'static [(&'static str, &'static str)], f64, u64);
 
 const CHECKS: &[Check] = &[
     (
+        "src/commands/sql/recently_changed.sql",
+        &[("homes", "'{1}'"), ("within", "'1 minute'"), ("limit", "100")],
+        0.0,
+        10,
+    ),
+    (
         "src/commands/sql/find_visible.sql",
         &[("viewer", "1"), ("ids", "'{c4ca4238-a0b9-2382-0dcc-509a6f75849b}'")],
         2.0,
         20,
+    ),
+    ("src/commands/store.rs count_open", &[("device", "1")], 3.0, 20),
+    (
+        "src/commands/sql/find_lost.sql",
+        &[("before", "'2020-01-01'"), ("now", "'2020-01-01'"), ("limit", "1000")],
+        0.0,
+        10,
+    ),
+    ("src/commands/sql/expire_overdue.sql", &[("now", "now() + interval '2 days'"), ("limit", "10")], 30.0, 900),
+    (
+        "src/commands/sql/requeue_lost.sql",
+        &[("ids", "array(select id from commands where status = 'SENT' order by id limit 1)"), ("before", "now()")],
+        10.0,
+        100,
+    ),
+    (
+        "src/commands/sql/find_due.sql",
+        &[
+            ("after", "1"),
+            ("limit", "1"),
+            ("busy", "array(select n from generate_series(3001, 3250) n)"),
+            ("now", "now()"),
+        ],
+        260.0,
+        300,
     ),
     ("src/devices/sql/find_devices.sql", &[("viewer", "1"), ("ids", "'{1, 2}'")], 10.0, 40),
     ("src/devices/sql/find_devices_in_rooms.sql", &[("viewer", "1"), ("rooms", "'{1}'"), ("limit", "100")], 70.0, 200),

@@ -5,7 +5,10 @@ with oldest as materialized (
         cross join lateral (
             select c.id
             from commands c
-            where c.device_id = wanted.id and c.status = 'PENDING' and c.expires_at > :now
+            where c.device_id = wanted.id
+                and c.status = 'PENDING'
+                and c.deadline is not null
+                and c.expires_at > :now
             order by c.seq
             limit 1
         ) pending

@@ -4,7 +4,8 @@ with overdue as materialized (
     select c.id
     from commands c
     where c.id = any(array(select id from commands where deadline <= :now order by deadline limit :limit))
-        and c.deadline <= :now
+        -- Checked again under the lock. Not as a plain comparison, by which PostgreSQL could read all that are overdue.
+        and coalesce(c.deadline <= :now, false)
     order by c.id
     for update
 )

@@ -3,6 +3,7 @@ select id
 from commands
 where device_id = :device
     and status = 'PENDING'
+    and deadline is not null
     and type = :kind
     and on_stale = 'SUPERSEDE'
     and dispatched_at is null

@@ -17,10 +17,10 @@ with affected as materialized (
     from commands c
     where c.id = any(array(select id from affected))
         and (select count(*) from turns) is not null
-        -- Checked again under the lock.
+        -- Checked again under the lock. Not as a plain comparison, by which PostgreSQL could read all that were sent.
         and c.status = 'SENT'
         and c.acked_at is null
-        and c.sent_at <= :before
+        and coalesce(c.sent_at <= :before, false)
     order by c.id
     for update
 )

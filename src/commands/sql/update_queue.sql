@@ -9,7 +9,10 @@ with seen as materialized (
         (
             select c.no_subscribers
             from commands c
-            where c.device_id = q.device_id and c.status = 'PENDING' and c.expires_at > :now
+            where c.device_id = q.device_id
+                and c.status = 'PENDING'
+                and c.deadline is not null
+                and c.expires_at > :now
             order by c.seq
             limit 1
         ) as has_no_subscribers,
