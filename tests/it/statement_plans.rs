@@ -21,6 +21,8 @@ mod plan;
 /// A statement of bench/at_size/cases, its arguments as SQL, and the most rows and pages that it may look at.
 type Check = (&'static str, &'static [(&'static str, &'static str)], f64, u64);
 
+const NONE: &str = "'{}'";
+
 const CHECKS: &[Check] = &[
     (
         "src/commands/sql/recently_changed.sql",
@@ -59,6 +61,19 @@ const CHECKS: &[Check] = &[
         260.0,
         300,
     ),
+    (
+        "src/device_config/sql/find_due.sql",
+        &[
+            ("after", "50"),
+            ("limit", "10"),
+            ("busy", NONE),
+            ("unreadable_devices", NONE),
+            ("unreadable_versions", NONE),
+        ],
+        120.0,
+        400,
+    ),
+    ("src/device_config/sql/claim_clearings.sql", &[("devices", "'{1, 2, 3}'")], 20.0, 100),
     ("src/devices/sql/find_devices.sql", &[("viewer", "1"), ("ids", "'{1, 2}'")], 10.0, 40),
     ("src/devices/sql/find_devices_in_rooms.sql", &[("viewer", "1"), ("rooms", "'{1}'"), ("limit", "100")], 70.0, 200),
 ];

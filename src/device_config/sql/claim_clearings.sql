@@ -16,15 +16,21 @@ from retained_clearings l
 where l.confirmed_at is null
     and l.device_id = any (:devices::bigint[])
     and l.id not in (select id from needless)
-    -- A new version that is to be published under this topic makes the clearing needless.
+    -- A new version that is to be published under this topic makes the clearing needless. The devices that use the topic
+    -- are looked up by an index each: those that sent under it, and those that never sent anything.
     and not exists (
         select
-        from device_configs c
-        join devices d on d.id = c.device_id
-        join homes h on h.id = d.home_id
-        left join device_states s on s.device_id = d.id
-        where c.status = 'PENDING'
-            and coalesce(s.home_segment, h.key) = l.home_segment
-            and coalesce(s.device_segment, d.key) = l.device_segment
+        from device_states s
+        where s.home_segment = l.home_segment
+            and s.device_segment = l.device_segment
+            and exists (select from device_configs c where c.device_id = s.device_id and c.status = 'PENDING')
+    )
+    and not exists (
+        select
+        from homes h
+        join devices d on d.home_id = h.id and d.key = l.device_segment
+        where h.key = l.home_segment
+            and exists (select from device_configs c where c.device_id = d.id and c.status = 'PENDING')
+            and not exists (select from device_states s where s.device_id = d.id and s.home_segment is not null)
     )
 order by l.device_id, l.id;

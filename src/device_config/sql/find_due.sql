@@ -1,13 +1,16 @@
 -- Devices to which a message must be sent, in this order: new versions; versions to publish again; topics to clear.
 -- Homes with new versions take turns: the first is the next one after `after`, and each gets an equal share of `limit`.
 -- One statement for the three kinds of work: the dispatcher polls with one round trip, and a device with several kinds
--- of work comes once. A partial index serves each kind.
-with recursive homes_after as (
+-- of work comes once. A partial index serves each kind; devices in `busy` are passed by on the way, and are looked up in a
+-- hash table.
+with recursive busy as materialized (
+    select unnest(:busy::bigint[]) as device_id
+), homes_after as (
     (
-        select home_id as id, 1 as n
-        from device_configs
-        where status = 'PENDING' and home_id > :after
-        order by home_id
+        select c.home_id as id, 1 as n
+        from device_configs c
+        where c.status = 'PENDING' and c.home_id > :after and c.device_id not in (select device_id from busy)
+        order by c.home_id
         limit 1
     )
     union all
@@ -17,18 +20,19 @@ with recursive homes_after as (
             cross join lateral (
                 select c.home_id
                 from device_configs c
-                where c.status = 'PENDING' and c.home_id > h.id
+                where c.status = 'PENDING' and c.home_id > h.id and c.device_id not in (select device_id from busy)
                 order by c.home_id
                 limit 1
             ) next
-        where h.n < :limit + cardinality(:busy::bigint[])
+        where h.n < :limit
     )
 ), homes_before as (
     (
-        select home_id as id, 1 as n
-        from device_configs
-        where status = 'PENDING' and home_id <= :after
-        order by home_id
+        select c.home_id as id, 1 as n
+        from device_configs c
+        where c.status = 'PENDING' and c.home_id <= :after and c.device_id not in (select device_id from busy)
+            and (select count(*) from homes_after) < :limit
+        order by c.home_id
         limit 1
     )
     union all
@@ -39,17 +43,17 @@ with recursive homes_after as (
                 select c.home_id
                 from device_configs c
                 where c.status = 'PENDING' and c.home_id > h.id and c.home_id <= :after
+                    and c.device_id not in (select device_id from busy)
                 order by c.home_id
                 limit 1
             ) next
-        where h.n < :limit + cardinality(:busy::bigint[])
+        where h.n < :limit
     )
 ), waiting as materialized (
     select id, row_number() over (order by is_before, id) as turn
     from (select id, false as is_before from homes_after union all select id, true from homes_before) found
     order by is_before, id
-    -- A busy device may be the only one of its home.
-    limit :limit + cardinality(:busy::bigint[])
+    limit :limit
 )
 select device_id, min(home_id) as home_id
 from (
@@ -63,7 +67,7 @@ from (
                     and c.status = 'PENDING'
                     -- A device that was deleted with its home leaves versions behind for a while.
                     and exists (select from devices d where d.id = c.device_id)
-                    and c.device_id <> all (:busy::bigint[])
+                    and c.device_id not in (select device_id from busy)
                     and (c.device_id, c.version) not in (
                         select * from unnest(:unreadable_devices::bigint[], :unreadable_versions::integer[])
                     )
@@ -85,7 +89,7 @@ from (
             limit 1
         ) newest
         where r.needs_publish
-            and r.device_id <> all (:busy::bigint[])
+            and r.device_id not in (select device_id from busy)
             and (newest.device_id, newest.version) not in (
                 select * from unnest(:unreadable_devices::bigint[], :unreadable_versions::integer[])
             )
@@ -97,17 +101,23 @@ from (
         select l.device_id, 3, null, null, null
         from retained_clearings l
         where l.confirmed_at is null
-            and l.device_id <> all (:busy::bigint[])
-            -- A new version that is to be published under this topic makes the clearing needless.
+            and l.device_id not in (select device_id from busy)
+            -- A new version that is to be published under this topic makes the clearing needless. The devices that use the
+            -- topic are looked up by an index each: those that sent under it, and those that never sent anything.
             and not exists (
                 select
-                from device_configs c
-                join devices d on d.id = c.device_id
-                join homes h on h.id = d.home_id
-                left join device_states s on s.device_id = d.id
-                where c.status = 'PENDING'
-                    and coalesce(s.home_segment, h.key) = l.home_segment
-                    and coalesce(s.device_segment, d.key) = l.device_segment
+                from device_states s
+                where s.home_segment = l.home_segment
+                    and s.device_segment = l.device_segment
+                    and exists (select from device_configs c where c.device_id = s.device_id and c.status = 'PENDING')
+            )
+            and not exists (
+                select
+                from homes h
+                join devices d on d.home_id = h.id and d.key = l.device_segment
+                where h.key = l.home_segment
+                    and exists (select from device_configs c where c.device_id = d.id and c.status = 'PENDING')
+                    and not exists (select from device_states s where s.device_id = d.id and s.home_segment is not null)
             )
         order by l.device_id, l.id
         limit :limit

@@ -1,0 +1,2 @@
+drop index retained_clearings_unconfirmed;
+drop index device_states_topic;
