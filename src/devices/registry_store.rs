@@ -2,13 +2,21 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Untyped};
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Untyped};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{DeviceChange, DeviceType, NewDevice};
 use crate::db::schema::{devices, homes, rooms};
 use crate::db::statement;
 use crate::ids::{DeviceId, HomeId, RoomId};
+
+statement! {
+    struct FindTaken<'a>("sql/find_taken.sql") -> (Text, Nullable<Text>) {
+        home: BigInt = HomeId,
+        keys: Array<Text> = &'a [&'a str],
+        macs: Array<Text> = &'a [&'a str],
+    }
+}
 
 statement! {
     struct DeleteCommands("sql/delete_commands.sql") -> Untyped {
@@ -77,14 +85,7 @@ pub(super) async fn taken(
     keys: &[&str],
     macs: &[&str],
 ) -> QueryResult<Option<(String, Option<String>)>> {
-    devices::table
-        .filter(devices::home_id.eq(home))
-        .filter(devices::key.eq_any(keys).or(devices::mac_address.eq_any(macs)))
-        .order(devices::id)
-        .select((devices::key, devices::mac_address))
-        .first(conn)
-        .await
-        .optional()
+    FindTaken { home, keys, macs }.get_result(conn).await.optional()
 }
 
 /// The columns of a device that may be changed.

@@ -34,7 +34,7 @@ pub(crate) use members_store::lock as lock_access;
 pub use rejected_messages::RejectedMessage;
 pub use rooms::Room;
 pub use scopes::{Scope, Scopes};
-pub(crate) use store::{HomeRow, MEMBERSHIP, MembershipColumns, acquire_ingest_lock};
+pub(crate) use store::{HomeRow, MembershipColumns, acquire_ingest_lock};
 
 use crate::audit::{self, Action, Details, Entry, RequestContext};
 use crate::auth::Principal;

@@ -29,9 +29,9 @@ const COLUMNS: Columns = (homes::id, homes::key, homes::name, homes::timezone, h
 /// Id, key, name, time zone, and when it was created.
 pub(crate) type HomeRow = (HomeId, String, String, String, DateTime<Utc>);
 
-pub(crate) type MembershipOf = (memberships::user_id, memberships::home_id, memberships::role, memberships::scopes);
+pub(super) type MembershipOf = (memberships::user_id, memberships::home_id, memberships::role, memberships::scopes);
 /// The columns of a [`Membership`].
-pub(crate) const MEMBERSHIP: MembershipOf =
+pub(super) const MEMBERSHIP: MembershipOf =
     (memberships::user_id, memberships::home_id, memberships::role, memberships::scopes);
 
 fn home(((id, key, name, timezone, created_at), membership): (HomeRow, Membership)) -> Home {

@@ -76,7 +76,17 @@ const CHECKS: &[Check] = &[
     ("src/device_config/sql/claim_clearings.sql", &[("devices", "'{1, 2, 3}'")], 20.0, 100),
     ("src/devices/sql/find_devices.sql", &[("viewer", "1"), ("ids", "'{1, 2}'")], 10.0, 40),
     ("src/devices/sql/find_devices_in_rooms.sql", &[("viewer", "1"), ("rooms", "'{1}'"), ("limit", "100")], 70.0, 200),
+    ("src/devices/sql/find_taken.sql", &[("home", "1"), ("keys", "'{device-7, new}'"), ("macs", "'{x}'")], 1.0, 20),
+    ("src/devices/sql/find_cleanups.sql", &CLEANUPS, 300.0, 900),
+    ("src/devices/sql/find_pending_accounts.sql", &ACCOUNTS, 2_500.0, 500),
+    ("src/devices/sql/is_being_cleaned_up.sql", &[("home", "'home-200'"), ("device", "'device-3100'")], 3.0, 20),
+    ("src/devices/credentials_store.rs still_valid", &[("digests", "array[sha256('1')]"), ("now", "now()")], 1.0, 10),
+    ("src/homes/sql/record_cleanups.sql", &[("home_id", "1"), ("device_id", "7")], 3.0, 200),
 ];
+
+const CLEANUPS: [(&str, &str); 4] =
+    [("repeat_before", "now() - interval '1 hour'"), ("has_accounts", "true"), ("last_home", "0"), ("limit", "20")];
+const ACCOUNTS: [(&str, &str); 3] = [("last_removal", "''"), ("last_password", "''"), ("limit", "20")];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_does_not_read_what_it_does_not_return() {

@@ -6,4 +6,5 @@ select h.id, d.id, h.key, d.key, s.home_segment, s.device_segment,
 from devices d
     join homes h on h.id = d.home_id
     left join device_states s on s.device_id = d.id
-where d.home_id = :home_id and (:device_id::bigint is null or d.id = :device_id)
+where d.home_id = :home_id
+    and d.id between coalesce(:device_id::bigint, 0) and coalesce(:device_id, 9223372036854775807)
