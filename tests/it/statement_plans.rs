@@ -82,6 +82,19 @@ const CHECKS: &[Check] = &[
     ("src/devices/sql/is_being_cleaned_up.sql", &[("home", "'home-200'"), ("device", "'device-3100'")], 3.0, 20),
     ("src/devices/credentials_store.rs still_valid", &[("digests", "array[sha256('1')]"), ("now", "now()")], 1.0, 10),
     ("src/homes/sql/record_cleanups.sql", &[("home_id", "1"), ("device_id", "7")], 3.0, 200),
+    (
+        "src/ingest/sql/insert_rejected_again.sql",
+        &[
+            ("home_ids", "'{1}'"),
+            ("topics", "'{t}'"),
+            ("reasons", "'{r}'"),
+            ("previews", "'{p}'"),
+            ("received_at", "array[now()]"),
+        ],
+        2.0,
+        40,
+    ),
+    ("src/revocation/sql/read_since.sql", &[("since", "now()")], 0.0, 10),
 ];
 
 const CLEANUPS: [(&str, &str); 4] =

@@ -1,0 +1,1 @@
+drop index rejected_messages_received;
