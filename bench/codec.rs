@@ -115,23 +115,39 @@ pub(crate) fn puback(packet_id: [u8; 2]) -> [u8; 4] {
     [0x40, 2, packet_id[0], packet_id[1]]
 }
 
-/// Cuts a byte stream into packets.
+/// Cuts a byte stream into packets, in the buffer that it is read into.
 #[derive(Default)]
 pub(crate) struct Packets {
     buffer: Vec<u8>,
+    /// What is received and not cut yet.
     start: usize,
+    end: usize,
 }
 
 impl Packets {
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
-        self.buffer.drain(..self.start);
-        self.start = 0;
-        self.buffer.extend_from_slice(bytes);
+        self.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        self.filled(bytes.len());
+    }
+
+    /// Where the next bytes are to be read into: at least so many.
+    pub(crate) fn room(&mut self, size: usize) -> &mut [u8] {
+        if self.start == self.end || self.buffer.len() - self.end < size {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            self.buffer.resize(self.buffer.len().max(self.end + size), 0);
+        }
+        &mut self.buffer[self.end..]
+    }
+
+    /// So many bytes of that room have been read.
+    pub(crate) fn filled(&mut self, n: usize) {
+        self.end += n;
     }
 
     /// The next whole packet: its type and its body.
     pub(crate) fn next(&mut self) -> Option<(u8, &[u8])> {
-        let rest = &self.buffer[self.start..];
+        let rest = &self.buffer[self.start..self.end];
         let (mut size, mut at) = (0, 1);
         loop {
             let byte = *rest.get(at)?;

@@ -105,7 +105,8 @@ fn measure(stage: &Stage, table: &mut Table, args: &Args) -> Result<()> {
     let broker = broker_alone::measure(stage, table)?;
     let yardstick = yardstick::Yardstick::prepare(stage)?;
     let insert = table.wants("insert").then(|| insert::measure(stage, table, &yardstick)).transpose()?;
-    let pipe = table.wants("pipe").then(|| pipe::measure(stage, table, &yardstick, insert)).transpose()?;
+    let limits = [broker.rate, insert];
+    let pipe = table.wants("pipe").then(|| pipe::measure(stage, table, &yardstick, limits)).transpose()?;
 
     let Some(server) = start::measure(stage, table)? else { return Ok(()) };
     if table.wants("ingest") {
