@@ -1,14 +1,16 @@
-//! Devices that answer each command at once, all behind one connection, and the broker's own round
+//! Devices that answer each command and configuration at once, all behind one connection, and the broker's own round
 //! trip between two plain clients. Plain sockets, so that neither thinks.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::codec::{self, Frame, PUBACK, PUBLISH, Packets, Publish};
 use crate::messages::key;
@@ -20,6 +22,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Answers `SUCCEEDED` to every command under a prefix and a home, until dropped.
 pub(crate) struct Echo {
     stream: TcpStream,
+    answered: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -27,11 +30,30 @@ impl Echo {
     pub(crate) fn start(port: u16, prefix: &str, home: &str) -> Result<Self> {
         let mut stream = codec::connect(port, &format!("bench-echo-{prefix}"))?;
         codec::subscribe(&mut stream, &format!("{prefix}/{home}/+/commands"))?;
+        Self::answering(stream)
+    }
+
+    /// The same, and `APPLIED` to every configuration.
+    pub(crate) fn start_with_configurations(port: u16, prefix: &str, home: &str) -> Result<Self> {
+        let mut stream = codec::connect(port, &format!("bench-echo-{prefix}"))?;
+        for kind in ["commands", "config"] {
+            codec::subscribe(&mut stream, &format!("{prefix}/{home}/+/{kind}"))?;
+        }
+        Self::answering(stream)
+    }
+
+    fn answering(stream: TcpStream) -> Result<Self> {
+        let answered = Arc::<AtomicU64>::default();
         let thread = thread::spawn({
-            let stream = stream.try_clone()?;
-            move || answer(stream)
+            let (stream, answered) = (stream.try_clone()?, answered.clone());
+            move || answer(stream, &answered)
         });
-        Ok(Self { stream, thread: Some(thread) })
+        Ok(Self { stream, answered, thread: Some(thread) })
+    }
+
+    /// Answers sent so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 }
 
@@ -47,7 +69,7 @@ impl Drop for Echo {
     }
 }
 
-fn answer(mut stream: TcpStream) {
+fn answer(mut stream: TcpStream, answered: &AtomicU64) {
     let (mut packets, mut bytes, mut out, mut packet_id) = (Packets::default(), vec![0; 64 * 1024], Vec::new(), 0u16);
     while let Ok(n @ 1..) = stream.read(&mut bytes) {
         packets.feed(&bytes[..n]);
@@ -55,11 +77,12 @@ fn answer(mut stream: TcpStream) {
         while let Some((kind, body)) = packets.next() {
             let Some(publish) = (kind == PUBLISH).then(|| Publish::parse(body)).flatten() else { continue };
             out.extend(codec::puback(publish.packet_id));
-            let topic = String::from_utf8_lossy(publish.topic).replace("/commands", "/ack");
-            let Some(id) = command_id(publish.payload) else { continue };
-            let payload = serde_json::json!({"commandId": id, "status": "SUCCEEDED"}).to_string();
+            let Some(answer) = answer_to(publish.payload) else { continue };
+            let topic = String::from_utf8_lossy(publish.topic);
+            let device = topic.rsplit_once('/').map_or(&*topic, |(device, _)| device);
             packet_id = packet_id % u16::MAX + 1;
-            out.extend(Frame::new(&topic, payload.as_bytes()).with_id(packet_id));
+            out.extend(Frame::new(&format!("{device}/ack"), answer.to_string().as_bytes()).with_id(packet_id));
+            answered.fetch_add(1, Ordering::Relaxed);
         }
         if stream.write_all(&out).is_err() {
             return;
@@ -67,10 +90,12 @@ fn answer(mut stream: TcpStream) {
     }
 }
 
-fn command_id(payload: &[u8]) -> Option<String> {
-    let mut message: Value = serde_json::from_slice(payload).ok()?;
-    match message["commandId"].take() {
-        Value::String(id) => Some(id),
+/// What a device answers to a command or a configuration.
+fn answer_to(payload: &[u8]) -> Option<Value> {
+    let message: Value = serde_json::from_slice(payload).ok()?;
+    match (&message["commandId"], &message["version"]) {
+        (Value::String(id), _) => Some(json!({"commandId": id, "status": "SUCCEEDED"})),
+        (_, Value::Number(version)) => Some(json!({"configVersion": version, "status": "APPLIED"})),
         _ => None,
     }
 }

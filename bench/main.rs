@@ -9,6 +9,7 @@ mod client;
 mod codec;
 mod commands;
 mod cost;
+mod counters;
 mod device_streams;
 mod echo;
 mod fan_out;
@@ -25,6 +26,7 @@ mod process;
 mod round_trip;
 mod rows;
 mod server;
+mod soak;
 mod socket;
 mod stage;
 mod start;
@@ -65,6 +67,12 @@ struct Args {
     /// With `tenants`: the folder of the broker's files, e.g. of another commit.
     #[arg(long, default_value = BROKER_FILES, hide_default_value = true, value_name = "DIR")]
     broker_files: PathBuf,
+    /// With `soak`: how long the load lasts.
+    #[arg(long, default_value_t = 30, value_name = "N")]
+    minutes: u32,
+    /// With `soak`: `smarthome dev` instead of `serve`.
+    #[arg(long)]
+    dev: bool,
     /// With `tenants`: the trial of a server with 256 MiB.
     #[arg(long)]
     memory: bool,
@@ -95,7 +103,11 @@ fn main() -> Result<()> {
         let (names, broker_files) = (names.to_vec(), args.broker_files.clone());
         return tenants::measure(&stage, &tenants::Options { names, broker_files, memory: args.memory });
     }
-    let result = measure(&stage, &mut table, &args);
+    let result = if args.filter.first().is_some_and(|first| first == "soak") {
+        soak::measure(&stage, &mut table, &soak::Options { minutes: args.minutes, dev: args.dev })
+    } else {
+        measure(&stage, &mut table, &args)
+    };
     // What was measured before something failed is worth reading too.
     table.print();
     result

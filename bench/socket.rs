@@ -48,7 +48,7 @@ impl Subscriber {
         Ok(subscriber)
     }
 
-    async fn open(addr: SocketAddr, token: &str) -> Result<Self> {
+    pub(crate) async fn open(addr: SocketAddr, token: &str) -> Result<Self> {
         let stream = TcpStream::connect(addr).await?;
         Self::open_on(stream, addr, token).await
     }
@@ -108,6 +108,11 @@ impl Subscriber {
             numbers.parse(&rest[..rest.find('"')?])
         });
         number.with_context(|| format!("expected an event, got {text}"))
+    }
+
+    /// Says that it leaves; the server need not have answered.
+    pub(crate) async fn close(&mut self) -> Result<()> {
+        Ok(self.socket.close(None).await?)
     }
 
     async fn send(&mut self, message: &Value) -> Result<()> {

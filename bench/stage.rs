@@ -75,7 +75,11 @@ impl Stage {
 
     /// A connection to one of the run's databases.
     pub(crate) fn connect(&self, database: &str) -> Result<tokio_postgres::Client> {
-        let config = self.database(database)?;
+        self.connect_to(&self.database(database)?)
+    }
+
+    /// A connection to a database, which need not be the run's.
+    pub(crate) fn connect_to(&self, config: &tokio_postgres::Config) -> Result<tokio_postgres::Client> {
         self.runtime.block_on(async {
             let (client, connection) = config.connect(tokio_postgres::NoTls).await.context("connect to PostgreSQL")?;
             tokio::spawn(async move {

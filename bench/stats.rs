@@ -52,6 +52,11 @@ pub(crate) fn thousands(figure: f64) -> String {
     text
 }
 
+/// The same for a count.
+pub(crate) fn thousands_of(count: u64) -> String {
+    thousands(per_second(count, Duration::from_secs(1)))
+}
+
 /// `0.05 / 0.20 ms`
 pub(crate) fn pair((p50, p99): (Duration, Duration)) -> String {
     format!("{:.2} / {}", p50.as_secs_f64() * 1_000.0, millis(p99))

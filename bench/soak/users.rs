@@ -1,0 +1,52 @@
+//! A user's work: commands, configurations and lists, each over a connection of its own, and sign-ins.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::Shared;
+use crate::client::ask;
+use crate::echo::wait_until;
+
+/// Time between two steps.
+const STEP: Duration = Duration::from_millis(250);
+/// Steps between two sign-ins: five minutes.
+const STEPS_A_TOKEN: u64 = 1_200;
+const COMMAND: &str = "mutation($device: ID!) { sendCommand(input: {deviceId: $device, type: \"SET_POWER\", \
+                       payload: {power: true}}) { id } }";
+const CONFIGURATION: &str = "mutation($device: ID!, $config: JSON!) { pushConfig(input: {deviceId: $device, \
+                             config: $config}) { version } }";
+const LIST: &str = "query($home: ID!) { devices(homeId: $home, first: 20) { nodes { id key online lastSeenAt \
+                    latestTelemetry { recordedAt sensors { temperature powerW } } } } }";
+
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) commands: u64,
+    pub(super) configurations: u64,
+    pub(super) queries: u64,
+}
+
+/// Works until the end: a command, a list, a configuration, a list, and so on.
+pub(super) fn run(shared: &Shared<'_>) -> Result<Tally> {
+    let (mut tally, begun, server) = (Tally::default(), Instant::now(), &shared.subject.server);
+    for step in 0u64.. {
+        if shared.is_over() {
+            break;
+        }
+        wait_until(begun + STEP * u32::try_from(step)?);
+        if step % STEPS_A_TOKEN == STEPS_A_TOKEN - 1 {
+            let token = server.token()?;
+            *shared.token.lock().expect("no panic while locked") = token;
+        }
+        let (token, device) = (shared.token(), &server.devices[usize::try_from(step / 4)? % server.devices.len()]);
+        let (document, variables, count) = match step % 4 {
+            0 => (COMMAND, json!({"device": device}), &mut tally.commands),
+            2 => (CONFIGURATION, json!({"device": device, "config": {"step": step}}), &mut tally.configurations),
+            _ => (LIST, json!({"home": server.home}), &mut tally.queries),
+        };
+        ask(server.addr, Some(&token), document, &variables)?;
+        *count += 1;
+    }
+    Ok(tally)
+}
