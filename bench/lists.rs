@@ -21,10 +21,10 @@ use crate::stats::{median, per_second, thousands};
 use crate::table::Table;
 
 /// Sixteen fields a node in both.
-const DEVICES_QUERY: &str = "query($id: ID!) { devices(homeId: $id, first: 50) { nodes { id key name latestTelemetry { \
+pub(crate) const DEVICES_QUERY: &str = "query($id: ID!) { devices(homeId: $id, first: 50) { nodes { id key name latestTelemetry { \
     recordedAt sensors { gasPpm flame binLevel powerW energyKwh voltageV currentA frequencyHz powerFactor distanceCm \
     temperature humidity } } } } }";
-const READINGS_QUERY: &str = "query($id: ID!) { device(id: $id) { telemetry(first: 100) { nodes { id recordedAt receivedAt \
+pub(crate) const READINGS_QUERY: &str = "query($id: ID!) { device(id: $id) { telemetry(first: 100) { nodes { id recordedAt receivedAt \
     sensors { current gasPpm flame binLevel powerW energyKwh voltageV currentA frequencyHz powerFactor distanceCm \
     temperature humidity } } } } }";
 /// No device of the run is a camera.

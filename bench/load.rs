@@ -72,12 +72,21 @@ impl Publisher {
         devices: impl IntoIterator<Item = usize>,
         numbers: &Numbers,
     ) -> Result<Self> {
-        let stream = codec::connect(port, &format!("bench-load-{prefix}-{home}"))?;
         let frame = |device| {
             assert!(device < DEVICES, "one of the run's devices");
-            let topic = format!("{prefix}/{home}/{}/telemetry", crate::messages::key(device));
-            Frame::new(&topic, payload(device).as_bytes())
+            telemetry_frame(prefix, home, device)
         };
+        Self::with_frames(
+            port,
+            &format!("bench-load-{prefix}-{home}"),
+            devices.into_iter().map(frame).collect(),
+            numbers,
+        )
+    }
+
+    /// Publishes these messages in turn.
+    pub(crate) fn with_frames(port: u16, client_id: &str, frames: Vec<Frame>, numbers: &Numbers) -> Result<Self> {
+        let stream = codec::connect(port, client_id)?;
         let acks = Arc::new(Acks {
             acked: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -88,7 +97,6 @@ impl Publisher {
             let (stream, acks) = (stream.try_clone()?, acks.clone());
             move || read_acks(stream, &acks)
         });
-        let frames = devices.into_iter().map(frame).collect();
         Ok(Self { stream, frames, stamper: numbers.stamper(), sent: 0, acks, reader: Some(reader) })
     }
 
@@ -193,6 +201,12 @@ fn read_acks(mut stream: TcpStream, acks: &Acks) {
     }
     acks.ended.store(true, Ordering::Release);
     acks.waiting.unpark();
+}
+
+/// What a device of a home sends.
+pub(crate) fn telemetry_frame(prefix: &str, home: &str, device: usize) -> Frame {
+    let topic = format!("{prefix}/{home}/{}/telemetry", crate::messages::key(device));
+    Frame::new(&topic, payload(device).as_bytes())
 }
 
 /// Floods in a thread of its own.

@@ -11,6 +11,7 @@ mod commands;
 mod cost;
 mod counters;
 mod device_streams;
+mod devices;
 mod echo;
 mod fan_out;
 mod growth;
@@ -52,8 +53,8 @@ const BROKER_FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/mosquitt
 #[derive(Parser)]
 struct Args {
     /// Only the measurements whose name contains one of these: broker, insert, pipe, start, ingest,
-    /// live, streams, commands, lists, fan-out, growth. Or `tenants`, alone or with the attacks to measure: A2 to A13.
-    /// Or `statements`, alone or with parts of their names.
+    /// devices, live, streams, commands, lists, fan-out, growth. Or `tenants`, alone or with the attacks to measure:
+    /// A2 to A13. Or `soak`. Or `statements`, alone or with parts of their names.
     filter: Vec<String>,
     /// A tenth of the messages, one round, short runs.
     #[arg(long)]
@@ -120,9 +121,12 @@ fn measure(stage: &Stage, table: &mut Table, args: &Args) -> Result<()> {
     let limits = [broker.rate, insert];
     let pipe = table.wants("pipe").then(|| pipe::measure(stage, table, &yardstick, limits)).transpose()?;
 
-    let Some(server) = start::measure(stage, table)? else { return Ok(()) };
+    let Some(mut server) = start::measure(stage, table)? else { return Ok(()) };
     if table.wants("ingest") {
         ingest::measure(stage, table, &server, &ingest::Limits { insert, pipe, broker: broker.rate })?;
+    }
+    if table.wants("devices") {
+        devices::measure(stage, table, &mut server)?;
     }
     if table.wants("live") {
         live::measure(stage, table, &server, &broker)?;

@@ -19,7 +19,7 @@ pub(crate) const DATABASE: &str = "smarthome_bench";
 /// First and second segment of the server's topics.
 pub(crate) const PREFIX: &str = "smarthome";
 pub(crate) const HOME: &str = "bench";
-const EMAIL: &str = "bench@example.com";
+pub(crate) const EMAIL: &str = "bench@example.com";
 const PASSWORD: &str = "a password for the benchmark alone";
 /// Well below any limit of a request's size.
 const DEVICES_A_REQUEST: usize = 200;
