@@ -178,10 +178,7 @@ impl Directory {
         // Read before the statement: a change during the statement makes its answer stale.
         let n_changes = self.changes.count();
         let resolved_at = Instant::now();
-        let mut addresses = ResolveAddresses::default();
-        for text in texts {
-            addresses.push(read(text));
-        }
+        let addresses = ResolveAddresses::of(texts.iter().map(|text| read(text)));
         let rows = store::resolve(conn, addresses).await?;
         for text in texts {
             self.devices.remove(*text);
@@ -237,11 +234,26 @@ impl Directory {
 }
 
 impl ResolveAddresses {
-    fn push(&mut self, address: TopicAddress<'_>) {
-        self.home_ids.push(address.home.ok().map(HomeId::get));
-        self.home_keys.push(address.home.err().map(str::to_owned));
+    fn of<'a>(addresses: impl Iterator<Item = TopicAddress<'a>>) -> Self {
+        let (mut columns, mut homes) = (Self::default(), HashMap::new());
+        for TopicAddress { home, device } in addresses {
+            let position = *homes.entry(home).or_insert_with(|| columns.push_home(home));
+            columns.homes.push(position);
+            columns.push_device(device);
+        }
+        columns
+    }
+
+    /// Adds a home and returns its position, from 1.
+    fn push_home(&mut self, home: Result<HomeId, &str>) -> i64 {
+        self.home_ids.push(home.ok().map(HomeId::get));
+        self.home_keys.push(home.err().map(str::to_owned));
+        i64::try_from(self.home_ids.len()).expect("no more homes than messages in a batch")
+    }
+
+    fn push_device(&mut self, device: Option<DeviceName<'_>>) {
         let (mut id, mut mac, mut key) = (None, None, None);
-        match address.device {
+        match device {
             Some(DeviceName::Id(device)) => {
                 id = Some(device.get());
                 // Twelve decimal digits may also be a MAC address written without separators.

@@ -11,12 +11,14 @@ use crate::db::statement;
 use crate::ids::{DeviceId, HomeId};
 
 statement! {
-    /// Resolves addresses: item `n` of each column belongs together. One of each pair of home columns is set, and at
-    /// most one device column, or the id and the MAC address.
+    /// Resolves addresses. Item `n` of the two columns of homes belongs together, and one of them is set. Item `n` of the
+    /// other columns belongs to one address: the position of its home in those columns, from 1, and at most one name of
+    /// the device, or its id and its MAC address.
     #[derive(Debug, Default)]
     pub(super) struct ResolveAddresses("sql/resolve_addresses.sql") -> Untyped {
         home_ids: Array<Nullable<BigInt>> = Vec<Option<i64>>,
         home_keys: Array<Nullable<Text>> = Vec<Option<String>>,
+        homes: Array<BigInt> = Vec<i64>,
         device_ids: Array<Nullable<BigInt>> = Vec<Option<i64>>,
         device_macs: Array<Nullable<Text>> = Vec<Option<String>>,
         device_keys: Array<Nullable<Text>> = Vec<Option<String>>,

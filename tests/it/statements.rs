@@ -79,9 +79,9 @@ async fn resolving_an_address_does_not_read_the_other_devices_of_the_home() {
         .await
         .unwrap();
     for address in [
-        "'{null}', '{home}', '{null}', '{null}', '{device-1000}'",
-        "'{1}', '{null}', '{1000}', '{null}', '{null}'",
-        "'{1}', '{null}', '{null}', '{24:6F:28:AE:52:7C}', '{null}'",
+        "'{null}', '{home}', '{1}', '{null}', '{null}', '{device-1000}'",
+        "'{1}', '{null}', '{1}', '{1000}', '{null}', '{null}'",
+        "'{1}', '{null}', '{1}', '{null}', '{24:6F:28:AE:52:7C}', '{null}'",
     ] {
         let plan = explain(&client, &format!("resolve({address})")).await;
         let n_removed: u64 = plan
@@ -90,6 +90,15 @@ async fn resolving_an_address_does_not_read_the_other_devices_of_the_home() {
             .sum();
         assert!(n_removed < 10, "{address}: rows are read and thrown away:\n{plan}");
     }
+    // A thousand addresses in one home.
+    let column = |item: &str| format!("'{{{}}}'", vec![item; 1_000].join(","));
+    let keys: Vec<String> = (1..=1_000).map(|n| format!("device-{n}")).collect();
+    let (homes, nulls, keys) = (column("1"), column("null"), keys.join(","));
+    let addresses = format!("'{{null}}', '{{home}}', {homes}, {nulls}, {nulls}, '{{{keys}}}'");
+    let plan = explain(&client, &format!("resolve({addresses})")).await;
+    let of_homes: Vec<&str> = plan.lines().filter(|line| line.contains(" on homes")).collect();
+    let is_once = |line: &&str| line.contains("loops=1)") || line.contains("never executed");
+    assert!(!of_homes.is_empty() && of_homes.iter().all(is_once), "the home is looked up again and again:\n{plan}");
 }
 
 /// Statistics know the average device. A plan for it may not read all readings of a device that has many.

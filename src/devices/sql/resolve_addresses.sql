@@ -1,5 +1,16 @@
 -- The homes and devices that addresses in topics name. An address whose home does not exist has no row.
--- Each kind of name is looked up by its own unique index: with `or`, PostgreSQL reads all devices of the home.
+-- A home is looked up once for all its addresses. Each kind of name is looked up by its own unique index: with `or`,
+-- PostgreSQL reads all devices of the home.
+with named_homes as materialized (
+    select n.position, h.id
+    from unnest(:home_ids::bigint[], :home_keys::text[]) with ordinality n (id, key, position)
+        join lateral (
+            select id from homes where id = n.id
+            union all
+            select id from homes where key = n.key
+            limit 1
+        ) h on true
+)
 select
     a.position,
     h.id as home,
@@ -10,15 +21,9 @@ select
     coalesce(s.backlog_since, s.last_seen_at, d.created_at) as backlog_since,
     s.stored_day,
     coalesce(s.stored_bytes, 0) as stored_bytes
-from unnest(
-        :home_ids::bigint[], :home_keys::text[], :device_ids::bigint[], :device_macs::text[], :device_keys::text[]
-    ) with ordinality a (home_id, home_key, device_id, device_mac, device_key, position)
-    join lateral (
-        select id from homes where id = a.home_id
-        union all
-        select id from homes where key = a.home_key
-        limit 1
-    ) h on true
+from unnest(:homes::bigint[], :device_ids::bigint[], :device_macs::text[], :device_keys::text[])
+    with ordinality a (home, device_id, device_mac, device_key, position)
+    join named_homes h on h.position = a.home
     left join lateral (
         select id, created_at from devices where home_id = h.id and id = a.device_id
         union all
