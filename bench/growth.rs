@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::client::{Http, ask, graphql_request};
 use crate::ingest::flood;
 use crate::lists::{DEVICES_QUERY, READINGS_QUERY};
+use crate::messages::DEVICES;
 use crate::server::{DATABASE, Endpoint, HOME, Server};
 use crate::socket::Subscriber;
 use crate::stage::Stage;
@@ -39,6 +40,7 @@ struct Beside {
 
 pub(crate) fn measure(stage: &Stage, table: &mut Table, server: &Server, million_rows: u64) -> Result<()> {
     partitions(stage)?;
+    flood(stage, (MISSED as u64 + 1) * DEVICES as u64)?;
     let (mut stored, mut figures) = (0, Vec::new());
     for rows in [0, MILLION.min(million_rows * MILLION), million_rows * MILLION] {
         if rows == stored && rows > 0 {

@@ -18,6 +18,9 @@ use crate::messages::{DEVICES, Numbers, Stamper, payload};
 const WINDOW: u64 = 1_000;
 /// Messages in one write.
 const CHUNK: u64 = 64;
+/// Pause between two reads of acknowledgements, which the broker writes one by one: without it the load would take as much of
+/// the processor as the broker. In that time the broker takes some ten messages of the window.
+const ACK_PAUSE: Duration = Duration::from_micros(200);
 
 /// When each message of a run was given to the socket, by its number: nanoseconds after the start.
 pub(crate) struct SentAt {
@@ -198,6 +201,7 @@ fn read_acks(mut stream: TcpStream, acks: &Acks) {
         acks.refused.fetch_add(refused, Ordering::Relaxed);
         acks.acked.fetch_add(acked, Ordering::Release);
         acks.waiting.unpark();
+        thread::park_timeout(ACK_PAUSE);
     }
     acks.ended.store(true, Ordering::Release);
     acks.waiting.unpark();
