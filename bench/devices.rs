@@ -59,7 +59,7 @@ pub(crate) fn measure(stage: &Stage, table: &mut Table, server: &mut Server) -> 
         changed.push(while_renaming(server.addr, &server.token()?, &device, || flood(stage, server, all()))?);
         few.push(flood(stage, server, frames(1, FEW))?);
     }
-    let [few, cold, warm, changed] = [few, cold, warm, changed].map(median_of);
+    let [few, cold, warm, changed] = [few, cold, warm, changed].map(|rounds| median_of(&rounds));
     let mut row = |what: &str, round: &Round, limit: Option<(&str, &Round)>, target: &str| {
         let measured = format!("{}/s; {:.1} / {:.1} us", thousands(round.rate), round.server, round.database);
         let ratio = limit.map(|(_, other)| round.rate / other.rate);
@@ -185,7 +185,7 @@ fn while_renaming<T>(addr: SocketAddr, token: &str, device: &str, measure: impl 
     })
 }
 
-fn median_of(rounds: Vec<Round>) -> Round {
+fn median_of(rounds: &[Round]) -> Round {
     let of = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure).collect());
     Round { rate: of(|round| round.rate), server: of(|round| round.server), database: of(|round| round.database) }
 }

@@ -113,7 +113,7 @@ fn sample(shared: &Shared<'_>, minutes: u32) -> Result<Samples> {
         wait_until(begun + due);
         let (now, highest) = process::memory_kib(pid)?;
         samples.add(begun.elapsed(), now, highest);
-        if index as usize % SAMPLES_A_LINE == 0 {
+        if (index as usize).is_multiple_of(SAMPLES_A_LINE) {
             let counters = Counters::of(shared.subject.server.addr)?;
             eprintln!("   minute {}: {}; {counters}", index as usize / SAMPLES_A_LINE, memory::mib(now));
         }
