@@ -37,7 +37,7 @@ use crate::clock::Clock;
 use crate::graphql::Services;
 use crate::http::Limits;
 use crate::latch::Latch;
-use crate::mqtt::Link;
+use crate::mqtt::{self, Publisher};
 use crate::settings::{Secret, Settings};
 
 /// Longest stop, apart from the dispatchers' wait for confirmations.
@@ -94,11 +94,11 @@ impl App {
         let services = Services::build(&base, &hubs, &settings);
         let parts = Parts { settings, base, hubs, services, migrated };
 
-        let (link, handles) =
-            Link::new(parts.settings.mqtt.clone(), parts.base.clock.clone(), parts.base.metrics.clone())
-                .context("set up the MQTT connection")?;
-        let outboxes = Outboxes::start(&parts, Arc::new(handles.publisher.clone()), background.group());
-        let ingest = Ingest::start(&parts, link, handles, &background.ended)?;
+        let Parts { settings: Settings { mqtt, .. }, base, .. } = &parts;
+        mqtt::check(mqtt).context("set up the MQTT connection")?;
+        let publisher = Publisher::new(mqtt.prefix.clone(), base.clock.clone(), base.metrics.clone());
+        let outboxes = Outboxes::start(&parts, Arc::new(publisher.clone()), background.group());
+        let ingest = Ingest::start(&parts, publisher, &background.ended)?;
         background::start(&parts, &background);
         let http = Http::start(&parts, options, listener, background.group()).await?;
         let Parts { base, services, .. } = parts;

@@ -72,6 +72,8 @@ metrics! {
         "Redelivered MQTT messages that were already stored";
     mqtt_rejected: Family<Reason, Counter> = "mqtt_messages_rejected",
         "MQTT messages rejected as invalid or rate limited, by reason";
+    mqtt_left: Counter = "mqtt_messages_left",
+        "MQTT messages received but neither stored nor acknowledged, because another server began to ingest: the broker delivers them to it";
     mqtt_sessions_lost: Counter = "mqtt_sessions_lost",
         "Times the broker had discarded the server's session and the messages queued in it";
     mqtt_connected: Gauge = "mqtt_connected",
@@ -92,6 +94,8 @@ metrics! {
         "Configurations not sent because the key that encrypted their secrets is not set";
 
     // Ingest
+    ingest_standby: Gauge = "ingest_standby",
+        "1 while another server ingests the messages of the topic prefix, and this one waits to take over";
     ingest_queue_full: Counter = "ingest_queue_full",
         "Times the ingest queue was full and reading from the broker paused";
     ingest_batches: Counter = "ingest_batches",

@@ -43,7 +43,6 @@ impl Outboxes {
                 downlink,
                 wake,
                 database: parts.settings.database.clone(),
-                client_id: parts.settings.mqtt.client_id.clone(),
                 clock: parts.base.clock.clone(),
                 metrics: parts.base.metrics.clone(),
             },

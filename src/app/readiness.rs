@@ -22,8 +22,12 @@ impl Readiness for Base {
                     (unready("the database does not answer"), unready("unknown while the database is away"))
                 }
             };
-            let broker =
-                if self.metrics.mqtt_connected.get() == 1 { OK } else { unready("no connection to the MQTT broker") };
+            let broker = match (self.metrics.mqtt_connected.get(), self.metrics.ingest_standby.get()) {
+                (1, _) => OK,
+                // Ready, or a rolling update would wait for ever: the server before it stops after it.
+                (_, 1) => Ok(Cow::Borrowed("standby: another server ingests")),
+                _ => unready("no connection to the MQTT broker"),
+            };
             let revocations = match self.revocations.is_current() {
                 true => OK,
                 false => unready("revocations of other servers can't be read: no access token is accepted"),

@@ -24,6 +24,10 @@ pub const COMMAND_OUTBOX: i32 = 7004;
 /// Held by the dispatcher that sends a device its configuration: the second key as for commands.
 pub const CONFIG_OUTBOX: i32 = 7005;
 
+/// Held by a server that ingests: the second key is the hash of the schema and the topic prefix. Exclusive with a plain
+/// subscription, which receives every message; shared with a shared one.
+pub const INGEST_SUBSCRIPTION: i32 = 7006;
+
 /// Held by the server that keeps the broker's accounts up to date: the second key is the schema's hash.
 pub const PROVISIONING: i32 = 7020;
 
@@ -35,6 +39,20 @@ statement! {
         class: Integer = i32,
         key: Nullable<Text> = Option<&'a str>,
     }
+}
+
+statement! {
+    struct TryLockPrefix<'a>("sql/try_lock_prefix.sql") -> Bool {
+        class: Integer = i32,
+        prefix: Text = &'a str,
+        is_shared: Bool = bool,
+    }
+}
+
+/// Takes the lock of a class and a topic prefix for this connection if it is free, or held by others in shared mode and
+/// asked for in shared mode.
+pub async fn try_lock_prefix(conn: &mut Connection, class: i32, prefix: &str, is_shared: bool) -> QueryResult<bool> {
+    TryLockPrefix { class, prefix, is_shared }.get_result(conn).await
 }
 
 /// Takes the lock of a class for this connection if it is free. The second key is the hash of `key`, by default of

@@ -301,6 +301,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    ingest_sessions (client_id) {
+        client_id -> Text,
+        plain_prefix -> Nullable<Text>,
+        term -> BigInt,
+    }
+}
+
+diesel::table! {
     broker_losses (client_id, outbox) {
         client_id -> Text,
         outbox -> Text,

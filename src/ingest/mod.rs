@@ -16,12 +16,15 @@
 //! A reading of a month that does not take it (`months.rs`) is parked in the same transaction, and moved later
 //! (`writer/parking.rs`).
 //!
+//! `candidate.rs` decides when this server ingests at all, and with which session of the broker.
+//!
 //! No message is acknowledged or published before its commit. While the database is away nothing is given up:
 //! the queue fills and the broker keeps the rest. `progress.rs` tells the metrics and `/readyz` how long the oldest message
 //! has waited, and why.
 
 mod answers;
 mod batch;
+mod candidate;
 mod classifier;
 mod committed_packets;
 mod daily_storage;
@@ -33,13 +36,18 @@ mod pending_updates;
 mod progress;
 mod rejection_recorder;
 mod retention;
+mod session_store;
 mod store;
 mod uptime_clocks;
 mod writer;
 mod writer_connection;
 
+pub use candidate::{Candidate, Term};
 pub use progress::Progress;
-pub use writer::{Writer, WriterParts};
+pub use writer::{WriterParts, run_writer};
+
+/// A statement of ingest that takes longer is cancelled, and its batch is tried again.
+const STATEMENT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Messages committed together at most.
 pub const MAX_BATCH: usize = 1_000;

@@ -67,11 +67,6 @@ impl Progress {
         self.obstacle.send_replace(obstacle(error));
     }
 
-    /// Another server holds the lock of the client id.
-    pub(super) fn other_server(&self) {
-        self.obstacle.send_replace("another server uses the same MQTT_CLIENT_ID");
-    }
-
     /// Whether messages are stored and can be read, with a remark if some can't; otherwise since when not, and why.
     pub fn check(&self) -> Result<Option<String>, String> {
         if let Some(age) = self.oldest.get().filter(|age| *age > MAX_WAIT) {

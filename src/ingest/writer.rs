@@ -14,6 +14,7 @@ use tokio::time::sleep_until;
 
 use super::MAX_BATCH;
 use super::batch::Batch;
+use super::candidate::Term;
 use super::classifier::Classifier;
 use super::committed_packets::CommittedPackets;
 use super::daily_storage::DailyStorage;
@@ -35,7 +36,7 @@ use crate::latch::Latch;
 use crate::metrics::Metrics;
 use crate::mqtt::{BrokerEvent, LinkHandles, PubAcks};
 use crate::outbox::Wake;
-use crate::settings::{DatabaseSettings, DeviceLimit, MqttSettings};
+use crate::settings::DeviceLimit;
 use crate::telemetry::{self, Partitions, ReadingHub};
 
 /// Longest wait for a database that neither answers nor closes the connection. The statement timeout is shorter,
@@ -47,15 +48,13 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
 const LONG_OUTAGE: Duration = Duration::from_secs(10);
 
 /// What the writer needs.
+#[derive(Clone)]
 pub struct WriterParts {
-    pub database: DatabaseSettings,
-    pub mqtt: MqttSettings,
     /// Silence after which a device counts as offline.
     pub presence_timeout: Duration,
     pub device_limit: Option<DeviceLimit>,
     /// Bytes of readings that a device may store in a day; `None` for no limit.
     pub daily_storage: Option<u64>,
-    pub link: LinkHandles,
     /// Raised by every change of the registry.
     pub registry_changes: RegistryChanges,
     pub readings: ReadingHub,
@@ -74,24 +73,14 @@ pub struct WriterParts {
     pub progress: Progress,
     pub metrics: Metrics,
     pub clock: Clock,
-    /// Set once the writer can store: the link connects only then.
-    pub ready: Latch,
 }
 
-/// A writer that has not started.
-pub struct Writer {
-    parts: WriterParts,
-}
-
-impl Writer {
-    pub fn new(parts: WriterParts) -> Self {
-        Self { parts }
-    }
-
-    /// Commits messages until the link has closed its end of the queue and the queue is empty.
-    pub async fn run(self) {
-        RunningWriter::start(self.parts).await.run().await;
-    }
+/// Commits messages until the link has closed its end of the queue and the queue is empty. Sets `ready` once it can store:
+/// the link connects only then.
+pub async fn run_writer(parts: WriterParts, term: Term, link: LinkHandles, ready: Latch) {
+    let writer = Box::pin(RunningWriter::start(parts, term, link)).await;
+    ready.set();
+    Box::pin(writer.run()).await;
 }
 
 /// A writer that knows the broker session and can store.
@@ -155,9 +144,9 @@ impl Stored {
 
 impl RunningWriter {
     /// Waits for the database as long as it takes.
-    async fn start(parts: WriterParts) -> Self {
-        let client_id = parts.mqtt.client_id;
-        let mut db = WriterConnection::new(parts.database, &client_id, parts.progress.clone());
+    async fn start(parts: WriterParts, term: Term, link: LinkHandles) -> Self {
+        let mut db = term.db;
+        let client_id = db.client_id().to_owned();
         let stored = loop {
             match with_timeout(ATTEMPT_TIMEOUT, Stored::load(db.get().await, &client_id)).await {
                 Ok(stored) => break stored,
@@ -170,14 +159,13 @@ impl RunningWriter {
             presence.expect(device, Instant::now());
         }
         parts.readings.advance(stored.newest_reading);
-        parts.ready.set();
         Self {
             db,
-            events: parts.link.events,
-            connected: parts.link.connected,
+            events: link.events,
+            connected: link.connected,
             link_has_ended: false,
-            acks: parts.link.acks,
-            recorded_losses: parts.link.recorded_losses,
+            acks: link.acks,
+            recorded_losses: link.recorded_losses,
             classifier: Classifier {
                 directory: Directory::new(parts.registry_changes),
                 presence,
@@ -227,11 +215,8 @@ impl RunningWriter {
                 }
                 // Left for `tend_parked`.
                 Event::Partition => self.made.mark_changed(),
-                Event::Link => self.on_link(),
-                Event::LinkEnded => {
-                    self.link_has_ended = true;
-                    self.on_link();
-                }
+                Event::Link => self.on_link().await,
+                Event::LinkEnded => self.link_has_ended = true,
             }
             if self.parking_is_due() {
                 Box::pin(self.tend_parked()).await;
@@ -256,7 +241,7 @@ impl RunningWriter {
 
     async fn next_event(&mut self, inbox: &mut Vec<BrokerEvent>) -> Event {
         if !self.link_has_ended && self.connected.has_changed().unwrap_or(false) {
-            self.on_link();
+            self.on_link().await;
         }
         let of_devices = self.classifier.next_deadline(*self.connected.borrow());
         let deadline = of_devices.into_iter().chain([self.months.next_deadline()]).min().expect("one at least");
@@ -272,10 +257,13 @@ impl RunningWriter {
         }
     }
 
-    /// While the link was down no message could arrive: every device has its whole time-out again.
-    fn on_link(&mut self) {
+    /// While the link was down no message could arrive: every device has its whole time-out again. A link that went down may
+    /// have been taken over by the server that ingests now, because this one has lost its locks without noticing.
+    async fn on_link(&mut self) {
         if *self.connected.borrow_and_update() {
             self.classifier.presence.restart(Instant::now());
+        } else {
+            Box::pin(self.db.verify()).await;
         }
     }
 

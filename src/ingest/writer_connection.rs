@@ -1,49 +1,130 @@
-//! The writer's connection. It holds an advisory lock, so that one server at a time stores for a broker session.
+//! The writer's connection. Its advisory locks are the right to store: one server at a time stores for a session of the
+//! broker, and beside a server with a plain subscription no other one stores for the same topics.
 
 use std::time::Duration;
 
+use diesel::QueryResult;
 use diesel::result::Error as DieselError;
+use tokio::time::timeout;
 
 use super::progress::Progress;
+use super::session_store;
 use crate::db::{self, ReconnectingConnection, locks};
-use crate::settings::DatabaseSettings;
+use crate::latch::Latch;
 
-/// A statement of the writer that takes longer is cancelled, and its batch is tried again.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest check of the locks after the link went down.
+const VERIFY: Duration = Duration::from_secs(3);
 
-/// A connection that holds the lock of the client id.
+/// The session for which a server stores, and the advisory locks that give it the right to.
+pub(super) struct Session {
+    /// The MQTT client id.
+    pub(super) client_id: String,
+    pub(super) prefix: String,
+    /// Whether it has a shared subscription: then several sessions receive messages of the prefix.
+    pub(super) is_shared: bool,
+}
+
+/// Whether a connection has the right to store again, after the one before ended.
+enum Restored {
+    Yes,
+    /// The database has not noticed yet that the connection before has ended.
+    NotYet,
+    /// Another server has stored meanwhile.
+    Lost,
+}
+
+impl Session {
+    pub(super) fn plain_prefix(&self) -> Option<&str> {
+        (!self.is_shared).then_some(&*self.prefix)
+    }
+
+    pub(super) async fn try_lock_prefix(&self, conn: &mut db::Connection) -> QueryResult<bool> {
+        locks::try_lock_prefix(conn, locks::INGEST_SUBSCRIPTION, &self.prefix, self.is_shared).await
+    }
+
+    pub(super) async fn try_lock_client_id(&self, conn: &mut db::Connection) -> QueryResult<bool> {
+        locks::try_lock(conn, locks::WRITER, Some(&self.client_id)).await
+    }
+
+    async fn try_restore(&self, conn: &mut db::Connection, term: i64) -> QueryResult<Restored> {
+        let has_prefix = self.try_lock_prefix(conn).await?;
+        let is_locked = has_prefix && self.try_lock_client_id(conn).await?;
+        if !session_store::is_current(conn, &self.client_id, self.plain_prefix(), term).await? {
+            return Ok(Restored::Lost);
+        }
+        Ok(match is_locked {
+            true => Restored::Yes,
+            // Our own connection can't be in the way of a shared lock.
+            false if self.is_shared && !has_prefix => Restored::Lost,
+            false => Restored::NotYet,
+        })
+    }
+}
+
+/// The connection of a term: the time from the first lock until another server has it, however often the connection is lost
+/// in between.
 pub(super) struct WriterConnection {
     db: ReconnectingConnection,
-    client_id: String,
+    session: Session,
+    term: i64,
     is_locked: bool,
+    lost: Latch,
     progress: Progress,
 }
 
 impl WriterConnection {
-    pub(super) fn new(settings: DatabaseSettings, client_id: &str, progress: Progress) -> Self {
-        let db = ReconnectingConnection::new(settings, "ingest", STATEMENT_TIMEOUT);
-        Self { db, client_id: client_id.to_owned(), is_locked: false, progress }
+    /// Takes over a connection that holds the locks. `lost` is set when another server has begun to store: then the writer and
+    /// the link must end.
+    pub(super) fn new(
+        db: ReconnectingConnection,
+        session: Session,
+        term: i64,
+        lost: Latch,
+        progress: Progress,
+    ) -> Self {
+        Self { db, session, term, is_locked: true, lost, progress }
     }
 
-    /// The connection. Waits for the database as long as it takes, and until no other server stores for the same
-    /// broker session: two servers would store the broker's redeliveries twice.
+    pub(super) fn client_id(&self) -> &str {
+        &self.session.client_id
+    }
+
+    /// The connection. Waits for the database as long as it takes; does not return if another server has begun to store.
     pub(super) async fn get(&mut self) -> &mut db::Connection {
         while !(self.is_locked && self.db.is_open()) {
-            match locks::try_lock(self.db.get().await, locks::WRITER, Some(&self.client_id)).await {
-                Ok(is_locked) => {
-                    self.is_locked = is_locked;
-                    if !is_locked {
-                        let client_id = &self.client_id;
-                        tracing::warn!(client_id, "another server uses this MQTT_CLIENT_ID; waiting until it stops");
-                        self.progress.other_server();
-                        self.db.close();
-                        self.db.wait_backoff().await;
-                    }
+            match self.session.try_restore(self.db.get().await, self.term).await {
+                Ok(Restored::Yes) => self.is_locked = true,
+                Ok(Restored::NotYet) => {
+                    self.db.close();
+                    self.db.wait_backoff().await;
+                }
+                Ok(Restored::Lost) => {
+                    self.db.close();
+                    self.lost.set();
+                    std::future::pending::<()>().await;
                 }
                 Err(error) => self.on_error(&error).await,
             }
         }
         self.db.get().await
+    }
+
+    /// Asks the database whether the connection, and with it the locks, still exist.
+    pub(super) async fn verify(&mut self) {
+        let (client_id, plain_prefix) =
+            (self.session.client_id.clone(), self.session.plain_prefix().map(str::to_owned));
+        let term = self.term;
+        let verified = timeout(VERIFY, async {
+            loop {
+                let asked =
+                    session_store::is_current(self.get().await, &client_id, plain_prefix.as_deref(), term).await;
+                let Err(error) = asked else { return };
+                self.on_error(&error).await;
+            }
+        });
+        if verified.await.is_err() {
+            self.close();
+        }
     }
 
     /// Call after a success: the next failure starts with the shortest pause again.

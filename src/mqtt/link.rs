@@ -53,6 +53,8 @@ pub struct Link {
     losses: SessionLosses,
     subscribe_retry: SubscribeRetry,
     reconnect: Reconnect,
+    /// Until the first connection: the broker has to discard the session that it has.
+    starts_clean: bool,
 }
 
 /// The ends of the link's channels.
@@ -64,19 +66,28 @@ pub struct LinkHandles {
     /// Takes the number of the last lost session that ingest has recorded, see
     /// [`SessionLoss`](super::SessionLoss::number).
     pub recorded_losses: watch::Sender<u64>,
-    pub publisher: Publisher,
+    /// Set when the broker has refused the client id for some time.
+    pub refused: Latch,
 }
 
 impl Link {
-    /// Prepares the link; [`Link::run`] connects.
-    pub fn new(settings: MqttSettings, clock: Clock, metrics: Metrics) -> Result<(Self, LinkHandles), TlsFileError> {
-        let options = options::resuming(&settings)?;
+    /// Prepares the link for the session of the settings' client id; [`Link::run`] connects. The publisher sends by the last
+    /// link that was made. With `starts_clean` the broker discards the session first.
+    pub fn new(
+        settings: MqttSettings,
+        starts_clean: bool,
+        publisher: &Publisher,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Result<(Self, LinkHandles), TlsFileError> {
+        let options = options::first(&settings, starts_clean)?;
         let (client, events) = client(&options);
-        let publisher = Publisher::new(settings.prefix.clone(), clock.clone(), metrics.clone());
         let (send_half, connected) = SendHalf::new(client, publisher.active_client(), metrics.clone());
         let (intake, received) = Intake::new(settings.prefix.clone(), clock.clone(), metrics.clone());
-        let (losses, recorded_losses) = SessionLosses::new(clock.now());
-        let handles = LinkHandles { events: received, acks: send_half.acks(), connected, recorded_losses, publisher };
+        let (losses, recorded_losses) = SessionLosses::new(publisher.active_client().session_losses(), clock.now());
+        let reconnect = Reconnect::default();
+        let (acks, refused) = (send_half.acks(), reconnect.refused());
+        let handles = LinkHandles { events: received, acks, connected, recorded_losses, refused };
         let link = Self {
             settings,
             metrics,
@@ -87,7 +98,8 @@ impl Link {
             intake,
             losses,
             subscribe_retry: SubscribeRetry::default(),
-            reconnect: Reconnect::default(),
+            reconnect,
+            starts_clean,
         };
         Ok((link, handles))
     }
@@ -101,7 +113,7 @@ impl Link {
             }
         })
         .await;
-        self.close_gracefully(drained).await;
+        Box::pin(self.close_gracefully(drained)).await;
     }
 
     async fn step(&mut self) {
@@ -139,7 +151,9 @@ impl Link {
     }
 
     async fn on_connected(&mut self, session_present: bool) {
-        // The client now has a session and keeps its state in memory; `resuming` is for a new client only.
+        self.starts_clean = false;
+        self.reconnect.accepted();
+        // The client now has a session and keeps its state in memory; `first` is for a new client only.
         if let Ok(options) = options::build(&self.settings) {
             self.events.options = options;
         }
@@ -174,7 +188,7 @@ impl Link {
             self.losses.last_connected_at = self.clock.now();
         }
         self.subscribe_retry.cancel();
-        match options::resuming(&self.settings) {
+        match options::first(&self.settings, self.starts_clean) {
             Ok(options) => self.options = options,
             Err(error) => tracing::error!(%error, "can't read the TLS files again: using those read before"),
         }

@@ -17,7 +17,7 @@ pub mod topic;
 
 pub use acks::{PendingPubAck, PubAcks};
 pub use link::{Link, LinkHandles};
-pub use options::TlsFileError;
+pub use options::{TlsFileError, check};
 pub use publish::Publisher;
 pub use received_message::{BrokerEvent, Packet, ReceivedMessage, SessionLoss, digest};
 pub use rejection::{REJECTED_PREVIEW_BYTES, Rejection};

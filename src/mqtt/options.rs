@@ -36,10 +36,19 @@ pub struct TlsFileError {
     problem: String,
 }
 
-/// Options for the first connection of a client: it resumes the session that the broker has kept.
-pub(super) fn resuming(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError> {
+/// Fails where the TLS files of the settings can't be used.
+pub fn check(settings: &MqttSettings) -> Result<(), TlsFileError> {
+    build(settings).map(drop)
+}
+
+/// Options for the first connection of a client: it resumes the session that the broker has kept, or has it discarded.
+pub(super) fn first(settings: &MqttSettings, starts_clean: bool) -> Result<MqttOptions, TlsFileError> {
     let mut options = build(settings)?;
-    options.set_session_store(EmptySession);
+    if starts_clean {
+        options.set_clean_start(true);
+    } else {
+        options.set_session_store(EmptySession);
+    }
     Ok(options)
 }
 

@@ -93,6 +93,10 @@ impl ActiveClient {
         self.state.send_if_modified(|state| std::mem::replace(&mut state.session_losses, losses) != losses);
     }
 
+    pub(super) fn session_losses(&self) -> u64 {
+        self.state.borrow().session_losses
+    }
+
     /// Returns when the broker has not confirmed a publish in time.
     pub(super) async fn puback_timed_out(&self) {
         self.puback_timed_out.notified().await;
@@ -100,7 +104,8 @@ impl ActiveClient {
 }
 
 impl Publisher {
-    pub(super) fn new(prefix: String, clock: Clock, metrics: Metrics) -> Self {
+    /// Publishes nothing until there is a link.
+    pub fn new(prefix: String, clock: Clock, metrics: Metrics) -> Self {
         let active = ActiveClient {
             client: Arc::default(),
             state: Arc::new(watch::Sender::new(LinkState::default())),

@@ -51,11 +51,10 @@ pub struct Dispatcher<O: Outbox> {
     pending: PendingPublishes<O::Key>,
     cooldowns: Cooldowns,
     next_deadline: Option<DateTime<Utc>>,
-    client_id: String,
-    /// Session losses that are recovered; `None` until losses left by an earlier process are looked up.
-    recovered_losses: Option<u64>,
-    /// The loss that is being recovered.
-    recovering: Option<DateTime<Utc>>,
+    /// The number of session losses, and the epoch of the link, for which recorded losses were looked up and recovered.
+    recovered_losses: Option<(u64, u64)>,
+    /// The loss that is being recovered: its session, and what it may have lost.
+    recovering: Option<(String, DateTime<Utc>)>,
     /// The epoch of the last connection after which the outbox has recovered.
     known_epoch: u64,
     /// Whether the next poll continues a recovery.
@@ -67,15 +66,13 @@ pub struct DispatcherDependencies {
     pub downlink: Arc<dyn Downlink>,
     pub wake: Wake,
     pub database: DatabaseSettings,
-    /// The MQTT client id: names our session at the broker.
-    pub client_id: String,
     pub clock: Clock,
     pub metrics: Metrics,
 }
 
 impl<O: Outbox> Dispatcher<O> {
     pub fn new(outbox: O, dependencies: DispatcherDependencies) -> Self {
-        let DispatcherDependencies { downlink, wake, database, client_id, clock, metrics } = dependencies;
+        let DispatcherDependencies { downlink, wake, database, clock, metrics } = dependencies;
         Self {
             outbox,
             link: downlink.link(),
@@ -87,7 +84,6 @@ impl<O: Outbox> Dispatcher<O> {
             pending: PendingPublishes::default(),
             cooldowns: Cooldowns::default(),
             next_deadline: None,
-            client_id,
             recovered_losses: None,
             recovering: None,
             known_epoch: 0,
@@ -158,10 +154,12 @@ impl<O: Outbox> Dispatcher<O> {
     async fn recover(&mut self, link: LinkState) -> QueryResult<()> {
         self.has_more_to_recover = true;
         let mut recovery = Recovery::Finished;
-        if self.recovered_losses != Some(link.session_losses) {
+        // Losses of another server are looked up with each link: it may have ended, and this one continues its work.
+        let losses = (link.session_losses, link.link_epoch);
+        if self.recovered_losses != Some(losses) {
             recovery = self.recover_lost_session().await?;
             if recovery == Recovery::Finished {
-                self.recovered_losses = Some(link.session_losses);
+                self.recovered_losses = Some(losses);
             }
         }
         if link.is_up && self.known_epoch != link.link_epoch && recovery == Recovery::Finished {
@@ -174,22 +172,24 @@ impl<O: Outbox> Dispatcher<O> {
         Ok(())
     }
 
-    /// One step of making rows due again that the broker lost together with our session. This process or an earlier
-    /// one recorded the loss; the record is deleted after the last step.
+    /// One step of making rows due again that the broker lost together with a session. This process or an earlier one, of
+    /// this server or another, recorded the loss; the record is deleted after the last step.
     async fn recover_lost_session(&mut self) -> QueryResult<Recovery> {
         let conn = self.db.get().await;
-        let Some(before) = session_loss_store::find(conn, &self.client_id, O::NAME).await? else {
+        let Some((client_id, before)) = session_loss_store::find(conn, O::NAME).await? else {
             return Ok(Recovery::Finished);
         };
-        if self.recovering.replace(before) != Some(before) {
-            tracing::info!(%before, "{}: the broker lost our session; sending unanswered messages again", O::NAME);
+        let loss = Some((client_id.clone(), before));
+        if self.recovering != loss {
+            tracing::info!(client_id, %before, "{}: the broker lost a session; sending unanswered messages again", O::NAME);
+            self.recovering = loss;
         }
-        let recovery = self.outbox.on_broker_session_lost(conn, self.clock.now(), before).await?;
-        if recovery == Recovery::Finished {
-            session_loss_store::delete(conn, &self.client_id, O::NAME, before).await?;
+        if self.outbox.on_broker_session_lost(conn, self.clock.now(), before).await? == Recovery::Finished {
+            session_loss_store::delete(conn, &client_id, O::NAME, before).await?;
             self.recovering = None;
         }
-        Ok(recovery)
+        // Another session may be lost, too.
+        Ok(Recovery::Unfinished)
     }
 
     /// Records the outcomes of finished attempts and unlocks their devices.

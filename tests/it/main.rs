@@ -52,6 +52,7 @@ mod revocation;
 mod schema;
 mod services;
 mod simulator;
+mod standby;
 mod statement_order;
 mod statement_plans;
 mod statements;

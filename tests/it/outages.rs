@@ -24,12 +24,12 @@ async fn proxied() -> (Database, Proxy, String) {
     (database, proxy, url)
 }
 
-async fn report(mqtt: &Mqtt, device: &Device, n: usize) {
+pub(super) async fn report(mqtt: &Mqtt, device: &Device, n: usize) {
     // Without a clock only the broker session tells a repeat from a second reading.
     mqtt.publish(&device.topic("telemetry"), format!(r#"{{"sensors":{{"n":{n}}}}}"#)).await.expect("PUBACK");
 }
 
-async fn stored(database: &Database, n: usize) {
+pub(super) async fn stored(database: &Database, n: usize) {
     let client = database.client().await;
     let n = i64::try_from(n).expect("small");
     eventually("every message is a row", || async {

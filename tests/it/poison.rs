@@ -150,7 +150,7 @@ async fn retained_telemetry_is_rejected_and_a_retained_status_is_stored() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "probe").await;
-    let mqtt = app.mqtt().await;
+    let mqtt = app.another_mqtt().await;
     let status = device.topic("status");
     mqtt.publish_retained(&status, r#"{"online":true}"#).await.expect("PUBACK");
     mqtt.publish_retained(&device.topic("telemetry"), r#"{"sensors":{"humidity":5}}"#).await.expect("PUBACK");
@@ -158,14 +158,11 @@ async fn retained_telemetry_is_rejected_and_a_retained_status_is_stored() {
     until("both are stored when they are published", || metrics.mqtt_stored.get() == 2).await;
 
     // A server with a session of its own gets both again, as retained messages.
-    let database = app.database().url();
     let prefix = app.prefix().to_owned();
-    let second = super::support::server::Server::start(
-        &database,
-        super::support::services::services().mqtt_port(),
-        &[("MQTT_TOPIC_PREFIX", &prefix)],
-    )
-    .await;
+    let database = app.stop().await;
+    database.forget_broker_session().await;
+    let app = TestApp::builder().set("MQTT_TOPIC_PREFIX", prefix).start_on(database).await;
+    let owner = owner.at(app.addr());
     let rejected = eventually("the retained telemetry is rejected", || async {
         let nodes = owner.query(REJECTED, json!({"home": home.id})).await["rejectedMessages"]["nodes"].clone();
         (!nodes.as_array().expect("nodes").is_empty()).then_some(nodes)
@@ -176,7 +173,6 @@ async fn retained_telemetry_is_rejected_and_a_retained_status_is_stored() {
     let history = "query($id: ID!) { device(id: $id) { telemetry { nodes { id } } } }";
     let data = owner.query(history, json!({"id": device.id})).await;
     assert_eq!(data["device"]["telemetry"]["nodes"].as_array().map(Vec::len), Some(1));
-    drop(second);
     for kind in ["status", "telemetry"] {
         mqtt.publish_retained(&device.topic(kind), "").await.expect("the broker deletes it");
     }

@@ -75,3 +75,10 @@ impl SendHalf {
         self.active.puback_timed_out().await;
     }
 }
+
+/// A link that is dropped without DISCONNECT is down: nothing is published by it any more.
+impl Drop for SendHalf {
+    fn drop(&mut self) {
+        self.set_connected(false);
+    }
+}

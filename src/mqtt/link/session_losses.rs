@@ -14,10 +14,11 @@ pub(super) struct SessionLosses {
 }
 
 impl SessionLosses {
-    /// Also returns the sender by which ingest reports the number of the last loss it has recorded.
-    pub(super) fn new(now: DateTime<Utc>) -> (Self, watch::Sender<u64>) {
-        let (record, recorded_losses) = watch::channel(0);
-        (Self { count: 0, recorded_losses, last_connected_at: now }, record)
+    /// Counts on from the losses of the links before. Also returns the sender by which ingest reports the number of the last
+    /// loss it has recorded.
+    pub(super) fn new(count: u64, now: DateTime<Utc>) -> (Self, watch::Sender<u64>) {
+        let (record, recorded_losses) = watch::channel(count);
+        (Self { count, recorded_losses, last_connected_at: now }, record)
     }
 
     /// Sessions that the broker has lost since the start.

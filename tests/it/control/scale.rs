@@ -74,7 +74,7 @@ async fn many_waiting_commands_of_one_home_do_not_delay_another() {
 async fn two_servers_share_the_outbox_and_send_nothing_twice() {
     const DEVICES: usize = 8;
     const EACH: usize = 12;
-    let one = TestApp::start().await;
+    let one = TestApp::builder().set("MQTT_SHARED_GROUP", "g").start().await;
     let (home, owner) = one.home().await;
     let mut settings = one.settings().clone();
     settings.mqtt.client_id.push_str("-2");

@@ -44,6 +44,12 @@ impl Database {
         &self.name
     }
 
+    /// The next server does not continue the broker session of the one before: in a session of its own it receives what the
+    /// broker retains.
+    pub async fn forget_broker_session(&self) {
+        self.client().await.batch_execute("delete from ingest_sessions").await.expect("deleted");
+    }
+
     /// The URL for an account.
     pub fn url_as(&self, account: &str) -> String {
         self.url().replacen("//smarthome@", &format!("//{account}@"), 1)

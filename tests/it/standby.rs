@@ -1,0 +1,179 @@
+//! Several servers on one database and one topic prefix: of those with a plain subscription one ingests, and the next one
+//! continues where it ended.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use smarthome::app::App;
+use smarthome::metrics::Metrics;
+
+use super::outages::{report, stored};
+use super::support::app::{Builder, Database, TestApp};
+use super::support::broker::Broker;
+use super::support::mqtt::Mqtt;
+use super::support::user::{Device, User};
+use super::support::{eventually, http, rng, unique, until};
+
+/// The process id of the database connection by which a server has the right to ingest.
+const HOLDER: &str = "select pid from pg_locks where locktype = 'advisory' and classid = 7006 and granted
+                      and database = (select oid from pg_database where datname = current_database())";
+
+fn beside(first: &TestApp) -> Builder {
+    TestApp::builder().set("MQTT_TOPIC_PREFIX", first.prefix())
+}
+
+async fn ingests(metrics: &Metrics) {
+    until("it ingests", || metrics.mqtt_connected.get() == 1 && metrics.ingest_standby.get() == 0).await;
+}
+
+async fn waits(metrics: &Metrics) {
+    until("it waits", || metrics.mqtt_connected.get() == 0 && metrics.ingest_standby.get() == 1).await;
+}
+
+/// What `/readyz` says of the broker, with its status.
+async fn broker_check(app: &App) -> (u16, Value) {
+    let ready = http::get(app.http_addr(), "/readyz").await;
+    (ready.status, ready.json()["checks"]["broker"].clone())
+}
+
+/// The numbers of a device's readings in the API, in order.
+async fn numbers(user: &User, device: &Device) -> Vec<u64> {
+    let query = "query($id: ID!) { device(id: $id) { telemetry(first: 100) { nodes { extra } } } }";
+    let nodes = user.query(query, json!({"id": device.id})).await["device"]["telemetry"]["nodes"].take();
+    let number = |node: &Value| node["extra"]["n"].as_u64().expect("a number");
+    let mut numbers: Vec<u64> = nodes.as_array().expect("nodes").iter().map(number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_servers_one_ingests_and_the_other_takes_over() {
+    let first = TestApp::start().await;
+    let (home, owner) = first.home().await;
+    let device = first.device(&owner, &home, "a").await;
+    let mut mqtt = first.another_mqtt().await;
+    ingests(&first.app().services().metrics).await;
+    let second = beside(&first).second(&first).await;
+    let there = owner.at(second.http_addr());
+    waits(&second.services().metrics).await;
+    let standby = json!("standby: another server ingests");
+    eventually("it is ready", || async { (broker_check(&second).await == (200, standby.clone())).then_some(()) }).await;
+
+    for n in 0..5 {
+        report(&mqtt, &device, n).await;
+    }
+    stored(first.database(), 5).await;
+    assert_eq!((numbers(&owner, &device).await, numbers(&there, &device).await), ((0..5).collect(), (0..5).collect()));
+    assert_eq!(second.services().metrics.mqtt_received.get(), 0);
+
+    // The one that ingests sends what the other one accepts.
+    mqtt.subscribe(&device.topic("commands")).await.expect("SUBACK");
+    let send = "mutation($id: ID!) { sendCommand(input: {deviceId: $id, type: \"BEEP\"}) { id } }";
+    let id = there.query(send, json!({"id": device.id})).await["sendCommand"]["id"].take();
+    let command: Value = serde_json::from_slice(&mqtt.next().await.1).expect("JSON");
+    assert_eq!(command["commandId"], id);
+    let status = "query($id: ID!) { command(id: $id) { status } }";
+    eventually("its status is known to the other one", || async {
+        (there.query(status, json!({"id": id})).await["command"]["status"] == "SENT").then_some(())
+    })
+    .await;
+
+    // Nobody is connected when these arrive: the session of the first one has them.
+    let database = first.stop().await;
+    for n in 5..10 {
+        report(&mqtt, &device, n).await;
+    }
+    stored(&database, 10).await;
+    ingests(&second.services().metrics).await;
+    assert_eq!(broker_check(&second).await, (200, json!("ok")));
+    assert_eq!(numbers(&there, &device).await, (0..10).collect::<Vec<_>>());
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_lose_their_database_connections_store_nothing_twice() {
+    const ROUNDS: usize = 8;
+    const BURST: usize = 50;
+    let first = TestApp::start().await;
+    let (home, owner) = first.home().await;
+    let device = first.device(&owner, &home, "a").await;
+    ingests(&first.app().services().metrics).await;
+    let second = beside(&first).second(&first).await;
+    let metrics = [first.app().services().metrics.clone(), second.services().metrics.clone()];
+    waits(&metrics[1]).await;
+    let (mqtt, sql) = (Arc::new(first.another_mqtt().await), first.database().client().await);
+    let end_connection = async || {
+        let pid: i32 = eventually("a server ingests", || async { sql.query_opt(HOLDER, &[]).await.ok()? }).await.get(0);
+        sql.execute("select pg_terminate_backend($1)", &[&pid]).await.expect("terminated");
+    };
+    let mut rng = rng();
+    for round in 0..ROUNDS {
+        let active = usize::from(metrics[1].mqtt_connected.get() == 1);
+        if round % 2 == 0 {
+            // An idle server does not notice: the other one takes the lock, and the session with it.
+            end_connection().await;
+            ingests(&metrics[1 - active]).await;
+            waits(&metrics[active]).await;
+        }
+        let publishes: Vec<_> = (0..BURST)
+            .map(|n| {
+                let (mqtt, device) = (mqtt.clone(), device.clone());
+                tokio::spawn(async move { report(&mqtt, &device, round * BURST + n).await })
+            })
+            .collect();
+        let n_stored = || metrics.iter().map(|metrics| metrics.mqtt_stored.get()).sum::<u64>();
+        let goal = n_stored() + rng.u64(1..30);
+        until("some are stored", || n_stored() >= goal).await;
+        end_connection().await;
+        for publish in publishes {
+            publish.await.expect("PUBACK");
+        }
+        stored(first.database(), (round + 1) * BURST).await;
+        let is_settled = || {
+            let of = |value: fn(&Metrics) -> i64| metrics.each_ref().map(value);
+            of(|metrics| metrics.mqtt_connected.get()) == of(|metrics| 1 - metrics.ingest_standby.get())
+                && of(|metrics| metrics.mqtt_connected.get()).iter().sum::<i64>() == 1
+        };
+        until("one ingests and the other waits", is_settled).await;
+    }
+    for m in &metrics {
+        assert_eq!(m.mqtt_received.get(), m.mqtt_stored.get() + m.mqtt_duplicate.get() + m.mqtt_left.get());
+    }
+    println!("{} messages changed the server", metrics.iter().map(|m| m.mqtt_left.get()).sum::<u64>());
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_subscription_waits_for_shared_ones() {
+    let first = TestApp::builder().set("MQTT_SHARED_GROUP", "g").start().await;
+    ingests(&first.app().services().metrics).await;
+    let plain = beside(&first).second(&first).await;
+    waits(&plain.services().metrics).await;
+    let shared = beside(&first).set("MQTT_SHARED_GROUP", "g").second(&first).await;
+    ingests(&shared.services().metrics).await;
+    let database = first.stop().await;
+    shared.stop().await;
+    ingests(&plain.services().metrics).await;
+    plain.stop().await;
+    drop(database);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_the_broker_refuses_is_given_up() {
+    let (database, prefix) = (Database::create().await, unique("t"));
+    let old = TestApp::builder().set("MQTT_TOPIC_PREFIX", &prefix).start_on(database).await;
+    ingests(&old.app().services().metrics).await;
+    let (home, owner) = old.home().await;
+    let device = old.device(&owner, &home, "a").await;
+    let database = old.stop().await;
+
+    let broker = Broker::start_with("allow_anonymous true\nclientid_prefixes new-").await;
+    let new = TestApp::builder().broker(broker.port()).set("MQTT_TOPIC_PREFIX", &prefix);
+    let new = new.set("MQTT_CLIENT_ID", "new-server").start_on(database).await;
+    ingests(&new.app().services().metrics).await;
+    let mqtt = Mqtt::connect_with(broker.port(), "new-device", None).await.expect("the broker lets us in");
+    report(&mqtt, &device, 0).await;
+    stored(new.database(), 1).await;
+    new.stop().await;
+}
