@@ -3,17 +3,15 @@
 //! Backpressure: when the queue is full, the link stops reading, TCP slows the broker down, and the broker keeps the
 //! rest. The task awaits only the broker and space in the queue, so pings leave in time.
 
+mod close;
 mod intake;
 mod reconnect;
 mod send_half;
 mod session_losses;
 mod subscription;
 
-use std::time::Duration;
-
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Publish};
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::PubAcks;
@@ -33,10 +31,6 @@ use subscription::SubscribeRetry;
 /// Requests that wait in the client: one for each packet id of the protocol, one for each of our publishes, and some
 /// for subscriptions. So an acknowledgement always fits.
 const CLIENT_QUEUE: usize = 65_535 + OUTGOING_IN_FLIGHT as usize + 16;
-/// Longest wait at shutdown until the writer has drained the queue.
-const DRAIN: Duration = Duration::from_secs(6);
-/// Longest wait at shutdown until the last acknowledgements and DISCONNECT have left.
-const DISCONNECT: Duration = Duration::from_secs(2);
 
 /// The task that owns the connection to the broker.
 ///
@@ -104,7 +98,7 @@ impl Link {
         Ok((link, handles))
     }
 
-    /// Keeps the link up until `stop`. Then waits until the writer has `drained` the queue, sends the last
+    /// Keeps the link up until `stop`. Then leaves a shared subscription, waits until the writer has `drained` the queue, sends the last
     /// acknowledgements and disconnects.
     pub async fn run(mut self, stop: CancellationToken, drained: Latch) {
         stop.run_until_cancelled(async {
@@ -195,26 +189,6 @@ impl Link {
         let (client, events) = client(&self.options);
         self.events = events;
         self.send_half.replace_client(client);
-    }
-
-    /// Closes the queue, waits for the writer's last commit and sends its acknowledgements. The broker delivers
-    /// messages that arrive meanwhile to the next process.
-    async fn close_gracefully(self, drained: Latch) {
-        self.send_half.set_connected(false);
-        let Self { send_half, mut events, intake, .. } = self;
-        drop(intake);
-        let _ = timeout(DRAIN, async {
-            while !drained.is_set() {
-                tokio::select! {
-                    () = drained.wait() => {}
-                    event = events.poll() => if event.is_err() { break },
-                }
-            }
-        })
-        .await;
-        if send_half.client().try_disconnect().is_ok() {
-            let _ = timeout(DISCONNECT, async { while events.poll().await.is_ok() {} }).await;
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use smarthome::app::App;
 use smarthome::metrics::Metrics;
@@ -157,6 +158,54 @@ async fn a_plain_subscription_waits_for_shared_ones() {
     ingests(&plain.services().metrics).await;
     plain.stop().await;
     drop(database);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stops_leaves_no_message_of_its_group_behind() {
+    const MESSAGES: usize = 1_200;
+    let first = TestApp::builder().set("MQTT_SHARED_GROUP", "g").start().await;
+    let (home, owner) = first.home().await;
+    let device = first.device(&owner, &home, "a").await;
+    let second = beside(&first).set("MQTT_SHARED_GROUP", "g").second(&first).await;
+    let stopping = second.services().metrics.clone();
+    for metrics in [&first.app().services().metrics, &stopping] {
+        ingests(metrics).await;
+    }
+    let mqtt = Arc::new(first.another_mqtt().await);
+    let goal = rng().u64(50..300);
+    let publisher = tokio::spawn(async move {
+        let publishes = (0..MESSAGES).map(|n| {
+            let (mqtt, device) = (mqtt.clone(), device.clone());
+            async move { report(&mqtt, &device, n).await }
+        });
+        futures_util::stream::iter(publishes).buffer_unordered(40).collect::<Vec<()>>().await
+    });
+    until("it has stored some", || stopping.mqtt_stored.get() >= goal).await;
+    second.stop().await;
+    publisher.await.expect("every message is acknowledged by the broker");
+    stored(first.database(), MESSAGES).await;
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_with_a_plain_subscription_joins_a_group_and_receives_each_message_once() {
+    let plain = TestApp::start().await;
+    let (home, owner) = plain.home().await;
+    let device = plain.device(&owner, &home, "a").await;
+    ingests(&plain.app().services().metrics).await;
+    let (client_id, prefix) = (plain.settings().mqtt.client_id.clone(), plain.prefix().to_owned());
+    let (mqtt, database) = (plain.another_mqtt().await, plain.stop().await);
+    report(&mqtt, &device, 0).await;
+
+    let shared = TestApp::builder().set("MQTT_TOPIC_PREFIX", prefix).set("MQTT_CLIENT_ID", client_id);
+    let shared = shared.set("MQTT_SHARED_GROUP", "g").start_on(database).await;
+    ingests(&shared.app().services().metrics).await;
+    for n in 1..20 {
+        report(&mqtt, &device, n).await;
+    }
+    stored(shared.database(), 20).await;
+    assert_eq!(shared.app().services().metrics.mqtt_received.get(), 20);
+    shared.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

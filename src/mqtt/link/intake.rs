@@ -95,6 +95,17 @@ impl Intake {
         let _ = self.queue.send(event).await;
     }
 
+    /// Whether every message that was queued is stored.
+    pub(super) fn is_idle(&self) -> bool {
+        self.bytes.available_permits() == QUEUE_BYTES
+    }
+
+    /// Waits until every message that was queued is stored. Cancel safe.
+    pub(super) async fn idle(&self) {
+        let all = u32::try_from(QUEUE_BYTES).expect("a small number");
+        let _ = self.bytes.acquire_many(all).await;
+    }
+
     /// Waits until half of the queue is free.
     pub(super) async fn half_empty(&self) {
         let _ = self.queue.reserve_many(QUEUE_MESSAGES / 2).await;

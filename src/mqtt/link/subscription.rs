@@ -34,16 +34,29 @@ impl Link {
     /// changed or refused before.
     pub(super) fn subscribe(&mut self) {
         self.subscribe_retry.cancel();
-        let filters = MessageKind::ALL.iter().map(|kind| {
-            let filter = uplink_filter(&self.settings.prefix, *kind, self.settings.shared_group.as_deref());
+        let client = self.send_half.client();
+        if self.settings.shared_group.is_some() {
+            // The session may be older than the group, and would receive every message a second time.
+            let plain = MessageKind::ALL.iter().map(|kind| uplink_filter(&self.settings.prefix, *kind, None));
+            if let Err(error) = client.try_unsubscribe_many(plain) {
+                tracing::error!(%error, "could not queue the end of a plain subscription");
+            }
+        }
+        let filters = self.uplink_filters().into_iter().map(|filter| {
             // QoS 1: the broker sends a device's QoS 2 message as QoS 1, which takes one acknowledgement.
             SubscribeFilterInput::new(filter, QoS::AtLeastOnce).retain_forward_rule(RetainForwardRule::OnNewSubscribe)
         });
         // Brokers without this topic refuse the filter or never publish to it.
         let clients = SubscribeFilterInput::new(BROKER_CLIENTS, QoS::AtMostOnce);
-        if let Err(error) = self.send_half.client().try_subscribe_many(filters.chain([clients])) {
+        if let Err(error) = client.try_subscribe_many(filters.chain([clients])) {
             tracing::error!(%error, "could not queue the subscription");
         }
+    }
+
+    /// The filters by which messages of devices are received, in the order of [`MessageKind::ALL`].
+    pub(super) fn uplink_filters(&self) -> Vec<String> {
+        let filter = |kind| uplink_filter(&self.settings.prefix, kind, self.settings.shared_group.as_deref());
+        MessageKind::ALL.map(filter).into()
     }
 
     pub(super) fn on_subscribed(&mut self, codes: &[SubscribeReasonCode]) {

@@ -1,0 +1,101 @@
+//! The orderly end of a connection.
+
+use std::time::Duration;
+
+use rumqttc::{Event, Incoming, Publish};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Link;
+use crate::latch::Latch;
+
+/// Longest wait at shutdown until the writer has drained the queue.
+const DRAIN: Duration = Duration::from_secs(6);
+/// Part of it for the end of a shared subscription.
+const LEAVE: Duration = Duration::from_secs(4);
+/// Longest wait for the broker's UNSUBACK.
+const UNSUBACK: Duration = Duration::from_secs(2);
+/// Longest wait at shutdown until the last acknowledgements and DISCONNECT have left.
+const DISCONNECT: Duration = Duration::from_secs(2);
+
+impl Link {
+    /// Closes the queue, waits for the writer's last commit and sends its acknowledgements. The broker delivers
+    /// messages that arrive meanwhile to the next process, or to other members of the group.
+    pub(super) async fn close_gracefully(mut self, drained: Latch) {
+        let was_connected = self.send_half.set_connected(false);
+        let deadline = Instant::now() + DRAIN;
+        if was_connected && self.settings.shared_group.is_some() {
+            let left = timeout(LEAVE, self.leave_group()).await;
+            if left.ok().flatten().is_none() {
+                let client_id = &self.settings.client_id;
+                tracing::warn!(
+                    client_id,
+                    "the shared subscription could not be ended in time; its messages wait in this session at the broker"
+                );
+            }
+        }
+        let Self { send_half, mut events, intake, .. } = self;
+        drop(intake);
+        let _ = timeout_at(deadline, async {
+            while !drained.is_set() {
+                tokio::select! {
+                    () = drained.wait() => {}
+                    event = events.poll() => if event.is_err() { break },
+                }
+            }
+        })
+        .await;
+        if send_half.client().try_disconnect().is_ok() {
+            let _ = timeout(DISCONNECT, async { while events.poll().await.is_ok() {} }).await;
+        }
+    }
+
+    /// Ends the shared subscription. Brokers assign its messages to sessions, also to those that are not connected, and give
+    /// them to no other one. So this also waits for those that are assigned to this session already. `None` if that failed.
+    async fn leave_group(&mut self) -> Option<()> {
+        loop {
+            let was_idle = self.intake.is_idle();
+            // What the broker has sent before its answer arrives before it. It sends queued messages when others are
+            // acknowledged: so after the acknowledgement of everything, a round trip without a message is the end.
+            let n_received = timeout(UNSUBACK, self.unsubscribe()).await.ok()??;
+            if was_idle && n_received == 0 {
+                return Some(());
+            }
+            self.until_stored().await?;
+        }
+    }
+
+    /// Unsubscribes; returns the number of messages that arrived before the broker's answer.
+    async fn unsubscribe(&mut self) -> Option<usize> {
+        let filters = self.uplink_filters();
+        self.send_half.client().try_unsubscribe_many(filters).ok()?;
+        let mut n_received = 0;
+        loop {
+            match self.events.poll().await.ok()? {
+                Event::Incoming(Incoming::UnsubAck(_)) => return Some(n_received),
+                Event::Incoming(Incoming::Publish(publish)) => n_received += self.take(publish).await?,
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits until every message that was received is stored, and takes further ones.
+    async fn until_stored(&mut self) -> Option<()> {
+        loop {
+            let event = tokio::select! {
+                () = self.intake.idle() => return Some(()),
+                event = self.events.poll() => event.ok()?,
+            };
+            if let Event::Incoming(Incoming::Publish(publish)) = event {
+                self.take(publish).await?;
+            }
+        }
+    }
+
+    /// Queues a message of a device; returns 0 for one of the broker.
+    async fn take(&mut self, publish: Publish) -> Option<usize> {
+        if publish.topic.starts_with(b"$SYS/") {
+            return Some(0);
+        }
+        self.intake.accept(publish, &self.send_half).await.ok().map(|()| 1)
+    }
+}
