@@ -59,6 +59,7 @@ mod statements;
 mod storage_limits;
 mod stream_outages;
 mod streams;
+mod subscription_qos;
 mod support;
 mod tidy;
 mod unstored;

@@ -1,24 +1,40 @@
 //! The link's subscriptions and the broker's answer to them.
 
+use std::time::Duration;
+
 use rumqttc::{QoS, RetainForwardRule, SubscribeFilterInput, SubscribeReasonCode};
 use tokio::time::{Instant, sleep_until};
 
 use super::Link;
 use super::reconnect::MAX_PAUSE;
+use crate::backoff::Backoff;
 use crate::mqtt::topic::{MessageKind, uplink_filter};
 
 /// The topic on which Mosquitto and similar brokers publish the number of their clients.
 const BROKER_CLIENTS: &str = "$SYS/broker/clients/connected";
 
+/// First pause before a refused subscription is repeated; doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
 /// When to repeat a subscription that the broker has refused.
-#[derive(Default)]
 pub(super) struct SubscribeRetry {
     at: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Default for SubscribeRetry {
+    fn default() -> Self {
+        Self { at: None, backoff: Backoff::new(FIRST_PAUSE, MAX_PAUSE) }
+    }
 }
 
 impl SubscribeRetry {
     pub(super) fn cancel(&mut self) {
         self.at = None;
+    }
+
+    fn schedule(&mut self) {
+        self.at = Some(Instant::now() + self.backoff.next_delay());
     }
 
     pub(super) async fn due(&self) {
@@ -55,26 +71,47 @@ impl Link {
 
     /// The filters by which messages of devices are received, in the order of [`MessageKind::ALL`].
     pub(super) fn uplink_filters(&self) -> Vec<String> {
-        let filter = |kind| uplink_filter(&self.settings.prefix, kind, self.settings.shared_group.as_deref());
-        MessageKind::ALL.map(filter).into()
+        let group = self.settings.shared_group.as_deref();
+        MessageKind::ALL.iter().map(|kind| uplink_filter(&self.settings.prefix, *kind, group)).collect()
     }
 
     pub(super) fn on_subscribed(&mut self, codes: &[SubscribeReasonCode]) {
-        let uplinks = &codes[..codes.len().min(MessageKind::ALL.len())];
-        if uplinks.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
+        // The broker answers in the order of the filters.
+        let filters = self.uplink_filters();
+        let n_refused = filters.iter().zip(codes).filter(|(filter, code)| !is_granted(filter, code)).count();
+        if n_refused == 0 {
+            self.subscribe_retry.backoff.reset();
             self.send_half.set_connected(true);
             self.reconnect.succeeded();
             tracing::info!(broker = %self.settings.broker.host, "connected to the MQTT broker and subscribed");
         } else {
             self.metrics.mqtt_connection_errors.inc();
-            self.subscribe_retry.at = Some(Instant::now() + MAX_PAUSE);
-            tracing::error!(?codes, "the broker refused a subscription: check this account's ACL");
+            self.subscribe_retry.schedule();
         }
     }
 
     pub(super) fn record_broker_clients(&self, payload: &[u8]) {
         if let Some(n) = std::str::from_utf8(payload).ok().and_then(|text| text.trim().parse().ok()) {
             self.metrics.broker_clients.set(n);
+        }
+    }
+}
+
+/// Whether the broker delivers messages of this filter until they are acknowledged.
+fn is_granted(filter: &str, code: &SubscribeReasonCode) -> bool {
+    match code {
+        SubscribeReasonCode::Success(QoS::AtMostOnce) => {
+            tracing::error!(
+                filter,
+                "the broker grants QoS 0 only, so it would drop messages while the server is away or busy: allow QoS 1 for \
+                 this account or listener (Mosquitto: max_qos)"
+            );
+            false
+        }
+        SubscribeReasonCode::Success(_) => true,
+        _ => {
+            tracing::error!(filter, ?code, "the broker refused a subscription: check this account's ACL");
+            false
         }
     }
 }
