@@ -80,6 +80,7 @@ impl Candidate {
         // What the term before has not stored, the broker delivers again.
         self.progress.end();
         self.progress.closed_months(String::new(), false);
+        self.metrics.ingest_parked.set(0);
         let mut db = ReconnectingConnection::new(self.database.clone(), "ingest", STATEMENT_TIMEOUT);
         let (mut pauses, mut has_logged) = (Backoff::new(FIRST_PAUSE, MAX_PAUSE), false);
         loop {
