@@ -30,8 +30,7 @@ impl Broker {
         let passwd = folder.join("passwd");
         std::fs::write(&passwd, "").expect("the password file");
         for (user, password) in accounts {
-            let status = Command::new("mosquitto_passwd").arg("-b").arg(&passwd).args([user, password]).status();
-            assert!(status.expect("mosquitto_passwd runs").success());
+            write_password(&passwd, user, password);
         }
         std::fs::write(folder.join("acl"), rules(&shipped("acl", &folder))).expect("the access rules");
         let configuration = shipped("passwords.conf", &folder);
@@ -89,6 +88,12 @@ impl Broker {
         self.port
     }
 
+    /// Changes the password of an account of [`Broker::with_rules`].
+    pub fn set_password(&self, user: &str, password: &str) {
+        write_password(&self.folder.join("passwd"), user, password);
+        self.signal("HUP");
+    }
+
     /// Starts it again on the same port, with its saved state.
     pub async fn restart(&mut self) {
         let log = std::fs::File::create(self.folder.join("log")).expect("the log");
@@ -140,6 +145,11 @@ impl Drop for Broker {
         }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+fn write_password(file: &Path, user: &str, password: &str) {
+    let status = Command::new("mosquitto_passwd").arg("-b").arg(file).args([user, password]).status();
+    assert!(status.expect("mosquitto_passwd runs").success());
 }
 
 /// docker/mosquitto/dynsec.conf, with the paths of this machine.
