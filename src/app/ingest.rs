@@ -121,6 +121,7 @@ impl Terms {
         let WriterParts { clock, metrics, .. } = &self.writer;
         let (link, handles) = Link::new(mqtt, term.starts_clean, &self.publisher, clock.clone(), metrics.clone())?;
         let (lost, refused) = (term.lost.clone(), handles.refused.clone());
+        let group = term.group.clone();
         let (ready, drained, stop) = (Latch::default(), Latch::default(), self.stop.clone());
         // In boxes: these are the largest futures of the server, and each caller would hold a copy on the stack.
         let writing = Box::pin(async {
@@ -131,7 +132,7 @@ impl Terms {
         let linking = Box::pin(async {
             let link = link;
             if stop.run_until_cancelled(ready.wait()).await.is_some() {
-                link.run(stop.clone(), drained.clone()).await;
+                link.run(stop.clone(), drained.clone(), async || group.leave().await).await;
             }
         });
         Ok(tokio::select! {

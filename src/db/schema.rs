@@ -304,6 +304,7 @@ diesel::table! {
     ingest_sessions (client_id) {
         client_id -> Text,
         plain_prefix -> Nullable<Text>,
+        group_prefix -> Nullable<Text>,
         term -> BigInt,
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use diesel::QueryResult;
 
 use super::STATEMENT_TIMEOUT;
+use super::group::Group;
 use super::progress::Progress;
 use super::session_store;
 use super::writer_connection::{Session, WriterConnection};
@@ -42,6 +43,8 @@ pub struct Term {
     pub lost: Latch,
     /// Whether the broker may hold messages for the client id that were stored already: it has to discard them.
     pub starts_clean: bool,
+    /// For the end of a shared subscription.
+    pub group: Group,
 }
 
 impl Term {
@@ -90,8 +93,9 @@ impl Candidate {
                     self.metrics.ingest_standby.set(0);
                     tracing::info!(client_id = session.client_id, term, "this server ingests");
                     let lost = Latch::default();
+                    let group = Group::new(self.database.clone(), session.client_id.clone(), session.prefix.clone());
                     let db = WriterConnection::new(db, session, term, lost.clone(), self.progress.clone());
-                    return Term { db, lost, starts_clean };
+                    return Term { db, lost, starts_clean, group };
                 }
                 Ok(Attempt::OtherServer) => {
                     self.metrics.ingest_standby.set(1);

@@ -30,6 +30,7 @@ mod committed_packets;
 mod daily_storage;
 mod device_limits;
 mod envelope;
+mod group;
 mod message;
 mod months;
 mod pending_updates;
@@ -43,6 +44,7 @@ mod writer;
 mod writer_connection;
 
 pub use candidate::{Candidate, Term};
+pub use group::Group;
 pub use progress::Progress;
 pub use writer::{WriterParts, run_writer};
 

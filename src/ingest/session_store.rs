@@ -1,10 +1,12 @@
 //! SQL of the sessions at the broker with which servers ingest.
 
 use diesel::prelude::*;
+use diesel::sql_types::{Integer, Text, Untyped};
 use diesel::upsert::excluded;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::db::schema::ingest_sessions as sessions;
+use crate::db::{locks, statement};
 
 /// The session that receives the messages of a prefix by a plain subscription.
 pub(super) async fn find_plain(conn: &mut AsyncPgConnection, prefix: &str) -> QueryResult<Option<String>> {
@@ -34,10 +36,35 @@ pub(super) async fn begin_term(
         .values(row)
         .on_conflict(sessions::client_id)
         .do_update()
-        .set((sessions::plain_prefix.eq(excluded(sessions::plain_prefix)), sessions::term.eq(sessions::term + 1)))
+        .set((
+            sessions::plain_prefix.eq(excluded(sessions::plain_prefix)),
+            sessions::group_prefix.eq(None::<&str>),
+            sessions::term.eq(sessions::term + 1),
+        ))
         .returning(sessions::term)
         .get_result(conn)
         .await
+}
+
+/// Notes that the session receives a share of the messages of a prefix.
+pub(super) async fn join_group(conn: &mut AsyncPgConnection, client_id: &str, prefix: &str) -> QueryResult<()> {
+    let session = sessions::table.find(client_id);
+    diesel::update(session).set(sessions::group_prefix.eq(prefix)).execute(conn).await.map(drop)
+}
+
+statement! {
+    struct LeaveGroup<'a>("sql/leave_group.sql") -> Untyped {
+        client_id: Text = &'a str,
+        prefix: Text = &'a str,
+        writer_class: Integer = i32,
+    }
+}
+
+/// Notes that the session is about to end its shared subscription, if that of another running server remains; returns whether
+/// it does.
+pub(super) async fn leave_group(conn: &mut AsyncPgConnection, client_id: &str, prefix: &str) -> QueryResult<bool> {
+    let leave = LeaveGroup { client_id, prefix, writer_class: locks::WRITER };
+    Ok(leave.execute(conn).await? > 0)
 }
 
 /// Whether this is the last term that began, and the session is still the one of its prefix.

@@ -262,6 +262,7 @@ impl RunningWriter {
     async fn on_link(&mut self) {
         if *self.connected.borrow_and_update() {
             self.classifier.presence.restart(Instant::now());
+            Box::pin(self.db.join_group()).await;
         } else {
             Box::pin(self.db.verify()).await;
         }

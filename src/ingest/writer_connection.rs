@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use super::progress::Progress;
 use super::session_store;
-use crate::db::{self, ReconnectingConnection, locks};
+use crate::db::{self, ReconnectingConnection, locks, with_timeout};
 use crate::latch::Latch;
 
-/// Longest check of the locks after the link went down.
+/// Longest check of the locks after the link went down, and longest note that it is up.
 const VERIFY: Duration = Duration::from_secs(3);
 
 /// The session for which a server stores, and the advisory locks that give it the right to.
@@ -124,6 +124,19 @@ impl WriterConnection {
         });
         if verified.await.is_err() {
             self.close();
+        }
+    }
+
+    /// Notes that this server receives a share of the messages of a group: from now on the others may leave it.
+    pub(super) async fn join_group(&mut self) {
+        if !self.session.is_shared {
+            return;
+        }
+        let (client_id, prefix) = (self.session.client_id.clone(), self.session.prefix.clone());
+        loop {
+            let joined = session_store::join_group(self.get().await, &client_id, &prefix);
+            let Err(error) = with_timeout(VERIFY, joined).await else { return };
+            self.on_error(&error).await;
         }
     }
 

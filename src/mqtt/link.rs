@@ -98,16 +98,16 @@ impl Link {
         Ok((link, handles))
     }
 
-    /// Keeps the link up until `stop`. Then leaves a shared subscription, waits until the writer has `drained` the queue, sends the last
-    /// acknowledgements and disconnects.
-    pub async fn run(mut self, stop: CancellationToken, drained: Latch) {
+    /// Keeps the link up until `stop`. Then ends a shared subscription if it `may_leave` the group, waits until the writer has
+    /// `drained` the queue, sends the last acknowledgements and disconnects.
+    pub async fn run(mut self, stop: CancellationToken, drained: Latch, may_leave: impl AsyncFnOnce() -> bool) {
         stop.run_until_cancelled(async {
             loop {
                 self.step().await;
             }
         })
         .await;
-        Box::pin(self.close_gracefully(drained)).await;
+        Box::pin(self.close_gracefully(drained, may_leave)).await;
     }
 
     async fn step(&mut self) {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use smarthome::app::App;
 use smarthome::metrics::Metrics;
@@ -225,4 +226,62 @@ async fn a_session_that_the_broker_refuses_is_given_up() {
     report(&mqtt, &device, 0).await;
     stored(new.database(), 1).await;
     new.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_server_of_a_group_stays_subscribed() {
+    const SERVERS: usize = 3;
+    let prefix = unique("t");
+    let builder = || TestApp::builder().set("MQTT_TOPIC_PREFIX", &prefix).set("MQTT_SHARED_GROUP", "g");
+    let ids: Vec<_> = (0..SERVERS).map(|_| unique("t")).collect();
+    let mut first = builder().set("MQTT_CLIENT_ID", &ids[0]).start().await;
+    let (home, owner) = first.home().await;
+    let device = first.device(&owner, &home, "a").await;
+    ingests(&first.app().services().metrics).await;
+    let mqtt = first.another_mqtt().await;
+    report(&mqtt, &device, 0).await;
+
+    // A single one.
+    let database = first.stop().await;
+    for n in 1..5 {
+        report(&mqtt, &device, n).await;
+    }
+    first = builder().set("MQTT_CLIENT_ID", &ids[0]).start_on(database).await;
+    stored(first.database(), 5).await;
+
+    // All at once: one stays, whichever it is.
+    let mut others = Vec::new();
+    for id in &ids[1..] {
+        others.push(builder().set("MQTT_CLIENT_ID", id).second(&first).await);
+    }
+    for metrics in others.iter().map(|other| &other.services().metrics).chain([&first.app().services().metrics]) {
+        ingests(metrics).await;
+    }
+    until_all_joined(&first, SERVERS).await;
+    let (_, database) = tokio::join!(join_all(others.into_iter().map(App::stop)), first.stop());
+    let sql = database.client().await;
+    let members = "select count(*) from ingest_sessions where group_prefix is not null";
+    assert_eq!(sql.query_one(members, &[]).await.expect("a count").get::<_, i64>(0), 1);
+    for n in 5..10 {
+        report(&mqtt, &device, n).await;
+    }
+    first = builder().set("MQTT_CLIENT_ID", &ids[0]).start_on(database).await;
+    others = Vec::new();
+    for id in &ids[1..] {
+        others.push(builder().set("MQTT_CLIENT_ID", id).second(&first).await);
+    }
+    stored(first.database(), 10).await;
+    join_all(others.into_iter().map(App::stop)).await;
+    first.stop().await;
+}
+
+/// Waits until each of these servers has noted that it receives a share of the messages.
+async fn until_all_joined(first: &TestApp, n: usize) {
+    let sql = first.database().client().await;
+    let joined = "select count(*) from ingest_sessions where group_prefix is not null";
+    let n = i64::try_from(n).expect("small");
+    eventually("all have joined", || async {
+        (sql.query_one(joined, &[]).await.ok()?.get::<_, i64>(0) == n).then_some(())
+    })
+    .await;
 }

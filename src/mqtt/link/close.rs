@@ -20,16 +20,23 @@ const DISCONNECT: Duration = Duration::from_secs(2);
 impl Link {
     /// Closes the queue, waits for the writer's last commit and sends its acknowledgements. The broker delivers
     /// messages that arrive meanwhile to the next process, or to other members of the group.
-    pub(super) async fn close_gracefully(mut self, drained: Latch) {
+    pub(super) async fn close_gracefully(mut self, drained: Latch, may_leave: impl AsyncFnOnce() -> bool) {
         let was_connected = self.send_half.set_connected(false);
         let deadline = Instant::now() + DRAIN;
-        if was_connected && self.settings.shared_group.is_some() {
-            let left = timeout(LEAVE, self.leave_group()).await;
-            if left.ok().flatten().is_none() {
+        if self.settings.shared_group.is_some() {
+            let left = timeout(LEAVE, async {
+                match was_connected {
+                    true if may_leave().await => self.leave_group().await,
+                    true => Some(()),
+                    false => None,
+                }
+            });
+            if left.await.ok().flatten().is_none() {
                 let client_id = &self.settings.client_id;
                 tracing::warn!(
                     client_id,
-                    "the shared subscription could not be ended in time; its messages wait in this session at the broker"
+                    was_connected,
+                    "the shared subscription could not be ended; its messages wait in this session at the broker"
                 );
             }
         }
