@@ -90,7 +90,7 @@ impl Terms {
     async fn run(mut self) {
         let stop = self.stop.clone();
         while let Some(term) = stop.run_until_cancelled(self.candidate.wait()).await {
-            let client_id = term.client_id().to_owned();
+            let client_id = term.session.client_id.clone();
             match self.serve(term).await {
                 Ok(End::Stopped) => return,
                 Ok(End::Lost) => {
@@ -116,12 +116,10 @@ impl Terms {
     /// Runs the link and the writer. What is not stored when the term is lost is not acknowledged either, so the broker
     /// delivers it again.
     async fn serve(&self, term: Term) -> Result<End, TlsFileError> {
-        let mqtt = MqttSettings { client_id: term.client_id().to_owned(), ..self.mqtt.clone() };
-        let is_own = mqtt.client_id == self.mqtt.client_id;
         let WriterParts { clock, metrics, .. } = &self.writer;
-        let (link, handles) = Link::new(mqtt, term.starts_clean, &self.publisher, clock.clone(), metrics.clone())?;
-        let (lost, refused) = (term.lost.clone(), handles.refused.clone());
-        let group = term.group.clone();
+        let (mqtt, session) = (self.mqtt.clone(), term.session.clone());
+        let (link, handles) = Link::new(mqtt, session, &self.publisher, clock.clone(), metrics.clone())?;
+        let (lost, refused, group) = (term.lost.clone(), handles.refused.clone(), term.group.clone());
         let (ready, drained, stop) = (Latch::default(), Latch::default(), self.stop.clone());
         // In boxes: these are the largest futures of the server, and each caller would hold a copy on the stack.
         let writing = Box::pin(async {
@@ -138,7 +136,7 @@ impl Terms {
         Ok(tokio::select! {
             _ = async { futures_util::join!(linking, writing) } => End::Stopped,
             () = lost.wait() => End::Lost,
-            () = refused.wait(), if !is_own => End::Refused,
+            () = refused.wait() => End::Refused,
         })
     }
 }

@@ -306,6 +306,7 @@ diesel::table! {
         plain_prefix -> Nullable<Text>,
         group_prefix -> Nullable<Text>,
         term -> BigInt,
+        is_stale -> Bool,
     }
 }
 

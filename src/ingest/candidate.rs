@@ -17,6 +17,7 @@ use crate::backoff::Backoff;
 use crate::db::{self, ReconnectingConnection, with_timeout};
 use crate::latch::Latch;
 use crate::metrics::Metrics;
+use crate::mqtt::LinkSession;
 use crate::settings::{DatabaseSettings, MqttSettings};
 
 /// Pauses between attempts to take over.
@@ -41,22 +42,14 @@ pub struct Term {
     pub(super) db: WriterConnection,
     /// Set when another server has begun to store: the writer and the link of this term must end.
     pub lost: Latch,
-    /// Whether the broker may hold messages for the client id that were stored already: it has to discard them.
-    pub starts_clean: bool,
+    pub session: LinkSession,
     /// For the end of a shared subscription.
     pub group: Group,
 }
 
-impl Term {
-    /// The MQTT client id of the session.
-    pub fn client_id(&self) -> &str {
-        self.db.client_id()
-    }
-}
-
 /// What an attempt found.
 enum Attempt {
-    Begun { session: Session, term: i64, starts_clean: bool },
+    Begun { session: Session, number: i64, starts_clean: bool },
     OtherServer,
     SameClientId(String),
 }
@@ -66,7 +59,7 @@ impl Candidate {
         Self { database, mqtt, refused: None, progress, metrics }
     }
 
-    /// The broker refuses this client id: the next term does not continue its session.
+    /// The broker refuses this client id, and accepts this server's own: the next term does not continue its session.
     pub fn give_up_session(&mut self, client_id: &str) {
         if client_id != self.mqtt.client_id {
             tracing::error!(
@@ -88,14 +81,9 @@ impl Candidate {
         let (mut pauses, mut has_logged) = (Backoff::new(FIRST_PAUSE, MAX_PAUSE), false);
         loop {
             match with_timeout(ATTEMPT_TIMEOUT, self.attempt(db.get().await)).await {
-                Ok(Attempt::Begun { session, term, starts_clean }) => {
+                Ok(Attempt::Begun { session, number, starts_clean }) => {
                     db.reset_backoff();
-                    self.metrics.ingest_standby.set(0);
-                    tracing::info!(client_id = session.client_id, term, "this server ingests");
-                    let lost = Latch::default();
-                    let group = Group::new(self.database.clone(), session.client_id.clone(), session.prefix.clone());
-                    let db = WriterConnection::new(db, session, term, lost.clone(), self.progress.clone());
-                    return Term { db, lost, starts_clean, group };
+                    return self.begun(db, session, number, starts_clean);
                 }
                 Ok(Attempt::OtherServer) => {
                     self.metrics.ingest_standby.set(1);
@@ -113,6 +101,16 @@ impl Candidate {
             }
             pauses.wait().await;
         }
+    }
+
+    fn begun(&self, db: ReconnectingConnection, session: Session, number: i64, starts_clean: bool) -> Term {
+        self.metrics.ingest_standby.set(0);
+        let client_id = session.client_id.clone();
+        tracing::info!(client_id, term = number, "this server ingests");
+        let group = Group::new(self.database.clone(), client_id.clone(), session.prefix.clone());
+        let lost = Latch::default();
+        let db = WriterConnection::new(db, session, number, lost.clone(), self.progress.clone());
+        Term { db, lost, session: LinkSession { client_id, starts_clean }, group }
     }
 
     fn log_standby(&self) {
@@ -133,19 +131,29 @@ impl Candidate {
         if !session.try_lock_prefix(conn).await? {
             return Ok(Attempt::OtherServer);
         }
-        let mut starts_clean = false;
+        let mut is_stale = false;
         if !is_shared {
-            (session.client_id, starts_clean) = self.choose_session(conn).await?;
+            (session.client_id, is_stale) = self.choose_session(conn).await?;
         }
         if !session.try_lock_client_id(conn).await? {
             return Ok(Attempt::SameClientId(session.client_id));
         }
-        session_store::release_others(conn, prefix, &session.client_id).await?;
-        let term = session_store::begin_term(conn, &session.client_id, session.plain_prefix()).await?;
-        Ok(Attempt::Begun { session, term, starts_clean })
+        for client_id in session_store::release_others(conn, prefix, &session.client_id, !is_shared).await? {
+            tracing::warn!(
+                client_id,
+                is_shared,
+                "this session at the broker is given up: messages that wait in it are not stored, unless a server of a \
+                 group starts with its client id"
+            );
+        }
+        let plain_prefix = session.plain_prefix();
+        let (number, starts_clean) =
+            session_store::begin_term(conn, &session.client_id, plain_prefix, is_stale).await?;
+        Ok(Attempt::Begun { session, number, starts_clean })
     }
 
-    /// The client id of the session for a plain subscription, and whether to start it anew.
+    /// The client id of the session for a plain subscription, and whether other sessions have received messages since it was
+    /// used.
     async fn choose_session(&self, conn: &mut db::Connection) -> QueryResult<(String, bool)> {
         let own = &self.mqtt.client_id;
         match session_store::find_plain(conn, &self.mqtt.prefix).await? {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use diesel::QueryResult;
 
-use super::store;
+use super::{session_store, store};
 use crate::db;
 use crate::ids::DeviceId;
 use crate::mqtt::{Packet, SessionLoss};
@@ -110,12 +110,13 @@ impl CommittedPackets {
     async fn replace(&self, conn: &db::Connection, loss: SessionLoss, outboxes: &[&'static str]) -> QueryResult<()> {
         // With a session that never was, nothing can have been lost.
         let outboxes = if self.existed { outboxes } else { &[] };
-        let (deleted, begun, noted) = futures_util::join!(
+        let (deleted, begun, is_new, noted) = futures_util::join!(
             store::delete_packets(conn, &self.client_id),
             store::upsert_session(conn, &self.client_id),
+            session_store::session_is_new(conn, &self.client_id),
             store::upsert_losses(conn, &self.client_id, outboxes, loss.before),
         );
-        deleted.and(begun).and(noted)
+        deleted.and(begun).and(is_new).and(noted)
     }
 
     /// The batch is committed, with `n_packets` packets in `row`.

@@ -1,7 +1,7 @@
 //! SQL of the sessions at the broker with which servers ingest.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Integer, Text, Untyped};
+use diesel::sql_types::{Bool, Integer, Text, Untyped};
 use diesel::upsert::excluded;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
@@ -19,19 +19,34 @@ pub(super) async fn exists(conn: &mut AsyncPgConnection, client_id: &str) -> Que
     diesel::select(diesel::dsl::exists(sessions::table.find(client_id))).get_result(conn).await
 }
 
-/// Gives up the plain subscription of every other session for this prefix.
-pub(super) async fn release_others(conn: &mut AsyncPgConnection, prefix: &str, client_id: &str) -> QueryResult<()> {
+/// Gives up the plain subscription of every other session for this prefix, and returns their client ids. With `is_replaced`
+/// another session receives the messages from now on.
+pub(super) async fn release_others(
+    conn: &mut AsyncPgConnection,
+    prefix: &str,
+    client_id: &str,
+    is_replaced: bool,
+) -> QueryResult<Vec<String>> {
     let others = sessions::table.filter(sessions::plain_prefix.eq(prefix)).filter(sessions::client_id.ne(client_id));
-    diesel::update(others).set(sessions::plain_prefix.eq(None::<&str>)).execute(conn).await.map(drop)
+    let is_stale = sessions::is_stale.eq(sessions::is_stale.or(is_replaced.into_sql::<Bool>()));
+    let released = diesel::update(others).set((sessions::plain_prefix.eq(None::<&str>), is_stale));
+    released.returning(sessions::client_id).get_results(conn).await
 }
 
-/// Begins to store for a session and returns the number of the term.
+/// Begins to store for a session. Returns the number of the term, and whether the broker has to discard what it holds in the
+/// session: a term before may have ended before that.
 pub(super) async fn begin_term(
     conn: &mut AsyncPgConnection,
     client_id: &str,
     plain_prefix: Option<&str>,
-) -> QueryResult<i64> {
-    let row = (sessions::client_id.eq(client_id), sessions::plain_prefix.eq(plain_prefix), sessions::term.eq(1));
+    is_stale: bool,
+) -> QueryResult<(i64, bool)> {
+    let row = (
+        sessions::client_id.eq(client_id),
+        sessions::plain_prefix.eq(plain_prefix),
+        sessions::term.eq(1),
+        sessions::is_stale.eq(is_stale),
+    );
     diesel::insert_into(sessions::table)
         .values(row)
         .on_conflict(sessions::client_id)
@@ -40,10 +55,17 @@ pub(super) async fn begin_term(
             sessions::plain_prefix.eq(excluded(sessions::plain_prefix)),
             sessions::group_prefix.eq(None::<&str>),
             sessions::term.eq(sessions::term + 1),
+            sessions::is_stale.eq(sessions::is_stale.or(excluded(sessions::is_stale))),
         ))
-        .returning(sessions::term)
+        .returning((sessions::term, sessions::is_stale))
         .get_result(conn)
         .await
+}
+
+/// The broker has begun a new session: it holds nothing of the one before.
+pub(super) async fn session_is_new(conn: &AsyncPgConnection, client_id: &str) -> QueryResult<()> {
+    let session = sessions::table.find(client_id);
+    diesel::update(session).set(sessions::is_stale.eq(false)).execute(&mut &*conn).await.map(drop)
 }
 
 /// Notes that the session receives a share of the messages of a prefix.

@@ -5,6 +5,7 @@
 
 mod close;
 mod intake;
+mod probe;
 mod reconnect;
 mod send_half;
 mod session_losses;
@@ -37,7 +38,10 @@ const CLIENT_QUEUE: usize = 65_535 + OUTGOING_IN_FLIGHT as usize + 16;
 /// Each connection has a client of its own. A message that waited in the client of a lost connection is dropped with
 /// it, because its expiry may pass before the next connection; the outbox publishes it again.
 pub struct Link {
+    /// With the client id of the session.
     settings: MqttSettings,
+    /// This server's own client id, where it continues the session of another one.
+    own_client_id: Option<String>,
     metrics: Metrics,
     clock: Clock,
     options: MqttOptions,
@@ -51,6 +55,14 @@ pub struct Link {
     starts_clean: bool,
 }
 
+/// The session at the broker that a link uses.
+#[derive(Debug, Clone)]
+pub struct LinkSession {
+    pub client_id: String,
+    /// Whether the broker has to discard what it holds in it.
+    pub starts_clean: bool,
+}
+
 /// The ends of the link's channels.
 pub struct LinkHandles {
     pub events: mpsc::Receiver<BrokerEvent>,
@@ -60,20 +72,22 @@ pub struct LinkHandles {
     /// Takes the number of the last lost session that ingest has recorded, see
     /// [`SessionLoss`](super::SessionLoss::number).
     pub recorded_losses: watch::Sender<u64>,
-    /// Set when the broker has refused the client id for some time.
+    /// Set when the broker has refused the client id for some time, and accepts this server's own.
     pub refused: Latch,
 }
 
 impl Link {
-    /// Prepares the link for the session of the settings' client id; [`Link::run`] connects. The publisher sends by the last
-    /// link that was made. With `starts_clean` the broker discards the session first.
+    /// Prepares the link for a session; [`Link::run`] connects. The publisher sends by the last link that was made.
     pub fn new(
-        settings: MqttSettings,
-        starts_clean: bool,
+        mut settings: MqttSettings,
+        session: LinkSession,
         publisher: &Publisher,
         clock: Clock,
         metrics: Metrics,
     ) -> Result<(Self, LinkHandles), TlsFileError> {
+        let LinkSession { client_id, starts_clean } = session;
+        let own = std::mem::replace(&mut settings.client_id, client_id);
+        let own_client_id = (own != settings.client_id).then_some(own);
         let options = options::first(&settings, starts_clean)?;
         let (client, events) = client(&options);
         let (send_half, connected) = SendHalf::new(client, publisher.active_client(), metrics.clone());
@@ -84,6 +98,7 @@ impl Link {
         let handles = LinkHandles { events: received, acks, connected, recorded_losses, refused };
         let link = Self {
             settings,
+            own_client_id,
             metrics,
             clock,
             options,
@@ -172,6 +187,10 @@ impl Link {
         self.disconnect();
         self.metrics.mqtt_connection_errors.inc();
         self.reconnect.failed(error, &self.settings.client_id);
+        if self.reconnect.is_refused_for_long() && self.accepts_own_client_id().await {
+            // Unless the next attempt succeeds, the client id is the reason, and not the account.
+            return self.reconnect.own_id_accepted();
+        }
         self.reconnect.wait().await;
     }
 

@@ -16,7 +16,7 @@ mod timestamp;
 pub mod topic;
 
 pub use acks::{PendingPubAck, PubAcks};
-pub use link::{Link, LinkHandles};
+pub use link::{Link, LinkHandles, LinkSession};
 pub use options::{TlsFileError, check};
 pub use publish::Publisher;
 pub use received_message::{BrokerEvent, Packet, ReceivedMessage, SessionLoss, digest};

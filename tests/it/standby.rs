@@ -1,7 +1,9 @@
 //! Several servers on one database and one topic prefix: of those with a plain subscription one ingests, and the next one
 //! continues where it ended.
 
+use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -14,7 +16,10 @@ use super::support::app::{Builder, Database, TestApp};
 use super::support::broker::Broker;
 use super::support::mqtt::Mqtt;
 use super::support::user::{Device, User};
-use super::support::{eventually, http, rng, unique, until};
+use super::support::{eventually, http, rng, unique, until, within};
+
+/// For attempts to connect, whose pauses grow to 30 s.
+const LONG: Duration = Duration::from_secs(60);
 
 /// The process id of the database connection by which a server has the right to ingest.
 const HOLDER: &str = "select pid from pg_locks where locktype = 'advisory' and classid = 7006 and granted
@@ -284,4 +289,74 @@ async fn until_all_joined(first: &TestApp, n: usize) {
         (sql.query_one(joined, &[]).await.ok()?.get::<_, i64>(0) == n).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_gives_no_session_up() {
+    const RIGHT: (&str, &str) = ("server", "the right one");
+    let broker =
+        Broker::with_rules(&[RIGHT, ("device", "d")], |_| "pattern readwrite #\npattern read $SYS/#\n".to_owned());
+    let (database, prefix, broker) = (Database::create().await, unique("t"), broker.await);
+    let server = || {
+        let server = TestApp::builder().broker(broker.port()).set("MQTT_TOPIC_PREFIX", &prefix);
+        server.set("MQTT_USERNAME", RIGHT.0).set("MQTT_PASSWORD", RIGHT.1)
+    };
+    let old = server().set("MQTT_CLIENT_ID", "old").start_on(database).await;
+    ingests(&old.app().services().metrics).await;
+    let (home, owner) = old.home().await;
+    let device = old.device(&owner, &home, "a").await;
+    let database = old.stop().await;
+    let mqtt = Mqtt::connect_as(broker.port(), Some(("device", "d"))).await.expect("the broker lets us in");
+    for n in 0..5 {
+        report(&mqtt, &device, n).await;
+    }
+
+    broker.set_password(RIGHT.0, "another one");
+    let new = server().set("MQTT_CLIENT_ID", "new").start_on(database).await;
+    let metrics = new.app().services().metrics.clone();
+    // Pauses double: the seventh attempt comes more than the five seconds after the first for which a refusal may last.
+    within(LONG, "it is refused for long", || ready((metrics.mqtt_connection_errors.get() >= 8).then_some(()))).await;
+    broker.set_password(RIGHT.0, RIGHT.1);
+    within(LONG, "it is let in", || ready((metrics.mqtt_connected.get() == 1).then_some(()))).await;
+    stored(new.database(), 5).await;
+    let sql = new.database().client().await;
+    let session = sql.query_one("select client_id from ingest_sessions where plain_prefix is not null", &[]).await;
+    assert_eq!(session.expect("one session").get::<_, String>(0), "old");
+    new.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_has_to_start_anew_does_so_at_the_next_start_as_well() {
+    let mut broker = Broker::start().await;
+    let (database, prefix) = (Database::create().await, unique("t"));
+    let server =
+        |id: &str| TestApp::builder().broker(broker.port()).set("MQTT_TOPIC_PREFIX", &prefix).set("MQTT_CLIENT_ID", id);
+    let (shared, plain) = (server("one").set("MQTT_SHARED_GROUP", "g"), [server("one"), server("one")]);
+    let app = shared.start_on(database).await;
+    ingests(&app.app().services().metrics).await;
+    let (home, owner) = app.home().await;
+    let device = app.device(&owner, &home, "a").await;
+    let mqtt = Mqtt::connect(broker.port()).await;
+    let mut database = app.stop().await;
+    // It waits in the session of the group, which a plain subscription must not continue: here another session could have
+    // received it too.
+    report(&mqtt, &device, 0).await;
+    drop(mqtt);
+    broker.stop();
+    let [before, after] = plain;
+    let dies = before.start_on(database).await;
+    let metrics = dies.app().services().metrics.clone();
+    until("its term has begun", || metrics.mqtt_connection_errors.get() > 0).await;
+    database = dies.stop().await;
+    broker.restart().await;
+    let app = after.start_on(database).await;
+    ingests(&app.app().services().metrics).await;
+    let mqtt = Mqtt::connect(broker.port()).await;
+    report(&mqtt, &device, 1).await;
+    stored(app.database(), 1).await;
+    assert_eq!(numbers(&owner.at(app.addr()), &device).await, [1]);
+    let sql = app.database().client().await;
+    let stale = sql.query_one("select bool_or(is_stale) from ingest_sessions", &[]).await.expect("a row");
+    assert!(!stale.get::<_, bool>(0));
+    app.stop().await;
 }

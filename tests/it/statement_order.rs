@@ -14,7 +14,7 @@ use super::support::user::Device;
 use super::support::{eventually, until};
 
 /// The statements of a batch in their order: a name, a part of the text, and whether each batch of the test needs it.
-const ORDER: [(&str, &str, bool); 14] = [
+const ORDER: [(&str, &str, bool); 15] = [
     ("begin", "begin", true),
     ("ingest lock", "pg_advisory_xact_lock(7002", true),
     ("readings", "insert into telemetry", true),
@@ -25,6 +25,7 @@ const ORDER: [(&str, &str, bool); 14] = [
     ("pruning of rejected messages", "delete from rejected_messages", false),
     ("packets of the lost session", "delete from committed_packets where (committed_packets.client_id = )", false),
     ("new session", "insert into broker_sessions", false),
+    ("new session is not stale", "update ingest_sessions set is_stale", false),
     ("losses", "insert into broker_losses", false),
     ("obsolete packets", "delete from committed_packets where ((", false),
     ("packets", "insert into committed_packets", true),

@@ -16,6 +16,8 @@ pub(super) struct Reconnect {
     backoff: Backoff,
     /// Since when the broker refuses every attempt.
     refused_since: Option<Instant>,
+    /// Whether the broker has accepted this server's own client id since the last attempt.
+    own_id_accepted: bool,
     refused: Latch,
     /// The error of the last attempt: only a different one is logged.
     last_error: Option<String>,
@@ -26,6 +28,7 @@ impl Default for Reconnect {
         Self {
             backoff: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
             refused_since: None,
+            own_id_accepted: false,
             refused: Latch::default(),
             last_error: None,
         }
@@ -40,10 +43,13 @@ impl Reconnect {
             tracing::warn!(error = text, "no connection to the MQTT broker; trying again");
             self.last_error = Some(text);
         }
-        match is_refused(error) {
-            false => self.refused_since = None,
-            true if self.refused_since.get_or_insert_with(Instant::now).elapsed() > REFUSED => self.refused.set(),
-            true => {}
+        if is_refused(error) {
+            self.refused_since.get_or_insert_with(Instant::now);
+            if self.own_id_accepted {
+                self.refused.set();
+            }
+        } else {
+            self.accepted();
         }
         if is_taken_over(error) {
             // Probably a second server with the same client id. Reconnecting at once would take the session back,
@@ -53,14 +59,24 @@ impl Reconnect {
         }
     }
 
-    /// Set when the broker has refused the client for some time.
+    /// Set when the broker has refused the client id for some time, and accepts this server's own.
     pub(super) fn refused(&self) -> Latch {
         self.refused.clone()
     }
 
-    /// The broker has accepted the client.
+    /// Whether the broker has refused the client for some time. The reason may be its client id, or its account.
+    pub(super) fn is_refused_for_long(&self) -> bool {
+        self.refused_since.is_some_and(|since| since.elapsed() > REFUSED)
+    }
+
+    /// The broker has accepted the same account under this server's own client id.
+    pub(super) fn own_id_accepted(&mut self) {
+        self.own_id_accepted = true;
+    }
+
+    /// The broker does not refuse the client.
     pub(super) fn accepted(&mut self) {
-        self.refused_since = None;
+        (self.refused_since, self.own_id_accepted) = (None, false);
     }
 
     pub(super) async fn wait(&mut self) {
