@@ -6,6 +6,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
+use crate::backoff::Backoff;
 use crate::commands::CommandOutbox;
 use crate::device_config::ConfigOutbox;
 use crate::ingest::{Candidate, Term, WriterParts, run_writer};
@@ -18,6 +19,9 @@ use crate::settings::MqttSettings;
 const STACK_BYTES: usize = 8 << 20;
 /// Pause after a term that could not begin.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Pause before this server takes the session back from a client that is no server of this database. Each would end the other's
+/// connection.
+const TAKEN_OVER_PAUSE: Duration = Duration::from_secs(30);
 
 /// The connection and the writer on a thread of their own: no query of the API delays a message, and a message
 /// crosses no thread until it is committed.
@@ -75,6 +79,8 @@ enum End {
     Stopped,
     /// Another server has begun to store.
     Lost,
+    /// Another client has taken over the session: a server that ingests now, or a stranger. The database knows which.
+    TakenOver,
     /// The broker does not let this server use the client id.
     Refused,
 }
@@ -89,13 +95,30 @@ impl Terms {
 
     async fn run(mut self) {
         let stop = self.stop.clone();
+        // The term in which a stranger may have taken over the session.
+        let mut taken_over = None;
         while let Some(term) = stop.run_until_cancelled(self.candidate.wait()).await {
-            let client_id = term.session.client_id.clone();
+            let (client_id, number) = (term.session.client_id.clone(), term.number);
+            // No other server has begun a term in between.
+            if taken_over.take() == Some((client_id.clone(), number - 1)) {
+                let pause = Backoff::new(TAKEN_OVER_PAUSE, TAKEN_OVER_PAUSE).next_delay();
+                if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                    return;
+                }
+            }
             match self.serve(term).await {
                 Ok(End::Stopped) => return,
                 Ok(End::Lost) => {
                     self.count_left();
                     tracing::warn!("another server has begun to ingest; this one has closed its connection");
+                }
+                Ok(End::TakenOver) => {
+                    self.count_left();
+                    tracing::warn!(
+                        client_id,
+                        "another client has taken over the session; this server stores nothing from it"
+                    );
+                    taken_over = Some((client_id, number));
                 }
                 Ok(End::Refused) => self.candidate.give_up_session(&client_id),
                 Err(error) => {
@@ -119,7 +142,8 @@ impl Terms {
         let WriterParts { clock, metrics, .. } = &self.writer;
         let (mqtt, session) = (self.mqtt.clone(), term.session.clone());
         let (link, handles) = Link::new(mqtt, session, &self.publisher, clock.clone(), metrics.clone())?;
-        let (lost, refused, group) = (term.lost.clone(), handles.refused.clone(), term.group.clone());
+        let (lost, refused, taken_over) = (term.lost.clone(), handles.refused.clone(), handles.taken_over.clone());
+        let (group, is_shared) = (term.group.clone(), self.mqtt.shared_group.is_some());
         let (ready, drained, stop) = (Latch::default(), Latch::default(), self.stop.clone());
         // In boxes: these are the largest futures of the server, and each caller would hold a copy on the stack.
         let writing = Box::pin(async {
@@ -136,6 +160,7 @@ impl Terms {
         Ok(tokio::select! {
             _ = async { futures_util::join!(linking, writing) } => End::Stopped,
             () = lost.wait() => End::Lost,
+            () = taken_over.wait(), if !is_shared => End::TakenOver,
             () = refused.wait() => End::Refused,
         })
     }

@@ -43,6 +43,8 @@ pub struct Term {
     /// Set when another server has begun to store: the writer and the link of this term must end.
     pub lost: Latch,
     pub session: LinkSession,
+    /// Which term of the session it is.
+    pub number: i64,
     /// For the end of a shared subscription.
     pub group: Group,
 }
@@ -110,7 +112,7 @@ impl Candidate {
         let group = Group::new(self.database.clone(), client_id.clone(), session.prefix.clone());
         let lost = Latch::default();
         let db = WriterConnection::new(db, session, number, lost.clone(), self.progress.clone());
-        Term { db, lost, session: LinkSession { client_id, starts_clean }, group }
+        Term { db, lost, session: LinkSession { client_id, starts_clean }, number, group }
     }
 
     fn log_standby(&self) {

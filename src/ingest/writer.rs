@@ -91,6 +91,8 @@ struct RunningWriter {
     link_has_ended: bool,
     acks: PubAcks,
     recorded_losses: watch::Sender<u64>,
+    /// The latch for which the link waits before it connects again.
+    unverified: watch::Receiver<Latch>,
     classifier: Classifier,
     committed_packets: CommittedPackets,
     months: Months,
@@ -166,6 +168,7 @@ impl RunningWriter {
             link_has_ended: false,
             acks: link.acks,
             recorded_losses: link.recorded_losses,
+            unverified: link.unverified,
             classifier: Classifier {
                 directory: Directory::new(parts.registry_changes),
                 presence,
@@ -264,7 +267,10 @@ impl RunningWriter {
             self.classifier.presence.restart(Instant::now());
             Box::pin(self.db.join_group()).await;
         } else {
-            Box::pin(self.db.verify()).await;
+            let verified = self.unverified.borrow_and_update().clone();
+            // Set already if the link does not wait for it: then one attempt is enough.
+            while !Box::pin(self.db.verify()).await && !verified.is_set() {}
+            verified.set();
         }
     }
 

@@ -109,8 +109,8 @@ impl WriterConnection {
         self.db.get().await
     }
 
-    /// Asks the database whether the connection, and with it the locks, still exist.
-    pub(super) async fn verify(&mut self) {
+    /// Asks the database whether the connection, and with it the locks, still exist. Returns whether it has answered so.
+    pub(super) async fn verify(&mut self) -> bool {
         let (client_id, plain_prefix) =
             (self.session.client_id.clone(), self.session.plain_prefix().map(str::to_owned));
         let term = self.term;
@@ -122,9 +122,11 @@ impl WriterConnection {
                 self.on_error(&error).await;
             }
         });
-        if verified.await.is_err() {
+        let is_verified = verified.await.is_ok();
+        if !is_verified {
             self.close();
         }
+        is_verified
     }
 
     /// Notes that this server receives a share of the messages of a group: from now on the others may leave it.

@@ -51,6 +51,9 @@ pub struct Link {
     losses: SessionLosses,
     subscribe_retry: SubscribeRetry,
     reconnect: Reconnect,
+    /// Set unless a connection was lost and the writer has yet to ask the database whether this server still ingests.
+    verified: Latch,
+    unverified: watch::Sender<Latch>,
     /// Until the first connection: the broker has to discard the session that it has.
     starts_clean: bool,
 }
@@ -72,8 +75,12 @@ pub struct LinkHandles {
     /// Takes the number of the last lost session that ingest has recorded, see
     /// [`SessionLoss`](super::SessionLoss::number).
     pub recorded_losses: watch::Sender<u64>,
+    /// The latch to set once the database confirms that this server still ingests: the link connects again only then.
+    pub unverified: watch::Receiver<Latch>,
     /// Set when the broker has refused the client id for some time, and accepts this server's own.
     pub refused: Latch,
+    /// Set when another client has taken over the session.
+    pub taken_over: Latch,
 }
 
 impl Link {
@@ -94,8 +101,19 @@ impl Link {
         let (intake, received) = Intake::new(settings.prefix.clone(), clock.clone(), metrics.clone());
         let (losses, recorded_losses) = SessionLosses::new(publisher.active_client().session_losses(), clock.now());
         let reconnect = Reconnect::default();
-        let (acks, refused) = (send_half.acks(), reconnect.refused());
-        let handles = LinkHandles { events: received, acks, connected, recorded_losses, refused };
+        let (acks, refused, taken_over) = (send_half.acks(), reconnect.refused(), reconnect.taken_over());
+        let verified = Latch::default();
+        verified.set();
+        let (unverified, to_verify) = watch::channel(verified.clone());
+        let handles = LinkHandles {
+            events: received,
+            acks,
+            connected,
+            recorded_losses,
+            unverified: to_verify,
+            refused,
+            taken_over,
+        };
         let link = Self {
             settings,
             own_client_id,
@@ -108,6 +126,8 @@ impl Link {
             losses,
             subscribe_retry: SubscribeRetry::default(),
             reconnect,
+            verified,
+            unverified,
             starts_clean,
         };
         Ok((link, handles))
@@ -126,6 +146,7 @@ impl Link {
     }
 
     async fn step(&mut self) {
+        self.verified.wait().await;
         tokio::select! {
             biased;
             () = self.losses.recovered() => self.on_session_recovered(),
@@ -196,6 +217,12 @@ impl Link {
 
     /// Drops the connection and every message that waits in its client.
     fn disconnect(&mut self) {
+        if self.settings.shared_group.is_none() && self.send_half.is_connected() {
+            // The server that ingests now may have taken over the session, because this one has lost its locks. Connecting again
+            // would take it back, and each would end the other's connection. Before `set_connected`, which wakes the writer.
+            self.verified = Latch::default();
+            self.unverified.send_replace(self.verified.clone());
+        }
         if self.send_half.set_connected(false) {
             // After `set_connected`: what is recorded as published by this time was published on this connection.
             self.losses.last_connected_at = self.clock.now();

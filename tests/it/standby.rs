@@ -15,6 +15,7 @@ use super::outages::{report, stored};
 use super::support::app::{Builder, Database, TestApp};
 use super::support::broker::Broker;
 use super::support::mqtt::Mqtt;
+use super::support::proxy::Mode;
 use super::support::user::{Device, User};
 use super::support::{eventually, http, rng, unique, until, within};
 
@@ -359,4 +360,36 @@ async fn a_session_that_has_to_start_anew_does_so_at_the_next_start_as_well() {
     let stale = sql.query_one("select bool_or(is_stale) from ingest_sessions", &[]).await.expect("a row");
     assert!(!stale.get::<_, bool>(0));
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_a_database_does_not_take_the_session_back() {
+    let database = Database::create().await;
+    let (proxy, url) = database.proxied().await;
+    let first = TestApp::builder().set("DATABASE_URL", url).start_on(database).await;
+    let (home, owner) = first.home().await;
+    let device = first.device(&owner, &home, "a").await;
+    let here = first.app().services().metrics.clone();
+    ingests(&here).await;
+    let second = beside(&first).second(&first).await;
+    let there = second.services().metrics.clone();
+    waits(&there).await;
+
+    let mqtt = first.another_mqtt().await;
+    proxy.set(Mode::Stall);
+    report(&mqtt, &device, 0).await;
+    until("the first one has received it", || here.mqtt_received.get() == 1).await;
+    proxy.set(Mode::Cut);
+    ingests(&there).await;
+    // Much longer than the first pause of a connection that was lost.
+    for n in 1..300 {
+        report(&mqtt, &device, n).await;
+    }
+    stored(first.database(), 300).await;
+    proxy.set(Mode::Pass);
+    waits(&here).await;
+    assert_eq!((there.mqtt_connection_errors.get(), here.mqtt_connection_errors.get()), (0, 1));
+    assert_eq!((here.mqtt_received.get(), here.mqtt_left.get()), (1, 1));
+    second.stop().await;
+    first.stop().await;
 }

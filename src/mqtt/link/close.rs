@@ -22,6 +22,7 @@ impl Link {
     /// messages that arrive meanwhile to the next process, or to other members of the group.
     pub(super) async fn close_gracefully(mut self, drained: Latch, may_leave: impl AsyncFnOnce() -> bool) {
         let was_connected = self.send_half.set_connected(false);
+        self.verified.set();
         let deadline = Instant::now() + DRAIN;
         if self.settings.shared_group.is_some() {
             let left = timeout(LEAVE, async {
@@ -46,12 +47,13 @@ impl Link {
             while !drained.is_set() {
                 tokio::select! {
                     () = drained.wait() => {}
-                    event = events.poll() => if event.is_err() { break },
+                    // A poll without a connection would open one.
+                    event = events.poll(), if was_connected => if event.is_err() { break },
                 }
             }
         })
         .await;
-        if send_half.client().try_disconnect().is_ok() {
+        if was_connected && send_half.client().try_disconnect().is_ok() {
             let _ = timeout(DISCONNECT, async { while events.poll().await.is_ok() {} }).await;
         }
     }

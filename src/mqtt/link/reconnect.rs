@@ -19,6 +19,7 @@ pub(super) struct Reconnect {
     /// Whether the broker has accepted this server's own client id since the last attempt.
     own_id_accepted: bool,
     refused: Latch,
+    taken_over: Latch,
     /// The error of the last attempt: only a different one is logged.
     last_error: Option<String>,
 }
@@ -30,6 +31,7 @@ impl Default for Reconnect {
             refused_since: None,
             own_id_accepted: false,
             refused: Latch::default(),
+            taken_over: Latch::default(),
             last_error: None,
         }
     }
@@ -56,12 +58,18 @@ impl Reconnect {
             // and both servers would lose.
             tracing::error!(client_id, "another client uses our MQTT_CLIENT_ID");
             self.backoff.jump_to_max();
+            self.taken_over.set();
         }
     }
 
     /// Set when the broker has refused the client id for some time, and accepts this server's own.
     pub(super) fn refused(&self) -> Latch {
         self.refused.clone()
+    }
+
+    /// Set when another client has taken over the session.
+    pub(super) fn taken_over(&self) -> Latch {
+        self.taken_over.clone()
     }
 
     /// Whether the broker has refused the client for some time. The reason may be its client id, or its account.

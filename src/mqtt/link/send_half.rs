@@ -38,6 +38,10 @@ impl SendHalf {
         self.connected.send_replace(up)
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
     /// A new connection has a client of its own; acknowledgements of the old one are dropped from now on.
     pub(super) fn replace_client(&mut self, client: AsyncClient) {
         self.connection_number = self.acks.next_connection(client.clone());
@@ -56,7 +60,7 @@ impl SendHalf {
     }
 
     pub(super) fn resume_publishing(&self) {
-        if *self.connected.borrow() {
+        if self.is_connected() {
             self.active.resume_publishing(self.client.clone());
         }
     }
