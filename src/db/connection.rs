@@ -52,13 +52,14 @@ async fn open(url: &str, statement_timeout: Option<Duration>) -> ConnectionResul
     let DatabaseUrl { url, root_cert } = DatabaseUrl::split(url);
     let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
     // Planning over many partitions costs more than running the query: plan once, prune at run time. With keepalives
-    // the database notices within a minute that this machine is gone, and releases its locks.
+    // the database notices within a minute that this machine is gone, and releases its locks. None is sent while an answer is not
+    // acknowledged: `tcp_user_timeout` is for those.
     let mut options = config.get_options().unwrap_or_default().to_owned();
     // The default cost of a random page is that of a spinning disk: with it a page of a home's devices reads whole
     // tables. To compile a statement takes longer than any of ours runs.
     options.push_str(
         " -c plan_cache_mode=force_generic_plan -c random_page_cost=1.1 -c jit=off -c tcp_keepalives_idle=30 \
-         -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
+         -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3 -c tcp_user_timeout=30000",
     );
     if let Some(timeout) = statement_timeout {
         options.push_str(&format!(" -c statement_timeout={} -c lock_timeout=2000", timeout.as_millis()));
