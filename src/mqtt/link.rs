@@ -164,6 +164,7 @@ impl Link {
             Ok(Event::Incoming(Incoming::Publish(publish))) => self.on_publish(publish).await,
             Ok(Event::Incoming(Incoming::ConnAck(connack))) => self.on_connected(connack.session_present).await,
             Ok(Event::Incoming(Incoming::SubAck(suback))) => self.on_subscribed(&suback.return_codes),
+            Ok(Event::Incoming(Incoming::UnsubAck(_))) => self.on_up(),
             Ok(_) => {}
             Err(error) => self.on_connection_lost(&error).await,
         }

@@ -50,22 +50,23 @@ impl Link {
     /// changed or refused before.
     pub(super) fn subscribe(&mut self) {
         self.subscribe_retry.cancel();
-        let client = self.send_half.client();
-        if self.settings.shared_group.is_some() {
-            // The session may be older than the group, and would receive every message a second time.
-            let plain = MessageKind::ALL.iter().map(|kind| uplink_filter(&self.settings.prefix, *kind, None));
-            if let Err(error) = client.try_unsubscribe_many(plain) {
-                tracing::error!(%error, "could not queue the end of a plain subscription");
-            }
-        }
         let filters = self.uplink_filters().into_iter().map(|filter| {
             // QoS 1: the broker sends a device's QoS 2 message as QoS 1, which takes one acknowledgement.
             SubscribeFilterInput::new(filter, QoS::AtLeastOnce).retain_forward_rule(RetainForwardRule::OnNewSubscribe)
         });
         // Brokers without this topic refuse the filter or never publish to it.
         let clients = SubscribeFilterInput::new(BROKER_CLIENTS, QoS::AtMostOnce);
-        if let Err(error) = client.try_subscribe_many(filters.chain([clients])) {
+        if let Err(error) = self.send_half.client().try_subscribe_many(filters.chain([clients])) {
             tracing::error!(%error, "could not queue the subscription");
+        }
+    }
+
+    /// The session may be older than the group, and would receive every message a second time. Its plain subscription stays until
+    /// the shared one is granted: without any, the broker would drop the messages.
+    fn end_plain_subscription(&self) {
+        let plain = MessageKind::ALL.iter().map(|kind| uplink_filter(&self.settings.prefix, *kind, None));
+        if let Err(error) = self.send_half.client().try_unsubscribe_many(plain) {
+            tracing::error!(%error, "could not queue the end of a plain subscription");
         }
     }
 
@@ -81,13 +82,22 @@ impl Link {
         let n_refused = filters.iter().zip(codes).filter(|(filter, code)| !is_granted(filter, code)).count();
         if n_refused == 0 {
             self.subscribe_retry.backoff.reset();
-            self.send_half.set_connected(true);
-            self.reconnect.succeeded();
-            tracing::info!(broker = %self.settings.broker.host, "connected to the MQTT broker and subscribed");
+            match self.settings.shared_group {
+                // Its UNSUBACK calls `on_up`.
+                Some(_) => self.end_plain_subscription(),
+                None => self.on_up(),
+            }
         } else {
             self.metrics.mqtt_connection_errors.inc();
             self.subscribe_retry.schedule();
         }
+    }
+
+    /// The session has its subscription, and no other one.
+    pub(super) fn on_up(&mut self) {
+        self.send_half.set_connected(true);
+        self.reconnect.succeeded();
+        tracing::info!(broker = %self.settings.broker.host, "connected to the MQTT broker and subscribed");
     }
 
     pub(super) fn record_broker_clients(&self, payload: &[u8]) {
