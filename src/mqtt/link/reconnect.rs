@@ -56,7 +56,7 @@ impl Reconnect {
         if is_taken_over(error) {
             // Probably a second server with the same client id. Reconnecting at once would take the session back,
             // and both servers would lose.
-            tracing::error!(client_id, "another client uses our MQTT_CLIENT_ID");
+            tracing::error!(client_id, "another client uses the client id of this server's session");
             self.backoff.jump_to_max();
             self.taken_over.set();
         }
@@ -97,13 +97,14 @@ impl Reconnect {
     }
 }
 
-/// Whether the broker does not let the client in with its name, password and client id.
+/// Whether the broker does not let the client in with its name, password and client id. A ban is no such refusal: it ends by
+/// itself.
 fn is_refused(error: &ConnectionError) -> bool {
-    use ConnectReturnCode::{BadClientId, BadUserNamePassword, Banned, ClientIdentifierNotValid, NotAuthorized};
+    use ConnectReturnCode::{BadClientId, BadUserNamePassword, ClientIdentifierNotValid, NotAuthorized};
     matches!(
         error,
         ConnectionError::ConnectionRefused(
-            BadClientId | BadUserNamePassword | Banned | ClientIdentifierNotValid | NotAuthorized
+            BadClientId | BadUserNamePassword | ClientIdentifierNotValid | NotAuthorized
         )
     )
 }
