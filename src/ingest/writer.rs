@@ -41,7 +41,7 @@ use crate::telemetry::{self, Partitions, ReadingHub};
 
 /// Longest wait for a database that neither answers nor closes the connection. The statement timeout is shorter,
 /// so this is for a network that drops everything.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
+pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// Messages that were in the queue and in their batch for longer than this waited for the database: meanwhile no device
 /// counts as silent.
@@ -244,7 +244,7 @@ impl RunningWriter {
 
     async fn next_event(&mut self, inbox: &mut Vec<BrokerEvent>) -> Event {
         if !self.link_has_ended && self.connected.has_changed().unwrap_or(false) {
-            self.on_link().await;
+            return Event::Link;
         }
         let of_devices = self.classifier.next_deadline(*self.connected.borrow());
         let deadline = of_devices.into_iter().chain([self.months.next_deadline()]).min().expect("one at least");
@@ -261,16 +261,21 @@ impl RunningWriter {
     }
 
     /// While the link was down no message could arrive: every device has its whole time-out again. A link that went down may
-    /// have been taken over by the server that ingests now, because this one has lost its locks without noticing.
+    /// have been taken over by the server that ingests now, because this one has lost its locks without noticing; one that came
+    /// up may have taken the session from that server.
     async fn on_link(&mut self) {
         if *self.connected.borrow_and_update() {
             self.classifier.presence.restart(Instant::now());
+            Box::pin(self.db.verify()).await;
             Box::pin(self.db.join_group()).await;
         } else {
             let verified = self.unverified.borrow_and_update().clone();
-            // Set already if the link does not wait for it: then one attempt is enough.
-            while !Box::pin(self.db.verify()).await && !verified.is_set() {}
-            verified.set();
+            tokio::select! {
+                biased;
+                // Set already if the link does not wait, or no longer: at the stop.
+                () = verified.wait() => {}
+                () = Box::pin(self.db.verify()) => verified.set(),
+            }
         }
     }
 

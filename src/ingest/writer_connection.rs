@@ -1,19 +1,14 @@
 //! The writer's connection. Its advisory locks are the right to store: one server at a time stores for a session of the
 //! broker, and beside a server with a plain subscription no other one stores for the same topics.
 
-use std::time::Duration;
-
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
-use tokio::time::timeout;
 
 use super::progress::Progress;
 use super::session_store;
+use super::writer::ATTEMPT_TIMEOUT;
 use crate::db::{self, ReconnectingConnection, locks, with_timeout};
 use crate::latch::Latch;
-
-/// Longest check of the locks after the link went down, and longest note that it is up.
-const VERIFY: Duration = Duration::from_secs(3);
 
 /// The session for which a server stores, and the advisory locks that give it the right to.
 pub(super) struct Session {
@@ -54,7 +49,7 @@ impl Session {
         }
         Ok(match is_locked {
             true => Restored::Yes,
-            // Our own connection can't be in the way of a shared lock.
+            // This server asks for the prefix in shared mode, so the one in the way has a plain subscription.
             false if self.is_shared && !has_prefix => Restored::Lost,
             false => Restored::NotYet,
         })
@@ -109,24 +104,17 @@ impl WriterConnection {
         self.db.get().await
     }
 
-    /// Asks the database whether the connection, and with it the locks, still exist. Returns whether it has answered so.
-    pub(super) async fn verify(&mut self) -> bool {
+    /// Waits until the database confirms that the connection, and with it the locks, still exist. Does not return if another
+    /// server has begun to store. Cancel safe.
+    pub(super) async fn verify(&mut self) {
         let (client_id, plain_prefix) =
             (self.session.client_id.clone(), self.session.plain_prefix().map(str::to_owned));
         let term = self.term;
-        let verified = timeout(VERIFY, async {
-            loop {
-                let asked =
-                    session_store::is_current(self.get().await, &client_id, plain_prefix.as_deref(), term).await;
-                let Err(error) = asked else { return };
-                self.on_error(&error).await;
-            }
-        });
-        let is_verified = verified.await.is_ok();
-        if !is_verified {
-            self.close();
+        loop {
+            let asked = session_store::is_current(self.get().await, &client_id, plain_prefix.as_deref(), term);
+            let Err(error) = with_timeout(ATTEMPT_TIMEOUT, asked).await else { return };
+            self.on_error(&error).await;
         }
-        is_verified
     }
 
     /// Notes that this server receives a share of the messages of a group: from now on the others may leave it.
@@ -137,7 +125,7 @@ impl WriterConnection {
         let (client_id, prefix) = (self.session.client_id.clone(), self.session.prefix.clone());
         loop {
             let joined = session_store::join_group(self.get().await, &client_id, &prefix);
-            let Err(error) = with_timeout(VERIFY, joined).await else { return };
+            let Err(error) = with_timeout(ATTEMPT_TIMEOUT, joined).await else { return };
             self.on_error(&error).await;
         }
     }
