@@ -45,6 +45,9 @@ pub enum Error {
     /// A subscriber could not keep up. It can continue after its last cursor.
     #[error("too slow: subscribe again with `after` set to the last id you have seen")]
     Lagged,
+    /// Another server ingests, so this one receives no live events.
+    #[error("this server is on standby and receives no live events: connect again to reach the server that does")]
+    Standby,
     /// The database or the broker is away. The change was not made, so it is safe to retry.
     #[error("service temporarily unavailable, try again")]
     Unavailable(#[source] Cause),
@@ -68,7 +71,7 @@ impl Error {
             Self::Conflict(_) => "CONFLICT",
             Self::TooSoon { .. } => "RATE_LIMITED",
             Self::Lagged => "LAGGED",
-            Self::Unavailable(_) => "UNAVAILABLE",
+            Self::Standby | Self::Unavailable(_) => "UNAVAILABLE",
             Self::OutcomeUnknown(_) => "OUTCOME_UNKNOWN",
             Self::Internal(_) => "INTERNAL",
         }

@@ -185,8 +185,10 @@ impl<T> Hub<T> {
     }
 }
 
-/// A hub of any event type, for code that closes a home or a device in all of them.
+/// A hub of any event type, for code that closes a home or a device in all of them, or all.
 pub trait Close: Send + Sync {
+    /// Ends every subscription.
+    fn close_all(&self);
     /// Ends every subscription of a deleted home and of its devices.
     fn close_home(&self, home: HomeId);
     /// Ends every subscription of a deleted device.
@@ -194,6 +196,10 @@ pub trait Close: Send + Sync {
 }
 
 impl<T: Send + Sync> Close for Hub<T> {
+    fn close_all(&self) {
+        self.homes.lock().expect("hub lock").clear();
+    }
+
     fn close_home(&self, home: HomeId) {
         self.homes.lock().expect("hub lock").remove(&home);
     }
@@ -345,6 +351,9 @@ mod tests {
         assert_eq!(two.recv().now_or_never(), None);
         hub.close_home(HOME());
         assert_eq!((home.recv().await, two.recv().await), (HubEvent::Closed, HubEvent::Closed));
+        let mut other = hub.subscribe(HOME(), None);
+        hub.close_all();
+        assert_eq!((other.recv().await, hub.n_homes()), (HubEvent::Closed, 0));
         // A closed one can be subscribed to again.
         let _new = hub.subscribe(HOME(), Some(device(1)));
         drop((home, one, two));

@@ -61,6 +61,7 @@ pub mod rate;
 pub mod request_memory;
 pub mod revocation;
 pub mod secret_box;
+pub mod standby;
 pub mod text_enum;
 pub mod throttle;
 pub mod tls;

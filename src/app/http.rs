@@ -8,6 +8,7 @@ use anyhow::Context;
 use axum::Router;
 use tokio::net::TcpListener;
 
+use super::readiness::Dependencies;
 use super::tasks::Tasks;
 use super::{Options, Parts};
 use crate::auth::TrustedIssuers;
@@ -88,7 +89,7 @@ impl Starter<'_> {
     }
 
     fn api_state(&self, graphiql_token: Option<Secret>) -> anyhow::Result<HttpState> {
-        let Parts { settings, base, services, .. } = self.parts;
+        let Parts { settings, base, hubs, services, .. } = self.parts;
         let issuers = TrustedIssuers::new(&settings.auth, base.clock.clone())?;
         let page =
             Page { graphiql: settings.http.graphiql, token: graphiql_token.map(|token| token.reveal().to_owned()) };
@@ -105,7 +106,7 @@ impl Starter<'_> {
             throttle: base.throttle.clone(),
             clock: base.clock.clone(),
             metrics: base.metrics.clone(),
-            readiness: Arc::new(base.clone()),
+            readiness: Arc::new(Dependencies { base: base.clone(), standby: hubs.standby.clone() }),
             sdl: settings.http.introspection.then(|| graphql::sdl().into()),
             quotas: Quotas::new(&self.limits, base.metrics.clone()),
             limits: Arc::new(self.limits.clone()),

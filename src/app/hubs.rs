@@ -8,6 +8,7 @@ use crate::devices::{CredentialCache, RegistryCache, RegistryChanges, RegistryLi
 use crate::hub;
 use crate::metrics::Metrics;
 use crate::outbox::Wake;
+use crate::standby::Standby;
 use crate::telemetry::{Partitions, ReadingHub};
 
 /// The hubs, the wake-ups and the caches that a change of the registry invalidates.
@@ -17,6 +18,8 @@ pub struct Hubs {
     pub states: StateHub,
     pub commands: CommandHub,
     pub configs: ConfigHub,
+    /// Whether another server ingests.
+    pub standby: Standby,
     /// Effects that open commands wait for.
     pub expectations: Expectations,
     /// Devices that came back and may have missed commands.
@@ -38,11 +41,14 @@ impl Hubs {
         let credential_cache = CredentialCache::new(metrics.clone());
         let registry_cache = RegistryCache::default();
         let caches = (credential_cache.clone(), registry_cache.clone());
+        let (readings, states) = (ReadingHub::default(), StateHub::default());
+        let (commands, configs) = (CommandHub::default(), ConfigHub::default());
         Self {
-            readings: ReadingHub::default(),
-            states: StateHub::default(),
-            commands: CommandHub::default(),
-            configs: ConfigHub::default(),
+            standby: Standby::new(of_streams(&readings, &states, &commands, &configs)),
+            readings,
+            states,
+            commands,
+            configs,
             expectations: Expectations::default(),
             returned_devices: ReturnedDevices::unknown(),
             partitions: Partitions::default(),
@@ -57,11 +63,20 @@ impl Hubs {
 
     /// The hubs whose streams end when their home or device is deleted.
     pub fn of_streams(&self) -> Arc<[Arc<dyn hub::Close>]> {
-        Arc::new([
-            Arc::new(self.readings.clone()),
-            Arc::new(self.states.clone()),
-            Arc::new(self.commands.clone()),
-            Arc::new(self.configs.clone()),
-        ])
+        of_streams(&self.readings, &self.states, &self.commands, &self.configs)
     }
+}
+
+fn of_streams(
+    readings: &ReadingHub,
+    states: &StateHub,
+    commands: &CommandHub,
+    configs: &ConfigHub,
+) -> Arc<[Arc<dyn hub::Close>]> {
+    Arc::new([
+        Arc::new(readings.clone()),
+        Arc::new(states.clone()),
+        Arc::new(commands.clone()),
+        Arc::new(configs.clone()),
+    ])
 }

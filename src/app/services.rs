@@ -66,6 +66,7 @@ impl Services {
                 wake: hubs.config_wake.clone(),
                 metrics: metrics(),
             }),
+            standby: hubs.standby.clone(),
             revocations: revocations.clone(),
             subscription_turns: base.subscription_turns.clone(),
             metrics: metrics(),

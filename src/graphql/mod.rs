@@ -69,6 +69,7 @@ use crate::devices::{Devices, StateHub};
 use crate::homes::{Homes, Integrations};
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
+use crate::standby::Standby;
 use crate::telemetry::LiveReadings;
 use crate::telemetry::history::Readings;
 use crate::turns::Turns;
@@ -97,6 +98,8 @@ pub struct Services {
     pub commands: Commands,
     pub states: StateHub,
     pub configs: DeviceConfigs,
+    /// Whether another server ingests: then no subscription runs here.
+    pub standby: Standby,
     pub revocations: Revocations,
     /// The turns of subscriptions that read from the database.
     pub subscription_turns: Turns,

@@ -54,6 +54,10 @@ impl ReadingHub {
 }
 
 impl Close for ReadingHub {
+    fn close_all(&self) {
+        self.hub.close_all();
+    }
+
     fn close_home(&self, home: HomeId) {
         self.hub.close_home(home);
     }

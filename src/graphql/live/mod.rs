@@ -1,5 +1,5 @@
 //! Subscriptions. Each checks the viewer's access, is counted while it runs, and ends when its viewer loses rights in
-//! the home. Its hub ends it when its home or its device is deleted.
+//! the home. Its hub ends it when its home or its device is deleted, or when another server may ingest.
 
 mod known_devices;
 mod sharing;
@@ -8,7 +8,7 @@ mod target;
 use std::future::ready;
 
 use async_graphql::{Context, ID};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::commands::Command;
@@ -29,7 +29,8 @@ use target::SubscriptionTarget;
 
 pub struct Subscription;
 
-/// The subscriptions of the API.
+/// The subscriptions of the API. A server that is on standby while another one receives the messages of devices ends and refuses
+/// them with UNAVAILABLE: connect again, to reach the other one.
 #[async_graphql::Subscription]
 impl Subscription {
     /// New readings, as soon as they are stored, in the order in which they are stored. Give either `deviceId` or
@@ -158,6 +159,8 @@ where
     F: Future<Output = O> + Send + 'a,
 {
     let (services, budget) = (ctx.services(), ctx.budget());
+    let opened = services.standby.open_stream()?;
+    let events = events.chain(stream::once(async move { opened.error().map(Err) }).filter_map(ready));
     // Watched from here on: the check of access after it covers what happened before.
     let watch = services.revocations.watch_membership(target.access.user(), target.home());
     let scope = target.check_again(ctx).await?;
