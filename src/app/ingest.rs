@@ -2,26 +2,32 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
 use crate::backoff::Backoff;
 use crate::commands::CommandOutbox;
 use crate::device_config::ConfigOutbox;
-use crate::ingest::{Candidate, Term, WriterParts, run_writer};
+use crate::ingest::{Candidate, Successor, Term, WriterParts, run_writer};
 use crate::latch::Latch;
-use crate::mqtt::{Link, Publisher, TlsFileError};
+use crate::mqtt::{self, Link, Publisher, TlsFileError};
 use crate::outbox::Outbox;
 use crate::settings::MqttSettings;
+use crate::standby::{Reason, Standby};
 
 /// Stack of the thread. Without optimization the futures of ingest need more than the usual 2 MiB.
 const STACK_BYTES: usize = 8 << 20;
-/// Pause after a term that could not begin.
+/// Pause after a term that could not begin, or that was ended so that another server takes over.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Pause before this server takes the session back from a client that is no server of this database. Each would end the other's
-/// connection.
+/// Pause before this server takes the session back where another client has taken it twice in so short a time: no server of this
+/// database, and each would end the other's connection. The time is longer than the longest pause.
 const TAKEN_OVER_PAUSE: Duration = Duration::from_secs(30);
+const TAKEN_OVER_AGAIN: Duration = Duration::from_secs(60);
+/// A link that is down for so long ends the term if another server can take over. That one's probe of the broker is newer: the pause
+/// between two of them is half of this.
+const WITHOUT_BROKER: Duration = Duration::from_secs(60);
 
 /// The connection and the writer on a thread of their own: no query of the API delays a message, and a message
 /// crosses no thread until it is committed.
@@ -71,6 +77,9 @@ struct Terms {
     mqtt: MqttSettings,
     publisher: Publisher,
     writer: WriterParts,
+    standby: Standby,
+    /// When another client last took over the session.
+    taken_over_at: Option<Instant>,
     stop: CancellationToken,
 }
 
@@ -83,50 +92,61 @@ enum End {
     TakenOver,
     /// The broker does not let this server use the client id.
     Refused,
+    /// This server does not reach the broker, and another one does.
+    NoBroker,
 }
 
 impl Terms {
     fn new(parts: &Parts, publisher: Publisher, stop: CancellationToken) -> Self {
-        let Parts { settings, base, .. } = parts;
-        let (database, mqtt) = (settings.database.clone(), settings.mqtt.clone());
-        let candidate = Candidate::new(database, mqtt.clone(), base.ingest_progress.clone(), base.metrics.clone());
-        Self { candidate, mqtt, publisher, writer: writer(parts), stop }
+        let Parts { settings, base, hubs, .. } = parts;
+        let (mqtt, standby) = (settings.mqtt.clone(), hubs.standby.clone());
+        let (progress, metrics) = (base.ingest_progress.clone(), base.metrics.clone());
+        let candidate = Candidate::new(settings.database.clone(), mqtt.clone(), standby.clone(), progress, metrics);
+        Self { candidate, mqtt, publisher, writer: writer(parts), standby, taken_over_at: None, stop }
     }
 
     async fn run(mut self) {
         let stop = self.stop.clone();
-        // The term in which a stranger may have taken over the session.
-        let mut taken_over = None;
         while let Some(term) = stop.run_until_cancelled(self.candidate.wait()).await {
-            let (client_id, number) = (term.session.client_id.clone(), term.number);
-            // No other server has begun a term in between.
-            if taken_over.take() == Some((client_id.clone(), number - 1)) {
-                let pause = Backoff::new(TAKEN_OVER_PAUSE, TAKEN_OVER_PAUSE).next_delay();
-                if stop.run_until_cancelled(sleep(pause)).await.is_none() {
-                    return;
+            let client_id = term.session.client_id.clone();
+            let end = self.serve(term).await;
+            if let Ok(End::Stopped) = end {
+                return;
+            }
+            // Another server may ingest from now on, so that streams of this one would miss events.
+            self.standby.begin(Reason::Asking);
+            self.count_left();
+            let pause = self.pause_after(end, &client_id);
+            let _ = stop.run_until_cancelled(sleep(pause)).await;
+        }
+    }
+
+    /// The pause until this server asks for its next term. Logs why this one has ended.
+    fn pause_after(&mut self, end: Result<End, TlsFileError>, client_id: &str) -> Duration {
+        match end {
+            Ok(End::Stopped) => {}
+            Ok(End::Lost) => tracing::warn!("another server has begun to ingest; this one has closed its connection"),
+            Ok(End::TakenOver) => {
+                tracing::warn!(
+                    client_id,
+                    "another client has taken over the session; this server stores nothing from it"
+                );
+                let before = self.taken_over_at.replace(Instant::now());
+                if before.is_some_and(|at| at.elapsed() < TAKEN_OVER_AGAIN) {
+                    return Backoff::new(TAKEN_OVER_PAUSE, TAKEN_OVER_PAUSE).next_delay();
                 }
             }
-            match self.serve(term).await {
-                Ok(End::Stopped) => return,
-                Ok(End::Lost) => {
-                    self.count_left();
-                    tracing::warn!("another server has begun to ingest; this one has closed its connection");
-                }
-                Ok(End::TakenOver) => {
-                    self.count_left();
-                    tracing::warn!(
-                        client_id,
-                        "another client has taken over the session; this server stores nothing from it"
-                    );
-                    taken_over = Some((client_id, number));
-                }
-                Ok(End::Refused) => self.candidate.give_up_session(&client_id),
-                Err(error) => {
-                    tracing::error!(%error, "can't read the TLS files again; trying again");
-                    let _ = stop.run_until_cancelled(sleep(RETRY_AFTER)).await;
-                }
+            Ok(End::Refused) => self.candidate.give_up_session(client_id),
+            Ok(End::NoBroker) => {
+                tracing::warn!("no connection to the MQTT broker; another server takes over");
+                return RETRY_AFTER;
+            }
+            Err(error) => {
+                tracing::error!(%error, "can't read the TLS files again; trying again");
+                return RETRY_AFTER;
             }
         }
+        Duration::ZERO
     }
 
     /// Counts the messages of a term that were neither stored nor rejected when it was lost.
@@ -144,6 +164,7 @@ impl Terms {
         let (link, handles) = Link::new(mqtt, session, &self.publisher, clock.clone(), metrics.clone())?;
         let (lost, refused, taken_over) = (term.lost.clone(), handles.refused.clone(), handles.taken_over.clone());
         let (group, is_shared) = (term.group.clone(), self.mqtt.shared_group.is_some());
+        let (successor, connected) = (term.successor.clone(), handles.connected.clone());
         let (ready, drained, stop) = (Latch::default(), Latch::default(), self.stop.clone());
         // In boxes: these are the largest futures of the server, and each caller would hold a copy on the stack.
         let writing = Box::pin(async {
@@ -152,6 +173,7 @@ impl Terms {
         });
         // No message is taken from the broker before the writer can store it.
         let linking = Box::pin(async {
+            // Moved in: it is down when this future is dropped.
             let link = link;
             if stop.run_until_cancelled(ready.wait()).await.is_some() {
                 link.run(stop.clone(), drained.clone(), async || group.leave().await).await;
@@ -162,8 +184,22 @@ impl Terms {
             () = lost.wait() => End::Lost,
             () = taken_over.wait(), if !is_shared => End::TakenOver,
             () = refused.wait() => End::Refused,
+            () = without_broker(connected, &self.mqtt, &successor), if !is_shared => End::NoBroker,
         })
     }
+}
+
+/// Returns when the link has been down for long, this server does not reach the broker, and another one does.
+async fn without_broker(mut connected: watch::Receiver<bool>, mqtt: &MqttSettings, successor: &Successor) {
+    while connected.wait_for(|is_up| !is_up).await.is_ok() {
+        let is_up_again = timeout(WITHOUT_BROKER, connected.wait_for(|is_up| *is_up)).await.is_ok();
+        // The link is down also while the database takes nothing, or the broker refuses the subscription.
+        if !is_up_again && Box::pin(mqtt::probe(mqtt)).await.is_err() && successor.exists().await {
+            return;
+        }
+    }
+    // The link has ended.
+    std::future::pending().await
 }
 
 fn writer(parts: &Parts) -> WriterParts {

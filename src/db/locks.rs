@@ -28,6 +28,9 @@ pub const CONFIG_OUTBOX: i32 = 7005;
 /// subscription, which receives every message; shared with a shared one.
 pub const INGEST_SUBSCRIPTION: i32 = 7006;
 
+/// Held in shared mode by each server on standby that reaches the broker: the second key as for the subscription.
+pub const INGEST_SUCCESSOR: i32 = 7007;
+
 /// Held by the server that keeps the broker's accounts up to date: the second key is the schema's hash.
 pub const PROVISIONING: i32 = 7020;
 
@@ -47,6 +50,18 @@ statement! {
         prefix: Text = &'a str,
         is_shared: Bool = bool,
     }
+}
+
+statement! {
+    struct IsPrefixLocked<'a>("sql/is_prefix_locked.sql") -> Bool {
+        class: Integer = i32,
+        prefix: Text = &'a str,
+    }
+}
+
+/// Whether another connection holds the lock of a class and a topic prefix.
+pub async fn is_prefix_locked(conn: &mut Connection, class: i32, prefix: &str) -> QueryResult<bool> {
+    IsPrefixLocked { class, prefix }.get_result(conn).await
 }
 
 /// Takes the lock of a class and a topic prefix for this connection if it is free, or held by others in shared mode and

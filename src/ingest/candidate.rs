@@ -11,7 +11,8 @@ use diesel::QueryResult;
 use super::STATEMENT_TIMEOUT;
 use super::group::Group;
 use super::progress::Progress;
-use super::session_store;
+use super::session_store::{self, BegunTerm};
+use super::successor::{self, Successor};
 use super::writer_connection::{Session, WriterConnection};
 use crate::backoff::Backoff;
 use crate::db::{self, ReconnectingConnection, with_timeout};
@@ -19,6 +20,7 @@ use crate::latch::Latch;
 use crate::metrics::Metrics;
 use crate::mqtt::LinkSession;
 use crate::settings::{DatabaseSettings, MqttSettings};
+use crate::standby::{Reason, Standby};
 
 /// Pauses between attempts to take over.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -33,6 +35,7 @@ pub struct Candidate {
     mqtt: MqttSettings,
     /// A client id that the broker does not let this server use.
     refused: Option<String>,
+    standby: Standby,
     progress: Progress,
     metrics: Metrics,
 }
@@ -43,22 +46,35 @@ pub struct Term {
     /// Set when another server has begun to store: the writer and the link of this term must end.
     pub lost: Latch,
     pub session: LinkSession,
-    /// Which term of the session it is.
-    pub number: i64,
     /// For the end of a shared subscription.
     pub group: Group,
+    /// For the end of a plain subscription that gets no connection.
+    pub successor: Successor,
+}
+
+/// A session to ingest with.
+struct Choice {
+    client_id: String,
+    /// Whether other sessions have received messages since it was used.
+    is_stale: bool,
 }
 
 /// What an attempt found.
 enum Attempt {
-    Begun { session: Session, number: i64, starts_clean: bool },
+    Begun(Session, BegunTerm),
     OtherServer,
     SameClientId(String),
 }
 
 impl Candidate {
-    pub fn new(database: DatabaseSettings, mqtt: MqttSettings, progress: Progress, metrics: Metrics) -> Self {
-        Self { database, mqtt, refused: None, progress, metrics }
+    pub fn new(
+        database: DatabaseSettings,
+        mqtt: MqttSettings,
+        standby: Standby,
+        progress: Progress,
+        metrics: Metrics,
+    ) -> Self {
+        Self { database, mqtt, refused: None, standby, progress, metrics }
     }
 
     /// The broker refuses this client id, and accepts this server's own: the next term does not continue its session.
@@ -79,25 +95,28 @@ impl Candidate {
         self.progress.end();
         self.progress.closed_months(String::new(), false);
         self.metrics.ingest_parked.set(0);
+        let term = tokio::select! {
+            term = self.ask() => term,
+            never = Box::pin(successor::stand_by(&self.database, &self.mqtt, &self.standby)) => match never {},
+        };
+        // The broker may accept it when it is this server's turn to continue that session again.
+        self.refused = None;
+        term
+    }
+
+    async fn ask(&self) -> Term {
         let mut db = ReconnectingConnection::new(self.database.clone(), "ingest", STATEMENT_TIMEOUT);
-        let (mut pauses, mut has_logged) = (Backoff::new(FIRST_PAUSE, MAX_PAUSE), false);
+        let mut pauses = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
         loop {
             match with_timeout(ATTEMPT_TIMEOUT, self.attempt(db.get().await)).await {
-                Ok(Attempt::Begun { session, number, starts_clean }) => {
+                Ok(Attempt::Begun(session, begun)) => {
                     db.reset_backoff();
-                    return self.begun(db, session, number, starts_clean);
+                    return self.begun(db, session, begun);
                 }
-                Ok(Attempt::OtherServer) => {
-                    self.metrics.ingest_standby.set(1);
-                    if !std::mem::replace(&mut has_logged, true) {
-                        self.log_standby();
-                    }
-                }
+                Ok(Attempt::OtherServer) => self.on_other_server(),
                 Ok(Attempt::SameClientId(client_id)) => {
-                    if !std::mem::replace(&mut has_logged, true) {
-                        tracing::warn!(client_id, "another server uses this MQTT_CLIENT_ID; waiting until it stops");
-                    }
                     db.close();
+                    self.on_same_client_id(&client_id);
                 }
                 Err(error) => db.on_error(&error).await,
             }
@@ -105,14 +124,38 @@ impl Candidate {
         }
     }
 
-    fn begun(&self, db: ReconnectingConnection, session: Session, number: i64, starts_clean: bool) -> Term {
+    fn begun(&self, db: ReconnectingConnection, session: Session, begun: BegunTerm) -> Term {
+        let BegunTerm { number, starts_clean, given_up } = begun;
+        for client_id in given_up {
+            log_given_up(&client_id, session.is_shared);
+        }
         self.metrics.ingest_standby.set(0);
+        self.standby.end();
         let client_id = session.client_id.clone();
         tracing::info!(client_id, term = number, "this server ingests");
         let group = Group::new(self.database.clone(), client_id.clone(), session.prefix.clone());
+        let successor = Successor::new(self.database.clone(), session.prefix.clone());
         let lost = Latch::default();
         let db = WriterConnection::new(db, session, number, lost.clone(), self.progress.clone());
-        Term { db, lost, session: LinkSession { client_id, starts_clean }, number, group }
+        Term { db, lost, session: LinkSession { client_id, starts_clean }, group, successor }
+    }
+
+    fn on_other_server(&self) {
+        if !self.standby.reason().is_some_and(Reason::is_standby) {
+            self.metrics.ingest_standby.set(1);
+            self.standby.begin(Reason::NotProbed);
+            self.log_standby();
+        }
+    }
+
+    fn on_same_client_id(&self, client_id: &str) {
+        self.metrics.ingest_standby.set(0);
+        if self.standby.begin(Reason::SameClientId) {
+            tracing::warn!(
+                client_id,
+                "another server uses the client id of this one's session; waiting until it stops"
+            );
+        }
     }
 
     fn log_standby(&self) {
@@ -133,36 +176,56 @@ impl Candidate {
         if !session.try_lock_prefix(conn).await? {
             return Ok(Attempt::OtherServer);
         }
-        let mut is_stale = false;
-        if !is_shared {
-            (session.client_id, is_stale) = self.choose_session(conn).await?;
-        }
+        let Choice { client_id, is_stale } = self.choose_session(conn, is_shared).await?;
+        session.client_id = client_id;
         if !session.try_lock_client_id(conn).await? {
             return Ok(Attempt::SameClientId(session.client_id));
         }
-        for client_id in session_store::release_others(conn, prefix, &session.client_id, !is_shared).await? {
-            tracing::warn!(
-                client_id,
-                is_shared,
-                "this session at the broker is given up: messages that wait in it are not stored, unless a server of a \
-                 group starts with its client id"
-            );
-        }
-        let plain_prefix = session.plain_prefix();
-        let (number, starts_clean) =
-            session_store::begin_term(conn, &session.client_id, plain_prefix, is_stale).await?;
-        Ok(Attempt::Begun { session, number, starts_clean })
+        let begun = session_store::begin_term(conn, &session.client_id, prefix, is_shared, is_stale).await?;
+        Ok(Attempt::Begun(session, begun))
     }
 
-    /// The client id of the session for a plain subscription, and whether other sessions have received messages since it was
-    /// used.
-    async fn choose_session(&self, conn: &mut db::Connection) -> QueryResult<(String, bool)> {
-        let own = &self.mqtt.client_id;
-        match session_store::find_plain(conn, &self.mqtt.prefix).await? {
-            Some(last) if self.refused.as_ref() != Some(&last) => Ok((last, false)),
-            // Another session has received the messages since this one was used.
-            Some(_) => Ok((own.clone(), true)),
-            None => Ok((own.clone(), session_store::exists(conn, own).await?)),
+    /// For a plain subscription the session of the server before, otherwise this server's own.
+    async fn choose_session(&self, conn: &mut db::Connection, is_shared: bool) -> QueryResult<Choice> {
+        if is_shared {
+            return Ok(Choice { client_id: self.own_client_id(conn).await?, is_stale: false });
         }
+        let last = session_store::find_plain(conn, &self.mqtt.prefix).await?;
+        let is_refused = last.is_some() && self.refused == last;
+        match last {
+            Some(client_id) if !is_refused => Ok(Choice { client_id, is_stale: false }),
+            _ => {
+                let client_id = self.own_client_id(conn).await?;
+                let is_stale = is_refused || session_store::exists(conn, &client_id).await?;
+                Ok(Choice { client_id, is_stale })
+            }
+        }
+    }
+
+    /// `MQTT_CLIENT_ID`, unless the messages of another prefix wait in the session of that name.
+    async fn own_client_id(&self, conn: &mut db::Connection) -> QueryResult<String> {
+        let MqttSettings { client_id, prefix, .. } = &self.mqtt;
+        if !session_store::has_other_prefix(conn, client_id, prefix).await? {
+            return Ok(client_id.clone());
+        }
+        let other = format!("{client_id}-{prefix}");
+        tracing::warn!(
+            client_id,
+            other,
+            "this session receives the messages of another prefix; using another client id"
+        );
+        Ok(other)
+    }
+}
+
+fn log_given_up(client_id: &str, is_shared: bool) {
+    if is_shared {
+        tracing::warn!(
+            client_id,
+            "the plain subscription of this session at the broker has ended: messages that wait in it are stored only if a \
+             server of the group starts with its client id"
+        );
+    } else {
+        tracing::warn!(client_id, "this session at the broker is given up: messages that wait in it are not stored");
     }
 }

@@ -16,7 +16,8 @@
 //! A reading of a month that does not take it (`months.rs`) is parked in the same transaction, and moved later
 //! (`writer/parking.rs`).
 //!
-//! `candidate.rs` decides when this server ingests at all, and with which session of the broker.
+//! `candidate.rs` decides when this server ingests at all, and with which session of the broker. `successor.rs` tells the server
+//! that ingests whether this one could.
 //!
 //! No message is acknowledged or published before its commit. While the database is away nothing is given up:
 //! the queue fills and the broker keeps the rest. `progress.rs` tells the metrics and `/readyz` how long the oldest message
@@ -39,6 +40,7 @@ mod rejection_recorder;
 mod retention;
 mod session_store;
 mod store;
+mod successor;
 mod uptime_clocks;
 mod writer;
 mod writer_connection;
@@ -46,6 +48,7 @@ mod writer_connection;
 pub use candidate::{Candidate, Term};
 pub use group::Group;
 pub use progress::Progress;
+pub use successor::Successor;
 pub use writer::{WriterParts, run_writer};
 
 /// A statement of ingest that takes longer is cancelled, and its batch is tried again.

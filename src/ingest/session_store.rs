@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Integer, Text, Untyped};
 use diesel::upsert::excluded;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 
 use crate::db::schema::ingest_sessions as sessions;
 use crate::db::{locks, statement};
@@ -14,28 +14,61 @@ pub(super) async fn find_plain(conn: &mut AsyncPgConnection, prefix: &str) -> Qu
     of_prefix.select(sessions::client_id).first(conn).await.optional()
 }
 
+/// A term that has begun.
+pub(super) struct BegunTerm {
+    pub(super) number: i64,
+    /// Whether the broker has to discard what it holds in the session: a term before may have ended before that.
+    pub(super) starts_clean: bool,
+    /// Client ids of sessions whose messages are given up.
+    pub(super) given_up: Vec<String>,
+}
+
+/// Whether the session receives messages of another prefix.
+pub(super) async fn has_other_prefix(conn: &mut AsyncPgConnection, client_id: &str, prefix: &str) -> QueryResult<bool> {
+    let is_other = sessions::plain_prefix.ne(prefix).or(sessions::group_prefix.ne(prefix));
+    let other = sessions::table.find(client_id).filter(is_other);
+    diesel::select(diesel::dsl::exists(other)).get_result(conn).await
+}
+
 /// Whether a server has ever ingested with this session.
 pub(super) async fn exists(conn: &mut AsyncPgConnection, client_id: &str) -> QueryResult<bool> {
     diesel::select(diesel::dsl::exists(sessions::table.find(client_id))).get_result(conn).await
 }
 
-/// Gives up the plain subscription of every other session for this prefix, and returns their client ids. With `is_replaced`
-/// another session receives the messages from now on.
-pub(super) async fn release_others(
+/// Begins to store for a session, and gives up the other ones of its prefix that no server may continue.
+pub(super) async fn begin_term(
+    conn: &mut AsyncPgConnection,
+    client_id: &str,
+    prefix: &str,
+    is_shared: bool,
+    is_stale: bool,
+) -> QueryResult<BegunTerm> {
+    conn.transaction(async |conn| {
+        let given_up = release_others(conn, prefix, client_id, is_shared).await?;
+        let plain_prefix = (!is_shared).then_some(prefix);
+        let (number, starts_clean) = next_term(conn, client_id, plain_prefix, is_stale).await?;
+        Ok(BegunTerm { number, starts_clean, given_up })
+    })
+    .await
+}
+
+/// Ends what every other session receives of this prefix: its plain subscription, and beside a plain subscription of this session
+/// also its share as a member of a group. What it still holds then is stored from this session.
+async fn release_others(
     conn: &mut AsyncPgConnection,
     prefix: &str,
     client_id: &str,
-    is_replaced: bool,
+    is_shared: bool,
 ) -> QueryResult<Vec<String>> {
-    let others = sessions::table.filter(sessions::plain_prefix.eq(prefix)).filter(sessions::client_id.ne(client_id));
-    let is_stale = sessions::is_stale.eq(sessions::is_stale.or(is_replaced.into_sql::<Bool>()));
-    let released = diesel::update(others).set((sessions::plain_prefix.eq(None::<&str>), is_stale));
+    let is_replaced = (!is_shared).into_sql::<Bool>();
+    let of_prefix = sessions::plain_prefix.eq(prefix).or(sessions::group_prefix.eq(prefix).and(is_replaced));
+    let others = sessions::table.filter(of_prefix).filter(sessions::client_id.ne(client_id));
+    let nothing = (sessions::plain_prefix.eq(None::<&str>), sessions::group_prefix.eq(None::<&str>));
+    let released = diesel::update(others).set((nothing, sessions::is_stale.eq(sessions::is_stale.or(is_replaced))));
     released.returning(sessions::client_id).get_results(conn).await
 }
 
-/// Begins to store for a session. Returns the number of the term, and whether the broker has to discard what it holds in the
-/// session: a term before may have ended before that.
-pub(super) async fn begin_term(
+async fn next_term(
     conn: &mut AsyncPgConnection,
     client_id: &str,
     plain_prefix: Option<&str>,

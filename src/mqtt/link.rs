@@ -5,7 +5,6 @@
 
 mod close;
 mod intake;
-mod probe;
 mod reconnect;
 mod send_half;
 mod session_losses;
@@ -17,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::acks::PubAcks;
 use super::options::{self, OUTGOING_IN_FLIGHT, TlsFileError};
+use super::probe::probe;
 use super::publish::Publisher;
 use super::received_message::BrokerEvent;
 use crate::clock::Clock;
@@ -214,6 +214,14 @@ impl Link {
             return self.reconnect.own_id_accepted();
         }
         self.reconnect.wait().await;
+    }
+
+    /// Whether the broker accepts this server under its own client id, where the link uses another one.
+    async fn accepts_own_client_id(&mut self) -> bool {
+        match &self.own_client_id {
+            Some(own) => probe(&MqttSettings { client_id: own.clone(), ..self.settings.clone() }).await.is_ok(),
+            None => false,
+        }
     }
 
     /// Drops the connection and every message that waits in its client.

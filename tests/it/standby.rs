@@ -1,6 +1,10 @@
 //! Several servers on one database and one topic prefix: of those with a plain subscription one ingests, and the next one
 //! continues where it ended.
 
+mod broker;
+mod sessions;
+mod streams;
+
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;

@@ -128,8 +128,12 @@ impl Recorder {
             if !statements.iter().any(|statement| statement.contains("insert into committed_packets")) {
                 continue;
             }
+            // The first transaction begins the term.
+            let term = statements.iter().position(|statement| statement.contains("insert into ingest_sessions"));
+            let of_batches =
+                statements.iter().skip(term.expect("a term")).skip_while(|statement| *statement != "commit").skip(1);
             let mut names: Option<Vec<_>> = None;
-            for statement in statements {
+            for statement in of_batches {
                 match (name_of(statement), &mut names) {
                     (Some("begin"), _) => names = Some(vec!["begin"]),
                     (Some("commit"), Some(open)) => {

@@ -26,6 +26,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("request_memory", &["error", "ids", "metrics", "throttle"]),
     ("revocation", &["auth", "backoff", "clock", "db", "error", "ids", "latch", "settings"]),
     ("secret_box", &[]),
+    ("standby", &["error", "hub"]),
     ("settings", &[]),
     ("throttle", &["error", "ids", "rate"]),
     (
@@ -172,6 +173,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "outbox",
             "rate",
             "settings",
+            "standby",
             "telemetry",
         ],
     ),
@@ -193,6 +195,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "metrics",
             "request_memory",
             "revocation",
+            "standby",
             "telemetry",
             "turns",
             "users",
