@@ -192,10 +192,12 @@ impl Terms {
 /// Returns when the link has been down for long, this server does not reach the broker, and another one does.
 async fn without_broker(mut connected: watch::Receiver<bool>, mqtt: &MqttSettings, successor: &Successor) {
     while connected.wait_for(|is_up| !is_up).await.is_ok() {
-        let is_up_again = timeout(WITHOUT_BROKER, connected.wait_for(|is_up| *is_up)).await.is_ok();
-        // The link is down also while the database takes nothing, or the broker refuses the subscription.
-        if !is_up_again && Box::pin(mqtt::probe(mqtt)).await.is_err() && successor.exists().await {
-            return;
+        match timeout(WITHOUT_BROKER, connected.wait_for(|is_up| *is_up)).await.map(|up| up.is_ok()) {
+            Ok(true) => {}
+            Ok(false) => break,
+            // The link is down also while the database takes nothing, or the broker refuses the subscription.
+            Err(_) if Box::pin(mqtt::probe(mqtt)).await.is_err() && successor.exists().await => return,
+            Err(_) => {}
         }
     }
     // The link has ended.
