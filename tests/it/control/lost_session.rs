@@ -20,7 +20,7 @@ const LOST: &str = "with made as (
         created_at, expires_at, deadline, dispatched_at, sent_at)
     select gen_random_uuid(), made.home_id, made.id, 'LOST', '{}', 'USER', 'c', 'EXPIRE', 'SENT', 3600,
         at, at + interval '2 hours', at + interval '1 hour', at, at
-    from made, generate_series(1, 60), (values (now() - interval '1 minute')) t (at)";
+    from made, generate_series(1, 60) n, lateral (values (now() - interval '1 minute' + n * interval '1 ms')) t (at)";
 const N_LOST: i64 = 1_500;
 /// Notes how many commands are still lost when the first other command is about to be sent.
 const NOTE: &str = "create table noted (n_lost bigint);
@@ -86,7 +86,7 @@ async fn a_restart_in_the_middle_of_the_recovery_loses_no_command() {
     broker.empty();
     add_lost(&rig).await;
     // The recovery cannot pass this one.
-    let lock = "begin; select from commands where type = 'LOST' order by id desc limit 1 for update";
+    let lock = "begin; select from commands where type = 'LOST' order by sent_at desc limit 1 for update";
     let holder = rig.app.database().client().await;
     holder.batch_execute(lock).await.expect("a lock");
     broker.restart().await;
