@@ -1,14 +1,10 @@
 //! What the database holds of a device's presence and reports, where messages come close together, clocks were wrong,
 //! or another server heard the device.
 
-use std::time::{Duration, Instant};
-
 use chrono::TimeDelta;
-use futures_util::future::join_all;
 use serde_json::json;
 
 use super::support::app::{Database, TestApp};
-use super::support::proxy::Mode;
 use super::support::user::Device;
 use super::support::{eventually, until};
 
@@ -101,29 +97,4 @@ async fn a_clock_that_counts_milliseconds_since_boot_dates_no_reading() {
     let by_device = client.query("select device_clock from telemetry order by id", &[]).await.unwrap();
     let by_device: Vec<bool> = by_device.iter().map(|row| row.get(0)).collect();
     assert_eq!(by_device, [true, false, false, true, true]);
-}
-
-/// Messages wait at the broker while the database is slow.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_whose_messages_wait_does_not_go_offline() {
-    const FLOOD: u64 = 10_000;
-    let database = Database::create().await;
-    let (proxy, url) = database.proxied().await;
-    let builder = TestApp::builder().set("DATABASE_URL", url).set("DEVICE_RATE_LIMIT", "0");
-    let app = builder.set("PRESENCE_TIMEOUT_SECONDS", "2").start().await;
-    let (home, owner) = app.home().await;
-    let (device, loud) = (app.device(&owner, &home, "a").await, app.device(&owner, &home, "b").await);
-    app.publish(&device, "heartbeat", "{}").await;
-    is(&database, &device, "online").await;
-    let metrics = app.app().services().metrics.clone();
-
-    proxy.set(Mode::Delay(Duration::from_millis(25)));
-    let began = Instant::now();
-    let flood = (0..FLOOD).map(|n| app.publish(&loud, "telemetry", format!(r#"{{"sensors":{{"n":{n}}}}}"#)));
-    join_all(flood).await;
-    app.publish(&device, "heartbeat", "{}").await;
-    until("everything is stored", || metrics.mqtt_stored.get() >= FLOOD + 2).await;
-    proxy.set(Mode::Pass);
-    assert!(began.elapsed() > Duration::from_secs(3), "they waited for {:?} only", began.elapsed());
-    is(&database, &device, "online and last_seen_at > online_changed_at + interval '3 s'").await;
 }

@@ -132,3 +132,22 @@ fn messages_over_the_limit_are_counted_and_an_offline_status_is_never_dropped() 
     assert_eq!(batch.states[0].contact, Contact::SeenThenOffline);
     assert_eq!(batch.rejected().count(), 0);
 }
+
+#[test]
+fn silence_does_not_count_while_the_writer_is_behind() {
+    let mut classifier = classifier(false);
+    classifier.presence = PresenceTracker::new(Duration::ZERO);
+    batch(
+        &mut classifier,
+        &mut CommittedPackets::new("test", false),
+        vec![message(topic::MessageKind::Heartbeat, "{}", None)],
+    );
+    classifier.observe_queue(4, 8, DateTime::UNIX_EPOCH);
+    let n_due = |classifier: &mut Classifier| classifier.due_changes(DateTime::UNIX_EPOCH, true).states.len();
+    assert_eq!(n_due(&mut classifier), 0);
+    classifier.observe_queue(1, 8, DateTime::UNIX_EPOCH);
+    assert_eq!(n_due(&mut classifier), 0, "until the queue was empty");
+    classifier.observe_queue(0, 8, DateTime::UNIX_EPOCH);
+    assert_eq!(classifier.due_changes(DateTime::UNIX_EPOCH, false).states.len(), 0, "nor while the link is down");
+    assert_eq!(n_due(&mut classifier), 1);
+}
