@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use smarthome::app::{App, Options};
 use smarthome::auth::{Principal, Tokens};
@@ -15,8 +16,8 @@ use tokio::sync::OnceCell;
 use super::mqtt::Mqtt;
 use super::proxy::{Proxy, Target};
 use super::services::services;
-use super::unique;
 use super::user::{Device, Home, User};
+use super::{unique, until};
 
 /// The key that signs the tests' tokens.
 pub const JWT_SECRET: &str = "a secret for tests, 32 bytes and more";
@@ -258,7 +259,14 @@ impl TestApp {
 
     /// A client on its broker, created at the first call.
     pub async fn mqtt(&self) -> &Mqtt {
-        self.mqtt.get_or_init(|| Mqtt::connect(self.mqtt_port)).await
+        let connect = async || {
+            // What is published before the server's first subscription is lost. A standby never subscribes.
+            let connected = &self.app.services().metrics.mqtt_connected;
+            let subscribed = until("the server is subscribed", || connected.get() == 1);
+            let _ = tokio::time::timeout(Duration::from_secs(5), subscribed).await;
+            Mqtt::connect(self.mqtt_port).await
+        };
+        self.mqtt.get_or_init(connect).await
     }
 
     /// Another client on its broker, with its own subscriptions.
