@@ -9,7 +9,7 @@ use futures_util::Stream;
 
 use super::store::{self, ChangeCursor};
 use super::{DeviceConfig, DeviceConfigs};
-use crate::db::spawn_and_join;
+use crate::db::{self, spawn_and_join};
 use crate::error::Error;
 use crate::follow::{Feed, Followed, MAX_COMMIT_DELAY, Page, PageRead, SentChanges, follow};
 use crate::homes::{Access, Permission};
@@ -33,7 +33,7 @@ impl DeviceConfigs {
         let receiver = self.hub.subscribe(home, device);
         let pool = self.pool.clone();
         // Changes carry the time of the database's clock.
-        let last = spawn_and_join(async move { Ok::<_, Error>(store::now(&mut *pool.get().await?).await?) }).await?;
+        let last = spawn_and_join(async move { Ok::<_, Error>(db::clock(&mut *pool.get().await?).await?) }).await?;
         let feed = ConfigFeed { configs: self.clone(), home, device, last, sent: SentChanges::default() };
         Ok(follow(feed, receiver, None, turns.of(access.user()), &self.metrics))
     }

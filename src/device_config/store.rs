@@ -167,8 +167,3 @@ pub(super) async fn changed(
     let ChangeCursor { at: after_time, device: after_device, version: after_version } = after;
     ChangedAfter { home, device, after_time, after_device, after_version, limit }.load(conn).await
 }
-
-/// The database's clock.
-pub(super) async fn now(conn: &mut AsyncPgConnection) -> QueryResult<DateTime<Utc>> {
-    diesel::select(diesel::dsl::now.into_sql::<Timestamptz>()).get_result(conn).await
-}
