@@ -52,7 +52,7 @@ impl Standby {
     }
 
     /// This server does not ingest: ends its streams. Returns whether the reason is another one than before.
-    pub fn begin(&self, reason: Reason) -> bool {
+    pub fn does_not_ingest(&self, reason: Reason) -> bool {
         let is_new = self.replace(Some(reason));
         // After the reason is set, with which they end. A stream that is opened from now on is refused.
         self.streams.iter().for_each(|hub| hub.close_all());
@@ -65,8 +65,7 @@ impl Standby {
         self.reason().is_some_and(Reason::is_standby) && self.replace(Some(reason))
     }
 
-    /// This server ingests.
-    pub fn end(&self) {
+    pub fn ingests(&self) {
         self.replace(None);
     }
 
@@ -75,7 +74,7 @@ impl Standby {
     }
 
     /// Waits until another server ingests.
-    pub async fn begun(&self) {
+    pub async fn until_on_standby(&self) {
         let mut reasons = self.reason.subscribe();
         // It can't fail: this holds the sender.
         let _ = reasons.wait_for(|reason| reason.is_some_and(Reason::is_standby)).await;
@@ -108,11 +107,11 @@ mod tests {
         let standby = Standby::new(Arc::new([Arc::new(hub.clone())]));
         let mut stream = hub.subscribe(home, Some(DeviceId::from_database(1)));
         let opened = standby.open_stream().expect("it ingests");
-        standby.end();
+        standby.ingests();
         assert!(opened.error().is_none(), "nothing has changed");
-        assert!(standby.begin(Reason::Asking) && !standby.begin(Reason::Asking));
+        assert!(standby.does_not_ingest(Reason::Asking) && !standby.does_not_ingest(Reason::Asking));
         assert!(standby.open_stream().is_err());
-        standby.end();
+        standby.ingests();
         assert_eq!(stream.recv().await, HubEvent::Closed);
         assert!(opened.error().is_some());
         assert!(standby.open_stream().expect("it ingests").error().is_none());
@@ -122,10 +121,10 @@ mod tests {
     fn a_probe_says_something_only_on_standby() {
         let standby = Standby::new(Arc::new([]));
         assert!(!standby.probed(false) && standby.reason().is_none());
-        standby.begin(Reason::NotProbed);
+        standby.does_not_ingest(Reason::NotProbed);
         assert!(standby.probed(true) && !standby.probed(true));
         assert_eq!(standby.reason(), Some(Reason::Ready));
-        standby.begin(Reason::SameClientId);
+        standby.does_not_ingest(Reason::SameClientId);
         assert!(!standby.probed(true));
         assert_eq!(standby.reason(), Some(Reason::SameClientId));
     }

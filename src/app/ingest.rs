@@ -21,12 +21,12 @@ use crate::standby::{Reason, Standby};
 const STACK_BYTES: usize = 8 << 20;
 /// Pause after a term that could not begin, or that was ended so that another server takes over.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Pause before this server takes the session back where another client has taken it twice in so short a time: no server of this
-/// database, and each would end the other's connection. The time is longer than the longest pause.
+/// Pause before this server takes the session back where another client has taken it twice in so short a time: it is no server of
+/// this database, and each would end the other's connection. The time is longer than the longest pause.
 const TAKEN_OVER_PAUSE: Duration = Duration::from_secs(30);
 const TAKEN_OVER_AGAIN: Duration = Duration::from_secs(60);
-/// A link that is down for so long ends the term if another server can take over. That one's probe of the broker is newer: the pause
-/// between two of them is half of this.
+/// A link that is down for so long ends the term if another server can take over. That one's probe of the broker is newer: the
+/// pause between two of them is half of this.
 const WITHOUT_BROKER: Duration = Duration::from_secs(60);
 
 /// The connection and the writer on a thread of their own: no query of the API delays a message, and a message
@@ -114,7 +114,7 @@ impl Terms {
                 return;
             }
             // Another server may ingest from now on, so that streams of this one would miss events.
-            self.standby.begin(Reason::Asking);
+            self.standby.does_not_ingest(Reason::Asking);
             self.count_left();
             let pause = self.pause_after(end, &client_id);
             let _ = stop.run_until_cancelled(sleep(pause)).await;

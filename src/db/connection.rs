@@ -52,8 +52,8 @@ async fn open(url: &str, statement_timeout: Option<Duration>) -> ConnectionResul
     let DatabaseUrl { url, root_cert } = DatabaseUrl::split(url);
     let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
     // Planning over many partitions costs more than running the query: plan once, prune at run time. With keepalives
-    // the database notices within a minute that this machine is gone, and releases its locks. None is sent while an answer is not
-    // acknowledged: `tcp_user_timeout` is for those.
+    // the database notices within a minute that this machine is gone, and releases its locks. None is sent
+    // while an answer is not acknowledged: `tcp_user_timeout` is for those.
     let mut options = config.get_options().unwrap_or_default().to_owned();
     // The default cost of a random page is that of a spinning disk: with it a page of a home's devices reads whole
     // tables. To compile a statement takes longer than any of ours runs.

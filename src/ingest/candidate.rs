@@ -130,7 +130,7 @@ impl Candidate {
             log_given_up(&client_id, session.is_shared);
         }
         self.metrics.ingest_standby.set(0);
-        self.standby.end();
+        self.standby.ingests();
         let client_id = session.client_id.clone();
         tracing::info!(client_id, term = number, "this server ingests");
         let group = Group::new(self.database.clone(), client_id.clone(), session.prefix.clone());
@@ -143,14 +143,14 @@ impl Candidate {
     fn on_other_server(&self) {
         if !self.standby.reason().is_some_and(Reason::is_standby) {
             self.metrics.ingest_standby.set(1);
-            self.standby.begin(Reason::NotProbed);
+            self.standby.does_not_ingest(Reason::NotProbed);
             self.log_standby();
         }
     }
 
     fn on_same_client_id(&self, client_id: &str) {
         self.metrics.ingest_standby.set(0);
-        if self.standby.begin(Reason::SameClientId) {
+        if self.standby.does_not_ingest(Reason::SameClientId) {
             tracing::warn!(
                 client_id,
                 "another server uses the client id of this one's session; waiting until it stops"

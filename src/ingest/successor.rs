@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) async fn stand_by(database: &DatabaseSettings, mqtt: &MqttSettings, standby: &Standby) -> Infallible {
     let mut db = ReconnectingConnection::new(database.clone(), "standby", TIMEOUT);
     loop {
-        standby.begun().await;
+        standby.until_on_standby().await;
         let probe = mqtt::probe(mqtt).await;
         let is_new = standby.probed(probe.is_ok());
         match probe {

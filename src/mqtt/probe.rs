@@ -1,4 +1,4 @@
-//! Whether the broker lets a server in.
+//! Whether the broker accepts a connection with this server's account.
 
 use std::time::Duration;
 

@@ -97,7 +97,7 @@ impl Reconnect {
     }
 }
 
-/// Whether the broker does not let the client in with its name, password and client id. A ban is no such refusal: it ends by
+/// Whether the broker refuses the client's user name, password or client id. A ban is no such refusal: it ends by
 /// itself.
 fn is_refused(error: &ConnectionError) -> bool {
     use ConnectReturnCode::{BadClientId, BadUserNamePassword, ClientIdentifierNotValid, NotAuthorized};
