@@ -6,17 +6,16 @@ use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::AsyncPgConnection;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Socket};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Frozen;
+use super::tls::OfferedTls;
 use crate::error::Chain;
 use crate::settings::DatabaseUrl;
-use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What moves the bytes of a connection, with or without TLS.
-type Driver = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+type Driver = tokio_postgres::Connection<Socket, <OfferedTls as MakeTlsConnect<Socket>>::Stream>;
 
 /// A connection, as the functions of a store take it.
 pub type Connection = AsyncPgConnection;
@@ -70,10 +69,9 @@ async fn open(url: &str, statement_timeout: Option<Duration>) -> ConnectionResul
     }
     // Notice within about a minute, instead of two hours, that the database's machine is gone.
     config.keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(30));
-    let tls = tls::client_config(root_cert.as_deref())
-        .map_err(|error| ConnectionError::BadConnection(format!("sslrootcert: {error}")))?
-        .with_no_client_auth();
-    let connecting = config.connect(MakeRustlsConnect::new(tls));
+    let tls = OfferedTls::new(root_cert.as_deref())
+        .map_err(|error| ConnectionError::BadConnection(format!("sslrootcert: {error}")))?;
+    let connecting = config.connect(tls);
     tokio::time::timeout(CONNECT_TIMEOUT, connecting)
         .await
         .map_err(|_| ConnectionError::BadConnection("no answer within the connect time-out".to_owned()))?

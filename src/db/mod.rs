@@ -14,6 +14,7 @@ pub mod schema;
 mod spawn;
 mod statement;
 mod timeout;
+mod tls;
 mod transaction;
 
 pub use clock::clock;
