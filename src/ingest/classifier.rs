@@ -18,6 +18,7 @@ use super::message::{Message, Rejected, classify};
 use super::pending_updates::PendingUpdates;
 use super::rejection_recorder::{NewRejected, RejectionRecorder};
 use super::uptime_clocks::UptimeClocks;
+use super::writer::LONG_OUTAGE;
 use crate::commands::Expectations;
 use crate::db;
 use crate::devices::{self, Directory, PresenceTracker, Resolved, StateChange};
@@ -35,6 +36,8 @@ pub(super) struct Classifier {
     pub(super) pending: PendingUpdates,
     pub(super) rejections: RejectionRecorder,
     pub(super) uptime_clocks: UptimeClocks,
+    /// Since when messages pile up before the writer.
+    pub(super) behind_since: Option<Instant>,
     pub(super) expectations: Expectations,
     pub(super) metrics: Metrics,
 }
@@ -178,18 +181,27 @@ impl Classifier {
     }
 
     /// Called before each batch with the number of messages that wait behind it. Devices were not silent while the
-    /// writer was behind: their messages waited, perhaps at the broker.
+    /// writer was behind for long: their messages waited, perhaps at the broker.
     pub(super) fn observe_queue(&mut self, n: usize, capacity: usize, at: DateTime<Utc>) {
-        let was_behind = self.limits.is_behind();
         self.limits.observe_queue(n, capacity, at);
-        if was_behind && !self.limits.is_behind() {
+        if self.limits.is_behind() {
+            self.behind_since.get_or_insert_with(Instant::now);
+            return;
+        }
+        if self.is_long_behind() {
             self.presence.restart(Instant::now());
         }
+        self.behind_since = None;
+    }
+
+    /// A burst of one device does not count: with some of them it could keep all others from going offline.
+    fn is_long_behind(&self) -> bool {
+        self.behind_since.is_some_and(|since| since.elapsed() > LONG_OUTAGE)
     }
 
     /// Whether a device that misses its deadline is offline.
     fn silence_counts(&self, link_is_up: bool) -> bool {
-        link_is_up && !self.limits.is_behind()
+        link_is_up && !self.is_long_behind()
     }
 
     /// The changes that are due without a message: devices that timed out, and pending updates.

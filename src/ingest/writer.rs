@@ -45,7 +45,7 @@ pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// Messages that were in the queue and in their batch for longer than this waited for the database: meanwhile no device
 /// counts as silent.
-const LONG_OUTAGE: Duration = Duration::from_secs(10);
+pub(super) const LONG_OUTAGE: Duration = Duration::from_secs(10);
 
 /// What the writer needs.
 #[derive(Clone)]
@@ -177,6 +177,7 @@ impl RunningWriter {
                 pending: PendingUpdates::default(),
                 rejections: RejectionRecorder::default(),
                 uptime_clocks: UptimeClocks::default(),
+                behind_since: None,
                 expectations: parts.expectations.clone(),
                 metrics: parts.metrics.clone(),
             },

@@ -21,6 +21,7 @@ fn classifier(online: bool) -> Classifier {
         pending: PendingUpdates::default(),
         rejections: RejectionRecorder::default(),
         uptime_clocks: UptimeClocks::default(),
+        behind_since: None,
         expectations: Expectations::default(),
         metrics: Metrics::new(),
     }
@@ -133,21 +134,32 @@ fn messages_over_the_limit_are_counted_and_an_offline_status_is_never_dropped() 
     assert_eq!(batch.rejected().count(), 0);
 }
 
-#[test]
-fn silence_does_not_count_while_the_writer_is_behind() {
+/// A classifier whose one device misses its deadline at once.
+fn with_silent_device() -> Classifier {
     let mut classifier = classifier(false);
     classifier.presence = PresenceTracker::new(Duration::ZERO);
-    batch(
-        &mut classifier,
-        &mut CommittedPackets::new("test", false),
-        vec![message(topic::MessageKind::Heartbeat, "{}", None)],
-    );
-    classifier.observe_queue(4, 8, DateTime::UNIX_EPOCH);
+    let heartbeat = message(topic::MessageKind::Heartbeat, "{}", None);
+    batch(&mut classifier, &mut CommittedPackets::new("test", false), vec![heartbeat]);
+    classifier
+}
+
+#[test]
+fn silence_does_not_count_while_the_writer_is_behind_for_long() {
     let n_due = |classifier: &mut Classifier| classifier.due_changes(DateTime::UNIX_EPOCH, true).states.len();
+    let mut classifier = with_silent_device();
+    classifier.observe_queue(4, 8, DateTime::UNIX_EPOCH);
+    classifier.behind_since = Instant::now().checked_sub(LONG_OUTAGE);
     assert_eq!(n_due(&mut classifier), 0);
     classifier.observe_queue(1, 8, DateTime::UNIX_EPOCH);
     assert_eq!(n_due(&mut classifier), 0, "until the queue was empty");
     classifier.observe_queue(0, 8, DateTime::UNIX_EPOCH);
     assert_eq!(classifier.due_changes(DateTime::UNIX_EPOCH, false).states.len(), 0, "nor while the link is down");
     assert_eq!(n_due(&mut classifier), 1);
+}
+
+#[test]
+fn a_burst_keeps_no_silent_device_online() {
+    let mut classifier = with_silent_device();
+    classifier.observe_queue(4, 8, DateTime::UNIX_EPOCH);
+    assert_eq!(classifier.due_changes(DateTime::UNIX_EPOCH, true).states.len(), 1);
 }
