@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::{fs, io};
 
-use smarthome::db::parameters;
+pub(crate) use smarthome::db::numbered;
 
 /// A statement and its cases.
 pub(crate) struct Entry {
@@ -70,20 +70,4 @@ impl Entry {
     pub(crate) fn is_file(&self) -> bool {
         self.name.ends_with(".sql")
     }
-}
-
-/// The statement with `$1`, `$2`, … for its parameters, and their names in this order.
-pub(crate) fn numbered(sql: &str) -> (String, Vec<&str>) {
-    let (mut text, mut names, mut end) = (String::new(), Vec::new(), 0);
-    for (at, name) in parameters(sql) {
-        let number = names.iter().position(|known| *known == name).unwrap_or_else(|| {
-            names.push(name);
-            names.len() - 1
-        });
-        text.push_str(&sql[end..at]);
-        text.push_str(&format!("${}", number + 1));
-        end = at + 1 + name.len();
-    }
-    text.push_str(sql[end..].trim_end().trim_end_matches(';'));
-    (text, names)
 }

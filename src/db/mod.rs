@@ -27,6 +27,6 @@ pub use migrations::{MIGRATIONS, has_pending, migrate};
 pub use pool::{Pool, PooledConnection, is_reachable, pool};
 pub use reconnecting::ReconnectingConnection;
 pub use spawn::spawn_and_join;
-pub use statement::{Template, parameters, statement};
+pub use statement::{Template, numbered, parameters, statement};
 pub use timeout::with_timeout;
 pub use transaction::{Transaction, run_to_completion, transaction};

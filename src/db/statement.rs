@@ -79,6 +79,22 @@ pub fn parameters(sql: &str) -> Vec<(usize, &str)> {
     found
 }
 
+/// The statement with `$1`, `$2`, … for its parameters, as PREPARE takes it, and the name of each.
+pub fn numbered(sql: &str) -> (String, Vec<&str>) {
+    let (mut text, mut names, mut end) = (String::new(), Vec::new(), 0);
+    for (at, name) in parameters(sql) {
+        let number = names.iter().position(|known| *known == name).unwrap_or_else(|| {
+            names.push(name);
+            names.len() - 1
+        });
+        text.push_str(&sql[end..at]);
+        text.push_str(&format!("${}", number + 1));
+        end = at + 1 + name.len();
+    }
+    text.push_str(sql[end..].trim_end().trim_end_matches(';'));
+    (text, names)
+}
+
 /// Declares a statement whose text is a `.sql` file beside the invoking file: a struct with one field a
 /// parameter, usable with every method of `diesel_async::RunQueryDsl`.
 ///
