@@ -138,10 +138,16 @@ pub(super) async fn delete_packets(conn: &AsyncPgConnection, client_id: &str) ->
     diesel::delete(all).execute(&mut &*conn).await.map(drop)
 }
 
+statement! {
+    struct DeletePacketsUpTo<'a>("sql/delete_packets_up_to.sql") -> Untyped {
+        client_id: Text = &'a str,
+        last: BigInt = i64,
+    }
+}
+
 /// Deletes the packets up to a row whose packet ids were all used again since.
-pub(super) async fn delete_packets_up_to(conn: &AsyncPgConnection, client_id: &str, row: i64) -> QueryResult<()> {
-    let all = committed_packets::table.filter(committed_packets::client_id.eq(client_id));
-    diesel::delete(all.filter(committed_packets::id.le(row))).execute(&mut &*conn).await.map(drop)
+pub(super) async fn delete_packets_up_to(conn: &AsyncPgConnection, client_id: &str, last: i64) -> QueryResult<()> {
+    DeletePacketsUpTo { client_id, last }.execute(&mut &*conn).await.map(drop)
 }
 
 /// Notes that the broker keeps a session for us from now on.

@@ -27,7 +27,7 @@ const ORDER: [(&str, &str, bool); 15] = [
     ("new session", "insert into broker_sessions", false),
     ("new session is not stale", "update ingest_sessions set is_stale", false),
     ("losses", "insert into broker_losses", false),
-    ("obsolete packets", "delete from committed_packets where ((", false),
+    ("obsolete packets", "delete from committed_packets where client_id", false),
     ("packets", "insert into committed_packets", true),
     ("commit", "commit", true),
 ];
