@@ -1,5 +1,6 @@
 //! The MQTT edge: topics, payloads, the link to the broker, and the accounts that devices have at the broker.
 
+mod ack_buffer;
 mod acks;
 pub mod acl;
 pub mod cleanup;

@@ -9,6 +9,7 @@ use rumqttc::{
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::ack_buffer::AckBuffer;
 use crate::settings::{BrokerUrl, MqttSettings, Transport};
 use crate::tls;
 
@@ -67,7 +68,12 @@ pub(super) fn build(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError
     };
     let mut options = MqttOptions::new(settings.client_id.clone(), broker);
     match transport {
-        Transport::Tcp | Transport::WebSocket => {}
+        Transport::Tcp => {
+            options.set_socket_connector(|address, network| async {
+                rumqttc::default_socket_connect(address, network).await.map(AckBuffer::new)
+            });
+        }
+        Transport::WebSocket => {}
         Transport::Tls => {
             options.set_transport(MqttTransport::tls_with_config(client_config(settings)?.into()));
         }
