@@ -100,6 +100,8 @@ metrics! {
         "Times the ingest queue was full and reading from the broker paused";
     ingest_batches: Counter = "ingest_batches",
         "Ingest batches committed to the database";
+    ingest_copied: Counter = "ingest_batches_copied",
+        "Ingest batches whose readings were inserted by COPY, as those of many readings are";
     ingest_oldest_unstored: Age = "ingest_oldest_unstored_seconds",
         "Age of the oldest received MQTT message or presence timeout that is not stored yet; 0 while there is none";
     ingest_parked: Gauge = "ingest_parked_readings",

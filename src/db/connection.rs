@@ -46,8 +46,22 @@ pub(super) async fn connect_until_frozen(
     AsyncPgConnection::try_from(client).await
 }
 
+/// Opens one connection for the driver's own client. It is closed when the client is dropped.
+pub(super) async fn open_in_background(url: &str, statement_timeout: Duration) -> ConnectionResult<Client> {
+    let (client, connection) = open(url, Some(statement_timeout)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = %Chain(&error), "a database connection was closed");
+        }
+    });
+    Ok(client)
+}
+
+pub(super) fn bad(error: tokio_postgres::Error) -> ConnectionError {
+    ConnectionError::BadConnection(error.to_string())
+}
+
 async fn open(url: &str, statement_timeout: Option<Duration>) -> ConnectionResult<(Client, Driver)> {
-    let bad = |error: tokio_postgres::Error| ConnectionError::BadConnection(error.to_string());
     let DatabaseUrl { url, root_cert } = DatabaseUrl::split(url);
     let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
     // Planning over many partitions costs more than running the query: plan once, prune at run time. With keepalives

@@ -2,6 +2,7 @@
 
 mod clock;
 mod connection;
+mod copy;
 mod errors;
 mod frozen;
 mod json;
@@ -19,6 +20,7 @@ mod transaction;
 
 pub use clock::clock;
 pub use connection::{Connection, connect};
+pub use copy::{CopyConnection, CopyError, Rows, Values};
 pub use errors::{is_unique_violation, violated_foreign_key, warn_about_message_language};
 pub use frozen::Frozen;
 pub use json::JsonText;

@@ -68,6 +68,10 @@ pub(super) async fn record(conn: &db::Connection, batch: &Batch) -> QueryResult<
 }
 
 impl RecordedAnswers {
+    pub(super) fn none() -> Self {
+        Self { commands: Vec::new(), configs: Vec::new(), changed: HashSet::new(), unchanged: HashSet::new() }
+    }
+
     /// After the commit: looks up the targets that no answer changed. On a retry an attempt whose answer was lost
     /// may have changed them, so they count as changed and subscribers are notified.
     pub(super) async fn look_up_unchanged(

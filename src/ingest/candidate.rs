@@ -9,10 +9,12 @@ use std::time::Duration;
 use diesel::QueryResult;
 
 use super::STATEMENT_TIMEOUT;
+use super::copy_store::TermKey;
 use super::group::Group;
 use super::progress::Progress;
 use super::session_store::{self, BegunTerm};
 use super::successor::{self, Successor};
+use super::writer::Copier;
 use super::writer_connection::{Session, WriterConnection};
 use crate::backoff::Backoff;
 use crate::db::{self, ReconnectingConnection, with_timeout};
@@ -43,6 +45,7 @@ pub struct Candidate {
 /// The right to ingest, from the first lock until another server has it.
 pub struct Term {
     pub(super) db: WriterConnection,
+    pub(super) copier: Copier,
     /// Set when another server has begun to store: the writer and the link of this term must end.
     pub lost: Latch,
     pub session: LinkSession,
@@ -136,8 +139,10 @@ impl Candidate {
         let group = Group::new(self.database.clone(), client_id.clone(), session.prefix.clone());
         let successor = Successor::new(self.database.clone(), session.prefix.clone());
         let lost = Latch::default();
+        let plain_prefix = session.plain_prefix().map(str::to_owned);
+        let copier = Copier::new(self.database.clone(), TermKey { client_id: client_id.clone(), plain_prefix, number });
         let db = WriterConnection::new(db, session, number, lost.clone(), self.progress.clone());
-        Term { db, lost, session: LinkSession { client_id, starts_clean }, group, successor }
+        Term { db, copier, lost, session: LinkSession { client_id, starts_clean }, group, successor }
     }
 
     fn on_other_server(&self) {

@@ -138,7 +138,7 @@ impl CommittedPackets {
 
     /// The newest row of obsolete packets, once there are enough of them: not with every batch, and never so
     /// many that the batch takes longer.
-    fn obsolete_up_to(&self) -> Option<i64> {
+    pub(super) fn obsolete_up_to(&self) -> Option<i64> {
         let mut surplus = self.n_packets.checked_sub(PACKET_IDS)?;
         if surplus < MIN_PRUNED {
             return None;

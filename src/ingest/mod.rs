@@ -28,6 +28,7 @@ mod batch;
 mod candidate;
 mod classifier;
 mod committed_packets;
+mod copy_store;
 mod daily_storage;
 mod device_limits;
 mod envelope;

@@ -1,6 +1,7 @@
 //! The writer: the one task that commits every message.
 
 mod after_commit;
+mod copying;
 mod parking;
 mod storing;
 mod transaction;
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 use diesel::QueryResult;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
+
+pub(super) use copying::Copier;
 
 use super::MAX_BATCH;
 use super::batch::Batch;
@@ -95,6 +98,7 @@ struct RunningWriter {
     unverified: watch::Receiver<Latch>,
     classifier: Classifier,
     committed_packets: CommittedPackets,
+    copier: Copier,
     months: Months,
     partitions: Partitions,
     /// Changes when the task for partitions has made one that was missing.
@@ -182,6 +186,7 @@ impl RunningWriter {
                 metrics: parts.metrics.clone(),
             },
             committed_packets: stored.committed_packets,
+            copier: term.copier,
             months: Months::new(parts.metrics.ingest_parked.clone(), parts.progress.clone(), parts.clock.clone()),
             made: parts.partitions.made(),
             partitions: parts.partitions,

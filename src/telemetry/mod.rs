@@ -1,5 +1,6 @@
 //! Readings: one row per telemetry message, published to subscribers after its commit.
 
+mod copy_store;
 mod feed;
 pub mod history;
 mod history_page;
@@ -21,6 +22,7 @@ use crate::db::{JsonText, MemorySize};
 use crate::devices::Report;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
+pub use copy_store::{COPY, LAST_ID, rows};
 pub use feed::LiveReadings;
 pub use hub::ReadingHub;
 pub use page_store::DeviceWithLatest;

@@ -11,6 +11,7 @@ mod compression;
 mod container;
 mod control;
 mod control_chaos;
+mod copied;
 mod crash;
 mod cut_off;
 mod database_account;

@@ -26,11 +26,28 @@ struct Storing {
     pending_acks: Vec<PendingPubAck>,
     /// Some messages are classified again: until they are committed, no later one is acknowledged.
     acks_held: bool,
+    /// The messages are to be copied, and were not yet.
+    is_copied: bool,
     /// An attempt failed: it may have committed all the same, and its answer was lost.
     is_retry: bool,
 }
 
 impl Storing {
+    /// The changes of state of messages that are copied are written before, in a transaction of their own.
+    fn push_first(&mut self, batch: Batch) {
+        if !self.is_copied || batch.states.is_empty() {
+            return self.push(batch);
+        }
+        let (states, messages) = batch.split();
+        self.push(messages);
+        self.push(states);
+    }
+
+    /// Whether this attempt is the one that copies.
+    fn copies_next(&mut self, attempt: &Attempt) -> bool {
+        attempt.batch.states.is_empty() && std::mem::take(&mut self.is_copied)
+    }
+
     fn push(&mut self, batch: Batch) {
         self.attempts.push(Attempt { batch, refusals: Refusals::default() });
     }
@@ -39,9 +56,21 @@ impl Storing {
 impl RunningWriter {
     /// Commits a batch however long it takes, then publishes and acknowledges it.
     pub(super) async fn store(&mut self, batch: Batch) {
-        let attempts = vec![Attempt { batch, refusals: Refusals::default() }];
-        let mut storing = Storing { attempts, pending_acks: Vec::new(), acks_held: false, is_retry: false };
+        let is_copied = self.can_be_copied(&batch);
+        let mut storing =
+            Storing { attempts: Vec::new(), pending_acks: Vec::new(), acks_held: false, is_copied, is_retry: false };
+        storing.push_first(batch);
         while let Some(mut attempt) = storing.attempts.pop() {
+            if storing.copies_next(&attempt) {
+                match self.copy(&mut attempt.batch).await {
+                    Some(committed) => {
+                        self.committed(attempt.batch, committed, &mut storing).await;
+                        continue;
+                    }
+                    // The answer to the commit may have been lost.
+                    None => storing.is_retry = true,
+                }
+            }
             let committed = self.commit(&mut attempt.batch, storing.is_retry);
             match with_timeout(ATTEMPT_TIMEOUT, committed).await {
                 Ok(committed) => self.committed(attempt.batch, committed, &mut storing).await,

@@ -1,0 +1,1 @@
+select count(*) from devices where id = any(:device_ids::bigint[])

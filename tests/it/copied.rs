@@ -1,0 +1,202 @@
+//! Large batches of readings, which the server copies into the table over a connection of its own: the same rows, events and
+//! counters as by INSERT, and the same answer to whatever is in the way.
+//!
+//! Each test holds the ingest lock, so that the writer waits with a first message while those after it gather in its queue
+//! and form the next batch together.
+
+use std::ops::Range;
+
+use serde_json::json;
+use tokio_postgres::Client;
+
+use super::support::app::TestApp;
+use super::support::user::{Device, User};
+use super::support::ws::Subscription;
+use super::support::{eventually, until};
+
+const TAKE_LOCK: &str = "select pg_advisory_lock(7002, hashtext(current_schema()))";
+const RELEASE_LOCK: &str = "select pg_advisory_unlock(7002, hashtext(current_schema()))";
+const WAITING: &str = "select count(*) from pg_locks l join pg_database d on d.oid = l.database \
+     where d.datname = current_database() and l.locktype = 'advisory' and l.classid = 7002 and not l.granted";
+
+/// A home with two devices, and a connection that holds the ingest lock.
+struct Scene {
+    app: TestApp,
+    owner: User,
+    home: String,
+    devices: [Device; 2],
+    holder: Client,
+}
+
+impl Scene {
+    /// The next messages form one batch.
+    async fn start() -> Self {
+        let app = TestApp::start().await;
+        let (home, owner) = app.home().await;
+        let devices = [app.device(&owner, &home, "a").await, app.device(&owner, &home, "b").await];
+        until("the server is subscribed", || app.app().services().metrics.mqtt_connected.get() == 1).await;
+        let holder = app.database().client().await;
+        let scene = Self { app, owner, home: home.id, devices, holder };
+        scene.gather().await;
+        scene
+    }
+
+    /// Holds the lock until the writer waits for it with one message, whose number is -1.
+    async fn gather(&self) {
+        self.holder.batch_execute(TAKE_LOCK).await.expect("the lock");
+        self.publish_as(0, -1, "2026-11-28T10:00:00Z").await;
+        self.eventually_waits().await;
+    }
+
+    async fn eventually_waits(&self) {
+        eventually("the writer waits for the ingest lock", || async {
+            let n: i64 = self.holder.query_one(WAITING, &[]).await.expect("a count").get(0);
+            (n > 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Publishes readings of both devices in turn; they are in the queue afterwards.
+    async fn publish(&self, numbers: Range<i64>) {
+        let received = self.metric("mqtt_messages_received_total");
+        let n_messages = (numbers.end - numbers.start) as f64;
+        for n in numbers {
+            self.publish_as(n as usize % 2, n, &format!("2026-11-28T10:{:02}:{:02}Z", n / 60 % 60, n % 60)).await;
+        }
+        until("all are received", || self.metric("mqtt_messages_received_total") == received + n_messages).await;
+    }
+
+    async fn publish_as(&self, device: usize, n: i64, at: &str) {
+        let message = json!({"timestamp": at, "sensors": {"temperature": 20.5, "flame": true, "n": n}});
+        self.app.publish(&self.devices[device], "telemetry", message.to_string()).await;
+    }
+
+    async fn release(&self) {
+        self.holder.batch_execute(RELEASE_LOCK).await.expect("released");
+    }
+
+    /// Waits until no message is left.
+    async fn all_are_done(&self) {
+        let metrics = &self.app.app().services().metrics;
+        until("all messages are stored, known or rejected", || {
+            let done = metrics.mqtt_stored.get() + metrics.mqtt_duplicate.get() + metrics.mqtt_rejected_total.get();
+            metrics.mqtt_received.get() == done
+        })
+        .await;
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        self.app.metric(name)
+    }
+
+    fn n_copied(&self) -> f64 {
+        self.metric("ingest_batches_copied_total")
+    }
+
+    /// The numbers of all readings in the order of their ids, without the first.
+    async fn numbers(&self) -> Vec<i64> {
+        let rows = self.holder.query("select (extra->>'n')::bigint from telemetry order by id", &[]).await;
+        rows.expect("the rows").iter().map(|row| row.get(0)).filter(|n| *n >= 0).collect()
+    }
+
+    async fn subscribe(&self) -> Subscription {
+        let subscriptions = &self.app.app().services().metrics.subscriptions;
+        let before = subscriptions.get();
+        let query = "subscription($home: ID) { telemetry(homeId: $home) { id sensors { temperature flame } extra timeSource } }";
+        let live = self.owner.subscribe(query, json!({"home": self.home})).await;
+        until("the subscription runs", || subscriptions.get() > before).await;
+        live
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_batch_is_copied_and_its_events_have_the_ids_of_the_rows() {
+    let scene = Scene::start().await;
+    let mut live = scene.subscribe().await;
+    scene.publish(0..200).await;
+    scene.release().await;
+    scene.all_are_done().await;
+    assert_eq!(scene.n_copied(), 1.0);
+    assert_eq!(scene.numbers().await, Vec::from_iter(0..200));
+    live.next().await;
+    for n in 0..200 {
+        let event = live.next().await["telemetry"].take();
+        assert_eq!(event["extra"], json!({"n": n}));
+        assert_eq!(event["sensors"], json!({"temperature": 20.5, "flame": true}));
+        assert_eq!(event["timeSource"], "DEVICE");
+        let id: i64 = event["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+        let stored = "select (extra->>'n')::bigint, received_at > recorded_at from telemetry where id = $1";
+        let row = scene.holder.query_one(stored, &[&id]).await.expect("the row");
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, bool>(1)), (n, true));
+    }
+    // The next ones follow.
+    scene.gather().await;
+    scene.publish(200..300).await;
+    scene.release().await;
+    scene.all_are_done().await;
+    assert_eq!(scene.n_copied(), 2.0);
+    assert_eq!(scene.numbers().await, Vec::from_iter(0..300));
+    scene.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readings_that_exist_are_stored_once_and_the_others_of_their_batch_too() {
+    let scene = Scene::start().await;
+    scene.publish(0..100).await;
+    scene.publish(50..150).await;
+    scene.release().await;
+    scene.all_are_done().await;
+    assert_eq!(scene.n_copied(), 0.0);
+    assert_eq!(scene.numbers().await, Vec::from_iter(0..150));
+    assert_eq!(scene.metric("mqtt_messages_duplicate_total"), 50.0);
+    scene.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_stored_of_a_device_that_was_deleted_meanwhile() {
+    let scene = Scene::start().await;
+    scene.publish(0..200).await;
+    let id: i64 = scene.devices[0].id.parse().expect("a number");
+    scene.holder.execute("delete from devices where id = $1", &[&id]).await.expect("deleted");
+    scene.release().await;
+    scene.all_are_done().await;
+    assert_eq!(scene.numbers().await, Vec::from_iter((0..200).filter(|n| n % 2 == 1)));
+    assert_eq!(scene.app.app().services().metrics.mqtt_rejected_total.get(), 101, "with the first one");
+    scene.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_term_has_ended_copies_nothing() {
+    let scene = Scene::start().await;
+    scene.publish(0..200).await;
+    // The first message waits in a transaction without this check: only its connection's locks protect it. So end those too.
+    let ended = "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and classid = 7003 and database = \
+         (select oid from pg_database where datname = current_database())";
+    scene.holder.batch_execute("update ingest_sessions set term = term + 1").await.expect("another term");
+    scene.holder.batch_execute(ended).await.expect("the writer's connection is closed");
+    scene.release().await;
+    until("the server has begun a term again", || scene.metric("mqtt_messages_left_total") > 0.0).await;
+    eventually("all are stored", || async { (scene.numbers().await.len() >= 200).then_some(()) }).await;
+    assert_eq!(scene.numbers().await, Vec::from_iter(0..200));
+    scene.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_whose_connection_is_closed_is_stored_once() {
+    let scene = Scene::start().await;
+    scene.publish(0..100).await;
+    scene.release().await;
+    scene.all_are_done().await;
+    assert_eq!(scene.n_copied(), 1.0);
+    scene.gather().await;
+    scene.publish(100..300).await;
+    // All but the one that waits for the lock with the first message.
+    let close = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() \
+         and pid <> pg_backend_pid() and wait_event_type is distinct from 'Lock'";
+    scene.holder.batch_execute(close).await.expect("closed");
+    scene.release().await;
+    scene.all_are_done().await;
+    assert_eq!(scene.numbers().await, Vec::from_iter(0..300));
+    assert_eq!(scene.metric("mqtt_messages_duplicate_total"), 1.0, "only the first message came again");
+    scene.app.stop().await;
+}
