@@ -102,6 +102,8 @@ metrics! {
         "Ingest batches committed to the database";
     ingest_copied: Counter = "ingest_batches_copied",
         "Ingest batches whose readings were inserted by COPY, as those of many readings are";
+    ingest_not_copied: Counter = "ingest_copies_failed",
+        "Times COPY failed and the readings were inserted otherwise, for example because one of them was stored already";
     ingest_oldest_unstored: Age = "ingest_oldest_unstored_seconds",
         "Age of the oldest received MQTT message or presence timeout that is not stored yet; 0 while there is none";
     ingest_parked: Gauge = "ingest_parked_readings",

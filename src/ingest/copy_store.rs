@@ -3,7 +3,7 @@
 //! is written, and the ordinary transaction follows.
 //!
 //! It has a connection of its own, which holds none of the advisory locks that are the right to store. So it also fails
-//! where another term has begun.
+//! where this term has ended.
 
 use std::collections::HashSet;
 
@@ -44,6 +44,8 @@ pub(super) struct TermKey {
 /// What is written for a batch.
 pub(super) struct Copied<'a> {
     pub(super) readings: &'a [&'a NewReading],
+    /// The devices of all messages.
+    pub(super) devices: &'a HashSet<DeviceId>,
     pub(super) packets: &'a [(Packet, Option<DeviceId>)],
     /// The newest row of packets that are obsolete, which is deleted with those before it.
     pub(super) obsolete: Option<i64>,
@@ -63,10 +65,12 @@ pub(super) enum CopyFailure {
     Database(#[from] CopyError),
     #[error("the database can't be reached: {0}")]
     NoConnection(#[from] diesel::ConnectionError),
-    #[error("another term has begun")]
+    #[error("the term has ended")]
     OtherTerm,
     #[error("a device was deleted")]
     DeletedDevice,
+    #[error("the rows have other ids than expected")]
+    UnknownIds,
 }
 
 pub(super) async fn open(settings: &DatabaseSettings) -> Result<CopyConnection, CopyFailure> {
@@ -76,16 +80,18 @@ pub(super) async fn open(settings: &DatabaseSettings) -> Result<CopyConnection, 
 /// Commits the batch. After an error the connection must be dropped, which rolls the transaction back. The answer to the
 /// commit may have been lost then.
 pub(super) async fn copy(conn: &CopyConnection, term: &TermKey, batch: &Copied<'_>) -> Result<CopiedIds, CopyFailure> {
-    let devices: HashSet<DeviceId> = batch.readings.iter().map(|reading| reading.device).collect();
-    let mut devices: Vec<i64> = devices.into_iter().map(DeviceId::get).collect();
+    // A device never moves to another home, so its id says enough.
+    let mut devices: Vec<i64> = batch.devices.iter().map(|device| device.get()).collect();
     devices.sort_unstable();
     let rows = telemetry::rows(batch.readings);
-    // Sent in this order, see `RunningWriter::write`; in two round trips, because the database has to ask for the rows.
-    let (begun, locked, holds_term, n_devices, copy) = futures_util::join!(
+    // Sent in this order, see `RunningWriter::write`; in two round trips, because the driver waits until the database asks for
+    // the rows.
+    let (begun, locked, holds_term, n_devices, before, copy) = futures_util::join!(
         conn.execute(BEGIN, &[]),
         conn.execute(locks::TAKE_INGEST, &[]),
         hold_term(conn, term),
         count_devices(conn, &devices),
+        conn.value::<i64>(telemetry::LAST_ID, &[]),
         conn.begin_copy(telemetry::COPY),
     );
     begun.and(locked)?;
@@ -95,7 +101,7 @@ pub(super) async fn copy(conn: &CopyConnection, term: &TermKey, batch: &Copied<'
     if n_devices? != devices.len() as i64 {
         return Err(CopyFailure::DeletedDevice);
     }
-    let copy = copy?;
+    let (before, copy) = (before?, copy?);
     let (copied, last, deleted, packets_row, committed) = futures_util::join!(
         copy.finish(rows),
         conn.value::<i64>(telemetry::LAST_ID, &[]),
@@ -104,12 +110,17 @@ pub(super) async fn copy(conn: &CopyConnection, term: &TermKey, batch: &Copied<'
         conn.execute(COMMIT, &[]),
     );
     // Each error comes before those that follow from it.
-    copied.and(deleted)?;
+    let (n_rows, _) = (copied?, deleted?);
     let (last, packets_row) = (last?, packets_row?);
     committed?;
-    // The ingest lock keeps others from taking ids meanwhile.
-    let first = last + 1 - batch.readings.len() as i64;
-    Ok(CopiedIds { readings: (first..=last).map(TelemetryId::from_database).collect(), packets_row })
+    // The ingest lock keeps others from taking ids meanwhile. Where somebody did without it, the ordinary transaction looks
+    // the ids up.
+    let ids = before + 1..=last;
+    let is_complete = n_rows == batch.readings.len() as u64 && ids.clone().count() == batch.readings.len();
+    if !is_complete {
+        return Err(CopyFailure::UnknownIds);
+    }
+    Ok(CopiedIds { readings: ids.map(TelemetryId::from_database).collect(), packets_row })
 }
 
 async fn hold_term(conn: &CopyConnection, term: &TermKey) -> Result<bool, CopyError> {

@@ -63,6 +63,8 @@ pub(super) struct WriterConnection {
     session: Session,
     term: i64,
     is_locked: bool,
+    /// Counts the connections of the term.
+    number: u64,
     lost: Latch,
     progress: Progress,
 }
@@ -77,7 +79,7 @@ impl WriterConnection {
         lost: Latch,
         progress: Progress,
     ) -> Self {
-        Self { db, session, term, is_locked: true, lost, progress }
+        Self { db, session, term, is_locked: true, number: 0, lost, progress }
     }
 
     pub(super) fn client_id(&self) -> &str {
@@ -130,6 +132,11 @@ impl WriterConnection {
         }
     }
 
+    /// The number of the connection within the term.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Call after a success: the next failure starts with the shortest pause again.
     pub(super) fn reset_backoff(&mut self) {
         self.db.reset_backoff();
@@ -138,12 +145,14 @@ impl WriterConnection {
     /// Drops the connection, and with it an open transaction.
     pub(super) fn close(&mut self) {
         self.is_locked = false;
+        self.number += 1;
         self.db.close();
     }
 
     /// Drops the connection, and with it an open transaction, and waits before the next attempt.
     pub(super) async fn on_error(&mut self, error: &DieselError) {
         self.is_locked = false;
+        self.number += 1;
         self.progress.failed(error);
         self.db.on_error(error).await;
     }

@@ -1,5 +1,6 @@
-//! The broker's connection, which gathers acknowledgements. The client writes and flushes each by itself; here they wait until
-//! the client turns to reading, which it does when it has nothing more to write, and leave together.
+//! The broker's connection, which gathers acknowledgements. The client writes and flushes each by itself, whatever its
+//! `max_request_batch` is; here they wait until the client reads from the connection, which it does when it has nothing more to
+//! write, and leave together.
 
 use std::io;
 use std::pin::Pin;

@@ -14,8 +14,8 @@ pub const COPY: &str = "
         firmware_version, signal_strength, battery_level, extra, metadata
     ) from stdin (format binary)";
 
-/// The id of the last row that this connection has inserted.
-pub const LAST_ID: &str = "select currval('telemetry_id_seq')";
+/// The newest id that the table has given out, 0 if none.
+pub const LAST_ID: &str = include_str!("sql/last_cursor.sql");
 
 /// Bytes of an ordinary row; more are allocated where a row needs them.
 const ROW_BYTES: usize = 400;

@@ -182,6 +182,45 @@ async fn a_server_whose_term_has_ended_copies_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_a_plain_subscription_replaces_copies_nothing() {
+    let scene = Scene::start().await;
+    scene.publish(0..200).await;
+    // What a server of a group finds after another one has begun with a plain subscription.
+    scene.holder.batch_execute("update ingest_sessions set is_stale = true").await.expect("given up");
+    scene.release().await;
+    scene.all_are_done().await;
+    assert_eq!((scene.n_copied(), scene.metric("ingest_copies_failed_total")), (0.0, 1.0));
+    scene.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_have_the_right_ids_where_somebody_else_takes_some() {
+    let scene = Scene::start().await;
+    let mut live = scene.subscribe().await;
+    scene.publish(0..100).await;
+    scene
+        .holder
+        .batch_execute(
+            "create function take_another() returns trigger language plpgsql as $$ begin \
+                 perform nextval('telemetry_id_seq'); return new; end $$; \
+             create trigger take_another before insert on telemetry for each row execute function take_another()",
+        )
+        .await
+        .expect("a trigger");
+    scene.release().await;
+    scene.all_are_done().await;
+    assert_eq!(scene.numbers().await, Vec::from_iter(0..100));
+    live.next().await;
+    for n in 0..100 {
+        let event = live.next().await["telemetry"].take();
+        let id: i64 = event["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+        let row = scene.holder.query_one("select (extra->>'n')::bigint from telemetry where id = $1", &[&id]).await;
+        assert_eq!((row.expect("the row").get::<_, i64>(0), &event["extra"]), (n, &json!({"n": n})));
+    }
+    scene.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_whose_connection_is_closed_is_stored_once() {
     let scene = Scene::start().await;
     scene.publish(0..100).await;

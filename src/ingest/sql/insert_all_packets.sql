@@ -1,4 +1,4 @@
--- As insert_packets.sql, for a batch whose devices all exist.
+-- As insert_packets.sql, for a batch of which every device exists.
 insert into committed_packets (client_id, packet_ids, digests)
 values (:client_id::text, :packet_ids::integer[], :digests::bigint[])
 returning id

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::ATTEMPT_TIMEOUT;
 use super::RunningWriter;
 use super::transaction::{Committed, Pruned};
-use crate::db::CopyConnection;
+use crate::db::{CopyConnection, with_timeout};
 use crate::error::Chain;
 use crate::ingest::answers::RecordedAnswers;
 use crate::ingest::batch::{Batch, Outcome};
@@ -14,40 +14,55 @@ use crate::settings::DatabaseSettings;
 
 /// Readings of a batch from which they are copied. A copy takes one round trip more than an INSERT.
 const MIN_READINGS: usize = 64;
-/// Batches after a failed copy that are inserted without trying: a reading that existed seldom comes alone.
+/// Large batches after a failed copy that are inserted without trying: a reading that existed seldom comes alone.
 const PAUSE: u32 = 50;
 
 /// The connection that copies readings.
 pub(in crate::ingest) struct Copier {
     settings: DatabaseSettings,
     term: TermKey,
-    open: Option<CopyConnection>,
-    /// Batches that are still inserted.
-    n_inserted: u32,
+    /// The connection, and the number of the writer's own connection beside which it was opened: with another one the
+    /// database may be another, too.
+    open: Option<(CopyConnection, u64)>,
+    /// Large batches to insert before the next copy.
+    n_to_insert: u32,
 }
 
 impl Copier {
     /// Opens nothing yet.
     pub(in crate::ingest) fn new(settings: DatabaseSettings, term: TermKey) -> Self {
-        Self { settings, term, open: None, n_inserted: 0 }
+        Self { settings, term, open: None, n_to_insert: 0 }
     }
 
-    async fn copy(&mut self, batch: &Copied<'_>) -> Result<CopiedIds, CopyFailure> {
+    /// `beside` is the number of the writer's own connection.
+    async fn copy(&mut self, batch: &Copied<'_>, beside: u64) -> Result<CopiedIds, CopyFailure> {
         // Dropped after a failure, and where the time is over.
         let conn = match self.open.take() {
-            Some(conn) => conn,
-            None => copy_store::open(&self.settings).await?,
+            Some((conn, opened_beside)) if opened_beside == beside => conn,
+            _ => copy_store::open(&self.settings).await?,
         };
         let ids = copy_store::copy(&conn, &self.term, batch).await?;
-        self.open = Some(conn);
+        self.open = Some((conn, beside));
         Ok(ids)
+    }
+
+    /// Whether the last failure is long enough ago. Call once for each large batch.
+    fn is_ready(&mut self) -> bool {
+        let is_ready = self.n_to_insert == 0;
+        self.n_to_insert = self.n_to_insert.saturating_sub(1);
+        is_ready
     }
 }
 
 impl RunningWriter {
+    /// Whether the batch is copied. Call once for each batch.
+    pub(super) fn chooses_copy(&mut self, batch: &Batch) -> bool {
+        self.can_be_copied(batch) && self.copier.is_ready()
+    }
+
     /// Whether the batch can be copied, once its changes of state are written. It needs nothing but readings, and messages
     /// that write nothing else. Messages over a limit are counted in the transaction that stores them.
-    pub(super) fn can_be_copied(&mut self, batch: &Batch) -> bool {
+    fn can_be_copied(&self, batch: &Batch) -> bool {
         let mut n_readings = 0;
         let mut others = batch.messages.iter().filter(|message| match &message.outcome {
             Outcome::Reading { .. } => {
@@ -59,27 +74,20 @@ impl RunningWriter {
             Outcome::CommandAnswer(..) | Outcome::ConfigAnswer(..) => true,
         });
         let is_plain = others.next().is_none() && batch.effects.is_empty() && batch.lost.is_none();
-        let is_large = is_plain && n_readings >= MIN_READINGS;
         let is_counted = batch.states.iter().any(|change| change.n_rate_limited > 0);
-        if !is_large || is_counted || self.months.any_closed() {
-            return false;
-        }
-        let is_paused = self.copier.n_inserted > 0;
-        self.copier.n_inserted = self.copier.n_inserted.saturating_sub(1);
-        !is_paused
+        is_plain && n_readings >= MIN_READINGS && !is_counted && !self.months.any_closed()
     }
 
     /// Commits a batch by COPY. `None` where that failed: then it may still have been committed, and the answer lost.
     pub(super) async fn copy(&mut self, batch: &mut Batch) -> Option<Committed> {
         let readings = batch.readings();
-        for reading in &readings {
-            // An error comes again in the ordinary transaction.
-            self.learn_month(crate::telemetry::Month::of(reading.recorded_at)).await.ok()?;
-        }
-        let packets = batch.packets();
+        // An error comes again in the ordinary transaction.
+        with_timeout(ATTEMPT_TIMEOUT, self.learn_months(&readings)).await.ok()?;
+        let (packets, devices) =
+            (batch.packets(), batch.messages.iter().filter_map(|message| message.device).collect());
         let obsolete = self.committed_packets.obsolete_up_to();
-        let copied = Copied { readings: &readings, packets: &packets, obsolete };
-        let copied = tokio::time::timeout(ATTEMPT_TIMEOUT, self.copier.copy(&copied)).await;
+        let copied = Copied { readings: &readings, devices: &devices, packets: &packets, obsolete };
+        let copied = tokio::time::timeout(ATTEMPT_TIMEOUT, self.copier.copy(&copied, self.db.number())).await;
         let failure = match copied {
             Ok(Ok(ids)) => {
                 self.metrics.ingest_copied.inc();
@@ -90,7 +98,8 @@ impl RunningWriter {
             Err(_) => "no answer in time".to_owned(),
         };
         tracing::debug!(failure, "readings were not copied; inserting them");
-        self.copier.n_inserted = PAUSE;
+        self.metrics.ingest_not_copied.inc();
+        self.copier.n_to_insert = PAUSE;
         None
     }
 }

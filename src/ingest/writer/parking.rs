@@ -12,12 +12,20 @@ use crate::error::is_of_lock;
 use crate::ingest::batch::Batch;
 use crate::ingest::months::{MAX_PARKED, Obstacle, Step};
 use crate::ingest::store;
-use crate::telemetry::{self, Month, MonthTable, ParkedPosition, Reading};
+use crate::telemetry::{self, Month, MonthTable, NewReading, ParkedPosition, Reading};
 
 /// Longest wait for a lock to create a month's partition. Meanwhile its readings are parked, and a task waits.
 const MAX_LOCK_WAIT: Duration = Duration::from_millis(200);
 
 impl RunningWriter {
+    /// Learns whether the months of these readings take any.
+    pub(super) async fn learn_months(&mut self, readings: &[&NewReading]) -> QueryResult<()> {
+        for reading in readings {
+            self.learn_month(Month::of(reading.recorded_at)).await?;
+        }
+        Ok(())
+    }
+
     /// Learns whether a month takes readings. Creates its partition where it is missing, if that needs no waiting. Attaching
     /// a table may take long, so that is left to a task.
     pub(super) async fn learn_month(&mut self, month: Month) -> QueryResult<()> {

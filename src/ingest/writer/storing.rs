@@ -56,7 +56,7 @@ impl Storing {
 impl RunningWriter {
     /// Commits a batch however long it takes, then publishes and acknowledges it.
     pub(super) async fn store(&mut self, batch: Batch) {
-        let is_copied = self.can_be_copied(&batch);
+        let is_copied = self.chooses_copy(&batch);
         let mut storing =
             Storing { attempts: Vec::new(), pending_acks: Vec::new(), acks_held: false, is_copied, is_retry: false };
         storing.push_first(batch);

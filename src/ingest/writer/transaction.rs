@@ -78,9 +78,7 @@ impl RunningWriter {
     /// Runs one transaction.
     pub(super) async fn write(&mut self, batch: &Batch, is_retry: bool, ending: Ending) -> QueryResult<Written> {
         let readings = batch.readings();
-        for reading in &readings {
-            self.learn_month(Month::of(reading.recorded_at)).await?;
-        }
+        self.learn_months(&readings).await?;
         let sorted = Sorted::by(readings, &self.months);
         self.months.check_room(sorted.to_park.len())?;
         let conn = &*self.db.get().await;
