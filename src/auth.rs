@@ -49,10 +49,17 @@ pub struct Principal {
     pub expires_at: DateTime<Utc>,
 }
 
-/// The token is incomplete, forged, expired or of another issuer. The message is the same for all of them, on purpose.
+/// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("invalid or expired access token")]
-pub struct InvalidToken;
+pub enum TokenError {
+    /// It is incomplete, forged or of another issuer, or its session has ended. The message is the same for all of them, on
+    /// purpose.
+    #[error("invalid or expired access token")]
+    Invalid,
+    /// It was valid until it expired.
+    #[error("the access token has expired")]
+    Expired,
+}
 
 /// Issues and verifies access tokens. Cheap to clone.
 #[derive(Clone)]
@@ -124,9 +131,9 @@ impl Tokens {
     }
 
     /// The principal of a token that is ours, complete and not expired.
-    pub fn verify(&self, token: &str) -> Result<Principal, InvalidToken> {
+    pub fn verify(&self, token: &str) -> Result<Principal, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(InvalidToken);
+            return Err(TokenError::Invalid);
         }
         let digest = VerifiedTokens::digest(token);
         let principal = match self.verified.get(&digest) {
@@ -137,31 +144,32 @@ impl Tokens {
                 principal
             }
         };
-        if principal.expires_at <= self.clock.now() { Err(InvalidToken) } else { Ok(principal) }
+        if principal.expires_at <= self.clock.now() { Err(TokenError::Expired) } else { Ok(principal) }
     }
 
     /// The principal of a token that is ours and complete. It may have expired.
-    fn verify_signature(&self, token: &str) -> Result<Principal, InvalidToken> {
+    fn verify_signature(&self, token: &str) -> Result<Principal, TokenError> {
         // The key id selects one of our keys. Everything else in the header is only compared with that key.
-        let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken)?;
-        let key = header.kid.as_deref().and_then(|kid| self.keys.by_name(kid)).ok_or(InvalidToken)?;
-        let data = jsonwebtoken::decode::<Claims>(token, &key.verify, &key.validation).map_err(|_| InvalidToken)?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
+        let key = header.kid.as_deref().and_then(|kid| self.keys.by_name(kid)).ok_or(TokenError::Invalid)?;
+        let data =
+            jsonwebtoken::decode::<Claims>(token, &key.verify, &key.validation).map_err(|_| TokenError::Invalid)?;
         if data.header.typ.as_deref() != Some(TYPE) {
-            return Err(InvalidToken);
+            return Err(TokenError::Invalid);
         }
-        let expires_at = DateTime::from_timestamp(data.claims.exp, 0).ok_or(InvalidToken)?;
-        let issued_at = DateTime::from_timestamp(data.claims.iat, 0).ok_or(InvalidToken)?;
+        let expires_at = DateTime::from_timestamp(data.claims.exp, 0).ok_or(TokenError::Invalid)?;
+        let issued_at = DateTime::from_timestamp(data.claims.iat, 0).ok_or(TokenError::Invalid)?;
         if data.claims.jti.is_empty() {
-            return Err(InvalidToken);
+            return Err(TokenError::Invalid);
         }
-        let user = data.claims.sub.parse().map_err(|_| InvalidToken)?;
+        let user = data.claims.sub.parse().map_err(|_| TokenError::Invalid)?;
         let actor = match (data.claims.sid, data.claims.client_id) {
-            (Some(session), None) => Actor::Session(session.parse().map_err(|_| InvalidToken)?),
+            (Some(session), None) => Actor::Session(session.parse().map_err(|_| TokenError::Invalid)?),
             (None, Some(token)) if token == data.claims.jti => {
-                Actor::Integration(token.parse().map_err(|_| InvalidToken)?)
+                Actor::Integration(token.parse().map_err(|_| TokenError::Invalid)?)
             }
             (None, None) => Actor::Operator,
-            _ => return Err(InvalidToken),
+            _ => return Err(TokenError::Invalid),
         };
         Ok(Principal { user, actor, issued_at, expires_at })
     }

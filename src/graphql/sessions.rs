@@ -112,7 +112,7 @@ impl SessionMutation {
         Ok(session.into())
     }
 
-    /// Signs in. Fails with UNAUTHENTICATED if the password is wrong or the account does not exist; the error does
+    /// Signs in. Fails with UNAUTHENTICATED and the reason INVALID_CREDENTIALS if the password is wrong or the account does not exist; the error does
     /// not distinguish the two.
     async fn login(
         &self,

@@ -44,6 +44,7 @@ use crate::metrics::Metrics;
 use crate::revocation::Revocations;
 use crate::throttle::Throttle;
 use health::{CachedReadiness, Readiness};
+use negotiate::Media;
 
 /// What the routes need. All requests and sockets share one.
 pub struct HttpState {
@@ -88,7 +89,7 @@ pub fn router(mut state: HttpState) -> Router {
         .with_state(Arc::new(state))
         .merge(pages)
         .fallback(async || responses::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "no such path"))
-        .method_not_allowed_fallback(async || responses::method_not_allowed("GET, HEAD"))
+        .method_not_allowed_fallback(async || responses::method_not_allowed(Media::Json, "GET, HEAD"))
         .layer(CatchPanicLayer::custom(layers::internal_error))
         .layer(cors)
         .layer(axum::middleware::from_fn(layers::wrap_request))

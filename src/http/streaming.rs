@@ -17,11 +17,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::limits::SubscriptionQuota;
-use super::negotiate::Streaming;
+use super::negotiate::{Media, Streaming};
 use super::response_body::held;
 use super::{HttpState, responses};
 use crate::auth::Principal;
 use crate::clock::Clock;
+use crate::error::CredentialsError;
 use crate::graphql::engine::{Caller, Prepared};
 use crate::graphql::request_error::RequestError;
 use crate::graphql::response::GraphQLResponse;
@@ -101,7 +102,7 @@ struct ResponseStream {
 pub(super) fn stream(state: &HttpState, format: Streaming, prepared: Prepared, caller: Caller) -> Response {
     let Ok(quota) = state.quotas.subscription(&caller) else {
         state.metrics.count_http_rejection("RATE_LIMITED");
-        return responses::quota_exceeded("too many subscriptions are open: end one of them first");
+        return responses::quota_exceeded(Media::Json, "too many subscriptions are open: end one of them first");
     };
     let principal = caller.viewer.0.clone();
     let stream = ResponseStream {
@@ -219,9 +220,9 @@ impl ResponseStream {
 }
 
 fn session_revoked() -> RequestError {
-    RequestError::new("UNAUTHENTICATED", "the session has ended: sign in again")
+    RequestError::unauthenticated(CredentialsError::TokenInvalid, "the session has ended: sign in again")
 }
 
 fn token_expired() -> RequestError {
-    RequestError::new("UNAUTHENTICATED", "the access token has expired")
+    RequestError::unauthenticated(CredentialsError::TokenExpired, "the access token has expired")
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use crate::auth::{Actor, InvalidToken, Principal};
+use crate::auth::{Actor, Principal, TokenError};
 use crate::clock::Clock;
 use crate::db::Connection;
 use crate::error::Error;
@@ -83,7 +83,7 @@ impl Revocations {
         };
         // A known revocation counts even when the cache is stale.
         if self.cache.is_revoked(principal) {
-            return Err(InvalidToken.into());
+            return Err(TokenError::Invalid.into());
         }
         if is_fresh { Ok(()) } else { Err(Error::unavailable("revocations can't be read")) }
     }

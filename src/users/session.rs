@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{User, Users, WRONG_LOGIN, store};
 use crate::auth::{ACCESS_TOKEN_LIFETIME, Actor};
 use crate::db;
-use crate::error::Error;
+use crate::error::{CredentialsError, Error};
 use crate::ids::{SessionId, UserId};
 use crate::opaque_token;
 use crate::revocation::{RecordedRevocation, Revocation, Revocations};
@@ -26,7 +26,8 @@ const REUSE_GRACE: TimeDelta = TimeDelta::seconds(5);
 /// How long used tokens are retained to detect a replay. A later replay is an unknown token and ends nothing.
 const REPLAY_DETECTION: TimeDelta = TimeDelta::days(7);
 
-const INVALID: Error = Error::Unauthenticated("invalid or expired refresh token: sign in again");
+const INVALID: Error =
+    Error::Unauthenticated(CredentialsError::TokenInvalid, "invalid or expired refresh token: sign in again");
 
 /// The result of signing in or refreshing.
 pub struct Session {

@@ -12,6 +12,7 @@ mod container;
 mod control;
 mod control_chaos;
 mod crash;
+mod credentials;
 mod cut_off;
 mod database_account;
 mod database_errors;

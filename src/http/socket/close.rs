@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::extract::ws::CloseFrame;
 
-use crate::error::Error;
+use crate::error::{CredentialsError, Error};
 
 /// RFC 6455: a control frame carries 125 bytes, of which the code takes two.
 const MAX_REASON_BYTES: usize = 123;
@@ -61,11 +61,17 @@ impl Close {
     /// The token is invalid or can't be checked now.
     pub(super) fn auth_error(error: &Error) -> Self {
         match error {
-            Error::Unauthenticated(_) => Self::FORBIDDEN,
+            Error::Unauthenticated(CredentialsError::TokenExpired, _) => Self::EXPIRED,
+            Error::Unauthenticated(..) => Self::FORBIDDEN,
             // Not 4429: other clients of the same address may have used up the limit.
             Error::TooSoon { .. } => Self::fixed(1013, "too many requests, try again later", "RATE_LIMITED"),
             _ => Self::UNAVAILABLE,
         }
+    }
+
+    /// Whether the client's token is missing or refused.
+    pub(super) fn is_of_credentials(&self) -> bool {
+        [Self::UNAUTHORIZED.code, Self::FORBIDDEN.code].contains(&self.code)
     }
 
     /// The message violates the protocol.

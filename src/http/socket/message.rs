@@ -103,10 +103,9 @@ impl Protocol {
     }
 
     /// The legacy protocol reports a refused `connection_init` in a message as well.
-    pub(super) fn connection_error() -> Message {
-        Message::Text(Utf8Bytes::from_static(
-            r#"{"type":"connection_error","payload":{"message":"invalid or expired access token"}}"#,
-        ))
+    pub(super) fn connection_error(reason: &str) -> Message {
+        let message = serde_json::json!({"type": "connection_error", "payload": {"message": reason}});
+        Message::text(message.to_string())
     }
 }
 

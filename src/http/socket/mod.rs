@@ -18,6 +18,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use url::Url;
 
+use super::negotiate::Media;
 use super::serve::ClientConnection;
 use super::{HttpState, caller, responses};
 use message::Protocol;
@@ -48,12 +49,12 @@ pub(super) async fn accept(state: Arc<HttpState>, request: Request<Body>) -> Res
         Ok(caller) => caller,
         Err(error) => {
             state.metrics.count_http_rejection(error.code());
-            return responses::auth_error(&error);
+            return responses::auth_error(Media::Json, &error);
         }
     };
     let Ok(quota) = state.quotas.socket(&caller) else {
         state.metrics.count_http_rejection("RATE_LIMITED");
-        return responses::quota_exceeded("too many sockets are open: close one of them first");
+        return responses::quota_exceeded(Media::Json, "too many sockets are open: close one of them first");
     };
     let protocol = Protocol::negotiate(&parts.headers);
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;

@@ -99,8 +99,9 @@ impl Session {
             CloseReason::Server(close) => {
                 self.state.metrics.count_closed_socket(close.counted);
                 let is_refused =
-                    close == Close::FORBIDDEN && !self.is_acknowledged && self.protocol == Protocol::Legacy;
-                close_gracefully(socket, is_refused.then(Protocol::connection_error), Some(&close)).await;
+                    !self.is_acknowledged && self.protocol == Protocol::Legacy && close.is_of_credentials();
+                let last = is_refused.then(|| Protocol::connection_error(&close.reason));
+                close_gracefully(socket, last, Some(&close)).await;
             }
             CloseReason::Client => close_gracefully(socket, None, None).await,
             CloseReason::Disconnected => {}
