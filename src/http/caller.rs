@@ -24,6 +24,11 @@ pub(super) async fn caller(parts: &Parts, state: &HttpState) -> Result<Caller, E
     Ok(Caller { viewer, peer: Peer(addr) })
 }
 
+/// The caller without the token of the request.
+pub(super) fn anonymous(parts: &Parts) -> Caller {
+    Caller { viewer: Viewer(None), peer: Peer(parts.extensions.get::<Client>().map(|client| client.addr)) }
+}
+
 async fn viewer(headers: &HeaderMap, state: &HttpState) -> Result<Viewer, Error> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     match (values.next(), values.next()) {

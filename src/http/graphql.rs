@@ -37,21 +37,29 @@ pub(super) async fn handle(state: &HttpState, request: Request<Body>) -> Respons
         state.metrics.count_http_rejection(error.code());
         responses::auth_error(media, &error)
     };
-    let caller = match caller::caller(&parts, state).await {
-        Ok(caller) => caller,
-        Err(error) => return refuse(error),
+    let (caller, refused) = match caller::caller(&parts, state).await {
+        Ok(caller) => (caller, None),
+        Err(error @ Error::TooSoon { .. }) => return refuse(error),
+        // Decided below: an operation may need no token.
+        Err(error) => (caller::anonymous(&parts), Some(error)),
     };
-    let graphql_request = match read_request(state, &parts, body, media).await {
-        Ok(graphql_request) => graphql_request,
-        Err(response) => return response,
-    };
-    match state.engine.prepare(graphql_request) {
-        Ok(prepared) => run(state, &parts, accepted, prepared, caller).await,
-        Err(error) => {
-            state.metrics.count_http_rejection(error.code());
-            responses::request_error(accepted.single, error)
-        }
+    let prepared = prepare(state, &parts, body, accepted).await;
+    let needs_no_token = prepared.as_ref().is_ok_and(Prepared::has_own_credentials);
+    match (prepared, refused) {
+        (_, Some(error)) if !needs_no_token => refuse(error),
+        (Ok(prepared), _) => run(state, &parts, accepted, prepared, caller).await,
+        (Err(response), _) => response,
     }
+}
+
+/// The operation of a request, or the error response.
+async fn prepare(state: &HttpState, parts: &Parts, body: Body, accepted: Accepted) -> Result<Prepared, Response> {
+    let media = accepted.single.unwrap_or(Media::Json);
+    let graphql_request = read_request(state, parts, body, media).await?;
+    state.engine.prepare(graphql_request).map_err(|error| {
+        state.metrics.count_http_rejection(error.code());
+        responses::request_error(accepted.single, error)
+    })
 }
 
 /// The request's parameters, or the error response.

@@ -1,4 +1,5 @@
-//! Credentials of requests: why they are refused, in the media type that the client accepts.
+//! Credentials of requests: why they are refused, in the media type that the client accepts, and operations that need
+//! none.
 
 #![expect(clippy::unwrap_used, reason = "what can't be read fails the test")]
 
@@ -7,13 +8,17 @@ use serde_json::{Value, json};
 
 use super::support::app::TestApp;
 use super::support::http::{self, Answer};
+use super::support::unique;
 
 const GRAPHQL: &str = "application/graphql-response+json";
 const ME: &str = "{ me { id } }";
 const LOGIN: &str = "mutation($e: String!, $p: String!) { login(input: {email: $e, password: $p}) \
                      { accessToken refreshToken user { id __typename } } }";
+const REGISTER: &str =
+    "mutation R($e: String!, $p: String!) { register(input: {email: $e, password: $p, name: \"x\"}) { accessToken } }";
 const REFRESH: &str =
     "mutation($t: String!) { refreshToken(refreshToken: $t) { accessToken refreshToken user { id } } }";
+const LOGOUT: &str = "mutation($t: String!) { __typename logout(refreshToken: $t) }";
 
 /// Sends an operation with this `Authorization` and `Accept`.
 async fn ask(app: &TestApp, authorization: Option<&str>, accept: &str, query: &str, variables: Value) -> Answer {
@@ -72,5 +77,49 @@ async fn every_refusal_has_the_media_type_that_the_client_accepts() {
         assert_eq!(answer.status, 413);
         assert!(answer.header("content-type").unwrap().starts_with(media), "{accept}: {:?}", answer.headers);
     }
+    app.stop().await;
+}
+
+/// A link that adds the stored token to every request must not keep a phone from renewing it.
+#[tokio::test(flavor = "multi_thread")]
+async fn operations_that_carry_their_own_credentials_do_not_depend_on_the_header() {
+    let app = TestApp::start().await;
+    let (ann, bob) = (app.user().await, app.user().await);
+    let expired = format!("Bearer {}", ann.token().unwrap());
+    app.clock().advance(TimeDelta::minutes(16));
+    let sign_in = json!({"e": ann.email, "p": ann.password});
+    let fresh = ask(&app, None, GRAPHQL, LOGIN, json!({"e": bob.email, "p": bob.password})).await.json();
+    let of_bob = format!("Bearer {}", fresh["data"]["login"]["accessToken"].as_str().unwrap());
+    for header in [expired.as_str(), "Bearer null", "Bearer undefined", "Bearer ", "", "Basic eDp5", of_bob.as_str()] {
+        let ok = async |query: &str, variables: &Value| {
+            let answer = ask(&app, Some(header), GRAPHQL, query, variables.clone()).await;
+            let mut body = answer.json();
+            assert!(answer.status == 200 && body["errors"].is_null(), "{header:?}: {query}: {} {body}", answer.status);
+            body["data"].take()
+        };
+        let session = ok(LOGIN, &sign_in).await["login"].take();
+        assert_eq!(session["user"]["id"], json!(ann.id), "{header:?}");
+        let refreshed = ok(REFRESH, &json!({"t": session["refreshToken"]})).await["refreshToken"].take();
+        assert_eq!(refreshed["user"]["id"], json!(ann.id), "{header:?}");
+        assert_eq!(ok(LOGOUT, &json!({"t": refreshed["refreshToken"]})).await["logout"], true);
+        let email = format!("{}@test.example", unique("new"));
+        ok(REGISTER, &json!({"e": email, "p": ann.password})).await;
+        if header == of_bob {
+            continue;
+        }
+        // Everything else needs a valid token, also beside one of these.
+        let mixed = "mutation($t: String!) { logout(refreshToken: $t) revokeSession(id: \"1\") }";
+        for (query, variables) in
+            [(ME, json!({})), (mixed, json!({"t": "x"})), ("{ __typename }", json!({})), ("{", json!({}))]
+        {
+            let refused = refusal(&ask(&app, Some(header), GRAPHQL, query, variables).await);
+            assert_eq!((refused.0, &refused.1), (401, &json!("UNAUTHENTICATED")), "{header:?}: {query}");
+        }
+    }
+    // The rules of an anonymous caller apply.
+    let wrong = ask(&app, Some(&expired), GRAPHQL, LOGIN, json!({"e": ann.email, "p": "wrong"})).await;
+    assert_eq!(refusal(&wrong), (200, json!("UNAUTHENTICATED"), json!("INVALID_CREDENTIALS")));
+    let invalid = ask(&app, Some(&expired), GRAPHQL, "mutation { login { accessToken } }", json!({})).await;
+    assert_eq!(refusal(&invalid).0, 401, "an invalid document is no sign-in");
     app.stop().await;
 }
