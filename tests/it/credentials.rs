@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::support::app::TestApp;
 use super::support::http::{self, Answer};
 use super::support::unique;
+use super::support::user::User;
 
 const GRAPHQL: &str = "application/graphql-response+json";
 const ME: &str = "{ me { id } }";
@@ -51,6 +52,12 @@ async fn a_refusal_of_credentials_says_why() {
     assert_eq!(refusal(&wrong), because(200, "INVALID_CREDENTIALS"));
     let unknown = ask(&app, None, GRAPHQL, REFRESH, json!({"t": "unknown"})).await;
     assert_eq!(refusal(&unknown), because(200, "TOKEN_INVALID"));
+    let refreshed = ask(&app, None, GRAPHQL, REFRESH, json!({"t": ann.refresh_token})).await.json();
+    app.end_refresh_grace(&ann).await;
+    let replayed = ask(&app, None, GRAPHQL, REFRESH, json!({"t": ann.refresh_token})).await;
+    assert_eq!(refusal(&replayed), because(200, "REFRESH_REUSED"));
+    let bearer = format!("Bearer {}", refreshed["data"]["refreshToken"]["accessToken"].as_str().unwrap());
+    assert_eq!(me(Some(&bearer)).await, because(401, "TOKEN_INVALID"), "the session has ended");
     app.stop().await;
 }
 
@@ -121,5 +128,36 @@ async fn operations_that_carry_their_own_credentials_do_not_depend_on_the_header
     assert_eq!(refusal(&wrong), (200, json!("UNAUTHENTICATED"), json!("INVALID_CREDENTIALS")));
     let invalid = ask(&app, Some(&expired), GRAPHQL, "mutation { login { accessToken } }", json!({})).await;
     assert_eq!(refusal(&invalid).0, 401, "an invalid document is no sign-in");
+    app.stop().await;
+}
+
+/// What a phone does whose answer was lost in a lift, and a page that refreshes twice at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_and_two_refreshes_at_once_sign_nobody_out() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let refresh = async |token: &str| ask(&app, None, GRAPHQL, REFRESH, json!({"t": token})).await;
+    let tokens = |answer: &Answer| {
+        let body = answer.json();
+        let text =
+            |name: &str| body["data"]["refreshToken"][name].as_str().unwrap_or_else(|| panic!("{body}")).to_owned();
+        (text("accessToken"), text("refreshToken"))
+    };
+    let _lost = refresh(&ann.refresh_token).await;
+    let (access, token) = tokens(&refresh(&ann.refresh_token).await);
+    let (one, other) = tokio::join!(refresh(&token), refresh(&token));
+    let both = [tokens(&one), tokens(&other)];
+    for access in both.iter().map(|(access, _)| access).chain([&access]) {
+        let user = User::with_token(app.addr(), access);
+        let sessions = user.query("{ me { id sessions { id current } } }", json!({})).await;
+        assert_eq!(sessions["me"]["sessions"].as_array().map(Vec::len), Some(1), "{sessions}");
+        assert_eq!((&sessions["me"]["id"], &sessions["me"]["sessions"][0]["current"]), (&json!(ann.id), &json!(true)));
+    }
+    // Both go on.
+    let next = [tokens(&refresh(&both[0].1).await), tokens(&refresh(&both[1].1).await)];
+    // Once a successor was used, the token can't be exchanged again, not even within the time.
+    tokens(&refresh(&next[0].1).await);
+    assert_eq!(refusal(&refresh(&both[0].1).await), (200, json!("UNAUTHENTICATED"), json!("REFRESH_REUSED")));
+    assert_eq!(refusal(&refresh(&next[1].1).await), (200, json!("UNAUTHENTICATED"), json!("TOKEN_INVALID")));
     app.stop().await;
 }
