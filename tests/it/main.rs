@@ -58,6 +58,7 @@ mod statement_order;
 mod statement_plans;
 mod statements;
 mod storage_limits;
+mod stream_ends;
 mod stream_outages;
 mod streams;
 mod subscription_qos;
