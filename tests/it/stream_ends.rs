@@ -1,4 +1,5 @@
-//! A stream that the server ends says why, on all four transports.
+//! A stream that the server ends says why, on all four transports. One that ends because the server stops does not look
+//! finished: clients connect again.
 
 use std::net::SocketAddr;
 
@@ -128,4 +129,23 @@ async fn a_stream_of_a_deleted_home_or_device_says_not_found() {
     };
     assert_ends_with(&app, "a device", of_device, "NOT_FOUND", delete_device).await;
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_does_not_look_finished_when_the_server_stops() {
+    for transport in TRANSPORTS {
+        let app = TestApp::start().await;
+        let (home, owner) = app.home().await;
+        app.device(&owner, &home, "a").await;
+        let (addr, running) = (app.addr(), app.app().services().metrics.subscriptions.clone());
+        let stop = async {
+            until("the subscription runs", || running.get() == 1).await;
+            app.stop().await;
+        };
+        let received = whole(addr, &owner, transport, json!({"home": home.id}));
+        let (received, ()) = tokio::join!(soon("the stream's end", received), stop);
+        let last = received.join("\n");
+        assert!(!last.contains("complete") && !last.ends_with("--\r\n"), "{transport}: {received:#?}");
+        assert_eq!(last.contains("closed 1001"), !transport.contains('/'), "{transport}: {received:#?}");
+    }
 }
