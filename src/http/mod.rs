@@ -42,6 +42,7 @@ use crate::clock::Clock;
 use crate::graphql::engine::Engine;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
+use crate::settings::CorsSettings;
 use crate::throttle::Throttle;
 use health::{CachedReadiness, Readiness};
 use negotiate::Media;
@@ -62,8 +63,8 @@ pub struct HttpState {
     pub sdl: Option<Arc<str>>,
     pub quotas: Quotas,
     pub limits: Arc<Limits>,
-    /// Other origins whose pages may call (`CORS_ORIGINS`). The server's own host always may.
-    pub cors_origins: Arc<[String]>,
+    /// Which pages of other origins may call. Those of the server's own host always may.
+    pub cors: Arc<CorsSettings>,
     /// Further routes, such as GraphiQL.
     pub pages: Router,
     /// Ends every stream and socket.
@@ -75,7 +76,7 @@ pub struct HttpState {
 /// All routes.
 pub fn router(mut state: HttpState) -> Router {
     state.readiness = Arc::new(CachedReadiness::new(state.readiness));
-    let cors = layers::cors(&state.cors_origins);
+    let cors = layers::cors(state.cors.clone());
     let pages = state.pages.clone();
     Router::new()
         .route("/graphql", any(graphql_or_socket))
