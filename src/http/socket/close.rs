@@ -45,6 +45,11 @@ impl Close {
     pub(super) const BROKEN_FRAMES: Self = Self::fixed(1002, "the frames are broken", "BROKEN");
     pub(super) const NO_PONG: Self = Self::fixed(1001, "no answer to a ping", "NO_PONG");
     pub(super) const UNAUTHORIZED: Self = Self::fixed(4401, "Unauthorized", "UNAUTHORIZED");
+    pub(super) const UNKNOWN_KEYS: Self = Self::fixed(
+        4401,
+        "Unauthorized: connection_init needs the token under the key Authorization, authorization or token",
+        "UNAUTHORIZED",
+    );
     /// Not 4408: clients would take it for a network problem and reconnect at once.
     pub(super) const ANONYMOUS: Self = Self::fixed(4401, "Unauthorized: idle without a token", "ANONYMOUS");
     pub(super) const FORBIDDEN: Self = Self::fixed(4403, "Forbidden", "FORBIDDEN");
