@@ -78,12 +78,18 @@ struct Claims {
     /// The session, if the token belongs to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sid: Option<String>,
-    /// The integration, if it is an integration's token.
+    /// The integration, or [`OPERATOR`], if the token belongs to no session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client_id: Option<String>,
     iat: i64,
+    /// When the token becomes valid. Ours have none.
+    #[serde(default, skip_serializing)]
+    nbf: Option<i64>,
     exp: i64,
 }
+
+/// The `client_id` of tokens that an operator or `dev` created.
+const OPERATOR: &str = "operator";
 
 impl Tokens {
     /// HS256 with a secret of at least 32 bytes, and the default issuer and audience.
@@ -112,7 +118,7 @@ impl Tokens {
                 client_id = Some(jti.clone());
             }
             // Tokens of external issuers are never issued here.
-            Actor::Operator | Actor::External(_) => {}
+            Actor::Operator | Actor::External(_) => client_id = Some(OPERATOR.to_owned()),
         }
         let claims = Claims {
             iss: self.keys.issuer.clone(),
@@ -122,6 +128,7 @@ impl Tokens {
             sid,
             client_id,
             iat: now.timestamp(),
+            nbf: None,
             exp: expires_at.timestamp(),
         };
         let key = self.keys.current();
@@ -154,7 +161,11 @@ impl Tokens {
         let key = header.kid.as_deref().and_then(|kid| self.keys.by_name(kid)).ok_or(TokenError::Invalid)?;
         let data =
             jsonwebtoken::decode::<Claims>(token, &key.verify, &key.validation).map_err(|_| TokenError::Invalid)?;
-        if data.header.typ.as_deref() != Some(TYPE) {
+        // RFC 7515: a token with critical extensions that we do not support must be refused.
+        if data.header.typ.as_deref() != Some(TYPE) || data.header.crit.is_some() {
+            return Err(TokenError::Invalid);
+        }
+        if data.claims.nbf.is_some_and(|begins_at| begins_at > (self.clock.now() + MAX_CLOCK_SKEW).timestamp()) {
             return Err(TokenError::Invalid);
         }
         let expires_at = DateTime::from_timestamp(data.claims.exp, 0).ok_or(TokenError::Invalid)?;
@@ -165,10 +176,10 @@ impl Tokens {
         let user = data.claims.sub.parse().map_err(|_| TokenError::Invalid)?;
         let actor = match (data.claims.sid, data.claims.client_id) {
             (Some(session), None) => Actor::Session(session.parse().map_err(|_| TokenError::Invalid)?),
+            (None, Some(client)) if client == OPERATOR => Actor::Operator,
             (None, Some(token)) if token == data.claims.jti => {
                 Actor::Integration(token.parse().map_err(|_| TokenError::Invalid)?)
             }
-            (None, None) => Actor::Operator,
             _ => return Err(TokenError::Invalid),
         };
         Ok(Principal { user, actor, issued_at, expires_at })

@@ -42,7 +42,8 @@ fn forged_and_incomplete_tokens_are_refused() {
     let clock = Clock::system();
     let tokens = tokens(&clock);
     let now = clock.now().timestamp();
-    let good = json!({"iss": "smarthome", "aud": "smarthome", "sub": "7", "jti": "x", "iat": now, "exp": now + 60});
+    let good = json!({"iss": "smarthome", "aud": "smarthome", "sub": "7", "jti": "x", "client_id": "operator",
+                      "iat": now, "exp": now + 60});
     let kid = tokens.keys.current().header.kid.clone();
     let at = |algorithm| Header { typ: Some("at+jwt".to_owned()), kid: kid.clone(), ..Header::new(algorithm) };
     assert!(tokens.verify(&forge(&at(Algorithm::HS256), &good, SECRET)).is_ok());
@@ -75,8 +76,18 @@ fn forged_and_incomplete_tokens_are_refused() {
         let encode = |value: &Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string());
         format!("{}.{}.", encode(&json!({"alg": "none", "typ": "at+jwt"})), encode(&good))
     };
+    for begun in [now, now + 29] {
+        assert!(tokens.verify(&with("nbf", json!(begun))).is_ok());
+    }
+    assert_eq!(tokens.verify(&with("exp", json!(now - 1))).unwrap_err(), TokenError::Expired);
+    let critical = Header { crit: Some(vec!["exp".to_owned()]), ..at(Algorithm::HS256) };
     let refused = [
         String::new(),
+        forge(&critical, &good, SECRET),
+        with("nbf", json!(now + 60)),
+        with("nbf", json!("soon")),
+        // Neither a session nor a client.
+        without("client_id"),
         "a.b.c".to_owned(),
         none,
         "x".repeat(MAX_TOKEN_BYTES + 1),
