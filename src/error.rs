@@ -3,6 +3,8 @@
 //! `Display` is what a client may read. The texts of `Unavailable`, `OutcomeUnknown` and `Internal` are fixed; their
 //! cause is for the log only (the `source` chain).
 
+pub mod codes;
+
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 /// The cause of an error whose own text reveals nothing internal.

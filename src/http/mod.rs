@@ -35,6 +35,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use limits::{Limits, Quotas};
 pub use serve::{ClientConnection, Server, listen};
+pub use socket::close_codes;
 
 use crate::auth::Tokens;
 use crate::authentication::Authenticator;

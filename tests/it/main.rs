@@ -25,6 +25,7 @@ mod documented_operations;
 mod dynsec;
 mod dynsec_turns;
 mod edge;
+mod errors_document;
 mod graphiql;
 mod graphql_spec;
 mod health;

@@ -63,6 +63,37 @@ impl Close {
     pub(super) const TOO_MANY_SOCKETS: Self = Self::fixed(4429, "Too many open sockets", "TOO_MANY_SOCKETS");
     pub(super) const TOO_MANY_MESSAGES: Self = Self::fixed(4429, "Too many messages", "TOO_MANY_MESSAGES");
 
+    /// Every code and reason with which the server closes, and what a client does then.
+    pub(super) fn all() -> Vec<(Self, &'static str)> {
+        let (later, once) = ("connect again after a pause that grows", "connect again");
+        let (fault, fewer) = ("do not connect again: a fault of the client", "close another socket, or send less");
+        let sign_in = "send a token under a known key, or sign in";
+        vec![
+            (Self::NORMAL, "the client has ended it"),
+            (Self::GOING_AWAY, later),
+            (Self::NO_PONG, once),
+            (Self::BROKEN_FRAMES, fault),
+            (Self::TOO_BIG, "send less at a time"),
+            (Self::UNAVAILABLE, later),
+            (Self::auth_error(&Error::TooSoon { retry_after_seconds: 1 }), later),
+            (Self::invalid("Invalid message: …"), fault),
+            (Self::UNAUTHORIZED, "send `connection_init` first"),
+            (Self::ANONYMOUS, sign_in),
+            (Self::UNKNOWN_KEYS, sign_in),
+            (Self::FORBIDDEN, "refresh the token, connect again with the new one"),
+            (
+                Self::EXPIRED,
+                "refresh the token, connect again with the new one; to stay connected, send it in a `ping` before",
+            ),
+            (Self::REVOKED, "sign in again"),
+            (Self::INIT_TIMEOUT, "connect again, and send `connection_init` at once"),
+            (Self::duplicate("…"), fault),
+            (Self::SECOND_INIT, fault),
+            (Self::TOO_MANY_SOCKETS, fewer),
+            (Self::TOO_MANY_MESSAGES, fewer),
+        ]
+    }
+
     /// The token is invalid or can't be checked now.
     pub(super) fn auth_error(error: &Error) -> Self {
         match error {

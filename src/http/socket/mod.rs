@@ -22,6 +22,7 @@ use super::negotiate::Media;
 use super::serve::ClientConnection;
 use super::{HttpState, caller, responses};
 use crate::settings::CorsSettings;
+use close::Close;
 use message::Protocol;
 use session::Session;
 
@@ -33,6 +34,11 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
 /// The library reads messages up to this many times the limit, so that we can close with a reason.
 const OVERSIZE_GRACE: usize = 4;
+
+/// Why the server closes sockets, for the documentation: the code, the reason, and what a client does then.
+pub fn close_codes() -> Vec<(u16, String, &'static str)> {
+    Close::all().into_iter().map(|(close, advice)| (close.code, close.reason.into_owned(), advice)).collect()
+}
 
 /// Whether a request asks for a WebSocket.
 pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
