@@ -35,6 +35,7 @@ mod http_headers;
 mod integrations;
 mod issuers;
 mod limits;
+mod locales;
 mod memory;
 mod months;
 mod mosquitto_files;
