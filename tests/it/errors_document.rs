@@ -26,11 +26,11 @@ and multipart are cut off without an end: connect again.
 
 fn render() -> String {
     let mut text = INTRODUCTION.to_owned();
-    text.push_str("## Codes\n\n| `code` | meaning | HTTP status | close code | what to do | fields |\n|---|---|---|---|---|---|\n");
+    text.push_str("## Codes\n\n| `code` | meaning | HTTP status | close code | retry | what to do | fields |\n|---|---|---|---|---|---|---|\n");
     for code in &CODES {
         let (name, meaning, status) = (code.name, code.meaning, code.http_status);
-        let (close, advice, fields) = (code.close_code, code.advice, code.fields);
-        writeln!(text, "| `{name}` | {meaning} | {status} | {close} | {advice} | {fields} |").expect("text");
+        let (close, retry, advice, fields) = (code.close_code, code.retry, code.advice, code.fields);
+        writeln!(text, "| `{name}` | {meaning} | {status} | {close} | {retry} | {advice} | {fields} |").expect("text");
     }
     text.push_str("\n## Reasons of UNAUTHENTICATED\n\n| `reason` | meaning | what to do |\n|---|---|---|\n");
     for reason in &REASONS {

@@ -46,7 +46,7 @@ async fn whole(addr: SocketAddr, user: &User, transport: &str, variables: Value)
     }
 }
 
-/// Runs a subscription on each transport in turn and ends it by `end`, which also returns the code that it must end with.
+/// Runs a subscription on each transport in turn, ends it by `end`, and checks that its one error has this code.
 async fn assert_ends_with(
     app: &TestApp,
     what: &str,
