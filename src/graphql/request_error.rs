@@ -1,6 +1,7 @@
 //! Errors of requests that the server refuses before execution, each with a stable code.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 
 use async_graphql::Pos;
 
@@ -22,7 +23,7 @@ pub struct RequestError {
     pub(super) reason: Option<CredentialsError>,
     pub(super) position: Option<Pos>,
     /// When the same request may succeed.
-    pub(super) retry_after_seconds: Option<u64>,
+    pub(super) retry_after_seconds: Option<NonZeroU32>,
     /// Further problems of the same document or of the same variables.
     pub(super) others: Vec<RequestError>,
 }
@@ -60,7 +61,8 @@ impl RequestError {
     /// The time after which the same request may succeed.
     #[must_use]
     pub fn retry_after(self, seconds: u64) -> Self {
-        Self { retry_after_seconds: Some(seconds), ..self }
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        Self { retry_after_seconds: NonZeroU32::new(seconds), ..self }
     }
 
     /// One error for all problems, if there are any.
@@ -92,8 +94,7 @@ impl RequestError {
 
 impl From<TooManyOperations> for RequestError {
     fn from(refused: TooManyOperations) -> Self {
-        let retry_after_seconds = Some(turns::RETRY_AFTER_SECONDS.into());
-        Self { retry_after_seconds, ..Self::new("RATE_LIMITED", refused.to_string()) }
+        Self::new("RATE_LIMITED", refused.to_string()).retry_after(turns::RETRY_AFTER_SECONDS.into())
     }
 }
 
@@ -103,6 +104,6 @@ impl From<MemoryExceeded> for RequestError {
             MemoryExceeded::PerUser | MemoryExceeded::PerAddress => "RATE_LIMITED",
             MemoryExceeded::InAll => "UNAVAILABLE",
         };
-        Self { retry_after_seconds: Some(RETRY_AFTER_SECONDS.into()), ..Self::new(code, exceeded.to_string()) }
+        Self::new(code, exceeded.to_string()).retry_after(RETRY_AFTER_SECONDS.into())
     }
 }

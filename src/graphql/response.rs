@@ -268,7 +268,7 @@ fn write_value<S: Sink>(value: &Value, out: &mut Bounded<'_, S>) -> io::Result<(
 impl From<RequestError> for GraphQLResponse {
     fn from(mut request_error: RequestError) -> Self {
         let (code, others) = (request_error.code, std::mem::take(&mut request_error.others));
-        let retry_after_seconds = request_error.retry_after_seconds;
+        let retry_after_seconds = request_error.retry_after_seconds.map(|seconds| u64::from(seconds.get()));
         let mut errors: Vec<ServerError> = once(request_error).chain(others).map(server_error).collect();
         client_errors::sanitize(&mut errors);
         Self { code: Some(code), retry_after_seconds, ..Self::of(Response::from_errors(errors), true) }
@@ -287,7 +287,7 @@ fn server_error(request_error: RequestError) -> ServerError {
         extensions.set("field", field.into_owned());
     }
     if let Some(seconds) = retry_after_seconds {
-        extensions.set("retryAfterSeconds", seconds);
+        extensions.set("retryAfterSeconds", seconds.get());
     }
     error
 }

@@ -86,16 +86,20 @@ async fn read_request(state: &HttpState, parts: &Parts, body: Body, media: Media
 
 async fn read_body(state: &HttpState, body: Body, media: Media) -> Result<Bytes, Response> {
     let limits = &state.limits;
-    let problem = |status, code, message: String| Err(responses::problem_in(media, status, code, message));
+    let problem = |status, code, message: String| responses::problem_in(media, status, code, message);
     match tokio::time::timeout(limits.body_timeout, Limited::new(body, limits.body_bytes).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             state.metrics.count_http_rejection("PAYLOAD_TOO_LARGE");
             let message = format!("the request is larger than {} KiB", limits.body_bytes >> 10);
-            problem(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
+            Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message))
         }
-        Ok(Err(_)) => problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "the request's body can't be read".into()),
-        Err(_) => problem(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", "the request's body took too long".into()),
+        Ok(Err(_)) => {
+            Err(problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "the request's body can't be read".into()))
+        }
+        Err(_) => {
+            Err(problem(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", "the request's body took too long".into()))
+        }
     }
 }
 

@@ -136,7 +136,7 @@ pub(super) fn method_not_allowed(media: Media, allow: &'static str) -> Response 
 /// here: the schema decides what an anonymous caller may do.
 pub(super) fn auth_error(media: Media, refused: &Error) -> Response {
     let request_error = match refused {
-        Error::Unauthenticated(reason, message) => RequestError::unauthenticated(*reason, *message),
+        Error::Unauthenticated(reason, message) => RequestError::unauthenticated(*reason, message),
         Error::TooSoon { retry_after_seconds } => return rate_limited(media, *retry_after_seconds),
         // The first request of an external identity links it to an account; repeating the request is safe.
         Error::Unavailable(_) | Error::OutcomeUnknown(_) => {

@@ -1,8 +1,6 @@
 //! Credentials of requests: why they are refused, in the media type that the client accepts, and operations that need
 //! none.
 
-#![expect(clippy::unwrap_used, reason = "what can't be read fails the test")]
-
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
