@@ -49,10 +49,17 @@ pub struct Principal {
     pub expires_at: DateTime<Utc>,
 }
 
-/// The token is incomplete, forged, expired or of another issuer. The message is the same for all of them, on purpose.
+/// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("invalid or expired access token")]
-pub struct InvalidToken;
+pub enum TokenError {
+    /// It is incomplete, forged or of another issuer, or its session has ended. The message is the same for all of them, on
+    /// purpose.
+    #[error("invalid or expired access token")]
+    Invalid,
+    /// It was valid until it expired.
+    #[error("the access token has expired")]
+    Expired,
+}
 
 /// Issues and verifies access tokens. Cheap to clone.
 #[derive(Clone)]
@@ -71,12 +78,18 @@ struct Claims {
     /// The session, if the token belongs to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sid: Option<String>,
-    /// The integration, if it is an integration's token.
+    /// The integration, or [`OPERATOR`], if the token belongs to no session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client_id: Option<String>,
     iat: i64,
+    /// When the token becomes valid. Ours have none.
+    #[serde(default, skip_serializing)]
+    nbf: Option<i64>,
     exp: i64,
 }
+
+/// The `client_id` of tokens that an operator or `dev` created.
+const OPERATOR: &str = "operator";
 
 impl Tokens {
     /// HS256 with a secret of at least 32 bytes, and the default issuer and audience.
@@ -105,7 +118,7 @@ impl Tokens {
                 client_id = Some(jti.clone());
             }
             // Tokens of external issuers are never issued here.
-            Actor::Operator | Actor::External(_) => {}
+            Actor::Operator | Actor::External(_) => client_id = Some(OPERATOR.to_owned()),
         }
         let claims = Claims {
             iss: self.keys.issuer.clone(),
@@ -115,6 +128,7 @@ impl Tokens {
             sid,
             client_id,
             iat: now.timestamp(),
+            nbf: None,
             exp: expires_at.timestamp(),
         };
         let key = self.keys.current();
@@ -124,9 +138,9 @@ impl Tokens {
     }
 
     /// The principal of a token that is ours, complete and not expired.
-    pub fn verify(&self, token: &str) -> Result<Principal, InvalidToken> {
+    pub fn verify(&self, token: &str) -> Result<Principal, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(InvalidToken);
+            return Err(TokenError::Invalid);
         }
         let digest = VerifiedTokens::digest(token);
         let principal = match self.verified.get(&digest) {
@@ -137,31 +151,36 @@ impl Tokens {
                 principal
             }
         };
-        if principal.expires_at <= self.clock.now() { Err(InvalidToken) } else { Ok(principal) }
+        if principal.expires_at <= self.clock.now() { Err(TokenError::Expired) } else { Ok(principal) }
     }
 
     /// The principal of a token that is ours and complete. It may have expired.
-    fn verify_signature(&self, token: &str) -> Result<Principal, InvalidToken> {
+    fn verify_signature(&self, token: &str) -> Result<Principal, TokenError> {
         // The key id selects one of our keys. Everything else in the header is only compared with that key.
-        let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken)?;
-        let key = header.kid.as_deref().and_then(|kid| self.keys.by_name(kid)).ok_or(InvalidToken)?;
-        let data = jsonwebtoken::decode::<Claims>(token, &key.verify, &key.validation).map_err(|_| InvalidToken)?;
-        if data.header.typ.as_deref() != Some(TYPE) {
-            return Err(InvalidToken);
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
+        let key = header.kid.as_deref().and_then(|kid| self.keys.by_name(kid)).ok_or(TokenError::Invalid)?;
+        let data =
+            jsonwebtoken::decode::<Claims>(token, &key.verify, &key.validation).map_err(|_| TokenError::Invalid)?;
+        // RFC 7515: a token with critical extensions that we do not support must be refused.
+        if data.header.typ.as_deref() != Some(TYPE) || data.header.crit.is_some() {
+            return Err(TokenError::Invalid);
         }
-        let expires_at = DateTime::from_timestamp(data.claims.exp, 0).ok_or(InvalidToken)?;
-        let issued_at = DateTime::from_timestamp(data.claims.iat, 0).ok_or(InvalidToken)?;
+        if data.claims.nbf.is_some_and(|begins_at| begins_at > (self.clock.now() + MAX_CLOCK_SKEW).timestamp()) {
+            return Err(TokenError::Invalid);
+        }
+        let expires_at = DateTime::from_timestamp(data.claims.exp, 0).ok_or(TokenError::Invalid)?;
+        let issued_at = DateTime::from_timestamp(data.claims.iat, 0).ok_or(TokenError::Invalid)?;
         if data.claims.jti.is_empty() {
-            return Err(InvalidToken);
+            return Err(TokenError::Invalid);
         }
-        let user = data.claims.sub.parse().map_err(|_| InvalidToken)?;
+        let user = data.claims.sub.parse().map_err(|_| TokenError::Invalid)?;
         let actor = match (data.claims.sid, data.claims.client_id) {
-            (Some(session), None) => Actor::Session(session.parse().map_err(|_| InvalidToken)?),
+            (Some(session), None) => Actor::Session(session.parse().map_err(|_| TokenError::Invalid)?),
+            (None, Some(client)) if client == OPERATOR => Actor::Operator,
             (None, Some(token)) if token == data.claims.jti => {
-                Actor::Integration(token.parse().map_err(|_| InvalidToken)?)
+                Actor::Integration(token.parse().map_err(|_| TokenError::Invalid)?)
             }
-            (None, None) => Actor::Operator,
-            _ => return Err(InvalidToken),
+            _ => return Err(TokenError::Invalid),
         };
         Ok(Principal { user, actor, issued_at, expires_at })
     }

@@ -1,8 +1,8 @@
 //! From a token to a principal, for every surface. Tokens are judged here and nowhere else. What the principal may do
 //! is read from the database when it is needed.
 
-use crate::auth::{Actor, InvalidToken, Principal, Tokens, TrustedIssuers};
-use crate::error::Error;
+use crate::auth::{Actor, Principal, TokenError, Tokens, TrustedIssuers};
+use crate::error::{CredentialsError, Error};
 use crate::homes::Integrations;
 use crate::revocation::Revocations;
 use crate::users::Users;
@@ -34,33 +34,41 @@ impl Authenticator {
         Self { external: (!issuers.is_empty()).then_some((issuers, users)), ..self }
     }
 
-    /// The principal of a token. Fails with `UNAUTHENTICATED`, with one message for every fault of the token, or with
+    /// The principal of a token. Fails with `UNAUTHENTICATED`, with one message for every token that was never valid here, or with
     /// `UNAVAILABLE` when the token can't be checked now.
     pub async fn authenticate(&self, token: &str) -> Result<Principal, Error> {
         let principal = match self.tokens.verify(token) {
             Ok(principal) => principal,
-            Err(InvalidToken) => self.verify_external(token).await?,
+            Err(TokenError::Invalid) => self.verify_external(token).await?,
+            Err(expired @ TokenError::Expired) => return Err(expired.into()),
         };
         self.revocations.check(&principal).await?;
         match (&self.integrations, principal.actor) {
             (Some(integrations), Actor::Integration(_)) => integrations.authenticate(&principal).await?,
-            (None, Actor::Integration(_)) => return Err(InvalidToken.into()),
+            (None, Actor::Integration(_)) => return Err(TokenError::Invalid.into()),
             (_, Actor::Session(_) | Actor::Operator | Actor::External(_)) => {}
         }
         Ok(principal)
     }
 
     async fn verify_external(&self, token: &str) -> Result<Principal, Error> {
-        let (issuers, users) = self.external.as_ref().ok_or(InvalidToken)?;
+        let (issuers, users) = self.external.as_ref().ok_or(TokenError::Invalid)?;
         let external = issuers.verify(token).await?;
-        let (identity, user) = users.external_user(&external).await?.ok_or(InvalidToken)?;
+        let (identity, user) = users.external_user(&external).await?.ok_or(TokenError::Invalid)?;
         let (issued_at, expires_at) = (external.issued_at, external.expires_at);
         Ok(Principal { user, actor: Actor::External(identity), issued_at, expires_at })
     }
 }
 
-impl From<InvalidToken> for Error {
-    fn from(_: InvalidToken) -> Self {
-        Self::Unauthenticated("invalid or expired access token")
+impl From<TokenError> for Error {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Invalid => {
+                Self::Unauthenticated(CredentialsError::TokenInvalid, "invalid or expired access token")
+            }
+            TokenError::Expired => {
+                Self::Unauthenticated(CredentialsError::TokenExpired, "the access token has expired")
+            }
+        }
     }
 }

@@ -3,17 +3,47 @@
 //! `Display` is what a client may read. The texts of `Unavailable`, `OutcomeUnknown` and `Internal` are fixed; their
 //! cause is for the log only (the `source` chain).
 
+pub mod codes;
+
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 /// The cause of an error whose own text reveals nothing internal.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
+/// What is wrong with the credentials of a request: `extensions.reason` of `UNAUTHENTICATED`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialsError {
+    /// The operation needs an access token, and none came with the request.
+    TokenMissing,
+    /// The access token was valid until it expired.
+    TokenExpired,
+    /// The access token or the refresh token is not one of ours, or its session has ended.
+    TokenInvalid,
+    /// The password or the e-mail address is wrong.
+    InvalidCredentials,
+    /// The refresh token was used before. Its session has been ended.
+    RefreshReused,
+}
+
+impl CredentialsError {
+    /// The stable name clients see in `extensions.reason`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TokenMissing => "TOKEN_MISSING",
+            Self::TokenExpired => "TOKEN_EXPIRED",
+            Self::TokenInvalid => "TOKEN_INVALID",
+            Self::InvalidCredentials => "INVALID_CREDENTIALS",
+            Self::RefreshReused => "REFRESH_REUSED",
+        }
+    }
+}
+
 /// Why an operation was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The request has no valid credentials.
-    #[error("{0}")]
-    Unauthenticated(&'static str),
+    #[error("{1}")]
+    Unauthenticated(CredentialsError, &'static str),
     /// The caller may see the object, but may not do this to it.
     #[error("{0}")]
     Forbidden(&'static str),
@@ -63,7 +93,7 @@ impl Error {
     /// The stable name clients see in `extensions.code`.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unauthenticated(_) => "UNAUTHENTICATED",
+            Self::Unauthenticated(..) => "UNAUTHENTICATED",
             Self::Forbidden(_) => "FORBIDDEN",
             Self::NotFound(_) => "NOT_FOUND",
             Self::BadInput { .. } => "BAD_USER_INPUT",
@@ -74,6 +104,18 @@ impl Error {
             Self::Standby | Self::Unavailable(_) => "UNAVAILABLE",
             Self::OutcomeUnknown(_) => "OUTCOME_UNKNOWN",
             Self::Internal(_) => "INTERNAL",
+        }
+    }
+
+    /// The account of a valid token does not exist any more.
+    pub(crate) const ACCOUNT_DELETED: Self =
+        Self::Unauthenticated(CredentialsError::TokenInvalid, "this account was deleted");
+
+    /// Why credentials were refused.
+    pub fn reason(&self) -> Option<CredentialsError> {
+        match self {
+            Self::Unauthenticated(reason, _) => Some(*reason),
+            _ => None,
         }
     }
 

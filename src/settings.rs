@@ -3,6 +3,7 @@
 
 mod auth;
 mod broker_url;
+mod cors;
 mod database;
 mod database_url;
 mod device_limit;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use auth::AuthSettings;
 pub use broker_url::{BrokerUrl, Transport};
+pub use cors::CorsSettings;
 pub use database::DatabaseSettings;
 pub use database_url::DatabaseUrl;
 pub use device_limit::DeviceLimit;
@@ -142,7 +144,7 @@ mod tests {
         assert_eq!(settings.presence_timeout, Duration::from_secs(150));
         assert_eq!(settings.device_limit, Some(DeviceLimit { per_second: 20, burst: 5_000 }));
         let with_origins = [&GOOD[..], &[("CORS_ORIGINS", "https://a.example.com, http://[::1]:5173")]].concat();
-        assert_eq!(read(&with_origins).unwrap().http.cors_origins, ["https://a.example.com", "http://[::1]:5173"]);
+        assert_eq!(read(&with_origins).unwrap().http.cors.origins, ["https://a.example.com", "http://[::1]:5173"]);
         assert!(!settings.http.introspection && !settings.http.graphiql && !settings.auth.registration_open);
     }
 

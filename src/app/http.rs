@@ -110,7 +110,7 @@ impl Starter<'_> {
             sdl: settings.http.introspection.then(|| graphql::sdl().into()),
             quotas: Quotas::new(&self.limits, base.metrics.clone()),
             limits: Arc::new(self.limits.clone()),
-            cors_origins: settings.http.cors_origins.clone().into(),
+            cors: Arc::new(settings.http.cors.clone()),
             pages: pages::routes(page),
             stop: self.tasks.stop.clone(),
             tracker: self.tasks.tracker.clone(),

@@ -16,7 +16,7 @@ use jsonwebtoken::{Header, decode_header};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
-use super::{InvalidToken, MAX_TOKEN_BYTES};
+use super::{MAX_TOKEN_BYTES, TokenError};
 use crate::clock::Clock;
 use crate::settings::{AuthSettings, SettingsError, TrustedIssuer};
 use jwks_cache::JwksCache;
@@ -103,17 +103,18 @@ impl TrustedIssuers {
     }
 
     /// The identity of a token that a trusted issuer has issued for us and that is valid now.
-    pub async fn verify(&self, token: &str) -> Result<ExternalIdentity, InvalidToken> {
+    pub async fn verify(&self, token: &str) -> Result<ExternalIdentity, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(InvalidToken);
+            return Err(TokenError::Invalid);
         }
-        let header = decode_header(token).map_err(|_| InvalidToken)?;
-        let kid = header.kid.as_deref().filter(|_| is_access_token_type(&header)).ok_or(InvalidToken)?;
+        let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
+        let kid = header.kid.as_deref().filter(|_| is_access_token_type(&header)).ok_or(TokenError::Invalid)?;
         let claimed: UnverifiedClaims =
-            jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(|_| InvalidToken)?;
-        let issuer = self.issuers.iter().find(|issuer| *issuer.name == *claimed.iss).ok_or(InvalidToken)?;
-        let key = issuer.keys.find(kid, self.clock.now()).await.ok_or(InvalidToken)?;
-        let data = jsonwebtoken::decode::<Claims>(token, &key.verify, &key.validation).map_err(|_| InvalidToken)?;
+            jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(|_| TokenError::Invalid)?;
+        let issuer = self.issuers.iter().find(|issuer| *issuer.name == *claimed.iss).ok_or(TokenError::Invalid)?;
+        let key = issuer.keys.find(kid, self.clock.now()).await.ok_or(TokenError::Invalid)?;
+        let data =
+            jsonwebtoken::decode::<Claims>(token, &key.verify, &key.validation).map_err(|_| TokenError::Invalid)?;
         issuer.identity(data.claims, self.clock.now())
     }
 }
@@ -131,15 +132,17 @@ impl Issuer {
     }
 
     /// Checks the remaining claims. Signature, issuer and audience are verified already.
-    fn identity(&self, claims: Claims, now: DateTime<Utc>) -> Result<ExternalIdentity, InvalidToken> {
-        let time = |seconds| DateTime::from_timestamp(seconds, 0).ok_or(InvalidToken);
+    fn identity(&self, claims: Claims, now: DateTime<Utc>) -> Result<ExternalIdentity, TokenError> {
+        let time = |seconds| DateTime::from_timestamp(seconds, 0).ok_or(TokenError::Invalid);
         let (issued_at, expires_at) = (time(claims.iat)?, time(claims.exp)?);
         let begins_at = claims.nbf.map_or(Ok(issued_at), time)?.max(issued_at);
-        let is_in_time =
-            expires_at > now && begins_at <= now + MAX_CLOCK_SKEW && expires_at - issued_at <= MAX_LIFETIME;
+        let is_in_time = begins_at <= now + MAX_CLOCK_SKEW && expires_at - issued_at <= MAX_LIFETIME;
         let is_named = (1..=MAX_SUBJECT_BYTES).contains(&claims.sub.len()) && !claims.sub.contains(char::is_control);
         if !is_in_time || !is_named || claims.kind.is_other_token() {
-            return Err(InvalidToken);
+            return Err(TokenError::Invalid);
+        }
+        if expires_at <= now {
+            return Err(TokenError::Expired);
         }
         let email = claims.email.filter(|email| claims.email_verified == Value::Bool(true) && self.may_verify(email));
         Ok(ExternalIdentity { issuer: self.name.clone(), subject: claims.sub, email, issued_at, expires_at })

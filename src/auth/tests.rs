@@ -31,10 +31,10 @@ fn a_token_is_valid_until_it_expires() {
     for (at, _) in token.match_indices(|c: char| c.is_ascii_lowercase()) {
         let mut forged = token.clone();
         forged.replace_range(at..=at, "A");
-        assert_eq!(tokens.verify(&forged).unwrap_err(), InvalidToken, "{forged}");
+        assert_eq!(tokens.verify(&forged).unwrap_err(), TokenError::Invalid, "{forged}");
     }
     clock.advance(chrono::TimeDelta::minutes(16));
-    assert_eq!(tokens.verify(&token).unwrap_err(), InvalidToken);
+    assert_eq!(tokens.verify(&token).unwrap_err(), TokenError::Expired);
 }
 
 #[test]
@@ -42,7 +42,8 @@ fn forged_and_incomplete_tokens_are_refused() {
     let clock = Clock::system();
     let tokens = tokens(&clock);
     let now = clock.now().timestamp();
-    let good = json!({"iss": "smarthome", "aud": "smarthome", "sub": "7", "jti": "x", "iat": now, "exp": now + 60});
+    let good = json!({"iss": "smarthome", "aud": "smarthome", "sub": "7", "jti": "x", "client_id": "operator",
+                      "iat": now, "exp": now + 60});
     let kid = tokens.keys.current().header.kid.clone();
     let at = |algorithm| Header { typ: Some("at+jwt".to_owned()), kid: kid.clone(), ..Header::new(algorithm) };
     assert!(tokens.verify(&forge(&at(Algorithm::HS256), &good, SECRET)).is_ok());
@@ -75,8 +76,18 @@ fn forged_and_incomplete_tokens_are_refused() {
         let encode = |value: &Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string());
         format!("{}.{}.", encode(&json!({"alg": "none", "typ": "at+jwt"})), encode(&good))
     };
+    for begun in [now, now + 29] {
+        assert!(tokens.verify(&with("nbf", json!(begun))).is_ok());
+    }
+    assert_eq!(tokens.verify(&with("exp", json!(now - 1))).unwrap_err(), TokenError::Expired);
+    let critical = Header { crit: Some(vec!["exp".to_owned()]), ..at(Algorithm::HS256) };
     let refused = [
         String::new(),
+        forge(&critical, &good, SECRET),
+        with("nbf", json!(now + 60)),
+        with("nbf", json!("soon")),
+        // Neither a session nor a client.
+        without("client_id"),
         "a.b.c".to_owned(),
         none,
         "x".repeat(MAX_TOKEN_BYTES + 1),
@@ -108,7 +119,7 @@ fn forged_and_incomplete_tokens_are_refused() {
         without("iat"),
     ];
     for token in refused {
-        assert_eq!(tokens.verify(&token).unwrap_err(), InvalidToken, "{token}");
+        assert!(tokens.verify(&token).is_err(), "{token}");
     }
 }
 
@@ -152,7 +163,7 @@ fn a_private_key_signs_with_its_own_algorithm_and_only_its_public_key_is_shown()
         };
         let swapped = Header { typ: header.typ.clone(), kid: header.kid.clone(), ..Header::new(Algorithm::HS256) };
         for secret in [jwk.to_string(), jwk["x"].as_str().or(jwk["n"].as_str()).unwrap().to_owned()] {
-            assert_eq!(tokens.verify(&forge(&swapped, &claims, &secret)).unwrap_err(), InvalidToken);
+            assert_eq!(tokens.verify(&forge(&swapped, &claims, &secret)).unwrap_err(), TokenError::Invalid);
         }
         // A key in the token, or a URL of one.
         let foreign = Tokens::from_settings(&with_key(key(kind)), clock.clone()).unwrap();
@@ -163,7 +174,7 @@ fn a_private_key_signs_with_its_own_algorithm_and_only_its_public_key_is_shown()
         for kid in [header.kid.clone(), brought.kid.clone()] {
             brought.kid = kid;
             let token = jsonwebtoken::encode(&brought, &claims, &foreign.keys.current().sign).unwrap();
-            assert_eq!(tokens.verify(&token).unwrap_err(), InvalidToken, "{kind}");
+            assert_eq!(tokens.verify(&token).unwrap_err(), TokenError::Invalid, "{kind}");
         }
     }
     assert_eq!(tokens(&clock).jwks(), json!({"keys": []}));

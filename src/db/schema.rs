@@ -43,6 +43,7 @@ diesel::table! {
         expires_at -> Timestamptz,
         used_at -> Nullable<Timestamptz>,
         address -> Nullable<Text>,
+        generation -> Integer,
     }
 }
 

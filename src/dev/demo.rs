@@ -106,7 +106,7 @@ impl Setup {
     async fn owner(&self, password: &Secret) -> Result<UserId, Error> {
         match self.services.users.login(EMAIL, password.reveal(), None).await {
             Ok(session) => return Ok(session.user.id),
-            Err(Error::Unauthenticated(_)) => {}
+            Err(Error::Unauthenticated(..)) => {}
             Err(error) => return Err(error),
         }
         match self.services.users.create(EMAIL, password.reveal(), "Demo").await {

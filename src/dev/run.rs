@@ -62,6 +62,9 @@ pub struct Args {
 /// The setting of the server's client id, and its default here.
 const CLIENT_ID: (&str, &str) = ("MQTT_CLIENT_ID", "smarthome-dev");
 
+/// Pages that development servers of this machine serve may call the API.
+const LOCAL_ORIGINS: &str = "http://localhost:*,http://127.0.0.1:*,http://[::1]:*,https://localhost:*";
+
 /// The address and account of the broker in use.
 struct BrokerInUse {
     url: String,
@@ -236,6 +239,9 @@ fn settings(args: &Args, folder: &Folder, database_url: String, broker: &BrokerI
         // The secret files of `serve` would override these values.
         if ours.iter().any(|(ours, _)| name.strip_suffix("_FILE") == Some(*ours)) {
             return None;
+        }
+        if name == "CORS_ORIGINS" {
+            return Some(format!("{LOCAL_ORIGINS},{}", Environment.get(name).unwrap_or_default()));
         }
         let default = defaults.iter().find(|(default, _)| *default == name);
         Environment.get(name).or_else(|| default.map(|(_, value)| (*value).to_owned()))

@@ -15,7 +15,7 @@ use super::{Peer, Services, Viewer};
 use crate::audit::RequestContext;
 use crate::auth::{Actor, Principal};
 use crate::db::JsonText;
-use crate::error::Error;
+use crate::error::{CredentialsError, Error};
 use crate::homes::PEOPLE_ONLY;
 
 pub(super) trait ContextExt<'a> {
@@ -105,7 +105,10 @@ impl<'a> ContextExt<'a> for Context<'a> {
 
     fn viewer(&self) -> Result<&'a Principal> {
         let viewer = self.data_opt::<Viewer>().and_then(|viewer| viewer.0.as_ref());
-        Ok(viewer.ok_or(Error::Unauthenticated("sign in first: no valid access token came with the request"))?)
+        Ok(viewer.ok_or(Error::Unauthenticated(
+            CredentialsError::TokenMissing,
+            "sign in first: no valid access token came with the request",
+        ))?)
     }
 
     fn person(&self) -> Result<&'a Principal> {

@@ -21,7 +21,7 @@ use super::document::{Document, Documents, Hash};
 use super::limits::budget::Budget;
 use super::limits::complexity;
 use super::live::{self, Handover};
-use super::operation::{Normalised, Operation, OperationKind};
+use super::operation::{Normalised, Operation, OperationKind, Selected};
 use super::request::GraphQLRequest;
 use super::request_error::RequestError;
 use super::response::GraphQLResponse;
@@ -82,9 +82,21 @@ pub struct Prepared {
     operation: ExecutableDocument,
 }
 
+/// Mutations that are judged by the password or the refresh token in their arguments.
+const WITH_OWN_CREDENTIALS: [&str; 4] = ["login", "register", "refreshToken", "logout"];
+
 impl Prepared {
     pub fn kind(&self) -> OperationKind {
         self.kind
+    }
+
+    /// Whether the operation needs no access token, because every field of it carries its own credentials. Many clients
+    /// send the token that they have stored with every request, also when it has expired.
+    pub fn has_own_credentials(&self) -> bool {
+        let mut names = self.selection.roots.iter().map(Selected::name).filter(|name| *name != "__typename").peekable();
+        self.kind == OperationKind::Mutation
+            && names.peek().is_some()
+            && names.all(|name| WITH_OWN_CREDENTIALS.contains(&name))
     }
 }
 

@@ -39,6 +39,9 @@ impl From<ResolverError> for async_graphql::Error {
     fn from(error: ResolverError) -> Self {
         async_graphql::Error::new(error.0.to_string()).extend_with(|_, extensions| {
             extensions.set("code", error.0.code());
+            if let Some(reason) = error.0.reason() {
+                extensions.set("reason", reason.name());
+            }
             if let Some(field) = error.field() {
                 extensions.set("field", field);
             }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_graphql::parser::types::SelectionSet;
-use async_graphql::{Context, ID, InputObject, Object, OutputType};
+use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, OutputType};
 
 use super::context::ContextExt;
 use super::device_list::{self, DeviceFilter};
@@ -17,7 +17,7 @@ use super::members::HomeMember;
 use super::paging::{Page, PageArguments, load_list};
 use super::rooms::Room;
 use super::rows::{Direct, JsonWriter, NotWritten, Row, Write, leaf};
-use super::scalars::{HomeRole, Instant, parse_id};
+use super::scalars::{HomeRole, Instant, changed, parse_id};
 use crate::audit::RequestContext;
 use crate::homes::{self, NewHome, Permission};
 use crate::ids::HomeId;
@@ -147,13 +147,13 @@ pub(super) struct CreateHomeInput {
     timezone: Option<String>,
 }
 
-/// The fields of a home to change. Absent fields stay unchanged.
+/// The fields of a home to change. Absent fields stay unchanged. None of them can be null.
 #[derive(InputObject)]
 pub(super) struct UpdateHomeInput {
     /// The display name: 1 to 100 characters.
-    name: Option<String>,
+    name: MaybeUndefined<String>,
     /// The IANA time zone, for example `Europe/Berlin`.
-    timezone: Option<String>,
+    timezone: MaybeUndefined<String>,
 }
 
 #[derive(Default)]
@@ -205,8 +205,8 @@ impl HomeMutation {
     ) -> Result<Home> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&id, "home")?, Permission::Configure).await?;
-        let home =
-            homes.update(access, &ctx.request_context()?, input.name.as_deref(), input.timezone.as_deref()).await?;
+        let (name, timezone) = (changed("name", input.name)?, changed("timezone", input.timezone)?);
+        let home = homes.update(access, &ctx.request_context()?, name.as_deref(), timezone.as_deref()).await?;
         Ok(Home(Arc::new(home)))
     }
 

@@ -129,6 +129,6 @@ impl MemberQuery {
         let viewer = ctx.viewer()?.user;
         let user = ctx.loaders().users.get(ctx.batch_scope(), viewer, viewer).await?;
         // An access token can be valid longer than its account exists.
-        Ok(User { user: user.ok_or(Error::Unauthenticated("this account was deleted"))?, viewer })
+        Ok(User { user: user.ok_or(Error::ACCOUNT_DELETED)?, viewer })
     }
 }

@@ -8,7 +8,7 @@ use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObje
 use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
-use super::scalars::{DeviceType, MacAddress, parse_id};
+use super::scalars::{DeviceType, MacAddress, changed, parse_id};
 use crate::devices::{self, DeviceChange, NewDevice};
 use crate::error::Error;
 use crate::homes::Permission;
@@ -58,14 +58,15 @@ pub(super) struct NewDeviceInput {
     room_id: Option<ID>,
 }
 
-/// The fields of a device to change. Absent fields stay unchanged. Null removes the MAC address or the room.
+/// The fields of a device to change. Absent fields stay unchanged. Null removes the MAC address or the room. A device
+/// always has a name and a type.
 #[derive(InputObject)]
 pub(super) struct UpdateDeviceInput {
     /// The display name: 1 to 100 characters.
-    name: Option<String>,
+    name: MaybeUndefined<String>,
     /// The kind of the device.
     #[graphql(name = "type")]
-    kind: Option<DeviceType>,
+    kind: MaybeUndefined<DeviceType>,
     /// The MAC address, unique in the home. It can replace the key in topics.
     mac_address: MaybeUndefined<MacAddress>,
     /// The ID of the room of the device.
@@ -190,7 +191,8 @@ impl DeviceMutation {
             MaybeUndefined::Null => Some(None),
             MaybeUndefined::Value(mac) => Some(Some(mac.0)),
         };
-        let change = DeviceChange { name: input.name, kind: input.kind.map(Into::into), mac, room };
+        let (name, kind) = (changed("name", input.name)?, changed("type", input.kind)?);
+        let change = DeviceChange { name, kind: kind.map(Into::into), mac, room };
         Ok(Device::new(Arc::new(devices.update(access, &ctx.request_context()?, device.id, change).await?)))
     }
 

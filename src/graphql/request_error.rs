@@ -1,9 +1,11 @@
 //! Errors of requests that the server refuses before execution, each with a stable code.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 
 use async_graphql::Pos;
 
+use crate::error::CredentialsError;
 use crate::request_memory::{MemoryExceeded, RETRY_AFTER_SECONDS};
 use crate::turns::{self, TooManyOperations};
 
@@ -17,9 +19,11 @@ pub struct RequestError {
     pub(super) code: &'static str,
     pub(super) message: Cow<'static, str>,
     pub(super) field: Option<Cow<'static, str>>,
+    /// What is wrong with the credentials.
+    pub(super) reason: Option<CredentialsError>,
     pub(super) position: Option<Pos>,
     /// When the same request may succeed.
-    pub(super) retry_after_seconds: Option<u32>,
+    pub(super) retry_after_seconds: Option<NonZeroU32>,
     /// Further problems of the same document or of the same variables.
     pub(super) others: Vec<RequestError>,
 }
@@ -31,10 +35,16 @@ impl RequestError {
             code,
             message: message.into(),
             field: None,
+            reason: None,
             position: None,
             retry_after_seconds: None,
             others: Vec::new(),
         }
+    }
+
+    /// The credentials are refused.
+    pub fn unauthenticated(reason: CredentialsError, message: &'static str) -> Self {
+        Self { reason: Some(reason), ..Self::new("UNAUTHENTICATED", message) }
     }
 
     /// A parameter of the request is wrong.
@@ -46,6 +56,13 @@ impl RequestError {
     #[must_use]
     pub(super) fn at(self, position: Pos) -> Self {
         Self { position: Some(position), ..self }
+    }
+
+    /// The time after which the same request may succeed.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        Self { retry_after_seconds: NonZeroU32::new(seconds), ..self }
     }
 
     /// One error for all problems, if there are any.
@@ -77,8 +94,7 @@ impl RequestError {
 
 impl From<TooManyOperations> for RequestError {
     fn from(refused: TooManyOperations) -> Self {
-        let retry_after_seconds = Some(turns::RETRY_AFTER_SECONDS);
-        Self { retry_after_seconds, ..Self::new("RATE_LIMITED", refused.to_string()) }
+        Self::new("RATE_LIMITED", refused.to_string()).retry_after(turns::RETRY_AFTER_SECONDS.into())
     }
 }
 
@@ -88,6 +104,6 @@ impl From<MemoryExceeded> for RequestError {
             MemoryExceeded::PerUser | MemoryExceeded::PerAddress => "RATE_LIMITED",
             MemoryExceeded::InAll => "UNAVAILABLE",
         };
-        Self { retry_after_seconds: Some(RETRY_AFTER_SECONDS), ..Self::new(code, exceeded.to_string()) }
+        Self::new(code, exceeded.to_string()).retry_after(RETRY_AFTER_SECONDS.into())
     }
 }

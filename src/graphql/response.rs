@@ -268,7 +268,7 @@ fn write_value<S: Sink>(value: &Value, out: &mut Bounded<'_, S>) -> io::Result<(
 impl From<RequestError> for GraphQLResponse {
     fn from(mut request_error: RequestError) -> Self {
         let (code, others) = (request_error.code, std::mem::take(&mut request_error.others));
-        let retry_after_seconds = request_error.retry_after_seconds.map(u64::from);
+        let retry_after_seconds = request_error.retry_after_seconds.map(|seconds| u64::from(seconds.get()));
         let mut errors: Vec<ServerError> = once(request_error).chain(others).map(server_error).collect();
         client_errors::sanitize(&mut errors);
         Self { code: Some(code), retry_after_seconds, ..Self::of(Response::from_errors(errors), true) }
@@ -276,15 +276,18 @@ impl From<RequestError> for GraphQLResponse {
 }
 
 fn server_error(request_error: RequestError) -> ServerError {
-    let RequestError { code, message, field, position, retry_after_seconds, others: _ } = request_error;
+    let RequestError { code, message, field, reason, position, retry_after_seconds, others: _ } = request_error;
     let mut error = ServerError::new(message, position);
     let extensions = error.extensions.get_or_insert_default();
     extensions.set("code", code);
+    if let Some(reason) = reason {
+        extensions.set("reason", reason.name());
+    }
     if let Some(field) = field {
         extensions.set("field", field.into_owned());
     }
     if let Some(seconds) = retry_after_seconds {
-        extensions.set("retryAfterSeconds", seconds);
+        extensions.set("retryAfterSeconds", seconds.get());
     }
     error
 }

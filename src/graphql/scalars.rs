@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use async_graphql::{Enum, ID, InputValueResult, Scalar, ScalarType, Value};
+use async_graphql::{Enum, ID, InputValueResult, MaybeUndefined, Scalar, ScalarType, Value};
 use chrono::{DateTime, Datelike, SecondsFormat, SubsecRound, Timelike, Utc};
 
 use super::error::{ResolverError, Result};
@@ -17,6 +17,17 @@ const EXPECTED_MAC_ADDRESS: &str = "expected a MAC address such as 24:6F:28:AA:B
 /// Parses an id. A malformed id gives the same error as the id of an object that does not exist.
 pub(super) fn parse_id<T: FromStr>(id: &ID, what: &'static str) -> Result<T> {
     id.parse().map_err(|_| Error::NotFound(what).into())
+}
+
+/// A field of an object to change, which can't be removed. Null is refused: it must not seem to have done something.
+pub(super) fn changed<T>(field: &'static str, value: MaybeUndefined<T>) -> Result<Option<T>> {
+    match value {
+        MaybeUndefined::Undefined => Ok(None),
+        MaybeUndefined::Null => {
+            Err(Error::bad_input(field, format!("{field} can't be null: leave it out to keep it")).into())
+        }
+        MaybeUndefined::Value(value) => Ok(Some(value)),
+    }
 }
 
 fn invalid(field: &'static str, expected: &'static str) -> ResolverError {

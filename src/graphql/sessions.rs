@@ -112,7 +112,7 @@ impl SessionMutation {
         Ok(session.into())
     }
 
-    /// Signs in. Fails with UNAUTHENTICATED if the password is wrong or the account does not exist; the error does
+    /// Signs in. Fails with UNAUTHENTICATED and the reason INVALID_CREDENTIALS if the password is wrong or the account does not exist; the error does
     /// not distinguish the two.
     async fn login(
         &self,
@@ -122,9 +122,10 @@ impl SessionMutation {
         Ok(ctx.services().users.login(&input.email, &input.password, ctx.address()).await?.into())
     }
 
-    /// Exchanges a refresh token for new tokens of the same session. Each refresh token is valid for one use. A
-    /// second use within 5 seconds is refused: another tab of the same client may have sent it. A later one ends the
-    /// session, because it shows that the token was stolen or copied.
+    /// Exchanges a refresh token for new tokens of the same session. Each refresh token is valid for one use. A client
+    /// that did not receive the answer, or another tab, may repeat the exchange within 30 seconds and gets new tokens
+    /// too, as long as none of the new refresh tokens was used. Any other use of a used token ends the session and
+    /// fails with UNAUTHENTICATED and the reason REFRESH_REUSED, because it shows that the token was stolen or copied.
     async fn refresh_token(
         &self,
         ctx: &Context<'_>,

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Access, Permission, Scope, Scopes, integrations_store as store, members_store};
 use crate::audit::{self, Action, Details, Entry, RequestContext};
-use crate::auth::{Actor, InvalidToken, Principal, Tokens};
+use crate::auth::{Actor, Principal, TokenError, Tokens};
 use crate::clock::Clock;
 use crate::db::{self, Pool};
 use crate::error::Error;
@@ -174,7 +174,7 @@ impl Integrations {
             store::record_use(&mut conn, id, principal.user, self.clock.now()).await?
         };
         self.revocations.end_confirmation(check, is_valid);
-        if is_valid { Ok(()) } else { Err(InvalidToken.into()) }
+        if is_valid { Ok(()) } else { Err(TokenError::Invalid.into()) }
     }
 
     /// The devices that the access is limited to; `None`: all devices of the home.

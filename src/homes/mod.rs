@@ -210,7 +210,7 @@ impl Homes {
                 homes_limit.check(conn, user, "you own").await?;
                 let home = match store::insert(conn, &new, user).await {
                     Err(error) if db::violated_foreign_key(&error).is_some() => {
-                        return Err(Error::Unauthenticated("this account was deleted"));
+                        return Err(Error::ACCOUNT_DELETED);
                     }
                     home => home?,
                 };

@@ -10,8 +10,8 @@ use crate::db::schema::{memberships, rooms};
 use crate::ids::{HomeId, RoomId, UserId};
 
 diesel::define_sql_function! {
-    /// PostgreSQL's `lower`, as in the unique index on room names.
-    fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
+    /// Lower case, as in the unique index on room names.
+    fn fold_case(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
 }
 
 type Row = (RoomId, HomeId, String);
@@ -23,7 +23,7 @@ fn room((id, home, name): Row) -> Room {
 pub(super) async fn of_homes(conn: &mut AsyncPgConnection, homes: &[HomeId]) -> QueryResult<Vec<Room>> {
     let rows: Vec<Row> = rooms::table
         .filter(rooms::home_id.eq_any(homes))
-        .order((rooms::home_id, lower(rooms::name)))
+        .order((rooms::home_id, fold_case(rooms::name)))
         .select((rooms::id, rooms::home_id, rooms::name))
         .load(conn)
         .await?;

@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::negotiate::Media;
 use super::{layers, responses};
 use crate::devices::{Logins, MqttUser};
 use crate::error::Error;
@@ -85,7 +86,7 @@ pub fn router(auth: BrokerAuth) -> Router {
         .route("/vernemq", post(vernemq))
         .with_state(Arc::new(auth))
         .fallback(async || responses::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "no such path"))
-        .method_not_allowed_fallback(async || responses::method_not_allowed("POST"))
+        .method_not_allowed_fallback(async || responses::method_not_allowed(Media::Json, "POST"))
         .layer(CatchPanicLayer::custom(layers::internal_error))
         .layer(axum::middleware::from_fn(layers::wrap_request))
 }

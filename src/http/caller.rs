@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, header, request::Parts};
 
 use super::HttpState;
 use super::client::Client;
-use crate::auth::InvalidToken;
+use crate::auth::TokenError;
 use crate::error::Error;
 use crate::graphql::engine::Caller;
 use crate::graphql::{Peer, Viewer};
@@ -24,19 +24,24 @@ pub(super) async fn caller(parts: &Parts, state: &HttpState) -> Result<Caller, E
     Ok(Caller { viewer, peer: Peer(addr) })
 }
 
+/// The caller without the token of the request.
+pub(super) fn anonymous(parts: &Parts) -> Caller {
+    Caller { viewer: Viewer(None), peer: Peer(parts.extensions.get::<Client>().map(|client| client.addr)) }
+}
+
 async fn viewer(headers: &HeaderMap, state: &HttpState) -> Result<Viewer, Error> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(Viewer(None)),
         (Some(value), None) => {
-            let text = value.to_str().map_err(|_| InvalidToken)?;
-            let (scheme, token) = text.trim().split_once(' ').ok_or(InvalidToken)?;
+            let text = value.to_str().map_err(|_| TokenError::Invalid)?;
+            let (scheme, token) = text.trim().split_once(' ').ok_or(TokenError::Invalid)?;
             if !scheme.eq_ignore_ascii_case("bearer") {
-                return Err(InvalidToken.into());
+                return Err(TokenError::Invalid.into());
             }
             state.authenticator.authenticate(token.trim()).await.map(|principal| Viewer(Some(principal)))
         }
         // Two headers: a proxy in front may have checked the other one.
-        (Some(_), Some(_)) => Err(InvalidToken.into()),
+        (Some(_), Some(_)) => Err(TokenError::Invalid.into()),
     }
 }

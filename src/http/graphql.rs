@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::negotiate::{Accepted, Media, accepted, is_json};
 use super::{HttpState, caller, compression, responses, streaming};
+use crate::error::Error;
 use crate::graphql::OperationKind;
 use crate::graphql::engine::{Caller, Prepared};
 use crate::graphql::request::GraphQLRequest;
@@ -20,9 +21,10 @@ use crate::graphql::request_error::RequestError;
 pub(super) async fn handle(state: &HttpState, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     if parts.method != Method::POST && parts.method != Method::GET {
-        return responses::method_not_allowed("GET, POST");
+        return responses::method_not_allowed(Media::Json, "GET, POST");
     }
     let accepted = accepted(&parts.headers);
+    let media = accepted.single.unwrap_or(Media::Json);
     if accepted.single.is_none() && accepted.streaming.is_none() {
         return responses::problem(
             StatusCode::NOT_ACCEPTABLE,
@@ -31,25 +33,33 @@ pub(super) async fn handle(state: &HttpState, request: Request<Body>) -> Respons
              or multipart/mixed with subscriptionSpec=\"1.0\"",
         );
     }
-    let caller = match caller::caller(&parts, state).await {
-        Ok(caller) => caller,
-        Err(error) => {
-            state.metrics.count_http_rejection(error.code());
-            return responses::auth_error(&error);
-        }
+    let refuse = |error: Error| {
+        state.metrics.count_http_rejection(error.code());
+        responses::auth_error(media, &error)
     };
-    let media = accepted.single.unwrap_or(Media::Json);
-    let graphql_request = match read_request(state, &parts, body, media).await {
-        Ok(graphql_request) => graphql_request,
-        Err(response) => return response,
+    let (caller, refused) = match caller::caller(&parts, state).await {
+        Ok(caller) => (caller, None),
+        Err(error @ Error::TooSoon { .. }) => return refuse(error),
+        // Decided below: an operation may need no token.
+        Err(error) => (caller::anonymous(&parts), Some(error)),
     };
-    match state.engine.prepare(graphql_request) {
-        Ok(prepared) => run(state, &parts, accepted, prepared, caller).await,
-        Err(error) => {
-            state.metrics.count_http_rejection(error.code());
-            responses::request_error(accepted.single, error)
-        }
+    let prepared = prepare(state, &parts, body, accepted).await;
+    let needs_no_token = prepared.as_ref().is_ok_and(Prepared::has_own_credentials);
+    match (prepared, refused) {
+        (_, Some(error)) if !needs_no_token => refuse(error),
+        (Ok(prepared), _) => run(state, &parts, accepted, prepared, caller).await,
+        (Err(response), _) => response,
     }
+}
+
+/// The operation of a request, or the error response.
+async fn prepare(state: &HttpState, parts: &Parts, body: Body, accepted: Accepted) -> Result<Prepared, Response> {
+    let media = accepted.single.unwrap_or(Media::Json);
+    let graphql_request = read_request(state, parts, body, media).await?;
+    state.engine.prepare(graphql_request).map_err(|error| {
+        state.metrics.count_http_rejection(error.code());
+        responses::request_error(accepted.single, error)
+    })
 }
 
 /// The request's parameters, or the error response.
@@ -60,9 +70,9 @@ async fn read_request(state: &HttpState, parts: &Parts, body: Body, media: Media
     } else {
         if !is_json(&parts.headers) {
             let message = "send the request as application/json in UTF-8";
-            return Err(responses::problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT", message));
+            return Err(responses::problem_in(media, StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT", message));
         }
-        let body = read_body(state, body).await?;
+        let body = read_body(state, body, media).await?;
         let text = std::str::from_utf8(&body)
             .map_err(|_| bad(RequestError::new("BAD_USER_INPUT", "the request is not valid UTF-8")))?;
         GraphQLRequest::from_json(text).map_err(bad)?
@@ -74,20 +84,21 @@ async fn read_request(state: &HttpState, parts: &Parts, body: Body, media: Media
     Ok(graphql_request)
 }
 
-async fn read_body(state: &HttpState, body: Body) -> Result<Bytes, Response> {
+async fn read_body(state: &HttpState, body: Body, media: Media) -> Result<Bytes, Response> {
     let limits = &state.limits;
+    let problem = |status, code, message: String| responses::problem_in(media, status, code, message);
     match tokio::time::timeout(limits.body_timeout, Limited::new(body, limits.body_bytes).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             state.metrics.count_http_rejection("PAYLOAD_TOO_LARGE");
             let message = format!("the request is larger than {} KiB", limits.body_bytes >> 10);
-            Err(responses::problem(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message))
+            Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message))
         }
         Ok(Err(_)) => {
-            Err(responses::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "the request's body can't be read"))
+            Err(problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "the request's body can't be read".into()))
         }
         Err(_) => {
-            Err(responses::problem(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", "the request's body took too long"))
+            Err(problem(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", "the request's body took too long".into()))
         }
     }
 }
@@ -96,7 +107,7 @@ async fn read_body(state: &HttpState, body: Body) -> Result<Bytes, Response> {
 async fn run(state: &HttpState, parts: &Parts, accepted: Accepted, prepared: Prepared, caller: Caller) -> Response {
     let kind = prepared.kind();
     if parts.method == Method::GET && kind == OperationKind::Mutation {
-        return responses::method_not_allowed("POST");
+        return responses::method_not_allowed(accepted.single.unwrap_or(Media::Json), "POST");
     }
     match (kind, accepted.single, accepted.streaming) {
         // A query has one response, so a single document is preferred to a stream.

@@ -1,9 +1,12 @@
 //! Layers around every route: request ids, security headers, CORS, and an error response when a handler panics.
 
 use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -13,6 +16,7 @@ use uuid::Uuid;
 
 use super::client::Client;
 use super::responses;
+use crate::settings::CorsSettings;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id accepted from the client.
@@ -76,14 +80,38 @@ fn new_request_id() -> HeaderValue {
     HeaderValue::from_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())).expect("a UUID is visible ASCII")
 }
 
+/// Request headers of the usual clients and of their tracing and error reporting.
+const CLIENT_HEADERS: [HeaderName; 15] = [
+    header::ACCEPT,
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONTENT_TYPE,
+    REQUEST_ID,
+    HeaderName::from_static("x-requested-with"),
+    HeaderName::from_static("apollo-require-preflight"),
+    HeaderName::from_static("apollographql-client-name"),
+    HeaderName::from_static("apollographql-client-version"),
+    HeaderName::from_static("x-apollo-operation-name"),
+    HeaderName::from_static("x-apollo-operation-type"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("baggage"),
+    HeaderName::from_static("sentry-trace"),
+];
+/// How long a browser may remember what a page is allowed.
+const PREFLIGHT_LIFETIME: Duration = Duration::from_secs(3600);
+
 /// Pages of these origins may call us. Without credentials: the API uses no cookies.
-pub(super) fn cors(origins: &[String]) -> CorsLayer {
-    let origins = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+pub(super) fn cors(settings: Arc<CorsSettings>) -> CorsLayer {
+    let more = settings.headers.iter().filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+    let headers: Vec<HeaderName> = CLIENT_HEADERS.into_iter().chain(more).collect();
+    let is_allowed = move |origin: &HeaderValue, _: &Parts| origin.to_str().is_ok_and(|origin| settings.allows(origin));
     CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins))
+        .allow_origin(AllowOrigin::predicate(is_allowed))
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, header::ACCEPT, REQUEST_ID])
-        .expose_headers([REQUEST_ID])
+        .allow_headers(headers)
+        .expose_headers([REQUEST_ID, header::RETRY_AFTER])
+        .max_age(PREFLIGHT_LIFETIME)
 }
 
 /// The response of a handler that panicked.

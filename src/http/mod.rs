@@ -35,6 +35,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use limits::{Limits, Quotas};
 pub use serve::{ClientConnection, Server, listen};
+pub use socket::close_codes;
 
 use crate::auth::Tokens;
 use crate::authentication::Authenticator;
@@ -42,8 +43,10 @@ use crate::clock::Clock;
 use crate::graphql::engine::Engine;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
+use crate::settings::CorsSettings;
 use crate::throttle::Throttle;
 use health::{CachedReadiness, Readiness};
+use negotiate::Media;
 
 /// What the routes need. All requests and sockets share one.
 pub struct HttpState {
@@ -61,8 +64,8 @@ pub struct HttpState {
     pub sdl: Option<Arc<str>>,
     pub quotas: Quotas,
     pub limits: Arc<Limits>,
-    /// Other origins whose pages may call (`CORS_ORIGINS`). The server's own host always may.
-    pub cors_origins: Arc<[String]>,
+    /// Which pages of other origins may call. Those of the server's own host always may.
+    pub cors: Arc<CorsSettings>,
     /// Further routes, such as GraphiQL.
     pub pages: Router,
     /// Ends every stream and socket.
@@ -74,7 +77,7 @@ pub struct HttpState {
 /// All routes.
 pub fn router(mut state: HttpState) -> Router {
     state.readiness = Arc::new(CachedReadiness::new(state.readiness));
-    let cors = layers::cors(&state.cors_origins);
+    let cors = layers::cors(state.cors.clone());
     let pages = state.pages.clone();
     Router::new()
         .route("/graphql", any(graphql_or_socket))
@@ -88,7 +91,7 @@ pub fn router(mut state: HttpState) -> Router {
         .with_state(Arc::new(state))
         .merge(pages)
         .fallback(async || responses::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "no such path"))
-        .method_not_allowed_fallback(async || responses::method_not_allowed("GET, HEAD"))
+        .method_not_allowed_fallback(async || responses::method_not_allowed(Media::Json, "GET, HEAD"))
         .layer(CatchPanicLayer::custom(layers::internal_error))
         .layer(cors)
         .layer(axum::middleware::from_fn(layers::wrap_request))

@@ -111,45 +111,56 @@ pub(super) fn error(media: Media, status: StatusCode, error: RequestError) -> Re
 
 /// An error outside GraphQL, in the same shape.
 pub(super) fn problem(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Response {
-    error(Media::Json, status, RequestError::new(code, message))
+    problem_in(Media::Json, status, code, message)
+}
+
+/// An error outside GraphQL, for a client that accepts this media type.
+pub(super) fn problem_in(
+    media: Media,
+    status: StatusCode,
+    code: &'static str,
+    message: impl Into<Cow<'static, str>>,
+) -> Response {
+    error(media, status, RequestError::new(code, message))
 }
 
 /// The path exists, but not with this method.
-pub(super) fn method_not_allowed(allow: &'static str) -> Response {
+pub(super) fn method_not_allowed(media: Media, allow: &'static str) -> Response {
     let message = "this path does not take this method: see Allow";
-    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT", message);
+    let mut response = problem_in(media, StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT", message);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response
 }
 
 /// The caller's credentials are invalid, can't be checked now, or come too often. Missing credentials are no error
 /// here: the schema decides what an anonymous caller may do.
-pub(super) fn auth_error(error: &Error) -> Response {
-    match error {
-        Error::Unauthenticated(_) => {}
-        Error::TooSoon { retry_after_seconds } => return rate_limited(*retry_after_seconds),
+pub(super) fn auth_error(media: Media, refused: &Error) -> Response {
+    let request_error = match refused {
+        Error::Unauthenticated(reason, message) => RequestError::unauthenticated(*reason, message),
+        Error::TooSoon { retry_after_seconds } => return rate_limited(media, *retry_after_seconds),
         // The first request of an external identity links it to an account; repeating the request is safe.
         Error::Unavailable(_) | Error::OutcomeUnknown(_) => {
-            return problem(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", UNAVAILABLE);
+            return problem_in(media, StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", UNAVAILABLE);
         }
-        _ => return problem(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "internal error"),
-    }
-    let mut response = problem(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "invalid or expired access token");
+        _ => return problem_in(media, StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "internal error"),
+    };
+    let mut response = error(media, StatusCode::UNAUTHORIZED, request_error);
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
     response
 }
 
 /// Too many requests of one user or one address.
-fn rate_limited(retry_after_seconds: u64) -> Response {
+fn rate_limited(media: Media, retry_after_seconds: u64) -> Response {
     let message = "too many requests: see Retry-After for when to try again";
-    let mut response = problem(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message);
+    let limited = RequestError::new("RATE_LIMITED", message).retry_after(retry_after_seconds);
+    let mut response = error(media, StatusCode::TOO_MANY_REQUESTS, limited);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds));
     response
 }
 
 /// The user or the address has as many open as it may.
-pub(super) fn quota_exceeded(message: &'static str) -> Response {
-    problem(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message)
+pub(super) fn quota_exceeded(media: Media, message: &'static str) -> Response {
+    problem_in(media, StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message)
 }
 
 fn write(media: Media, status: StatusCode, response: &GraphQLResponse) -> Response {

@@ -3,9 +3,9 @@
 //!
 //! Invariants: nothing is buffered here, so the client's reading speed paces the stream, and the connection
 //! disconnects a client that stops reading. A stream ends when its token expires, when its session is revoked and
-//! when the server stops. No event is sent while revocations are not up to date.
+//! when the server stops. No event is sent while revocations are not up to date. A stream that ends because the server stops
+//! is cut off without its end, so that clients notice an error and connect again.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -17,11 +17,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::limits::SubscriptionQuota;
-use super::negotiate::Streaming;
+use super::negotiate::{Media, Streaming};
 use super::response_body::held;
 use super::{HttpState, responses};
 use crate::auth::Principal;
 use crate::clock::Clock;
+use crate::error::CredentialsError;
 use crate::graphql::engine::{Caller, Prepared};
 use crate::graphql::request_error::RequestError;
 use crate::graphql::response::GraphQLResponse;
@@ -79,6 +80,11 @@ impl Streaming {
     }
 }
 
+/// Ends the body of a response without its last chunk. Apollo Client 3 takes any other end for the end of the subscription.
+#[derive(Debug, thiserror::Error)]
+#[error("the server is stopping")]
+struct ServerStopping;
+
 /// A response stream in progress.
 struct ResponseStream {
     format: Streaming,
@@ -101,7 +107,7 @@ struct ResponseStream {
 pub(super) fn stream(state: &HttpState, format: Streaming, prepared: Prepared, caller: Caller) -> Response {
     let Ok(quota) = state.quotas.subscription(&caller) else {
         state.metrics.count_http_rejection("RATE_LIMITED");
-        return responses::quota_exceeded("too many subscriptions are open: end one of them first");
+        return responses::quota_exceeded(Media::Json, "too many subscriptions are open: end one of them first");
     };
     let principal = caller.viewer.0.clone();
     let stream = ResponseStream {
@@ -120,7 +126,7 @@ pub(super) fn stream(state: &HttpState, format: Streaming, prepared: Prepared, c
     };
     let chunks = futures_util::stream::unfold(stream, |mut stream| async move {
         let chunk = stream.next().await?;
-        Some((Ok::<_, Infallible>(chunk), stream))
+        Some((chunk, stream))
     });
     let mut response = Response::new(Body::from_stream(chunks));
     let headers = response.headers_mut();
@@ -146,9 +152,9 @@ pub(super) async fn revoked(watch: Option<&Watch>) {
 }
 
 impl ResponseStream {
-    async fn next(&mut self) -> Option<Bytes> {
+    async fn next(&mut self) -> Option<Result<Bytes, ServerStopping>> {
         if let Some(pending) = self.pending.take() {
-            return Some(pending);
+            return Some(Ok(pending));
         }
         if self.is_over {
             return None;
@@ -159,27 +165,30 @@ impl ResponseStream {
             let deadline = expiry.map_or(heartbeat, |expiry| expiry.min(heartbeat));
             let response = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => None,
-                () = revoked(self.watch.as_ref()) => return Some(self.end_with(session_revoked())),
+                () = self.stop.cancelled() => {
+                    self.release();
+                    return Some(Err(ServerStopping));
+                }
+                () = revoked(self.watch.as_ref()) => return Some(Ok(self.end_with(session_revoked()))),
                 response = self.responses.next() => response,
                 () = tokio::time::sleep_until(deadline) => {
                     if self.has_expired() {
-                        return Some(self.end_with(token_expired()));
+                        return Some(Ok(self.end_with(token_expired())));
                     }
                     if self.idle_since.elapsed() < self.heartbeat {
                         continue;
                     }
                     self.idle_since = Instant::now();
-                    return Some(Bytes::from_static(self.format.heartbeat()));
+                    return Some(Ok(Bytes::from_static(self.format.heartbeat())));
                 }
             };
-            let Some(response) = response else { return Some(self.end(Vec::new())) };
+            let Some(response) = response else { return Some(Ok(self.end(Vec::new()))) };
             if let Err(error) = self.check_session().await {
-                return Some(self.end_with(error));
+                return Some(Ok(self.end_with(error)));
             }
             self.idle_since = Instant::now();
             let event = self.format.event(&response);
-            return Some(held(event.into(), response.into_memory()));
+            return Some(Ok(held(event.into(), response.into_memory())));
         }
     }
 
@@ -209,19 +218,23 @@ impl ResponseStream {
     }
 
     fn end(&mut self, mut last: Vec<u8>) -> Bytes {
-        self.is_over = true;
-        // Releases what the operation holds now, not once the client has read everything.
-        self.responses = futures_util::stream::empty().boxed();
-        self.quota = None;
+        self.release();
         last.extend_from_slice(self.format.ending());
         last.into()
+    }
+
+    /// Releases what the operation holds now, not once the client has read everything.
+    fn release(&mut self) {
+        self.is_over = true;
+        self.responses = futures_util::stream::empty().boxed();
+        self.quota = None;
     }
 }
 
 fn session_revoked() -> RequestError {
-    RequestError::new("UNAUTHENTICATED", "the session has ended: sign in again")
+    RequestError::unauthenticated(CredentialsError::TokenInvalid, "the session has ended: sign in again")
 }
 
 fn token_expired() -> RequestError {
-    RequestError::new("UNAUTHENTICATED", "the access token has expired")
+    RequestError::unauthenticated(CredentialsError::TokenExpired, "the access token has expired")
 }

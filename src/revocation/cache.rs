@@ -2,6 +2,7 @@
 //! could arrive between the check and the start of the watch.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -42,13 +43,21 @@ impl Key {
     }
 }
 
+/// What all watches of one key share.
+#[derive(Default)]
+pub(super) struct Signal {
+    pub(super) revoked: Latch,
+    /// Set before `revoked`, if the revocation is the deletion of the home.
+    pub(super) home_deleted: AtomicBool,
+}
+
 #[derive(Default)]
 pub(super) struct RevocationCache(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     /// Set when the key is revoked; shared by all watches of the key.
-    watched: HashMap<Key, Arc<Latch>>,
+    watched: HashMap<Key, Arc<Signal>>,
     sessions: RevokedSessions,
     integrations: ConfirmedTokens,
     /// Tokens issued before this moment are revoked. One entry a user, for the longest lifetime of a token.
@@ -84,18 +93,18 @@ impl RevocationCache {
         let mut state = this.lock();
         let is_unconfirmed = matches!(key, Key::Integration(token) if !state.integrations.contains(token));
         if is_unconfirmed || principal.is_some_and(|principal| state.is_revoked(principal)) {
-            let revoked = Latch::default();
-            revoked.set();
-            return Watch { revoked: Arc::new(revoked), key: None, cache: this.clone() };
+            let signal = Signal::default();
+            signal.revoked.set();
+            return Watch { signal: Arc::new(signal), key: None, cache: this.clone() };
         }
-        let revoked = state.watched.entry(key).or_default().clone();
-        Watch { revoked, key: Some(key), cache: this.clone() }
+        let signal = state.watched.entry(key).or_default().clone();
+        Watch { signal, key: Some(key), cache: this.clone() }
     }
 
-    pub(super) fn unwatch(&self, key: Key, revoked: &Arc<Latch>) {
+    pub(super) fn unwatch(&self, key: Key, signal: &Arc<Signal>) {
         let mut state = self.lock();
-        // Two references are the map's and the caller's. After a revocation the key may have a newer latch.
-        let is_last = |present: &Arc<Latch>| Arc::ptr_eq(present, revoked) && Arc::strong_count(revoked) == 2;
+        // Two references are the map's and the caller's. After a revocation the key may have a newer signal.
+        let is_last = |present: &Arc<Signal>| Arc::ptr_eq(present, signal) && Arc::strong_count(signal) == 2;
         if state.watched.get(&key).is_some_and(is_last) {
             state.watched.remove(&key);
         }
@@ -166,15 +175,22 @@ impl State {
                 self.signal(|key| *key == Key::Tokens(user));
             }
             Revocation::Membership(user, home) => self.signal(|key| *key == Key::Member(user, home)),
-            Revocation::Home(home) => self.signal(|key| matches!(key, Key::Member(_, of) if *of == home)),
+            Revocation::Home(home) => {
+                let is_member = |key: &Key| matches!(key, Key::Member(_, of) if *of == home);
+                self.watched
+                    .iter()
+                    .filter(|(key, _)| is_member(key))
+                    .for_each(|(_, signal)| signal.home_deleted.store(true, Ordering::Release));
+                self.signal(is_member);
+            }
         }
     }
 
     fn signal(&mut self, is_affected: impl Fn(&Key) -> bool) {
-        self.watched.retain(|key, revoked| {
+        self.watched.retain(|key, signal| {
             let is_affected = is_affected(key);
             if is_affected {
-                revoked.set();
+                signal.revoked.set();
             }
             !is_affected
         });

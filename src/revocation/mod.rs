@@ -14,18 +14,18 @@ mod revoked_sessions;
 mod store;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use crate::auth::{Actor, InvalidToken, Principal};
+use crate::auth::{Actor, Principal, TokenError};
 use crate::clock::Clock;
 use crate::db::Connection;
 use crate::error::Error;
 use crate::ids::{HomeId, SessionId, UserId};
-use crate::latch::Latch;
-use cache::{Key, RevocationCache};
+use cache::{Key, RevocationCache, Signal};
 use freshness::Freshness;
 
 pub use confirmed_tokens::Confirmation;
@@ -63,7 +63,7 @@ pub struct Revocations {
 
 /// Signals a revocation. All watches of one session or membership share one cache entry.
 pub struct Watch {
-    revoked: Arc<Latch>,
+    signal: Arc<Signal>,
     key: Option<Key>,
     cache: Arc<RevocationCache>,
 }
@@ -83,7 +83,7 @@ impl Revocations {
         };
         // A known revocation counts even when the cache is stale.
         if self.cache.is_revoked(principal) {
-            return Err(InvalidToken.into());
+            return Err(TokenError::Invalid.into());
         }
         if is_fresh { Ok(()) } else { Err(Error::unavailable("revocations can't be read")) }
     }
@@ -155,19 +155,24 @@ impl Revocations {
 impl Watch {
     /// Waits for the revocation.
     pub async fn revoked(&self) {
-        self.revoked.wait().await;
+        self.signal.revoked.wait().await;
     }
 
     /// Whether it was revoked.
     pub fn is_revoked(&self) -> bool {
-        self.revoked.is_set()
+        self.signal.revoked.is_set()
+    }
+
+    /// Whether the home of a membership was deleted.
+    pub fn is_home_deleted(&self) -> bool {
+        self.signal.home_deleted.load(Ordering::Acquire)
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.cache.unwatch(key, &self.revoked);
+            self.cache.unwatch(key, &self.signal);
         }
     }
 }

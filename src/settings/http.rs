@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{SettingsError, Source, TrustedProxies, bad, switch};
+use super::{CorsSettings, SettingsError, Source, TrustedProxies, bad, switch};
 
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
@@ -12,8 +12,7 @@ pub struct HttpSettings {
     pub introspection: bool,
     /// `GRAPHIQL`.
     pub graphiql: bool,
-    /// `CORS_ORIGINS`: comma-separated origins whose pages may call the API; none by default.
-    pub cors_origins: Vec<String>,
+    pub cors: CorsSettings,
     /// `TRUSTED_PROXIES`: comma-separated addresses and networks of reverse proxies; none by default.
     pub trusted_proxies: TrustedProxies,
 }
@@ -27,24 +26,8 @@ impl HttpSettings {
             addr,
             introspection: switch(source, "GRAPHQL_INTROSPECTION", ("on", "off"), false)?,
             graphiql: switch(source, "GRAPHIQL", ("on", "off"), false)?,
-            cors_origins: cors_origins(source)?,
+            cors: CorsSettings::read(source)?,
             trusted_proxies: proxies.parse().map_err(|problem: String| bad("TRUSTED_PROXIES", problem))?,
         })
     }
-}
-
-fn cors_origins(source: &impl Source) -> Result<Vec<String>, SettingsError> {
-    let text = source.get("CORS_ORIGINS").unwrap_or_default();
-    let origins: Vec<_> = text.split(',').map(str::trim).filter(|o| !o.is_empty()).map(str::to_owned).collect();
-    if !origins.iter().all(|origin| is_origin(origin)) {
-        let problem = "expected origins as browsers send them, e.g. https://app.example.com: no path, no *";
-        return Err(bad("CORS_ORIGINS", problem));
-    }
-    Ok(origins)
-}
-
-/// Whether a text is an origin exactly as browsers spell it: any other spelling would never match.
-fn is_origin(text: &str) -> bool {
-    url::Url::parse(text)
-        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text)
 }

@@ -29,7 +29,7 @@ impl Users {
             let mut conn = self.pool.get().await?;
             store::password(&mut conn, user).await?
         };
-        let (email, present) = found.ok_or(Error::Unauthenticated("this account was deleted"))?;
+        let (email, present) = found.ok_or(Error::ACCOUNT_DELETED)?;
         let new = NewPassword::parse("newPassword", new, &email)?;
         // With a stolen session one can guess no faster here than at `login`. Failed guesses count for the session, so
         // they do not delay the owner in another session.

@@ -24,7 +24,7 @@ pub use sessions::SessionInfo;
 use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::db::{self, Pool};
-use crate::error::Error;
+use crate::error::{CredentialsError, Error};
 use crate::ids::UserId;
 use crate::revocation::Revocations;
 use crate::throttle::{Throttle, network_range};
@@ -37,7 +37,7 @@ use password_hasher::Hasher;
 pub const MAX_EMAIL_BYTES: usize = 254;
 
 /// The same text for a wrong password and an unknown e-mail.
-const WRONG_LOGIN: Error = Error::Unauthenticated("wrong e-mail or password");
+const WRONG_LOGIN: Error = Error::Unauthenticated(CredentialsError::InvalidCredentials, "wrong e-mail or password");
 
 /// A person who can sign in.
 #[derive(Debug, Clone, PartialEq)]

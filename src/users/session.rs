@@ -1,6 +1,10 @@
 //! Sessions: a short-lived access token and an opaque, single-use refresh token. All refresh tokens of one login are a
-//! family. A used token that is presented again ends its family, because two parties must hold it. A request that
-//! arrives within a few seconds of the use is not a replay but another tab of the same client: it is refused only.
+//! family. A used token that is presented again ends its family, because two parties must hold it.
+//!
+//! A client whose answer was lost, or of which two tabs refresh at once, presents a used token too. Within a grace period
+//! the token is exchanged again, unless one of its successors was used. All tokens that one token is exchanged for are
+//! a generation, and count as used when one of them is: so a thief who is quick enough for the grace period is noticed at
+//! the next refresh.
 
 use std::net::IpAddr;
 
@@ -10,7 +14,7 @@ use tokio::time::Instant;
 use super::{User, Users, WRONG_LOGIN, store};
 use crate::auth::{ACCESS_TOKEN_LIFETIME, Actor};
 use crate::db;
-use crate::error::Error;
+use crate::error::{CredentialsError, Error};
 use crate::ids::{SessionId, UserId};
 use crate::opaque_token;
 use crate::revocation::{RecordedRevocation, Revocation, Revocations};
@@ -21,12 +25,17 @@ const IDLE_LIFETIME: TimeDelta = TimeDelta::days(30);
 const MAX_SESSIONS_PER_USER: i64 = 100;
 /// A family ends after this time, however often it is used.
 const ABSOLUTE_LIFETIME: TimeDelta = TimeDelta::days(90);
-/// A used token may arrive again this long after its use without ending its family.
-const REUSE_GRACE: TimeDelta = TimeDelta::seconds(5);
+/// How long a used token can be exchanged again.
+const REUSE_GRACE: TimeDelta = TimeDelta::seconds(30);
 /// How long used tokens are retained to detect a replay. A later replay is an unknown token and ends nothing.
 const REPLAY_DETECTION: TimeDelta = TimeDelta::days(7);
 
-const INVALID: Error = Error::Unauthenticated("invalid or expired refresh token: sign in again");
+const INVALID: Error =
+    Error::Unauthenticated(CredentialsError::TokenInvalid, "invalid or expired refresh token: sign in again");
+const REUSED: Error = Error::Unauthenticated(
+    CredentialsError::RefreshReused,
+    "this refresh token was used before, so its session has been ended: sign in again",
+);
 
 /// The result of signing in or refreshing.
 pub struct Session {
@@ -39,9 +48,9 @@ pub struct Session {
 }
 
 impl Users {
-    /// Exchanges a refresh token for a new session. Of concurrent requests exactly one succeeds. A token that was used
-    /// more than `REUSE_GRACE` before the request arrived ends its family. The time that the request waits here for a
-    /// connection or a lock does not count.
+    /// Exchanges a refresh token for a new one of the same session. A used token ends its family, unless the request
+    /// arrived within `REUSE_GRACE` of the first use. The time that the request waits here for a connection or a lock
+    /// does not count.
     pub async fn refresh(&self, token: &str, from: Option<IpAddr>) -> Result<Session, Error> {
         let arrived_at = Instant::now();
         self.throttle.address_attempt(from)?;
@@ -50,41 +59,34 @@ impl Users {
         let now = self.clock.now();
         let next = opaque_token::generate("");
         let next_hash = opaque_token::digest(&next).ok_or(INVALID)?;
-        // The revocation of a replay must be committed, so the refusal is a value here and not an error.
+        // The revocation of a replay must be committed, so a refusal is a value here and not an error.
         let apply = self.revocations.on_commit();
-        let after_commit = move |outcome: Result<_, _>| outcome.map_err(apply);
+        let after_commit = move |outcome: Result<_, Refused>| outcome.map_err(|refused| refused.map(apply));
         let outcome = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                let Some(user) = store::lock_by_token(conn, &hash).await? else { return Ok(Err(Vec::new())) };
-                let Some((family, age_of_use)) = store::family_of(conn, &hash, now).await? else {
-                    return Ok(Err(Vec::new()));
-                };
-                if let Some(age) = age_of_use {
-                    let waited = TimeDelta::from_std(arrived_at.elapsed()).unwrap_or_default();
-                    if age - waited <= REUSE_GRACE {
-                        return Ok(Err(Vec::new()));
-                    }
-                    return Ok(Err(end_replayed_family(conn, user, SessionId::from_database(family)).await?));
+                let Some(user) = store::lock_by_token(conn, &hash).await? else { return Ok(Err(None)) };
+                let Some(token) = store::find_token(conn, &hash, now).await? else { return Ok(Err(None)) };
+                let session = SessionId::from_database(token.family);
+                if !may_be_exchanged(conn, &token, arrived_at).await? {
+                    return Ok(Err(Some(end_replayed_family(conn, user, session).await?)));
                 }
-                let Some(user) = store::use_refresh(conn, &hash, now, now + REPLAY_DETECTION).await? else {
-                    return Ok(Err(Vec::new()));
-                };
-                let began = SessionId::from_database(family).began();
-                let began = began.ok_or_else(|| Error::internal("a token family without a time"))?;
+                store::use_generation(conn, &token, now + REPLAY_DETECTION).await?;
+                let began = session.began().ok_or_else(|| Error::internal("a token family without a time"))?;
                 let expires_at = (now + IDLE_LIFETIME).min(began + ABSOLUTE_LIFETIME);
                 if expires_at <= now {
-                    return Ok(Err(Vec::new()));
+                    return Ok(Err(None));
                 }
-                let hash = &next_hash;
-                let token = store::NewRefreshToken { user, family, hash, created_at: now, expires_at, address };
+                let (family, generation, hash) = (token.family, token.generation + 1, &next_hash);
+                let token =
+                    store::NewRefreshToken { user, family, generation, hash, created_at: now, expires_at, address };
                 store::insert_refresh(conn, &token).await?;
                 let user = store::by_ids(conn, &[user]).await?.pop();
-                Ok(user.map(|user| (user, SessionId::from_database(family))).ok_or_else(Vec::new))
+                Ok(user.map(|user| (user, session)).ok_or(None))
             })
         })
         .after_commit(after_commit)
         .await?;
-        let (user, session) = outcome.map_err(|()| INVALID)?;
+        let (user, session) = outcome.map_err(|replay| replay.map_or(INVALID, |()| REUSED))?;
         Ok(self.session(user, session, next))
     }
 
@@ -95,8 +97,8 @@ impl Users {
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let Some(user) = store::lock_by_token(conn, &hash).await? else { return Ok(Vec::new()) };
-                let Some((family, _)) = store::family_of(conn, &hash, now).await? else { return Ok(Vec::new()) };
-                end_family(conn, user, SessionId::from_database(family)).await
+                let Some(token) = store::find_token(conn, &hash, now).await? else { return Ok(Vec::new()) };
+                end_family(conn, user, SessionId::from_database(token.family)).await
             })
         })
         .after_commit(self.revocations.on_commit())
@@ -123,8 +125,9 @@ impl Users {
                 store::delete_expired_of_user(conn, id, now).await?;
                 let expires_at = now + IDLE_LIFETIME;
                 let family = session.as_uuid();
-                let hash = &hash;
-                let token = store::NewRefreshToken { user: id, family, hash, created_at: now, expires_at, address };
+                let (user, generation, hash) = (id, 0, &hash);
+                let token =
+                    store::NewRefreshToken { user, family, generation, hash, created_at: now, expires_at, address };
                 store::insert_refresh(conn, &token).await?;
                 let ended = store::delete_oldest_families(conn, id, MAX_SESSIONS_PER_USER).await?;
                 let of_session = |family| Revocation::Session(Some(id), SessionId::from_database(family));
@@ -141,6 +144,20 @@ impl Users {
         let (access_token, expires_at) = self.tokens.issue(user.id, Actor::Session(session), ACCESS_TOKEN_LIFETIME);
         Session { access_token, expires_at, refresh_token, user }
     }
+}
+
+/// A refusal to exchange a token. A replay has ended its session, which is to be announced.
+type Refused = Option<Vec<RecordedRevocation>>;
+
+/// Whether a token is unused, or was used a moment ago and none of its successors was.
+async fn may_be_exchanged(
+    conn: &mut db::Connection,
+    token: &store::RefreshToken,
+    arrived_at: Instant,
+) -> Result<bool, Error> {
+    let Some(age) = token.age_of_use else { return Ok(true) };
+    let waited = TimeDelta::from_std(arrived_at.elapsed()).unwrap_or_default();
+    Ok(age - waited <= REUSE_GRACE && !store::has_used_successor(conn, token).await?)
 }
 
 /// Ends a family and records its revocation; nothing if it has ended already.

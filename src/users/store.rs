@@ -109,6 +109,7 @@ pub(super) async fn set_password_of(
 pub(super) struct NewRefreshToken<'a> {
     pub(super) user: UserId,
     pub(super) family: Uuid,
+    pub(super) generation: i32,
     pub(super) hash: &'a [u8],
     pub(super) created_at: DateTime<Utc>,
     pub(super) expires_at: DateTime<Utc>,
@@ -120,6 +121,7 @@ pub(super) async fn insert_refresh(conn: &mut AsyncPgConnection, token: &NewRefr
         .values((
             refresh_tokens::user_id.eq(token.user),
             refresh_tokens::family.eq(token.family),
+            refresh_tokens::generation.eq(token.generation),
             refresh_tokens::token_hash.eq(token.hash),
             refresh_tokens::created_at.eq(token.created_at),
             refresh_tokens::expires_at.eq(token.expires_at),
@@ -130,41 +132,60 @@ pub(super) async fn insert_refresh(conn: &mut AsyncPgConnection, token: &NewRefr
         .map(drop)
 }
 
-/// Marks a valid token as used. Its row is retained until `retained_until`, or until its original expiry if that is
-/// earlier. Of concurrent callers exactly one receives the row.
-pub(super) async fn use_refresh(
-    conn: &mut AsyncPgConnection,
-    hash: &[u8],
-    now: DateTime<Utc>,
-    retained_until: DateTime<Utc>,
-) -> QueryResult<Option<UserId>> {
-    let live = refresh_tokens::table
-        .filter(refresh_tokens::token_hash.eq(hash))
-        .filter(refresh_tokens::used_at.is_null())
-        .filter(refresh_tokens::expires_at.gt(now));
-    let expires_at = least(refresh_tokens::expires_at, retained_until);
-    diesel::update(live)
-        .set((refresh_tokens::used_at.eq(clock_timestamp().nullable()), refresh_tokens::expires_at.eq(expires_at)))
-        .returning(refresh_tokens::user_id)
-        .get_result(conn)
-        .await
-        .optional()
+/// A stored refresh token that has not expired.
+pub(super) struct RefreshToken {
+    pub(super) family: Uuid,
+    pub(super) generation: i32,
+    /// The time since it was used, by the database's clock.
+    pub(super) age_of_use: Option<TimeDelta>,
 }
 
-/// The family of a token. If the token was used, also the time since then, by the database's clock.
-pub(super) async fn family_of(
+pub(super) async fn find_token(
     conn: &mut AsyncPgConnection,
     hash: &[u8],
     now: DateTime<Utc>,
-) -> QueryResult<Option<(Uuid, Option<TimeDelta>)>> {
-    let found: Option<(Uuid, Option<DateTime<Utc>>, DateTime<Utc>)> = refresh_tokens::table
+) -> QueryResult<Option<RefreshToken>> {
+    type Row = (Uuid, i32, Option<DateTime<Utc>>, DateTime<Utc>);
+    let found: Option<Row> = refresh_tokens::table
         .filter(refresh_tokens::token_hash.eq(hash))
         .filter(refresh_tokens::expires_at.gt(now))
-        .select((refresh_tokens::family, refresh_tokens::used_at, clock_timestamp()))
+        .select((refresh_tokens::family, refresh_tokens::generation, refresh_tokens::used_at, clock_timestamp()))
         .first(conn)
         .await
         .optional()?;
-    Ok(found.map(|(family, used_at, now)| (family, used_at.map(|used_at| now - used_at))))
+    Ok(found.map(|(family, generation, used_at, now)| RefreshToken {
+        family,
+        generation,
+        age_of_use: used_at.map(|used_at| now - used_at),
+    }))
+}
+
+/// Marks the tokens of one generation as used. Their rows are retained until `retained_until`, or until their original
+/// expiry if that is earlier.
+pub(super) async fn use_generation(
+    conn: &mut AsyncPgConnection,
+    token: &RefreshToken,
+    retained_until: DateTime<Utc>,
+) -> QueryResult<()> {
+    let unused = refresh_tokens::table
+        .filter(refresh_tokens::family.eq(token.family))
+        .filter(refresh_tokens::generation.eq(token.generation))
+        .filter(refresh_tokens::used_at.is_null());
+    let expires_at = least(refresh_tokens::expires_at, retained_until);
+    diesel::update(unused)
+        .set((refresh_tokens::used_at.eq(clock_timestamp().nullable()), refresh_tokens::expires_at.eq(expires_at)))
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// Whether a token that descends from this one's generation was used.
+pub(super) async fn has_used_successor(conn: &mut AsyncPgConnection, token: &RefreshToken) -> QueryResult<bool> {
+    let used = refresh_tokens::table
+        .filter(refresh_tokens::family.eq(token.family))
+        .filter(refresh_tokens::generation.gt(token.generation))
+        .filter(refresh_tokens::used_at.is_not_null());
+    diesel::select(exists(used)).get_result(conn).await
 }
 
 /// Deletes every token of a family and returns their number. Later presentations are unknown tokens.
@@ -207,19 +228,21 @@ pub(super) async fn delete_oldest_families(
     Ok(old)
 }
 
-/// Open sessions: of each family the token that can still be exchanged, newest first.
+/// Open sessions: of each family the newest token that can still be exchanged, newest first.
 pub(super) async fn sessions(
     conn: &mut AsyncPgConnection,
     of: &[UserId],
     now: DateTime<Utc>,
 ) -> QueryResult<Vec<(UserId, SessionInfo)>> {
-    type Row = (UserId, Uuid, DateTime<Utc>, DateTime<Utc>, Option<String>);
-    let rows: Vec<Row> = refresh_tokens::table
+    type Row = (i64, UserId, Uuid, DateTime<Utc>, DateTime<Utc>, Option<String>);
+    let mut rows: Vec<Row> = refresh_tokens::table
+        .distinct_on(refresh_tokens::family)
         .filter(refresh_tokens::user_id.eq_any(of))
         .filter(refresh_tokens::used_at.is_null())
         .filter(refresh_tokens::expires_at.gt(now))
-        .order(refresh_tokens::id.desc())
+        .order((refresh_tokens::family, refresh_tokens::id.desc()))
         .select((
+            refresh_tokens::id,
             refresh_tokens::user_id,
             refresh_tokens::family,
             refresh_tokens::created_at,
@@ -228,7 +251,8 @@ pub(super) async fn sessions(
         ))
         .load(conn)
         .await?;
-    let info = |(user, family, last_used_at, expires_at, address)| {
+    rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.0));
+    let info = |(_, user, family, last_used_at, expires_at, address)| {
         (user, SessionInfo { id: SessionId::from_database(family), last_used_at, expires_at, address })
     };
     Ok(rows.into_iter().map(info).collect())

@@ -3,11 +3,13 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::support::http;
 use crate::support::mqtt::Mqtt;
 use crate::support::user::User;
 use crate::support::{eventually, unique, until};
@@ -106,8 +108,11 @@ fn port(url: &Value) -> u16 {
 }
 
 fn demo(connection: &Value) -> User {
-    let addr = connection["httpUrl"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
-    User::with_token(addr, connection["accessToken"].as_str().unwrap())
+    User::with_token(connection_addr(connection), connection["accessToken"].as_str().unwrap())
+}
+
+fn connection_addr(connection: &Value) -> SocketAddr {
+    connection["httpUrl"].as_str().unwrap().trim_start_matches("http://").parse().unwrap()
 }
 
 fn device(connection: &Value, key: &str) -> Value {
@@ -155,6 +160,14 @@ async fn a_reading_arrives_and_survives_a_crash() {
     assert_eq!(live.next().await["telemetry"]["sensors"]["temperature"], 23.5);
     let simulated = device(&connection, "THERMO_001");
     eventually("a simulated device publishes", || temperature(&user, &simulated)).await;
+    let preflight = ["origin", "access-control-request-method", "access-control-request-headers"];
+    for (origin, is_allowed) in
+        [("http://localhost:5173", true), ("http://127.0.0.1:3000", true), ("https://a.example.com", false)]
+    {
+        let headers: Vec<_> = preflight.into_iter().zip([origin, "POST", "authorization,content-type"]).collect();
+        let answer = http::request(connection_addr(&connection), "OPTIONS", "/graphql", &headers, b"").await;
+        assert_eq!(answer.header("access-control-allow-origin"), is_allowed.then_some(origin), "{:?}", answer.headers);
+    }
     let output = read(&dev.folder.join("output"));
     for text in ["mosquitto_pub", "curl", "/graphiql", "demo@smarthome.local", "up to 0.25 s late"] {
         assert!(output.contains(text), "the banner has no {text}: {output}");

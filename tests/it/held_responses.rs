@@ -132,6 +132,44 @@ async fn compressed_responses_and_sockets_count_too() {
     assert_eq!(socket.receive_json().await["type"], "complete");
 }
 
+/// Reads `n_bytes` of a socket at 640 KiB a second: a whole response takes longer than a stall may last.
+async fn read_steadily(tcp: &mut TcpStream, n_bytes: usize) -> usize {
+    let (mut ticks, mut chunk, mut n_read) = (tokio::time::interval(Duration::from_millis(50)), vec![0; 32 << 10], 0);
+    while n_read < n_bytes {
+        ticks.tick().await;
+        match tcp.read(&mut chunk).await {
+            Ok(n) if n > 0 => n_read += n,
+            _ => break,
+        }
+    }
+    n_read
+}
+
+#[tokio::test]
+async fn a_socket_that_reads_steadily_receives_a_large_response_and_one_that_reads_nothing_is_closed() {
+    let change = |limits: &mut Limits| {
+        limits.slow_peer_stall = Duration::from_secs(2);
+    };
+    let edge = Edge::with(change, true).await;
+    let token = format!("Bearer {}", edge.token(7, Duration::from_secs(600)));
+    let open = async || {
+        let mut socket = edge.socket("graphql-transport-ws", &[("authorization", &token)]).await.unwrap();
+        socket.send_json(&json!({"type": "connection_init"})).await;
+        assert_eq!(socket.receive_json().await["type"], "connection_ack");
+        socket.subscribe("q", LARGEST).await;
+        socket
+    };
+    let silent = open().await;
+    until("it is disconnected", || edge.metrics.sockets.get() == 0).await;
+    drop(silent);
+    let mut steady = open().await;
+    assert!(read_steadily(steady.tcp(), 8_000 << 10).await >= 8_000 << 10);
+    assert_eq!(edge.metrics.sockets.get(), 1);
+    // And the socket goes on.
+    steady.subscribe("next", "{ hello }").await;
+    until("it is read", || edge.metrics.request_memory.get() == 0).await;
+}
+
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_disconnected_and_a_slow_steady_one_is_not() {
     let change = |limits: &mut Limits| {

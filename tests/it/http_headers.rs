@@ -94,6 +94,60 @@ async fn hsts_is_sent_only_to_clients_that_came_by_tls() {
     );
 }
 
+/// Request headers of clients and of their error reporting.
+const CLIENT_HEADERS: [&str; 14] = [
+    "accept",
+    "authorization",
+    "content-type",
+    "cache-control",
+    "apollographql-client-name",
+    "apollographql-client-version",
+    "apollo-require-preflight",
+    "x-apollo-operation-name",
+    "x-requested-with",
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+    "sentry-trace",
+    "baggage",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apps_and_the_headers_of_their_clients_pass() {
+    let origins = "capacitor://localhost, ionic://localhost,https://app.example.com";
+    let app =
+        TestApp::builder().set("CORS_ORIGINS", origins).set("CORS_HEADERS", "X-Tenant, x-b3-traceid").start().await;
+    for origin in ["capacitor://localhost", "ionic://localhost", "https://app.example.com"] {
+        let asked = [&CLIENT_HEADERS[..], &["x-tenant", "x-b3-traceid"]].concat();
+        let request = format!(
+            "OPTIONS /graphql HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: POST\r\n\
+             Access-Control-Request-Headers: {}\r\n\r\n",
+            asked.join(",")
+        );
+        let preflight = head(app.addr(), &request).await;
+        let value = |name: &str| {
+            let line = preflight.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+            line.split_once(": ").map_or("", |(_, value)| value).to_owned()
+        };
+        assert_eq!(value("access-control-allow-origin"), origin, "{preflight}");
+        let allowed = value("access-control-allow-headers");
+        let allowed: Vec<&str> = allowed.split(',').map(str::trim).collect();
+        for header in asked {
+            assert!(allowed.contains(&header), "{header}: {preflight}");
+        }
+        assert_ne!(value("access-control-max-age"), "", "{preflight}");
+        let request = format!("GET /livez HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\n\r\n");
+        let exposed = head(app.addr(), &request).await;
+        assert!(exposed.contains("access-control-expose-headers: ") && exposed.contains("retry-after"), "{exposed}");
+        let upgrade = format!(
+            "GET /graphql HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
+        );
+        assert!(head(app.addr(), &upgrade).await.starts_with("http/1.1 101"), "{origin}");
+    }
+}
+
 #[tokio::test]
 async fn pages_of_other_sites_may_call_only_if_they_are_listed() {
     let edge = Edge::start().await;
@@ -135,7 +189,7 @@ async fn pages_of_other_sites_may_call_only_if_they_are_listed() {
         assert_eq!(head(edge.addr, &request).await.contains("access-control-allow-origin"), origin == good);
         // CORS does not cover sockets: browsers open them without a preflight.
         let opened = edge.socket("graphql-transport-ws", &[("origin", origin)]).await.err();
-        assert_eq!(opened, (origin != good && !origin.contains("APP")).then_some(403), "{origin}");
+        assert_eq!(opened, (origin != good).then_some(403), "{origin}");
     }
     let own = format!("http://{}", edge.addr);
     assert!(edge.socket("graphql-transport-ws", &[("origin", &own)]).await.is_ok());

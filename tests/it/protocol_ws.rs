@@ -55,6 +55,12 @@ async fn w1_to_w4_each_violation_has_its_close_code() {
         ("W4 before init", vec![Message::text("{")], 4400),
         ("W6 bad token", vec![text(&json!({"type": "connection_init", "payload": {"token": "x"}}))], 4403),
         ("W6 no token text", vec![text(&json!({"type": "connection_init", "payload": {"token": 7}}))], 4403),
+        ("unknown key", vec![text(&json!({"type": "connection_init", "payload": {"accessToken": "x"}}))], 4401),
+        (
+            "headers",
+            vec![text(&json!({"type": "connection_init", "payload": {"headers": {"Authorization": "x"}}}))],
+            4401,
+        ),
         ("W13 too big", vec![init(), Message::text("x".repeat((64 << 10) + 1))], 1009),
         ("W13 far too big", vec![init(), Message::text("x".repeat(1 << 20))], 1009),
     ] {

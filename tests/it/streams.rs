@@ -170,7 +170,8 @@ async fn subscriptions_end_with_their_home_and_release_everything() {
     let staying = subscribe(&app, &owner, TELEMETRY, json!({"home": kept.id})).await;
     owner.query("mutation($id: ID!) { deleteHome(id: $id) }", json!({"id": home.id})).await;
     let end = soon("the stream's end", ending.frame()).await;
-    assert!(matches!(&end, Frame::Json(message) if message["type"] == "complete"), "{end:?}");
+    let Frame::Json(end) = end else { panic!("{end:?}") };
+    assert_eq!(end["payload"][0]["extensions"]["code"], "NOT_FOUND", "{end}");
     drop(staying);
     let running = &app.app().services().metrics.subscriptions;
     until("no subscription is left", || running.get() == 0).await;

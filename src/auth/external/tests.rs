@@ -252,7 +252,7 @@ async fn forged_tokens_and_other_kinds_of_tokens_are_refused() {
         encode(&good)
     ));
     for token in refused {
-        assert_eq!(issuers.verify(&token).await.unwrap_err(), InvalidToken, "{token}");
+        assert!(issuers.verify(&token).await.is_err(), "{token}");
     }
     // Key URLs in the header of a valid token are ignored.
     let telling = Header { jku: bringing.jku, x5u: Some("https://evil.example/x".to_owned()), ..a.header() };

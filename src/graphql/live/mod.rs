@@ -1,14 +1,17 @@
 //! Subscriptions. Each checks the viewer's access, is counted while it runs, and ends when its viewer loses rights in
-//! the home. Its hub ends it when its home or its device is deleted, or when another server may ingest.
+//! the home. Its hub ends it when its home or its device is deleted, or when another server may ingest. Whatever ends it,
+//! the last event is an error that says why.
 
 mod known_devices;
 mod sharing;
 mod target;
 
 use std::future::ready;
+use std::task::Poll;
 
 use async_graphql::{Context, ID};
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::stream::{self, PollNext};
+use futures_util::{Stream, StreamExt};
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::commands::Command;
@@ -26,6 +29,9 @@ use crate::ids::{DeviceId, TelemetryId};
 use known_devices::KnownDevices;
 pub(super) use sharing::{Handover, key, share};
 use target::SubscriptionTarget;
+
+/// A member was removed, has left, or has another role.
+const RIGHTS_ENDED: Error = Error::Forbidden("your rights in this home have ended or changed");
 
 pub struct Subscription;
 
@@ -160,7 +166,7 @@ where
 {
     let (services, budget) = (ctx.services(), ctx.budget());
     let opened = services.standby.open_stream()?;
-    let events = events.chain(stream::once(async move { opened.error().map(Err) }).filter_map(ready));
+    let ended = stream::once(async move { Err(opened.error().unwrap_or(target.not_found())) });
     // Watched from here on: the check of access after it covers what happened before.
     let watch = services.revocations.watch_membership(target.access.user(), target.home());
     let scope = target.check_again(ctx).await?;
@@ -168,7 +174,11 @@ where
     let is_visible = move |event: &std::result::Result<Followed<T>, Error>| {
         ready(event.as_ref().map_or(true, |event| scope.contains(device(&event.item))))
     };
-    let events = events.filter(is_visible).take_until(async move { watch.revoked().await }).map(move |event| {
+    let revoked = stream::once(async move {
+        watch.revoked().await;
+        Err(if watch.is_home_deleted() { target.not_found() } else { RIGHTS_ENDED })
+    });
+    let events = until_error(events.filter(is_visible).chain(ended), revoked).map(move |event| {
         let _counted = &running;
         match event {
             Ok(Followed { item, renderings }) => (Ok(item), renderings),
@@ -189,6 +199,22 @@ where
             }
         }
     }))
+}
+
+/// The events up to the first error, of which those of `revoked` come first.
+fn until_error<T>(
+    events: impl Stream<Item = std::result::Result<T, Error>>,
+    revoked: impl Stream<Item = std::result::Result<T, Error>>,
+) -> impl Stream<Item = std::result::Result<T, Error>> {
+    let mut running = Some(Box::pin(stream::select_with_strategy(revoked, events, |_: &mut ()| PollNext::Left)));
+    stream::poll_fn(move |cx| {
+        let Some(events) = &mut running else { return Poll::Ready(None) };
+        let event = std::task::ready!(events.as_mut().poll_next(cx));
+        if !matches!(event, Some(Ok(_))) {
+            running = None;
+        }
+        Poll::Ready(event)
+    })
 }
 
 /// Counts a subscription while it runs.

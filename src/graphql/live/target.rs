@@ -37,6 +37,11 @@ impl SubscriptionTarget {
         self.access.home()
     }
 
+    /// The error of a target that was deleted.
+    pub(super) fn not_found(&self) -> Error {
+        Error::NotFound(if self.device.is_some() { "device" } else { "home" })
+    }
+
     /// The target that exactly one of the two ids names. Fails where the viewer may not read it.
     pub(super) async fn of_device_or_home(
         ctx: &Context<'_>,

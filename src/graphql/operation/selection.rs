@@ -52,6 +52,10 @@ impl Selected {
         self.alias.as_ref().unwrap_or(&self.name)
     }
 
+    pub(in crate::graphql) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(in crate::graphql) fn ty(&self) -> &Type {
         &self.definition.ty
     }

@@ -52,8 +52,6 @@ pub struct Limits {
     pub socket_ping_interval: Duration,
     /// Time to answer a ping.
     pub socket_pong_timeout: Duration,
-    /// Time to write one burst of frames; a slower reader is disconnected.
-    pub socket_send_timeout: Duration,
     /// Bytes of one message from a socket's client.
     pub socket_message_bytes: usize,
     /// Bytes of running operations and of responses that clients have not taken yet.
@@ -110,7 +108,6 @@ impl Default for Limits {
             socket_anonymous_timeout: Duration::from_secs(30),
             socket_ping_interval: Duration::from_secs(15),
             socket_pong_timeout: Duration::from_secs(10),
-            socket_send_timeout: Duration::from_secs(5),
             socket_message_bytes: 64 << 10,
             sockets_per_user: 100,
             sockets_per_address: 1_000,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::extract::ws::CloseFrame;
 
-use crate::error::Error;
+use crate::error::{CredentialsError, Error};
 
 /// RFC 6455: a control frame carries 125 bytes, of which the code takes two.
 const MAX_REASON_BYTES: usize = 123;
@@ -45,6 +45,11 @@ impl Close {
     pub(super) const BROKEN_FRAMES: Self = Self::fixed(1002, "the frames are broken", "BROKEN");
     pub(super) const NO_PONG: Self = Self::fixed(1001, "no answer to a ping", "NO_PONG");
     pub(super) const UNAUTHORIZED: Self = Self::fixed(4401, "Unauthorized", "UNAUTHORIZED");
+    pub(super) const UNKNOWN_KEYS: Self = Self::fixed(
+        4401,
+        "Unauthorized: connection_init needs the token under the key Authorization, authorization or token",
+        "UNAUTHORIZED",
+    );
     /// Not 4408: clients would take it for a network problem and reconnect at once.
     pub(super) const ANONYMOUS: Self = Self::fixed(4401, "Unauthorized: idle without a token", "ANONYMOUS");
     pub(super) const FORBIDDEN: Self = Self::fixed(4403, "Forbidden", "FORBIDDEN");
@@ -58,14 +63,51 @@ impl Close {
     pub(super) const TOO_MANY_SOCKETS: Self = Self::fixed(4429, "Too many open sockets", "TOO_MANY_SOCKETS");
     pub(super) const TOO_MANY_MESSAGES: Self = Self::fixed(4429, "Too many messages", "TOO_MANY_MESSAGES");
 
+    /// Every code and reason with which the server closes, and what a client does then.
+    pub(super) fn all() -> Vec<(Self, &'static str)> {
+        let (later, once) = ("connect again after a pause that grows", "connect again");
+        let (fault, fewer) = ("do not connect again: a fault of the client", "close another socket, or send less");
+        let sign_in = "send a token under a known key, or sign in";
+        vec![
+            (Self::NORMAL, "the client has ended it"),
+            (Self::GOING_AWAY, later),
+            (Self::NO_PONG, once),
+            (Self::BROKEN_FRAMES, fault),
+            (Self::TOO_BIG, "send less at a time"),
+            (Self::UNAVAILABLE, later),
+            (Self::auth_error(&Error::TooSoon { retry_after_seconds: 1 }), later),
+            (Self::invalid("Invalid message: …"), fault),
+            (Self::UNAUTHORIZED, "send `connection_init` first"),
+            (Self::ANONYMOUS, sign_in),
+            (Self::UNKNOWN_KEYS, sign_in),
+            (Self::FORBIDDEN, "refresh the token, connect again with the new one"),
+            (
+                Self::EXPIRED,
+                "refresh the token, connect again with the new one; to stay connected, send it in a `ping` before",
+            ),
+            (Self::REVOKED, "sign in again"),
+            (Self::INIT_TIMEOUT, "connect again, and send `connection_init` at once"),
+            (Self::duplicate("…"), fault),
+            (Self::SECOND_INIT, fault),
+            (Self::TOO_MANY_SOCKETS, fewer),
+            (Self::TOO_MANY_MESSAGES, fewer),
+        ]
+    }
+
     /// The token is invalid or can't be checked now.
     pub(super) fn auth_error(error: &Error) -> Self {
         match error {
-            Error::Unauthenticated(_) => Self::FORBIDDEN,
+            Error::Unauthenticated(CredentialsError::TokenExpired, _) => Self::EXPIRED,
+            Error::Unauthenticated(..) => Self::FORBIDDEN,
             // Not 4429: other clients of the same address may have used up the limit.
             Error::TooSoon { .. } => Self::fixed(1013, "too many requests, try again later", "RATE_LIMITED"),
             _ => Self::UNAVAILABLE,
         }
+    }
+
+    /// Whether the client's token is missing or refused.
+    pub(super) fn is_of_credentials(&self) -> bool {
+        [Self::UNAUTHORIZED.code, Self::FORBIDDEN.code].contains(&self.code)
     }
 
     /// The message violates the protocol.

@@ -1,8 +1,11 @@
 //! Messages of both subprotocols: client messages are parsed strictly, server messages are written into one buffer
 //! without an intermediate tree.
 
+use std::collections::HashMap;
+
 use axum::extract::ws::{Message, Utf8Bytes};
 use axum::http::{HeaderMap, header};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -12,6 +15,9 @@ use crate::graphql::response::GraphQLResponse;
 
 /// Longest id of an operation, in bytes.
 const MAX_ID_BYTES: usize = 128;
+
+/// The keys of `connection_init` and `ping` that may hold a token.
+const TOKEN_KEYS: [&str; 3] = ["Authorization", "authorization", "token"];
 
 /// Most bytes reserved for a message before it is written: a large one is seldom followed by another.
 const MAX_RESERVED_BYTES: usize = 64 << 10;
@@ -103,10 +109,9 @@ impl Protocol {
     }
 
     /// The legacy protocol reports a refused `connection_init` in a message as well.
-    pub(super) fn connection_error() -> Message {
-        Message::Text(Utf8Bytes::from_static(
-            r#"{"type":"connection_error","payload":{"message":"invalid or expired access token"}}"#,
-        ))
+    pub(super) fn connection_error(reason: &str) -> Message {
+        let message = serde_json::json!({"type": "connection_error", "payload": {"message": reason}});
+        Message::text(message.to_string())
     }
 }
 
@@ -145,6 +150,14 @@ pub(super) fn token(payload: Option<&RawValue>) -> Result<Option<String>, ()> {
         _ => text.as_str(),
     };
     Ok(Some(bare.to_owned()))
+}
+
+/// Whether the payload of a `connection_init` has keys, but none that may hold a token. Its client most likely sends a token
+/// under another name.
+pub(super) fn has_only_unknown_keys(payload: Option<&RawValue>) -> bool {
+    let keys: HashMap<String, IgnoredAny> =
+        payload.and_then(|payload| serde_json::from_str(payload.get()).ok()).unwrap_or_default();
+    !keys.is_empty() && !TOKEN_KEYS.iter().any(|key| keys.contains_key(*key))
 }
 
 /// Writes the server messages of one operation. Their common head is written once.
@@ -273,6 +286,9 @@ mod tests {
         assert_eq!(read(r#"{"token":"","other":{}}"#), Ok(None));
         assert_eq!(token(None), Ok(None));
         assert!(read(r#"{"token":7}"#).is_err());
+        let unknown = |json: &str| has_only_unknown_keys(Some(&serde_json::from_str::<Box<RawValue>>(json).unwrap()));
+        assert!(unknown(r#"{"accessToken":"t"}"#) && unknown(r#"{"headers":{"Authorization":"t"}}"#));
+        assert!(!unknown("{}") && !unknown(r#"{"token":"","other":{}}"#) && !has_only_unknown_keys(None));
     }
 
     #[test]

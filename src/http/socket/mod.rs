@@ -18,8 +18,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use url::Url;
 
+use super::negotiate::Media;
 use super::serve::ClientConnection;
 use super::{HttpState, caller, responses};
+use crate::settings::CorsSettings;
+use close::Close;
 use message::Protocol;
 use session::Session;
 
@@ -32,6 +35,11 @@ const WRITE_BUFFER_BYTES: usize = 16 << 10;
 /// The library reads messages up to this many times the limit, so that we can close with a reason.
 const OVERSIZE_GRACE: usize = 4;
 
+/// Why the server closes sockets, for the documentation: the code, the reason, and what a client does then.
+pub fn close_codes() -> Vec<(u16, String, &'static str)> {
+    Close::all().into_iter().map(|(close, advice)| (close.code, close.reason.into_owned(), advice)).collect()
+}
+
 /// Whether a request asks for a WebSocket.
 pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
@@ -40,7 +48,7 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
 /// Upgrades a request, or returns the error response.
 pub(super) async fn accept(state: Arc<HttpState>, request: Request<Body>) -> Response {
     let (mut parts, _) = request.into_parts();
-    if !is_origin_allowed(&parts.headers, &state.cors_origins) {
+    if !is_origin_allowed(&parts.headers, &state.cors) {
         return responses::problem(StatusCode::FORBIDDEN, "FORBIDDEN", "this origin may not open a socket");
     }
     // An invalid token is refused before the upgrade, while there still is a status code.
@@ -48,12 +56,12 @@ pub(super) async fn accept(state: Arc<HttpState>, request: Request<Body>) -> Res
         Ok(caller) => caller,
         Err(error) => {
             state.metrics.count_http_rejection(error.code());
-            return responses::auth_error(&error);
+            return responses::auth_error(Media::Json, &error);
         }
     };
     let Ok(quota) = state.quotas.socket(&caller) else {
         state.metrics.count_http_rejection("RATE_LIMITED");
-        return responses::quota_exceeded("too many sockets are open: close one of them first");
+        return responses::quota_exceeded(Media::Json, "too many sockets are open: close one of them first");
     };
     let protocol = Protocol::negotiate(&parts.headers);
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
@@ -82,17 +90,17 @@ pub(super) async fn accept(state: Arc<HttpState>, request: Request<Body>) -> Res
 
 /// Whether a page of this origin may connect: pages of other sites must not use their visitor's network to reach us.
 /// Clients other than browsers send no `Origin`.
-fn is_origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
+fn is_origin_allowed(headers: &HeaderMap, cors: &CorsSettings) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
-    if allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
+    if cors.allows(origin) {
         return true;
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let (Ok(origin), Some(host)) = (Url::parse(origin), host) else { return false };
     // The scheme is not compared: TLS may end at a proxy.
     let Ok(own) = Url::parse(&format!("{}://{host}", origin.scheme())) else { return false };
-    origin.host().is_some()
+    ["http", "https"].contains(&origin.scheme())
         && (origin.host(), origin.port_or_known_default()) == (own.host(), own.port_or_known_default())
 }
 
@@ -102,7 +110,7 @@ mod tests {
 
     #[test]
     fn only_pages_of_this_host_and_of_listed_origins_may_connect() {
-        let allowed = ["https://app.example.com".to_owned()];
+        let allowed = CorsSettings { origins: vec!["https://app.example.com".to_owned()], ..CorsSettings::default() };
         for (origin, host, good) in [
             (None, "hub.example.com", true),
             (Some("https://hub.example.com"), "hub.example.com", true),
@@ -123,6 +131,7 @@ mod tests {
             (Some("null"), "null", false),
             (Some("null"), "hub.example.com", false),
             (Some("file://"), "hub.example.com", false),
+            (Some("capacitor://localhost"), "localhost", false),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, host.parse().unwrap());

@@ -1,7 +1,7 @@
 //! One socket from its upgrade to its close: a single task that reads, runs operations, writes and keeps time.
 //!
 //! Invariants: the task is the only owner of the socket and of its operations, so checking an id and inserting it
-//! can't race, and no message follows a `complete`. Every write has a timeout. Each turn looks for frames of the
+//! can't race, and no message follows a `complete`. A write fails when the client reads too slowly (`slow_peer`). Each turn looks for frames of the
 //! client before it writes another response, so that a busy socket can still be stopped.
 
 mod incoming;
@@ -99,8 +99,9 @@ impl Session {
             CloseReason::Server(close) => {
                 self.state.metrics.count_closed_socket(close.counted);
                 let is_refused =
-                    close == Close::FORBIDDEN && !self.is_acknowledged && self.protocol == Protocol::Legacy;
-                close_gracefully(socket, is_refused.then(Protocol::connection_error), Some(&close)).await;
+                    !self.is_acknowledged && self.protocol == Protocol::Legacy && close.is_of_credentials();
+                let last = is_refused.then(|| Protocol::connection_error(&close.reason));
+                close_gracefully(socket, last, Some(&close)).await;
             }
             CloseReason::Client => close_gracefully(socket, None, None).await,
             CloseReason::Disconnected => {}
@@ -201,20 +202,20 @@ impl Session {
         };
         let sent = tokio::select! {
             biased;
-            // Mostly the kernel takes everything at once.
-            sent = tokio::time::timeout(self.state.limits.socket_send_timeout, burst) => sent,
+            // Mostly the kernel takes everything at once. Otherwise the connection fails when its peer reads too slowly.
+            sent = burst => sent,
+            () = self.state.stop.cancelled() => return Err(Close::GOING_AWAY.into()),
             // A client that stopped reading must not outlive its session.
             () = revoked(self.watch.as_ref()) => return Err(Close::REVOKED.into()),
             () = until_expired(principal, clock) => return Err(Close::EXPIRED.into()),
         };
-        match sent {
-            Ok(sent) => sent.map_err(|_| CloseReason::Disconnected),
-            Err(_) => {
+        sent.map_err(|error| {
+            if read_error::is_timeout(error) {
                 // A close frame could not be written either.
                 self.state.metrics.count_closed_socket("SLOW_READER");
-                Err(CloseReason::Disconnected)
             }
-        }
+            CloseReason::Disconnected
+        })
     }
 
     /// Fails when the caller's session was revoked, or when that can't be told after waiting a moment: then no

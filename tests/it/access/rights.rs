@@ -3,7 +3,7 @@
 /// The right that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Right {
-    /// None: no sign-in is needed.
+    /// None: no sign-in is needed, and a refused token does no harm.
     Anybody,
     /// Any valid token, also of an integration. The request names no home.
     Signed,
@@ -124,8 +124,8 @@ impl Relation {
     /// The outcome of a request that needs this right in the home.
     pub(super) fn outcome(self, right: Right) -> Outcome {
         match (right, self) {
-            (_, Self::RevokedToken) => UNAUTHENTICATED,
             (Right::Anybody, _) => Outcome::Allowed,
+            (_, Self::RevokedToken) => UNAUTHENTICATED,
             (_, Self::SignedOut) => UNAUTHENTICATED,
             (right, Self::Token(scope)) => allowed(right.is_granted_by(scope)),
             (right, Self::RestrictedToken) => allowed(Scope::ALL.into_iter().any(|scope| right.is_granted_by(scope))),

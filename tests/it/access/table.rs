@@ -32,7 +32,7 @@ server, as every kind of actor, about their own home, about a foreign home and a
 
 \"No member\" is a signed-in user who does not belong to the home, including former members. Operations that name no home are
 open to them. The columns in capitals are integrations of the home, each with a token of that one scope. A token for some
-devices does not find other devices. A revoked token is UNAUTHENTICATED everywhere.
+devices does not find other devices. A revoked token is UNAUTHENTICATED everywhere but in the operations that need no token.
 
 In a query, a forbidden field is null, with an error at its path, and everything else of the response has its value: every
 field that somebody who may read its object can be refused is nullable in the schema. A mutation or a subscription is allowed

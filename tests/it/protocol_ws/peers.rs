@@ -71,7 +71,7 @@ async fn broken_frames_are_closed_with_1002_and_lost_connections_are_not_counted
 
 #[tokio::test]
 async fn a_slow_reader_is_disconnected_and_others_are_not() {
-    let edge = Edge::with(|limits| limits.socket_send_timeout = Duration::from_millis(100), true).await;
+    let edge = Edge::with(|limits| limits.slow_peer_stall = Duration::from_millis(100), true).await;
     let (mut slow, mut quick) = (edge.ready().await, edge.ready().await);
     slow.subscribe("1", "subscription { flood }").await;
     let cut = async {

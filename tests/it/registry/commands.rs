@@ -368,6 +368,8 @@ async fn an_older_state_is_not_published_after_a_newer_one() {
     hub.publish(old.home, old.device, &Arc::new(old));
     assert_eq!(next(&mut updates).await.unwrap()["data"]["commandUpdates"]["status"], "CANCELLED");
     graph.ask(&ann, "mutation($h: ID!) { deleteHome(id: $h) }", json!({"h": home})).await;
+    let end = next(&mut updates).await.unwrap();
+    assert_eq!(end["errors"][0]["extensions"]["code"], "NOT_FOUND", "{end}");
     assert_eq!(next(&mut updates).await, None);
 }
 

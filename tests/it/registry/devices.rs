@@ -84,6 +84,18 @@ async fn an_update_changes_only_the_given_fields() {
     let cleared = json!({"roomId": null, "macAddress": null, "name": "New", "type": "FAN"});
     let changed = graph.ask(&ann, update, change(&devices[0], cleared)).await;
     assert_eq!(changed["updateDevice"], json!({"name": "New", "type": "FAN", "macAddress": null, "room": null}));
+    let update_home = "mutation($d: ID!, $i: UpdateHomeInput!) { updateHome(id: $d, input: $i) { name timezone } }";
+    for (update, of, field) in [
+        (update, &devices[0], "name"),
+        (update, &devices[0], "type"),
+        (update_home, &home, "name"),
+        (update_home, &home, "timezone"),
+    ] {
+        let mut input = json!({});
+        input[field] = Value::Null;
+        let answer = graph.answer(&ann, update, change(of, input)).await;
+        assert_eq!(answer["errors"][0]["extensions"], json!({"code": "BAD_USER_INPUT", "field": field}), "{answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

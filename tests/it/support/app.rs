@@ -37,6 +37,13 @@ impl Database {
         Self { name }
     }
 
+    /// A database that compares text byte by byte, as `initdb --locale=C` makes it.
+    pub async fn create_with_locale_c() -> Self {
+        let name = unique("t");
+        admin(format!("create database {name} template template0 encoding 'UTF8' locale 'C'")).await;
+        Self { name }
+    }
+
     pub fn url(&self) -> String {
         services().database_url(&self.name)
     }

@@ -10,7 +10,7 @@ use crate::graphql::request::GraphQLRequest;
 use crate::graphql::request_error::RequestError;
 use crate::graphql::{OperationKind, Viewer};
 use crate::http::socket::close::{Close, CloseReason};
-use crate::http::socket::message::{ClientMessage, MessageEncoder, Protocol, token};
+use crate::http::socket::message::{ClientMessage, MessageEncoder, Protocol, has_only_unknown_keys, token};
 use crate::http::socket::operations::Operation;
 
 impl Session {
@@ -59,6 +59,9 @@ impl Session {
             return Err(Close::SECOND_INIT.into());
         }
         match token(payload) {
+            Ok(None) if self.caller.viewer.0.is_none() && has_only_unknown_keys(payload) => {
+                return Err(Close::UNKNOWN_KEYS.into());
+            }
             Ok(None) => {}
             Ok(Some(token)) => {
                 let principal = self.authenticate(&token).await?;
