@@ -22,10 +22,11 @@ test:
 	@./tools/run-tests
 
 # The packages of the clients that the tests run; installed again only when their lists have changed.
-clients: tests/node/node_modules/.package-lock.json tests/python/.venv/installed
+clients: tests/node/node_modules/.package-lock.json examples/clients/node_modules/.package-lock.json \
+	tests/python/.venv/installed
 
-tests/node/node_modules/.package-lock.json: tests/node/package-lock.json
-	cd tests/node && npm ci --silent --no-fund --no-audit
+%/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci --silent --no-fund --no-audit
 
 tests/python/.venv/installed: tests/python/requirements.txt
 	cd tests/python && python3 -m venv .venv && \

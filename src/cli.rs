@@ -24,7 +24,7 @@ pub struct Cli {
 enum Command {
     Dev(dev::Args),
     /// Run the server. It is configured by environment variables: DATABASE_URL, MQTT_BROKER_URL and JWT_SECRET are
-    /// required, the README lists them all.
+    /// required, docs/configuration.md lists them all.
     Serve {
         /// Do not run database migrations at the start.
         #[arg(long)]

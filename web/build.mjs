@@ -16,7 +16,7 @@ const vendored = {
   'explorer.umd.js': '@graphiql/plugin-explorer/dist/index.umd.js',
   'explorer.css': '@graphiql/plugin-explorer/dist/style.css',
 };
-const own = ['graphiql.html', 'page.css', 'page.js'];
+const own = ['favicon.svg', 'graphiql.html', 'page.css', 'page.js', 'subscribe.js', 'tabs.js'];
 
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist);

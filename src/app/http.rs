@@ -111,6 +111,7 @@ impl Starter<'_> {
             quotas: Quotas::new(&self.limits, base.metrics.clone()),
             limits: Arc::new(self.limits.clone()),
             cors: Arc::new(settings.http.cors.clone()),
+            graphiql: page.graphiql,
             pages: pages::routes(page),
             stop: self.tasks.stop.clone(),
             tracker: self.tasks.tracker.clone(),

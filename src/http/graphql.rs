@@ -7,11 +7,11 @@
 
 use axum::body::{Body, Bytes};
 use axum::http::{Method, Request, StatusCode, request::Parts};
-use axum::response::Response;
+use axum::response::{IntoResponse, Redirect, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::negotiate::{Accepted, Media, accepted, is_json};
-use super::{HttpState, caller, compression, responses, streaming};
+use super::negotiate::{Accepted, Media, accepted, is_json, prefers_html};
+use super::{HttpState, caller, compression, pages, responses, streaming};
 use crate::error::Error;
 use crate::graphql::OperationKind;
 use crate::graphql::engine::{Caller, Prepared};
@@ -22,6 +22,9 @@ pub(super) async fn handle(state: &HttpState, request: Request<Body>) -> Respons
     let (parts, body) = request.into_parts();
     if parts.method != Method::POST && parts.method != Method::GET {
         return responses::method_not_allowed(Media::Json, "GET, POST");
+    }
+    if state.graphiql && is_page_visit(&parts) {
+        return Redirect::temporary(pages::GRAPHIQL).into_response();
     }
     let accepted = accepted(&parts.headers);
     let media = accepted.single.unwrap_or(Media::Json);
@@ -50,6 +53,11 @@ pub(super) async fn handle(state: &HttpState, request: Request<Body>) -> Respons
         (Ok(prepared), _) => run(state, &parts, accepted, prepared, caller).await,
         (Err(response), _) => response,
     }
+}
+
+/// Whether a browser was led to the API by its address.
+fn is_page_visit(parts: &Parts) -> bool {
+    parts.method == Method::GET && parts.uri.query().is_none() && prefers_html(&parts.headers)
 }
 
 /// The operation of a request, or the error response.

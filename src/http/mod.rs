@@ -66,6 +66,8 @@ pub struct HttpState {
     pub limits: Arc<Limits>,
     /// Which pages of other origins may call. Those of the server's own host always may.
     pub cors: Arc<CorsSettings>,
+    /// Whether the pages contain GraphiQL: browsers that open `/graphql` are sent there.
+    pub graphiql: bool,
     /// Further routes, such as GraphiQL.
     pub pages: Router,
     /// Ends every stream and socket.

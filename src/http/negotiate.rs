@@ -20,6 +20,14 @@ pub(super) enum Streaming {
     Multipart,
 }
 
+/// Whether a browser asks for a page: `text/html` is preferred to JSON.
+pub(super) fn prefers_html(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let ranges: Vec<Range<'_>> = values.flat_map(|value| split_outside_quotes(value, ',')).map(range).collect();
+    let html = ranges.iter().find(|range| range.media == "text/html").map_or(0.0, |range| range.quality);
+    html > quality(&ranges, "application/json").map_or(0.0, |(quality, _)| quality)
+}
+
 /// The best accepted media type of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Accepted {
@@ -152,6 +160,22 @@ mod tests {
         ] {
             assert_eq!(accept(value), Accepted { single, streaming }, "{value}");
         }
+    }
+
+    #[test]
+    fn browsers_ask_for_a_page() {
+        for (value, good) in [
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", true),
+            ("text/html", true),
+            ("application/json, text/html;q=0.9", false),
+            ("text/html;q=0", false),
+            ("*/*", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, value.parse().unwrap());
+            assert_eq!(prefers_html(&headers), good, "{value}");
+        }
+        assert!(!prefers_html(&HeaderMap::new()));
     }
 
     #[test]

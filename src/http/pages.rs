@@ -9,13 +9,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use serde_json::json;
+use uuid::Uuid;
 
-/// Scripts and style sheets come from this server only. GraphiQL sets style attributes and embeds its fonts in its
-/// style sheet.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-     style-src-attr 'unsafe-inline'; font-src data:; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// Where the token goes in web/src/graphiql.html.
+/// The path of GraphiQL.
+pub const GRAPHIQL: &str = "/graphiql";
+/// Where the token and the nonce go in web/src/graphiql.html.
 const TOKEN_PLACEHOLDER: &str = "name=\"smarthome-token\" content=\"\"";
+const NONCE_PLACEHOLDER: &str = "name=\"style-nonce\" content=\"\"";
 const NOT_BUILT: &str = "<!doctype html><title>smarthome GraphiQL</title><p>GraphiQL is not in this build: \
      it needs Node. Run <code>make web</code> and build again. The API itself is at <code>/graphql</code>.";
 
@@ -28,17 +28,18 @@ pub struct Page {
     pub token: Option<String>,
 }
 
-/// `/`, `/graphiql` and `/assets/…`.
+/// `/`, `/graphiql`, `/favicon.ico` and `/assets/…`.
 pub fn routes(page: Page) -> Router {
     Router::new()
         .route("/", get(root))
-        .route("/graphiql", get(graphiql))
+        .route(GRAPHIQL, get(graphiql))
+        .route("/favicon.ico", get(favicon))
         .route("/assets/{name}", get(asset))
         .with_state(page)
 }
 
 async fn root(State(page): State<Page>) -> Response {
-    if page.graphiql { Redirect::temporary("/graphiql").into_response() } else { not_found() }
+    if page.graphiql { Redirect::temporary(GRAPHIQL).into_response() } else { not_found() }
 }
 
 async fn graphiql(State(page): State<Page>, request: HeaderMap) -> Response {
@@ -57,13 +58,31 @@ fn with_token(html: &str, token: Option<String>, request: &HeaderMap) -> Respons
     // Every character of a JWT is safe in an HTML attribute. Anything else is not a token of ours.
     let is_safe = token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     let token = if is_safe { token } else { String::new() };
-    let html = html.replace(TOKEN_PLACEHOLDER, &format!("name=\"smarthome-token\" content=\"{token}\""));
+    let nonce = Uuid::new_v4().simple().to_string();
+    let html = html
+        .replace(TOKEN_PLACEHOLDER, &format!("name=\"smarthome-token\" content=\"{token}\""))
+        .replace(NONCE_PLACEHOLDER, &format!("name=\"style-nonce\" content=\"{nonce}\""));
     let mut response = Html(html).into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    headers.insert(header::CONTENT_SECURITY_POLICY, content_security_policy(&nonce));
     // The page may contain a token.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Scripts and style sheets come from this server only. GraphiQL sets style attributes, embeds its fonts in its style
+/// sheet, and inserts a style element for its dialogs, which has the nonce.
+fn content_security_policy(nonce: &str) -> HeaderValue {
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; style-src-attr 'unsafe-inline'; \
+         font-src data:; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    );
+    HeaderValue::try_from(policy).expect("a nonce in hexadecimal is a valid header value")
+}
+
+async fn favicon(state: State<Page>, request: HeaderMap) -> Response {
+    asset(state, Path("favicon.svg".to_owned()), request).await
 }
 
 async fn asset(State(page): State<Page>, Path(name): Path<String>, request: HeaderMap) -> Response {
@@ -107,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn switched_off_every_path_is_not_found() {
-        for path in ["/", "/graphiql", "/assets/page.js"] {
+        for path in ["/", "/graphiql", "/favicon.ico", "/assets/page.js"] {
             let (status, _, body) = get(Page::default(), path, "localhost").await;
             assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
             assert!(body.contains("NOT_FOUND"), "{path}");
@@ -141,6 +160,17 @@ mod tests {
             assert!(body.contains(TOKEN_PLACEHOLDER) && !body.contains("aaa.bbb.ccc"), "{host}");
         }
         assert!(!page("\"><script>", "localhost").await.contains("\"><script>"));
+    }
+
+    #[test]
+    fn each_page_has_its_own_nonce() {
+        const HTML: &str = include_str!("../../web/src/graphiql.html");
+        let policies = [(); 2].map(|()| {
+            let response = with_token(HTML, None, &HeaderMap::new());
+            response.headers()["content-security-policy"].to_str().unwrap().to_owned()
+        });
+        assert_ne!(policies[0], policies[1]);
+        assert!(policies[0].contains("style-src 'self' 'nonce-"), "{}", policies[0]);
     }
 
     #[tokio::test]

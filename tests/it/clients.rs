@@ -1,6 +1,9 @@
 //! Clients that apps are made with, unmodified: each signs in, lists devices with fragments and variables, sends a command,
 //! receives a reading that was published at the real broker, and meets errors.
 
+mod examples;
+mod outages;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -35,7 +35,7 @@ fn documented() -> Vec<Documented> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let docs = std::fs::read_dir(root.join("docs")).expect("docs/").map(|entry| entry.expect("a file").path());
     let mut found = Vec::new();
-    for path in docs.chain([root.join("README.md"), root.join("web/src/page.js")]) {
+    for path in docs.chain([root.join("README.md"), root.join("web/src/tabs.js")]) {
         let file = path.strip_prefix(root).expect("in the repository").display().to_string();
         let text = std::fs::read_to_string(&path).expect("a text");
         let mut add = |operation: &str| found.push(Documented { file: file.clone(), text: operation.to_owned() });
@@ -71,6 +71,7 @@ async fn every_documented_operation_runs() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "ESP32_001").await;
+    let command = send(&owner, &device).await;
     let changes = async {
         let mut pace = tokio::time::interval(Duration::from_millis(200));
         loop {
@@ -82,7 +83,8 @@ async fn every_documented_operation_runs() {
         for Documented { file, text } in &operations {
             let operation = with_ids(text, &home, &device);
             let variables = json!({
-                "homeId": home.id, "deviceId": device.id, "email": owner.email, "password": owner.password,
+                "homeId": home.id, "deviceId": device.id, "commandId": command, "email": owner.email,
+                "password": owner.password, "refreshToken": owner.refresh_token,
             });
             let answer = answer(&app, &owner, &operation, variables).await;
             assert!(answer["errors"].is_null() && answer["data"].is_object(), "{file}: {operation}\n{answer}");
@@ -93,6 +95,12 @@ async fn every_documented_operation_runs() {
         () = run => {}
     }
     app.stop().await;
+}
+
+/// The id of a new command.
+async fn send(owner: &User, device: &Device) -> Value {
+    let send = "mutation($d: ID!) { sendCommand(input: {deviceId: $d, type: \"BLINK\"}) { id } }";
+    owner.query(send, json!({"d": device.id})).await["sendCommand"]["id"].take()
 }
 
 /// Something that each kind of subscription reports.

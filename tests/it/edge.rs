@@ -99,6 +99,7 @@ impl Edge {
                 origins: vec!["https://app.example.com".to_owned()],
                 ..CorsSettings::default()
             }),
+            graphiql: false,
             pages: axum::Router::new(),
             stop: stop.clone(),
             tracker: tracker.clone(),

@@ -1,5 +1,7 @@
 //! GraphiQL in a real browser: it loads only from this server, runs a query, shows a live event, and documents every type.
 
+mod page;
+
 use async_graphql::parser::parse_schema;
 use async_graphql::parser::types::{TypeKind, TypeSystemDefinition};
 use serde_json::json;

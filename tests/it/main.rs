@@ -23,6 +23,7 @@ mod dev;
 mod device_limit;
 mod directory;
 mod documented_operations;
+mod documented_snippets;
 mod dynsec;
 mod dynsec_turns;
 mod edge;

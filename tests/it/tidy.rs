@@ -1,5 +1,5 @@
 //! The rules of the source tree: which module may import which, where a library may be named, how long a file may be,
-//! and that the README names every setting.
+//! and that the documentation names every setting.
 
 mod shared;
 mod tables;
@@ -187,8 +187,8 @@ fn files_are_short() {
 }
 
 #[test]
-fn the_readme_names_every_setting() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+fn the_documentation_names_every_setting() {
+    let document = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
     let paths = [
         "src/settings.rs",
         "src/settings/auth.rs",
@@ -212,7 +212,7 @@ fn the_readme_names_every_setting() {
                 && text.contains(&format!("source, \"{name}\"")) | text.contains(&format!("get(\"{name}\")"));
             if is_variable {
                 n_named += 1;
-                assert!(readme.contains(&format!("`{name}`")), "README.md does not name {name}");
+                assert!(document.contains(&format!("`{name}`")), "docs/configuration.md does not name {name}");
             }
         }
     }

@@ -1,101 +1,100 @@
-// GraphiQL on this server: addresses come from the location, the token (on `smarthome dev`) from the page.
+// GraphiQL on this server: addresses come from the location, the token from the page (on `smarthome dev`) or from the
+// last sign-in that ran on the page.
 (() => {
   'use strict';
 
-  const token = document.querySelector('meta[name="smarthome-token"]').content;
-  const authorization = token ? { Authorization: `Bearer ${token}` } : {};
+  const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
+  // The dialogs insert a style element. The content security policy accepts it with this nonce.
+  globalThis.__webpack_nonce__ = meta('style-nonce');
+
+  const REFRESH_BEFORE_MS = 60_000;
   const http = new URL('/graphql', window.location.href);
   const ws = new URL(http);
   ws.protocol = ws.protocol === 'https:' ? 'wss:' : 'ws:';
 
-  const fetcher = GraphiQL.createFetcher({
-    url: http.href,
-    subscriptionUrl: ws.href,
-    headers: authorization,
-    wsConnectionParams: authorization,
-  });
+  // Kept in memory: the session ends with the page.
+  let session = { accessToken: meta('smarthome-token') };
+  let lastCommand = '';
 
-  const tab = (query, variables) => ({ query, variables: variables && JSON.stringify(variables, null, 2) });
-  const signIn = tab(`# Copy the accessToken into the headers below as {"Authorization": "Bearer …"}.
-mutation SignIn($email: String!, $password: String!) {
-  login(input: {email: $email, password: $password}) {
-    accessToken
-    expiresAt
-  }
-}
-`, { email: '', password: '' });
-  const examples = [
-    tab(`# Everything you may see. Run it with Ctrl-Enter, then try the next tabs.
-query Homes {
-  me { email name }
-  homes {
-    id
-    key
-    name
-    myRole
-    devices(first: 10) {
-      nodes {
-        id
-        key
-        name
-        type
-        online
-        latestTelemetry { recordedAt sensors { temperature humidity powerW } }
-      }
+  /** Keeps the tokens of a sign-in and the id of a sent command. */
+  function remember(data) {
+    for (const value of Object.values(data ?? {})) {
+      if (typeof value?.accessToken === 'string') session = value;
+      if (/^cmd_/.test(value?.id ?? '')) lastCommand = value.id;
     }
   }
-}
-`),
-    tab(`# Every reading of a home, a moment after it is committed.
-subscription Live($homeId: ID!) {
-  telemetry(homeId: $homeId) {
-    id
-    device { key name }
-    recordedAt
-    timeSource
-    sensors { temperature humidity gasPpm powerW }
+
+  /** Exchanges the refresh token shortly before the access token expires. One exchange at a time. */
+  let refreshing;
+  function refresh() {
+    const isDue = session.refreshToken && Date.parse(session.expiresAt) - Date.now() < REFRESH_BEFORE_MS;
+    if (isDue) {
+      refreshing ??= exchange(session.refreshToken).finally(() => { refreshing = undefined; });
+    }
+    return refreshing;
   }
-}
-`, { homeId: '1' }),
-    tab(`# The last readings of one device, newest first.
-query History($deviceId: ID!) {
-  device(id: $deviceId) {
-    key
-    online
-    lastSeenAt
-    telemetry(first: 20) {
-      nodes { id recordedAt receivedAt sensors { temperature humidity } extra }
-      pageInfo { hasNextPage endCursor }
+
+  async function exchange(refreshToken) {
+    const query = 'mutation($t: String!) { refreshToken(refreshToken: $t) { accessToken expiresAt refreshToken } }';
+    const response = await fetch(http, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ query, variables: { t: refreshToken } }),
+    });
+    remember((await response.json()).data);
+  }
+
+  const fetcher = async (parameters, options) => {
+    await refresh();
+    const authorization = session.accessToken ? { Authorization: `Bearer ${session.accessToken}` } : {};
+    const operation = withLastCommand(parameters);
+    if (isSubscription(parameters, options?.documentAST)) {
+      return subscribeAt(ws.href, { ...authorization, ...options?.headers }, operation);
+    }
+    const run = GraphiQL.createFetcher({ url: http.href, headers: authorization, enableIncrementalDelivery: false });
+    const answer = await run(operation, options);
+    remember(answer.data);
+    return answer;
+  };
+
+  function isSubscription({ operationName }, document) {
+    const operations = document?.definitions.filter(({ kind }) => kind === 'OperationDefinition') ?? [];
+    return operations.find(({ name }) => !operationName || name?.value === operationName)?.operation === 'subscription';
+  }
+
+  function withLastCommand(parameters) {
+    if (parameters.variables?.commandId !== '' || !lastCommand) return parameters;
+    return { ...parameters, variables: { ...parameters.variables, commandId: lastCommand } };
+  }
+
+  /** Shows an error of GraphiQL itself in place of an empty page. */
+  class ErrorBoundary extends React.Component {
+    state = {};
+    static getDerivedStateFromError(error) { return { error }; }
+    render() {
+      const { error } = this.state;
+      if (!error) return this.props.children;
+      const reload = React.createElement('button', { onClick: () => window.location.reload() }, 'Reload');
+      return React.createElement('p', { className: 'loading' }, `GraphiQL failed: ${error.message} `, reload);
     }
   }
-}
-`, { deviceId: '1' }),
-    tab(`# Who is here: opens with the present state, then every change.
-subscription Presence($homeId: ID!) {
-  deviceStatus(homeId: $homeId) { key name online lastSeenAt signalStrength batteryLevel }
-}
-`, { homeId: '1' }),
-    tab(`# What the server did since it started.
-query Status {
-  serverStatus {
-    version
-    uptimeSeconds
-    mqtt { connected messagesReceived messagesStored messagesDuplicate messagesRejected }
-    database { connected }
+
+  const tabs = exampleTabs(Boolean(session.accessToken));
+  // GraphiQL shows the variables of the first of its default tabs only if it finds them in its storage.
+  const stored = window.localStorage;
+  if (stored.getItem('graphiql:tabState') === null && tabs[0].variables) {
+    stored.setItem('graphiql:variables', tabs[0].variables);
   }
-}
-`),
-  ];
 
   ReactDOM.createRoot(document.getElementById('graphiql')).render(
-    React.createElement(GraphiQL, {
+    React.createElement(ErrorBoundary, null, React.createElement(GraphiQL, {
       fetcher,
       plugins: [GraphiQLPluginExplorer.explorerPlugin()],
-      defaultTabs: token ? examples : [signIn, ...examples],
+      defaultTabs: tabs,
       defaultEditorToolsVisibility: 'variables',
       // A token typed in by hand belongs to this page load only.
       shouldPersistHeaders: false,
       inputValueDeprecation: true,
-    }),
+    })),
   );
 })();

@@ -102,6 +102,20 @@ impl Browser {
         }
     }
 
+    /// Shows the page in a window of this size, as on a phone.
+    pub async fn resize(&mut self, width: u32, height: u32) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": true});
+        self.call("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
+    /// Presses Escape, which closes a dialog.
+    pub async fn press_escape(&mut self) {
+        for kind in ["rawKeyDown", "keyUp"] {
+            let parameters = json!({"type": kind, "key": "Escape", "code": "Escape", "windowsVirtualKeyCode": 27});
+            self.call("Input.dispatchKeyEvent", parameters).await;
+        }
+    }
+
     /// Every address that the page requested.
     pub fn requested(&self) -> Vec<String> {
         let sent = |method: &str, pointer: &'static str| {

@@ -1,4 +1,4 @@
-//! Scripts of `tests/node`, and clients of `tests/python`.
+//! Scripts of `tests/node`, clients of `tests/python`, and the examples of `examples/clients`.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node");
+const EXAMPLES_FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/clients");
 const PYTHON_FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python");
 
 /// Runs a script of `tests/node`.
@@ -17,19 +18,41 @@ pub async fn node(script: &str, arguments: &[&str]) -> Output {
 
 /// As [`node`], with a limit of its own.
 pub async fn node_within(script: &str, arguments: &[&str], limit: Duration) -> Output {
-    let folder = Path::new(FOLDER);
-    let installed = folder.join("node_modules/.package-lock.json");
-    install_once(folder.join("package-lock.json"), installed, || {
-        let mut command = Command::new("npm");
-        command.args(["ci", "--no-audit", "--no-fund", "--silent"]).current_dir(FOLDER);
-        vec![command]
-    })
-    .await;
+    let folder = install_node().await;
     run(Command::new("node").arg(script).args(arguments).current_dir(folder), limit).await
 }
 
 /// Runs a script of `tests/python`, in a virtual environment with its packages.
 pub async fn python(script: &str, arguments: &[&str]) -> Output {
+    let folder = install_python().await;
+    let python = folder.join(".venv/bin/python");
+    run(Command::new(python).arg(script).args(arguments).current_dir(folder), Duration::from_secs(60)).await
+}
+
+/// `tests/node`, with its packages.
+pub async fn install_node() -> &'static Path {
+    npm(FOLDER).await
+}
+
+/// `examples/clients`, with its packages.
+pub async fn install_examples() -> &'static Path {
+    npm(EXAMPLES_FOLDER).await
+}
+
+async fn npm(folder: &'static str) -> &'static Path {
+    let path = Path::new(folder);
+    let installed = path.join("node_modules/.package-lock.json");
+    install_once(path.join("package-lock.json"), installed, || {
+        let mut command = Command::new("npm");
+        command.args(["ci", "--no-audit", "--no-fund", "--silent"]).current_dir(folder);
+        vec![command]
+    })
+    .await;
+    path
+}
+
+/// `tests/python`, with the virtual environment `.venv`.
+pub async fn install_python() -> &'static Path {
     let folder = Path::new(PYTHON_FOLDER);
     let (list, stamp) = (folder.join("requirements.txt"), folder.join(".venv/installed"));
     install_once(list, stamp, || {
@@ -46,8 +69,7 @@ pub async fn python(script: &str, arguments: &[&str]) -> Output {
         ]
     })
     .await;
-    let python = folder.join(".venv/bin/python");
-    run(Command::new(python).arg(script).args(arguments).current_dir(folder), Duration::from_secs(60)).await
+    folder
 }
 
 /// Runs a command to its end, or fails the test.

@@ -89,6 +89,15 @@ impl User {
         Self { addr, ..self.clone() }
     }
 
+    /// The same account with a new session.
+    pub async fn signed_in_again(&self) -> Self {
+        let login = "mutation($input: LoginInput!) { login(input: $input) { accessToken refreshToken } }";
+        let input = json!({"email": self.email, "password": self.password});
+        let data = Self::stranger(self.addr).query(login, json!({ "input": input })).await;
+        let text = |name: &str| data["login"][name].as_str().expect("text").to_owned();
+        Self { token: Some(text("accessToken")), refresh_token: text("refreshToken"), ..self.clone() }
+    }
+
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }
