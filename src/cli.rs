@@ -1,5 +1,6 @@
 //! The command line. Each command starts only what it needs.
 
+mod database;
 mod health;
 mod mqtt;
 mod operator;
@@ -90,7 +91,8 @@ async fn serve(no_migrate: bool) -> anyhow::Result<()> {
 }
 
 async fn migrate() -> anyhow::Result<()> {
-    let applied = db::migrate(&DatabaseSettings::read(&Environment)?).await.context("migrate the database")?;
+    let migrated = db::migrate(&DatabaseSettings::read(&Environment)?).await;
+    let applied = migrated.map_err(|error| database::named(error, "migrate the database"))?;
     if applied.is_empty() {
         println!("the database schema is up to date");
     }

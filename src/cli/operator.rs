@@ -4,16 +4,15 @@ use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::database;
 use crate::auth::Tokens;
 use crate::clock::Clock;
-use crate::db;
 use crate::revocation::Revocations;
 use crate::settings::{AuthSettings, DatabaseSettings, Environment, Secret};
 use crate::throttle::Throttle;
 use crate::users::{Users, UsersDependencies};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use prometheus_client::metrics::counter::Counter;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 /// Longest input that is read as a password.
@@ -84,7 +83,7 @@ pub(crate) struct Password {
 
 impl User {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let users = users()?;
+        let users = users().await?;
         match self {
             Self::Create { email, name, password } => {
                 let user = users.create(&email, password.read()?.reveal(), &name).await?;
@@ -109,18 +108,18 @@ impl User {
 
 impl Token {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let (token, expires_at) = users()?.token_for(&self.email, Duration::from_secs(self.minutes * 60)).await?;
+        let (token, expires_at) = users().await?.token_for(&self.email, Duration::from_secs(self.minutes * 60)).await?;
         eprintln!("valid until {}", expires_at.to_rfc3339());
         println!("{token}");
         Ok(())
     }
 }
 
-fn users() -> anyhow::Result<Users> {
+async fn users() -> anyhow::Result<Users> {
     let auth = AuthSettings::read(&Environment)?;
     let database = DatabaseSettings::read(&Environment)?;
     let clock = Clock::system();
-    let pool = db::pool(&database, db::Frozen::default(), Counter::default());
+    let pool = database::open(&database).await?;
     let (tokens, revocations) = (Tokens::from_settings(&auth, clock.clone())?, Revocations::new(clock.clone()));
     let (throttle, registration_open) = (Throttle::new(false), auth.registration_open);
     Ok(Users::new(UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open }))

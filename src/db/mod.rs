@@ -18,7 +18,7 @@ mod tls;
 mod transaction;
 
 pub use clock::clock;
-pub use connection::{Connection, connect};
+pub use connection::{ConnectError, Connection, connect, refused_setting};
 pub use errors::{is_unique_violation, violated_foreign_key, warn_about_message_language};
 pub use frozen::Frozen;
 pub use json::JsonText;

@@ -53,6 +53,7 @@ mod schema;
 mod services;
 mod simulator;
 mod standby;
+mod start;
 mod statement_order;
 mod statement_plans;
 mod statements;

@@ -1,0 +1,73 @@
+//! What `serve` and the commands say when they can't start: the cause, in one line.
+
+use std::collections::HashMap;
+use std::process::Output;
+
+use crate::support::app::{Database, variables};
+use crate::support::server::Server;
+use crate::support::services::services;
+use crate::support::{soon, unique, until};
+
+/// Runs the binary with this environment until it ends.
+async fn run(arguments: &[&str], variables: &HashMap<String, String>) -> Output {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_smarthome"));
+    command.args(arguments).env_clear().envs(variables).kill_on_drop(true);
+    soon("the program ends", command.output()).await.expect("the binary runs")
+}
+
+/// The line that a command with unusable settings prints, without log lines.
+#[track_caller]
+fn refused(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    let errors: Vec<_> = text.lines().filter(|line| !line.contains(" INFO ")).collect();
+    assert_eq!(errors.len(), 1, "{text}");
+    errors[0].to_owned()
+}
+
+/// An account that PostgreSQL asks for its password, and the URL with this one.
+async fn account(database: &Database, password: &str) -> String {
+    let account = unique("account");
+    let group =
+        "do $$ begin create role with_password; exception when duplicate_object or unique_violation then end $$";
+    let sql = database.client().await;
+    sql.batch_execute(group).await.expect("the group");
+    let role = format!("create role {account} login password 'right' in role with_password");
+    sql.batch_execute(&role).await.expect("the account");
+    let url = services().database_url_by_tcp("127.0.0.1", database.name()) + "?sslmode=disable";
+    url.replacen("//smarthome@", &format!("//{account}:{password}@"), 1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_database_account_ends_the_start_with_its_cause() {
+    let database = Database::create().await;
+    let wrong = account(&database, "canary").await;
+    let absent = services().database_url("smarthome_absent");
+    let nobody = database.url_as("nobody_here");
+    for (url, causes) in [
+        (&wrong, ["password authentication failed for user", "28P01"]),
+        (&absent, ["database \"smarthome_absent\" does not exist", "3D000"]),
+        (&nobody, ["role \"nobody_here\" does not exist", "28000"]),
+    ] {
+        let variables = variables(&HashMap::new(), url, services().mqtt_port());
+        let create = ["user", "create", "--email", "a@example.com", "--name", "A"];
+        for arguments in [&["serve"][..], &["serve", "--no-migrate"], &["migrate"], &create] {
+            let line = refused(&run(arguments, &variables).await);
+            assert!(line.starts_with("error: DATABASE_URL: "), "{line}");
+            assert!(causes.iter().all(|cause| line.contains(cause)), "{line}");
+            assert!(!line.contains("canary"), "{line}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_is_waited_for_and_its_cause_is_logged() {
+    let mut server = Server::prepare("postgres://127.0.0.1:1/smarthome", services().mqtt_port(), &[]);
+    server.spawn();
+    until("the log has the cause", || {
+        let log = server.log();
+        log.lines().any(|line| line.contains("waiting for it") && line.contains("Connection refused"))
+    })
+    .await;
+    assert!(server.stop().await.success());
+}
