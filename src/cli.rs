@@ -6,8 +6,8 @@ mod mqtt;
 mod operator;
 
 use crate::app::{App, Options};
-use crate::settings::{DatabaseSettings, Environment, Provisioning, Settings, SettingsError, Source};
-use crate::{db, dev, graphql, logging, simulator};
+use crate::settings::{DatabaseSettings, Environment, Provisioning, Settings, SettingsError, SettingsErrors, Source};
+use crate::{app, db, dev, graphql, logging, settings, simulator};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,8 +24,9 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Dev(dev::Args),
-    /// Run the server. It is configured by environment variables: DATABASE_URL, MQTT_BROKER_URL and JWT_SECRET are
-    /// required, the README lists them all.
+    /// Run the server. It is configured by environment variables, of which DATABASE_URL, MQTT_BROKER_URL and JWT_SECRET are
+    /// required. `--help` lists all of them.
+    #[command(after_long_help = settings::help())]
     Serve {
         /// Do not run database migrations at the start.
         #[arg(long)]
@@ -76,9 +77,13 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 
 async fn serve(no_migrate: bool) -> anyhow::Result<()> {
     let settings = Settings::read(&Environment)?;
+    let mut errors = app::check(&settings).err().map_or_else(Vec::new, |errors| errors.0);
     if settings.mqtt.provisioning == Provisioning::Embedded {
         let problem = "`embedded` works only in `smarthome dev`: use `none` or `dynsec`".to_owned();
-        return Err(SettingsError { name: "MQTT_PROVISIONING".to_owned(), problem }.into());
+        errors.push(SettingsError { name: "MQTT_PROVISIONING".to_owned(), problem });
+    }
+    if !errors.is_empty() {
+        return Err(SettingsErrors(errors).into());
     }
     let stop = stop_signal()?;
     let app = App::start(settings, Options { skip_migrations: no_migrate, ..Options::default() }).await?;

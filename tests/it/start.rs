@@ -71,3 +71,42 @@ async fn a_database_that_is_away_is_waited_for_and_its_cause_is_logged() {
     .await;
     assert!(server.stop().await.success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_unusable_settings_are_named_at_once() {
+    let output = run(&["serve"], &HashMap::from([("GRAPHIQL".to_owned(), "yes".to_owned())])).await;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    let lines: Vec<_> = text.lines().collect();
+    for name in ["DATABASE_URL", "MQTT_BROKER_URL", "JWT_SECRET", "GRAPHIQL"] {
+        let of_name = lines.iter().filter(|line| line.starts_with(&format!("error: {name}: "))).count();
+        assert_eq!(of_name, 1, "{name} in {text}");
+    }
+    assert_eq!(lines.len(), 4, "{text}");
+
+    // Values that look right, and name files that are not.
+    let overrides =
+        [("MQTT_CA_FILE", "/no/such/file"), ("JWT_PRIVATE_KEY", "no key"), ("MQTT_PROVISIONING", "embedded")];
+    let overrides = overrides.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let absent = services().database_url("smarthome_absent");
+    let mut variables = variables(&HashMap::from(overrides), &absent, services().mqtt_port());
+    variables.remove("JWT_SECRET");
+    variables.insert("MQTT_BROKER_URL".to_owned(), "mqtts://localhost".to_owned());
+    let output = run(&["serve"], &variables).await;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for name in ["MQTT_CA_FILE", "JWT_PRIVATE_KEY", "MQTT_PROVISIONING"] {
+        assert!(text.lines().any(|line| line.starts_with(&format!("error: {name}: "))), "{name} in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_help_of_serve_lists_every_variable() {
+    let output = run(&["serve", "--help"], &HashMap::new()).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for variable in smarthome::settings::VARIABLES {
+        let line = text.lines().find(|line| line.trim_start().starts_with(variable.name));
+        let line = line.unwrap_or_else(|| panic!("{} is not listed in {text}", variable.name));
+        assert!(line.contains(variable.meaning), "{line}");
+    }
+}
