@@ -16,6 +16,7 @@ mod migrate;
 mod outboxes;
 mod readiness;
 mod services;
+mod start_line;
 mod tasks;
 
 use std::net::SocketAddr;
@@ -84,6 +85,7 @@ impl App {
     /// `/readyz`.
     pub async fn start(settings: Settings, options: Options) -> anyhow::Result<Self> {
         check(&settings)?;
+        start_line::log(&settings);
         let background = Tasks::default();
         let migrated = migrate(&settings.database, options.skip_migrations, &background).await?;
         let listener = http::bind("HTTP_ADDR", settings.http.addr).await?;

@@ -1,5 +1,7 @@
 //! Settings of the database.
 
+use tokio_postgres::config::Host;
+
 use super::{DatabaseUrl, Secret, SettingsError, SettingsErrors, Source, all, bad, number, required_secret};
 
 #[derive(Debug, Clone)]
@@ -16,6 +18,26 @@ impl DatabaseSettings {
         let (url, pool_size) = all!(url, pool_size)?;
         Ok(Self { url, pool_size: u32::try_from(pool_size).expect("bounded above") })
     }
+}
+
+impl DatabaseSettings {
+    /// Host and database, without user and password.
+    pub fn place(&self) -> String {
+        let config: tokio_postgres::Config = DatabaseUrl::split(self.url.reveal()).url.parse().unwrap_or_default();
+        // One port is for all hosts.
+        let mut ports = config.get_ports().iter().cycle();
+        let hosts: Vec<_> = config.get_hosts().iter().map(|host| address(host, ports.next())).collect();
+        let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+        format!("{}/{database}", hosts.join(","))
+    }
+}
+
+fn address(host: &Host, port: Option<&u16>) -> String {
+    let host = match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    };
+    port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
 }
 
 fn url(source: &impl Source) -> Result<Secret, SettingsError> {

@@ -110,3 +110,21 @@ async fn the_help_of_serve_lists_every_variable() {
         assert!(line.contains(variable.meaning), "{line}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_line_of_the_log_says_what_starts() {
+    let database = Database::create().await;
+    let url = account(&database, "right").await;
+    let mut server = Server::prepare(&url, services().mqtt_port(), &[("GRAPHIQL", "on")]);
+    server.spawn();
+    until("the log has a line", || server.log().contains('\n')).await;
+    let log = server.log();
+    let line = log.lines().next().unwrap();
+    let broker = format!("broker=mqtt://127.0.0.1:{}", services().mqtt_port());
+    for part in
+        ["smarthome starts", env!("CARGO_PKG_VERSION"), "database=\"127.0.0.1:", &broker, server.prefix(), "GraphiQL"]
+    {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert!(!line.contains("right"), "{line}");
+}
