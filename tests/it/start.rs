@@ -128,3 +128,16 @@ async fn the_first_line_of_the_log_says_what_starts() {
     }
     assert!(!line.contains("right"), "{line}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_waits_for_another_ones_migration_says_so() {
+    let database = Database::create().await;
+    let sql = database.client().await;
+    sql.batch_execute("select pg_advisory_lock(7001)").await.unwrap();
+    let mut server = Server::prepare(&database.url(), services().mqtt_port(), &[]);
+    server.spawn();
+    until("the log says so", || server.log().contains("another process migrates the database")).await;
+    drop(sql);
+    server.ready().await;
+    assert!(server.stop().await.success());
+}

@@ -159,6 +159,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     (
         "ingest",
         &[
+            "background",
             "backoff",
             "clock",
             "commands",
