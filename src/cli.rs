@@ -2,6 +2,7 @@
 
 mod database;
 mod health;
+mod lists;
 mod mqtt;
 mod operator;
 
@@ -37,9 +38,15 @@ enum Command {
     /// Print the GraphQL schema.
     Schema,
     Simulate(Box<simulator::Args>),
-    /// Manage accounts. Needs DATABASE_URL and JWT_SECRET.
+    /// Manage accounts. Needs DATABASE_URL.
     #[command(subcommand)]
     User(operator::User),
+    /// List homes. Needs DATABASE_URL.
+    #[command(subcommand)]
+    Home(lists::Home),
+    /// List devices. Needs DATABASE_URL.
+    #[command(subcommand)]
+    Device(lists::Device),
     Token(operator::Token),
     Health(health::Health),
     /// Manage the files of the MQTT broker.
@@ -68,6 +75,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             }
             Command::Simulate(args) => Ok(simulator::run(*args, stop_signal()?).await?),
             Command::User(user) => user.run().await,
+            Command::Home(home) => home.run().await,
+            Command::Device(device) => device.run().await,
             Command::Token(token) => token.run().await,
             Command::Health(health) => health.run().await,
             Command::Mqtt(mqtt) => mqtt.run().await,

@@ -33,6 +33,7 @@ mod http_headers;
 mod integrations;
 mod issuers;
 mod limits;
+mod lists;
 mod memory;
 mod months;
 mod mosquitto_files;
