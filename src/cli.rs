@@ -8,7 +8,7 @@ mod operator;
 
 use crate::app::{App, Options};
 use crate::settings::{DatabaseSettings, Environment, Provisioning, Settings, SettingsError, SettingsErrors, Source};
-use crate::{app, db, dev, graphql, logging, settings, simulator};
+use crate::{app, db, dev, doctor, graphql, logging, settings, simulator};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,6 +49,7 @@ enum Command {
     Device(lists::Device),
     Token(operator::Token),
     Health(health::Health),
+    Doctor(doctor::Doctor),
     /// Manage the files of the MQTT broker.
     #[command(subcommand)]
     Mqtt(mqtt::Mqtt),
@@ -79,6 +80,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Device(device) => device.run().await,
             Command::Token(token) => token.run().await,
             Command::Health(health) => health.run().await,
+            Command::Doctor(doctor) => doctor.run().await,
             Command::Mqtt(mqtt) => mqtt.run().await,
         }
     })

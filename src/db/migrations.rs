@@ -49,11 +49,18 @@ async fn lock(conn: &mut Connection) -> Result<(), Error> {
 
 /// Whether this build has a migration that the database does not have.
 pub async fn has_pending(pool: &Pool) -> Result<bool, Error> {
+    Ok(!pending(&mut *pool.get().await?).await?.is_empty())
+}
+
+/// The names of the migrations that this build has and the database does not have.
+pub async fn pending(conn: &mut Connection) -> Result<Vec<String>, Error> {
     diesel::table! { __diesel_schema_migrations (version) { version -> Text, } }
 
-    let mut conn = pool.get().await?;
     let applied: Vec<String> =
-        __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(&mut conn).await?;
-    let known = MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(Error::Internal)?;
-    Ok(known.iter().any(|migration| !applied.contains(&migration.name().version().to_string())))
+        __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(conn).await?;
+    let mut known = MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(Error::Internal)?;
+    known.retain(|migration| !applied.contains(&migration.name().version().to_string()));
+    let mut names: Vec<_> = known.iter().map(|migration| migration.name().to_string()).collect();
+    names.sort();
+    Ok(names)
 }

@@ -2,6 +2,7 @@
 
 mod acks;
 pub mod acl;
+pub mod checkup;
 pub mod cleanup;
 pub mod export;
 mod json;

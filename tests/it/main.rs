@@ -20,6 +20,7 @@ mod database_tls;
 mod dev;
 mod device_limit;
 mod directory;
+mod doctor;
 mod documented_operations;
 mod dynsec;
 mod dynsec_turns;
