@@ -17,6 +17,7 @@ mod database_account;
 mod database_errors;
 mod database_schema;
 mod database_tls;
+mod deployment;
 mod dev;
 mod device_limit;
 mod directory;
