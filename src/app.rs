@@ -7,6 +7,7 @@
 
 mod background;
 mod base;
+mod check;
 mod clock_check;
 mod http;
 mod hubs;
@@ -15,15 +16,15 @@ mod migrate;
 mod outboxes;
 mod readiness;
 mod services;
+mod start_line;
 mod tasks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-
 pub use base::Base;
+pub use check::check;
 pub use clock_check::compare_clocks;
 pub use hubs::Hubs;
 
@@ -37,7 +38,7 @@ use crate::clock::Clock;
 use crate::graphql::Services;
 use crate::http::Limits;
 use crate::latch::Latch;
-use crate::mqtt::{self, Publisher};
+use crate::mqtt::Publisher;
 use crate::settings::{Secret, Settings};
 
 /// Longest stop, apart from the dispatchers' wait for confirmations.
@@ -83,6 +84,8 @@ impl App {
     /// Migrates, connects, listens. The broker and the database may be away: the server starts and reports it in
     /// `/readyz`.
     pub async fn start(settings: Settings, options: Options) -> anyhow::Result<Self> {
+        check(&settings)?;
+        start_line::log(&settings);
         let background = Tasks::default();
         let migrated = migrate(&settings.database, options.skip_migrations, &background).await?;
         let listener = http::bind("HTTP_ADDR", settings.http.addr).await?;
@@ -95,7 +98,6 @@ impl App {
         let parts = Parts { settings, base, hubs, services, migrated };
 
         let Parts { settings: Settings { mqtt, .. }, base, .. } = &parts;
-        mqtt::check(mqtt).context("set up the MQTT connection")?;
         let publisher = Publisher::new(mqtt.prefix.clone(), base.clock.clone(), base.metrics.clone());
         let outboxes = Outboxes::start(&parts, Arc::new(publisher.clone()), background.group());
         let ingest = Ingest::start(&parts, publisher, &background.ended)?;

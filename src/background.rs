@@ -32,6 +32,28 @@ pub async fn periodic<F>(
     stop.run_until_cancelled(repeated).await;
 }
 
+/// When a state that lasts is logged again.
+pub struct Reminder {
+    every: Duration,
+    last: Instant,
+}
+
+impl Reminder {
+    /// The state is logged now.
+    pub fn new(every: Duration, now: Instant) -> Self {
+        Self { every, last: now }
+    }
+
+    /// Whether it is time to log the state; if so, the next time is `every` later.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = now - self.last >= self.every;
+        if is_due {
+            self.last = now;
+        }
+        is_due
+    }
+}
+
 /// How often a server asks for the lead, and how long it waits after a failure.
 pub struct LeaderPauses {
     /// Pause while another server has the lead.
@@ -104,6 +126,14 @@ mod tests {
             stop.cancel();
         };
         tokio::join!(background, test);
+    }
+
+    #[test]
+    fn a_reminder_is_due_once_in_each_interval() {
+        let (start, minute) = (Instant::now(), Duration::from_secs(60));
+        let mut reminder = Reminder::new(minute, start);
+        let due: Vec<_> = (0..=300).step_by(20).filter(|n| reminder.is_due(start + minute * *n / 60)).collect();
+        assert_eq!(due, [60, 120, 180, 240, 300]);
     }
 
     #[tokio::test]

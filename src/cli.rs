@@ -1,12 +1,14 @@
 //! The command line. Each command starts only what it needs.
 
+mod database;
 mod health;
+mod lists;
 mod mqtt;
 mod operator;
 
 use crate::app::{App, Options};
-use crate::settings::{DatabaseSettings, Environment, Provisioning, Settings, SettingsError, Source};
-use crate::{db, dev, graphql, logging, simulator};
+use crate::settings::{DatabaseSettings, Environment, Provisioning, Settings, SettingsError, SettingsErrors, Source};
+use crate::{app, db, dev, doctor, graphql, logging, settings, simulator};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,8 +25,9 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Dev(dev::Args),
-    /// Run the server. It is configured by environment variables: DATABASE_URL, MQTT_BROKER_URL and JWT_SECRET are
-    /// required, docs/configuration.md lists them all.
+    /// Run the server. It is configured by environment variables, of which DATABASE_URL, MQTT_BROKER_URL and JWT_SECRET are
+    /// required. `--help` lists all of them.
+    #[command(after_long_help = settings::help())]
     Serve {
         /// Do not run database migrations at the start.
         #[arg(long)]
@@ -35,11 +38,18 @@ enum Command {
     /// Print the GraphQL schema.
     Schema,
     Simulate(Box<simulator::Args>),
-    /// Manage accounts. Needs DATABASE_URL and JWT_SECRET.
+    /// Manage accounts. Needs DATABASE_URL.
     #[command(subcommand)]
     User(operator::User),
+    /// List homes. Needs DATABASE_URL.
+    #[command(subcommand)]
+    Home(lists::Home),
+    /// List devices. Needs DATABASE_URL.
+    #[command(subcommand)]
+    Device(lists::Device),
     Token(operator::Token),
     Health(health::Health),
+    Doctor(doctor::Doctor),
     /// Manage the files of the MQTT broker.
     #[command(subcommand)]
     Mqtt(mqtt::Mqtt),
@@ -66,8 +76,11 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             }
             Command::Simulate(args) => Ok(simulator::run(*args, stop_signal()?).await?),
             Command::User(user) => user.run().await,
+            Command::Home(home) => home.run().await,
+            Command::Device(device) => device.run().await,
             Command::Token(token) => token.run().await,
             Command::Health(health) => health.run().await,
+            Command::Doctor(doctor) => doctor.run().await,
             Command::Mqtt(mqtt) => mqtt.run().await,
         }
     })
@@ -75,9 +88,13 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 
 async fn serve(no_migrate: bool) -> anyhow::Result<()> {
     let settings = Settings::read(&Environment)?;
+    let mut errors = app::check(&settings).err().map_or_else(Vec::new, |errors| errors.0);
     if settings.mqtt.provisioning == Provisioning::Embedded {
         let problem = "`embedded` works only in `smarthome dev`: use `none` or `dynsec`".to_owned();
-        return Err(SettingsError { name: "MQTT_PROVISIONING".to_owned(), problem }.into());
+        errors.push(SettingsError { name: "MQTT_PROVISIONING".to_owned(), problem });
+    }
+    if !errors.is_empty() {
+        return Err(SettingsErrors(errors).into());
     }
     let stop = stop_signal()?;
     let app = App::start(settings, Options { skip_migrations: no_migrate, ..Options::default() }).await?;
@@ -90,7 +107,8 @@ async fn serve(no_migrate: bool) -> anyhow::Result<()> {
 }
 
 async fn migrate() -> anyhow::Result<()> {
-    let applied = db::migrate(&DatabaseSettings::read(&Environment)?).await.context("migrate the database")?;
+    let migrated = db::migrate(&DatabaseSettings::read(&Environment)?).await;
+    let applied = migrated.map_err(|error| database::named(error, "migrate the database"))?;
     if applied.is_empty() {
         println!("the database schema is up to date");
     }

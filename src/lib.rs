@@ -6,6 +6,7 @@
 //! | [`app`] | the composition root: makes, starts and stops every part |
 //! | [`settings`], [`logging`] | the environment as typed settings; the log |
 //! | [`dev`] | `smarthome dev`: server, PostgreSQL and broker on one machine |
+//! | `doctor` | `smarthome doctor`: checks of an installation from outside |
 //!
 //! | Base | |
 //! |---|---|
@@ -39,6 +40,7 @@
 pub mod app;
 pub mod cli;
 pub mod dev;
+mod doctor;
 pub mod logging;
 pub mod settings;
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use smarthome::cli;
-use smarthome::settings::SettingsError;
+use smarthome::settings::{SettingsError, SettingsErrors};
 
 /// Returns freed memory to the system after a second (`.cargo/config.toml`), also that of threads that have become idle.
 ///
@@ -28,14 +28,22 @@ fn main() -> ExitCode {
     }
     match cli::run(cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<SettingsError>() => {
-            eprintln!("error: {error}");
-            ExitCode::from(UNUSABLE)
-        }
-        Err(error) => {
-            // The chain of causes on one line.
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast::<SettingsErrors>().or_else(|error| error.downcast().map(only)) {
+            Ok(SettingsErrors(errors)) => {
+                for error in errors {
+                    eprintln!("error: {error}");
+                }
+                ExitCode::from(UNUSABLE)
+            }
+            Err(error) => {
+                // The chain of causes on one line.
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
+}
+
+fn only(error: SettingsError) -> SettingsErrors {
+    error.into()
 }

@@ -1,5 +1,5 @@
-//! Settings: the environment, read once into types. A missing or unusable variable stops the start with an error
-//! that names it. No other module reads the environment.
+//! Settings: the environment, read once into types. Missing and unusable variables stop the start with an error that names
+//! all of them. No other module reads the environment.
 
 mod auth;
 mod broker_url;
@@ -7,6 +7,7 @@ mod cors;
 mod database;
 mod database_url;
 mod device_limit;
+mod documentation;
 mod encryption;
 mod http;
 mod issuers;
@@ -25,6 +26,7 @@ pub use cors::CorsSettings;
 pub use database::DatabaseSettings;
 pub use database_url::DatabaseUrl;
 pub use device_limit::DeviceLimit;
+pub use documentation::{VARIABLES, Variable, help};
 pub use encryption::{EncryptionKey, EncryptionSettings};
 pub use http::HttpSettings;
 pub use issuers::{KeySource, TrustedIssuer};
@@ -32,7 +34,7 @@ pub use mqtt::MqttSettings;
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
 pub use proxies::TrustedProxies;
 pub use quotas::Quotas;
-use variables::{bad, number, required, required_secret, secret, switch};
+use variables::{all, bad, number, required, required_secret, secret, switch};
 
 /// A value that must never be logged: its `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
@@ -65,6 +67,23 @@ pub struct SettingsError {
     pub problem: String,
 }
 
+/// Settings that are missing or unusable, at least one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct SettingsErrors(pub Vec<SettingsError>);
+
+impl fmt::Display for SettingsErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl From<SettingsError> for SettingsErrors {
+    fn from(error: SettingsError) -> Self {
+        Self(vec![error])
+    }
+}
+
 /// All settings of `serve`.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -83,18 +102,26 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
-        let rate_limits = switch(source, "RATE_LIMITS", ("on", "off"), true)?;
+    pub fn read(source: &impl Source) -> Result<Self, SettingsErrors> {
+        let (database, mqtt) = (DatabaseSettings::read(source), MqttSettings::read(source));
+        let (http, auth) = (HttpSettings::read(source), AuthSettings::read(source));
+        let encryption = EncryptionSettings::read(source);
+        let rate_limits = switch(source, "RATE_LIMITS", ("on", "off"), true);
+        let device_limit = DeviceLimit::read(source);
+        let quotas = Quotas::read(source, !matches!(rate_limits, Ok(false)));
+        let presence_seconds = number(source, "PRESENCE_TIMEOUT_SECONDS", 150, 1..=86_400);
+        let (database, mqtt, http, auth, encryption, rate_limits, device_limit, quotas, presence_seconds) =
+            all!(database, mqtt, http, auth, encryption, rate_limits, device_limit, quotas, presence_seconds,)?;
         Ok(Self {
-            database: DatabaseSettings::read(source)?,
-            mqtt: MqttSettings::read(source)?,
-            http: HttpSettings::read(source)?,
-            auth: AuthSettings::read(source)?,
-            encryption: EncryptionSettings::read(source)?,
+            database,
+            mqtt,
+            http,
+            auth,
+            encryption,
             rate_limits,
-            device_limit: DeviceLimit::read(source)?.filter(|_| rate_limits),
-            quotas: Quotas::read(source, rate_limits)?,
-            presence_timeout: Duration::from_secs(number(source, "PRESENCE_TIMEOUT_SECONDS", 150, 1..=86_400)?),
+            device_limit: device_limit.filter(|_| rate_limits),
+            quotas,
+            presence_timeout: Duration::from_secs(presence_seconds),
         })
     }
 }
@@ -125,7 +152,15 @@ impl<F: Fn(&str) -> Option<String>> Source for F {
 mod tests {
     use super::*;
 
+    /// The settings, or the only error.
     fn read(vars: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        read_all(vars).map_err(|SettingsErrors(mut errors)| {
+            assert_eq!(errors.len(), 1, "{errors:?}");
+            errors.remove(0)
+        })
+    }
+
+    fn read_all(vars: &[(&str, &str)]) -> Result<Settings, SettingsErrors> {
         let vars: Vec<(String, String)> = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Settings::read(&move |name: &str| vars.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
     }
@@ -196,6 +231,30 @@ mod tests {
             assert_eq!(error.name, wrong.0);
             assert!(!error.to_string().contains("secret-password") && !error.to_string().contains("user:pw"));
         }
+    }
+
+    #[test]
+    fn all_missing_and_unusable_variables_are_named_at_once() {
+        let wrong = [
+            ("JWT_PREVIOUS_SECRET", "short"),
+            ("MQTT_PROVISIONING", "dynsec"),
+            ("MQTT_AUTH_ADDR", "nowhere"),
+            ("ENCRYPTION_KEY", "short"),
+            ("DATABASE_POOL_SIZE", "0"),
+            ("HTTP_ADDR", "nowhere"),
+            ("GRAPHIQL", "yes"),
+            ("RATE_LIMITS", "yes"),
+            ("DEVICE_BURST", "-1"),
+            ("HOMES_PER_USER", "0"),
+        ];
+        let SettingsErrors(errors) = read_all(&wrong).unwrap_err();
+        let mut named: Vec<_> = errors.iter().map(|error| error.name.as_str()).collect();
+        named.sort_unstable();
+        let mut expected: Vec<_> = GOOD.iter().chain(&wrong).map(|(name, _)| *name).collect();
+        expected.retain(|name| *name != "MQTT_PROVISIONING");
+        expected.extend(["MQTT_DYNSEC_USERNAME", "MQTT_DYNSEC_PASSWORD"]);
+        expected.sort_unstable();
+        assert_eq!(named, expected);
     }
 
     #[test]

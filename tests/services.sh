@@ -59,6 +59,8 @@ trap 'exit 1' INT TERM HUP
 cd "$folder"
 (as KILL "$pg_bin/initdb" -D "$folder/data" -U smarthome -A trust -E UTF8 --locale=C.UTF-8 --lc-messages=C -N) > initdb.log 2>&1 ||
     fail "initdb: $(tail -n 3 initdb.log)"
+# Accounts of tests in this role have to give their password.
+(as KILL sed -i '1i host all +with_password all scram-sha-256' "$folder/data/pg_hba.conf")
 # The data is not needed after the run: no fsync. Only the owner may enter the socket's folder.
 (as KILL mkdir -m 0700 "$folder/socket")
 # TLS on the loopback, with certificates of the shipped script.

@@ -20,6 +20,7 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 pub(super) async fn migrate(settings: &DatabaseSettings, skip: bool, tasks: &Tasks) -> anyhow::Result<Latch> {
     let migrated = Latch::default();
     if skip {
+        check_account(settings).await?;
         migrated.set();
         return Ok(migrated);
     }
@@ -29,8 +30,12 @@ pub(super) async fn migrate(settings: &DatabaseSettings, skip: bool, tasks: &Tas
             migrated.set();
         }
         Err(error @ Error::Unavailable(_)) => {
-            tracing::warn!(error = %Chain(&error), "the database is away; waiting for it");
-            let retried = migrate_later(settings.clone(), migrated.clone(), tasks.ended.clone());
+            if let Some(refused) = db::refused_setting(&error) {
+                return Err(refused.into());
+            }
+            let first = Chain(&error).to_string();
+            tracing::warn!(error = first, "the database is away; waiting for it");
+            let retried = migrate_later(settings.clone(), migrated.clone(), tasks.ended.clone(), first);
             tasks.spawn(tasks.stop.clone().run_until_cancelled_owned(retried));
         }
         Err(error) => return Err(error).context("migrate the database"),
@@ -38,8 +43,16 @@ pub(super) async fn migrate(settings: &DatabaseSettings, skip: bool, tasks: &Tas
     Ok(migrated)
 }
 
-/// Ends the server where the migration itself fails.
-async fn migrate_later(settings: DatabaseSettings, migrated: Latch, ended: Latch) {
+/// Fails where the database refuses the account. A database that is away may come later.
+async fn check_account(settings: &DatabaseSettings) -> anyhow::Result<()> {
+    let connected = db::connect(settings.url.reveal(), None).await.map(drop).map_err(Error::unavailable);
+    let refused = connected.err().and_then(|error| db::refused_setting(&error));
+    refused.map_or(Ok(()), |refused| Err(refused.into()))
+}
+
+/// Ends the server where the migration itself fails, or the database refuses the account once it answers. Logs each
+/// new reason of the outage; `last` is the one that is logged already.
+async fn migrate_later(settings: DatabaseSettings, migrated: Latch, ended: Latch, mut last: String) {
     loop {
         sleep(RETRY_EVERY).await;
         match db::migrate(&settings).await {
@@ -47,7 +60,17 @@ async fn migrate_later(settings: DatabaseSettings, migrated: Latch, ended: Latch
                 log_applied(&applied);
                 return migrated.set();
             }
-            Err(Error::Unavailable(_)) => {}
+            Err(error @ Error::Unavailable(_)) => {
+                if let Some(refused) = db::refused_setting(&error) {
+                    tracing::error!("{refused}");
+                    return ended.set();
+                }
+                let error = Chain(&error).to_string();
+                if error != last {
+                    tracing::warn!(error, "the database is still away; waiting for it");
+                    last = error;
+                }
+            }
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "the database can't be migrated");
                 return ended.set();

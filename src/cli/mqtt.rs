@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::database;
 use crate::clock::Clock;
+use crate::devices;
 use crate::mqtt::export::Export;
 use crate::settings::{DatabaseSettings, Environment, MqttSettings, Provisioning};
-use crate::{db, devices};
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use prometheus_client::metrics::counter::Counter;
 
 /// Most device names in a warning.
 const MAX_NAMES: usize = 5;
@@ -31,7 +31,7 @@ impl Mqtt {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let Self::Export { dir } = self;
         let mqtt = MqttSettings::read(&Environment)?;
-        let pool = db::pool(&DatabaseSettings::read(&Environment)?, db::Frozen::default(), Counter::default());
+        let pool = database::open(&DatabaseSettings::read(&Environment)?).await?;
         let devices = devices::stored_accounts(&pool, Clock::system().now()).await.context("read the accounts")?;
         let to_clean_up = devices::topics_to_clean_up(&pool).await.context("read the deleted devices")?;
         let admin = match &mqtt.provisioning {

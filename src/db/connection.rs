@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::AsyncPgConnection;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Socket};
 
 use super::Frozen;
 use super::tls::OfferedTls;
-use crate::error::Chain;
-use crate::settings::DatabaseUrl;
+use crate::error::{Chain, Error};
+use crate::settings::{DatabaseUrl, SettingsError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -20,12 +21,69 @@ type Driver = tokio_postgres::Connection<Socket, <OfferedTls as MakeTlsConnect<S
 /// A connection, as the functions of a store take it.
 pub type Connection = AsyncPgConnection;
 
+/// Why a connection could not be opened, with every cause.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ConnectError {
+    message: String,
+    /// PostgreSQL's code, if it answered.
+    sqlstate: Option<SqlState>,
+}
+
+impl ConnectError {
+    fn new(message: String) -> Self {
+        Self { message, sqlstate: None }
+    }
+
+    /// PostgreSQL's code; empty if it did not answer.
+    pub fn sqlstate(&self) -> &str {
+        self.sqlstate.as_ref().map_or("", SqlState::code)
+    }
+
+    /// Whether PostgreSQL refuses the account or has no such database. Waiting does not help: the setting is wrong.
+    pub fn is_refusal(&self) -> bool {
+        let code = self.sqlstate();
+        // Class 28: invalid authorization. 3D000: no such database. 42501: the account may not connect to it.
+        code.starts_with("28") || ["3D000", "42501"].contains(&code)
+    }
+}
+
+impl From<tokio_postgres::Error> for ConnectError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let answer = error.as_db_error();
+        let message = match answer {
+            Some(answer) => format!("{} (SQLSTATE {})", answer.message(), answer.code().code()),
+            None => Chain(&error).to_string(),
+        };
+        Self { message, sqlstate: answer.map(|answer| answer.code().clone()) }
+    }
+}
+
+impl From<ConnectionError> for ConnectError {
+    fn from(error: ConnectionError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<ConnectError> for ConnectionError {
+    fn from(error: ConnectError) -> Self {
+        Self::BadConnection(error.message)
+    }
+}
+
+/// The wrong setting, where PostgreSQL refused the connection because of one.
+pub fn refused_setting(error: &Error) -> Option<SettingsError> {
+    let Error::Unavailable(cause) = error else { return None };
+    let refusal = cause.downcast_ref::<ConnectError>().filter(|error| error.is_refusal())?;
+    Some(SettingsError { name: "DATABASE_URL".to_owned(), problem: format!("PostgreSQL refuses it: {refusal}") })
+}
+
 /// Opens one connection outside the pool.
 ///
 /// The database cancels statements that take longer than `statement_timeout`; `None` for migrations.
-pub async fn connect(url: &str, statement_timeout: Option<Duration>) -> ConnectionResult<Connection> {
+pub async fn connect(url: &str, statement_timeout: Option<Duration>) -> Result<Connection, ConnectError> {
     let (client, connection) = open(url, statement_timeout).await?;
-    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+    Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?)
 }
 
 /// Opens one connection that is closed when the database freezes: what waits for its answer fails then.
@@ -47,7 +105,7 @@ pub(super) async fn connect_until_frozen(
 }
 
 /// Opens one connection for the driver's own client. It is closed when the client is dropped.
-pub(super) async fn open_in_background(url: &str, statement_timeout: Duration) -> ConnectionResult<Client> {
+pub(super) async fn open_in_background(url: &str, statement_timeout: Duration) -> Result<Client, ConnectError> {
     let (client, connection) = open(url, Some(statement_timeout)).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -57,13 +115,9 @@ pub(super) async fn open_in_background(url: &str, statement_timeout: Duration) -
     Ok(client)
 }
 
-pub(super) fn bad(error: tokio_postgres::Error) -> ConnectionError {
-    ConnectionError::BadConnection(error.to_string())
-}
-
-async fn open(url: &str, statement_timeout: Option<Duration>) -> ConnectionResult<(Client, Driver)> {
+async fn open(url: &str, statement_timeout: Option<Duration>) -> Result<(Client, Driver), ConnectError> {
     let DatabaseUrl { url, root_cert } = DatabaseUrl::split(url);
-    let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
+    let mut config: tokio_postgres::Config = url.parse()?;
     // Planning over many partitions costs more than running the query: plan once, prune at run time. With keepalives
     // the database notices within a minute that this machine is gone, and releases its locks. None is sent
     // while an answer is not acknowledged: `tcp_user_timeout` is for those.
@@ -83,11 +137,8 @@ async fn open(url: &str, statement_timeout: Option<Duration>) -> ConnectionResul
     }
     // Notice within about a minute, instead of two hours, that the database's machine is gone.
     config.keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(30));
-    let tls = OfferedTls::new(root_cert.as_deref())
-        .map_err(|error| ConnectionError::BadConnection(format!("sslrootcert: {error}")))?;
-    let connecting = config.connect(tls);
-    tokio::time::timeout(CONNECT_TIMEOUT, connecting)
-        .await
-        .map_err(|_| ConnectionError::BadConnection("no answer within the connect time-out".to_owned()))?
-        .map_err(bad)
+    let tls =
+        OfferedTls::new(root_cert.as_deref()).map_err(|error| ConnectError::new(format!("sslrootcert: {error}")))?;
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, config.connect(tls)).await;
+    Ok(connecting.map_err(|_| ConnectError::new(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))??)
 }

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use chrono::{DateTime, Utc};
-use diesel::ConnectionResult;
 use futures_util::SinkExt;
 use serde_json::Value;
 use tokio_postgres::types::{FromSqlOwned, ToSql};
 use tokio_postgres::{Client, CopyInSink, Statement};
 
-use super::connection::open_in_background;
+use super::connection::{ConnectError, open_in_background};
 use super::statement::numbered;
 use crate::settings::DatabaseSettings;
 
@@ -37,12 +36,11 @@ impl CopyConnection {
         settings: &DatabaseSettings,
         timeout: Duration,
         statements: &[&'static str],
-    ) -> ConnectionResult<Self> {
+    ) -> Result<Self, ConnectError> {
         let client = open_in_background(settings.url.reveal(), timeout).await?;
         let mut prepared = HashMap::new();
         for text in statements {
-            let statement = client.prepare(&numbered(text).0).await;
-            prepared.insert(*text, statement.map_err(super::connection::bad)?);
+            prepared.insert(*text, client.prepare(&numbered(text).0).await?);
         }
         Ok(Self { client, prepared })
     }

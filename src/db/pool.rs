@@ -17,7 +17,7 @@ use crate::error::Chain;
 use crate::settings::DatabaseSettings;
 
 /// Limit on a statement of the API.
-pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request waits for a free connection before it fails with UNAVAILABLE.
 const POOL_WAIT: Duration = Duration::from_millis(1800);
 /// How long [`is_reachable`] waits.

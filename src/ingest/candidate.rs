@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use diesel::QueryResult;
+use tokio::time::Instant;
 
 use super::STATEMENT_TIMEOUT;
 use super::copy_store::TermKey;
@@ -16,6 +17,7 @@ use super::session_store::{self, BegunTerm};
 use super::successor::{self, Successor};
 use super::writer::Copier;
 use super::writer_connection::{Session, WriterConnection};
+use crate::background::Reminder;
 use crate::backoff::Backoff;
 use crate::db::{self, ReconnectingConnection, with_timeout};
 use crate::latch::Latch;
@@ -27,6 +29,9 @@ use crate::standby::{Reason, Standby};
 /// Pauses between attempts to take over.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_millis(700);
+
+/// How often a server that waits says so.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest wait for a database that neither answers nor closes the connection.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,16 +115,17 @@ impl Candidate {
     async fn ask(&self) -> Term {
         let mut db = ReconnectingConnection::new(self.database.clone(), "ingest", STATEMENT_TIMEOUT);
         let mut pauses = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
+        let mut reminder = Reminder::new(REMIND_EVERY, Instant::now());
         loop {
             match with_timeout(ATTEMPT_TIMEOUT, self.attempt(db.get().await)).await {
                 Ok(Attempt::Begun(session, begun)) => {
                     db.reset_backoff();
                     return self.begun(db, session, begun);
                 }
-                Ok(Attempt::OtherServer) => self.on_other_server(),
+                Ok(Attempt::OtherServer) => self.on_other_server(&mut reminder),
                 Ok(Attempt::SameClientId(client_id)) => {
                     db.close();
-                    self.on_same_client_id(&client_id);
+                    self.on_same_client_id(&client_id, &mut reminder);
                 }
                 Err(error) => db.on_error(&error).await,
             }
@@ -145,17 +151,20 @@ impl Candidate {
         Term { db, copier, lost, session: LinkSession { client_id, starts_clean }, group, successor }
     }
 
-    fn on_other_server(&self) {
-        if !self.standby.reason().is_some_and(Reason::is_standby) {
+    fn on_other_server(&self, reminder: &mut Reminder) {
+        let is_new = !self.standby.reason().is_some_and(Reason::is_standby);
+        if is_new {
             self.metrics.ingest_standby.set(1);
             self.standby.does_not_ingest(Reason::NotProbed);
+        }
+        if is_to_be_logged(is_new, reminder) {
             self.log_standby();
         }
     }
 
-    fn on_same_client_id(&self, client_id: &str) {
+    fn on_same_client_id(&self, client_id: &str, reminder: &mut Reminder) {
         self.metrics.ingest_standby.set(0);
-        if self.standby.does_not_ingest(Reason::SameClientId) {
+        if is_to_be_logged(self.standby.does_not_ingest(Reason::SameClientId), reminder) {
             tracing::warn!(
                 client_id,
                 "another server uses the client id of this one's session; waiting until it stops"
@@ -221,6 +230,15 @@ impl Candidate {
         );
         Ok(other)
     }
+}
+
+/// A state is logged when it begins, and while it lasts once a minute.
+fn is_to_be_logged(is_new: bool, reminder: &mut Reminder) -> bool {
+    let now = Instant::now();
+    if is_new {
+        *reminder = Reminder::new(REMIND_EVERY, now);
+    }
+    is_new || reminder.is_due(now)
 }
 
 fn log_given_up(client_id: &str, is_shared: bool) {

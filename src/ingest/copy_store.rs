@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 
 use super::STATEMENT_TIMEOUT;
-use crate::db::{CopyConnection, CopyError, locks};
+use crate::db::{ConnectError, CopyConnection, CopyError, locks};
 use crate::ids::{DeviceId, TelemetryId};
 use crate::mqtt::Packet;
 use crate::settings::DatabaseSettings;
@@ -64,7 +64,7 @@ pub(super) enum CopyFailure {
     #[error(transparent)]
     Database(#[from] CopyError),
     #[error("the database can't be reached: {0}")]
-    NoConnection(#[from] diesel::ConnectionError),
+    NoConnection(#[from] ConnectError),
     #[error("the term has ended")]
     OtherTerm,
     #[error("a device was deleted")]

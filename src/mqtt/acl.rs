@@ -1,7 +1,7 @@
 //! Which topics a client may publish to and subscribe to, for brokers that ask the server. The rules are those of
 //! docker/mosquitto/acl.
 
-use super::topic::{self, Direction};
+use super::topic::{self, DOCTOR_HOME, Direction};
 use crate::devices::MqttUser;
 
 /// Topics of the broker itself that the server may subscribe to.
@@ -24,7 +24,7 @@ pub enum TopicAction {
 }
 
 /// Whether a client may publish or subscribe to a topic. A device has six topics, spelt by its keys and without
-/// wildcards. The server may not publish in place of a device.
+/// wildcards. The server may not publish in place of a device, apart from the doctor's, which is no device.
 pub fn is_allowed(prefix: &str, client: BrokerClient<'_>, action: TopicAction, topic: &str) -> bool {
     match (client, action) {
         (BrokerClient::Device(user), _) => {
@@ -36,7 +36,9 @@ pub fn is_allowed(prefix: &str, client: BrokerClient<'_>, action: TopicAction, t
         }
         (BrokerClient::Server, TopicAction::Publish) => {
             let has_wildcard = topic.contains(['+', '#']);
-            !has_wildcard && split(prefix, topic).is_some_and(|(.., direction)| direction == Direction::ToDevice)
+            !has_wildcard
+                && split(prefix, topic)
+                    .is_some_and(|(home, _, direction)| direction == Direction::ToDevice || home == DOCTOR_HOME)
         }
         (BrokerClient::Server, TopicAction::Subscribe) => {
             // Servers that share the load use shared subscriptions.
@@ -110,6 +112,11 @@ mod tests {
         assert!(is_allowed("home", BrokerClient::Server, TopicAction::Subscribe, "$SYS/broker/clients/connected"));
         assert!(!is_allowed("home", BrokerClient::Server, TopicAction::Publish, "$SYS/broker/clients/connected"));
         assert!(!is_allowed("home", BrokerClient::Server, TopicAction::Publish, "home/+/lamp/commands"));
+        for (topic, is_so) in
+            [("home/_doctor/x/status", true), ("home/_doctor/+/status", false), ("x/_doctor/x/ack", false)]
+        {
+            assert_eq!(is_allowed("home", BrokerClient::Server, TopicAction::Publish, topic), is_so, "{topic}");
+        }
         assert!(!is_allowed("home", BrokerClient::Server, TopicAction::Subscribe, "#"));
         assert_eq!(uplink_device("home", "home/main/lamp/status"), Some(("main", "lamp")));
         for other in ["home/main/lamp/commands", "home/+/lamp/status", "other/main/lamp/status", "home/main/status"] {

@@ -57,7 +57,7 @@ pub(super) fn is_clearing(publish: &Publish) -> bool {
     publish.payload.is_empty() && publish.properties.as_ref().is_some_and(has_property)
 }
 
-fn clearing_properties() -> PublishProperties {
+pub(super) fn clearing_properties() -> PublishProperties {
     let (name, value) = CLEARING;
     PublishProperties { user_properties: vec![(name.to_owned(), value.to_owned())], ..PublishProperties::default() }
 }

@@ -3,6 +3,7 @@
 mod ack_buffer;
 mod acks;
 pub mod acl;
+pub mod checkup;
 pub mod cleanup;
 pub mod export;
 mod json;

@@ -10,7 +10,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::ack_buffer::AckBuffer;
-use crate::settings::{BrokerUrl, MqttSettings, Transport};
+use crate::settings::{BrokerUrl, MqttSettings, SettingsError, Transport};
 use crate::tls;
 
 /// Seconds for which the broker keeps the session and queues messages while the server is disconnected.
@@ -35,6 +35,12 @@ const READ_BATCH: usize = 256;
 pub struct TlsFileError {
     setting: &'static str,
     problem: String,
+}
+
+impl From<TlsFileError> for SettingsError {
+    fn from(error: TlsFileError) -> Self {
+        Self { name: error.setting.to_owned(), problem: error.problem }
+    }
 }
 
 /// Fails where the TLS files of the settings can't be used.

@@ -14,6 +14,10 @@ use crate::text_enum::text_enum;
 /// Longest name of a home or a device, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
+/// The home of `smarthome doctor`, which sends and receives messages below it. No home has this key: keys begin with a
+/// letter or a digit.
+pub const DOCTOR_HOME: &str = "_doctor";
+
 text_enum! {
     /// The last segment of the topics that devices publish to.
     pub enum MessageKind {

@@ -1,9 +1,11 @@
 //! Settings of access tokens and accounts.
 
-use super::{Secret, SettingsError, Source, TrustedIssuer, bad, secret, switch};
+use super::{Secret, SettingsError, SettingsErrors, Source, TrustedIssuer, all, bad, secret, switch};
 
 /// `iss` and `aud` of our tokens by default.
 const DEFAULT_ISSUER: &str = "smarthome";
+/// Shortest key of HS256.
+const MIN_SECRET_BYTES: usize = 32;
 
 #[derive(Debug, Clone)]
 pub struct AuthSettings {
@@ -26,31 +28,46 @@ pub struct AuthSettings {
 }
 
 impl AuthSettings {
-    pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
-        let (jwt_secret, jwt_private_key) = (secret(source, "JWT_SECRET")?, secret(source, "JWT_PRIVATE_KEY")?);
-        let jwt_previous_secret = secret(source, "JWT_PREVIOUS_SECRET")?;
-        match (&jwt_secret, &jwt_private_key) {
-            (None, None) => return Err(bad("JWT_SECRET", "missing (or name a file in JWT_SECRET_FILE)")),
-            (Some(_), Some(_)) => {
-                return Err(bad("JWT_PRIVATE_KEY", "set either a private key or JWT_SECRET, not both"));
+    pub fn read(source: &impl Source) -> Result<Self, SettingsErrors> {
+        let (jwt_secret, jwt_private_key) = (hmac_key(source, "JWT_SECRET"), secret(source, "JWT_PRIVATE_KEY"));
+        let one_key = match (&jwt_secret, &jwt_private_key) {
+            (Ok(None), Ok(None)) => Err(bad("JWT_SECRET", "missing (or name a file in JWT_SECRET_FILE)")),
+            (Ok(Some(_)), Ok(Some(_))) => {
+                Err(bad("JWT_PRIVATE_KEY", "set either a private key or JWT_SECRET, not both"))
             }
-            _ => {}
-        }
-        for (name, secret) in [("JWT_SECRET", &jwt_secret), ("JWT_PREVIOUS_SECRET", &jwt_previous_secret)] {
-            if secret.as_ref().is_some_and(|secret| secret.reveal().len() < 32) {
-                return Err(bad(name, "needs at least 32 bytes; make one with `openssl rand -base64 48`"));
-            }
-        }
+            _ => Ok(()),
+        };
+        let jwt_previous_secret = hmac_key(source, "JWT_PREVIOUS_SECRET");
+        let jwt_previous_private_key = secret(source, "JWT_PREVIOUS_PRIVATE_KEY");
         let jwt_issuer = source.get("JWT_ISSUER").unwrap_or_else(|| DEFAULT_ISSUER.to_owned());
+        let trusted_issuers = TrustedIssuer::read(source, &jwt_issuer);
+        let registration_open = switch(source, "REGISTRATION", ("open", "closed"), false);
+        let (
+            jwt_secret,
+            jwt_private_key,
+            (),
+            jwt_previous_secret,
+            jwt_previous_private_key,
+            trusted_issuers,
+            registration_open,
+        ) = all!(
+            jwt_secret,
+            jwt_private_key,
+            one_key,
+            jwt_previous_secret,
+            jwt_previous_private_key,
+            trusted_issuers,
+            registration_open,
+        )?;
         Ok(Self {
-            trusted_issuers: TrustedIssuer::read(source, &jwt_issuer)?,
+            trusted_issuers,
             jwt_secret,
             jwt_private_key,
             jwt_previous_secret,
-            jwt_previous_private_key: secret(source, "JWT_PREVIOUS_PRIVATE_KEY")?,
+            jwt_previous_private_key,
             jwt_issuer,
             jwt_audience: source.get("JWT_AUDIENCE").unwrap_or_else(|| DEFAULT_ISSUER.to_owned()),
-            registration_open: switch(source, "REGISTRATION", ("open", "closed"), false)?,
+            registration_open,
         })
     }
 
@@ -66,5 +83,14 @@ impl AuthSettings {
             trusted_issuers: Vec::new(),
             registration_open: false,
         }
+    }
+}
+
+fn hmac_key(source: &impl Source, name: &str) -> Result<Option<Secret>, SettingsError> {
+    match secret(source, name)? {
+        Some(secret) if secret.reveal().len() < MIN_SECRET_BYTES => {
+            Err(bad(name, format!("needs at least {MIN_SECRET_BYTES} bytes; make one with `openssl rand -base64 48`")))
+        }
+        secret => Ok(secret),
     }
 }

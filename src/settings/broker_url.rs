@@ -1,5 +1,7 @@
 //! `MQTT_BROKER_URL`. Parsed here, because the MQTT client rejects the schemes with TLS.
 
+use std::fmt;
+
 /// The transport of MQTT packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -23,6 +25,21 @@ pub struct BrokerUrl {
     pub port: u16,
     /// Path of a WebSocket URL, `/mqtt` by default.
     pub path: String,
+}
+
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, path) = match self.transport {
+            Transport::Tcp => ("mqtt", ""),
+            Transport::Tls => ("mqtts", ""),
+            Transport::WebSocket => ("ws", self.path.as_str()),
+            Transport::WebSocketTls => ("wss", self.path.as_str()),
+        };
+        match self.host.contains(':') {
+            true => write!(f, "{scheme}://[{}]:{}{path}", self.host, self.port),
+            false => write!(f, "{scheme}://{}:{}{path}", self.host, self.port),
+        }
+    }
 }
 
 impl std::str::FromStr for BrokerUrl {

@@ -1,6 +1,8 @@
 //! Settings of the database.
 
-use super::{DatabaseUrl, Secret, SettingsError, Source, bad, number, required_secret};
+use tokio_postgres::config::Host;
+
+use super::{DatabaseUrl, Secret, SettingsError, SettingsErrors, Source, all, bad, number, required_secret};
 
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
@@ -11,16 +13,55 @@ pub struct DatabaseSettings {
 }
 
 impl DatabaseSettings {
-    pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
-        let url = required_secret(source, "DATABASE_URL")?;
-        let split = DatabaseUrl::split(url.reveal());
-        let parsed: Result<tokio_postgres::Config, _> = split.url.parse();
-        // The parser's own message may quote the URL with its password.
-        parsed.map_err(|_| bad("DATABASE_URL", "not a PostgreSQL URL, e.g. postgres://user:password@host/database"))?;
-        if let Some(path) = split.root_cert.filter(|path| std::fs::File::open(path).is_err()) {
-            return Err(bad("DATABASE_URL", format!("sslrootcert: can't read {}", path.display())));
-        }
-        let pool_size = number(source, "DATABASE_POOL_SIZE", 10, 1..=1000)?;
+    pub fn read(source: &impl Source) -> Result<Self, SettingsErrors> {
+        let (url, pool_size) = (url(source), number(source, "DATABASE_POOL_SIZE", 10, 1..=1000));
+        let (url, pool_size) = all!(url, pool_size)?;
         Ok(Self { url, pool_size: u32::try_from(pool_size).expect("bounded above") })
+    }
+}
+
+impl DatabaseSettings {
+    /// Host and database, without user and password.
+    pub fn place(&self) -> String {
+        let config: tokio_postgres::Config = DatabaseUrl::split(self.url.reveal()).url.parse().unwrap_or_default();
+        // One port is for all hosts.
+        let mut ports = config.get_ports().iter().cycle();
+        let hosts: Vec<_> = config.get_hosts().iter().map(|host| address(host, ports.next())).collect();
+        let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+        format!("{}/{database}", hosts.join(","))
+    }
+}
+
+fn address(host: &Host, port: Option<&u16>) -> String {
+    let host = match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    };
+    port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
+}
+
+fn url(source: &impl Source) -> Result<Secret, SettingsError> {
+    let url = required_secret(source, "DATABASE_URL")?;
+    let split = DatabaseUrl::split(url.reveal());
+    let parsed: Result<tokio_postgres::Config, _> = split.url.parse();
+    // The parser's own message may quote the URL with its password.
+    parsed.map_err(|_| bad("DATABASE_URL", "not a PostgreSQL URL, e.g. postgres://user:password@host/database"))?;
+    if let Some(path) = split.root_cert.filter(|path| std::fs::File::open(path).is_err()) {
+        return Err(bad("DATABASE_URL", format!("sslrootcert: can't read {}", path.display())));
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_a_database_has_no_password() {
+        let place = |url: &str| DatabaseSettings { url: Secret::new(url), pool_size: 1 }.place();
+        assert_eq!(place("postgres://me:secret@db.example.com/home"), "db.example.com:5432/home");
+        assert_eq!(place("postgres://me:secret@db:5433/home?sslmode=verify-full"), "db:5433/home");
+        assert_eq!(place("postgres://me:secret@a,b:5433/home"), "a:5432,b:5433/home");
+        assert_eq!(place("host=/run/postgresql user=me password=secret"), "/run/postgresql/me");
     }
 }

@@ -1,6 +1,6 @@
 //! Settings of the rate limit of one device.
 
-use super::{SettingsError, Source, number};
+use super::{SettingsErrors, Source, all, number};
 
 /// Sustained messages a second: ten times those of a sensor that is read twice a second.
 const DEFAULT_PER_SECOND: u64 = 20;
@@ -23,9 +23,10 @@ pub struct DeviceLimit {
 
 impl DeviceLimit {
     /// `DEVICE_RATE_LIMIT` and `DEVICE_BURST`; `None` when one of them is 0.
-    pub(super) fn read(source: &impl Source) -> Result<Option<Self>, SettingsError> {
-        let per_second = number(source, "DEVICE_RATE_LIMIT", DEFAULT_PER_SECOND, 0..=MAX_PER_SECOND)?;
-        let burst = number(source, "DEVICE_BURST", DEFAULT_BURST, 0..=MAX_BURST)?;
+    pub(super) fn read(source: &impl Source) -> Result<Option<Self>, SettingsErrors> {
+        let per_second = number(source, "DEVICE_RATE_LIMIT", DEFAULT_PER_SECOND, 0..=MAX_PER_SECOND);
+        let burst = number(source, "DEVICE_BURST", DEFAULT_BURST, 0..=MAX_BURST);
+        let (per_second, burst) = all!(per_second, burst)?;
         let [per_second, burst] = [per_second, burst].map(|value| u32::try_from(value).expect("bounded above"));
         Ok((per_second > 0 && burst > 0).then_some(Self { per_second, burst }))
     }

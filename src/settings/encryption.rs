@@ -5,7 +5,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{SettingsError, Source, bad, secret};
+use super::{SettingsError, SettingsErrors, Source, all, bad, secret};
 
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
@@ -43,19 +43,19 @@ impl fmt::Debug for EncryptionKey {
 }
 
 impl EncryptionSettings {
-    pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
-        let key = secret(source, "ENCRYPTION_KEY")?;
-        let previous = secret(source, "ENCRYPTION_KEY_PREVIOUS")?;
-        if previous.is_some() && key.is_none() {
-            return Err(bad("ENCRYPTION_KEY_PREVIOUS", "set it together with ENCRYPTION_KEY"));
-        }
-        Ok(Self {
-            key: key.map(|text| EncryptionKey::parse("ENCRYPTION_KEY", text.reveal())).transpose()?,
-            previous: previous
-                .map(|text| EncryptionKey::parse("ENCRYPTION_KEY_PREVIOUS", text.reveal()))
-                .transpose()?,
-        })
+    pub fn read(source: &impl Source) -> Result<Self, SettingsErrors> {
+        let [key, previous] = ["ENCRYPTION_KEY", "ENCRYPTION_KEY_PREVIOUS"].map(|name| key(source, name));
+        let with_key = match (&key, &previous) {
+            (Ok(None), Ok(Some(_))) => Err(bad("ENCRYPTION_KEY_PREVIOUS", "set it together with ENCRYPTION_KEY")),
+            _ => Ok(()),
+        };
+        let (key, previous, ()) = all!(key, previous, with_key)?;
+        Ok(Self { key, previous })
     }
+}
+
+fn key(source: &impl Source, name: &str) -> Result<Option<EncryptionKey>, SettingsError> {
+    secret(source, name)?.map(|text| EncryptionKey::parse(name, text.reveal())).transpose()
 }
 
 #[cfg(test)]
@@ -65,6 +65,7 @@ mod tests {
     fn read(vars: &[(&str, &str)]) -> Result<EncryptionSettings, SettingsError> {
         let vars: Vec<(String, String)> = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         EncryptionSettings::read(&move |name: &str| vars.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
+            .map_err(|SettingsErrors(mut errors)| errors.remove(0))
     }
 
     #[test]

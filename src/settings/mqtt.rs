@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{AuthEndpoint, BrokerUrl, Provisioning, Secret, SettingsError, Source, bad, required, secret};
+use super::{
+    AuthEndpoint, BrokerUrl, Provisioning, Secret, SettingsError, SettingsErrors, Source, all, bad, required, secret,
+};
 
 #[derive(Debug, Clone)]
 pub struct MqttSettings {
@@ -33,36 +35,58 @@ pub struct MqttSettings {
 }
 
 impl MqttSettings {
-    pub fn read(source: &impl Source) -> Result<Self, SettingsError> {
-        let url = required(source, "MQTT_BROKER_URL")?;
-        let broker = url.parse().map_err(|problem: String| bad("MQTT_BROKER_URL", problem))?;
-        let prefix = source.get("MQTT_TOPIC_PREFIX").unwrap_or_else(|| "smarthome".to_owned());
-        if !is_segment(&prefix) {
-            return Err(bad("MQTT_TOPIC_PREFIX", "expected one topic segment of letters, digits, '_', '.' and '-'"));
-        }
-        let shared_group = source.get("MQTT_SHARED_GROUP");
-        if shared_group.as_deref().is_some_and(|group| !is_segment(group)) {
-            return Err(bad("MQTT_SHARED_GROUP", "expected letters, digits, '_', '.' and '-'"));
-        }
-        let (client_cert_file, client_key_file) =
-            (source.get("MQTT_CLIENT_CERT_FILE"), source.get("MQTT_CLIENT_KEY_FILE"));
-        if client_cert_file.is_some() != client_key_file.is_some() {
-            return Err(bad("MQTT_CLIENT_CERT_FILE", "set it together with MQTT_CLIENT_KEY_FILE"));
-        }
+    pub fn read(source: &impl Source) -> Result<Self, SettingsErrors> {
+        let (broker, prefix, shared_group) = (broker(source), prefix(source), shared_group(source));
+        let (password, client_files) = (secret(source, "MQTT_PASSWORD"), client_files(source));
+        let (provisioning, auth_endpoint) = (Provisioning::read(source), AuthEndpoint::read(source));
+        let ((url, broker), prefix, shared_group, password, client_files, provisioning, auth_endpoint) =
+            all!(broker, prefix, shared_group, password, client_files, provisioning, auth_endpoint)?;
+        let (client_cert_file, client_key_file) = client_files.unzip();
         Ok(Self {
             broker,
             username: source.get("MQTT_USERNAME"),
-            password: secret(source, "MQTT_PASSWORD")?,
+            password,
             client_id: source.get("MQTT_CLIENT_ID").unwrap_or_else(|| format!("smarthome-{}", node_name(source))),
             ca_file: source.get("MQTT_CA_FILE").map(PathBuf::from),
-            client_cert_file: client_cert_file.map(PathBuf::from),
-            client_key_file: client_key_file.map(PathBuf::from),
+            client_cert_file,
+            client_key_file,
             prefix,
             shared_group,
             public_url: source.get("MQTT_PUBLIC_URL").unwrap_or(url),
-            provisioning: Provisioning::read(source)?,
-            auth_endpoint: AuthEndpoint::read(source)?,
+            provisioning,
+            auth_endpoint,
         })
+    }
+}
+
+/// The URL as it is written, and its parts.
+fn broker(source: &impl Source) -> Result<(String, BrokerUrl), SettingsError> {
+    let url = required(source, "MQTT_BROKER_URL")?;
+    let broker = url.parse().map_err(|problem: String| bad("MQTT_BROKER_URL", problem))?;
+    Ok((url, broker))
+}
+
+fn prefix(source: &impl Source) -> Result<String, SettingsError> {
+    let prefix = source.get("MQTT_TOPIC_PREFIX").unwrap_or_else(|| "smarthome".to_owned());
+    let problem = "expected one topic segment of letters, digits, '_', '.' and '-'";
+    if is_segment(&prefix) { Ok(prefix) } else { Err(bad("MQTT_TOPIC_PREFIX", problem)) }
+}
+
+fn shared_group(source: &impl Source) -> Result<Option<String>, SettingsError> {
+    match source.get("MQTT_SHARED_GROUP") {
+        Some(group) if !is_segment(&group) => {
+            Err(bad("MQTT_SHARED_GROUP", "expected letters, digits, '_', '.' and '-'"))
+        }
+        group => Ok(group),
+    }
+}
+
+/// The certificate and its key.
+fn client_files(source: &impl Source) -> Result<Option<(PathBuf, PathBuf)>, SettingsError> {
+    match (source.get("MQTT_CLIENT_CERT_FILE"), source.get("MQTT_CLIENT_KEY_FILE")) {
+        (Some(cert), Some(key)) => Ok(Some((cert.into(), key.into()))),
+        (None, None) => Ok(None),
+        _ => Err(bad("MQTT_CLIENT_CERT_FILE", "set it together with MQTT_CLIENT_KEY_FILE")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Secret, SettingsError, Source, bad, required, required_secret, secret};
+use super::{Secret, SettingsError, SettingsErrors, Source, all, bad, required, required_secret, secret};
 
 /// Shortest secret that gives access to every device. Such secrets are generated, so length costs nothing.
 const MIN_SECRET_BYTES: usize = 24;
@@ -37,17 +37,18 @@ pub struct AuthEndpoint {
 }
 
 impl Provisioning {
-    pub(super) fn read(source: &impl Source) -> Result<Self, SettingsError> {
+    pub(super) fn read(source: &impl Source) -> Result<Self, SettingsErrors> {
         match source.get("MQTT_PROVISIONING").as_deref() {
             None | Some("none") => Ok(Self::None),
             Some("embedded") => Ok(Self::Embedded),
             Some("dynsec") => {
-                let username = required(source, "MQTT_DYNSEC_USERNAME")?;
-                let password = required_secret(source, "MQTT_DYNSEC_PASSWORD")?;
-                long_enough("MQTT_DYNSEC_PASSWORD", &password)?;
+                let username = required(source, "MQTT_DYNSEC_USERNAME");
+                let password = required_secret(source, "MQTT_DYNSEC_PASSWORD")
+                    .and_then(|password| long_enough("MQTT_DYNSEC_PASSWORD", &password).map(|()| password));
+                let (username, password) = all!(username, password)?;
                 Ok(Self::Dynsec(DynsecAccount { username, password }))
             }
-            Some(_) => Err(bad("MQTT_PROVISIONING", "expected `none`, `dynsec` or `embedded`")),
+            Some(_) => Err(bad("MQTT_PROVISIONING", "expected `none`, `dynsec` or `embedded`").into()),
         }
     }
 }
@@ -91,7 +92,7 @@ mod tests {
     fn an_error_names_the_variable_that_provisioning_lacks() {
         assert_eq!(Provisioning::read(&source(&[])).unwrap(), Provisioning::None);
         assert_eq!(Provisioning::read(&source(&[("MQTT_PROVISIONING", "embedded")])).unwrap(), Provisioning::Embedded);
-        let error = |vars| Provisioning::read(&source(vars)).unwrap_err().name;
+        let error = |vars| Provisioning::read(&source(vars)).unwrap_err().0.remove(0).name;
         assert_eq!(error(&[("MQTT_PROVISIONING", "files")]), "MQTT_PROVISIONING");
         assert_eq!(error(&[("MQTT_PROVISIONING", "dynsec")]), "MQTT_DYNSEC_USERNAME");
         let short = &[("MQTT_PROVISIONING", "dynsec"), ("MQTT_DYNSEC_USERNAME", "a"), ("MQTT_DYNSEC_PASSWORD", "b")];

@@ -1,6 +1,6 @@
 //! Settings of what one user and one device may store.
 
-use super::{SettingsError, Source, number};
+use super::{SettingsErrors, Source, all, number};
 
 const DEFAULT_HOMES: u64 = 100;
 /// Largest value: a query of all homes of a user must stay answerable.
@@ -22,9 +22,10 @@ pub struct Quotas {
 
 impl Quotas {
     /// Without rate limits, a device may store as much as it sends.
-    pub(super) fn read(source: &impl Source, rate_limits: bool) -> Result<Self, SettingsError> {
-        let homes = number(source, "HOMES_PER_USER", DEFAULT_HOMES, 1..=MAX_HOMES)?;
-        let daily = number(source, "DEVICE_DAILY_MIB", DEFAULT_DAILY_MIB, 0..=MAX_DAILY_MIB)?;
+    pub(super) fn read(source: &impl Source, rate_limits: bool) -> Result<Self, SettingsErrors> {
+        let homes = number(source, "HOMES_PER_USER", DEFAULT_HOMES, 1..=MAX_HOMES);
+        let daily = number(source, "DEVICE_DAILY_MIB", DEFAULT_DAILY_MIB, 0..=MAX_DAILY_MIB);
+        let (homes, daily) = all!(homes, daily)?;
         Ok(Self {
             homes_per_user: u32::try_from(homes).expect("bounded above"),
             device_daily_bytes: (daily > 0 && rate_limits).then_some(daily << 20),

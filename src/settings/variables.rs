@@ -2,7 +2,25 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Secret, SettingsError, Source};
+use super::{Secret, SettingsError, SettingsErrors, Source};
+
+/// The values of these results, or all of their errors.
+macro_rules! all {
+    ($($result:ident),+ $(,)?) => {{
+        let mut errors = Vec::new();
+        $(let $result = $crate::settings::variables::value($result, &mut errors);)+
+        match ($($result,)+) {
+            ($(Some($result),)+) => Ok(($($result),+)),
+            _ => Err($crate::settings::SettingsErrors(errors)),
+        }
+    }};
+}
+pub(super) use all;
+
+/// The value, or `None` with the errors added to the others.
+pub(super) fn value<T>(result: Result<T, impl Into<SettingsErrors>>, errors: &mut Vec<SettingsError>) -> Option<T> {
+    result.map_err(|error| errors.extend(error.into().0)).ok()
+}
 
 pub(super) fn bad(name: &str, problem: impl Into<String>) -> SettingsError {
     SettingsError { name: name.to_owned(), problem: problem.into() }

@@ -6,6 +6,7 @@ mod credentials;
 mod external_identities;
 mod external_identities_store;
 mod hashing_turns;
+mod listing_store;
 mod operator;
 mod password;
 mod password_hasher;
@@ -18,6 +19,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
+pub use listing_store::{ListedUser, list_users};
 pub use session::Session;
 pub use sessions::SessionInfo;
 

@@ -11,7 +11,7 @@ use super::super::support::app::Database;
 use super::{Source, is_test, root, sources};
 
 /// Modules that no tenant reaches: `serve` does not run them, or they run once at its start.
-const NOT_SERVING: [&str; 4] = ["src/dev/", "src/simulator/", "src/cli", "src/main.rs"];
+const NOT_SERVING: [&str; 5] = ["src/dev/", "src/doctor/", "src/simulator/", "src/cli", "src/main.rs"];
 
 /// Words in the code, by the kind of what they make. Collections are recognized by [`holds_a_collection`].
 const KINDS: [(&str, &[&str]); 7] = [

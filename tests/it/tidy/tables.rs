@@ -11,6 +11,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("db", &["backoff", "error", "request_memory", "settings", "tls"]),
     ("dev", &["*"]),
+    ("doctor", &["clock", "db", "downlink", "error", "mqtt", "opaque_token", "settings"]),
     ("downlink", &["ids", "text_enum"]),
     ("error", &[]),
     ("follow", &["error", "hub", "metrics", "turns"]),
@@ -159,6 +160,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     (
         "ingest",
         &[
+            "background",
             "backoff",
             "clock",
             "commands",

@@ -1,0 +1,226 @@
+//! The checks of the broker: reachable, credentials, TLS, and what a connection then shows.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::broker_config;
+use super::report::Check;
+use super::topics;
+use crate::mqtt::checkup::{self, CertificateFault, ConnectFault, Refusal, Start};
+use crate::settings::{BrokerUrl, MqttSettings, Transport};
+
+/// Seconds for which the server asks the broker to keep its session; less is worth a note below a day.
+const SHORT_SESSION_S: u32 = 24 * 3600;
+
+/// All checks, those that need a connection only if there is one.
+pub(super) async fn check(mqtt: &MqttSettings, mosquitto_conf: Option<&Path>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    match checkup::reach(&mqtt.broker).await {
+        Ok(time) => checks.push(Check::ok("broker", format!("{} is reachable ({})", mqtt.broker, millis(time)))),
+        Err(error) => {
+            checks.push(unreachable(&mqtt.broker, &error));
+            checks.push(Check::not_checked("connection", "the broker is not reachable"));
+            checks.extend(mosquitto_conf.map(broker_config::check));
+            return checks;
+        }
+    }
+    match checkup::connect(mqtt, Start::Clean).await {
+        Ok(connection) => {
+            checks.push(Check::ok("credentials", credentials(mqtt)));
+            checks.push(tls(mqtt));
+            checks.extend(topics::check(mqtt, connection).await);
+            checks.push(session(mqtt).await);
+        }
+        Err(fault) => checks.extend(connect_fault(mqtt, &fault)),
+    }
+    checks.extend(mosquitto_conf.map(broker_config::check));
+    checks
+}
+
+fn unreachable(broker: &BrokerUrl, error: &str) -> Check {
+    let cure = if error.contains("refused") {
+        format!(
+            "start the broker; nothing listens on port {} there. If it runs: compare its `listener` line with MQTT_BROKER_URL",
+            broker.port
+        )
+    } else if error.contains("lookup") || error.contains("resolve") {
+        format!("the name {} is not known: correct MQTT_BROKER_URL, or the name server", broker.host)
+    } else {
+        "check the address in MQTT_BROKER_URL, the network, and firewalls on the way".to_owned()
+    };
+    Check::fault("broker", format!("no connection to {broker}: {error}"), cure)
+}
+
+fn credentials(mqtt: &MqttSettings) -> String {
+    match (&mqtt.username, &mqtt.client_cert_file) {
+        (Some(name), _) => format!("the broker accepts {name}"),
+        (None, Some(_)) => "the broker accepts the client certificate".to_owned(),
+        (None, None) => "the broker accepts clients without a user name".to_owned(),
+    }
+}
+
+fn tls(mqtt: &MqttSettings) -> Check {
+    match mqtt.broker.transport {
+        Transport::Tls | Transport::WebSocketTls => {
+            Check::ok("tls", format!("the certificate is valid for {}", mqtt.broker.host))
+        }
+        Transport::Tcp | Transport::WebSocket if is_local(&mqtt.broker.host) => {
+            Check::ok("tls", "not used, on this machine alone")
+        }
+        Transport::Tcp | Transport::WebSocket => Check::note(
+            "tls",
+            "not used: passwords cross the network in clear text",
+            "use mqtts:// unless the network is private; docs/brokers.md, \"TLS\"",
+        ),
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|addr| addr.is_loopback())
+}
+
+fn connect_fault(mqtt: &MqttSettings, fault: &ConnectFault) -> Vec<Check> {
+    const UNKNOWN: &str = "unknown until the connection works";
+    let credentials = Check::not_checked("credentials", UNKNOWN);
+    let transport = Check::not_checked("tls", UNKNOWN);
+    let rest = Check::not_checked("topics", "there is no connection");
+    let BrokerUrl { host, port, .. } = &mqtt.broker;
+    match fault {
+        ConnectFault::Refused(refusal) => vec![refused(mqtt, refusal), tls(mqtt), rest],
+        ConnectFault::Certificate(fault) => vec![credentials, certificate(mqtt, fault), rest],
+        ConnectFault::File(problem) => {
+            vec![credentials, Check::fault("tls", problem.clone(), "name a PEM file that this account can read"), rest]
+        }
+        ConnectFault::OtherTransport(transport) => {
+            let url = BrokerUrl { transport: *transport, ..mqtt.broker.clone() };
+            let protocol = match transport {
+                Transport::Tcp => "MQTT without TLS",
+                Transport::Tls => "MQTT over TLS",
+                Transport::WebSocket => "MQTT over WebSocket without TLS",
+                Transport::WebSocketTls => "MQTT over WebSocket and TLS",
+            };
+            let detail = format!("port {port} of {host} speaks {protocol}, which MQTT_BROKER_URL does not say");
+            let cure = format!("set MQTT_BROKER_URL={url}, or name another port");
+            vec![credentials, Check::fault("tls", detail, cure), rest]
+        }
+        ConnectFault::NoMqtt(error) => {
+            let detail = format!("{host}:{port} is reachable, but does not answer as an MQTT broker: {error}");
+            let cure = "check that a broker listens on this port, and read its log";
+            vec![Check::fault("protocol", detail, cure), credentials, transport, rest]
+        }
+    }
+}
+
+fn refused(mqtt: &MqttSettings, refusal: &Refusal) -> Check {
+    match refusal {
+        Refusal::Account => {
+            let detail = match &mqtt.username {
+                Some(name) => format!("the broker refuses {name}: wrong user name or password, or no such account"),
+                None => "the broker refuses clients without a user name".to_owned(),
+            };
+            let cure = "set MQTT_USERNAME and MQTT_PASSWORD to an account of the broker. `smarthome mqtt export` writes it \
+                        to Mosquitto's files; then restart the broker or send it SIGHUP";
+            Check::fault("credentials", detail, cure)
+        }
+        Refusal::ClientId => Check::fault(
+            "credentials",
+            format!("the broker refuses the client id {}-doctor for this account", mqtt.client_id),
+            "let the server's account use any client id that begins with MQTT_CLIENT_ID",
+        ),
+        Refusal::Version => Check::fault(
+            "credentials",
+            "the broker does not speak MQTT 5",
+            "use a broker with MQTT 5, such as Mosquitto 2.0",
+        ),
+        Refusal::Other(code) => Check::fault(
+            "credentials",
+            format!("the broker refuses the connection: {code}"),
+            "the broker's log has the reason",
+        ),
+    }
+}
+
+fn certificate(mqtt: &MqttSettings, fault: &CertificateFault) -> Check {
+    let host = &mqtt.broker.host;
+    match fault {
+        CertificateFault::UnknownAuthority => {
+            let trusted = match &mqtt.ca_file {
+                Some(file) => format!("the authority in {}", file.display()),
+                None => "an authority of this system".to_owned(),
+            };
+            Check::fault(
+                "tls",
+                format!("the broker's certificate is not signed by {trusted}"),
+                "set MQTT_CA_FILE to the certificate of the authority that signed it (ca.crt of docker/mosquitto/tls.sh)",
+            )
+        }
+        CertificateFault::WrongName(names) => {
+            let names = if names.is_empty() { "other names".to_owned() } else { names.join(", ") };
+            Check::fault(
+                "tls",
+                format!("the broker's certificate is not for {host}, but for {names}"),
+                format!(
+                    "use one of its names in MQTT_BROKER_URL, or make a certificate for {host}: `tls.sh DIR broker {host}`"
+                ),
+            )
+        }
+        CertificateFault::Expired => {
+            Check::fault("tls", "the broker's certificate has expired", "make a new one and restart the broker")
+        }
+        CertificateFault::NotYetValid => Check::fault(
+            "tls",
+            "the broker's certificate is not valid yet",
+            "correct the clock of this machine or of the one that made the certificate",
+        ),
+        CertificateFault::OfClient(error) => Check::fault(
+            "tls",
+            format!("the broker does not accept this client's certificate: {error}"),
+            "set MQTT_CLIENT_CERT_FILE and MQTT_CLIENT_KEY_FILE to a certificate that the broker's authority has signed, or \
+             use its port for passwords",
+        ),
+        CertificateFault::Other(error) => Check::fault(
+            "tls",
+            format!("the TLS handshake failed: {error}"),
+            "the broker's log has the other side of it",
+        ),
+    }
+}
+
+/// A session that the broker keeps while nobody is connected, as the server's between two starts.
+async fn session(mqtt: &MqttSettings) -> Check {
+    const NAME: &str = "session";
+    const LOSS: &str = "messages that arrive while the server restarts are lost";
+    let kept = async {
+        let first = checkup::connect(mqtt, Start::NewSession).await?;
+        let expiry = first.session_expiry();
+        first.close().await;
+        let second = checkup::connect(mqtt, Start::Resume).await?;
+        let is_kept = second.has_session();
+        second.close().await;
+        // Removes it.
+        checkup::connect(mqtt, Start::Clean).await?.close().await;
+        Ok::<_, ConnectFault>((is_kept, expiry))
+    };
+    match kept.await {
+        Ok((true, Some(seconds))) if seconds < SHORT_SESSION_S => Check::note(
+            NAME,
+            format!("the broker keeps a session for {seconds} s only; after a longer pause {LOSS}"),
+            "raise the broker's limit of the session expiry interval",
+        ),
+        Ok((true, _)) => Check::ok(NAME, "the broker keeps a session while nobody is connected"),
+        Ok((false, _)) => Check::fault(
+            NAME,
+            format!("the broker does not keep a session: {LOSS}"),
+            "allow persistent sessions (session expiry interval above 0) for the server's account",
+        ),
+        Err(fault) => Check::fault(
+            NAME,
+            format!("the broker refuses a persistent session: {fault:?}"),
+            "the broker's log has the reason",
+        ),
+    }
+}
+
+pub(super) fn millis(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1e3)
+}

@@ -1,0 +1,79 @@
+//! `smarthome doctor`: checks an installation from the outside, in the order in which one looks for a fault, and says what
+//! to do. It changes nothing, and a running server does not notice it.
+
+mod broker;
+mod broker_config;
+mod database;
+mod disk;
+mod report;
+mod topics;
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+
+use crate::clock::Clock;
+use crate::settings::{DatabaseSettings, Environment, MqttSettings, Settings, SettingsErrors};
+use report::Check;
+
+/// Check the broker, the database, the clock and the disk as this server would use them, and say what is wrong and what to do.
+/// Reads the variables of `serve`. The exit status is 0 if all is well and 1 if there are faults.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Also check the free space of the disk with this folder; may be repeated. The folders of PostgreSQL and Mosquitto on
+    /// this machine are checked anyway.
+    #[arg(long, value_name = "DIR")]
+    disk: Vec<PathBuf>,
+    /// Also check Mosquitto's configuration file: from outside nobody sees whether its messages survive a restart.
+    #[arg(long, value_name = "FILE")]
+    mosquitto_conf: Option<PathBuf>,
+}
+
+impl Doctor {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let checks = self.checks().await;
+        let n_faults = report::count_faults(&checks);
+        match self.json {
+            true => println!("{:#}", report::json(&checks)),
+            false => print!("{}", report::text(&checks)),
+        }
+        match n_faults {
+            0 => Ok(()),
+            n => bail!("{n} of {} checks found a fault", checks.len()),
+        }
+    }
+
+    async fn checks(&self) -> Vec<Check> {
+        let (mqtt, database) = (MqttSettings::read(&Environment), DatabaseSettings::read(&Environment));
+        let settings = settings(Settings::read(&Environment).err());
+        let of_broker = async {
+            match &mqtt {
+                Ok(mqtt) => broker::check(mqtt, self.mosquitto_conf.as_deref()).await,
+                Err(_) => vec![Check::not_checked("broker", "the settings of the broker are not usable")],
+            }
+        };
+        let of_database = async {
+            match &database {
+                Ok(database) => database::check(database, &Clock::system()).await,
+                Err(_) => vec![Check::not_checked("database", "the settings of the database are not usable")],
+            }
+        };
+        let (of_broker, of_database) = tokio::join!(Box::pin(of_broker), Box::pin(of_database));
+        [settings].into_iter().chain(of_broker).chain(of_database).chain(disk::check(&self.disk)).collect()
+    }
+}
+
+fn settings(errors: Option<SettingsErrors>) -> Check {
+    match errors {
+        None => Check::ok("settings", "complete"),
+        Some(errors) => Check::fault(
+            "settings",
+            errors.to_string().replace('\n', "; "),
+            "set these variables, as `smarthome serve --help` describes them",
+        ),
+    }
+}

@@ -1,0 +1,104 @@
+//! The findings, and how they are printed.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+/// What a check has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Ok,
+    /// It works, but an operator may want to change something.
+    Note,
+    Fault,
+    /// Something before it has failed, or it can't be known.
+    NotChecked,
+}
+
+/// One check, in plain words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    pub(crate) status: Status,
+    pub(crate) detail: String,
+    /// What to do.
+    pub(crate) cure: Option<String>,
+}
+
+impl Check {
+    fn new(name: &'static str, status: Status, detail: impl Into<String>, cure: Option<String>) -> Self {
+        Self { name, status, detail: detail.into(), cure }
+    }
+
+    pub(crate) fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(name, Status::Ok, detail, None)
+    }
+
+    pub(crate) fn note(name: &'static str, detail: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::new(name, Status::Note, detail, Some(cure.into()))
+    }
+
+    pub(crate) fn fault(name: &'static str, detail: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::new(name, Status::Fault, detail, Some(cure.into()))
+    }
+
+    pub(crate) fn not_checked(name: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(name, Status::NotChecked, detail, None)
+    }
+}
+
+impl Status {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Fault => "FAULT",
+            Self::NotChecked => "-",
+        }
+    }
+
+    /// In JSON.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Fault => "fault",
+            Self::NotChecked => "notChecked",
+        }
+    }
+}
+
+/// The number of faults.
+pub(crate) fn count_faults(checks: &[Check]) -> usize {
+    checks.iter().filter(|check| check.status == Status::Fault).count()
+}
+
+/// Lines for people: a status, a name, what was found; below it the cure.
+pub(crate) fn text(checks: &[Check]) -> String {
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for Check { name, status, detail, cure } in checks {
+        let _ = writeln!(text, "{:<5}  {name:<width$}  {detail}", status.word());
+        if let Some(cure) = cure {
+            let _ = writeln!(text, "{:<5}  {:<width$}  → {cure}", "", "");
+        }
+    }
+    let _ = match count_faults(checks) {
+        0 => writeln!(text, "\nall is well"),
+        1 => writeln!(text, "\n1 fault"),
+        n => writeln!(text, "\n{n} faults"),
+    };
+    text
+}
+
+/// The same for programs.
+pub(crate) fn json(checks: &[Check]) -> Value {
+    let checks_json = checks.iter().map(|Check { name, status, detail, cure }| {
+        json!({"name": name, "status": status.name(), "detail": detail, "cure": cure})
+    });
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "well": count_faults(checks) == 0,
+        "checks": checks_json.collect::<Vec<_>>(),
+    })
+}

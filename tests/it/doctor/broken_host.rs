@@ -1,0 +1,114 @@
+//! Databases, clocks and disks with a fault.
+
+use std::process::Command;
+
+use super::{examine, migrated, report, variables};
+use crate::support::app::Database;
+use crate::support::broker::{Broker, folder};
+use crate::support::installation::SERVER;
+use crate::support::ports::free_port;
+use crate::support::services::services;
+
+async fn broker() -> (Broker, String) {
+    let broker = Broker::with_accounts(&[SERVER]).await;
+    let url = format!("mqtt://127.0.0.1:{}", broker.port());
+    (broker, url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_absent_or_refuses_the_account() {
+    let (_broker, url) = broker().await;
+    let away = format!("postgres://smarthome@127.0.0.1:{}/smarthome", free_port());
+    let report = examine(&variables(&away, &url), &[]).await;
+    report.assert_fault("database", "Connection refused", "start PostgreSQL");
+    assert_eq!(report.check("clock")["status"], "notChecked");
+    assert_eq!(report.check("roundTrip")["status"], "ok", "the other checks go on");
+
+    let absent = services().database_url("smarthome_absent");
+    examine(&variables(&absent, &url), &[]).await.assert_fault("database", "does not exist", "createdb");
+    let database = Database::create().await;
+    let nobody = database.url_as("nobody_here");
+    examine(&variables(&nobody, &url), &[]).await.assert_fault("database", "nobody_here", "user and password");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_migrations() {
+    let (_broker, url) = broker().await;
+    let database = migrated().await;
+    let forget =
+        "delete from __diesel_schema_migrations where version = (select max(version) from __diesel_schema_migrations)";
+    database.client().await.batch_execute(forget).await.unwrap();
+    let report = examine(&variables(&database.url(), &url), &[]).await;
+    report.assert_fault("migrations", "1 are missing", "smarthome migrate");
+    let empty = Database::create().await;
+    let report = examine(&variables(&empty.url(), &url), &[]).await;
+    report.assert_fault("migrations", "__diesel_schema_migrations", "smarthome migrate");
+}
+
+/// The database's clock, as its account sees it, is ten minutes ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_ten_minutes_off() {
+    let (_broker, url) = broker().await;
+    let database = Database::create().await;
+    let account = database.account().await;
+    crate::support::installation::smarthome(&["migrate"], &database.url_as(&account));
+    let ahead = format!(
+        "create schema ahead;
+        create function ahead.clock_timestamp() returns timestamptz language sql
+        as $$ select pg_catalog.clock_timestamp() + interval '10 minutes' $$;
+        grant usage on schema ahead to {account};
+        alter role {account} set search_path = ahead, pg_catalog, public"
+    );
+    database.client().await.batch_execute(&ahead).await.unwrap();
+    let report = examine(&variables(&database.url_as(&account), &url), &[]).await;
+    report.assert_fault("clock", "600 s behind the database's", "NTP");
+}
+
+/// A file system of its own, in a name space of its own: only the doctor sees it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_nearly_full() {
+    let unshare = ["--map-root-user", "--mount"];
+    if !Command::new("unshare").args(unshare).arg("true").status().is_ok_and(|status| status.success()) {
+        println!("not run: this account may create no name space");
+        return;
+    }
+    let (_broker, url) = broker().await;
+    let (database, folder) = (migrated().await, folder());
+    // In the name space this account may not enter the folder of the database's socket.
+    let database_url = services().database_url_by_tcp("127.0.0.1", database.name()) + "?sslmode=disable";
+    let disk = folder.to_str().unwrap();
+    for (kib, is_full) in [(1000, true), (100, false)] {
+        let script = "mount -t tmpfs -o size=1024k none \"$1\" && head -c \"$2\"k /dev/zero > \"$1\"/data && \
+                      exec \"$3\" doctor --json --disk \"$1\"";
+        let mut command = tokio::process::Command::new("unshare");
+        command.args(unshare).args(["sh", "-c", script, "sh", disk, &kib.to_string(), env!("CARGO_BIN_EXE_smarthome")]);
+        command.env_clear().env("PATH", "/usr/bin:/bin").envs(variables(&database_url, &url)).kill_on_drop(true);
+        let report = report(&mut command).await;
+        match is_full {
+            true => report.assert_fault("disk", disk, "free some"),
+            false => report.assert_well(),
+        }
+    }
+    examine(&variables(&database_url, &url), &["--disk", "/no/such/folder"]).await.assert_fault(
+        "disk",
+        "/no/such/folder",
+        "--disk",
+    );
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_settings_do_not_stop_the_other_checks() {
+    let (_broker, url) = broker().await;
+    let database = migrated().await;
+    let mut variables = variables(&database.url(), &url);
+    variables.remove("JWT_SECRET");
+    variables.insert("GRAPHIQL".to_owned(), "yes".to_owned());
+    let report = examine(&variables, &[]).await;
+    report.assert_fault("settings", "JWT_SECRET", "smarthome serve --help");
+    assert!(report.check("settings")["detail"].as_str().unwrap().contains("GRAPHIQL"));
+    assert_eq!((&report.check("roundTrip")["status"], &report.check("clock")["status"]), (&"ok".into(), &"ok".into()));
+    variables.clear();
+    let report = examine(&variables, &[]).await;
+    report.assert_fault("settings", "DATABASE_URL", "smarthome serve --help");
+}

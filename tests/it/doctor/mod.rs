@@ -1,0 +1,177 @@
+//! `smarthome doctor`: all is well with a right installation, and each fault is named with its cure.
+
+mod broken_broker;
+mod broken_host;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::app::{Database, JWT_SECRET};
+use crate::support::broker::Broker;
+use crate::support::installation::{self, PREFIX, SERVER};
+use crate::support::{http, soon};
+
+/// What the doctor has found.
+struct Report {
+    status: Option<i32>,
+    checks: Vec<Value>,
+}
+
+impl Report {
+    #[track_caller]
+    fn check(&self, name: &str) -> &Value {
+        let found = self.checks.iter().find(|check| check["name"] == name);
+        found.unwrap_or_else(|| panic!("no check {name} in {:#?}", self.checks))
+    }
+
+    fn faults(&self) -> Vec<&str> {
+        let faults = self.checks.iter().filter(|check| check["status"] == "fault");
+        faults.map(|check| check["name"].as_str().expect("a name")).collect()
+    }
+
+    /// There is one fault, with these words in what was found and in the cure.
+    #[track_caller]
+    fn assert_fault(&self, name: &str, detail: &str, cure: &str) {
+        assert_eq!(self.faults(), [name], "{:#?}", self.checks);
+        let check = self.check(name);
+        assert!(check["detail"].as_str().is_some_and(|text| text.contains(detail)), "{check:#}");
+        assert!(check["cure"].as_str().is_some_and(|text| text.contains(cure)), "{check:#}");
+        assert_eq!(self.status, Some(1));
+    }
+
+    #[track_caller]
+    fn assert_well(&self) {
+        assert_eq!((self.status, self.faults()), (Some(0), Vec::new()), "{:#?}", self.checks);
+    }
+}
+
+/// The variables of a server with an account.
+fn variables(database_url: &str, broker_url: &str) -> HashMap<String, String> {
+    let pairs = [
+        ("DATABASE_URL", database_url),
+        ("JWT_SECRET", JWT_SECRET),
+        ("MQTT_BROKER_URL", broker_url),
+        ("MQTT_TOPIC_PREFIX", PREFIX),
+        ("MQTT_CLIENT_ID", "doctored"),
+        ("MQTT_USERNAME", SERVER.0),
+        ("MQTT_PASSWORD", SERVER.1),
+    ];
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+async fn migrated() -> Database {
+    let database = Database::create().await;
+    installation::smarthome(&["migrate"], &database.url());
+    database
+}
+
+async fn examine(variables: &HashMap<String, String>, arguments: &[&str]) -> Report {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_smarthome"));
+    command.args(["doctor", "--json"]).args(arguments).env_clear().envs(variables).kill_on_drop(true);
+    report(&mut command).await
+}
+
+async fn report(command: &mut tokio::process::Command) -> Report {
+    let output = soon("smarthome doctor", command.output()).await.expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let json: Value = serde_json::from_str(&text)
+        .unwrap_or_else(|error| panic!("{error} in {text}{}", String::from_utf8_lossy(&output.stderr)));
+    let report = Report { status: output.status.code(), checks: json["checks"].as_array().expect("checks").clone() };
+    assert_eq!(json["well"], report.faults().is_empty());
+    report
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_is_well_with_a_right_installation_and_its_server_notices_nothing() {
+    let broker = Broker::with_accounts(&[SERVER]).await;
+    let app = installation::server(&broker).set("MQTT_PROVISIONING", "none").start().await;
+    http::until_ready(app.addr()).await;
+    let metrics = app.app().services().metrics.clone();
+    let figures = || {
+        let [received, errors] = [&metrics.mqtt_received, &metrics.mqtt_connection_errors].map(|counter| counter.get());
+        (received, errors, metrics.mqtt_sessions_lost.get(), metrics.mqtt_connected.get())
+    };
+    let before = figures();
+    let mut variables = variables(&app.database().url(), &format!("mqtt://127.0.0.1:{}", broker.port()));
+    variables.insert("MQTT_CLIENT_ID".to_owned(), app.settings().mqtt.client_id.clone());
+    let configuration = broker.folder().join("mosquitto.conf");
+    let arguments = ["--mosquitto-conf", configuration.to_str().unwrap()];
+    let started = Instant::now();
+    let report = examine(&variables, &arguments).await;
+    let took = started.elapsed();
+    report.assert_well();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let names: Vec<_> = report.checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
+    let expected = [
+        "settings",
+        "broker",
+        "credentials",
+        "tls",
+        "telemetry",
+        "status",
+        "heartbeat",
+        "ack",
+        "commands",
+        "config",
+        "qos",
+        "roundTrip",
+        "load",
+        "session",
+        "persistence",
+        "database",
+        "migrations",
+        "clock",
+    ];
+    assert_eq!(names[..expected.len()], expected);
+    for name in expected {
+        assert_eq!(report.check(name)["status"], "ok", "{:#}", report.check(name));
+    }
+    let round_trip = report.check("roundTrip")["detail"].as_str().unwrap();
+    assert!(round_trip.contains("p50") && round_trip.contains("p99") && round_trip.contains("100 messages"));
+    assert!(report.check("load")["detail"].as_str().unwrap().contains("clients/connected"));
+
+    // Readable without --json, too.
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_smarthome"));
+    let output = command.arg("doctor").env_clear().envs(&variables).output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("all is well") && text.contains("roundTrip"), "{text}");
+
+    assert_eq!(figures(), before, "the server has noticed the doctor");
+    let rejected = "select count(*) from rejected_messages";
+    let n: i64 = app.database().client().await.query_one(rejected, &[]).await.unwrap().get(0);
+    assert_eq!(n, 0);
+    assert!(http::is_ready(app.addr()).await);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_is_well_with_dynamic_security_and_a_shared_subscription() {
+    let (broker, app) = installation::start().await;
+    http::until_ready(app.addr()).await;
+    let mut variables = variables(&app.database().url(), &format!("mqtt://127.0.0.1:{}", broker.port()));
+    variables.insert("MQTT_SHARED_GROUP".to_owned(), "g".to_owned());
+    let report = examine(&variables, &[]).await;
+    report.assert_well();
+    for name in ["heartbeat", "commands", "shared", "roundTrip", "session"] {
+        assert_eq!(report.check(name)["status"], "ok", "{:#}", report.check(name));
+    }
+    app.stop().await;
+}
+
+fn without_doctor(rules: &str) -> String {
+    rules.lines().filter(|line| !line.contains("/_doctor/")).map(|line| format!("{line}\n")).collect()
+}
+
+/// The rules of an older installation say nothing of the doctor.
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_without_the_doctors_topics_are_no_fault() {
+    let database = migrated().await;
+    let broker = Broker::with_rules(&[SERVER], without_doctor).await;
+    let report = examine(&variables(&database.url(), &format!("mqtt://127.0.0.1:{}", broker.port())), &[]).await;
+    report.assert_well();
+    assert_eq!(report.check("heartbeat")["status"], "note");
+    assert!(report.check("heartbeat")["cure"].as_str().unwrap().contains("smarthome/_doctor/+/heartbeat"));
+    assert_eq!(report.check("roundTrip")["status"], "notChecked");
+}
