@@ -30,6 +30,12 @@ pub async fn node_within(script: &str, arguments: &[&str], limit: Duration) -> O
 
 /// Runs a script of `tests/python`, in a virtual environment with its packages.
 pub async fn python(script: &str, arguments: &[&str]) -> Output {
+    let python = python_program("python").await;
+    run(Command::new(python).arg(script).args(arguments).current_dir(PYTHON_FOLDER), Duration::from_secs(60)).await
+}
+
+/// A program of the virtual environment of `tests/python`.
+pub async fn python_program(name: &str) -> PathBuf {
     let folder = Path::new(PYTHON_FOLDER);
     let (list, stamp) = (folder.join("requirements.txt"), folder.join(".venv/installed"));
     install_once(list, stamp, || {
@@ -46,8 +52,7 @@ pub async fn python(script: &str, arguments: &[&str]) -> Output {
         ]
     })
     .await;
-    let python = folder.join(".venv/bin/python");
-    run(Command::new(python).arg(script).args(arguments).current_dir(folder), Duration::from_secs(60)).await
+    folder.join(".venv/bin").join(name)
 }
 
 /// Runs a command to its end, or fails the test.
