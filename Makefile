@@ -15,7 +15,8 @@ dev:
 	cargo run --release -- dev $(ARGS)
 
 test:
-	@./tools/need postgresql mosquitto mosquitto-clients nodejs npm curl chromium openssl python3-venv systemd nginx-light caddy
+	@./tools/need postgresql mosquitto mosquitto-clients nodejs npm curl chromium openssl python3-venv systemd nginx-light caddy \
+		g++ arduino-core-avr libmosquitto-dev
 	@$(MAKE) --no-print-directory web
 	@$(MAKE) --no-print-directory clients
 	@$(MAKE) --no-print-directory check

@@ -1,9 +1,10 @@
-//! The embedded MQTT broker of `dev`, on the loopback only.
+//! The embedded MQTT broker of `dev`, on the loopback, or with accounts on an address of the local network.
 //!
 //! It writes to disk up to 250 ms late and ends with this process: messages that it acknowledged just before a
 //! crash may be lost. A broker under `serve` must keep them. The rest of `dev` uses the [`Broker`] trait only.
 
 mod access;
+mod websocket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,7 +36,7 @@ type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub trait Broker: Send {
     /// Where it accepts MQTT over TCP.
     fn tcp_addr(&self) -> SocketAddr;
-    /// Where it accepts MQTT over WebSocket, at `/mqtt`.
+    /// Where it accepts MQTT over WebSocket, at any path.
     fn ws_addr(&self) -> SocketAddr;
     /// Saves queues and sessions and closes every connection.
     fn stop(self: Box<Self>) -> Stopped;
@@ -53,7 +54,10 @@ pub enum BrokerError {
         /// The option that changes it.
         option: &'static str,
     },
-    #[error("{0} is not a loopback address: the broker of `dev` serves this machine only, see `serve`")]
+    #[error(
+        "{0} is not a loopback address: the broker of `dev` serves this machine only. Use --lan with this machine's \
+         address in your network, or `serve`"
+    )]
     NotLoopback(SocketAddr),
     /// Anything else.
     #[error("the embedded MQTT broker can't start: {0}")]
@@ -68,10 +72,11 @@ struct Embedded {
     task: JoinHandle<()>,
 }
 
-/// Fails for an address that can't be used, before anything else is started.
-pub async fn check(tcp: SocketAddr, ws: Option<SocketAddr>) -> Result<(), BrokerError> {
+/// Fails for an address that can't be used, before anything else is started. Only a broker with accounts may be
+/// reachable from other machines.
+pub async fn check(tcp: SocketAddr, ws: Option<SocketAddr>, has_accounts: bool) -> Result<(), BrokerError> {
     for addr in [Some(tcp), ws].into_iter().flatten() {
-        if !addr.ip().is_loopback() {
+        if !addr.ip().is_loopback() && !has_accounts {
             return Err(BrokerError::NotLoopback(addr));
         }
     }
@@ -90,16 +95,19 @@ pub async fn start(
     ws: Option<SocketAddr>,
     access: Access,
 ) -> Result<Box<dyn Broker>, BrokerError> {
-    check(tcp, ws).await?;
+    check(tcp, ws, matches!(access, Access::Accounts(_))).await?;
     let ws = match ws {
         Some(ws) => ws,
         None => {
-            let usual = SocketAddr::from(([127, 0, 0, 1], 9001));
+            let usual = SocketAddr::new(tcp.ip(), 9001);
             let is_free = check_free(usual, "", "").await.is_ok();
-            if is_free { usual } else { SocketAddr::from(([127, 0, 0, 1], 0)) }
+            if is_free { usual } else { SocketAddr::new(tcp.ip(), 0) }
         }
     };
-    let config = configuration(data, tcp, ws);
+    let io_error = |error: io::Error| BrokerError::Broken(format!("{ws}: {error}"));
+    let relay = tokio::net::TcpListener::bind(ws).await.map_err(io_error)?;
+    let ws = relay.local_addr().map_err(io_error)?;
+    let config = configuration(data, tcp);
     let connected = match &access {
         Access::Anonymous => None,
         Access::Accounts(accounts) => Some((accounts.connected.clone(), accounts.logins.clone())),
@@ -108,7 +116,7 @@ pub async fn start(
     let mut broker = MqttBroker::with_config(config).await.map_err(broken)?.with_auth_provider(Arc::new(access));
     let unbound = || BrokerError::Broken("it is bound to no address".to_owned());
     let tcp = broker.local_addr().ok_or_else(unbound)?;
-    let ws = broker.ws_local_addr().ok_or_else(unbound)?;
+    let behind_relay = broker.ws_local_addr().ok_or_else(unbound)?;
     let stop = broker.shutdown_handle();
     let mut ready = broker.ready_receiver();
     let router = broker.router();
@@ -127,6 +135,7 @@ pub async fn start(
         tokio::select! {
             () = run => {}
             () = watch => {}
+            () = websocket::relay(relay, behind_relay) => {}
         }
     });
     if ready.wait_for(|ready| *ready).await.is_err() {
@@ -135,14 +144,16 @@ pub async fn start(
     Ok(Box::new(Embedded { tcp, ws, stop, task }))
 }
 
-fn configuration(data: &Path, tcp: SocketAddr, ws: SocketAddr) -> BrokerConfig {
+fn configuration(data: &Path, tcp: SocketAddr) -> BrokerConfig {
+    // Clients connect to the relay.
+    let behind_relay = SocketAddr::from(([127, 0, 0, 1], 0));
     let storage = StorageConfig::new()
         .with_backend(StorageBackendType::File)
         .with_base_dir(data.to_owned())
         .with_max_queued_messages_per_client(MAX_QUEUED);
     BrokerConfig::new()
         .with_bind_address(tcp)
-        .with_websocket(WebSocketConfig::new().with_bind_address(ws).with_path("/mqtt"))
+        .with_websocket(WebSocketConfig::new().with_bind_address(behind_relay).with_path(websocket::PATH))
         .with_max_clients(MAX_CLIENTS)
         .with_max_packet_size(MAX_PACKET_BYTES)
         .with_session_expiry(SESSION_EXPIRY)

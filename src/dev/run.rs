@@ -2,7 +2,7 @@
 //! the reverse order.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,9 +54,39 @@ pub struct Args {
     /// Require the credentials of a device to connect to the broker.
     #[arg(long)]
     mqtt_auth: bool,
+    /// Serve devices and phones in the local network, at this address of this machine. Devices need their credentials.
+    #[arg(long, value_name = "ADDRESS", value_parser = lan_address)]
+    lan: Option<IpAddr>,
     /// Where to keep the data.
     #[arg(long, value_name = "DIR", default_value = ".smarthome")]
     dir: PathBuf,
+}
+
+/// One address of this machine, so that nobody serves a network by mistake.
+fn lan_address(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| "not an IP address".to_owned())?;
+    if address.is_unspecified() || address.is_multicast() {
+        return Err("give one address of this machine, such as 192.168.1.10: `hostname -I` lists them".to_owned());
+    }
+    match std::net::UdpSocket::bind((address, 0)) {
+        Ok(_) => Ok(address),
+        Err(_) => Err("this machine does not have this address: `hostname -I` lists those that it has".to_owned()),
+    }
+}
+
+impl Args {
+    /// With `--lan` everything listens at that address, and the broker has accounts.
+    fn with_lan(mut self) -> Self {
+        if let Some(address) = self.lan {
+            self.http_addr.set_ip(address);
+            self.mqtt_addr.set_ip(address);
+            if let Some(ws) = &mut self.mqtt_ws_addr {
+                ws.set_ip(address);
+            }
+            self.mqtt_auth = true;
+        }
+        self
+    }
 }
 
 /// The setting of the server's client id, and its default here.
@@ -75,14 +105,19 @@ struct BrokerInUse {
 
 /// Runs until `stop`, or until a part ends without which nothing works.
 pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
-    if !args.http_addr.ip().is_loopback() {
-        bail!("{} is not a loopback address: `dev` is for this machine alone, see `smarthome serve`", args.http_addr);
+    let args = args.with_lan();
+    if args.lan.is_none() && !args.http_addr.ip().is_loopback() {
+        bail!(
+            "{} is not a loopback address: `dev` is for this machine alone. Use --lan with this machine's address in your \
+             network, or `smarthome serve`",
+            args.http_addr
+        );
     }
     let folder = Folder::lock(&args.dir)?;
     folder.remove("dev.json")?;
     check_http(args.http_addr).await?;
     if Environment.get("MQTT_BROKER_URL").is_none() {
-        broker::check(args.mqtt_addr, args.mqtt_ws_addr).await?;
+        broker::check(args.mqtt_addr, args.mqtt_ws_addr, args.mqtt_auth).await?;
     }
     if args.reset {
         folder.reset()?;
@@ -115,7 +150,8 @@ async fn with_database(
         let demo = setup.prepare(folder, args.simulate.into()).await?;
         let options = Options {
             clock: clock.clone(),
-            graphiql_token: Some(Secret::new(demo.token.clone())),
+            // In a network GraphiQL is not signed in: whoever opens it would be the owner of the demo home.
+            graphiql_token: args.lan.is_none().then(|| Secret::new(demo.token.clone())),
             ..Options::default()
         };
         let app = App::start(settings.clone(), options).await?;
@@ -171,6 +207,7 @@ impl Running<'_> {
             connection_file: self.folder.file("dev.json").display().to_string(),
             mqtt_ws: self.broker.embedded.as_ref().map(|broker| broker.ws_addr()),
             mqtt_auth: self.args.mqtt_auth,
+            lan: self.args.lan,
             n_simulated: self.demo.simulated.len(),
             prefix: self.settings.mqtt.prefix.clone(),
             has_graphiql: self.settings.http.graphiql,

@@ -1,8 +1,9 @@
 //! What `dev` prints when it is ready, and the file that scripts read.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::demo::{Demo, EMAIL};
 
@@ -29,6 +30,9 @@ struct ListedDevice {
     key: String,
 }
 
+/// The device for the user's own board.
+const BOARD: &str = "ESP32_001";
+
 /// What only the banner shows.
 pub(super) struct BannerDetails {
     pub(super) psql: String,
@@ -38,6 +42,8 @@ pub(super) struct BannerDetails {
     pub(super) mqtt_ws: Option<SocketAddr>,
     /// Whether devices need their passwords.
     pub(super) mqtt_auth: bool,
+    /// The address in the local network, if it is served.
+    pub(super) lan: Option<IpAddr>,
     pub(super) n_simulated: usize,
     pub(super) prefix: String,
     pub(super) has_graphiql: bool,
@@ -66,7 +72,8 @@ impl ConnectionFile {
         let mut lines = vec![String::new(), "smarthome dev is ready (Ctrl-C stops it)".to_owned(), String::new()];
         let mut row = |name: &str, text: &str| lines.push(format!("  {name:<10} {text}"));
         if details.has_graphiql {
-            row("GraphiQL", &format!("{}/graphiql   (signed in, example queries in its tabs)", self.http_url));
+            let sign_in = if details.lan.is_some() { "sign in with the login below" } else { "signed in" };
+            row("GraphiQL", &format!("{}/graphiql   ({sign_in}, example queries in its tabs)", self.http_url));
         }
         row("GraphQL", &format!("{}   (WebSocket at the same address)", self.graphql_url));
         row("MQTT", &self.mqtt_url);
@@ -82,6 +89,9 @@ impl ConnectionFile {
         );
         row("Data", &details.data);
         lines.push(String::new());
+        if let Some(address) = details.lan {
+            lines.extend(self.lan_lines(details, demo, address));
+        }
         lines.push("Publish as a device:".to_owned());
         lines.push(self.publish_line(details, demo));
         lines.push(String::new());
@@ -100,15 +110,42 @@ impl ConnectionFile {
         lines.join("\n")
     }
 
+    /// What the network can reach, and what to enter into a board and a phone.
+    fn lan_lines(&self, details: &BannerDetails, demo: &Demo, address: IpAddr) -> Vec<String> {
+        let port = self.mqtt_url.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or(1883);
+        let board = demo.credentials.iter().find(|login| login.key == BOARD).map(|login| {
+            json!({
+                "wifi": ["your network", "its password"], "host": address.to_string(), "port": port,
+                "username": login.username, "password": login.password, "clientId": login.client_id,
+                "topic": format!("{}/{}", details.prefix, login.username),
+            })
+        });
+        let mut lines = vec![
+            format!(
+                "Everybody in the network of {address} can reach the broker, GraphQL and GraphiQL. The broker requires the"
+            ),
+            "credentials of a device. Anybody may register an account (REGISTRATION=closed prevents it); it sees"
+                .to_owned(),
+            "nothing of this home. Nothing is encrypted: use this in a network that you trust.".to_owned(),
+            String::new(),
+            "For a board, as settings.json of examples/micropython (values for examples/esp32-arduino are the same):"
+                .to_owned(),
+        ];
+        lines.extend(board.map(|settings| format!("  {settings}")));
+        lines.push("For a phone in the same network:".to_owned());
+        lines.push(format!("  {}/graphiql", self.http_url));
+        lines.push(String::new());
+        lines
+    }
+
     fn publish_line(&self, details: &BannerDetails, demo: &Demo) -> String {
-        const KEY: &str = "ESP32_001";
         let address = self.mqtt_url.rsplit("//").next().unwrap_or_default();
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "1883"));
-        let login = demo.credentials.iter().find(|login| details.mqtt_auth && login.key == KEY);
+        let login = demo.credentials.iter().find(|login| details.mqtt_auth && login.key == BOARD);
         let login =
             login.map(|login| format!(" -i '{}' -u '{}' -P '{}'", login.client_id, login.username, login.password));
         format!(
-            "  mosquitto_pub -h {host} -p {port}{} -q 1 -t {}/{}/{KEY}/telemetry \\\n    -m '{{\"deviceId\":\"{KEY}\",\"sensors\":{{\"temperature\":23.5,\"humidity\":65.2}}}}'",
+            "  mosquitto_pub -h {host} -p {port}{} -q 1 -t {}/{}/{BOARD}/telemetry \\\n    -m '{{\"deviceId\":\"{BOARD}\",\"sensors\":{{\"temperature\":23.5,\"humidity\":65.2}}}}'",
             login.unwrap_or_default(),
             details.prefix,
             self.home_key,
@@ -116,7 +153,7 @@ impl ConnectionFile {
     }
 
     fn query_line(&self) -> String {
-        let device = self.devices.iter().find(|device| device.key == "ESP32_001").or(self.devices.first());
+        let device = self.devices.iter().find(|device| device.key == BOARD).or(self.devices.first());
         let id = device.map_or("1", |device| device.id.as_str());
         format!(
             "  curl -s {} -H 'content-type: application/json' -H 'authorization: Bearer {}' \\\n    -d '{{\"query\":\"{{ device(id: \\\"{id}\\\") {{ key online latestTelemetry {{ recordedAt sensors {{ temperature humidity }} }} }} }}\"}}'",

@@ -37,7 +37,7 @@ pub(super) async fn find_due(
     FindDue { after, busy, unreadable_devices, unreadable_versions, limit }.load(conn).await
 }
 
-/// The newest version of a device, which the broker may not have, and the topic to which the device listens.
+/// The version that a device should have, which the broker may not have, and the topic to which the device listens.
 #[derive(QueryableByName)]
 #[diesel(table_name = device_configs)]
 pub(super) struct UnsentVersion {

@@ -154,6 +154,16 @@ async fn valid(
         .await
 }
 
+/// What a login is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Login {
+    Accepted,
+    /// The user has no such password, or does not exist.
+    NoSuchPassword,
+    /// The password is right, and the client id is not that of the credentials.
+    OtherClientId,
+}
+
 /// Whether this is the digest of a valid password of the user, and the client id that of the device, if it is given.
 /// If so, records the password as the device's login.
 pub(super) async fn authenticate(
@@ -162,19 +172,21 @@ pub(super) async fn authenticate(
     client_id: Option<&str>,
     digest: &[u8],
     now: DateTime<Utc>,
-) -> QueryResult<bool> {
+) -> QueryResult<Login> {
     // The time of comparing digests of random secrets reveals nothing useful.
     let credentials = valid(conn, user, now).await?;
-    let Some(used) = credentials.iter().find(|credential| credential.digest == digest) else { return Ok(false) };
+    let Some(used) = credentials.iter().find(|credential| credential.digest == digest) else {
+        return Ok(Login::NoSuchPassword);
+    };
     let known = used.client_id.clone().unwrap_or_else(|| former_client_id(user.home, user.device));
     if client_id.is_some_and(|given| given != known) {
-        return Ok(false);
+        return Ok(Login::OtherClientId);
     }
     if used.login_credential_id != Some(used.id) {
         let device = devices::table.find(used.device);
         diesel::update(device).set(devices::login_credential_id.eq(used.id)).execute(conn).await?;
     }
-    Ok(true)
+    Ok(Login::Accepted)
 }
 
 /// A device whose connection is still authorized.

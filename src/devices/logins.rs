@@ -2,6 +2,8 @@
 
 mod cache;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -9,6 +11,7 @@ use tokio::time::timeout;
 pub use cache::CredentialCache;
 
 use super::credentials::{MqttUser, password_digest};
+use super::credentials_store::Login;
 use super::{cleanups_store, credentials_store as store};
 use crate::clock::Clock;
 use crate::db::Pool;
@@ -18,6 +21,8 @@ use crate::error::Error;
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a failure, how long the cache answers before the database is asked again.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
+/// Shortest time between two log lines about refused logins: anybody can cause them.
+const LOG_EVERY_MS: i64 = 1_000;
 
 /// Asks the database at each question, so a deleted password is refused at once. Cheap to clone.
 #[derive(Clone)]
@@ -25,12 +30,14 @@ pub struct Logins {
     pool: Pool,
     clock: Clock,
     cache: CredentialCache,
+    /// When a refused login was last logged, in milliseconds since 1970.
+    last_logged: Arc<AtomicI64>,
 }
 
 impl Logins {
     /// The pool may be a separate one. `cache` must also be a registry listener: deletions and rotations invalidate it.
     pub fn new(pool: Pool, clock: Clock, cache: CredentialCache) -> Self {
-        Self { pool, clock, cache }
+        Self { pool, clock, cache, last_logged: Arc::default() }
     }
 
     /// Whether this is a valid password of the user, and the client id the device's own, where the broker names it. If
@@ -44,7 +51,27 @@ impl Logins {
     ) -> Result<bool, Error> {
         let digest = password_digest(password);
         let mut conn = self.pool.get().await?;
-        Ok(store::authenticate(&mut conn, user, client_id, &digest, self.clock.now()).await?)
+        let login = store::authenticate(&mut conn, user, client_id, &digest, self.clock.now()).await?;
+        self.log_refused(login, user, client_id);
+        Ok(login == Login::Accepted)
+    }
+
+    /// A broker tells a device only that it was refused.
+    fn log_refused(&self, login: Login, user: MqttUser<'_>, client_id: Option<&str>) {
+        let reason = match login {
+            Login::Accepted => return,
+            Login::NoSuchPassword => "no device with this user name has this password",
+            Login::OtherClientId => "the password is right, but the client id is not the clientId of its credentials",
+        };
+        let now = self.clock.now().timestamp_millis();
+        let last = self.last_logged.load(Ordering::Relaxed);
+        // A clock that was set back logs at once.
+        if (0..LOG_EVERY_MS).contains(&(now - last)) {
+            return;
+        }
+        self.last_logged.store(now, Ordering::Relaxed);
+        let (username, client_id) = (user.to_string(), client_id.unwrap_or_default().escape_debug());
+        tracing::warn!(%username, %client_id, "refused a device: {reason}");
     }
 
     /// Whether the device exists and the password of its connection is valid. While the database does not answer, its

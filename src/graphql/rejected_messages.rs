@@ -32,6 +32,11 @@ impl RejectedMessage {
         &self.0.reason
     }
 
+    /// What to change so that the server accepts such a message, as text for people.
+    async fn detail(&self) -> &str {
+        self.0.detail()
+    }
+
     /// The first 512 bytes of the payload. Bytes that are not UTF-8 are replaced.
     async fn payload_preview(&self) -> &str {
         &self.0.payload_preview

@@ -6,11 +6,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Keys of one object that are read; more are skipped and counted.
+/// Keys of one object that are read beside the known ones; more are skipped and counted.
 const MAX_KEYS: usize = 64;
 /// Bytes of one value that is stored as JSON.
 const MAX_VALUE: usize = 16 * 1024;
@@ -34,9 +34,12 @@ pub(super) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Parses an object; `None` for any other JSON.
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+    /// Parses an object; `None` for any other JSON. Known keys are read wherever they stand.
+    pub(super) fn parse(text: &'a str, is_known: fn(&str) -> bool) -> Option<Self> {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let object = ObjectSeed { is_known }.deserialize(&mut deserializer).ok()?;
+        deserializer.end().ok()?;
+        Some(object)
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&'a str> {
@@ -69,30 +72,73 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-impl<'de> Deserialize<'de> for Object<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor;
-        impl<'de> Visitor<'de> for ObjectVisitor {
-            type Value = Object<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-                let mut object = Object { entries: Vec::with_capacity(16), n_skipped: 0, has_duplicate: false };
-                while let Some(Key(key)) = map.next_key()? {
-                    object.has_duplicate |= object.entries.iter().any(|(known, _)| *known == key);
-                    if object.entries.len() == MAX_KEYS {
-                        map.next_value::<IgnoredAny>()?;
-                        object.n_skipped += 1;
-                    } else {
-                        object.entries.push((key, map.next_value()?));
-                    }
-                }
-                Ok(object)
+/// Reads an [`Object`].
+struct ObjectSeed {
+    is_known: fn(&str) -> bool,
+}
+
+impl<'de> DeserializeSeed<'de> for ObjectSeed {
+    type Value = Object<'de>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Object<'de>, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ObjectSeed {
+    type Value = Object<'de>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+        let mut object = Object { entries: Vec::with_capacity(16), n_skipped: 0, has_duplicate: false };
+        let mut n_unknown = 0;
+        while let Some(Key(key)) = map.next_key()? {
+            object.has_duplicate |= object.entries.iter().any(|(known, _)| *known == key);
+            let is_known = (self.is_known)(&key);
+            if !is_known && n_unknown == MAX_KEYS {
+                map.next_value::<IgnoredAny>()?;
+                object.n_skipped += 1;
+            } else {
+                n_unknown += usize::from(!is_known);
+                object.entries.push((key, map.next_value()?));
             }
         }
-        deserializer.deserialize_map(ObjectVisitor)
+        Ok(object)
     }
+}
+
+/// Firmware prints numbers that are none as C does: `nan`, `-inf`, `Infinity`. Such values of members and elements become
+/// null; returns the text and how many there were. `None` if there are none, because then the text is no JSON either.
+pub(super) fn without_nan(text: &str) -> Option<(String, usize)> {
+    let (mut out, mut rest, mut n) = (String::with_capacity(text.len()), text, 0);
+    let (mut in_string, mut before) = (false, b' ');
+    while let Some(byte) = rest.bytes().next() {
+        let token = if in_string || !matches!(before, b':' | b',' | b'[') { None } else { nan_token(rest) };
+        if let Some(length) = token {
+            out.push_str("null");
+            (rest, before, n) = (&rest[length..], b'0', n + 1);
+            continue;
+        }
+        // An escaped character never ends the string.
+        let length =
+            if in_string && byte == b'\\' { 1 + rest[1..].chars().next().map_or(0, char::len_utf8) } else { 1 };
+        in_string ^= byte == b'"';
+        if !byte.is_ascii_whitespace() {
+            before = byte;
+        }
+        let length = if byte.is_ascii() { length } else { rest.chars().next().map_or(1, char::len_utf8) };
+        out.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    (n > 0).then_some((out, n))
+}
+
+/// The length of a `nan`, `inf` or `infinity` at the start of a text, with its sign.
+fn nan_token(text: &str) -> Option<usize> {
+    let word = text.strip_prefix('-').unwrap_or(text);
+    let length = word.bytes().take_while(u8::is_ascii_alphabetic).count();
+    let is_token = ["nan", "inf", "infinity"].iter().any(|token| word[..length].eq_ignore_ascii_case(token));
+    is_token.then_some(text.len() - word.len() + length)
 }
 
 /// Parses a finite number.
@@ -200,11 +246,28 @@ mod tests {
         super::value(raw, &mut Budget::default())
     }
 
+    fn object(text: &str) -> Option<Object<'_>> {
+        Object::parse(text, |name| name == "known")
+    }
+
+    #[test]
+    fn numbers_that_are_none_become_null_and_nothing_else_does() {
+        for (text, repaired, n) in [
+            (r#"{"a":nan,"b":[ -inf ,NaN]}"#, r#"{"a":null,"b":[ null ,null]}"#, 3),
+            (r#"{"nan":Infinity,"é\"nan":"nan, inf"}"#, r#"{"nan":null,"é\"nan":"nan, inf"}"#, 1),
+        ] {
+            assert_eq!(without_nan(text), Some((repaired.to_owned(), n)), "{text}");
+        }
+        for text in ["nan", r#"{"a":nano}"#, r#"{"a":"nan"}"#, r#"{"a":--inf}"#, r#"{"a":1 nan}"#, r#"["\"#, ""] {
+            assert_eq!(without_nan(text), None, "{text}");
+        }
+    }
+
     #[test]
     fn a_deep_or_huge_value_is_skipped_without_recursion() {
         let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
         let text = format!(r#"{{"deep":{deep},"n":1}}"#);
-        let object = Object::parse(&text).unwrap();
+        let object = object(&text).unwrap();
         assert_eq!(object.get("n"), Some("1"));
         assert_eq!(value(object.get("deep").unwrap()), None);
         assert_eq!(value(&"[".repeat(17).chars().chain("]".repeat(17).chars()).collect::<String>()), None);
@@ -258,10 +321,12 @@ mod tests {
     #[test]
     fn keys_are_bounded_and_duplicates_are_found() {
         let many: Vec<String> = (0..100).map(|n| format!(r#""k{n}":{n}"#)).collect();
-        let text = format!("{{{}}}", many.join(","));
-        assert_eq!(Object::parse(&text).unwrap().n_skipped, 36);
-        assert!(Object::parse(r#"{"a":1,"\u0061":2}"#).unwrap().has_duplicate);
-        assert!(Object::parse("[1]").is_none());
-        assert!(Object::parse(r#"{"a":1"#).is_none());
+        let text = format!(r#"{{{},"known":7}}"#, many.join(","));
+        let read = object(&text).unwrap();
+        assert_eq!((read.n_skipped, read.get("known")), (36, Some("7")), "known keys are read wherever they stand");
+        assert!(object(r#"{"a":1,"\u0061":2}"#).unwrap().has_duplicate);
+        assert!(object("[1]").is_none());
+        assert!(object(r#"{"a":1"#).is_none());
+        assert!(object(r#"{"a":1} 2"#).is_none());
     }
 }

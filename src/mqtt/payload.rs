@@ -64,15 +64,24 @@ pub fn parse(kind: MessageKind, payload: &[u8], now: DateTime<Utc>) -> Result<Co
     if payload.len() > MAX_PAYLOAD_BYTES {
         return Err(Rejection::TooLarge);
     }
-    let text = std::str::from_utf8(payload).map_err(|_| Rejection::NotUtf8)?;
-    let object = match Object::parse(text) {
-        Some(object) if object.has_duplicate => return Err(Rejection::DuplicateKey),
-        Some(object) => object,
+    // Some firmware sends the terminator of its C string, or the rest of its buffer.
+    let n_nul = payload.iter().rev().take_while(|byte| **byte == 0).count();
+    let text = std::str::from_utf8(&payload[..payload.len() - n_nul]).map_err(|_| Rejection::NotUtf8)?;
+    let is_known = known_fields(kind);
+    let repaired;
+    let (object, n_nan) = match Object::parse(text, is_known) {
+        Some(object) => (object, 0),
         None if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => return Err(Rejection::BadShape),
-        None => return Err(Rejection::BadJson),
+        None => {
+            repaired = json::without_nan(text).ok_or(Rejection::BadJson)?;
+            (Object::parse(&repaired.0, is_known).ok_or(Rejection::BadJson)?, repaired.1)
+        }
     };
+    if object.has_duplicate {
+        return Err(Rejection::DuplicateKey);
+    }
     match kind {
-        MessageKind::Telemetry => telemetry(&object, now),
+        MessageKind::Telemetry => telemetry(&object, n_nan, now),
         MessageKind::Status => status(&object),
         MessageKind::Heartbeat => Ok(Content::Heartbeat(Report {
             signal_strength: object.get("wifiSignal").and_then(json::number),
@@ -83,12 +92,25 @@ pub fn parse(kind: MessageKind, payload: &[u8], now: DateTime<Utc>) -> Result<Co
     }
 }
 
-/// An answer names either a command or a version of the configuration.
+/// The fields of a message that have a meaning.
+fn known_fields(kind: MessageKind) -> fn(&str) -> bool {
+    match kind {
+        MessageKind::Telemetry => |name| matches!(name, "timestamp" | "deviceId" | "sensors" | "metadata"),
+        MessageKind::Status => |name| matches!(name, "online" | "status"),
+        MessageKind::Heartbeat => |name| name == "wifiSignal",
+        MessageKind::Ack => {
+            |name| matches!(name, "commandId" | "configVersion" | "version" | "status" | "result" | "error" | "errors")
+        }
+    }
+}
+
+/// An answer names either a command or a version of the configuration, as `configVersion` or as the configuration itself
+/// does, `version`.
 fn ack(object: &Object<'_>) -> Result<Content, Rejection> {
     let field = |name| object.get(name).filter(|raw| *raw != "null");
     let value = |name| field(name).and_then(|raw| json::value(raw, &mut Budget::default()));
     let status = field("status").and_then(|raw| json::short_text(raw, 16)).ok_or(Rejection::BadShape)?;
-    match (field("commandId"), field("configVersion")) {
+    match (field("commandId"), field("configVersion").or_else(|| field("version"))) {
         (Some(id), None) => {
             let id = json::short_text(id, 256).ok_or(Rejection::BadShape)?;
             let result = value("result");
@@ -120,12 +142,12 @@ fn reason(raw: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON).collect()
 }
 
-fn telemetry(object: &Object<'_>, now: DateTime<Utc>) -> Result<Content, Rejection> {
-    let sensors = object.get("sensors").and_then(Object::parse).ok_or(Rejection::BadShape)?;
+fn telemetry(object: &Object<'_>, n_nan: usize, now: DateTime<Utc>) -> Result<Content, Rejection> {
+    let sensors = object.get("sensors").and_then(|raw| Object::parse(raw, is_sensor)).ok_or(Rejection::BadShape)?;
     if sensors.has_duplicate {
         return Err(Rejection::DuplicateKey);
     }
-    let mut n_dropped = sensors.n_skipped + object.n_skipped;
+    let mut n_dropped = n_nan + sensors.n_skipped + object.n_skipped;
     let mut measurement = Measurement::default();
     let (mut budget, mut extra) = (Budget::default(), Map::new());
     for (name, raw) in sensors.iter() {
@@ -136,7 +158,7 @@ fn telemetry(object: &Object<'_>, now: DateTime<Utc>) -> Result<Content, Rejecti
     }
     let mut metadata = Map::new();
     if let Some(raw) = object.get("metadata").filter(|raw| *raw != "null") {
-        let Some(fields) = Object::parse(raw) else { return Err(Rejection::BadShape) };
+        let Some(fields) = Object::parse(raw, is_health) else { return Err(Rejection::BadShape) };
         if fields.has_duplicate {
             return Err(Rejection::DuplicateKey);
         }
@@ -164,7 +186,7 @@ fn status(object: &Object<'_>) -> Result<Content, Rejection> {
     // Strictly a boolean: a text such as "false" is not taken for true.
     let online = object.get("online").and_then(json::boolean).ok_or(Rejection::BadShape)?;
     let mut report = Report::default();
-    if let Some(fields) = object.get("status").and_then(Object::parse) {
+    if let Some(fields) = object.get("status").and_then(|raw| Object::parse(raw, is_health)) {
         for (name, raw) in fields.iter() {
             read_health(&mut report, name, raw);
         }
@@ -211,9 +233,18 @@ macro_rules! define_read_sensor {
                 _ => false,
             }
         }
+
+        fn is_sensor(name: &str) -> bool {
+            matches!(name, $($name)|*)
+        }
     };
 }
 for_each_sensor!(define_read_sensor);
+
+/// The fields that [`read_health`] reads.
+fn is_health(name: &str) -> bool {
+    matches!(name, "firmwareVersion" | "signalStrength" | "wifiSignal" | "batteryLevel")
+}
 
 /// Reads a health field of telemetry's metadata or of a status; false for another name or a wrong type.
 fn read_health(report: &mut Report, name: &str, raw: &str) -> bool {
@@ -278,6 +309,21 @@ mod tests {
     }
 
     #[test]
+    fn known_names_are_read_wherever_they_stand() {
+        let many = (0..70).map(|i| format!(r#""k{i}":{i},"#)).collect::<String>();
+        let (timestamp, m, n_dropped) = read(&format!(
+            r#"{{{many}"metadata":{{{many}"firmwareVersion":"v2"}},"sensors":{{{many}"temperature":21.5}},
+            "timestamp":"2026-02-13T12:00:00Z"}}"#
+        ));
+        assert!(timestamp.is_some());
+        assert_eq!((m.sensors.temperature, m.report.firmware_version.as_deref()), (Some(21.5), Some("v2")));
+        assert_eq!(n_dropped, 18, "6 of each object are counted");
+        let status = format!(r#"{{{many}"online":false}}"#);
+        let Ok(Content::Status(status)) = parse(MessageKind::Status, status.as_bytes(), now()) else { panic!() };
+        assert!(!status.online);
+    }
+
+    #[test]
     fn the_memory_of_any_message_is_bounded() {
         for (item, n) in [("[0],", 256), (r#"{"":0},"#, 256), (r#"{"a":{"b":{"c":0}}},"#, 128), ("[[[0]]],", 256)] {
             // As many such values as a message may have, in readings and in metadata.
@@ -335,7 +381,8 @@ mod tests {
         let failed = AnswerKind::Failed { error: Some("no  power".to_owned()), result: None };
         assert_eq!(ack(&of(r#""status":"FAILED","error":"no\u0000 power""#)), Ok(Content::CommandAnswer(id, failed)));
         let applied = Content::ConfigAnswer(3, ConfigAnswerKind::Applied);
-        assert_eq!(ack(r#"{"configVersion":3,"status":"APPLIED"}"#), Ok(applied));
+        assert_eq!(ack(r#"{"configVersion":3,"status":"APPLIED"}"#), Ok(applied.clone()));
+        assert_eq!(ack(r#"{"version":3,"status":"APPLIED"}"#), Ok(applied));
         let errors = Some(json!({"sampleRate": "too fast"}));
         let rejected = Content::ConfigAnswer(3, ConfigAnswerKind::Rejected { errors });
         let text = r#"{"configVersion":3,"status":"REJECTED","errors":{"sampleRate":"too fast"}}"#;

@@ -20,10 +20,13 @@ pub(super) fn parse(raw: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         Some(rest) => rest.strip_suffix('"')?,
         None => raw,
     };
-    let at = if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+    // A date has a colon or a `T` as well. Some firmware prints numbers with an exponent.
+    let at = if text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-')) {
         epoch(text.parse().ok()?)?
     } else {
-        DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc)
+        // RFC 3339 wants `+01:00`; C's `%z` prints `+0100`, and some print `+01`.
+        let c_offset = || DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z");
+        DateTime::parse_from_rfc3339(text).or_else(|_| c_offset()).ok()?.with_timezone(&Utc)
     };
     let may_be_uptime = raw.starts_with('"') && text.parse::<u32>().is_ok();
     if may_be_uptime && at < now - MAX_TEXT_AGE {
@@ -59,9 +62,14 @@ mod tests {
         for raw in [
             r#""2026-02-13T11:59:00.000Z""#,
             r#""2026-02-13T12:59:00+01:00""#,
+            r#""2026-02-13T12:59:00+0100""#,
+            r#""2026-02-13T17:29:00.000+0530""#,
+            r#""2026-02-13T11:59:00+00""#,
             "1770983940",
             "1770983940000",
             "1770983940.0",
+            "1.77098394e9",
+            "1.77098394E+12",
             r#""1770983940000""#,
             r#""1770983940""#,
         ] {

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::http;
 use crate::support::mqtt::Mqtt;
 use crate::support::user::User;
-use crate::support::{eventually, unique, until};
+use crate::support::{eventually, http, soon, unique, until};
 
 /// A folder in which `dev` runs; both end with the value.
 struct Dev {
@@ -172,6 +173,7 @@ async fn a_reading_arrives_and_survives_a_crash() {
     for text in ["mosquitto_pub", "curl", "/graphiql", "demo@smarthome.local", "up to 0.25 s late"] {
         assert!(output.contains(text), "the banner has no {text}: {output}");
     }
+    websocket_at_any_path(&output).await;
 
     let second = dev.run(&["--http-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0"]);
     let message = String::from_utf8_lossy(&second.stderr);
@@ -184,6 +186,65 @@ async fn a_reading_arrives_and_survives_a_crash() {
     let connection = dev.start(&["--simulate", "0", "--reset"]).await;
     assert_eq!(temperature(&demo(&connection), &device(&connection, "ESP32_001")).await, None, "deleted by --reset");
     dev.stop("TERM").await;
+}
+
+/// Clients connect to `ws://host:9001` without a path, as to Mosquitto.
+async fn websocket_at_any_path(banner: &str) {
+    let address = banner.split("ws://").nth(1).and_then(|rest| rest.split('/').next()).expect("its address");
+    for path in ["/", "/mqtt", "/ws"] {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: {address}\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: mqtt\r\n\r\n"
+        );
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        soon("an answer", stream.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 101", "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lan_serves_a_board_with_its_credentials_and_hides_the_token() {
+    let mut dev = Dev::new();
+    // Another address of the loopback stands for one in the network.
+    let connection = dev.start(&["--simulate", "1", "--lan", "127.0.0.2"]).await;
+    let port = port(&connection["mqttUrl"]).to_string();
+    assert!(connection["mqttUrl"].as_str().unwrap().starts_with("mqtt://127.0.0.2:"), "{connection}");
+    let output = read(&dev.folder.join("output"));
+    for text in ["requires the", "Nothing is encrypted", "REGISTRATION", "http://127.0.0.2:"] {
+        assert!(output.contains(text), "the banner has no {text}: {output}");
+    }
+    let settings = output.lines().find_map(|line| serde_json::from_str::<Value>(line.trim()).ok());
+    let settings = settings.expect("the settings of a board");
+    let text = |name: &str| settings[name].as_str().unwrap().to_owned();
+    assert_eq!((text("host").as_str(), settings["port"].to_string()), ("127.0.0.2", port.clone()));
+    let publish = |login: &[&str]| {
+        let topic = format!("{}/telemetry", text("topic"));
+        let mut command = Command::new("mosquitto_pub");
+        command.args(["-h", "127.0.0.2", "-p", &port, "-q", "1", "-t", &topic]).args(login);
+        command.args(["-m", r#"{"sensors": {"temperature": 20.5}}"#]).stderr(Stdio::null()).status().unwrap().success()
+    };
+    assert!(!publish(&[]), "no client without credentials");
+    assert!(publish(&["-i", &text("clientId"), "-u", &text("username"), "-P", &text("password")]));
+    let (user, board) = (demo(&connection), device(&connection, "ESP32_001"));
+    eventually("the reading is stored", || temperature(&user, &board)).await;
+    let simulated = device(&connection, "THERMO_001");
+    eventually("a simulated device publishes", || temperature(&user, &simulated)).await;
+
+    let addr = connection["httpUrl"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
+    let page = http::get(addr, "/graphiql").await;
+    let page = String::from_utf8_lossy(&page.body).into_owned();
+    assert!(!page.contains(connection["accessToken"].as_str().unwrap()), "GraphiQL is signed in for the whole network");
+    dev.stop("INT").await;
+
+    for (address, message) in
+        [("0.0.0.0", "hostname -I"), ("203.0.113.7", "does not have this address"), ("lan", "not an IP")]
+    {
+        let output = dev.run(&["--lan", address]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(message), "{address}: {error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,6 +260,8 @@ async fn mqtt_auth_requires_the_credentials_of_a_device() {
     for foreign in ["smarthome-dev", "THERMO_001@1"] {
         assert!(Mqtt::connect_with(port, foreign, Some(login)).await.is_err(), "{foreign}");
     }
+    let log = read(&dev.folder.join("log"));
+    assert!(log.contains("the client id is not the clientId of its credentials"), "the log says why: {log}");
     let mqtt = Mqtt::connect_with(port, board["clientId"].as_str().unwrap(), Some(login)).await.unwrap();
     mqtt.publish("smarthome/1/ESP32_001/telemetry", r#"{"sensors": {"temperature": 20.5}}"#).await.unwrap();
     assert!(mqtt.publish("smarthome/1/TEST_DEVICE/telemetry", "{}").await.is_err());

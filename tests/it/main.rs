@@ -1,6 +1,7 @@
 //! One binary for all tests that need a server, a broker or a database.
 
 mod access;
+mod boards;
 mod broker_auth;
 mod broker_limits;
 mod busy_user;
@@ -25,11 +26,13 @@ mod device_limit;
 mod directory;
 mod doctor;
 mod documented_operations;
+mod documented_publishes;
 mod documented_snippets;
 mod dynsec;
 mod dynsec_turns;
 mod edge;
 mod errors_document;
+mod firmware;
 mod graphiql;
 mod graphql_spec;
 mod health;

@@ -9,8 +9,7 @@ use super::support::app::TestApp;
 use super::support::user::User;
 use super::support::{eventually, rng, until};
 
-const REJECTED: &str =
-    "query($home: ID!) { rejectedMessages(homeId: $home, first: 100) { nodes { topic reason payloadPreview } } }";
+const REJECTED: &str = "query($home: ID!) { rejectedMessages(homeId: $home, first: 100) { nodes { topic reason detail payloadPreview } } }";
 
 fn random(len: usize) -> Vec<u8> {
     let mut rng = rng();
@@ -42,7 +41,7 @@ async fn invalid_messages_are_counted_by_reason_and_valid_ones_are_stored() {
         (telemetry.clone(), b"\0".to_vec(), Some("BAD_JSON")),
         (telemetry.clone(), b"".to_vec(), Some("BAD_JSON")),
         (telemetry.clone(), b"\xef\xbb\xbf{}".to_vec(), Some("BAD_JSON")),
-        (telemetry.clone(), br#"{"sensors":{"temperature":NaN}}"#.to_vec(), Some("BAD_JSON")),
+        (telemetry.clone(), br#"{"sensors":{"temperature":NaNo}}"#.to_vec(), Some("BAD_JSON")),
         (telemetry.clone(), br#"{"sensors":{"temperature":21"#.to_vec(), Some("BAD_JSON")),
         (telemetry.clone(), b"[]".to_vec(), Some("BAD_SHAPE")),
         (telemetry.clone(), b"42".to_vec(), Some("BAD_SHAPE")),
@@ -309,4 +308,28 @@ fn rejected(app: &TestApp, reason: &str) -> u64 {
     let line = format!("reason=\"{reason}\"}} ");
     let text = app.app().services().metrics.render();
     text.lines().find_map(|l| l.split_once(&line)).map_or(0, |(_, n)| n.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rejected_message_says_what_to_change() {
+    let app = TestApp::start().await;
+    let (home, owner) = app.home().await;
+    let device = app.device(&owner, &home, "board").await;
+    for (kind, payload, expected) in [
+        ("ack", r#"{"status":"APPLIED"}"#, "ack: give commandId"),
+        ("ack", r#"{"configVersion":1,"status":"OK"}"#, "APPLIED or REJECTED"),
+        ("status", r#"{"online":"true"}"#, "true or false"),
+        ("telemetry", r#"{"temperature":21}"#, "give `sensors`"),
+        ("telemetry", r#"{"sensors":{"temperature":21"#, "cut off"),
+    ] {
+        app.publish(&device, kind, payload).await;
+        eventually(&format!("{kind} {payload} is listed with its cure"), async || {
+            let listed = owner.query(REJECTED, json!({"home": home.id})).await;
+            let newest = &listed["rejectedMessages"]["nodes"][0];
+            let is_it = newest["payloadPreview"] == payload;
+            (is_it && newest["detail"].as_str().is_some_and(|detail| detail.contains(expected))).then_some(())
+        })
+        .await;
+    }
+    app.stop().await;
 }

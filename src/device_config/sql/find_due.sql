@@ -85,6 +85,7 @@ from (
             select device_id, version
             from device_configs
             where device_id = r.device_id
+                and status not in ('REJECTED', 'SUPERSEDED')
             order by version desc
             limit 1
         ) newest

@@ -1,4 +1,5 @@
--- The newest version of each device, if the broker may not have it, and the topic to which the device listens.
+-- The newest version of each device, or the last that it applied if it rejected the newest, if the broker may not have
+-- it, and the topic to which the device listens.
 -- The devices stay locked against deletion until the message is noted in retained_configs.
 select d.id as device_id, c.version, c.config, c.secrets, c.created_at,
     coalesce(s.home_segment, h.key) as home_segment,
@@ -10,6 +11,7 @@ cross join lateral (
     select *
     from device_configs
     where device_id = d.id
+        and status not in ('REJECTED', 'SUPERSEDED')
     order by version desc
     limit 1
 ) c

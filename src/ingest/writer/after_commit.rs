@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::RunningWriter;
 use super::transaction::{Committed, Pruned};
 use crate::commands;
-use crate::device_config;
+use crate::device_config::{self, ConfigStatus};
 use crate::devices::{DeviceState, StateChange};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 use crate::ingest::answers::RecordedAnswers;
@@ -99,6 +99,10 @@ impl RunningWriter {
             self.metrics.count_command(command.status.as_str());
         }
         self.expectations.update(&answers.commands);
+        // The broker must not keep a rejected version.
+        if answers.configs.iter().any(|config| config.status == ConfigStatus::Rejected) {
+            self.outboxes.iter().for_each(Wake::wake);
+        }
         commands::notify(&self.commands, answers.commands);
         device_config::notify(&self.configs, answers.configs);
     }

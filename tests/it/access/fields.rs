@@ -143,7 +143,7 @@ pub(super) const FIELDS: &[Fields] = &[
     fields(
         "RejectedMessage",
         "query { rejectedMessages(homeId: $home) { nodes { @ } } }",
-        &[(Configure, "id payloadPreview reason receivedAt topic")],
+        &[(Configure, "detail id payloadPreview reason receivedAt topic")],
     ),
     fields("AuditEntryConnection", "query { auditLog(homeId: $home) { @ } }", &[(Configure, CONNECTION)]),
     fields("AuditEntryEdge", "query { auditLog(homeId: $home) { edges { @ } } }", &[(Configure, EDGE)]),

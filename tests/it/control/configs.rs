@@ -46,6 +46,7 @@ async fn a_version_is_rejected_with_reasons_by_key_and_rolled_back() {
     rig.publish("ack", json!({"configVersion": 2, "status": "REJECTED", "errors": {"sampleRate": "too fast"}})).await;
     let rejected = rig.until_config(2, "REJECTED").await;
     assert_eq!(rejected["errors"], json!({"sampleRate": "too fast"}));
+    assert_eq!(rig.received().await.1["version"], 1, "the broker keeps the last one that was applied");
     let back = "mutation($id: ID!) { rollbackConfig(deviceId: $id, toVersion: 1) { version config } }";
     let data = rig.owner.query(back, json!({"id": rig.device.id})).await;
     assert_eq!(data["rollbackConfig"], json!({"version": 3, "config": {"sampleRate": 30}}));
@@ -57,6 +58,41 @@ async fn a_version_is_rejected_with_reasons_by_key_and_rolled_back() {
         json!([{"version": 3, "status": "SENT"}, {"version": 2, "status": "REJECTED"},
         {"version": 1, "status": "APPLIED"}])
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_broker_keeps_the_last_applied_version_and_never_a_rejected_one() {
+    let mut rig = Rig::start().await;
+    let topic = rig.device.topic("config");
+    // Without an applied version the broker keeps none.
+    assert_eq!(rig.push(json!({"sampleRate": 900})).await, 1);
+    rig.received().await;
+    rig.publish("ack", json!({"configVersion": 1, "status": "REJECTED", "errors": {"sampleRate": "too slow"}})).await;
+    rig.until_config(1, "REJECTED").await;
+    let (cleared, payload) = rig.mqtt.next().await;
+    assert_eq!((cleared.as_str(), payload.len()), (topic.as_str(), 0));
+
+    assert_eq!(rig.push(json!({"sampleRate": 30})).await, 2);
+    assert_eq!(rig.received().await.1["version"], 2);
+    rig.publish("ack", json!({"configVersion": 2, "status": "APPLIED"})).await;
+    rig.until_config(2, "APPLIED").await;
+    for version in [3, 4] {
+        assert_eq!(rig.push(json!({"sampleRate": 900 + version})).await, version);
+        assert_eq!(rig.received().await.1["version"], version);
+        rig.publish("ack", json!({"configVersion": version, "status": "REJECTED", "errors": {"sampleRate": "no"}}))
+            .await;
+        rig.until_config(version, "REJECTED").await;
+        let (_, kept) = rig.received().await;
+        assert_eq!((&kept["version"], &kept["config"]), (&json!(2), &json!({"sampleRate": 30})), "after {version}");
+    }
+    let mut late = rig.app.another_mqtt().await;
+    late.subscribe(&topic).await.expect("SUBACK");
+    let kept: Value = serde_json::from_slice(&late.next().await.1).expect("JSON");
+    assert_eq!(kept["version"], 2);
+    // The newest version remains the desired one until the next push.
+    assert_eq!(rig.config().await["config"]["version"], 4);
+    assert_eq!(rig.push(json!({"sampleRate": 40})).await, 5);
+    assert_eq!(rig.received().await.1["version"], 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

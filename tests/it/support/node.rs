@@ -24,9 +24,8 @@ pub async fn node_within(script: &str, arguments: &[&str], limit: Duration) -> O
 
 /// Runs a script of `tests/python`, in a virtual environment with its packages.
 pub async fn python(script: &str, arguments: &[&str]) -> Output {
-    let folder = install_python().await;
-    let python = folder.join(".venv/bin/python");
-    run(Command::new(python).arg(script).args(arguments).current_dir(folder), Duration::from_secs(60)).await
+    let python = python_program("python").await;
+    run(Command::new(python).arg(script).args(arguments).current_dir(PYTHON_FOLDER), Duration::from_secs(60)).await
 }
 
 /// `tests/node`, with its packages.
@@ -49,6 +48,11 @@ async fn npm(folder: &'static str) -> &'static Path {
     })
     .await;
     path
+}
+
+/// A program of the virtual environment of `tests/python`.
+pub async fn python_program(name: &str) -> PathBuf {
+    install_python().await.join(".venv/bin").join(name)
 }
 
 /// `tests/python`, with the virtual environment `.venv`.
