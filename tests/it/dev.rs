@@ -10,7 +10,6 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::http;
 use crate::support::mqtt::Mqtt;
 use crate::support::user::User;
 use crate::support::{eventually, http, soon, unique, until};
