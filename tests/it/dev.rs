@@ -210,12 +210,16 @@ async fn lan_serves_a_board_with_its_credentials_and_hides_the_token() {
     let connection = dev.start(&["--simulate", "1", "--lan", "127.0.0.2"]).await;
     let port = port(&connection["mqttUrl"]).to_string();
     assert!(connection["mqttUrl"].as_str().unwrap().starts_with("mqtt://127.0.0.2:"), "{connection}");
+    // The connection file is written before the banner.
+    let settings = eventually("the banner has the settings of a board", || async {
+        let output = read(&dev.folder.join("output"));
+        output.lines().find_map(|line| serde_json::from_str::<Value>(line.trim()).ok())
+    })
+    .await;
     let output = read(&dev.folder.join("output"));
     for text in ["requires the", "Nothing is encrypted", "REGISTRATION", "http://127.0.0.2:"] {
         assert!(output.contains(text), "the banner has no {text}: {output}");
     }
-    let settings = output.lines().find_map(|line| serde_json::from_str::<Value>(line.trim()).ok());
-    let settings = settings.expect("the settings of a board");
     let text = |name: &str| settings[name].as_str().unwrap().to_owned();
     assert_eq!((text("host").as_str(), settings["port"].to_string()), ("127.0.0.2", port.clone()));
     let publish = |login: &[&str]| {
