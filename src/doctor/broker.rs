@@ -7,7 +7,7 @@ use super::broker_config;
 use super::report::Check;
 use super::topics;
 use crate::mqtt::checkup::{self, CertificateFault, ConnectFault, Refusal, Start};
-use crate::settings::{BrokerUrl, MqttSettings, Transport};
+use crate::settings::{BrokerUrl, DynsecAccount, MqttSettings, Provisioning, Transport};
 
 /// Seconds for which the server asks the broker to keep its session; less is worth a note below a day.
 const SHORT_SESSION_S: u32 = 24 * 3600;
@@ -30,6 +30,7 @@ pub(super) async fn check(mqtt: &MqttSettings, mosquitto_conf: Option<&Path>) ->
             checks.push(tls(mqtt));
             checks.extend(topics::check(mqtt, connection).await);
             checks.push(session(mqtt).await);
+            checks.extend(provisioning(mqtt).await);
         }
         Err(fault) => checks.extend(connect_fault(mqtt, &fault)),
     }
@@ -184,6 +185,28 @@ fn certificate(mqtt: &MqttSettings, fault: &CertificateFault) -> Check {
             "the broker's log has the other side of it",
         ),
     }
+}
+
+/// The administrator with whose account the server creates those of devices.
+async fn provisioning(mqtt: &MqttSettings) -> Option<Check> {
+    const NAME: &str = "provisioning";
+    let Provisioning::Dynsec(account) = &mqtt.provisioning else { return None };
+    let DynsecAccount { username, password } = account.clone();
+    let administrator = MqttSettings { username: Some(username.clone()), password: Some(password), ..mqtt.clone() };
+    Some(match checkup::connect(&administrator, Start::Clean).await {
+        Ok(connection) => {
+            connection.close().await;
+            Check::ok(NAME, format!("the broker accepts {username}, who creates the accounts of devices"))
+        }
+        Err(ConnectFault::Refused(Refusal::Account)) => Check::fault(
+            NAME,
+            format!("the broker refuses {username}: devices get no accounts"),
+            "set MQTT_DYNSEC_USERNAME and MQTT_DYNSEC_PASSWORD to the administrator in Mosquitto's dynamic-security.json",
+        ),
+        Err(fault) => {
+            Check::fault(NAME, format!("the broker refuses {username}: {fault:?}"), "the broker's log has the reason")
+        }
+    })
 }
 
 /// A session that the broker keeps while nobody is connected, as the server's between two starts.

@@ -8,6 +8,7 @@ mod disk;
 mod report;
 mod topics;
 
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -37,9 +38,11 @@ impl Doctor {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let checks = self.checks().await;
         let n_faults = report::count_faults(&checks);
-        match self.json {
-            true => println!("{:#}", report::json(&checks)),
-            false => print!("{}", report::text(&checks)),
+        let text = if self.json { format!("{:#}\n", report::json(&checks)) } else { report::text(&checks) };
+        match std::io::stdout().write_all(text.as_bytes()) {
+            // Whoever reads it has seen enough, as `head` has.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written?,
         }
         match n_faults {
             0 => Ok(()),

@@ -48,7 +48,7 @@ impl Provisioning {
                 let (username, password) = all!(username, password)?;
                 Ok(Self::Dynsec(DynsecAccount { username, password }))
             }
-            Some(_) => Err(bad("MQTT_PROVISIONING", "expected `none`, `dynsec` or `embedded`").into()),
+            Some(_) => Err(bad("MQTT_PROVISIONING", "expected `none` or `dynsec`").into()),
         }
     }
 }

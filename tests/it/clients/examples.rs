@@ -37,10 +37,10 @@ impl Fixture {
         let registered = owner.query(register, json!({"h": home.id})).await;
         // A device of the kit is no lamp; this one needs only its topics.
         let mut lamp = app.device(&owner, &home, "ESP32_001").await;
-        registered["registerDevice"]["device"]["id"].as_str().unwrap().clone_into(&mut lamp.id);
+        registered["registerDevice"]["device"]["id"].as_str().expect("an id").clone_into(&mut lamp.id);
         "LAMP_001".clone_into(&mut lamp.key);
         let folder = std::env::temp_dir().join(unique("smarthome-example"));
-        std::fs::create_dir(&folder).unwrap();
+        std::fs::create_dir(&folder).expect("a new folder");
         Self { app, home, owner, lamp, folder }
     }
 
@@ -78,19 +78,19 @@ impl Fixture {
     /// Answers one command as the lamp.
     async fn obey(&self, mqtt: &mut Mqtt) {
         let (_, message) = mqtt.next().await;
-        let command: Value = serde_json::from_slice(&message).unwrap();
+        let command: Value = serde_json::from_slice(&message).expect("JSON");
         let answer = json!({"commandId": command["commandId"], "status": "SUCCEEDED"});
         self.app.publish(&self.lamp, "ack", answer.to_string()).await;
     }
 
     async fn lamp(&self) -> Mqtt {
         let mqtt = self.app.another_mqtt().await;
-        mqtt.subscribe(&self.lamp.topic("commands")).await.unwrap();
+        mqtt.subscribe(&self.lamp.topic("commands")).await.expect("subscribed");
         mqtt
     }
 
     async fn end(self) {
-        std::fs::remove_dir_all(&self.folder).unwrap();
+        std::fs::remove_dir_all(&self.folder).expect("removed");
         self.app.stop().await;
     }
 }
@@ -114,16 +114,17 @@ async fn follow(fixture: &Fixture, command: &mut Command, publish: &[u32], expec
         fixture.report(*temperature).await;
     }
     while seen.len() < expected.len() {
-        let line = soon("a reading", lines.next_line()).await.unwrap().expect("the program runs");
+        let line = soon("a reading", lines.next_line()).await.expect("its output").expect("the program runs");
         let reading: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
         assert_eq!(reading["device"]["key"], "LAMP_001");
-        seen.push(reading["sensors"]["temperature"].as_f64().unwrap());
+        seen.push(reading["sensors"]["temperature"].as_f64().expect("a number"));
         last = reading["id"].clone();
     }
     assert_eq!(seen, expected.iter().copied().map(f64::from).collect::<Vec<_>>());
-    let is_kept = || std::fs::read_to_string(&position).is_ok_and(|kept| kept == last.to_string());
+    let last = last.to_string();
+    let is_kept = || std::fs::read_to_string(&position).is_ok_and(|kept| kept == last);
     until("the position is kept", is_kept).await;
-    child.kill().await.unwrap();
+    child.kill().await.expect("killed");
 }
 
 /// Lists devices, switches a lamp, and follows readings over an interruption of the program.
@@ -140,7 +141,7 @@ async fn check_command_line(program: impl Fn(&[&str]) -> Command) {
 
     let mut first = program(&["follow", &fixture.home.id]);
     // Without a position it would begin with the reading after its start.
-    std::fs::write(fixture.position(), json!(stored).to_string()).unwrap();
+    std::fs::write(fixture.position(), json!(stored).to_string()).expect("written");
     follow(&fixture, &mut first, &[21, 22], &[21, 22]).await;
     fixture.report(23).await;
     let mut second = program(&["follow", &fixture.home.id]);

@@ -87,9 +87,9 @@ impl Stage {
     }
 
     async fn publish(&self, request: &Value) {
-        for n in request["from"].as_u64().unwrap()..=request["to"].as_u64().unwrap() {
+        for n in request["from"].as_u64().expect("a number")..=request["to"].as_u64().expect("a number") {
             let payload = json!({"sensors": {"temperature": n}}).to_string();
-            self.mqtt.publish(&self.device.topic("telemetry"), payload).await.unwrap();
+            self.mqtt.publish(&self.device.topic("telemetry"), payload).await.expect("published");
         }
     }
 
@@ -108,7 +108,7 @@ impl Stage {
         match request["do"].as_str() {
             Some("publish") => self.publish(request).await,
             Some("expire") => self.clock.advance(EXPIRY),
-            Some("advance") => self.clock.advance(TimeDelta::minutes(request["minutes"].as_i64().unwrap())),
+            Some("advance") => self.clock.advance(TimeDelta::minutes(request["minutes"].as_i64().expect("a number"))),
             Some("restart") => {
                 self.stop_server().await;
                 self.publish(request).await;
@@ -170,7 +170,7 @@ impl Program {
         }
         let ended = tokio::time::timeout(STEP, self.child.wait()).await;
         drop(self.child);
-        let complaints = soon("the end of the log", complaints).await.unwrap();
+        let complaints = soon("the end of the log", complaints).await.expect("the log");
         assert!(ended.is_ok_and(|status| status.is_ok_and(|status| status.success())), "{complaints}");
     }
 }

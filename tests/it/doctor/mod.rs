@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::app::{Database, JWT_SECRET};
 use crate::support::broker::Broker;
-use crate::support::installation::{self, PREFIX, SERVER};
+use crate::support::installation::{self, ADMIN, PREFIX, SERVER};
 use crate::support::{http, soon};
 
 /// What the doctor has found.
@@ -157,6 +157,16 @@ async fn all_is_well_with_dynamic_security_and_a_shared_subscription() {
     for name in ["heartbeat", "commands", "shared", "roundTrip", "session"] {
         assert_eq!(report.check(name)["status"], "ok", "{:#}", report.check(name));
     }
+    for (name, value) in
+        [("MQTT_PROVISIONING", "dynsec"), ("MQTT_DYNSEC_USERNAME", ADMIN.0), ("MQTT_DYNSEC_PASSWORD", ADMIN.1)]
+    {
+        variables.insert(name.to_owned(), value.to_owned());
+    }
+    let report = examine(&variables, &[]).await;
+    report.assert_well();
+    assert_eq!(report.check("provisioning")["status"], "ok");
+    variables.insert("MQTT_DYNSEC_PASSWORD".to_owned(), "another password of the right length".to_owned());
+    examine(&variables, &[]).await.assert_fault("provisioning", ADMIN.0, "MQTT_DYNSEC_PASSWORD");
     app.stop().await;
 }
 

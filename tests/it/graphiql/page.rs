@@ -101,7 +101,7 @@ async fn click_everything(app: &TestApp, width: u32) {
     page.eval("window.prompt = () => null").await;
     let labels =
         "[...document.querySelectorAll('.graphiql-container button')].map((b) => b.ariaLabel ?? b.textContent)";
-    let labels: Vec<String> = serde_json::from_value(page.eval(labels).await).unwrap();
+    let labels: Vec<String> = serde_json::from_value(page.eval(labels).await).expect("texts");
     assert!(labels.len() > 15, "{labels:?}");
     for label in labels.iter().filter(|label| !label.is_empty()) {
         let find = format!(
@@ -113,7 +113,7 @@ async fn click_everything(app: &TestApp, width: u32) {
         let shown = "!!document.querySelector('.graphiql-container .graphiql-query-editor .CodeMirror')";
         assert_eq!(page.eval(shown).await, json!(true), "{label}: {}", page.eval("document.body.innerText").await);
         let wide = page.eval("document.documentElement.scrollWidth").await;
-        assert!(wide.as_u64().unwrap() <= u64::from(width), "{label}: {wide} pixels are wider than {width}");
+        assert!(wide.as_u64().expect("a number") <= u64::from(width), "{label}: {wide} pixels are wider than {width}");
         page.press_escape().await;
     }
     assert!(page.complaints().is_empty(), "{width} pixels: {:?}", page.complaints());
