@@ -91,17 +91,21 @@ impl<'de> Visitor<'de> for ObjectSeed {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
         let mut object = Object { entries: Vec::with_capacity(16), n_skipped: 0, has_duplicate: false };
-        let mut n_unknown = 0;
+        // Counted only once there may be too many, which is never so in an ordinary message.
+        let mut n_unknown = None;
         while let Some(Key(key)) = map.next_key()? {
             object.has_duplicate |= object.entries.iter().any(|(known, _)| *known == key);
-            let is_known = (self.is_known)(&key);
-            if !is_known && n_unknown == MAX_KEYS {
-                map.next_value::<IgnoredAny>()?;
-                object.n_skipped += 1;
-            } else {
-                n_unknown += usize::from(!is_known);
-                object.entries.push((key, map.next_value()?));
+            if object.entries.len() >= MAX_KEYS && !(self.is_known)(&key) {
+                let is_unknown = |(key, _): &&(Cow<'_, str>, _)| !(self.is_known)(key);
+                let n = n_unknown.get_or_insert_with(|| object.entries.iter().filter(is_unknown).count());
+                if *n >= MAX_KEYS {
+                    map.next_value::<IgnoredAny>()?;
+                    object.n_skipped += 1;
+                    continue;
+                }
+                *n += 1;
             }
+            object.entries.push((key, map.next_value()?));
         }
         Ok(object)
     }
@@ -111,24 +115,26 @@ impl<'de> Visitor<'de> for ObjectSeed {
 /// null; returns the text and how many there were. `None` if there are none, because then the text is no JSON either.
 pub(super) fn without_nan(text: &str) -> Option<(String, usize)> {
     let (mut out, mut rest, mut n) = (String::with_capacity(text.len()), text, 0);
-    let (mut in_string, mut before) = (false, b' ');
-    while let Some(byte) = rest.bytes().next() {
-        let token = if in_string || !matches!(before, b':' | b',' | b'[') { None } else { nan_token(rest) };
-        if let Some(length) = token {
+    // `before` is the last character that is no white space.
+    let (mut in_string, mut is_escaped, mut before) = (false, false, ' ');
+    while let Some(c) = rest.chars().next() {
+        let may_begin = !in_string && matches!(before, ':' | ',' | '[');
+        if let Some(length) = may_begin.then(|| nan_token(rest)).flatten() {
             out.push_str("null");
-            (rest, before, n) = (&rest[length..], b'0', n + 1);
+            (rest, before, n) = (&rest[length..], '0', n + 1);
             continue;
         }
-        // An escaped character never ends the string.
-        let length =
-            if in_string && byte == b'\\' { 1 + rest[1..].chars().next().map_or(0, char::len_utf8) } else { 1 };
-        in_string ^= byte == b'"';
-        if !byte.is_ascii_whitespace() {
-            before = byte;
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' if in_string => is_escaped = true,
+            '"' => in_string = !in_string,
+            _ => {}
         }
-        let length = if byte.is_ascii() { length } else { rest.chars().next().map_or(1, char::len_utf8) };
-        out.push_str(&rest[..length]);
-        rest = &rest[length..];
+        if !c.is_ascii_whitespace() {
+            before = c;
+        }
+        out.push(c);
+        rest = &rest[c.len_utf8()..];
     }
     (n > 0).then_some((out, n))
 }
