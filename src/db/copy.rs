@@ -17,7 +17,7 @@ use super::statement::numbered;
 use crate::settings::DatabaseSettings;
 
 /// Values of parameters.
-pub type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
+pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// Statements are prepared when the connection opens. Then those of several futures that are polled in turn, as by
 /// `futures_util::join!`, are sent in that order without waiting for each other.

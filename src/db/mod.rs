@@ -20,7 +20,7 @@ mod transaction;
 
 pub use clock::clock;
 pub use connection::{ConnectError, Connection, connect, refused_setting};
-pub use copy::{CopyConnection, CopyError, Rows, Values};
+pub use copy::{CopyConnection, CopyError, Rows};
 pub use errors::{is_unique_violation, violated_foreign_key, warn_about_message_language};
 pub use frozen::Frozen;
 pub use json::JsonText;

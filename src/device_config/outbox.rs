@@ -1,5 +1,6 @@
 //! Configurations on their way to devices. Only the newest version of a device is sent, or the last that it applied if it
-//! rejected the newest. The broker retains it for a device that is away; what it retains, and under which topic, is recorded before a message leaves.
+//! rejected the newest. The broker retains it for a device that is away; what it retains, and under which topic, is
+//! recorded before a message leaves.
 
 use std::collections::{HashMap, HashSet};
 

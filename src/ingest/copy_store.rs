@@ -5,8 +5,6 @@
 //! It has a connection of its own, which holds none of the advisory locks that are the right to store. So it also fails
 //! where this term has ended.
 
-use std::collections::HashSet;
-
 use super::STATEMENT_TIMEOUT;
 use crate::db::{ConnectError, CopyConnection, CopyError, locks};
 use crate::ids::{DeviceId, TelemetryId};
@@ -44,8 +42,8 @@ pub(super) struct TermKey {
 /// What is written for a batch.
 pub(super) struct Copied<'a> {
     pub(super) readings: &'a [&'a NewReading],
-    /// The devices of all messages.
-    pub(super) devices: &'a HashSet<DeviceId>,
+    /// The devices of all messages, each once.
+    pub(super) devices: Vec<i64>,
     pub(super) packets: &'a [(Packet, Option<DeviceId>)],
     /// The newest row of packets that are obsolete, which is deleted with those before it.
     pub(super) obsolete: Option<i64>,
@@ -80,9 +78,6 @@ pub(super) async fn open(settings: &DatabaseSettings) -> Result<CopyConnection, 
 /// Commits the batch. After an error the connection must be dropped, which rolls the transaction back. The answer to the
 /// commit may have been lost then.
 pub(super) async fn copy(conn: &CopyConnection, term: &TermKey, batch: &Copied<'_>) -> Result<CopiedIds, CopyFailure> {
-    // A device never moves to another home, so its id says enough.
-    let mut devices: Vec<i64> = batch.devices.iter().map(|device| device.get()).collect();
-    devices.sort_unstable();
     let rows = telemetry::rows(batch.readings);
     // Sent in this order, see `RunningWriter::write`; in two round trips, because the driver waits until the database asks for
     // the rows.
@@ -90,7 +85,7 @@ pub(super) async fn copy(conn: &CopyConnection, term: &TermKey, batch: &Copied<'
         conn.execute(BEGIN, &[]),
         conn.execute(locks::TAKE_INGEST, &[]),
         hold_term(conn, term),
-        count_devices(conn, &devices),
+        count_devices(conn, &batch.devices),
         conn.value::<i64>(telemetry::LAST_ID, &[]),
         conn.begin_copy(telemetry::COPY),
     );
@@ -98,7 +93,8 @@ pub(super) async fn copy(conn: &CopyConnection, term: &TermKey, batch: &Copied<'
     if !holds_term? {
         return Err(CopyFailure::OtherTerm);
     }
-    if n_devices? != devices.len() as i64 {
+    // A device never moves to another home, so its id says enough.
+    if n_devices? != batch.devices.len() as i64 {
         return Err(CopyFailure::DeletedDevice);
     }
     let (before, copy) = (before?, copy?);
@@ -115,12 +111,11 @@ pub(super) async fn copy(conn: &CopyConnection, term: &TermKey, batch: &Copied<'
     committed?;
     // The ingest lock keeps others from taking ids meanwhile. Where somebody did without it, the ordinary transaction looks
     // the ids up.
-    let ids = before + 1..=last;
-    let is_complete = n_rows == batch.readings.len() as u64 && ids.clone().count() == batch.readings.len();
-    if !is_complete {
+    let n_readings = batch.readings.len();
+    if n_rows != n_readings as u64 || last - before != n_readings as i64 {
         return Err(CopyFailure::UnknownIds);
     }
-    Ok(CopiedIds { readings: ids.map(TelemetryId::from_database).collect(), packets_row })
+    Ok(CopiedIds { readings: (before + 1..=last).map(TelemetryId::from_database).collect(), packets_row })
 }
 
 async fn hold_term(conn: &CopyConnection, term: &TermKey) -> Result<bool, CopyError> {

@@ -1,18 +1,8 @@
 //! Readings in the binary format of COPY, for large batches.
 
-use super::NewReading;
-use super::TimeSource;
 use super::sensors::for_each_sensor;
+use super::{NewReading, TimeSource};
 use crate::db::Rows;
-
-/// The columns in the order of [`rows`]. PostgreSQL takes the ids from their sequence, in the order of the rows.
-pub const COPY: &str = "
-    copy telemetry (
-        home_id, device_id, recorded_at, received_at, dedup, device_clock,
-        current, gas_ppm, flame, bin_level, power_w, energy_kwh, voltage_v, current_a, frequency_hz,
-        power_factor, distance_cm, temperature, humidity,
-        firmware_version, signal_strength, battery_level, extra, metadata
-    ) from stdin (format binary)";
 
 /// The newest id that the table has given out, 0 if none.
 pub const LAST_ID: &str = include_str!("sql/last_cursor.sql");
@@ -20,8 +10,15 @@ pub const LAST_ID: &str = include_str!("sql/last_cursor.sql");
 /// Bytes of an ordinary row; more are allocated where a row needs them.
 const ROW_BYTES: usize = 400;
 
-macro_rules! define_push_sensors {
+macro_rules! define_columns {
     ($($(#[$doc:meta])* $field:ident: $type:ty = $name:literal,)*) => {
+        /// The columns in the order of [`rows`]. PostgreSQL takes the ids from their sequence, in the order of the rows.
+        pub const COPY: &str = concat!(
+            "copy telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock, ",
+            $(stringify!($field), ", ",)*
+            "firmware_version, signal_strength, battery_level, extra, metadata) from stdin (format binary)",
+        );
+
         const N_SENSORS: i16 = [$($name),*].len() as i16;
 
         fn push_sensors(rows: &mut Rows, reading: &NewReading) {
@@ -29,7 +26,7 @@ macro_rules! define_push_sensors {
         }
     };
 }
-for_each_sensor!(define_push_sensors);
+for_each_sensor!(define_columns);
 
 const N_FIELDS: i16 = 6 + N_SENSORS + 5;
 

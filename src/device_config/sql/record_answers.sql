@@ -18,6 +18,7 @@ unanswered as (
     from device_configs c
     join answer a on a.device_id = c.device_id and a.version = c.version
     where c.status in ('PENDING', 'SENT')
+        -- True; it has them locked first.
         and (select count(*) from retained) >= 0
     -- Locked in one order, so that two servers never deadlock.
     order by c.device_id, c.version

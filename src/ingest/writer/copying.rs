@@ -7,6 +7,7 @@ use super::RunningWriter;
 use super::transaction::{Committed, Pruned};
 use crate::db::{CopyConnection, with_timeout};
 use crate::error::Chain;
+use crate::ids::DeviceId;
 use crate::ingest::answers::RecordedAnswers;
 use crate::ingest::batch::{Batch, Outcome};
 use crate::ingest::copy_store::{self, Copied, CopiedIds, CopyFailure, TermKey};
@@ -14,8 +15,8 @@ use crate::settings::DatabaseSettings;
 
 /// Readings of a batch from which they are copied. A copy takes one round trip more than an INSERT.
 const MIN_READINGS: usize = 64;
-/// Large batches after a failed copy that are inserted without trying: a reading that existed seldom comes alone.
-const PAUSE: u32 = 50;
+/// Large batches that are inserted after a failed copy, before the next one: a reading that existed seldom comes alone.
+const INSERTED_AFTER_FAILURE: u32 = 50;
 
 /// The connection that copies readings.
 pub(in crate::ingest) struct Copier {
@@ -63,19 +64,18 @@ impl RunningWriter {
     /// Whether the batch can be copied, once its changes of state are written. It needs nothing but readings, and messages
     /// that write nothing else. Messages over a limit are counted in the transaction that stores them.
     fn can_be_copied(&self, batch: &Batch) -> bool {
-        let mut n_readings = 0;
-        let mut others = batch.messages.iter().filter(|message| match &message.outcome {
-            Outcome::Reading { .. } => {
-                n_readings += 1;
-                false
-            }
-            Outcome::State | Outcome::Duplicate | Outcome::Clearing => false,
-            Outcome::Rejected { row, .. } => row.is_some(),
-            Outcome::CommandAnswer(..) | Outcome::ConfigAnswer(..) => true,
+        let outcomes = || batch.messages.iter().map(|message| &message.outcome);
+        let writes_nothing_else = outcomes().all(|outcome| match outcome {
+            Outcome::Reading { .. } | Outcome::State | Outcome::Duplicate | Outcome::Clearing => true,
+            Outcome::Rejected { row, .. } => row.is_none(),
+            Outcome::CommandAnswer(..) | Outcome::ConfigAnswer(..) => false,
         });
-        let is_plain = others.next().is_none() && batch.effects.is_empty() && batch.lost.is_none();
-        let is_counted = batch.states.iter().any(|change| change.n_rate_limited > 0);
-        is_plain && n_readings >= MIN_READINGS && !is_counted && !self.months.any_closed()
+        outcomes().filter(|outcome| matches!(outcome, Outcome::Reading { .. })).count() >= MIN_READINGS
+            && writes_nothing_else
+            && batch.effects.is_empty()
+            && batch.lost.is_none()
+            && batch.states.iter().all(|change| change.n_rate_limited == 0)
+            && !self.months.any_closed()
     }
 
     /// Commits a batch by COPY. `None` where that failed: then it may still have been committed, and the answer lost.
@@ -83,10 +83,12 @@ impl RunningWriter {
         let readings = batch.readings();
         // An error comes again in the ordinary transaction.
         with_timeout(ATTEMPT_TIMEOUT, self.learn_months(&readings)).await.ok()?;
-        let (packets, devices) =
-            (batch.packets(), batch.messages.iter().filter_map(|message| message.device).collect());
-        let obsolete = self.committed_packets.obsolete_up_to();
-        let copied = Copied { readings: &readings, devices: &devices, packets: &packets, obsolete };
+        let mut devices: Vec<i64> =
+            batch.messages.iter().filter_map(|message| message.device).map(DeviceId::get).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        let (packets, obsolete) = (batch.packets(), self.committed_packets.obsolete_up_to());
+        let copied = Copied { readings: &readings, devices, packets: &packets, obsolete };
         let copied = tokio::time::timeout(ATTEMPT_TIMEOUT, self.copier.copy(&copied, self.db.number())).await;
         let failure = match copied {
             Ok(Ok(ids)) => {
@@ -99,7 +101,7 @@ impl RunningWriter {
         };
         tracing::debug!(failure, "readings were not copied; inserting them");
         self.metrics.ingest_not_copied.inc();
-        self.copier.n_to_insert = PAUSE;
+        self.copier.n_to_insert = INSERTED_AFTER_FAILURE;
         None
     }
 }

@@ -26,8 +26,8 @@ struct Storing {
     pending_acks: Vec<PendingPubAck>,
     /// Some messages are classified again: until they are committed, no later one is acknowledged.
     acks_held: bool,
-    /// The messages are to be copied, and were not yet.
-    is_copied: bool,
+    /// The messages are still to be copied.
+    copy_is_due: bool,
     /// An attempt failed: it may have committed all the same, and its answer was lost.
     is_retry: bool,
 }
@@ -35,7 +35,7 @@ struct Storing {
 impl Storing {
     /// The changes of state of messages that are copied are written before, in a transaction of their own.
     fn push_first(&mut self, batch: Batch) {
-        if !self.is_copied || batch.states.is_empty() {
+        if !self.copy_is_due || batch.states.is_empty() {
             return self.push(batch);
         }
         let (states, messages) = batch.split();
@@ -45,7 +45,7 @@ impl Storing {
 
     /// Whether this attempt is the one that copies.
     fn copies_next(&mut self, attempt: &Attempt) -> bool {
-        attempt.batch.states.is_empty() && std::mem::take(&mut self.is_copied)
+        attempt.batch.states.is_empty() && std::mem::take(&mut self.copy_is_due)
     }
 
     fn push(&mut self, batch: Batch) {
@@ -56,9 +56,9 @@ impl Storing {
 impl RunningWriter {
     /// Commits a batch however long it takes, then publishes and acknowledges it.
     pub(super) async fn store(&mut self, batch: Batch) {
-        let is_copied = self.chooses_copy(&batch);
+        let copy_is_due = self.chooses_copy(&batch);
         let mut storing =
-            Storing { attempts: Vec::new(), pending_acks: Vec::new(), acks_held: false, is_copied, is_retry: false };
+            Storing { attempts: Vec::new(), pending_acks: Vec::new(), acks_held: false, copy_is_due, is_retry: false };
         storing.push_first(batch);
         while let Some(mut attempt) = storing.attempts.pop() {
             if storing.copies_next(&attempt) {
