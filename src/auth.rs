@@ -51,14 +51,22 @@ pub struct Principal {
 
 /// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.message())]
 pub enum TokenError {
-    /// It is incomplete, forged or of another issuer, or its session has ended. The message is the same for all of them, on
-    /// purpose.
-    #[error("invalid or expired access token")]
+    /// It is incomplete, forged or of another issuer, or its session has ended.
     Invalid,
     /// It was valid until it expired.
-    #[error("the access token has expired")]
     Expired,
+}
+
+impl TokenError {
+    /// What a client reads: the same for every token that was never valid here, on purpose.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid or expired access token",
+            Self::Expired => "the access token has expired",
+        }
+    }
 }
 
 /// Issues and verifies access tokens. Cheap to clone.

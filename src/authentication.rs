@@ -62,13 +62,10 @@ impl Authenticator {
 
 impl From<TokenError> for Error {
     fn from(error: TokenError) -> Self {
-        match error {
-            TokenError::Invalid => {
-                Self::Unauthenticated(CredentialsError::TokenInvalid, "invalid or expired access token")
-            }
-            TokenError::Expired => {
-                Self::Unauthenticated(CredentialsError::TokenExpired, "the access token has expired")
-            }
-        }
+        let reason = match error {
+            TokenError::Invalid => CredentialsError::TokenInvalid,
+            TokenError::Expired => CredentialsError::TokenExpired,
+        };
+        Self::Unauthenticated(reason, error.message())
     }
 }

@@ -183,7 +183,6 @@ async fn forged_tokens_and_other_kinds_of_tokens_are_refused() {
         json!({"exp": "never"}),
         json!({"exp": (now + 600).to_string()}),
         json!({"exp": 1e300}),
-        json!({"exp": now}),
         json!({"exp": now + 86_401}),
         json!({"iat": null}),
         json!({"iat": "0"}),
@@ -252,8 +251,10 @@ async fn forged_tokens_and_other_kinds_of_tokens_are_refused() {
         encode(&good)
     ));
     for token in refused {
-        assert!(issuers.verify(&token).await.is_err(), "{token}");
+        assert_eq!(issuers.verify(&token).await.unwrap_err(), TokenError::Invalid, "{token}");
     }
+    let expired = a.sign(&with(&good, &json!({"exp": now})));
+    assert_eq!(issuers.verify(&expired).await.unwrap_err(), TokenError::Expired);
     // Key URLs in the header of a valid token are ignored.
     let telling = Header { jku: bringing.jku, x5u: Some("https://evil.example/x".to_owned()), ..a.header() };
     assert!(issuers.verify(&a.sign_as(&telling, &good)).await.is_ok());
