@@ -22,8 +22,7 @@ pub(super) enum Streaming {
 
 /// Whether a browser asks for a page: `text/html` is preferred to JSON.
 pub(super) fn prefers_html(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let ranges: Vec<Range<'_>> = values.flat_map(|value| split_outside_quotes(value, ',')).map(range).collect();
+    let ranges = ranges(headers);
     let html = ranges.iter().find(|range| range.media == "text/html").map_or(0.0, |range| range.quality);
     html > quality(&ranges, "application/json").map_or(0.0, |(quality, _)| quality)
 }
@@ -44,16 +43,10 @@ struct Range<'a> {
 
 /// Reads all `Accept` headers; none means `application/json`, and so does `*/*`.
 pub(super) fn accepted(headers: &HeaderMap) -> Accepted {
-    let values: Vec<&str> = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .filter(|v| !v.trim().is_empty())
-        .collect();
-    if values.is_empty() {
+    let ranges = ranges(headers);
+    if ranges.is_empty() {
         return Accepted { single: Some(Media::Json), streaming: None };
     }
-    let ranges: Vec<Range<'_>> = values.iter().flat_map(|value| split_outside_quotes(value, ',')).map(range).collect();
     let single = [(Media::Json, "application/json"), (Media::GraphqlResponse, "application/graphql-response+json")]
         .into_iter()
         .filter_map(|(media, name)| Some((media, quality(&ranges, name)?)));
@@ -69,6 +62,13 @@ pub(super) fn accepted(headers: &HeaderMap) -> Accepted {
             (ranges[at].quality > 0.0).then_some((s, (ranges[at].quality, at)))
         });
     Accepted { single: best(single), streaming: best(streaming) }
+}
+
+/// The media ranges of all `Accept` headers, in their order.
+fn ranges(headers: &HeaderMap) -> Vec<Range<'_>> {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let values = values.filter(|value| !value.trim().is_empty());
+    values.flat_map(|value| split_outside_quotes(value, ',')).map(range).collect()
 }
 
 /// The highest quality; among equals the one listed first.
@@ -124,10 +124,8 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
-    fn accept(value: &str) -> Accepted {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, value.parse().unwrap());
-        accepted(&headers)
+    fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, value.parse().unwrap())])
     }
 
     #[test]
@@ -158,7 +156,7 @@ mod tests {
             ("text/html", None, None),
             ("image/png;q=2, application/json;q=x", None, None),
         ] {
-            assert_eq!(accept(value), Accepted { single, streaming }, "{value}");
+            assert_eq!(accepted(&headers(header::ACCEPT, value)), Accepted { single, streaming }, "{value}");
         }
     }
 
@@ -171,9 +169,7 @@ mod tests {
             ("text/html;q=0", false),
             ("*/*", false),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, value.parse().unwrap());
-            assert_eq!(prefers_html(&headers), good, "{value}");
+            assert_eq!(prefers_html(&headers(header::ACCEPT, value)), good, "{value}");
         }
         assert!(!prefers_html(&HeaderMap::new()));
     }
@@ -190,9 +186,7 @@ mod tests {
             ("application/x-www-form-urlencoded", false),
             ("", false),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
-            assert_eq!(is_json(&headers), good, "{value}");
+            assert_eq!(is_json(&headers(header::CONTENT_TYPE, value)), good, "{value}");
         }
         assert!(!is_json(&HeaderMap::new()));
     }
