@@ -24,7 +24,7 @@ from memberships m
                         true
                     )
                     and coalesce(
-                        strpos(fold_case(concat_ws(' ', d.name, d.key, d.mac_address)), fold_case(:search)) > 0,
+                        strpos(fold_case(concat_ws(' ', d.name, d.key, d.mac_address)), (select fold_case(:search))) > 0,
                         true
                     )
                 else true
