@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::limits::document;
 use super::operation::Operation;
-use super::request_error::RequestError;
+use super::request_error::{NOT_PERSISTED, RequestError};
 use super::validation::Types;
 use super::weighted_cache::WeightedCache;
 
@@ -90,7 +90,7 @@ impl Documents {
 
     /// A cached document by its hash.
     pub(super) fn by_hash(&self, hash: Hash) -> Result<Arc<Document>, RequestError> {
-        self.cached(&hash).ok_or_else(|| RequestError::new("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound"))
+        self.cached(&hash).ok_or_else(|| RequestError::new(NOT_PERSISTED, "PersistedQueryNotFound"))
     }
 
     fn cached(&self, hash: &Hash) -> Option<Arc<Document>> {

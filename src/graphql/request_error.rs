@@ -12,6 +12,9 @@ use crate::turns::{self, TooManyOperations};
 /// The code of every error in the input: in the document, its variables, or one value.
 pub(crate) const BAD_USER_INPUT: &str = "BAD_USER_INPUT";
 
+/// The code of a persisted query that the server does not have: the client sends its document.
+pub const NOT_PERSISTED: &str = "PERSISTED_QUERY_NOT_FOUND";
+
 /// Why a request was refused. Nothing was executed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -22,7 +25,7 @@ pub struct RequestError {
     /// What is wrong with the credentials.
     pub(super) reason: Option<CredentialsError>,
     pub(super) position: Option<Pos>,
-    /// When the same request may succeed.
+    /// When the same request may succeed. Four bytes, because errors are returned by value.
     pub(super) retry_after_seconds: Option<NonZeroU32>,
     /// Further problems of the same document or of the same variables.
     pub(super) others: Vec<RequestError>,

@@ -5,6 +5,8 @@
 //! text, and keep `data: null` beside a request error. Its stock services run mutations by GET and never time out a
 //! socket.
 
+use std::borrow::Cow;
+
 use axum::body::{Body, Bytes};
 use axum::http::{Method, Request, StatusCode, request::Parts};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -16,7 +18,7 @@ use crate::error::Error;
 use crate::graphql::OperationKind;
 use crate::graphql::engine::{Caller, Prepared};
 use crate::graphql::request::GraphQLRequest;
-use crate::graphql::request_error::RequestError;
+use crate::graphql::request_error::{NOT_PERSISTED, RequestError};
 
 pub(super) async fn handle(state: &HttpState, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
@@ -47,11 +49,35 @@ pub(super) async fn handle(state: &HttpState, request: Request<Body>) -> Respons
         Err(error) => (caller::anonymous(&parts), Some(error)),
     };
     let prepared = prepare(state, &parts, body, accepted).await;
-    let needs_no_token = prepared.as_ref().is_ok_and(Prepared::has_own_credentials);
+    let may_need_no_token = match &prepared {
+        Ok(prepared) => prepared.has_own_credentials(),
+        // The client sends its document then, which may be such an operation.
+        Err(refusal) => refusal.code == NOT_PERSISTED,
+    };
     match (prepared, refused) {
-        (_, Some(error)) if !needs_no_token => refuse(error),
+        (_, Some(error)) if !may_need_no_token => refuse(error),
         (Ok(prepared), _) => run(state, &parts, accepted, prepared, caller).await,
-        (Err(response), _) => response,
+        (Err(Refusal { code, response }), _) => {
+            state.metrics.count_http_rejection(code);
+            response
+        }
+    }
+}
+
+/// Why a request can't be prepared.
+struct Refusal {
+    code: &'static str,
+    response: Response,
+}
+
+impl Refusal {
+    fn new(media: Media, status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, response: responses::problem_in(media, status, code, message) }
+    }
+
+    /// The request is not well-formed: 400 in every media type.
+    fn bad(media: Media, error: RequestError) -> Self {
+        Self { code: error.code(), response: responses::error(media, StatusCode::BAD_REQUEST, error) }
     }
 }
 
@@ -60,53 +86,52 @@ fn is_page_visit(parts: &Parts) -> bool {
     parts.method == Method::GET && parts.uri.query().is_none() && prefers_html(&parts.headers)
 }
 
-/// The operation of a request, or the error response.
-async fn prepare(state: &HttpState, parts: &Parts, body: Body, accepted: Accepted) -> Result<Prepared, Response> {
+/// The operation of a request.
+async fn prepare(state: &HttpState, parts: &Parts, body: Body, accepted: Accepted) -> Result<Prepared, Refusal> {
     let media = accepted.single.unwrap_or(Media::Json);
     let graphql_request = read_request(state, parts, body, media).await?;
-    state.engine.prepare(graphql_request).map_err(|error| {
-        state.metrics.count_http_rejection(error.code());
-        responses::request_error(accepted.single, error)
-    })
+    let refusal = |error: RequestError| Refusal {
+        code: error.code(),
+        response: responses::request_error(accepted.single, error),
+    };
+    state.engine.prepare(graphql_request).map_err(refusal)
 }
 
-/// The request's parameters, or the error response.
-async fn read_request(state: &HttpState, parts: &Parts, body: Body, media: Media) -> Result<GraphQLRequest, Response> {
-    let bad = |error| responses::error(media, StatusCode::BAD_REQUEST, error);
+/// The request's parameters.
+async fn read_request(state: &HttpState, parts: &Parts, body: Body, media: Media) -> Result<GraphQLRequest, Refusal> {
+    let bad = |error| Refusal::bad(media, error);
     let graphql_request = if parts.method == Method::GET {
         GraphQLRequest::from_url_query(parts.uri.query().unwrap_or_default()).map_err(bad)?
     } else {
         if !is_json(&parts.headers) {
             let message = "send the request as application/json in UTF-8";
-            return Err(responses::problem_in(media, StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT", message));
+            return Err(Refusal::new(media, StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT", message));
         }
         let body = read_body(state, body, media).await?;
         let text = std::str::from_utf8(&body)
             .map_err(|_| bad(RequestError::new("BAD_USER_INPUT", "the request is not valid UTF-8")))?;
         GraphQLRequest::from_json(text).map_err(bad)?
     };
-    // A request without an operation is not well-formed: 400 in every media type.
     if graphql_request.query.is_none() && graphql_request.persisted.is_none() {
         return Err(bad(RequestError::parameter("query", "the request has no query")));
     }
     Ok(graphql_request)
 }
 
-async fn read_body(state: &HttpState, body: Body, media: Media) -> Result<Bytes, Response> {
+async fn read_body(state: &HttpState, body: Body, media: Media) -> Result<Bytes, Refusal> {
     let limits = &state.limits;
-    let problem = |status, code, message: String| responses::problem_in(media, status, code, message);
+    let refusal = |status, code, message: String| Refusal::new(media, status, code, message);
     match tokio::time::timeout(limits.body_timeout, Limited::new(body, limits.body_bytes).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            state.metrics.count_http_rejection("PAYLOAD_TOO_LARGE");
             let message = format!("the request is larger than {} KiB", limits.body_bytes >> 10);
-            Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message))
+            Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message))
         }
         Ok(Err(_)) => {
-            Err(problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "the request's body can't be read".into()))
+            Err(refusal(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "the request's body can't be read".into()))
         }
         Err(_) => {
-            Err(problem(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", "the request's body took too long".into()))
+            Err(refusal(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", "the request's body took too long".into()))
         }
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! A client whose answer was lost, or of which two tabs refresh at once, presents a used token too. Within a grace period
 //! the token is exchanged again, unless one of its successors was used. All tokens that one token is exchanged for are
-//! a generation, and count as used when one of them is: so a thief who is quick enough for the grace period is noticed at
-//! the next refresh.
+//! a generation, of which one may be used: so a thief who is quick enough for the grace period is noticed at the next
+//! refresh, however soon after the owner's it is.
 
 use std::net::IpAddr;
 
@@ -70,7 +70,7 @@ impl Users {
                 if !may_be_exchanged(conn, &token, arrived_at).await? {
                     return Ok(Err(Some(end_replayed_family(conn, user, session).await?)));
                 }
-                store::use_generation(conn, &token, now + REPLAY_DETECTION).await?;
+                store::use_token(conn, &token, now + REPLAY_DETECTION).await?;
                 let began = session.began().ok_or_else(|| Error::internal("a token family without a time"))?;
                 let expires_at = (now + IDLE_LIFETIME).min(began + ABSOLUTE_LIFETIME);
                 if expires_at <= now {
@@ -149,15 +149,19 @@ impl Users {
 /// A refusal to exchange a token. A replay has ended its session, which is to be announced.
 type Refused = Option<Vec<RecordedRevocation>>;
 
-/// Whether a token is unused, or was used a moment ago and none of its successors was.
+/// Whether a token is unused, or was used a moment ago; and no other token of its generation or of a later one was used.
 async fn may_be_exchanged(
     conn: &mut db::Connection,
     token: &store::RefreshToken,
     arrived_at: Instant,
 ) -> Result<bool, Error> {
-    let Some(age) = token.age_of_use else { return Ok(true) };
     let waited = TimeDelta::from_std(arrived_at.elapsed()).unwrap_or_default();
-    Ok(age - waited <= REUSE_GRACE && !store::has_used_successor(conn, token).await?)
+    match token.age_of_use {
+        Some(age) if age - waited > REUSE_GRACE => Ok(false),
+        // A session begins with one token. Servers before generations gave all of them this number.
+        None if token.generation == 0 => Ok(true),
+        _ => Ok(!store::has_used_relative(conn, token).await?),
+    }
 }
 
 /// Ends a family and records its revocation; nothing if it has ended already.

@@ -134,6 +134,7 @@ pub(super) async fn insert_refresh(conn: &mut AsyncPgConnection, token: &NewRefr
 
 /// A stored refresh token that has not expired.
 pub(super) struct RefreshToken {
+    id: i64,
     pub(super) family: Uuid,
     pub(super) generation: i32,
     /// The time since it was used, by the database's clock.
@@ -145,32 +146,35 @@ pub(super) async fn find_token(
     hash: &[u8],
     now: DateTime<Utc>,
 ) -> QueryResult<Option<RefreshToken>> {
-    type Row = (Uuid, i32, Option<DateTime<Utc>>, DateTime<Utc>);
+    type Row = (i64, Uuid, i32, Option<DateTime<Utc>>, DateTime<Utc>);
     let found: Option<Row> = refresh_tokens::table
         .filter(refresh_tokens::token_hash.eq(hash))
         .filter(refresh_tokens::expires_at.gt(now))
-        .select((refresh_tokens::family, refresh_tokens::generation, refresh_tokens::used_at, clock_timestamp()))
+        .select((
+            refresh_tokens::id,
+            refresh_tokens::family,
+            refresh_tokens::generation,
+            refresh_tokens::used_at,
+            clock_timestamp(),
+        ))
         .first(conn)
         .await
         .optional()?;
-    Ok(found.map(|(family, generation, used_at, now)| RefreshToken {
+    Ok(found.map(|(id, family, generation, used_at, now)| RefreshToken {
+        id,
         family,
         generation,
         age_of_use: used_at.map(|used_at| now - used_at),
     }))
 }
 
-/// Marks the tokens of one generation as used. Their rows are retained until `retained_until`, or until their original
-/// expiry if that is earlier.
-pub(super) async fn use_generation(
+/// Marks a token as used. Its row is retained until `retained_until`, or until its original expiry if that is earlier.
+pub(super) async fn use_token(
     conn: &mut AsyncPgConnection,
     token: &RefreshToken,
     retained_until: DateTime<Utc>,
 ) -> QueryResult<()> {
-    let unused = refresh_tokens::table
-        .filter(refresh_tokens::family.eq(token.family))
-        .filter(refresh_tokens::generation.eq(token.generation))
-        .filter(refresh_tokens::used_at.is_null());
+    let unused = refresh_tokens::table.find(token.id).filter(refresh_tokens::used_at.is_null());
     let expires_at = least(refresh_tokens::expires_at, retained_until);
     diesel::update(unused)
         .set((refresh_tokens::used_at.eq(clock_timestamp().nullable()), refresh_tokens::expires_at.eq(expires_at)))
@@ -179,11 +183,12 @@ pub(super) async fn use_generation(
         .map(drop)
 }
 
-/// Whether a token that descends from this one's generation was used.
-pub(super) async fn has_used_successor(conn: &mut AsyncPgConnection, token: &RefreshToken) -> QueryResult<bool> {
+/// Whether another token of this one's generation, or one of a later generation, was used.
+pub(super) async fn has_used_relative(conn: &mut AsyncPgConnection, token: &RefreshToken) -> QueryResult<bool> {
     let used = refresh_tokens::table
         .filter(refresh_tokens::family.eq(token.family))
-        .filter(refresh_tokens::generation.gt(token.generation))
+        .filter(refresh_tokens::generation.ge(token.generation))
+        .filter(refresh_tokens::id.ne(token.id))
         .filter(refresh_tokens::used_at.is_not_null());
     diesel::select(exists(used)).get_result(conn).await
 }
