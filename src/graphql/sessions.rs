@@ -112,8 +112,8 @@ impl SessionMutation {
         Ok(session.into())
     }
 
-    /// Signs in. Fails with UNAUTHENTICATED and the reason INVALID_CREDENTIALS if the password is wrong or the account does not exist; the error does
-    /// not distinguish the two.
+    /// Signs in. Fails with UNAUTHENTICATED and the reason INVALID_CREDENTIALS if the password is wrong or the account does
+    /// not exist; the error does not distinguish the two.
     async fn login(
         &self,
         ctx: &Context<'_>,

@@ -346,7 +346,9 @@ async fn the_legacy_protocol_works() {
 
     let mut refused = edge.socket("graphql-ws", &[]).await.unwrap();
     refused.send_json(&json!({"type": "connection_init", "payload": {"token": "x"}})).await;
-    assert_eq!(refused.receive_json().await["type"], "connection_error");
+    let error = refused.receive_json().await;
+    assert_eq!(error["type"], "connection_error");
+    assert_eq!(error["payload"]["message"], "Forbidden: invalid access token");
     assert_eq!(refused.receive_close().await, 4403);
 }
 

@@ -202,7 +202,7 @@ async fn only_a_new_token_of_its_own_session_keeps_a_socket_open() {
     let mut socket = Socket::signed_in(app.addr(), fresh["accessToken"].as_str()).await;
     let foreign = json!({"type": "ping", "payload": {"Authorization": format!("Bearer {}", other.token().unwrap())}});
     socket.send(&foreign).await;
-    assert_eq!(socket.next().await, Frame::Closed(4403, "Forbidden".to_owned()));
+    assert_eq!(socket.next().await, Frame::Closed(4403, "Forbidden: invalid access token".to_owned()));
     app.clock().advance(chrono::TimeDelta::minutes(6));
     let end = loop {
         match stream.frame().await {

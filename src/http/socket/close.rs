@@ -52,7 +52,7 @@ impl Close {
     );
     /// Not 4408: clients would take it for a network problem and reconnect at once.
     pub(super) const ANONYMOUS: Self = Self::fixed(4401, "Unauthorized: idle without a token", "ANONYMOUS");
-    pub(super) const FORBIDDEN: Self = Self::fixed(4403, "Forbidden", "FORBIDDEN");
+    pub(super) const FORBIDDEN: Self = Self::fixed(4403, "Forbidden: invalid access token", "FORBIDDEN");
     pub(super) const EXPIRED: Self = Self::fixed(4403, "Forbidden: the access token has expired", "EXPIRED");
     pub(super) const REVOKED: Self = Self::fixed(4403, "Forbidden: the session has ended", "REVOKED");
     pub(super) const INIT_TIMEOUT: Self = Self::fixed(4408, "Connection initialisation timeout", "INIT_TIMEOUT");

@@ -1,8 +1,8 @@
 //! One socket from its upgrade to its close: a single task that reads, runs operations, writes and keeps time.
 //!
 //! Invariants: the task is the only owner of the socket and of its operations, so checking an id and inserting it
-//! can't race, and no message follows a `complete`. A write fails when the client reads too slowly (`slow_peer`). Each turn looks for frames of the
-//! client before it writes another response, so that a busy socket can still be stopped.
+//! can't race, and no message follows a `complete`. A write fails when the client reads too slowly (`slow_peer`). Each
+//! turn looks for frames of the client before it writes another response, so that a busy socket can still be stopped.
 
 mod incoming;
 mod timers;
