@@ -3,8 +3,9 @@
 //!
 //! A client whose answer was lost, or of which two tabs refresh at once, presents a used token too. Within a grace period
 //! the token is exchanged again, unless one of its successors was used. All tokens that one token is exchanged for are
-//! a generation, of which one may be used: so a thief who is quick enough for the grace period is noticed at the next
-//! refresh, however soon after the owner's it is.
+//! a generation, and count as used when one of them is. Where there are several, the grace period holds only for the
+//! network from which the first of them was exchanged: a thief who was quick enough to have one is noticed at the next
+//! refresh.
 
 use std::net::IpAddr;
 
@@ -18,6 +19,7 @@ use crate::error::{CredentialsError, Error};
 use crate::ids::{SessionId, UserId};
 use crate::opaque_token;
 use crate::revocation::{RecordedRevocation, Revocation, Revocations};
+use crate::throttle::network;
 
 /// A refresh token expires after this time without use.
 const IDLE_LIFETIME: TimeDelta = TimeDelta::days(30);
@@ -67,10 +69,10 @@ impl Users {
                 let Some(user) = store::lock_by_token(conn, &hash).await? else { return Ok(Err(None)) };
                 let Some(token) = store::find_token(conn, &hash, now).await? else { return Ok(Err(None)) };
                 let session = SessionId::from_database(token.family);
-                if !may_be_exchanged(conn, &token, arrived_at).await? {
+                if !may_be_exchanged(conn, &token, from, arrived_at).await? {
                     return Ok(Err(Some(end_replayed_family(conn, user, session).await?)));
                 }
-                store::use_token(conn, &token, now + REPLAY_DETECTION).await?;
+                store::use_generation(conn, &token, now + REPLAY_DETECTION).await?;
                 let began = session.began().ok_or_else(|| Error::internal("a token family without a time"))?;
                 let expires_at = (now + IDLE_LIFETIME).min(began + ABSOLUTE_LIFETIME);
                 if expires_at <= now {
@@ -149,19 +151,24 @@ impl Users {
 /// A refusal to exchange a token. A replay has ended its session, which is to be announced.
 type Refused = Option<Vec<RecordedRevocation>>;
 
-/// Whether a token is unused, or was used a moment ago; and no other token of its generation or of a later one was used.
+/// Whether a token is unused, or one of its generation was used a moment ago, by the same client as far as can be told.
 async fn may_be_exchanged(
     conn: &mut db::Connection,
     token: &store::RefreshToken,
+    from: Option<IpAddr>,
     arrived_at: Instant,
 ) -> Result<bool, Error> {
+    let Some(age) = token.age_of_use else { return Ok(true) };
     let waited = TimeDelta::from_std(arrived_at.elapsed()).unwrap_or_default();
-    match token.age_of_use {
-        Some(age) if age - waited > REUSE_GRACE => Ok(false),
-        // A session begins with one token. Servers before generations gave all of them this number.
-        None if token.generation == 0 => Ok(true),
-        _ => Ok(!store::has_used_relative(conn, token).await?),
+    if age - waited > REUSE_GRACE || store::has_used_successor(conn, token).await? {
+        return Ok(false);
     }
+    // A token without a twin was used by whoever holds it, perhaps a phone that has changed its network since.
+    if !store::has_twin(conn, token).await? {
+        return Ok(true);
+    }
+    let first: Option<IpAddr> = store::first_exchange_address(conn, token).await?.and_then(|text| text.parse().ok());
+    Ok(first.map(network) == from.map(network))
 }
 
 /// Ends a family and records its revocation; nothing if it has ended already.

@@ -137,7 +137,7 @@ pub(super) struct RefreshToken {
     id: i64,
     pub(super) family: Uuid,
     pub(super) generation: i32,
-    /// The time since it was used, by the database's clock.
+    /// The time since one of its generation was used, by the database's clock.
     pub(super) age_of_use: Option<TimeDelta>,
 }
 
@@ -168,13 +168,17 @@ pub(super) async fn find_token(
     }))
 }
 
-/// Marks a token as used. Its row is retained until `retained_until`, or until its original expiry if that is earlier.
-pub(super) async fn use_token(
+/// Marks the tokens of one generation as used. Their rows are retained until `retained_until`, or until their original
+/// expiry if that is earlier.
+pub(super) async fn use_generation(
     conn: &mut AsyncPgConnection,
     token: &RefreshToken,
     retained_until: DateTime<Utc>,
 ) -> QueryResult<()> {
-    let unused = refresh_tokens::table.find(token.id).filter(refresh_tokens::used_at.is_null());
+    let unused = refresh_tokens::table
+        .filter(refresh_tokens::family.eq(token.family))
+        .filter(refresh_tokens::generation.eq(token.generation))
+        .filter(refresh_tokens::used_at.is_null());
     let expires_at = least(refresh_tokens::expires_at, retained_until);
     diesel::update(unused)
         .set((refresh_tokens::used_at.eq(clock_timestamp().nullable()), refresh_tokens::expires_at.eq(expires_at)))
@@ -183,14 +187,34 @@ pub(super) async fn use_token(
         .map(drop)
 }
 
-/// Whether another token of this one's generation, or one of a later generation, was used.
-pub(super) async fn has_used_relative(conn: &mut AsyncPgConnection, token: &RefreshToken) -> QueryResult<bool> {
+/// Whether a token that descends from this one's generation was used.
+pub(super) async fn has_used_successor(conn: &mut AsyncPgConnection, token: &RefreshToken) -> QueryResult<bool> {
     let used = refresh_tokens::table
         .filter(refresh_tokens::family.eq(token.family))
-        .filter(refresh_tokens::generation.ge(token.generation))
-        .filter(refresh_tokens::id.ne(token.id))
+        .filter(refresh_tokens::generation.gt(token.generation))
         .filter(refresh_tokens::used_at.is_not_null());
     diesel::select(exists(used)).get_result(conn).await
+}
+
+/// Whether this token's generation has another one.
+pub(super) async fn has_twin(conn: &mut AsyncPgConnection, token: &RefreshToken) -> QueryResult<bool> {
+    let twins = refresh_tokens::table
+        .filter(refresh_tokens::family.eq(token.family))
+        .filter(refresh_tokens::generation.eq(token.generation))
+        .filter(refresh_tokens::id.ne(token.id));
+    diesel::select(exists(twins)).get_result(conn).await
+}
+
+/// The address from which this token's generation was first exchanged.
+pub(super) async fn first_exchange_address(
+    conn: &mut AsyncPgConnection,
+    token: &RefreshToken,
+) -> QueryResult<Option<String>> {
+    let first = refresh_tokens::table
+        .filter(refresh_tokens::family.eq(token.family))
+        .filter(refresh_tokens::generation.eq(token.generation + 1))
+        .order(refresh_tokens::id);
+    first.select(refresh_tokens::address).first(conn).await.optional().map(Option::flatten)
 }
 
 /// Deletes every token of a family and returns their number. Later presentations are unknown tokens.
