@@ -298,7 +298,11 @@ impl Engine {
             response
         });
         let responses = live::share(responses.boxed(), handover, key, budget);
-        responses.map(move |response| response.holding(memory.another(), false)).boxed()
+        let holding = move |response: GraphQLResponse| match response.needs_no_reservation() {
+            true => response,
+            false => response.holding(memory.another(), false),
+        };
+        responses.map(holding).boxed()
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::client_errors;
 use super::request_error::RequestError;
 use super::response_writer::{Bounded, Segments, Sink};
-use crate::request_memory::Reservation;
+use crate::request_memory::{FREE_BYTES, Reservation};
 
 /// Most bytes of one response, as JSON.
 pub const MAX_RESPONSE_BYTES: usize = 8 << 20;
@@ -20,20 +20,35 @@ pub const MAX_RESPONSE_BYTES: usize = 8 << 20;
 /// One response of one operation.
 #[derive(Debug)]
 pub struct GraphQLResponse {
-    response: Response,
+    content: Content,
     is_request_error: bool,
     /// The code of a request error, which decides the HTTP status.
     code: Option<&'static str>,
     /// Counts the response if it is too large to be sent.
     oversized: Option<Counter>,
-    /// The whole response as JSON, if it is written already.
-    written: Option<Bytes>,
     /// The memory of the response, until its client has taken it.
     memory: Reservation,
     /// Whether the operation may have changed something, so that it can't be refused any more.
     is_mutation: bool,
     /// When the same request may succeed, in seconds.
     retry_after_seconds: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// Boxed, because a response passes through many hands.
+    Executed(Box<Response>),
+    /// The whole response as JSON, without errors.
+    Shared(Bytes),
+}
+
+impl Content {
+    fn errors(&self) -> &[ServerError] {
+        match self {
+            Self::Executed(response) => &response.errors,
+            Self::Shared(_) => &[],
+        }
+    }
 }
 
 /// A response as JSON.
@@ -62,16 +77,15 @@ impl GraphQLResponse {
             && response.data == Value::Null
             && response.errors.iter().all(|error| error.path.is_empty());
         client_errors::sanitize(&mut response.errors);
-        Self::of(response, is_request_error)
+        Self::of(Content::Executed(Box::new(response)), is_request_error)
     }
 
-    fn of(response: Response, is_request_error: bool) -> Self {
+    fn of(content: Content, is_request_error: bool) -> Self {
         Self {
-            response,
+            content,
             is_request_error,
             code: None,
             oversized: None,
-            written: None,
             memory: Reservation::default(),
             is_mutation: false,
             retry_after_seconds: None,
@@ -80,12 +94,12 @@ impl GraphQLResponse {
 
     /// A response without errors that [`Self::to_shared`] has written.
     pub(super) fn shared(written: Bytes) -> Self {
-        Self { written: Some(written), ..Self::new(Response::default()) }
+        Self::of(Content::Shared(written), false)
     }
 
     /// The response as JSON for other subscribers; `None` if it has errors or is too large.
     pub(super) fn to_shared(&self) -> Option<Bytes> {
-        if !self.response.errors.is_empty() {
+        if !self.content.errors().is_empty() {
             return None;
         }
         let mut out = Vec::new();
@@ -137,18 +151,19 @@ impl GraphQLResponse {
     /// Whether a subscription with this first response could not be started: nothing below its one root
     /// field was reached.
     pub fn is_failed_start(&self) -> bool {
-        let errors = &self.response.errors;
-        self.response.data == Value::Null && !errors.is_empty() && errors.iter().all(|e| e.path.len() <= 1)
+        let Content::Executed(response) = &self.content else { return false };
+        let errors = &response.errors;
+        response.data == Value::Null && !errors.is_empty() && errors.iter().all(|e| e.path.len() <= 1)
     }
 
     /// The errors alone, for the `error` message of the `graphql-transport-ws` protocol.
     pub fn errors(&self) -> impl Serialize + '_ {
-        &self.response.errors
+        self.content.errors()
     }
 
     /// The first error alone, for the `error` message of the older `graphql-ws` protocol.
     pub fn first_error(&self) -> impl Serialize + '_ {
-        self.response.errors.first()
+        self.content.errors().first()
     }
 
     /// Counts the response here if it is too large to be sent.
@@ -161,6 +176,11 @@ impl GraphQLResponse {
     #[must_use]
     pub(super) fn holding(self, memory: Reservation, is_mutation: bool) -> Self {
         Self { memory, is_mutation, ..self }
+    }
+
+    /// Whether the response is so small that it counts for no limit on memory.
+    pub(super) fn needs_no_reservation(&self) -> bool {
+        matches!(&self.content, Content::Shared(json) if json.len() <= FREE_BYTES)
     }
 
     /// What is reserved for the response since it was written.
@@ -215,25 +235,26 @@ impl GraphQLResponse {
     }
 
     fn write_within<S: Sink>(&self, out: &mut Bounded<'_, S>) -> io::Result<()> {
-        if let Some(written) = &self.written {
-            return out.shared(written);
-        }
+        let response = match &self.content {
+            Content::Executed(response) => response,
+            Content::Shared(json) => return out.shared(json),
+        };
         out.write_all(b"{")?;
         let mut separator = "";
-        if !self.response.errors.is_empty() {
+        if !response.errors.is_empty() {
             // First, so that a reader sees them above a long `data`.
             out.write_all(b"\"errors\":")?;
-            serde_json::to_writer(&mut *out, &self.response.errors)?;
+            serde_json::to_writer(&mut *out, &response.errors)?;
             separator = ",";
         }
         if !self.is_request_error {
             write!(out, "{separator}\"data\":")?;
-            write_value(&self.response.data, out)?;
+            write_value(&response.data, out)?;
             separator = ",";
         }
-        if !self.response.extensions.is_empty() {
+        if !response.extensions.is_empty() {
             write!(out, "{separator}\"extensions\":")?;
-            serde_json::to_writer(&mut *out, &self.response.extensions)?;
+            serde_json::to_writer(&mut *out, &response.extensions)?;
         }
         out.write_all(b"}")
     }
@@ -271,7 +292,11 @@ impl From<RequestError> for GraphQLResponse {
         let retry_after_seconds = request_error.retry_after_seconds.map(|seconds| u64::from(seconds.get()));
         let mut errors: Vec<ServerError> = once(request_error).chain(others).map(server_error).collect();
         client_errors::sanitize(&mut errors);
-        Self { code: Some(code), retry_after_seconds, ..Self::of(Response::from_errors(errors), true) }
+        Self {
+            code: Some(code),
+            retry_after_seconds,
+            ..Self::of(Content::Executed(Box::new(Response::from_errors(errors))), true)
+        }
     }
 }
 
