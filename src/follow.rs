@@ -17,9 +17,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_stream::stream;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
-use futures_util::stream::{Stream, unfold};
+use futures_util::stream::Stream;
 use lru::LruCache;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::sleep;
@@ -99,8 +100,12 @@ pub fn follow<F: Feed>(
     turns: UserTurns,
     metrics: &Metrics,
 ) -> impl Stream<Item = Result<Followed<F::Item>, Error>> + Send + 'static + use<F> {
-    let follower = Follower::new(feed, receiver, start, turns, metrics);
-    unfold(follower, |mut follower| async move { follower.next().await.map(|item| (item, follower)) })
+    let mut follower = Follower::new(feed, receiver, start, turns, metrics);
+    stream! {
+        while let Some(item) = follower.next().await {
+            yield item;
+        }
+    }
 }
 
 struct Follower<F: Feed> {

@@ -9,8 +9,9 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
+use async_stream::stream;
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, Stream, poll_fn, unfold};
+use futures_util::stream::{BoxStream, Stream, poll_fn};
 use futures_util::task::AtomicWaker;
 use futures_util::{FutureExt, StreamExt};
 use prometheus_client::metrics::counter::Counter;
@@ -88,8 +89,13 @@ pub(in crate::graphql) fn share(
     key: RenderingKey,
     budget: Budget,
 ) -> BoxStream<'static, GraphQLResponse> {
-    let driver = Driver { responses, state: State::Starting(handover), key, budget };
-    unfold(driver, |mut driver| async move { driver.next().await.map(|response| (response, driver)) }).boxed()
+    let mut driver = Driver { responses, state: State::Starting(handover), key, budget };
+    let responses = stream! {
+        while let Some(response) = driver.next().await {
+            yield response;
+        }
+    };
+    responses.boxed()
 }
 
 struct Driver {
