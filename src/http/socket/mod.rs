@@ -8,6 +8,7 @@ mod message;
 mod operations;
 mod read_error;
 mod session;
+mod wakes;
 
 use std::sync::Arc;
 

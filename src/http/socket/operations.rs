@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use super::message::MessageEncoder;
+use super::wakes::{SocketTask, Wakes};
 use crate::graphql::response::GraphQLResponse;
 use crate::http::limits::SubscriptionQuota;
 use crate::request_memory::Reservation;
@@ -35,12 +36,18 @@ pub(super) struct Operation {
     pub(super) _quota: Option<SubscriptionQuota>,
 }
 
+struct Running {
+    operation: Operation,
+    wakes: Wakes,
+}
+
 /// All operations of a socket.
 #[derive(Default)]
 pub(super) struct Operations {
-    running: Vec<Operation>,
+    running: Vec<Running>,
     /// The index to poll first.
     next: usize,
+    task: SocketTask,
 }
 
 impl Operations {
@@ -49,17 +56,18 @@ impl Operations {
     }
 
     pub(super) fn contains(&self, id: &str) -> bool {
-        self.running.iter().any(|operation| operation.id == id)
+        self.running.iter().any(|running| running.operation.id == id)
     }
 
     /// The caller has checked that the id is free.
     pub(super) fn start(&mut self, operation: Operation) {
-        self.running.push(operation);
+        let wakes = self.task.wakes();
+        self.running.push(Running { operation, wakes });
     }
 
     /// Ends an operation; false if it is not running.
     pub(super) fn end(&mut self, id: &str) -> bool {
-        let at = self.running.iter().position(|operation| operation.id == id);
+        let at = self.running.iter().position(|running| running.operation.id == id);
         at.map(|at| self.remove(at)).is_some()
     }
 
@@ -72,13 +80,18 @@ impl Operations {
 
     /// The next message of the next ready operation.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Outgoing> {
+        self.task.register(cx);
         let n = self.running.len();
         for step in 0..n {
             let at = (self.next + step) % n;
-            let operation = &mut self.running[at];
-            match operation.responses.poll_next_unpin(cx) {
+            let Running { operation, wakes } = &mut self.running[at];
+            if !wakes.take() {
+                continue;
+            }
+            match operation.responses.poll_next_unpin(&mut Context::from_waker(wakes.waker())) {
                 Poll::Pending => {}
                 Poll::Ready(Some(response)) => {
+                    wakes.keep();
                     self.next = at + 1;
                     let is_failed = response.is_request_error()
                         || (std::mem::take(&mut operation.is_starting) && response.is_failed_start());
@@ -142,6 +155,35 @@ mod tests {
         assert!(operations.end("b"));
         assert_eq!(next(&mut operations), None);
         assert_eq!(operations.len(), 1);
+    }
+
+    #[test]
+    fn only_operations_that_were_woken_are_polled() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        use futures_util::task::AtomicWaker;
+
+        let (polls, waiting) = (Arc::new(AtomicUsize::new(0)), [Arc::new(AtomicWaker::new()), Arc::default()]);
+        let mut operations = Operations::default();
+        for (n, waker) in waiting.iter().enumerate() {
+            let (polls, waker) = (polls.clone(), waker.clone());
+            let idle = stream::poll_fn(move |cx| {
+                polls.fetch_add(1, Ordering::Relaxed);
+                waker.register(cx.waker());
+                Poll::Pending
+            });
+            start(&mut operations, &n.to_string(), idle.boxed());
+        }
+        let n_polls = |operations: &mut Operations| {
+            assert_eq!(next(operations), None);
+            polls.swap(0, Ordering::Relaxed)
+        };
+        assert_eq!((n_polls(&mut operations), n_polls(&mut operations)), (2, 0));
+        waiting[1].wake();
+        assert_eq!((n_polls(&mut operations), n_polls(&mut operations)), (1, 0));
+        start(&mut operations, "new", stream::pending().boxed());
+        assert_eq!(n_polls(&mut operations), 0);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFuture;
 
@@ -191,7 +191,7 @@ impl Session {
             let mut held = vec![first.memory];
             socket.feed(first.message).await?;
             for _ in 1..BURST {
-                let Some(next) = poll_fn(|cx| operations.poll_message(cx)).now_or_never() else { break };
+                let Poll::Ready(next) = poll_fn(|cx| Poll::Ready(operations.poll_message(cx))).await else { break };
                 if has_expired() {
                     break;
                 }
