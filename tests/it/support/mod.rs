@@ -5,6 +5,7 @@ pub mod app;
 pub mod board;
 pub mod broker;
 pub mod browser;
+pub mod documents;
 pub mod http;
 pub mod installation;
 pub mod kept_session;
