@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "a kit: its public items are for all tests")]
 
 pub mod app;
+pub mod binary;
 pub mod board;
 pub mod broker;
 pub mod browser;
