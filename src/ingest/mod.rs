@@ -39,6 +39,7 @@ mod pending_updates;
 mod progress;
 mod rejection_recorder;
 mod retention;
+mod saturation;
 mod session_retention;
 mod session_store;
 mod store;

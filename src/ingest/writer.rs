@@ -27,6 +27,7 @@ use super::pending_updates::PendingUpdates;
 use super::progress::Progress;
 use super::rejection_recorder::RejectionRecorder;
 use super::retention::Retention;
+use super::saturation::Saturation;
 use super::uptime_clocks::UptimeClocks;
 use super::writer_connection::WriterConnection;
 use crate::clock::Clock;
@@ -183,6 +184,7 @@ impl RunningWriter {
                 rejections: RejectionRecorder::default(),
                 uptime_clocks: UptimeClocks::default(),
                 behind_since: None,
+                saturation: Saturation::default(),
                 expectations: parts.expectations.clone(),
                 metrics: parts.metrics.clone(),
             },
@@ -209,6 +211,7 @@ impl RunningWriter {
     async fn run(mut self) {
         let mut inbox: Vec<BrokerEvent> = Vec::with_capacity(MAX_BATCH);
         loop {
+            let idle_since = Instant::now();
             let event = self.next_event(&mut inbox).await;
             let (began, waited) = (Instant::now(), self.waited(&inbox));
             self.progress.begin(waited);
@@ -217,7 +220,7 @@ impl RunningWriter {
                     let pending = self.classifier.all_pending();
                     return self.store_states(pending).await;
                 }
-                Event::Messages(_) => self.on_messages(&mut inbox).await,
+                Event::Messages(_) => self.on_messages(&mut inbox, began - idle_since).await,
                 Event::Deadline => {
                     let due = self.classifier.due_changes(self.clock.now(), *self.connected.borrow());
                     self.store_states(due).await;
@@ -286,11 +289,14 @@ impl RunningWriter {
         }
     }
 
-    async fn on_messages(&mut self, inbox: &mut Vec<BrokerEvent>) {
+    /// Stores the messages of a batch, for the first of which the writer was idle.
+    async fn on_messages(&mut self, inbox: &mut Vec<BrokerEvent>, idle: Duration) {
+        let n = inbox.len();
         let (n_waiting, capacity) = (self.events.len(), self.events.max_capacity());
         self.classifier.observe_queue(n_waiting, capacity, self.clock.now());
         let batch = self.prepare(inbox).await;
         self.store(batch).await;
+        self.classifier.observe_in_flight(n + self.events.len(), idle);
         if self.events.is_empty() {
             self.revalidate().await;
         }
