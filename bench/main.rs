@@ -24,6 +24,7 @@ mod messages;
 mod node;
 mod pipe;
 mod process;
+mod reconnect;
 mod round_trip;
 mod rows;
 mod server;
@@ -53,7 +54,7 @@ const BROKER_FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/mosquitt
 #[derive(Parser)]
 struct Args {
     /// Only the measurements whose name contains one of these: broker, insert, pipe, start, ingest,
-    /// devices, live, streams, commands, lists, fan-out, growth. Or `tenants`, alone or with the attacks to measure:
+    /// devices, live, streams, commands, reconnect, lists, fan-out, growth. Or `tenants`, alone or with the attacks to measure:
     /// A2 to A13. Or `soak`. Or `statements`, alone or with parts of their names.
     filter: Vec<String>,
     /// A tenth of the messages, one round, short runs.
@@ -136,6 +137,9 @@ fn measure(stage: &Stage, table: &mut Table, args: &Args) -> Result<()> {
     }
     if table.wants("commands") {
         commands::measure(stage, table, &server)?;
+    }
+    if table.wants("reconnect") {
+        reconnect::measure(stage, table, &mut server)?;
     }
     let compared = table.includes("lists") || table.includes("fan-out");
     let node = if compared && !args.alone { Node::start(stage)? } else { None };

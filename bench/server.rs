@@ -47,6 +47,17 @@ pub(crate) struct Endpoint {
 /// Starts `smarthome serve`; the time is from the start of the process to the first 200 of /readyz.
 pub(crate) fn start(stage: &Stage, database_url: &str) -> Result<(Process, SocketAddr, Duration)> {
     let addr = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let (process, time) = start_at(stage, database_url, addr, "off")?;
+    Ok((process, addr, time))
+}
+
+/// The same at this address, with rate limits or without.
+pub(crate) fn start_at(
+    stage: &Stage,
+    database_url: &str,
+    addr: SocketAddr,
+    rate_limits: &str,
+) -> Result<(Process, Duration)> {
     let mut command = Command::new(&stage.program);
     command
         .arg("serve")
@@ -55,14 +66,13 @@ pub(crate) fn start(stage: &Stage, database_url: &str) -> Result<(Process, Socke
         .env("MQTT_BROKER_URL", format!("mqtt://127.0.0.1:{}", stage.mqtt_port))
         .env("MQTT_CLIENT_ID", "bench-server")
         .env("HTTP_ADDR", addr.to_string())
-        .env("RATE_LIMITS", "off")
+        .env("RATE_LIMITS", rate_limits)
         .env("JWT_SECRET", "a secret for the benchmark alone, long enough")
         .env("REGISTRATION", "open")
         // What is measured is ingest, not its refusals.
         .env("DEVICE_RATE_LIMIT", "0")
         .env("LOG", "warn");
-    let (process, time) = launch(command, addr, &stage.folder().join("server.log"))?;
-    Ok((process, addr, time))
+    launch(command, addr, &stage.folder().join("server.log"))
 }
 
 /// Starts a server and waits until /readyz answers 200: the process, and how long that took.

@@ -16,8 +16,8 @@ const STARTS: usize = 5;
 /// Messages that wait at the broker when the server starts.
 const BACKLOG: u32 = 150_000;
 /// Measurements that need a server.
-const NEED_SERVER: [&str; 9] =
-    ["start", "ingest", "devices", "live", "streams", "commands", "lists", "fan-out", "growth"];
+const NEED_SERVER: [&str; 10] =
+    ["start", "ingest", "devices", "live", "streams", "commands", "reconnect", "lists", "fan-out", "growth"];
 
 pub(crate) fn measure(stage: &Stage, table: &mut Table) -> Result<Option<Server>> {
     if !NEED_SERVER.iter().any(|name| table.includes(name)) {

@@ -36,8 +36,9 @@ const REQUESTS_PER_SECOND: u32 = 50;
 const REQUEST_BURST: u32 = 500;
 /// Sustained requests of one address per second. A household, or a proxy, is one address.
 const ADDRESS_REQUESTS_PER_SECOND: u32 = 200;
-/// Requests of one address at once.
-const ADDRESS_REQUEST_BURST: u32 = 2_000;
+/// Requests of one address at once. After a restart of the server all sockets of an office connect again, and each takes three:
+/// the upgrade, `connection_init` and a subscription.
+const ADDRESS_REQUEST_BURST: u32 = 4_000;
 /// Entries in the table of failed passwords.
 const MAX_FAILED_PASSWORDS: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
 

@@ -6,7 +6,7 @@ use super::tasks::Tasks;
 use crate::mqtt::cleanup::Cleaner;
 use crate::mqtt::provision::Provisioner;
 use crate::settings::Provisioning;
-use crate::{audit, db, homes};
+use crate::{audit, db, homes, ingest};
 
 pub(super) fn start(parts: &Parts, tasks: &Tasks) {
     let Parts { settings, base, hubs, services, migrated } = parts;
@@ -14,6 +14,10 @@ pub(super) fn start(parts: &Parts, tasks: &Tasks) {
     tasks.critical("the retention of the audit log", audit::run_retention(pool(), migrated(), stop()));
     tasks.critical("the deletion of homes", homes::run_deletion_worker(pool(), migrated(), stop()));
     tasks.critical("the cleanup of tokens", services.users.clone().run_token_cleanup(migrated(), stop()));
+    tasks.critical(
+        "the deletion of sessions that are not used",
+        ingest::run_session_retention(pool(), migrated(), stop()),
+    );
     let partitions = hubs.partitions.clone().run(settings.database.clone(), base.clock.clone(), migrated(), stop());
     tasks.critical("the task for partitions", partitions);
     let is_current = base.metrics.revocations_followed.clone();

@@ -120,7 +120,8 @@ pub(super) async fn count_open(conn: &AsyncPgConnection, device: DeviceId) -> Qu
     open.count().get_result(&mut &*conn).await
 }
 
-/// Deletes final commands that are not among the device's newest `kept`.
+/// Deletes final commands that are not among the device's newest `kept`. One that is locked, by an answer that comes late, is
+/// left to the next call: the caller holds locks of newer commands, and who waits for older ones may wait for ever.
 pub(super) async fn prune(conn: &mut AsyncPgConnection, device: DeviceId, kept: i64) -> QueryResult<()> {
     let of_device = commands::table.filter(commands::device_id.eq(device));
     let newest_to_delete = of_device.order(commands::seq.desc()).offset(kept).select(commands::seq);
@@ -130,7 +131,8 @@ pub(super) async fn prune(conn: &mut AsyncPgConnection, device: DeviceId, kept: 
         .filter(commands::status.ne_all(CommandStatus::OPEN))
         .order(commands::id)
         .select(commands::id)
-        .for_update();
+        .for_update()
+        .skip_locked();
     let ids: Vec<CommandId> = prunable.load(conn).await?;
     diesel::delete(commands::table.filter(commands::id.eq_any(ids))).execute(conn).await.map(drop)
 }

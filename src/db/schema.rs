@@ -308,6 +308,7 @@ diesel::table! {
         group_prefix -> Nullable<Text>,
         term -> BigInt,
         is_stale -> Bool,
+        used_at -> Timestamptz,
     }
 }
 

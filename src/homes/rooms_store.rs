@@ -10,7 +10,8 @@ use crate::db::schema::{memberships, rooms};
 use crate::ids::{HomeId, RoomId, UserId};
 
 diesel::define_sql_function! {
-    /// Lower case, as in the unique index on room names.
+    /// Lower case, as in the unique index on room names. This is not the full case folding of Unicode: "ß" and "ss" differ, and so
+    /// do the two small forms of sigma.
     fn fold_case(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
 }
 

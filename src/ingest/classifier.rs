@@ -4,7 +4,7 @@
 mod outcomes;
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
@@ -17,6 +17,7 @@ use super::envelope::Envelope;
 use super::message::{Message, Rejected, classify};
 use super::pending_updates::PendingUpdates;
 use super::rejection_recorder::{NewRejected, RejectionRecorder};
+use super::saturation::Saturation;
 use super::uptime_clocks::UptimeClocks;
 use super::writer::LONG_OUTAGE;
 use crate::commands::Expectations;
@@ -38,6 +39,7 @@ pub(super) struct Classifier {
     pub(super) uptime_clocks: UptimeClocks,
     /// Since when messages pile up before the writer.
     pub(super) behind_since: Option<Instant>,
+    pub(super) saturation: Saturation,
     pub(super) expectations: Expectations,
     pub(super) metrics: Metrics,
 }
@@ -194,6 +196,14 @@ impl Classifier {
         self.behind_since = None;
     }
 
+    /// Called after each commit: see [`Saturation`]. Devices were not silent while their messages waited at the broker.
+    pub(super) fn observe_in_flight(&mut self, n: usize, idle: Duration) {
+        let now = Instant::now();
+        if self.saturation.observe(n, idle, now) {
+            self.presence.restart(now);
+        }
+    }
+
     /// A burst of one device does not count: with some of them it could keep all others from going offline.
     fn is_long_behind(&self) -> bool {
         self.behind_since.is_some_and(|since| since.elapsed() > LONG_OUTAGE)
@@ -201,13 +211,16 @@ impl Classifier {
 
     /// Whether a device that misses its deadline is offline.
     fn silence_counts(&self, link_is_up: bool) -> bool {
-        link_is_up && !self.is_long_behind()
+        link_is_up && !self.is_long_behind() && !self.saturation.is_long(Instant::now())
     }
 
     /// The changes that are due without a message: devices that timed out, and pending updates.
     pub(super) fn due_changes(&mut self, at: DateTime<Utc>, link_is_up: bool) -> Batch {
         let now = Instant::now();
         let mut states = Vec::new();
+        if self.saturation.end_if_idle(now) {
+            self.presence.restart(now);
+        }
         let expired = if self.silence_counts(link_is_up) { self.presence.expired(now) } else { Vec::new() };
         for (home, device) in expired {
             let report = self.pending.remove(device).map(|pending| pending.report).unwrap_or_default();
@@ -228,7 +241,8 @@ impl Classifier {
     /// the link is up and the writer keeps up with it.
     pub(super) fn next_deadline(&self, link_is_up: bool) -> Option<Instant> {
         let offline = self.presence.next_deadline().filter(|_| self.silence_counts(link_is_up));
-        [offline, self.pending.due_at(), self.directory.revalidation_due_at()].into_iter().flatten().min()
+        let saturated = self.saturation.ends_at().filter(|_| self.saturation.is_long(Instant::now()));
+        [offline, saturated, self.pending.due_at(), self.directory.revalidation_due_at()].into_iter().flatten().min()
     }
 }
 

@@ -39,6 +39,8 @@ mod pending_updates;
 mod progress;
 mod rejection_recorder;
 mod retention;
+mod saturation;
+mod session_retention;
 mod session_store;
 mod store;
 mod successor;
@@ -49,6 +51,7 @@ mod writer_connection;
 pub use candidate::{Candidate, Term};
 pub use group::Group;
 pub use progress::Progress;
+pub use session_retention::{delete_unused_sessions, run_session_retention};
 pub use successor::Successor;
 pub use writer::{WriterParts, run_writer};
 

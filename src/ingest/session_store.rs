@@ -1,7 +1,7 @@
 //! SQL of the sessions at the broker with which servers ingest.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Integer, Text, Untyped};
+use diesel::sql_types::{BigInt, Bool, Integer, Text, Untyped};
 use diesel::upsert::excluded;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 
@@ -89,6 +89,7 @@ async fn next_term(
             sessions::group_prefix.eq(None::<&str>),
             sessions::term.eq(sessions::term + 1),
             sessions::is_stale.eq(sessions::is_stale.or(excluded(sessions::is_stale))),
+            sessions::used_at.eq(diesel::dsl::now),
         ))
         .returning((sessions::term, sessions::is_stale))
         .get_result(conn)
@@ -120,6 +121,29 @@ statement! {
 pub(super) async fn leave_group(conn: &mut AsyncPgConnection, client_id: &str, prefix: &str) -> QueryResult<bool> {
     let leave = LeaveGroup { client_id, prefix, writer_class: locks::WRITER };
     Ok(leave.execute(conn).await? > 0)
+}
+
+statement! {
+    struct MarkUsedSessions("sql/mark_used_sessions.sql") -> Untyped {
+        writer_class: Integer = i32,
+    }
+}
+
+/// Notes the sessions that servers use now.
+pub(super) async fn mark_used(conn: &mut AsyncPgConnection) -> QueryResult<()> {
+    MarkUsedSessions { writer_class: locks::WRITER }.execute(conn).await.map(drop)
+}
+
+statement! {
+    struct DeleteUnusedSession("sql/delete_unused_session.sql") -> BigInt {
+        max_unused_hours: Integer = i32,
+        writer_class: Integer = i32,
+    }
+}
+
+/// Deletes what is kept for a session that no server has used for this time; returns how many there were, 0 or 1.
+pub(super) async fn delete_unused(conn: &mut AsyncPgConnection, max_unused_hours: i32) -> QueryResult<i64> {
+    DeleteUnusedSession { max_unused_hours, writer_class: locks::WRITER }.get_result(conn).await
 }
 
 /// Whether this is the last term that began, and the session is still the one of its prefix.

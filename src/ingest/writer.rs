@@ -27,6 +27,7 @@ use super::pending_updates::PendingUpdates;
 use super::progress::Progress;
 use super::rejection_recorder::RejectionRecorder;
 use super::retention::Retention;
+use super::saturation::Saturation;
 use super::uptime_clocks::UptimeClocks;
 use super::writer_connection::WriterConnection;
 use crate::clock::Clock;
@@ -139,9 +140,9 @@ struct Stored {
 }
 
 impl Stored {
-    async fn load(conn: &mut db::Connection, client_id: &str) -> QueryResult<Self> {
+    async fn load(conn: &mut db::Connection, client_id: &str, group_prefix: Option<&str>) -> QueryResult<Self> {
         Ok(Self {
-            committed_packets: CommittedPackets::load(conn, client_id).await?,
+            committed_packets: CommittedPackets::load(conn, client_id, group_prefix).await?,
             online: Directory::online(conn).await?,
             newest_reading: telemetry::last_cursor(conn).await?,
         })
@@ -152,9 +153,10 @@ impl RunningWriter {
     /// Waits for the database as long as it takes.
     async fn start(parts: WriterParts, term: Term, link: LinkHandles) -> Self {
         let mut db = term.db;
-        let client_id = db.client_id().to_owned();
+        let (client_id, group_prefix) = (db.client_id().to_owned(), db.group_prefix().map(str::to_owned));
         let stored = loop {
-            match with_timeout(ATTEMPT_TIMEOUT, Stored::load(db.get().await, &client_id)).await {
+            let loaded = Stored::load(db.get().await, &client_id, group_prefix.as_deref());
+            match with_timeout(ATTEMPT_TIMEOUT, loaded).await {
                 Ok(stored) => break stored,
                 Err(error) => db.on_error(&error).await,
             }
@@ -182,6 +184,7 @@ impl RunningWriter {
                 rejections: RejectionRecorder::default(),
                 uptime_clocks: UptimeClocks::default(),
                 behind_since: None,
+                saturation: Saturation::default(),
                 expectations: parts.expectations.clone(),
                 metrics: parts.metrics.clone(),
             },
@@ -208,6 +211,7 @@ impl RunningWriter {
     async fn run(mut self) {
         let mut inbox: Vec<BrokerEvent> = Vec::with_capacity(MAX_BATCH);
         loop {
+            let idle_since = Instant::now();
             let event = self.next_event(&mut inbox).await;
             let (began, waited) = (Instant::now(), self.waited(&inbox));
             self.progress.begin(waited);
@@ -216,7 +220,7 @@ impl RunningWriter {
                     let pending = self.classifier.all_pending();
                     return self.store_states(pending).await;
                 }
-                Event::Messages(_) => self.on_messages(&mut inbox).await,
+                Event::Messages(_) => self.on_messages(&mut inbox, began - idle_since).await,
                 Event::Deadline => {
                     let due = self.classifier.due_changes(self.clock.now(), *self.connected.borrow());
                     self.store_states(due).await;
@@ -285,11 +289,14 @@ impl RunningWriter {
         }
     }
 
-    async fn on_messages(&mut self, inbox: &mut Vec<BrokerEvent>) {
+    /// Stores the messages of a batch, for the first of which the writer was idle.
+    async fn on_messages(&mut self, inbox: &mut Vec<BrokerEvent>, idle: Duration) {
+        let n = inbox.len();
         let (n_waiting, capacity) = (self.events.len(), self.events.max_capacity());
         self.classifier.observe_queue(n_waiting, capacity, self.clock.now());
         let batch = self.prepare(inbox).await;
         self.store(batch).await;
+        self.classifier.observe_in_flight(n + self.events.len(), idle);
         if self.events.is_empty() {
             self.revalidate().await;
         }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
-use crate::support::eventually;
 use crate::support::node::{node, node_within, python};
 use crate::support::user::{Device, Home, User};
 
@@ -29,19 +28,10 @@ impl Fixture {
         // Some clients ask for the schema.
         let app = TestApp::builder().set("GRAPHQL_INTROSPECTION", "on").start().await;
         let (home, owner) = app.home().await;
-        let member = app.user().await;
-        let invite = "mutation($h: ID!, $e: String!) { inviteMember(input: {homeId: $h, email: $e}) { token } }";
-        let invited = owner.query(invite, json!({"h": home.id, "e": member.email})).await;
-        let accept = "mutation($t: String!) { acceptInvitation(token: $t) { id } }";
-        member.query(accept, json!({"t": invited["inviteMember"]["token"]})).await;
+        let member = app.member(&home, &owner).await;
         let devices = [app.device(&owner, &home, "ESP32_001").await, app.device(&owner, &home, "ESP32_002").await];
         app.publish(&devices[0], "telemetry", READING).await;
-        eventually("the reading is stored", async || {
-            let latest = "query($d: ID!) { device(id: $d) { latestTelemetry { id } } }";
-            let data = owner.query(latest, json!({"d": devices[0].id})).await;
-            (!data["device"]["latestTelemetry"].is_null()).then_some(())
-        })
-        .await;
+        owner.latest_reading(&devices[0]).await;
         Self { app, home, owner, member, devices }
     }
 

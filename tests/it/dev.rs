@@ -10,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::support::binary::binary;
 use crate::support::mqtt::Mqtt;
 use crate::support::user::User;
 use crate::support::{eventually, http, soon, unique, until};
@@ -291,7 +292,7 @@ fn the_error_for_a_taken_address_names_the_option() {
 
 #[test]
 fn the_error_for_each_missing_setting_is_one_line() {
-    let run = |command: &str| Command::new(env!("CARGO_BIN_EXE_smarthome")).arg(command).env_clear().output().unwrap();
+    let run = |command: &str| binary(&[command]).output().unwrap();
     for (command, n_lines) in [("serve", 3), ("migrate", 1)] {
         let output = run(command);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,4 +1,4 @@
-//! Every operation in README.md, docs/ and GraphiQL's example tabs runs as it is written, apart from ids.
+//! Every operation in the documents and GraphiQL's example tabs runs as it is written, apart from ids.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
+use crate::support::documents::{documents, root};
+use crate::support::unique;
 use crate::support::user::{Device, Home, User};
 use crate::support::ws::{Frame, Subscription};
 
@@ -32,14 +34,13 @@ fn without_comments(text: &str) -> &str {
 }
 
 fn documented() -> Vec<Documented> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let docs = std::fs::read_dir(root.join("docs")).expect("docs/").map(|entry| entry.expect("a file").path());
+    let tabs = Path::new("web/src/tabs.js");
+    let text = std::fs::read_to_string(root().join(tabs)).expect("a text");
     let mut found = Vec::new();
-    for path in docs.chain([root.join("README.md"), root.join("web/src/tabs.js")]) {
-        let file = path.strip_prefix(root).expect("in the repository").display().to_string();
-        let text = std::fs::read_to_string(&path).expect("a text");
+    for (path, text) in documents().into_iter().chain([(tabs.to_owned(), text)]) {
+        let file = path.display().to_string();
         let mut add = |operation: &str| found.push(Documented { file: file.clone(), text: operation.to_owned() });
-        if file.ends_with(".js") {
+        if path == tabs {
             between(&text, "tab(`", "`").into_iter().for_each(&mut add);
             continue;
         }
@@ -53,9 +54,9 @@ fn documented() -> Vec<Documented> {
     found
 }
 
-/// The operation with the ids of this test.
+/// The operation with the ids of this test, and a key that is free for the device that it registers.
 fn with_ids(text: &str, home: &Home, device: &Device) -> String {
-    let mut text = text.to_owned();
+    let mut text = text.replace("\"ESP32_007\"", &json!(unique("ESP32")).to_string());
     for (argument, id) in [("homeId: \"", &home.id), ("deviceId: \"", &device.id)] {
         let parts: Vec<_> = text.split(argument).map(str::to_owned).collect();
         let replaced = parts[1..].iter().map(|part| part.split_once('"').map_or("", |(_, rest)| rest));

@@ -1,12 +1,11 @@
-//! Every `mosquitto_pub` line in README.md, docs/ and the examples is accepted by the server as it is written, apart from
-//! the address and the first part of the topic.
+//! Every `mosquitto_pub` line in the documents is accepted by the server as it is written, apart from the address and the first part of the topic.
 
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
 
 use super::support::app::TestApp;
+use super::support::documents::documents;
 use super::support::{eventually, until};
 
 /// The device of the documents.
@@ -14,15 +13,8 @@ const TOPIC: &str = "smarthome/1/ESP32_001/";
 
 /// The commands with their continuation lines.
 fn documented() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let pages = |folder: &str| {
-        let entries = std::fs::read_dir(root.join(folder)).expect("a folder");
-        entries.map(|entry| entry.expect("an entry").path()).collect::<Vec<_>>()
-    };
-    let examples = pages("examples").into_iter().map(|example| example.join("README.md"));
     let mut found = Vec::new();
-    for path in pages("docs").into_iter().chain(examples).chain([root.join("README.md")]) {
-        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+    for (path, text) in documents() {
         let text = text.replace("\\\n", " ");
         let commands = text.lines().map(str::trim).filter(|line| line.starts_with("mosquitto_pub "));
         found.extend(commands.map(|command| (path.display().to_string(), command.to_owned())));

@@ -2,36 +2,33 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+
+use super::support::documents::{documents, root};
 
 /// Languages of blocks that other tests check, or that are no programs.
 const OTHER: [&str; 7] = ["graphql", "hocon", "json", "sql", "text", "toml", "yaml"];
 /// The page whose shell commands are quoted too. Those of other pages are for operators.
 const CLIENTS: &str = "docs/clients.md";
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The documents, with their texts.
-fn documents() -> Vec<(PathBuf, String)> {
-    let listed =
-        |folder: &str| fs::read_dir(root().join(folder)).expect("a folder").map(|entry| entry.expect("a file").path());
-    let named = ["README.md", "SECURITY.md", "CHANGELOG.md", "bench/README.md", "examples/clients/README.md"];
-    let paths = listed("docs").chain(named.map(|name| root().join(name)));
-    let markdown = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
-    markdown.map(|path| (path.clone(), fs::read_to_string(&path).expect("UTF-8"))).collect()
-}
-
 /// The lines of a text without their indentation, without empty ones.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty())
 }
 
-/// The first line of a quotation that is not in the file, in the order of the file.
+/// The first line of a paragraph of a quotation that is not in the file. The lines of a paragraph follow each other in the
+/// file too, and paragraphs have the order of the file.
 fn difference<'a>(quoted: &'a str, file: &str) -> Option<&'a str> {
-    let mut rest = lines(file);
-    lines(quoted).find(|line| !rest.any(|of_file| of_file == *line))
+    let file: Vec<_> = lines(file).collect();
+    let mut rest = &file[..];
+    for paragraph in quoted.split("\n\n") {
+        let paragraph: Vec<_> = lines(paragraph).collect();
+        let Some(first) = paragraph.first() else { continue };
+        let Some(at) = rest.windows(paragraph.len()).position(|of_file| of_file == paragraph) else {
+            return Some(first);
+        };
+        rest = &rest[at + paragraph.len()..];
+    }
+    None
 }
 
 #[test]
@@ -52,7 +49,10 @@ fn code_is_quoted_from_files_that_run() {
                 (Some(file), _) => {
                     n_quoted += 1;
                     let file = fs::read_to_string(root().join(file)).unwrap_or_default();
-                    wrong.extend(difference(code, &file).map(|line| format!("{place}: not in the file: {line}")));
+                    wrong.extend(
+                        difference(code, &file)
+                            .map(|line| format!("{place}: this paragraph is not in the file: {line}")),
+                    );
                 }
                 (None, Some(_reason)) => {}
                 (None, None) => wrong.push(format!("{place}: say `from` which file it is, or why it is `not run`")),
@@ -83,7 +83,8 @@ fn links_lead_somewhere() {
                 continue;
             }
             let (file, anchor) = target.split_once('#').map_or((target, None), |(file, anchor)| (file, Some(anchor)));
-            let file = if file.is_empty() { path.clone() } else { path.parent().expect("a folder").join(file) };
+            let folder = root().join(path.parent().expect("a folder"));
+            let file = if file.is_empty() { root().join(&path) } else { folder.join(file) };
             let found = file.exists()
                 && anchor.is_none_or(|anchor| anchors(&fs::read_to_string(&file).unwrap_or_default()).contains(anchor));
             if !found {

@@ -1,5 +1,6 @@
 //! GraphiQL in a real browser: it loads only from this server, runs a query, shows a live event, and documents every type.
 
+mod editor;
 mod page;
 
 use async_graphql::parser::parse_schema;
@@ -8,13 +9,10 @@ use serde_json::json;
 use smarthome::app::{App, Options};
 use smarthome::settings::Secret;
 
+use self::editor::{RESPONSE, choose, open, run, run_until, set_variables};
 use crate::support::app::TestApp;
-use crate::support::browser::Browser;
 use crate::support::eventually;
 use crate::support::mqtt::Mqtt;
-
-/// The key code of Enter.
-const ENTER: u32 = 13;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_a_query_and_shows_an_event_of_a_subscription() {
@@ -30,44 +28,25 @@ async fn runs_a_query_and_shows_an_event_of_a_subscription() {
     let app = App::start(settings, Options { graphiql_token: token, ..Options::default() }).await.unwrap();
     let addr = app.http_addr();
 
-    let mut page = Browser::open(&format!("http://{addr}/graphiql")).await;
+    let mut page = open(addr).await;
     page.until("document.querySelectorAll('.graphiql-tab').length >= 5").await;
-    // The schema is loaded: the editor can complete fields.
-    page.until("!!document.querySelector('.graphiql-query-editor .CodeMirror')").await;
+    run_until(&mut page, "ESP32_001").await;
+    page.until(&format!("{RESPONSE}.includes({})", json!(owner.email))).await;
 
-    page.eval("document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.focus()").await;
-    page.press_ctrl("Enter", ENTER).await;
-    let answer = "document.querySelector('.graphiql-response .CodeMirror')?.CodeMirror.getValue() ?? ''";
-    page.until(&format!("({answer}).includes('ESP32_001') && ({answer}).includes({})", json!(owner.email))).await;
-
-    // The second tab is the subscription, of home 1 in the example.
-    page.eval("document.querySelectorAll('.graphiql-tab-button')[1].click()").await;
-    page.until(
-        "document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.getValue().includes('subscription')",
-    )
-    .await;
-    let variables = json!({ "homeId": home.id }).to_string();
-    page.eval(&format!(
-        "document.querySelector('.graphiql-editor-tool .CodeMirror').CodeMirror.setValue({})",
-        json!(variables)
-    ))
-    .await;
+    choose(&mut page, "Live").await;
+    set_variables(&mut page, &json!({ "homeId": home.id })).await;
     let mqtt = Mqtt::connect(mqtt_port).await;
     // The page does not show that its subscription has started, and for a moment after a tab is opened it still runs
     // the operation of the previous tab. So run and publish until an event arrives.
     let page = tokio::sync::Mutex::new(page);
     let heard = eventually("an event on the page", async || {
         let mut page = page.lock().await;
-        let text = page.eval(answer).await;
+        let text = page.eval(RESPONSE).await;
         let text = text.as_str().unwrap_or_default();
         if text.contains("\"temperature\"") && text.contains("\"timeSource\"") {
             return Some(text.to_owned());
         }
-        if page.eval("!document.querySelector('.graphiql-execute-button-stop, .graphiql-spinner')").await == json!(true)
-        {
-            page.eval("document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.focus()").await;
-            page.press_ctrl("Enter", ENTER).await;
-        }
+        run(&mut page).await;
         mqtt.publish(&device.topic("telemetry"), r#"{"sensors": {"temperature": 21.5}}"#).await.unwrap();
         None
     })
@@ -91,8 +70,7 @@ async fn runs_a_query_and_shows_an_event_of_a_subscription() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documentation_shows_every_type_and_field() {
     let app = TestApp::builder().set("GRAPHIQL", "on").set("GRAPHQL_INTROSPECTION", "on").start().await;
-    let mut page = Browser::open(&format!("http://{}/graphiql", app.addr())).await;
-    page.until("!!document.querySelector('button[aria-label$=\"Documentation Explorer\"]')").await;
+    let mut page = open(app.addr()).await;
     page.eval(include_str!("graphiql/docs.js")).await;
     let found = loop {
         let mut step = page.eval("walk.next()").await;

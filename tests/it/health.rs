@@ -1,15 +1,16 @@
 //! `smarthome health`, as a container's health check runs it.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::support::app::TestApp;
+use crate::support::binary;
 use crate::support::broker::Broker;
 use crate::support::{eventually, http, until};
 
 async fn asks(addr: SocketAddr, arguments: &[&str]) -> (bool, String) {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_smarthome"));
-    command.arg("health").args(arguments).env_clear().env("HTTP_ADDR", addr.to_string()).kill_on_drop(true);
-    let output = crate::support::soon("smarthome health", command.output()).await.expect("the binary runs");
+    let variables = HashMap::from([("HTTP_ADDR".to_owned(), addr.to_string())]);
+    let output = binary::run(&[&["health"], arguments].concat(), &variables).await;
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 

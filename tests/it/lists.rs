@@ -1,16 +1,14 @@
 //! The lists for operators.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use crate::support::app::{Database, TestApp};
+use crate::support::binary::binary;
 use crate::support::installation;
 
 /// What a command prints that knows the database only.
 fn printed(arguments: &[&str], database_url: &str) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_smarthome"));
-    let output = command.args(arguments).env_clear().env("DATABASE_URL", database_url).output().expect("it runs");
+    let output = binary(arguments).env("DATABASE_URL", database_url).output().expect("it runs");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
 }

@@ -58,6 +58,7 @@ mod protocol_ws;
 mod proxies;
 mod query_bombs;
 mod quotas;
+mod reconnects;
 mod registry;
 mod revocation;
 mod schema;

@@ -3,7 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use chrono::DateTime;
 use serde_json::{Value, json};
+use smarthome::homes::RejectedMessage;
+use smarthome::ids::RejectedMessageId;
+use smarthome::mqtt::Rejection;
 
 use super::support::app::TestApp;
 use super::support::user::User;
@@ -332,4 +336,26 @@ async fn a_rejected_message_says_what_to_change() {
         .await;
     }
     app.stop().await;
+}
+
+/// The texts know the reasons by their names only: features import nothing of MQTT.
+#[test]
+fn every_reason_has_a_text_and_every_text_a_reason() {
+    let detail = |reason: &str| {
+        let (topic, reason) = ("smarthome/1/board/telemetry".to_owned(), reason.to_owned());
+        let (id, received_at) = (RejectedMessageId::from_database(1), DateTime::UNIX_EPOCH);
+        RejectedMessage { id, topic, reason, payload_preview: String::new(), received_at }.detail()
+    };
+    let default = detail("UNKNOWN_REASON");
+    for reason in Rejection::ALL {
+        assert_ne!(detail(reason.as_str()), default, "{reason}");
+    }
+    let source = include_str!("../../src/homes/rejected_messages.rs");
+    let known = source.split("(\"").skip(1).filter_map(|rest| rest.split_once("\", ")).map(|(reason, _)| reason);
+    let mut n_known = 0;
+    for reason in known {
+        assert!(reason.parse::<Rejection>().is_ok(), "{reason}");
+        n_known += 1;
+    }
+    assert!(n_known >= Rejection::ALL.len(), "only {n_known} texts were found");
 }

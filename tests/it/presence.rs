@@ -1,12 +1,17 @@
 //! What the database holds of a device's presence and reports, where messages come close together, clocks were wrong,
 //! or another server heard the device.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use chrono::TimeDelta;
+use futures_util::future::join_all;
 use serde_json::json;
+use smarthome::dev::broker::{self, Access};
 
 use super::support::app::{Database, TestApp};
 use super::support::user::Device;
-use super::support::{eventually, until};
+use super::support::{eventually, unique, until, within};
 
 /// Waits until the device's state fulfils an SQL condition.
 async fn is(database: &Database, device: &Device, condition: &str) {
@@ -97,4 +102,53 @@ async fn a_clock_that_counts_milliseconds_since_boot_dates_no_reading() {
     let by_device = client.query("select device_clock from telemetry order by id", &[]).await.unwrap();
     let by_device: Vec<bool> = by_device.iter().map(|row| row.get(0)).collect();
     assert_eq!(by_device, [true, false, false, true, true]);
+}
+
+/// The broker of `dev` has 1,000 messages in flight: others wait in its queue, not in that of the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_device_goes_offline_while_its_messages_wait_at_a_broker_with_few_in_flight() {
+    const BACKLOG: u32 = 16_000;
+    let (data, any) = (std::env::temp_dir().join(unique("smarthome-broker")), SocketAddr::from(([127, 0, 0, 1], 0)));
+    let broker = broker::start(&data, any, Some(any), Access::Anonymous).await.expect("the broker starts");
+    let builder = TestApp::builder().broker(broker.tcp_addr().port()).set("PRESENCE_TIMEOUT_SECONDS", "11");
+    let app = builder.set("DEVICE_RATE_LIMIT", "0").start().await;
+    let (home, owner) = app.home().await;
+    let (busy, other) = (app.device(&owner, &home, "busy").await, app.device(&owner, &home, "other").await);
+    app.publish(&other, "status", r#"{"online":true}"#).await;
+    is(app.database(), &other, "online").await;
+    let client = app.database().client().await;
+    client
+        .batch_execute(&format!(
+            "create table went_offline as select now() as at where false;
+             create function note() returns trigger language plpgsql as $$
+             begin insert into went_offline values (now()); return null; end $$;
+             create trigger note after update on device_states for each row
+                 when (new.device_id = {} and not new.online) execute function note();
+             create function wait() returns trigger language plpgsql as $$
+             begin perform pg_sleep(1); return null; end $$;
+             create trigger wait before insert on telemetry for each statement execute function wait()",
+            other.id
+        ))
+        .await
+        .expect("triggers");
+    // The backlog takes longer than the time-out, and the other device sends behind it.
+    let mqtt = app.mqtt().await;
+    let topic = busy.topic("telemetry");
+    for _ in 0..BACKLOG / 100 {
+        let publishes = join_all((0..100).map(|_| mqtt.publish(&topic, r#"{"sensors":{"temperature":20}}"#))).await;
+        assert!(publishes.iter().all(Result::is_ok));
+    }
+    app.publish(&other, "telemetry", r#"{"sensors":{"temperature":1}}"#).await;
+    let stored = i64::from(BACKLOG) + 1;
+    within(Duration::from_secs(60), "all is stored", || async {
+        let n: i64 = client.query_one("select count(*) from telemetry", &[]).await.ok()?.get(0);
+        (n == stored).then_some(())
+    })
+    .await;
+    let n: i64 = client.query_one("select count(*) from went_offline", &[]).await.expect("a count").get(0);
+    assert_eq!(n, 0, "its messages waited at the broker");
+    is(app.database(), &other, "not online").await;
+    app.stop().await;
+    broker.stop().await;
+    let _ = std::fs::remove_dir_all(data);
 }

@@ -4,16 +4,10 @@ use std::collections::HashMap;
 use std::process::Output;
 
 use crate::support::app::{Database, variables};
+use crate::support::binary::run;
 use crate::support::server::Server;
 use crate::support::services::services;
-use crate::support::{soon, unique, until};
-
-/// Runs the binary with this environment until it ends.
-async fn run(arguments: &[&str], variables: &HashMap<String, String>) -> Output {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_smarthome"));
-    command.args(arguments).env_clear().envs(variables).kill_on_drop(true);
-    soon("the program ends", command.output()).await.expect("the binary runs")
-}
+use crate::support::{unique, until};
 
 /// The line that a command with unusable settings prints, without log lines.
 #[track_caller]

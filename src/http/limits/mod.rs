@@ -119,3 +119,18 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::throttle::Throttle;
+
+    #[test]
+    fn all_sockets_of_an_address_can_connect_again_at_once() {
+        let (throttle, address) = (Throttle::new(true), Some("192.0.2.1".parse().unwrap()));
+        // The upgrade, `connection_init` and a subscription.
+        for n in 0..3 * Limits::default().sockets_per_address {
+            assert!(throttle.address_request(address).is_ok(), "request {n}");
+        }
+    }
+}

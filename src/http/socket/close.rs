@@ -34,64 +34,62 @@ pub(super) struct Close {
     pub(super) counted: &'static str,
 }
 
-impl Close {
-    const fn fixed(code: u16, reason: &'static str, counted: &'static str) -> Self {
-        Self { code, reason: Cow::Borrowed(reason), counted }
-    }
+/// Declares the closes whose reason is always the same, each with what a client does then.
+macro_rules! closes {
+    ($($(#[$meta:meta])* $name:ident = $code:literal, $reason:literal, $counted:literal => $advice:expr;)*) => {
+        impl Close {
+            $(
+                $(#[$meta])*
+                pub(super) const $name: Self =
+                    Self { code: $code, reason: Cow::Borrowed($reason), counted: $counted };
+            )*
 
-    pub(super) const NORMAL: Self = Self::fixed(1000, "", "CLIENT");
-    pub(super) const GOING_AWAY: Self = Self::fixed(1001, "the server is stopping", "SHUTDOWN");
-    pub(super) const TOO_BIG: Self = Self::fixed(1009, "the message is larger than the server takes", "TOO_BIG");
-    pub(super) const BROKEN_FRAMES: Self = Self::fixed(1002, "the frames are broken", "BROKEN");
-    pub(super) const NO_PONG: Self = Self::fixed(1001, "no answer to a ping", "NO_PONG");
-    pub(super) const UNAUTHORIZED: Self = Self::fixed(4401, "Unauthorized", "UNAUTHORIZED");
-    pub(super) const UNKNOWN_KEYS: Self = Self::fixed(
-        4401,
-        "Unauthorized: connection_init needs the token under the key Authorization, authorization or token",
-        "UNAUTHORIZED",
-    );
-    /// Not 4408: clients would take it for a network problem and reconnect at once.
-    pub(super) const ANONYMOUS: Self = Self::fixed(4401, "Unauthorized: idle without a token", "ANONYMOUS");
-    pub(super) const FORBIDDEN: Self = Self::fixed(4403, "Forbidden: invalid access token", "FORBIDDEN");
-    pub(super) const EXPIRED: Self = Self::fixed(4403, "Forbidden: the access token has expired", "EXPIRED");
-    pub(super) const REVOKED: Self = Self::fixed(4403, "Forbidden: the session has ended", "REVOKED");
-    pub(super) const INIT_TIMEOUT: Self = Self::fixed(4408, "Connection initialisation timeout", "INIT_TIMEOUT");
-    pub(super) const SECOND_INIT: Self = Self::fixed(4429, "Too many initialisation requests", "SECOND_INIT");
+            fn with_fixed_reasons() -> Vec<(Self, &'static str)> {
+                vec![$((Self::$name, $advice)),*]
+            }
+        }
+    };
+}
+
+const FAULT: &str = "do not connect again: a fault of the client";
+const LATER: &str = "connect again after a pause that grows";
+const FEWER: &str = "close another socket, or send less";
+const SIGN_IN: &str = "send a token under a known key, or sign in";
+
+closes! {
+    NORMAL = 1000, "", "CLIENT" => "the client has ended it";
+    GOING_AWAY = 1001, "the server is stopping", "SHUTDOWN" => LATER;
+    NO_PONG = 1001, "no answer to a ping", "NO_PONG" => "connect again";
+    BROKEN_FRAMES = 1002, "the frames are broken", "BROKEN" => FAULT;
+    TOO_BIG = 1009, "the message is larger than the server takes", "TOO_BIG" => "send less at a time";
     /// "Try again later" in the registry of RFC 6455, and clients do.
-    pub(super) const UNAVAILABLE: Self = Self::fixed(1013, "temporarily unavailable, try again", "UNAVAILABLE");
+    UNAVAILABLE = 1013, "temporarily unavailable, try again", "UNAVAILABLE" => LATER;
+    /// Not 4429: other clients of the same address may have used up the limit.
+    RATE_LIMITED = 1013, "too many requests, try again later", "RATE_LIMITED" => LATER;
+    UNAUTHORIZED = 4401, "Unauthorized", "UNAUTHORIZED" => "send `connection_init` first";
+    /// Not 4408: clients would take it for a network problem and reconnect at once.
+    ANONYMOUS = 4401, "Unauthorized: idle without a token", "ANONYMOUS" => SIGN_IN;
+    UNKNOWN_KEYS = 4401, "Unauthorized: connection_init needs the token under the key Authorization, authorization or token",
+        "UNAUTHORIZED" => SIGN_IN;
+    FORBIDDEN = 4403, "Forbidden: invalid access token", "FORBIDDEN" => "refresh the token, connect again with the new one";
+    EXPIRED = 4403, "Forbidden: the access token has expired", "EXPIRED" =>
+        "refresh the token, connect again with the new one; to stay connected, send it in a `ping` before";
+    REVOKED = 4403, "Forbidden: the session has ended", "REVOKED" => "sign in again";
+    INIT_TIMEOUT = 4408, "Connection initialisation timeout", "INIT_TIMEOUT" =>
+        "connect again, and send `connection_init` at once";
+    SECOND_INIT = 4429, "Too many initialisation requests", "SECOND_INIT" => FAULT;
     /// Clients take 4429 as final. One that reconnected at once would be refused again.
-    pub(super) const TOO_MANY_SOCKETS: Self = Self::fixed(4429, "Too many open sockets", "TOO_MANY_SOCKETS");
-    pub(super) const TOO_MANY_MESSAGES: Self = Self::fixed(4429, "Too many messages", "TOO_MANY_MESSAGES");
+    TOO_MANY_SOCKETS = 4429, "Too many open sockets", "TOO_MANY_SOCKETS" => FEWER;
+    TOO_MANY_MESSAGES = 4429, "Too many messages", "TOO_MANY_MESSAGES" => FEWER;
+}
 
+impl Close {
     /// Every code and reason with which the server closes, and what a client does then.
     pub(super) fn all() -> Vec<(Self, &'static str)> {
-        let (later, once) = ("connect again after a pause that grows", "connect again");
-        let (fault, fewer) = ("do not connect again: a fault of the client", "close another socket, or send less");
-        let sign_in = "send a token under a known key, or sign in";
-        vec![
-            (Self::NORMAL, "the client has ended it"),
-            (Self::GOING_AWAY, later),
-            (Self::NO_PONG, once),
-            (Self::BROKEN_FRAMES, fault),
-            (Self::TOO_BIG, "send less at a time"),
-            (Self::UNAVAILABLE, later),
-            (Self::auth_error(&Error::TooSoon { retry_after_seconds: 1 }), later),
-            (Self::invalid("Invalid message: …"), fault),
-            (Self::UNAUTHORIZED, "send `connection_init` first"),
-            (Self::ANONYMOUS, sign_in),
-            (Self::UNKNOWN_KEYS, sign_in),
-            (Self::FORBIDDEN, "refresh the token, connect again with the new one"),
-            (
-                Self::EXPIRED,
-                "refresh the token, connect again with the new one; to stay connected, send it in a `ping` before",
-            ),
-            (Self::REVOKED, "sign in again"),
-            (Self::INIT_TIMEOUT, "connect again, and send `connection_init` at once"),
-            (Self::duplicate("…"), fault),
-            (Self::SECOND_INIT, fault),
-            (Self::TOO_MANY_SOCKETS, fewer),
-            (Self::TOO_MANY_MESSAGES, fewer),
-        ]
+        let mut all = Self::with_fixed_reasons();
+        all.extend([(Self::invalid("Invalid message: …"), FAULT), (Self::duplicate("…"), FAULT)]);
+        all.sort_by_key(|(close, _)| close.code);
+        all
     }
 
     /// The token is invalid or can't be checked now.
@@ -99,8 +97,7 @@ impl Close {
         match error {
             Error::Unauthenticated(CredentialsError::TokenExpired, _) => Self::EXPIRED,
             Error::Unauthenticated(..) => Self::FORBIDDEN,
-            // Not 4429: other clients of the same address may have used up the limit.
-            Error::TooSoon { .. } => Self::fixed(1013, "too many requests, try again later", "RATE_LIMITED"),
+            Error::TooSoon { .. } => Self::RATE_LIMITED,
             _ => Self::UNAVAILABLE,
         }
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use axum::extract::ws::{Message, Utf8Bytes};
 use axum::http::{HeaderMap, header};
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::close::Close;
@@ -15,9 +15,6 @@ use crate::graphql::response::GraphQLResponse;
 
 /// Longest id of an operation, in bytes.
 const MAX_ID_BYTES: usize = 128;
-
-/// The keys of `connection_init` and `ping` that may hold a token.
-const TOKEN_KEYS: [&str; 3] = ["Authorization", "authorization", "token"];
 
 /// Most bytes reserved for a message before it is written: a large one is seldom followed by another.
 const MAX_RESERVED_BYTES: usize = 64 << 10;
@@ -132,19 +129,36 @@ fn operation_id(id: Option<String>) -> Result<String, Close> {
     }
 }
 
+/// The payload of `connection_init` or `ping`: the keys that may hold a token, and the others.
+#[derive(Default, Deserialize)]
+struct Payload {
+    #[serde(rename = "Authorization", default, deserialize_with = "given")]
+    upper: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    authorization: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    token: Option<Option<String>>,
+    #[serde(flatten)]
+    others: HashMap<String, IgnoredAny>,
+}
+
+/// A key that is there, perhaps with null.
+fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(value).map(Some)
+}
+
+impl Payload {
+    fn parse(payload: Option<&RawValue>) -> serde_json::Result<Self> {
+        payload.map_or_else(|| Ok(Self::default()), |payload| serde_json::from_str(payload.get()))
+    }
+}
+
 /// The token in the payload of `connection_init` or `ping`, with or without `Bearer `.
 /// `Err` when one of the three fields is not a string.
 pub(super) fn token(payload: Option<&RawValue>) -> Result<Option<String>, ()> {
-    #[derive(Deserialize)]
-    struct Payload {
-        #[serde(rename = "Authorization")]
-        upper: Option<String>,
-        authorization: Option<String>,
-        token: Option<String>,
-    }
-    let Some(payload) = payload else { return Ok(None) };
-    let Payload { upper, authorization, token } = serde_json::from_str(payload.get()).map_err(|_| ())?;
-    let Some(text) = upper.or(authorization).or(token).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Payload { upper, authorization, token, .. } = Payload::parse(payload).map_err(|_| ())?;
+    let given = [upper, authorization, token].into_iter().flatten().flatten().next();
+    let Some(text) = given.filter(|text| !text.is_empty()) else { return Ok(None) };
     let bare = match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
         _ => text.as_str(),
@@ -155,9 +169,8 @@ pub(super) fn token(payload: Option<&RawValue>) -> Result<Option<String>, ()> {
 /// Whether the payload of a `connection_init` has keys, but none that may hold a token. Its client most likely sends a token
 /// under another name.
 pub(super) fn has_only_unknown_keys(payload: Option<&RawValue>) -> bool {
-    let keys: HashMap<String, IgnoredAny> =
-        payload.and_then(|payload| serde_json::from_str(payload.get()).ok()).unwrap_or_default();
-    !keys.is_empty() && !TOKEN_KEYS.iter().any(|key| keys.contains_key(*key))
+    let Payload { upper, authorization, token, others } = Payload::parse(payload).unwrap_or_default();
+    !others.is_empty() && [upper, authorization, token].iter().all(Option::is_none)
 }
 
 /// Writes the server messages of one operation. Their common head is written once.

@@ -22,6 +22,7 @@ fn classifier(online: bool) -> Classifier {
         rejections: RejectionRecorder::default(),
         uptime_clocks: UptimeClocks::default(),
         behind_since: None,
+        saturation: Saturation::default(),
         expectations: Expectations::default(),
         metrics: Metrics::new(),
     }

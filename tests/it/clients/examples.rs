@@ -13,9 +13,9 @@ use tokio::process::Command;
 use crate::support::app::TestApp;
 use crate::support::browser::Browser;
 use crate::support::mqtt::Mqtt;
-use crate::support::node::{install_examples, install_python};
+use crate::support::node::{install_examples, node_command, python_command};
 use crate::support::user::{Device, Home, User};
-use crate::support::{eventually, soon, unique, until};
+use crate::support::{soon, unique, until};
 
 /// A server with a lamp, and a folder for the files of a program.
 struct Fixture {
@@ -62,12 +62,7 @@ impl Fixture {
     /// Reports a temperature, and waits until it is stored. The reading's id.
     async fn stored_report(&self, temperature: u32) -> String {
         self.report(temperature).await;
-        eventually("the reading is stored", async || {
-            let latest = "query($d: ID!) { device(id: $d) { latestTelemetry { id } } }";
-            let data = self.owner.query(latest, json!({"d": self.lamp.id})).await;
-            data["device"]["latestTelemetry"]["id"].as_str().map(str::to_owned)
-        })
-        .await
+        self.owner.latest_reading(&self.lamp).await
     }
 
     /// The file with the last reading that was printed.
@@ -128,48 +123,37 @@ async fn follow(fixture: &Fixture, command: &mut Command, publish: &[u32], expec
 }
 
 /// Lists devices, switches a lamp, and follows readings over an interruption of the program.
-async fn check_command_line(program: impl Fn(&[&str]) -> Command) {
+async fn check_command_line(program: impl AsyncFn(&[&str]) -> Command) {
     let fixture = Fixture::start("").await;
     let stored = fixture.stored_report(20).await;
-    let listed = output(&fixture, &mut program(&["devices"])).await;
+    let listed = output(&fixture, &mut program(&["devices"]).await).await;
     assert!(listed.contains("(OWNER)") && listed.contains("LAMP_001 online"), "{listed}");
 
     let mut lamp = fixture.lamp().await;
-    let mut switch = program(&["switch", &fixture.lamp.id, "on"]);
+    let mut switch = program(&["switch", &fixture.lamp.id, "on"]).await;
     let (printed, ()) = tokio::join!(output(&fixture, &mut switch), fixture.obey(&mut lamp));
     assert!(printed.trim_end().ends_with("SUCCEEDED"), "{printed}");
 
-    let mut first = program(&["follow", &fixture.home.id]);
+    let mut first = program(&["follow", &fixture.home.id]).await;
     // Without a position it would begin with the reading after its start.
     std::fs::write(fixture.position(), json!(stored).to_string()).expect("written");
     follow(&fixture, &mut first, &[21, 22], &[21, 22]).await;
     fixture.report(23).await;
-    let mut second = program(&["follow", &fixture.home.id]);
+    let mut second = program(&["follow", &fixture.home.id]).await;
     follow(&fixture, &mut second, &[24], &[23, 24]).await;
     fixture.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_example_works() {
-    let folder = install_examples().await;
-    check_command_line(|arguments| {
-        let mut command = Command::new("node");
-        command.arg(folder.join("node/app.mjs")).args(arguments);
-        command
-    })
-    .await;
+    let program = install_examples().await.join("node/app.mjs");
+    check_command_line(async |arguments| node_command(&program, arguments).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_example_works() {
-    let python = install_python().await.join(".venv/bin/python");
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients/python/app.py");
-    check_command_line(|arguments| {
-        let mut command = Command::new(&python);
-        command.arg(&program).args(arguments);
-        command
-    })
-    .await;
+    check_command_line(async |arguments| python_command(&program, arguments).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,8 +226,8 @@ async fn the_web_example_works() {
     page.until(&format!("{line}.querySelector('.command').textContent.includes('on: SUCCEEDED')")).await;
 
     // The tokens are kept, so a reload is no sign-in.
-    page.eval("location.reload()").await;
-    page.until(&format!("{line}?.textContent.includes('21 °C') ?? false")).await;
+    page.eval("window.old = 1; location.reload()").await;
+    page.until(&format!("!window.old && ({line}?.textContent.includes('21 °C') ?? false)")).await;
     assert!(page.complaints().is_empty(), "{:?}", page.complaints());
     drop(page);
     fixture.end().await;

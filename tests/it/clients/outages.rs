@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::support::app::{Database, TestApp};
 use crate::support::mqtt::Mqtt;
-use crate::support::node::{install_examples, install_node, install_python};
+use crate::support::node::{install_examples, node_command, python_command};
 use crate::support::ports::free_port;
 use crate::support::user::{Device, Home, User};
 use crate::support::{eventually, soon};
@@ -48,15 +48,10 @@ impl Stage {
         let device = first.device(&owner, &home, "ESP32_001").await;
         let mut members = Vec::new();
         for _ in 0..n_members {
-            members.push(member(&first, &home, &owner).await);
+            members.push(first.member(&home, &owner).await);
         }
         first.publish(&device, "telemetry", r#"{"sensors": {"temperature": 0}}"#).await;
-        let first_reading = eventually("the reading is stored", async || {
-            let latest = "query($d: ID!) { device(id: $d) { latestTelemetry { id } } }";
-            let data = owner.query(latest, json!({"d": device.id})).await;
-            data["device"]["latestTelemetry"]["id"].as_str().map(str::to_owned)
-        })
-        .await;
+        let first_reading = owner.latest_reading(&device).await;
         let mqtt = Mqtt::connect(first.mqtt_port()).await;
         let (clock, settings) = (first.clock().clone(), first.settings().clone());
         let database = first.stop().await;
@@ -127,15 +122,6 @@ impl Stage {
     }
 }
 
-async fn member(app: &TestApp, home: &Home, owner: &User) -> User {
-    let member = app.user().await;
-    let invite = "mutation($h: ID!, $e: String!) { inviteMember(input: {homeId: $h, email: $e}) { token } }";
-    let invited = owner.query(invite, json!({"h": home.id, "e": member.email})).await;
-    let accept = "mutation($t: String!) { acceptInvitation(token: $t) { id } }";
-    member.query(accept, json!({"t": invited["inviteMember"]["token"]})).await;
-    member
-}
-
 /// A program of clients, and its lines.
 struct Program {
     child: Child,
@@ -175,35 +161,28 @@ impl Program {
     }
 }
 
+/// Runs a program of this many clients. `program` makes its command from the setup.
+async fn run(n_clients: usize, program: impl AsyncFnOnce(&str) -> Command) {
+    let mut stage = Stage::start(n_clients).await;
+    let mut command = program(&stage.setup()).await;
+    Program::start(&mut command).run(&mut stage).await;
+    stage.stop_server().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn javascript_clients_survive_what_happens_to_apps() {
     install_examples().await;
-    let folder = install_node().await;
-    let mut stage = Stage::start(9).await;
-    let mut command = Command::new("node");
-    command.args(["clients/outages/run.mjs", &stage.setup()]).current_dir(folder);
-    Program::start(&mut command).run(&mut stage).await;
-    stage.stop_server().await;
+    run(9, async |setup| node_command("clients/outages/run.mjs", &[setup]).await).await;
 }
 
 /// graphql-ws sends the next token in a `ping`: the socket outlives the token with which it was opened.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ping_with_a_new_token_keeps_a_socket_open() {
     install_examples().await;
-    let folder = install_node().await;
-    let mut stage = Stage::start(1).await;
-    let mut command = Command::new("node");
-    command.args(["clients/outages/reauthenticate.mjs", &stage.setup()]).current_dir(folder);
-    Program::start(&mut command).run(&mut stage).await;
-    stage.stop_server().await;
+    run(1, async |setup| node_command("clients/outages/reauthenticate.mjs", &[setup]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_client_survives_what_happens_to_apps() {
-    let folder = install_python().await;
-    let mut stage = Stage::start(1).await;
-    let mut command = Command::new(folder.join(".venv/bin/python"));
-    command.args(["outages.py", &stage.setup()]).current_dir(folder);
-    Program::start(&mut command).run(&mut stage).await;
-    stage.stop_server().await;
+    run(1, async |setup| python_command("outages.py", &[setup]).await).await;
 }

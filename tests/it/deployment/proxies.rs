@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::client::{Client, HOST};
 use crate::mosquitto_tls::made;
@@ -99,9 +100,10 @@ async fn check(app: &TestApp, proxy: &Proxy) {
     let body = serde_json::json!({ "query": query }).to_string();
     let stream = client.request("127.0.0.7", &head, &body, Some("22.5"));
     let reports = async {
+        let mut pace = tokio::time::interval(Duration::from_millis(100));
         loop {
+            pace.tick().await;
             report(22.5).await;
-            tokio::task::yield_now().await;
         }
     };
     let text = tokio::select! {

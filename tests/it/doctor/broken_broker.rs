@@ -94,17 +94,18 @@ async fn tls_faults() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_rights() {
-    for (rule, name, cure) in [
-        ("topic read smarthome/+/+/heartbeat\n", "heartbeat", "topic read smarthome/+/+/heartbeat"),
-        ("topic write smarthome/+/+/config\n", "config", "topic write smarthome/+/+/config"),
+    for (rule, name, detail) in [
+        ("topic read smarthome/+/+/heartbeat", "heartbeat", "smarthome/+/+/heartbeat, but delivers no message"),
+        ("topic write smarthome/+/+/config", "config", "refuses messages to smarthome/+/+/config"),
     ] {
         let broker = Broker::with_rules(&[SERVER], |rules| {
-            assert!(rules.contains(rule), "{rules}");
-            rules.replace(rule, "")
+            let line = format!("{rule}\n");
+            assert!(rules.contains(&line), "{rules}");
+            rules.replace(&line, "")
         })
         .await;
         let (_database, variables) = with(&plain(&broker), &[]).await;
-        examine(&variables, &[]).await.assert_fault(name, "", cure);
+        examine(&variables, &[]).await.assert_fault(name, detail, rule);
     }
 }
 

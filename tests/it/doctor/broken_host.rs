@@ -1,6 +1,9 @@
 //! Databases, clocks and disks with a fault.
 
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
+
+use smarthome::settings::{Environment, Source};
 
 use super::{examine, migrated, report, variables};
 use crate::support::app::Database;
@@ -69,7 +72,9 @@ async fn a_clock_that_is_ten_minutes_off() {
 async fn a_disk_that_is_nearly_full() {
     let unshare = ["--map-root-user", "--mount"];
     if !Command::new("unshare").args(unshare).arg("true").status().is_ok_and(|status| status.success()) {
-        println!("not run: this account may create no name space");
+        let is_root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+        assert!(!is_root || Environment.get("CI").is_none(), "in CI root must be able to create a name space");
+        eprintln!("NOT TESTED: `smarthome doctor --disk`, because this account may not create a name space");
         return;
     }
     let (_broker, url) = broker().await;

@@ -2,55 +2,16 @@
 
 use serde_json::json;
 
+use super::editor::{RESPONSE, VARIABLES, choose, open, run_until, set_variables};
 use crate::support::app::TestApp;
-use crate::support::browser::Browser;
 use crate::support::http;
 use crate::support::mqtt::Mqtt;
 
-/// The key code of Enter.
-const ENTER: u32 = 13;
 /// What browsers send when an address is opened.
 const BROWSER: (&str, &str) = ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8");
-const RESPONSE: &str = "(document.querySelector('.graphiql-response .CodeMirror')?.CodeMirror.getValue() ?? '')";
 
 async fn app() -> TestApp {
     TestApp::builder().set("GRAPHIQL", "on").set("GRAPHQL_INTROSPECTION", "on").start().await
-}
-
-async fn open(app: &TestApp) -> Browser {
-    let mut page = Browser::open(&format!("http://{}/graphiql", app.addr())).await;
-    page.until("!!document.querySelector('button[aria-label$=\"Documentation Explorer\"]')").await;
-    page.until("!!document.querySelector('.graphiql-query-editor .CodeMirror')").await;
-    page
-}
-
-/// Opens the tab of an example.
-async fn choose(page: &mut Browser, tab: &str) {
-    let find = format!("[...document.querySelectorAll('.graphiql-tab-button')].find((t) => t.textContent === '{tab}')");
-    page.eval(&format!("{find}.click()")).await;
-    let editor = "document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.getValue()";
-    page.until(&format!("{editor}.includes(' {tab}(')")).await;
-}
-
-async fn set_variables(page: &mut Browser, variables: &serde_json::Value) {
-    let editor = "document.querySelector('.graphiql-editor-tool .CodeMirror').CodeMirror";
-    page.eval(&format!("{editor}.setValue({})", json!(variables.to_string()))).await;
-}
-
-/// Runs the operation of the open tab until the answer has a text. For a moment after a tab was opened, the page runs
-/// the operation of the previous one.
-async fn run_until(page: &mut Browser, text: &str) {
-    let shows = format!("{RESPONSE}.includes({})", json!(text));
-    let deadline = tokio::time::Instant::now() + crate::support::PATIENCE;
-    while page.eval(&shows).await != json!(true) {
-        assert!(tokio::time::Instant::now() < deadline, "no {text} in {}", page.eval(RESPONSE).await);
-        if page.eval("!document.querySelector('.graphiql-execute-button-stop, .graphiql-spinner')").await == json!(true)
-        {
-            page.eval("document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.focus()").await;
-            page.press_ctrl("Enter", ENTER).await;
-        }
-        page.eval("new Promise((next) => { requestAnimationFrame(next); })").await;
-    }
 }
 
 /// A server that was started by `serve`: the page asks for the sign-in, uses its token in all tabs, sends a command and
@@ -62,9 +23,8 @@ async fn a_visitor_signs_in_sends_a_command_and_watches_it() {
     let device = app.device(&owner, &home, "LAMP_001").await;
     let mut lamp = Mqtt::connect(app.mqtt_port()).await;
     lamp.subscribe(&device.topic("commands")).await.unwrap();
-    let mut page = open(&app).await;
-    let variables = "document.querySelector('.graphiql-editor-tool .CodeMirror').CodeMirror.getValue()";
-    let prefilled = page.eval(variables).await;
+    let mut page = open(app.addr()).await;
+    let prefilled = page.eval(&format!("{VARIABLES}.getValue()")).await;
     assert_eq!(
         serde_json::from_str::<serde_json::Value>(prefilled.as_str().unwrap_or_default()).ok(),
         Some(json!({"email": "", "password": ""})),
@@ -95,7 +55,7 @@ async fn a_visitor_signs_in_sends_a_command_and_watches_it() {
 
 /// Clicks on every button outside of the documentation, which has a test of its own, with a window of this width.
 async fn click_everything(app: &TestApp, width: u32) {
-    let mut page = open(app).await;
+    let mut page = open(app.addr()).await;
     page.resize(width, 844).await;
     // A browser without a clipboard asks in a dialog, which blocks the page.
     page.eval("window.prompt = () => null").await;
@@ -131,7 +91,7 @@ async fn no_button_leaves_a_blank_page() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_phone_shows_the_editor_above_the_answer() {
     let app = app().await;
-    let mut page = open(&app).await;
+    let mut page = open(app.addr()).await;
     page.resize(390, 844).await;
     page.until("document.documentElement.scrollWidth <= 390").await;
     let boxes = "Object.fromEntries(['query-editor', 'response', 'execute-button'].map((name) => { \

@@ -239,17 +239,34 @@ async fn a_command_can_be_cancelled_until_it_is_dispatched() {
     assert!(text(&answer["errors"][0]["message"]).contains("may have reached the device already"), "{answer}");
 }
 
+/// Statement for so many commands of every device.
+fn fill(status: &str, n: i64) -> String {
+    format!(
+        "insert into commands (id, home_id, device_id, type, payload, source, correlation_id, on_stale, status, \
+         timeout_seconds, created_at, expires_at, deadline) select gen_random_uuid(), home_id, id, 'OLD', '{{}}', 'TEST', \
+         'c', 'EXPIRE', '{status}', 30, now(), now() + interval '1 hour', case when '{status}' = 'SENT' then now() + interval \
+         '1 hour' end from devices, generate_series(1, {n})"
+    )
+}
+
+/// Ingest locks commands in the order of their ids, so a late answer to an old command may hold it and wait for one that
+/// this request supersedes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_does_not_wait_for_an_old_command_that_an_answer_has_locked() {
+    let (graph, ann, _, devices) = start(1).await;
+    graph.sql.batch_execute(&fill("SUCCEEDED", KEPT_PER_DEVICE + 1)).await.unwrap();
+    let answer = graph.database.client().await;
+    answer.batch_execute("begin; select from commands order by seq limit 1 for update").await.unwrap();
+    send(&graph, &ann, &power(&devices[0], true)).await;
+    assert_eq!(graph.count("commands where status = 'SUCCEEDED'").await, KEPT_PER_DEVICE);
+    answer.batch_execute("commit").await.unwrap();
+    send(&graph, &ann, &power(&devices[0], false)).await;
+    assert_eq!(graph.count("commands where status = 'SUCCEEDED'").await, KEPT_PER_DEVICE - 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn open_commands_and_the_history_are_limited() {
     let (graph, ann, _, devices) = start(1).await;
-    let fill = |status: &str, n: i64| {
-        format!(
-            "insert into commands (id, home_id, device_id, type, payload, source, correlation_id, on_stale, status, \
-             timeout_seconds, created_at, expires_at, deadline) select gen_random_uuid(), home_id, id, 'OLD', '{{}}', 'TEST', \
-             'c', 'EXPIRE', '{status}', 30, now(), now() + interval '1 hour', case when '{status}' = 'SENT' then now() + interval \
-             '1 hour' end from devices, generate_series(1, {n})"
-        )
-    };
     graph.sql.batch_execute(&fill("SENT", MAX_OPEN_PER_DEVICE - 1)).await.unwrap();
     graph.sql.batch_execute(&fill("SUCCEEDED", KEPT_PER_DEVICE)).await.unwrap();
     send(&graph, &ann, &blink(&devices[0])).await;

@@ -1,5 +1,7 @@
 //! Which session at the broker a server continues, and what is stored from it.
 
+use smarthome::ingest::delete_unused_sessions;
+
 use super::super::outages::{report, stored};
 use super::super::support::app::{Builder, Database, TestApp};
 use super::super::support::broker::Broker;
@@ -81,4 +83,47 @@ async fn a_server_leaves_the_session_of_another_prefix_alone() {
     let first = server(&prefix, &client_id).start_on(database).await;
     stored(first.database(), 1).await;
     first.stop().await;
+}
+
+const KEPT: &str = "select client_id from ingest_sessions union select client_id from broker_sessions \
+                    union select client_id from committed_packets order by client_id";
+
+/// The broker deletes a session after seven days. Client ids of containers seldom come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_for_client_ids_that_do_not_come_back_is_deleted() {
+    let prefix = unique("t");
+    let member = |id: &str| server(&prefix, id).set("MQTT_SHARED_GROUP", "g");
+    let first = member("c1").start().await;
+    ingests(&first.app().services().metrics).await;
+    let (home, owner) = first.home().await;
+    let device = first.device(&owner, &home, "a").await;
+    report(&first.another_mqtt().await, &device, 0).await;
+    stored(first.database(), 1).await;
+    let database = first.stop().await;
+    let second = member("c2").start_on(database).await;
+    until_all_joined(&second, 2).await;
+    let sql = second.database().client().await;
+    let ids = async || -> Vec<String> {
+        sql.query(KEPT, &[]).await.expect("client ids").iter().map(|row| row.get(0)).collect()
+    };
+    sql.batch_execute(
+        "insert into ingest_sessions (client_id, plain_prefix, term) values ('plain', 'another', 1); \
+         insert into broker_sessions values ('an-old-release', now()); \
+         insert into committed_packets (client_id, packet_ids, digests) values ('an-old-release', '{1}', '{1}')",
+    )
+    .await
+    .expect("rows");
+    let pool = second.app().services().pool.clone();
+    let days_later = async |days: i32| {
+        let later = format!(
+            "update ingest_sessions set used_at = now() - interval '{days} days'; \
+             update broker_sessions set since = now() - interval '{days} days'"
+        );
+        sql.batch_execute(&later).await.expect("an update");
+        delete_unused_sessions(&pool).await.expect("deleted");
+        ids().await
+    };
+    assert_eq!(days_later(7).await, ["an-old-release", "c1", "c2", "plain"]);
+    assert_eq!(days_later(9).await, ["c2", "plain"]);
+    second.stop().await;
 }

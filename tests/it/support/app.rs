@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::json;
 use smarthome::app::{App, Options};
 use smarthome::auth::{Principal, Tokens};
 use smarthome::clock::Clock;
@@ -301,6 +302,16 @@ impl TestApp {
     pub async fn home(&self) -> (Home, User) {
         let owner = self.user().await;
         (owner.home().await, owner)
+    }
+
+    /// A new account that an owner has invited to a home as an ordinary member.
+    pub async fn member(&self, home: &Home, owner: &User) -> User {
+        let member = self.user().await;
+        let invite = "mutation($h: ID!, $e: String!) { inviteMember(input: {homeId: $h, email: $e}) { token } }";
+        let invited = owner.query(invite, json!({"h": home.id, "e": member.email})).await;
+        let accept = "mutation($t: String!) { acceptInvitation(token: $t) { id } }";
+        member.query(accept, json!({"t": invited["inviteMember"]["token"]})).await;
+        member
     }
 
     /// A device of a home, registered by a member.

@@ -1,9 +1,10 @@
 //! A server and its own Mosquitto with accounts, as in production.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use super::app::{Builder, Database, TestApp};
+use super::binary::binary;
 use super::broker::{Broker, folder};
 use super::eventually;
 use super::mqtt::Mqtt;
@@ -32,9 +33,8 @@ pub fn variables(port: u16) -> Vec<(&'static str, String)> {
 
 /// Runs the binary with an environment of its own.
 pub fn smarthome(arguments: &[&str], database_url: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_smarthome"));
-    command.args(arguments).env_clear().env("DATABASE_URL", database_url).envs(variables(1));
-    let output = command.output().expect("the binary runs");
+    let output =
+        binary(arguments).env("DATABASE_URL", database_url).envs(variables(1)).output().expect("the binary runs");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
 }

@@ -2,9 +2,11 @@
 #![expect(unreachable_pub, reason = "a kit: its public items are for all tests")]
 
 pub mod app;
+pub mod binary;
 pub mod board;
 pub mod broker;
 pub mod browser;
+pub mod documents;
 pub mod http;
 pub mod installation;
 pub mod kept_session;

@@ -18,18 +18,30 @@ pub async fn node(script: &str, arguments: &[&str]) -> Output {
 
 /// As [`node`], with a limit of its own.
 pub async fn node_within(script: &str, arguments: &[&str], limit: Duration) -> Output {
-    let folder = install_node().await;
-    run(Command::new("node").arg(script).args(arguments).current_dir(folder), limit).await
+    run(&mut node_command(script, arguments).await, limit).await
+}
+
+/// Node with a script: one of `tests/node`, or one at an absolute path.
+pub async fn node_command(script: impl AsRef<Path>, arguments: &[&str]) -> Command {
+    let mut command = Command::new("node");
+    command.current_dir(install_node().await).arg(script.as_ref()).args(arguments);
+    command
 }
 
 /// Runs a script of `tests/python`, in a virtual environment with its packages.
 pub async fn python(script: &str, arguments: &[&str]) -> Output {
-    let python = python_program("python").await;
-    run(Command::new(python).arg(script).args(arguments).current_dir(PYTHON_FOLDER), Duration::from_secs(60)).await
+    run(&mut python_command(script, arguments).await, Duration::from_secs(60)).await
+}
+
+/// Python with a script: one of `tests/python`, or one at an absolute path.
+pub async fn python_command(script: impl AsRef<Path>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(python_program("python").await);
+    command.current_dir(PYTHON_FOLDER).arg(script.as_ref()).args(arguments);
+    command
 }
 
 /// `tests/node`, with its packages.
-pub async fn install_node() -> &'static Path {
+async fn install_node() -> &'static Path {
     npm(FOLDER).await
 }
 
@@ -56,7 +68,7 @@ pub async fn python_program(name: &str) -> PathBuf {
 }
 
 /// `tests/python`, with the virtual environment `.venv`.
-pub async fn install_python() -> &'static Path {
+async fn install_python() -> &'static Path {
     let folder = Path::new(PYTHON_FOLDER);
     let (list, stamp) = (folder.join("requirements.txt"), folder.join(".venv/installed"));
     install_once(list, stamp, || {

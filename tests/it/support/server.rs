@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use tokio::net::TcpStream;
 
 use super::app::variables;
+use super::binary::binary;
 use super::{eventually, http, unique};
 
 /// `smarthome serve` with the test's environment only.
@@ -48,8 +49,8 @@ impl Server {
     /// Starts it again and doesn't wait.
     pub fn spawn(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log).expect("the log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_smarthome"));
-        command.arg("serve").env_clear().envs(&self.variables);
+        let mut command = binary(&["serve"]);
+        command.envs(&self.variables);
         // Standard output should be empty; if it is not, the test sees it in the log.
         let output = log.try_clone().expect("the log");
         command.stdin(Stdio::null()).stdout(output).stderr(log);

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::http::{self, Answer};
-use super::unique;
 use super::ws::{Socket, Subscription};
+use super::{eventually, unique};
 
 /// A caller of a server, signed in or not.
 #[derive(Debug, Clone)]
@@ -135,6 +135,16 @@ impl User {
     /// A signed-in WebSocket.
     pub async fn socket(&self) -> Socket {
         Socket::signed_in(self.addr, self.token()).await
+    }
+
+    /// Waits until a device has a reading. The id of its latest one.
+    pub async fn latest_reading(&self, device: &Device) -> String {
+        eventually("a reading is stored", async || {
+            let latest = "query($d: ID!) { device(id: $d) { latestTelemetry { id } } }";
+            let data = self.query(latest, json!({"d": device.id})).await;
+            data["device"]["latestTelemetry"]["id"].as_str().map(str::to_owned)
+        })
+        .await
     }
 
     /// Creates a home with a unique key.

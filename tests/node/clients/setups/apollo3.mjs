@@ -1,18 +1,15 @@
-// Apollo Client 3: as apollo.mjs, from the paths that Node needs.
-import { ApolloClient, ApolloLink, HttpLink, InMemoryCache } from 'apollo-client-3/core/index.js';
-import { GraphQLWsLink } from 'apollo-client-3/link/subscriptions/index.js';
-import { connect } from '../../../../examples/clients/live.mjs';
+// Apollo Client 3: apollo.mjs with version 3 in the place of version 4.
+import { register } from 'node:module';
 
-export function apolloClient(url, session) {
-  const http = new HttpLink({ uri: url, fetch: session.fetch });
-  const socket = new GraphQLWsLink(connect(url, session));
-  const isSubscription = ({ query }) => query.definitions.some((part) => part.operation === 'subscription');
-  const link = ApolloLink.split(isSubscription, socket, http);
-  return new ApolloClient({ link, cache: new InMemoryCache() });
-}
+/** The paths that Node needs. */
+const THREE = {
+  '@apollo/client': 'apollo-client-3/core/index.js',
+  '@apollo/client/link/subscriptions': 'apollo-client-3/link/subscriptions/index.js',
+};
+const hook = `
+  const three = ${JSON.stringify(THREE)};
+  export const resolve = (name, context, next) =>
+    next(context.parentURL?.endsWith('/apollo.mjs?3') ? three[name] ?? name : name, context);`;
+register(`data:text/javascript,${encodeURIComponent(hook)}`);
 
-/** Subscriptions over HTTP, as multipart responses. */
-export function apolloClientWithoutSockets(url, session) {
-  const link = new HttpLink({ uri: url, fetch: session.fetch });
-  return new ApolloClient({ link, cache: new InMemoryCache() });
-}
+export const { apolloClient, apolloClientWithoutSockets } = await import('./apollo.mjs?3');

@@ -1,0 +1,1 @@
+alter table ingest_sessions drop column used_at;
