@@ -61,6 +61,7 @@ mod quotas;
 mod registry;
 mod revocation;
 mod schema;
+mod schema_changes;
 mod services;
 mod simulator;
 mod standby;
