@@ -1,12 +1,12 @@
-// Subscriptions over one WebSocket (graphql-ws) that survive restarts of the server, the expiry of tokens and a change of
-// network. Apollo Client and urql take what `connect` returns as their graphql-ws client.
+// Subscriptions over one WebSocket (graphql-ws), which reconnects and resubscribes after a restart of the server, the expiry of
+// a token and a change of network. Apollo Client and urql take what `connect` returns as their graphql-ws client.
 import { createClient } from 'graphql-ws';
 import { RequestFailed, SignedOut, isTemporary, pause } from './session.mjs';
 
 /** A new token is sent this long before the old one expires. */
 const RENEW_BEFORE_MS = 60_000;
 /** The close code for a token that has expired, is invalid, or was revoked. */
-const FORBIDDEN = 4403;
+const TOKEN_REFUSED = 4403;
 /** `WebSocket.OPEN` */
 const OPEN = 1;
 
@@ -37,7 +37,7 @@ export function connect(url, session, webSocketImpl = globalThis.WebSocket) {
 
   function closed({ code }) {
     clearTimeout(renewal);
-    if (code === FORBIDDEN) refused = sent;
+    if (code === TOKEN_REFUSED) refused = sent;
   }
 
   return resuming(createClient({

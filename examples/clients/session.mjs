@@ -136,6 +136,19 @@ export class Session {
   }
 }
 
+/** Sends a request again that got no answer: for requests that have their effect once, as those with an idempotencyKey. */
+export async function repeated(send) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await send();
+    } catch (error) {
+      const mayRepeat = isTemporary(error) || error.code === 'OUTCOME_UNKNOWN';
+      if (!mayRepeat || attempt === 5) throw error;
+      await pause(500 * attempt);
+    }
+  }
+}
+
 /** Tokens that end with the process. */
 export function inMemory() {
   let tokens;

@@ -70,8 +70,11 @@ impl AuditEntry {
         self.0.address.as_deref()
     }
 
-    /// The kind of change, as `object.verb`: for example `home.update`, `member.role`, `device.register`,
-    /// `command.send` or `config.push`. Later versions may add more.
+    /// The kind of change: `home.create`, `home.update`, `home.delete`, `room.create`, `room.rename`, `room.delete`,
+    /// `invitation.create`, `invitation.revoke`, `invitation.accept`, `member.role`, `member.remove`,
+    /// `device.register`, `device.update`, `device.delete`, `device.rotate_credentials`, `command.send`,
+    /// `command.cancel`, `config.push`, `config.rollback`, `token.create` or `token.revoke`. Later versions may add
+    /// more.
     async fn action(&self) -> &str {
         &self.0.action
     }

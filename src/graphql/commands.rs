@@ -55,7 +55,8 @@ impl Command {
         Ok(Device::new(device.ok_or(Error::NotFound("device"))?))
     }
 
-    /// The type of the command, for example `SET_POWER`.
+    /// The type of the command: `SET_POWER`, `SET_BRIGHTNESS`, `SET_COLOR`, `RESET`, `UPDATE_CONFIG`, or any other that
+    /// was sent.
     #[graphql(name = "type")]
     async fn kind(&self) -> &str {
         &self.0.kind

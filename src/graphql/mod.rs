@@ -111,7 +111,10 @@ pub struct Services {
     pub started: Instant,
 }
 
-/// The queries of the API.
+/// The queries of the API. Each error has a code in `extensions.code`: BAD_USER_INPUT, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND,
+/// CONFLICT, PAYLOAD_TOO_LARGE, RATE_LIMITED, LAGGED, UNAVAILABLE, OUTCOME_UNKNOWN, INTERNAL or PERSISTED_QUERY_NOT_FOUND.
+/// UNAUTHENTICATED has a reason in `extensions.reason`: TOKEN_MISSING, TOKEN_EXPIRED, TOKEN_INVALID,
+/// INVALID_CREDENTIALS or REFRESH_REUSED.
 #[derive(MergedObject, Default)]
 pub struct Query(
     members::MemberQuery,

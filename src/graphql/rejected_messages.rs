@@ -26,8 +26,10 @@ impl RejectedMessage {
         &self.0.topic
     }
 
-    /// Why the message was rejected, as a stable code in upper case. `RATE_LIMITED` and `DAILY_LIMIT` are sampled: at
-    /// most one of a device's messages above a limit is listed per minute. `Device.shedMessages` counts all of them.
+    /// Why the message was rejected: `BAD_TOPIC`, `UNKNOWN_DEVICE`, `UNKNOWN_COMMAND`, `TOO_LARGE`, `NOT_UTF8`,
+    /// `BAD_JSON`, `BAD_SHAPE`, `DUPLICATE_KEY`, `RETAINED`, `RATE_LIMITED`, `DAILY_LIMIT` or `NOT_STORABLE`. Later
+    /// versions may add more. `RATE_LIMITED` and `DAILY_LIMIT` are sampled: at most one of a device's messages above a
+    /// limit is listed per minute. `Device.shedMessages` counts all of them.
     async fn reason(&self) -> &str {
         &self.0.reason
     }

@@ -62,6 +62,7 @@ mod reconnects;
 mod registry;
 mod revocation;
 mod schema;
+mod schema_changes;
 mod services;
 mod simulator;
 mod standby;

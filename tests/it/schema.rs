@@ -3,6 +3,9 @@
 use async_graphql::parser::parse_schema;
 use async_graphql::parser::types::{InputValueDefinition, TypeKind, TypeSystemDefinition};
 use async_graphql::{Name, Positioned, Value};
+use smarthome::audit::Action;
+use smarthome::error::codes::{CODES, REASONS};
+use smarthome::mqtt::Rejection;
 
 /// Scalars that follow no published specification.
 const WITHOUT_SPECIFICATION: [&str; 1] = ["MacAddress"];
@@ -50,5 +53,43 @@ fn every_scalar_names_its_specification() {
     for (name, _, directives) in scalars {
         let is_specified = directives.iter().any(|directive| directive == "specifiedBy");
         assert_eq!(is_specified, !WITHOUT_SPECIFICATION.contains(&name.as_str()), "{name}");
+    }
+}
+
+/// The words of a description: of a type, or of a field as `Type.field`.
+fn described(path: &str) -> Vec<String> {
+    let (wanted, wanted_field) = path.split_once('.').map_or((path, None), |(name, field)| (name, Some(field)));
+    let document = parse_schema(smarthome::graphql::sdl()).expect("the schema's text parses");
+    let definition = document.definitions.into_iter().find_map(|definition| match definition {
+        TypeSystemDefinition::Type(definition) if definition.node.name.node == wanted => Some(definition.node),
+        _ => None,
+    });
+    let definition = definition.unwrap_or_else(|| panic!("no type {wanted}"));
+    let text = match (wanted_field, definition.kind) {
+        (None, _) => definition.description,
+        (Some(name), TypeKind::Object(object)) => {
+            let field = object.fields.into_iter().find(|field| field.node.name.node == name);
+            field.unwrap_or_else(|| panic!("no field {path}")).node.description
+        }
+        (Some(_), _) => panic!("{path} is no field of an object"),
+    };
+    let text = text.expect("a description").node;
+    let is_of_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.');
+    text.split(|c| !is_of_word(c)).map(|word| word.trim_end_matches('.').to_owned()).collect()
+}
+
+#[test]
+fn texts_with_known_values_list_them() {
+    // No home has a message for an unknown home.
+    let rejections = Rejection::ALL.iter().filter(|rejection| **rejection != Rejection::UnknownHome);
+    let listed: [(&str, Vec<&str>); 3] = [
+        ("AuditEntry.action", Action::ALL.iter().map(|action| action.as_str()).collect()),
+        ("RejectedMessage.reason", rejections.map(|rejection| rejection.as_str()).collect()),
+        ("Query", CODES.iter().map(|code| code.name).chain(REASONS.iter().map(|reason| reason.name)).collect()),
+    ];
+    for (path, values) in listed {
+        let words = described(path);
+        let missing: Vec<_> = values.into_iter().filter(|value| !words.iter().any(|word| word == value)).collect();
+        assert!(missing.is_empty(), "the description of {path} does not name {missing:?}");
     }
 }

@@ -4,10 +4,9 @@
 //   follow HOME_ID              prints each reading; continues where it stopped, also after a restart of this program
 import { randomUUID } from 'node:crypto';
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { setTimeout } from 'node:timers/promises';
 import WebSocket from 'ws';
 import { connect, events, keep } from '../live.mjs';
-import { Session, isTemporary } from '../session.mjs';
+import { Session, repeated } from '../session.mjs';
 
 const { SMARTHOME_URL: url = 'http://127.0.0.1:4000/graphql', SMARTHOME_EMAIL: email, SMARTHOME_PASSWORD: password } =
   process.env;
@@ -71,19 +70,6 @@ async function switchDevice(session, live, deviceId, state) {
   for await (const { commandUpdates: { status, error } } of keep(updates)) {
     console.log(status, error ?? '');
     if (FINAL.includes(status)) return;
-  }
-}
-
-/** Repeats a request that got no answer. The command has an idempotencyKey, so it is sent once. */
-async function repeated(send) {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await send();
-    } catch (error) {
-      const mayRepeat = isTemporary(error) || error.code === 'OUTCOME_UNKNOWN';
-      if (!mayRepeat || attempt === 5) throw error;
-      await setTimeout(500 * attempt);
-    }
   }
 }
 

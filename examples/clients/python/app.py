@@ -13,7 +13,7 @@ import uuid
 from contextlib import aclosing
 from pathlib import Path
 
-from session import Session
+from session import Session, repeated
 
 URL = os.environ.get("SMARTHOME_URL", "http://127.0.0.1:4000/graphql")
 FOLDER = Path(os.environ.get("SMARTHOME_STATE", "."))
@@ -69,7 +69,8 @@ async def devices(session):
 async def switch(session, device_id, state):
     # With an idempotencyKey, a request that got no answer may be sent again: the command is sent once.
     command = {"deviceId": device_id, "type": "SET_POWER", "payload": {"power": state == "on"}}
-    sent = await session.execute(SEND, input={**command, "idempotencyKey": str(uuid.uuid4())})
+    command["idempotencyKey"] = str(uuid.uuid4())
+    sent = await repeated(lambda: session.execute(SEND, input=command))
     async with aclosing(session.subscribe(WATCH, {"id": sent["sendCommand"]["id"]})) as events:
         async for event in events:
             update = event["commandUpdates"]

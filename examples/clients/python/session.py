@@ -16,10 +16,13 @@ RENEW_BEFORE_S = 60
 RETRY_AFTER_S = [0.25, 1, 2, 4, 8]
 # Codes of errors after which the same operation may succeed.
 TEMPORARY = ("LAGGED", "UNAVAILABLE", "RATE_LIMITED")
+# What a request raises that got no answer.
+NO_ANSWER = (TransportError, OSError, asyncio.TimeoutError)
 
 TOKENS = "accessToken expiresAt refreshToken"
 LOGIN = f"mutation($input: LoginInput!) {{ login(input: $input) {{ {TOKENS} }} }}"
 REFRESH = f"mutation($token: String!) {{ refreshToken(refreshToken: $token) {{ {TOKENS} }} }}"
+LOGOUT = "mutation($token: String!) { logout(refreshToken: $token) }"
 
 
 class SignedOut(Exception):
@@ -42,8 +45,25 @@ async def pause(seconds):
     await asyncio.sleep(seconds * random.uniform(0.75, 1.25))
 
 
+async def repeated(send):
+    """Sends a request again that got no answer: for requests that have their effect once, as those with an
+    idempotencyKey."""
+    for attempt in range(1, 6):
+        try:
+            return await send()
+        except TransportQueryError as error:
+            may_repeat = is_temporary(error) or extensions(error).get("code") == "OUTCOME_UNKNOWN"
+            if not may_repeat or attempt == 5:
+                raise
+        except NO_ANSWER:
+            if attempt == 5:
+                raise
+        await pause(0.5 * attempt)
+
+
 class Session:
-    """`store` keeps the tokens between starts of the program: `load()`, `save(tokens)`, `clear()`."""
+    """`store` keeps the tokens between starts of the program: `load()`, `save(tokens)`, `clear()`. Two processes may share
+    it."""
 
     def __init__(self, url, store):
         self.url = url
@@ -53,6 +73,12 @@ class Session:
     async def sign_in(self, email, password):
         data = await self._post(LOGIN, {"input": {"email": email, "password": password}})
         self.store.save(data["login"])
+
+    async def sign_out(self):
+        tokens = self.store.load()
+        self.store.clear()
+        if tokens:
+            await self._post(LOGOUT, {"token": tokens["refreshToken"]})
 
     async def execute(self, query, **variables):
         """The data of a query or mutation. The server refuses a token before it runs anything."""
@@ -78,25 +104,27 @@ class Session:
     async def renew(self, refused):
         """Another access token than `refused`. Callers at the same time share one exchange."""
         async with self._renewing:
-            tokens = self._tokens()
-            if tokens["accessToken"] == refused:
-                tokens = await self._exchange(tokens["refreshToken"])
-                self.store.save(tokens)
-            return tokens["accessToken"]
+            if self._tokens()["accessToken"] == refused:
+                await self._exchange()
+            return self._tokens()["accessToken"]
 
-    async def _exchange(self, token):
+    async def _exchange(self):
         for wait in [*RETRY_AFTER_S, None]:
+            token = self._tokens()["refreshToken"]
             try:
-                return (await self._post(REFRESH, {"token": token}))["refreshToken"]
+                return self.store.save((await self._post(REFRESH, {"token": token}))["refreshToken"])
             except TransportQueryError as error:
                 if extensions(error).get("code") == "UNAUTHENTICATED":
+                    # Another process may have renewed the session meanwhile.
+                    if self._tokens()["refreshToken"] != token:
+                        continue
                     self.store.clear()
                     raise SignedOut(str(error)) from error
-                failure = error
-            except Exception as error:  # no answer: each transport has its own errors
-                failure = error
-            if wait is None:
-                raise failure
+                if wait is None:
+                    raise
+            except NO_ANSWER:
+                if wait is None:
+                    raise
             await pause(wait)
 
     def _tokens(self):
@@ -141,7 +169,7 @@ class Session:
                 if not is_first_refusal and not is_temporary(error):
                     raise
                 was_forbidden = is_first_refusal
-            except (TransportError, OSError, asyncio.TimeoutError):
+            except NO_ANSWER:
                 pass  # the connection was lost, or there is none yet
             await pause(min(0.25 * 2**failures, 15))
             failures += 1

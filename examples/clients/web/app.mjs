@@ -1,7 +1,7 @@
 // A page that signs in, lists devices, shows their readings and states live, and switches lamps. The server's address is
 // the `server` parameter of the page's own address: /web/?server=http://127.0.0.1:4000
 import { connect, events, keep } from '../live.mjs';
-import { Session, SignedOut } from '../session.mjs';
+import { Session, SignedOut, repeated } from '../session.mjs';
 
 const server = new URLSearchParams(window.location.search).get('server') ?? 'http://127.0.0.1:4000';
 const url = `${server}/graphql`;
@@ -59,7 +59,7 @@ async function switchLamp(deviceId, state, shown) {
   const input = {
     deviceId, type: 'SET_POWER', payload: { power: state === 'on' }, idempotencyKey: crypto.randomUUID(),
   };
-  const { sendCommand } = await session.request(SEND, { input });
+  const { sendCommand } = await repeated(() => session.request(SEND, { input }));
   const updates = () => events(live, WATCH, { id: sendCommand.id });
   for await (const { commandUpdates: { status, error } } of keep(updates)) {
     shown.textContent = `${state}: ${status} ${error ?? ''}`;
@@ -73,10 +73,10 @@ async function showHomes() {
   element('home').hidden = false;
   for (const home of homes) {
     home.devices.nodes.forEach(card);
-    const ids = home.devices.nodes.map((device) => Number(device.latestTelemetry?.id ?? 0));
-    // What was stored since the list was read comes first.
-    const newest = Math.max(0, ...ids);
-    let after = newest > 0 ? String(newest) : null;
+    // The stream begins with the readings that were stored since the list was read. Ids have up to 19 digits.
+    const ids = home.devices.nodes.map((device) => BigInt(device.latestTelemetry?.id ?? 0));
+    const newest = ids.reduce((a, b) => (b > a ? b : a), 0n);
+    let after = newest > 0n ? String(newest) : null;
     const readings = () => events(live, READINGS, { homeId: home.id, after });
     each(readings, ({ telemetry }) => {
       after = telemetry.id;

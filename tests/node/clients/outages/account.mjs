@@ -20,11 +20,9 @@ export class Account {
     await this.session.signIn(this.email, this.password);
   }
 
-  /** The same session in another process: it has a copy of the tokens. */
+  /** The same session in another tab: it shares the store. */
   twin() {
-    const store = inMemory();
-    store.save(this.store.load());
-    return new Session(this.url, store, this.fetch);
+    return new Session(this.url, this.store, this.fetch);
   }
 
   fetch = async (url, init) => {

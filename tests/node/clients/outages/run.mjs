@@ -84,7 +84,7 @@ await report(3);
 await check('after the answers of two refreshes were lost');
 await each(async (app) => assert.equal(app.account.n_lost, 0, `${app.name}: refreshes were lost`));
 
-// Another process of each app has a copy of the tokens. Both go on, now and after the next expiry.
+// Another tab of each app shares the tokens. Both go on, now and after the next expiry.
 const twins = apps.map((app) => app.account.twin());
 await expire();
 await each(async (app) => { app.account.together = 2; });
