@@ -7,8 +7,9 @@ mod mqtt;
 mod operator;
 
 use crate::app::{App, Options};
+use crate::db::{self, MigrationError};
 use crate::settings::{DatabaseSettings, Environment, Provisioning, Settings, SettingsError, SettingsErrors, Source};
-use crate::{app, db, dev, doctor, graphql, logging, settings, simulator};
+use crate::{app, dev, doctor, graphql, logging, settings, simulator};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -107,8 +108,11 @@ async fn serve(no_migrate: bool) -> anyhow::Result<()> {
 }
 
 async fn migrate() -> anyhow::Result<()> {
-    let migrated = db::migrate(&DatabaseSettings::read(&Environment)?).await;
-    let applied = migrated.map_err(|error| database::named(error, "migrate the database"))?;
+    let applied = match db::migrate(&DatabaseSettings::read(&Environment)?).await {
+        Ok(applied) => applied,
+        Err(MigrationError::Refused(setting)) => return Err(setting.into()),
+        Err(MigrationError::Failed(error)) => return Err(error).context("migrate the database"),
+    };
     if applied.is_empty() {
         println!("the database schema is up to date");
     }
