@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::database;
 use crate::settings::{DatabaseSettings, Environment};
 use crate::{devices, homes, users};
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
@@ -81,6 +82,11 @@ impl Device {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let Self::List { home, format } = self;
         let pool = database::open(&DatabaseSettings::read(&Environment)?).await?;
+        if let Some(key) = &home
+            && !homes::has_home(&pool, key).await?
+        {
+            bail!("no such home: {key}");
+        }
         let columns = ["id", "home", "key", "name", "type", "online", "lastSeenAt", "firmwareVersion", "createdAt"];
         let mut list = List::begin(format, &columns);
         let mut after = None;
