@@ -113,11 +113,16 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
             args.http_addr
         );
     }
+    if args.lan.is_some() && Environment.get("MQTT_BROKER_URL").is_some() {
+        bail!(
+            "--lan serves devices with the broker of `dev`: unset MQTT_BROKER_URL, which names another one, or leave out --lan"
+        );
+    }
     let folder = Folder::lock(&args.dir)?;
     folder.remove("dev.json")?;
     check_http(args.http_addr).await?;
     if Environment.get("MQTT_BROKER_URL").is_none() {
-        broker::check(args.mqtt_addr, args.mqtt_ws_addr, args.mqtt_auth).await?;
+        broker::check(args.mqtt_addr, args.mqtt_ws_addr, args.lan).await?;
     }
     if args.reset {
         folder.reset()?;
@@ -249,7 +254,8 @@ async fn start_broker(args: &Args, folder: &Folder, prefix: String, logins: Logi
     } else {
         Access::Anonymous
     };
-    let broker = broker::start(&folder.file("broker"), args.mqtt_addr, args.mqtt_ws_addr, access).await?;
+    let data = folder.file("broker");
+    let broker = broker::start(&data, args.mqtt_addr, args.mqtt_ws_addr, args.lan, access).await?;
     let url = format!("mqtt://{}", broker.tcp_addr());
     Ok(BrokerInUse { url, login: Some((SERVER_USER.to_owned(), password)), embedded: Some(broker) })
 }
