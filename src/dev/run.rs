@@ -16,7 +16,7 @@ use super::demo::{Demo, Setup};
 use super::folder::{Folder, random_secret};
 use super::postgres::Postgres;
 use super::startup_banner::{BannerDetails, ConnectionFile};
-use crate::app::{App, Options};
+use crate::app::{self, App, Options};
 use crate::clock::Clock;
 use crate::db;
 use crate::devices::{CredentialCache, Logins};
@@ -289,7 +289,9 @@ fn settings(args: &Args, folder: &Folder, database_url: String, broker: &BrokerI
         let default = defaults.iter().find(|(default, _)| *default == name);
         Environment.get(name).or_else(|| default.map(|(_, value)| (*value).to_owned()))
     };
-    Ok(Settings::read(&source)?)
+    let settings = Settings::read(&source)?;
+    app::check(&settings)?;
+    Ok(settings)
 }
 
 fn simulate(broker: &BrokerInUse, settings: &Settings, demo: &Demo) -> anyhow::Result<Option<Fleet>> {

@@ -113,6 +113,21 @@ async fn missing_settings_do_not_stop_the_other_checks() {
     report.assert_fault("settings", "DATABASE_URL", "smarthome serve --help");
 }
 
+/// Values that can be read, and name what `serve` refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_with_which_the_server_would_not_start() {
+    let (_broker, url) = broker().await;
+    let database = migrated().await;
+    let mut variables = variables(&database.url(), &url);
+    variables.remove("JWT_SECRET");
+    for (name, value) in [("JWT_PRIVATE_KEY", "no key"), ("MQTT_PROVISIONING", "embedded")] {
+        variables.insert(name.to_owned(), value.to_owned());
+    }
+    let report = examine(&variables, &[]).await;
+    report.assert_fault("settings", "JWT_PRIVATE_KEY: ", "smarthome serve --help");
+    assert!(report.check("settings")["detail"].as_str().unwrap().contains("MQTT_PROVISIONING: "));
+}
+
 /// Mosquitto follows `include_dir` in its main file only.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_that_includes_itself() {
