@@ -147,7 +147,16 @@ async fn a_server_that_waits_for_another_ones_migration_says_so() {
 async fn a_reader_that_closes_the_pipe_is_no_error() {
     let database = Database::create().await;
     let variables = variables(&HashMap::new(), &database.url(), services().mqtt_port());
-    let create = ["user", "create", "--email", "a@example.com", "--name", "A", "--password-file", "/proc/self/comm"];
+    let create = [
+        "user",
+        "create",
+        "--email",
+        "a@example.com",
+        "--name",
+        "A",
+        "--password-file",
+        "/proc/sys/kernel/random/boot_id",
+    ];
     let export = std::env::temp_dir().join(unique("smarthome-export"));
     let export = ["mqtt", "export", "--dir", export.to_str().unwrap()];
     for arguments in [
