@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use base::Base;
-pub use check::check;
+pub use check::{check, settings_of_serve};
 pub use clock_check::compare_clocks;
 pub use hubs::Hubs;
 
@@ -81,10 +81,9 @@ pub struct App {
 }
 
 impl App {
-    /// Migrates, connects, listens. The broker and the database may be away: the server starts and reports it in
-    /// `/readyz`.
+    /// Migrates, connects, listens, with settings that were checked. The broker and the database may be away: the server starts
+    /// and reports it in `/readyz`.
     pub async fn start(settings: Settings, options: Options) -> anyhow::Result<Self> {
-        check(&settings)?;
         start_line::log(&settings);
         let background = Tasks::default();
         let migrated = migrate(&settings.database, options.skip_migrations, &background).await?;

@@ -5,10 +5,12 @@ mod health;
 mod lists;
 mod mqtt;
 mod operator;
+mod output;
 
 use crate::app::{App, Options};
-use crate::settings::{DatabaseSettings, Environment, Provisioning, Settings, SettingsError, SettingsErrors, Source};
-use crate::{app, db, dev, doctor, graphql, logging, settings, simulator};
+use crate::db::{self, MigrationError};
+use crate::settings::{DatabaseSettings, Environment, Source};
+use crate::{app, dev, doctor, graphql, logging, settings, simulator};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -71,31 +73,31 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Serve { no_migrate } => serve(no_migrate).await,
             Command::Migrate => migrate().await,
             Command::Schema => {
-                println!("{}", graphql::sdl().trim_end());
+                output::print(&format!("{}\n", graphql::sdl().trim_end()))?;
                 Ok(())
             }
-            Command::Simulate(args) => Ok(simulator::run(*args, stop_signal()?).await?),
+            Command::Simulate(args) => {
+                let report = simulator::run(*args, stop_signal()?).await?;
+                output::print(&format!("{report}\n"))?;
+                Ok(())
+            }
             Command::User(user) => user.run().await,
             Command::Home(home) => home.run().await,
             Command::Device(device) => device.run().await,
             Command::Token(token) => token.run().await,
             Command::Health(health) => health.run().await,
-            Command::Doctor(doctor) => doctor.run().await,
+            Command::Doctor(doctor) => {
+                let findings = doctor.run(app::settings_of_serve(&Environment).err()).await;
+                output::print(&findings.text)?;
+                findings.result()
+            }
             Command::Mqtt(mqtt) => mqtt.run().await,
         }
     })
 }
 
 async fn serve(no_migrate: bool) -> anyhow::Result<()> {
-    let settings = Settings::read(&Environment)?;
-    let mut errors = app::check(&settings).err().map_or_else(Vec::new, |errors| errors.0);
-    if settings.mqtt.provisioning == Provisioning::Embedded {
-        let problem = "`embedded` works only in `smarthome dev`: use `none` or `dynsec`".to_owned();
-        errors.push(SettingsError { name: "MQTT_PROVISIONING".to_owned(), problem });
-    }
-    if !errors.is_empty() {
-        return Err(SettingsErrors(errors).into());
-    }
+    let settings = app::settings_of_serve(&Environment)?;
     let stop = stop_signal()?;
     let app = App::start(settings, Options { skip_migrations: no_migrate, ..Options::default() }).await?;
     let ended = tokio::select! {
@@ -107,13 +109,16 @@ async fn serve(no_migrate: bool) -> anyhow::Result<()> {
 }
 
 async fn migrate() -> anyhow::Result<()> {
-    let migrated = db::migrate(&DatabaseSettings::read(&Environment)?).await;
-    let applied = migrated.map_err(|error| database::named(error, "migrate the database"))?;
+    let applied = match db::migrate(&DatabaseSettings::read(&Environment)?).await {
+        Ok(applied) => applied,
+        Err(MigrationError::Refused(setting)) => return Err(setting.into()),
+        Err(MigrationError::Failed(error)) => return Err(error).context("migrate the database"),
+    };
     if applied.is_empty() {
-        println!("the database schema is up to date");
+        output::print("the database schema is up to date\n")?;
     }
     for name in applied {
-        println!("applied {name}");
+        output::print(&format!("applied {name}\n"))?;
     }
     Ok(())
 }

@@ -39,3 +39,27 @@ impl Clock {
         }
     }
 }
+
+/// A larger difference matters: a command expires too early or too late if one server sets its end and another one enforces it.
+const MAX_DIFFERENCE: TimeDelta = TimeDelta::seconds(1);
+
+/// How far a clock is ahead of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockDifference {
+    pub ahead: TimeDelta,
+    /// The largest error of the measurement.
+    error: TimeDelta,
+}
+
+impl ClockDifference {
+    /// Of a clock that was read before and after the other one gave its time, at some moment in between.
+    pub fn measured(before: DateTime<Utc>, other: DateTime<Utc>, after: DateTime<Utc>) -> Self {
+        let error = (after - before) / 2;
+        Self { ahead: before + error - other, error }
+    }
+
+    /// Whether it matters.
+    pub fn is_large(&self) -> bool {
+        self.ahead.abs() > MAX_DIFFERENCE + self.error
+    }
+}

@@ -34,7 +34,7 @@ pub use mqtt::MqttSettings;
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
 pub use proxies::TrustedProxies;
 pub use quotas::Quotas;
-use variables::{all, bad, number, required, required_secret, secret, switch};
+use variables::{all, bad, number, required, required_secret, secret, small_number, switch};
 
 /// A value that must never be logged: its `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
@@ -103,25 +103,18 @@ pub struct Settings {
 
 impl Settings {
     pub fn read(source: &impl Source) -> Result<Self, SettingsErrors> {
-        let (database, mqtt) = (DatabaseSettings::read(source), MqttSettings::read(source));
-        let (http, auth) = (HttpSettings::read(source), AuthSettings::read(source));
-        let encryption = EncryptionSettings::read(source);
         let rate_limits = switch(source, "RATE_LIMITS", ("on", "off"), true);
-        let device_limit = DeviceLimit::read(source);
-        let quotas = Quotas::read(source, !matches!(rate_limits, Ok(false)));
-        let presence_seconds = number(source, "PRESENCE_TIMEOUT_SECONDS", 150, 1..=86_400);
-        let (database, mqtt, http, auth, encryption, rate_limits, device_limit, quotas, presence_seconds) =
-            all!(database, mqtt, http, auth, encryption, rate_limits, device_limit, quotas, presence_seconds,)?;
-        Ok(Self {
-            database,
-            mqtt,
-            http,
-            auth,
-            encryption,
-            rate_limits,
-            device_limit: device_limit.filter(|_| rate_limits),
-            quotas,
-            presence_timeout: Duration::from_secs(presence_seconds),
+        let with_limits = !matches!(rate_limits, Ok(false));
+        all!(Self {
+            database: DatabaseSettings::read(source),
+            mqtt: MqttSettings::read(source),
+            http: HttpSettings::read(source),
+            auth: AuthSettings::read(source),
+            encryption: EncryptionSettings::read(source),
+            rate_limits: rate_limits,
+            device_limit: DeviceLimit::read(source).map(|limit| limit.filter(|_| with_limits)),
+            quotas: Quotas::read(source, with_limits),
+            presence_timeout: number(source, "PRESENCE_TIMEOUT_SECONDS", 150, 1..=86_400).map(Duration::from_secs),
         })
     }
 }
@@ -239,6 +232,9 @@ mod tests {
             ("JWT_PREVIOUS_SECRET", "short"),
             ("MQTT_PROVISIONING", "dynsec"),
             ("MQTT_AUTH_ADDR", "nowhere"),
+            ("MQTT_AUTH_SECRET", "short"),
+            ("CORS_ORIGINS", "*"),
+            ("CORS_HEADERS", "*"),
             ("ENCRYPTION_KEY", "short"),
             ("DATABASE_POOL_SIZE", "0"),
             ("HTTP_ADDR", "nowhere"),

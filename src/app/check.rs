@@ -1,9 +1,20 @@
-//! Checks the files that the settings name, before anything is started.
+//! Checks the settings, with the files that they name, before anything is started.
 
 use crate::auth::{Tokens, TrustedIssuers};
 use crate::clock::Clock;
 use crate::mqtt;
-use crate::settings::{Settings, SettingsError, SettingsErrors};
+use crate::settings::{Provisioning, Settings, SettingsError, SettingsErrors, Source};
+
+/// The settings of `serve`, or all errors for which it does not start.
+pub fn settings_of_serve(source: &impl Source) -> Result<Settings, SettingsErrors> {
+    let settings = Settings::read(source)?;
+    let mut errors = check(&settings).err().map_or_else(Vec::new, |errors| errors.0);
+    if settings.mqtt.provisioning == Provisioning::Embedded {
+        let problem = "`embedded` works only in `smarthome dev`: use `none` or `dynsec`".to_owned();
+        errors.push(SettingsError { name: "MQTT_PROVISIONING".to_owned(), problem });
+    }
+    if errors.is_empty() { Ok(settings) } else { Err(SettingsErrors(errors)) }
+}
 
 /// Fails where keys or certificates can't be used, and names all of them.
 pub fn check(settings: &Settings) -> Result<(), SettingsErrors> {

@@ -3,19 +3,16 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
 use crate::background::periodic;
-use crate::clock::Clock;
+use crate::clock::{Clock, ClockDifference};
 use crate::db::{self, Pool};
 use crate::error::Error;
 use crate::latch::Latch;
 use crate::metrics::Metrics;
 
 const EVERY: Duration = Duration::from_secs(60);
-/// A larger difference is reported.
-const MAX_DIFFERENCE: TimeDelta = TimeDelta::seconds(1);
 
 /// Compares the clocks once a minute.
 pub(super) async fn watch_clock(pool: Pool, clock: Clock, metrics: Metrics, migrated: Latch, stop: CancellationToken) {
@@ -28,13 +25,12 @@ pub async fn compare_clocks(pool: &Pool, clock: &Clock, metrics: &Metrics) -> Re
     let mut conn = pool.get().await?;
     let asked_at = clock.now();
     let database = db::clock(&mut conn).await?;
-    let round_trip = clock.now() - asked_at;
-    // The database answered at some moment of the round trip.
-    let ahead = asked_at + round_trip / 2 - database;
-    metrics.clock_ahead.set(ahead.as_seconds_f64());
-    if ahead.abs() > MAX_DIFFERENCE + round_trip / 2 {
+    let difference = ClockDifference::measured(asked_at, database, clock.now());
+    let seconds = difference.ahead.as_seconds_f64();
+    metrics.clock_ahead.set(seconds);
+    if difference.is_large() {
         tracing::warn!(
-            seconds = ahead.as_seconds_f64(),
+            seconds,
             "this server's clock is ahead of the database's (behind where negative): commands expire too early or too \
              late. Synchronize both with NTP"
         );

@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::time::sleep;
 
 use super::tasks::Tasks;
-use crate::db;
+use crate::db::{self, MigrationError};
 use crate::error::{Chain, Error};
 use crate::latch::Latch;
 use crate::settings::DatabaseSettings;
@@ -29,10 +29,8 @@ pub(super) async fn migrate(settings: &DatabaseSettings, skip: bool, tasks: &Tas
             log_applied(&applied);
             migrated.set();
         }
-        Err(error @ Error::Unavailable(_)) => {
-            if let Some(refused) = db::refused_setting(&error) {
-                return Err(refused.into());
-            }
+        Err(MigrationError::Refused(setting)) => return Err(setting.into()),
+        Err(MigrationError::Failed(error @ Error::Unavailable(_))) => {
             let first = Chain(&error).to_string();
             tracing::warn!(error = first, "the database is away; waiting for it");
             let retried = migrate_later(settings.clone(), migrated.clone(), tasks.ended.clone(), first);
@@ -45,8 +43,7 @@ pub(super) async fn migrate(settings: &DatabaseSettings, skip: bool, tasks: &Tas
 
 /// Fails where the database refuses the account. A database that is away may come later.
 async fn check_account(settings: &DatabaseSettings) -> anyhow::Result<()> {
-    let connected = db::connect(settings.url.reveal(), None).await.map(drop).map_err(Error::unavailable);
-    let refused = connected.err().and_then(|error| db::refused_setting(&error));
+    let refused = db::connect(settings.url.reveal(), None).await.err().and_then(|error| error.refused_setting());
     refused.map_or(Ok(()), |refused| Err(refused.into()))
 }
 
@@ -60,11 +57,11 @@ async fn migrate_later(settings: DatabaseSettings, migrated: Latch, ended: Latch
                 log_applied(&applied);
                 return migrated.set();
             }
-            Err(error @ Error::Unavailable(_)) => {
-                if let Some(refused) = db::refused_setting(&error) {
-                    tracing::error!("{refused}");
-                    return ended.set();
-                }
+            Err(MigrationError::Refused(setting)) => {
+                tracing::error!("{setting}");
+                return ended.set();
+            }
+            Err(MigrationError::Failed(error @ Error::Unavailable(_))) => {
                 let error = Chain(&error).to_string();
                 if error != last {
                     tracing::warn!(error, "the database is still away; waiting for it");

@@ -17,10 +17,10 @@ pub(super) fn log(settings: &Settings) {
 }
 
 /// The features that are on, by the variables that turn them on.
-fn features(settings: &Settings) -> Vec<String> {
+fn features(settings: &Settings) -> Vec<&'static str> {
     let Settings { mqtt, http, auth, encryption, .. } = settings;
     let mut features = Vec::new();
-    let mut add = |is_on: bool, feature: &str| features.extend(is_on.then(|| feature.to_owned()));
+    let mut add = |is_on: bool, feature: &'static str| features.extend(is_on.then_some(feature));
     add(mqtt.provisioning == Provisioning::Embedded, "embedded broker");
     add(matches!(mqtt.provisioning, Provisioning::Dynsec(_)), "provisioning by dynsec");
     add(mqtt.auth_endpoint.is_some(), "broker authentication");

@@ -1,10 +1,11 @@
 //! Lists for operators: accounts, homes, devices. They need only the database.
 
-use std::io::{self, Write};
+use std::io;
 
-use super::database;
+use super::{database, output};
 use crate::settings::{DatabaseSettings, Environment};
 use crate::{devices, homes, users};
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
@@ -81,6 +82,11 @@ impl Device {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let Self::List { home, format } = self;
         let pool = database::open(&DatabaseSettings::read(&Environment)?).await?;
+        if let Some(key) = &home
+            && !homes::has_home(&pool, key).await?
+        {
+            bail!("no such home: {key}");
+        }
         let columns = ["id", "home", "key", "name", "type", "online", "lastSeenAt", "firmwareVersion", "createdAt"];
         let mut list = List::begin(format, &columns);
         let mut after = None;
@@ -122,21 +128,20 @@ impl<'a> List<'a> {
         Self { format: Format { json }, columns, widths: vec![0; columns.len()], n_printed: 0 }
     }
 
-    /// Prints a page, each row an array; returns whether another one follows.
+    /// Prints a page, each row an array; returns whether another one is to follow.
     fn print(&mut self, rows: impl Iterator<Item = Value>) -> io::Result<bool> {
         let rows: Vec<Vec<Value>> =
             rows.map(|row| if let Value::Array(cells) = row { cells } else { Vec::new() }).collect();
         let n_rows = rows.len();
         let text = if self.format.json { self.objects(rows) } else { self.lines(&rows) };
         self.n_printed += n_rows;
-        io::stdout().lock().write_all(text.as_bytes())?;
-        Ok(i64::try_from(n_rows) == Ok(PAGE))
+        Ok(output::print(&text)? && i64::try_from(n_rows) == Ok(PAGE))
     }
 
     fn end(&self) -> anyhow::Result<()> {
         if self.format.json {
             let text = if self.n_printed == 0 { "[]\n" } else { "\n]\n" };
-            io::stdout().lock().write_all(text.as_bytes())?;
+            output::print(text)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::database;
+use super::{database, output};
 use crate::clock::Clock;
 use crate::devices;
 use crate::mqtt::export::Export;
@@ -51,7 +51,7 @@ impl Mqtt {
         write(&dir.join("acl"), &export.rules())?;
         write(&dir.join("passwd"), &export.passwords())?;
         let unknown: Vec<_> = export.without_hash().collect();
-        println!("{} accounts in {}", devices.len() - unknown.len(), dir.display());
+        output::print(&format!("{} accounts in {}\n", devices.len() - unknown.len(), dir.display()))?;
         if server.is_none() {
             eprintln!(
                 "warning: the server's own account is missing: set MQTT_USERNAME and MQTT_PASSWORD to include it"

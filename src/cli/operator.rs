@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{database, lists};
+use super::{database, lists, output};
 use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::opaque_token;
@@ -95,19 +95,19 @@ impl User {
             Self::List { format } => lists::users(format).await?,
             Self::Create { email, name, password } => {
                 let user = users(any_key).await?.create(&email, password.read()?.reveal(), &name).await?;
-                println!("created user {} <{}>", user.id, user.email);
+                output::print(&format!("created user {} <{}>\n", user.id, user.email))?;
             }
             Self::SetPassword { email, password } => {
                 users(any_key).await?.set_password(&email, password.read()?.reveal()).await?;
-                println!("set the password of {email}; all sessions are ended");
+                output::print(&format!("set the password of {email}; all sessions are ended\n"))?;
             }
             Self::Link { email, issuer, subject } => {
                 users(any_key).await?.link(&email, &issuer, &subject).await?;
-                println!("linked {subject} of {issuer} to {email}");
+                output::print(&format!("linked {subject} of {issuer} to {email}\n"))?;
             }
             Self::Unlink { issuer, subject } => {
                 users(any_key).await?.unlink(&issuer, &subject).await?;
-                println!("unlinked {subject} of {issuer}");
+                output::print(&format!("unlinked {subject} of {issuer}\n"))?;
             }
         }
         Ok(())
@@ -121,7 +121,7 @@ impl Token {
             .token_for(&self.email, Duration::from_secs(self.minutes * 60))
             .await?;
         eprintln!("valid until {}", expires_at.to_rfc3339());
-        println!("{token}");
+        output::print(&format!("{token}\n"))?;
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Socket};
 
 use super::Frozen;
 use super::tls::OfferedTls;
-use crate::error::{Chain, Error};
+use crate::error::Chain;
 use crate::settings::{DatabaseUrl, SettingsError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -40,11 +40,13 @@ impl ConnectError {
         self.sqlstate.as_ref().map_or("", SqlState::code)
     }
 
-    /// Whether PostgreSQL refuses the account or has no such database. Waiting does not help: the setting is wrong.
-    pub fn is_refusal(&self) -> bool {
+    /// The wrong setting, where PostgreSQL refuses the account or has no such database: waiting does not help.
+    pub fn refused_setting(&self) -> Option<SettingsError> {
         let code = self.sqlstate();
         // Class 28: invalid authorization. 3D000: no such database. 42501: the account may not connect to it.
-        code.starts_with("28") || ["3D000", "42501"].contains(&code)
+        let is_refusal = code.starts_with("28") || ["3D000", "42501"].contains(&code);
+        let problem = format!("PostgreSQL refuses it: {self}");
+        is_refusal.then(|| SettingsError { name: "DATABASE_URL".to_owned(), problem })
     }
 }
 
@@ -69,13 +71,6 @@ impl From<ConnectError> for ConnectionError {
     fn from(error: ConnectError) -> Self {
         Self::BadConnection(error.message)
     }
-}
-
-/// The wrong setting, where PostgreSQL refused the connection because of one.
-pub fn refused_setting(error: &Error) -> Option<SettingsError> {
-    let Error::Unavailable(cause) = error else { return None };
-    let refusal = cause.downcast_ref::<ConnectError>().filter(|error| error.is_refusal())?;
-    Some(SettingsError { name: "DATABASE_URL".to_owned(), problem: format!("PostgreSQL refuses it: {refusal}") })
 }
 
 /// Opens one connection outside the pool.

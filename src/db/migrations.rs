@@ -8,9 +8,9 @@ use diesel::pg::Pg;
 use diesel_async::{AsyncMigrationHarness, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{Connection, Pool, connect, locks};
+use super::{ConnectError, Connection, Pool, connect, locks};
 use crate::error::Error;
-use crate::settings::DatabaseSettings;
+use crate::settings::{DatabaseSettings, SettingsError};
 
 /// Every migration, compiled in.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -19,9 +19,25 @@ pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 const FIRST_REMINDER: Duration = Duration::from_secs(1);
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
+/// Why the schema is not up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// PostgreSQL refuses the connection because of this setting.
+    #[error(transparent)]
+    Refused(SettingsError),
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl From<ConnectError> for MigrationError {
+    fn from(error: ConnectError) -> Self {
+        error.refused_setting().map_or_else(|| Self::Failed(Error::unavailable(error)), Self::Refused)
+    }
+}
+
 /// Runs pending migrations under an advisory lock and returns their names.
-pub async fn migrate(settings: &DatabaseSettings) -> Result<Vec<String>, Error> {
-    let mut conn = connect(settings.url.reveal(), None).await.map_err(Error::unavailable)?;
+pub async fn migrate(settings: &DatabaseSettings) -> Result<Vec<String>, MigrationError> {
+    let mut conn = connect(settings.url.reveal(), None).await?;
     lock(&mut conn).await?;
     // The harness blocks its thread.
     tokio::task::spawn_blocking(move || {

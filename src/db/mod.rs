@@ -19,13 +19,13 @@ mod tls;
 mod transaction;
 
 pub use clock::clock;
-pub use connection::{ConnectError, Connection, connect, refused_setting};
+pub use connection::{ConnectError, Connection, connect};
 pub use copy::{CopyConnection, CopyError, Rows};
 pub use errors::{is_unique_violation, violated_foreign_key, warn_about_message_language};
 pub use frozen::Frozen;
 pub use json::JsonText;
 pub use memory_budget::{MAX_OPERATION_BYTES, MemoryBudget, MemorySize, collect_bounded};
-pub use migrations::{MIGRATIONS, has_pending, migrate, pending};
+pub use migrations::{MIGRATIONS, MigrationError, has_pending, migrate, pending};
 pub use pool::{Pool, PooledConnection, STATEMENT_TIMEOUT, is_reachable, pool};
 pub use reconnecting::ReconnectingConnection;
 pub use spawn::spawn_and_join;

@@ -7,7 +7,7 @@ mod access;
 mod websocket;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -72,11 +72,11 @@ struct Embedded {
     task: JoinHandle<()>,
 }
 
-/// Fails for an address that can't be used, before anything else is started. Only a broker with accounts may be
-/// reachable from other machines.
-pub async fn check(tcp: SocketAddr, ws: Option<SocketAddr>, has_accounts: bool) -> Result<(), BrokerError> {
+/// Fails for an address that can't be used, before anything else is started. Of the addresses that are not of the loopback only
+/// `lan` may be used.
+pub async fn check(tcp: SocketAddr, ws: Option<SocketAddr>, lan: Option<IpAddr>) -> Result<(), BrokerError> {
     for addr in [Some(tcp), ws].into_iter().flatten() {
-        if !addr.ip().is_loopback() && !has_accounts {
+        if !addr.ip().is_loopback() && lan != Some(addr.ip()) {
             return Err(BrokerError::NotLoopback(addr));
         }
     }
@@ -93,9 +93,10 @@ pub async fn start(
     data: &Path,
     tcp: SocketAddr,
     ws: Option<SocketAddr>,
+    lan: Option<IpAddr>,
     access: Access,
 ) -> Result<Box<dyn Broker>, BrokerError> {
-    check(tcp, ws, matches!(access, Access::Accounts(_))).await?;
+    check(tcp, ws, lan).await?;
     let ws = match ws {
         Some(ws) => ws,
         None => {

@@ -16,7 +16,7 @@ use super::demo::{Demo, Setup};
 use super::folder::{Folder, random_secret};
 use super::postgres::Postgres;
 use super::startup_banner::{BannerDetails, ConnectionFile};
-use crate::app::{App, Options};
+use crate::app::{self, App, Options};
 use crate::clock::Clock;
 use crate::db;
 use crate::devices::{CredentialCache, Logins};
@@ -113,11 +113,16 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
             args.http_addr
         );
     }
+    if args.lan.is_some() && Environment.get("MQTT_BROKER_URL").is_some() {
+        bail!(
+            "--lan serves devices with the broker of `dev`: unset MQTT_BROKER_URL, which names another one, or leave out --lan"
+        );
+    }
     let folder = Folder::lock(&args.dir)?;
     folder.remove("dev.json")?;
     check_http(args.http_addr).await?;
     if Environment.get("MQTT_BROKER_URL").is_none() {
-        broker::check(args.mqtt_addr, args.mqtt_ws_addr, args.mqtt_auth).await?;
+        broker::check(args.mqtt_addr, args.mqtt_ws_addr, args.lan).await?;
     }
     if args.reset {
         folder.reset()?;
@@ -249,7 +254,8 @@ async fn start_broker(args: &Args, folder: &Folder, prefix: String, logins: Logi
     } else {
         Access::Anonymous
     };
-    let broker = broker::start(&folder.file("broker"), args.mqtt_addr, args.mqtt_ws_addr, access).await?;
+    let data = folder.file("broker");
+    let broker = broker::start(&data, args.mqtt_addr, args.mqtt_ws_addr, args.lan, access).await?;
     let url = format!("mqtt://{}", broker.tcp_addr());
     Ok(BrokerInUse { url, login: Some((SERVER_USER.to_owned(), password)), embedded: Some(broker) })
 }
@@ -283,7 +289,9 @@ fn settings(args: &Args, folder: &Folder, database_url: String, broker: &BrokerI
         let default = defaults.iter().find(|(default, _)| *default == name);
         Environment.get(name).or_else(|| default.map(|(_, value)| (*value).to_owned()))
     };
-    Ok(Settings::read(&source)?)
+    let settings = Settings::read(&source)?;
+    app::check(&settings)?;
+    Ok(settings)
 }
 
 fn simulate(broker: &BrokerInUse, settings: &Settings, demo: &Demo) -> anyhow::Result<Option<Fleet>> {

@@ -1,15 +1,17 @@
 //! The checks of the broker: reachable, credentials, TLS, and what a connection then shows.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
 use super::broker_config;
 use super::report::Check;
 use super::topics;
-use crate::mqtt::checkup::{self, CertificateFault, ConnectFault, Refusal, Start};
-use crate::settings::{BrokerUrl, DynsecAccount, MqttSettings, Provisioning, Transport};
+use crate::mqtt::checkup::{self, CertificateFault, ConnectFault, Refusal, Start, Unreachable};
+use crate::mqtt::provision;
+use crate::settings::{BrokerUrl, MqttSettings, Provisioning, Transport};
 
-/// Seconds for which the server asks the broker to keep its session; less is worth a note below a day.
+/// A session expiry below a day is a note.
 const SHORT_SESSION_S: u32 = 24 * 3600;
 
 /// All checks, those that need a connection only if there is one.
@@ -38,16 +40,18 @@ pub(super) async fn check(mqtt: &MqttSettings, mosquitto_conf: Option<&Path>) ->
     checks
 }
 
-fn unreachable(broker: &BrokerUrl, error: &str) -> Check {
-    let cure = if error.contains("refused") {
-        format!(
+fn unreachable(broker: &BrokerUrl, error: &Unreachable) -> Check {
+    let cure = match error {
+        Unreachable::UnknownName(_) => {
+            format!("the name {} is not known: correct MQTT_BROKER_URL, or the name server", broker.host)
+        }
+        Unreachable::NoConnection(error) if error.kind() == ErrorKind::ConnectionRefused => format!(
             "start the broker; nothing listens on port {} there. If it runs: compare its `listener` line with MQTT_BROKER_URL",
             broker.port
-        )
-    } else if error.contains("lookup") || error.contains("resolve") {
-        format!("the name {} is not known: correct MQTT_BROKER_URL, or the name server", broker.host)
-    } else {
-        "check the address in MQTT_BROKER_URL, the network, and firewalls on the way".to_owned()
+        ),
+        Unreachable::NoConnection(_) => {
+            "check the address in MQTT_BROKER_URL, the network, and firewalls on the way".to_owned()
+        }
     };
     Check::fault("broker", format!("no connection to {broker}: {error}"), cure)
 }
@@ -94,13 +98,10 @@ fn connect_fault(mqtt: &MqttSettings, fault: &ConnectFault) -> Vec<Check> {
         }
         ConnectFault::OtherTransport(transport) => {
             let url = BrokerUrl { transport: *transport, ..mqtt.broker.clone() };
-            let protocol = match transport {
-                Transport::Tcp => "MQTT without TLS",
-                Transport::Tls => "MQTT over TLS",
-                Transport::WebSocket => "MQTT over WebSocket without TLS",
-                Transport::WebSocketTls => "MQTT over WebSocket and TLS",
-            };
-            let detail = format!("port {port} of {host} speaks {protocol}, which MQTT_BROKER_URL does not say");
+            let detail = format!(
+                "port {port} of {host} speaks {}, which MQTT_BROKER_URL does not say",
+                checkup::protocol(*transport)
+            );
             let cure = format!("set MQTT_BROKER_URL={url}, or name another port");
             vec![credentials, Check::fault("tls", detail, cure), rest]
         }
@@ -125,19 +126,13 @@ fn refused(mqtt: &MqttSettings, refusal: &Refusal) -> Check {
         }
         Refusal::ClientId => Check::fault(
             "credentials",
-            format!("the broker refuses the client id {}-doctor for this account", mqtt.client_id),
+            format!("the broker refuses a client id that begins with {}-doctor for this account", mqtt.client_id),
             "let the server's account use any client id that begins with MQTT_CLIENT_ID",
         ),
-        Refusal::Version => Check::fault(
-            "credentials",
-            "the broker does not speak MQTT 5",
-            "use a broker with MQTT 5, such as Mosquitto 2.0",
-        ),
-        Refusal::Other(code) => Check::fault(
-            "credentials",
-            format!("the broker refuses the connection: {code}"),
-            "the broker's log has the reason",
-        ),
+        Refusal::Version => {
+            Check::fault("credentials", refusal.to_string(), "use a broker with MQTT 5, such as Mosquitto 2.0")
+        }
+        Refusal::Other(_) => Check::fault("credentials", refusal.to_string(), "the broker's log has the reason"),
     }
 }
 
@@ -165,25 +160,21 @@ fn certificate(mqtt: &MqttSettings, fault: &CertificateFault) -> Check {
                 ),
             )
         }
-        CertificateFault::Expired => {
-            Check::fault("tls", "the broker's certificate has expired", "make a new one and restart the broker")
-        }
+        CertificateFault::Expired => Check::fault("tls", fault.to_string(), "make a new one and restart the broker"),
         CertificateFault::NotYetValid => Check::fault(
             "tls",
-            "the broker's certificate is not valid yet",
+            fault.to_string(),
             "correct the clock of this machine or of the one that made the certificate",
         ),
-        CertificateFault::OfClient(error) => Check::fault(
+        CertificateFault::OfClient(_) => Check::fault(
             "tls",
-            format!("the broker does not accept this client's certificate: {error}"),
+            fault.to_string(),
             "set MQTT_CLIENT_CERT_FILE and MQTT_CLIENT_KEY_FILE to a certificate that the broker's authority has signed, or \
              use its port for passwords",
         ),
-        CertificateFault::Other(error) => Check::fault(
-            "tls",
-            format!("the TLS handshake failed: {error}"),
-            "the broker's log has the other side of it",
-        ),
+        CertificateFault::Other(_) => {
+            Check::fault("tls", fault.to_string(), "the broker's log has the other side of it")
+        }
     }
 }
 
@@ -191,21 +182,15 @@ fn certificate(mqtt: &MqttSettings, fault: &CertificateFault) -> Check {
 async fn provisioning(mqtt: &MqttSettings) -> Option<Check> {
     const NAME: &str = "provisioning";
     let Provisioning::Dynsec(account) = &mqtt.provisioning else { return None };
-    let DynsecAccount { username, password } = account.clone();
-    let administrator = MqttSettings { username: Some(username.clone()), password: Some(password), ..mqtt.clone() };
-    Some(match checkup::connect(&administrator, Start::Clean).await {
-        Ok(connection) => {
-            connection.close().await;
-            Check::ok(NAME, format!("the broker accepts {username}, who creates the accounts of devices"))
-        }
-        Err(ConnectFault::Refused(Refusal::Account)) => Check::fault(
+    let username = &account.username;
+    Some(match provision::check(mqtt, account).await {
+        Ok(()) => Check::ok(NAME, format!("{username} may create the accounts of devices")),
+        Err(error) => Check::fault(
             NAME,
-            format!("the broker refuses {username}: devices get no accounts"),
-            "set MQTT_DYNSEC_USERNAME and MQTT_DYNSEC_PASSWORD to the administrator in Mosquitto's dynamic-security.json",
+            format!("{username} can't create the accounts of devices: {error}"),
+            "load Mosquitto's Dynamic Security plugin, and set MQTT_DYNSEC_USERNAME and MQTT_DYNSEC_PASSWORD to its administrator \
+             in dynamic-security.json",
         ),
-        Err(fault) => {
-            Check::fault(NAME, format!("the broker refuses {username}: {fault:?}"), "the broker's log has the reason")
-        }
     })
 }
 
@@ -220,8 +205,7 @@ async fn session(mqtt: &MqttSettings) -> Check {
         let second = checkup::connect(mqtt, Start::Resume).await?;
         let is_kept = second.has_session();
         second.close().await;
-        // Removes it.
-        checkup::connect(mqtt, Start::Clean).await?.close().await;
+        checkup::connect(mqtt, Start::EndSession).await?.close().await;
         Ok::<_, ConnectFault>((is_kept, expiry))
     };
     match kept.await {
@@ -238,7 +222,7 @@ async fn session(mqtt: &MqttSettings) -> Check {
         ),
         Err(fault) => Check::fault(
             NAME,
-            format!("the broker refuses a persistent session: {fault:?}"),
+            format!("a connection with a persistent session fails: {fault}"),
             "the broker's log has the reason",
         ),
     }

@@ -34,21 +34,26 @@ pub(super) fn check(path: &Path) -> Check {
     }
 }
 
-/// Names and values of a file and of the folders that it includes, in order.
+/// Names and values of the main file and of the folders that it includes, in order.
 fn values(path: &Path) -> io::Result<Vec<(String, String)>> {
     let mut values = Vec::new();
-    for line in fs::read_to_string(path)?.lines() {
-        let Some((name, value)) = line.trim().split_once(char::is_whitespace) else { continue };
+    for (name, value) in lines(path)? {
         if name == "include_dir" {
-            let mut files =
-                fs::read_dir(value.trim())?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+            let mut files = fs::read_dir(&value)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
             files.retain(|file| file.extension().is_some_and(|extension| extension == "conf"));
             files.sort();
             for file in files {
-                values.extend(self::values(&file)?);
+                // Mosquitto follows `include_dir` in the main file only.
+                values.extend(lines(&file)?);
             }
         }
-        values.push((name.to_owned(), value.trim().to_owned()));
+        values.push((name, value));
     }
     Ok(values)
+}
+
+fn lines(path: &Path) -> io::Result<Vec<(String, String)>> {
+    let text = fs::read_to_string(path)?;
+    let pairs = text.lines().filter_map(|line| line.trim().split_once(char::is_whitespace));
+    Ok(pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
 }

@@ -1,15 +1,10 @@
 //! The checks of the database: reachable, migrated, its clock.
 
-use chrono::TimeDelta;
-
 use super::report::Check;
-use crate::clock::Clock;
+use crate::clock::{Clock, ClockDifference};
 use crate::db::{self, Connection};
 use crate::error::Chain;
 use crate::settings::DatabaseSettings;
-
-/// A larger difference is a fault: commands expire too early or too late.
-const MAX_DIFFERENCE: TimeDelta = TimeDelta::seconds(1);
 
 pub(super) async fn check(settings: &DatabaseSettings, clock: &Clock) -> Vec<Check> {
     let place = settings.place();
@@ -63,10 +58,9 @@ async fn clocks(conn: &mut Connection, clock: &Clock) -> Check {
         Ok(database) => database,
         Err(error) => return Check::not_checked("clock", format!("the database did not answer: {error}")),
     };
-    let round_trip = clock.now() - asked_at;
-    let ahead = asked_at + round_trip / 2 - database;
-    let seconds = ahead.as_seconds_f64();
-    if ahead.abs() <= MAX_DIFFERENCE + round_trip / 2 {
+    let difference = ClockDifference::measured(asked_at, database, clock.now());
+    let seconds = difference.ahead.as_seconds_f64();
+    if !difference.is_large() {
         return Check::ok("clock", format!("{:.0} ms from the database's", seconds.abs() * 1e3));
     }
     let side = if seconds > 0.0 { "ahead of" } else { "behind" };

@@ -8,14 +8,13 @@ mod disk;
 mod report;
 mod topics;
 
-use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
 
 use crate::clock::Clock;
-use crate::settings::{DatabaseSettings, Environment, MqttSettings, Settings, SettingsErrors};
+use crate::settings::{DatabaseSettings, Environment, MqttSettings, SettingsErrors};
 use report::Check;
 
 /// Check the broker, the database, the clock and the disk as this server would use them, and say what is wrong and what to do.
@@ -34,25 +33,34 @@ pub(crate) struct Doctor {
     mosquitto_conf: Option<PathBuf>,
 }
 
-impl Doctor {
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let checks = self.checks().await;
-        let n_faults = report::count_faults(&checks);
-        let text = if self.json { format!("{:#}\n", report::json(&checks)) } else { report::text(&checks) };
-        match std::io::stdout().write_all(text.as_bytes()) {
-            // Whoever reads it has seen enough, as `head` has.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            written => written?,
-        }
-        match n_faults {
+/// What the doctor has found.
+pub(crate) struct Findings {
+    /// To be printed.
+    pub(crate) text: String,
+    n_checks: usize,
+    n_faults: usize,
+}
+
+impl Findings {
+    /// Fails where there is a fault.
+    pub(crate) fn result(&self) -> anyhow::Result<()> {
+        match self.n_faults {
             0 => Ok(()),
-            n => bail!("{n} of {} checks found a fault", checks.len()),
+            n => bail!("{n} of {} checks found a fault", self.n_checks),
         }
     }
+}
 
-    async fn checks(&self) -> Vec<Check> {
+impl Doctor {
+    /// `errors` are those for which `serve` does not start.
+    pub(crate) async fn run(self, errors: Option<SettingsErrors>) -> Findings {
+        let checks = self.checks(errors).await;
+        let text = if self.json { format!("{:#}\n", report::json(&checks)) } else { report::text(&checks) };
+        Findings { text, n_checks: checks.len(), n_faults: report::count_faults(&checks) }
+    }
+
+    async fn checks(&self, errors: Option<SettingsErrors>) -> Vec<Check> {
         let (mqtt, database) = (MqttSettings::read(&Environment), DatabaseSettings::read(&Environment));
-        let settings = settings(Settings::read(&Environment).err());
         let of_broker = async {
             match &mqtt {
                 Ok(mqtt) => broker::check(mqtt, self.mosquitto_conf.as_deref()).await,
@@ -66,7 +74,7 @@ impl Doctor {
             }
         };
         let (of_broker, of_database) = tokio::join!(Box::pin(of_broker), Box::pin(of_database));
-        [settings].into_iter().chain(of_broker).chain(of_database).chain(disk::check(&self.disk)).collect()
+        [settings(errors)].into_iter().chain(of_broker).chain(of_database).chain(disk::check(&self.disk)).collect()
     }
 }
 

@@ -25,9 +25,21 @@ pub(crate) struct Check {
     pub(crate) cure: Option<String>,
 }
 
+/// Most characters of a text.
+const MAX_CHARS: usize = 1_000;
+
+/// What the broker or a file says may be of any length, and a terminal obeys control characters.
+fn printable(text: &str) -> String {
+    let mut cut: String = text.chars().take(MAX_CHARS).collect();
+    if cut.len() < text.len() {
+        cut.push('…');
+    }
+    cut.replace(char::is_control, "?")
+}
+
 impl Check {
     fn new(name: &'static str, status: Status, detail: impl Into<String>, cure: Option<String>) -> Self {
-        Self { name, status, detail: detail.into(), cure }
+        Self { name, status, detail: printable(&detail.into()), cure: cure.map(|cure| printable(&cure)) }
     }
 
     pub(crate) fn ok(name: &'static str, detail: impl Into<String>) -> Self {
@@ -48,7 +60,8 @@ impl Check {
 }
 
 impl Status {
-    fn word(self) -> &'static str {
+    /// In text.
+    fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Note => "note",
@@ -78,7 +91,7 @@ pub(crate) fn text(checks: &[Check]) -> String {
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
     let mut text = String::new();
     for Check { name, status, detail, cure } in checks {
-        let _ = writeln!(text, "{:<5}  {name:<width$}  {detail}", status.word());
+        let _ = writeln!(text, "{:<5}  {name:<width$}  {detail}", status.label());
         if let Some(cure) = cure {
             let _ = writeln!(text, "{:<5}  {:<width$}  → {cure}", "", "");
         }

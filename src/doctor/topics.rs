@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::broker::millis;
 use super::report::Check;
 use crate::downlink::DownlinkKind;
-use crate::mqtt::checkup::{Connection, Delivery, Grant, Write};
+use crate::mqtt::checkup::{Connection, Delivery, Grant, PublishAnswer, RequestError};
 use crate::mqtt::topic::{DOCTOR_HOME, DOWNLINK_KINDS, MessageKind, downlink_segment, uplink_filter};
 use crate::opaque_token;
 use crate::settings::MqttSettings;
@@ -21,14 +21,14 @@ struct Checkup<'a> {
     device: String,
 }
 
-/// Ends at the first error of the connection, which the last check then tells.
+/// Ends at the first error of the connection, which the last check reports.
 pub(super) async fn check(mqtt: &MqttSettings, connection: Connection) -> Vec<Check> {
     let mut checkup = Checkup { mqtt, connection, device: opaque_token::generate("")[..12].to_owned() };
     let mut checks = Vec::new();
     if let Err(error) = checkup.all(&mut checks).await {
         checks.push(Check::fault(
             "connection",
-            format!("the broker ended the connection during the checks: {error}"),
+            error.to_string(),
             "the broker's log has the reason; an ACL that disconnects clients is one",
         ));
     }
@@ -37,7 +37,7 @@ pub(super) async fn check(mqtt: &MqttSettings, connection: Connection) -> Vec<Ch
 }
 
 impl Checkup<'_> {
-    async fn all(&mut self, checks: &mut Vec<Check>) -> Result<(), String> {
+    async fn all(&mut self, checks: &mut Vec<Check>) -> Result<(), RequestError> {
         let prefix = &self.mqtt.prefix;
         let grants = self.connection.grants(prefix).await?;
         let max_qos = self.connection.max_qos();
@@ -45,7 +45,7 @@ impl Checkup<'_> {
             checks.extend(grants.iter().map(|(kind, grant)| self.subscription(*kind, *grant, &Delivery::NotSent)));
             checks.push(qos(&grants, max_qos));
             checks.push(Check::not_checked("roundTrip", "the broker accepts no message with QoS 1"));
-            checks.push(self.load().await?);
+            checks.push(self.load().await);
             return Ok(());
         }
         let own = self.connection.subscribe_own(prefix, &self.device, None).await?;
@@ -57,13 +57,13 @@ impl Checkup<'_> {
             checks.push(self.subscription(*kind, *grant, delivery));
         }
         for kind in DOWNLINK_KINDS {
-            let write = self.connection.may_write(prefix, &self.device, kind).await?;
-            checks.push(self.downlink(kind, &write));
+            let answer = self.connection.may_write(prefix, &self.device, kind).await?;
+            checks.push(self.downlink(kind, &answer));
         }
         checks.extend(self.shared().await?);
         checks.push(qos(&grants, max_qos));
         checks.push(self.round_trip(&deliveries).await?);
-        checks.push(self.load().await?);
+        checks.push(self.load().await);
         Ok(())
     }
 
@@ -95,21 +95,30 @@ impl Checkup<'_> {
     }
 
     /// May the server publish to devices?
-    fn downlink(&self, kind: DownlinkKind, write: &Write) -> Check {
+    fn downlink(&self, kind: DownlinkKind, answer: &PublishAnswer) -> Check {
         let name = downlink_segment(kind);
         let topics = format!("{}/+/+/{name}", self.mqtt.prefix);
         let cure = format!("let the server's account write to {topics} (Mosquitto's acl: `topic write {topics}`)");
-        match write {
-            Write::Accepted => Check::ok(name, "may be written"),
-            Write::NotAuthorized => Check::fault(name, format!("the broker refuses messages to {topics}"), cure),
-            Write::Refused(code) => {
+        match answer {
+            PublishAnswer::Accepted if kind == DownlinkKind::Config && !self.connection.has_retained_messages() => {
+                Check::fault(
+                    name,
+                    "the broker keeps no retained messages: a device that connects later gets no configuration",
+                    "allow retained messages (Mosquitto: remove `retain_available false`)",
+                )
+            }
+            PublishAnswer::Accepted => Check::ok(name, "may be written"),
+            PublishAnswer::NotAuthorized => {
+                Check::fault(name, format!("the broker refuses messages to {topics}"), cure)
+            }
+            PublishAnswer::Refused(code) => {
                 Check::fault(name, format!("the broker refuses messages to {topics}: {code}"), cure)
             }
         }
     }
 
     /// A shared subscription of topics of its own takes no message from the servers of the group.
-    async fn shared(&mut self) -> Result<Option<Check>, String> {
+    async fn shared(&mut self) -> Result<Option<Check>, RequestError> {
         let Some(group) = &self.mqtt.shared_group else { return Ok(None) };
         let grants = self.connection.subscribe_own(&self.mqtt.prefix, &self.device, Some(group)).await?;
         let is_granted = grants.iter().all(|grant| matches!(grant, Grant::Granted(_)));
@@ -123,7 +132,7 @@ impl Checkup<'_> {
         }))
     }
 
-    async fn round_trip(&mut self, deliveries: &[(MessageKind, Delivery)]) -> Result<Check, String> {
+    async fn round_trip(&mut self, deliveries: &[(MessageKind, Delivery)]) -> Result<Check, RequestError> {
         const NAME: &str = "roundTrip";
         let received = deliveries.iter().find(|(_, delivery)| *delivery == Delivery::Received);
         let Some((kind, _)) = received else {
@@ -152,18 +161,20 @@ impl Checkup<'_> {
         })
     }
 
-    async fn load(&mut self) -> Result<Check, String> {
+    /// The last check of the connection: some brokers end it.
+    async fn load(&mut self) -> Check {
         const NAME: &str = "load";
-        let values = self.connection.load().await?;
+        let values = match self.connection.load().await {
+            Ok(values) => values,
+            Err(error) => return Check::not_checked(NAME, format!("$SYS/broker can't be read: {error}")),
+        };
         if values.is_empty() {
-            return Ok(Check::not_checked(
-                NAME,
-                "the broker publishes nothing below $SYS/broker, or this account may not read it",
-            ));
+            let detail = "the broker publishes nothing below $SYS/broker, or this account may not read it";
+            return Check::not_checked(NAME, detail);
         }
         let text = values.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
         let dropped = values.get("publish/messages/dropped").and_then(|value| value.parse().ok()).unwrap_or(0_u64);
-        Ok(match dropped {
+        match dropped {
             0 => Check::ok(NAME, text),
             n => Check::note(
                 NAME,
@@ -171,7 +182,7 @@ impl Checkup<'_> {
                 "a queue was full: raise `max_queued_messages` and `max_queued_bytes` (docker/mosquitto/conf.d/limits.conf), or \
                  look for a client that does not keep up",
             ),
-        })
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! All homes, for operators.
 
 use chrono::{DateTime, Utc};
+use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 
+use crate::db::schema::homes;
 use crate::db::{Pool, statement};
 use crate::error::Error;
 use crate::ids::HomeId;
@@ -30,6 +32,12 @@ pub struct ListedHome {
     /// Members who are people.
     pub n_members: i64,
     pub n_devices: i64,
+}
+
+/// Whether there is a home with this key.
+pub async fn has_home(pool: &Pool, key: &str) -> Result<bool, Error> {
+    let row = homes::table.filter(homes::key.eq(key)).select(homes::id);
+    Ok(row.first::<HomeId>(&mut pool.get().await?).await.optional()?.is_some())
 }
 
 /// Up to `limit` homes by id, those after `after`.

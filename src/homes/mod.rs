@@ -31,7 +31,7 @@ pub use deletions::{resume_deletions, run_deletion_worker};
 pub(crate) use deletions_store::{Deletion, record as record_deletion};
 pub use integrations::{IntegrationToken, Integrations, NewIntegration};
 pub use invitations::Invitation;
-pub use listing_store::{ListedHome, list_homes};
+pub use listing_store::{ListedHome, has_home, list_homes};
 pub(crate) use members_store::lock as lock_access;
 pub use rejected_messages::RejectedMessage;
 pub use rooms::Room;

@@ -38,7 +38,7 @@ pub(super) async fn stand_by(database: &DatabaseSettings, mqtt: &MqttSettings, s
                 db.close();
                 if is_new {
                     tracing::warn!(
-                        error,
+                        %error,
                         "this server is on standby and can't take over: no connection to the MQTT broker"
                     );
                 }

@@ -130,8 +130,7 @@ struct Refusals {
 }
 
 async fn clean_up(settings: &MqttSettings, cleanup: &Cleanup, refusals: &Refusals) -> Result<(), CleanupError> {
-    let of = |client_id| MqttSettings { client_id, ..settings.clone() };
-    let session = match Session::replace(&of(cleanup.client_id.clone())).await? {
+    let session = match Session::replace(settings, cleanup.client_id.clone()).await? {
         Some(session) => session,
         None => {
             if !refusals.of_sessions.swap(true, Ordering::Relaxed) {
@@ -139,8 +138,8 @@ async fn clean_up(settings: &MqttSettings, cleanup: &Cleanup, refusals: &Refusal
                     "the broker does not let the server use the client ids of deleted devices: their sessions stay there until they expire"
                 );
             }
-            let own = of(format!("{}-cleanup", settings.client_id));
-            Session::replace(&own).await?.ok_or(CleanupError::Unconfirmed)?
+            let own = format!("{}-cleanup", settings.client_id);
+            Session::replace(settings, own).await?.ok_or(CleanupError::Unconfirmed)?
         }
     };
     let cleared = session.clear(&settings.prefix, &cleanup.topics).await?;

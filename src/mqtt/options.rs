@@ -59,6 +59,13 @@ pub(super) fn first(settings: &MqttSettings, starts_clean: bool) -> Result<MqttO
     Ok(options)
 }
 
+/// Options for a connection without a session, under a client id of its own: nothing of it remains at the broker.
+pub(super) fn without_session(settings: &MqttSettings, client_id: String) -> Result<MqttOptions, TlsFileError> {
+    let mut options = build(&MqttSettings { client_id, ..settings.clone() })?;
+    options.set_clean_start(true).set_session_expiry_interval(None).set_ack_mode(AckMode::Automatic);
+    Ok(options)
+}
+
 /// Options for later connections of the same client, without a session store: for a store the client would serialize
 /// its whole state at every acknowledgement (3 µs each, measured).
 pub(super) fn build(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError> {

@@ -37,37 +37,16 @@ impl AuthSettings {
             }
             _ => Ok(()),
         };
-        let jwt_previous_secret = hmac_key(source, "JWT_PREVIOUS_SECRET");
-        let jwt_previous_private_key = secret(source, "JWT_PREVIOUS_PRIVATE_KEY");
         let jwt_issuer = source.get("JWT_ISSUER").unwrap_or_else(|| DEFAULT_ISSUER.to_owned());
-        let trusted_issuers = TrustedIssuer::read(source, &jwt_issuer);
-        let registration_open = switch(source, "REGISTRATION", ("open", "closed"), false);
-        let (
-            jwt_secret,
-            jwt_private_key,
-            (),
-            jwt_previous_secret,
-            jwt_previous_private_key,
-            trusted_issuers,
-            registration_open,
-        ) = all!(
-            jwt_secret,
-            jwt_private_key,
-            one_key,
-            jwt_previous_secret,
-            jwt_previous_private_key,
-            trusted_issuers,
-            registration_open,
-        )?;
-        Ok(Self {
-            trusted_issuers,
-            jwt_secret,
-            jwt_private_key,
-            jwt_previous_secret,
-            jwt_previous_private_key,
-            jwt_issuer,
+        all!(Self {
+            jwt_secret: jwt_secret,
+            jwt_private_key: one_key.and(jwt_private_key),
+            jwt_previous_secret: hmac_key(source, "JWT_PREVIOUS_SECRET"),
+            jwt_previous_private_key: secret(source, "JWT_PREVIOUS_PRIVATE_KEY"),
+            trusted_issuers: TrustedIssuer::read(source, &jwt_issuer),
+            registration_open: switch(source, "REGISTRATION", ("open", "closed"), false);
+            jwt_issuer: jwt_issuer,
             jwt_audience: source.get("JWT_AUDIENCE").unwrap_or_else(|| DEFAULT_ISSUER.to_owned()),
-            registration_open,
         })
     }
 

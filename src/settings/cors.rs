@@ -1,6 +1,6 @@
 //! Which pages and apps of other origins may call the API, and with which request headers.
 
-use super::{SettingsError, Source, bad};
+use super::{SettingsError, SettingsErrors, Source, all, bad};
 
 /// Any port of one of these hosts can be listed as `*`: only programs of the visitor's own machine have such an origin.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -15,17 +15,8 @@ pub struct CorsSettings {
 }
 
 impl CorsSettings {
-    pub(super) fn read(source: &impl Source) -> Result<Self, SettingsError> {
-        let (origins, headers) = (list(source, "CORS_ORIGINS"), list(source, "CORS_HEADERS"));
-        if !origins.iter().all(|origin| is_origin(origin)) {
-            let problem = "expected origins as browsers send them, e.g. https://app.example.com, capacitor://localhost \
-                           or http://localhost:*: no path, no other *";
-            return Err(bad("CORS_ORIGINS", problem));
-        }
-        if !headers.iter().all(|header| is_token(header)) {
-            return Err(bad("CORS_HEADERS", "expected names of request headers, e.g. x-tenant,x-b3-traceid"));
-        }
-        Ok(Self { origins, headers: headers.iter().map(|header| header.to_ascii_lowercase()).collect() })
+    pub(super) fn read(source: &impl Source) -> Result<Self, SettingsErrors> {
+        all!(Self { origins: origins(source), headers: headers(source) })
     }
 
     /// Whether pages of an origin, as the browser spells it, may call the API.
@@ -37,6 +28,21 @@ impl CorsSettings {
             None => listed == origin,
         })
     }
+}
+
+fn origins(source: &impl Source) -> Result<Vec<String>, SettingsError> {
+    let origins = list(source, "CORS_ORIGINS");
+    let problem = "expected origins as browsers send them, e.g. https://app.example.com, capacitor://localhost or \
+                   http://localhost:*: no path, no other *";
+    if origins.iter().all(|origin| is_origin(origin)) { Ok(origins) } else { Err(bad("CORS_ORIGINS", problem)) }
+}
+
+fn headers(source: &impl Source) -> Result<Vec<String>, SettingsError> {
+    let headers = list(source, "CORS_HEADERS");
+    if !headers.iter().all(|header| is_token(header)) {
+        return Err(bad("CORS_HEADERS", "expected names of request headers, e.g. x-tenant,x-b3-traceid"));
+    }
+    Ok(headers.iter().map(|header| header.to_ascii_lowercase()).collect())
 }
 
 fn list(source: &impl Source, name: &str) -> Vec<String> {
@@ -77,7 +83,7 @@ fn is_token(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn read(origins: &str, headers: &str) -> Result<CorsSettings, SettingsError> {
+    fn read(origins: &str, headers: &str) -> Result<CorsSettings, SettingsErrors> {
         CorsSettings::read(&|name: &str| {
             Some(if name == "CORS_ORIGINS" { origins.to_owned() } else { headers.to_owned() })
         })

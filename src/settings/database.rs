@@ -2,7 +2,7 @@
 
 use tokio_postgres::config::Host;
 
-use super::{DatabaseUrl, Secret, SettingsError, SettingsErrors, Source, all, bad, number, required_secret};
+use super::{DatabaseUrl, Secret, SettingsError, SettingsErrors, Source, all, bad, required_secret, small_number};
 
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
@@ -14,9 +14,7 @@ pub struct DatabaseSettings {
 
 impl DatabaseSettings {
     pub fn read(source: &impl Source) -> Result<Self, SettingsErrors> {
-        let (url, pool_size) = (url(source), number(source, "DATABASE_POOL_SIZE", 10, 1..=1000));
-        let (url, pool_size) = all!(url, pool_size)?;
-        Ok(Self { url, pool_size: u32::try_from(pool_size).expect("bounded above") })
+        all!(Self { url: url(source), pool_size: small_number(source, "DATABASE_POOL_SIZE", 10, 1..=1000) })
     }
 }
 

@@ -1,16 +1,16 @@
 //! Settings of the rate limit of one device.
 
-use super::{SettingsErrors, Source, all, number};
+use super::{SettingsErrors, Source, all, small_number};
 
 /// Sustained messages a second: ten times those of a sensor that is read twice a second.
-const DEFAULT_PER_SECOND: u64 = 20;
+const DEFAULT_PER_SECOND: u32 = 20;
 /// Burst: five ingest batches, so that other devices do not wait long. It is also more than an hour of readings at
 /// one a second, for devices that send what they gathered now and then.
-const DEFAULT_BURST: u64 = 5_000;
+const DEFAULT_BURST: u32 = 5_000;
 /// Largest value; a higher limit would have no effect.
-const MAX_PER_SECOND: u64 = 10_000;
+const MAX_PER_SECOND: u32 = 10_000;
 /// Largest value; a higher limit would have no effect.
-const MAX_BURST: u64 = 1_000_000;
+const MAX_BURST: u32 = 1_000_000;
 
 /// The rate limit of each device at ingest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +24,10 @@ pub struct DeviceLimit {
 impl DeviceLimit {
     /// `DEVICE_RATE_LIMIT` and `DEVICE_BURST`; `None` when one of them is 0.
     pub(super) fn read(source: &impl Source) -> Result<Option<Self>, SettingsErrors> {
-        let per_second = number(source, "DEVICE_RATE_LIMIT", DEFAULT_PER_SECOND, 0..=MAX_PER_SECOND);
-        let burst = number(source, "DEVICE_BURST", DEFAULT_BURST, 0..=MAX_BURST);
-        let (per_second, burst) = all!(per_second, burst)?;
-        let [per_second, burst] = [per_second, burst].map(|value| u32::try_from(value).expect("bounded above"));
-        Ok((per_second > 0 && burst > 0).then_some(Self { per_second, burst }))
+        let limit = all!(Self {
+            per_second: small_number(source, "DEVICE_RATE_LIMIT", DEFAULT_PER_SECOND, 0..=MAX_PER_SECOND),
+            burst: small_number(source, "DEVICE_BURST", DEFAULT_BURST, 0..=MAX_BURST),
+        })?;
+        Ok(Some(limit).filter(|limit| limit.per_second > 0 && limit.burst > 0))
     }
 }

@@ -89,7 +89,43 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::settings::Settings;
+    use crate::settings::{Settings, SettingsErrors};
+
+    /// Defaults that are no values.
+    const IN_WORDS: [&str; 6] = ["none", "off", "system", "smarthome-HOST", "MQTT_BROKER_URL", "the machine's"];
+
+    #[test]
+    fn the_list_has_the_defaults_of_the_readers() {
+        let read = |set: Option<(&str, &str)>| {
+            let source = |name: &str| {
+                let value = match name {
+                    "DATABASE_URL" => "postgres://host/database",
+                    "MQTT_BROKER_URL" => "mqtt://host",
+                    "JWT_SECRET" => "0123456789abcdef0123456789abcdef",
+                    _ => set.filter(|(set, _)| *set == name)?.1,
+                };
+                Some(value.to_owned())
+            };
+            Settings::read(&source).map(|settings| format!("{settings:?}")).map_err(|error| error.to_string())
+        };
+        let of_readers = read(None);
+        assert!(of_readers.is_ok(), "{of_readers:?}");
+        let is_switch = |name: &str| ["GRAPHQL_INTROSPECTION", "GRAPHIQL"].contains(&name);
+        for Variable { name, default, .. } in VARIABLES {
+            let Some(default) = *default else { continue };
+            if IN_WORDS.contains(&default) && !is_switch(name) || name.starts_with("LOG") {
+                continue;
+            }
+            assert_eq!(read(Some((name, default))), of_readers, "{name}");
+        }
+        let required = || VARIABLES.iter().filter(|variable| variable.default.is_none());
+        for missing in required() {
+            let is_set = |name: &str| name != missing.name && required().any(|variable| variable.name == name);
+            let without = |name: &str| is_set(name).then(|| "postgres://host".to_owned());
+            let SettingsErrors(errors) = Settings::read(&without).expect_err("an error");
+            assert!(errors.iter().any(|error| error.name == missing.name), "{}", missing.name);
+        }
+    }
 
     /// Everything that a server with all features on asks for.
     #[test]

@@ -45,12 +45,11 @@ impl fmt::Debug for EncryptionKey {
 impl EncryptionSettings {
     pub fn read(source: &impl Source) -> Result<Self, SettingsErrors> {
         let [key, previous] = ["ENCRYPTION_KEY", "ENCRYPTION_KEY_PREVIOUS"].map(|name| key(source, name));
-        let with_key = match (&key, &previous) {
+        let previous = match (&key, previous) {
             (Ok(None), Ok(Some(_))) => Err(bad("ENCRYPTION_KEY_PREVIOUS", "set it together with ENCRYPTION_KEY")),
-            _ => Ok(()),
+            (_, previous) => previous,
         };
-        let (key, previous, ()) = all!(key, previous, with_key)?;
-        Ok(Self { key, previous })
+        all!(Self { key: key, previous: previous })
     }
 }
 

@@ -36,34 +36,24 @@ pub struct MqttSettings {
 
 impl MqttSettings {
     pub fn read(source: &impl Source) -> Result<Self, SettingsErrors> {
-        let (broker, prefix, shared_group) = (broker(source), prefix(source), shared_group(source));
-        let (password, client_files) = (secret(source, "MQTT_PASSWORD"), client_files(source));
-        let (provisioning, auth_endpoint) = (Provisioning::read(source), AuthEndpoint::read(source));
-        let ((url, broker), prefix, shared_group, password, client_files, provisioning, auth_endpoint) =
-            all!(broker, prefix, shared_group, password, client_files, provisioning, auth_endpoint)?;
-        let (client_cert_file, client_key_file) = client_files.unzip();
-        Ok(Self {
-            broker,
+        let url = required(source, "MQTT_BROKER_URL");
+        let public_url = source.get("MQTT_PUBLIC_URL").or_else(|| url.clone().ok());
+        all!(Self {
+            broker: url.and_then(|url| url.parse().map_err(|problem: String| bad("MQTT_BROKER_URL", problem))),
+            password: secret(source, "MQTT_PASSWORD"),
+            client_cert_file: client_cert_file(source),
+            prefix: prefix(source),
+            shared_group: shared_group(source),
+            provisioning: Provisioning::read(source),
+            auth_endpoint: AuthEndpoint::read(source);
             username: source.get("MQTT_USERNAME"),
-            password,
             client_id: source.get("MQTT_CLIENT_ID").unwrap_or_else(|| format!("smarthome-{}", node_name(source))),
             ca_file: source.get("MQTT_CA_FILE").map(PathBuf::from),
-            client_cert_file,
-            client_key_file,
-            prefix,
-            shared_group,
-            public_url: source.get("MQTT_PUBLIC_URL").unwrap_or(url),
-            provisioning,
-            auth_endpoint,
+            client_key_file: source.get("MQTT_CLIENT_KEY_FILE").map(PathBuf::from),
+            // Empty only where the broker's URL is missing, which is an error.
+            public_url: public_url.unwrap_or_default(),
         })
     }
-}
-
-/// The URL as it is written, and its parts.
-fn broker(source: &impl Source) -> Result<(String, BrokerUrl), SettingsError> {
-    let url = required(source, "MQTT_BROKER_URL")?;
-    let broker = url.parse().map_err(|problem: String| bad("MQTT_BROKER_URL", problem))?;
-    Ok((url, broker))
 }
 
 fn prefix(source: &impl Source) -> Result<String, SettingsError> {
@@ -81,10 +71,10 @@ fn shared_group(source: &impl Source) -> Result<Option<String>, SettingsError> {
     }
 }
 
-/// The certificate and its key.
-fn client_files(source: &impl Source) -> Result<Option<(PathBuf, PathBuf)>, SettingsError> {
+/// The certificate, which needs its key.
+fn client_cert_file(source: &impl Source) -> Result<Option<PathBuf>, SettingsError> {
     match (source.get("MQTT_CLIENT_CERT_FILE"), source.get("MQTT_CLIENT_KEY_FILE")) {
-        (Some(cert), Some(key)) => Ok(Some((cert.into(), key.into()))),
+        (Some(cert), Some(_)) => Ok(Some(cert.into())),
         (None, None) => Ok(None),
         _ => Err(bad("MQTT_CLIENT_CERT_FILE", "set it together with MQTT_CLIENT_KEY_FILE")),
     }

@@ -42,11 +42,12 @@ impl Provisioning {
             None | Some("none") => Ok(Self::None),
             Some("embedded") => Ok(Self::Embedded),
             Some("dynsec") => {
-                let username = required(source, "MQTT_DYNSEC_USERNAME");
-                let password = required_secret(source, "MQTT_DYNSEC_PASSWORD")
-                    .and_then(|password| long_enough("MQTT_DYNSEC_PASSWORD", &password).map(|()| password));
-                let (username, password) = all!(username, password)?;
-                Ok(Self::Dynsec(DynsecAccount { username, password }))
+                let account = all!(DynsecAccount {
+                    username: required(source, "MQTT_DYNSEC_USERNAME"),
+                    password: required_secret(source, "MQTT_DYNSEC_PASSWORD")
+                        .and_then(|password| long_enough("MQTT_DYNSEC_PASSWORD", password)),
+                })?;
+                Ok(Self::Dynsec(account))
             }
             Some(_) => Err(bad("MQTT_PROVISIONING", "expected `none` or `dynsec`").into()),
         }
@@ -54,28 +55,28 @@ impl Provisioning {
 }
 
 impl AuthEndpoint {
-    pub(super) fn read(source: &impl Source) -> Result<Option<Self>, SettingsError> {
+    pub(super) fn read(source: &impl Source) -> Result<Option<Self>, SettingsErrors> {
+        const SECRET: &str = "MQTT_AUTH_SECRET";
         let Some(addr) = source.get("MQTT_AUTH_ADDR") else { return Ok(None) };
         let problem = "expected an address and port such as 127.0.0.1:4001";
-        let addr: SocketAddr = addr.parse().map_err(|_| bad("MQTT_AUTH_ADDR", problem))?;
-        let secret = secret(source, "MQTT_AUTH_SECRET")?;
-        match &secret {
-            Some(secret) => long_enough("MQTT_AUTH_SECRET", secret)?,
-            None if !addr.ip().is_loopback() => {
-                return Err(bad("MQTT_AUTH_SECRET", "missing: required unless MQTT_AUTH_ADDR is a loopback address"));
+        let addr = addr.parse::<SocketAddr>().map_err(|_| bad("MQTT_AUTH_ADDR", problem));
+        let secret = match (secret(source, SECRET), &addr) {
+            (Ok(Some(secret)), _) => long_enough(SECRET, secret).map(Some),
+            (Ok(None), Ok(addr)) if !addr.ip().is_loopback() => {
+                Err(bad(SECRET, "missing: required unless MQTT_AUTH_ADDR is a loopback address"))
             }
-            None => {}
-        }
-        Ok(Some(Self { addr, secret }))
+            (secret, _) => secret,
+        };
+        all!(Self { addr: addr, secret: secret }).map(Some)
     }
 }
 
-fn long_enough(name: &str, secret: &Secret) -> Result<(), SettingsError> {
+fn long_enough(name: &str, secret: Secret) -> Result<Secret, SettingsError> {
     if secret.reveal().len() < MIN_SECRET_BYTES {
         let problem = format!("needs at least {MIN_SECRET_BYTES} bytes; make one with `openssl rand -base64 24`");
         return Err(bad(name, problem));
     }
-    Ok(())
+    Ok(secret)
 }
 
 #[cfg(test)]
@@ -103,7 +104,7 @@ mod tests {
     fn an_endpoint_off_the_loopback_address_needs_a_secret() {
         assert_eq!(AuthEndpoint::read(&source(&[])).unwrap(), None);
         assert!(AuthEndpoint::read(&source(&[("MQTT_AUTH_ADDR", "127.0.0.1:4001")])).unwrap().is_some());
-        let error = |vars| AuthEndpoint::read(&source(vars)).unwrap_err().name;
+        let error = |vars| AuthEndpoint::read(&source(vars)).unwrap_err().0.remove(0).name;
         assert_eq!(error(&[("MQTT_AUTH_ADDR", "4001")]), "MQTT_AUTH_ADDR");
         assert_eq!(error(&[("MQTT_AUTH_ADDR", "0.0.0.0:4001")]), "MQTT_AUTH_SECRET");
         let good = source(&[("MQTT_AUTH_ADDR", "0.0.0.0:4001"), ("MQTT_AUTH_SECRET", LONG)]);

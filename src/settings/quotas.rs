@@ -1,10 +1,10 @@
 //! Settings of what one user and one device may store.
 
-use super::{SettingsErrors, Source, all, number};
+use super::{SettingsErrors, Source, all, number, small_number};
 
-const DEFAULT_HOMES: u64 = 100;
+const DEFAULT_HOMES: u32 = 100;
 /// Largest value: a query of all homes of a user must stay answerable.
-const MAX_HOMES: u64 = 10_000;
+const MAX_HOMES: u32 = 10_000;
 
 /// MiB: sixty times what a sensor sends that reports 500 bytes every ten seconds.
 const DEFAULT_DAILY_MIB: u64 = 256;
@@ -23,12 +23,10 @@ pub struct Quotas {
 impl Quotas {
     /// Without rate limits, a device may store as much as it sends.
     pub(super) fn read(source: &impl Source, rate_limits: bool) -> Result<Self, SettingsErrors> {
-        let homes = number(source, "HOMES_PER_USER", DEFAULT_HOMES, 1..=MAX_HOMES);
-        let daily = number(source, "DEVICE_DAILY_MIB", DEFAULT_DAILY_MIB, 0..=MAX_DAILY_MIB);
-        let (homes, daily) = all!(homes, daily)?;
-        Ok(Self {
-            homes_per_user: u32::try_from(homes).expect("bounded above"),
-            device_daily_bytes: (daily > 0 && rate_limits).then_some(daily << 20),
+        let daily_mib = number(source, "DEVICE_DAILY_MIB", DEFAULT_DAILY_MIB, 0..=MAX_DAILY_MIB);
+        all!(Self {
+            homes_per_user: small_number(source, "HOMES_PER_USER", DEFAULT_HOMES, 1..=MAX_HOMES),
+            device_daily_bytes: daily_mib.map(|mib| (mib > 0 && rate_limits).then_some(mib << 20)),
         })
     }
 }

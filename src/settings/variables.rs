@@ -4,13 +4,13 @@ use std::ops::RangeInclusive;
 
 use super::{Secret, SettingsError, SettingsErrors, Source};
 
-/// The values of these results, or all of their errors.
+/// A struct with the values of these results, or all of their errors. Fields after a semicolon have values that can't fail.
 macro_rules! all {
-    ($($result:ident),+ $(,)?) => {{
+    ($type:ident { $($field:ident: $result:expr),+ $(,)? $(; $($plain:ident: $value:expr),+ $(,)?)? }) => {{
         let mut errors = Vec::new();
-        $(let $result = $crate::settings::variables::value($result, &mut errors);)+
-        match ($($result,)+) {
-            ($(Some($result),)+) => Ok(($($result),+)),
+        $(let $field = $crate::settings::variables::value($result, &mut errors);)+
+        match ($($field,)+) {
+            ($(Some($field),)+) => Ok($type { $($field,)+ $($($plain: $value,)+)? }),
             _ => Err($crate::settings::SettingsErrors(errors)),
         }
     }};
@@ -60,6 +60,17 @@ pub(super) fn number(
         .ok()
         .filter(|value| range.contains(value))
         .ok_or_else(|| bad(name, format!("expected a whole number from {} to {}", range.start(), range.end())))
+}
+
+/// A number that fits into 32 bits.
+pub(super) fn small_number(
+    source: &impl Source,
+    name: &str,
+    default: u32,
+    range: RangeInclusive<u32>,
+) -> Result<u32, SettingsError> {
+    let wide = u64::from(*range.start())..=u64::from(*range.end());
+    number(source, name, default.into(), wide).map(|value| u32::try_from(value).expect("bounded above"))
 }
 
 /// A variable with two values; the first of `values` is true.

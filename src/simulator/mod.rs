@@ -53,8 +53,8 @@ pub enum SimulatorError {
     File { path: PathBuf, problem: String },
 }
 
-/// Runs a fleet until `stop` or its duration ends it, and prints its report.
-pub async fn run(args: Args, stop: CancellationToken) -> Result<(), SimulatorError> {
+/// Runs a fleet until `stop` or its duration ends it.
+pub async fn run(args: Args, stop: CancellationToken) -> Result<Report, SimulatorError> {
     let config = args.into_config()?;
     tracing::info!(
         devices = config.devices.len(),
@@ -65,9 +65,9 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), SimulatorErr
     let fleet = Fleet::start(config, &stop)?;
     let mut progress = tokio::time::interval(PROGRESS_INTERVAL);
     progress.tick().await;
-    let report = loop {
+    loop {
         tokio::select! {
-            report = fleet.finished() => break report,
+            report = fleet.finished() => return Ok(report),
             _ = progress.tick() => {
                 let so_far = fleet.report();
                 tracing::info!(
@@ -81,7 +81,5 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), SimulatorErr
                 );
             }
         }
-    };
-    println!("{report}");
-    Ok(())
+    }
 }

@@ -286,8 +286,30 @@ fn the_error_for_a_taken_address_names_the_option() {
         let message = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && message.contains(&addr) && message.contains(option), "{message}");
     }
-    let output = dev.run(&["--http-addr", "0.0.0.0:0"]);
-    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("loopback"));
+    let http = ["--http-addr", "127.0.0.1:0"];
+    let refused = [
+        &["--http-addr", "0.0.0.0:0"][..],
+        &[&http[..], &["--mqtt-auth", "--mqtt-addr", "0.0.0.0:0"]].concat(),
+        &[&http[..], &["--mqtt-auth", "--mqtt-addr", "127.0.0.1:0", "--mqtt-ws-addr", "0.0.0.0:0"]].concat(),
+    ];
+    for arguments in refused {
+        let output = dev.run(arguments);
+        assert!(
+            !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("loopback"),
+            "{arguments:?}"
+        );
+    }
+}
+
+/// Only the broker of `dev` knows the accounts of devices.
+#[test]
+fn lan_and_another_broker_are_refused_together() {
+    let dev = Dev::new();
+    let mut command = dev.command(&["--lan", "127.0.0.2"]);
+    let output = command.env("MQTT_BROKER_URL", "mqtt://127.0.0.1:1").output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && message.contains("--lan") && message.contains("MQTT_BROKER_URL"), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
 }
 
 #[test]

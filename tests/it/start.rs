@@ -135,3 +135,43 @@ async fn a_server_that_waits_for_another_ones_migration_says_so() {
     server.ready().await;
     assert!(server.stop().await.success());
 }
+
+/// As of `smarthome … | head -1`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_closes_the_pipe_is_no_error() {
+    let database = Database::create().await;
+    let variables = variables(&HashMap::new(), &database.url(), services().mqtt_port());
+    let create = [
+        "user",
+        "create",
+        "--email",
+        "a@example.com",
+        "--name",
+        "A",
+        "--password-file",
+        "/proc/sys/kernel/random/boot_id",
+    ];
+    let export = std::env::temp_dir().join(unique("smarthome-export"));
+    let export = ["mqtt", "export", "--dir", export.to_str().unwrap()];
+    for arguments in [
+        &["migrate"][..],
+        &["migrate"],
+        &["schema"],
+        &create,
+        &["token", "--email", "a@example.com"],
+        &["user", "list"],
+        &["home", "list", "--json"],
+        &["device", "list"],
+        &export,
+        &["doctor", "--json"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_smarthome"));
+        command.args(arguments).env_clear().envs(&variables).stdout(writer).kill_on_drop(true);
+        let output = soon("the program ends", command.output()).await.expect("the binary runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {text}");
+    }
+    std::fs::remove_dir_all(export[3]).unwrap();
+}

@@ -29,13 +29,13 @@ async fn connect_with(addr: SocketAddr, id: &str, login: Option<(&str, &str)>) -
 #[tokio::test]
 async fn an_anonymous_broker_accepts_every_client_and_a_taken_port_is_named() {
     let data = std::env::temp_dir().join(format!("smarthome-broker-open-{}", std::process::id()));
-    let broker = start(&data, ANY.into(), Some(ANY.into()), Access::Anonymous).await.unwrap();
+    let broker = start(&data, ANY.into(), Some(ANY.into()), None, Access::Anonymous).await.unwrap();
     let client = connect(broker.tcp_addr(), Some(("smarthome_backend", "password"))).await.unwrap();
     client.publish_qos1("smarthome/1/ESP32_001/commands", "{}").await.unwrap();
     client.disconnect().await.unwrap();
-    let taken = start(&data, broker.tcp_addr(), None, Access::Anonymous).await.err().unwrap().to_string();
+    let taken = start(&data, broker.tcp_addr(), None, None, Access::Anonymous).await.err().unwrap().to_string();
     assert!(taken.contains(&broker.tcp_addr().to_string()) && taken.contains("--mqtt-addr"), "{taken}");
-    let world = start(&data, ([0, 0, 0, 0], 0).into(), None, Access::Anonymous).await;
+    let world = start(&data, ([0, 0, 0, 0], 0).into(), None, None, Access::Anonymous).await;
     assert!(matches!(world, Err(BrokerError::NotLoopback(_))));
     broker.stop().await;
     std::fs::remove_dir_all(data).unwrap();
@@ -67,7 +67,7 @@ async fn a_broker_with_accounts_gives_each_device_its_own_topics() {
         ),
         connected: ConnectedDevices::default(),
     }));
-    let broker = start(&root.join("broker"), ANY.into(), Some(ANY.into()), access).await.unwrap();
+    let broker = start(&root.join("broker"), ANY.into(), Some(ANY.into()), None, access).await.unwrap();
     let addr = broker.tcp_addr();
     let wrong = [
         None,
@@ -136,12 +136,12 @@ async fn a_broker_with_accounts_gives_each_device_its_own_topics() {
 #[tokio::test]
 async fn retained_messages_survive_a_clean_restart() {
     let data = std::env::temp_dir().join(format!("smarthome-broker-kept-{}", std::process::id()));
-    let broker = start(&data, ANY.into(), Some(ANY.into()), Access::Anonymous).await.unwrap();
+    let broker = start(&data, ANY.into(), Some(ANY.into()), None, Access::Anonymous).await.unwrap();
     let client = connect(broker.tcp_addr(), None).await.unwrap();
     client.publish_retain("smarthome/main/lamp/config", "{\"version\":1}").await.unwrap();
     client.disconnect().await.unwrap();
     broker.stop().await;
-    let broker = start(&data, ANY.into(), Some(ANY.into()), Access::Anonymous).await.unwrap();
+    let broker = start(&data, ANY.into(), Some(ANY.into()), None, Access::Anonymous).await.unwrap();
     let client = connect(broker.tcp_addr(), None).await.unwrap();
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     client

@@ -1,51 +1,106 @@
-//! Why a connection to the broker failed, told apart as far as an operator can do something about it.
+//! Why a connection to the broker failed, classified by what an operator can do.
 
 use std::error::Error;
-use std::io;
+use std::{fmt, io};
 
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError};
 use rustls::{AlertDescription, CertificateError};
 
+use super::ANSWER_TIMEOUT;
 use crate::error::Chain;
 use crate::mqtt::options::TlsFileError;
 use crate::settings::Transport;
 
+/// Why there is no TCP connection to the broker.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreachable {
+    /// The name of the host has no address.
+    #[error("{0}")]
+    UnknownName(io::Error),
+    #[error("{0}")]
+    NoConnection(io::Error),
+}
+
 /// Why a TCP connection did not become an MQTT connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectFault {
     /// A file of the settings can't be used.
+    #[error("{0}")]
     File(String),
-    /// The port speaks this protocol.
+    #[error("the port speaks {}", protocol(*.0))]
     OtherTransport(Transport),
+    #[error("{0}")]
     Certificate(CertificateFault),
+    #[error("{0}")]
     Refused(Refusal),
     /// What came back, if anything, is not MQTT by the transport of the URL.
+    #[error("no answer of an MQTT broker: {0}")]
     NoMqtt(String),
 }
 
 /// Why the TLS handshake failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateFault {
-    /// The broker's certificate is signed by an authority that is not trusted.
+    #[error("the broker's certificate is signed by an authority that is not trusted")]
     UnknownAuthority,
-    /// The broker's certificate is for these names.
+    #[error("the broker's certificate is for {}", .0.join(", "))]
     WrongName(Vec<String>),
+    #[error("the broker's certificate has expired")]
     Expired,
+    #[error("the broker's certificate is not valid yet")]
     NotYetValid,
     /// The broker requires a certificate of the client, or refuses the one it got.
+    #[error("the broker does not accept this client's certificate: {0}")]
     OfClient(String),
+    #[error("the TLS handshake failed: {0}")]
     Other(String),
 }
 
 /// Why the broker refuses the client.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// User name, password, or the account's rights.
+    #[error("the broker refuses the account")]
     Account,
+    #[error("the broker refuses the client id for this account")]
     ClientId,
-    /// The broker does not speak MQTT 5.
+    #[error("the broker does not speak MQTT 5")]
     Version,
+    #[error("the broker refuses the connection: {0}")]
     Other(String),
+}
+
+/// Why a request on an open connection has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    #[error("the broker did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
+    NoAnswer,
+    #[error("the broker ended the connection during the checks: {0}")]
+    Ended(String),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl RequestError {
+    pub(super) fn other(error: impl fmt::Display) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+impl From<ConnectionError> for RequestError {
+    fn from(error: ConnectionError) -> Self {
+        Self::Ended(Chain(&error).to_string())
+    }
+}
+
+/// The protocol of a transport.
+pub fn protocol(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "MQTT without TLS",
+        Transport::Tls => "MQTT over TLS",
+        Transport::WebSocket => "MQTT over WebSocket without TLS",
+        Transport::WebSocketTls => "MQTT over WebSocket and TLS",
+    }
 }
 
 impl ConnectFault {

@@ -7,6 +7,7 @@ use rumqttc::{
     SubscribeFilterInput, SubscribeReasonCode,
 };
 
+use super::fault::RequestError;
 use super::session::Connection;
 use crate::downlink::DownlinkKind;
 use crate::mqtt::cleanup::clearing_properties;
@@ -32,7 +33,7 @@ pub enum Grant {
 
 /// The broker's answer to a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Write {
+pub enum PublishAnswer {
     Accepted,
     NotAuthorized,
     Refused(String),
@@ -50,11 +51,11 @@ pub enum Delivery {
 
 impl Connection {
     /// Subscribes as a server does, without what is retained, and unsubscribes at once: the messages of devices are of no interest.
-    pub async fn grants(&mut self, prefix: &str) -> Result<Vec<(MessageKind, Grant)>, String> {
+    pub async fn grants(&mut self, prefix: &str) -> Result<Vec<(MessageKind, Grant)>, RequestError> {
         let filters: Vec<_> = MessageKind::ALL.iter().map(|kind| topic::uplink_filter(prefix, *kind, None)).collect();
         let codes = self.subscribe(&filters).await?;
-        let unsubscribed = self.client.try_unsubscribe_many_tracked(filters).map_err(|error| error.to_string())?;
-        self.until(unsubscribed.wait_async()).await?.map_err(|error| error.to_string())?;
+        let unsubscribed = self.client.try_unsubscribe_many_tracked(filters).map_err(RequestError::other)?;
+        self.until(unsubscribed.wait_async()).await?.map_err(RequestError::other)?;
         self.received.clear();
         Ok(MessageKind::ALL.iter().copied().zip(codes).collect())
     }
@@ -65,30 +66,34 @@ impl Connection {
         prefix: &str,
         device: &str,
         shared_group: Option<&str>,
-    ) -> Result<Vec<Grant>, String> {
+    ) -> Result<Vec<Grant>, RequestError> {
         let share = shared_group.map_or_else(String::new, |group| format!("$share/{group}/"));
         let own = |kind: &MessageKind| format!("{share}{}", own_topic(prefix, device, kind.as_str()));
         let filters: Vec<_> = MessageKind::ALL.iter().map(own).collect();
         self.subscribe(&filters).await
     }
 
-    pub(super) async fn subscribe(&mut self, filters: &[String]) -> Result<Vec<Grant>, String> {
+    pub(super) async fn subscribe(&mut self, filters: &[String]) -> Result<Vec<Grant>, RequestError> {
         let inputs = filters.iter().map(|filter| {
             SubscribeFilterInput::new(filter.clone(), QoS::AtLeastOnce).retain_forward_rule(RetainForwardRule::Never)
         });
-        let suback = self.client.try_subscribe_many_tracked(inputs).map_err(|error| error.to_string())?;
-        let suback = self.until(suback.wait_async()).await?.map_err(|error| error.to_string())?;
+        let suback = self.client.try_subscribe_many_tracked(inputs).map_err(RequestError::other)?;
+        let suback = self.until(suback.wait_async()).await?.map_err(RequestError::other)?;
         Ok(suback.return_codes.iter().map(grant).collect())
     }
 
     /// Sends a message of each kind in place of the doctor's device, to whose topics this connection is subscribed.
-    pub async fn deliveries(&mut self, prefix: &str, device: &str) -> Result<Vec<(MessageKind, Delivery)>, String> {
+    pub async fn deliveries(
+        &mut self,
+        prefix: &str,
+        device: &str,
+    ) -> Result<Vec<(MessageKind, Delivery)>, RequestError> {
         let mut deliveries = Vec::new();
         for kind in MessageKind::ALL {
             let topic = own_topic(prefix, device, kind.as_str());
             let delivery = match self.publish(&topic, 0).await? {
-                Write::Accepted => self.find(DELIVERY_TIMEOUT, |publish| is_own(publish, &topic, 0)).await?,
-                Write::NotAuthorized | Write::Refused(_) => {
+                PublishAnswer::Accepted => self.find(DELIVERY_TIMEOUT, |publish| is_own(publish, &topic, 0)).await?,
+                PublishAnswer::NotAuthorized | PublishAnswer::Refused(_) => {
                     deliveries.push((*kind, Delivery::NotSent));
                     continue;
                 }
@@ -99,7 +104,12 @@ impl Connection {
     }
 
     /// Whether the account may publish to devices, by a message to one that does not exist.
-    pub async fn may_write(&mut self, prefix: &str, device: &str, kind: DownlinkKind) -> Result<Write, String> {
+    pub async fn may_write(
+        &mut self,
+        prefix: &str,
+        device: &str,
+        kind: DownlinkKind,
+    ) -> Result<PublishAnswer, RequestError> {
         self.publish(&own_topic(prefix, device, topic::downlink_segment(kind)), 0).await
     }
 
@@ -109,7 +119,7 @@ impl Connection {
         prefix: &str,
         device: &str,
         kind: MessageKind,
-    ) -> Result<Vec<Duration>, String> {
+    ) -> Result<Vec<Duration>, RequestError> {
         let topic = own_topic(prefix, device, kind.as_str());
         let (began, mut times) = (Instant::now(), Vec::new());
         for number in 1..=ROUND_TRIPS {
@@ -128,16 +138,16 @@ impl Connection {
     }
 
     /// Publishes with QoS 1. Empty and marked as a clearing, so that servers acknowledge it and do nothing else.
-    async fn publish(&mut self, topic: &str, number: usize) -> Result<Write, String> {
+    async fn publish(&mut self, topic: &str, number: usize) -> Result<PublishAnswer, RequestError> {
         let mut properties = clearing_properties();
         properties.user_properties.push((NUMBER.to_owned(), number.to_string()));
         let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
-        let notice = self.client.try_publish_tracked(topic, Vec::new(), options).map_err(|error| error.to_string())?;
+        let notice = self.client.try_publish_tracked(topic, Vec::new(), options).map_err(RequestError::other)?;
         match self.until(notice.wait_async()).await? {
-            Ok(PublishResult::Qos1(ack)) => Ok(write(ack.reason)),
-            Err(PublishNoticeError::V5PubAck(reason)) => Ok(write(reason)),
-            Ok(other) => Err(format!("unexpected answer: {other:?}")),
-            Err(error) => Err(error.to_string()),
+            Ok(PublishResult::Qos1(ack)) => Ok(publish_answer(ack.reason)),
+            Err(PublishNoticeError::V5PubAck(reason)) => Ok(publish_answer(reason)),
+            Ok(other) => Err(RequestError::other(format_args!("unexpected answer: {other:?}"))),
+            Err(error) => Err(RequestError::other(error)),
         }
     }
 }
@@ -161,10 +171,10 @@ fn grant(code: &SubscribeReasonCode) -> Grant {
     }
 }
 
-fn write(reason: PubAckReason) -> Write {
+fn publish_answer(reason: PubAckReason) -> PublishAnswer {
     match reason {
-        PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Write::Accepted,
-        PubAckReason::NotAuthorized => Write::NotAuthorized,
-        other => Write::Refused(format!("{other:?}")),
+        PubAckReason::Success | PubAckReason::NoMatchingSubscribers => PublishAnswer::Accepted,
+        PubAckReason::NotAuthorized => PublishAnswer::NotAuthorized,
+        other => PublishAnswer::Refused(format!("{other:?}")),
     }
 }

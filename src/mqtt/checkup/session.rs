@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use rumqttc::{
-    AckMode, AsyncClient, ConnAck, ConnAckProperties, ConnectionError, Event, EventLoop, Incoming, Outgoing, Publish,
+    AckMode, AsyncClient, ConnAck, ConnAckProperties, ConnectionError, Event, EventLoop, Incoming, MqttOptions,
+    Outgoing, Publish,
 };
 use tokio::time::timeout;
 
 use super::ANSWER_TIMEOUT;
-use super::fault::ConnectFault;
-use crate::error::Chain;
-use crate::mqtt::options;
+use super::fault::{ConnectFault, RequestError};
+use crate::mqtt::options::{self, TlsFileError};
 use crate::settings::MqttSettings;
 
 /// Packets that wait in the client.
@@ -21,12 +21,32 @@ const MAX_RECEIVED: usize = 1_000;
 /// How a connection starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// Without a session: what the broker has under the client id is discarded, and nothing remains.
+    /// Without a session, under a client id of its own: nothing remains.
     Clean,
-    /// With a new session that the broker is to keep as long as a server's.
+    /// With a new session that the broker is to keep as long as a server's. Its client id is always the same, so that the next
+    /// doctor removes what one leaves that is killed.
     NewSession,
     /// With the session that the broker has kept.
     Resume,
+    /// Removes that session.
+    EndSession,
+}
+
+impl Start {
+    pub(super) fn options(self, settings: &MqttSettings) -> Result<MqttOptions, TlsFileError> {
+        let client_id = format!("{}-doctor", settings.client_id);
+        let with_session = MqttSettings { client_id: client_id.clone(), ..settings.clone() };
+        match self {
+            Self::Clean => options::without_session(settings, format!("{client_id}-{:08x}", fastrand::u32(..))),
+            Self::EndSession => options::without_session(settings, client_id),
+            Self::NewSession => {
+                let mut options = options::build(&with_session)?;
+                options.set_clean_start(true).set_ack_mode(AckMode::Automatic);
+                Ok(options)
+            }
+            Self::Resume => options::first(&with_session, false),
+        }
+    }
 }
 
 /// An open connection.
@@ -38,18 +58,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) async fn open(settings: &MqttSettings, start: Start, limit: Duration) -> Result<Self, ConnectFault> {
-        let settings = MqttSettings { client_id: format!("{}-doctor", settings.client_id), ..settings.clone() };
-        let mut options = match start {
-            Start::Clean | Start::NewSession => options::build(&settings)?,
-            Start::Resume => options::first(&settings, false)?,
-        };
-        if start != Start::Resume {
-            options.set_clean_start(true).set_ack_mode(AckMode::Automatic);
-        }
-        if start == Start::Clean {
-            options.set_session_expiry_interval(None);
-        }
+    /// Connects. Without an answer it fails after `limit`.
+    pub(in crate::mqtt) async fn open(options: MqttOptions, limit: Duration) -> Result<Self, ConnectFault> {
         let (client, mut events) = AsyncClient::builder(options).capacity(QUEUE).build();
         let connected = async {
             loop {
@@ -93,7 +103,7 @@ impl Connection {
     }
 
     /// Moves packets until `done`; the error is that of a lost connection or of an answer that does not come.
-    pub(super) async fn until<T>(&mut self, done: impl Future<Output = T>) -> Result<T, String> {
+    pub(super) async fn until<T>(&mut self, done: impl Future<Output = T>) -> Result<T, RequestError> {
         let mut done = std::pin::pin!(done);
         let waiting = async {
             loop {
@@ -106,13 +116,12 @@ impl Connection {
                             }
                         }
                         Ok(_) => {}
-                        Err(error) => return Err(Chain(&error).to_string()),
+                        Err(error) => return Err(error.into()),
                     }
                 }
             }
         };
-        let no_answer = |_| Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()));
-        timeout(ANSWER_TIMEOUT, waiting).await.unwrap_or_else(no_answer)
+        timeout(ANSWER_TIMEOUT, waiting).await.unwrap_or(Err(RequestError::NoAnswer))
     }
 
     /// Moves packets until a received message is found or the time is over.
@@ -120,7 +129,7 @@ impl Connection {
         &mut self,
         limit: Duration,
         mut find: impl FnMut(&Publish) -> Option<T>,
-    ) -> Result<Option<T>, String> {
+    ) -> Result<Option<T>, RequestError> {
         let finding = async {
             loop {
                 if let Some(found) = self.received.drain(..).find_map(|publish| find(&publish)) {
@@ -129,7 +138,7 @@ impl Connection {
                 match self.events.poll().await {
                     Ok(Event::Incoming(Incoming::Publish(publish))) => self.received.push(publish),
                     Ok(_) => {}
-                    Err(error) => return Err(Chain(&error).to_string()),
+                    Err(error) => return Err(error.into()),
                 }
             }
         };

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rumqttc::{
-    AckMode, AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, Outgoing, PubAckReason,
-    PublishNotice, PublishOptions, PublishResult, QoS,
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, Outgoing, PubAckReason, PublishNotice,
+    PublishOptions, PublishResult, QoS,
 };
 use tokio::time::timeout;
 
@@ -35,11 +35,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Ends the session of the client id of these settings, and its connection. `None` where the broker does not let
-    /// the account use the client id.
-    pub(super) async fn replace(settings: &MqttSettings) -> Result<Option<Self>, CleanupError> {
-        let mut options = options::build(settings)?;
-        options.set_clean_start(true).set_session_expiry_interval(None).set_ack_mode(AckMode::Automatic);
+    /// Ends the session of a client id, and its connection. `None` where the broker does not let the account use the client
+    /// id.
+    pub(super) async fn replace(settings: &MqttSettings, client_id: String) -> Result<Option<Self>, CleanupError> {
+        let options = options::without_session(settings, client_id)?;
         let (client, events) = AsyncClient::builder(options).capacity(QUEUE).build();
         let mut session = Self { client, events };
         let connected = async {

@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use rumqttc::{
-    AckMode, AsyncClient, ConnectionError, Event, EventLoop, Incoming, PublishOptions, QoS, SubscribeReasonCode,
-};
+use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, PublishOptions, QoS, SubscribeReasonCode};
 use tokio::time::timeout;
 
 use super::command::{Answer, Command, List, request};
@@ -24,7 +22,7 @@ const PAGE: usize = 1_000;
 const MAX_NAMES: usize = 1_000_000;
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ControlError {
+pub enum ControlError {
     #[error(transparent)]
     Tls(#[from] TlsFileError),
     #[error("the broker: {0}")]
@@ -35,6 +33,8 @@ pub(super) enum ControlError {
     Refused,
     #[error("the Dynamic Security plugin did not answer: is it loaded, and is MQTT_DYNSEC_USERNAME its administrator?")]
     NoAnswer,
+    #[error("the Dynamic Security plugin refused the request: {0}")]
+    RefusedRequest(String),
     #[error("the request did not fit into the client's queue")]
     QueueFull,
 }
@@ -58,11 +58,9 @@ impl Control {
         let settings = MqttSettings {
             username: Some(account.username.clone()),
             password: Some(account.password.clone()),
-            client_id: format!("{}-dynsec", mqtt.client_id),
             ..mqtt.clone()
         };
-        let mut options = options::build(&settings)?;
-        options.set_clean_start(true).set_session_expiry_interval(None).set_ack_mode(AckMode::Automatic);
+        let options = options::without_session(&settings, format!("{}-dynsec", mqtt.client_id))?;
         let (client, events) = AsyncClient::builder(options).capacity(QUEUE).build();
         // The plugin publishes its answers to all administrators, so request numbers start at random.
         let mut control = Self { client, events, number: fastrand::u64(..u64::MAX / 2) };

@@ -4,6 +4,7 @@
 //! only thread (2 ms at 1,000 accounts, 8 ms at 4,000). So the commands go one by one, each followed by a pause in
 //! proportion to its duration.
 
+mod check;
 mod command;
 mod control;
 mod roles;
@@ -21,8 +22,10 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::settings::{DatabaseSettings, DynsecAccount, MqttSettings};
 use command::{Command, List};
-use control::{Control, ControlError};
+use control::Control;
 
+pub use check::check;
+pub use control::ControlError;
 pub use roles::{
     AclType, account_roles, cleanup_role, cleanup_role_topics, home_of_role, home_role, home_role_topics, role_topics,
 };

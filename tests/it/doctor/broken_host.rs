@@ -117,3 +117,44 @@ async fn missing_settings_do_not_stop_the_other_checks() {
     let report = examine(&variables, &[]).await;
     report.assert_fault("settings", "DATABASE_URL", "smarthome serve --help");
 }
+
+/// Values that can be read, and name what `serve` refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_with_which_the_server_would_not_start() {
+    let (_broker, url) = broker().await;
+    let database = migrated().await;
+    let mut variables = variables(&database.url(), &url);
+    variables.remove("JWT_SECRET");
+    for (name, value) in [("JWT_PRIVATE_KEY", "no key"), ("MQTT_PROVISIONING", "embedded")] {
+        variables.insert(name.to_owned(), value.to_owned());
+    }
+    let report = examine(&variables, &[]).await;
+    report.assert_fault("settings", "JWT_PRIVATE_KEY: ", "smarthome serve --help");
+    assert!(report.check("settings")["detail"].as_str().unwrap().contains("MQTT_PROVISIONING: "));
+}
+
+/// Mosquitto follows `include_dir` in its main file only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_includes_itself() {
+    let (_broker, url) = broker().await;
+    let (database, folder) = (migrated().await, folder());
+    let text = format!("persistence false\ninclude_dir {}\n", folder.display());
+    std::fs::write(folder.join("mosquitto.conf"), text).unwrap();
+    let arguments = ["--mosquitto-conf", &folder.join("mosquitto.conf").display().to_string()].map(str::to_owned);
+    let arguments = arguments.each_ref().map(String::as_str);
+    let variables = variables(&database.url(), &url);
+    examine(&variables, &arguments).await.assert_fault("persistence", "restart", "persistence true");
+    std::fs::write(folder.join("other.conf"), "persistence true").unwrap();
+    examine(&variables, &arguments).await.assert_well();
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_from_elsewhere_is_short_and_has_no_control_characters() {
+    let long = format!("/no\x1b[31m{}", "/such".repeat(2_000));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smarthome"));
+    let output = command.args(["doctor", "--disk", &long]).env_clear().output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find(|line| line.contains("/no")).expect("the folder");
+    assert!(!text.contains('\x1b') && line.chars().count() < 1_100, "{line}");
+}

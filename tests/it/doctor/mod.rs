@@ -2,6 +2,7 @@
 
 mod broken_broker;
 mod broken_host;
+mod rude_broker;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -167,6 +168,11 @@ async fn all_is_well_with_dynamic_security_and_a_shared_subscription() {
     assert_eq!(report.check("provisioning")["status"], "ok");
     variables.insert("MQTT_DYNSEC_PASSWORD".to_owned(), "another password of the right length".to_owned());
     examine(&variables, &[]).await.assert_fault("provisioning", ADMIN.0, "MQTT_DYNSEC_PASSWORD");
+    // The server's account is no administrator of the plugin.
+    for (name, value) in [("MQTT_DYNSEC_USERNAME", SERVER.0), ("MQTT_DYNSEC_PASSWORD", SERVER.1)] {
+        variables.insert(name.to_owned(), value.to_owned());
+    }
+    examine(&variables, &[]).await.assert_fault("provisioning", "administrator", "dynamic-security.json");
     app.stop().await;
 }
 
