@@ -1,15 +1,14 @@
 //! The database of a command.
 
-use crate::db::{self, Frozen, Pool};
+use crate::db::{self, Frozen, Pool, PoolMetrics};
 use crate::error::Error;
 use crate::settings::DatabaseSettings;
-use prometheus_client::metrics::counter::Counter;
 
 /// A pool. Fails at once, with the cause, where the database does not accept a connection.
 pub(super) async fn open(settings: &DatabaseSettings) -> anyhow::Result<Pool> {
     let first = db::connect(settings.url.reveal(), None).await;
     first.map_err(|error| named(Error::unavailable(error), "connect to the database"))?;
-    Ok(db::pool(settings, Frozen::default(), Counter::default()))
+    Ok(db::pool(settings, Frozen::default(), PoolMetrics::default()))
 }
 
 /// The wrong setting, where the database refuses one; any other error in its context.

@@ -8,7 +8,7 @@
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::{ObjectType, Request, Response, Schema, SubscriptionType, Variables};
@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 
 use super::document::{Document, Documents, Hash};
 use super::limits::budget::Budget;
@@ -30,6 +31,7 @@ use super::validation::Types;
 use super::weighted_cache::WeightedCache;
 use super::{Peer, Viewer, null_propagation, response_order};
 use crate::db::spawn_and_join;
+use crate::metrics::{Kind, Latency};
 use crate::request_memory::{RequestMemory, Reservation};
 use crate::turns::Turns;
 
@@ -120,6 +122,7 @@ pub struct Engine {
     introspection: bool,
     timeout: Duration,
     oversized: Counter,
+    times: Family<Kind, Latency>,
     memory: RequestMemory,
     turns: Turns,
     statement_turns: Turns,
@@ -137,6 +140,7 @@ impl Engine {
             introspection,
             timeout: EXECUTION_TIMEOUT,
             oversized: Counter::default(),
+            times: Family::default(),
             memory: RequestMemory::default(),
             turns: Turns::default(),
             statement_turns: Turns::default(),
@@ -159,6 +163,12 @@ impl Engine {
     #[must_use]
     pub fn with_oversized_counter(self, oversized: Counter) -> Self {
         Self { oversized, ..self }
+    }
+
+    /// Measures operations here.
+    #[must_use]
+    pub fn with_times(self, times: Family<Kind, Latency>) -> Self {
+        Self { times, ..self }
     }
 
     /// Sets how long a query may run.
@@ -234,6 +244,11 @@ impl Engine {
         request.data(caller.viewer).data(caller.peer).data(budget).data(Rows(true))
     }
 
+    /// Measures an operation until the value is dropped.
+    fn measure(&self, kind: OperationKind) -> Measured {
+        Measured { time: self.times.get_or_create(&Kind { kind: kind.name() }).clone(), began: Instant::now() }
+    }
+
     fn reservation(&self, caller: &Caller) -> Reservation {
         self.memory.reservation(caller.viewer.0.as_ref().map(|principal| principal.user), caller.peer.0)
     }
@@ -241,6 +256,7 @@ impl Engine {
     /// Runs a query or a mutation when it is its turn. A query is stopped after the execution timeout.
     pub async fn execute(&self, prepared: Prepared, caller: Caller) -> GraphQLResponse {
         let Prepared { kind, complexity, selection, operation } = prepared;
+        let _measured = self.measure(kind);
         let finish = self.finisher(selection.clone());
         if selection.roots.is_empty() {
             return finish(Response::new(response_order::nothing()));
@@ -286,6 +302,7 @@ impl Engine {
             let running = spawn_and_join(async move { engine.execute(prepared, caller).await });
             return futures_util::stream::once(running).boxed();
         }
+        let measured = self.measure(prepared.kind);
         let key = live::key(&prepared.operation, &caller.viewer);
         let (finish, memory) = (self.finisher(prepared.selection), self.reservation(&caller));
         let (budget, handover) = (Budget::within(memory.another(), None), Handover::default());
@@ -298,7 +315,23 @@ impl Engine {
             response
         });
         let responses = live::share(responses.boxed(), handover, key, budget);
-        responses.map(move |response| response.holding(memory.another(), false)).boxed()
+        let held = move |response: GraphQLResponse| {
+            let _until_dropped = &measured;
+            response.holding(memory.another(), false)
+        };
+        responses.map(held).boxed()
+    }
+}
+
+/// An operation that is measured.
+struct Measured {
+    time: Latency,
+    began: Instant,
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        self.time.observe(self.began.elapsed());
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::iter::once;
+use std::time::Instant;
 
 use async_graphql::{Response, ServerError, Value};
 use bytes::Bytes;
@@ -34,6 +35,8 @@ pub struct GraphQLResponse {
     is_mutation: bool,
     /// When the same request may succeed, in seconds.
     retry_after_seconds: Option<u64>,
+    /// When its event was published; `None` for a response to anything but a live event.
+    published_at: Option<Instant>,
 }
 
 /// A response as JSON.
@@ -75,6 +78,7 @@ impl GraphQLResponse {
             memory: Reservation::default(),
             is_mutation: false,
             retry_after_seconds: None,
+            published_at: None,
         }
     }
 
@@ -149,6 +153,17 @@ impl GraphQLResponse {
     /// The first error alone, for the `error` message of the older `graphql-ws` protocol.
     pub fn first_error(&self) -> impl Serialize + '_ {
         self.response.errors.first()
+    }
+
+    /// The response to an event that was published at this time.
+    #[must_use]
+    pub(super) fn to_event_of(self, published_at: Instant) -> Self {
+        Self { published_at: Some(published_at), ..self }
+    }
+
+    /// When its event was published; `None` for a response to anything but a live event.
+    pub fn published_at(&self) -> Option<Instant> {
+        self.published_at
     }
 
     /// Counts the response here if it is too large to be sent.

@@ -12,10 +12,12 @@ mod graphql;
 pub mod health;
 mod layers;
 mod limits;
+mod measure;
 mod negotiate;
 pub mod pages;
 mod response_body;
 mod responses;
+mod series;
 mod serve;
 mod slow_peer;
 mod socket;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use limits::{Limits, Quotas};
+pub use series::begin_series;
 pub use serve::{ClientConnection, Server, listen};
 pub use socket::close_codes;
 
@@ -80,7 +83,7 @@ pub struct HttpState {
 pub fn router(mut state: HttpState) -> Router {
     state.readiness = Arc::new(CachedReadiness::new(state.readiness));
     let cors = layers::cors(state.cors.clone());
-    let pages = state.pages.clone();
+    let (pages, measured) = (state.pages.clone(), state.metrics.clone());
     Router::new()
         .route("/graphql", any(graphql_or_socket))
         .route("/graphql/ws", any(graphql_or_socket))
@@ -96,6 +99,7 @@ pub fn router(mut state: HttpState) -> Router {
         .method_not_allowed_fallback(async || responses::method_not_allowed(Media::Json, "GET, HEAD"))
         .layer(CatchPanicLayer::custom(layers::internal_error))
         .layer(cors)
+        .layer(axum::middleware::from_fn_with_state(measured, measure::measure))
         .layer(axum::middleware::from_fn(layers::wrap_request))
 }
 
@@ -122,6 +126,11 @@ async fn ready(State(state): State<Arc<HttpState>>) -> Response {
     health::ready(&*state.readiness).await
 }
 
-async fn metrics(State(state): State<Arc<HttpState>>) -> Response {
-    responses::text("application/openmetrics-text; version=1.0.0; charset=utf-8", state.metrics.render())
+/// In the format that the scraper accepts: Prometheus accepts OpenMetrics, `promtool` and people with curl get the older one.
+async fn metrics(State(state): State<Arc<HttpState>>, headers: HeaderMap) -> Response {
+    if negotiate::accepts_openmetrics(&headers) {
+        let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        return responses::text(content_type, state.metrics.render());
+    }
+    responses::text("text/plain; version=0.0.4; charset=utf-8", state.metrics.render_plain())
 }

@@ -26,12 +26,23 @@ use crate::error::CredentialsError;
 use crate::graphql::engine::{Caller, Prepared};
 use crate::graphql::request_error::RequestError;
 use crate::graphql::response::GraphQLResponse;
+use crate::metrics::Latency;
 use crate::revocation::{Revocations, Watch};
 
 /// Longest wait between two checks of the wall clock for the expiry of a token: the clock may be set in between.
 const MAX_EXPIRY_WAIT: Duration = Duration::from_secs(5);
 
 impl Streaming {
+    pub(super) const ALL: [Self; 2] = [Self::Events, Self::Multipart];
+
+    /// The transport in `smarthome_subscription_delivery_seconds`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Events => "sse",
+            Self::Multipart => "multipart",
+        }
+    }
+
     fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Events => "text/event-stream; charset=utf-8",
@@ -97,6 +108,8 @@ struct ResponseStream {
     heartbeat: Duration,
     /// When the last bytes were sent.
     idle_since: Instant,
+    /// From the publication of events until they are given to the connection.
+    delivery: Latency,
     /// Bytes to send before the next event.
     pending: Option<Bytes>,
     quota: Option<SubscriptionQuota>,
@@ -120,6 +133,7 @@ pub(super) fn stream(state: &HttpState, format: Streaming, prepared: Prepared, c
         stop: state.stop.clone(),
         heartbeat: state.limits.heartbeat,
         idle_since: Instant::now(),
+        delivery: state.metrics.delivery_by(format.name()),
         pending: Some(Bytes::from_static(format.opening())),
         quota: Some(quota),
         is_over: false,
@@ -188,6 +202,7 @@ impl ResponseStream {
             }
             self.idle_since = Instant::now();
             let event = self.format.event(&response);
+            self.delivery.observe_since(response.published_at().into_iter());
             return Some(Ok(held(event.into(), response.into_memory())));
         }
     }

@@ -10,7 +10,7 @@ mod send_half;
 mod session_losses;
 mod subscription;
 
-use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Publish};
+use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Outgoing, Publish};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -165,6 +165,7 @@ impl Link {
             Ok(Event::Incoming(Incoming::ConnAck(connack))) => self.on_connected(connack.session_present).await,
             Ok(Event::Incoming(Incoming::SubAck(suback))) => self.on_subscribed(&suback.return_codes),
             Ok(Event::Incoming(Incoming::UnsubAck(_))) => self.on_up(),
+            Ok(Event::Outgoing(Outgoing::PubAck(packet_id))) => self.send_half.on_ack_written(packet_id),
             Ok(_) => {}
             Err(error) => self.on_connection_lost(&error).await,
         }

@@ -21,10 +21,12 @@ use url::Url;
 use super::negotiate::Media;
 use super::serve::ClientConnection;
 use super::{HttpState, caller, responses};
+use crate::metrics;
 use crate::settings::CorsSettings;
 use close::Close;
 use message::Protocol;
-use session::Session;
+pub(super) use session::WEBSOCKET;
+use session::{SLOW_READER, Session};
 
 /// Bytes read at a time: small, so that an idle socket costs little memory.
 const READ_BUFFER_BYTES: usize = 4 << 10;
@@ -38,6 +40,16 @@ const OVERSIZE_GRACE: usize = 4;
 /// Why the server closes sockets, for the documentation: the code, the reason, and what a client does then.
 pub fn close_codes() -> Vec<(u16, String, &'static str)> {
     Close::all().into_iter().map(|(close, advice)| (close.code, close.reason.into_owned(), advice)).collect()
+}
+
+/// The values of the label `protocol`.
+pub(super) fn protocols() -> [&'static str; 2] {
+    [Protocol::Transport, Protocol::Legacy].map(Protocol::name)
+}
+
+/// The reasons in `smarthome_sockets_closed_total`.
+pub(super) fn close_reasons() -> impl Iterator<Item = &'static str> {
+    Close::all().into_iter().map(|(close, _)| close.counted).chain([SLOW_READER])
 }
 
 /// Whether a request asks for a WebSocket.
@@ -80,10 +92,12 @@ pub(super) async fn accept(state: Arc<HttpState>, request: Request<Body>) -> Res
     let slot = parts.extensions.get::<ClientConnection>().map(|connection| connection.slot.clone());
     let tracked = state.tracker.token();
     upgrade.on_upgrade(move |socket| async move {
-        state.metrics.sockets.inc();
-        let metrics = state.metrics.clone();
+        let of_protocol = metrics::Protocol { protocol: protocol.name() };
+        let open =
+            [state.metrics.sockets.clone(), state.metrics.sockets_by_protocol.get_or_create(&of_protocol).clone()];
+        open.iter().for_each(|gauge| _ = gauge.inc());
         Session::new(state, protocol, caller, quota).run(socket).await;
-        metrics.sockets.dec();
+        open.iter().for_each(|gauge| _ = gauge.dec());
         drop((slot, tracked));
     })
 }

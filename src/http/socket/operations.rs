@@ -3,6 +3,7 @@
 //! Invariant: removing an operation ends it, and none of its messages is sent afterwards.
 
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use axum::extract::ws::Message;
 use futures_util::StreamExt;
@@ -17,11 +18,13 @@ use crate::request_memory::Reservation;
 pub(super) struct Outgoing {
     pub(super) message: Message,
     pub(super) memory: Reservation,
+    /// When the event in it was published.
+    pub(super) published_at: Option<Instant>,
 }
 
 impl From<Message> for Outgoing {
     fn from(message: Message) -> Self {
-        Self { message, memory: Reservation::default() }
+        Self { message, memory: Reservation::default(), published_at: None }
     }
 }
 
@@ -89,7 +92,8 @@ impl Operations {
                         return Poll::Ready(message.into());
                     }
                     let message = operation.encoder.next(&response);
-                    return Poll::Ready(Outgoing { message, memory: response.into_memory() });
+                    let published_at = response.published_at();
+                    return Poll::Ready(Outgoing { message, memory: response.into_memory(), published_at });
                 }
                 Poll::Ready(None) => {
                     let message = operation.encoder.complete();

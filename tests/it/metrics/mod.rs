@@ -1,0 +1,6 @@
+//! What `/metrics` says of a running server.
+
+mod document;
+mod promtool;
+mod series;
+mod time;
