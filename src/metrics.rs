@@ -5,6 +5,7 @@ mod labels;
 mod latency;
 mod plain;
 mod process;
+mod reported;
 mod sampled;
 
 use std::ops::Deref;
@@ -19,10 +20,12 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 pub use age::Age;
-pub use labels::{HttpResponses, HttpRoute, Kind, OutboxLabel, PoolState, Protocol, Reason, Status, Step, Stream, Transport};
+pub use labels::{
+    HttpResponses, HttpRoute, Kind, OutboxLabel, PoolState, Protocol, Reason, Status, Step, Stream, Transport,
+};
 pub use latency::Latency;
+pub use reported::Reported;
 pub use sampled::Sampled;
-
 
 /// Declares each metric once: field, type, public name (without the prefix `smarthome_`) and HELP text, which
 /// Prometheus ends with a full stop.
@@ -87,8 +90,14 @@ metrics! {
         "Times the broker had discarded the server's session and the messages queued in it";
     mqtt_connected: Gauge = "mqtt_connected",
         "1 while the server is connected to the broker and subscribed";
-    broker_clients: Gauge = "broker_clients",
-        "Clients connected to the broker as reported under $SYS; 0 if it does not report them";
+    broker_clients: Reported = "broker_clients",
+        "Clients connected to the broker, as it reports below $SYS; NaN if it does not";
+    broker_received: Reported = "broker_messages_received",
+        "MQTT packets that the broker has received since it started, as it reports below $SYS; NaN if it does not";
+    broker_sent: Reported = "broker_messages_sent",
+        "MQTT packets that the broker has sent since it started, as it reports below $SYS; NaN if it does not";
+    broker_dropped: Reported = "broker_messages_dropped",
+        "Messages that the broker has dropped since it started because a queue was full, as it reports below $SYS; NaN if it does not";
 
     // Outboxes: commands and configurations on their way to devices
     outbox_pending: Family<OutboxLabel, Gauge> = "outbox_pending_publishes",

@@ -173,7 +173,7 @@ impl Link {
 
     async fn on_publish(&mut self, publish: Publish) {
         if publish.topic.starts_with(b"$SYS/") {
-            return self.record_broker_clients(&publish.payload);
+            return self.record_broker_state(&publish.topic, &publish.payload);
         }
         if let Err(Stalled) = self.intake.accept(publish, &self.send_half).await {
             self.disconnect();
