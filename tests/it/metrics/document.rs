@@ -15,7 +15,8 @@ format, which `promtool check metrics` reads. All series are there from the star
 buckets of all histograms end at 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250 and 500 milliseconds, and at 1, 2.5, 5, 10, 30 and 60
 seconds.
 
-[operations.md](operations.md#where-did-the-time-go) says which of them show where a reading or a request spent its time.
+[operations.md](operations.md#where-did-the-time-go) says which of them show where a reading or a request spent its time, and
+[deploy/prometheus/rules.yml](../deploy/prometheus/rules.yml) has alerts.
 
 | metric | type | labels | meaning |
 |---|---|---|---|

@@ -4,4 +4,5 @@ mod broker_state;
 mod document;
 mod promtool;
 mod series;
+mod shipped;
 mod time;
