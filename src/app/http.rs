@@ -111,6 +111,7 @@ impl Starter<'_> {
             sdl: settings.http.introspection.then(|| graphql::sdl().into()),
             quotas: Quotas::new(&self.limits, base.metrics.clone()),
             limits: Arc::new(self.limits.clone()),
+            log_requests: settings.http.log_requests,
             cors: Arc::new(settings.http.cors.clone()),
             graphiql: page.graphiql,
             pages: pages::routes(page),

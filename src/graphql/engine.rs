@@ -17,6 +17,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use tracing::Instrument;
 
 use super::document::{Document, Documents, Hash};
 use super::limits::budget::Budget;
@@ -31,6 +32,7 @@ use super::validation::Types;
 use super::weighted_cache::WeightedCache;
 use super::{Peer, Viewer, null_propagation, response_order};
 use crate::db::spawn_and_join;
+use crate::ids::UserId;
 use crate::metrics::{Kind, Latency};
 use crate::request_memory::{RequestMemory, Reservation};
 use crate::turns::Turns;
@@ -75,8 +77,17 @@ pub struct Caller {
     pub peer: Peer,
 }
 
+impl Caller {
+    /// The user who has signed in.
+    pub fn user(&self) -> Option<UserId> {
+        self.viewer.0.as_ref().map(|principal| principal.user)
+    }
+}
+
 /// A request that was accepted and can run.
 pub struct Prepared {
+    /// The document, and the index of the operation in it.
+    source: (Arc<Document>, usize),
     kind: OperationKind,
     complexity: usize,
     selection: Arc<Normalised>,
@@ -90,6 +101,12 @@ const WITH_OWN_CREDENTIALS: [&str; 4] = ["login", "register", "refreshToken", "l
 impl Prepared {
     pub fn kind(&self) -> OperationKind {
         self.kind
+    }
+
+    /// The name that the document gives the operation.
+    pub fn name(&self) -> Option<&str> {
+        let (document, selected) = &self.source;
+        document.operations[*selected].name()
     }
 
     /// Whether the operation needs no access token, because every field of it carries its own credentials. Many clients
@@ -197,7 +214,8 @@ impl Engine {
         check_arguments(&selection, &variables)?;
         let (kind, complexity) = (operation.kind(), selection.complexity(&variables));
         complexity::check(complexity)?;
-        Ok(Prepared { kind, complexity, operation: selection.document(&variables), selection })
+        let operation = selection.document(&variables);
+        Ok(Prepared { source: (document, selected), kind, complexity, operation, selection })
     }
 
     fn selection(
@@ -255,7 +273,7 @@ impl Engine {
 
     /// Runs a query or a mutation when it is its turn. A query is stopped after the execution timeout.
     pub async fn execute(&self, prepared: Prepared, caller: Caller) -> GraphQLResponse {
-        let Prepared { kind, complexity, selection, operation } = prepared;
+        let Prepared { kind, complexity, selection, operation, .. } = prepared;
         let _measured = self.measure(kind);
         let finish = self.finisher(selection.clone());
         if selection.roots.is_empty() {
@@ -299,7 +317,8 @@ impl Engine {
             let engine = self.clone();
             // On a task of its own: nobody polls the stream while its client reads nothing, but the operation holds a
             // database connection.
-            let running = spawn_and_join(async move { engine.execute(prepared, caller).await });
+            let executing = async move { engine.execute(prepared, caller).await };
+            let running = spawn_and_join(executing.in_current_span());
             return futures_util::stream::once(running).boxed();
         }
         let measured = self.measure(prepared.kind);

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::iter::once;
 use std::time::Instant;
 
-use async_graphql::{Response, ServerError, Value};
+use async_graphql::{PathSegment, Response, ServerError, Value};
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::client_errors;
 use super::request_error::RequestError;
 use super::response_writer::{Bounded, Segments, Sink};
+use crate::error::codes::CODES;
 use crate::request_memory::Reservation;
 
 /// Most bytes of one response, as JSON.
@@ -37,6 +38,8 @@ pub struct GraphQLResponse {
     retry_after_seconds: Option<u64>,
     /// When its event was published; `None` for a response to anything but a live event.
     published_at: Option<Instant>,
+    /// Why the request was refused, see [`RequestError::detail`].
+    detail: Option<&'static str>,
 }
 
 /// A response as JSON.
@@ -79,6 +82,7 @@ impl GraphQLResponse {
             is_mutation: false,
             retry_after_seconds: None,
             published_at: None,
+            detail: None,
         }
     }
 
@@ -131,6 +135,23 @@ impl GraphQLResponse {
     /// When the same request may succeed, in seconds.
     pub fn retry_after_seconds(&self) -> Option<u64> {
         self.retry_after_seconds
+    }
+
+    /// The code of the first error, and the response key of its root field.
+    pub fn first_refusal(&self) -> Option<(&'static str, Option<&str>)> {
+        let error = self.response.errors.first()?;
+        let Some(Value::String(name)) = error.extensions.as_ref()?.get("code") else { return None };
+        let code = CODES.iter().find(|code| code.name == name)?.name;
+        let field = match error.path.first() {
+            Some(PathSegment::Field(key)) => Some(key.as_str()),
+            _ => None,
+        };
+        Some((code, field))
+    }
+
+    /// Why the request was refused: a text that quotes nothing of it.
+    pub fn detail(&self) -> Option<&'static str> {
+        self.detail
     }
 
     /// The code of a refused request.
@@ -283,10 +304,11 @@ fn write_value<S: Sink>(value: &Value, out: &mut Bounded<'_, S>) -> io::Result<(
 impl From<RequestError> for GraphQLResponse {
     fn from(mut request_error: RequestError) -> Self {
         let (code, others) = (request_error.code, std::mem::take(&mut request_error.others));
+        let detail = request_error.detail();
         let retry_after_seconds = request_error.retry_after_seconds.map(|seconds| u64::from(seconds.get()));
         let mut errors: Vec<ServerError> = once(request_error).chain(others).map(server_error).collect();
         client_errors::sanitize(&mut errors);
-        Self { code: Some(code), retry_after_seconds, ..Self::of(Response::from_errors(errors), true) }
+        Self { code: Some(code), retry_after_seconds, detail, ..Self::of(Response::from_errors(errors), true) }
     }
 }
 
@@ -309,7 +331,6 @@ fn server_error(request_error: RequestError) -> ServerError {
 
 #[cfg(test)]
 mod tests {
-    use async_graphql::PathSegment;
     use serde_json::json;
 
     use super::*;

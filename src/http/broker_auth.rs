@@ -67,6 +67,9 @@ type Decision = Result<bool, Undecided>;
 /// The status of a denial.
 type DenialStatus = fn(&AuthRequest) -> StatusCode;
 
+/// All paths.
+pub(super) const PATHS: [&str; 5] = ["/auth", "/superuser", "/acl", "/emqx/auth", "/vernemq"];
+
 /// The routes: `/auth`, `/superuser`, `/acl`, `/emqx/auth` for EMQX, `/vernemq` for its webhooks.
 pub fn router(auth: BrokerAuth) -> Router {
     Router::new()

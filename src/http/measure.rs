@@ -1,4 +1,4 @@
-//! Counts and measures requests by route.
+//! Counts and measures requests by route, and has them logged.
 
 use std::time::Instant;
 
@@ -6,10 +6,12 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::request_log;
 use crate::metrics::{HttpResponses, HttpRoute, Metrics};
+use crate::settings::LogRequests;
 
 /// The values of the label `route`.
-pub(super) const ROUTES: [&str; 11] = [
+pub(super) const ROUTES: [&str; 12] = [
     "/graphql",
     "/graphql/ws",
     "/livez",
@@ -18,6 +20,7 @@ pub(super) const ROUTES: [&str; 11] = [
     "/metrics",
     "/schema.graphql",
     "/.well-known/jwks.json",
+    "/",
     "/graphiql",
     ASSETS,
     OTHER,
@@ -29,13 +32,19 @@ const OTHER: &str = "other";
 /// The values of the label `status`.
 pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// Runs a request and measures it.
-pub(super) async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+/// Runs a request, measures and logs it.
+pub(super) async fn measure(
+    State((metrics, which)): State<(Metrics, LogRequests)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (began, route) = (Instant::now(), route(request.uri().path()));
     let response = next.run(request).await;
+    let took = began.elapsed();
     let class = usize::from(response.status().as_u16() / 100).clamp(1, CLASSES.len()) - 1;
     metrics.http_requests.get_or_create(&HttpResponses { route, status: CLASSES[class] }).inc();
-    metrics.http_request_time.get_or_create(&HttpRoute { route }).observe(began.elapsed());
+    metrics.http_request_time.get_or_create(&HttpRoute { route }).observe(took);
+    request_log::log_response(which, &response, took);
     response
 }
 
@@ -54,7 +63,7 @@ mod tests {
         for (path, expected) in [
             ("/graphql", "/graphql"),
             ("/assets/graphiql.js", ASSETS),
-            ("/", OTHER),
+            ("/", "/"),
             ("/graphql/", OTHER),
             ("/wp-admin", OTHER),
         ] {

@@ -15,6 +15,7 @@ mod limits;
 mod measure;
 mod negotiate;
 pub mod pages;
+mod request_log;
 mod response_body;
 mod responses;
 mod series;
@@ -46,7 +47,7 @@ use crate::clock::Clock;
 use crate::graphql::engine::Engine;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
-use crate::settings::CorsSettings;
+use crate::settings::{CorsSettings, LogRequests};
 use crate::throttle::Throttle;
 use health::{CachedReadiness, Readiness};
 use negotiate::Media;
@@ -67,6 +68,8 @@ pub struct HttpState {
     pub sdl: Option<Arc<str>>,
     pub quotas: Quotas,
     pub limits: Arc<Limits>,
+    /// Which requests are logged.
+    pub log_requests: LogRequests,
     /// Which pages of other origins may call. Those of the server's own host always may.
     pub cors: Arc<CorsSettings>,
     /// Whether the pages contain GraphiQL: browsers that open `/graphql` are sent there.
@@ -83,7 +86,7 @@ pub struct HttpState {
 pub fn router(mut state: HttpState) -> Router {
     state.readiness = Arc::new(CachedReadiness::new(state.readiness));
     let cors = layers::cors(state.cors.clone());
-    let (pages, measured) = (state.pages.clone(), state.metrics.clone());
+    let (pages, measured) = (state.pages.clone(), (state.metrics.clone(), state.log_requests));
     Router::new()
         .route("/graphql", any(graphql_or_socket))
         .route("/graphql/ws", any(graphql_or_socket))

@@ -12,6 +12,7 @@ use futures_util::stream::BoxStream;
 use super::message::MessageEncoder;
 use crate::graphql::response::GraphQLResponse;
 use crate::http::limits::SubscriptionQuota;
+use crate::http::request_log::{Logged, StreamLog};
 use crate::request_memory::Reservation;
 
 /// A message to the client, and the memory that is reserved for it until it is written.
@@ -35,6 +36,8 @@ pub(super) struct Operation {
     pub(super) responses: BoxStream<'static, GraphQLResponse>,
     /// The first response of a subscription may still say that it could not be started.
     pub(super) is_starting: bool,
+    /// What is logged with the first response.
+    pub(super) logged: Option<Logged>,
     pub(super) _quota: Option<SubscriptionQuota>,
 }
 
@@ -44,9 +47,15 @@ pub(super) struct Operations {
     running: Vec<Operation>,
     /// The index to poll first.
     next: usize,
+    log: StreamLog,
 }
 
 impl Operations {
+    /// None yet; their first responses are logged.
+    pub(super) fn logged(log: StreamLog) -> Self {
+        Self { log, ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.running.len()
     }
@@ -82,6 +91,9 @@ impl Operations {
             match operation.responses.poll_next_unpin(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Some(response)) => {
+                    if let Some(logged) = operation.logged.take() {
+                        self.log.operation(&logged.executed(&response));
+                    }
                     self.next = at + 1;
                     let is_failed = response.is_request_error()
                         || (std::mem::take(&mut operation.is_starting) && response.is_failed_start());
@@ -118,7 +130,14 @@ mod tests {
 
     fn start(operations: &mut Operations, id: &str, responses: BoxStream<'static, GraphQLResponse>) {
         let encoder = MessageEncoder::new(Protocol::Transport, id);
-        operations.start(Operation { id: id.to_owned(), encoder, responses, is_starting: true, _quota: None });
+        operations.start(Operation {
+            id: id.to_owned(),
+            encoder,
+            responses,
+            is_starting: true,
+            logged: None,
+            _quota: None,
+        });
     }
 
     fn next(operations: &mut Operations) -> Option<String> {

@@ -25,6 +25,7 @@ use super::read_error;
 use crate::graphql::engine::Caller;
 use crate::http::HttpState;
 use crate::http::limits::SocketQuota;
+use crate::http::request_log::StreamLog;
 use crate::http::streaming::revoked;
 use crate::metrics::Latency;
 use crate::rate::Gcra;
@@ -74,10 +75,17 @@ pub(super) struct Session {
     pinged_at: Option<Instant>,
     /// From the publication of events until they are written.
     delivery: Latency,
+    log: StreamLog,
 }
 
 impl Session {
-    pub(super) fn new(state: Arc<HttpState>, protocol: Protocol, caller: Caller, quota: SocketQuota) -> Self {
+    pub(super) fn new(
+        state: Arc<HttpState>,
+        protocol: Protocol,
+        caller: Caller,
+        quota: SocketQuota,
+        log: StreamLog,
+    ) -> Self {
         let now = Instant::now();
         let delivery = state.metrics.delivery_by(WEBSOCKET);
         let message_rate = Gcra::new(state.limits.socket_messages_per_second, state.limits.socket_message_burst);
@@ -88,7 +96,8 @@ impl Session {
             caller,
             quota,
             is_acknowledged: false,
-            operations: Operations::default(),
+            operations: Operations::logged(log.clone()),
+            log,
             message_rate,
             theoretical_arrival_time: 0,
             opened_at: now,
@@ -108,6 +117,7 @@ impl Session {
         match reason {
             CloseReason::Server(close) => {
                 self.state.metrics.count_closed_socket(close.counted);
+                self.log.closed(self.caller.user(), &close.logged(), self.opened_at.elapsed());
                 let is_refused =
                     !self.is_acknowledged && self.protocol == Protocol::Legacy && close.is_of_credentials();
                 let last = is_refused.then(|| Protocol::connection_error(&close.reason));
@@ -229,6 +239,7 @@ impl Session {
                 if read_error::is_timeout(error) {
                     // A close frame could not be written either.
                     self.state.metrics.count_closed_socket(SLOW_READER);
+                    self.log.closed(self.caller.user(), &Close::slow_reader(), self.opened_at.elapsed());
                 }
                 Err(CloseReason::Disconnected)
             }
