@@ -16,7 +16,7 @@ dev:
 
 test:
 	@./tools/need postgresql mosquitto mosquitto-clients nodejs npm curl chromium openssl python3-venv systemd nginx-light caddy \
-		g++ arduino-core-avr libmosquitto-dev
+		g++ arduino-core-avr libmosquitto-dev prometheus
 	@$(MAKE) --no-print-directory web
 	@$(MAKE) --no-print-directory clients
 	@$(MAKE) --no-print-directory check

@@ -15,6 +15,7 @@ mod ingest;
 mod migrate;
 mod outboxes;
 mod readiness;
+mod series;
 mod services;
 mod start_line;
 mod tasks;

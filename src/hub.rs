@@ -179,6 +179,13 @@ impl<T> Hub<T> {
         self.homes.lock().expect("hub lock").keys().copied().collect()
     }
 
+    /// The most events that wait in one channel for its slowest subscriber.
+    pub fn max_waiting(&self) -> usize {
+        let homes = self.homes.lock().expect("hub lock");
+        let channels = homes.values().flat_map(|home| home.whole.iter().chain(home.devices.values()));
+        channels.map(|channel| channel.sender.len()).max().unwrap_or_default()
+    }
+
     /// The number of homes that have a subscriber: zero once every subscription has ended.
     pub fn n_homes(&self) -> usize {
         self.homes.lock().expect("hub lock").len()

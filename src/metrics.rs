@@ -1,61 +1,73 @@
 //! All metrics of a server. Each server has one instance, which `serverStatus` and `/metrics` both read.
 
 mod age;
+mod labels;
+mod latency;
+mod plain;
+mod process;
+mod reported;
+mod sampled;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 pub use age::Age;
-
-/// A label with the reason or outcome of what is counted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Reason {
-    pub reason: &'static str,
-}
-
-/// A label with the name of an outbox.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OutboxLabel {
-    pub outbox: &'static str,
-}
-
-/// A label with the status of a command.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Status {
-    pub status: &'static str,
-}
+pub use labels::{
+    HttpResponses, HttpRoute, Kind, OutboxLabel, PoolState, Protocol, Reason, Status, Step, Stream, Transport,
+};
+pub use latency::Latency;
+pub use reported::Reported;
+pub use sampled::Sampled;
 
 /// Declares each metric once: field, type, public name (without the prefix `smarthome_`) and HELP text, which
 /// Prometheus ends with a full stop.
 macro_rules! metrics {
     ($($field:ident: $type:ty = $name:literal, $help:literal;)*) => {
-        /// Counters and gauges of one server. Cheap to clone; all clones share their values.
-        #[derive(Clone, Default)]
-        pub struct Metrics {
-            registry: Arc<Registry>,
+        /// The metrics by field.
+        #[derive(Default)]
+        pub struct MetricSet {
+            registry: Registry,
             $(#[doc = $help] pub $field: $type,)*
             /// The sum of `mqtt_rejected` over all reasons, for `serverStatus`.
             pub mqtt_rejected_total: Counter,
+            /// The sum of `sockets_by_protocol` over both.
+            pub sockets: Gauge,
         }
 
-        impl Metrics {
+        impl MetricSet {
             /// Zeroes, registered under their public names.
-            pub fn new() -> Self {
+            fn registered() -> Self {
                 let mut metrics = Self::default();
-                let mut registry = Registry::with_prefix("smarthome");
-                $(registry.register($name, $help, metrics.$field.clone());)*
-                metrics.registry = Arc::new(registry);
+                let mut registry = Registry::default();
+                registry.register_collector(Box::new(process::Process));
+                let ours = registry.sub_registry_with_prefix("smarthome");
+                ours.register("build", "The version of the server", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+                $(ours.register($name, $help, metrics.$field.clone());)*
+                metrics.registry = registry;
                 metrics
             }
         }
     };
+}
+
+/// Counters, gauges and histograms of one server. Cheap to clone; all clones share their values.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<MetricSet>);
+
+impl Deref for Metrics {
+    type Target = MetricSet;
+
+    fn deref(&self) -> &MetricSet {
+        &self.0
+    }
 }
 
 metrics! {
@@ -78,8 +90,14 @@ metrics! {
         "Times the broker had discarded the server's session and the messages queued in it";
     mqtt_connected: Gauge = "mqtt_connected",
         "1 while the server is connected to the broker and subscribed";
-    broker_clients: Gauge = "broker_clients",
-        "Clients connected to the broker as reported under $SYS; 0 if it does not report them";
+    broker_clients: Reported = "broker_clients",
+        "Clients connected to the broker, as it reports below $SYS; NaN if it does not";
+    broker_received: Reported = "broker_messages_received",
+        "MQTT packets that the broker has received since it started, as it reports below $SYS; NaN if it does not";
+    broker_sent: Reported = "broker_messages_sent",
+        "MQTT packets that the broker has sent since it started, as it reports below $SYS; NaN if it does not";
+    broker_dropped: Reported = "broker_messages_dropped",
+        "Messages that the broker has dropped since it started because a queue was full, as it reports below $SYS; NaN if it does not";
 
     // Outboxes: commands and configurations on their way to devices
     outbox_pending: Family<OutboxLabel, Gauge> = "outbox_pending_publishes",
@@ -106,6 +124,16 @@ metrics! {
         "Times COPY failed and the readings were inserted otherwise, for example because one of them was stored already";
     ingest_oldest_unstored: Age = "ingest_oldest_unstored_seconds",
         "Age of the oldest received MQTT message or presence timeout that is not stored yet; 0 while there is none";
+    ingest_queue: Gauge = "ingest_queue_messages",
+        "MQTT messages that stayed in the queue when the writer took its last batch";
+    ingest_queue_wait: Latency = "ingest_queue_seconds",
+        "Time of MQTT messages in the queue, from their receipt until the writer takes them";
+    ingest_steps: Family<Step, Latency> = "ingest_batch_seconds",
+        "Time of the steps of ingest batches: look_up of devices, insert or copy with the commit; also of attempts that failed";
+    ingest_commit: Latency = "ingest_commit_seconds",
+        "Time of MQTT messages from their receipt until their commit";
+    ingest_acknowledgement: Latency = "ingest_acknowledgement_seconds",
+        "Time of ingest batches from the commit until the last acknowledgement is given to the connection";
     ingest_parked: Gauge = "ingest_parked_readings",
         "Readings that are stored apart because their month takes none; exact once a minute where several servers store";
     ingest_retries: Counter = "ingest_retries",
@@ -140,12 +168,26 @@ metrics! {
         "How far the server's clock is ahead of the database's";
     db_statements: Counter = "db_statements",
         "SQL statements sent by the API's connection pool";
+    db_statement_time: Latency = "db_statement_seconds",
+        "Time of SQL statements of the API's connection pool until PostgreSQL's answer begins";
+    db_pool_wait: Latency = "db_pool_wait_seconds",
+        "Time that requests waited for a connection of the API's pool, also where they got none";
+    db_pool_connections: Family<PoolState, Sampled> = "db_pool_connections",
+        "Open connections of the API's pool, by state: idle or busy";
+    db_pool_limit: Gauge = "db_pool_connections_limit",
+        "Most connections of the API's pool (DATABASE_POOL_SIZE)";
+    db_pool_waiting: Gauge = "db_pool_waiting",
+        "Requests that wait for a connection of the API's pool";
 
     // GraphQL
+    graphql_operations: Family<Kind, Latency> = "graphql_operation_seconds",
+        "Time of GraphQL operations over all transports, by kind; of a subscription until it ended";
     graphql_budget_exhausted: Counter = "graphql_exhausted",
         "GraphQL operations stopped because they exceeded their budget of objects or bytes";
     graphql_answers_too_large: Counter = "graphql_answers_too_large",
         "GraphQL responses replaced by an error because they were too large";
+    hub_waiting: Family<Stream, Sampled> = "hub_events_waiting",
+        "Live events that the slowest subscriber of a home or a device has not taken yet, by stream";
     subscriptions: Gauge = "subscriptions",
         "Running GraphQL subscriptions of homes and devices";
     subscription_responses_rendered: Counter = "subscription_responses_rendered",
@@ -154,10 +196,16 @@ metrics! {
         "Responses of subscriptions that were taken from an equal operation";
     subscription_catch_ups: Counter = "subscription_catch_ups",
         "Events sent to slow subscribers from the database instead of from memory";
+    subscription_delivery: Family<Transport, Latency> = "subscription_delivery_seconds",
+        "Time of live events from their publication after the commit until they are written to the client's connection";
     subscriptions_lagged: Counter = "subscriptions_lagged",
         "Subscriptions ended with LAGGED because their reader was too slow";
 
     // HTTP
+    http_requests: Family<HttpResponses, Counter> = "http_requests",
+        "HTTP requests by route and class of the status; 1xx is a request that opened a WebSocket";
+    http_request_time: Family<HttpRoute, Latency> = "http_request_seconds",
+        "Time of HTTP requests until the response's head and, unless it is streamed, its body are ready, by route";
     http_connections: Gauge = "http_connections",
         "Open HTTP connections, without WebSockets";
     http_connections_full: Counter = "http_connections_full",
@@ -173,13 +221,18 @@ metrics! {
          much memory, by limit";
     request_memory: Gauge = "request_memory_bytes",
         "Memory of running operations and of responses that their clients have not taken yet";
-    sockets: Gauge = "sockets",
-        "Open WebSockets";
+    sockets_by_protocol: Family<Protocol, Gauge> = "sockets",
+        "Open WebSockets, by subprotocol";
     sockets_closed: Family<Reason, Counter> = "sockets_closed",
         "WebSockets closed by the server, by reason";
 }
 
 impl Metrics {
+    /// All at zero. Series with labels begin when they are first used, or with [`crate::app`]'s list of them.
+    pub fn new() -> Self {
+        Self(Arc::new(MetricSet::registered()))
+    }
+
     /// Counts one rejected message.
     pub fn count_rejected(&self, reason: &'static str) {
         self.mqtt_rejected.get_or_create(&Reason { reason }).inc();
@@ -206,9 +259,19 @@ impl Metrics {
         self.quota_exceeded.get_or_create(&Reason { reason: quota }).inc();
     }
 
+    /// The histogram of the events that reach clients by this transport.
+    pub fn delivery_by(&self, transport: &'static str) -> Latency {
+        self.subscription_delivery.get_or_create(&Transport { transport }).clone()
+    }
+
     /// Counts one socket closed by the server.
     pub fn count_closed_socket(&self, reason: &'static str) {
         self.sockets_closed.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// All metrics in the text format of Prometheus.
+    pub fn render_plain(&self) -> String {
+        plain::plain(&self.render())
     }
 
     /// All metrics in the OpenMetrics text format.

@@ -69,9 +69,13 @@ impl From<MemoryExceeded> for Error {
     }
 }
 
+/// The names of all, see [`MemoryExceeded::name`].
+pub const MEMORY_QUOTAS: [&str; 3] =
+    [MemoryExceeded::PerUser.name(), MemoryExceeded::PerAddress.name(), MemoryExceeded::InAll.name()];
+
 impl MemoryExceeded {
     /// The `reason` of `smarthome_quota_exceeded`.
-    fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::PerUser => "MEMORY_PER_USER",
             Self::PerAddress => "MEMORY_PER_ADDRESS",

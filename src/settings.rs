@@ -28,7 +28,7 @@ pub use database_url::DatabaseUrl;
 pub use device_limit::DeviceLimit;
 pub use documentation::{VARIABLES, Variable, help};
 pub use encryption::{EncryptionKey, EncryptionSettings};
-pub use http::HttpSettings;
+pub use http::{HttpSettings, LogRequests};
 pub use issuers::{KeySource, TrustedIssuer};
 pub use mqtt::MqttSettings;
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};

@@ -25,7 +25,7 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 /// When a refused operation may come again, in seconds.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
 /// The `reason` of `smarthome_quota_exceeded`.
-const REASON: &str = "OPERATIONS_PER_USER";
+pub const REASON: &str = "OPERATIONS_PER_USER";
 
 /// Numbers of operations: of queries and mutations, of the statements that these read with, or of subscriptions that read
 /// from the database.

@@ -1,10 +1,11 @@
 //! What every part of the server shares.
 
+use super::series;
 use crate::auth::Tokens;
 use crate::clock::Clock;
-use crate::db::{self, Frozen, Pool};
+use crate::db::{self, Frozen, Pool, PoolMetrics};
 use crate::ingest;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PoolState};
 use crate::revocation::Revocations;
 use crate::settings::{DatabaseSettings, Settings, SettingsError};
 use crate::throttle::Throttle;
@@ -36,11 +37,14 @@ impl Base {
     /// Connects to nothing yet: the pool opens its connections when they are needed.
     pub fn new(settings: &Settings, clock: Clock) -> Result<Self, SettingsError> {
         let metrics = Metrics::new();
+        series::begin(&metrics);
         let turns = |limits| if settings.rate_limits { Turns::new(limits, metrics.clone()) } else { Turns::default() };
         let frozen = Frozen::default();
+        let pool = db::pool(&settings.database, frozen.clone(), pool_metrics(&metrics));
+        sample_pool(&pool, settings.database.pool_size, &metrics);
         Ok(Self {
             database: settings.database.clone(),
-            pool: db::pool(&settings.database, frozen.clone(), metrics.db_statements.clone()),
+            pool,
             frozen,
             throttle: Throttle::new(settings.rate_limits),
             operation_turns: turns(TurnLimits::of_operations(settings.database.pool_size)),
@@ -55,5 +59,27 @@ impl Base {
             metrics,
             clock,
         })
+    }
+}
+
+/// The metrics of the API's pool.
+fn pool_metrics(metrics: &Metrics) -> PoolMetrics {
+    PoolMetrics {
+        statements: metrics.db_statements.clone(),
+        statement_time: metrics.db_statement_time.clone(),
+        wait: metrics.db_pool_wait.clone(),
+        waiting: metrics.db_pool_waiting.clone(),
+    }
+}
+
+/// Shows in the metrics what the connections of the pool do.
+fn sample_pool(pool: &Pool, limit: u32, metrics: &Metrics) {
+    metrics.db_pool_limit.set(i64::from(limit));
+    for (state, is_idle) in [("busy", false), ("idle", true)] {
+        let (gauge, pool) = (metrics.db_pool_connections.get_or_create(&PoolState { state }).clone(), pool.clone());
+        gauge.read_from(move || {
+            let (busy, idle) = pool.connections();
+            f64::from(if is_idle { idle } else { busy })
+        });
     }
 }

@@ -13,7 +13,7 @@ use super::tasks::Tasks;
 use super::{Options, Parts};
 use crate::auth::TrustedIssuers;
 use crate::authentication::Authenticator;
-use crate::db;
+use crate::db::{self, PoolMetrics};
 use crate::devices::Logins;
 use crate::graphql;
 use crate::graphql::engine::Engine;
@@ -97,6 +97,7 @@ impl Starter<'_> {
             engine: Engine::new(graphql::schema(services.clone()), settings.http.introspection)
                 .with_memory(RequestMemory::new(self.limits.memory, base.metrics.clone()))
                 .with_turns(base.operation_turns.clone(), base.statement_turns.clone())
+                .with_times(base.metrics.graphql_operations.clone())
                 .with_oversized_counter(base.metrics.graphql_answers_too_large.clone()),
             authenticator: Authenticator::new(base.tokens.clone(), base.revocations.clone())
                 .with_integrations(services.integrations.clone())
@@ -110,6 +111,7 @@ impl Starter<'_> {
             sdl: settings.http.introspection.then(|| graphql::sdl().into()),
             quotas: Quotas::new(&self.limits, base.metrics.clone()),
             limits: Arc::new(self.limits.clone()),
+            log_requests: settings.http.log_requests,
             cors: Arc::new(settings.http.cors.clone()),
             graphiql: page.graphiql,
             pages: pages::routes(page),
@@ -124,7 +126,8 @@ impl Starter<'_> {
 fn broker_auth(parts: &Parts, endpoint: &AuthEndpoint) -> Router {
     let Parts { settings, base, hubs, .. } = parts;
     let database = DatabaseSettings { pool_size: BROKER_AUTH_CONNECTIONS, ..settings.database.clone() };
-    let pool = db::pool(&database, base.frozen.clone(), base.metrics.db_statements.clone());
+    let metrics = PoolMetrics { statements: base.metrics.db_statements.clone(), ..PoolMetrics::default() };
+    let pool = db::pool(&database, base.frozen.clone(), metrics);
     broker_auth::router(BrokerAuth {
         logins: Logins::new(pool, base.clock.clone(), hubs.credential_cache.clone()),
         prefix: settings.mqtt.prefix.clone(),

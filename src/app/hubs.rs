@@ -6,7 +6,7 @@ use crate::commands::{CommandHub, Expectations, ReturnedDevices};
 use crate::device_config::ConfigHub;
 use crate::devices::{CredentialCache, RegistryCache, RegistryChanges, RegistryListener, StateHub};
 use crate::hub;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Stream};
 use crate::outbox::Wake;
 use crate::standby::Standby;
 use crate::telemetry::{Partitions, ReadingHub};
@@ -43,6 +43,10 @@ impl Hubs {
         let caches = (credential_cache.clone(), registry_cache.clone());
         let (readings, states) = (ReadingHub::default(), StateHub::default());
         let (commands, configs) = (CommandHub::default(), ConfigHub::default());
+        sample(metrics, "telemetry", readings.clone(), ReadingHub::max_waiting);
+        sample(metrics, "device_status", states.clone(), StateHub::max_waiting);
+        sample(metrics, "command_updates", commands.clone(), CommandHub::max_waiting);
+        sample(metrics, "config_updates", configs.clone(), ConfigHub::max_waiting);
         Self {
             standby: Standby::new(of_streams(&readings, &states, &commands, &configs)),
             readings,
@@ -65,6 +69,12 @@ impl Hubs {
     pub fn of_streams(&self) -> Arc<[Arc<dyn hub::Close>]> {
         of_streams(&self.readings, &self.states, &self.commands, &self.configs)
     }
+}
+
+/// Shows in the metrics how many events of a hub wait.
+fn sample<H: Send + Sync + 'static>(metrics: &Metrics, stream: &'static str, hub: H, waiting: fn(&H) -> usize) {
+    let gauge = metrics.hub_waiting.get_or_create(&Stream { stream }).clone();
+    gauge.read_from(move || waiting(&hub) as f64);
 }
 
 fn of_streams(

@@ -1,9 +1,8 @@
 //! The database of a command.
 
-use crate::db::{self, Frozen, Pool};
+use crate::db::{self, Frozen, Pool, PoolMetrics};
 use crate::error::Error;
 use crate::settings::DatabaseSettings;
-use prometheus_client::metrics::counter::Counter;
 
 /// A pool. Fails at once, with the cause, where the database does not accept a connection.
 pub(super) async fn open(settings: &DatabaseSettings) -> anyhow::Result<Pool> {
@@ -13,5 +12,5 @@ pub(super) async fn open(settings: &DatabaseSettings) -> anyhow::Result<Pool> {
             None => anyhow::Error::from(Error::unavailable(error)).context("connect to the database"),
         });
     }
-    Ok(db::pool(settings, Frozen::default(), Counter::default()))
+    Ok(db::pool(settings, Frozen::default(), PoolMetrics::default()))
 }

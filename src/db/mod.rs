@@ -26,7 +26,7 @@ pub use frozen::Frozen;
 pub use json::JsonText;
 pub use memory_budget::{MAX_OPERATION_BYTES, MemoryBudget, MemorySize, collect_bounded};
 pub use migrations::{MIGRATIONS, MigrationError, has_pending, migrate, pending};
-pub use pool::{Pool, PooledConnection, STATEMENT_TIMEOUT, is_reachable, pool};
+pub use pool::{Pool, PoolMetrics, PooledConnection, STATEMENT_TIMEOUT, is_reachable, pool};
 pub use reconnecting::ReconnectingConnection;
 pub use spawn::spawn_and_join;
 pub use statement::{Template, numbered, parameters, statement};

@@ -1,7 +1,7 @@
 //! The API's pool of connections.
 
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
 use diesel::result::DatabaseErrorKind;
@@ -10,10 +10,12 @@ use diesel_async::pooled_connection::{
 };
 use diesel_async::{AsyncConnection, SimpleAsyncConnection};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::connection::connect_until_frozen;
 use super::{Connection, Frozen};
 use crate::error::Chain;
+use crate::metrics::Latency;
 use crate::settings::DatabaseSettings;
 
 /// Limit on a statement of the API.
@@ -27,14 +29,52 @@ type Manager = AsyncDieselConnectionManager<Connection>;
 pub type PooledConnection<'a> = bb8::PooledConnection<'a, Manager>;
 type Taken<'a> = Result<PooledConnection<'a>, bb8::RunError<PoolError>>;
 
+/// What is measured of a pool. The default is read by nobody.
+#[derive(Clone, Default)]
+pub struct PoolMetrics {
+    pub statements: Counter,
+    pub statement_time: Latency,
+    /// Time until a connection is given out, or refused.
+    pub wait: Latency,
+    /// Callers that wait for a connection.
+    pub waiting: Gauge,
+}
+
 /// The API's connections. Cheap to clone; all clones share them.
 #[derive(Clone)]
 pub struct Pool {
     connections: bb8::Pool<Manager>,
     frozen: Frozen,
+    metrics: PoolMetrics,
+}
+
+/// A caller that waits for a connection.
+struct Waiting<'a> {
+    metrics: &'a PoolMetrics,
+    began: Instant,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(metrics: &'a PoolMetrics) -> Self {
+        metrics.waiting.inc();
+        Self { metrics, began: Instant::now() }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.metrics.waiting.dec();
+        self.metrics.wait.observe(self.began.elapsed());
+    }
 }
 
 impl Pool {
+    /// The open connections: those in use, and those that are idle.
+    pub fn connections(&self) -> (u32, u32) {
+        let state = self.connections.state();
+        (state.connections.saturating_sub(state.idle_connections), state.idle_connections)
+    }
+
     /// A free connection. Fails when none is free in time, and at once while the database is frozen.
     pub async fn get(&self) -> Taken<'_> {
         self.unless_frozen(Box::pin(self.connections.get())).await
@@ -47,6 +87,7 @@ impl Pool {
 
     /// The futures are in boxes because this one is part of every resolver's, which nest deeply on the stack.
     async fn unless_frozen<'a>(&self, taken: Pin<Box<dyn Future<Output = Taken<'a>> + Send + '_>>) -> Taken<'a> {
+        let _waiting = Waiting::begin(&self.metrics);
         tokio::select! {
             biased;
             taken = taken => taken,
@@ -56,8 +97,8 @@ impl Pool {
 }
 
 /// The API's pool. It opens its connections when they are needed, so the server starts while the database is away.
-/// `statements` counts the statements of the pool. All connections are closed when the database freezes.
-pub fn pool(settings: &DatabaseSettings, frozen: Frozen, statements: Counter) -> Pool {
+/// All connections are closed when the database freezes.
+pub fn pool(settings: &DatabaseSettings, frozen: Frozen, metrics: PoolMetrics) -> Pool {
     let mut config = ManagerConfig::default();
     // A connection may be closed while it is idle, as by a restart of the database. This looks at its state only: a
     // round trip for each use would cost more.
@@ -65,12 +106,13 @@ pub fn pool(settings: &DatabaseSettings, frozen: Frozen, statements: Counter) ->
         let is_usable = if conn.is_broken() { Err(closed_while_idle()) } else { Ok(()) };
         Box::pin(std::future::ready(is_usable))
     }));
-    let watched = frozen.clone();
+    let (watched, measured) = (frozen.clone(), metrics.clone());
     config.custom_setup = Box::new(move |url| {
-        let (url, statements, frozen) = (url.to_owned(), statements.clone(), watched.clone());
+        let (url, frozen) = (url.to_owned(), watched.clone());
+        let statements = Statements::new(&measured);
         Box::pin(async move {
             let mut conn = connect_until_frozen(&url, STATEMENT_TIMEOUT, frozen).await?;
-            conn.set_instrumentation(CountStatements(statements));
+            conn.set_instrumentation(statements);
             Ok(conn)
         })
     });
@@ -81,7 +123,7 @@ pub fn pool(settings: &DatabaseSettings, frozen: Frozen, statements: Counter) ->
         .idle_timeout(Some(Duration::from_secs(300)))
         .error_sink(Box::new(LogConnectErrors))
         .build_unchecked(manager);
-    Pool { connections, frozen }
+    Pool { connections, frozen, metrics }
 }
 
 /// The pool drops the connection and takes another.
@@ -113,12 +155,32 @@ pub async fn is_reachable(pool: &Pool) -> bool {
     matches!(tokio::time::timeout(PROBE_TIMEOUT, probe).await, Ok(Some(())))
 }
 
-struct CountStatements(Counter);
+/// Counts and measures the statements of one connection, which sends one at a time.
+struct Statements {
+    count: Counter,
+    time: Latency,
+    began: Option<Instant>,
+}
 
-impl Instrumentation for CountStatements {
+impl Statements {
+    fn new(metrics: &PoolMetrics) -> Self {
+        Self { count: metrics.statements.clone(), time: metrics.statement_time.clone(), began: None }
+    }
+}
+
+impl Instrumentation for Statements {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
-        if let InstrumentationEvent::StartQuery { .. } = event {
-            self.0.inc();
+        match event {
+            InstrumentationEvent::StartQuery { .. } => {
+                self.count.inc();
+                self.began = Some(Instant::now());
+            }
+            InstrumentationEvent::FinishQuery { .. } => {
+                if let Some(began) = self.began.take() {
+                    self.time.observe(began.elapsed());
+                }
+            }
+            _ => {}
         }
     }
 }

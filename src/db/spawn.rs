@@ -6,6 +6,7 @@
 use std::panic::resume_unwind;
 
 use tokio::task::{JoinSet, unconstrained};
+use tracing::Instrument;
 
 /// Runs `work` in a task and waits for it. The task makes progress while this future is not polled, and is
 /// aborted when this future is dropped.
@@ -14,7 +15,7 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     let mut task = JoinSet::new();
-    task.spawn(work);
+    task.spawn(work.in_current_span());
     // Outside tokio's cooperative budget: a finished task must be seen at once, or a data loader's next batch
     // would be sent without its result.
     match unconstrained(task.join_next()).await {

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use diesel_async::AsyncConnection;
 use futures_util::future::BoxFuture;
+use tracing::Instrument;
 
 use super::{Connection, Pool};
 use crate::error::Error;
@@ -69,5 +70,5 @@ where
 pub async fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::spawn(work).await.map_err(Error::internal)?
+    tokio::spawn(work.in_current_span()).await.map_err(Error::internal)?
 }

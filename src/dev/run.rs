@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
@@ -146,7 +145,7 @@ async fn with_database(
     let prefix = Environment.get("MQTT_TOPIC_PREFIX").unwrap_or_else(|| "smarthome".to_owned());
     let database = crate::settings::DatabaseSettings { url: Secret::new(postgres.url()), pool_size: SIDE_POOL_SIZE };
     db::migrate(&database).await.context("migrate the database")?;
-    let side_pool = db::pool(&database, db::Frozen::default(), Counter::default());
+    let side_pool = db::pool(&database, db::Frozen::default(), db::PoolMetrics::default());
     let logins = Logins::new(side_pool.clone(), clock.clone(), CredentialCache::default());
     let broker = start_broker(args, folder, prefix, logins).await?;
     let result = async {

@@ -8,7 +8,7 @@
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::{ObjectType, Request, Response, Schema, SubscriptionType, Variables};
@@ -16,6 +16,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use tracing::Instrument;
 
 use super::document::{Document, Documents, Hash};
 use super::limits::budget::Budget;
@@ -30,6 +32,8 @@ use super::validation::Types;
 use super::weighted_cache::WeightedCache;
 use super::{Peer, Viewer, null_propagation, response_order};
 use crate::db::spawn_and_join;
+use crate::ids::UserId;
+use crate::metrics::{Kind, Latency};
 use crate::request_memory::{RequestMemory, Reservation};
 use crate::turns::Turns;
 
@@ -73,8 +77,17 @@ pub struct Caller {
     pub peer: Peer,
 }
 
+impl Caller {
+    /// The user who has signed in.
+    pub fn user(&self) -> Option<UserId> {
+        self.viewer.0.as_ref().map(|principal| principal.user)
+    }
+}
+
 /// A request that was accepted and can run.
 pub struct Prepared {
+    /// The document, and the index of the operation in it.
+    source: (Arc<Document>, usize),
     kind: OperationKind,
     complexity: usize,
     selection: Arc<Normalised>,
@@ -88,6 +101,12 @@ const WITH_OWN_CREDENTIALS: [&str; 4] = ["login", "register", "refreshToken", "l
 impl Prepared {
     pub fn kind(&self) -> OperationKind {
         self.kind
+    }
+
+    /// The name that the document gives the operation.
+    pub fn name(&self) -> Option<&str> {
+        let (document, selected) = &self.source;
+        document.operations[*selected].name()
     }
 
     /// Whether the operation needs no access token, because every field of it carries its own credentials. Many clients
@@ -120,6 +139,7 @@ pub struct Engine {
     introspection: bool,
     timeout: Duration,
     oversized: Counter,
+    times: Family<Kind, Latency>,
     memory: RequestMemory,
     turns: Turns,
     statement_turns: Turns,
@@ -137,6 +157,7 @@ impl Engine {
             introspection,
             timeout: EXECUTION_TIMEOUT,
             oversized: Counter::default(),
+            times: Family::default(),
             memory: RequestMemory::default(),
             turns: Turns::default(),
             statement_turns: Turns::default(),
@@ -159,6 +180,12 @@ impl Engine {
     #[must_use]
     pub fn with_oversized_counter(self, oversized: Counter) -> Self {
         Self { oversized, ..self }
+    }
+
+    /// Measures operations here.
+    #[must_use]
+    pub fn with_times(self, times: Family<Kind, Latency>) -> Self {
+        Self { times, ..self }
     }
 
     /// Sets how long a query may run.
@@ -187,7 +214,8 @@ impl Engine {
         check_arguments(&selection, &variables)?;
         let (kind, complexity) = (operation.kind(), selection.complexity(&variables));
         complexity::check(complexity)?;
-        Ok(Prepared { kind, complexity, operation: selection.document(&variables), selection })
+        let operation = selection.document(&variables);
+        Ok(Prepared { source: (document, selected), kind, complexity, operation, selection })
     }
 
     fn selection(
@@ -234,13 +262,19 @@ impl Engine {
         request.data(caller.viewer).data(caller.peer).data(budget).data(Rows(true))
     }
 
+    /// Measures an operation until the value is dropped.
+    fn measure(&self, kind: OperationKind) -> Measured {
+        Measured { time: self.times.get_or_create(&Kind { kind: kind.name() }).clone(), began: Instant::now() }
+    }
+
     fn reservation(&self, caller: &Caller) -> Reservation {
         self.memory.reservation(caller.viewer.0.as_ref().map(|principal| principal.user), caller.peer.0)
     }
 
     /// Runs a query or a mutation when it is its turn. A query is stopped after the execution timeout.
     pub async fn execute(&self, prepared: Prepared, caller: Caller) -> GraphQLResponse {
-        let Prepared { kind, complexity, selection, operation } = prepared;
+        let Prepared { kind, complexity, selection, operation, .. } = prepared;
+        let _measured = self.measure(kind);
         let finish = self.finisher(selection.clone());
         if selection.roots.is_empty() {
             return finish(Response::new(response_order::nothing()));
@@ -283,9 +317,11 @@ impl Engine {
             let engine = self.clone();
             // On a task of its own: nobody polls the stream while its client reads nothing, but the operation holds a
             // database connection.
-            let running = spawn_and_join(async move { engine.execute(prepared, caller).await });
+            let executing = async move { engine.execute(prepared, caller).await };
+            let running = spawn_and_join(executing.in_current_span());
             return futures_util::stream::once(running).boxed();
         }
+        let measured = self.measure(prepared.kind);
         let key = live::key(&prepared.operation, &caller.viewer);
         let (finish, memory) = (self.finisher(prepared.selection), self.reservation(&caller));
         let (budget, handover) = (Budget::within(memory.another(), None), Handover::default());
@@ -298,11 +334,26 @@ impl Engine {
             response
         });
         let responses = live::share(responses.boxed(), handover, key, budget);
-        let holding = move |response: GraphQLResponse| match response.needs_no_reservation() {
-            true => response,
-            false => response.holding(memory.another(), false),
+        let holding = move |response: GraphQLResponse| {
+            let _until_dropped = &measured;
+            match response.needs_no_reservation() {
+                true => response,
+                false => response.holding(memory.another(), false),
+            }
         };
         responses.map(holding).boxed()
+    }
+}
+
+/// An operation that is measured.
+struct Measured {
+    time: Latency,
+    began: Instant,
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        self.time.observe(self.began.elapsed());
     }
 }
 

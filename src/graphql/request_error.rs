@@ -89,6 +89,15 @@ impl RequestError {
         Self::new("OUTCOME_UNKNOWN", message)
     }
 
+    /// Why the request was refused, for the log: a text that quotes nothing of the request.
+    pub fn detail(&self) -> Option<&'static str> {
+        let fixed = match self.message {
+            Cow::Borrowed(text) => Some(text),
+            Cow::Owned(_) => None,
+        };
+        self.reason.map(CredentialsError::name).or(fixed)
+    }
+
     /// The value of `extensions.code`.
     pub fn code(&self) -> &'static str {
         self.code

@@ -3,8 +3,9 @@
 
 use std::io::{self, Write};
 use std::iter::once;
+use std::time::Instant;
 
-use async_graphql::{Response, ServerError, Value};
+use async_graphql::{PathSegment, Response, ServerError, Value};
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use super::client_errors;
 use super::request_error::RequestError;
 use super::response_writer::{Bounded, Segments, Sink};
+use crate::error::codes::CODES;
 use crate::request_memory::{FREE_BYTES, Reservation};
 
 /// Most bytes of one response, as JSON.
@@ -32,6 +34,10 @@ pub struct GraphQLResponse {
     is_mutation: bool,
     /// When the same request may succeed, in seconds.
     retry_after_seconds: Option<u64>,
+    /// When its event was published; `None` for a response to anything but a live event.
+    published_at: Option<Instant>,
+    /// Why the request was refused, see [`RequestError::detail`].
+    detail: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -89,6 +95,8 @@ impl GraphQLResponse {
             memory: Reservation::default(),
             is_mutation: false,
             retry_after_seconds: None,
+            published_at: None,
+            detail: None,
         }
     }
 
@@ -143,6 +151,23 @@ impl GraphQLResponse {
         self.retry_after_seconds
     }
 
+    /// The code of the first error, and the response key of its root field.
+    pub fn first_refusal(&self) -> Option<(&'static str, Option<&str>)> {
+        let error = self.content.errors().first()?;
+        let Some(Value::String(name)) = error.extensions.as_ref()?.get("code") else { return None };
+        let code = CODES.iter().find(|code| code.name == name)?.name;
+        let field = match error.path.first() {
+            Some(PathSegment::Field(key)) => Some(key.as_str()),
+            _ => None,
+        };
+        Some((code, field))
+    }
+
+    /// Why the request was refused: a text that quotes nothing of it.
+    pub fn detail(&self) -> Option<&'static str> {
+        self.detail
+    }
+
     /// The code of a refused request.
     pub fn error_code(&self) -> Option<&'static str> {
         self.code
@@ -164,6 +189,17 @@ impl GraphQLResponse {
     /// The first error alone, for the `error` message of the older `graphql-ws` protocol.
     pub fn first_error(&self) -> impl Serialize + '_ {
         self.content.errors().first()
+    }
+
+    /// The response to an event that was published at this time.
+    #[must_use]
+    pub(super) fn to_event_of(self, published_at: Instant) -> Self {
+        Self { published_at: Some(published_at), ..self }
+    }
+
+    /// When its event was published; `None` for a response to anything but a live event.
+    pub fn published_at(&self) -> Option<Instant> {
+        self.published_at
     }
 
     /// Counts the response here if it is too large to be sent.
@@ -289,12 +325,14 @@ fn write_value<S: Sink>(value: &Value, out: &mut Bounded<'_, S>) -> io::Result<(
 impl From<RequestError> for GraphQLResponse {
     fn from(mut request_error: RequestError) -> Self {
         let (code, others) = (request_error.code, std::mem::take(&mut request_error.others));
+        let detail = request_error.detail();
         let retry_after_seconds = request_error.retry_after_seconds.map(|seconds| u64::from(seconds.get()));
         let mut errors: Vec<ServerError> = once(request_error).chain(others).map(server_error).collect();
         client_errors::sanitize(&mut errors);
         Self {
             code: Some(code),
             retry_after_seconds,
+            detail,
             ..Self::of(Content::Executed(Box::new(Response::from_errors(errors))), true)
         }
     }
@@ -319,7 +357,6 @@ fn server_error(request_error: RequestError) -> ServerError {
 
 #[cfg(test)]
 mod tests {
-    use async_graphql::PathSegment;
     use serde_json::json;
 
     use super::*;

@@ -6,6 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use super::context::ContextExt;
 use super::error::Result;
 use crate::db;
+use crate::metrics::Reported;
 
 /// The status of the server. Counters start at zero with the server and stop at 2147483647, the largest `Int`.
 /// `/metrics` has no such limit.
@@ -44,6 +45,12 @@ pub(super) struct MqttStatus {
     messages_rejected: i32,
     /// Clients connected to the broker, as the broker reports it. Null if it does not report it.
     broker_clients_connected: Option<i32>,
+    /// MQTT packets that the broker has received since it started. Null if it does not report it.
+    broker_messages_received: Option<i32>,
+    /// MQTT packets that the broker has sent since it started. Null if it does not report it.
+    broker_messages_sent: Option<i32>,
+    /// Messages that the broker has dropped since it started because a queue was full. Null if it does not report it.
+    broker_messages_dropped: Option<i32>,
 }
 
 /// The connection to the database.
@@ -56,6 +63,10 @@ pub(super) struct DatabaseStatus {
 
 fn count(counter: &Counter) -> i32 {
     i32::try_from(counter.get()).unwrap_or(i32::MAX)
+}
+
+fn reported(gauge: &Reported) -> Option<i32> {
+    gauge.get().map(|value| i32::try_from(value).unwrap_or(i32::MAX))
 }
 
 #[derive(Default)]
@@ -79,7 +90,10 @@ impl StatusQuery {
                 messages_stored: count(&metrics.mqtt_stored),
                 messages_duplicate: count(&metrics.mqtt_duplicate),
                 messages_rejected: count(&metrics.mqtt_rejected_total),
-                broker_clients_connected: i32::try_from(metrics.broker_clients.get()).ok().filter(|n| *n > 0),
+                broker_clients_connected: reported(&metrics.broker_clients),
+                broker_messages_received: reported(&metrics.broker_received),
+                broker_messages_sent: reported(&metrics.broker_sent),
+                broker_messages_dropped: reported(&metrics.broker_dropped),
             },
             database: DatabaseStatus { connected: db::is_reachable(&services.pool).await },
         }))

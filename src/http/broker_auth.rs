@@ -34,6 +34,12 @@ const MAX_BODY: usize = 128 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Topic filters of one request.
 const MAX_FILTERS: usize = 100;
+/// The outcomes in `smarthome_broker_questions_total`.
+const ALLOWED: &str = "allowed";
+const DENIED: &str = "denied";
+const FAILED: &str = "failed";
+const UNKNOWN_BROKER: &str = "unknown_broker";
+pub(super) const OUTCOMES: [&str; 4] = [ALLOWED, DENIED, FAILED, UNKNOWN_BROKER];
 const SECRET_HEADER: &str = "x-auth-secret";
 
 /// What the routes need.
@@ -60,6 +66,9 @@ type Decision = Result<bool, Undecided>;
 
 /// The status of a denial.
 type DenialStatus = fn(&AuthRequest) -> StatusCode;
+
+/// All paths.
+pub(super) const PATHS: [&str; 5] = ["/auth", "/superuser", "/acl", "/emqx/auth", "/vernemq"];
 
 /// The routes: `/auth`, `/superuser`, `/acl`, `/emqx/auth` for EMQX, `/vernemq` for its webhooks.
 pub fn router(auth: BrokerAuth) -> Router {
@@ -140,7 +149,7 @@ impl BrokerAuth {
     async fn read(&self, request: Request<Body>) -> Result<(HeaderMap, AuthRequest), Response> {
         let (parts, body) = request.into_parts();
         if !self.has_secret(&parts.headers) {
-            self.metrics.count_broker_auth("unknown_broker");
+            self.metrics.count_broker_auth(UNKNOWN_BROKER);
             return Err(responses::problem(
                 StatusCode::UNAUTHORIZED,
                 "UNAUTHENTICATED",
@@ -228,13 +237,13 @@ impl BrokerAuth {
     fn response(&self, decision: Decision, denial: StatusCode, body: impl Fn(bool) -> Value) -> Response {
         match decision {
             Ok(allowed) => {
-                self.metrics.count_broker_auth(if allowed { "allowed" } else { "denied" });
+                self.metrics.count_broker_auth(if allowed { ALLOWED } else { DENIED });
                 responses::json(if allowed { StatusCode::OK } else { denial }, &body(allowed))
             }
             Err(Undecided::Malformed) => malformed(),
             Err(Undecided::Failed(error)) => {
                 tracing::warn!(%error, "could not decide a broker's request");
-                self.metrics.count_broker_auth("failed");
+                self.metrics.count_broker_auth(FAILED);
                 responses::problem(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", responses::UNAVAILABLE)
             }
         }

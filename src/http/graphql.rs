@@ -12,7 +12,9 @@ use axum::http::{Method, Request, StatusCode, request::Parts};
 use axum::response::{IntoResponse, Redirect, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use super::caller::RefusedCaller;
 use super::negotiate::{Accepted, Media, accepted, is_json, prefers_html};
+use super::request_log::{Logged, Refusal};
 use super::{HttpState, caller, compression, pages, responses, streaming};
 use crate::error::Error;
 use crate::graphql::OperationKind;
@@ -38,46 +40,51 @@ pub(super) async fn handle(state: &HttpState, request: Request<Body>) -> Respons
              or multipart/mixed with subscriptionSpec=\"1.0\"",
         );
     }
-    let refuse = |error: Error| {
+    let refuse = |RefusedCaller { error, logged }| {
         state.metrics.count_http_rejection(error.code());
-        responses::auth_error(media, &error)
+        logged.on(responses::auth_error(media, &error))
     };
     let (caller, refused) = match caller::caller(&parts, state).await {
         Ok(caller) => (caller, None),
-        Err(error @ Error::TooSoon { .. }) => return refuse(error),
+        Err(refused) if matches!(refused.error, Error::TooSoon { .. }) => return refuse(refused),
         // Decided below: an operation may need no token.
-        Err(error) => (caller::anonymous(&parts), Some(error)),
+        Err(refused) => (caller::anonymous(&parts), Some(refused)),
     };
     let prepared = prepare(state, &parts, body, accepted).await;
     let may_need_no_token = match &prepared {
         Ok(prepared) => prepared.has_own_credentials(),
         // The client sends its document then, which may be such an operation.
-        Err(refusal) => refusal.code == NOT_PERSISTED,
+        Err(unprepared) => unprepared.refusal.code() == NOT_PERSISTED,
     };
     match (prepared, refused) {
-        (_, Some(error)) if !may_need_no_token => refuse(error),
+        (_, Some(refused)) if !may_need_no_token => refuse(refused),
         (Ok(prepared), _) => run(state, &parts, accepted, prepared, caller).await,
-        (Err(Refusal { code, response }), _) => {
-            state.metrics.count_http_rejection(code);
-            response
+        (Err(Unprepared { refusal, response }), _) => {
+            state.metrics.count_http_rejection(refusal.code());
+            Logged::refused(caller.user(), refusal).on(response)
         }
     }
 }
 
 /// Why a request can't be prepared.
-struct Refusal {
-    code: &'static str,
+struct Unprepared {
+    refusal: Refusal,
     response: Response,
 }
 
-impl Refusal {
+impl Unprepared {
     fn new(media: Media, status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, response: responses::problem_in(media, status, code, message) }
+        let message: Cow<'static, str> = message.into();
+        let detail = match message {
+            Cow::Borrowed(text) => Some(text),
+            Cow::Owned(_) => None,
+        };
+        Self { refusal: Refusal::new(code, detail), response: responses::problem_in(media, status, code, message) }
     }
 
     /// The request is not well-formed: 400 in every media type.
     fn bad(media: Media, error: RequestError) -> Self {
-        Self { code: error.code(), response: responses::error(media, StatusCode::BAD_REQUEST, error) }
+        Self { refusal: Refusal::of(&error), response: responses::error(media, StatusCode::BAD_REQUEST, error) }
     }
 }
 
@@ -87,25 +94,30 @@ fn is_page_visit(parts: &Parts) -> bool {
 }
 
 /// The operation of a request.
-async fn prepare(state: &HttpState, parts: &Parts, body: Body, accepted: Accepted) -> Result<Prepared, Refusal> {
+async fn prepare(state: &HttpState, parts: &Parts, body: Body, accepted: Accepted) -> Result<Prepared, Unprepared> {
     let media = accepted.single.unwrap_or(Media::Json);
     let graphql_request = read_request(state, parts, body, media).await?;
-    let refusal = |error: RequestError| Refusal {
-        code: error.code(),
+    let refusal = |error: RequestError| Unprepared {
+        refusal: Refusal::of(&error),
         response: responses::request_error(accepted.single, error),
     };
     state.engine.prepare(graphql_request).map_err(refusal)
 }
 
 /// The request's parameters.
-async fn read_request(state: &HttpState, parts: &Parts, body: Body, media: Media) -> Result<GraphQLRequest, Refusal> {
-    let bad = |error| Refusal::bad(media, error);
+async fn read_request(
+    state: &HttpState,
+    parts: &Parts,
+    body: Body,
+    media: Media,
+) -> Result<GraphQLRequest, Unprepared> {
+    let bad = |error| Unprepared::bad(media, error);
     let graphql_request = if parts.method == Method::GET {
         GraphQLRequest::from_url_query(parts.uri.query().unwrap_or_default()).map_err(bad)?
     } else {
         if !is_json(&parts.headers) {
             let message = "send the request as application/json in UTF-8";
-            return Err(Refusal::new(media, StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT", message));
+            return Err(Unprepared::new(media, StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT", message));
         }
         let body = read_body(state, body, media).await?;
         let text = std::str::from_utf8(&body)
@@ -118,9 +130,9 @@ async fn read_request(state: &HttpState, parts: &Parts, body: Body, media: Media
     Ok(graphql_request)
 }
 
-async fn read_body(state: &HttpState, body: Body, media: Media) -> Result<Bytes, Refusal> {
+async fn read_body(state: &HttpState, body: Body, media: Media) -> Result<Bytes, Unprepared> {
     let limits = &state.limits;
-    let refusal = |status, code, message: String| Refusal::new(media, status, code, message);
+    let refusal = |status, code, message: String| Unprepared::new(media, status, code, message);
     match tokio::time::timeout(limits.body_timeout, Limited::new(body, limits.body_bytes).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
@@ -138,7 +150,7 @@ async fn read_body(state: &HttpState, body: Body, media: Media) -> Result<Bytes,
 
 /// Runs a prepared operation in a form the client accepts.
 async fn run(state: &HttpState, parts: &Parts, accepted: Accepted, prepared: Prepared, caller: Caller) -> Response {
-    let kind = prepared.kind();
+    let (kind, logged) = (prepared.kind(), Logged::operation(&prepared, &caller));
     if parts.method == Method::GET && kind == OperationKind::Mutation {
         return responses::method_not_allowed(accepted.single.unwrap_or(Media::Json), "POST");
     }
@@ -146,13 +158,16 @@ async fn run(state: &HttpState, parts: &Parts, accepted: Accepted, prepared: Pre
         // A query has one response, so a single document is preferred to a stream.
         (OperationKind::Query, Some(media), _) => {
             let response = state.engine.execute(prepared, caller).await;
-            responses::query(media, response, compression::accepts_gzip(&parts.headers)).await
+            let logged = logged.executed(&response);
+            logged.on(responses::query(media, response, compression::accepts_gzip(&parts.headers)).await)
         }
         (OperationKind::Mutation, Some(media), _) => {
-            responses::mutation(media, state.engine.execute(prepared, caller).await)
+            let response = state.engine.execute(prepared, caller).await;
+            let logged = logged.executed(&response);
+            logged.on(responses::mutation(media, response))
         }
-        (_, _, Some(streaming)) => streaming::stream(state, streaming, prepared, caller),
-        (_, media, None) => responses::error(
+        (_, _, Some(streaming)) => streaming::stream(state, streaming, prepared, caller, logged),
+        (_, media, None) => logged.on(responses::error(
             media.unwrap_or(Media::Json),
             StatusCode::NOT_ACCEPTABLE,
             RequestError::parameter(
@@ -160,6 +175,6 @@ async fn run(state: &HttpState, parts: &Parts, accepted: Accepted, prepared: Pre
                 "a subscription needs a WebSocket, or Accept: text/event-stream, \
                  or Accept: multipart/mixed;subscriptionSpec=\"1.0\"",
             ),
-        ),
+        )),
     }
 }

@@ -15,7 +15,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::client::Client;
-use super::responses;
+use super::{request_log, responses};
 use crate::settings::CorsSettings;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -44,8 +44,8 @@ pub(super) async fn wrap_request(request: Request, next: Next) -> Response {
     let client = request.extensions().get::<Client>().copied();
     let by_https = client.is_some_and(|client| client.by_https);
     let client = client.map(|client| tracing::field::display(client.addr));
-    let (method, path) = (request.method(), request.uri().path());
-    let span = tracing::info_span!("http", request.id = id_text, client, %method, path);
+    let (method, path) = (request_log::method(request.method()), request_log::path(request.uri().path()));
+    let span = tracing::info_span!("http", request.id = id_text, client, method, path);
     let mut response = next.run(request).instrument(span).await;
     let headers = response.headers_mut();
     headers.reserve(SECURITY.len() + 4);

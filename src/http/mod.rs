@@ -12,10 +12,13 @@ mod graphql;
 pub mod health;
 mod layers;
 mod limits;
+mod measure;
 mod negotiate;
 pub mod pages;
+mod request_log;
 mod response_body;
 mod responses;
+mod series;
 mod serve;
 mod slow_peer;
 mod socket;
@@ -26,7 +29,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +37,7 @@ use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use limits::{Limits, Quotas};
+pub use series::begin_series;
 pub use serve::{ClientConnection, Server, listen};
 pub use socket::close_codes;
 
@@ -43,7 +47,7 @@ use crate::clock::Clock;
 use crate::graphql::engine::Engine;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
-use crate::settings::CorsSettings;
+use crate::settings::{CorsSettings, LogRequests};
 use crate::throttle::Throttle;
 use health::{CachedReadiness, Readiness};
 use negotiate::Media;
@@ -64,6 +68,8 @@ pub struct HttpState {
     pub sdl: Option<Arc<str>>,
     pub quotas: Quotas,
     pub limits: Arc<Limits>,
+    /// Which requests are logged.
+    pub log_requests: LogRequests,
     /// Which pages of other origins may call. Those of the server's own host always may.
     pub cors: Arc<CorsSettings>,
     /// Whether the pages contain GraphiQL: browsers that open `/graphql` are sent there.
@@ -80,7 +86,7 @@ pub struct HttpState {
 pub fn router(mut state: HttpState) -> Router {
     state.readiness = Arc::new(CachedReadiness::new(state.readiness));
     let cors = layers::cors(state.cors.clone());
-    let pages = state.pages.clone();
+    let (pages, measured) = (state.pages.clone(), (state.metrics.clone(), state.log_requests));
     Router::new()
         .route("/graphql", any(graphql_or_socket))
         .route("/graphql/ws", any(graphql_or_socket))
@@ -96,6 +102,7 @@ pub fn router(mut state: HttpState) -> Router {
         .method_not_allowed_fallback(async || responses::method_not_allowed(Media::Json, "GET, HEAD"))
         .layer(CatchPanicLayer::custom(layers::internal_error))
         .layer(cors)
+        .layer(axum::middleware::from_fn_with_state(measured, measure::measure))
         .layer(axum::middleware::from_fn(layers::wrap_request))
 }
 
@@ -122,6 +129,11 @@ async fn ready(State(state): State<Arc<HttpState>>) -> Response {
     health::ready(&*state.readiness).await
 }
 
-async fn metrics(State(state): State<Arc<HttpState>>) -> Response {
-    responses::text("application/openmetrics-text; version=1.0.0; charset=utf-8", state.metrics.render())
+/// In the format that the scraper accepts: Prometheus accepts OpenMetrics, `promtool` and people with curl get the older one.
+async fn metrics(State(state): State<Arc<HttpState>>, headers: HeaderMap) -> Response {
+    if negotiate::accepts_openmetrics(&headers) {
+        let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        return responses::text(content_type, state.metrics.render());
+    }
+    responses::text("text/plain; version=0.0.4; charset=utf-8", state.metrics.render_plain())
 }

@@ -27,6 +27,11 @@ pub(super) fn prefers_html(headers: &HeaderMap) -> bool {
     html > quality(&ranges, "application/json").map_or(0.0, |(quality, _)| quality)
 }
 
+/// Whether a scraper of metrics knows OpenMetrics. One that accepts anything may know the older format only.
+pub(super) fn accepts_openmetrics(headers: &HeaderMap) -> bool {
+    ranges(headers).iter().any(|range| range.media == "application/openmetrics-text" && range.quality > 0.0)
+}
+
 /// The best accepted media type of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Accepted {

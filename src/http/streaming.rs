@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::limits::SubscriptionQuota;
 use super::negotiate::{Media, Streaming};
+use super::request_log::{Logged, Refusal, StreamLog};
 use super::response_body::held;
 use super::{HttpState, responses};
 use crate::auth::Principal;
@@ -26,12 +27,23 @@ use crate::error::CredentialsError;
 use crate::graphql::engine::{Caller, Prepared};
 use crate::graphql::request_error::RequestError;
 use crate::graphql::response::GraphQLResponse;
+use crate::metrics::Latency;
 use crate::revocation::{Revocations, Watch};
 
 /// Longest wait between two checks of the wall clock for the expiry of a token: the clock may be set in between.
 const MAX_EXPIRY_WAIT: Duration = Duration::from_secs(5);
 
 impl Streaming {
+    pub(super) const ALL: [Self; 2] = [Self::Events, Self::Multipart];
+
+    /// The transport in `smarthome_subscription_delivery_seconds`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Events => "sse",
+            Self::Multipart => "multipart",
+        }
+    }
+
     fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Events => "text/event-stream; charset=utf-8",
@@ -97,6 +109,11 @@ struct ResponseStream {
     heartbeat: Duration,
     /// When the last bytes were sent.
     idle_since: Instant,
+    /// From the publication of events until they are given to the connection.
+    delivery: Latency,
+    log: StreamLog,
+    /// What is logged with the first response.
+    first: Option<Logged>,
     /// Bytes to send before the next event.
     pending: Option<Bytes>,
     quota: Option<SubscriptionQuota>,
@@ -104,10 +121,18 @@ struct ResponseStream {
 }
 
 /// Runs an operation as a stream, within the caller's quota.
-pub(super) fn stream(state: &HttpState, format: Streaming, prepared: Prepared, caller: Caller) -> Response {
+pub(super) fn stream(
+    state: &HttpState,
+    format: Streaming,
+    prepared: Prepared,
+    caller: Caller,
+    logged: Logged,
+) -> Response {
     let Ok(quota) = state.quotas.subscription(&caller) else {
         state.metrics.count_http_rejection("RATE_LIMITED");
-        return responses::quota_exceeded(Media::Json, "too many subscriptions are open: end one of them first");
+        let message = "too many subscriptions are open: end one of them first";
+        let logged = Logged::refused(caller.user(), Refusal::new("RATE_LIMITED", Some(message)));
+        return logged.on(responses::quota_exceeded(Media::Json, message));
     };
     let principal = caller.viewer.0.clone();
     let stream = ResponseStream {
@@ -120,6 +145,9 @@ pub(super) fn stream(state: &HttpState, format: Streaming, prepared: Prepared, c
         stop: state.stop.clone(),
         heartbeat: state.limits.heartbeat,
         idle_since: Instant::now(),
+        log: StreamLog::of_request(state.log_requests),
+        first: Some(logged),
+        delivery: state.metrics.delivery_by(format.name()),
         pending: Some(Bytes::from_static(format.opening())),
         quota: Some(quota),
         is_over: false,
@@ -183,11 +211,15 @@ impl ResponseStream {
                 }
             };
             let Some(response) = response else { return Some(Ok(self.end(Vec::new()))) };
+            if let Some(first) = self.first.take() {
+                self.log.operation(&first.executed(&response));
+            }
             if let Err(error) = self.check_session().await {
                 return Some(Ok(self.end_with(error)));
             }
             self.idle_since = Instant::now();
             let event = self.format.event(&response);
+            self.delivery.observe_since(response.published_at().into_iter());
             return Some(Ok(held(event.into(), response.into_memory())));
         }
     }

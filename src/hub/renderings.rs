@@ -4,6 +4,7 @@
 //! makes its own.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -19,8 +20,18 @@ const MAX_RENDERING_BYTES: usize = 16 << 10;
 const MAX_EVENT_BYTES: usize = 128 << 10;
 
 /// The renderings of one event. They live as long as a subscriber has not received the event.
-#[derive(Debug, Default)]
-pub struct Renderings(Mutex<Kept>);
+#[derive(Debug)]
+pub struct Renderings {
+    kept: Mutex<Kept>,
+    published_at: Instant,
+}
+
+impl Default for Renderings {
+    /// None yet, of an event that is published now.
+    fn default() -> Self {
+        Self { kept: Mutex::default(), published_at: Instant::now() }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -57,9 +68,14 @@ pub struct LeadingPart {
 }
 
 impl Renderings {
+    /// When the event was published.
+    pub fn published_at(&self) -> Instant {
+        self.published_at
+    }
+
     /// Joins the rendering with this key.
     pub fn join(self: &Arc<Self>, key: &RenderingKey) -> Part {
-        let mut kept = self.0.lock().expect("renderings lock");
+        let mut kept = self.kept.lock().expect("renderings lock");
         if let Some((_, progress)) = kept.renderings.iter().find(|(present, _)| present == key) {
             let present = progress.borrow().clone();
             return match present {
@@ -90,7 +106,7 @@ impl WaitingPart {
 impl LeadingPart {
     /// Gives the rendering to the others, unless it is too large to be kept.
     pub fn share(self, rendering: &Bytes) {
-        let mut kept = self.event.0.lock().expect("renderings lock");
+        let mut kept = self.event.kept.lock().expect("renderings lock");
         if rendering.len() <= MAX_RENDERING_BYTES && kept.n_bytes + rendering.len() <= MAX_EVENT_BYTES {
             kept.n_bytes += rendering.len();
             self.progress.send_replace(Progress::Rendered(rendering.clone()));

@@ -12,6 +12,11 @@ use crate::ids::{CommandId, DeviceId};
 use crate::metrics::{Metrics, Reason};
 use crate::mqtt::Rejection;
 
+const REPEATED: &str = "REPEATED";
+const UNKNOWN: &str = "UNKNOWN";
+/// Why the answer of a device changes nothing.
+pub const IGNORED_ANSWERS: [&str; 2] = [REPEATED, UNKNOWN];
+
 /// What the answers of one batch changed.
 pub(super) struct RecordedAnswers {
     /// The changed commands, after the change.
@@ -122,10 +127,10 @@ impl RecordedAnswers {
             metrics.mqtt_stored.inc();
         } else if self.unchanged.contains(&target) {
             metrics.mqtt_duplicate.inc();
-            ignored("REPEATED");
+            ignored(REPEATED);
         } else {
             metrics.count_rejected(Rejection::UnknownCommand.as_str());
-            ignored("UNKNOWN");
+            ignored(UNKNOWN);
         }
     }
 }

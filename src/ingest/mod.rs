@@ -48,12 +48,13 @@ mod uptime_clocks;
 mod writer;
 mod writer_connection;
 
+pub use answers::IGNORED_ANSWERS;
 pub use candidate::{Candidate, Term};
 pub use group::Group;
 pub use progress::Progress;
 pub use session_retention::{delete_unused_sessions, run_session_retention};
 pub use successor::Successor;
-pub use writer::{WriterParts, run_writer};
+pub use writer::{BATCH_STEPS, WriterParts, run_writer};
 
 /// A statement of ingest that takes longer is cancelled, and its batch is tried again.
 const STATEMENT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);

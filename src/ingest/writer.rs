@@ -4,6 +4,7 @@ mod after_commit;
 mod copying;
 mod parking;
 mod storing;
+mod timing;
 mod transaction;
 mod verdict;
 
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
 pub(super) use copying::Copier;
+pub use timing::BATCH_STEPS;
 
 use super::MAX_BATCH;
 use super::batch::Batch;
@@ -294,6 +296,8 @@ impl RunningWriter {
         let n = inbox.len();
         let (n_waiting, capacity) = (self.events.len(), self.events.max_capacity());
         self.classifier.observe_queue(n_waiting, capacity, self.clock.now());
+        self.metrics.ingest_queue.set(i64::try_from(n_waiting).unwrap_or(i64::MAX));
+        self.observe_taken(inbox);
         let batch = self.prepare(inbox).await;
         self.store(batch).await;
         self.classifier.observe_in_flight(n + self.events.len(), idle);
@@ -312,8 +316,11 @@ impl RunningWriter {
     /// Makes a batch of the messages, after looking up the names that are new in them.
     async fn prepare(&mut self, inbox: &mut Vec<BrokerEvent>) -> Batch {
         loop {
+            let began = Instant::now();
             let looked_up = self.classifier.look_up(self.db.get().await, inbox);
-            let Err(error) = with_timeout(ATTEMPT_TIMEOUT, looked_up).await else { break };
+            let looked_up = with_timeout(ATTEMPT_TIMEOUT, looked_up).await;
+            self.observe_step(timing::LOOK_UP, began);
+            let Err(error) = looked_up else { break };
             self.metrics.ingest_retries.inc();
             self.db.on_error(&error).await;
         }

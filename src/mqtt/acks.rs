@@ -4,7 +4,10 @@
 //! An acknowledgement belongs to the connection of its message. A late one is dropped, and the broker sends the message
 //! again: on another connection the packet id may stand for another message.
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rumqttc::{AsyncClient, ManualAck};
 
@@ -15,37 +18,66 @@ pub(super) type ConnectionNumber = u64;
 #[derive(Clone)]
 pub struct PubAcks {
     current: Arc<Mutex<Current>>,
+    /// The packet id of the first of [`Current::batches`], so that most acknowledgements need no lock; 0 for none.
+    next_last_packet: Arc<AtomicU16>,
 }
 
 struct Current {
     connection_number: ConnectionNumber,
     client: AsyncClient,
+    /// The packet id of the last acknowledgement of each batch that waits in the client, and when the batch was committed.
+    batches: VecDeque<(u16, Instant)>,
 }
 
 /// Acknowledges one message, see [`PubAcks::send`].
 #[derive(Debug)]
 pub struct PendingPubAck {
     connection_number: ConnectionNumber,
+    packet_id: u16,
     ack: ManualAck,
 }
 
 impl PubAcks {
     pub(super) fn new(client: AsyncClient) -> Self {
-        Self { current: Arc::new(Mutex::new(Current { connection_number: 0, client })) }
+        let current = Current { connection_number: 0, client, batches: VecDeque::new() };
+        Self { current: Arc::new(Mutex::new(current)), next_last_packet: Arc::default() }
     }
 
-    /// Acknowledges the messages of the present connection in the given order and drops the others.
-    pub fn send(&self, pending_acks: impl IntoIterator<Item = PendingPubAck>) {
+    /// Acknowledges the messages of the present connection in the given order and drops the others. They were committed at
+    /// `committed_at`.
+    pub fn send(&self, pending_acks: impl IntoIterator<Item = PendingPubAck>, committed_at: Instant) {
         // The lock is held throughout, so that `next_connection` cannot change the client in between.
-        let current = self.current.lock().expect("acks lock");
+        let mut current = self.current.lock().expect("acks lock");
+        let mut last_packet = None;
         for pending_ack in pending_acks {
             if pending_ack.connection_number == current.connection_number {
+                last_packet = Some(pending_ack.packet_id);
                 // The client's queue has space for each of the protocol's 65,535 packet ids.
                 if let Err(error) = current.client.try_manual_ack(pending_ack.ack) {
                     tracing::error!(%error, "an acknowledgement could not be queued; the broker will send the message again");
                 }
             }
         }
+        if let Some(packet_id) = last_packet {
+            current.batches.push_back((packet_id, committed_at));
+            self.await_first(&current);
+        }
+    }
+
+    /// The client has written this acknowledgement. If it is the last one of a batch: the time since its commit.
+    pub(super) fn written(&self, packet_id: u16) -> Option<Duration> {
+        if self.next_last_packet.load(Ordering::Relaxed) != packet_id {
+            return None;
+        }
+        let mut current = self.current.lock().expect("acks lock");
+        let (_, committed_at) = current.batches.pop_front()?;
+        self.await_first(&current);
+        Some(committed_at.elapsed())
+    }
+
+    fn await_first(&self, current: &Current) {
+        let packet_id = current.batches.front().map_or(0, |(packet_id, _)| *packet_id);
+        self.next_last_packet.store(packet_id, Ordering::Relaxed);
     }
 
     /// What acknowledges a message; `None` for QoS 0.
@@ -54,7 +86,7 @@ impl PubAcks {
         connection_number: ConnectionNumber,
         publish: &rumqttc::Publish,
     ) -> Option<PendingPubAck> {
-        client.prepare_ack(publish).map(|ack| PendingPubAck { connection_number, ack })
+        client.prepare_ack(publish).map(|ack| PendingPubAck { connection_number, packet_id: publish.pkid, ack })
     }
 
     /// A new connection has a client of its own. From now on acknowledgements of the old connection are dropped.
@@ -62,6 +94,8 @@ impl PubAcks {
         let mut current = self.current.lock().expect("acks lock");
         current.connection_number += 1;
         current.client = client;
+        current.batches.clear();
+        self.await_first(&current);
         current.connection_number
     }
 }

@@ -10,7 +10,7 @@ mod send_half;
 mod session_losses;
 mod subscription;
 
-use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Publish};
+use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Outgoing, Publish};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -165,6 +165,7 @@ impl Link {
             Ok(Event::Incoming(Incoming::ConnAck(connack))) => self.on_connected(connack.session_present).await,
             Ok(Event::Incoming(Incoming::SubAck(suback))) => self.on_subscribed(&suback.return_codes),
             Ok(Event::Incoming(Incoming::UnsubAck(_))) => self.on_up(),
+            Ok(Event::Outgoing(Outgoing::PubAck(packet_id))) => self.send_half.on_ack_written(packet_id),
             Ok(_) => {}
             Err(error) => self.on_connection_lost(&error).await,
         }
@@ -172,7 +173,7 @@ impl Link {
 
     async fn on_publish(&mut self, publish: Publish) {
         if publish.topic.starts_with(b"$SYS/") {
-            return self.record_broker_clients(&publish.payload);
+            return self.record_broker_state(&publish.topic, &publish.payload);
         }
         if let Err(Stalled) = self.intake.accept(publish, &self.send_half).await {
             self.disconnect();

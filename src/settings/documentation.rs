@@ -69,6 +69,11 @@ pub const VARIABLES: &[Variable] = &[
     optional("PRESENCE_TIMEOUT_SECONDS", "150", "seconds without a message after which a device is offline"),
     optional("LOG", "info", "filter of the log: smarthome=debug,info"),
     optional("LOG_FORMAT", "text", "text or json"),
+    optional(
+        "LOG_REQUESTS",
+        "refused",
+        "a line in the log for each refused request; all: for each request; off: for none",
+    ),
     optional("HOSTNAME", "the machine's", "used in the default of MQTT_CLIENT_ID only"),
 ];
 

@@ -38,6 +38,11 @@ impl ReadingHub {
         self.newest.fetch_max(cursor.get(), Ordering::AcqRel);
     }
 
+    /// The most readings that wait for one subscriber.
+    pub fn max_waiting(&self) -> usize {
+        self.hub.max_waiting()
+    }
+
     /// Homes that have a subscriber.
     pub fn n_homes(&self) -> usize {
         self.hub.n_homes()

@@ -6,7 +6,6 @@ use std::time::Duration;
 use diesel::QueryResult;
 use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
-use prometheus_client::metrics::counter::Counter;
 use smarthome::db;
 use smarthome::error::Error;
 use smarthome::settings::{DatabaseSettings, Secret};
@@ -98,7 +97,7 @@ async fn a_pooled_connection_that_was_closed_while_it_was_idle_is_not_used() {
     const SIZE: usize = 5;
     let database = Database::create().await;
     let settings = DatabaseSettings { url: Secret::new(database.url()), pool_size: 5 };
-    let pool = db::pool(&settings, db::Frozen::default(), Counter::default());
+    let pool = db::pool(&settings, db::Frozen::default(), db::PoolMetrics::default());
     let use_all = async || {
         let all = join_all((0..SIZE).map(|_| pool.get())).await;
         let mut results = Vec::new();

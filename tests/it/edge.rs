@@ -22,7 +22,7 @@ use smarthome::ids::UserId;
 use smarthome::metrics::Metrics;
 use smarthome::request_memory::RequestMemory;
 use smarthome::revocation::Revocations;
-use smarthome::settings::{CorsSettings, Secret};
+use smarthome::settings::{CorsSettings, LogRequests, Secret};
 use smarthome::throttle::Throttle;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -95,6 +95,7 @@ impl Edge {
             sdl: Some(schema.sdl().into()),
             quotas: Quotas::new(&limits, metrics.clone()),
             limits: Arc::new(limits.clone()),
+            log_requests: LogRequests::Off,
             cors: Arc::new(CorsSettings {
                 origins: vec!["https://app.example.com".to_owned()],
                 ..CorsSettings::default()

@@ -48,9 +48,8 @@ async fn operators_list_users_homes_and_devices() {
     assert!(devices[0]["lastSeenAt"].is_string(), "{devices:?}");
     assert_eq!(objects(&["device", "list", "--home", &other.key], &url), Vec::<Value>::new());
 
-    let mut command = Command::new(env!("CARGO_BIN_EXE_smarthome"));
     let typo = ["device", "list", "--json", "--home", "no-such-home"];
-    let output = command.args(typo).env_clear().env("DATABASE_URL", &url).output().expect("it runs");
+    let output = binary(&typo).env("DATABASE_URL", &url).output().expect("it runs");
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "error: no such home: no-such-home\n");
 

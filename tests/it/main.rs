@@ -45,6 +45,7 @@ mod limits;
 mod lists;
 mod locales;
 mod memory;
+mod metrics;
 mod months;
 mod mosquitto_files;
 mod mosquitto_tls;

@@ -109,7 +109,7 @@ async fn a_clock_that_counts_milliseconds_since_boot_dates_no_reading() {
 async fn no_device_goes_offline_while_its_messages_wait_at_a_broker_with_few_in_flight() {
     const BACKLOG: u32 = 16_000;
     let (data, any) = (std::env::temp_dir().join(unique("smarthome-broker")), SocketAddr::from(([127, 0, 0, 1], 0)));
-    let broker = broker::start(&data, any, Some(any), Access::Anonymous).await.expect("the broker starts");
+    let broker = broker::start(&data, any, Some(any), None, Access::Anonymous).await.expect("the broker starts");
     let builder = TestApp::builder().broker(broker.tcp_addr().port()).set("PRESENCE_TIMEOUT_SECONDS", "11");
     let app = builder.set("DEVICE_RATE_LIMIT", "0").start().await;
     let (home, owner) = app.home().await;

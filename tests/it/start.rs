@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::process::Output;
 
 use crate::support::app::{Database, variables};
-use crate::support::binary::run;
+use crate::support::binary::{binary, run};
 use crate::support::server::Server;
 use crate::support::services::services;
-use crate::support::{unique, until};
+use crate::support::{soon, unique, until};
 
 /// The line that a command with unusable settings prints, without log lines.
 #[track_caller]
@@ -167,8 +167,8 @@ async fn a_reader_that_closes_the_pipe_is_no_error() {
     ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_smarthome"));
-        command.args(arguments).env_clear().envs(&variables).stdout(writer).kill_on_drop(true);
+        let mut command = tokio::process::Command::from(binary(arguments));
+        command.envs(&variables).stdout(writer).kill_on_drop(true);
         let output = soon("the program ends", command.output()).await.expect("the binary runs");
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{arguments:?}: {text}");

@@ -7,7 +7,6 @@ use crate::dev::postgres::Postgres;
 use crate::devices::{CredentialCache, Logins};
 use crate::settings::{DatabaseSettings, Secret};
 use mqtt5::{ConnectOptions, MqttClient};
-use prometheus_client::metrics::counter::Counter;
 use sha2::{Digest, Sha256};
 
 const ANY: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
@@ -61,7 +60,7 @@ async fn a_broker_with_accounts_gives_each_device_its_own_topics() {
         server_password: Secret::new("of the server"),
         server_client_id: "the server".to_owned(),
         logins: Logins::new(
-            db::pool(&settings, db::Frozen::default(), Counter::default()),
+            db::pool(&settings, db::Frozen::default(), db::PoolMetrics::default()),
             Clock::system(),
             CredentialCache::default(),
         ),

@@ -123,7 +123,10 @@ impl Driver {
         }
         let State::Running(running) = &mut self.state else { return None };
         match running.events.next().await? {
-            Some(renderings) => self.render_shared(&renderings).await,
+            Some(renderings) => {
+                let response = self.render_shared(&renderings).await?;
+                Some(response.to_event_of(renderings.published_at()))
+            }
             None => self.render().await,
         }
     }

@@ -28,6 +28,18 @@ pub enum OperationKind {
     Subscription,
 }
 
+impl OperationKind {
+    pub const ALL: [Self; 3] = [Self::Query, Self::Mutation, Self::Subscription];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Mutation => "mutation",
+            Self::Subscription => "subscription",
+        }
+    }
+}
+
 /// One operation of a document.
 pub(super) struct Operation {
     definition: Node<executable::Operation>,

@@ -10,7 +10,7 @@ use crate::request_memory::{MemoryLimits, RETRY_AFTER_SECONDS};
 
 pub(super) use connections::{ConnectionLimiter, ConnectionSlot};
 pub use quotas::Quotas;
-pub(super) use quotas::{SocketQuota, SubscriptionQuota};
+pub(super) use quotas::{QUOTAS, SocketQuota, SubscriptionQuota};
 
 /// Bounds on connections, requests and sockets.
 #[derive(Debug, Clone)]

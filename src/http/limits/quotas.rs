@@ -27,6 +27,15 @@ struct Quota {
     name: &'static str,
 }
 
+const SOCKETS_PER_USER: &str = "SOCKETS_PER_USER";
+const SOCKETS_PER_ADDRESS: &str = "SOCKETS_PER_ADDRESS";
+const STREAMS_PER_USER: &str = "STREAMS_PER_USER";
+const STREAMS_PER_ADDRESS: &str = "STREAMS_PER_ADDRESS";
+
+/// The names of all quotas.
+pub(in crate::http) const QUOTAS: [&str; 4] =
+    [SOCKETS_PER_USER, SOCKETS_PER_ADDRESS, STREAMS_PER_USER, STREAMS_PER_ADDRESS];
+
 /// Hands out quotas. Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct Quotas(Arc<Tables>);
@@ -65,10 +74,10 @@ impl Quotas {
         Self(Arc::new(Tables {
             sockets: KeyedSemaphore::default(),
             subscriptions: KeyedSemaphore::default(),
-            sockets_per_user: quota(limits.sockets_per_user, "SOCKETS_PER_USER"),
-            sockets_per_address: quota(limits.sockets_per_address, "SOCKETS_PER_ADDRESS"),
-            subscriptions_per_user: quota(limits.subscriptions_per_user, "STREAMS_PER_USER"),
-            subscriptions_per_address: quota(limits.subscriptions_per_address, "STREAMS_PER_ADDRESS"),
+            sockets_per_user: quota(limits.sockets_per_user, SOCKETS_PER_USER),
+            sockets_per_address: quota(limits.sockets_per_address, SOCKETS_PER_ADDRESS),
+            subscriptions_per_user: quota(limits.subscriptions_per_user, STREAMS_PER_USER),
+            subscriptions_per_address: quota(limits.subscriptions_per_address, STREAMS_PER_ADDRESS),
             metrics,
         }))
     }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use axum::extract::ws::CloseFrame;
 
 use crate::error::{CredentialsError, Error};
+use crate::http::request_log::ClosedSocket;
 
 /// RFC 6455: a control frame carries 125 bytes, of which the code takes two.
 const MAX_REASON_BYTES: usize = 123;
@@ -114,6 +115,24 @@ impl Close {
 
     pub(super) fn duplicate(id: &str) -> Self {
         Self { code: 4409, reason: format!("Subscriber for {id} already exists").into(), counted: "DUPLICATE_ID" }
+    }
+
+    /// What is logged of it.
+    pub(super) fn logged(&self) -> ClosedSocket {
+        let detail = match self.reason {
+            Cow::Borrowed(text) => Some(text),
+            // It may quote the client's message.
+            Cow::Owned(_) => None,
+        };
+        // The client ends the connection, or the server does.
+        let is_refusal = ![Self::NORMAL.counted, Self::GOING_AWAY.counted].contains(&self.counted);
+        ClosedSocket { close_code: self.code, reason: self.counted, detail, is_refusal }
+    }
+
+    /// The client reads too slowly: no close frame can be sent, and the connection ends abnormally.
+    pub(super) fn slow_reader() -> ClosedSocket {
+        let detail = Some("the client reads too slowly");
+        ClosedSocket { close_code: 1006, reason: super::SLOW_READER, detail, is_refusal: true }
     }
 
     pub(super) fn frame(&self) -> CloseFrame {

@@ -19,13 +19,17 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use url::Url;
 
+use super::caller::RefusedCaller;
 use super::negotiate::Media;
+use super::request_log::{Logged, Refusal, StreamLog};
 use super::serve::ClientConnection;
 use super::{HttpState, caller, responses};
+use crate::metrics;
 use crate::settings::CorsSettings;
 use close::Close;
 use message::Protocol;
-use session::Session;
+pub(super) use session::WEBSOCKET;
+use session::{SLOW_READER, Session};
 
 /// Bytes read at a time: small, so that an idle socket costs little memory.
 const READ_BUFFER_BYTES: usize = 4 << 10;
@@ -41,6 +45,16 @@ pub fn close_codes() -> Vec<(u16, String, &'static str)> {
     Close::all().into_iter().map(|(close, advice)| (close.code, close.reason.into_owned(), advice)).collect()
 }
 
+/// The values of the label `protocol`.
+pub(super) fn protocols() -> [&'static str; 2] {
+    [Protocol::Transport, Protocol::Legacy].map(Protocol::name)
+}
+
+/// The reasons in `smarthome_sockets_closed_total`.
+pub(super) fn close_reasons() -> impl Iterator<Item = &'static str> {
+    Close::all().into_iter().map(|(close, _)| close.counted).chain([SLOW_READER])
+}
+
 /// Whether a request asks for a WebSocket.
 pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
@@ -50,26 +64,32 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
 pub(super) async fn accept(state: Arc<HttpState>, request: Request<Body>) -> Response {
     let (mut parts, _) = request.into_parts();
     if !is_origin_allowed(&parts.headers, &state.cors) {
-        return responses::problem(StatusCode::FORBIDDEN, "FORBIDDEN", "this origin may not open a socket");
+        let message = "this origin may not open a socket";
+        let logged = Logged::refused(None, Refusal::new("FORBIDDEN", Some(message)));
+        return logged.on(responses::problem(StatusCode::FORBIDDEN, "FORBIDDEN", message));
     }
     // An invalid token is refused before the upgrade, while there still is a status code.
     let caller = match caller::caller(&parts, &state).await {
         Ok(caller) => caller,
-        Err(error) => {
+        Err(RefusedCaller { error, logged }) => {
             state.metrics.count_http_rejection(error.code());
-            return responses::auth_error(Media::Json, &error);
+            return logged.on(responses::auth_error(Media::Json, &error));
         }
     };
     let Ok(quota) = state.quotas.socket(&caller) else {
         state.metrics.count_http_rejection("RATE_LIMITED");
-        return responses::quota_exceeded(Media::Json, "too many sockets are open: close one of them first");
+        let message = "too many sockets are open: close one of them first";
+        let logged = Logged::refused(caller.user(), Refusal::new("RATE_LIMITED", Some(message)));
+        return logged.on(responses::quota_exceeded(Media::Json, message));
     };
     let protocol = Protocol::negotiate(&parts.headers);
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
     let (Some(protocol), Ok(upgrade)) = (protocol, upgrade) else {
         let message = "open a WebSocket 13 with the subprotocol graphql-transport-ws or graphql-ws";
-        return responses::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message);
+        let logged = Logged::refused(caller.user(), Refusal::new("BAD_USER_INPUT", Some(message)));
+        return logged.on(responses::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message));
     };
+    let log = StreamLog::of_request(state.log_requests);
     let limit = state.limits.socket_message_bytes * OVERSIZE_GRACE;
     let upgrade = upgrade
         .protocols([protocol.name()])
@@ -81,10 +101,12 @@ pub(super) async fn accept(state: Arc<HttpState>, request: Request<Body>) -> Res
     let slot = parts.extensions.get::<ClientConnection>().map(|connection| connection.slot.clone());
     let tracked = state.tracker.token();
     upgrade.on_upgrade(move |socket| async move {
-        state.metrics.sockets.inc();
-        let metrics = state.metrics.clone();
-        Session::new(state, protocol, caller, quota).run(socket).await;
-        metrics.sockets.dec();
+        let of_protocol = metrics::Protocol { protocol: protocol.name() };
+        let open =
+            [state.metrics.sockets.clone(), state.metrics.sockets_by_protocol.get_or_create(&of_protocol).clone()];
+        open.iter().for_each(|gauge| _ = gauge.inc());
+        Session::new(state, protocol, caller, quota, log).run(socket).await;
+        open.iter().for_each(|gauge| _ = gauge.dec());
         drop((slot, tracked));
     })
 }

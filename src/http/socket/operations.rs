@@ -3,6 +3,7 @@
 //! Invariant: removing an operation ends it, and none of its messages is sent afterwards.
 
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use axum::extract::ws::Message;
 use futures_util::StreamExt;
@@ -12,17 +13,20 @@ use super::message::MessageEncoder;
 use super::wakes::{SocketTask, Wakes};
 use crate::graphql::response::GraphQLResponse;
 use crate::http::limits::SubscriptionQuota;
+use crate::http::request_log::{Logged, StreamLog};
 use crate::request_memory::Reservation;
 
 /// A message to the client, and the memory that is reserved for it until it is written.
 pub(super) struct Outgoing {
     pub(super) message: Message,
     pub(super) memory: Reservation,
+    /// When the event in it was published.
+    pub(super) published_at: Option<Instant>,
 }
 
 impl From<Message> for Outgoing {
     fn from(message: Message) -> Self {
-        Self { message, memory: Reservation::default() }
+        Self { message, memory: Reservation::default(), published_at: None }
     }
 }
 
@@ -33,6 +37,8 @@ pub(super) struct Operation {
     pub(super) responses: BoxStream<'static, GraphQLResponse>,
     /// The first response of a subscription may still say that it could not be started.
     pub(super) is_starting: bool,
+    /// What is logged with the first response.
+    pub(super) logged: Option<Logged>,
     pub(super) _quota: Option<SubscriptionQuota>,
 }
 
@@ -48,9 +54,15 @@ pub(super) struct Operations {
     /// The index to poll first.
     next: usize,
     task: SocketTask,
+    log: StreamLog,
 }
 
 impl Operations {
+    /// None yet; their first responses are logged.
+    pub(super) fn logged(log: StreamLog) -> Self {
+        Self { log, ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.running.len()
     }
@@ -92,6 +104,9 @@ impl Operations {
                 Poll::Pending => {}
                 Poll::Ready(Some(response)) => {
                     wakes.keep();
+                    if let Some(logged) = operation.logged.take() {
+                        self.log.operation(&logged.executed(&response));
+                    }
                     self.next = at + 1;
                     let is_failed = response.is_request_error()
                         || (std::mem::take(&mut operation.is_starting) && response.is_failed_start());
@@ -102,7 +117,8 @@ impl Operations {
                         return Poll::Ready(message.into());
                     }
                     let message = operation.encoder.next(&response);
-                    return Poll::Ready(Outgoing { message, memory: response.into_memory() });
+                    let published_at = response.published_at();
+                    return Poll::Ready(Outgoing { message, memory: response.into_memory(), published_at });
                 }
                 Poll::Ready(None) => {
                     let message = operation.encoder.complete();
@@ -127,7 +143,14 @@ mod tests {
 
     fn start(operations: &mut Operations, id: &str, responses: BoxStream<'static, GraphQLResponse>) {
         let encoder = MessageEncoder::new(Protocol::Transport, id);
-        operations.start(Operation { id: id.to_owned(), encoder, responses, is_starting: true, _quota: None });
+        operations.start(Operation {
+            id: id.to_owned(),
+            encoder,
+            responses,
+            is_starting: true,
+            logged: None,
+            _quota: None,
+        });
     }
 
     fn next(operations: &mut Operations) -> Option<String> {

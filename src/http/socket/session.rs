@@ -25,7 +25,9 @@ use super::read_error;
 use crate::graphql::engine::Caller;
 use crate::http::HttpState;
 use crate::http::limits::SocketQuota;
+use crate::http::request_log::StreamLog;
 use crate::http::streaming::revoked;
+use crate::metrics::Latency;
 use crate::rate::Gcra;
 use crate::revocation::Watch;
 use timers::until_expired;
@@ -34,6 +36,11 @@ use timers::until_expired;
 const BURST: usize = 64;
 /// Time for the client to answer our close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The transport in `smarthome_subscription_delivery_seconds`.
+pub(in crate::http) const WEBSOCKET: &str = "websocket";
+/// The reason in `smarthome_sockets_closed_total` where no close frame can be sent.
+pub(super) const SLOW_READER: &str = "SLOW_READER";
 
 /// What a socket waits for.
 enum Event {
@@ -66,11 +73,21 @@ pub(super) struct Session {
     used_at: Instant,
     received_at: Instant,
     pinged_at: Option<Instant>,
+    /// From the publication of events until they are written.
+    delivery: Latency,
+    log: StreamLog,
 }
 
 impl Session {
-    pub(super) fn new(state: Arc<HttpState>, protocol: Protocol, caller: Caller, quota: SocketQuota) -> Self {
+    pub(super) fn new(
+        state: Arc<HttpState>,
+        protocol: Protocol,
+        caller: Caller,
+        quota: SocketQuota,
+        log: StreamLog,
+    ) -> Self {
         let now = Instant::now();
+        let delivery = state.metrics.delivery_by(WEBSOCKET);
         let message_rate = Gcra::new(state.limits.socket_messages_per_second, state.limits.socket_message_burst);
         Self {
             watch: caller.viewer.0.as_ref().map(|principal| state.revocations.watch(principal)),
@@ -79,13 +96,15 @@ impl Session {
             caller,
             quota,
             is_acknowledged: false,
-            operations: Operations::default(),
+            operations: Operations::logged(log.clone()),
+            log,
             message_rate,
             theoretical_arrival_time: 0,
             opened_at: now,
             used_at: now,
             received_at: now,
             pinged_at: None,
+            delivery,
         }
     }
 
@@ -98,6 +117,7 @@ impl Session {
         match reason {
             CloseReason::Server(close) => {
                 self.state.metrics.count_closed_socket(close.counted);
+                self.log.closed(self.caller.user(), &close.logged(), self.opened_at.elapsed());
                 let is_refused =
                     !self.is_acknowledged && self.protocol == Protocol::Legacy && close.is_of_credentials();
                 let last = is_refused.then(|| Protocol::connection_error(&close.reason));
@@ -188,17 +208,18 @@ impl Session {
         }
         let burst = async {
             // Until the flush, the messages are in the socket's buffer.
-            let mut held = vec![first.memory];
+            let mut held = vec![(first.memory, first.published_at)];
             socket.feed(first.message).await?;
             for _ in 1..BURST {
                 let Poll::Ready(next) = poll_fn(|cx| Poll::Ready(operations.poll_message(cx))).await else { break };
                 if has_expired() {
                     break;
                 }
-                held.push(next.memory);
+                held.push((next.memory, next.published_at));
                 socket.feed(next.message).await?;
             }
-            socket.flush().await
+            socket.flush().await?;
+            Ok::<_, axum::Error>(held)
         };
         let sent = tokio::select! {
             biased;
@@ -209,13 +230,20 @@ impl Session {
             () = revoked(self.watch.as_ref()) => return Err(Close::REVOKED.into()),
             () = until_expired(principal, clock) => return Err(Close::EXPIRED.into()),
         };
-        sent.map_err(|error| {
-            if read_error::is_timeout(error) {
-                // A close frame could not be written either.
-                self.state.metrics.count_closed_socket("SLOW_READER");
+        match sent {
+            Ok(held) => {
+                self.delivery.observe_since(held.into_iter().filter_map(|(_, published_at)| published_at));
+                Ok(())
             }
-            CloseReason::Disconnected
-        })
+            Err(error) => {
+                if read_error::is_timeout(error) {
+                    // A close frame could not be written either.
+                    self.state.metrics.count_closed_socket(SLOW_READER);
+                    self.log.closed(self.caller.user(), &Close::slow_reader(), self.opened_at.elapsed());
+                }
+                Err(CloseReason::Disconnected)
+            }
+        }
     }
 
     /// Fails when the caller's session was revoked, or when that can't be told after waiting a moment: then no

@@ -1,11 +1,13 @@
 //! Storing a batch for as long as it takes: retries, splits, quarantine, and the acknowledgements at the end.
 
+use std::time::Instant;
+
 use diesel::result::Error as DieselError;
 
 use super::after_commit::DeletedDevices;
 use super::transaction::{Committed, Ending};
 use super::verdict::{Fault, Refusals, Verdict};
-use super::{ATTEMPT_TIMEOUT, RunningWriter};
+use super::{ATTEMPT_TIMEOUT, RunningWriter, timing};
 use crate::db::with_timeout;
 use crate::devices::StateChange;
 use crate::ingest::batch::{Batch, Outcome};
@@ -62,7 +64,10 @@ impl RunningWriter {
         storing.push_first(batch);
         while let Some(mut attempt) = storing.attempts.pop() {
             if storing.copies_next(&attempt) {
-                match self.copy(&mut attempt.batch).await {
+                let began = Instant::now();
+                let copied = self.copy(&mut attempt.batch).await;
+                self.observe_step(timing::COPY, began);
+                match copied {
                     Some(committed) => {
                         self.committed(attempt.batch, committed, &mut storing).await;
                         continue;
@@ -71,8 +76,10 @@ impl RunningWriter {
                     None => storing.is_retry = true,
                 }
             }
-            let committed = self.commit(&mut attempt.batch, storing.is_retry);
-            match with_timeout(ATTEMPT_TIMEOUT, committed).await {
+            let began = Instant::now();
+            let committed = with_timeout(ATTEMPT_TIMEOUT, self.commit(&mut attempt.batch, storing.is_retry)).await;
+            self.observe_step(timing::INSERT, began);
+            match committed {
                 Ok(committed) => self.committed(attempt.batch, committed, &mut storing).await,
                 // On the heap: it holds the futures of probes, and is seldom needed.
                 Err(error) => Box::pin(self.refused(attempt, &error, &mut storing)).await,
@@ -83,6 +90,8 @@ impl RunningWriter {
     async fn committed(&mut self, batch: Batch, committed: Committed, storing: &mut Storing) {
         self.db.reset_backoff();
         self.metrics.ingest_batches.inc();
+        self.observe_committed(&batch);
+        let committed_at = Instant::now();
         let DeletedDevices { devices, messages } = self.after_commit(batch, committed, &mut storing.pending_acks);
         if !messages.is_empty() {
             storing.acks_held = true;
@@ -90,7 +99,7 @@ impl RunningWriter {
             storing.push(self.prepare(&mut inbox).await);
         }
         if !storing.acks_held || storing.attempts.is_empty() {
-            self.acks.send(storing.pending_acks.drain(..));
+            self.acks.send(storing.pending_acks.drain(..), committed_at);
         }
     }
 

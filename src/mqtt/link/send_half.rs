@@ -53,6 +53,13 @@ impl SendHalf {
         PubAcks::prepare(&self.client, self.connection_number, publish)
     }
 
+    /// The client has written an acknowledgement.
+    pub(super) fn on_ack_written(&self, packet_id: u16) {
+        if let Some(since_commit) = self.acks.written(packet_id) {
+            self.metrics.ingest_acknowledgement.observe(since_commit);
+        }
+    }
+
     /// New publishes fail while the connection is not polled: a message that waits in the client could leave after
     /// its expiry.
     pub(super) fn pause_publishing(&self) {

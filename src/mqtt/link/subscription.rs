@@ -8,10 +8,11 @@ use tokio::time::{Instant, sleep_until};
 use super::Link;
 use super::reconnect::MAX_PAUSE;
 use crate::backoff::Backoff;
+use crate::metrics::Reported;
 use crate::mqtt::topic::{MessageKind, uplink_filter};
 
-/// The topic on which Mosquitto and similar brokers publish the number of their clients.
-const BROKER_CLIENTS: &str = "$SYS/broker/clients/connected";
+/// Below it Mosquitto and similar brokers publish figures of their own.
+const BROKER_STATE: &str = "$SYS/broker/";
 
 /// First pause before a refused subscription is repeated; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -54,9 +55,11 @@ impl Link {
             // QoS 1: the broker sends a device's QoS 2 message as QoS 1, which takes one acknowledgement.
             SubscribeFilterInput::new(filter, QoS::AtLeastOnce).retain_forward_rule(RetainForwardRule::OnNewSubscribe)
         });
-        // Brokers without this topic refuse the filter or never publish to it.
-        let clients = SubscribeFilterInput::new(BROKER_CLIENTS, QoS::AtMostOnce);
-        if let Err(error) = self.send_half.client().try_subscribe_many(filters.chain([clients])) {
+        // Brokers without these topics refuse the filters or never publish to them.
+        let state = self
+            .broker_state()
+            .map(|(name, _)| SubscribeFilterInput::new(format!("{BROKER_STATE}{name}"), QoS::AtMostOnce));
+        if let Err(error) = self.send_half.client().try_subscribe_many(filters.chain(state)) {
             tracing::error!(%error, "could not queue the subscription");
         }
     }
@@ -100,9 +103,25 @@ impl Link {
         tracing::info!(broker = %self.settings.broker.host, "connected to the MQTT broker and subscribed");
     }
 
-    pub(super) fn record_broker_clients(&self, payload: &[u8]) {
-        if let Some(n) = std::str::from_utf8(payload).ok().and_then(|text| text.trim().parse().ok()) {
-            self.metrics.broker_clients.set(n);
+    /// The broker's figures that are read. With the filters of devices' messages they are eight, the most that some hosted
+    /// brokers take in one subscription.
+    fn broker_state(&self) -> [(&'static str, &Reported); 4] {
+        let metrics = &self.metrics;
+        [
+            ("clients/connected", &metrics.broker_clients),
+            ("messages/received", &metrics.broker_received),
+            ("messages/sent", &metrics.broker_sent),
+            ("publish/messages/dropped", &metrics.broker_dropped),
+        ]
+    }
+
+    /// Reads what the broker publishes about itself.
+    pub(super) fn record_broker_state(&self, topic: &[u8], payload: &[u8]) {
+        let name = topic.strip_prefix(BROKER_STATE.as_bytes());
+        let figure = self.broker_state().into_iter().find(|(of, _)| Some(of.as_bytes()) == name);
+        let value = std::str::from_utf8(payload).ok().and_then(|text| text.trim().parse().ok());
+        if let (Some((_, figure)), Some(value)) = (figure, value) {
+            figure.set(value);
         }
     }
 }

@@ -158,8 +158,8 @@ pub(super) const FIELDS: &[Fields] = &[
         "query { serverStatus { mqtt { @ } } }",
         &[(
             Account,
-            "brokerClientsConnected connected connectionErrors messagesDuplicate messagesReceived messagesRejected \
-             messagesSent messagesStored",
+            "brokerClientsConnected brokerMessagesDropped brokerMessagesReceived brokerMessagesSent connected \
+             connectionErrors messagesDuplicate messagesReceived messagesRejected messagesSent messagesStored",
         )],
     ),
     fields("DatabaseStatus", "query { serverStatus { database { @ } } }", &[(Account, "connected")]),

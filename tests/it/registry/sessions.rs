@@ -2,7 +2,6 @@
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
-use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use smarthome::auth::{Actor, Principal, Tokens};
 use smarthome::db;
@@ -193,7 +192,7 @@ async fn twenty_concurrent_refreshes_go_on_with_one_session() {
 /// The same accounts over another pool with `n` open connections.
 async fn with_connections(graph: &Graph, n: u32) -> Users {
     let settings = DatabaseSettings { url: Secret::new(graph.database.url()), pool_size: n };
-    let pool = db::pool(&settings, db::Frozen::default(), Counter::default());
+    let pool = db::pool(&settings, db::Frozen::default(), db::PoolMetrics::default());
     drop(join_all((0..n).map(|_| pool.get())).await);
     let tokens = Tokens::new(&Secret::new(JWT_SECRET), graph.clock.clone());
     let revocations = graph.services.revocations.clone();

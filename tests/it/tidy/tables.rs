@@ -9,7 +9,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("background", &["backoff", "error", "latch"]),
     ("backoff", &[]),
     ("clock", &[]),
-    ("db", &["backoff", "error", "request_memory", "settings", "tls"]),
+    ("db", &["backoff", "error", "metrics", "request_memory", "settings", "tls"]),
     ("dev", &["*"]),
     ("doctor", &["clock", "db", "downlink", "error", "mqtt", "opaque_token", "settings"]),
     ("downlink", &["ids", "text_enum"]),

@@ -1,5 +1,7 @@
 //! Messages of the client: authentication, starting and stopping operations.
 
+use std::borrow::Cow;
+
 use axum::extract::ws::Message;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -9,6 +11,7 @@ use crate::auth::Principal;
 use crate::graphql::request::GraphQLRequest;
 use crate::graphql::request_error::RequestError;
 use crate::graphql::{OperationKind, Viewer};
+use crate::http::request_log::{Logged, Refusal};
 use crate::http::socket::close::{Close, CloseReason};
 use crate::http::socket::message::{ClientMessage, MessageEncoder, Protocol, has_only_unknown_keys, token};
 use crate::http::socket::operations::Operation;
@@ -124,27 +127,31 @@ impl Session {
             }
             Err(error) => {
                 self.state.metrics.count_http_rejection(error.code());
+                self.log.operation(&Logged::refused(self.caller.user(), Refusal::of(&error)));
                 Ok(Some(MessageEncoder::new(self.protocol, id).error(&error.into())))
             }
         }
     }
 
     fn start(&self, id: &str, request: GraphQLRequest) -> Result<Operation, RequestError> {
-        let rate_limited = |message: String| RequestError::new("RATE_LIMITED", message);
+        let rate_limited = |message: Cow<'static, str>| RequestError::new("RATE_LIMITED", message);
         if self.operations.len() >= self.state.limits.socket_operations {
-            return Err(rate_limited("too many operations on one socket".to_owned()));
+            return Err(rate_limited("too many operations on one socket".into()));
         }
-        self.count_request().map_err(|error| rate_limited(error.to_string()))?;
+        self.count_request().map_err(|error| rate_limited(error.to_string().into()))?;
         let prepared = self.state.engine.prepare(request)?;
         let is_subscription = prepared.kind() == OperationKind::Subscription;
         // Queries and mutations end soon: the limit on operations of one socket is enough for them.
         let quota = is_subscription.then(|| self.state.quotas.subscription(&self.caller)).transpose();
-        let quota =
-            quota.map_err(|_| rate_limited("too many subscriptions are open: end one of them first".to_owned()))?;
+        let quota = quota.map_err(|_| rate_limited("too many subscriptions are open: end one of them first".into()))?;
+        let logged = Logged::operation(&prepared, &self.caller);
+        // What the operation logs has the id of the socket's request.
+        let responses = self.log.span().in_scope(|| self.state.engine.stream(prepared, self.caller.clone()));
         Ok(Operation {
             id: id.to_owned(),
             encoder: MessageEncoder::new(self.protocol, id),
-            responses: self.state.engine.stream(prepared, self.caller.clone()),
+            responses,
+            logged: Some(logged),
             is_starting: is_subscription,
             _quota: quota,
         })

@@ -1,0 +1,199 @@
+//! A line in the log for each request, or for each that is refused (`LOG_REQUESTS`).
+//!
+//! Invariant: a line never has what may be secret: no header, no query string, no path that the server does not have, no variable, and no text that may quote one of them.
+
+use std::time::Duration;
+
+use axum::http::Method;
+use axum::response::Response;
+use hyper::body::Body as _;
+use tracing::Span;
+
+use super::{broker_auth, measure};
+use crate::graphql::engine::{Caller, Prepared};
+use crate::graphql::request_error::RequestError;
+use crate::graphql::response::GraphQLResponse;
+use crate::ids::UserId;
+use crate::settings::LogRequests;
+
+/// Longest name of an operation that is logged.
+const MAX_NAME_BYTES: usize = 64;
+/// Codes of single fields that count as a refusal: the others are part of a normal use of the API.
+const REFUSED_FIELDS: [&str; 5] = ["UNAUTHENTICATED", "FORBIDDEN", "NOT_FOUND", "RATE_LIMITED", "UNAVAILABLE"];
+
+/// What the line says of an operation; the extension of a response.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Logged {
+    kind: Option<&'static str>,
+    name: Option<String>,
+    user: Option<UserId>,
+    refusal: Option<Refusal>,
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// `extensions.code`.
+    code: &'static str,
+    /// A fixed text.
+    detail: Option<&'static str>,
+    /// The field that was refused, where others were not.
+    field: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn new(code: &'static str, detail: Option<&'static str>) -> Self {
+        Self { code, detail, field: None }
+    }
+
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// Nothing was executed.
+    pub(super) fn of(error: &RequestError) -> Self {
+        Self::new(error.code(), error.detail())
+    }
+
+    /// The whole operation or a field of it was refused.
+    fn of_response(response: &GraphQLResponse) -> Option<Self> {
+        let (code, field) = response.first_refusal()?;
+        let is_refusal = response.is_request_error() || REFUSED_FIELDS.contains(&code);
+        is_refusal.then(|| Self { code, detail: response.detail(), field: field.map(shortened) })
+    }
+}
+
+fn shortened(name: &str) -> String {
+    name[..name.floor_char_boundary(MAX_NAME_BYTES)].to_owned()
+}
+
+impl Logged {
+    /// A request that was refused before it was an operation.
+    pub(super) fn refused(user: Option<UserId>, refusal: Refusal) -> Self {
+        Self { user, refusal: Some(refusal), ..Self::default() }
+    }
+
+    /// An operation that can run.
+    pub(super) fn operation(prepared: &Prepared, caller: &Caller) -> Self {
+        let name = prepared.name().map(shortened);
+        Self { kind: Some(prepared.kind().name()), name, user: caller.user(), refusal: None }
+    }
+
+    /// The operation has been executed.
+    pub(super) fn executed(self, response: &GraphQLResponse) -> Self {
+        Self { refusal: Refusal::of_response(response), ..self }
+    }
+
+    /// Adds this to a response.
+    pub(super) fn on(self, mut response: Response) -> Response {
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// A path as it is logged: clients may put anything into others.
+pub(super) fn path(path: &str) -> &'static str {
+    broker_auth::PATHS.into_iter().find(|known| *known == path).unwrap_or_else(|| measure::route(path))
+}
+
+/// A method as it is logged.
+pub(super) fn method(method: &Method) -> &'static str {
+    const KNOWN: [Method; 7] =
+        [Method::GET, Method::POST, Method::HEAD, Method::OPTIONS, Method::PUT, Method::PATCH, Method::DELETE];
+    const NAMES: [&str; 7] = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"];
+    KNOWN.iter().position(|known| known == method).map_or("other", |at| NAMES[at])
+}
+
+/// Logs a response with its status, unless it is none of those to be logged.
+pub(super) fn log_response(which: LogRequests, response: &Response, took: Duration) {
+    let (status, logged) = (response.status(), response.extensions().get::<Logged>());
+    let is_refused =
+        status.is_client_error() || status.is_server_error() || logged.is_some_and(|logged| logged.refusal.is_some());
+    if !which.includes(is_refused) {
+        return;
+    }
+    let empty = Logged::default();
+    let Logged { kind, name, user, refusal } = logged.unwrap_or(&empty);
+    // Unknown for a stream.
+    let bytes = response.body().size_hint().exact();
+    tracing::info!(
+        status = status.as_u16(),
+        ms = took.as_secs_f64() * 1e3,
+        bytes,
+        operation = kind,
+        name,
+        user = user.map(tracing::field::display),
+        code = refusal.as_ref().map(|refusal| refusal.code),
+        detail = refusal.as_ref().and_then(|refusal| refusal.detail),
+        field = refusal.as_ref().and_then(|refusal| refusal.field.as_deref()),
+        "{}",
+        if is_refused { "request refused" } else { "request" }
+    );
+}
+
+/// The log of a socket or of a stream, whose lines have the id of its request.
+#[derive(Clone)]
+pub(super) struct StreamLog {
+    which: LogRequests,
+    span: Span,
+}
+
+impl Default for StreamLog {
+    /// Logs nothing.
+    fn default() -> Self {
+        Self { which: LogRequests::Off, span: Span::none() }
+    }
+}
+
+impl StreamLog {
+    /// Call it while the request is handled.
+    pub(super) fn of_request(which: LogRequests) -> Self {
+        Self { which, span: Span::current() }
+    }
+
+    /// The span of the request.
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Logs an operation after its first response.
+    pub(super) fn operation(&self, logged: &Logged) {
+        let Logged { kind, name, user, refusal } = logged;
+        if !self.which.includes(refusal.is_some()) {
+            return;
+        }
+        self.span.in_scope(|| {
+            tracing::info!(
+                operation = kind,
+                name,
+                user = user.map(tracing::field::display),
+                code = refusal.as_ref().map(|refusal| refusal.code),
+                detail = refusal.as_ref().and_then(|refusal| refusal.detail),
+                field = refusal.as_ref().and_then(|refusal| refusal.field.as_deref()),
+                "{}",
+                if refusal.is_some() { "operation refused" } else { "operation" }
+            );
+        });
+    }
+
+    /// Logs that the server closes a socket.
+    pub(super) fn closed(&self, user: Option<UserId>, close: &ClosedSocket, open_for: Duration) {
+        if !self.which.includes(close.is_refusal) {
+            return;
+        }
+        let ClosedSocket { close_code, reason, detail, .. } = *close;
+        let (user, seconds) = (user.map(tracing::field::display), open_for.as_secs_f64());
+        self.span.in_scope(|| tracing::info!(close_code, reason, detail, user, seconds, "socket closed"));
+    }
+}
+
+/// Why a socket is closed.
+pub(super) struct ClosedSocket {
+    pub(super) close_code: u16,
+    /// The reason in `smarthome_sockets_closed_total`.
+    pub(super) reason: &'static str,
+    /// A fixed text.
+    pub(super) detail: Option<&'static str>,
+    /// Whether the client has done something that the server does not accept.
+    pub(super) is_refusal: bool,
+}
