@@ -20,6 +20,7 @@ mod serve;
 mod slow_peer;
 mod socket;
 mod streaming;
+mod tls;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub use limits::{Limits, Quotas};
 pub use serve::{ClientConnection, Server, listen};
 pub use socket::close_codes;
+pub use tls::ServerTls;
 
 use crate::auth::Tokens;
 use crate::authentication::Authenticator;
