@@ -36,7 +36,12 @@ enum Command {
         no_migrate: bool,
     },
     /// Run database migrations. Needs DATABASE_URL.
-    Migrate,
+    Migrate {
+        /// Revert all migrations after this one instead, such as 2026-11-28-000076_unheard_expiry, for a return to an older
+        /// version. No server may run.
+        #[arg(long, value_name = "MIGRATION")]
+        revert_to: Option<String>,
+    },
     /// Print the GraphQL schema.
     Schema,
     Simulate(Box<simulator::Args>),
@@ -71,7 +76,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         match cli.command {
             Command::Dev(args) => dev::run(args, stop_signal()?).await,
             Command::Serve { no_migrate } => serve(no_migrate).await,
-            Command::Migrate => migrate().await,
+            Command::Migrate { revert_to } => migrate(revert_to.as_deref()).await,
             Command::Schema => {
                 output::print(&format!("{}\n", graphql::sdl().trim_end()))?;
                 Ok(())
@@ -108,17 +113,22 @@ async fn serve(no_migrate: bool) -> anyhow::Result<()> {
     ended
 }
 
-async fn migrate() -> anyhow::Result<()> {
-    let applied = match db::migrate(&DatabaseSettings::read(&Environment)?).await {
-        Ok(applied) => applied,
-        Err(MigrationError::Refused(setting)) => return Err(setting.into()),
-        Err(MigrationError::Failed(error)) => return Err(error).context("migrate the database"),
+async fn migrate(revert_to: Option<&str>) -> anyhow::Result<()> {
+    let settings = DatabaseSettings::read(&Environment)?;
+    let (done, verb) = match revert_to {
+        Some(last_kept) => (db::revert_to(&settings, last_kept).await, "reverted"),
+        None => (db::migrate(&settings).await.map(|migration| migration.applied), "applied"),
     };
-    if applied.is_empty() {
+    let names = match done {
+        Ok(names) => names,
+        Err(MigrationError::Refused(setting)) => return Err(setting.into()),
+        Err(error) => return Err(error).context("migrate the database"),
+    };
+    if names.is_empty() {
         output::print("the database schema is up to date\n")?;
     }
-    for name in applied {
-        output::print(&format!("applied {name}\n"))?;
+    for name in names {
+        output::print(&format!("{verb} {name}\n"))?;
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ pub use database_url::DatabaseUrl;
 pub use device_limit::DeviceLimit;
 pub use documentation::{VARIABLES, Variable, help};
 pub use encryption::{EncryptionKey, EncryptionSettings};
-pub use http::{HttpSettings, LogRequests};
+pub use http::{HttpSettings, LogRequests, TlsFiles};
 pub use issuers::{KeySource, TrustedIssuer};
 pub use mqtt::MqttSettings;
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
@@ -238,6 +238,7 @@ mod tests {
             ("ENCRYPTION_KEY", "short"),
             ("DATABASE_POOL_SIZE", "0"),
             ("HTTP_ADDR", "nowhere"),
+            ("HTTP_TLS_CERT_FILE", "/etc/cert.pem"),
             ("GRAPHIQL", "yes"),
             ("RATE_LIMITS", "yes"),
             ("DEVICE_BURST", "-1"),
@@ -247,8 +248,8 @@ mod tests {
         let mut named: Vec<_> = errors.iter().map(|error| error.name.as_str()).collect();
         named.sort_unstable();
         let mut expected: Vec<_> = GOOD.iter().chain(&wrong).map(|(name, _)| *name).collect();
-        expected.retain(|name| *name != "MQTT_PROVISIONING");
-        expected.extend(["MQTT_DYNSEC_USERNAME", "MQTT_DYNSEC_PASSWORD"]);
+        expected.retain(|name| !["MQTT_PROVISIONING", "HTTP_TLS_CERT_FILE"].contains(name));
+        expected.extend(["MQTT_DYNSEC_USERNAME", "MQTT_DYNSEC_PASSWORD", "HTTP_TLS_KEY_FILE"]);
         expected.sort_unstable();
         assert_eq!(named, expected);
     }

@@ -1,13 +1,20 @@
-//! TLS for outgoing connections. All of them require TLS 1.2 or newer and a certificate for the server's name, signed
-//! by a trusted authority. Verification can't be turned off.
+//! TLS. Outgoing connections require TLS 1.2 or newer and a certificate for the server's name, signed by a trusted authority;
+//! the health check of the local server requires the server's own certificate. Verification can't be turned off.
+
+mod pinned;
+mod server;
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use rustls::client::WantsClientCert;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
+
+pub use pinned::pinned_client_config;
+pub use server::{ServerFile, ServerPem};
 
 /// Certificates that can't be used, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,9 +41,12 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<ConfigBuilder<ClientConfi
         Some(path) => Arc::new(roots_in(path)?),
         None => SYSTEM_ROOTS.clone(),
     };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider);
+    let config = ClientConfig::builder_with_provider(Arc::new(provider()));
     Ok(config.with_safe_default_protocol_versions().map_err(TlsError::new)?.with_root_certificates(roots))
+}
+
+fn provider() -> CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
 }
 
 fn roots_in(path: &Path) -> Result<RootCertStore, TlsError> {

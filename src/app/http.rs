@@ -19,7 +19,7 @@ use crate::graphql;
 use crate::graphql::engine::Engine;
 use crate::http::broker_auth::{self, BrokerAuth};
 use crate::http::pages::{self, Page};
-use crate::http::{self, HttpState, Limits, Quotas};
+use crate::http::{self, HttpState, Limits, Quotas, ServerTls};
 use crate::request_memory::RequestMemory;
 use crate::settings::{AuthEndpoint, DatabaseSettings, Secret, TrustedProxies};
 
@@ -53,14 +53,18 @@ impl Http {
                 let listener = bind("MQTT_AUTH_ADDR", endpoint.addr).await?;
                 let addr = listener.local_addr()?;
                 let router = broker_auth(parts, endpoint);
-                starter.serve("the brokers' endpoint", listener, router, TrustedProxies::default());
+                starter.serve("the brokers' endpoint", listener, None, router, TrustedProxies::default());
                 Some(addr)
             }
             None => None,
         };
         let addr = listener.local_addr()?;
         let router = http::router(starter.api_state(options.graphiql_token)?);
-        starter.serve("the HTTP API", listener, router, parts.settings.http.trusted_proxies.clone());
+        let tls = parts.settings.http.tls.as_ref().map(ServerTls::read).transpose()?;
+        if let Some(tls) = tls.clone() {
+            tasks.critical("the TLS certificate", tls.follow_files(tasks.stop.clone()));
+        }
+        starter.serve("the HTTP API", listener, tls, router, parts.settings.http.trusted_proxies.clone());
         tracing::info!(http_addr = %addr, "listening");
         Ok(Self { addr, broker_auth_addr, tasks })
     }
@@ -81,10 +85,18 @@ struct Starter<'a> {
 }
 
 impl Starter<'_> {
-    fn serve(&self, name: &'static str, listener: TcpListener, router: Router, proxies: TrustedProxies) {
+    fn serve(
+        &self,
+        name: &'static str,
+        listener: TcpListener,
+        tls: Option<ServerTls>,
+        router: Router,
+        proxies: TrustedProxies,
+    ) {
         let (stop, tracker) = (self.tasks.stop.clone(), self.tasks.tracker.clone());
         let metrics = self.parts.base.metrics.clone();
-        let server = http::Server { listener, router, limits: self.limits.clone(), proxies, metrics, stop, tracker };
+        let server =
+            http::Server { listener, tls, router, limits: self.limits.clone(), proxies, metrics, stop, tracker };
         self.tasks.critical(name, server.run());
     }
 

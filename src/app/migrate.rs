@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::time::sleep;
 
 use super::tasks::Tasks;
-use crate::db::{self, MigrationError};
+use crate::db::{self, Migrated, MigrationError};
 use crate::error::{Chain, Error};
 use crate::latch::Latch;
 use crate::settings::DatabaseSettings;
@@ -25,8 +25,8 @@ pub(super) async fn migrate(settings: &DatabaseSettings, skip: bool, tasks: &Tas
         return Ok(migrated);
     }
     match db::migrate(settings).await {
-        Ok(applied) => {
-            log_applied(&applied);
+        Ok(migration) => {
+            log(&migration);
             migrated.set();
         }
         Err(MigrationError::Refused(setting)) => return Err(setting.into()),
@@ -53,8 +53,8 @@ async fn migrate_later(settings: DatabaseSettings, migrated: Latch, ended: Latch
     loop {
         sleep(RETRY_EVERY).await;
         match db::migrate(&settings).await {
-            Ok(applied) => {
-                log_applied(&applied);
+            Ok(migration) => {
+                log(&migration);
                 return migrated.set();
             }
             Err(MigrationError::Refused(setting)) => {
@@ -76,8 +76,15 @@ async fn migrate_later(settings: DatabaseSettings, migrated: Latch, ended: Latch
     }
 }
 
-fn log_applied(applied: &[String]) {
-    if !applied.is_empty() {
-        tracing::info!(n = applied.len(), "applied migrations");
+fn log(migration: &Migrated) {
+    if !migration.applied.is_empty() {
+        tracing::info!(n = migration.applied.len(), "applied migrations");
+    }
+    // This version works as far as the newer one's migrations allow.
+    if !migration.newer.is_empty() {
+        tracing::warn!(
+            migrations = migration.newer.join(", "),
+            "the database is of a newer version: start that one, or let it revert its migrations (`smarthome migrate --revert-to`)"
+        );
     }
 }

@@ -21,6 +21,7 @@ fn features(settings: &Settings) -> Vec<&'static str> {
     let Settings { mqtt, http, auth, encryption, .. } = settings;
     let mut features = Vec::new();
     let mut add = |is_on: bool, feature: &'static str| features.extend(is_on.then_some(feature));
+    add(http.tls.is_some(), "TLS");
     add(mqtt.provisioning == Provisioning::Embedded, "embedded broker");
     add(matches!(mqtt.provisioning, Provisioning::Dynsec(_)), "provisioning by dynsec");
     add(mqtt.auth_endpoint.is_some(), "broker authentication");

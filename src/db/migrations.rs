@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use diesel::QueryDsl;
-use diesel::migration::MigrationSource;
+use diesel::migration::{MigrationSource, MigrationVersion};
 use diesel::pg::Pg;
+use diesel::{QueryDsl, QueryResult};
 use diesel_async::{AsyncMigrationHarness, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -25,6 +25,11 @@ pub enum MigrationError {
     /// PostgreSQL refuses the connection because of this setting.
     #[error(transparent)]
     Refused(SettingsError),
+    /// The database has migrations that this build does not have.
+    #[error("the database is of a newer version, which has to revert its migrations first: {}", .0.join(", "))]
+    Newer(Vec<String>),
+    #[error("no migration of this version is named {0:?}")]
+    Unknown(String),
     #[error(transparent)]
     Failed(#[from] Error),
 }
@@ -35,15 +40,59 @@ impl From<ConnectError> for MigrationError {
     }
 }
 
-/// Runs pending migrations under an advisory lock and returns their names.
-pub async fn migrate(settings: &DatabaseSettings) -> Result<Vec<String>, MigrationError> {
+/// What a database has after its migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migrated {
+    /// Names of the migrations that were pending.
+    pub applied: Vec<String>,
+    /// Versions of the migrations that the database has and this build does not have: a newer version has been here.
+    pub newer: Vec<String>,
+}
+
+/// Runs pending migrations under an advisory lock.
+pub async fn migrate(settings: &DatabaseSettings) -> Result<Migrated, MigrationError> {
     let mut conn = connect(settings.url.reveal(), None).await?;
     lock(&mut conn).await?;
     // The harness blocks its thread.
     tokio::task::spawn_blocking(move || {
         let mut harness = AsyncMigrationHarness::new(conn);
-        let applied = harness.run_pending_migrations(MIGRATIONS).map_err(Error::Internal)?;
-        Ok(applied.iter().map(ToString::to_string).collect())
+        let applied = versions(&harness.run_pending_migrations(MIGRATIONS).map_err(Error::Internal)?);
+        let present = versions(&harness.applied_migrations().map_err(Error::Internal)?);
+        let mut known = known()?;
+        let newer = unknown(&known, &present);
+        known.retain(|name| applied.contains(&version(name)));
+        Ok(Migrated { applied: known, newer })
+    })
+    .await
+    .map_err(Error::internal)?
+}
+
+fn versions(migrations: &[MigrationVersion<'_>]) -> Vec<String> {
+    migrations.iter().map(ToString::to_string).collect()
+}
+
+/// Reverts all migrations after this one, newest first, and returns their names. It is for a return to an older version: no
+/// server may run.
+pub async fn revert_to(settings: &DatabaseSettings, last_kept: &str) -> Result<Vec<String>, MigrationError> {
+    let known = known()?;
+    let Some(kept) = known.iter().position(|name| name == last_kept) else {
+        return Err(MigrationError::Unknown(last_kept.to_owned()));
+    };
+    let mut conn = connect(settings.url.reveal(), None).await?;
+    lock(&mut conn).await?;
+    let applied = applied(&mut conn).await.map_err(Error::from)?;
+    let newer = unknown(&known, &applied);
+    if !newer.is_empty() {
+        return Err(MigrationError::Newer(newer));
+    }
+    let n_reverted = known[kept + 1..].iter().filter(|name| applied.contains(&version(name))).count();
+    let reverted = known[kept + 1..].iter().rev().filter(|name| applied.contains(&version(name))).cloned().collect();
+    tokio::task::spawn_blocking(move || {
+        let mut harness = AsyncMigrationHarness::new(conn);
+        for _ in 0..n_reverted {
+            harness.revert_last_migration(MIGRATIONS).map_err(Error::Internal)?;
+        }
+        Ok(reverted)
     })
     .await
     .map_err(Error::internal)?
@@ -70,13 +119,38 @@ pub async fn has_pending(pool: &Pool) -> Result<bool, Error> {
 
 /// The names of the migrations that this build has and the database does not have.
 pub async fn pending(conn: &mut Connection) -> Result<Vec<String>, Error> {
-    diesel::table! { __diesel_schema_migrations (version) { version -> Text, } }
+    let applied = applied(conn).await?;
+    let mut names = known()?;
+    names.retain(|name| !applied.contains(&version(name)));
+    Ok(names)
+}
 
-    let applied: Vec<String> =
-        __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(conn).await?;
-    let mut known = MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(Error::Internal)?;
-    known.retain(|migration| !applied.contains(&migration.name().version().to_string()));
+/// The versions of the migrations that the database has and this build does not have: a newer version has been here.
+pub async fn newer(conn: &mut Connection) -> Result<Vec<String>, Error> {
+    Ok(unknown(&known()?, &applied(conn).await?))
+}
+
+/// The names of this build's migrations, oldest first.
+fn known() -> Result<Vec<String>, Error> {
+    let known = MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(Error::Internal)?;
     let mut names: Vec<_> = known.iter().map(|migration| migration.name().to_string()).collect();
     names.sort();
     Ok(names)
+}
+
+async fn applied(conn: &mut Connection) -> QueryResult<Vec<String>> {
+    diesel::table! { __diesel_schema_migrations (version) { version -> Text, } }
+
+    let versions = __diesel_schema_migrations::table.select(__diesel_schema_migrations::version);
+    versions.order(__diesel_schema_migrations::version).load(conn).await
+}
+
+fn unknown(known: &[String], applied: &[String]) -> Vec<String> {
+    let known: Vec<_> = known.iter().map(|name| version(name)).collect();
+    applied.iter().filter(|version| !known.contains(version)).cloned().collect()
+}
+
+/// The version as Diesel stores it: of `2026-11-24-000001_users` it is `20261124000001`.
+fn version(name: &str) -> String {
+    name.split('_').next().unwrap_or_default().replace('-', "")
 }

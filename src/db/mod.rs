@@ -25,7 +25,7 @@ pub use errors::{is_unique_violation, violated_foreign_key, warn_about_message_l
 pub use frozen::Frozen;
 pub use json::JsonText;
 pub use memory_budget::{MAX_OPERATION_BYTES, MemoryBudget, MemorySize, collect_bounded};
-pub use migrations::{MIGRATIONS, MigrationError, has_pending, migrate, pending};
+pub use migrations::{MIGRATIONS, Migrated, MigrationError, has_pending, migrate, newer, pending, revert_to};
 pub use pool::{Pool, PoolMetrics, PooledConnection, STATEMENT_TIMEOUT, is_reachable, pool};
 pub use reconnecting::ReconnectingConnection;
 pub use spawn::spawn_and_join;

@@ -282,6 +282,10 @@ fn settings(args: &Args, folder: &Folder, database_url: String, broker: &BrokerI
         if ours.iter().any(|(ours, _)| name.strip_suffix("_FILE") == Some(*ours)) {
             return None;
         }
+        // The addresses that are printed begin with http.
+        if name.starts_with("HTTP_TLS_") {
+            return None;
+        }
         if name == "CORS_ORIGINS" {
             return Some(format!("{LOCAL_ORIGINS},{}", Environment.get(name).unwrap_or_default()));
         }

@@ -41,7 +41,7 @@ fn unusable(place: &str, error: &db::ConnectError) -> Check {
 async fn migrations(conn: &mut Connection) -> Check {
     const CURE: &str = "run `smarthome migrate`, or start the server without --no-migrate";
     match db::pending(conn).await {
-        Ok(pending) if pending.is_empty() => Check::ok("migrations", "the schema is up to date"),
+        Ok(pending) if pending.is_empty() => newer(conn).await,
         Ok(pending) => {
             let (n, first) = (pending.len(), &pending[0]);
             Check::fault("migrations", format!("{n} are missing, the first is {first}"), CURE)
@@ -49,6 +49,18 @@ async fn migrations(conn: &mut Connection) -> Check {
         Err(error) => {
             Check::fault("migrations", format!("the list of migrations can't be read: {}", Chain(&error)), CURE)
         }
+    }
+}
+
+/// Migrations that this version does not have.
+async fn newer(conn: &mut Connection) -> Check {
+    match db::newer(conn).await {
+        Ok(newer) if !newer.is_empty() => Check::note(
+            "migrations",
+            format!("the database is of a newer version: {}", newer.join(", ")),
+            "start the newer version, or let it revert its migrations: `smarthome migrate --revert-to`",
+        ),
+        _ => Check::ok("migrations", "the schema is up to date"),
     }
 }
 

@@ -20,15 +20,16 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Client {
     pub(super) addr: IpAddr,
-    /// Whether a trusted proxy says that it was reached over TLS.
+    /// Whether the client uses TLS: to this server, or to a trusted proxy by its own words.
     pub(super) by_https: bool,
 }
 
 impl Client {
-    pub(super) fn of(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -> Self {
+    /// `has_tls` is of the connection.
+    pub(super) fn of(peer: IpAddr, has_tls: bool, headers: &HeaderMap, proxies: &TrustedProxies) -> Self {
         let peer = peer.to_canonical();
         if !proxies.contains(peer) {
-            return Self { addr: peer, by_https: false };
+            return Self { addr: peer, by_https: has_tls };
         }
         let mut addr = peer;
         for hop in backwards(headers, &FORWARDED_FOR).take(MAX_HOPS) {
@@ -71,7 +72,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        Client::of(peer.parse().unwrap(), &map, &"10.0.0.0/8,fd00::/8".parse().unwrap())
+        Client::of(peer.parse().unwrap(), false, &map, &"10.0.0.0/8,fd00::/8".parse().unwrap())
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod serve;
 mod slow_peer;
 mod socket;
 mod streaming;
+mod tls;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ pub use limits::{Limits, Quotas};
 pub use series::begin_series;
 pub use serve::{ClientConnection, Server, listen};
 pub use socket::close_codes;
+pub use tls::ServerTls;
 
 use crate::auth::Tokens;
 use crate::authentication::Authenticator;

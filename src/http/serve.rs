@@ -1,9 +1,8 @@
-//! The accept loop: TCP connections to the router, HTTP/1.1 only.
+//! The accept loop: TCP connections, with TLS or without, to the router; HTTP/1.1 only.
 //!
 //! `axum::serve` has no timeouts at all, and hyper-util's `auto::Builder` never times out a connection that
-//! sends nothing, so hyper's HTTP/1 builder is used directly. HTTP/2 is left out: browsers use it over TLS only,
-//! which ends at a proxy that speaks 1.1 to us, and without it no peer can hold a connection open with a zero
-//! flow-control window or without any stream.
+//! sends nothing, so hyper's HTTP/1 builder is used directly. HTTP/2 is left out: a proxy speaks 1.1 to us, and without it
+//! no peer can hold a connection open with a zero flow-control window or without any stream.
 //!
 //! Invariants: a connection keeps its slot as long as its socket is open, also as a WebSocket. No peer keeps a
 //! connection by sending nothing, by sending slowly, or by not reading.
@@ -20,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +28,7 @@ use tower::ServiceExt;
 use super::client::Client;
 use super::limits::{ConnectionLimiter, ConnectionSlot, Limits};
 use super::slow_peer::{Pace, SlowPeerTimeout};
+use super::tls::ServerTls;
 use crate::latch::Latch;
 use crate::metrics::Metrics;
 use crate::settings::TrustedProxies;
@@ -67,6 +68,8 @@ pub struct ClientConnection {
 /// One listening port and what its connections need.
 pub struct Server {
     pub listener: TcpListener,
+    /// TLS for every connection.
+    pub tls: Option<ServerTls>,
     pub router: Router,
     pub limits: Limits,
     pub proxies: TrustedProxies,
@@ -78,6 +81,7 @@ pub struct Server {
 
 /// What all connections of a server share.
 struct Shared {
+    tls: Option<ServerTls>,
     router: Router,
     limits: Limits,
     proxies: Arc<TrustedProxies>,
@@ -88,9 +92,9 @@ struct Shared {
 impl Server {
     /// Accepts connections until `stop`.
     pub async fn run(self) {
-        let Self { listener, router, limits, proxies, metrics, stop, tracker } = self;
+        let Self { listener, tls, router, limits, proxies, metrics, stop, tracker } = self;
         let limiter = ConnectionLimiter::new(limits.connections);
-        let shared = Arc::new(Shared { router, limits, proxies: Arc::new(proxies), metrics, stop });
+        let shared = Arc::new(Shared { tls, router, limits, proxies: Arc::new(proxies), metrics, stop });
         loop {
             // Before accepting: beyond the limit connections wait in the kernel's backlog, where they cost nothing.
             let permit = match limiter.try_permit() {
@@ -148,19 +152,35 @@ async fn serve_connection(tcp: TcpStream, connection: ClientConnection, shared: 
     let limits = &shared.limits;
     // Frames are written in one piece, so Nagle's algorithm would only delay them.
     let _ = tcp.set_nodelay(true);
+    let pace =
+        Pace { window: limits.slow_peer_window, min_bytes: limits.slow_peer_min_bytes, stall: limits.slow_peer_stall };
+    let io = SlowPeerTimeout::new(tcp, pace);
+    let Some(tls) = &shared.tls else { return serve_stream(io, connection, shared).await };
+    let accepted = shared.stop.run_until_cancelled(tls.accept(io, limits.header_timeout)).await;
+    // An error is the peer's: it does not speak TLS, or does not accept the certificate.
+    if let Some(Ok(stream)) = accepted {
+        serve_stream(stream, connection, shared).await;
+    }
+}
+
+/// Serves the requests of a connection.
+async fn serve_stream<T>(stream: T, connection: ClientConnection, shared: &Shared)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = &shared.limits;
+    let has_tls = shared.tls.is_some();
     let router = shared.router.clone();
     let has_asked = Latch::default();
     let asked = has_asked.clone();
     let service = TowerToHyperService::new(router.map_request(move |mut request: hyper::Request<Incoming>| {
         asked.set();
-        let client = Client::of(connection.peer.ip(), request.headers(), &connection.proxies);
+        let client = Client::of(connection.peer.ip(), has_tls, request.headers(), &connection.proxies);
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(connection.clone());
         request.map(Body::new)
     }));
-    let pace =
-        Pace { window: limits.slow_peer_window, min_bytes: limits.slow_peer_min_bytes, stall: limits.slow_peer_stall };
-    let io = TokioIo::new(SlowPeerTimeout::new(tcp, pace));
+    let io = TokioIo::new(stream);
     let mut builder = http1::Builder::new();
     // hyper starts this time when the response before has been written, so that it includes the idle time.
     builder

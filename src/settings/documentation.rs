@@ -60,7 +60,17 @@ pub const VARIABLES: &[Variable] = &[
     optional("DEVICE_BURST", "5000", "messages that a device may send at once; 0: no limit"),
     optional("DEVICE_DAILY_MIB", "256", "MiB of readings that a device may store in a day; 0: no limit"),
     optional("HOMES_PER_USER", "100", "homes that one user may own"),
-    optional("HTTP_ADDR", "127.0.0.1:4000", "address for HTTP and WebSocket; put a proxy with TLS in front of it"),
+    optional(
+        "HTTP_ADDR",
+        "127.0.0.1:4000",
+        "address for HTTP and WebSocket; put a proxy with TLS in front of it, or set the next two",
+    ),
+    optional(
+        "HTTP_TLS_CERT_FILE",
+        "none",
+        "PEM file of the server's certificate and its chain: HTTPS and WSS at HTTP_ADDR",
+    ),
+    optional("HTTP_TLS_KEY_FILE", "none", "PEM file of its key"),
     optional("GRAPHQL_INTROSPECTION", "off", "on or off"),
     optional("GRAPHIQL", "off", "on or off"),
     optional("TRUSTED_PROXIES", "none", "addresses and networks of your proxies: 10.0.0.0/8,::1"),

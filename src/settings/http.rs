@@ -1,6 +1,7 @@
 //! Settings of the HTTP server.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::{CorsSettings, SettingsError, SettingsErrors, Source, TrustedProxies, all, bad, switch};
 
@@ -33,10 +34,32 @@ impl LogRequests {
     }
 }
 
+/// PEM files of the listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// `HTTP_TLS_CERT_FILE`: the certificate, and those of intermediate authorities after it.
+    pub cert: PathBuf,
+    /// `HTTP_TLS_KEY_FILE`.
+    pub key: PathBuf,
+}
+
+impl TlsFiles {
+    fn read(source: &impl Source) -> Result<Option<Self>, SettingsError> {
+        match (source.get("HTTP_TLS_CERT_FILE"), source.get("HTTP_TLS_KEY_FILE")) {
+            (Some(cert), Some(key)) => Ok(Some(Self { cert: cert.into(), key: key.into() })),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(bad("HTTP_TLS_KEY_FILE", "missing: set it together with HTTP_TLS_CERT_FILE")),
+            (None, Some(_)) => Err(bad("HTTP_TLS_CERT_FILE", "missing: set it together with HTTP_TLS_KEY_FILE")),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
     /// `HTTP_ADDR`.
     pub addr: SocketAddr,
+    /// TLS at this address; a proxy in front of it otherwise.
+    pub tls: Option<TlsFiles>,
     /// `GRAPHQL_INTROSPECTION`.
     pub introspection: bool,
     /// `GRAPHIQL`.
@@ -54,6 +77,7 @@ impl HttpSettings {
         let proxies = source.get("TRUSTED_PROXIES").unwrap_or_default();
         all!(Self {
             addr: addr.parse().map_err(|_| bad("HTTP_ADDR", "expected an address and port such as 0.0.0.0:4000")),
+            tls: TlsFiles::read(source),
             introspection: switch(source, "GRAPHQL_INTROSPECTION", ("on", "off"), false),
             graphiql: switch(source, "GRAPHIQL", ("on", "off"), false),
             cors: CorsSettings::read(source),

@@ -109,7 +109,7 @@ impl Edge {
         let addr = listener.local_addr().unwrap();
         let (router, this) = (router(state), Self { addr, tokens, clock, metrics, live, throttle, stop, tracker });
         let (metrics, stop, tracker) = (this.metrics.clone(), this.stop.clone(), this.tracker.clone());
-        let server = Server { listener, router, limits, proxies, metrics, stop, tracker };
+        let server = Server { listener, tls: None, router, limits, proxies, metrics, stop, tracker };
         this.tracker.spawn(server.run());
         this
     }

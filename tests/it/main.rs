@@ -1,6 +1,7 @@
 //! One binary for all tests that need a server, a broker or a database.
 
 mod access;
+mod backup;
 mod boards;
 mod broker_auth;
 mod broker_limits;
@@ -79,3 +80,4 @@ mod subscription_qos;
 mod support;
 mod tidy;
 mod unstored;
+mod upgrade;

@@ -50,6 +50,14 @@ impl Client {
         soon("the handshake", self.tls.connect(name, tcp)).await.expect("TLS")
     }
 
+    /// The server's certificate, if this client accepts it.
+    pub(super) async fn certificate(&self) -> Option<Vec<u8>> {
+        let tcp = tokio::net::TcpStream::connect(self.to).await.expect("the server listens");
+        let name = ServerName::try_from(HOST).expect("a name");
+        let stream = soon("the handshake", self.tls.connect(name, tcp)).await.ok()?;
+        stream.get_ref().1.peer_certificates().map(|chain| chain[0].to_vec())
+    }
+
     /// Sends a request and reads until the connection ends or the response contains `end`.
     pub(super) async fn request(&self, from: &str, head: &str, body: &str, end: Option<&str>) -> String {
         let mut stream = self.connect(from).await;

@@ -21,8 +21,8 @@ enum Then {
 
 /// A relay to the broker. Returns its address.
 async fn relay(broker: &Broker, text: &'static str, then: Then) -> SocketAddr {
-    let (listener, port) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), broker.port());
-    let addr = listener.local_addr().unwrap();
+    let (listener, port) = (TcpListener::bind("127.0.0.1:0").await.expect("a port"), broker.port());
+    let addr = listener.local_addr().expect("bound");
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             tokio::spawn(forward(client, port, text, then));
@@ -32,7 +32,7 @@ async fn relay(broker: &Broker, text: &'static str, then: Then) -> SocketAddr {
 }
 
 async fn forward(client: TcpStream, port: u16, text: &'static str, then: Then) {
-    let broker = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let broker = TcpStream::connect(("127.0.0.1", port)).await.expect("the broker listens");
     let ((mut from_client, mut to_client), (mut from_broker, mut to_broker)) =
         (client.into_split(), broker.into_split());
     let up = async {
@@ -44,7 +44,7 @@ async fn forward(client: TcpStream, port: u16, text: &'static str, then: Then) {
                     Then::Hold => std::future::pending().await,
                 }
             }
-            to_broker.write_all(&bytes[..n]).await.unwrap();
+            to_broker.write_all(&bytes[..n]).await.expect("sent");
         }
     };
     tokio::select! {

@@ -11,6 +11,7 @@ use serde_json::json;
 use smarthome::app::{App, Options};
 use smarthome::auth::{Principal, Tokens};
 use smarthome::clock::Clock;
+use smarthome::http::Limits;
 use smarthome::settings::{Secret, Settings};
 use tokio::sync::OnceCell;
 
@@ -144,6 +145,7 @@ pub struct Builder {
     variables: HashMap<String, String>,
     mqtt_port: u16,
     clock: Clock,
+    limits: Limits,
 }
 
 impl Builder {
@@ -168,6 +170,13 @@ impl Builder {
         self
     }
 
+    /// Changes the bounds of the HTTP server.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Starts it and waits until it listens.
     pub async fn start(self) -> TestApp {
         self.start_on(Database::create().await).await
@@ -183,7 +192,7 @@ impl Builder {
     /// As [`Builder::start`], on an existing database.
     pub async fn start_on(self, database: Database) -> TestApp {
         let settings = settings(&self.variables, &database.url(), self.mqtt_port);
-        let options = Options { clock: self.clock.clone(), ..Options::default() };
+        let options = Options { clock: self.clock.clone(), limits: self.limits, ..Options::default() };
         let app = App::start(settings.clone(), options).await.expect("the server starts");
         TestApp { app, clock: self.clock, settings, mqtt_port: self.mqtt_port, mqtt: OnceCell::new(), database }
     }
@@ -224,7 +233,12 @@ impl TestApp {
 
     pub fn builder() -> Builder {
         let _ = rustls_provider();
-        Builder { variables: HashMap::new(), mqtt_port: services().mqtt_port(), clock: Clock::movable() }
+        Builder {
+            variables: HashMap::new(),
+            mqtt_port: services().mqtt_port(),
+            clock: Clock::movable(),
+            limits: Limits::default(),
+        }
     }
 
     pub fn app(&self) -> &App {

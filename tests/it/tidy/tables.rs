@@ -222,6 +222,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "revocation",
             "settings",
             "throttle",
+            "tls",
         ],
     ),
     ("simulator", &["backoff", "clock", "settings", "tls"]),

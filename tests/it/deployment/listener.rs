@@ -1,0 +1,115 @@
+//! TLS by the server's own listener: requests, sockets, renewal without a restart.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use smarthome::http::Limits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::client::{Client, HOST};
+use crate::mosquitto_tls::made;
+use crate::support::app::{Builder, TestApp};
+use crate::support::broker::folder;
+use crate::support::{eventually, soon, until};
+
+/// A folder with an authority and a certificate for HOST.
+fn certificate() -> PathBuf {
+    let folder = folder();
+    made(&folder, &["ca"]);
+    made(&folder, &["broker", HOST]);
+    folder.join("tls")
+}
+
+fn builder(tls: &Path) -> Builder {
+    let file = |name: &str| tls.join(name).display().to_string();
+    let builder = TestApp::builder().set("HTTP_TLS_CERT_FILE", file("server.crt"));
+    builder.set("HTTP_TLS_KEY_FILE", file("server.key"))
+}
+
+/// The data of an operation that must succeed.
+async fn ask(client: &Client, token: &str, query: &str) -> Value {
+    let mut answer = client.query("127.0.0.7", token, query).await;
+    assert!(answer["errors"].is_null(), "{query}: {answer}");
+    answer["data"].take()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_used_without_a_restart() {
+    let tls = certificate();
+    let app = builder(&tls).start().await;
+    let (port, authority) = (app.addr().port(), tls.join("ca.crt"));
+    let client = Client::new(&authority, port);
+    let register = "mutation { register(input: {email: \"ann@test.example\", password: \"a long enough password\", name: \"Ann\"}) { accessToken } }";
+    let token = ask(&client, "", register).await["register"]["accessToken"].as_str().expect("a token").to_owned();
+    let home =
+        ask(&client, &token, "mutation { createHome(input: {name: \"Test\"}) { id key } }").await["createHome"].take();
+    let (id, key) = (home["id"].as_str().expect("an id"), home["key"].as_str().expect("a key"));
+    let device = format!(
+        "mutation {{ registerDevice(input: {{homeId: \"{id}\", key: \"lamp\", name: \"Lamp\"}}) {{ device {{ id }} }} }}"
+    );
+    ask(&client, &token, &device).await;
+    let subscription = format!("subscription {{ telemetry(homeId: \"{id}\") {{ sensors {{ temperature }} }} }}");
+    let mut events = client.subscribe("127.0.0.7", &token, &subscription).await;
+    let before = client.certificate().await.expect("TLS");
+
+    // Half of the new pair: the one before stays in use, and nothing is refused.
+    let next = certificate();
+    std::fs::copy(next.join("server.key"), tls.join("server.key")).expect("copied");
+    ask(&client, &token, "{ me { id } }").await;
+    std::fs::copy(next.join("server.crt"), tls.join("server.crt")).expect("copied");
+    let renewed = Client::new(&next.join("ca.crt"), port);
+    let after = eventually("new connections get the new certificate", || async { renewed.certificate().await }).await;
+    assert_ne!(before, after);
+    assert!(client.certificate().await.is_none(), "the certificate is of another authority");
+
+    // The socket of before.
+    let topic = format!("{}/{key}/lamp/telemetry", app.prefix());
+    app.mqtt().await.publish(&topic, r#"{"sensors": {"temperature": 21.5}}"#).await.expect("the broker accepts it");
+    let event = events.next().await;
+    assert_eq!(event["payload"]["data"]["telemetry"]["sensors"]["temperature"], 21.5, "{event}");
+    ask(&renewed, &token, "{ me { id } }").await;
+    app.stop().await;
+    for folder in [tls, next] {
+        std::fs::remove_dir_all(folder.parent().expect("a folder")).expect("removed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_tls_is_answered_and_only_in_time() {
+    let tls = certificate();
+    let limits = Limits { header_timeout: Duration::from_millis(300), ..Limits::default() };
+    let app = builder(&tls).limits(limits).start().await;
+    let client = Client::new(&tls.join("ca.crt"), app.addr().port());
+    let text = client.request("127.0.0.1", "GET /livez HTTP/1.1", "", None).await;
+    assert!(text.starts_with("HTTP/1.1 200 ") && text.contains("strict-transport-security"), "{text}");
+    // A client that sends nothing, and one without TLS.
+    for sent in ["", "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"] {
+        let mut tcp = TcpStream::connect(app.addr()).await.expect("it listens");
+        tcp.write_all(sent.as_bytes()).await.expect("sent");
+        let mut received = Vec::new();
+        let _ = soon("the connection ends", tcp.read_to_end(&mut received)).await;
+        assert!(!String::from_utf8_lossy(&received).contains("HTTP"), "{received:?}");
+    }
+    until("no connection is left", || app.metric("http_connections") == 0.0).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_check_knows_the_certificate() {
+    let (tls, other) = (certificate(), certificate());
+    let app = builder(&tls).start().await;
+    let health = |tls: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_smarthome"));
+        command.arg("health").env_clear().env("HTTP_ADDR", app.addr().to_string());
+        let (cert, key) = (tls.join("server.crt"), tls.join("server.key"));
+        command.env("HTTP_TLS_CERT_FILE", cert).env("HTTP_TLS_KEY_FILE", key).output().expect("it runs")
+    };
+    assert!(health(&tls).status.success());
+    let output = health(&other);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("https://") && text.contains("certificate"), "{text}");
+    app.stop().await;
+}
