@@ -1,5 +1,6 @@
 //! The state of a device: presence, status, health.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -29,7 +30,7 @@ pub struct DeviceState {
     /// Percent.
     pub battery_level: Option<f64>,
     /// `{"lastStatus": {...}}`: the last status message.
-    pub metadata: Value,
+    pub metadata: Arc<Value>,
     /// Messages dropped because the device exceeded its rate limit.
     pub shed_messages: i64,
     /// When the last of them was received.

@@ -111,7 +111,7 @@ impl From<Row> for DeviceState {
             firmware_version: row.firmware_version,
             signal_strength: row.signal_strength,
             battery_level: row.battery_level,
-            metadata: row.metadata,
+            metadata: row.metadata.into(),
             shed_messages: row.shed_messages,
             last_shed_at: row.last_shed_at,
         }

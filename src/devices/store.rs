@@ -7,7 +7,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Time
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::DeviceType;
-use super::device::{Device, LastState, Metadata};
+use super::device::{Device, LastState, StateJson};
 use crate::db::{JsonText, MemoryBudget, collect_bounded, statement};
 use crate::error::Error;
 use crate::homes::{Membership, MembershipColumns};
@@ -96,7 +96,7 @@ pub(crate) fn device((registration, state, segments, membership): Row) -> QueryR
         battery_level: state.battery_level,
         shed_messages: state.shed_messages,
         last_shed_at: state.last_shed_at,
-        metadata: Metadata::Stored(state.metadata),
+        metadata: StateJson::Stored(state.metadata),
     };
     Ok(Device { state, ..registered(registration, segments, membership) })
 }
