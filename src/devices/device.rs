@@ -60,6 +60,16 @@ pub struct LastState {
     /// When the last of them was received.
     pub last_shed_at: Option<DateTime<Utc>>,
     pub(super) metadata: StateJson,
+    /// What the device last reported itself to be; `None` too if it was not read.
+    pub reported: Option<Reported>,
+}
+
+/// What a device reported itself to be in a status.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reported {
+    pub(super) state: StateJson,
+    /// When the device made the status, or its receipt.
+    pub at: DateTime<Utc>,
 }
 
 /// JSON that a device reported: as the database has it, or as the hub publishes it.
@@ -102,7 +112,8 @@ impl StateJson {
 
 impl MemorySize for Device {
     fn text_bytes(&self) -> usize {
-        self.state.metadata.text_bytes()
+        let reported = self.state.reported.as_ref();
+        self.state.metadata.text_bytes() + reported.map_or(0, |reported| reported.state.text_bytes())
     }
 }
 
@@ -136,6 +147,7 @@ impl Device {
             shed_messages: state.shed_messages,
             last_shed_at: state.last_shed_at,
             metadata: StateJson::Live(state.metadata.clone()),
+            reported: state.reported.clone(),
         };
         self
     }
@@ -150,6 +162,23 @@ impl LastState {
     /// `{"lastStatus": {...}}`: the last status message.
     pub fn metadata(&self) -> Value {
         self.metadata.value()
+    }
+}
+
+impl Reported {
+    /// From two columns that are null together.
+    pub(super) fn read(state: Option<StateJson>, at: Option<DateTime<Utc>>) -> Option<Self> {
+        Some(Self { state: state?, at: at? })
+    }
+
+    /// The approximate memory of [`Reported::state`].
+    pub fn state_bytes(&self) -> usize {
+        self.state.value_bytes()
+    }
+
+    /// The fields of the state, an object.
+    pub fn state(&self) -> Value {
+        self.state.value()
     }
 }
 

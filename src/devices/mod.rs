@@ -34,7 +34,7 @@ mod store;
 pub use accounts::{AccountChange, AccountChanges, AccountLeader, ChangeKind, StoredAccount, stored_accounts};
 pub use cleanups::{Cleanup, CleanupLeader, Cleanups, topics_to_clean_up};
 pub use credentials::{MqttCredentials, MqttUser, broker_hash, former_client_id, password_digest};
-pub use device::{Device, DeviceAccess, LastState, Place};
+pub use device::{Device, DeviceAccess, LastState, Place, Reported};
 pub use device_type::DeviceType;
 pub use directory::{DeviceName, Directory, Resolved, ResolvedDevice, TopicAddress};
 pub use directory_store::find_deleted;
@@ -51,7 +51,7 @@ pub use registry::{Devices, DevicesDependencies};
 pub use registry_cache::{RegistryCache, RegistryEntry};
 pub use registry_changes::RegistryChanges;
 pub use rotation::MAX_GRACE;
-pub use state::{Contact, DeviceState, Report, Return, StateChange, StateHub, StatusReport, StoredBytes};
+pub use state::{Contact, DeviceState, Report, Return, StateChange, StateHub, StateReport, StatusReport, StoredBytes};
 pub use state_store::upsert as upsert_states;
 pub(crate) use store::{
     Columns as DeviceColumns, Registration, RegistrationColumns, Row as DeviceRow, device as read_device,

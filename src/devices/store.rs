@@ -7,7 +7,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Time
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::DeviceType;
-use super::device::{Device, LastState, StateJson};
+use super::device::{Device, LastState, Reported, StateJson};
 use crate::db::{JsonText, MemoryBudget, collect_bounded, statement};
 use crate::error::Error;
 use crate::homes::{Membership, MembershipColumns};
@@ -39,6 +39,8 @@ pub struct DevicePage<'a> {
     pub after: Option<DeviceId>,
     /// Devices of each home.
     pub limit: i64,
+    /// Whether the states that the devices reported are read.
+    pub with_reported: bool,
 }
 
 /// The columns that each statement of this file selects.
@@ -53,6 +55,8 @@ type StateColumns = (
     Nullable<Double>,
     Nullable<Double>,
     Jsonb,
+    Nullable<Jsonb>,
+    Nullable<Timestamptz>,
     BigInt,
     Nullable<Timestamptz>,
 );
@@ -82,6 +86,8 @@ pub(crate) struct State {
     signal_strength: Option<f64>,
     battery_level: Option<f64>,
     metadata: JsonText,
+    reported: Option<JsonText>,
+    reported_at: Option<DateTime<Utc>>,
     shed_messages: i64,
     last_shed_at: Option<DateTime<Utc>>,
 }
@@ -97,6 +103,7 @@ pub(crate) fn device((registration, state, segments, membership): Row) -> QueryR
         shed_messages: state.shed_messages,
         last_shed_at: state.last_shed_at,
         metadata: StateJson::Stored(state.metadata),
+        reported: Reported::read(state.reported.map(StateJson::Stored), state.reported_at),
     };
     Ok(Device { state, ..registered(registration, segments, membership) })
 }
@@ -135,6 +142,7 @@ statement! {
     struct FindDevices<'a>("sql/find_devices.sql") -> Columns {
         viewer: BigInt = UserId,
         ids: Array<BigInt> = &'a [DeviceId],
+        with_reported: Bool = bool,
     }
 }
 
@@ -143,6 +151,7 @@ statement! {
         viewer: BigInt = UserId,
         rooms: Array<BigInt> = &'a [RoomId],
         limit: BigInt = i64,
+        with_reported: Bool = bool,
     }
 }
 
@@ -157,6 +166,7 @@ statement! {
         is_filtered: Bool = bool,
         after: BigInt = i64,
         limit: BigInt = i64,
+        with_reported: Bool = bool,
     }
 }
 
@@ -166,7 +176,7 @@ pub(super) async fn page(
     page: &DevicePage<'_>,
     budget: &MemoryBudget,
 ) -> Result<Vec<Device>, Error> {
-    let DevicePage { homes, filter, after, limit } = *page;
+    let DevicePage { homes, filter, after, limit, with_reported } = *page;
     let statement = PageDevices {
         viewer,
         homes,
@@ -177,6 +187,7 @@ pub(super) async fn page(
         is_filtered: filter.is_filtered(),
         after: after.map_or(0, DeviceId::get),
         limit,
+        with_reported,
     };
     collect_bounded(statement.load_stream::<Row>(conn).await?, budget, device).await
 }
@@ -185,9 +196,11 @@ pub(super) async fn by_ids(
     conn: &mut AsyncPgConnection,
     viewer: UserId,
     ids: &[DeviceId],
+    with_reported: bool,
     budget: &MemoryBudget,
 ) -> Result<Vec<Device>, Error> {
-    collect_bounded(FindDevices { viewer, ids }.load_stream::<Row>(conn).await?, budget, device).await
+    let statement = FindDevices { viewer, ids, with_reported };
+    collect_bounded(statement.load_stream::<Row>(conn).await?, budget, device).await
 }
 
 /// At most `limit` devices.
@@ -196,7 +209,9 @@ pub(super) async fn by_rooms(
     viewer: UserId,
     rooms: &[RoomId],
     limit: i64,
+    with_reported: bool,
     budget: &MemoryBudget,
 ) -> Result<Vec<Device>, Error> {
-    collect_bounded(FindDevicesInRooms { viewer, rooms, limit }.load_stream::<Row>(conn).await?, budget, device).await
+    let statement = FindDevicesInRooms { viewer, rooms, limit, with_reported };
+    collect_bounded(statement.load_stream::<Row>(conn).await?, budget, device).await
 }

@@ -78,7 +78,7 @@ pub(super) async fn page(
 
 /// What the selection below a page needs of its devices.
 fn columns(page: &Field) -> DevicePageColumns {
-    let mut columns = DevicePageColumns { states: false, latest: false, health: false };
+    let mut columns = DevicePageColumns { states: false, reported: false, latest: false, health: false };
     let is_known = all_fields(&page.selection_set, |field| match field.name.node.as_str() {
         "nodes" => all_fields(&field.selection_set, |field| columns.add(field)),
         "edges" => all_fields(&field.selection_set, |edge| {
@@ -86,7 +86,8 @@ fn columns(page: &Field) -> DevicePageColumns {
         }),
         _ => true,
     });
-    if is_known { columns } else { DevicePageColumns { states: true, latest: false, health: false } }
+    let all = DevicePageColumns { states: true, reported: true, latest: false, health: false };
+    if is_known { columns } else { all }
 }
 
 impl DevicePageColumns {
@@ -96,7 +97,10 @@ impl DevicePageColumns {
                 self.latest = true;
                 self.health |= telemetry::reads_health(field);
             }
-            name => self.states |= !WITHOUT_STATE.contains(&name),
+            name => {
+                self.states |= !WITHOUT_STATE.contains(&name);
+                self.reported |= name == "state";
+            }
         }
         true
     }
@@ -116,9 +120,8 @@ impl DeviceQuery {
         ctx: &Context<'_>,
         #[graphql(desc = "The ID of the device.")] id: ID,
     ) -> Result<Option<Direct<Device>>> {
-        let viewer = ctx.viewer()?.user;
-        let device = ctx.loaders().devices.get(ctx.batch_scope(), viewer, parse_id(&id, "device")?).await?;
-        Ok(Some(Direct(Device::new(device.ok_or(Error::NotFound("device"))?))))
+        ctx.viewer()?;
+        Ok(Some(Direct(Device::load(ctx, parse_id(&id, "device")?).await?)))
     }
 
     /// The devices of a home, in order of registration.

@@ -34,6 +34,8 @@ pub(super) struct DevicePage {
 pub(super) struct DevicePageColumns {
     /// Their states. Without their newest readings they are always read.
     pub(super) states: bool,
+    /// Of their states: what they reported themselves to be.
+    pub(super) reported: bool,
     pub(super) latest: bool,
     /// Of the newest readings: firmware version, signal, battery, and values of other sensors.
     pub(super) health: bool,
@@ -139,21 +141,29 @@ loaders! {
         by_key(services.homes.visible_rooms(*viewer, &ids).await?, |room| room.id)
     }
 
-    /// Devices of the viewer's homes, by id.
-    devices: DeviceById = |viewer: UserId, ids: DeviceId| -> Arc<Device> {
-        by_key(services.devices.by_ids(*viewer, &ids, budget).await?, |device| device.id)
+    /// Devices of the viewer's homes by id, with what they reported if the flag is set.
+    devices: DeviceById = |group: (UserId, bool), ids: DeviceId| -> Arc<Device> {
+        let (viewer, with_reported) = *group;
+        by_key(services.devices.by_ids(viewer, &ids, with_reported, budget).await?, |device| device.id)
     }
 
-    devices_in: DevicesIn = |viewer: UserId, rooms: RoomId| -> Arc<[Arc<Device>]> {
-        let devices = services.devices.by_rooms(*viewer, &rooms, budget).await?;
+    /// Devices of rooms, with what they reported if the flag is set.
+    devices_in: DevicesIn = |group: (UserId, bool), rooms: RoomId| -> Arc<[Arc<Device>]> {
+        let (viewer, with_reported) = *group;
+        let devices = services.devices.by_rooms(viewer, &rooms, with_reported, budget).await?;
         lists(devices.into_iter().filter_map(|device| Some((device.room?, Arc::new(device)))))
     }
 
     /// Pages of a home's devices.
     device_pages: DevicePages = |page: DevicePage, homes: HomeId| -> Arc<[ListedDevice]> {
-        let of_homes =
-            devices::DevicePage { homes: &homes, filter: &page.filter, after: page.after, limit: page.limit };
-        let DevicePageColumns { states, latest, health } = page.columns;
+        let DevicePageColumns { states, reported, latest, health } = page.columns;
+        let of_homes = devices::DevicePage {
+            homes: &homes,
+            filter: &page.filter,
+            after: page.after,
+            limit: page.limit,
+            with_reported: reported,
+        };
         if latest {
             let devices = services.readings.page_with_latest(page.viewer, &of_homes, LatestColumns { states, health }, budget).await?;
             lists(devices.into_iter().map(|(device, latest)| {

@@ -17,6 +17,7 @@ mod context;
 mod daily_storage;
 mod device_config;
 mod device_list;
+mod device_state;
 mod devices;
 pub mod document;
 pub mod engine;

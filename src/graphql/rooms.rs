@@ -7,7 +7,7 @@ use async_graphql::parser::types::SelectionSet;
 use async_graphql::{Context, ID, Object, OutputType};
 
 use super::context::ContextExt;
-use super::devices::Device;
+use super::devices::{Device, selects_state};
 use super::error::Result;
 use super::homes::Home;
 use super::paging::load_list;
@@ -39,7 +39,8 @@ impl Room {
 
     /// The devices in the room, in order of registration.
     async fn devices(&self, ctx: &Context<'_>) -> Result<Vec<Device>> {
-        let devices = ctx.loaders().devices_in.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.id);
+        let group = (ctx.viewer()?.user, selects_state(&ctx.item.node.selection_set));
+        let devices = ctx.loaders().devices_in.get(ctx.batch_scope(), group, self.0.id);
         Ok(load_list(ctx, devices).await?.iter().cloned().map(Device::new).collect())
     }
 }

@@ -36,8 +36,8 @@ pub enum Content {
         /// Values of the message that could not be stored.
         n_dropped: usize,
     },
-    /// Presence and health.
-    Status(StatusReport),
+    /// Presence, health and state.
+    Status(Box<StatusReport>),
     Heartbeat(Report),
     CommandAnswer(CommandId, AnswerKind),
     /// The version and its outcome.
@@ -49,7 +49,7 @@ impl Content {
     pub(super) fn memory_bytes(&self) -> usize {
         let values = match self {
             Self::Telemetry { measurement, .. } => [measurement.extra.as_ref(), measurement.metadata.as_ref()],
-            Self::Status(status) => [Some(&status.last_status), None],
+            Self::Status(status) => [Some(&status.last_status), status.state.as_ref()],
             Self::CommandAnswer(_, AnswerKind::Succeeded { result } | AnswerKind::Failed { result, .. }) => {
                 [result.as_ref(), None]
             }
@@ -83,7 +83,7 @@ pub fn parse(kind: MessageKind, payload: &[u8], now: DateTime<Utc>) -> Result<Co
     }
     match kind {
         MessageKind::Telemetry => telemetry::read(&object, n_nan, now),
-        MessageKind::Status => status::read(&object),
+        MessageKind::Status => status::read(&object, now),
         MessageKind::Heartbeat => Ok(Content::Heartbeat(Report {
             signal_strength: object.get("wifiSignal").and_then(json::number),
             ..Report::default()

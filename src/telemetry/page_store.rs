@@ -59,6 +59,7 @@ statement! {
         limit: BigInt = i64,
         max_ties: BigInt = i64,
         health: Bool = bool,
+        with_reported: Bool = bool,
     }
 }
 
@@ -92,14 +93,26 @@ pub(super) async fn page(
     columns: LatestColumns,
     budget: &MemoryBudget,
 ) -> Result<Vec<DeviceWithLatest>, Error> {
-    let DevicePage { homes, filter, after, limit } = *page;
+    let DevicePage { homes, filter, after, limit, with_reported } = *page;
     let (room, kind, online, search) = (filter.room, filter.kind, filter.online, filter.search.as_deref());
     let (is_filtered, after) = (filter.is_filtered(), after.map_or(0, DeviceId::get));
     let max_ties = i64::try_from(MAX_TIES).expect("a small number");
     let LatestColumns { states, health } = columns;
     let mut rows = if states {
-        let statement =
-            PageLatest { viewer, homes, room, kind, online, search, is_filtered, after, limit, max_ties, health };
+        let statement = PageLatest {
+            viewer,
+            homes,
+            room,
+            kind,
+            online,
+            search,
+            is_filtered,
+            after,
+            limit,
+            max_ties,
+            health,
+            with_reported,
+        };
         let rows = statement.load_stream::<(DeviceRow, ReadingRow)>(conn).await?;
         collect(rows, budget, read_device).await?
     } else {

@@ -85,7 +85,7 @@ pub(super) const FIELDS: &[Fields] = &[
             (
                 Read,
                 "name macAddress type room online onlineChangedAt lastSeenAt firmwareVersion signalStrength batteryLevel \
-                 metadata topics createdAt shedMessages lastShedAt storageToday",
+                 metadata state topics createdAt shedMessages lastShedAt storageToday",
             ),
             (Telemetry, "latestTelemetry telemetry"),
             (Commands, "commands"),
@@ -97,6 +97,7 @@ pub(super) const FIELDS: &[Fields] = &[
         "query { device(id: $device) { topics { @ } } }",
         &[(Read, "ack commands config heartbeat status telemetry")],
     ),
+    fields("DeviceState", "query { device(id: $device) { state { @ } } }", &[(Read, ALL)]),
     fields("DailyStorage", "query { device(id: $device) { storageToday { @ } } }", &[(Read, ALL)]),
     fields("DeviceConnection", "query { devices(homeId: $home) { @ } }", &[(Read, CONNECTION)]),
     fields("DeviceConnection", "query { home(id: $home) { devices { @ } } }", &[(Read, CONNECTION)]),

@@ -44,6 +44,7 @@ pub(super) fn state(device: &str, online: bool) -> Arc<DeviceState> {
         signal_strength: None,
         battery_level: None,
         metadata: Arc::new(json!({})),
+        reported: None,
         shed_messages: 0,
         last_shed_at: None,
     })

@@ -23,6 +23,7 @@ const SELECTIONS = {
   'Home.rooms': () => `rooms{${leaves('Room')} home{id} devices{id}}`,
   'Home.devices': () => page('devices', 'id'),
   'Device.topics': () => whole('Device', 'topics'),
+  'Device.state': () => whole('Device', 'state'),
   'Device.storageToday': () => whole('Device', 'storageToday'),
   'Device.home': () => 'home{id}',
   'Device.room': () => 'room{id}',
