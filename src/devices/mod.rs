@@ -4,6 +4,8 @@ mod accounts;
 mod accounts_store;
 mod cleanups;
 mod cleanups_store;
+mod counts;
+mod counts_store;
 mod credentials;
 mod credentials_store;
 mod daily_storage;
@@ -33,6 +35,7 @@ mod store;
 
 pub use accounts::{AccountChange, AccountChanges, AccountLeader, ChangeKind, StoredAccount, stored_accounts};
 pub use cleanups::{Cleanup, CleanupLeader, Cleanups, topics_to_clean_up};
+pub use counts::Counted;
 pub use credentials::{MqttCredentials, MqttUser, broker_hash, former_client_id, password_digest};
 pub use device::{Device, DeviceAccess, LastState, Place, Reported};
 pub use device_type::DeviceType;

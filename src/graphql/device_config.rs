@@ -54,6 +54,11 @@ impl From<Arc<device_config::DeviceConfig>> for DeviceConfig {
 /// One version of a device's configuration.
 #[Object(serial)]
 impl DeviceConfig {
+    /// The ID of this version of the device's configuration.
+    async fn id(&self) -> ID {
+        format!("{}:{}", self.0.device, self.0.version).into()
+    }
+
     /// The device that the configuration belongs to.
     async fn device(&self, ctx: &Context<'_>) -> Result<Device> {
         if let Some(device) = &self.1 {

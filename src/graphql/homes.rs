@@ -17,8 +17,9 @@ use super::members::HomeMember;
 use super::paging::{Page, PageArguments, load_list};
 use super::rooms::Room;
 use super::rows::{Direct, JsonWriter, NotWritten, Row, Write, leaf};
-use super::scalars::{HomeRole, Instant, changed, parse_id};
+use super::scalars::{HomeRole, Instant, changed, int, parse_id};
 use crate::audit::RequestContext;
+use crate::devices::Counted;
 use crate::homes::{self, NewHome, Permission};
 use crate::ids::HomeId;
 
@@ -61,7 +62,8 @@ impl Home {
     async fn members(&self, ctx: &Context<'_>) -> Result<Option<Vec<HomeMember>>> {
         let access = self.0.allow(Permission::ReadPeople)?;
         let members = ctx.loaders().members.get(ctx.batch_scope(), access.user(), access);
-        Ok(Some(load_list(ctx, members).await?.iter().cloned().map(HomeMember).collect()))
+        let member = |member: &homes::Member| HomeMember { home: access.home(), member: member.clone() };
+        Ok(Some(load_list(ctx, members).await?.iter().map(member).collect()))
     }
 
     /// The invitations that were not accepted yet, oldest first. Requires the role ADMIN or OWNER.
@@ -85,6 +87,16 @@ impl Home {
         Ok(Some(load_list(ctx, rooms).await?.iter().cloned().map(Room).collect()))
     }
 
+    /// The number of devices of the home that you may see.
+    async fn device_count(&self, ctx: &Context<'_>) -> Result<Option<i32>> {
+        self.count(ctx, Counted::All).await
+    }
+
+    /// The number of them that are online.
+    async fn online_count(&self, ctx: &Context<'_>) -> Result<Option<i32>> {
+        self.count(ctx, Counted::Online).await
+    }
+
     /// The devices of the home, in order of registration.
     async fn devices(
         &self,
@@ -101,6 +113,12 @@ impl Home {
 }
 
 impl Home {
+    async fn count(&self, ctx: &Context<'_>, counted: Counted) -> Result<Option<i32>> {
+        let access = self.0.allow(Permission::Read)?;
+        let n = ctx.loaders().device_counts.get(ctx.batch_scope(), (access.user(), counted), access).await?;
+        Ok(Some(int(n.unwrap_or_default())))
+    }
+
     /// The home, if the viewer may see more than its id and key.
     fn read(&self) -> Result<&homes::Home> {
         self.0.allow(Permission::Read)?;

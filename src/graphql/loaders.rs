@@ -11,7 +11,7 @@ use crate::commands::Command;
 pub(super) use crate::commands::CommandPage;
 use crate::db::MemoryBudget;
 use crate::device_config::DeviceConfig;
-use crate::devices::{self, Device, DeviceAccess, DeviceFilter};
+use crate::devices::{self, Counted, Device, DeviceAccess, DeviceFilter};
 use crate::error::Error;
 use crate::homes::{Access, Home, IntegrationToken, Invitation, Member, Room};
 use crate::ids::{CommandId, DeviceId, HomeId, RoomId, UserId};
@@ -152,6 +152,19 @@ loaders! {
         let (viewer, with_reported) = *group;
         let devices = services.devices.by_rooms(viewer, &rooms, with_reported, budget).await?;
         lists(devices.into_iter().filter_map(|device| Some((device.room?, Arc::new(device)))))
+    }
+
+    /// The number of devices in a home.
+    device_counts: DeviceCounts = |group: (UserId, Counted), homes: Access| -> i64 {
+        let (viewer, counted) = *group;
+        let counts = services.devices.counts_of_homes(viewer, &homes, counted).await?;
+        homes.into_iter().map(|access| (access, counts.get(&access.home()).copied().unwrap_or_default())).collect()
+    }
+
+    /// The number of devices in a room.
+    room_counts: RoomCounts = |group: (UserId, Counted), rooms: RoomId| -> i64 {
+        let (viewer, counted) = *group;
+        services.devices.counts_of_rooms(viewer, &rooms, counted).await?
     }
 
     /// Pages of a home's devices.

@@ -76,6 +76,12 @@ const CHECKS: &[Check] = &[
     ("src/device_config/sql/claim_clearings.sql", &[("devices", "'{1, 2, 3}'")], 20.0, 100),
     ("src/devices/sql/find_devices.sql", &[("viewer", "1"), ("ids", "'{1, 2}'"), ("with_reported", "true")], 10.0, 40),
     ("src/devices/sql/find_devices_in_rooms.sql", &ROOMS, 70.0, 200),
+    (
+        "src/devices/sql/count_devices_in_rooms.sql",
+        &[("viewer", "1"), ("rooms", "'{1}'"), ("only_online", "true")],
+        70.0,
+        200,
+    ),
     ("src/devices/sql/find_taken.sql", &[("home", "1"), ("keys", "'{device-7, new}'"), ("macs", "'{x}'")], 1.0, 20),
     ("src/devices/sql/find_cleanups.sql", &CLEANUPS, 300.0, 900),
     ("src/devices/sql/find_pending_accounts.sql", &ACCOUNTS, 2_500.0, 500),

@@ -1,0 +1,80 @@
+//! Ids of members and configurations, and how devices are counted.
+
+use serde_json::json;
+
+use super::{Graph, Person};
+
+/// A home with six devices, of which three have states.
+async fn home_with_states(graph: &Graph, owner: &Person) -> (String, Vec<String>) {
+    let home = graph.home(owner).await;
+    let devices = graph.devices(owner, &home, 6).await;
+    let first = &devices[0];
+    let fill = format!(
+        "update devices set type = 'LIGHT' where id = {first};
+        update devices set type = 'PLUG' where id = {first} + 1;
+        update devices set mac_address = '24:6F:28:AA:BB:CC', key = 'lamp' where id = {first};
+        update devices set name = chr(96 + {first}::integer + 6 - id::integer) where home_id = {home};
+        update devices set name = 'B' where id = {first} + 4;
+        insert into device_states (device_id, online, battery_level, last_seen_at) values
+            ({first}, true, 5, '2026-01-03Z'), ({first} + 1, true, 20, '2026-01-02Z'),
+            ({first} + 2, false, null, '2026-01-01Z')"
+    );
+    graph.sql.batch_execute(&fill).await.unwrap();
+    (home, devices)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_and_configurations_have_stable_ids() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let device = graph.devices(&ann, &home, 1).await.remove(0);
+    let user = ann.0.as_ref().unwrap().user.to_string();
+    let members = "query($h: ID!) { home(id: $h) { members { id user { id } } } }";
+    let members = graph.ask(&ann, members, json!({"h": home})).await["home"]["members"].take();
+    assert_eq!(members, json!([{"id": format!("{home}:{user}"), "user": {"id": user}}]));
+    let push = "mutation($d: ID!, $c: JSON!) { pushConfig(input: {deviceId: $d, config: $c}) { id version } }";
+    for version in [1, 2] {
+        let pushed = graph.ask(&ann, push, json!({"d": device, "c": {"n": version}})).await["pushConfig"].take();
+        assert_eq!(pushed, json!({"id": format!("{device}:{version}"), "version": version}));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn homes_and_rooms_count_their_devices() {
+    let graph = Graph::start().await;
+    let (ann, ben) = (graph.person().await, graph.person().await);
+    let (home, devices) = home_with_states(&graph, &ann).await;
+    let empty = graph.home(&ann).await;
+    let room = "mutation($h: ID!, $n: String!) { createRoom(homeId: $h, name: $n) { id deviceCount onlineCount } }";
+    for name in ["Hall", "Kitchen"] {
+        let room = graph.ask(&ann, room, json!({"h": home, "n": name})).await["createRoom"].take();
+        assert_eq!((&room["deviceCount"], &room["onlineCount"]), (&json!(0), &json!(0)));
+    }
+    let put = "update devices set room_id = (select min(id) from rooms) where id <> $1 and home_id = $2";
+    let number = |id: &String| id.parse::<i64>().unwrap();
+    graph.sql.execute(put, &[&number(&devices[0]), &number(&home)]).await.unwrap();
+    let counts = "{ homes { id deviceCount onlineCount rooms { name deviceCount onlineCount } } }";
+    let statements = graph.services.metrics.db_statements.get();
+    let homes = graph.ask(&ann, counts, json!({})).await["homes"].take();
+    assert_eq!(
+        homes,
+        json!([
+            {"id": home, "deviceCount": 6, "onlineCount": 2, "rooms": [
+                {"name": "Hall", "deviceCount": 5, "onlineCount": 1},
+                {"name": "Kitchen", "deviceCount": 0, "onlineCount": 0},
+            ]},
+            {"id": empty, "deviceCount": 0, "onlineCount": 0, "rooms": []},
+        ])
+    );
+    // The homes, their rooms, and one for each kind of count.
+    assert_eq!(graph.services.metrics.db_statements.get() - statements, 6);
+
+    // A member with a scope of some devices counts these.
+    let scoped = "insert into memberships (home_id, user_id, role, scopes, device_ids) values ($1, $2, 'GUEST', 1, $3)";
+    let user = ben.0.as_ref().unwrap().user.get();
+    graph.sql.execute(scoped, &[&number(&home), &user, &vec![number(&devices[0])]]).await.unwrap();
+    let homes = graph.ask(&ben, counts, json!({})).await["homes"].take();
+    assert_eq!((&homes[0]["deviceCount"], &homes[0]["onlineCount"]), (&json!(1), &json!(1)));
+    assert_eq!(homes[0]["rooms"][0]["deviceCount"], 0);
+}
