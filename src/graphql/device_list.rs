@@ -1,5 +1,7 @@
 //! Lists of devices, and the queries `device` and `devices`.
 
+use std::sync::Arc;
+
 use async_graphql::parser::types::Field;
 use async_graphql::{Context, ID, InputObject, Object};
 
@@ -8,12 +10,13 @@ use super::devices::{Device, PAGE};
 use super::error::Result;
 use super::inputs::IntInput;
 use super::loaders::{DevicePage, DevicePageColumns, ListedDevice};
-use super::paging::{self, Page, PageArguments, PageRequest};
+use super::paging::{self, Cursor, Page, PageArguments, PageRequest};
 use super::rows::Direct;
-use super::scalars::{DeviceType, parse_id};
+use super::scalars::{DeviceType, MacAddress, parse_id};
 use super::selected_fields::all_fields;
 use super::telemetry;
-use crate::devices;
+use crate::auth::Principal;
+use crate::devices::{self, AllDevicesPage, DeviceRef};
 use crate::error::Error;
 use crate::homes::Permission;
 use crate::ids::{HomeId, RoomId, UserId};
@@ -76,6 +79,32 @@ pub(super) async fn page(
     })))
 }
 
+/// A page of the devices of all homes of the viewer, home by home. Each member may read the devices of their homes; an
+/// integration has one home only.
+async fn page_of_all(
+    ctx: &Context<'_>,
+    filter: Option<DeviceFilter>,
+    arguments: PageArguments,
+) -> Result<Direct<Page<Device>>> {
+    const LIST: &str = "devices";
+    let viewer = ctx.person()?.user;
+    let size = paging::size(arguments.first, PAGE)?;
+    let after = paging::parse_text_cursor(LIST, arguments.after.as_deref(), |position| {
+        let (home, device) = position.split_once('.')?;
+        Some((home.parse().ok()?, device.parse().ok()?))
+    })?;
+    let has_previous = after.is_some();
+    let filter = filter.unwrap_or_default().parse()?;
+    let with_reported = columns(&ctx.item.node).reported;
+    let group = AllDevicesPage { filter, after, limit: paging::limit(size), with_reported };
+    let rows = ctx.loaders().all_devices.get(ctx.batch_scope(), group, viewer);
+    let devices = paging::load_page(ctx, size, rows).await?;
+    Ok(Direct(paging::page(devices, size, has_previous, |device| {
+        let position = format!("{}.{}", device.home, device.id);
+        (Cursor::Text { list: LIST, position }, Device::new(device))
+    })))
+}
+
 /// What the selection below a page needs of its devices.
 fn columns(page: &Field) -> DevicePageColumns {
     let mut columns = DevicePageColumns { states: false, reported: false, latest: false, health: false };
@@ -109,6 +138,15 @@ impl DevicePageColumns {
 /// Fields of a device that do not read its state.
 const WITHOUT_STATE: [&str; 8] = ["__typename", "id", "key", "name", "macAddress", "type", "createdAt", "telemetry"];
 
+async fn named(
+    ctx: &Context<'_>,
+    viewer: &Principal,
+    home: HomeId,
+    name: DeviceRef,
+) -> Result<Option<Arc<devices::Device>>> {
+    ctx.loaders().named_devices.get(ctx.batch_scope(), viewer.user, (home, name)).await
+}
+
 #[derive(Default)]
 pub(super) struct DeviceQuery;
 
@@ -124,18 +162,51 @@ impl DeviceQuery {
         Ok(Some(Direct(Device::load(ctx, parse_id(&id, "device")?).await?)))
     }
 
-    /// The devices of a home, in order of registration.
-    async fn devices(
+    /// The device with this key in one of your homes. Fails with NOT_FOUND if there is none.
+    async fn device_by_key(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The ID of the home.")] home_id: ID,
+        #[graphql(desc = "The key of the device. Case matters.")] key: String,
+    ) -> Result<Option<Direct<Device>>> {
+        // A home that is none reads like one without the device.
+        let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "device")?);
+        let device = named(ctx, viewer, home, DeviceRef::Key(key)).await?;
+        Ok(Some(Direct(Device::new(device.ok_or(Error::NotFound("device"))?))))
+    }
+
+    /// The device with this MAC address in one of your homes. Fails with NOT_FOUND if there is none.
+    async fn device_by_mac_address(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The ID of the home.")] home_id: ID,
+        #[graphql(desc = "The MAC address of the device.")] mac_address: MacAddress,
+    ) -> Result<Option<Direct<Device>>> {
+        let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "home")?);
+        let Some(device) = named(ctx, viewer, home, DeviceRef::Mac(mac_address.0)).await? else {
+            // Who may not read MAC addresses does not learn whether a device has this one.
+            ctx.services().homes.access(viewer, home, Permission::Read).await?;
+            return Err(Error::NotFound("device").into());
+        };
+        device.allow(Permission::Read)?;
+        Ok(Some(Direct(Device::new(device))))
+    }
+
+    /// The devices of a home, in order of registration. Without `homeId` the devices of all your homes, home by home, which
+    /// integrations cannot list.
+    async fn devices(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The ID of the home. If absent or null, all your homes.")] home_id: Option<ID>,
         #[graphql(desc = "Lists only devices that match the filter.")] filter: Option<DeviceFilter>,
         #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Option<Direct<Page<Device>>>> {
-        let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "home")?);
-        let page = page(ctx, viewer.user, home, filter, PageArguments { first, after }).await?;
+        let (viewer, arguments) = (ctx.viewer()?, PageArguments { first, after });
+        let Some(home_id) = home_id else { return Ok(Some(page_of_all(ctx, filter, arguments).await?)) };
+        let home = parse_id(&home_id, "home")?;
+        let page = page(ctx, viewer.user, home, filter, arguments).await?;
         match page.0.edges.first() {
             Some(edge) => drop(edge.node.device.allow(Permission::Read)?),
             // An empty page does not show whether the viewer has access to the home.

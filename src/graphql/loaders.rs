@@ -11,7 +11,7 @@ use crate::commands::Command;
 pub(super) use crate::commands::CommandPage;
 use crate::db::MemoryBudget;
 use crate::device_config::DeviceConfig;
-use crate::devices::{self, Counted, Device, DeviceAccess, DeviceFilter};
+use crate::devices::{self, AllDevicesPage, Counted, Device, DeviceAccess, DeviceFilter, DeviceRef};
 use crate::error::Error;
 use crate::homes::{Access, Home, IntegrationToken, Invitation, Member, Room};
 use crate::ids::{CommandId, DeviceId, HomeId, RoomId, UserId};
@@ -147,6 +147,16 @@ loaders! {
         by_key(services.devices.by_ids(viewer, &ids, with_reported, budget).await?, |device| device.id)
     }
 
+    /// Devices of the viewer's homes, by their key or MAC address.
+    named_devices: DeviceByName = |viewer: UserId, names: (HomeId, DeviceRef)| -> Arc<Device> {
+        let found = services.devices.by_names(*viewer, &names, budget).await?;
+        let found: Vec<_> = found.into_iter().map(Arc::new).collect();
+        let of = |(home, name): &(HomeId, DeviceRef)| {
+            found.iter().find(|device| device.home == *home && device.has_name(name)).cloned()
+        };
+        names.into_iter().filter_map(|name| of(&name).map(|device| (name, device))).collect()
+    }
+
     /// Devices of rooms, with what they reported if the flag is set.
     devices_in: DevicesIn = |group: (UserId, bool), rooms: RoomId| -> Arc<[Arc<Device>]> {
         let (viewer, with_reported) = *group;
@@ -188,6 +198,16 @@ loaders! {
                 (device.home, ListedDevice { device: Arc::new(device), latest: None })
             }))
         }
+    }
+
+    /// Pages of the devices of all homes of a viewer.
+    all_devices: AllDevices = |page: AllDevicesPage, viewers: UserId| -> Arc<[Arc<Device>]> {
+        let mut pages = Vec::new();
+        for viewer in viewers {
+            let devices = services.devices.page_of_all(viewer, page, budget).await?;
+            pages.extend(devices.into_iter().map(|device| (viewer, Arc::new(device))));
+        }
+        lists(pages)
     }
 
     /// The newest reading of a device.

@@ -82,6 +82,13 @@ const CHECKS: &[Check] = &[
         70.0,
         200,
     ),
+    (
+        "src/devices/sql/find_named_devices.sql",
+        &[("viewer", "1"), ("homes", "'{1}'"), ("keys", "'{device-7}'"), ("mac_addresses", "'{null}'")],
+        10.0,
+        40,
+    ),
+    ("src/devices/sql/page_all_devices.sql", &ALL_DEVICES, 250.0, 400),
     ("src/devices/sql/find_taken.sql", &[("home", "1"), ("keys", "'{device-7, new}'"), ("macs", "'{x}'")], 1.0, 20),
     ("src/devices/sql/find_cleanups.sql", &CLEANUPS, 300.0, 900),
     ("src/devices/sql/find_pending_accounts.sql", &ACCOUNTS, 2_500.0, 500),
@@ -104,6 +111,18 @@ const CHECKS: &[Check] = &[
 ];
 
 const ROOMS: [(&str, &str); 4] = [("viewer", "1"), ("rooms", "'{1}'"), ("limit", "100"), ("with_reported", "false")];
+const ALL_DEVICES: [(&str, &str); 10] = [
+    ("viewer", "1"),
+    ("room", "0"),
+    ("kind", "'OTHER'"),
+    ("online", "true"),
+    ("search", "'x'"),
+    ("is_filtered", "false"),
+    ("after_home", "1"),
+    ("after", "2990"),
+    ("limit", "21"),
+    ("with_reported", "false"),
+];
 const CLEANUPS: [(&str, &str); 4] =
     [("repeat_before", "now() - interval '1 hour'"), ("has_accounts", "true"), ("last_home", "0"), ("limit", "20")];
 const ACCOUNTS: [(&str, &str); 3] = [("last_removal", "''"), ("last_password", "''"), ("limit", "20")];

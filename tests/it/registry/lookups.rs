@@ -1,6 +1,6 @@
-//! Ids of members and configurations, and how devices are counted.
+//! How devices are found: by key or MAC address, and over all homes; and how they are counted.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Graph, Person};
 
@@ -21,6 +21,10 @@ async fn home_with_states(graph: &Graph, owner: &Person) -> (String, Vec<String>
     );
     graph.sql.batch_execute(&fill).await.unwrap();
     (home, devices)
+}
+
+fn ids(list: &Value) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|device| device["id"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,4 +81,74 @@ async fn homes_and_rooms_count_their_devices() {
     let homes = graph.ask(&ben, counts, json!({})).await["homes"].take();
     assert_eq!((&homes[0]["deviceCount"], &homes[0]["onlineCount"]), (&json!(1), &json!(1)));
     assert_eq!(homes[0]["rooms"][0]["deviceCount"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_found_by_its_key_or_its_mac_address() {
+    let graph = Graph::start().await;
+    let (ann, ben) = (graph.person().await, graph.person().await);
+    let (home, devices) = home_with_states(&graph, &ann).await;
+    let other = graph.home(&ann).await;
+    let by_key = "query($h: ID!, $k: String!) { deviceByKey(homeId: $h, key: $k) { id online } }";
+    let by_mac = "query($h: ID!, $m: MacAddress!) { deviceByMacAddress(homeId: $h, macAddress: $m) { id online } }";
+    let found = json!({"id": devices[0], "online": true});
+    assert_eq!(graph.ask(&ann, by_key, json!({"h": home, "k": "lamp"})).await["deviceByKey"], found);
+    for spelling in ["24:6F:28:AA:BB:CC", "246f28aabbcc"] {
+        let answer = graph.ask(&ann, by_mac, json!({"h": home, "m": spelling})).await;
+        assert_eq!(answer["deviceByMacAddress"], found);
+    }
+    for (who, home, key) in [(&ann, &home, "Lamp"), (&ann, &other, "lamp"), (&ben, &home, "lamp")] {
+        assert_eq!(graph.code(who, by_key, json!({"h": home, "k": key})).await, "NOT_FOUND");
+    }
+    for (who, home, mac) in
+        [(&ann, &home, "24:6F:28:AA:BB:CD"), (&ann, &other, "24:6F:28:AA:BB:CC"), (&ben, &home, "24:6F:28:AA:BB:CC")]
+    {
+        assert_eq!(graph.code(who, by_mac, json!({"h": home, "m": mac})).await, "NOT_FOUND");
+    }
+    let statements = graph.services.metrics.db_statements.get();
+    graph.ask(&ann, by_mac, json!({"h": home, "m": "24:6F:28:AA:BB:CC"})).await;
+    assert_eq!(graph.services.metrics.db_statements.get() - statements, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_of_all_homes_are_paged_home_by_home() {
+    let graph = Graph::start().await;
+    let (ann, ben) = (graph.person().await, graph.person().await);
+    let first = graph.home(&ann).await;
+    let second = graph.home(&ann).await;
+    let foreign = graph.home(&ben).await;
+    // Interleaved: the order is by home, then by registration.
+    let mut of_homes = [Vec::new(), Vec::new()];
+    for n in 0..3 {
+        for (home, devices) in [&first, &second].into_iter().zip(&mut of_homes) {
+            let register = "mutation($h: ID!, $k: String!) { registerDevice(input: {homeId: $h, key: $k, name: $k}) { device { id } } }";
+            let made = graph.ask(&ann, register, json!({"h": home, "k": format!("d{n}")})).await;
+            devices.push(made["registerDevice"]["device"]["id"].as_str().unwrap().to_owned());
+        }
+    }
+    graph.devices(&ben, &foreign, 2).await;
+    let page = "query($n: Int, $a: String, $f: DeviceFilter) { devices(first: $n, after: $a, filter: $f) { nodes { id } \
+                edges { cursor } pageInfo { hasNextPage endCursor } } }";
+    let all = graph.ask(&ann, page, json!({})).await["devices"].take();
+    assert_eq!(ids(&all["nodes"]), of_homes.concat());
+    for size in [1, 2, 4] {
+        let (mut found, mut after) = (Vec::new(), Value::Null);
+        loop {
+            let page = graph.ask(&ann, page, json!({"n": size, "a": after})).await["devices"].take();
+            found.extend(ids(&page["nodes"]));
+            after = page["pageInfo"]["endCursor"].clone();
+            if page["pageInfo"]["hasNextPage"] == false {
+                break;
+            }
+        }
+        assert_eq!(found, of_homes.concat(), "pages of {size}");
+    }
+    let filtered = graph.ask(&ann, page, json!({"f": {"search": "d1"}})).await["devices"].take();
+    assert_eq!(ids(&filtered["nodes"]), [of_homes[0][1].clone(), of_homes[1][1].clone()]);
+    let none = graph.person().await;
+    assert_eq!(graph.ask(&none, page, json!({})).await["devices"]["nodes"], json!([]));
+    // The cursor of another list.
+    let of_home = "query($h: ID!) { devices(homeId: $h) { pageInfo { endCursor } } }";
+    let cursor = graph.ask(&ann, of_home, json!({"h": first})).await["devices"]["pageInfo"]["endCursor"].take();
+    assert_eq!(graph.code(&ann, page, json!({"a": cursor})).await, "BAD_USER_INPUT");
 }

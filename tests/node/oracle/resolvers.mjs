@@ -2,13 +2,15 @@
 import { Refused } from './snapshot.mjs';
 
 const MAX_PAGE = 500;
+/** Cursors of lists whose position is more than an id. */
+const PATTERNS = { telemetry: /^(-?\d+)\.(\d+)$/, allDevices: /^devices:(\d+)\.(\d+)$/ };
 
 /** The numbers that a cursor stands for: the position in its list. */
 function position(cursor, list) {
   const bytes = Buffer.from(cursor, 'base64url');
   // Node ignores what is no base64.
   const text = bytes.toString('base64url') === cursor ? bytes.toString('latin1') : '';
-  const pattern = list === 'telemetry' ? /^(-?\d+)\.(\d+)$/ : /^[a-z]+:(\d+)$/;
+  const pattern = PATTERNS[list] ?? /^[a-z]+:(\d+)$/;
   const match = pattern.exec(text);
   if (!match) throw new Refused(`after: ${cursor} is no cursor`);
   return match.slice(1).map(Number);
@@ -25,7 +27,7 @@ function page(all, list, { first, after }, passes = () => true) {
   const isAfter = ({ cursor }) => {
     if (from === null) return true;
     const order = compare(position(cursor, list), from);
-    return list === 'devices' ? order > 0 : order < 0;
+    return list === 'devices' || list === 'allDevices' ? order > 0 : order < 0;
   };
   const found = all.edges.filter((edge) => isAfter(edge) && passes(edge));
   const edges = found.slice(0, size ?? DEFAULT_SIZES[list]);
@@ -42,6 +44,7 @@ function page(all, list, { first, after }, passes = () => true) {
 }
 
 const DEFAULT_SIZES = {
+  allDevices: 50,
   devices: 50,
   telemetry: 100,
   commands: 50,
@@ -55,6 +58,22 @@ function micros(text) {
   if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/.test(text)) throw new Refused(`${text} is no time`);
   const fraction = /\.(\d+)/.exec(text)?.[1] ?? '';
   return Date.parse(text.replace(/\.\d+/, '')) * 1000 + Number(fraction.padEnd(6, '0').slice(0, 6));
+}
+
+/** The devices of all homes, home by home. */
+function allDevices(homes) {
+  const cursor = ({ node }, home) => Buffer.from(`devices:${home.id}.${node.id}`).toString('base64url');
+  const edges = [...homes.values()].flatMap((home) => {
+    if (home.devices instanceof Refused) throw home.devices;
+    return home.devices.edges.map((edge) => ({ ...edge, cursor: cursor(edge, home) }));
+  });
+  return { edges };
+}
+
+/** A MAC address in the spelling of responses. */
+function mac(text) {
+  const digits = /^([0-9a-f]{2}([:-]?)){6}$/i.test(text) ? text.replace(/[:-]/g, '') : '';
+  return digits.toUpperCase().replace(/(..)(?=.)/g, '$1:');
 }
 
 function passesFilter(filter) {
@@ -86,6 +105,11 @@ export function resolverOver({ me, homes, devices }) {
     if (!map.has(id)) throw new Refused(`there is no ${id}`);
     return map.get(id);
   };
+  const findIn = (homeId, isWanted) => {
+    const found = [...devices.values()].find((device) => device.home.id === homeId && isWanted(device));
+    if (!found) throw new Refused('there is no such device');
+    return found;
+  };
   const homePage = (list) => (_, args) => page(find(homes, args.homeId)[list], list, args);
   const devicePage = (list) => (device, args) => page(device[list], list, args);
   const device = ({ device }) => devices.get(device.id);
@@ -98,7 +122,14 @@ export function resolverOver({ me, homes, devices }) {
       home: (_, { id }) => find(homes, id),
       device: (_, { id }) => find(devices, id),
       command: (_, { id }) => find(commands, id),
-      devices: (_, args) => page(find(homes, args.homeId).devices, 'devices', args, passesFilter(args.filter)),
+      devices: (_, args) => {
+        // An integration has no sessions, and one home only.
+        if (args.homeId == null && me.sessions instanceof Refused) throw me.sessions;
+        if (args.homeId == null) return page(allDevices(homes), 'allDevices', args, passesFilter(args.filter));
+        return page(find(homes, args.homeId).devices, 'devices', args, passesFilter(args.filter));
+      },
+      deviceByKey: (_, { homeId, key }) => findIn(homeId, (device) => device.key === key),
+      deviceByMacAddress: (_, { homeId, macAddress }) => findIn(homeId, (device) => device.macAddress === mac(macAddress)),
       auditLog: homePage('auditLog'),
       rejectedMessages: homePage('rejectedMessages'),
     },
