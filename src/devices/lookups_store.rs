@@ -1,6 +1,7 @@
 //! SQL for reading devices by their names in topics, and those of all homes of a viewer.
 
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text};
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::lookups::{AllDevicesPage, DeviceRef};
@@ -23,8 +24,10 @@ statement! {
     struct PageAllDevices<'a>("sql/page_all_devices.sql") -> Columns {
         viewer: BigInt = UserId,
         room: Nullable<BigInt> = Option<RoomId>,
-        kind: Nullable<Text> = Option<DeviceType>,
+        kinds: Nullable<Array<Text>> = Option<&'a [DeviceType]>,
         online: Nullable<Bool> = Option<bool>,
+        battery_below: Nullable<Integer> = Option<i32>,
+        last_seen_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
         search: Nullable<Text> = Option<&'a str>,
         is_filtered: Bool = bool,
         after_home: BigInt = i64,
@@ -61,8 +64,10 @@ pub(super) async fn page_of_all(
     let statement = PageAllDevices {
         viewer,
         room: filter.room,
-        kind: filter.kind,
+        kinds: filter.kinds.as_deref(),
         online: filter.online,
+        battery_below: filter.battery_below,
+        last_seen_before: filter.last_seen_before,
         search: filter.search.as_deref(),
         is_filtered: filter.is_filtered(),
         after_home,

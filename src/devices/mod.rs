@@ -31,6 +31,8 @@ mod registry_cache_store;
 mod registry_changes;
 mod registry_store;
 mod rotation;
+mod sorting;
+mod sorting_store;
 mod state;
 mod state_store;
 mod store;
@@ -57,6 +59,7 @@ pub use registry::{Devices, DevicesDependencies};
 pub use registry_cache::{RegistryCache, RegistryEntry};
 pub use registry_changes::RegistryChanges;
 pub use rotation::MAX_GRACE;
+pub use sorting::{DeviceOrder, SortedBy, SortedDevice, SortedPage};
 pub use state::{Contact, DeviceState, Report, Return, StateChange, StateHub, StateReport, StatusReport, StoredBytes};
 pub use state_store::upsert as upsert_states;
 pub(crate) use store::{

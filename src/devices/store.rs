@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::DeviceType;
@@ -17,8 +17,13 @@ use crate::ids::{DeviceId, HomeId, RoomId, UserId};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct DeviceFilter {
     pub room: Option<RoomId>,
-    pub kind: Option<DeviceType>,
+    /// One of these types.
+    pub kinds: Option<Vec<DeviceType>>,
     pub online: Option<bool>,
+    /// The battery has less than so many percent.
+    pub battery_below: Option<i32>,
+    /// The last message came before then, or none has come.
+    pub last_seen_before: Option<DateTime<Utc>>,
     /// Part of the name, key or MAC address, in any case.
     pub search: Option<String>,
 }
@@ -160,8 +165,10 @@ statement! {
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
         room: Nullable<BigInt> = Option<RoomId>,
-        kind: Nullable<Text> = Option<DeviceType>,
+        kinds: Nullable<Array<Text>> = Option<&'a [DeviceType]>,
         online: Nullable<Bool> = Option<bool>,
+        battery_below: Nullable<Integer> = Option<i32>,
+        last_seen_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
         search: Nullable<Text> = Option<&'a str>,
         is_filtered: Bool = bool,
         after: BigInt = i64,
@@ -181,8 +188,10 @@ pub(super) async fn page(
         viewer,
         homes,
         room: filter.room,
-        kind: filter.kind,
+        kinds: filter.kinds.as_deref(),
         online: filter.online,
+        battery_below: filter.battery_below,
+        last_seen_before: filter.last_seen_before,
         search: filter.search.as_deref(),
         is_filtered: filter.is_filtered(),
         after: after.map_or(0, DeviceId::get),

@@ -7,7 +7,8 @@ use async_graphql::parser::types::SelectionSet;
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, OutputType};
 
 use super::context::ContextExt;
-use super::device_list::{self, DeviceFilter};
+use super::device_filter::{DeviceFilter, DeviceOrder};
+use super::device_list;
 use super::devices::Device;
 use super::error::Result;
 use super::inputs::IntInput;
@@ -97,18 +98,21 @@ impl Home {
         self.count(ctx, Counted::Online).await
     }
 
-    /// The devices of the home, in order of registration.
+    /// The devices of the home, in order of registration or of `orderBy`.
     async fn devices(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Lists only devices that match the filter.")] filter: Option<DeviceFilter>,
+        #[graphql(desc = "The order of the list. By default devices come in order of registration.")] order_by: Option<
+            DeviceOrder,
+        >,
         #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Option<Direct<Page<Device>>>> {
         let access = self.0.allow(Permission::Read)?;
         let page = PageArguments { first, after };
-        Ok(Some(device_list::page(ctx, access.user(), access.home(), filter, page).await?))
+        Ok(Some(device_list::page(ctx, access.user(), access.home(), filter, order_by, page).await?))
     }
 }
 

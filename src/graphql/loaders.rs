@@ -11,7 +11,9 @@ use crate::commands::Command;
 pub(super) use crate::commands::CommandPage;
 use crate::db::MemoryBudget;
 use crate::device_config::DeviceConfig;
-use crate::devices::{self, AllDevicesPage, Counted, Device, DeviceAccess, DeviceFilter, DeviceRef};
+use crate::devices::{
+    self, AllDevicesPage, Counted, Device, DeviceAccess, DeviceFilter, DeviceRef, SortedDevice, SortedPage,
+};
 use crate::error::Error;
 use crate::homes::{Access, Home, IntegrationToken, Invitation, Member, Room};
 use crate::ids::{CommandId, DeviceId, HomeId, RoomId, UserId};
@@ -198,6 +200,11 @@ loaders! {
                 (device.home, ListedDevice { device: Arc::new(device), latest: None })
             }))
         }
+    }
+
+    /// Pages of a home's devices in another order.
+    sorted_devices: SortedDevices = |page: (UserId, SortedPage), homes: HomeId| -> Arc<[SortedDevice]> {
+        lists(services.devices.sorted(page.0, &page.1, &homes).await?)
     }
 
     /// Pages of the devices of all homes of a viewer.

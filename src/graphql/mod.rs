@@ -16,6 +16,7 @@ mod commands;
 mod context;
 mod daily_storage;
 mod device_config;
+mod device_filter;
 mod device_list;
 mod device_state;
 mod devices;

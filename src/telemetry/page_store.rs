@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::Stream;
 
@@ -13,8 +13,8 @@ use super::Reading;
 use super::read_store::{self, Health, HealthSql, SensorsRow, SensorsSql, reading};
 use crate::db::{MemoryBudget, MemorySize, collect_bounded, statement};
 use crate::devices::{
-    Device, DeviceColumns, DevicePage, DeviceRow, DeviceType, Registration, RegistrationColumns, read_device,
-    read_registration,
+    Device, DeviceColumns, DeviceFilter, DevicePage, DeviceRow, DeviceType, Registration, RegistrationColumns,
+    read_device, read_registration,
 };
 use crate::error::Error;
 use crate::homes::{Membership, MembershipColumns};
@@ -51,8 +51,10 @@ statement! {
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
         room: Nullable<BigInt> = Option<RoomId>,
-        kind: Nullable<Text> = Option<DeviceType>,
+        kinds: Nullable<Array<Text>> = Option<&'a [DeviceType]>,
         online: Nullable<Bool> = Option<bool>,
+        battery_below: Nullable<Integer> = Option<i32>,
+        last_seen_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
         search: Nullable<Text> = Option<&'a str>,
         is_filtered: Bool = bool,
         after: BigInt = i64,
@@ -68,8 +70,10 @@ statement! {
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
         room: Nullable<BigInt> = Option<RoomId>,
-        kind: Nullable<Text> = Option<DeviceType>,
+        kinds: Nullable<Array<Text>> = Option<&'a [DeviceType]>,
         online: Nullable<Bool> = Option<bool>,
+        battery_below: Nullable<Integer> = Option<i32>,
+        last_seen_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
         search: Nullable<Text> = Option<&'a str>,
         is_filtered: Bool = bool,
         after: BigInt = i64,
@@ -94,7 +98,8 @@ pub(super) async fn page(
     budget: &MemoryBudget,
 ) -> Result<Vec<DeviceWithLatest>, Error> {
     let DevicePage { homes, filter, after, limit, with_reported } = *page;
-    let (room, kind, online, search) = (filter.room, filter.kind, filter.online, filter.search.as_deref());
+    let DeviceFilter { room, online, battery_below, last_seen_before, .. } = *filter;
+    let (kinds, search) = (filter.kinds.as_deref(), filter.search.as_deref());
     let (is_filtered, after) = (filter.is_filtered(), after.map_or(0, DeviceId::get));
     let max_ties = i64::try_from(MAX_TIES).expect("a small number");
     let LatestColumns { states, health } = columns;
@@ -103,8 +108,10 @@ pub(super) async fn page(
             viewer,
             homes,
             room,
-            kind,
+            kinds,
             online,
+            battery_below,
+            last_seen_before,
             search,
             is_filtered,
             after,
@@ -120,8 +127,10 @@ pub(super) async fn page(
             viewer,
             homes,
             room,
-            kind,
+            kinds,
             online,
+            battery_below,
+            last_seen_before,
             search,
             is_filtered,
             after,

@@ -111,11 +111,13 @@ const CHECKS: &[Check] = &[
 ];
 
 const ROOMS: [(&str, &str); 4] = [("viewer", "1"), ("rooms", "'{1}'"), ("limit", "100"), ("with_reported", "false")];
-const ALL_DEVICES: [(&str, &str); 10] = [
+const ALL_DEVICES: [(&str, &str); 12] = [
     ("viewer", "1"),
     ("room", "0"),
-    ("kind", "'OTHER'"),
+    ("kinds", "'{}'"),
     ("online", "true"),
+    ("battery_below", "0"),
+    ("last_seen_before", "now()"),
     ("search", "'x'"),
     ("is_filtered", "false"),
     ("after_home", "1"),

@@ -1,4 +1,4 @@
-//! How devices are found: by key or MAC address, and over all homes; and how they are counted.
+//! How devices are found: by key or MAC address, over all homes, by filters and in an order; and how they are counted.
 
 use serde_json::{Value, json};
 
@@ -151,4 +151,71 @@ async fn devices_of_all_homes_are_paged_home_by_home() {
     let of_home = "query($h: ID!) { devices(homeId: $h) { pageInfo { endCursor } } }";
     let cursor = graph.ask(&ann, of_home, json!({"h": first})).await["devices"]["pageInfo"]["endCursor"].take();
     assert_eq!(graph.code(&ann, page, json!({"a": cursor})).await, "BAD_USER_INPUT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_are_filtered_by_what_a_screen_asks_for() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let (home, devices) = home_with_states(&graph, &ann).await;
+    let page = "query($h: ID!, $f: DeviceFilter) { devices(homeId: $h, filter: $f) { nodes { id } } }";
+    for (filter, expected) in [
+        (json!({"types": ["LIGHT", "PLUG"]}), vec![0, 1]),
+        (json!({"types": ["LIGHT"], "type": "PLUG"}), vec![]),
+        (json!({"types": []}), vec![0, 1, 2, 3, 4, 5]),
+        (json!({"batteryBelow": 20}), vec![0]),
+        (json!({"batteryBelow": 21}), vec![0, 1]),
+        // Also those that were never seen.
+        (json!({"lastSeenBefore": "2026-01-02T00:00:00Z"}), vec![2, 3, 4, 5]),
+        (json!({"lastSeenBefore": "2026-01-02T00:00:01Z", "online": true}), vec![1]),
+        (json!({"types": null, "batteryBelow": null, "lastSeenBefore": null}), vec![0, 1, 2, 3, 4, 5]),
+    ] {
+        let found = graph.ask(&ann, page, json!({"h": home, "f": filter})).await["devices"]["nodes"].take();
+        let expected: Vec<_> = expected.into_iter().map(|n: usize| devices[n].clone()).collect();
+        assert_eq!(ids(&found), expected, "{filter}");
+        let latest = page.replace("nodes { id }", "nodes { id latestTelemetry { id } }");
+        let found = graph.ask(&ann, &latest, json!({"h": home, "f": filter})).await["devices"]["nodes"].take();
+        assert_eq!(ids(&found), expected, "{filter}, with readings");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_are_sorted_and_paged_in_their_order() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let (home, devices) = home_with_states(&graph, &ann).await;
+    let page = "query($h: ID!, $o: DeviceOrder, $n: Int, $a: String, $f: DeviceFilter) { devices(homeId: $h, orderBy: $o, first: $n,
+                after: $a, filter: $f) { nodes { id name latestTelemetry { id } } pageInfo { hasNextPage endCursor } } }";
+    for (field, ascending) in [
+        // Names are f, e, d, c, B and a.
+        ("NAME", vec![5, 4, 3, 2, 1, 0]),
+        ("CREATED_AT", vec![0, 1, 2, 3, 4, 5]),
+        // Devices that were never seen come first.
+        ("LAST_SEEN_AT", vec![3, 4, 5, 2, 1, 0]),
+    ] {
+        for direction in ["ASC", "DESC"] {
+            let order = json!({"field": field, "direction": direction});
+            let mut expected: Vec<_> = ascending.iter().map(|n: &usize| devices[*n].clone()).collect();
+            if direction == "DESC" {
+                expected.reverse();
+            }
+            for size in [1, 2, 6] {
+                let (mut found, mut after) = (Vec::new(), Value::Null);
+                loop {
+                    let variables = json!({"h": home, "o": order, "n": size, "a": after});
+                    let page = graph.ask(&ann, page, variables).await["devices"].take();
+                    found.extend(ids(&page["nodes"]));
+                    after = page["pageInfo"]["endCursor"].clone();
+                    if page["pageInfo"]["hasNextPage"] == false {
+                        break;
+                    }
+                }
+                assert_eq!(found, expected, "{order}, pages of {size}");
+            }
+            let filtered = json!({"h": home, "o": order, "f": {"online": true}});
+            let found = ids(&graph.ask(&ann, page, filtered).await["devices"]["nodes"]);
+            expected.retain(|id| devices[..2].contains(id));
+            assert_eq!(found, expected, "{order}, filtered");
+        }
+    }
 }

@@ -18,14 +18,22 @@ function position(cursor, list) {
 
 const compare = (a, b) => a.map((part, at) => part - b[at]).find((difference) => difference !== 0) ?? 0;
 
+/** The number of an item of a sorted list, whose cursors are taken as they are. */
+function sortedPosition(all, cursor) {
+  const at = all.edges.findIndex((edge) => edge.cursor === cursor);
+  if (at < 0) throw new Refused(`after: ${cursor} is no cursor of this list`);
+  return at;
+}
+
 /** A part of a page that the snapshot has whole, newest first unless the list is ascending. */
 function page(all, list, { first, after }, passes = () => true) {
   if (all instanceof Refused) throw all;
   const size = first ?? null;
   if (size !== null && (size < 0 || size > MAX_PAGE)) throw new Refused('first is out of range');
-  const from = after == null ? null : position(after, list);
+  const from = after == null ? null : list === 'sorted' ? sortedPosition(all, after) : position(after, list);
   const isAfter = ({ cursor }) => {
     if (from === null) return true;
+    if (list === 'sorted') return sortedPosition(all, cursor) > from;
     const order = compare(position(cursor, list), from);
     return list === 'devices' || list === 'allDevices' ? order > 0 : order < 0;
   };
@@ -44,6 +52,7 @@ function page(all, list, { first, after }, passes = () => true) {
 }
 
 const DEFAULT_SIZES = {
+  sorted: 50,
   allDevices: 50,
   devices: 50,
   telemetry: 100,
@@ -58,6 +67,16 @@ function micros(text) {
   if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/.test(text)) throw new Refused(`${text} is no time`);
   const fraction = /\.(\d+)/.exec(text)?.[1] ?? '';
   return Date.parse(text.replace(/\.\d+/, '')) * 1000 + Number(fraction.padEnd(6, '0').slice(0, 6));
+}
+
+/** A page of a home's devices. */
+function devicesOf(home, args) {
+  const { field, direction } = args.orderBy ?? {};
+  const order = !field || (field === 'CREATED_AT' && direction === 'ASC') ? '' : `${field} ${direction}`;
+  const passes = passesFilter(args.filter);
+  if (!order) return page(home.devices, 'devices', args, passes);
+  if (home.devices instanceof Refused) throw home.devices;
+  return page(home.sorted[order], 'sorted', args, passes);
 }
 
 /** The devices of all homes, home by home. */
@@ -77,12 +96,17 @@ function mac(text) {
 }
 
 function passesFilter(filter) {
-  const { roomId, type, online } = filter ?? {};
+  const { roomId, type, online, batteryBelow, lastSeenBefore } = filter ?? {};
+  const types = filter?.types?.length ? filter.types : null;
+  const before = lastSeenBefore == null ? null : micros(lastSeenBefore);
   const search = filter?.search?.trim().toLowerCase();
   if (/\p{Cc}/u.test(search)) throw new Refused('search has a control character');
   return ({ node }) =>
     (roomId == null || node.room?.id === roomId) &&
     (type == null || node.type === type) &&
+    (types === null || types.includes(node.type)) &&
+    (batteryBelow == null || (node.batteryLevel !== null && node.batteryLevel < batteryBelow)) &&
+    (before === null || node.lastSeenAt === null || micros(node.lastSeenAt) < before) &&
     (online == null || node.online === online) &&
     (!search || [node.name, node.key, node.macAddress].join(' ').toLowerCase().includes(search));
 }
@@ -123,17 +147,18 @@ export function resolverOver({ me, homes, devices }) {
       device: (_, { id }) => find(devices, id),
       command: (_, { id }) => find(commands, id),
       devices: (_, args) => {
+        if (args.homeId == null && args.orderBy != null) throw new Refused('orderBy needs homeId');
         // An integration has no sessions, and one home only.
         if (args.homeId == null && me.sessions instanceof Refused) throw me.sessions;
         if (args.homeId == null) return page(allDevices(homes), 'allDevices', args, passesFilter(args.filter));
-        return page(find(homes, args.homeId).devices, 'devices', args, passesFilter(args.filter));
+        return devicesOf(find(homes, args.homeId), args);
       },
       deviceByKey: (_, { homeId, key }) => findIn(homeId, (device) => device.key === key),
       deviceByMacAddress: (_, { homeId, macAddress }) => findIn(homeId, (device) => device.macAddress === mac(macAddress)),
       auditLog: homePage('auditLog'),
       rejectedMessages: homePage('rejectedMessages'),
     },
-    Home: { devices: (home, args) => page(home.devices, 'devices', args, passesFilter(args.filter)) },
+    Home: { devices: devicesOf },
     Room: { home, devices: (room) => room.devices.map(({ id }) => devices.get(id)) },
     Device: {
       home,
