@@ -143,7 +143,7 @@ metrics! {
     rejected_pruned: Counter = "rejected_messages_pruned",
         "Stored rejected messages deleted because their home had too many newer ones";
     readings_dropped: Counter = "readings_dropped",
-        "Sensor values of a wrong type left out of messages that were stored";
+        "Values of a wrong type or size left out of messages that were stored";
 
     // Accounts of devices at the broker
     broker_account_changes: Counter = "broker_account_changes",

@@ -172,7 +172,7 @@ impl Setup {
 
     async fn listed(&self, viewer: UserId, home: HomeId) -> Result<Vec<(DeviceId, String)>, Error> {
         let all = DeviceFilter::default();
-        let page = DevicePage { homes: &[home], filter: &all, after: None, limit: MAX_LISTED };
+        let page = DevicePage { homes: &[home], filter: &all, after: None, limit: MAX_LISTED, with_reported: false };
         let devices = self.services.devices.page(viewer, &page, &MemoryBudget::default()).await?;
         Ok(devices.into_iter().map(|device| (device.id, device.key)).collect())
     }

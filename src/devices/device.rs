@@ -59,28 +59,61 @@ pub struct LastState {
     pub shed_messages: i64,
     /// When the last of them was received.
     pub last_shed_at: Option<DateTime<Utc>>,
-    pub(super) metadata: Metadata,
+    pub(super) metadata: StateJson,
+    /// What the device last reported itself to be; `None` too if it was not read.
+    pub reported: Option<Reported>,
 }
 
+/// What a device reported itself to be in a status.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Metadata {
-    Stored(JsonText),
-    Live(Value),
+pub struct Reported {
+    pub(super) state: StateJson,
+    /// When the device made the status, or its receipt.
+    pub at: DateTime<Utc>,
 }
 
-impl Default for Metadata {
+/// JSON that a device reported: as the database has it, or as the hub publishes it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum StateJson {
+    Stored(JsonText),
+    Live(Arc<Value>),
+}
+
+impl Default for StateJson {
     fn default() -> Self {
-        Self::Live(Value::Null)
+        Self::Live(Arc::default())
+    }
+}
+
+impl StateJson {
+    /// The approximate memory of the parsed value.
+    fn value_bytes(&self) -> usize {
+        match self {
+            Self::Stored(text) => text.value_bytes(),
+            Self::Live(value) => JsonText::of(&**value).value_bytes(),
+        }
+    }
+
+    fn value(&self) -> Value {
+        match self {
+            Self::Stored(text) => text.parse(),
+            Self::Live(value) => (**value).clone(),
+        }
+    }
+
+    /// Live JSON is shared by all subscribers, so only stored JSON counts.
+    fn text_bytes(&self) -> usize {
+        match self {
+            Self::Stored(text) => text.text_bytes(),
+            Self::Live(_) => 0,
+        }
     }
 }
 
 impl MemorySize for Device {
-    /// Live metadata is shared by all subscribers, so only stored metadata counts.
     fn text_bytes(&self) -> usize {
-        match &self.state.metadata {
-            Metadata::Stored(text) => text.text_bytes(),
-            Metadata::Live(_) => 0,
-        }
+        let reported = self.state.reported.as_ref();
+        self.state.metadata.text_bytes() + reported.map_or(0, |reported| reported.state.text_bytes())
     }
 }
 
@@ -113,7 +146,8 @@ impl Device {
             battery_level: state.battery_level,
             shed_messages: state.shed_messages,
             last_shed_at: state.last_shed_at,
-            metadata: Metadata::Live(state.metadata.clone()),
+            metadata: StateJson::Live(state.metadata.clone()),
+            reported: state.reported.clone(),
         };
         self
     }
@@ -122,18 +156,29 @@ impl Device {
 impl LastState {
     /// The approximate memory of [`LastState::metadata`].
     pub fn metadata_bytes(&self) -> usize {
-        match &self.metadata {
-            Metadata::Stored(text) => text.value_bytes(),
-            Metadata::Live(value) => JsonText::of(value).value_bytes(),
-        }
+        self.metadata.value_bytes()
     }
 
     /// `{"lastStatus": {...}}`: the last status message.
     pub fn metadata(&self) -> Value {
-        match &self.metadata {
-            Metadata::Stored(text) => text.parse(),
-            Metadata::Live(value) => value.clone(),
-        }
+        self.metadata.value()
+    }
+}
+
+impl Reported {
+    /// From two columns that are null together.
+    pub(super) fn read(state: Option<StateJson>, at: Option<DateTime<Utc>>) -> Option<Self> {
+        Some(Self { state: state?, at: at? })
+    }
+
+    /// The approximate memory of [`Reported::state`].
+    pub fn state_bytes(&self) -> usize {
+        self.state.value_bytes()
+    }
+
+    /// The fields of the state, an object.
+    pub fn state(&self) -> Value {
+        self.state.value()
     }
 }
 

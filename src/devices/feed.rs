@@ -76,10 +76,11 @@ impl Feed for StateFeed {
         Box::pin(async move {
             if let Some(device) = device {
                 // The device as the subscriber sees it at this moment; none where it is deleted.
-                let found = devices.by_ids(viewer, &[device], &budget).await?;
+                let found = devices.by_ids(viewer, &[device], true, &budget).await?;
                 return Ok(Page { items: found.into_iter().map(stored).collect(), next: None });
             }
-            let page = DevicePage { homes: &[home], filter: &DeviceFilter::default(), after, limit: PAGE };
+            let filter = DeviceFilter::default();
+            let page = DevicePage { homes: &[home], filter: &filter, after, limit: PAGE, with_reported: true };
             let items: Vec<_> = devices.page(viewer, &page, &budget).await?.into_iter().map(stored).collect();
             Ok(Page::limited(items, PAGE, |last| Some(last.device())))
         })

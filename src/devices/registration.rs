@@ -95,7 +95,7 @@ async fn insert(
     }
     let mut ids: HashMap<_, _> = ids.into_iter().collect();
     let ids: Vec<DeviceId> = new.iter().filter_map(|device| ids.remove(&device.key)).collect();
-    let devices = store::by_ids(conn, access.user(), &ids, &MemoryBudget::default()).await?;
+    let devices = store::by_ids(conn, access.user(), &ids, false, &MemoryBudget::default()).await?;
     let mut devices: HashMap<_, _> = devices.into_iter().map(|device| (device.id, device)).collect();
     // One is missing only where the caller's membership ended meanwhile.
     let in_order: Option<Vec<Device>> = ids.iter().map(|id| devices.remove(id)).collect();

@@ -93,26 +93,34 @@ impl Devices {
 
     /// The device, as `viewer` sees it. A device that the viewer may not see is not found.
     pub async fn find(&self, viewer: UserId, id: DeviceId) -> Result<Device, Error> {
-        self.by_ids(viewer, &[id], &MemoryBudget::default()).await?.pop().ok_or(Error::NotFound("device"))
+        self.by_ids(viewer, &[id], true, &MemoryBudget::default()).await?.pop().ok_or(Error::NotFound("device"))
     }
 
-    /// Those of these devices that `viewer` sees, by id.
-    pub async fn by_ids(&self, viewer: UserId, ids: &[DeviceId], budget: &MemoryBudget) -> Result<Vec<Device>, Error> {
+    /// Those of these devices that `viewer` sees, by id, with the states that they reported if `with_reported`.
+    pub async fn by_ids(
+        &self,
+        viewer: UserId,
+        ids: &[DeviceId],
+        with_reported: bool,
+        budget: &MemoryBudget,
+    ) -> Result<Vec<Device>, Error> {
         let mut conn = self.pool.get().await?;
-        store::by_ids(&mut conn, viewer, ids, budget).await
+        store::by_ids(&mut conn, viewer, ids, with_reported, budget).await
     }
 
-    /// The devices in these rooms that `viewer` sees, by room and id. Fails where there are more than
+    /// The devices in these rooms that `viewer` sees, by room and id, with the states that they reported if
+    /// `with_reported`. Fails where there are more than
     /// `MAX_DEVICES_IN_ROOMS`.
     pub async fn by_rooms(
         &self,
         viewer: UserId,
         rooms: &[RoomId],
+        with_reported: bool,
         budget: &MemoryBudget,
     ) -> Result<Vec<Device>, Error> {
         let mut conn = self.pool.get().await?;
         let limit = MAX_DEVICES_IN_ROOMS as i64 + 1;
-        let devices = store::by_rooms(&mut conn, viewer, rooms, limit, budget).await?;
+        let devices = store::by_rooms(&mut conn, viewer, rooms, limit, with_reported, budget).await?;
         if devices.len() > MAX_DEVICES_IN_ROOMS {
             let message =
                 format!("the rooms hold more than {MAX_DEVICES_IN_ROOMS} devices: page through those of the home");
@@ -164,7 +172,7 @@ impl Devices {
                     }
                     Err(error) => return Err(room_or_home_not_found(error)),
                 }
-                let found = store::by_ids(conn, access.user(), &[id], &MemoryBudget::default()).await?.pop();
+                let found = store::by_ids(conn, access.user(), &[id], true, &MemoryBudget::default()).await?.pop();
                 let device = found.ok_or(Error::NotFound("device"))?;
                 let details = changes(&old, &device);
                 if details.is_change() {

@@ -1,10 +1,12 @@
 //! The state of a device: presence, status, health.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
 
+use super::device::Reported;
 use super::directory::ResolvedDevice;
 use crate::hub::Hub;
 use crate::ids::{DeviceId, HomeId};
@@ -29,7 +31,9 @@ pub struct DeviceState {
     /// Percent.
     pub battery_level: Option<f64>,
     /// `{"lastStatus": {...}}`: the last status message.
-    pub metadata: Value,
+    pub metadata: Arc<Value>,
+    /// What the device last reported itself to be.
+    pub reported: Option<Reported>,
     /// Messages dropped because the device exceeded its rate limit.
     pub shed_messages: i64,
     /// When the last of them was received.
@@ -54,6 +58,35 @@ pub struct StatusReport {
     pub report: Report,
     /// The whole message, stored as `metadata.lastStatus`.
     pub last_status: Value,
+    /// The time by the device's clock, where it is plausible.
+    pub timestamp: Option<DateTime<Utc>>,
+    /// What the device reports itself to be, an object. `None` if it reports nothing of it.
+    pub state: Option<Value>,
+    /// Fields of the state that could not be stored.
+    pub n_dropped: usize,
+}
+
+/// What a status reports its device to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateReport {
+    pub state: Value,
+    /// When the device made it, or its receipt.
+    pub at: DateTime<Utc>,
+    /// Whether the device's clock tells `at`: such a report may be late. Others come in their order.
+    pub by_device_clock: bool,
+}
+
+impl StateReport {
+    /// A report that was received at `received_at`: the device made it before, whatever its clock says.
+    pub fn new(state: Value, timestamp: Option<DateTime<Utc>>, received_at: DateTime<Utc>) -> Self {
+        let at = timestamp.map_or(received_at, |timestamp| timestamp.min(received_at));
+        Self { state, at, by_device_clock: timestamp.is_some() }
+    }
+
+    /// Whether this report, which was received after `earlier`, is older.
+    fn is_late(&self, earlier: &Self) -> bool {
+        self.by_device_clock && self.at < earlier.at
+    }
 }
 
 /// What one batch of messages changes of a device's state.
@@ -68,6 +101,7 @@ pub struct StateChange {
     pub contact: Contact,
     pub report: Report,
     pub last_status: Option<Value>,
+    pub reported: Option<StateReport>,
     /// Home and device as the device's topic spells them; `None` where no message of the device names them.
     pub segments: Option<(Box<str>, Box<str>)>,
     /// Whether subscribers are notified.
@@ -159,6 +193,7 @@ impl StateChange {
             contact,
             report: Report::default(),
             last_status: None,
+            reported: None,
             segments: None,
             notify: false,
             n_rate_limited: 0,
@@ -195,7 +230,7 @@ impl StateChange {
 
     /// Leaves out the text and numbers that the device itself chose.
     pub fn remove_payload(&mut self) {
-        (self.last_status, self.report) = (None, Report::default());
+        (self.last_status, self.reported, self.report) = (None, None, Report::default());
     }
 
     /// Adds the change of a later message of the same device.
@@ -210,6 +245,10 @@ impl StateChange {
         self.rate_limited_at = later.rate_limited_at.or(self.rate_limited_at);
         self.report.merge(later.report);
         self.last_status = later.last_status.or(self.last_status.take());
+        self.reported = match (self.reported.take(), later.reported) {
+            (Some(earlier), Some(later)) if later.is_late(&earlier) => Some(earlier),
+            (earlier, later) => later.or(earlier),
+        };
         self.segments = later.segments.or(self.segments.take());
         self.notify |= later.notify;
         self.unless_seen_since = None;
@@ -234,18 +273,46 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use super::Contact::{None, Offline, Seen, SeenThenOffline};
+    use serde_json::json;
+
+    use super::Contact::{Offline, Seen, SeenThenOffline};
+    use super::*;
+
+    #[test]
+    fn of_the_reports_of_a_batch_the_newest_is_kept() {
+        let device = ResolvedDevice::online(HomeId::from_database(1), DeviceId::from_database(7));
+        let at = |second| DateTime::from_timestamp(second, 0).unwrap();
+        let change = |n, timestamp: Option<i64>| {
+            let report = StateReport::new(json!({ "n": n }), timestamp.map(at), at(100));
+            StateChange { reported: Some(report), ..StateChange::seen(device, at(100)) }
+        };
+        for (earlier, later, kept) in [
+            (Some(10), Some(20), 2),
+            (Some(20), Some(10), 1),
+            (Some(20), Some(20), 2),
+            (None, Some(20), 1),
+            (Some(20), None, 2),
+            // A clock that is ahead: the report was made before it was received.
+            (Some(200), Some(300), 2),
+            (Some(200), Some(100), 2),
+        ] {
+            let mut merged = change(1, earlier);
+            merged.merge(change(2, later));
+            merged.merge(StateChange::seen(device, at(101)));
+            assert_eq!(merged.reported.unwrap().state, json!({ "n": kept }), "{earlier:?}, then {later:?}");
+        }
+    }
 
     #[test]
     fn a_later_message_decides_presence_and_never_undoes_that_the_device_was_seen() {
         for (earlier, later, merged) in [
-            (Seen, None, Seen),
-            (Offline, None, Offline),
-            (None, Seen, Seen),
-            (None, Offline, Offline),
+            (Seen, Contact::None, Seen),
+            (Offline, Contact::None, Offline),
+            (Contact::None, Seen, Seen),
+            (Contact::None, Offline, Offline),
             (Seen, Offline, SeenThenOffline),
             (SeenThenOffline, Offline, SeenThenOffline),
-            (SeenThenOffline, None, SeenThenOffline),
+            (SeenThenOffline, Contact::None, SeenThenOffline),
             (Offline, Seen, Seen),
             (SeenThenOffline, Seen, Seen),
             (Seen, SeenThenOffline, SeenThenOffline),

@@ -6,6 +6,7 @@ use diesel::{QueryResult, QueryableByName};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::{Value, json};
 
+use super::device::{Reported, StateJson};
 use super::state::{DeviceState, StateChange};
 use crate::db::statement;
 use crate::ids::DeviceId;
@@ -21,6 +22,9 @@ statement! {
         signal_strengths: Array<Nullable<Double>> = Vec<Option<f64>>,
         battery_levels: Array<Nullable<Double>> = Vec<Option<f64>>,
         metadata: Array<Jsonb> = Vec<Value>,
+        reported: Array<Nullable<Jsonb>> = Vec<Option<Value>>,
+        reported_at: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
+        by_device_clock: Array<Bool> = Vec<bool>,
         home_segments: Array<Nullable<Text>> = Vec<Option<String>>,
         device_segments: Array<Nullable<Text>> = Vec<Option<String>>,
         unless_seen_since: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
@@ -54,6 +58,10 @@ struct Row {
     battery_level: Option<f64>,
     #[diesel(sql_type = Jsonb)]
     metadata: Value,
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    reported: Option<Value>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    reported_at: Option<DateTime<Utc>>,
     #[diesel(sql_type = BigInt)]
     shed_messages: i64,
     #[diesel(sql_type = Nullable<Timestamptz>)]
@@ -85,6 +93,10 @@ impl UpsertStates {
         self.signal_strengths.push(change.report.signal_strength);
         self.battery_levels.push(change.report.battery_level);
         self.metadata.push(change.last_status.as_ref().map_or_else(|| json!({}), |s| json!({ "lastStatus": s })));
+        let reported = change.reported.as_ref();
+        self.reported.push(reported.map(|reported| reported.state.clone()));
+        self.reported_at.push(reported.map(|reported| reported.at));
+        self.by_device_clock.push(reported.is_some_and(|reported| reported.by_device_clock));
         let (home, device) = change.segments.as_ref().map(|(h, d)| (h.to_string(), d.to_string())).unzip();
         self.home_segments.push(home);
         self.device_segments.push(device);
@@ -111,7 +123,8 @@ impl From<Row> for DeviceState {
             firmware_version: row.firmware_version,
             signal_strength: row.signal_strength,
             battery_level: row.battery_level,
-            metadata: row.metadata,
+            metadata: row.metadata.into(),
+            reported: Reported::read(row.reported.map(|state| StateJson::Live(state.into())), row.reported_at),
             shed_messages: row.shed_messages,
             last_shed_at: row.last_shed_at,
         }

@@ -3,11 +3,11 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::DeviceType;
-use super::device::{Device, LastState, Metadata};
+use super::device::{Device, LastState, Reported, StateJson};
 use crate::db::{JsonText, MemoryBudget, collect_bounded, statement};
 use crate::error::Error;
 use crate::homes::{Membership, MembershipColumns};
@@ -17,8 +17,13 @@ use crate::ids::{DeviceId, HomeId, RoomId, UserId};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct DeviceFilter {
     pub room: Option<RoomId>,
-    pub kind: Option<DeviceType>,
+    /// One of these types.
+    pub kinds: Option<Vec<DeviceType>>,
     pub online: Option<bool>,
+    /// The battery has less than so many percent.
+    pub battery_below: Option<i32>,
+    /// The last message came before then, or none has come.
+    pub last_seen_before: Option<DateTime<Utc>>,
     /// Part of the name, key or MAC address, in any case.
     pub search: Option<String>,
 }
@@ -39,6 +44,8 @@ pub struct DevicePage<'a> {
     pub after: Option<DeviceId>,
     /// Devices of each home.
     pub limit: i64,
+    /// Whether the states that the devices reported are read.
+    pub with_reported: bool,
 }
 
 /// The columns that each statement of this file selects.
@@ -53,6 +60,8 @@ type StateColumns = (
     Nullable<Double>,
     Nullable<Double>,
     Jsonb,
+    Nullable<Jsonb>,
+    Nullable<Timestamptz>,
     BigInt,
     Nullable<Timestamptz>,
 );
@@ -82,6 +91,8 @@ pub(crate) struct State {
     signal_strength: Option<f64>,
     battery_level: Option<f64>,
     metadata: JsonText,
+    reported: Option<JsonText>,
+    reported_at: Option<DateTime<Utc>>,
     shed_messages: i64,
     last_shed_at: Option<DateTime<Utc>>,
 }
@@ -96,7 +107,8 @@ pub(crate) fn device((registration, state, segments, membership): Row) -> QueryR
         battery_level: state.battery_level,
         shed_messages: state.shed_messages,
         last_shed_at: state.last_shed_at,
-        metadata: Metadata::Stored(state.metadata),
+        metadata: StateJson::Stored(state.metadata),
+        reported: Reported::read(state.reported.map(StateJson::Stored), state.reported_at),
     };
     Ok(Device { state, ..registered(registration, segments, membership) })
 }
@@ -135,6 +147,7 @@ statement! {
     struct FindDevices<'a>("sql/find_devices.sql") -> Columns {
         viewer: BigInt = UserId,
         ids: Array<BigInt> = &'a [DeviceId],
+        with_reported: Bool = bool,
     }
 }
 
@@ -143,6 +156,7 @@ statement! {
         viewer: BigInt = UserId,
         rooms: Array<BigInt> = &'a [RoomId],
         limit: BigInt = i64,
+        with_reported: Bool = bool,
     }
 }
 
@@ -151,12 +165,15 @@ statement! {
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
         room: Nullable<BigInt> = Option<RoomId>,
-        kind: Nullable<Text> = Option<DeviceType>,
+        kinds: Nullable<Array<Text>> = Option<&'a [DeviceType]>,
         online: Nullable<Bool> = Option<bool>,
+        battery_below: Nullable<Integer> = Option<i32>,
+        last_seen_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
         search: Nullable<Text> = Option<&'a str>,
         is_filtered: Bool = bool,
         after: BigInt = i64,
         limit: BigInt = i64,
+        with_reported: Bool = bool,
     }
 }
 
@@ -166,17 +183,20 @@ pub(super) async fn page(
     page: &DevicePage<'_>,
     budget: &MemoryBudget,
 ) -> Result<Vec<Device>, Error> {
-    let DevicePage { homes, filter, after, limit } = *page;
+    let DevicePage { homes, filter, after, limit, with_reported } = *page;
     let statement = PageDevices {
         viewer,
         homes,
         room: filter.room,
-        kind: filter.kind,
+        kinds: filter.kinds.as_deref(),
         online: filter.online,
+        battery_below: filter.battery_below,
+        last_seen_before: filter.last_seen_before,
         search: filter.search.as_deref(),
         is_filtered: filter.is_filtered(),
         after: after.map_or(0, DeviceId::get),
         limit,
+        with_reported,
     };
     collect_bounded(statement.load_stream::<Row>(conn).await?, budget, device).await
 }
@@ -185,9 +205,11 @@ pub(super) async fn by_ids(
     conn: &mut AsyncPgConnection,
     viewer: UserId,
     ids: &[DeviceId],
+    with_reported: bool,
     budget: &MemoryBudget,
 ) -> Result<Vec<Device>, Error> {
-    collect_bounded(FindDevices { viewer, ids }.load_stream::<Row>(conn).await?, budget, device).await
+    let statement = FindDevices { viewer, ids, with_reported };
+    collect_bounded(statement.load_stream::<Row>(conn).await?, budget, device).await
 }
 
 /// At most `limit` devices.
@@ -196,7 +218,9 @@ pub(super) async fn by_rooms(
     viewer: UserId,
     rooms: &[RoomId],
     limit: i64,
+    with_reported: bool,
     budget: &MemoryBudget,
 ) -> Result<Vec<Device>, Error> {
-    collect_bounded(FindDevicesInRooms { viewer, rooms, limit }.load_stream::<Row>(conn).await?, budget, device).await
+    let statement = FindDevicesInRooms { viewer, rooms, limit, with_reported };
+    collect_bounded(statement.load_stream::<Row>(conn).await?, budget, device).await
 }

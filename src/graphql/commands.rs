@@ -51,8 +51,7 @@ impl Command {
         if let Some(device) = &self.1 {
             return Ok(device.clone());
         }
-        let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.device).await?;
-        Ok(Device::new(device.ok_or(Error::NotFound("device"))?))
+        Device::load(ctx, self.0.device).await
     }
 
     /// The type of the command: `SET_POWER`, `SET_BRIGHTNESS`, `SET_COLOR`, `RESET`, `UPDATE_CONFIG`, or any other that

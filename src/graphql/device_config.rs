@@ -12,7 +12,6 @@ use super::paging::{self, Page, PageArguments, PageRequest};
 use super::scalars::{Instant, Json, parse_id};
 use crate::device_config::{self, NewConfig};
 use crate::devices::DeviceAccess;
-use crate::error::Error;
 use crate::homes::Permission;
 
 pub(super) const PAGE: usize = 20;
@@ -55,13 +54,17 @@ impl From<Arc<device_config::DeviceConfig>> for DeviceConfig {
 /// One version of a device's configuration.
 #[Object(serial)]
 impl DeviceConfig {
+    /// The ID of this version of the device's configuration.
+    async fn id(&self) -> ID {
+        format!("{}:{}", self.0.device, self.0.version).into()
+    }
+
     /// The device that the configuration belongs to.
     async fn device(&self, ctx: &Context<'_>) -> Result<Device> {
         if let Some(device) = &self.1 {
             return Ok(device.clone());
         }
-        let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.device).await?;
-        Ok(Device::new(device.ok_or(Error::NotFound("device"))?))
+        Device::load(ctx, self.0.device).await
     }
 
     /// The version number. It starts at 1 and increases by 1 with every push.

@@ -1,57 +1,28 @@
 //! Lists of devices, and the queries `device` and `devices`.
 
+use std::sync::Arc;
+
 use async_graphql::parser::types::Field;
-use async_graphql::{Context, ID, InputObject, Object};
+use async_graphql::{Context, ID, Object};
+use chrono::DateTime;
+use futures_util::future::try_join_all;
 
 use super::context::ContextExt;
+use super::device_filter::{DeviceFilter, DeviceOrder};
 use super::devices::{Device, PAGE};
 use super::error::Result;
 use super::inputs::IntInput;
 use super::loaders::{DevicePage, DevicePageColumns, ListedDevice};
-use super::paging::{self, Page, PageArguments, PageRequest};
+use super::paging::{self, Cursor, Edge, Page, PageArguments, PageRequest};
 use super::rows::Direct;
-use super::scalars::{DeviceType, parse_id};
+use super::scalars::{MacAddress, parse_id};
 use super::selected_fields::all_fields;
 use super::telemetry;
-use crate::devices;
+use crate::auth::Principal;
+use crate::devices::{self, AllDevicesPage, DeviceRef, SortedBy, SortedDevice, SortedPage};
 use crate::error::Error;
 use crate::homes::Permission;
-use crate::ids::{HomeId, RoomId, UserId};
-use crate::validation;
-
-/// A filter for devices. A device must match all given fields.
-#[derive(InputObject, Default)]
-pub(super) struct DeviceFilter {
-    /// The device is in this room.
-    room_id: Option<ID>,
-    /// The device has this type.
-    #[graphql(name = "type")]
-    kind: Option<DeviceType>,
-    /// The device is online or offline.
-    online: Option<bool>,
-    /// The name, key or MAC address of the device contains this text. Case is ignored.
-    search: Option<String>,
-}
-
-impl DeviceFilter {
-    fn parse(self) -> Result<devices::DeviceFilter> {
-        let search = self.search.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        if let Some(text) = &search {
-            validation::printable("search", text)?;
-            if text.chars().count() > validation::MAX_NAME_CHARS {
-                let expected = format!("search must have at most {} characters", validation::MAX_NAME_CHARS);
-                return Err(Error::bad_input("search", expected).into());
-            }
-        }
-        Ok(devices::DeviceFilter {
-            // A malformed id matches no device, like the id of a room that does not exist. Ids start at 1.
-            room: self.room_id.map(|id| id.parse().unwrap_or_else(|_| RoomId::from_database(0))),
-            kind: self.kind.map(devices::DeviceType::from),
-            online: self.online,
-            search,
-        })
-    }
-}
+use crate::ids::{HomeId, UserId};
 
 /// A page of the devices of a home that the viewer may see.
 pub(super) async fn page(
@@ -59,8 +30,12 @@ pub(super) async fn page(
     viewer: UserId,
     home: HomeId,
     filter: Option<DeviceFilter>,
+    order: Option<DeviceOrder>,
     arguments: PageArguments,
 ) -> Result<Direct<Page<Device>>> {
+    if let Some(order) = order.map(devices::DeviceOrder::from).filter(|order| *order != REGISTRATION) {
+        return sorted_page(ctx, viewer, home, filter, order, arguments).await;
+    }
     let page = PageRequest::parse("device", &arguments, PAGE)?;
     let filter = filter.unwrap_or_default().parse()?;
     let columns = columns(&ctx.item.node);
@@ -76,9 +51,97 @@ pub(super) async fn page(
     })))
 }
 
+/// A page in another order than that of registration: one statement sorts, another one reads the devices of the page.
+async fn sorted_page(
+    ctx: &Context<'_>,
+    viewer: UserId,
+    home: HomeId,
+    filter: Option<DeviceFilter>,
+    order: devices::DeviceOrder,
+    arguments: PageArguments,
+) -> Result<Direct<Page<Device>>> {
+    let list = list_of(order);
+    let size = paging::size(arguments.first, PAGE)?;
+    let after = paging::parse_text_cursor(list, arguments.after.as_deref(), |text| parse_place(order, text))?;
+    let has_previous = after.is_some();
+    let filter = filter.unwrap_or_default().parse()?;
+    let page = SortedPage { filter, order, after, limit: paging::limit(size) };
+    let places = ctx.loaders().sorted_devices.get(ctx.batch_scope(), (viewer, page), home);
+    let mut places = paging::load_page(ctx, size, places).await?;
+    let has_next = places.len() > size;
+    places.truncate(size);
+    let group = (viewer, columns(&ctx.item.node).reported);
+    let devices = places.iter().map(|place| ctx.loaders().devices.get(ctx.batch_scope(), group, place.id));
+    let devices = try_join_all(devices).await?;
+    // A device that was deleted meanwhile is left out.
+    let edges = places.into_iter().zip(devices).filter_map(|(place, device)| {
+        let cursor = Cursor::Text { list, position: place_text(&place) };
+        Some(Edge { cursor, node: Device::new(device?) })
+    });
+    Ok(Direct(Page { edges: edges.collect(), has_previous, has_next }))
+}
+
+/// The order of a list without `orderBy`.
+const REGISTRATION: devices::DeviceOrder = devices::DeviceOrder { by: SortedBy::CreatedAt, descending: false };
+
+/// The name of a sorted list, which is part of its cursors.
+fn list_of(order: devices::DeviceOrder) -> &'static str {
+    match (order.by, order.descending) {
+        (SortedBy::CreatedAt, _) => "newest",
+        (SortedBy::Name, false) => "name",
+        (SortedBy::Name, true) => "name-desc",
+        (SortedBy::LastSeenAt, false) => "seen",
+        (SortedBy::LastSeenAt, true) => "seen-desc",
+    }
+}
+
+/// A place in an order as the position of a cursor: `id:seen:name`.
+fn place_text(place: &SortedDevice) -> String {
+    let seen = place.seen.map(|at| at.timestamp_micros().to_string()).unwrap_or_default();
+    format!("{}:{seen}:{}", place.id, place.name)
+}
+
+fn parse_place(order: devices::DeviceOrder, text: &str) -> Option<SortedDevice> {
+    let (id, rest) = text.split_once(':')?;
+    let (seen, name) = rest.split_once(':')?;
+    let seen = match seen {
+        "" => None,
+        seen if order.by == SortedBy::LastSeenAt => Some(DateTime::from_timestamp_micros(seen.parse().ok()?)?),
+        _ => return None,
+    };
+    let is_storable = !name.contains('\0') && (order.by == SortedBy::Name || name.is_empty());
+    is_storable.then_some(SortedDevice { id: id.parse().ok()?, name: name.to_owned(), seen })
+}
+
+/// A page of the devices of all homes of the viewer, home by home. Each member may read the devices of their homes; an
+/// integration has one home only.
+async fn page_of_all(
+    ctx: &Context<'_>,
+    filter: Option<DeviceFilter>,
+    arguments: PageArguments,
+) -> Result<Direct<Page<Device>>> {
+    const LIST: &str = "devices";
+    let viewer = ctx.person()?.user;
+    let size = paging::size(arguments.first, PAGE)?;
+    let after = paging::parse_text_cursor(LIST, arguments.after.as_deref(), |position| {
+        let (home, device) = position.split_once('.')?;
+        Some((home.parse().ok()?, device.parse().ok()?))
+    })?;
+    let has_previous = after.is_some();
+    let filter = filter.unwrap_or_default().parse()?;
+    let with_reported = columns(&ctx.item.node).reported;
+    let group = AllDevicesPage { filter, after, limit: paging::limit(size), with_reported };
+    let rows = ctx.loaders().all_devices.get(ctx.batch_scope(), group, viewer);
+    let devices = paging::load_page(ctx, size, rows).await?;
+    Ok(Direct(paging::page(devices, size, has_previous, |device| {
+        let position = format!("{}.{}", device.home, device.id);
+        (Cursor::Text { list: LIST, position }, Device::new(device))
+    })))
+}
+
 /// What the selection below a page needs of its devices.
 fn columns(page: &Field) -> DevicePageColumns {
-    let mut columns = DevicePageColumns { states: false, latest: false, health: false };
+    let mut columns = DevicePageColumns { states: false, reported: false, latest: false, health: false };
     let is_known = all_fields(&page.selection_set, |field| match field.name.node.as_str() {
         "nodes" => all_fields(&field.selection_set, |field| columns.add(field)),
         "edges" => all_fields(&field.selection_set, |edge| {
@@ -86,7 +149,8 @@ fn columns(page: &Field) -> DevicePageColumns {
         }),
         _ => true,
     });
-    if is_known { columns } else { DevicePageColumns { states: true, latest: false, health: false } }
+    let all = DevicePageColumns { states: true, reported: true, latest: false, health: false };
+    if is_known { columns } else { all }
 }
 
 impl DevicePageColumns {
@@ -96,7 +160,10 @@ impl DevicePageColumns {
                 self.latest = true;
                 self.health |= telemetry::reads_health(field);
             }
-            name => self.states |= !WITHOUT_STATE.contains(&name),
+            name => {
+                self.states |= !WITHOUT_STATE.contains(&name);
+                self.reported |= name == "state";
+            }
         }
         true
     }
@@ -104,6 +171,15 @@ impl DevicePageColumns {
 
 /// Fields of a device that do not read its state.
 const WITHOUT_STATE: [&str; 8] = ["__typename", "id", "key", "name", "macAddress", "type", "createdAt", "telemetry"];
+
+async fn named(
+    ctx: &Context<'_>,
+    viewer: &Principal,
+    home: HomeId,
+    name: DeviceRef,
+) -> Result<Option<Arc<devices::Device>>> {
+    ctx.loaders().named_devices.get(ctx.batch_scope(), viewer.user, (home, name)).await
+}
 
 #[derive(Default)]
 pub(super) struct DeviceQuery;
@@ -116,23 +192,66 @@ impl DeviceQuery {
         ctx: &Context<'_>,
         #[graphql(desc = "The ID of the device.")] id: ID,
     ) -> Result<Option<Direct<Device>>> {
-        let viewer = ctx.viewer()?.user;
-        let device = ctx.loaders().devices.get(ctx.batch_scope(), viewer, parse_id(&id, "device")?).await?;
-        Ok(Some(Direct(Device::new(device.ok_or(Error::NotFound("device"))?))))
+        ctx.viewer()?;
+        Ok(Some(Direct(Device::load(ctx, parse_id(&id, "device")?).await?)))
     }
 
-    /// The devices of a home, in order of registration.
-    async fn devices(
+    /// The device with this key in one of your homes. Fails with NOT_FOUND if there is none.
+    async fn device_by_key(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The ID of the home.")] home_id: ID,
+        #[graphql(desc = "The key of the device. Case matters.")] key: String,
+    ) -> Result<Option<Direct<Device>>> {
+        // A home that is none reads like one without the device.
+        let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "device")?);
+        let device = named(ctx, viewer, home, DeviceRef::Key(key)).await?;
+        Ok(Some(Direct(Device::new(device.ok_or(Error::NotFound("device"))?))))
+    }
+
+    /// The device with this MAC address in one of your homes. Fails with NOT_FOUND if there is none.
+    async fn device_by_mac_address(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The ID of the home.")] home_id: ID,
+        #[graphql(desc = "The MAC address of the device.")] mac_address: MacAddress,
+    ) -> Result<Option<Direct<Device>>> {
+        let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "home")?);
+        let Some(device) = named(ctx, viewer, home, DeviceRef::Mac(mac_address.0)).await? else {
+            // Who may not read MAC addresses does not learn whether a device has this one.
+            ctx.services().homes.access(viewer, home, Permission::Read).await?;
+            return Err(Error::NotFound("device").into());
+        };
+        device.allow(Permission::Read)?;
+        Ok(Some(Direct(Device::new(device))))
+    }
+
+    /// The devices of a home, in order of registration or of `orderBy`. Without `homeId` the devices of all your homes, home by
+    /// home, which integrations cannot list.
+    async fn devices(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The ID of the home. If absent or null, all your homes.")] home_id: Option<ID>,
         #[graphql(desc = "Lists only devices that match the filter.")] filter: Option<DeviceFilter>,
+        #[graphql(
+            desc = "The order of the list. It needs `homeId`. By default devices come in order of registration."
+        )]
+        order_by: Option<DeviceOrder>,
         #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Option<Direct<Page<Device>>>> {
-        let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "home")?);
-        let page = page(ctx, viewer.user, home, filter, PageArguments { first, after }).await?;
+        let (viewer, arguments) = (ctx.viewer()?, PageArguments { first, after });
+        let Some(home_id) = home_id else {
+            if order_by.is_some() {
+                return Err(
+                    Error::bad_input("orderBy", "orderBy needs homeId: only a home's devices are sorted").into()
+                );
+            }
+            return Ok(Some(page_of_all(ctx, filter, arguments).await?));
+        };
+        let home = parse_id(&home_id, "home")?;
+        let page = page(ctx, viewer.user, home, filter, order_by, arguments).await?;
         match page.0.edges.first() {
             Some(edge) => drop(edge.node.device.allow(Permission::Read)?),
             // An empty page does not show whether the viewer has access to the home.

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_graphql::parser::types::SelectionSet;
-use async_graphql::{Context, ID, Object, OutputType, SimpleObject};
+use async_graphql::{Context, ID, Object, OutputType, Positioned, SimpleObject};
 
 use super::command_enums::CommandStatus;
 use super::commands::{self, Command};
 use super::context::ContextExt;
 use super::daily_storage::DailyStorage;
 use super::device_config::{self, DeviceConfig};
+use super::device_state::DeviceState;
 use super::error::Result;
 use super::homes::Home;
 use super::inputs::{InstantInput, IntInput};
@@ -18,10 +19,12 @@ use super::paging::{Page, PageArguments};
 use super::rooms::Room;
 use super::rows::{Direct, JsonWriter, NotWritten, Row, Write, leaf, nested};
 use super::scalars::{DeviceType, Instant, Json, MacAddress};
+use super::selected_fields::all_fields;
 use super::telemetry::{self, Telemetry, TimeRange};
 use crate::devices;
 use crate::error::Error;
 use crate::homes::Permission;
+use crate::ids::DeviceId;
 use crate::telemetry::SharedReading;
 
 pub(super) const PAGE: usize = 50;
@@ -36,6 +39,13 @@ pub(super) struct Device {
 impl Device {
     pub(super) fn new(device: Arc<devices::Device>) -> Self {
         Self { device, latest: None }
+    }
+
+    /// The device with this id, with what the selection needs.
+    pub(super) async fn load(ctx: &Context<'_>, id: DeviceId) -> Result<Self> {
+        let group = (ctx.viewer()?.user, selects_state(&ctx.item.node.selection_set));
+        let device = ctx.loaders().devices.get(ctx.batch_scope(), group, id).await?;
+        Ok(Self::new(device.ok_or(Error::NotFound("device"))?))
     }
 
     pub(super) fn with_latest(device: Arc<devices::Device>, latest: Option<SharedReading>) -> Self {
@@ -139,6 +149,11 @@ impl Device {
     /// The battery charge in percent that the device last reported.
     async fn battery_level(&self) -> Result<Option<f64>> {
         Ok(self.read()?.state.battery_level)
+    }
+
+    /// What the device last reported itself to be. Null if it has reported nothing.
+    async fn state(&self) -> Result<Option<DeviceState>> {
+        Ok(self.read()?.state.reported.clone().map(DeviceState))
     }
 
     /// The last status message of the device, unchanged: `{"lastStatus": {…}}`.
@@ -272,13 +287,10 @@ impl Row for Device {
             "macAddress" => readable(|device, out| out.value(&device.mac.as_deref().and_then(mac_text))),
             "type" => readable(|device, out| out.enumeration(DeviceType::from(device.kind))),
             "home" => nested(below, |row: &Self| row.device.place.as_ref().map(|place| Some(&*place.home))),
-            "room" => {
-                let plan = nested(below, |row: &Self| row.device.place.as_ref().map(|place| place.room.as_deref()))?;
-                Some(Box::new(move |row: &Self, out| {
-                    row.device.allow(Permission::Read).map_err(|_| NotWritten::NeedsObjects)?;
-                    plan(row, out)
-                }))
-            }
+            "room" => nested_readable(nested(below, |row: &Self| {
+                row.device.place.as_ref().map(|place| place.room.as_deref())
+            })?),
+            "state" => nested_readable(nested(below, |row: &Self| Some(row.device.state.reported.as_ref()))?),
             "online" => readable(|device, out| out.value(&device.state.online)),
             "onlineChangedAt" => {
                 readable(|device, out| out.optional(device.state.online_changed_at, JsonWriter::instant))
@@ -303,12 +315,25 @@ impl Row for Device {
     }
 }
 
+/// Whether the selection below a device may contain the state that it reported.
+pub(super) fn selects_state(device: &Positioned<SelectionSet>) -> bool {
+    !all_fields(device, |field| field.name.node != "state")
+}
+
 /// Writes a field that only a viewer who may read the device gets.
 fn readable(write: fn(&devices::Device, &mut JsonWriter)) -> Option<Write<Device>> {
     Some(Box::new(move |row, out| {
         row.device.allow(Permission::Read).map_err(|_| NotWritten::NeedsObjects)?;
         write(&row.device, out);
         Ok(())
+    }))
+}
+
+/// Writes an object that only a viewer who may read the device gets.
+fn nested_readable(write: Write<Device>) -> Option<Write<Device>> {
+    Some(Box::new(move |row, out| {
+        row.device.allow(Permission::Read).map_err(|_| NotWritten::NeedsObjects)?;
+        write(row, out)
     }))
 }
 

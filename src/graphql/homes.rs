@@ -7,7 +7,8 @@ use async_graphql::parser::types::SelectionSet;
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, OutputType};
 
 use super::context::ContextExt;
-use super::device_list::{self, DeviceFilter};
+use super::device_filter::{DeviceFilter, DeviceOrder};
+use super::device_list;
 use super::devices::Device;
 use super::error::Result;
 use super::inputs::IntInput;
@@ -17,8 +18,9 @@ use super::members::HomeMember;
 use super::paging::{Page, PageArguments, load_list};
 use super::rooms::Room;
 use super::rows::{Direct, JsonWriter, NotWritten, Row, Write, leaf};
-use super::scalars::{HomeRole, Instant, changed, parse_id};
+use super::scalars::{HomeRole, Instant, changed, int, parse_id};
 use crate::audit::RequestContext;
+use crate::devices::Counted;
 use crate::homes::{self, NewHome, Permission};
 use crate::ids::HomeId;
 
@@ -61,7 +63,8 @@ impl Home {
     async fn members(&self, ctx: &Context<'_>) -> Result<Option<Vec<HomeMember>>> {
         let access = self.0.allow(Permission::ReadPeople)?;
         let members = ctx.loaders().members.get(ctx.batch_scope(), access.user(), access);
-        Ok(Some(load_list(ctx, members).await?.iter().cloned().map(HomeMember).collect()))
+        let member = |member: &homes::Member| HomeMember { home: access.home(), member: member.clone() };
+        Ok(Some(load_list(ctx, members).await?.iter().map(member).collect()))
     }
 
     /// The invitations that were not accepted yet, oldest first. Requires the role ADMIN or OWNER.
@@ -85,22 +88,41 @@ impl Home {
         Ok(Some(load_list(ctx, rooms).await?.iter().cloned().map(Room).collect()))
     }
 
-    /// The devices of the home, in order of registration.
+    /// The number of devices of the home that you may see.
+    async fn device_count(&self, ctx: &Context<'_>) -> Result<Option<i32>> {
+        self.count(ctx, Counted::All).await
+    }
+
+    /// The number of them that are online.
+    async fn online_count(&self, ctx: &Context<'_>) -> Result<Option<i32>> {
+        self.count(ctx, Counted::Online).await
+    }
+
+    /// The devices of the home, in order of registration or of `orderBy`.
     async fn devices(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Lists only devices that match the filter.")] filter: Option<DeviceFilter>,
+        #[graphql(desc = "The order of the list. By default devices come in order of registration.")] order_by: Option<
+            DeviceOrder,
+        >,
         #[graphql(desc = "The page size, from 0 to 500.", default_with = "Some(IntInput::default_of(50))")]
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Option<Direct<Page<Device>>>> {
         let access = self.0.allow(Permission::Read)?;
         let page = PageArguments { first, after };
-        Ok(Some(device_list::page(ctx, access.user(), access.home(), filter, page).await?))
+        Ok(Some(device_list::page(ctx, access.user(), access.home(), filter, order_by, page).await?))
     }
 }
 
 impl Home {
+    async fn count(&self, ctx: &Context<'_>, counted: Counted) -> Result<Option<i32>> {
+        let access = self.0.allow(Permission::Read)?;
+        let n = ctx.loaders().device_counts.get(ctx.batch_scope(), (access.user(), counted), access).await?;
+        Ok(Some(int(n.unwrap_or_default())))
+    }
+
     /// The home, if the viewer may see more than its id and key.
     fn read(&self) -> Result<&homes::Home> {
         self.0.allow(Permission::Read)?;

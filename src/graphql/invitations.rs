@@ -127,9 +127,9 @@ impl MembershipMutation {
     ) -> Result<HomeMember> {
         let homes = &ctx.services().homes;
         let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
-        Ok(HomeMember(
-            homes.set_role(access, &ctx.request_context()?, parse_id(&user_id, "member")?, role.into()).await?,
-        ))
+        let user = parse_id(&user_id, "member")?;
+        let member = homes.set_role(access, &ctx.request_context()?, user, role.into()).await?;
+        Ok(HomeMember { home: access.home(), member })
     }
 
     /// Removes a member from a home and ends their subscriptions to it. Every member may leave. Removing others

@@ -11,7 +11,9 @@ use crate::commands::Command;
 pub(super) use crate::commands::CommandPage;
 use crate::db::MemoryBudget;
 use crate::device_config::DeviceConfig;
-use crate::devices::{self, Device, DeviceAccess, DeviceFilter};
+use crate::devices::{
+    self, AllDevicesPage, Counted, Device, DeviceAccess, DeviceFilter, DeviceRef, SortedDevice, SortedPage,
+};
 use crate::error::Error;
 use crate::homes::{Access, Home, IntegrationToken, Invitation, Member, Room};
 use crate::ids::{CommandId, DeviceId, HomeId, RoomId, UserId};
@@ -34,6 +36,8 @@ pub(super) struct DevicePage {
 pub(super) struct DevicePageColumns {
     /// Their states. Without their newest readings they are always read.
     pub(super) states: bool,
+    /// Of their states: what they reported themselves to be.
+    pub(super) reported: bool,
     pub(super) latest: bool,
     /// Of the newest readings: firmware version, signal, battery, and values of other sensors.
     pub(super) health: bool,
@@ -139,21 +143,52 @@ loaders! {
         by_key(services.homes.visible_rooms(*viewer, &ids).await?, |room| room.id)
     }
 
-    /// Devices of the viewer's homes, by id.
-    devices: DeviceById = |viewer: UserId, ids: DeviceId| -> Arc<Device> {
-        by_key(services.devices.by_ids(*viewer, &ids, budget).await?, |device| device.id)
+    /// Devices of the viewer's homes by id, with what they reported if the flag is set.
+    devices: DeviceById = |group: (UserId, bool), ids: DeviceId| -> Arc<Device> {
+        let (viewer, with_reported) = *group;
+        by_key(services.devices.by_ids(viewer, &ids, with_reported, budget).await?, |device| device.id)
     }
 
-    devices_in: DevicesIn = |viewer: UserId, rooms: RoomId| -> Arc<[Arc<Device>]> {
-        let devices = services.devices.by_rooms(*viewer, &rooms, budget).await?;
+    /// Devices of the viewer's homes, by their key or MAC address.
+    named_devices: DeviceByName = |viewer: UserId, names: (HomeId, DeviceRef)| -> Arc<Device> {
+        let found = services.devices.by_names(*viewer, &names, budget).await?;
+        let found: Vec<_> = found.into_iter().map(Arc::new).collect();
+        let of = |(home, name): &(HomeId, DeviceRef)| {
+            found.iter().find(|device| device.home == *home && device.has_name(name)).cloned()
+        };
+        names.into_iter().filter_map(|name| of(&name).map(|device| (name, device))).collect()
+    }
+
+    /// Devices of rooms, with what they reported if the flag is set.
+    devices_in: DevicesIn = |group: (UserId, bool), rooms: RoomId| -> Arc<[Arc<Device>]> {
+        let (viewer, with_reported) = *group;
+        let devices = services.devices.by_rooms(viewer, &rooms, with_reported, budget).await?;
         lists(devices.into_iter().filter_map(|device| Some((device.room?, Arc::new(device)))))
+    }
+
+    /// The number of devices in a home.
+    device_counts: DeviceCounts = |group: (UserId, Counted), homes: Access| -> i64 {
+        let (viewer, counted) = *group;
+        let counts = services.devices.counts_of_homes(viewer, &homes, counted).await?;
+        homes.into_iter().map(|access| (access, counts.get(&access.home()).copied().unwrap_or_default())).collect()
+    }
+
+    /// The number of devices in a room.
+    room_counts: RoomCounts = |group: (UserId, Counted), rooms: RoomId| -> i64 {
+        let (viewer, counted) = *group;
+        services.devices.counts_of_rooms(viewer, &rooms, counted).await?
     }
 
     /// Pages of a home's devices.
     device_pages: DevicePages = |page: DevicePage, homes: HomeId| -> Arc<[ListedDevice]> {
-        let of_homes =
-            devices::DevicePage { homes: &homes, filter: &page.filter, after: page.after, limit: page.limit };
-        let DevicePageColumns { states, latest, health } = page.columns;
+        let DevicePageColumns { states, reported, latest, health } = page.columns;
+        let of_homes = devices::DevicePage {
+            homes: &homes,
+            filter: &page.filter,
+            after: page.after,
+            limit: page.limit,
+            with_reported: reported,
+        };
         if latest {
             let devices = services.readings.page_with_latest(page.viewer, &of_homes, LatestColumns { states, health }, budget).await?;
             lists(devices.into_iter().map(|(device, latest)| {
@@ -165,6 +200,21 @@ loaders! {
                 (device.home, ListedDevice { device: Arc::new(device), latest: None })
             }))
         }
+    }
+
+    /// Pages of a home's devices in another order.
+    sorted_devices: SortedDevices = |page: (UserId, SortedPage), homes: HomeId| -> Arc<[SortedDevice]> {
+        lists(services.devices.sorted(page.0, &page.1, &homes).await?)
+    }
+
+    /// Pages of the devices of all homes of a viewer.
+    all_devices: AllDevices = |page: AllDevicesPage, viewers: UserId| -> Arc<[Arc<Device>]> {
+        let mut pages = Vec::new();
+        for viewer in viewers {
+            let devices = services.devices.page_of_all(viewer, page, budget).await?;
+            pages.extend(devices.into_iter().map(|device| (viewer, Arc::new(device))));
+        }
+        lists(pages)
     }
 
     /// The newest reading of a device.

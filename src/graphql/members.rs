@@ -13,7 +13,7 @@ use super::sessions::OpenSession;
 use crate::auth::Principal;
 use crate::error::Error;
 use crate::homes;
-use crate::ids::UserId;
+use crate::ids::{HomeId, UserId};
 use crate::users;
 
 pub(super) struct User {
@@ -95,27 +95,39 @@ pub(super) fn viewer_of(ctx: &Context<'_>, user: Option<UserId>) -> Result<UserI
     Ok(viewer.user)
 }
 
-pub(super) struct HomeMember(pub(super) homes::Member);
+pub(super) struct HomeMember {
+    pub(super) home: HomeId,
+    pub(super) member: homes::Member,
+}
 
 /// The membership of a user in a home.
 #[Object(serial)]
 impl HomeMember {
+    /// The ID of the membership: it stays while the user is a member.
+    async fn id(&self) -> ID {
+        format!("{}:{}", self.home, self.member.user).into()
+    }
+
     /// The member.
     async fn user(&self, ctx: &Context<'_>) -> Result<User> {
         let viewer = ctx.viewer()?.user;
-        let user =
-            ctx.loaders().users.get(ctx.batch_scope(), viewer, self.0.user).await?.ok_or(Error::NotFound("user"))?;
+        let user = ctx
+            .loaders()
+            .users
+            .get(ctx.batch_scope(), viewer, self.member.user)
+            .await?
+            .ok_or(Error::NotFound("user"))?;
         Ok(User { user, viewer })
     }
 
     /// The role of the member.
     async fn role(&self) -> HomeRole {
-        self.0.role.into()
+        self.member.role.into()
     }
 
     /// The time at which the member joined.
     async fn joined_at(&self) -> Instant {
-        self.0.joined_at.into()
+        self.member.joined_at.into()
     }
 }
 

@@ -32,12 +32,17 @@ pub(super) struct Edge<N: OutputType> {
 }
 
 /// The position of an item in its list. It becomes text only where the text is selected.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Cursor {
     /// The list's name is part of the text, so that a cursor of another list is refused.
     Item {
         list: &'static str,
         position: i64,
+    },
+    /// As `Item`, in a list whose positions are no numbers.
+    Text {
+        list: &'static str,
+        position: String,
     },
     Reading(HistoryCursor),
 }
@@ -46,6 +51,7 @@ impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Item { list, position } => f.write_str(&URL_SAFE_NO_PAD.encode(format!("{list}:{position}"))),
+            Self::Text { list, position } => f.write_str(&URL_SAFE_NO_PAD.encode(format!("{list}:{position}"))),
             Self::Reading(cursor) => cursor.fmt(f),
         }
     }
@@ -174,11 +180,20 @@ pub(super) fn size(first: Option<IntInput>, default: usize) -> Result<usize> {
     Ok(size.ok_or_else(|| Error::bad_input("first", format!("first must be a whole number from 0 to {MAX_PAGE}")))?)
 }
 
-fn parse_id_cursor<T: FromStr>(list: &str, after: Option<&str>) -> Result<Option<T>> {
+/// Parses a cursor of the list whose positions have a text form of their own.
+pub(super) fn parse_text_cursor<T>(
+    list: &str,
+    after: Option<&str>,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>> {
     let Some(after) = after else { return Ok(None) };
     let text = URL_SAFE_NO_PAD.decode(after).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let position = text.as_deref().and_then(|text| text.strip_prefix(list)?.strip_prefix(':')?.parse().ok());
+    let position = text.as_deref().and_then(|text| parse(text.strip_prefix(list)?.strip_prefix(':')?));
     position.map(Some).ok_or_else(invalid_cursor)
+}
+
+fn parse_id_cursor<T: FromStr>(list: &str, after: Option<&str>) -> Result<Option<T>> {
+    parse_text_cursor(list, after, |position| position.parse().ok())
 }
 
 /// Parses a cursor that has a text form of its own.

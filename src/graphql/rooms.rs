@@ -7,12 +7,13 @@ use async_graphql::parser::types::SelectionSet;
 use async_graphql::{Context, ID, Object, OutputType};
 
 use super::context::ContextExt;
-use super::devices::Device;
+use super::devices::{Device, selects_state};
 use super::error::Result;
 use super::homes::Home;
 use super::paging::load_list;
 use super::rows::{Row, Write, leaf};
-use super::scalars::parse_id;
+use super::scalars::{int, parse_id};
+use crate::devices::Counted;
 use crate::error::Error;
 use crate::homes::{self, Permission};
 
@@ -37,10 +38,29 @@ impl Room {
         Ok(Home(home.ok_or(Error::NotFound("home"))?))
     }
 
+    /// The number of devices in the room that you may see.
+    async fn device_count(&self, ctx: &Context<'_>) -> Result<i32> {
+        self.count(ctx, Counted::All).await
+    }
+
+    /// The number of them that are online.
+    async fn online_count(&self, ctx: &Context<'_>) -> Result<i32> {
+        self.count(ctx, Counted::Online).await
+    }
+
     /// The devices in the room, in order of registration.
     async fn devices(&self, ctx: &Context<'_>) -> Result<Vec<Device>> {
-        let devices = ctx.loaders().devices_in.get(ctx.batch_scope(), ctx.viewer()?.user, self.0.id);
+        let group = (ctx.viewer()?.user, selects_state(&ctx.item.node.selection_set));
+        let devices = ctx.loaders().devices_in.get(ctx.batch_scope(), group, self.0.id);
         Ok(load_list(ctx, devices).await?.iter().cloned().map(Device::new).collect())
+    }
+}
+
+impl Room {
+    async fn count(&self, ctx: &Context<'_>, counted: Counted) -> Result<i32> {
+        let group = (ctx.viewer()?.user, counted);
+        let n = ctx.loaders().room_counts.get(ctx.batch_scope(), group, self.0.id).await?;
+        Ok(int(n.unwrap_or_default()))
     }
 }
 

@@ -163,6 +163,11 @@ impl ScalarType for MacAddress {
     }
 }
 
+/// A number as an `Int`, which ends at 2147483647.
+pub(super) fn int(n: i64) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
 /// The role of a member in a home. Each role includes the rights of the roles below it.
 #[derive(Enum, Copy, Clone, PartialEq, Eq)]
 #[graphql(remote = "homes::HomeRole")]

@@ -14,7 +14,6 @@ use super::rows::{Direct, JsonWriter, Row, Write, leaf, nested};
 use super::scalars::{Instant, Json, TimeSource};
 use super::selected_fields::{all_fields, has_only};
 use crate::devices::DeviceAccess;
-use crate::error::Error;
 use crate::telemetry::history::{HistoryCursor, HistoryPage};
 use crate::telemetry::{self, SharedReading, for_each_sensor};
 
@@ -50,8 +49,7 @@ impl Telemetry {
         if let Some(device) = &self.device {
             return Ok(device.clone());
         }
-        let device = ctx.loaders().devices.get(ctx.batch_scope(), ctx.viewer()?.user, self.reading.device).await?;
-        Ok(Device::new(device.ok_or(Error::NotFound("device"))?))
+        Device::load(ctx, self.reading.device).await
     }
 
     /// The time of the reading: from the clock of the device if it is usable, otherwise the time of receipt.

@@ -125,10 +125,13 @@ impl Classifier {
 
     /// The message without a timestamp that counts milliseconds since boot.
     fn without_uptime(&mut self, mut message: Message, envelope: &Envelope) -> Message {
-        if let Content::Telemetry { timestamp, .. } = &mut message.content {
-            let (device, at) = (message.device.device, envelope.received_at);
-            *timestamp = timestamp.and_then(|timestamp| self.uptime_clocks.check(device, timestamp, at));
-        }
+        let timestamp = match &mut message.content {
+            Content::Telemetry { timestamp, .. } => timestamp,
+            Content::Status(status) => &mut status.timestamp,
+            _ => return message,
+        };
+        let (device, at) = (message.device.device, envelope.received_at);
+        *timestamp = timestamp.and_then(|timestamp| self.uptime_clocks.check(device, timestamp, at));
         message
     }
 

@@ -61,8 +61,10 @@ mod tests {
         let device = ResolvedDevice::online(home, DeviceId::from_database(7));
         let heartbeat = || Ok(Content::Heartbeat(Report::default()));
         let status = || {
-            let last_status = serde_json::json!({});
-            Ok(Content::Status(StatusReport { online: true, report: Report::default(), last_status }))
+            let (report, last_status) = (Report::default(), serde_json::json!({}));
+            let (timestamp, state, n_dropped) = (None, None, 0);
+            let status = StatusReport { online: true, report, last_status, timestamp, state, n_dropped };
+            Ok(Content::Status(Box::new(status)))
         };
         let bad = || Err(Rejection::BadJson);
         let new_device = ResolvedDevice { seen: false, ..device };

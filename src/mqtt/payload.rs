@@ -2,6 +2,7 @@
 //! is dropped and never costs the others.
 
 mod answer;
+mod status;
 mod telemetry;
 
 use chrono::{DateTime, Utc};
@@ -35,8 +36,8 @@ pub enum Content {
         /// Values of the message that could not be stored.
         n_dropped: usize,
     },
-    /// Presence and health.
-    Status(StatusReport),
+    /// Presence, health and state.
+    Status(Box<StatusReport>),
     Heartbeat(Report),
     CommandAnswer(CommandId, AnswerKind),
     /// The version and its outcome.
@@ -48,7 +49,7 @@ impl Content {
     pub(super) fn memory_bytes(&self) -> usize {
         let values = match self {
             Self::Telemetry { measurement, .. } => [measurement.extra.as_ref(), measurement.metadata.as_ref()],
-            Self::Status(status) => [Some(&status.last_status), None],
+            Self::Status(status) => [Some(&status.last_status), status.state.as_ref()],
             Self::CommandAnswer(_, AnswerKind::Succeeded { result } | AnswerKind::Failed { result, .. }) => {
                 [result.as_ref(), None]
             }
@@ -82,7 +83,7 @@ pub fn parse(kind: MessageKind, payload: &[u8], now: DateTime<Utc>) -> Result<Co
     }
     match kind {
         MessageKind::Telemetry => telemetry::read(&object, n_nan, now),
-        MessageKind::Status => status(&object),
+        MessageKind::Status => status::read(&object, now),
         MessageKind::Heartbeat => Ok(Content::Heartbeat(Report {
             signal_strength: object.get("wifiSignal").and_then(json::number),
             ..Report::default()
@@ -96,26 +97,10 @@ pub fn parse(kind: MessageKind, payload: &[u8], now: DateTime<Utc>) -> Result<Co
 fn known_fields(kind: MessageKind) -> fn(&str) -> bool {
     match kind {
         MessageKind::Telemetry => telemetry::is_field,
-        MessageKind::Status => |name| matches!(name, "online" | "status"),
+        MessageKind::Status => status::is_field,
         MessageKind::Heartbeat => |name| name == "wifiSignal",
         MessageKind::Ack => answer::is_field,
     }
-}
-
-fn status(object: &Object<'_>) -> Result<Content, Rejection> {
-    // Strictly a boolean: a text such as "false" is not taken for true.
-    let online = object.get("online").and_then(json::boolean).ok_or(Rejection::BadShape)?;
-    let mut report = Report::default();
-    if let Some(fields) = object.get("status").and_then(|raw| Object::parse(raw, is_health)) {
-        for (name, raw) in fields.iter() {
-            read_health(&mut report, name, raw);
-        }
-    }
-    let (mut budget, mut last_status) = (Budget::default(), Map::new());
-    for (name, raw) in object.iter() {
-        insert_bounded(&mut last_status, name, raw, &mut budget);
-    }
-    Ok(Content::Status(StatusReport { online, report, last_status: Value::Object(last_status) }))
 }
 
 /// Inserts an unknown value under its name; false where it can't be stored.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::Stream;
 
@@ -13,8 +13,8 @@ use super::Reading;
 use super::read_store::{self, Health, HealthSql, SensorsRow, SensorsSql, reading};
 use crate::db::{MemoryBudget, MemorySize, collect_bounded, statement};
 use crate::devices::{
-    Device, DeviceColumns, DevicePage, DeviceRow, DeviceType, Registration, RegistrationColumns, read_device,
-    read_registration,
+    Device, DeviceColumns, DeviceFilter, DevicePage, DeviceRow, DeviceType, Registration, RegistrationColumns,
+    read_device, read_registration,
 };
 use crate::error::Error;
 use crate::homes::{Membership, MembershipColumns};
@@ -51,14 +51,17 @@ statement! {
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
         room: Nullable<BigInt> = Option<RoomId>,
-        kind: Nullable<Text> = Option<DeviceType>,
+        kinds: Nullable<Array<Text>> = Option<&'a [DeviceType]>,
         online: Nullable<Bool> = Option<bool>,
+        battery_below: Nullable<Integer> = Option<i32>,
+        last_seen_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
         search: Nullable<Text> = Option<&'a str>,
         is_filtered: Bool = bool,
         after: BigInt = i64,
         limit: BigInt = i64,
         max_ties: BigInt = i64,
         health: Bool = bool,
+        with_reported: Bool = bool,
     }
 }
 
@@ -67,8 +70,10 @@ statement! {
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
         room: Nullable<BigInt> = Option<RoomId>,
-        kind: Nullable<Text> = Option<DeviceType>,
+        kinds: Nullable<Array<Text>> = Option<&'a [DeviceType]>,
         online: Nullable<Bool> = Option<bool>,
+        battery_below: Nullable<Integer> = Option<i32>,
+        last_seen_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
         search: Nullable<Text> = Option<&'a str>,
         is_filtered: Bool = bool,
         after: BigInt = i64,
@@ -92,14 +97,29 @@ pub(super) async fn page(
     columns: LatestColumns,
     budget: &MemoryBudget,
 ) -> Result<Vec<DeviceWithLatest>, Error> {
-    let DevicePage { homes, filter, after, limit } = *page;
-    let (room, kind, online, search) = (filter.room, filter.kind, filter.online, filter.search.as_deref());
+    let DevicePage { homes, filter, after, limit, with_reported } = *page;
+    let DeviceFilter { room, online, battery_below, last_seen_before, .. } = *filter;
+    let (kinds, search) = (filter.kinds.as_deref(), filter.search.as_deref());
     let (is_filtered, after) = (filter.is_filtered(), after.map_or(0, DeviceId::get));
     let max_ties = i64::try_from(MAX_TIES).expect("a small number");
     let LatestColumns { states, health } = columns;
     let mut rows = if states {
-        let statement =
-            PageLatest { viewer, homes, room, kind, online, search, is_filtered, after, limit, max_ties, health };
+        let statement = PageLatest {
+            viewer,
+            homes,
+            room,
+            kinds,
+            online,
+            battery_below,
+            last_seen_before,
+            search,
+            is_filtered,
+            after,
+            limit,
+            max_ties,
+            health,
+            with_reported,
+        };
         let rows = statement.load_stream::<(DeviceRow, ReadingRow)>(conn).await?;
         collect(rows, budget, read_device).await?
     } else {
@@ -107,8 +127,10 @@ pub(super) async fn page(
             viewer,
             homes,
             room,
-            kind,
+            kinds,
             online,
+            battery_below,
+            last_seen_before,
             search,
             is_filtered,
             after,

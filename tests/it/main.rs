@@ -24,6 +24,7 @@ mod database_tls;
 mod deployment;
 mod dev;
 mod device_limit;
+mod device_state;
 mod directory;
 mod doctor;
 mod documented_operations;

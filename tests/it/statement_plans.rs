@@ -74,8 +74,21 @@ const CHECKS: &[Check] = &[
         400,
     ),
     ("src/device_config/sql/claim_clearings.sql", &[("devices", "'{1, 2, 3}'")], 20.0, 100),
-    ("src/devices/sql/find_devices.sql", &[("viewer", "1"), ("ids", "'{1, 2}'")], 10.0, 40),
-    ("src/devices/sql/find_devices_in_rooms.sql", &[("viewer", "1"), ("rooms", "'{1}'"), ("limit", "100")], 70.0, 200),
+    ("src/devices/sql/find_devices.sql", &[("viewer", "1"), ("ids", "'{1, 2}'"), ("with_reported", "true")], 10.0, 40),
+    ("src/devices/sql/find_devices_in_rooms.sql", &ROOMS, 70.0, 200),
+    (
+        "src/devices/sql/count_devices_in_rooms.sql",
+        &[("viewer", "1"), ("rooms", "'{1}'"), ("only_online", "true")],
+        70.0,
+        200,
+    ),
+    (
+        "src/devices/sql/find_named_devices.sql",
+        &[("viewer", "1"), ("homes", "'{1}'"), ("keys", "'{device-7}'"), ("mac_addresses", "'{null}'")],
+        10.0,
+        40,
+    ),
+    ("src/devices/sql/page_all_devices.sql", &ALL_DEVICES, 250.0, 400),
     ("src/devices/sql/find_taken.sql", &[("home", "1"), ("keys", "'{device-7, new}'"), ("macs", "'{x}'")], 1.0, 20),
     ("src/devices/sql/find_cleanups.sql", &CLEANUPS, 300.0, 900),
     ("src/devices/sql/find_pending_accounts.sql", &ACCOUNTS, 2_500.0, 500),
@@ -97,6 +110,21 @@ const CHECKS: &[Check] = &[
     ("src/revocation/sql/read_since.sql", &[("since", "now()")], 0.0, 10),
 ];
 
+const ROOMS: [(&str, &str); 4] = [("viewer", "1"), ("rooms", "'{1}'"), ("limit", "100"), ("with_reported", "false")];
+const ALL_DEVICES: [(&str, &str); 12] = [
+    ("viewer", "1"),
+    ("room", "0"),
+    ("kinds", "'{}'"),
+    ("online", "true"),
+    ("battery_below", "0"),
+    ("last_seen_before", "now()"),
+    ("search", "'x'"),
+    ("is_filtered", "false"),
+    ("after_home", "1"),
+    ("after", "2990"),
+    ("limit", "21"),
+    ("with_reported", "false"),
+];
 const CLEANUPS: [(&str, &str); 4] =
     [("repeat_before", "now() - interval '1 hour'"), ("has_accounts", "true"), ("last_home", "0"), ("limit", "20")];
 const ACCOUNTS: [(&str, &str); 3] = [("last_removal", "''"), ("last_password", "''"), ("limit", "20")];

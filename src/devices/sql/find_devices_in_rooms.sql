@@ -3,7 +3,8 @@
 select
     d.id, d.home_id, h.key, d.key, d.name, d.mac_address, d.type, d.room_id, d.created_at,
     coalesce(s.online, false), s.online_changed_at, s.last_seen_at, s.firmware_version, s.signal_strength,
-    s.battery_level, coalesce(s.metadata, '{}'), coalesce(s.shed_messages, 0), s.last_shed_at,
+    s.battery_level, coalesce(s.metadata, '{}'),
+    case when :with_reported::boolean then s.reported end, s.reported_at, coalesce(s.shed_messages, 0), s.last_shed_at,
     s.home_segment, s.device_segment,
     m.user_id, m.home_id, m.role, m.scopes
 from (select distinct id from unnest(:rooms::bigint[]) id) wanted

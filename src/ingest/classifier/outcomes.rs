@@ -7,7 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Classifier;
 use crate::commands::{Answer, AnswerKind, Observation};
 use crate::device_config::ConfigAnswer;
-use crate::devices::{PresenceChange, PresenceEvent, Report, ResolvedDevice, Return, StateChange, StatusReport};
+use crate::devices::{
+    PresenceChange, PresenceEvent, Report, ResolvedDevice, Return, StateChange, StateReport, StatusReport,
+};
 use crate::ingest::batch::{ClassifiedMessage, Outcome};
 use crate::ingest::envelope::Envelope;
 use crate::ingest::message::{Message, Rejected};
@@ -39,10 +41,11 @@ impl Classifier {
                 (Outcome::Reading { reading, id: None, is_parked: false }, change)
             }
             Content::Status(status) => {
+                self.metrics.readings_dropped.inc_by(status.n_dropped as u64);
                 if !envelope.retained {
                     effects.extend(self.effects_of(device, at, &Observation::status(&status.last_status)));
                 }
-                (Outcome::State, Some(self.status(device, &envelope, status)))
+                (Outcome::State, Some(self.status(device, &envelope, *status)))
             }
             Content::Heartbeat(report) => (Outcome::State, self.seen(device, &envelope, report)),
             Content::CommandAnswer(command, kind) => {
@@ -104,8 +107,11 @@ impl Classifier {
     /// A status is always written at once. A retained "online" says nothing of now; a retained "offline" still
     /// holds.
     fn status(&mut self, device: ResolvedDevice, envelope: &Envelope, status: StatusReport) -> StateChange {
-        let StatusReport { online, report, last_status } = status;
+        let StatusReport { online, report, last_status, timestamp, state, n_dropped: _ } = status;
         let at = envelope.received_at;
+        // A retained status may be of any age, unless it says when it was made.
+        let state = state.filter(|_| !envelope.retained || timestamp.is_some());
+        let reported = state.map(|state| StateReport::new(state, timestamp, at));
         let change = if !online {
             self.observe(device, PresenceEvent::Offline, at);
             StateChange::offline(device, at)
@@ -118,7 +124,7 @@ impl Classifier {
             let returned = change.returned.or(Some(returned(presence, at)));
             StateChange { notify: true, returned, ..change }
         };
-        StateChange { report, last_status: Some(last_status), ..change }
+        StateChange { report, last_status: Some(last_status), reported, ..change }
     }
 
     fn seen_change(&self, device: ResolvedDevice, envelope: &Envelope, presence: PresenceChange) -> StateChange {

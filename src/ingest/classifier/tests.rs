@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::TimeDelta;
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -69,6 +70,26 @@ fn a_retained_online_status_does_not_bring_an_offline_device_back() {
     batch(&mut classifier, &mut committed, vec![message(topic::MessageKind::Status, r#"{"online":false}"#, None)]);
     let kept = ReceivedMessage { retained: true, ..message(topic::MessageKind::Status, r#"{"online":true}"#, None) };
     assert!(!batch(&mut classifier, &mut committed, vec![kept]).states[0].online);
+}
+
+#[test]
+fn a_retained_status_reports_a_state_only_with_a_time() {
+    let (mut classifier, mut committed) = (classifier(true), CommittedPackets::new("test", false));
+    let received_at = "2026-02-13T12:00:00Z".parse().unwrap();
+    for (text, retained, reported_at) in [
+        (r#"{"online":true,"power":true}"#, false, Some(received_at)),
+        (r#"{"online":true,"power":true}"#, true, None),
+        (r#"{"timestamp":1770984000,"online":true,"power":true}"#, true, Some(received_at)),
+        (r#"{"timestamp":1770983940,"online":true,"power":true}"#, true, Some(received_at - TimeDelta::minutes(1))),
+        (r#"{"timestamp":1770984060,"online":true,"power":true}"#, false, Some(received_at)),
+        (r#"{"timestamp":1770984000,"online":false,"power":true}"#, false, None),
+    ] {
+        let kind = topic::MessageKind::Status;
+        let content = payload::parse(kind, text.as_bytes(), received_at);
+        let message = ReceivedMessage { retained, received_at, content, ..message(kind, text, None) };
+        let changes = batch(&mut classifier, &mut committed, vec![message]).states;
+        assert_eq!(changes[0].reported.as_ref().map(|reported| reported.at), reported_at, "{text}");
+    }
 }
 
 #[test]

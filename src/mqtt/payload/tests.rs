@@ -1,3 +1,4 @@
+use super::status::MAX_STATE_BYTES;
 use super::*;
 use serde_json::json;
 
@@ -140,4 +141,33 @@ fn a_status_keeps_the_whole_message() {
     assert!(status.online);
     assert_eq!(status.report.signal_strength, Some(-45.0));
     assert_eq!(status.last_status["status"]["uptime"], 86400);
+}
+
+#[test]
+fn the_state_of_a_status_is_what_no_other_field_of_a_device_tells() {
+    let read = |text: &str| match parse(MessageKind::Status, text.as_bytes(), now()) {
+        Ok(Content::Status(status)) => (status.state, status.n_dropped),
+        other => panic!("{other:?}"),
+    };
+    for (text, state) in [
+        (
+            r#"{"online":true,"status":{"power":true,"wifiSignal":-45,"batteryLevel":null}}"#,
+            Some(json!({"power": true})),
+        ),
+        (r#"{"online":true,"power":true,"deviceId":"x","timestamp":1,"errors":[]}"#, Some(json!({"power": true}))),
+        (r#"{"online":true,"power":true,"status":{"power":false}}"#, Some(json!({"power": false}))),
+        (r#"{"online":true,"status":"on","color":null}"#, Some(json!({"status": "on", "color": null}))),
+        (r#"{"online":true,"status":null}"#, None),
+        (r#"{"online":true,"status":{}}"#, None),
+        (r#"{"online":true}"#, None),
+        (r#"{"online":false,"status":{"power":true}}"#, None),
+    ] {
+        assert_eq!(read(text), (state, 0), "{text}");
+    }
+    let one_bad = r#"{"online":true,"status":{"power":true,"text":"a\u0000b"}}"#;
+    assert_eq!(read(one_bad), (Some(json!({"power": true})), 1));
+    let fields = |n: usize| format!(r#"{{"online":true,"status":{{"a":1,"b":"{}"}}}}"#, "x".repeat(n));
+    // {"a":1,"b":""} has 14 bytes.
+    assert!(read(&fields(MAX_STATE_BYTES - 14)).0.is_some());
+    assert_eq!(read(&fields(MAX_STATE_BYTES - 13)), (None, 2));
 }

@@ -4,7 +4,8 @@
 select
     d.id, d.home_id, h.key, d.key, d.name, d.mac_address, d.type, d.room_id, d.created_at,
     coalesce(s.online, false), s.online_changed_at, s.last_seen_at, s.firmware_version, s.signal_strength,
-    s.battery_level, coalesce(s.metadata, '{}'), coalesce(s.shed_messages, 0), s.last_shed_at,
+    s.battery_level, coalesce(s.metadata, '{}'),
+    case when :with_reported::boolean then s.reported end, s.reported_at, coalesce(s.shed_messages, 0), s.last_shed_at,
     s.home_segment, s.device_segment,
     m.user_id, m.home_id, m.role, m.scopes,
     t.id, t.recorded_at, t.received_at, t.device_clock,
@@ -23,10 +24,22 @@ from memberships m
             and case
                 when :is_filtered::boolean then
                     coalesce(d.room_id = :room, :room::bigint is null)
-                    and coalesce(d.type = :kind, true)
+                    and coalesce(d.type = any (:kinds::text[]), true)
                     and coalesce(
                         :online = exists (select from device_states o where o.device_id = d.id and o.online),
                         true
+                    )
+                    and (
+                        :battery_below::integer is null
+                        or exists (
+                            select from device_states o where o.device_id = d.id and o.battery_level < :battery_below
+                        )
+                    )
+                    and (
+                        :last_seen_before::timestamptz is null
+                        or not exists (
+                            select from device_states o where o.device_id = d.id and o.last_seen_at >= :last_seen_before
+                        )
                     )
                     and coalesce(
                         strpos(fold_case(concat_ws(' ', d.name, d.key, d.mac_address)), (select fold_case(:search))) > 0,

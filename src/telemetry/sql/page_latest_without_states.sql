@@ -19,10 +19,22 @@ from memberships m
             and case
                 when :is_filtered::boolean then
                     coalesce(d.room_id = :room, :room::bigint is null)
-                    and coalesce(d.type = :kind, true)
+                    and coalesce(d.type = any (:kinds::text[]), true)
                     and coalesce(
                         :online = exists (select from device_states o where o.device_id = d.id and o.online),
                         true
+                    )
+                    and (
+                        :battery_below::integer is null
+                        or exists (
+                            select from device_states o where o.device_id = d.id and o.battery_level < :battery_below
+                        )
+                    )
+                    and (
+                        :last_seen_before::timestamptz is null
+                        or not exists (
+                            select from device_states o where o.device_id = d.id and o.last_seen_at >= :last_seen_before
+                        )
                     )
                     and coalesce(
                         strpos(fold_case(concat_ws(' ', d.name, d.key, d.mac_address)), (select fold_case(:search))) > 0,

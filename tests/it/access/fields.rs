@@ -36,6 +36,7 @@ pub(super) const RETURNED_ONCE: [&str; 5] =
 /// right.
 const ALL: &str = "*";
 const CONNECTION: &str = "edges nodes pageInfo";
+const ROOM: &str = "id name home devices deviceCount onlineCount";
 const EDGE: &str = "cursor node";
 
 pub(super) const FIELDS: &[Fields] = &[
@@ -44,12 +45,12 @@ pub(super) const FIELDS: &[Fields] = &[
         "query { home(id: $home) { @ } }",
         &[
             (Identity, "id key myRole"),
-            (Read, "name timezone createdAt rooms devices"),
+            (Read, "name timezone createdAt rooms devices deviceCount onlineCount"),
             (People, "members"),
             (Configure, "invitations integrationTokens"),
         ],
     ),
-    fields("HomeMember", "query { home(id: $home) { members { @ } } }", &[(People, "user role joinedAt")]),
+    fields("HomeMember", "query { home(id: $home) { members { @ } } }", &[(People, "id user role joinedAt")]),
     fields(
         "User",
         "query { home(id: $home) { members { user { @ } } } }",
@@ -75,8 +76,8 @@ pub(super) const FIELDS: &[Fields] = &[
         "query { home(id: $home) { integrationTokens { @ } } }",
         &[(Configure, "id name scopes deviceIds createdBy createdAt expiresAt lastUsedAt")],
     ),
-    fields("Room", "query { device(id: $device) { room { @ } } }", &[(Read, "id name home devices")]),
-    fields("Room", "query { home(id: $home) { rooms { @ } } }", &[(Read, "id name home devices")]),
+    fields("Room", "query { device(id: $device) { room { @ } } }", &[(Read, ROOM)]),
+    fields("Room", "query { home(id: $home) { rooms { @ } } }", &[(Read, ROOM)]),
     fields(
         "Device",
         "query { device(id: $device) { @ } }",
@@ -85,7 +86,7 @@ pub(super) const FIELDS: &[Fields] = &[
             (
                 Read,
                 "name macAddress type room online onlineChangedAt lastSeenAt firmwareVersion signalStrength batteryLevel \
-                 metadata topics createdAt shedMessages lastShedAt storageToday",
+                 metadata state topics createdAt shedMessages lastShedAt storageToday",
             ),
             (Telemetry, "latestTelemetry telemetry"),
             (Commands, "commands"),
@@ -97,6 +98,7 @@ pub(super) const FIELDS: &[Fields] = &[
         "query { device(id: $device) { topics { @ } } }",
         &[(Read, "ack commands config heartbeat status telemetry")],
     ),
+    fields("DeviceState", "query { device(id: $device) { state { @ } } }", &[(Read, ALL)]),
     fields("DailyStorage", "query { device(id: $device) { storageToday { @ } } }", &[(Read, ALL)]),
     fields("DeviceConnection", "query { devices(homeId: $home) { @ } }", &[(Read, CONNECTION)]),
     fields("DeviceConnection", "query { home(id: $home) { devices { @ } } }", &[(Read, CONNECTION)]),
@@ -134,7 +136,7 @@ pub(super) const FIELDS: &[Fields] = &[
     fields(
         "DeviceConfig",
         "query { device(id: $device) { config { @ } } }",
-        &[(Config, "appliedAt config createdAt device errors sentAt status version"), (People, "createdBy")],
+        &[(Config, "appliedAt config createdAt device errors id sentAt status version"), (People, "createdBy")],
     ),
     fields("DeviceConfigConnection", "query { device(id: $device) { configHistory { @ } } }", &[(Config, CONNECTION)]),
     fields("DeviceConfigEdge", "query { device(id: $device) { configHistory { edges { @ } } } }", &[(Config, EDGE)]),

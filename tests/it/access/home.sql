@@ -17,7 +17,8 @@ with home as (
 ), other as (
     select id from device where key = 'other'
 ), state as (
-    insert into device_states (device_id, metadata) select id, jsonb_build_object('lastStatus', $1) from device
+    insert into device_states (device_id, metadata, reported, reported_at)
+    select id, jsonb_build_object('lastStatus', $1), jsonb_build_object('note', $1), now() from device
 ), reading as (
     insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock, temperature, extra)
     select home.id, lamp.id, now() - make_interval(mins => ago), now(), ago, true, 21, jsonb_build_object('note', $1)

@@ -119,11 +119,18 @@ pub(super) const ROWS: &[Row] = &[
     row("Mutation.deleteRoom", Configure, "mutation { deleteRoom(id: $room) }"),
     // Devices.
     row("Query.device", Identity, "query { device(id: $device) { id } }"),
+    row("Query.deviceByKey", Identity, r#"query { deviceByKey(homeId: $home, key: "other") { id } }"#),
+    row(
+        "Query.deviceByMacAddress",
+        Read,
+        r#"query { deviceByMacAddress(homeId: $home, macAddress: "24:6F:28:00:00:02") { id } }"#,
+    ),
     row(
         "Query.devices",
         Read,
         "query { devices(homeId: $home, after: $device_cursor, filter: {roomId: $room}) { nodes { name } } }",
     ),
+    row("Query.devices: of all homes", Account, "query { devices { nodes { id } } }"),
     row(
         "Home.devices",
         Read,
@@ -284,6 +291,8 @@ pub(super) const ARGUMENTS: &[(&str, ArgumentRule)] = &[
     ("Query.auditLog.homeId", Target),
     ("Query.command.id", Target),
     ("Query.device.id", Target),
+    ("Query.deviceByKey.homeId", Target),
+    ("Query.deviceByMacAddress.homeId", Target),
     ("Query.devices.after", Cursor),
     ("Query.devices.filter.roomId", Filter),
     ("Query.devices.homeId", Target),

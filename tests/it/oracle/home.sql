@@ -34,11 +34,13 @@ from (values
 ) as device (id, home, key, name, type, room, mac);
 
 insert into device_states (device_id, online, online_changed_at, last_seen_at, firmware_version, signal_strength,
-    battery_level, metadata, shed_messages, last_shed_at)
+    battery_level, metadata, reported, reported_at, shed_messages, last_shed_at)
 select id, id % 2 = 1, '2026-05-01 00:00:00Z'::timestamptz + make_interval(secs => id * 0.001),
     '2026-05-02 00:00:00Z'::timestamptz + make_interval(secs => id), case when id % 3 <> 0 then '1.' || id end,
     case when id % 4 <> 0 then -id / 2.0 end, case when id % 5 <> 0 then id - 90 end,
     jsonb_build_object('lastStatus', jsonb_build_object('n', id, 'text', 'ä"\', ' ', array[1, 2])),
+    case when id % 4 <> 2 then jsonb_build_object('power', id % 2 = 0, 'ü', array[id]) end,
+    case when id % 4 <> 2 then '2026-05-04 00:00:00Z'::timestamptz + make_interval(secs => id * 0.001) end,
     case when id = 103 then 5000000000 else id % 3 end, case when id = 103 then '2026-05-03 00:00:00Z'::timestamptz end
 from devices where id <> 108;
 

@@ -43,7 +43,8 @@ pub(super) fn state(device: &str, online: bool) -> Arc<DeviceState> {
         firmware_version: None,
         signal_strength: None,
         battery_level: None,
-        metadata: json!({}),
+        metadata: Arc::new(json!({})),
+        reported: None,
         shed_messages: 0,
         last_shed_at: None,
     })

@@ -15,6 +15,7 @@ mod history;
 mod homes;
 mod live;
 mod live_devices;
+mod lookups;
 mod members;
 mod rotation;
 mod rows;

@@ -172,6 +172,7 @@ async fn every_plain_field_of_a_reading_and_of_a_device_is_written_as_a_row() {
         query(&format!("latestTelemetry {{ {reading} }}")),
         query(&selections.leaves("Device")),
         format!("{{ devices(homeId: {home}) {{ nodes {{ {} }} {page} }} }}", selections.leaves("Device")),
+        format!("{{ devices(homeId: {home}) {{ nodes {{ id state {{ {} }} }} }} }}", selections.leaves("DeviceState")),
         format!("{{ devices(homeId: {home}) {{ nodes {{ id latestTelemetry {{ {reading} }} }} }} }}"),
         format!("{{ devices(homeId: {home}) {{ edges {{ node {{ online latestTelemetry {{ {reading} }} }} }} }} }}"),
     ] {
@@ -218,6 +219,11 @@ async fn a_field_selected_alone_has_the_value_that_it_has_among_all_fields() {
         ("Telemetry", format!("{{ devices(homeId: {home}) {{ nodes {{ latestTelemetry {{ # }} }} }} }}")),
         ("Device", format!("{{ devices(homeId: {home}) {{ nodes {{ # }} }} }}")),
         ("Device", format!("{{ devices(homeId: {home}) {{ edges {{ node {{ # latestTelemetry {{ id }} }} }} }} }}")),
+        ("DeviceState", format!("{{ devices(homeId: {home}) {{ nodes {{ state {{ # }} }} }} }}")),
+        (
+            "DeviceState",
+            format!("{{ devices(homeId: {home}) {{ nodes {{ latestTelemetry {{ id }} state {{ # }} }} }} }}"),
+        ),
     ];
     let mut n_values = 0;
     for (type_name, list) in lists {

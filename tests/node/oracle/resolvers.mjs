@@ -2,13 +2,15 @@
 import { Refused } from './snapshot.mjs';
 
 const MAX_PAGE = 500;
+/** Cursors of lists whose position is more than an id. */
+const PATTERNS = { telemetry: /^(-?\d+)\.(\d+)$/, allDevices: /^devices:(\d+)\.(\d+)$/ };
 
 /** The numbers that a cursor stands for: the position in its list. */
 function position(cursor, list) {
   const bytes = Buffer.from(cursor, 'base64url');
   // Node ignores what is no base64.
   const text = bytes.toString('base64url') === cursor ? bytes.toString('latin1') : '';
-  const pattern = list === 'telemetry' ? /^(-?\d+)\.(\d+)$/ : /^[a-z]+:(\d+)$/;
+  const pattern = PATTERNS[list] ?? /^[a-z]+:(\d+)$/;
   const match = pattern.exec(text);
   if (!match) throw new Refused(`after: ${cursor} is no cursor`);
   return match.slice(1).map(Number);
@@ -16,16 +18,24 @@ function position(cursor, list) {
 
 const compare = (a, b) => a.map((part, at) => part - b[at]).find((difference) => difference !== 0) ?? 0;
 
+/** The number of an item of a sorted list, whose cursors are taken as they are. */
+function sortedPosition(all, cursor) {
+  const at = all.edges.findIndex((edge) => edge.cursor === cursor);
+  if (at < 0) throw new Refused(`after: ${cursor} is no cursor of this list`);
+  return at;
+}
+
 /** A part of a page that the snapshot has whole, newest first unless the list is ascending. */
 function page(all, list, { first, after }, passes = () => true) {
   if (all instanceof Refused) throw all;
   const size = first ?? null;
   if (size !== null && (size < 0 || size > MAX_PAGE)) throw new Refused('first is out of range');
-  const from = after == null ? null : position(after, list);
+  const from = after == null ? null : list === 'sorted' ? sortedPosition(all, after) : position(after, list);
   const isAfter = ({ cursor }) => {
     if (from === null) return true;
+    if (list === 'sorted') return sortedPosition(all, cursor) > from;
     const order = compare(position(cursor, list), from);
-    return list === 'devices' ? order > 0 : order < 0;
+    return list === 'devices' || list === 'allDevices' ? order > 0 : order < 0;
   };
   const found = all.edges.filter((edge) => isAfter(edge) && passes(edge));
   const edges = found.slice(0, size ?? DEFAULT_SIZES[list]);
@@ -42,6 +52,8 @@ function page(all, list, { first, after }, passes = () => true) {
 }
 
 const DEFAULT_SIZES = {
+  sorted: 50,
+  allDevices: 50,
   devices: 50,
   telemetry: 100,
   commands: 50,
@@ -57,13 +69,44 @@ function micros(text) {
   return Date.parse(text.replace(/\.\d+/, '')) * 1000 + Number(fraction.padEnd(6, '0').slice(0, 6));
 }
 
+/** A page of a home's devices. */
+function devicesOf(home, args) {
+  const { field, direction } = args.orderBy ?? {};
+  const order = !field || (field === 'CREATED_AT' && direction === 'ASC') ? '' : `${field} ${direction}`;
+  const passes = passesFilter(args.filter);
+  if (!order) return page(home.devices, 'devices', args, passes);
+  if (home.devices instanceof Refused) throw home.devices;
+  return page(home.sorted[order], 'sorted', args, passes);
+}
+
+/** The devices of all homes, home by home. */
+function allDevices(homes) {
+  const cursor = ({ node }, home) => Buffer.from(`devices:${home.id}.${node.id}`).toString('base64url');
+  const edges = [...homes.values()].flatMap((home) => {
+    if (home.devices instanceof Refused) throw home.devices;
+    return home.devices.edges.map((edge) => ({ ...edge, cursor: cursor(edge, home) }));
+  });
+  return { edges };
+}
+
+/** A MAC address in the spelling of responses. */
+function mac(text) {
+  const digits = /^([0-9a-f]{2}([:-]?)){6}$/i.test(text) ? text.replace(/[:-]/g, '') : '';
+  return digits.toUpperCase().replace(/(..)(?=.)/g, '$1:');
+}
+
 function passesFilter(filter) {
-  const { roomId, type, online } = filter ?? {};
+  const { roomId, type, online, batteryBelow, lastSeenBefore } = filter ?? {};
+  const types = filter?.types?.length ? filter.types : null;
+  const before = lastSeenBefore == null ? null : micros(lastSeenBefore);
   const search = filter?.search?.trim().toLowerCase();
   if (/\p{Cc}/u.test(search)) throw new Refused('search has a control character');
   return ({ node }) =>
     (roomId == null || node.room?.id === roomId) &&
     (type == null || node.type === type) &&
+    (types === null || types.includes(node.type)) &&
+    (batteryBelow == null || (node.batteryLevel !== null && node.batteryLevel < batteryBelow)) &&
+    (before === null || node.lastSeenAt === null || micros(node.lastSeenAt) < before) &&
     (online == null || node.online === online) &&
     (!search || [node.name, node.key, node.macAddress].join(' ').toLowerCase().includes(search));
 }
@@ -86,6 +129,11 @@ export function resolverOver({ me, homes, devices }) {
     if (!map.has(id)) throw new Refused(`there is no ${id}`);
     return map.get(id);
   };
+  const findIn = (homeId, isWanted) => {
+    const found = [...devices.values()].find((device) => device.home.id === homeId && isWanted(device));
+    if (!found) throw new Refused('there is no such device');
+    return found;
+  };
   const homePage = (list) => (_, args) => page(find(homes, args.homeId)[list], list, args);
   const devicePage = (list) => (device, args) => page(device[list], list, args);
   const device = ({ device }) => devices.get(device.id);
@@ -98,11 +146,19 @@ export function resolverOver({ me, homes, devices }) {
       home: (_, { id }) => find(homes, id),
       device: (_, { id }) => find(devices, id),
       command: (_, { id }) => find(commands, id),
-      devices: (_, args) => page(find(homes, args.homeId).devices, 'devices', args, passesFilter(args.filter)),
+      devices: (_, args) => {
+        if (args.homeId == null && args.orderBy != null) throw new Refused('orderBy needs homeId');
+        // An integration has no sessions, and one home only.
+        if (args.homeId == null && me.sessions instanceof Refused) throw me.sessions;
+        if (args.homeId == null) return page(allDevices(homes), 'allDevices', args, passesFilter(args.filter));
+        return devicesOf(find(homes, args.homeId), args);
+      },
+      deviceByKey: (_, { homeId, key }) => findIn(homeId, (device) => device.key === key),
+      deviceByMacAddress: (_, { homeId, macAddress }) => findIn(homeId, (device) => device.macAddress === mac(macAddress)),
       auditLog: homePage('auditLog'),
       rejectedMessages: homePage('rejectedMessages'),
     },
-    Home: { devices: (home, args) => page(home.devices, 'devices', args, passesFilter(args.filter)) },
+    Home: { devices: devicesOf },
     Room: { home, devices: (room) => room.devices.map(({ id }) => devices.get(id)) },
     Device: {
       home,

@@ -23,6 +23,7 @@ const SELECTIONS = {
   'Home.rooms': () => `rooms{${leaves('Room')} home{id} devices{id}}`,
   'Home.devices': () => page('devices', 'id'),
   'Device.topics': () => whole('Device', 'topics'),
+  'Device.state': () => whole('Device', 'state'),
   'Device.storageToday': () => whole('Device', 'storageToday'),
   'Device.home': () => 'home{id}',
   'Device.room': () => 'room{id}',
@@ -107,6 +108,13 @@ export async function takeSnapshot(post, known = []) {
       const data = await reader.ask(`{${page(field, selection, `homeId:"${id}",`)}}`);
       home[field] = data instanceof Refused ? data : data[field];
     }
+    home.sorted = {};
+    for (const order of ['CREATED_AT DESC', 'NAME ASC', 'NAME DESC', 'LAST_SEEN_AT ASC', 'LAST_SEEN_AT DESC']) {
+      const [field, direction] = order.split(' ');
+      const args = `homeId:"${id}",orderBy:{field:${field},direction:${direction}},`;
+      const data = await reader.ask(`{${page('devices', 'id', args)}}`);
+      home.sorted[order] = data instanceof Refused ? data : data.devices;
+    }
     homes.set(id, home);
   }
   const listed = [...homes.values()].flatMap((home) => home.devices.edges?.map(({ node }) => node.id) ?? []);
@@ -116,7 +124,8 @@ export async function takeSnapshot(post, known = []) {
     if (!(found instanceof Refused)) devices.set(id, await reader.object(`device(id:"${id}")`, 'Device'));
   }
   for (const home of homes.values()) {
-    for (const edge of home.devices.edges ?? []) edge.node = devices.get(edge.node.id);
+    const lists = [home.devices, ...Object.values(home.sorted)];
+    for (const edge of lists.flatMap((list) => list.edges ?? [])) edge.node = devices.get(edge.node.id);
   }
   return { me, homes, devices };
 }

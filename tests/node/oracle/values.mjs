@@ -7,6 +7,7 @@ const TEXTS = [
   'x',
   '',
   'lamp',
+  'lamp_1',
   'LAMP',
   ' Lamp ',
   '🛏',
@@ -21,7 +22,7 @@ const TEXTS = [
 ];
 const ABSENT_IDS = ['999', '0', '-1', 'abc', '', '007', '18446744073709551616'];
 const JSON_VALUES = [{}, { a: 1 }, { power: true, list: [1, null, 'x'] }, [], 'text', 5, 1.5, true, { b: { c: [{}] } }];
-const MACS = ['24:6F:28:AA:BB:CC', '24-6f-28-aa-bb-cc', '246F28AABBCC'];
+const MACS = ['24:6F:28:AA:BB:CC', '24:6f:28:00:00:01', '24-6f-28-aa-bb-cc', '246F28AABBCC'];
 
 /** The values that fit an argument or input field of this name, taken from a snapshot. */
 export class Pools {

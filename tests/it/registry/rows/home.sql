@@ -5,15 +5,15 @@ update devices set room_id = (select max(id) from rooms where home_id = :home) w
 
 insert into device_states (
     device_id, online, online_changed_at, last_seen_at, firmware_version, signal_strength, battery_level, metadata,
-    home_segment, device_segment, shed_messages, last_shed_at
+    reported, reported_at, home_segment, device_segment, shed_messages, last_shed_at
 )
 values
     (
         :device, true, '2026-01-01T00:00:00.000001Z', '2026-01-01T00:00:00Z', E'v1\t\u0001', -61.5, 1e300,
         '{"lastStatus": {"b": [1, 2.50, 1e5, -0.0, 18446744073709551616], "a": "\u00e9\u007f", "": null}}',
-        'H', 'D', 99999999999, '1970-01-01T00:00:00.5Z'
+        '{"power": true, "c": {"": [1.50, null]}}', '2026-01-03T00:00:00.25Z', 'H', 'D', 99999999999, '1970-01-01T00:00:00.5Z'
     ),
-    (:device + 1, false, null, null, null, null, null, '{}', null, null, 0, null);
+    (:device + 1, false, null, null, null, null, null, '{}', null, null, null, null, 0, null);
 
 insert into telemetry (
     home_id, device_id, recorded_at, received_at, dedup, device_clock, temperature, humidity, gas_ppm, flame,

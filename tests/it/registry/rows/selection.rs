@@ -78,7 +78,7 @@ impl Selections {
     fn is_wanted(&self, field: &FieldDefinition, depth: usize, plain: bool) -> bool {
         let (name, inner) = (field.name.node.as_str(), named(&field.ty.node));
         let is_row = matches!(inner, "Sensors" | "PageInfo" | "TelemetryEdge" | "DeviceEdge" | "Telemetry" | "Device")
-            || inner == "TelemetryConnection";
+            || matches!(inner, "TelemetryConnection" | "DeviceState");
         let is_object = self.objects.contains_key(inner);
         !UNSTABLE.contains(&name)
             && (!is_object || depth < MAX_DEPTH)
