@@ -1,4 +1,4 @@
-//! Subscriptions with several optional arguments, of which a client gives exactly one.
+//! The older subscriptions: several optional arguments, of which a client gives exactly one.
 
 use async_graphql::{Context, ID, Subscription};
 use futures_util::Stream;
@@ -10,37 +10,31 @@ use super::super::error::Result;
 use super::super::rows::Direct;
 use super::super::telemetry::Telemetry;
 use super::events;
-use super::target::SubscriptionTarget;
-use crate::error::Error;
+use super::target::{SubscriptionTarget, last_received};
 use crate::homes::Permission;
-use crate::ids::TelemetryId;
 
 #[derive(Default)]
 pub(super) struct EitherTarget;
 
 #[Subscription]
 impl EitherTarget {
-    /// New readings, as soon as they are stored, in the order in which they are stored. Give either `deviceId` or
-    /// `homeId`. With `after`, the subscription first replays all readings stored after that one, then continues
-    /// live, without gaps or duplicates. A subscription that falls too far behind ends with LAGGED: subscribe again
-    /// with the last ID that you received.
+    /// New readings. Give either `deviceId` or `homeId`.
+    #[graphql(deprecation = "Use `homeTelemetry` or `deviceTelemetry`, which can't be given both IDs or none. Their \
+                             `afterId` is `after` here.")]
     async fn telemetry<'a>(
         &self,
         ctx: &Context<'a>,
         #[graphql(desc = "The ID of a device: delivers its readings.")] device_id: Option<ID>,
         #[graphql(desc = "The ID of a home: delivers the readings of all its devices.")] home_id: Option<ID>,
-        #[graphql(desc = "The last `Telemetry.id` that you received.")] after: Option<ID>,
+        #[graphql(desc = "The last `Telemetry.id` that you received. It is no cursor.")] after: Option<ID>,
     ) -> Result<impl Stream<Item = Result<Direct<Telemetry>>> + 'a> {
-        let after: Option<TelemetryId> = after
-            .map(|after| after.parse())
-            .transpose()
-            .map_err(|_| Error::bad_input("after", "after must be the id of a reading"))?;
+        let after = last_received("after", after)?;
         let target = SubscriptionTarget::of_device_or_home(ctx, Permission::ReadTelemetry, device_id, home_id).await?;
         events::readings(ctx, target, after).await
     }
 
-    /// Devices whenever their state changes: presence, status or health. Starts with the current state of each
-    /// device. Give either `deviceId` or `homeId`.
+    /// Devices whenever their state changes. Give either `deviceId` or `homeId`.
+    #[graphql(deprecation = "Use `homeDeviceUpdates` or `deviceUpdates`, which can't be given both IDs or none.")]
     async fn device_status<'a>(
         &self,
         ctx: &Context<'a>,
@@ -52,8 +46,11 @@ impl EitherTarget {
     }
 
     /// Commands whenever their state changes. Give exactly one of the IDs. With `commandId`, the subscription starts
-    /// with the current state. A slow subscriber may miss states that were already replaced, but never the latest.
-    /// A subscription that falls too far behind ends with LAGGED.
+    /// with the current state.
+    #[graphql(
+        deprecation = "Use `commandProgress`, `homeCommandUpdates` or `deviceCommandUpdates`, which can't be given \
+                             several IDs or none."
+    )]
     async fn command_updates<'a>(
         &self,
         ctx: &Context<'a>,
@@ -65,9 +62,8 @@ impl EitherTarget {
         events::commands(ctx, target, filter).await
     }
 
-    /// Configuration versions whenever one is pushed or its status changes. Give either `deviceId` or `homeId`. A slow
-    /// subscriber may see a state twice, and may miss states that were already replaced. A subscription that falls
-    /// too far behind ends with LAGGED.
+    /// Configuration versions whenever one is pushed or its status changes. Give either `deviceId` or `homeId`.
+    #[graphql(deprecation = "Use `homeConfigUpdates` or `deviceConfigUpdates`, which can't be given both IDs or none.")]
     async fn config_updates<'a>(
         &self,
         ctx: &Context<'a>,

@@ -17,13 +17,13 @@ use super::subscription;
 use super::target::SubscriptionTarget;
 use crate::commands::CommandFilter;
 use crate::devices::StateItem;
-use crate::ids::TelemetryId;
+use crate::telemetry::LastReceived;
 
 /// New readings, after those that were stored since `after`.
 pub(super) async fn readings<'a>(
     ctx: &Context<'a>,
     target: SubscriptionTarget,
-    after: Option<TelemetryId>,
+    after: Option<LastReceived>,
 ) -> Result<impl Stream<Item = Result<Direct<Telemetry>>> + 'a> {
     let services = ctx.services();
     let turns = &services.subscription_turns;

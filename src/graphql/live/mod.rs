@@ -2,6 +2,7 @@
 //! the home. Its hub ends it when its home or its device is deleted, or when another server may ingest. Whatever ends it,
 //! the last event is an error that says why.
 
+mod by_target;
 mod either_target;
 mod events;
 mod known_devices;
@@ -21,6 +22,7 @@ use super::error::{ResolverError, Result};
 use crate::error::Error;
 use crate::follow::Followed;
 use crate::ids::DeviceId;
+use by_target::ByTarget;
 use either_target::EitherTarget;
 pub(super) use sharing::{Handover, key, share};
 use target::SubscriptionTarget;
@@ -31,7 +33,7 @@ const RIGHTS_ENDED: Error = Error::Forbidden("your rights in this home have ende
 /// The subscriptions of the API. A server that is on standby while another one receives the messages of devices ends and refuses
 /// them with UNAVAILABLE: connect again, to reach the other one.
 #[derive(MergedSubscription, Default)]
-pub struct Subscription(EitherTarget);
+pub struct Subscription(ByTarget, EitherTarget);
 
 /// What every subscription has in common. `events` has subscribed to its hub already; nothing is read of it
 /// before access is checked again.

@@ -11,7 +11,8 @@ use crate::commands::CommandFilter;
 use crate::db::spawn_and_join;
 use crate::error::Error;
 use crate::homes::{Access, Permission};
-use crate::ids::{DeviceId, HomeId};
+use crate::ids::{DeviceId, HomeId, TelemetryId};
+use crate::telemetry::LastReceived;
 
 /// The home whose events a subscription delivers, or the one device of it.
 #[derive(Clone, Copy)]
@@ -21,6 +22,16 @@ pub(super) struct SubscriptionTarget {
     pub(super) device: Option<DeviceId>,
     /// The permission that `access` was given for.
     permission: Permission,
+}
+
+/// The reading after which a subscription begins. `argument` is the one that names it.
+pub(super) fn last_received(argument: &'static str, id: Option<ID>) -> Result<Option<LastReceived>> {
+    let Some(id) = id else { return Ok(None) };
+    let reading = match id.as_str() {
+        "0" => TelemetryId::BEFORE_ALL,
+        id => id.parse().map_err(|_| Error::bad_input(argument, format!("{argument} must be the ID of a reading")))?,
+    };
+    Ok(Some(LastReceived { reading, argument }))
 }
 
 /// The devices of a home whose events a viewer receives; `None` for all.
