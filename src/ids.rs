@@ -161,6 +161,9 @@ const COMMAND_PREFIX: &str = "cmd_";
 const ULID_CHARS: usize = 26;
 
 impl TelemetryId {
+    /// Less than all others.
+    pub const BEFORE_ALL: Self = Self(0);
+
     /// The one before, whether or not a reading has it.
     pub fn previous(self) -> Self {
         Self(self.0 - 1)

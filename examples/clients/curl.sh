@@ -13,6 +13,6 @@ token=$(curl -s "$url" -H "$json" -d '{
 curl -s "$url" -H "$json" -H "authorization: Bearer $token" -d '{"query": "{ homes { id name } }"}'
 
 curl -sN "$url" -H "$json" -H "authorization: Bearer $token" -H 'accept: text/event-stream' -d '{
-  "query": "subscription($homeId: ID!) { telemetry(homeId: $homeId) { id sensors { temperature } } }",
+  "query": "subscription($homeId: ID!) { homeTelemetry(homeId: $homeId) { id sensors { temperature } } }",
   "variables": {"homeId": "'"$1"'"}
 }'

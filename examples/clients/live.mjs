@@ -53,15 +53,15 @@ export function connect(url, session, webSocketImpl = globalThis.WebSocket) {
 }
 
 /**
- * The client, with subscriptions to `telemetry` that continue after the last reading they received: graphql-ws sends the
- * payload again at each new connection, so its variables must follow the stream.
+ * The client, with subscriptions to readings that continue after the last one they received: graphql-ws sends the payload
+ * again at each new connection, so its variable `after` must follow the stream.
  */
 export function resuming(client) {
   const subscribe = (payload, sink) => {
     const request = { ...payload, variables: { ...payload.variables } };
     const next = (result) => {
-      const id = result.data?.telemetry?.id;
-      if (id) request.variables.after = id;
+      const reading = result.data?.homeTelemetry ?? result.data?.deviceTelemetry;
+      if (reading) request.variables.after = reading.id;
       sink.next(result);
     };
     return client.subscribe(request, { ...sink, next });

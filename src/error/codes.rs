@@ -96,7 +96,7 @@ pub const CODES: [ErrorCode; 12] = [
         http_status: "",
         close_code: "",
         retry: "at once",
-        advice: "Subscribe again. For readings, with `after` set to the last ID that you received.",
+        advice: "Subscribe again. For readings, with `afterId` set to the last ID that you received.",
         fields: "",
     },
     ErrorCode {

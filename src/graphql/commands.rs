@@ -190,7 +190,7 @@ pub(super) struct CommandMutation;
 #[Object]
 impl CommandMutation {
     /// Sends a command to a device. The server stores the command before it answers, and sends it as soon as the
-    /// broker is connected. Commands to one device keep their order. Follow the progress with `commandUpdates`.
+    /// broker is connected. Commands to one device keep their order. Follow it with `commandProgress`.
     /// Requires the role MEMBER or higher. Fails with CONFLICT if the device has 100 unfinished commands.
     async fn send_command(
         &self,

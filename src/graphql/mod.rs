@@ -142,7 +142,7 @@ pub struct Mutation(
 );
 
 fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
-    async_graphql::Schema::build(Query::default(), Mutation::default(), Subscription)
+    async_graphql::Schema::build(Query::default(), Mutation::default(), Subscription::default())
         .override_output_type_description::<Page<devices::Device>>("A page of devices.")
         .override_output_type_description::<Page<telemetry::Telemetry>>("A page of readings, newest first.")
         .override_output_type_description::<Page<commands::Command>>("A page of commands, newest first.")

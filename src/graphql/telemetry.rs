@@ -39,7 +39,7 @@ impl Telemetry {
 /// A reading: one telemetry message of a device.
 #[Object(serial)]
 impl Telemetry {
-    /// The ID of the reading. Pass the last one that you received as `after` to the subscription `telemetry`.
+    /// The ID of the reading. Pass the last one that you received as `afterId` to `homeTelemetry` or `deviceTelemetry`.
     async fn id(&self) -> ID {
         self.reading.id.into()
     }

@@ -24,6 +24,14 @@ const MAX_SCANS: usize = 2;
 /// Bytes of unknown sensors after which a page ends: each slow subscriber holds one page.
 const PAGE_BYTES: usize = 256 << 10;
 
+/// The last reading that a client received.
+#[derive(Clone, Copy)]
+pub struct LastReceived {
+    pub reading: TelemetryId,
+    /// The argument that names it, for errors.
+    pub argument: &'static str,
+}
+
 /// Opens live streams of readings. Cheap to clone.
 #[derive(Clone)]
 pub struct LiveReadings {
@@ -47,14 +55,16 @@ impl LiveReadings {
         &self,
         access: Access,
         device: Option<DeviceId>,
-        after: Option<TelemetryId>,
+        after: Option<LastReceived>,
         turns: &Turns,
     ) -> Result<impl Stream<Item = Result<Followed<SharedReading>, Error>> + Send + 'static + use<>, Error> {
         let access = access.require(Permission::ReadTelemetry)?;
         let home = access.home();
+        let argument = after.map_or("", |after| after.argument);
+        let after = after.map(|after| after.reading);
         // The newest cursor is read before the hub is subscribed: a reading in between has a later one.
         let sent_up_to = after.unwrap_or_else(|| self.hub.newest());
-        let feed = ReadingFeed { source: self.clone(), home, device, sent_up_to };
+        let feed = ReadingFeed { source: self.clone(), home, device, argument, sent_up_to };
         Ok(follow(feed, self.hub.subscribe(home, device), after, turns.of(access.user()), &self.metrics))
     }
 
@@ -69,12 +79,15 @@ impl LiveReadings {
     }
 
     /// A cursor that was never given out would hide every reading up to it.
-    async fn check_given_out(&self, cursor: TelemetryId) -> Result<(), Error> {
+    async fn check_given_out(&self, cursor: TelemetryId, argument: &'static str) -> Result<(), Error> {
         if cursor <= self.hub.newest() {
             return Ok(());
         }
         let last = super::last_cursor(&mut *self.pool.get().await?).await?;
-        if cursor <= last { Ok(()) } else { Err(Error::bad_input("after", "after is newer than anything stored")) }
+        if cursor <= last {
+            return Ok(());
+        }
+        Err(Error::bad_input(argument, format!("{argument} is newer than anything stored")))
     }
 }
 
@@ -82,6 +95,7 @@ struct ReadingFeed {
     source: LiveReadings,
     home: HomeId,
     device: Option<DeviceId>,
+    argument: &'static str,
     /// Every wanted reading up to this one was sent. It is old where the device is silent.
     sent_up_to: TelemetryId,
 }
@@ -97,11 +111,11 @@ impl Feed for ReadingFeed {
     }
 
     fn page(&self, after: TelemetryId) -> PageRead<SharedReading, TelemetryId> {
-        let (source, home, device) = (self.source.clone(), self.home, self.device);
+        let (source, home, device, argument) = (self.source.clone(), self.home, self.device, self.argument);
         Box::pin(async move {
             let page = source.page(home, device, after).await?;
             if page.readings.is_empty() && page.up_to.is_none() {
-                source.check_given_out(after).await?;
+                source.check_given_out(after, argument).await?;
             }
             Ok(Page { items: page.readings.into_iter().map(Arc::new).collect(), next: page.up_to })
         })

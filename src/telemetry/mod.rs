@@ -23,7 +23,7 @@ use crate::devices::Report;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
 pub use copy_store::{COPY, LAST_ID, rows};
-pub use feed::LiveReadings;
+pub use feed::{LastReceived, LiveReadings};
 pub use hub::ReadingHub;
 pub use page_store::DeviceWithLatest;
 pub use parked_store::{ParkedPosition, count_parked, find_parked, find_parked_months, is_committed, move_parked};

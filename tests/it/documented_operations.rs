@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use async_graphql::parser::parse_schema;
+use async_graphql::parser::types::{TypeKind, TypeSystemDefinition};
 use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
@@ -63,6 +65,30 @@ fn with_ids(text: &str, home: &Home, device: &Device) -> String {
         text = replaced.fold(parts[0].clone(), |text, rest| format!("{text}{argument}{id}\"{rest}"));
     }
     text
+}
+
+#[test]
+fn documents_show_no_deprecated_subscription() {
+    let document = parse_schema(smarthome::graphql::sdl()).expect("the schema's text parses");
+    let fields = document.definitions.into_iter().find_map(|definition| match definition {
+        TypeSystemDefinition::Type(definition) if definition.node.name.node == "Subscription" => {
+            let TypeKind::Object(object) = definition.node.kind else { return None };
+            Some(object.fields)
+        }
+        _ => None,
+    });
+    let deprecated = fields
+        .expect("an object")
+        .into_iter()
+        .map(|field| field.node)
+        .filter(|field| field.directives.iter().any(|directive| directive.node.name.node == "deprecated"));
+    let deprecated: Vec<_> = deprecated.map(|field| format!(" {}(", field.name.node)).collect();
+    assert!(!deprecated.is_empty());
+    for Documented { file, text } in documented() {
+        let text = without_comments(&text);
+        let shown = deprecated.iter().find(|name| text.starts_with("subscription") && text.contains(name.as_str()));
+        assert_eq!(shown, None, "{file}: {text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

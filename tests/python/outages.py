@@ -19,7 +19,7 @@ SETUP = json.loads(sys.argv[1])
 USER = SETUP["users"][0]
 ME = "query Me { me { email } }"
 READINGS = """subscription Readings($homeId: ID!, $after: ID) {
-  telemetry(homeId: $homeId, after: $after) { id sensors { temperature } }
+  homeTelemetry(homeId: $homeId, afterId: $after) { id sensors { temperature } }
 }"""
 DEVICES = "query Devices($homeId: ID!) { devices(homeId: $homeId) { nodes { id commands { nodes { id } } } } }"
 SEND = "mutation Send($input: SendCommandInput!) { sendCommand(input: $input) { id } }"
@@ -72,8 +72,8 @@ class App:
         position = {"homeId": SETUP["homeId"], "after": SETUP["after"]}
         try:
             async for event in self.session.subscribe(READINGS, position):
-                position["after"] = event["telemetry"]["id"]
-                self.received.append(event["telemetry"]["sensors"]["temperature"])
+                position["after"] = event["homeTelemetry"]["id"]
+                self.received.append(event["homeTelemetry"]["sensors"]["temperature"])
         except TransportQueryError as error:
             self.end = error
 

@@ -44,7 +44,7 @@ query Homes {
     tab(`# Each reading of a home,
 # as soon as it is stored.
 subscription Live($homeId: ID!) {
-  telemetry(homeId: $homeId) {
+  homeTelemetry(homeId: $homeId) {
     id
     device { key name }
     recordedAt
@@ -74,11 +74,11 @@ query History($deviceId: ID!) {
 }
 `, { deviceId: '1' }),
     tab(`# Presence of a device: its state
-# now, then each change. With homeId
-# it reports every device; the answer
-# shows the last one that changed.
+# now, then each change.
+# homeDeviceUpdates reports all
+# devices of a home.
 subscription Presence($deviceId: ID!) {
-  deviceStatus(deviceId: $deviceId) {
+  deviceUpdates(deviceId: $deviceId) {
     key
     name
     online
@@ -107,7 +107,7 @@ mutation SwitchOn($deviceId: ID!) {
 # empty for the command that this
 # page sent last.
 subscription WatchCommand($commandId: ID!) {
-  commandUpdates(commandId: $commandId) {
+  commandProgress(commandId: $commandId) {
     id
     type
     status

@@ -20,9 +20,9 @@ const DEVICES = `query Devices($homeId: ID!, $after: String) {
   }
 }`;
 const SEND = `mutation Send($input: SendCommandInput!) { sendCommand(input: $input) { id status } }`;
-const WATCH = `subscription Watch($id: ID!) { commandUpdates(commandId: $id) { id status error } }`;
+const WATCH = `subscription Watch($id: ID!) { commandProgress(commandId: $id) { id status error } }`;
 const READINGS = `subscription Readings($homeId: ID!, $after: ID) {
-  telemetry(homeId: $homeId, after: $after) { id device { key } recordedAt sensors { temperature } }
+  homeTelemetry(homeId: $homeId, afterId: $after) { id device { key } recordedAt sensors { temperature } }
 }`;
 
 const FINAL = ['SUCCEEDED', 'FAILED', 'CANCELLED', 'EXPIRED', 'TIMED_OUT'];
@@ -67,7 +67,7 @@ async function switchDevice(session, live, deviceId, state) {
   const input = { deviceId, type: 'SET_POWER', payload: { power: state === 'on' }, idempotencyKey: randomUUID() };
   const { sendCommand: command } = await repeated(() => session.request(SEND, { input }));
   const updates = () => events(live, WATCH, { id: command.id });
-  for await (const { commandUpdates: { status, error } } of keep(updates)) {
+  for await (const { commandProgress: { status, error } } of keep(updates)) {
     console.log(status, error ?? '');
     if (FINAL.includes(status)) return;
   }
@@ -76,9 +76,9 @@ async function switchDevice(session, live, deviceId, state) {
 async function follow(live, homeId) {
   const last = file(`.last-reading-${homeId}.json`);
   const readings = () => events(live, READINGS, { homeId, after: last.load() ?? null });
-  for await (const { telemetry } of keep(readings)) {
-    console.log(JSON.stringify(telemetry));
-    last.save(telemetry.id);
+  for await (const { homeTelemetry: reading } of keep(readings)) {
+    console.log(JSON.stringify(reading));
+    last.save(reading.id);
   }
 }
 

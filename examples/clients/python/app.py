@@ -26,9 +26,9 @@ DEVICES = """query Devices($homeId: ID!, $after: String) {
   }
 }"""
 SEND = "mutation Send($input: SendCommandInput!) { sendCommand(input: $input) { id status } }"
-WATCH = "subscription Watch($id: ID!) { commandUpdates(commandId: $id) { id status error } }"
+WATCH = "subscription Watch($id: ID!) { commandProgress(commandId: $id) { id status error } }"
 READINGS = """subscription Readings($homeId: ID!, $after: ID) {
-  telemetry(homeId: $homeId, after: $after) { id device { key } recordedAt sensors { temperature } }
+  homeTelemetry(homeId: $homeId, afterId: $after) { id device { key } recordedAt sensors { temperature } }
 }"""
 FINAL = ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "TIMED_OUT")
 
@@ -73,7 +73,7 @@ async def switch(session, device_id, state):
     sent = await repeated(lambda: session.execute(SEND, input=command))
     async with aclosing(session.subscribe(WATCH, {"id": sent["sendCommand"]["id"]})) as events:
         async for event in events:
-            update = event["commandUpdates"]
+            update = event["commandProgress"]
             print(update["status"], update["error"] or "", flush=True)
             if update["status"] in FINAL:
                 return
@@ -83,8 +83,8 @@ async def follow(session, home_id):
     last = File(f".last-reading-{home_id}.json")
     position = {"homeId": home_id, "after": last.load()}
     async for event in session.subscribe(READINGS, position):
-        print(json.dumps(event["telemetry"]), flush=True)
-        position["after"] = event["telemetry"]["id"]
+        print(json.dumps(event["homeTelemetry"]), flush=True)
+        position["after"] = event["homeTelemetry"]["id"]
         last.save(position["after"])
 
 

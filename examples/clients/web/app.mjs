@@ -9,11 +9,11 @@ const url = `${server}/graphql`;
 const DEVICES = `query { homes { id devices(first: 100) { nodes { ...Card } } } }
   fragment Card on Device { id name type online latestTelemetry { id sensors { temperature } } }`;
 const READINGS = `subscription($homeId: ID!, $after: ID) {
-  telemetry(homeId: $homeId, after: $after) { id device { id } sensors { temperature } }
+  homeTelemetry(homeId: $homeId, afterId: $after) { id device { id } sensors { temperature } }
 }`;
-const STATES = 'subscription($homeId: ID!) { deviceStatus(homeId: $homeId) { id online } }';
+const STATES = 'subscription($homeId: ID!) { homeDeviceUpdates(homeId: $homeId) { id online } }';
 const SEND = 'mutation($input: SendCommandInput!) { sendCommand(input: $input) { id status } }';
-const WATCH = 'subscription($id: ID!) { commandUpdates(commandId: $id) { id status error } }';
+const WATCH = 'subscription($id: ID!) { commandProgress(commandId: $id) { id status error } }';
 const FINAL = ['SUCCEEDED', 'FAILED', 'CANCELLED', 'EXPIRED', 'TIMED_OUT'];
 
 /** Shared by the tabs of this origin. Every script of the page can read it: allow none but your own. */
@@ -61,7 +61,7 @@ async function switchLamp(deviceId, state, shown) {
   };
   const { sendCommand } = await repeated(() => session.request(SEND, { input }));
   const updates = () => events(live, WATCH, { id: sendCommand.id });
-  for await (const { commandUpdates: { status, error } } of keep(updates)) {
+  for await (const { commandProgress: { status, error } } of keep(updates)) {
     shown.textContent = `${state}: ${status} ${error ?? ''}`;
     if (FINAL.includes(status)) return;
   }
@@ -73,17 +73,18 @@ async function showHomes() {
   element('home').hidden = false;
   for (const home of homes) {
     home.devices.nodes.forEach(card);
-    // The stream begins with the readings that were stored since the list was read. Ids have up to 19 digits.
+    // The stream begins with the readings that were stored since the list was read, in a home without any with the
+    // first one. Ids have up to 19 digits.
     const ids = home.devices.nodes.map((device) => BigInt(device.latestTelemetry?.id ?? 0));
     const newest = ids.reduce((a, b) => (b > a ? b : a), 0n);
-    let after = newest > 0n ? String(newest) : null;
+    let after = String(newest);
     const readings = () => events(live, READINGS, { homeId: home.id, after });
-    each(readings, ({ telemetry }) => {
-      after = telemetry.id;
-      cards.get(telemetry.device.id)?.setTemperature(telemetry.sensors.temperature);
+    each(readings, ({ homeTelemetry: reading }) => {
+      after = reading.id;
+      cards.get(reading.device.id)?.setTemperature(reading.sensors.temperature);
     });
     const states = () => events(live, STATES, { homeId: home.id });
-    each(states, ({ deviceStatus }) => cards.get(deviceStatus.id)?.setOnline(deviceStatus.online));
+    each(states, ({ homeDeviceUpdates: device }) => cards.get(device.id)?.setOnline(device.online));
   }
 }
 

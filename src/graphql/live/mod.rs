@@ -2,6 +2,9 @@
 //! the home. Its hub ends it when its home or its device is deleted, or when another server may ingest. Whatever ends it,
 //! the last event is an error that says why.
 
+mod by_target;
+mod either_target;
+mod events;
 mod known_devices;
 mod sharing;
 mod target;
@@ -9,148 +12,28 @@ mod target;
 use std::future::ready;
 use std::task::Poll;
 
-use async_graphql::{Context, ID};
+use async_graphql::{Context, MergedSubscription};
 use futures_util::stream::{self, PollNext};
 use futures_util::{Stream, StreamExt};
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::commands::Command;
 use super::context::ContextExt;
-use super::device_config::DeviceConfig;
-use super::devices::Device;
 use super::error::{ResolverError, Result};
-use super::rows::Direct;
-use super::telemetry::Telemetry;
-use crate::devices::StateItem;
 use crate::error::Error;
 use crate::follow::Followed;
-use crate::homes::Permission;
-use crate::ids::{DeviceId, TelemetryId};
-use known_devices::KnownDevices;
+use crate::ids::DeviceId;
+use by_target::ByTarget;
+use either_target::EitherTarget;
 pub(super) use sharing::{Handover, key, share};
 use target::SubscriptionTarget;
 
 /// A member was removed, has left, or has another role.
 const RIGHTS_ENDED: Error = Error::Forbidden("your rights in this home have ended or changed");
 
-pub struct Subscription;
-
 /// The subscriptions of the API. A server that is on standby while another one receives the messages of devices ends and refuses
 /// them with UNAVAILABLE: connect again, to reach the other one.
-#[async_graphql::Subscription]
-impl Subscription {
-    /// New readings, as soon as they are stored, in the order in which they are stored. Give either `deviceId` or
-    /// `homeId`. With `after`, the subscription first replays all readings stored after that one, then continues
-    /// live, without gaps or duplicates. A subscription that falls too far behind ends with LAGGED: subscribe again
-    /// with the last ID that you received.
-    async fn telemetry<'a>(
-        &self,
-        ctx: &Context<'a>,
-        #[graphql(desc = "The ID of a device: delivers its readings.")] device_id: Option<ID>,
-        #[graphql(desc = "The ID of a home: delivers the readings of all its devices.")] home_id: Option<ID>,
-        #[graphql(desc = "The last `Telemetry.id` that you received.")] after: Option<ID>,
-    ) -> Result<impl Stream<Item = Result<Direct<Telemetry>>> + 'a> {
-        let after: Option<TelemetryId> = after
-            .map(|after| after.parse())
-            .transpose()
-            .map_err(|_| Error::bad_input("after", "after must be the id of a reading"))?;
-        let target = SubscriptionTarget::of_device_or_home(ctx, Permission::ReadTelemetry, device_id, home_id).await?;
-        let services = ctx.services();
-        let turns = &services.subscription_turns;
-        let readings = services.live_readings.follow(target.access, target.device, after, turns)?;
-        let devices = KnownDevices::new(ctx, target.access, Some("device"));
-        subscription(
-            ctx,
-            target,
-            readings,
-            |reading| reading.device,
-            move |reading| {
-                let devices = devices.clone();
-                async move {
-                    let device = devices.find(reading.device).await;
-                    Direct(Telemetry::with_device(reading, device))
-                }
-            },
-        )
-        .await
-    }
-
-    /// Devices whenever their state changes: presence, status or health. Starts with the current state of each
-    /// device. Give either `deviceId` or `homeId`.
-    async fn device_status<'a>(
-        &self,
-        ctx: &Context<'a>,
-        #[graphql(desc = "The ID of a device: delivers its changes.")] device_id: Option<ID>,
-        #[graphql(desc = "The ID of a home: delivers the changes of all its devices.")] home_id: Option<ID>,
-    ) -> Result<impl Stream<Item = Result<Direct<Device>>> + 'a> {
-        let services = ctx.services();
-        let target = SubscriptionTarget::of_device_or_home(ctx, Permission::Read, device_id, home_id).await?;
-        let (states, turns) = (&services.states, &services.subscription_turns);
-        let devices = services.devices.follow(states, target.access, target.device, turns, &services.metrics)?;
-        let known = KnownDevices::new(ctx, target.access, None);
-        subscription(ctx, target, devices, StateItem::device, move |item| ready(Direct(known.with_state(item)))).await
-    }
-
-    /// Commands whenever their state changes. Give exactly one of the IDs. With `commandId`, the subscription starts
-    /// with the current state. A slow subscriber may miss states that were already replaced, but never the latest.
-    /// A subscription that falls too far behind ends with LAGGED.
-    async fn command_updates<'a>(
-        &self,
-        ctx: &Context<'a>,
-        #[graphql(desc = "The ID of a device: delivers the commands to it.")] device_id: Option<ID>,
-        #[graphql(desc = "The ID of a home: delivers the commands to all its devices.")] home_id: Option<ID>,
-        #[graphql(desc = "The ID of a command: delivers only this one.")] command_id: Option<ID>,
-    ) -> Result<impl Stream<Item = Result<Command>> + 'a> {
-        let (target, filter) = SubscriptionTarget::of_commands(ctx, device_id, home_id, command_id).await?;
-        let services = ctx.services();
-        let commands = services.commands.follow(target.access, filter, &services.subscription_turns).await?;
-        let devices = KnownDevices::new(ctx, target.access, Some("device"));
-        subscription(
-            ctx,
-            target,
-            commands,
-            |command| command.device,
-            move |command| {
-                let devices = devices.clone();
-                async move {
-                    let device = devices.find(command.device).await;
-                    Command(command, device)
-                }
-            },
-        )
-        .await
-    }
-
-    /// Configuration versions whenever one is pushed or its status changes. Give either `deviceId` or `homeId`. A slow
-    /// subscriber may see a state twice, and may miss states that were already replaced. A subscription that falls
-    /// too far behind ends with LAGGED.
-    async fn config_updates<'a>(
-        &self,
-        ctx: &Context<'a>,
-        #[graphql(desc = "The ID of a device: delivers its configurations.")] device_id: Option<ID>,
-        #[graphql(desc = "The ID of a home: delivers the configurations of all its devices.")] home_id: Option<ID>,
-    ) -> Result<impl Stream<Item = Result<DeviceConfig>> + 'a> {
-        let target = SubscriptionTarget::of_device_or_home(ctx, Permission::ReadConfig, device_id, home_id).await?;
-        let services = ctx.services();
-        let turns = &services.subscription_turns;
-        let configs = services.configs.follow(target.access, target.device, turns).await?;
-        let devices = KnownDevices::new(ctx, target.access, Some("device"));
-        subscription(
-            ctx,
-            target,
-            configs,
-            |config| config.device,
-            move |config| {
-                let devices = devices.clone();
-                async move {
-                    let device = devices.find(config.device).await;
-                    DeviceConfig(config, device)
-                }
-            },
-        )
-        .await
-    }
-}
+#[derive(MergedSubscription, Default)]
+pub struct Subscription(ByTarget, EitherTarget);
 
 /// What every subscription has in common. `events` has subscribed to its hub already; nothing is read of it
 /// before access is checked again.

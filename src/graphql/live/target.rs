@@ -11,7 +11,8 @@ use crate::commands::CommandFilter;
 use crate::db::spawn_and_join;
 use crate::error::Error;
 use crate::homes::{Access, Permission};
-use crate::ids::{DeviceId, HomeId};
+use crate::ids::{DeviceId, HomeId, TelemetryId};
+use crate::telemetry::LastReceived;
 
 /// The home whose events a subscription delivers, or the one device of it.
 #[derive(Clone, Copy)]
@@ -21,6 +22,16 @@ pub(super) struct SubscriptionTarget {
     pub(super) device: Option<DeviceId>,
     /// The permission that `access` was given for.
     permission: Permission,
+}
+
+/// The reading after which a subscription begins. `argument` is the one that names it.
+pub(super) fn last_received(argument: &'static str, id: Option<ID>) -> Result<Option<LastReceived>> {
+    let Some(id) = id else { return Ok(None) };
+    let reading = match id.as_str() {
+        "0" => TelemetryId::BEFORE_ALL,
+        id => id.parse().map_err(|_| Error::bad_input(argument, format!("{argument} must be the ID of a reading")))?,
+    };
+    Ok(Some(LastReceived { reading, argument }))
 }
 
 /// The devices of a home whose events a viewer receives; `None` for all.
@@ -37,12 +48,39 @@ impl SubscriptionTarget {
         self.access.home()
     }
 
+    /// All commands to the device or to the devices of the home.
+    pub(super) fn all_commands(&self) -> CommandFilter {
+        self.device.map_or(CommandFilter::Home, CommandFilter::Device)
+    }
+
     /// The error of a target that was deleted.
     pub(super) fn not_found(&self) -> Error {
         Error::NotFound(if self.device.is_some() { "device" } else { "home" })
     }
 
-    /// The target that exactly one of the two ids names. Fails where the viewer may not read it.
+    /// A home. Fails where the viewer may not read these events of it.
+    pub(super) async fn of_home(ctx: &Context<'_>, permission: Permission, id: &ID) -> Result<Self> {
+        let access = access_to_home(ctx, parse_id(id, "home")?, permission).await?;
+        Ok(Self { access, device: None, permission })
+    }
+
+    /// A device. Fails where the viewer may not read these events of it.
+    pub(super) async fn of_device(ctx: &Context<'_>, permission: Permission, id: &ID) -> Result<Self> {
+        let device = parse_id(id, "device")?;
+        let access = access_to_device(ctx, device, permission).await?;
+        Ok(Self { access, device: Some(device), permission })
+    }
+
+    /// The device of a command. Fails where the viewer may not read the command.
+    pub(super) async fn of_command(ctx: &Context<'_>, id: &ID) -> Result<(Self, CommandFilter)> {
+        let (commands, viewer) = (ctx.services().commands.clone(), ctx.viewer()?.user);
+        let id = parse_id(id, "command")?;
+        let (command, access) = spawn_and_join(async move { commands.find_with_access(viewer, id).await }).await?;
+        let target = Self { access, device: Some(command.device), permission: Permission::ReadCommands };
+        Ok((target, CommandFilter::Command(id, command.device)))
+    }
+
+    /// The target that exactly one of the two ids names.
     pub(super) async fn of_device_or_home(
         ctx: &Context<'_>,
         permission: Permission,
@@ -50,40 +88,24 @@ impl SubscriptionTarget {
         home_id: Option<ID>,
     ) -> Result<Self> {
         match (device_id, home_id) {
-            (Some(id), None) => {
-                let device = parse_id(&id, "device")?;
-                let access = access_to_device(ctx, device, permission).await?;
-                Ok(Self { access, device: Some(device), permission })
-            }
-            (None, Some(id)) => {
-                let access = access_to_home(ctx, parse_id(&id, "home")?, permission).await?;
-                Ok(Self { access, device: None, permission })
-            }
+            (Some(id), None) => Self::of_device(ctx, permission, &id).await,
+            (None, Some(id)) => Self::of_home(ctx, permission, &id).await,
             _ => Err(Error::bad_input("deviceId", "give exactly one of deviceId and homeId").into()),
         }
     }
 
-    /// The target and the commands that exactly one of the three ids names. Fails where the viewer may not read
-    /// them.
+    /// The target and the commands that exactly one of the three ids names.
     pub(super) async fn of_commands(
         ctx: &Context<'_>,
         device_id: Option<ID>,
         home_id: Option<ID>,
         command_id: Option<ID>,
     ) -> Result<(Self, CommandFilter)> {
-        let permission = Permission::ReadCommands;
         match (device_id, home_id, command_id) {
-            (None, None, Some(id)) => {
-                let (commands, viewer) = (ctx.services().commands.clone(), ctx.viewer()?.user);
-                let id = parse_id(&id, "command")?;
-                let (command, access) =
-                    spawn_and_join(async move { commands.find_with_access(viewer, id).await }).await?;
-                let target = Self { access, device: Some(command.device), permission };
-                Ok((target, CommandFilter::Command(id, command.device)))
-            }
+            (None, None, Some(id)) => Self::of_command(ctx, &id).await,
             (device_id, home_id, None) if device_id.is_some() != home_id.is_some() => {
-                let target = Self::of_device_or_home(ctx, permission, device_id, home_id).await?;
-                Ok((target, target.device.map_or(CommandFilter::Home, CommandFilter::Device)))
+                let target = Self::of_device_or_home(ctx, Permission::ReadCommands, device_id, home_id).await?;
+                Ok((target, target.all_commands()))
             }
             _ => Err(Error::bad_input("deviceId", "give exactly one of deviceId, homeId and commandId").into()),
         }

@@ -328,6 +328,56 @@ impl Wake for Wakes {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_subscription_with_a_required_target_delivers_its_events() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let devices = graph.devices(&ann, &home, 2).await;
+    let of_home = |field: &str| format!("subscription($id: ID!) {{ {field}(homeId: $id) {{ name }} }}");
+    let of_device = |field: &str| format!("subscription($id: ID!) {{ {field}(deviceId: $id) {{ name }} }}");
+    for (field, query, id, names) in [
+        ("homeDeviceUpdates", of_home("homeDeviceUpdates"), &home, &["Device 0", "Device 1"][..]),
+        ("deviceUpdates", of_device("deviceUpdates"), &devices[1], &["Device 1"]),
+    ] {
+        let mut stream = subscribe(&graph, &ann, &query, json!({"id": id}));
+        for name in names {
+            assert_eq!(next(&mut stream).await.unwrap()["data"][field]["name"], *name, "{field}");
+        }
+    }
+    let telemetry = "subscription($id: ID!, $a: ID) { homeTelemetry(homeId: $id, afterId: $a) { id } }";
+    let refused = [("x", "afterId must be the ID of a reading"), ("1", "afterId is newer than anything stored")];
+    for (after, message) in refused {
+        let mut stream = subscribe(&graph, &ann, telemetry, json!({"id": home, "a": after}));
+        let error = &next(&mut stream).await.unwrap()["errors"][0];
+        assert_eq!(error["extensions"], json!({"code": "BAD_USER_INPUT", "field": "afterId"}), "{error}");
+        assert_eq!(error["message"], message);
+        assert_eq!(next(&mut stream).await, None);
+    }
+}
+
+/// A home without readings has no ID to begin with.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_0_begins_with_the_first_reading() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let devices = graph.devices(&ann, &home, 2).await;
+    graph.reading(&home, &devices[0], 20).await;
+    graph.reading(&home, &devices[1], 21).await;
+    let of_home = "subscription($id: ID!) { homeTelemetry(homeId: $id, afterId: \"0\") { sensors { temperature } } }";
+    let of_device = "subscription($id: ID!) { deviceTelemetry(deviceId: $id, afterId: 0) { sensors { temperature } } }";
+    let cases =
+        [("homeTelemetry", of_home, &home, &[20.0, 21.0][..]), ("deviceTelemetry", of_device, &devices[1], &[21.0])];
+    for (field, query, id, temperatures) in cases {
+        let mut stream = subscribe(&graph, &ann, query, json!({"id": id}));
+        for temperature in temperatures {
+            let event = next(&mut stream).await.unwrap();
+            assert_eq!(event["data"][field]["sensors"]["temperature"], *temperature, "{event}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exactly_one_of_the_two_ids_is_given_and_a_cursor_that_was_given_out() {
     let graph = Graph::start().await;
     let ann = graph.person().await;

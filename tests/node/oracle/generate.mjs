@@ -169,8 +169,9 @@ export class Generator {
     const { random } = this;
     if (type.name === 'Subscription' && random.chance(0.9)) {
       // One argument says whose events are wanted.
-      const whose = random.pick(field.args.filter((arg) => arg.name !== 'after'));
-      return field.args.filter((arg) => arg === whose || (arg.name === 'after' && random.chance(0.7)));
+      const isAfter = (arg) => /^after(Id)?$/.test(arg.name);
+      const whose = random.pick(field.args.filter((arg) => !isAfter(arg)));
+      return field.args.filter((arg) => arg === whose || (isAfter(arg) && random.chance(0.7)));
     }
     return field.args.filter((arg) => {
       if (isNonNullType(arg.type) && arg.defaultValue === undefined) return true;

@@ -189,19 +189,20 @@ export function resolverOver({ me, homes, devices }) {
 
 /** The objects that a subscription starts with, or null if a snapshot does not tell them. */
 export function firstEvents({ homes, devices }, field, args) {
-  const { deviceId, homeId, commandId, after } = args;
+  const { deviceId, homeId, commandId } = args;
+  const after = args.afterId ?? args.after;
   if ([deviceId, homeId, commandId].filter((id) => id != null).length !== 1) return null;
   const all = [...devices.values()];
   const chosen =
     homeId == null ? all.filter(({ id }) => id === deviceId) : all.filter(({ home }) => home.id === homeId);
-  if (field === 'commandUpdates' && commandId != null) {
+  if (commandId != null) {
     const commands = all.flatMap((device) => (device.commands.edges ?? []).map(({ node }) => node));
     return commands.filter(({ id }) => id === commandId);
   }
   const isReadable = chosen.every(({ name, telemetry }) => !(name instanceof Refused || telemetry instanceof Refused));
   if (!isReadable || (homeId != null && !homes.has(homeId))) return null;
-  if (field === 'deviceStatus') return chosen;
-  if (field !== 'telemetry' || !/^[1-9]\d{0,17}$/.test(after)) return null;
+  if (/^(deviceStatus|(homeD|d)eviceUpdates)$/.test(field)) return chosen;
+  if (!/^((home|device)T|t)elemetry$/.test(field) || !/^[1-9]\d{0,17}$/.test(after)) return null;
   const readings = chosen.flatMap((device) => device.telemetry.edges.map(({ node }) => node));
   return readings.filter(({ id }) => Number(id) > Number(after)).sort((a, b) => a.id - b.id);
 }

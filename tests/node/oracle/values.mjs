@@ -54,7 +54,7 @@ export class Pools {
   /** An id for `place`, such as `Query.device.id` or `SendCommandInput.deviceId`. */
   id(random, place) {
     if (random.chance(0.05)) return random.pick(ABSENT_IDS);
-    if (place === 'Subscription.telemetry.after') return random.pick(this.readings);
+    if (/^Subscription\.\w+\.after(Id)?$/.test(place)) return random.pick(this.readings);
     const what = /(home|device|room|command)s?(\.id|Ids?)?$/i.exec(place)?.[1].toLowerCase();
     return random.pick(this.ids[what] ?? this.ids.device);
   }

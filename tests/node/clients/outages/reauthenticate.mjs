@@ -7,7 +7,7 @@ import { Account } from './account.mjs';
 import { advance, publish, until } from './conductor.mjs';
 
 const READINGS = `subscription Readings($homeId: ID!, $after: ID) {
-  telemetry(homeId: $homeId, after: $after) { id sensors { temperature } }
+  homeTelemetry(homeId: $homeId, afterId: $after) { id sensors { temperature } }
 }`;
 /** When the socket is opened the token has this long to live, and is renewed when a minute is left. */
 const LEFT_MS = 75_000;
@@ -26,7 +26,7 @@ live.on('closed', () => { n_closed += 1; });
 live.on('message', (message) => { n_pongs += message.type === 'pong' ? 1 : 0; });
 const received = [];
 (async () => {
-  for await (const { telemetry } of events(live, READINGS, { homeId, after })) received.push(telemetry.sensors.temperature);
+  for await (const { homeTelemetry: reading } of events(live, READINGS, { homeId, after })) received.push(reading.sensors.temperature);
 })();
 await publish(1, 1);
 await until(() => received.length === 1, () => 'the socket is open');

@@ -10,7 +10,7 @@ import { demote, expire, publish, remove, restart, until } from './conductor.mjs
 
 const ME = 'query Me { me { email } }';
 const READINGS = `subscription Readings($homeId: ID!, $after: ID) {
-  telemetry(homeId: $homeId, after: $after) { id sensors { temperature } }
+  homeTelemetry(homeId: $homeId, afterId: $after) { id sensors { temperature } }
 }`;
 
 // Apollo Client expects it, as in a browser.
@@ -41,9 +41,9 @@ class App {
   async #follow() {
     let after = setup.after;
     if (!this.client.subscribe) return;
-    for await (const { telemetry } of keep(() => events(this.client, READINGS, { homeId: setup.homeId, after }))) {
-      after = telemetry.id;
-      this.received.push(telemetry.sensors.temperature);
+    for await (const { homeTelemetry: reading } of keep(() => events(this.client, READINGS, { homeId: setup.homeId, after }))) {
+      after = reading.id;
+      this.received.push(reading.sensors.temperature);
     }
   }
 
