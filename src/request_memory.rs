@@ -69,7 +69,7 @@ impl From<MemoryExceeded> for Error {
     }
 }
 
-/// The names of all, see [`MemoryExceeded::name`].
+/// The names of all in `smarthome_quota_exceeded`.
 pub const MEMORY_QUOTAS: [&str; 3] =
     [MemoryExceeded::PerUser.name(), MemoryExceeded::PerAddress.name(), MemoryExceeded::InAll.name()];
 

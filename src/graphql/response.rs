@@ -193,7 +193,7 @@ impl GraphQLResponse {
 
     /// The response to an event that was published at this time.
     #[must_use]
-    pub(super) fn to_event_of(self, published_at: Instant) -> Self {
+    pub(super) fn answering_event_of(self, published_at: Instant) -> Self {
         Self { published_at: Some(published_at), ..self }
     }
 
