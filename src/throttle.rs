@@ -21,10 +21,10 @@ use repeated_passwords::RepeatedPasswords;
 
 pub use password_attempts::{PasswordAttempt, PasswordSubject};
 
-/// Sign-ins, registrations, token refreshes, accepted invitations and password changes of one address: per minute,
-/// and at once.
+/// Sign-ins, registrations, token refreshes, accepted invitations and changes of passwords and accounts of one address: per
+/// minute, and at once.
 const ATTEMPTS_PER_MINUTE: u32 = 60;
-/// Password changes of one user: per minute, and at once. Each costs two password hashes.
+/// Changes of the own password or account of one user: per minute, and at once. Each costs up to two password hashes.
 const USER_ATTEMPTS_PER_MINUTE: u32 = 10;
 /// Home keys that one user chooses: per minute, and at once. A refusal tells that another home has, or had, the key.
 const HOME_KEYS_PER_MINUTE: u32 = 30;
@@ -89,13 +89,13 @@ impl Throttle {
     }
 
     /// Counts an attempt to authenticate from an address: a sign-in, a registration, a token refresh, an accepted
-    /// invitation or a password change.
+    /// invitation, or a change of a password or an account.
     pub fn address_attempt(&self, from: Option<IpAddr>) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         from.map_or(Ok(()), |from| tables.address_attempts.check(&network(from)).map_err(too_soon))
     }
 
-    /// Counts an attempt of a user to change their password.
+    /// Counts an attempt of a user to change their password or account.
     pub fn user_attempt(&self, user: UserId) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         tables.user_attempts.check(&user).map_err(too_soon)

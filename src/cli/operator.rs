@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{database, lists};
-use crate::auth::Tokens;
+use crate::auth::{IssuerDomains, Tokens};
 use crate::clock::Clock;
 use crate::opaque_token;
 use crate::revocation::Revocations;
@@ -131,8 +131,15 @@ async fn users(auth: AuthSettings) -> anyhow::Result<Users> {
     let clock = Clock::system();
     let pool = database::open(&database).await?;
     let (tokens, revocations) = (Tokens::from_settings(&auth, clock.clone())?, Revocations::new(clock.clone()));
-    let (throttle, registration_open) = (Throttle::new(false), auth.registration_open);
-    Ok(Users::new(UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open }))
+    Ok(Users::new(UsersDependencies {
+        pool,
+        tokens,
+        clock,
+        revocations,
+        throttle: Throttle::new(false),
+        registration_open: auth.registration_open,
+        issuer_domains: IssuerDomains::new(&auth),
+    }))
 }
 
 impl Password {

@@ -10,6 +10,7 @@ mod listing_store;
 mod operator;
 mod password;
 mod password_hasher;
+mod profile;
 mod session;
 mod sessions;
 mod store;
@@ -20,10 +21,11 @@ use std::net::IpAddr;
 use chrono::{DateTime, Utc};
 
 pub use listing_store::{ListedUser, list_users};
+pub use profile::ProfileChange;
 pub use session::Session;
 pub use sessions::SessionInfo;
 
-use crate::auth::Tokens;
+use crate::auth::{IssuerDomains, Tokens};
 use crate::clock::Clock;
 use crate::db::{self, Pool};
 use crate::error::{CredentialsError, Error};
@@ -60,6 +62,8 @@ pub struct UsersDependencies {
     pub throttle: Throttle,
     /// `REGISTRATION=open`.
     pub registration_open: bool,
+    /// Domains whose addresses only external issuers verify.
+    pub issuer_domains: IssuerDomains,
 }
 
 /// Accounts and sessions. Cheap to clone.
@@ -72,12 +76,15 @@ pub struct Users {
     revocations: Revocations,
     throttle: Throttle,
     registration_open: bool,
+    issuer_domains: IssuerDomains,
 }
 
 impl Users {
     pub fn new(dependencies: UsersDependencies) -> Self {
-        let UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open } = dependencies;
-        Self { pool, tokens, clock, hasher: Hasher::default(), revocations, throttle, registration_open }
+        let UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open, issuer_domains } =
+            dependencies;
+        let hasher = Hasher::default();
+        Self { pool, tokens, clock, hasher, revocations, throttle, registration_open, issuer_domains }
     }
 
     /// Creates an account and signs it in, if registration is open. `from` is the client's address.
@@ -111,7 +118,7 @@ impl Users {
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let user = store::insert(conn, &email, &name, &hash, now).await?;
-                let user = user.ok_or_else(|| Error::Conflict("email has an account already".to_owned()))?;
+                let user = user.ok_or_else(email_taken)?;
                 Ok((user, hash))
             })
         })
@@ -163,6 +170,10 @@ impl Users {
         let mut conn = self.pool.get().await?;
         Ok(store::by_ids(&mut conn, ids).await?)
     }
+}
+
+fn email_taken() -> Error {
+    Error::Conflict("email has an account already".to_owned())
 }
 
 /// Trims an e-mail address and converts it to lower case. ASCII only, because PostgreSQL's `lower` and Rust's must

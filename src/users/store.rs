@@ -91,6 +91,15 @@ pub(super) async fn set_password(conn: &mut AsyncPgConnection, user: UserId, pas
     row.execute(conn).await.map(drop)
 }
 
+pub(super) async fn set_name(conn: &mut AsyncPgConnection, user: UserId, name: &str) -> QueryResult<()> {
+    diesel::update(users::table.find(user)).set(users::name.eq(name)).execute(conn).await.map(drop)
+}
+
+/// Fails with a unique violation if the e-mail is taken.
+pub(super) async fn set_email(conn: &mut AsyncPgConnection, user: UserId, email: &str) -> QueryResult<()> {
+    diesel::update(users::table.find(user)).set(users::email.eq(email)).execute(conn).await.map(drop)
+}
+
 /// `None` if the user does not exist. Locks the user as [`lock_by_token`] does.
 pub(super) async fn set_password_of(
     conn: &mut AsyncPgConnection,

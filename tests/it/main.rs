@@ -1,6 +1,7 @@
 //! One binary for all tests that need a server, a broker or a database.
 
 mod access;
+mod accounts;
 mod boards;
 mod broker_auth;
 mod broker_limits;

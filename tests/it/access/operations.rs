@@ -53,6 +53,7 @@ pub(super) const ROWS: &[Row] = &[
         Account,
         "mutation { changePassword(input: {currentPassword: $password, newPassword: $password}) }",
     ),
+    row("Mutation.updateMe", Account, r#"mutation { updateMe(input: {name: "N"}) { id name } }"#),
     row("Query.me", Signed, "query { me { id } }"),
     row("Query.serverStatus", Account, "query { serverStatus { version } }"),
     // Homes and their members.

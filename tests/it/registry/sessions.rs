@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use futures_util::future::join_all;
 use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
-use smarthome::auth::{Actor, Principal, Tokens};
+use smarthome::auth::{Actor, IssuerDomains, Principal, Tokens};
 use smarthome::db;
 use smarthome::ids::{SessionId, UserId};
 use smarthome::latch::Latch;
@@ -172,8 +172,9 @@ async fn with_connections(graph: &Graph, n: u32) -> Users {
     drop(join_all((0..n).map(|_| pool.get())).await);
     let tokens = Tokens::new(&Secret::new(JWT_SECRET), graph.clock.clone());
     let revocations = graph.services.revocations.clone();
-    let (clock, throttle) = (graph.clock.clone(), Throttle::new(false));
-    Users::new(UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open: true })
+    let (clock, throttle, issuer_domains) = (graph.clock.clone(), Throttle::new(false), IssuerDomains::default());
+    let registration_open = true;
+    Users::new(UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open, issuer_domains })
 }
 
 #[tokio::test(flavor = "multi_thread")]
