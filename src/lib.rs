@@ -30,6 +30,7 @@
 //! | [`devices`] | registry, credentials, presence, states |
 //! | [`telemetry`] | readings: recording, history, live streams |
 //! | [`commands`], [`device_config`] | what is sent to devices |
+//! | [`account_deletion`] | an account leaves its homes, then it is deleted |
 //!
 //! | Edges | |
 //! |---|---|
@@ -70,6 +71,7 @@ pub mod tls;
 pub mod turns;
 pub mod validation;
 
+pub mod account_deletion;
 pub mod commands;
 pub mod device_config;
 pub mod devices;

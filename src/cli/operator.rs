@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{database, lists};
+use super::{account_deletion, database, lists};
 use crate::auth::{IssuerDomains, Tokens};
 use crate::clock::Clock;
 use crate::opaque_token;
@@ -45,6 +45,8 @@ pub(crate) enum User {
         #[command(flatten)]
         password: Password,
     },
+    /// Delete an account with its sessions. Homes of which it is the only owner are handed over or deleted.
+    Delete(account_deletion::Delete),
     /// Link an identity of a JWT_TRUSTED_ISSUERS issuer to an account: its tokens then authenticate this account.
     Link {
         /// The account's login name.
@@ -89,8 +91,7 @@ pub(crate) struct Password {
 
 impl User {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        // None of these issues a token, so any key will do.
-        let any_key = AuthSettings::with_secret(Secret::new(opaque_token::generate("")));
+        let any_key = any_key();
         match self {
             Self::List { format } => lists::users(format).await?,
             Self::Create { email, name, password } => {
@@ -101,6 +102,7 @@ impl User {
                 users(any_key).await?.set_password(&email, password.read()?.reveal()).await?;
                 println!("set the password of {email}; all sessions are ended");
             }
+            Self::Delete(delete) => delete.run().await?,
             Self::Link { email, issuer, subject } => {
                 users(any_key).await?.link(&email, &issuer, &subject).await?;
                 println!("linked {subject} of {issuer} to {email}");
@@ -126,7 +128,12 @@ impl Token {
     }
 }
 
-async fn users(auth: AuthSettings) -> anyhow::Result<Users> {
+/// For commands that issue no token: any key will do.
+pub(super) fn any_key() -> AuthSettings {
+    AuthSettings::with_secret(Secret::new(opaque_token::generate("")))
+}
+
+pub(super) async fn users(auth: AuthSettings) -> anyhow::Result<Users> {
     let database = DatabaseSettings::read(&Environment)?;
     let clock = Clock::system();
     let pool = database::open(&database).await?;

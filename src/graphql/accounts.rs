@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Context, InputObject, MaybeUndefined, Object};
+use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object};
 
 use super::context::ContextExt;
 use super::error::Result;
 use super::members::User;
-use super::scalars::changed;
+use super::scalars::{changed, parse_id};
+use crate::account_deletion::delete_account;
+use crate::homes::LeavingPlan;
+use crate::ids::{HomeId, UserId};
 use crate::users::ProfileChange;
 
 /// The fields of your account to change. Absent fields stay unchanged. `name` and `email` cannot be null.
@@ -19,6 +22,42 @@ pub(super) struct UpdateMeInput {
     email: MaybeUndefined<String>,
     /// Your password. Required for another e-mail address.
     current_password: Option<String>,
+}
+
+/// A home that gets another owner.
+#[derive(InputObject)]
+pub(super) struct HandOverInput {
+    /// The ID of the home, of which you are an owner.
+    home_id: ID,
+    /// The ID of a member of the home. The member becomes an owner.
+    user_id: ID,
+}
+
+impl HandOverInput {
+    fn parse(&self) -> Result<(HomeId, UserId)> {
+        // A malformed ID is that of no member. It is found out when the home was checked.
+        let member = self.user_id.parse().unwrap_or(UserId::from_database(0));
+        Ok((parse_id(&self.home_id, "home")?, member))
+    }
+}
+
+/// The deletion of your account.
+#[derive(InputObject)]
+pub(super) struct DeleteAccountInput {
+    /// Your password.
+    password: String,
+    /// Homes that another member is to own.
+    hand_over: Option<Vec<HandOverInput>>,
+    /// The IDs of homes that are to be deleted with all their data.
+    delete_home_ids: Option<Vec<ID>>,
+}
+
+impl DeleteAccountInput {
+    fn plan(&self) -> Result<LeavingPlan> {
+        let hand_over = self.hand_over.iter().flatten().map(HandOverInput::parse);
+        let delete = self.delete_home_ids.iter().flatten().map(|id| parse_id(id, "home"));
+        Ok(LeavingPlan { hand_over: hand_over.collect::<Result<_>>()?, delete: delete.collect::<Result<_>>()? })
+    }
 }
 
 #[derive(Default)]
@@ -39,5 +78,20 @@ impl AccountMutation {
         let change = ProfileChange { name: name.as_deref(), email: email.as_deref(), current_password };
         let user = ctx.services().users.update(ctx.person()?, change, ctx.address()).await?;
         Ok(User { viewer: user.id, user: Arc::new(user) })
+    }
+
+    /// Deletes your account, ends all your sessions and closes their connections. You leave all homes; what you did in them
+    /// stays in their history. Homes of which you are the only owner must be handed over or deleted: if the input does
+    /// not name each of them, nothing is changed, and the error CONFLICT has their IDs in `homeIds`. A deletion can't be
+    /// undone.
+    async fn delete_account(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Your password, and what happens to your homes.")] input: DeleteAccountInput,
+    ) -> Result<bool> {
+        let (viewer, services) = (ctx.viewer()?.clone(), ctx.services());
+        let (by, plan) = (ctx.request_context()?, input.plan()?);
+        delete_account(&services.users, &services.homes, viewer, by, plan, Some(&input.password)).await?;
+        Ok(true)
     }
 }

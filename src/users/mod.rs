@@ -3,6 +3,7 @@
 
 mod blocklist;
 mod credentials;
+mod deletion;
 mod external_identities;
 mod external_identities_store;
 mod hashing_turns;
@@ -20,6 +21,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
+pub use deletion::VerifiedPassword;
 pub use listing_store::{ListedUser, list_users};
 pub use profile::ProfileChange;
 pub use session::Session;

@@ -54,6 +54,17 @@ pub(super) const ROWS: &[Row] = &[
         "mutation { changePassword(input: {currentPassword: $password, newPassword: $password}) }",
     ),
     row("Mutation.updateMe", Account, r#"mutation { updateMe(input: {name: "N"}) { id name } }"#),
+    row("Mutation.deleteAccount", Account, "mutation { deleteAccount(input: {password: $password}) }"),
+    row(
+        "Mutation.deleteAccount: with a home",
+        Own,
+        "mutation { deleteAccount(input: {password: $password, deleteHomeIds: [$home]}) }",
+    ),
+    row(
+        "Mutation.deleteAccount: handing a home over",
+        Own,
+        "mutation { deleteAccount(input: {password: $password, handOver: [{homeId: $home, userId: $fellow}]}) }",
+    ),
     row("Query.me", Signed, "query { me { id } }"),
     row("Query.serverStatus", Account, "query { serverStatus { version } }"),
     // Homes and their members.
@@ -256,6 +267,9 @@ pub(super) const ARGUMENTS: &[(&str, ArgumentRule)] = &[
     ("Mutation.createIntegrationToken.input.deviceIds", Within),
     ("Mutation.createIntegrationToken.input.homeId", Target),
     ("Mutation.createRoom.homeId", Target),
+    ("Mutation.deleteAccount.input.deleteHomeIds", Target),
+    ("Mutation.deleteAccount.input.handOver.homeId", Target),
+    ("Mutation.deleteAccount.input.handOver.userId", Within),
     ("Mutation.deleteDevice.id", Target),
     ("Mutation.deleteHome.id", Target),
     ("Mutation.deleteRoom.id", Target),

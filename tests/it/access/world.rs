@@ -61,6 +61,15 @@ fn number(id: &str) -> i64 {
     id.parse().expect("an id")
 }
 
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Guest => "GUEST",
+        Role::Member => "MEMBER",
+        Role::Admin => "ADMIN",
+        Role::Owner => "OWNER",
+    }
+}
+
 fn cursor(of: &str, id: impl std::fmt::Display) -> String {
     URL_SAFE_NO_PAD.encode(format!("{of}:{id}"))
 }
@@ -159,14 +168,22 @@ impl World {
         self.landlord.query(remove, json!({"h": self.own["home"], "u": user.id})).await;
     }
 
+    /// Another user with the relation of this actor to a home.
+    pub(super) async fn stand_in(&self, at: usize, things: &Things) -> User {
+        let user = self.app.user().await;
+        if let Relation::Member(role) = self.actors[at].relation {
+            let insert = "insert into memberships (home_id, user_id, role) values ($1, $2, $3)";
+            let values: [&(dyn ToSql + Sync); 3] = [&number(&things["home"]), &number(&user.id), &role_name(role)];
+            self.sql.execute(insert, &values).await.expect("a membership");
+        }
+        user
+    }
+
     /// A home with all actors that are members.
     pub(super) async fn home(&self, word: &str) -> Things {
         let mut members = vec![(&self.landlord, "OWNER"), (&self.fellow, "MEMBER")];
         members.extend(self.actors.iter().filter_map(|actor| match actor.relation {
-            Relation::Member(Role::Guest) => Some((&actor.user, "GUEST")),
-            Relation::Member(Role::Member) => Some((&actor.user, "MEMBER")),
-            Relation::Member(Role::Admin) => Some((&actor.user, "ADMIN")),
-            Relation::Member(Role::Owner) => Some((&actor.user, "OWNER")),
+            Relation::Member(role) => Some((&actor.user, role_name(role))),
             _ => None,
         }));
         let mut things = self.home_of(word, &members).await;

@@ -3,6 +3,7 @@
 /// The modules of the first level, and what each may import of `crate::`. `*` is everything.
 pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("authentication", &["auth", "error", "homes", "revocation", "users"]),
+    ("account_deletion", &["audit", "auth", "db", "error", "homes", "users"]),
     ("app", &["*"]),
     ("audit", &["auth", "background", "db", "error", "ids", "latch", "text_enum"]),
     ("auth", &["clock", "ids", "settings", "tls"]),
@@ -13,7 +14,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("dev", &["*"]),
     ("doctor", &["clock", "db", "downlink", "error", "mqtt", "opaque_token", "settings"]),
     ("downlink", &["ids", "text_enum"]),
-    ("error", &[]),
+    ("error", &["ids"]),
     ("follow", &["error", "hub", "metrics", "turns"]),
     ("hub", &["ids"]),
     ("ids", &[]),
@@ -182,6 +183,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     (
         "graphql",
         &[
+            "account_deletion",
             "audit",
             "auth",
             "clock",
