@@ -18,7 +18,7 @@
 //! | [`rate`], [`throttle`] | GCRA rate limiter; limits on passwords and addresses |
 //! | [`opaque_token`], [`secret_box`], [`tls`] | random tokens, encryption at rest, TLS settings |
 //! | [`request_memory`], [`turns`] | the memory of running operations and of responses on their way; whose operation is next |
-//! | [`metrics`] | Prometheus metrics |
+//! | [`metrics`], [`mail`] | Prometheus metrics; outgoing mail |
 //! | [`auth`], [`revocation`] | access tokens; their end before they expire |
 //! | [`audit`] | the audit log |
 //! | [`downlink`], [`outbox`] | the port towards devices; delivery of stored messages |
@@ -57,6 +57,7 @@ pub mod follow;
 pub mod hub;
 pub mod ids;
 pub mod latch;
+pub mod mail;
 pub mod metrics;
 pub mod opaque_token;
 pub mod outbox;

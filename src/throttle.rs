@@ -21,8 +21,8 @@ use repeated_passwords::RepeatedPasswords;
 
 pub use password_attempts::{PasswordAttempt, PasswordSubject};
 
-/// Sign-ins, registrations, token refreshes, accepted invitations and changes of passwords and accounts of one address: per
-/// minute, and at once.
+/// Sign-ins, registrations, token refreshes, accepted invitations, and changes and resets of passwords and accounts of one
+/// address: per minute, and at once.
 const ATTEMPTS_PER_MINUTE: u32 = 60;
 /// Changes of the own password or account of one user: per minute, and at once. Each costs up to two password hashes.
 const USER_ATTEMPTS_PER_MINUTE: u32 = 10;
@@ -30,6 +30,10 @@ const USER_ATTEMPTS_PER_MINUTE: u32 = 10;
 const HOME_KEYS_PER_MINUTE: u32 = 30;
 /// Integration tokens that one user creates and revokes: per minute, and at once. Every server reads each revocation.
 const TOKEN_CHANGES_PER_MINUTE: u32 = 60;
+/// Pause between two requests for a new password of one account.
+const PASSWORD_RESET_EVERY: Duration = Duration::from_secs(10 * 60);
+/// Requests for a new password of one account at once.
+const PASSWORD_RESETS_AT_ONCE: u32 = 5;
 /// Sustained requests of one user per second.
 const REQUESTS_PER_SECOND: u32 = 50;
 /// Requests of one user at once.
@@ -50,6 +54,8 @@ struct Tables {
     user_attempts: KeyedLimiter<UserId>,
     home_keys: KeyedLimiter<UserId>,
     token_changes: KeyedLimiter<UserId>,
+    /// By e-mail address, whether or not it has an account.
+    password_resets: KeyedLimiter<String>,
     user_requests: KeyedLimiter<UserId>,
     address_requests: KeyedLimiter<IpAddr>,
     failed_passwords: Arc<FailedPasswords>,
@@ -61,6 +67,7 @@ impl Throttle {
     pub fn new(is_on: bool) -> Self {
         let user_requests = Gcra::new(REQUESTS_PER_SECOND, REQUEST_BURST);
         let address_requests = Gcra::new(ADDRESS_REQUESTS_PER_SECOND, ADDRESS_REQUEST_BURST);
+        let password_resets = Gcra::every(PASSWORD_RESET_EVERY, PASSWORD_RESETS_AT_ONCE);
         let (any_address, any_user) = (IpAddr::from([0, 0, 0, 0]), UserId::from_database(0));
         Self(is_on.then(|| {
             Arc::new(Tables {
@@ -68,6 +75,7 @@ impl Throttle {
                 user_attempts: KeyedLimiter::new(Gcra::per_minute(USER_ATTEMPTS_PER_MINUTE), any_user),
                 home_keys: KeyedLimiter::new(Gcra::per_minute(HOME_KEYS_PER_MINUTE), any_user),
                 token_changes: KeyedLimiter::new(Gcra::per_minute(TOKEN_CHANGES_PER_MINUTE), any_user),
+                password_resets: KeyedLimiter::new(password_resets, String::new()),
                 user_requests: KeyedLimiter::new(user_requests, any_user),
                 address_requests: KeyedLimiter::new(address_requests, any_address),
                 failed_passwords: Arc::new(FailedPasswords::new(MAX_FAILED_PASSWORDS)),
@@ -111,6 +119,12 @@ impl Throttle {
     pub fn token_change(&self, user: UserId) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         tables.token_changes.check(&user).map_err(too_soon)
+    }
+
+    /// Counts a request for a new password of the account with this e-mail.
+    pub fn password_reset(&self, email: &String) -> Result<(), Error> {
+        let Some(tables) = &self.0 else { return Ok(()) };
+        tables.password_resets.check(email).map_err(too_soon)
     }
 
     /// Whether so many attempts failed recently that it matters if the account has signed in from the address's network

@@ -14,6 +14,10 @@ pub(super) fn start(parts: &Parts, tasks: &Tasks) {
     tasks.critical("the retention of the audit log", audit::run_retention(pool(), migrated(), stop()));
     tasks.critical("the deletion of homes", homes::run_deletion_worker(pool(), migrated(), stop()));
     tasks.critical("the cleanup of tokens", services.users.clone().run_token_cleanup(migrated(), stop()));
+    if services.users.sends_mail() {
+        let mails = services.users.clone().run_reset_mails(migrated(), stop());
+        tasks.critical("the mails for new passwords", mails);
+    }
     let partitions = hubs.partitions.clone().run(settings.database.clone(), base.clock.clone(), migrated(), stop());
     tasks.critical("the task for partitions", partitions);
     let is_current = base.metrics.revocations_followed.clone();

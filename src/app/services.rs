@@ -27,6 +27,8 @@ impl Services {
                 throttle: throttle.clone(),
                 registration_open: settings.auth.registration_open,
                 issuer_domains: IssuerDomains::new(&settings.auth),
+                mailer: base.mailer.clone(),
+                reset_link: settings.reset_link.clone(),
             }),
             homes: Homes::new(homes::HomesDependencies {
                 pool: pool(),

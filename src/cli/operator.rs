@@ -9,7 +9,7 @@ use crate::auth::{IssuerDomains, Tokens};
 use crate::clock::Clock;
 use crate::opaque_token;
 use crate::revocation::Revocations;
-use crate::settings::{AuthSettings, DatabaseSettings, Environment, Secret};
+use crate::settings::{AuthSettings, DatabaseSettings, Environment, ResetLink, Secret};
 use crate::throttle::Throttle;
 use crate::users::{Users, UsersDependencies};
 use anyhow::{Context, bail};
@@ -44,6 +44,21 @@ pub(crate) enum User {
         email: String,
         #[command(flatten)]
         password: Password,
+    },
+    /// Set the e-mail address of an account and end all its sessions.
+    SetEmail {
+        /// The login name.
+        #[arg(long)]
+        email: String,
+        /// The login name from now on.
+        #[arg(long)]
+        new_email: String,
+    },
+    /// Print a token, or a link with PASSWORD_RESET_URL, with which the user sets a new password within an hour.
+    ResetPassword {
+        /// The login name.
+        #[arg(long)]
+        email: String,
     },
     /// Delete an account with its sessions. Homes of which it is the only owner are handed over or deleted.
     Delete(account_deletion::Delete),
@@ -102,6 +117,16 @@ impl User {
                 users(any_key).await?.set_password(&email, password.read()?.reveal()).await?;
                 println!("set the password of {email}; all sessions are ended");
             }
+            Self::SetEmail { email, new_email } => {
+                users(any_key).await?.set_email(&email, &new_email).await?;
+                println!("{email} signs in as {new_email} from now on; all sessions are ended");
+            }
+            Self::ResetPassword { email } => {
+                let users = users(any_key).await?;
+                let (token, expires_at) = users.create_password_reset(&email).await?.context("user not found")?;
+                eprintln!("valid for one use until {}", expires_at.to_rfc3339());
+                println!("{}", users.reset_link(&token));
+            }
             Self::Delete(delete) => delete.run().await?,
             Self::Link { email, issuer, subject } => {
                 users(any_key).await?.link(&email, &issuer, &subject).await?;
@@ -146,6 +171,8 @@ pub(super) async fn users(auth: AuthSettings) -> anyhow::Result<Users> {
         throttle: Throttle::new(false),
         registration_open: auth.registration_open,
         issuer_domains: IssuerDomains::new(&auth),
+        mailer: None,
+        reset_link: ResetLink::read(&Environment)?,
     }))
 }
 

@@ -24,6 +24,15 @@ pub(super) struct UpdateMeInput {
     current_password: Option<String>,
 }
 
+/// A new password for an account whose password was forgotten.
+#[derive(InputObject)]
+pub(super) struct ResetPasswordInput {
+    /// The token from the mail of `requestPasswordReset`, or from the operator. It is valid for one use and for an hour.
+    token: String,
+    /// The new password: 12 to 128 characters. Common passwords are refused.
+    new_password: String,
+}
+
 /// A home that gets another owner.
 #[derive(InputObject)]
 pub(super) struct HandOverInput {
@@ -78,6 +87,28 @@ impl AccountMutation {
         let change = ProfileChange { name: name.as_deref(), email: email.as_deref(), current_password };
         let user = ctx.services().users.update(ctx.person()?, change, ctx.address()).await?;
         Ok(User { viewer: user.id, user: Arc::new(user) })
+    }
+
+    /// Sends a mail with a token for `resetPassword` to the account with this e-mail address. The answer is the same if
+    /// there is none. Fails with FORBIDDEN if this server sends no mail: then the operator sets a new password.
+    async fn request_password_reset(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The e-mail address of the account. Case is ignored.")] email: String,
+    ) -> Result<bool> {
+        ctx.services().users.request_password_reset(&email, ctx.address())?;
+        Ok(true)
+    }
+
+    /// Sets a new password without the old one, ends all sessions of the account and closes their connections. Fails with
+    /// BAD_USER_INPUT if the token is unknown, used or expired.
+    async fn reset_password(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The token and the new password.")] input: ResetPasswordInput,
+    ) -> Result<bool> {
+        ctx.services().users.reset_password(&input.token, &input.new_password, ctx.address()).await?;
+        Ok(true)
     }
 
     /// Deletes your account, ends all your sessions and closes their connections. You leave all homes; what you did in them

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use chrono::{DateTime, Utc};
 
 use super::hashing_turns::Lane;
-use super::{NewPassword, Users, store};
+use super::{NewPassword, Users, password_resets_store, store};
 use crate::auth::{Actor, Principal};
 use crate::db;
 use crate::error::Error;
@@ -86,13 +86,15 @@ pub(super) fn wrong(field: &'static str) -> Error {
     Error::bad_input(field, format!("{field} is not your current password"))
 }
 
-/// Ends every session of a user except one, and every token without a session. The user's row is locked.
+/// Ends every session of a user except one, every token without a session, and every token for a new password. The user's
+/// row is locked.
 pub(super) async fn end_all_sessions_except(
     conn: &mut db::Connection,
     user: UserId,
     kept: Option<SessionId>,
     now: DateTime<Utc>,
 ) -> Result<Vec<RecordedRevocation>, Error> {
+    password_resets_store::delete_of_user(conn, user).await?;
     let families = store::delete_refresh_tokens(conn, user, kept.map(SessionId::as_uuid)).await?;
     let sessions = families.into_iter().map(|family| Revocation::Session(Some(user), SessionId::from_database(family)));
     let revocations: Vec<_> = sessions.chain([Revocation::Tokens(user, now)]).collect();

@@ -11,6 +11,8 @@ mod listing_store;
 mod operator;
 mod password;
 mod password_hasher;
+mod password_resets;
+mod password_resets_store;
 mod profile;
 mod session;
 mod sessions;
@@ -32,12 +34,15 @@ use crate::clock::Clock;
 use crate::db::{self, Pool};
 use crate::error::{CredentialsError, Error};
 use crate::ids::UserId;
+use crate::mail::Mailer;
 use crate::revocation::Revocations;
+use crate::settings::ResetLink;
 use crate::throttle::{Throttle, network_range};
 use crate::validation;
 use hashing_turns::Lane;
 use password::NewPassword;
 use password_hasher::Hasher;
+use password_resets::ResetMails;
 
 /// Longest e-mail address, in bytes (RFC 5321).
 pub const MAX_EMAIL_BYTES: usize = 254;
@@ -66,6 +71,10 @@ pub struct UsersDependencies {
     pub registration_open: bool,
     /// Domains whose addresses only external issuers verify.
     pub issuer_domains: IssuerDomains,
+    /// Sends tokens for new passwords; `None` if the server sends no mail.
+    pub mailer: Option<Mailer>,
+    /// The link with which such a token is sent.
+    pub reset_link: Option<ResetLink>,
 }
 
 /// Accounts and sessions. Cheap to clone.
@@ -79,14 +88,36 @@ pub struct Users {
     throttle: Throttle,
     registration_open: bool,
     issuer_domains: IssuerDomains,
+    reset_mails: Option<ResetMails>,
+    reset_link: Option<ResetLink>,
 }
 
 impl Users {
     pub fn new(dependencies: UsersDependencies) -> Self {
-        let UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open, issuer_domains } =
-            dependencies;
-        let hasher = Hasher::default();
-        Self { pool, tokens, clock, hasher, revocations, throttle, registration_open, issuer_domains }
+        let UsersDependencies {
+            pool,
+            tokens,
+            clock,
+            revocations,
+            throttle,
+            registration_open,
+            issuer_domains,
+            mailer,
+            reset_link,
+        } = dependencies;
+        let (hasher, reset_mails) = (Hasher::default(), mailer.map(ResetMails::new));
+        Self {
+            pool,
+            tokens,
+            clock,
+            hasher,
+            revocations,
+            throttle,
+            registration_open,
+            issuer_domains,
+            reset_mails,
+            reset_link,
+        }
     }
 
     /// Creates an account and signs it in, if registration is open. `from` is the client's address.

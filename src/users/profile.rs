@@ -76,6 +76,6 @@ impl Users {
     }
 }
 
-fn taken(error: diesel::result::Error) -> Error {
+pub(super) fn taken(error: diesel::result::Error) -> Error {
     if db::is_unique_violation(&error) { super::email_taken() } else { error.into() }
 }

@@ -185,6 +185,12 @@ async fn no_user_takes_an_address_that_an_issuer_verifies() {
     let change = "mutation($e: String!, $p: String!) { updateMe(input: {email: $e, currentPassword: $p}) { email } }";
     let colleague = json!({"e": "boss@company.example", "p": ann.password});
     assert_eq!(ann.error_code(change, colleague).await, "FORBIDDEN");
+    let users = &app.app().services().users;
+    users.set_email(&ann.email, "boss@company.example").await.unwrap();
+    assert_eq!(ann.error_code(ME, json!({})).await, "UNAUTHENTICATED", "an operator may, and ends the sessions");
+    users.set_email("boss@company.example", &ann.email).await.unwrap();
+    let ann = ann.signed_in_again().await;
+    assert_eq!(users.set_email(&ann.email, &app.user().await.email).await.unwrap_err().code(), "CONFLICT");
     let private = format!("{}@private.example", unique("ann"));
     assert_eq!(ann.query(change, json!({"e": private, "p": ann.password})).await["updateMe"]["email"], json!(private));
     app.stop().await;

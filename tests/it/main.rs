@@ -45,6 +45,7 @@ mod issuers;
 mod limits;
 mod lists;
 mod locales;
+mod mail;
 mod memory;
 mod months;
 mod mosquitto_files;

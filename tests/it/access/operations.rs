@@ -47,6 +47,12 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row("Mutation.refreshToken", Anybody, "mutation { refreshToken(refreshToken: $refresh) { accessToken } }"),
     row("Mutation.logout", Anybody, "mutation { logout(refreshToken: $refresh) }"),
+    row("Mutation.requestPasswordReset", Anybody, "mutation { requestPasswordReset(email: $fresh_email) }"),
+    row(
+        "Mutation.resetPassword",
+        Anybody,
+        "mutation { resetPassword(input: {token: $reset, newPassword: $password}) }",
+    ),
     row("Mutation.revokeSession", Account, "mutation { revokeSession(id: $session) }"),
     row(
         "Mutation.changePassword",
@@ -284,6 +290,7 @@ pub(super) const ARGUMENTS: &[(&str, ArgumentRule)] = &[
     ("Mutation.removeMember.homeId", Target),
     ("Mutation.removeMember.userId", Within),
     ("Mutation.renameRoom.id", Target),
+    ("Mutation.resetPassword.input.token", Secret("BAD_USER_INPUT")),
     ("Mutation.revokeIntegrationToken.id", Target),
     ("Mutation.revokeInvitation.id", Target),
     ("Mutation.revokeSession.id", Target),

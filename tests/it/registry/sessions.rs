@@ -172,9 +172,17 @@ async fn with_connections(graph: &Graph, n: u32) -> Users {
     drop(join_all((0..n).map(|_| pool.get())).await);
     let tokens = Tokens::new(&Secret::new(JWT_SECRET), graph.clock.clone());
     let revocations = graph.services.revocations.clone();
-    let (clock, throttle, issuer_domains) = (graph.clock.clone(), Throttle::new(false), IssuerDomains::default());
-    let registration_open = true;
-    Users::new(UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open, issuer_domains })
+    Users::new(UsersDependencies {
+        pool,
+        tokens,
+        clock: graph.clock.clone(),
+        revocations,
+        throttle: Throttle::new(false),
+        registration_open: true,
+        issuer_domains: IssuerDomains::default(),
+        mailer: None,
+        reset_link: None,
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
