@@ -17,7 +17,7 @@ use crate::settings::{AuthSettings, Secret, SettingsError};
 use keys::{Keys, TYPE};
 use verified::VerifiedTokens;
 
-pub use external::{ExternalIdentity, MAX_CLOCK_SKEW, TrustedIssuers};
+pub use external::{ExternalIdentity, IssuerDomains, MAX_CLOCK_SKEW, TrustedIssuers};
 
 /// The lifetime of a session's access tokens.
 pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);

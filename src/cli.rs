@@ -1,5 +1,6 @@
 //! The command line. Each command starts only what it needs.
 
+mod account_deletion;
 mod database;
 mod health;
 mod lists;

@@ -5,6 +5,7 @@
 
 pub mod codes;
 
+use crate::ids::HomeId;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 /// The cause of an error whose own text reveals nothing internal.
@@ -69,6 +70,12 @@ pub enum Error {
     /// It conflicts with the present state.
     #[error("{0}")]
     Conflict(String),
+    /// An account can't be deleted, because homes would have no owner.
+    #[error("homes would have no owner: name each of homeIds in handOver, with a member, or in deleteHomeIds")]
+    OnlyOwner {
+        /// The homes that the request does not name.
+        homes: Vec<HomeId>,
+    },
     /// Too many requests, with the time to wait.
     #[error("too many requests: try again in {retry_after_seconds} s")]
     TooSoon { retry_after_seconds: u64 },
@@ -98,7 +105,7 @@ impl Error {
             Self::NotFound(_) => "NOT_FOUND",
             Self::BadInput { .. } => "BAD_USER_INPUT",
             Self::TooLarge { .. } => "PAYLOAD_TOO_LARGE",
-            Self::Conflict(_) => "CONFLICT",
+            Self::Conflict(_) | Self::OnlyOwner { .. } => "CONFLICT",
             Self::TooSoon { .. } => "RATE_LIMITED",
             Self::Lagged => "LAGGED",
             Self::Standby | Self::Unavailable(_) => "UNAVAILABLE",

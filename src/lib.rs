@@ -18,7 +18,7 @@
 //! | [`rate`], [`throttle`] | GCRA rate limiter; limits on passwords and addresses |
 //! | [`opaque_token`], [`secret_box`], [`tls`] | random tokens, encryption at rest, TLS settings |
 //! | [`request_memory`], [`turns`] | the memory of running operations and of responses on their way; whose operation is next |
-//! | [`metrics`] | Prometheus metrics |
+//! | [`metrics`], [`mail`] | Prometheus metrics; outgoing mail |
 //! | [`auth`], [`revocation`] | access tokens; their end before they expire |
 //! | [`audit`] | the audit log |
 //! | [`downlink`], [`outbox`] | the port towards devices; delivery of stored messages |
@@ -30,6 +30,7 @@
 //! | [`devices`] | registry, credentials, presence, states |
 //! | [`telemetry`] | readings: recording, history, live streams |
 //! | [`commands`], [`device_config`] | what is sent to devices |
+//! | [`account_deletion`] | an account leaves its homes, then it is deleted |
 //!
 //! | Edges | |
 //! |---|---|
@@ -56,6 +57,7 @@ pub mod follow;
 pub mod hub;
 pub mod ids;
 pub mod latch;
+pub mod mail;
 pub mod metrics;
 pub mod opaque_token;
 pub mod outbox;
@@ -70,6 +72,7 @@ pub mod tls;
 pub mod turns;
 pub mod validation;
 
+pub mod account_deletion;
 pub mod commands;
 pub mod device_config;
 pub mod devices;

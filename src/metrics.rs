@@ -111,6 +111,14 @@ metrics! {
     configs_unreadable: Counter = "configs_unreadable",
         "Configurations not sent because the key that encrypted their secrets is not set";
 
+    // Mail
+    mails_sent: Counter = "mails_sent",
+        "Mails that the mail server accepted";
+    mail_retries: Counter = "mail_retries",
+        "Failed attempts to send a mail that were repeated";
+    mails_failed: Family<Reason, Counter> = "mails_failed",
+        "Mails that were not sent, by reason";
+
     // Ingest
     ingest_standby: Gauge = "ingest_standby",
         "1 while another server ingests the messages of the topic prefix, and this one waits to take over";

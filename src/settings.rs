@@ -11,6 +11,7 @@ mod documentation;
 mod encryption;
 mod http;
 mod issuers;
+mod mail;
 mod mqtt;
 mod provisioning;
 mod proxies;
@@ -30,6 +31,7 @@ pub use documentation::{VARIABLES, Variable, help};
 pub use encryption::{EncryptionKey, EncryptionSettings};
 pub use http::{HttpSettings, LogRequests, TlsFiles};
 pub use issuers::{KeySource, TrustedIssuer};
+pub use mail::{MailEncryption, MailServer, MailSettings, ResetLink};
 pub use mqtt::MqttSettings;
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
 pub use proxies::TrustedProxies;
@@ -92,6 +94,10 @@ pub struct Settings {
     pub http: HttpSettings,
     pub auth: AuthSettings,
     pub encryption: EncryptionSettings,
+    /// Outgoing mail; `None` if the server sends none.
+    pub mail: Option<MailSettings>,
+    /// The link of mails that set a new password.
+    pub reset_link: Option<ResetLink>,
     /// `RATE_LIMITS`: whether rate limits, quotas and delays are on.
     pub rate_limits: bool,
     /// The rate limit of each device; `None` for no limit.
@@ -111,6 +117,8 @@ impl Settings {
             http: HttpSettings::read(source),
             auth: AuthSettings::read(source),
             encryption: EncryptionSettings::read(source),
+            mail: MailSettings::read(source),
+            reset_link: ResetLink::read(source),
             rate_limits: rate_limits,
             device_limit: DeviceLimit::read(source).map(|limit| limit.filter(|_| with_limits)),
             quotas: Quotas::read(source, with_limits),
@@ -269,7 +277,7 @@ mod tests {
     fn an_empty_secret_file_is_an_error_that_names_its_variable() {
         const LONG: &str = "0123456789abcdef0123456789abcdef";
         const KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
-        const SECRETS: [(&str, &str); 10] = [
+        const SECRETS: [(&str, &str); 11] = [
             ("DATABASE_URL", GOOD[0].1),
             ("MQTT_PASSWORD", "p"),
             ("MQTT_DYNSEC_PASSWORD", LONG),
@@ -280,8 +288,10 @@ mod tests {
             ("JWT_PREVIOUS_PRIVATE_KEY", "a key"),
             ("ENCRYPTION_KEY", KEY),
             ("ENCRYPTION_KEY_PREVIOUS", KEY),
+            ("SMTP_URL", "smtp://u:p@mail"),
         ];
-        const ASKED: [(&str, &str); 4] = [
+        const ASKED: [(&str, &str); 5] = [
+            ("SMTP_FROM", "home@example.com"),
             GOOD[1],
             ("MQTT_PROVISIONING", "dynsec"),
             ("MQTT_DYNSEC_USERNAME", "admin"),

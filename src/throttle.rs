@@ -21,15 +21,19 @@ use repeated_passwords::RepeatedPasswords;
 
 pub use password_attempts::{PasswordAttempt, PasswordSubject};
 
-/// Sign-ins, registrations, token refreshes, accepted invitations and password changes of one address: per minute,
-/// and at once.
+/// Sign-ins, registrations, token refreshes, accepted invitations, and changes and resets of passwords and accounts of one
+/// address: per minute, and at once.
 const ATTEMPTS_PER_MINUTE: u32 = 60;
-/// Password changes of one user: per minute, and at once. Each costs two password hashes.
+/// Changes of the own password or account of one user: per minute, and at once. Each costs up to two password hashes.
 const USER_ATTEMPTS_PER_MINUTE: u32 = 10;
 /// Home keys that one user chooses: per minute, and at once. A refusal tells that another home has, or had, the key.
 const HOME_KEYS_PER_MINUTE: u32 = 30;
 /// Integration tokens that one user creates and revokes: per minute, and at once. Every server reads each revocation.
 const TOKEN_CHANGES_PER_MINUTE: u32 = 60;
+/// Pause between two requests for a new password of one account.
+const PASSWORD_RESET_EVERY: Duration = Duration::from_secs(10 * 60);
+/// Requests for a new password of one account at once.
+const PASSWORD_RESETS_AT_ONCE: u32 = 5;
 /// Sustained requests of one user per second.
 const REQUESTS_PER_SECOND: u32 = 50;
 /// Requests of one user at once.
@@ -51,6 +55,8 @@ struct Tables {
     user_attempts: KeyedLimiter<UserId>,
     home_keys: KeyedLimiter<UserId>,
     token_changes: KeyedLimiter<UserId>,
+    /// By e-mail address, whether or not it has an account.
+    password_resets: KeyedLimiter<String>,
     user_requests: KeyedLimiter<UserId>,
     address_requests: KeyedLimiter<IpAddr>,
     failed_passwords: Arc<FailedPasswords>,
@@ -62,6 +68,7 @@ impl Throttle {
     pub fn new(is_on: bool) -> Self {
         let user_requests = Gcra::new(REQUESTS_PER_SECOND, REQUEST_BURST);
         let address_requests = Gcra::new(ADDRESS_REQUESTS_PER_SECOND, ADDRESS_REQUEST_BURST);
+        let password_resets = Gcra::every(PASSWORD_RESET_EVERY, PASSWORD_RESETS_AT_ONCE);
         let (any_address, any_user) = (IpAddr::from([0, 0, 0, 0]), UserId::from_database(0));
         Self(is_on.then(|| {
             Arc::new(Tables {
@@ -69,6 +76,7 @@ impl Throttle {
                 user_attempts: KeyedLimiter::new(Gcra::per_minute(USER_ATTEMPTS_PER_MINUTE), any_user),
                 home_keys: KeyedLimiter::new(Gcra::per_minute(HOME_KEYS_PER_MINUTE), any_user),
                 token_changes: KeyedLimiter::new(Gcra::per_minute(TOKEN_CHANGES_PER_MINUTE), any_user),
+                password_resets: KeyedLimiter::new(password_resets, String::new()),
                 user_requests: KeyedLimiter::new(user_requests, any_user),
                 address_requests: KeyedLimiter::new(address_requests, any_address),
                 failed_passwords: Arc::new(FailedPasswords::new(MAX_FAILED_PASSWORDS)),
@@ -90,13 +98,13 @@ impl Throttle {
     }
 
     /// Counts an attempt to authenticate from an address: a sign-in, a registration, a token refresh, an accepted
-    /// invitation or a password change.
+    /// invitation, or a change of a password or an account.
     pub fn address_attempt(&self, from: Option<IpAddr>) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         from.map_or(Ok(()), |from| tables.address_attempts.check(&network(from)).map_err(too_soon))
     }
 
-    /// Counts an attempt of a user to change their password.
+    /// Counts an attempt of a user to change their password or account.
     pub fn user_attempt(&self, user: UserId) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         tables.user_attempts.check(&user).map_err(too_soon)
@@ -112,6 +120,12 @@ impl Throttle {
     pub fn token_change(&self, user: UserId) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         tables.token_changes.check(&user).map_err(too_soon)
+    }
+
+    /// Counts a request for a new password of the account with this e-mail.
+    pub fn password_reset(&self, email: &String) -> Result<(), Error> {
+        let Some(tables) = &self.0 else { return Ok(()) };
+        tables.password_resets.check(email).map_err(too_soon)
     }
 
     /// Whether so many attempts failed recently that it matters if the account has signed in from the address's network

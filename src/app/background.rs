@@ -18,6 +18,10 @@ pub(super) fn start(parts: &Parts, tasks: &Tasks) {
         "the deletion of sessions that are not used",
         ingest::run_session_retention(pool(), migrated(), stop()),
     );
+    if services.users.sends_mail() {
+        let mails = services.users.clone().run_reset_mails(migrated(), stop());
+        tasks.critical("the mails for new passwords", mails);
+    }
     let partitions = hubs.partitions.clone().run(settings.database.clone(), base.clock.clone(), migrated(), stop());
     tasks.critical("the task for partitions", partitions);
     let is_current = base.metrics.revocations_followed.clone();

@@ -5,6 +5,7 @@ use crate::auth::Tokens;
 use crate::clock::Clock;
 use crate::db::{self, Frozen, Pool, PoolMetrics};
 use crate::ingest;
+use crate::mail::Mailer;
 use crate::metrics::{Metrics, PoolState};
 use crate::revocation::Revocations;
 use crate::settings::{DatabaseSettings, Settings, SettingsError};
@@ -31,6 +32,8 @@ pub struct Base {
     pub subscription_turns: Turns,
     pub tokens: Tokens,
     pub revocations: Revocations,
+    /// `None` if the server sends no mail.
+    pub mailer: Option<Mailer>,
 }
 
 impl Base {
@@ -52,6 +55,7 @@ impl Base {
             subscription_turns: turns(TurnLimits::of_subscriptions()),
             tokens: Tokens::from_settings(&settings.auth, clock.clone())?,
             revocations: Revocations::new(clock.clone()),
+            mailer: settings.mail.as_ref().map(|mail| Mailer::new(mail, metrics.clone())).transpose()?,
             ingest_progress: ingest::Progress::new(
                 metrics.ingest_oldest_unstored.clone(),
                 metrics.ingest_parked.clone(),

@@ -3,6 +3,8 @@
 use crate::auth::{Tokens, TrustedIssuers};
 use crate::clock::Clock;
 use crate::http::ServerTls;
+use crate::mail::Mailer;
+use crate::metrics::Metrics;
 use crate::mqtt;
 use crate::settings::{Provisioning, Settings, SettingsError, SettingsErrors, Source};
 
@@ -19,11 +21,12 @@ pub fn settings_of_serve(source: &impl Source) -> Result<Settings, SettingsError
 
 /// Fails where keys or certificates can't be used, and names all of them.
 pub fn check(settings: &Settings) -> Result<(), SettingsErrors> {
-    let checks: [Result<(), SettingsError>; 4] = [
+    let checks: [Result<(), SettingsError>; 5] = [
         Tokens::from_settings(&settings.auth, Clock::system()).map(drop),
         TrustedIssuers::new(&settings.auth, Clock::system()).map(drop),
         mqtt::check(&settings.mqtt).map_err(Into::into),
         settings.http.tls.as_ref().map_or(Ok(()), |files| ServerTls::read(files).map(drop)),
+        settings.mail.as_ref().map_or(Ok(()), |mail| Mailer::new(mail, Metrics::new()).map(drop)),
     ];
     let errors: Vec<_> = checks.into_iter().filter_map(Result::err).collect();
     if errors.is_empty() { Ok(()) } else { Err(SettingsErrors(errors)) }

@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 
 use super::{Base, Hubs};
+use crate::auth::IssuerDomains;
 use crate::commands::{self, Commands};
 use crate::device_config::{self, DeviceConfigs, KeyRing};
 use crate::devices::{Devices, DevicesDependencies};
@@ -25,6 +26,9 @@ impl Services {
                 revocations: revocations.clone(),
                 throttle: throttle.clone(),
                 registration_open: settings.auth.registration_open,
+                issuer_domains: IssuerDomains::new(&settings.auth),
+                mailer: base.mailer.clone(),
+                reset_link: settings.reset_link.clone(),
             }),
             homes: Homes::new(homes::HomesDependencies {
                 pool: pool(),

@@ -29,6 +29,7 @@ fn features(settings: &Settings) -> Vec<&'static str> {
     add(encryption.key.is_some(), "secrets in configurations");
     add(auth.registration_open, "open registration");
     add(!auth.trusted_issuers.is_empty(), "external issuers");
+    add(settings.mail.is_some(), "mail");
     add(settings.rate_limits, "rate limits");
     add(http.introspection, "introspection");
     add(http.graphiql, "GraphiQL");

@@ -5,6 +5,7 @@
 //! algorithm. No URL and no key is ever taken from a token. Expiry has no leeway, so that streams end when the token
 //! says.
 
+mod email_domains;
 mod fetch;
 mod jwks;
 mod jwks_cache;
@@ -19,7 +20,10 @@ use serde_json::{Number, Value};
 use super::{MAX_TOKEN_BYTES, TokenError};
 use crate::clock::Clock;
 use crate::settings::{AuthSettings, SettingsError, TrustedIssuer};
+use email_domains::EmailDomains;
 use jwks_cache::JwksCache;
+
+pub use email_domains::IssuerDomains;
 
 /// How far an issuer's clock may be ahead of ours.
 pub const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::seconds(30);
@@ -50,7 +54,7 @@ pub struct TrustedIssuers {
 
 struct Issuer {
     name: Arc<str>,
-    email_domains: Option<std::collections::HashSet<String>>,
+    email_domains: EmailDomains,
     keys: JwksCache,
 }
 
@@ -123,7 +127,7 @@ impl Issuer {
     fn new(settings: &TrustedIssuer) -> Result<Self, SettingsError> {
         Ok(Self {
             name: settings.issuer.as_str().into(),
-            email_domains: settings.email_domains.clone(),
+            email_domains: EmailDomains(settings.email_domains.clone()),
             keys: JwksCache::new(settings).map_err(|problem| SettingsError {
                 name: "JWT_TRUSTED_ISSUERS".to_owned(),
                 problem: format!("keys of {}: {problem}", settings.issuer),
@@ -144,13 +148,9 @@ impl Issuer {
         if expires_at <= now {
             return Err(TokenError::Expired);
         }
-        let email = claims.email.filter(|email| claims.email_verified == Value::Bool(true) && self.may_verify(email));
+        let is_verified = claims.email_verified == Value::Bool(true);
+        let email = claims.email.filter(|email| is_verified && self.email_domains.contain(email));
         Ok(ExternalIdentity { issuer: self.name.clone(), subject: claims.sub, email, issued_at, expires_at })
-    }
-
-    fn may_verify(&self, email: &str) -> bool {
-        let domain = email.rsplit_once('@').map(|(_, domain)| domain.to_ascii_lowercase());
-        self.email_domains.as_ref().is_none_or(|domains| domain.is_some_and(|domain| domains.contains(&domain)))
     }
 }
 

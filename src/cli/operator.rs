@@ -4,12 +4,12 @@ use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{database, lists, output};
-use crate::auth::Tokens;
+use super::{account_deletion, database, lists, output};
+use crate::auth::{IssuerDomains, Tokens};
 use crate::clock::Clock;
 use crate::opaque_token;
 use crate::revocation::Revocations;
-use crate::settings::{AuthSettings, DatabaseSettings, Environment, Secret};
+use crate::settings::{AuthSettings, DatabaseSettings, Environment, ResetLink, Secret};
 use crate::throttle::Throttle;
 use crate::users::{Users, UsersDependencies};
 use anyhow::{Context, bail};
@@ -45,6 +45,23 @@ pub(crate) enum User {
         #[command(flatten)]
         password: Password,
     },
+    /// Set the e-mail address of an account and end all its sessions.
+    SetEmail {
+        /// The login name.
+        #[arg(long)]
+        email: String,
+        /// The login name from now on.
+        #[arg(long)]
+        new_email: String,
+    },
+    /// Print a token, or a link with PASSWORD_RESET_URL, with which the user sets a new password within an hour.
+    ResetPassword {
+        /// The login name.
+        #[arg(long)]
+        email: String,
+    },
+    /// Delete an account with its sessions. Homes of which it is the only owner are handed over or deleted.
+    Delete(account_deletion::Delete),
     /// Link an identity of a JWT_TRUSTED_ISSUERS issuer to an account: its tokens then authenticate this account.
     Link {
         /// The account's login name.
@@ -89,8 +106,7 @@ pub(crate) struct Password {
 
 impl User {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        // None of these issues a token, so any key will do.
-        let any_key = AuthSettings::with_secret(Secret::new(opaque_token::generate("")));
+        let any_key = any_key();
         match self {
             Self::List { format } => lists::users(format).await?,
             Self::Create { email, name, password } => {
@@ -101,6 +117,17 @@ impl User {
                 users(any_key).await?.set_password(&email, password.read()?.reveal()).await?;
                 output::print(&format!("set the password of {email}; all sessions are ended\n"))?;
             }
+            Self::SetEmail { email, new_email } => {
+                users(any_key).await?.set_email(&email, &new_email).await?;
+                output::print(&format!("{email} signs in as {new_email} from now on; all sessions are ended\n"))?;
+            }
+            Self::ResetPassword { email } => {
+                let users = users(any_key).await?;
+                let (token, expires_at) = users.create_password_reset(&email).await?.context("user not found")?;
+                eprintln!("valid for one use until {}", expires_at.to_rfc3339());
+                output::print(&format!("{}\n", users.reset_link(&token)))?;
+            }
+            Self::Delete(delete) => delete.run().await?,
             Self::Link { email, issuer, subject } => {
                 users(any_key).await?.link(&email, &issuer, &subject).await?;
                 output::print(&format!("linked {subject} of {issuer} to {email}\n"))?;
@@ -126,13 +153,27 @@ impl Token {
     }
 }
 
-async fn users(auth: AuthSettings) -> anyhow::Result<Users> {
+/// For commands that issue no token: any key will do.
+pub(super) fn any_key() -> AuthSettings {
+    AuthSettings::with_secret(Secret::new(opaque_token::generate("")))
+}
+
+pub(super) async fn users(auth: AuthSettings) -> anyhow::Result<Users> {
     let database = DatabaseSettings::read(&Environment)?;
     let clock = Clock::system();
     let pool = database::open(&database).await?;
     let (tokens, revocations) = (Tokens::from_settings(&auth, clock.clone())?, Revocations::new(clock.clone()));
-    let (throttle, registration_open) = (Throttle::new(false), auth.registration_open);
-    Ok(Users::new(UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open }))
+    Ok(Users::new(UsersDependencies {
+        pool,
+        tokens,
+        clock,
+        revocations,
+        throttle: Throttle::new(false),
+        registration_open: auth.registration_open,
+        issuer_domains: IssuerDomains::new(&auth),
+        mailer: None,
+        reset_link: ResetLink::read(&Environment)?,
+    }))
 }
 
 impl Password {

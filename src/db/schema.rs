@@ -48,6 +48,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    password_resets (token_hash) {
+        token_hash -> Binary,
+        user_id -> BigInt,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     revocations (id) {
         id -> BigInt,
         at -> Timestamptz,
@@ -261,6 +270,7 @@ diesel::table! {
 diesel::allow_tables_to_appear_in_same_query!(
     users,
     refresh_tokens,
+    password_resets,
     revocations,
     homes,
     memberships,

@@ -69,8 +69,8 @@ pub const CODES: [ErrorCode; 12] = [
         http_status: "",
         close_code: "",
         retry: "no",
-        advice: "Read the object again, then decide.",
-        fields: "",
+        advice: "Read the object again, then decide. `deleteAccount` names homes that would have no owner in `homeIds`.",
+        fields: "`homeIds`",
     },
     ErrorCode {
         name: "PAYLOAD_TOO_LARGE",

@@ -95,8 +95,9 @@ pub struct Prepared {
     operation: ExecutableDocument,
 }
 
-/// Mutations that are judged by the password or the refresh token in their arguments.
-const WITH_OWN_CREDENTIALS: [&str; 4] = ["login", "register", "refreshToken", "logout"];
+/// Mutations that are judged by the password or the token in their arguments, or need neither.
+const WITH_OWN_CREDENTIALS: [&str; 6] =
+    ["login", "register", "refreshToken", "logout", "requestPasswordReset", "resetPassword"];
 
 impl Prepared {
     pub fn kind(&self) -> OperationKind {

@@ -45,6 +45,9 @@ impl From<ResolverError> for async_graphql::Error {
             if let Some(field) = error.field() {
                 extensions.set("field", field);
             }
+            if let Error::OnlyOwner { homes } = &*error.0 {
+                extensions.set("homeIds", homes.iter().map(ToString::to_string).collect::<Vec<_>>());
+            }
             if let Error::TooSoon { retry_after_seconds } = &*error.0 {
                 extensions.set("retryAfterSeconds", *retry_after_seconds);
             }

@@ -8,6 +8,7 @@
 //! An operation passes `engine` (prepare, then execute or stream). `limits` lists all bounds in the order in
 //! which it meets them.
 
+mod accounts;
 mod audit;
 mod client_errors;
 mod command_enums;
@@ -132,6 +133,7 @@ pub struct Query(
 #[derive(MergedObject, Default)]
 pub struct Mutation(
     sessions::SessionMutation,
+    accounts::AccountMutation,
     homes::HomeMutation,
     invitations::MembershipMutation,
     integrations::IntegrationMutation,

@@ -39,7 +39,7 @@ impl Homes {
     }
 
     /// Decides the deletion and notifies caches, hubs and revocations after the commit.
-    async fn decide_deletion(&self, access: Access, by: RequestContext) -> Result<Deletion, Error> {
+    pub(super) async fn decide_deletion(&self, access: Access, by: RequestContext) -> Result<Deletion, Error> {
         let (home, now) = (access.home(), self.clock.now());
         let (deletion, ended) = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {

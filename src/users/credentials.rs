@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use chrono::{DateTime, Utc};
 
 use super::hashing_turns::Lane;
-use super::{NewPassword, Users, store};
+use super::{NewPassword, Users, password_resets_store, store};
 use crate::auth::{Actor, Principal};
 use crate::db;
 use crate::error::Error;
@@ -23,29 +23,17 @@ impl Users {
         from: Option<IpAddr>,
     ) -> Result<(), Error> {
         let (user, clock) = (who.user, self.clock.clone());
-        self.throttle.user_attempt(user)?;
-        self.throttle.address_attempt(from)?;
-        let found = {
-            let mut conn = self.pool.get().await?;
-            store::password(&mut conn, user).await?
-        };
-        let (email, present) = found.ok_or(Error::ACCOUNT_DELETED)?;
+        self.limit_password_attempts(user, from)?;
+        let (email, present) = self.own_password(user).await?;
         let new = NewPassword::parse("newPassword", new, &email)?;
-        // With a stolen session one can guess no faster here than at `login`. Failed guesses count for the session, so
-        // they do not delay the owner in another session.
-        let (kept_session, subject) = match who.actor {
-            Actor::Session(session) => (Some(session), PasswordSubject::Session(session)),
-            Actor::Integration(_) | Actor::Operator | Actor::External(_) => (None, PasswordSubject::User(user)),
-        };
-        let attempt = self.throttle.begin_password_attempt(subject)?;
-        let is_right = self.hasher.verify(current, Some(present.clone()), Lane::Known).await;
-        attempt.resolve(is_right.map(|is_right| is_right.then_some(())))?.ok_or_else(wrong)?;
+        let kept_session = session_of(who);
+        self.verify_own_password(who, "currentPassword", current, &present).await?;
         let hash = self.hasher.hash(new, Lane::Known).await?;
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 // A concurrent change may have committed first: then `current` is outdated.
                 if store::lock_password(conn, user).await? != Some(present) {
-                    return Err(wrong());
+                    return Err(wrong("currentPassword"));
                 }
                 store::set_password(conn, user, &hash).await?;
                 // The time under the lock: tokens issued while this waited are older than the new password.
@@ -55,19 +43,58 @@ impl Users {
         .after_commit(self.revocations.on_commit())
         .await
     }
+
+    /// Counts an attempt of a user at their own password.
+    pub(super) fn limit_password_attempts(&self, user: UserId, from: Option<IpAddr>) -> Result<(), Error> {
+        self.throttle.user_attempt(user)?;
+        self.throttle.address_attempt(from)
+    }
+
+    /// The caller's e-mail and password hash.
+    pub(super) async fn own_password(&self, user: UserId) -> Result<(String, String), Error> {
+        let mut conn = self.pool.get().await?;
+        store::password(&mut conn, user).await?.ok_or(Error::ACCOUNT_DELETED)
+    }
+
+    /// Fails unless `password` is the one of this hash, which is the caller's. `field` is the input field of the password.
+    ///
+    /// With a stolen session one can guess no faster here than at `login`. Failed guesses count for the session, so
+    /// they do not delay the owner in another session.
+    pub(super) async fn verify_own_password(
+        &self,
+        who: &Principal,
+        field: &'static str,
+        password: &str,
+        hash: &str,
+    ) -> Result<(), Error> {
+        let subject = session_of(who).map_or(PasswordSubject::User(who.user), PasswordSubject::Session);
+        let attempt = self.throttle.begin_password_attempt(subject)?;
+        let is_right = self.hasher.verify(password, Some(hash.to_owned()), Lane::Known).await;
+        attempt.resolve(is_right.map(|is_right| is_right.then_some(())))?.ok_or_else(|| wrong(field))
+    }
 }
 
-fn wrong() -> Error {
-    Error::bad_input("currentPassword", "currentPassword is not your current password")
+/// The session of the caller, if the token belongs to one.
+pub(super) fn session_of(who: &Principal) -> Option<SessionId> {
+    match who.actor {
+        Actor::Session(session) => Some(session),
+        Actor::Integration(_) | Actor::Operator | Actor::External(_) => None,
+    }
 }
 
-/// Ends every session of a user except one, and every token without a session. The user's row is locked.
+pub(super) fn wrong(field: &'static str) -> Error {
+    Error::bad_input(field, format!("{field} is not your current password"))
+}
+
+/// Ends every session of a user except one, every token without a session, and every token for a new password. The user's
+/// row is locked.
 pub(super) async fn end_all_sessions_except(
     conn: &mut db::Connection,
     user: UserId,
     kept: Option<SessionId>,
     now: DateTime<Utc>,
 ) -> Result<Vec<RecordedRevocation>, Error> {
+    password_resets_store::delete_of_user(conn, user).await?;
     let families = store::delete_refresh_tokens(conn, user, kept.map(SessionId::as_uuid)).await?;
     let sessions = families.into_iter().map(|family| Revocation::Session(Some(user), SessionId::from_database(family)));
     let revocations: Vec<_> = sessions.chain([Revocation::Tokens(user, now)]).collect();

@@ -3,6 +3,7 @@
 
 mod blocklist;
 mod credentials;
+mod deletion;
 mod external_identities;
 mod external_identities_store;
 mod hashing_turns;
@@ -10,6 +11,9 @@ mod listing_store;
 mod operator;
 mod password;
 mod password_hasher;
+mod password_resets;
+mod password_resets_store;
+mod profile;
 mod session;
 mod sessions;
 mod store;
@@ -19,21 +23,26 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
+pub use deletion::VerifiedPassword;
 pub use listing_store::{ListedUser, list_users};
+pub use profile::ProfileChange;
 pub use session::Session;
 pub use sessions::SessionInfo;
 
-use crate::auth::Tokens;
+use crate::auth::{IssuerDomains, Tokens};
 use crate::clock::Clock;
 use crate::db::{self, Pool};
 use crate::error::{CredentialsError, Error};
 use crate::ids::UserId;
+use crate::mail::Mailer;
 use crate::revocation::Revocations;
+use crate::settings::ResetLink;
 use crate::throttle::{Throttle, network_range};
 use crate::validation;
 use hashing_turns::Lane;
 use password::NewPassword;
 use password_hasher::Hasher;
+use password_resets::ResetMails;
 
 /// Longest e-mail address, in bytes (RFC 5321).
 pub const MAX_EMAIL_BYTES: usize = 254;
@@ -60,6 +69,12 @@ pub struct UsersDependencies {
     pub throttle: Throttle,
     /// `REGISTRATION=open`.
     pub registration_open: bool,
+    /// Domains whose addresses only external issuers verify.
+    pub issuer_domains: IssuerDomains,
+    /// Sends tokens for new passwords; `None` if the server sends no mail.
+    pub mailer: Option<Mailer>,
+    /// The link with which such a token is sent.
+    pub reset_link: Option<ResetLink>,
 }
 
 /// Accounts and sessions. Cheap to clone.
@@ -72,12 +87,37 @@ pub struct Users {
     revocations: Revocations,
     throttle: Throttle,
     registration_open: bool,
+    issuer_domains: IssuerDomains,
+    reset_mails: Option<ResetMails>,
+    reset_link: Option<ResetLink>,
 }
 
 impl Users {
     pub fn new(dependencies: UsersDependencies) -> Self {
-        let UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open } = dependencies;
-        Self { pool, tokens, clock, hasher: Hasher::default(), revocations, throttle, registration_open }
+        let UsersDependencies {
+            pool,
+            tokens,
+            clock,
+            revocations,
+            throttle,
+            registration_open,
+            issuer_domains,
+            mailer,
+            reset_link,
+        } = dependencies;
+        let (hasher, reset_mails) = (Hasher::default(), mailer.map(ResetMails::new));
+        Self {
+            pool,
+            tokens,
+            clock,
+            hasher,
+            revocations,
+            throttle,
+            registration_open,
+            issuer_domains,
+            reset_mails,
+            reset_link,
+        }
     }
 
     /// Creates an account and signs it in, if registration is open. `from` is the client's address.
@@ -111,7 +151,7 @@ impl Users {
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let user = store::insert(conn, &email, &name, &hash, now).await?;
-                let user = user.ok_or_else(|| Error::Conflict("email has an account already".to_owned()))?;
+                let user = user.ok_or_else(email_taken)?;
                 Ok((user, hash))
             })
         })
@@ -163,6 +203,10 @@ impl Users {
         let mut conn = self.pool.get().await?;
         Ok(store::by_ids(&mut conn, ids).await?)
     }
+}
+
+fn email_taken() -> Error {
+    Error::Conflict("email has an account already".to_owned())
 }
 
 /// Trims an e-mail address and converts it to lower case. ASCII only, because PostgreSQL's `lower` and Rust's must

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::credentials::end_all_sessions_except;
 use super::hashing_turns::Lane;
+use super::profile::taken;
 use super::{NewPassword, Users, parse_email, store};
 use crate::auth::Actor;
 use crate::db;
@@ -22,6 +23,21 @@ impl Users {
             Box::pin(async move {
                 let user = store::set_password_of(conn, &email, &hash).await?.ok_or(Error::NotFound("user"))?;
                 end_all_sessions_except(conn, user, None, clock.now()).await
+            })
+        })
+        .after_commit(self.revocations.on_commit())
+        .await
+    }
+
+    /// Sets the e-mail address of an account and ends all its sessions and tokens.
+    pub async fn set_email(&self, email: &str, new: &str) -> Result<(), Error> {
+        let (email, new, clock) = (parse_email(email)?, parse_email(new)?, self.clock.clone());
+        db::transaction(&self.pool, move |conn| {
+            Box::pin(async move {
+                let (user, _) = store::by_email(conn, &email).await?.ok_or(Error::NotFound("user"))?;
+                store::lock_password(conn, user.id).await?.ok_or(Error::NotFound("user"))?;
+                store::set_email(conn, user.id, &new).await.map_err(taken)?;
+                end_all_sessions_except(conn, user.id, None, clock.now()).await
             })
         })
         .after_commit(self.revocations.on_commit())

@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::{SessionInfo, User};
-use crate::db::schema::{refresh_tokens, users};
+use crate::db::schema::{memberships, refresh_tokens, users};
 use crate::db::statement;
 use crate::ids::{SessionId, UserId};
 
@@ -89,6 +89,31 @@ pub(super) async fn password(conn: &mut AsyncPgConnection, user: UserId) -> Quer
 pub(super) async fn set_password(conn: &mut AsyncPgConnection, user: UserId, password_hash: &str) -> QueryResult<()> {
     let row = diesel::update(users::table.find(user)).set(users::password_hash.eq(password_hash));
     row.execute(conn).await.map(drop)
+}
+
+pub(super) async fn set_name(conn: &mut AsyncPgConnection, user: UserId, name: &str) -> QueryResult<()> {
+    diesel::update(users::table.find(user)).set(users::name.eq(name)).execute(conn).await.map(drop)
+}
+
+/// Fails with a unique violation if the e-mail is taken.
+pub(super) async fn set_email(conn: &mut AsyncPgConnection, user: UserId, email: &str) -> QueryResult<()> {
+    diesel::update(users::table.find(user)).set(users::email.eq(email)).execute(conn).await.map(drop)
+}
+
+/// As [`lock_password`], and no transaction can insert a row that refers to the user.
+pub(super) async fn lock_for_deletion(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<Option<String>> {
+    let hash = users::table.filter(users::id.eq(user)).filter(users::home_id.is_null()).select(users::password_hash);
+    hash.for_update().first(conn).await.optional()
+}
+
+/// Whether the user is a member of any home.
+pub(super) async fn belongs_to_a_home(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<bool> {
+    diesel::select(exists(memberships::table.filter(memberships::user_id.eq(user)))).get_result(conn).await
+}
+
+/// Deletes a user with tokens, links and invitations.
+pub(super) async fn delete(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<()> {
+    diesel::delete(users::table.find(user)).execute(conn).await.map(drop)
 }
 
 /// `None` if the user does not exist. Locks the user as [`lock_by_token`] does.

@@ -1,10 +1,10 @@
-//! Deletes expired refresh tokens.
+//! Deletes expired refresh tokens, and expired tokens for new passwords.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Users, store};
+use super::{Users, password_resets_store, store};
 use crate::background::periodic;
 use crate::error::Error;
 use crate::latch::Latch;
@@ -27,6 +27,12 @@ impl Users {
         for _ in 0..MAX_CHUNKS {
             let mut conn = self.pool.get().await?;
             if store::delete_expired(&mut conn, self.clock.now(), CHUNK).await? < CHUNK {
+                break;
+            }
+        }
+        for _ in 0..MAX_CHUNKS {
+            let mut conn = self.pool.get().await?;
+            if password_resets_store::delete_expired(&mut conn, self.clock.now(), CHUNK).await? < CHUNK {
                 break;
             }
         }

@@ -172,6 +172,30 @@ async fn an_address_given_to_another_subject_opens_no_account() {
     app.stop().await;
 }
 
+/// A user who took the address of a colleague before the colleague's first token would share the account with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_user_takes_an_address_that_an_issuer_verifies() {
+    let signer = Signer::new("k");
+    let folder = Folder::new();
+    std::fs::write(folder.file("jwks.json"), set(&[&signer])).unwrap();
+    let mut issuer = json!({"issuer": ISSUER, "audience": "home", "jwks": folder.file("jwks.json")});
+    issuer["emailDomains"] = json!(["Company.example"]);
+    let app = TestApp::builder().set("JWT_TRUSTED_ISSUERS", json!([issuer]).to_string()).start().await;
+    let ann = app.user().await;
+    let change = "mutation($e: String!, $p: String!) { updateMe(input: {email: $e, currentPassword: $p}) { email } }";
+    let colleague = json!({"e": "boss@company.example", "p": ann.password});
+    assert_eq!(ann.error_code(change, colleague).await, "FORBIDDEN");
+    let users = &app.app().services().users;
+    users.set_email(&ann.email, "boss@company.example").await.unwrap();
+    assert_eq!(ann.error_code(ME, json!({})).await, "UNAUTHENTICATED", "an operator may, and ends the sessions");
+    users.set_email("boss@company.example", &ann.email).await.unwrap();
+    let ann = ann.signed_in_again().await;
+    assert_eq!(users.set_email(&ann.email, &app.user().await.email).await.unwrap_err().code(), "CONFLICT");
+    let private = format!("{}@private.example", unique("ann"));
+    assert_eq!(ann.query(change, json!({"e": private, "p": ann.password})).await["updateMe"]["email"], json!(private));
+    app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unlinked_subject_is_not_linked_by_e_mail_again() {
     let signer = Signer::new("k");

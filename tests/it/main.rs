@@ -1,6 +1,7 @@
 //! One binary for all tests that need a server, a broker or a database.
 
 mod access;
+mod accounts;
 mod backup;
 mod boards;
 mod broker_auth;
@@ -46,6 +47,7 @@ mod issuers;
 mod limits;
 mod lists;
 mod locales;
+mod mail;
 mod memory;
 mod metrics;
 mod months;

@@ -27,7 +27,16 @@ const MAX_DIRECTIVES: u32 = 500;
 /// Longest chain of fragments that spread each other.
 const MAX_SPREAD_CHAIN: u32 = 16;
 /// Mutations that check a secret. A document with several of them could guess many passwords in one request.
-const ONCE_PER_DOCUMENT: [&str; 4] = ["login", "register", "refreshToken", "changePassword"];
+const ONCE_PER_DOCUMENT: [&str; 8] = [
+    "login",
+    "register",
+    "refreshToken",
+    "changePassword",
+    "updateMe",
+    "deleteAccount",
+    "requestPasswordReset",
+    "resetPassword",
+];
 
 /// The size of a selection set with its fragments expanded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -104,11 +104,16 @@ async fn every_actor_gets_the_outcome_of_the_policy() {
                     world.home("Case").await
                 };
                 let (operation, names) = declared(row.operation);
+                let stand_in = match row.field() {
+                    "Mutation.deleteAccount" => Some(world.stand_in(at, &things).await),
+                    _ => None,
+                };
                 let variables = world.variables(&names, &world.actors[at], &things).await;
                 let label = format!("{}, by {}", row.name, world.actors[at].name);
                 let paths = vec![sdl.uses(row.operation).path];
                 let expected = Outcome::Allowed;
-                let case = Case { label, actor: at, operation, variables, expected, paths, same_response: None };
+                let case =
+                    Case { label, actor: at, operation, variables, expected, paths, same_response: None, stand_in };
                 report.post(&world, &[case]).await;
             }
         })

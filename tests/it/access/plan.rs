@@ -7,6 +7,7 @@ use super::operations::{ALSO_INVALID, ARGUMENTS, ArgumentRule, ROWS, Row};
 use super::rights::{NOT_FOUND, Outcome, Relation, Right};
 use super::sdl::Sdl;
 use super::world::{Actor, MALFORMED, Things, World, absent, declared};
+use crate::support::user::User;
 
 /// One request and its expected outcome.
 pub(super) struct Case {
@@ -21,6 +22,8 @@ pub(super) struct Case {
     pub(super) paths: Vec<Vec<String>>,
     /// All cases with this name must get the same response.
     pub(super) same_response: Option<String>,
+    /// Sends the request in place of the actor, with the same rights: the request ends the account.
+    pub(super) stand_in: Option<User>,
 }
 
 /// All cases, by the way in which they are sent.
@@ -245,7 +248,7 @@ pub(super) async fn case(
         variables[variable] = value.clone().into();
     }
     let label = format!("{what}, by {name}");
-    Case { label, actor, operation, variables, expected, paths: Vec::new(), same_response: None }
+    Case { label, actor, operation, variables, expected, paths: Vec::new(), same_response: None, stand_in: None }
 }
 
 /// Parts of the schema that the policy does not cover, and rows of the policy without a part of the schema.

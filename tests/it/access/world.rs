@@ -61,13 +61,24 @@ fn number(id: &str) -> i64 {
     id.parse().expect("an id")
 }
 
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Guest => "GUEST",
+        Role::Member => "MEMBER",
+        Role::Admin => "ADMIN",
+        Role::Owner => "OWNER",
+    }
+}
+
 fn cursor(of: &str, id: impl std::fmt::Display) -> String {
     URL_SAFE_NO_PAD.encode(format!("{of}:{id}"))
 }
 
 impl World {
     pub(super) async fn build() -> Self {
-        let app = TestApp::start().await;
+        // Nothing listens there: a mail is not needed.
+        let mail = TestApp::builder().set("SMTP_URL", "smtp://127.0.0.1:9?tls=off").set("SMTP_FROM", "a@test.example");
+        let app = mail.start().await;
         let sql = app.database().client().await;
         sql.batch_execute("create table telemetry_rest partition of telemetry default").await.expect("a partition");
         let names = ["stranger", "guest", "member", "admin", "owner", "removed"];
@@ -159,14 +170,31 @@ impl World {
         self.landlord.query(remove, json!({"h": self.own["home"], "u": user.id})).await;
     }
 
+    /// A token for a new password of an account that nobody else uses.
+    async fn reset_token(&self) -> String {
+        let email = format!("{}@test.example", unique("forgetful"));
+        let insert = "insert into users (email, name, password_hash) values ($1, 'Forgetful', '-')";
+        self.sql.execute(insert, &[&email]).await.expect("a user");
+        let made = self.app.app().services().users.create_password_reset(&email).await.expect("a token");
+        made.expect("the user's token").0
+    }
+
+    /// Another user with the relation of this actor to a home.
+    pub(super) async fn stand_in(&self, at: usize, things: &Things) -> User {
+        let user = self.app.user().await;
+        if let Relation::Member(role) = self.actors[at].relation {
+            let insert = "insert into memberships (home_id, user_id, role) values ($1, $2, $3)";
+            let values: [&(dyn ToSql + Sync); 3] = [&number(&things["home"]), &number(&user.id), &role_name(role)];
+            self.sql.execute(insert, &values).await.expect("a membership");
+        }
+        user
+    }
+
     /// A home with all actors that are members.
     pub(super) async fn home(&self, word: &str) -> Things {
         let mut members = vec![(&self.landlord, "OWNER"), (&self.fellow, "MEMBER")];
         members.extend(self.actors.iter().filter_map(|actor| match actor.relation {
-            Relation::Member(Role::Guest) => Some((&actor.user, "GUEST")),
-            Relation::Member(Role::Member) => Some((&actor.user, "MEMBER")),
-            Relation::Member(Role::Admin) => Some((&actor.user, "ADMIN")),
-            Relation::Member(Role::Owner) => Some((&actor.user, "OWNER")),
+            Relation::Member(role) => Some((&actor.user, role_name(role))),
             _ => None,
         }));
         let mut things = self.home_of(word, &members).await;
@@ -236,6 +264,7 @@ impl World {
                 "email" => self.fellow.email.clone(),
                 "password" => PASSWORD.to_owned(),
                 "refresh" if !things.contains_key("refresh") => session(&self.app, &self.sql, &self.fellow.id).await.1,
+                "reset" => self.reset_token().await,
                 name => match things.get(name).or_else(|| actor.things.get(name)) {
                     Some(value) => value.clone(),
                     None => panic!("${name} has no value: see tests/it/access/world.rs"),
@@ -259,8 +288,8 @@ pub(super) fn declared(operation: &str) -> (String, Vec<String>) {
     if names.is_empty() {
         return (operation.to_owned(), names);
     }
-    const TEXTS: [&str; 7] =
-        ["fresh", "fresh_email", "email", "owner_invited_email", "password", "refresh", "invitation_token"];
+    const TEXTS: [&str; 8] =
+        ["fresh", "fresh_email", "email", "owner_invited_email", "password", "refresh", "reset", "invitation_token"];
     let types = names.iter().map(|name| {
         let is_text = TEXTS.contains(&name.as_str()) || name.ends_with("_cursor");
         format!("${name}: {}!", if is_text { "String" } else { "ID" })
@@ -274,7 +303,7 @@ pub(super) fn absent(variable: &str) -> String {
     match variable {
         "command" => "cmd_7ZZZZZZZZZZZZZZZZZZZZZZZZZ".to_owned(),
         "session" | "integration" => "01234567-89ab-4def-8123-456789abcdef".to_owned(),
-        "invitation_token" | "refresh" => "inv_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned(),
+        "invitation_token" | "refresh" | "reset" => "inv_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned(),
         _ => "987654321".to_owned(),
     }
 }

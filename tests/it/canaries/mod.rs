@@ -84,6 +84,8 @@ impl Installation {
         search.add_key("ENCRYPTION_KEY", &key);
         search.add_secret("MQTT_PASSWORD", SERVER.1);
         search.add_secret("MQTT_DYNSEC_PASSWORD", ADMIN.1);
+        let mail_password = plain_canary();
+        search.add_secret("the mail server's password", &mail_password);
         let mut variables = installation::variables(broker.port());
         variables.retain(|(name, _)| *name != "MQTT_BROKER_URL");
         let file = |name: &str| broker.folder().join("tls").join(name).display().to_string();
@@ -97,6 +99,9 @@ impl Installation {
             ("MQTT_AUTH_SECRET", auth),
             jwt,
             ("ENCRYPTION_KEY", key),
+            // Nothing listens there.
+            ("SMTP_URL", format!("smtp://sender:{mail_password}@127.0.0.1:9")),
+            ("SMTP_FROM", "home@test.example".to_owned()),
             ("LOG", "trace".to_owned()),
             ("LOG_FORMAT", log_format.to_owned()),
         ]);
@@ -145,6 +150,7 @@ async fn invalid_settings(installation: &Installation, search: &mut SecretSearch
         format!("postgres://u:{canary}@[::1/x"),
         format!("postgres://u:{canary}@127.0.0.1/x?sslmode={canary}"),
         format!("mqtt://u:{canary}@127.0.0.1"),
+        format!("smtp://u:{canary}@127.0.0.1?tls={canary}"),
     ];
     let changes = [
         ("DATABASE_URL", urls[0].as_str()),
@@ -152,6 +158,7 @@ async fn invalid_settings(installation: &Installation, search: &mut SecretSearch
         ("DATABASE_URL", &urls[2]),
         ("DATABASE_URL", &urls[3]),
         ("MQTT_BROKER_URL", &urls[4]),
+        ("SMTP_URL", &urls[5]),
         ("JWT_SECRET", short),
         ("JWT_PREVIOUS_SECRET", short),
         ("MQTT_AUTH_SECRET", short),

@@ -16,6 +16,8 @@ use crate::support::ws::{Frame, Socket};
 const REGISTER: &str =
     "mutation($i: RegisterInput!) { register(input: $i) { accessToken refreshToken user { id email } } }";
 const LOGIN: &str = "mutation($i: LoginInput!) { login(input: $i) { accessToken refreshToken } }";
+const FORGOTTEN: &str = "mutation($e: String!) { requestPasswordReset(email: $e) }";
+const RESET: &str = "mutation($i: ResetPasswordInput!) { resetPassword(input: $i) }";
 const CHANGE: &str = "mutation($i: ChangePasswordInput!) { changePassword(input: $i) }";
 const REFRESH: &str = "mutation($t: String!) { refreshToken(refreshToken: $t) { accessToken refreshToken } }";
 const LOGOUT: &str = "mutation($t: String!) { logout(refreshToken: $t) }";
@@ -124,6 +126,10 @@ async fn passwords(client: &mut Client, ann: &mut Person) {
     (ann.access, ann.refresh) = (access, refresh);
     let new = canary();
     client.search.add_secret("a new password", &new);
+    let reset = json!({"i": {"token": password, "newPassword": new}});
+    client.refused(None, RESET, reset, "BAD_USER_INPUT").await;
+    // The mail can't be sent: nothing listens there.
+    client.ask(None, FORGOTTEN, json!({"e": email})).await;
     let token = Some(ann.access.as_str());
     let change = |old: &str, new: &str| json!({"i": {"currentPassword": old, "newPassword": new}});
     for variables in [change(&wrong, &new), change(&password, &new[..9]), change(&password, &email)] {

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use smarthome::auth::{Actor, Principal, Tokens};
+use smarthome::auth::{Actor, IssuerDomains, Principal, Tokens};
 use smarthome::db;
 use smarthome::error::CredentialsError;
 use smarthome::ids::{SessionId, UserId};
@@ -196,8 +196,17 @@ async fn with_connections(graph: &Graph, n: u32) -> Users {
     drop(join_all((0..n).map(|_| pool.get())).await);
     let tokens = Tokens::new(&Secret::new(JWT_SECRET), graph.clock.clone());
     let revocations = graph.services.revocations.clone();
-    let (clock, throttle) = (graph.clock.clone(), Throttle::new(false));
-    Users::new(UsersDependencies { pool, tokens, clock, revocations, throttle, registration_open: true })
+    Users::new(UsersDependencies {
+        pool,
+        tokens,
+        clock: graph.clock.clone(),
+        revocations,
+        throttle: Throttle::new(false),
+        registration_open: true,
+        issuer_domains: IssuerDomains::default(),
+        mailer: None,
+        reset_link: None,
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

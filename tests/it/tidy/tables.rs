@@ -3,6 +3,7 @@
 /// The modules of the first level, and what each may import of `crate::`. `*` is everything.
 pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("authentication", &["auth", "error", "homes", "revocation", "users"]),
+    ("account_deletion", &["audit", "auth", "db", "error", "homes", "users"]),
     ("app", &["*"]),
     ("audit", &["auth", "background", "db", "error", "ids", "latch", "text_enum"]),
     ("auth", &["clock", "ids", "settings", "tls"]),
@@ -13,12 +14,13 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("dev", &["*"]),
     ("doctor", &["clock", "db", "downlink", "error", "mqtt", "opaque_token", "settings"]),
     ("downlink", &["ids", "text_enum"]),
-    ("error", &[]),
+    ("error", &["ids"]),
     ("follow", &["error", "hub", "metrics", "turns"]),
     ("hub", &["ids"]),
     ("ids", &[]),
     ("latch", &[]),
     ("logging", &["settings"]),
+    ("mail", &["backoff", "error", "metrics", "settings", "tls"]),
     ("metrics", &[]),
     ("validation", &["error"]),
     ("opaque_token", &[]),
@@ -35,13 +37,16 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
         &[
             "auth",
             "background",
+            "backoff",
             "clock",
             "db",
             "error",
             "ids",
             "latch",
+            "mail",
             "opaque_token",
             "revocation",
+            "settings",
             "throttle",
             "validation",
         ],
@@ -182,6 +187,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     (
         "graphql",
         &[
+            "account_deletion",
             "audit",
             "auth",
             "clock",
@@ -240,6 +246,7 @@ pub(super) const LIBRARY_PLACES: &[(&str, &[&str])] = &[
     ("axum", &["src/http/", "src/app/http.rs"]),
     ("hyper", &["src/http/", "src/auth/external/fetch.rs"]),
     ("flate2", &["src/http/"]),
+    ("lettre", &["src/mail/"]),
     ("jsonwebtoken", &["src/auth.rs", "src/auth/"]),
     // Encryption, hashes of device passwords, and the provider of rustls.
     ("aws_lc_rs", &["src/secret_box.rs", "src/devices/credentials.rs", "src/main.rs", "src/tls.rs"]),

@@ -1,0 +1,130 @@
+//! Outgoing mail, by SMTP. A mail is sent in the background and retried for some minutes. Nothing is stored: a server that
+//! stops forgets the mails that wait.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lettre::message::Mailbox;
+use lettre::message::header::ContentType;
+use lettre::transport::smtp;
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
+use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+
+use crate::backoff::Backoff;
+use crate::error::Chain;
+use crate::metrics::{Metrics, Reason};
+use crate::settings::{MailEncryption, MailSettings, SettingsError};
+use crate::tls;
+
+/// Attempts to send a mail, over some five minutes.
+const MAX_ATTEMPTS: u32 = 9;
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(120);
+/// How long the mail server may take for one step.
+const STEP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A mail to one recipient.
+pub struct Mail<'a> {
+    /// An e-mail address.
+    pub to: &'a str,
+    pub subject: &'a str,
+    /// Plain text.
+    pub text: String,
+}
+
+/// Sends mails. Cheap to clone.
+#[derive(Clone)]
+pub struct Mailer {
+    transport: Arc<AsyncSmtpTransport<Tokio1Executor>>,
+    from: Arc<Mailbox>,
+    metrics: Metrics,
+}
+
+impl Mailer {
+    /// Connects to nothing yet. Fails where the sender or the certificates can't be used.
+    pub fn new(settings: &MailSettings, metrics: Metrics) -> Result<Self, SettingsError> {
+        let server = &settings.server;
+        let from = settings.from.parse::<Mailbox>().map_err(|error| bad("SMTP_FROM", error))?;
+        let tls = match server.encryption {
+            MailEncryption::Tls => Tls::Wrapper(parameters(settings)?),
+            MailEncryption::StartTls => Tls::Required(parameters(settings)?),
+            MailEncryption::Off => Tls::None,
+        };
+        let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&server.host)
+            .port(server.port)
+            .tls(tls)
+            .timeout(Some(STEP_TIMEOUT));
+        if let Some((user, password)) = &server.credentials {
+            transport = transport.credentials(Credentials::new(user.clone(), password.reveal().to_owned()));
+        }
+        Ok(Self { transport: Arc::new(transport.build()), from: Arc::new(from), metrics })
+    }
+
+    /// Sends a mail, or gives up after some minutes. The log never has the recipient.
+    pub async fn send(&self, mail: Mail<'_>) {
+        let Some(message) = self.message(mail) else {
+            return self.count_failed("INVALID_ADDRESS");
+        };
+        let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+        for attempt in 1..=MAX_ATTEMPTS {
+            let error = match self.transport.send(message.clone()).await {
+                Ok(_) => {
+                    self.metrics.mails_sent.inc();
+                    return;
+                }
+                Err(error) => error,
+            };
+            if error.is_permanent() {
+                tracing::warn!(error = cause(&error), "the mail server refused a mail");
+                return self.count_failed("REFUSED");
+            }
+            if attempt == 1 {
+                tracing::warn!(error = cause(&error), "a mail could not be sent; trying again for some minutes");
+            }
+            if attempt < MAX_ATTEMPTS {
+                self.metrics.mail_retries.inc();
+                backoff.wait().await;
+            }
+        }
+        tracing::warn!("a mail could not be sent and is given up");
+        self.count_failed("GIVEN_UP");
+    }
+
+    /// Counts a mail that was not sent.
+    pub fn count_failed(&self, reason: &'static str) {
+        self.metrics.mails_failed.get_or_create(&Reason { reason }).inc();
+    }
+
+    fn message(&self, mail: Mail<'_>) -> Option<Message> {
+        let to = mail.to.parse::<Address>().ok()?;
+        let message = Message::builder().from((*self.from).clone()).to(Mailbox::new(None, to)).subject(mail.subject);
+        message.message_id(None).header(ContentType::TEXT_PLAIN).body(mail.text).ok()
+    }
+}
+
+/// What went wrong. An answer of the mail server may quote the recipient, so only its code is told.
+fn cause(error: &smtp::Error) -> String {
+    match error.status() {
+        Some(code) => format!("the mail server answers {code}"),
+        None => Chain(error).to_string(),
+    }
+}
+
+/// Trusts the authority of the settings, or those of the system.
+fn parameters(settings: &MailSettings) -> Result<TlsParameters, SettingsError> {
+    let mut builder = TlsParameters::builder(settings.server.host.clone());
+    if let Some(path) = &settings.ca_file {
+        builder = builder.certificate_store(CertificateStore::None);
+        for authority in tls::certificates(path).map_err(|error| bad("SMTP_CA_FILE", error))? {
+            let authority = Certificate::from_der(authority.to_vec());
+            builder = builder.add_root_certificate(authority.map_err(|error| bad("SMTP_CA_FILE", Chain(&error)))?);
+        }
+    }
+    builder.build().map_err(|error| bad("SMTP_URL", Chain(&error)))
+}
+
+fn bad(name: &str, problem: impl Display) -> SettingsError {
+    SettingsError { name: name.to_owned(), problem: problem.to_string() }
+}

@@ -1,0 +1,233 @@
+//! New passwords by mail, through a real mail server with STARTTLS and a password (`tests/python/smtp_server.py`).
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing fails the test")]
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+use smarthome::metrics::Reason;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::support::app::{Builder, TestApp};
+use super::support::node::python_program;
+use super::support::user::User;
+use super::support::ws::Frame;
+use super::support::{eventually, soon, unique};
+
+const REQUEST: &str = "mutation($e: String!) { requestPasswordReset(email: $e) }";
+const RESET: &str = "mutation($t: String!, $p: String!) { resetPassword(input: {token: $t, newPassword: $p}) }";
+const LOGIN: &str = "mutation($e: String!, $p: String!) { login(input: {email: $e, password: $p}) { user { id } } }";
+const LINK: &str = "https://app.test.example/new-password?token={token}";
+const USER: &str = "sender";
+/// Has characters that a URL escapes.
+const PASSWORD: &str = "p/w:%@";
+const NEW_PASSWORD: &str = "another passphrase, longer still";
+
+/// The mail server's process.
+struct MailServer {
+    folder: PathBuf,
+    port: u16,
+    mails: Lines<BufReader<ChildStdout>>,
+    _child: Child,
+}
+
+impl MailServer {
+    async fn start() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = std::env::temp_dir().join(unique("smarthome-mail"));
+        std::fs::create_dir_all(&folder).unwrap();
+        for arguments in [&["ca"][..], &["broker", "127.0.0.1"]] {
+            let mut script = std::process::Command::new(root.join("docker/mosquitto/tls.sh"));
+            assert!(script.arg(&folder).args(arguments).output().unwrap().status.success());
+        }
+        let mut child = Command::new(python_program("python").await)
+            .arg(root.join("tests/python/smtp_server.py"))
+            .args([folder.join("server.crt"), folder.join("server.key")])
+            .args([USER, PASSWORD])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut mails = BufReader::new(child.stdout.take().unwrap()).lines();
+        let port = soon("the port", mails.next_line()).await.unwrap().expect("a port").parse().unwrap();
+        Self { folder, port, mails, _child: child }
+    }
+
+    /// A server that sends through this one.
+    fn app(&self) -> Builder {
+        let url = format!("smtp://{USER}:p%2Fw%3A%25%40@127.0.0.1:{}", self.port);
+        let ca_file = self.folder.join("ca.crt").display().to_string();
+        let from = "Smart home <home@test.example>";
+        TestApp::builder().set("SMTP_URL", url).set("SMTP_FROM", from).set("SMTP_CA_FILE", ca_file)
+    }
+
+    /// The next mail.
+    async fn mail(&mut self) -> Value {
+        let line = tokio::time::timeout(Duration::from_secs(20), self.mails.next_line()).await;
+        serde_json::from_str(&line.expect("a mail").unwrap().expect("a mail")).unwrap()
+    }
+
+    /// The token of the next mail, which is to this user.
+    async fn token(&mut self, user: &User) -> String {
+        let mail = self.mail().await;
+        assert_eq!(mail["to"], json!([user.email]));
+        let text = mail["text"].as_str().unwrap();
+        let token = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'));
+        token.filter(|word| word.starts_with("pw_")).last().expect("a token").to_owned()
+    }
+}
+
+impl Drop for MailServer {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Code and field of an operation that is refused.
+async fn refusal(app: &TestApp, query: &str, variables: Value) -> (String, Value) {
+    let answer = app.stranger().post(query, variables).await.json();
+    let extensions = &answer["errors"][0]["extensions"];
+    (extensions["code"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned(), extensions["field"].clone())
+}
+
+fn invalid_token() -> (String, Value) {
+    ("BAD_USER_INPUT".to_owned(), json!("token"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forgotten_password_is_replaced_by_mail() {
+    let mut server = MailServer::start().await;
+    let app = server.app().set("PASSWORD_RESET_URL", LINK).start().await;
+    let (home, ann) = app.home().await;
+    let status = "subscription($h: ID!) { deviceStatus(homeId: $h) { id } }";
+    let mut stream = ann.subscribe(status, json!({"h": home.id})).await;
+    // Nobody can tell whether an address has an account.
+    for email in ["nobody@test.example", &ann.email.to_uppercase()] {
+        let answer = app.stranger().post(REQUEST, json!({"e": email})).await.json();
+        assert_eq!(answer, json!({"data": {"requestPasswordReset": true}}));
+    }
+    let mail = server.mail().await;
+    assert_eq!((&mail["to"], &mail["encrypted"]), (&json!([ann.email]), &json!(true)));
+    assert_eq!(
+        (&mail["from"], &mail["subject"]),
+        (&json!("\"Smart home\" <home@test.example>"), &json!("Set a new password"))
+    );
+    let text = mail["text"].as_str().unwrap();
+    let (_, rest) = text.split_once(LINK.strip_suffix("{token}").unwrap()).unwrap_or_else(|| panic!("{text}"));
+    let token = rest.split_whitespace().next().unwrap();
+    assert_eq!(token.len(), "pw_".len() + 43, "256 bits");
+    let database = format!("{:?}", app.database().rows().await);
+    assert!(!database.contains(token), "the token is not stored");
+
+    // A refused password does not use the token up.
+    let weak = refusal(&app, RESET, json!({"t": token, "p": "short"})).await;
+    assert_eq!(weak, ("BAD_USER_INPUT".to_owned(), json!("newPassword")));
+    // An expired access token in the header does no harm.
+    let reset = json!({"t": token, "p": NEW_PASSWORD});
+    let old_client = User::with_token(app.addr(), "expired");
+    assert_eq!(old_client.query(RESET, reset.clone()).await["resetPassword"], true);
+    while !matches!(soon("the end of the socket", stream.frame()).await, Frame::Closed(4403, _)) {}
+    assert_eq!(ann.error_code("{ me { id } }", json!({})).await, "UNAUTHENTICATED");
+    assert_eq!(refusal(&app, RESET, reset).await, invalid_token(), "it is valid for one use");
+    let login = |password: &str| json!({"e": ann.email, "p": password});
+    assert_eq!(refusal(&app, LOGIN, login(&ann.password)).await.0, "UNAUTHENTICATED");
+    app.stranger().query(LOGIN, login(NEW_PASSWORD)).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_ends_with_its_hour_with_the_old_password_and_with_newer_tokens() {
+    let mut server = MailServer::start().await;
+    let app = server.app().start().await;
+    let ann = app.user().await;
+    let use_it = async |token: &str| refusal(&app, RESET, json!({"t": token, "p": NEW_PASSWORD})).await;
+    for wrong in ["", "pw_", "pw_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", &"x".repeat(10_000)] {
+        assert_eq!(use_it(wrong).await, invalid_token(), "{wrong:.20}");
+    }
+    let mut tokens = Vec::new();
+    for _ in 0..6 {
+        app.stranger().query(REQUEST, json!({"e": ann.email})).await;
+        tokens.push(server.token(&ann).await);
+    }
+    assert_eq!(use_it(&tokens[0]).await, invalid_token(), "five are valid at once");
+    app.clock().advance(TimeDelta::minutes(61));
+    assert_eq!(use_it(&tokens[5]).await, invalid_token(), "it has expired");
+    app.app().services().users.delete_expired_tokens().await.unwrap();
+    assert_eq!(app.database().rows().await["password_resets"], Vec::<String>::new());
+
+    app.stranger().query(REQUEST, json!({"e": ann.email})).await;
+    let token = server.token(&ann).await;
+    let ann = ann.signed_in_again().await;
+    let change = "mutation($i: UpdateMeInput!) { updateMe(input: $i) { id } }";
+    let email = format!("{}@test.example", unique("new"));
+    ann.query(change, json!({"i": {"email": email, "currentPassword": ann.password}})).await;
+    assert_eq!(use_it(&token).await, invalid_token(), "the address is not theirs any more");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_that_can_not_be_sent_now_is_sent_later_and_a_refused_one_is_counted() {
+    let mut server = MailServer::start().await;
+    let app = server.app().start().await;
+    let register = "mutation($e: String!, $p: String!) { register(input: {email: $e, password: $p, name: \"A\"}) { user { id } } }";
+    let metrics = &app.app().services().metrics;
+    let mut emails = Vec::new();
+    for kind in ["refused", "busy"] {
+        let email = format!("{}@test.example", unique(kind));
+        app.stranger().query(register, json!({"e": email, "p": NEW_PASSWORD})).await;
+        app.stranger().query(REQUEST, json!({"e": email})).await;
+        emails.push(email);
+    }
+    assert_eq!(server.mail().await["to"], json!([emails[1]]));
+    let n_refused = || metrics.mails_failed.get_or_create(&Reason { reason: "REFUSED" }).get();
+    eventually("the refusal is counted", || async { (n_refused() == 1).then_some(()) }).await;
+    eventually("the mail is counted", || async { (metrics.mails_sent.get() == 1).then_some(()) }).await;
+    assert_eq!(metrics.mail_retries.get(), 1);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_mail_server_the_operator_makes_a_token() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let answer = app.stranger().post(REQUEST, json!({"e": ann.email})).await.json();
+    assert_eq!(answer["errors"][0]["extensions"]["code"], "FORBIDDEN");
+    assert!(answer["errors"][0]["message"].as_str().unwrap().contains("ask its operator"), "{answer}");
+    let printed = |email: &str, link: Option<&str>| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_smarthome"));
+        command.args(["user", "reset-password", "--email", email]).env_clear();
+        command.env("DATABASE_URL", app.database().url()).envs(link.map(|link| ("PASSWORD_RESET_URL", link)));
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    };
+    assert!(!printed("nobody@test.example", None).0);
+    let (_, link) = printed(&ann.email, Some(LINK));
+    assert!(link.starts_with("https://app.test.example/new-password?token=pw_"), "{link}");
+    // The command's clock is the system's, and the test's server has its own, which begins there.
+    let (is_printed, token) = printed(&ann.email, None);
+    assert!(is_printed && token.starts_with("pw_"), "{token}");
+    app.stranger().query(RESET, json!({"t": token, "p": NEW_PASSWORD})).await;
+    app.stranger().query(LOGIN, json!({"e": ann.email, "p": NEW_PASSWORD})).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_for_one_address_are_limited_whether_or_not_it_has_an_account() {
+    // Nothing listens there: mails are retried until the server stops.
+    let builder = TestApp::builder().set("SMTP_URL", "smtp://127.0.0.1:9?tls=off").set("SMTP_FROM", "a@test.example");
+    let app = builder.set("RATE_LIMITS", "on").start().await;
+    let ann = app.user().await;
+    for email in [&*ann.email, "nobody@test.example"] {
+        for _ in 0..5 {
+            app.stranger().query(REQUEST, json!({"e": email})).await;
+        }
+        let answer = app.stranger().post(REQUEST, json!({"e": email})).await.json();
+        let extensions = &answer["errors"][0]["extensions"];
+        assert_eq!(extensions["code"], "RATE_LIMITED", "{answer}");
+        assert!((590..=600).contains(&extensions["retryAfterSeconds"].as_i64().unwrap()), "{answer}");
+    }
+    app.stop().await;
+}
