@@ -1,7 +1,6 @@
 //! TLS by the server's own listener: requests, sockets, renewal without a restart.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,6 +11,7 @@ use tokio::net::TcpStream;
 use super::client::{Client, HOST};
 use crate::mosquitto_tls::made;
 use crate::support::app::{Builder, TestApp};
+use crate::support::binary::binary;
 use crate::support::broker::folder;
 use crate::support::{eventually, soon, until};
 
@@ -102,8 +102,8 @@ async fn the_health_check_knows_the_certificate() {
     let (tls, other) = (certificate(), certificate());
     let app = builder(&tls).start().await;
     let health = |tls: &Path| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_smarthome"));
-        command.arg("health").env_clear().env("HTTP_ADDR", app.addr().to_string());
+        let mut command = binary(&["health"]);
+        command.env("HTTP_ADDR", app.addr().to_string());
         let (cert, key) = (tls.join("server.crt"), tls.join("server.key"));
         command.env("HTTP_TLS_CERT_FILE", cert).env("HTTP_TLS_KEY_FILE", key).output().expect("it runs")
     };

@@ -10,7 +10,7 @@ use super::support::mqtt::Mqtt;
 use super::support::server::Server;
 use super::support::services::services;
 use super::support::user::User;
-use super::support::{eventually, soon};
+use super::support::{binary, eventually};
 
 /// The last migration of version 0.1.0.
 const RELEASE: &str = "2026-11-28-000076_unheard_expiry";
@@ -49,10 +49,9 @@ async fn of_the_release() -> Database {
 
 /// Runs the program; returns its exit status and what it prints.
 async fn run(database: &Database, arguments: &[&str]) -> (Option<i32>, String) {
-    let variables = variables(&HashMap::new(), &database.url(), services().mqtt_port());
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_smarthome"));
-    command.args(arguments).env_clear().envs(variables).env("LOG", "warn").kill_on_drop(true);
-    let output = soon("the program ends", command.output()).await.expect("the binary runs");
+    let mut variables = variables(&HashMap::new(), &database.url(), services().mqtt_port());
+    variables.insert("LOG".to_owned(), "warn".to_owned());
+    let output = binary::run(arguments, &variables).await;
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).expect("UTF-8"))
 }
