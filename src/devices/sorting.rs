@@ -55,6 +55,6 @@ impl Devices {
         page: &SortedPage,
         homes: &[HomeId],
     ) -> Result<Vec<(HomeId, SortedDevice)>, Error> {
-        Ok(store::sorted(&mut *self.pool.get().await?, viewer, page, homes).await?)
+        Ok(store::sorted(&mut self.pool.get().await?, viewer, page, homes).await?)
     }
 }

@@ -75,7 +75,7 @@ fn a_retained_online_status_does_not_bring_an_offline_device_back() {
 #[test]
 fn a_retained_status_reports_a_state_only_with_a_time() {
     let (mut classifier, mut committed) = (classifier(true), CommittedPackets::new("test", false));
-    let received_at = "2026-02-13T12:00:00Z".parse().unwrap();
+    let received_at: DateTime<Utc> = "2026-02-13T12:00:00Z".parse().unwrap();
     for (text, retained, reported_at) in [
         (r#"{"online":true,"power":true}"#, false, Some(received_at)),
         (r#"{"online":true,"power":true}"#, true, None),
