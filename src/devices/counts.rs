@@ -24,7 +24,8 @@ impl Devices {
     ) -> Result<HashMap<HomeId, i64>, Error> {
         let homes = homes.iter().map(|access| Ok(access.require(Permission::Read)?.home()));
         let homes = homes.collect::<Result<Vec<_>, Error>>()?;
-        Ok(store::of_homes(&mut self.pool.get().await?, viewer, &homes, counted).await?)
+        let mut conn = self.pool.get().await?;
+        Ok(store::of_homes(&mut conn, viewer, &homes, counted).await?)
     }
 
     /// The number of devices in each of the rooms that belong to the viewer's homes.
@@ -34,6 +35,7 @@ impl Devices {
         rooms: &[RoomId],
         counted: Counted,
     ) -> Result<HashMap<RoomId, i64>, Error> {
-        Ok(store::of_rooms(&mut self.pool.get().await?, viewer, rooms, counted).await?)
+        let mut conn = self.pool.get().await?;
+        Ok(store::of_rooms(&mut conn, viewer, rooms, counted).await?)
     }
 }

@@ -55,6 +55,7 @@ impl Devices {
         page: &SortedPage,
         homes: &[HomeId],
     ) -> Result<Vec<(HomeId, SortedDevice)>, Error> {
-        Ok(store::sorted(&mut self.pool.get().await?, viewer, page, homes).await?)
+        let mut conn = self.pool.get().await?;
+        Ok(store::sorted(&mut conn, viewer, page, homes).await?)
     }
 }

@@ -48,12 +48,13 @@ impl MailSettings {
     /// `None` if the server sends no mail.
     pub fn read(source: &impl Source) -> Result<Option<Self>, SettingsErrors> {
         let (url, from) = (secret(source, "SMTP_URL"), source.get("SMTP_FROM"));
+        let ca_file = source.get("SMTP_CA_FILE").map(PathBuf::from);
         let Some(url) = url? else { return Ok(None) };
         let sender = "missing: the sender of mails, such as Home <home@example.com>";
         all!(Self {
             server: MailServer::parse(url.reveal()).ok_or_else(|| bad("SMTP_URL", EXPECTED_URL)),
             from: from.ok_or_else(|| bad("SMTP_FROM", sender));
-            ca_file: source.get("SMTP_CA_FILE").map(PathBuf::from),
+            ca_file: ca_file
         })
         .map(Some)
     }
