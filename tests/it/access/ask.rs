@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
@@ -12,6 +13,8 @@ use super::world::{FOREIGN, INVITING, OWN, World};
 use crate::support::ws::{Frame, Socket, Subscription};
 
 const CONCURRENT_REQUESTS: usize = 16;
+/// Longest wait for the first event of a subscription.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The problems found, and the responses that must be the same.
 #[derive(Default)]
@@ -56,7 +59,11 @@ impl Report {
                     return self.expect_refused_socket(world, case).await;
                 }
                 let mut stream = Subscription::start(addr, user.token(), &case.operation, variables).await;
-                let body = match stream.frame().await {
+                let Ok(frame) = tokio::time::timeout(FRAME_TIMEOUT, stream.frame()).await else {
+                    return self
+                        .add(format!("{}: neither an event nor an error in time {}", case.label, case.variables));
+                };
+                let body = match frame {
                     Frame::Json(mut message) if message["type"] == "error" => {
                         serde_json::json!({"errors": message["payload"].take()})
                     }

@@ -78,7 +78,7 @@ impl World {
     pub(super) async fn build() -> Self {
         // Nothing listens there: a mail is not needed.
         let mail = TestApp::builder().set("SMTP_URL", "smtp://127.0.0.1:9?tls=off").set("SMTP_FROM", "a@test.example");
-        let app = mail.start().await;
+        let app = mail.set("HOMES_PER_USER", "1000").start().await;
         let sql = app.database().client().await;
         sql.batch_execute("create table telemetry_rest partition of telemetry default").await.expect("a partition");
         let names = ["stranger", "guest", "member", "admin", "owner", "removed"];
