@@ -25,6 +25,15 @@ const LONGEST_RETRY: Duration = Duration::from_secs(120);
 /// How long the mail server may take for one step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
 
+const INVALID_ADDRESS: &str = "INVALID_ADDRESS";
+const REFUSED: &str = "REFUSED";
+/// The mail server, or the database, could not be asked for too long.
+pub const GIVEN_UP: &str = "GIVEN_UP";
+/// Too many mails waited already.
+pub const QUEUE_FULL: &str = "QUEUE_FULL";
+/// Why mails were not sent: the labels of the metric.
+pub const FAILURES: [&str; 4] = [INVALID_ADDRESS, REFUSED, GIVEN_UP, QUEUE_FULL];
+
 /// A mail to one recipient.
 pub struct Mail<'a> {
     /// An e-mail address.
@@ -65,7 +74,7 @@ impl Mailer {
     /// Sends a mail, or gives up after some minutes. The log never has the recipient.
     pub async fn send(&self, mail: Mail<'_>) {
         let Some(message) = self.message(mail) else {
-            return self.count_failed("INVALID_ADDRESS");
+            return self.count_failed(INVALID_ADDRESS);
         };
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         for attempt in 1..=MAX_ATTEMPTS {
@@ -78,7 +87,7 @@ impl Mailer {
             };
             if error.is_permanent() {
                 tracing::warn!(error = cause(&error), "the mail server refused a mail");
-                return self.count_failed("REFUSED");
+                return self.count_failed(REFUSED);
             }
             if attempt == 1 {
                 tracing::warn!(error = cause(&error), "a mail could not be sent; trying again for some minutes");
@@ -89,10 +98,10 @@ impl Mailer {
             }
         }
         tracing::warn!("a mail could not be sent and is given up");
-        self.count_failed("GIVEN_UP");
+        self.count_failed(GIVEN_UP);
     }
 
-    /// Counts a mail that was not sent.
+    /// Counts a mail that was not sent; `reason` is one of [`FAILURES`].
     pub fn count_failed(&self, reason: &'static str) {
         self.metrics.mails_failed.get_or_create(&Reason { reason }).inc();
     }

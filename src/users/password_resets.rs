@@ -19,7 +19,7 @@ use crate::backoff::Backoff;
 use crate::db;
 use crate::error::{Chain, Error};
 use crate::latch::Latch;
-use crate::mail::{Mail, Mailer};
+use crate::mail::{GIVEN_UP, Mail, Mailer, QUEUE_FULL};
 use crate::opaque_token;
 
 /// How long a token can be used.
@@ -59,7 +59,7 @@ impl Users {
         let email = parse_email(email)?;
         self.throttle.password_reset(&email)?;
         mails.requests.try_send(email).map_err(|full| {
-            mails.mailer.count_failed("QUEUE_FULL");
+            mails.mailer.count_failed(QUEUE_FULL);
             Error::unavailable(full)
         })
     }
@@ -144,7 +144,7 @@ impl Users {
                 }
                 Err(error) if attempt == MAX_LOOKUPS => {
                     tracing::warn!(error = %Chain(&error), "a request for a new password is given up");
-                    mailer.count_failed("GIVEN_UP");
+                    mailer.count_failed(GIVEN_UP);
                 }
                 Err(_) => backoff.wait().await,
             }
