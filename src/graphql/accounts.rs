@@ -90,7 +90,7 @@ impl AccountMutation {
     }
 
     /// Sends a mail with a token for `resetPassword` to the account with this e-mail address. The answer is the same if
-    /// there is none. Fails with FORBIDDEN if this server sends no mail: then the operator sets a new password.
+    /// there is none. Fails with FORBIDDEN if this server sends no mail: then ask the operator for a token.
     async fn request_password_reset(
         &self,
         ctx: &Context<'_>,
