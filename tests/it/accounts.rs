@@ -228,6 +228,30 @@ async fn an_account_is_not_deleted_with_homes_of_others_or_into_the_hands_of_str
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_home_is_handed_over_if_a_later_one_can_not_be() {
+    let app = TestApp::builder().set("HOMES_PER_USER", "2").start().await;
+    let (first, ann) = app.home().await;
+    let second = ann.home().await;
+    let (_, bob) = app.home().await;
+    let stranger = app.user().await;
+    join(&app, &first, &bob, "MEMBER").await;
+    join(&app, &second, &bob, "MEMBER").await;
+    let refused = async |of_second: &User| {
+        let hand_over = json!([{"homeId": first.id, "userId": bob.id}, {"homeId": second.id, "userId": of_second.id}]);
+        refusal(&ann, DELETE, json!({"i": {"password": ann.password, "handOver": hand_over}})).await.0
+    };
+    assert_eq!(refused(&stranger).await, "NOT_FOUND");
+    assert_eq!(refused(&bob).await, "CONFLICT", "bob would own three homes");
+    let roles = bob.query("query($h: ID!) { home(id: $h) { myRole } }", json!({"h": first.id})).await;
+    assert_eq!(roles["home"]["myRole"], "MEMBER");
+    assert_eq!(
+        ann.query("{ homes { myRole } }", json!({})).await["homes"],
+        json!([{"myRole": "OWNER"}, {"myRole": "OWNER"}])
+    );
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_deletes_an_account() {
     let app = TestApp::start().await;
     let (home, ann) = app.home().await;
