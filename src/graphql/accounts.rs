@@ -76,7 +76,8 @@ pub(super) struct AccountMutation;
 impl AccountMutation {
     /// Changes your display name, your e-mail address or both. Another e-mail address needs your password, ends all your
     /// other sessions and closes their connections. Fails with CONFLICT if the address has an account already, and with
-    /// FORBIDDEN if an external issuer verifies the addresses of its domain: then the operator changes it.
+    /// FORBIDDEN if registration is closed or an external issuer verifies the addresses of its domain: then the operator
+    /// changes it.
     async fn update_me(
         &self,
         ctx: &Context<'_>,

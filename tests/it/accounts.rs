@@ -251,6 +251,28 @@ async fn no_home_is_handed_over_if_a_later_one_can_not_be() {
     app.stop().await;
 }
 
+/// Otherwise a member could take an address with an open invitation, or learn which addresses have accounts.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_registration_is_closed_only_the_operator_changes_addresses() {
+    let app = TestApp::builder().set("REGISTRATION", "closed").start().await;
+    let email = format!("{}@test.example", unique("ann"));
+    let password = "a long enough passphrase";
+    app.app().services().users.create(&email, password, "Ann").await.unwrap();
+    let login = "mutation($e: String!, $p: String!) { login(input: {email: $e, password: $p}) { accessToken } }";
+    let signed_in = app.stranger().query(login, json!({"e": email, "p": password})).await;
+    let ann = User::with_token(app.addr(), signed_in["login"]["accessToken"].as_str().unwrap());
+    let other = format!("{}@test.example", unique("other"));
+    app.app().services().users.create(&other, password, "Other").await.unwrap();
+    for address in [&other, &format!("{}@test.example", unique("free"))] {
+        let change = json!({"i": {"email": address, "currentPassword": password}});
+        assert_eq!(refusal(&ann, UPDATE, change).await.0, "FORBIDDEN");
+    }
+    // The address that they have, and another name, are no such change.
+    let renamed = ann.query(UPDATE, json!({"i": {"email": email, "name": "Ann Lee"}})).await["updateMe"].take();
+    assert_eq!((&renamed["name"], &renamed["email"]), (&json!("Ann Lee"), &json!(email)));
+    app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_deletes_an_account() {
     let app = TestApp::start().await;
