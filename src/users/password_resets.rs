@@ -98,12 +98,9 @@ impl Users {
         let digest = opaque_token::digest(&token).ok_or_else(invalid)?;
         let is_created = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                let Some((user, _)) = store::by_email(conn, &email).await? else { return Ok(false) };
-                if store::lock_password(conn, user.id).await?.is_none() {
-                    return Ok(false);
-                }
-                password_resets_store::delete_old(conn, user.id, MAX_TOKENS_PER_USER - 1).await?;
-                password_resets_store::insert(conn, user.id, &digest, now, expires_at).await?;
+                let Some(user) = store::lock_by_email(conn, &email).await? else { return Ok(false) };
+                password_resets_store::delete_old(conn, user, MAX_TOKENS_PER_USER - 1).await?;
+                password_resets_store::insert(conn, user, &digest, now, expires_at).await?;
                 Ok(true)
             })
         });

@@ -231,3 +231,25 @@ async fn requests_for_one_address_are_limited_whether_or_not_it_has_an_account()
     }
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_given_up_meanwhile_gets_no_token() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let (sql, watcher) = (app.database().client().await, app.database().client().await);
+    let id: i64 = ann.id.parse().unwrap();
+    sql.execute("begin", &[]).await.unwrap();
+    let email = format!("{}@test.example", unique("new"));
+    sql.execute("update users set email = $1 where id = $2", &[&email, &id]).await.unwrap();
+    let (users, old) = (app.app().services().users.clone(), ann.email.clone());
+    let created = tokio::spawn(async move { users.create_password_reset(&old).await });
+    let waiting =
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("the token waits for the user's lock", || async {
+        (watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0).then_some(())
+    })
+    .await;
+    sql.execute("commit", &[]).await.unwrap();
+    assert_eq!(created.await.unwrap().unwrap(), None, "the address is not theirs any more");
+    app.stop().await;
+}
