@@ -24,7 +24,7 @@ use crate::opaque_token;
 
 /// How long a token can be used.
 const LIFETIME: TimeDelta = TimeDelta::hours(1);
-/// Most valid tokens of one account. A new one deletes the oldest.
+/// Most valid tokens of one account. A request for a further one by mail does nothing; an operator's deletes the oldest.
 const MAX_TOKENS_PER_USER: i64 = 5;
 /// Requests that wait for the worker.
 const MAX_REQUESTS: usize = 1_000;
@@ -34,6 +34,15 @@ const MAX_CONCURRENT_MAILS: usize = 8;
 const MAX_LOOKUPS: u32 = 6;
 const SUBJECT: &str = "Set a new password";
 const NO_MAIL: Error = Error::Forbidden("this server sends no mail: ask its operator for a new password");
+
+/// What a new token does where its account has the most already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Surplus {
+    /// Nothing: a stranger's requests never end a token.
+    Refuse,
+    /// It takes the place of the oldest.
+    Replace,
+}
 
 /// The queue of requests, and what answers them. Cheap to clone.
 #[derive(Clone)]
@@ -57,7 +66,6 @@ impl Users {
         self.throttle.address_attempt(from)?;
         let mails = self.reset_mails.as_ref().ok_or(NO_MAIL)?;
         let email = parse_email(email)?;
-        self.throttle.password_reset(&email)?;
         mails.requests.try_send(email).map_err(|full| {
             mails.mailer.count_failed(QUEUE_FULL);
             Error::unavailable(full)
@@ -91,14 +99,27 @@ impl Users {
         .await
     }
 
-    /// A token for the account with this e-mail, and its expiry; `None` if there is no such account.
+    /// A token for the account with this e-mail, and its expiry, for operators; `None` if there is no such account. Replaces
+    /// the oldest token of an account that has too many.
     pub async fn create_password_reset(&self, email: &str) -> Result<Option<(String, DateTime<Utc>)>, Error> {
+        self.insert_password_reset(email, Surplus::Replace).await
+    }
+
+    async fn insert_password_reset(
+        &self,
+        email: &str,
+        surplus: Surplus,
+    ) -> Result<Option<(String, DateTime<Utc>)>, Error> {
         let (email, now) = (parse_email(email)?, self.clock.now());
         let (token, expires_at) = (opaque_token::generate("pw_"), now + LIFETIME);
         let digest = opaque_token::digest(&token).ok_or_else(invalid)?;
         let is_created = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let Some(user) = store::lock_by_email(conn, &email).await? else { return Ok(false) };
+                let n_valid = password_resets_store::count_valid(conn, user, now).await?;
+                if surplus == Surplus::Refuse && n_valid >= MAX_TOKENS_PER_USER {
+                    return Ok(false);
+                }
                 password_resets_store::delete_old(conn, user, MAX_TOKENS_PER_USER - 1).await?;
                 password_resets_store::insert(conn, user, &digest, now, expires_at).await?;
                 Ok(true)
@@ -133,7 +154,7 @@ impl Users {
     async fn answer(&self, mailer: &Mailer, email: String) {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
         for attempt in 1..=MAX_LOOKUPS {
-            match self.create_password_reset(&email).await {
+            match self.insert_password_reset(&email, Surplus::Refuse).await {
                 Ok(None) => return,
                 Ok(Some((token, _))) => {
                     let text = self.reset_text(&email, &token);
