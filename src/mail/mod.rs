@@ -11,6 +11,7 @@ use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use tokio::sync::Semaphore;
 
 use crate::backoff::Backoff;
 use crate::error::Chain;
@@ -22,6 +23,8 @@ use crate::tls;
 const MAX_ATTEMPTS: u32 = 9;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(120);
+/// Mails that are being sent at once.
+const MAX_SENDS: usize = 8;
 /// How long the TCP connection to the mail server may take. It bounds nothing after that.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long one attempt to send a mail may take, from the connection to the last answer.
@@ -50,6 +53,8 @@ pub struct Mail<'a> {
 pub struct Mailer {
     transport: Arc<AsyncSmtpTransport<Tokio1Executor>>,
     from: Arc<Mailbox>,
+    /// Held while the mail server is asked, not in the pauses between.
+    turns: Arc<Semaphore>,
     attempt_timeout: Duration,
     metrics: Metrics,
 }
@@ -80,7 +85,8 @@ impl Mailer {
             transport = transport.credentials(Credentials::new(user.clone(), password.reveal().to_owned()));
         }
         let (transport, from) = (Arc::new(transport.build()), Arc::new(from));
-        Ok(Self { transport, from, attempt_timeout: ATTEMPT_TIMEOUT, metrics })
+        let turns = Arc::new(Semaphore::new(MAX_SENDS));
+        Ok(Self { transport, from, turns, attempt_timeout: ATTEMPT_TIMEOUT, metrics })
     }
 
     /// Sends a mail, or gives up after some minutes. The log never has the recipient.
@@ -113,8 +119,9 @@ impl Mailer {
         self.count_failed(GIVEN_UP);
     }
 
-    /// Sends a mail once. A mail server that does not answer holds up nothing for longer than the time limit.
+    /// Sends a mail once, when it has its turn. A mail server that does not answer holds up nothing for longer than the time limit.
     async fn attempt(&self, message: Message) -> Result<(), Failure> {
+        let _turn = self.turns.acquire().await;
         match tokio::time::timeout(self.attempt_timeout, self.transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if error.is_permanent() => Err(Failure::Refused(cause(&error))),

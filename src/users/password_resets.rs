@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::credentials::end_all_sessions_except;
@@ -26,10 +26,10 @@ use crate::opaque_token;
 const LIFETIME: TimeDelta = TimeDelta::hours(1);
 /// Most valid tokens of one account. A request for a further one by mail does nothing; an operator's deletes the oldest.
 const MAX_TOKENS_PER_USER: i64 = 5;
-/// Requests that wait for the worker.
+/// Requests that wait for the worker, and requests in progress: most of those pause before their mail is sent again.
 const MAX_REQUESTS: usize = 1_000;
-/// Mails that are being sent at once.
-const MAX_CONCURRENT_MAILS: usize = 8;
+/// Accounts that are looked up at once.
+const MAX_CONCURRENT_LOOKUPS: usize = 8;
 /// Attempts to look an account up, while the database does not answer.
 const MAX_LOOKUPS: u32 = 6;
 const SUBJECT: &str = "Set a new password";
@@ -145,16 +145,21 @@ impl Users {
         let answered = async {
             migrated.wait().await;
             let requests = stream::unfold(requests, async |mut requests| Some((requests.recv().await?, requests)));
-            let answer = |email: String| self.answer(&mails.mailer, email);
-            requests.for_each_concurrent(MAX_CONCURRENT_MAILS, answer).await;
+            let lookups = Semaphore::new(MAX_CONCURRENT_LOOKUPS);
+            let answer = |email: String| self.answer(&mails.mailer, &lookups, email);
+            requests.for_each_concurrent(MAX_REQUESTS, answer).await;
         };
         stop.run_until_cancelled(answered).await;
     }
 
-    async fn answer(&self, mailer: &Mailer, email: String) {
+    async fn answer(&self, mailer: &Mailer, lookups: &Semaphore, email: String) {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
         for attempt in 1..=MAX_LOOKUPS {
-            match self.insert_password_reset(&email, Surplus::Refuse).await {
+            let created = {
+                let _turn = lookups.acquire().await;
+                self.insert_password_reset(&email, Surplus::Refuse).await
+            };
+            match created {
                 Ok(None) => return,
                 Ok(Some((token, _))) => {
                     let text = self.reset_text(&email, &token);
