@@ -7,8 +7,6 @@
 //!
 //! Times are whole microseconds since an epoch of the caller's choice.
 
-use std::time::Duration;
-
 /// Microseconds of a second.
 pub const SECOND_US: i64 = 1_000_000;
 
@@ -32,12 +30,6 @@ impl Gcra {
     pub fn per_minute(n: u32) -> Self {
         let emission_interval = 60 * SECOND_US / i64::from(n);
         Self { emission_interval, burst_tolerance: emission_interval * (i64::from(n) - 1) }
-    }
-
-    /// One message in each `interval` sustained, `burst` at once after a pause; at least 1.
-    pub fn every(interval: Duration, burst: u32) -> Self {
-        let emission_interval = i64::try_from(interval.as_micros()).unwrap_or(i64::MAX);
-        Self { emission_interval, burst_tolerance: emission_interval.saturating_mul(i64::from(burst) - 1) }
     }
 
     /// Microseconds that one message takes of the sustained rate.

@@ -30,10 +30,6 @@ const USER_ATTEMPTS_PER_MINUTE: u32 = 10;
 const HOME_KEYS_PER_MINUTE: u32 = 30;
 /// Integration tokens that one user creates and revokes: per minute, and at once. Every server reads each revocation.
 const TOKEN_CHANGES_PER_MINUTE: u32 = 60;
-/// Pause between two requests for a new password of one account.
-const PASSWORD_RESET_EVERY: Duration = Duration::from_secs(10 * 60);
-/// Requests for a new password of one account at once.
-const PASSWORD_RESETS_AT_ONCE: u32 = 5;
 /// Sustained requests of one user per second.
 const REQUESTS_PER_SECOND: u32 = 50;
 /// Requests of one user at once.
@@ -55,8 +51,6 @@ struct Tables {
     user_attempts: KeyedLimiter<UserId>,
     home_keys: KeyedLimiter<UserId>,
     token_changes: KeyedLimiter<UserId>,
-    /// By e-mail address, whether or not it has an account.
-    password_resets: KeyedLimiter<String>,
     user_requests: KeyedLimiter<UserId>,
     address_requests: KeyedLimiter<IpAddr>,
     failed_passwords: Arc<FailedPasswords>,
@@ -68,7 +62,6 @@ impl Throttle {
     pub fn new(is_on: bool) -> Self {
         let user_requests = Gcra::new(REQUESTS_PER_SECOND, REQUEST_BURST);
         let address_requests = Gcra::new(ADDRESS_REQUESTS_PER_SECOND, ADDRESS_REQUEST_BURST);
-        let password_resets = Gcra::every(PASSWORD_RESET_EVERY, PASSWORD_RESETS_AT_ONCE);
         let (any_address, any_user) = (IpAddr::from([0, 0, 0, 0]), UserId::from_database(0));
         Self(is_on.then(|| {
             Arc::new(Tables {
@@ -76,7 +69,6 @@ impl Throttle {
                 user_attempts: KeyedLimiter::new(Gcra::per_minute(USER_ATTEMPTS_PER_MINUTE), any_user),
                 home_keys: KeyedLimiter::new(Gcra::per_minute(HOME_KEYS_PER_MINUTE), any_user),
                 token_changes: KeyedLimiter::new(Gcra::per_minute(TOKEN_CHANGES_PER_MINUTE), any_user),
-                password_resets: KeyedLimiter::new(password_resets, String::new()),
                 user_requests: KeyedLimiter::new(user_requests, any_user),
                 address_requests: KeyedLimiter::new(address_requests, any_address),
                 failed_passwords: Arc::new(FailedPasswords::new(MAX_FAILED_PASSWORDS)),
@@ -120,12 +112,6 @@ impl Throttle {
     pub fn token_change(&self, user: UserId) -> Result<(), Error> {
         let Some(tables) = &self.0 else { return Ok(()) };
         tables.token_changes.check(&user).map_err(too_soon)
-    }
-
-    /// Counts a request for a new password of the account with this e-mail.
-    pub fn password_reset(&self, email: &String) -> Result<(), Error> {
-        let Some(tables) = &self.0 else { return Ok(()) };
-        tables.password_resets.check(email).map_err(too_soon)
     }
 
     /// Whether so many attempts failed recently that it matters if the account has signed in from the address's network

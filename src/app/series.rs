@@ -6,6 +6,7 @@ use crate::device_config::ConfigOutbox;
 use crate::graphql::OperationKind;
 use crate::http;
 use crate::ingest::{BATCH_STEPS, IGNORED_ANSWERS};
+use crate::mail;
 use crate::metrics::{Kind, Metrics, OutboxLabel, Reason, Status, Step};
 use crate::mqtt::Rejection;
 use crate::outbox::Outbox;
@@ -22,6 +23,9 @@ pub(super) fn begin(metrics: &Metrics) {
     }
     for reason in IGNORED_ANSWERS {
         drop(metrics.command_answers_ignored.get_or_create(&Reason { reason }));
+    }
+    for reason in mail::FAILURES {
+        drop(metrics.mails_failed.get_or_create(&Reason { reason }));
     }
     for outbox in [CommandOutbox::NAME, ConfigOutbox::NAME] {
         drop(metrics.outbox_pending.get_or_create(&OutboxLabel { outbox }));

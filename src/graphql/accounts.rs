@@ -76,7 +76,8 @@ pub(super) struct AccountMutation;
 impl AccountMutation {
     /// Changes your display name, your e-mail address or both. Another e-mail address needs your password, ends all your
     /// other sessions and closes their connections. Fails with CONFLICT if the address has an account already, and with
-    /// FORBIDDEN if an external issuer verifies the addresses of its domain: then the operator changes it.
+    /// FORBIDDEN if registration is closed or an external issuer verifies the addresses of its domain: then the operator
+    /// changes it.
     async fn update_me(
         &self,
         ctx: &Context<'_>,
@@ -90,7 +91,7 @@ impl AccountMutation {
     }
 
     /// Sends a mail with a token for `resetPassword` to the account with this e-mail address. The answer is the same if
-    /// there is none. Fails with FORBIDDEN if this server sends no mail: then the operator sets a new password.
+    /// there is none. Fails with FORBIDDEN if this server sends no mail: then ask the operator for a token.
     async fn request_password_reset(
         &self,
         ctx: &Context<'_>,

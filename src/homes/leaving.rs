@@ -1,7 +1,9 @@
 //! Leaving all homes, before an account is deleted. A home always has an owner: one that has no other is handed over to a
 //! member or deleted, as its owner says.
 
-use super::{Access, Homes, Permission, leaving_store};
+use std::collections::HashMap;
+
+use super::{Access, HomeRole, Homes, Permission, leaving_store, members_store};
 use crate::audit::RequestContext;
 use crate::auth::Principal;
 use crate::error::Error;
@@ -26,7 +28,8 @@ impl LeavingPlan {
 }
 
 impl Homes {
-    /// Fails unless the plan names every home of which the user is the only owner, and only homes that the user owns.
+    /// Fails unless the plan names every home of which the user is the only owner, and only homes that the user owns and
+    /// that their members may take.
     pub async fn check_leaving(&self, who: &Principal, plan: &LeavingPlan) -> Result<(), Error> {
         let mut named: Vec<_> =
             plan.hand_over.iter().map(|(home, _)| *home).chain(plan.delete.iter().copied()).collect();
@@ -40,6 +43,7 @@ impl Homes {
         for home in named {
             self.access(who, home, Permission::Own).await?;
         }
+        self.check_hand_over(plan).await?;
         let only_owned = {
             let mut conn = self.pool.get().await?;
             leaving_store::find_only_owned(&mut conn, who.user).await?
@@ -50,13 +54,28 @@ impl Homes {
         }
     }
 
+    /// Fails unless each home is handed over to one of its members, who may own all that they get.
+    async fn check_hand_over(&self, plan: &LeavingPlan) -> Result<(), Error> {
+        let mut n_new = HashMap::new();
+        let mut conn = self.pool.get().await?;
+        for (home, member) in &plan.hand_over {
+            if members_store::role_of(&mut conn, *home, *member).await? == HomeRole::Owner {
+                continue;
+            }
+            let n_homes = n_new.entry(*member).or_insert(0);
+            *n_homes += 1;
+            self.homes_limit.check_all(&mut conn, *member, "this member owns", *n_homes).await?;
+        }
+        Ok(())
+    }
+
     /// Carries out a plan that was checked, and leaves all homes. The large tables of deleted homes are purged later, by
     /// [`run_deletion_worker`](super::run_deletion_worker). Each home is a transaction of its own: after a failure the
     /// caller can repeat it for what is left.
     pub async fn leave_all(&self, who: &Principal, by: &RequestContext, plan: &LeavingPlan) -> Result<(), Error> {
         for (home, member) in &plan.hand_over {
             let access = self.access(who, *home, Permission::Own).await?;
-            self.set_role(access, by, *member, super::HomeRole::Owner).await?;
+            self.set_role(access, by, *member, HomeRole::Owner).await?;
         }
         for home in &plan.delete {
             let access = self.access(who, *home, Permission::Own).await?;

@@ -13,8 +13,19 @@ impl HomesLimit {
     /// Fails if the user may own no further home. `subject` is the user, with the verb. Locks the user until the end of
     /// the transaction; to be called after the home is locked.
     pub(super) async fn check(self, conn: &mut db::Connection, user: UserId, subject: &str) -> Result<(), Error> {
+        self.check_all(conn, user, subject, 1).await
+    }
+
+    /// As [`HomesLimit::check`], for several homes.
+    pub(super) async fn check_all(
+        self,
+        conn: &mut db::Connection,
+        user: UserId,
+        subject: &str,
+        n_homes: i64,
+    ) -> Result<(), Error> {
         let Self(limit) = self;
-        if store::lock_and_count_owned(conn, user).await? < limit {
+        if store::lock_and_count_owned(conn, user).await? + n_homes <= limit {
             return Ok(());
         }
         Err(Error::Conflict(format!(

@@ -29,10 +29,9 @@ impl Users {
         let (issuer, subject, now) = (identity.issuer.clone(), identity.subject.clone(), self.clock.now());
         let linked = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                let Some((user, _)) = store::by_email(conn, &email).await? else { return Ok(None) };
-                store::lock_password(conn, user.id).await?;
-                if !external_identities_store::has_link(conn, &issuer, user.id).await? {
-                    external_identities_store::insert(conn, &issuer, &subject, user.id, now).await?;
+                let Some(user) = store::lock_by_email(conn, &email).await? else { return Ok(None) };
+                if !external_identities_store::has_link(conn, &issuer, user).await? {
+                    external_identities_store::insert(conn, &issuer, &subject, user, now).await?;
                 }
                 // A concurrent request may have inserted the link first: read what is stored.
                 Ok(external_identities_store::find(conn, &issuer, &subject).await?.and_then(linked_user))
@@ -60,11 +59,10 @@ impl Users {
         let now = self.clock.now();
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                let (user, _) = store::by_email(conn, &email).await?.ok_or(Error::NotFound("user"))?;
-                store::lock_password(conn, user.id).await?;
-                external_identities_store::insert_or_restore(conn, &issuer, &subject, user.id, now).await?;
+                let user = store::lock_by_email(conn, &email).await?.ok_or(Error::NotFound("user"))?;
+                external_identities_store::insert_or_restore(conn, &issuer, &subject, user, now).await?;
                 match external_identities_store::find(conn, &issuer, &subject).await?.and_then(linked_user) {
-                    Some((_, linked)) if linked == user.id => Ok(()),
+                    Some((_, linked)) if linked == user => Ok(()),
                     _ => Err(Error::Conflict("this identity is linked to another account: unlink it first".to_owned())),
                 }
             })

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::credentials::end_all_sessions_except;
@@ -19,21 +19,30 @@ use crate::backoff::Backoff;
 use crate::db;
 use crate::error::{Chain, Error};
 use crate::latch::Latch;
-use crate::mail::{Mail, Mailer};
+use crate::mail::{GIVEN_UP, Mail, Mailer, QUEUE_FULL};
 use crate::opaque_token;
 
 /// How long a token can be used.
 const LIFETIME: TimeDelta = TimeDelta::hours(1);
-/// Most valid tokens of one account. A new one deletes the oldest.
+/// Most valid tokens of one account. A request for a further one by mail does nothing; an operator's deletes the oldest.
 const MAX_TOKENS_PER_USER: i64 = 5;
-/// Requests that wait for the worker.
+/// Requests that wait for the worker, and requests in progress: most of those pause before their mail is sent again.
 const MAX_REQUESTS: usize = 1_000;
-/// Mails that are being sent at once.
-const MAX_CONCURRENT_MAILS: usize = 8;
+/// Accounts that are looked up at once.
+const MAX_CONCURRENT_LOOKUPS: usize = 8;
 /// Attempts to look an account up, while the database does not answer.
 const MAX_LOOKUPS: u32 = 6;
 const SUBJECT: &str = "Set a new password";
 const NO_MAIL: Error = Error::Forbidden("this server sends no mail: ask its operator for a new password");
+
+/// What a new token does where its account has the most already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Surplus {
+    /// Nothing: a stranger's requests never end a token.
+    Refuse,
+    /// It takes the place of the oldest.
+    Replace,
+}
 
 /// The queue of requests, and what answers them. Cheap to clone.
 #[derive(Clone)]
@@ -57,9 +66,8 @@ impl Users {
         self.throttle.address_attempt(from)?;
         let mails = self.reset_mails.as_ref().ok_or(NO_MAIL)?;
         let email = parse_email(email)?;
-        self.throttle.password_reset(&email)?;
         mails.requests.try_send(email).map_err(|full| {
-            mails.mailer.count_failed("QUEUE_FULL");
+            mails.mailer.count_failed(QUEUE_FULL);
             Error::unavailable(full)
         })
     }
@@ -91,19 +99,29 @@ impl Users {
         .await
     }
 
-    /// A token for the account with this e-mail, and its expiry; `None` if there is no such account.
+    /// A token for the account with this e-mail, and its expiry, for operators; `None` if there is no such account. Replaces
+    /// the oldest token of an account that has too many.
     pub async fn create_password_reset(&self, email: &str) -> Result<Option<(String, DateTime<Utc>)>, Error> {
+        self.insert_password_reset(email, Surplus::Replace).await
+    }
+
+    async fn insert_password_reset(
+        &self,
+        email: &str,
+        surplus: Surplus,
+    ) -> Result<Option<(String, DateTime<Utc>)>, Error> {
         let (email, now) = (parse_email(email)?, self.clock.now());
         let (token, expires_at) = (opaque_token::generate("pw_"), now + LIFETIME);
         let digest = opaque_token::digest(&token).ok_or_else(invalid)?;
         let is_created = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                let Some((user, _)) = store::by_email(conn, &email).await? else { return Ok(false) };
-                if store::lock_password(conn, user.id).await?.is_none() {
+                let Some(user) = store::lock_by_email(conn, &email).await? else { return Ok(false) };
+                let n_valid = password_resets_store::count_valid(conn, user, now).await?;
+                if surplus == Surplus::Refuse && n_valid >= MAX_TOKENS_PER_USER {
                     return Ok(false);
                 }
-                password_resets_store::delete_old(conn, user.id, MAX_TOKENS_PER_USER - 1).await?;
-                password_resets_store::insert(conn, user.id, &digest, now, expires_at).await?;
+                password_resets_store::delete_old(conn, user, MAX_TOKENS_PER_USER - 1).await?;
+                password_resets_store::insert(conn, user, &digest, now, expires_at).await?;
                 Ok(true)
             })
         });
@@ -127,16 +145,21 @@ impl Users {
         let answered = async {
             migrated.wait().await;
             let requests = stream::unfold(requests, async |mut requests| Some((requests.recv().await?, requests)));
-            let answer = |email: String| self.answer(&mails.mailer, email);
-            requests.for_each_concurrent(MAX_CONCURRENT_MAILS, answer).await;
+            let lookups = Semaphore::new(MAX_CONCURRENT_LOOKUPS);
+            let answer = |email: String| self.answer(&mails.mailer, &lookups, email);
+            requests.for_each_concurrent(MAX_REQUESTS, answer).await;
         };
         stop.run_until_cancelled(answered).await;
     }
 
-    async fn answer(&self, mailer: &Mailer, email: String) {
+    async fn answer(&self, mailer: &Mailer, lookups: &Semaphore, email: String) {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
         for attempt in 1..=MAX_LOOKUPS {
-            match self.create_password_reset(&email).await {
+            let created = {
+                let _turn = lookups.acquire().await;
+                self.insert_password_reset(&email, Surplus::Refuse).await
+            };
+            match created {
                 Ok(None) => return,
                 Ok(Some((token, _))) => {
                     let text = self.reset_text(&email, &token);
@@ -144,7 +167,7 @@ impl Users {
                 }
                 Err(error) if attempt == MAX_LOOKUPS => {
                     tracing::warn!(error = %Chain(&error), "a request for a new password is given up");
-                    mailer.count_failed("GIVEN_UP");
+                    mailer.count_failed(GIVEN_UP);
                 }
                 Err(_) => backoff.wait().await,
             }

@@ -55,6 +55,12 @@ pub(super) async fn find_user(
         .optional()
 }
 
+/// Counts the valid tokens of a user.
+pub(super) async fn count_valid(conn: &mut AsyncPgConnection, user: UserId, now: DateTime<Utc>) -> QueryResult<i64> {
+    let valid = password_resets::table.filter(password_resets::user_id.eq(user));
+    valid.filter(password_resets::expires_at.gt(now)).count().get_result(conn).await
+}
+
 /// Deletes a token. `false` if it does not exist.
 pub(super) async fn delete(conn: &mut AsyncPgConnection, digest: &[u8]) -> QueryResult<bool> {
     Ok(diesel::delete(password_resets::table.find(digest)).execute(conn).await? == 1)

@@ -13,6 +13,9 @@ const VOUCHED: Error = Error::Forbidden(
     "addresses of this domain are verified by an external issuer: ask the operator to change your e-mail address",
 );
 
+/// Otherwise a member could take an address with an open invitation, and learn which addresses have accounts.
+const CLOSED: Error = Error::Forbidden("ask the operator to change your e-mail address");
+
 /// The fields to change; `None` for those that stay.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProfileChange<'a> {
@@ -23,8 +26,8 @@ pub struct ProfileChange<'a> {
 }
 
 impl Users {
-    /// Changes the caller's name, e-mail address or both, and returns the changed account. Another e-mail address needs the
-    /// password, and ends all other sessions and tokens, as another password does: with it one signs in.
+    /// Changes the caller's name, e-mail address or both, and returns the changed account. Another e-mail address needs
+    /// open registration and the password, and ends all other sessions and tokens, as another password does: with it one signs in.
     pub async fn update(
         &self,
         who: &Principal,
@@ -38,6 +41,9 @@ impl Users {
         let (present_email, hash) = self.own_password(user).await?;
         let email = email.filter(|email| *email != present_email);
         if let Some(email) = &email {
+            if !self.registration_open {
+                return Err(CLOSED);
+            }
             if self.issuer_domains.contain(email) {
                 return Err(VOUCHED);
             }

@@ -81,6 +81,14 @@ pub(super) async fn lock_password(conn: &mut AsyncPgConnection, user: UserId) ->
     hash.for_no_key_update().first(conn).await.optional()
 }
 
+/// Locks the user with this e-mail. `None` also if another request gave the address up while the lock was awaited.
+pub(super) async fn lock_by_email(conn: &mut AsyncPgConnection, email: &str) -> QueryResult<Option<UserId>> {
+    let Some((found, _)) = by_email(conn, email).await? else { return Ok(None) };
+    lock_password(conn, found.id).await?;
+    let locked = by_email(conn, email).await?;
+    Ok(locked.map(|(user, _)| user.id).filter(|user| *user == found.id))
+}
+
 pub(super) async fn password(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<Option<(String, String)>> {
     let person = users::table.find(user).filter(users::home_id.is_null());
     person.select((users::email, users::password_hash)).first(conn).await.optional()

@@ -4,9 +4,9 @@
 use serde_json::{Value, json};
 
 use super::support::app::TestApp;
-use super::support::unique;
 use super::support::user::{Home, User};
 use super::support::ws::Frame;
+use super::support::{unique, until};
 
 const LOGIN: &str = "mutation($e: String!, $p: String!) { login(input: {email: $e, password: $p}) { user { id } } }";
 const UPDATE: &str = "mutation($i: UpdateMeInput!) { updateMe(input: $i) { id name email } }";
@@ -134,6 +134,7 @@ async fn an_account_that_is_deleted_leaves_nothing_and_its_sockets_end() {
     join(&app, &of_bob, &ann, "ADMIN").await;
     let device = app.device(&ann, &doomed, "lamp").await;
     app.publish(&device, "telemetry", json!({"sensors": {"temperature": 20}}).to_string()).await;
+    until("the reading is stored", || app.metric("mqtt_messages_stored_total") == 1.0).await;
     let invite = "mutation($h: ID!) { inviteMember(input: {homeId: $h, email: \"eve@test.example\"}) { token } }";
     ann.query(invite, json!({"h": of_bob.id})).await;
     let integrate = "mutation($h: ID!) { createIntegrationToken(input: {homeId: $h, name: \"n\", scopes: [DEVICES_READ]}) { token } }";
@@ -197,7 +198,9 @@ async fn an_account_that_is_deleted_leaves_nothing_and_its_sockets_end() {
     // The readings of the deleted home are purged after the answer.
     smarthome::homes::resume_deletions(&app.app().services().pool).await.unwrap();
     let rows = app.database().rows().await;
-    assert_eq!(rows["telemetry"], rows["parked_readings"], "both are empty");
+    for table in ["telemetry", "parked_readings"] {
+        assert_eq!(rows[table], Vec::<String>::new(), "{table}");
+    }
     // The address is free again.
     let register = "mutation($e: String!, $p: String!) { register(input: {email: $e, password: $p, name: \"A\"}) { user { id } } }";
     let again = app.stranger().query(register, json!({"e": ann.email, "p": ann.password})).await;
@@ -224,6 +227,52 @@ async fn an_account_is_not_deleted_with_homes_of_others_or_into_the_hands_of_str
     assert_eq!(refused(json!({"handOver": [{"homeId": home.id, "userId": ann.id}]})).await, bad("handOver"));
     let homes = ann.query("{ homes { id } }", json!({})).await;
     assert_eq!(homes["homes"].as_array().unwrap().len(), 2);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_home_is_handed_over_if_a_later_one_can_not_be() {
+    let app = TestApp::builder().set("HOMES_PER_USER", "2").start().await;
+    let (first, ann) = app.home().await;
+    let second = ann.home().await;
+    let (_, bob) = app.home().await;
+    let stranger = app.user().await;
+    join(&app, &first, &bob, "MEMBER").await;
+    join(&app, &second, &bob, "MEMBER").await;
+    let refused = async |of_second: &User| {
+        let hand_over = json!([{"homeId": first.id, "userId": bob.id}, {"homeId": second.id, "userId": of_second.id}]);
+        refusal(&ann, DELETE, json!({"i": {"password": ann.password, "handOver": hand_over}})).await.0
+    };
+    assert_eq!(refused(&stranger).await, "NOT_FOUND");
+    assert_eq!(refused(&bob).await, "CONFLICT", "bob would own three homes");
+    let roles = bob.query("query($h: ID!) { home(id: $h) { myRole } }", json!({"h": first.id})).await;
+    assert_eq!(roles["home"]["myRole"], "MEMBER");
+    assert_eq!(
+        ann.query("{ homes { myRole } }", json!({})).await["homes"],
+        json!([{"myRole": "OWNER"}, {"myRole": "OWNER"}])
+    );
+    app.stop().await;
+}
+
+/// Otherwise a member could take an address with an open invitation, or learn which addresses have accounts.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_registration_is_closed_only_the_operator_changes_addresses() {
+    let app = TestApp::builder().set("REGISTRATION", "closed").start().await;
+    let email = format!("{}@test.example", unique("ann"));
+    let password = "a long enough passphrase";
+    app.app().services().users.create(&email, password, "Ann").await.unwrap();
+    let login = "mutation($e: String!, $p: String!) { login(input: {email: $e, password: $p}) { accessToken } }";
+    let signed_in = app.stranger().query(login, json!({"e": email, "p": password})).await;
+    let ann = User::with_token(app.addr(), signed_in["login"]["accessToken"].as_str().unwrap());
+    let other = format!("{}@test.example", unique("other"));
+    app.app().services().users.create(&other, password, "Other").await.unwrap();
+    for address in [&other, &format!("{}@test.example", unique("free"))] {
+        let change = json!({"i": {"email": address, "currentPassword": password}});
+        assert_eq!(refusal(&ann, UPDATE, change).await.0, "FORBIDDEN");
+    }
+    // The address that they have, and another name, are no such change.
+    let renamed = ann.query(UPDATE, json!({"i": {"email": email, "name": "Ann Lee"}})).await["updateMe"].take();
+    assert_eq!((&renamed["name"], &renamed["email"]), (&json!("Ann Lee"), &json!(email)));
     app.stop().await;
 }
 
