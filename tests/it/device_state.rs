@@ -51,7 +51,10 @@ async fn a_status_replaces_the_state_and_a_last_will_does_not() {
     let off = after(&app, &owner, &device, json!({"online": true, "status": {"power": false}})).await;
     assert_eq!(off["reported"], json!({"power": false}), "the whole state is replaced");
     let reported_at: DateTime<Utc> = off["reportedAt"].as_str().unwrap().parse().unwrap();
-    assert!((Utc::now() - reported_at).abs() < TimeDelta::minutes(1), "without a clock the time of receipt: {off}");
+    assert!(
+        (app.clock().now() - reported_at).abs() < TimeDelta::minutes(1),
+        "without a clock the time of receipt: {off}"
+    );
 
     // Neither a heartbeat nor a reading changes it.
     app.publish(&device, "heartbeat", r#"{"power":true}"#).await;
@@ -86,12 +89,12 @@ async fn a_late_status_does_not_replace_a_newer_one() {
     assert_eq!(state(&owner, &device).await["state"]["reported"]["n"], 4);
 
     // A clock that is ahead of the server's: the status was made before it was received.
-    let ahead = (Utc::now() + TimeDelta::minutes(4)).to_rfc3339();
+    let ahead = (app.clock().now() + TimeDelta::minutes(4)).to_rfc3339();
     let reported = after(&app, &owner, &device, status(&ahead, 5)).await;
     assert_eq!(reported["reported"]["n"], 5);
     let reported_at: DateTime<Utc> = reported["reportedAt"].as_str().unwrap().parse().unwrap();
-    assert!((Utc::now() - reported_at).abs() < TimeDelta::minutes(1), "{reported}");
-    assert_eq!(after(&app, &owner, &device, status(&Utc::now().to_rfc3339(), 6)).await["reported"]["n"], 6);
+    assert!((app.clock().now() - reported_at).abs() < TimeDelta::minutes(1), "{reported}");
+    assert_eq!(after(&app, &owner, &device, status(&app.clock().now().to_rfc3339(), 6)).await["reported"]["n"], 6);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

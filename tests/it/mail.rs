@@ -76,7 +76,7 @@ impl MailServer {
         assert_eq!(mail["to"], json!([user.email]));
         let text = mail["text"].as_str().unwrap();
         let token = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'));
-        token.filter(|word| word.starts_with("pw_")).last().expect("a token").to_owned()
+        token.filter(|word| word.starts_with("pw_")).next_back().expect("a token").to_owned()
     }
 }
 

@@ -128,7 +128,7 @@ async fn of_the_tokens_of_one_exchange_only_those_of_one_network_may_be_used() {
     let of_thief = refresh(&first, thief).await.expect("nobody can tell yet");
     let next = refresh(&of_owner, mobile).await.expect("the first of its generation");
     refresh(&of_owner, mobile).await.expect("the answer was lost");
-    let error = refresh(&of_thief, thief).await.err().expect("another network");
+    let error = refresh(&of_thief, thief).await.map(drop).expect_err("another network");
     assert_eq!(error.reason(), Some(CredentialsError::RefreshReused));
     assert_eq!(refused(&graph, &next).await, because("TOKEN_INVALID"));
     assert_eq!(graph.count("refresh_tokens").await, 0);
