@@ -152,18 +152,19 @@ async fn with_off_no_request_is_logged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_refused_requests_does_not_flood_the_log() {
     const N_REQUESTS: usize = 2_000;
-    let (_database, mut server) = server("refused").await;
+    let (_database, server) = server("refused").await;
     let addr = server.addr();
     let ask = async |path: &str| http::request(addr, "GET", path, &[], b"").await;
     stream::iter(0..N_REQUESTS).for_each_concurrent(20, async |_| assert_eq!(ask("/nothing").await.status, 404)).await;
     let metrics = ask("/metrics").await.text();
     let left_out = metrics.lines().find_map(|line| line.strip_prefix("smarthome_log_lines_left_out_total "));
     let left_out: usize = left_out.expect("the metric").parse().expect("a number");
-    assert!(server.stop().await.success());
+    assert!((1..=N_REQUESTS - 400).contains(&left_out), "{left_out}");
+    let n_lines = || server.log().lines().filter(|line| line.contains("\"status\":404")).count();
+    until("every request is logged or counted", || n_lines() + left_out == N_REQUESTS).await;
     let log = server.log();
-    let n_lines = log.lines().filter(|line| line.contains("request refused")).count();
-    assert!(n_lines >= 500 && left_out > 0, "{n_lines} written, {left_out} left out");
-    assert_eq!(n_lines + left_out, N_REQUESTS);
     let reports: Vec<_> = log.lines().filter(|line| line.contains("too many refusals")).collect();
-    assert_eq!(reports.len(), 1, "{reports:?}");
+    // More than one if the requests take longer than a minute.
+    assert!(!reports.is_empty() && reports.len() < 4, "{reports:?}");
+    assert!(!reports[0].contains("request.id"), "it belongs to no request: {}", reports[0]);
 }
