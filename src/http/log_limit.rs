@@ -66,7 +66,7 @@ impl Refusals {
             self.metrics.log_lines_left_out.inc();
         }
         if let Some(left_out) = report {
-            tracing::warn!(parent: None, left_out, "too many refusals: some have no line in the log");
+            tracing::warn!(left_out, "too many refusals: some have no line in the log");
         }
         is_admitted
     }

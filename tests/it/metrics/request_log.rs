@@ -166,5 +166,4 @@ async fn a_flood_of_refused_requests_does_not_flood_the_log() {
     let reports: Vec<_> = log.lines().filter(|line| line.contains("too many refusals")).collect();
     // More than one if the requests take longer than a minute.
     assert!(!reports.is_empty() && reports.len() < 4, "{reports:?}");
-    assert!(!reports[0].contains("request.id"), "it belongs to no request: {}", reports[0]);
 }
