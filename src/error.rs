@@ -80,7 +80,7 @@ pub enum Error {
     #[error("too many requests: try again in {retry_after_seconds} s")]
     TooSoon { retry_after_seconds: u64 },
     /// A subscriber could not keep up. It can continue after its last cursor.
-    #[error("too slow: subscribe again with `after` set to the last id you have seen")]
+    #[error("too slow: subscribe again; for readings, with `afterId` set to the last ID that you received")]
     Lagged,
     /// Another server ingests, so this one receives no live events.
     #[error("this server is on standby and receives no live events: connect again to reach the server that does")]

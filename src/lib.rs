@@ -16,7 +16,7 @@
 //! | [`hub`], [`follow`] | fan-out per home and per device; a stream that catches up from the database |
 //! | [`backoff`], [`background`], [`latch`] | pauses between retries; periodic work, leader election; one-time facts |
 //! | [`rate`], [`throttle`] | GCRA rate limiter; limits on passwords and addresses |
-//! | [`opaque_token`], [`secret_box`], [`tls`] | random tokens, encryption at rest, TLS settings |
+//! | [`opaque_token`], [`secret_box`], [`tls`] | random tokens, encryption at rest, TLS of clients and of the listener |
 //! | [`request_memory`], [`turns`] | the memory of running operations and of responses on their way; whose operation is next |
 //! | [`metrics`], [`mail`] | Prometheus metrics; outgoing mail |
 //! | [`auth`], [`revocation`] | access tokens; their end before they expire |

@@ -222,6 +222,8 @@ metrics! {
         "HTTP connections closed at once because their peer had too many open";
     http_refused: Family<Reason, Counter> = "http_refused",
         "GraphQL requests refused before execution, by error code";
+    log_lines_left_out: Counter = "log_lines_left_out",
+        "Refused requests, operations and sockets without a line in the log because there were more than 50 a second";
     http_subscriptions: Gauge = "http_streams",
         "Running subscriptions over WebSockets, server-sent events and multipart responses";
     quota_exceeded: Family<Reason, Counter> = "quota_exceeded",

@@ -19,7 +19,7 @@ use crate::graphql;
 use crate::graphql::engine::Engine;
 use crate::http::broker_auth::{self, BrokerAuth};
 use crate::http::pages::{self, Page};
-use crate::http::{self, HttpState, Limits, Quotas, ServerTls};
+use crate::http::{self, HttpState, Limits, Quotas, RequestLog, ServerTls};
 use crate::request_memory::RequestMemory;
 use crate::settings::{AuthEndpoint, DatabaseSettings, Secret, TrustedProxies};
 
@@ -123,7 +123,7 @@ impl Starter<'_> {
             sdl: settings.http.introspection.then(|| graphql::sdl().into()),
             quotas: Quotas::new(&self.limits, base.metrics.clone()),
             limits: Arc::new(self.limits.clone()),
-            log_requests: settings.http.log_requests,
+            log_requests: RequestLog::new(settings.http.log_requests, base.metrics.clone()),
             cors: Arc::new(settings.http.cors.clone()),
             graphiql: page.graphiql,
             pages: pages::routes(page),

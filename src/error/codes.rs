@@ -160,8 +160,8 @@ pub const REASONS: [Reason; 5] = [
     },
     Reason {
         name: "REFRESH_REUSED",
-        meaning: "The refresh token was used before, more than 30 seconds ago or by somebody who has refreshed again since. \
-                  The session was ended.",
+        meaning: "The refresh token was used before: more than 30 seconds ago, by somebody who has refreshed again since, \
+                  or, where one exchange gave several tokens, from another network. The session was ended.",
         advice: "Sign in again.",
     },
 ];

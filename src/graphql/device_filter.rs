@@ -22,7 +22,7 @@ pub(super) struct DeviceFilter {
     types: Option<Vec<DeviceType>>,
     /// The device is online or offline.
     online: Option<bool>,
-    /// The battery of the device has less than so many percent. A device without a battery does not match.
+    /// The last reported battery charge is below this percentage. Devices that never reported one do not match.
     battery_below: Option<i32>,
     /// The device was last seen before this time, or never.
     last_seen_before: Option<InstantInput>,

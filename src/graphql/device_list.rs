@@ -23,6 +23,7 @@ use crate::devices::{self, AllDevicesPage, DeviceRef, SortedBy, SortedDevice, So
 use crate::error::Error;
 use crate::homes::Permission;
 use crate::ids::{HomeId, UserId};
+use crate::validation;
 
 /// A page of the devices of a home that the viewer may see.
 pub(super) async fn page(
@@ -106,7 +107,11 @@ fn parse_place(order: devices::DeviceOrder, text: &str) -> Option<SortedDevice> 
     let (seen, name) = rest.split_once(':')?;
     let seen = match seen {
         "" => None,
-        seen if order.by == SortedBy::LastSeenAt => Some(DateTime::from_timestamp_micros(seen.parse().ok()?)?),
+        seen if order.by == SortedBy::LastSeenAt => {
+            // PostgreSQL has no time before 4713 BC. Its last one is later than that of the library.
+            let micros = seen.parse().ok().filter(|micros| *micros >= 0)?;
+            Some(DateTime::from_timestamp_micros(micros)?)
+        }
         _ => return None,
     };
     let is_storable = !name.contains('\0') && (order.by == SortedBy::Name || name.is_empty());
@@ -205,6 +210,8 @@ impl DeviceQuery {
     ) -> Result<Option<Direct<Device>>> {
         // A home that is none reads like one without the device.
         let (viewer, home) = (ctx.viewer()?, parse_id(&home_id, "device")?);
+        // So does a text that no device can have as its key, and PostgreSQL takes no NUL.
+        let key = validation::key("key", &key).map_err(|_| Error::NotFound("device"))?;
         let device = named(ctx, viewer, home, DeviceRef::Key(key)).await?;
         Ok(Some(Direct(Device::new(device.ok_or(Error::NotFound("device"))?))))
     }

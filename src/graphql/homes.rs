@@ -93,7 +93,7 @@ impl Home {
         self.count(ctx, Counted::All).await
     }
 
-    /// The number of them that are online.
+    /// The number of devices of the home that you may see and that are online.
     async fn online_count(&self, ctx: &Context<'_>) -> Result<Option<i32>> {
         self.count(ctx, Counted::Online).await
     }

@@ -43,7 +43,7 @@ impl Room {
         self.count(ctx, Counted::All).await
     }
 
-    /// The number of them that are online.
+    /// The number of devices in the room that you may see and that are online.
     async fn online_count(&self, ctx: &Context<'_>) -> Result<i32> {
         self.count(ctx, Counted::Online).await
     }

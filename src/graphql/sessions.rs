@@ -124,8 +124,10 @@ impl SessionMutation {
 
     /// Exchanges a refresh token for new tokens of the same session. Each refresh token is valid for one use. A client
     /// that did not receive the answer, or another tab, may repeat the exchange within 30 seconds and gets new tokens
-    /// too, as long as none of the new refresh tokens was used. Any other use of a used token ends the session and
-    /// fails with UNAUTHENTICATED and the reason REFRESH_REUSED, because it shows that the token was stolen or copied.
+    /// too, as long as none of the new refresh tokens was used. Where one exchange gave several tokens, they count as used
+    /// together, and the others can be exchanged within 30 seconds only from the network of the first exchange. Any
+    /// other use of a used token ends the session and fails with UNAUTHENTICATED and the reason REFRESH_REUSED, because
+    /// it shows that the token was stolen or copied.
     async fn refresh_token(
         &self,
         ctx: &Context<'_>,

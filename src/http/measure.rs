@@ -6,9 +6,9 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::log_limit::RequestLog;
 use super::request_log;
 use crate::metrics::{HttpResponses, HttpRoute, Metrics};
-use crate::settings::LogRequests;
 
 /// The values of the label `route`.
 pub(super) const ROUTES: [&str; 12] = [
@@ -34,7 +34,7 @@ pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Runs a request, measures and logs it.
 pub(super) async fn measure(
-    State((metrics, which)): State<(Metrics, LogRequests)>,
+    State((metrics, log)): State<(Metrics, RequestLog)>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -44,7 +44,7 @@ pub(super) async fn measure(
     let class = usize::from(response.status().as_u16() / 100).clamp(1, CLASSES.len()) - 1;
     metrics.http_requests.get_or_create(&HttpResponses { route, status: CLASSES[class] }).inc();
     metrics.http_request_time.get_or_create(&HttpRoute { route }).observe(took);
-    request_log::log_response(which, &response, took);
+    request_log::log_response(&log, &response, took);
     response
 }
 

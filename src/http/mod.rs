@@ -12,6 +12,7 @@ mod graphql;
 pub mod health;
 mod layers;
 mod limits;
+mod log_limit;
 mod measure;
 mod negotiate;
 pub mod pages;
@@ -38,6 +39,7 @@ use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use limits::{Limits, Quotas};
+pub use log_limit::RequestLog;
 pub use series::begin_series;
 pub use serve::{ClientConnection, Server, listen};
 pub use socket::close_codes;
@@ -49,7 +51,7 @@ use crate::clock::Clock;
 use crate::graphql::engine::Engine;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
-use crate::settings::{CorsSettings, LogRequests};
+use crate::settings::CorsSettings;
 use crate::throttle::Throttle;
 use health::{CachedReadiness, Readiness};
 use negotiate::Media;
@@ -71,7 +73,7 @@ pub struct HttpState {
     pub quotas: Quotas,
     pub limits: Arc<Limits>,
     /// Which requests are logged.
-    pub log_requests: LogRequests,
+    pub log_requests: RequestLog,
     /// Which pages of other origins may call. Those of the server's own host always may.
     pub cors: Arc<CorsSettings>,
     /// Whether the pages contain GraphiQL: browsers that open `/graphql` are sent there.
@@ -88,7 +90,7 @@ pub struct HttpState {
 pub fn router(mut state: HttpState) -> Router {
     state.readiness = Arc::new(CachedReadiness::new(state.readiness));
     let cors = layers::cors(state.cors.clone());
-    let (pages, measured) = (state.pages.clone(), (state.metrics.clone(), state.log_requests));
+    let (pages, measured) = (state.pages.clone(), (state.metrics.clone(), state.log_requests.clone()));
     Router::new()
         .route("/graphql", any(graphql_or_socket))
         .route("/graphql/ws", any(graphql_or_socket))

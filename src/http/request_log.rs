@@ -1,6 +1,7 @@
 //! A line in the log for each request, or for each that is refused (`LOG_REQUESTS`).
 //!
-//! Invariant: a line never has what may be secret: no header, no query string, no path that the server does not have, no variable, and no text that may quote one of them.
+//! Invariant: a line never has what may be secret: no header, no query string, no path that the server does not have, no
+//! variable, and no text that may quote one of them.
 
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use axum::response::Response;
 use hyper::body::Body as _;
 use tracing::Span;
 
+use super::log_limit::RequestLog;
 use super::{broker_auth, measure};
 use crate::graphql::engine::{Caller, Prepared};
 use crate::graphql::request_error::RequestError;
 use crate::graphql::response::GraphQLResponse;
 use crate::ids::UserId;
-use crate::settings::LogRequests;
 
 /// Longest name of an operation that is logged.
 const MAX_NAME_BYTES: usize = 64;
@@ -105,11 +106,11 @@ pub(super) fn method(method: &Method) -> &'static str {
 }
 
 /// Logs a response with its status, unless it is none of those to be logged.
-pub(super) fn log_response(which: LogRequests, response: &Response, took: Duration) {
+pub(super) fn log_response(log: &RequestLog, response: &Response, took: Duration) {
     let (status, logged) = (response.status(), response.extensions().get::<Logged>());
     let is_refused =
         status.is_client_error() || status.is_server_error() || logged.is_some_and(|logged| logged.refusal.is_some());
-    if !which.includes(is_refused) {
+    if !log.admits(is_refused) {
         return;
     }
     let empty = Logged::default();
@@ -134,21 +135,26 @@ pub(super) fn log_response(which: LogRequests, response: &Response, took: Durati
 /// The log of a socket or of a stream, whose lines have the id of its request.
 #[derive(Clone)]
 pub(super) struct StreamLog {
-    which: LogRequests,
+    /// `None` logs nothing.
+    log: Option<RequestLog>,
     span: Span,
 }
 
 impl Default for StreamLog {
     /// Logs nothing.
     fn default() -> Self {
-        Self { which: LogRequests::Off, span: Span::none() }
+        Self { log: None, span: Span::none() }
     }
 }
 
 impl StreamLog {
     /// Call it while the request is handled.
-    pub(super) fn of_request(which: LogRequests) -> Self {
-        Self { which, span: Span::current() }
+    pub(super) fn of_request(log: &RequestLog) -> Self {
+        Self { log: Some(log.clone()), span: Span::current() }
+    }
+
+    fn admits(&self, is_refused: bool) -> bool {
+        self.log.as_ref().is_some_and(|log| log.admits(is_refused))
     }
 
     /// The span of the request.
@@ -159,7 +165,7 @@ impl StreamLog {
     /// Logs an operation after its first response.
     pub(super) fn operation(&self, logged: &Logged) {
         let Logged { kind, name, user, refusal } = logged;
-        if !self.which.includes(refusal.is_some()) {
+        if !self.admits(refusal.is_some()) {
             return;
         }
         self.span.in_scope(|| {
@@ -178,7 +184,7 @@ impl StreamLog {
 
     /// Logs that the server closes a socket.
     pub(super) fn closed(&self, user: Option<UserId>, close: &ClosedSocket, open_for: Duration) {
-        if !self.which.includes(close.is_refusal) {
+        if !self.admits(close.is_refusal) {
             return;
         }
         let ClosedSocket { close_code, reason, detail, .. } = *close;

@@ -145,7 +145,7 @@ pub(super) fn stream(
         stop: state.stop.clone(),
         heartbeat: state.limits.heartbeat,
         idle_since: Instant::now(),
-        log: StreamLog::of_request(state.log_requests),
+        log: StreamLog::of_request(&state.log_requests),
         first: Some(logged),
         delivery: state.metrics.delivery_by(format.name()),
         pending: Some(Bytes::from_static(format.opening())),

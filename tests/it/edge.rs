@@ -17,7 +17,7 @@ use smarthome::authentication::Authenticator;
 use smarthome::clock::Clock;
 use smarthome::graphql::engine::Engine;
 use smarthome::http::health::AlwaysReady;
-use smarthome::http::{HttpState, Limits, Quotas, Server, listen, router};
+use smarthome::http::{HttpState, Limits, Quotas, RequestLog, Server, listen, router};
 use smarthome::ids::UserId;
 use smarthome::metrics::Metrics;
 use smarthome::request_memory::RequestMemory;
@@ -95,7 +95,7 @@ impl Edge {
             sdl: Some(schema.sdl().into()),
             quotas: Quotas::new(&limits, metrics.clone()),
             limits: Arc::new(limits.clone()),
-            log_requests: LogRequests::Off,
+            log_requests: RequestLog::new(LogRequests::Off, metrics.clone()),
             cors: Arc::new(CorsSettings {
                 origins: vec!["https://app.example.com".to_owned()],
                 ..CorsSettings::default()

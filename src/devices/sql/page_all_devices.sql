@@ -1,6 +1,7 @@
 -- Up to :limit devices of all homes of the viewer that the viewer sees and that pass the filter, home by home and by id,
 -- after the device :after of the home :after_home. The homes before it are not read, and those behind only as far as the
 -- page needs them: the homes come in their order, so PostgreSQL sorts them one after the other.
+-- A filter that few devices pass looks at the devices of all these homes.
 select
     d.id, d.home_id, h.key, d.key, d.name, d.mac_address, d.type, d.room_id, d.created_at,
     coalesce(s.online, false), s.online_changed_at, s.last_seen_at, s.firmware_version, s.signal_strength,

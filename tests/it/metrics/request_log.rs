@@ -1,5 +1,6 @@
 //! The lines of the log that say why a client was refused, and what they never say.
 
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::support::app::Database;
@@ -146,4 +147,23 @@ async fn with_off_no_request_is_logged() {
     http::request(server.addr(), "POST", "/graphql", &headers, &post("{ me { id } }")).await;
     assert!(server.stop().await.success());
     assert!(lines(&server, "bad-token").is_empty(), "{}", server.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_refused_requests_does_not_flood_the_log() {
+    const N_REQUESTS: usize = 2_000;
+    let (_database, server) = server("refused").await;
+    let addr = server.addr();
+    let ask = async |path: &str| http::request(addr, "GET", path, &[], b"").await;
+    stream::iter(0..N_REQUESTS).for_each_concurrent(20, async |_| assert_eq!(ask("/nothing").await.status, 404)).await;
+    let metrics = ask("/metrics").await.text();
+    let left_out = metrics.lines().find_map(|line| line.strip_prefix("smarthome_log_lines_left_out_total "));
+    let left_out: usize = left_out.expect("the metric").parse().expect("a number");
+    assert!((1..=N_REQUESTS - 400).contains(&left_out), "{left_out}");
+    let n_lines = || server.log().lines().filter(|line| line.contains("\"status\":404")).count();
+    until("every request is logged or counted", || n_lines() + left_out == N_REQUESTS).await;
+    let log = server.log();
+    let reports: Vec<_> = log.lines().filter(|line| line.contains("too many refusals")).collect();
+    // More than one if the requests take longer than a minute.
+    assert!(!reports.is_empty() && reports.len() < 4, "{reports:?}");
 }

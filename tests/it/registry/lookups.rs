@@ -1,5 +1,7 @@
 //! How devices are found: by key or MAC address, over all homes, by filters and in an order; and how they are counted.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::{Graph, Person};
@@ -97,7 +99,9 @@ async fn a_device_is_found_by_its_key_or_its_mac_address() {
         let answer = graph.ask(&ann, by_mac, json!({"h": home, "m": spelling})).await;
         assert_eq!(answer["deviceByMacAddress"], found);
     }
-    for (who, home, key) in [(&ann, &home, "Lamp"), (&ann, &other, "lamp"), (&ben, &home, "lamp")] {
+    for (who, home, key) in
+        [(&ann, &home, "Lamp"), (&ann, &home, "\0"), (&ann, &home, ""), (&ann, &other, "lamp"), (&ben, &home, "lamp")]
+    {
         assert_eq!(graph.code(who, by_key, json!({"h": home, "k": key})).await, "NOT_FOUND");
     }
     for (who, home, mac) in
@@ -217,5 +221,23 @@ async fn devices_are_sorted_and_paged_in_their_order() {
             expected.retain(|id| devices[..2].contains(id));
             assert_eq!(found, expected, "{order}, filtered");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_no_device_can_have_is_no_cursor() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let (home, devices) = home_with_states(&graph, &ann).await;
+    let page = "query($h: ID!, $a: String) { devices(homeId: $h, orderBy: {field: LAST_SEEN_AT}, after: $a) { nodes { id } } }";
+    let cursor = |seen: i64| URL_SAFE_NO_PAD.encode(format!("seen:{}:{seen}:", devices[0]));
+    // Years before 4713 BC, and after those of the library.
+    for seen in [-1, -300_000_000_000_000_000, -8_000_000_000_000_000_000, i64::MIN, i64::MAX] {
+        assert_eq!(graph.code(&ann, page, json!({"h": home, "a": cursor(seen)})).await, "BAD_USER_INPUT", "{seen}");
+    }
+    for (seen, expected) in [(0, vec![2, 1, 0]), (8_000_000_000_000_000_000, vec![])] {
+        let found = graph.ask(&ann, page, json!({"h": home, "a": cursor(seen)})).await["devices"]["nodes"].take();
+        let expected: Vec<_> = expected.into_iter().map(|n: usize| devices[n].clone()).collect();
+        assert_eq!(ids(&found), expected, "{seen}");
     }
 }
