@@ -219,5 +219,5 @@ async fn every_delivered_reading_is_stored(board: &Board, database: &Database) {
         let n = eventually(&format!("it is stored: {reading}"), count).await;
         assert!(n == 1 || time.is_none(), "{n} times: {reading}");
     }
-    assert!(readings.len() > 30 && n_timed > 20, "{} readings, {n_timed} with a time", readings.len());
+    assert!(readings.len() >= 20 && n_timed >= 10, "{} readings, {n_timed} with a time", readings.len());
 }

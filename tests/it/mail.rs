@@ -75,8 +75,8 @@ impl MailServer {
         let mail = self.mail().await;
         assert_eq!(mail["to"], json!([user.email]));
         let text = mail["text"].as_str().unwrap();
-        let token = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'));
-        token.filter(|word| word.starts_with("pw_")).next_back().expect("a token").to_owned()
+        let mut words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'));
+        words.rfind(|word| word.starts_with("pw_")).expect("a token").to_owned()
     }
 }
 
