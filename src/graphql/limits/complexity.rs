@@ -1,7 +1,6 @@
 //! Complexity: the number of fields that a response may have, added up before the operation runs. A scalar weighs 1, an
 //! object as much as its fields and 1, a list as much as its items. A page has the length that `first` asks for; a list
-//! without pages has an assumed length here, and the budget counts the real one. A count of devices weighs more than
-//! other scalars.
+//! without pages has an assumed length here, and the budget counts the real one.
 
 use apollo_compiler::ast::{FieldDefinition, Value as Literal};
 use async_graphql::Value;
@@ -18,11 +17,6 @@ const ASSUMED_ITEMS: usize = 10;
 /// Assumed lengths of lists that are usually longer.
 const LONGER_LISTS: [(&str, &str, usize); 2] = [("Room", "devices", 20), ("Mutation", "registerDevices", 50)];
 
-/// Complexity of a field that is one number but reads a row for each device.
-const COUNT: usize = 50;
-/// Fields that count devices.
-const COUNTS: [&str; 2] = ["deviceCount", "onlineCount"];
-
 /// How often the fields below a field appear in the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::graphql) enum Items {
@@ -32,8 +26,6 @@ pub(in crate::graphql) enum Items {
         default: usize,
     },
     List(usize),
-    /// A scalar that weighs more than others.
-    Count,
 }
 
 impl Items {
@@ -44,9 +36,6 @@ impl Items {
                 _ => None,
             });
             return Self::Page { default: default.unwrap_or(MAX_PAGE) };
-        }
-        if COUNTS.contains(&field.name.as_str()) {
-            return Self::Count;
         }
         // The lists of a page were multiplied at the page. Lists of introspection are bounded by the schema.
         if !field.ty.is_list() || parent.ends_with("Connection") || parent.starts_with("__") {
@@ -60,7 +49,6 @@ impl Items {
     pub(in crate::graphql) fn complexity(self, first: impl FnOnce() -> Option<Value>, below: usize) -> usize {
         let n_items = match self {
             Self::One => 1,
-            Self::Count => return COUNT,
             Self::List(items) => items,
             Self::Page { default } => match first() {
                 None | Some(Value::Null) => default,
@@ -95,7 +83,7 @@ mod tests {
     #[test]
     fn a_list_weighs_as_much_as_its_items() {
         let sdl = "type Query { page(first: Int = 50): [Int!]! list: [Query!]! one: Query }
-            type Room { devices: [Query!]! deviceCount: Int! onlineCount: Int! } type PageConnection { nodes: [Query!]! }";
+            type Room { devices: [Query!]! } type PageConnection { nodes: [Query!]! }";
         let schema = Schema::parse_and_validate(sdl, "schema").unwrap();
         let items = |on: &str, name: &str| Items::of(on, schema.type_field(on, name).unwrap());
         let page = items("Query", "page");
@@ -111,9 +99,6 @@ mod tests {
         }
         assert_eq!(items("Query", "list").complexity(|| None, 2), 21);
         assert_eq!(items("Room", "devices").complexity(|| None, 2), 41);
-        for count in ["deviceCount", "onlineCount"] {
-            assert_eq!(items("Room", count).complexity(|| None, 0), 50);
-        }
         assert_eq!(items("PageConnection", "nodes").complexity(|| None, 2), 3);
         assert_eq!(items("Query", "one").complexity(|| None, 2), 3);
         assert!(check(MAX_COMPLEXITY).is_ok() && check(MAX_COMPLEXITY + 1).is_err());
