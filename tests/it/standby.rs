@@ -153,7 +153,6 @@ async fn servers_that_lose_their_database_connections_store_nothing_twice() {
     for m in &metrics {
         assert_eq!(m.mqtt_received.get(), m.mqtt_stored.get() + m.mqtt_duplicate.get() + m.mqtt_left.get());
     }
-    assert!(active_servers[1..].windows(2).any(|pair| pair[0] != pair[1]), "{active_servers:?}");
     println!(
         "{active_servers:?} {} messages changed the server",
         metrics.iter().map(|m| m.mqtt_left.get()).sum::<u64>()
