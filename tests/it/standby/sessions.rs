@@ -8,7 +8,8 @@ use super::super::support::broker::Broker;
 use super::super::support::mqtt::Mqtt;
 use super::super::support::ports::free_port;
 use super::super::support::{unique, until};
-use super::{ingests, until_all_joined};
+use super::groups::until_all_joined;
+use super::ingests;
 
 fn server(prefix: &str, client_id: &str) -> Builder {
     TestApp::builder().set("MQTT_TOPIC_PREFIX", prefix).set("MQTT_CLIENT_ID", client_id)
