@@ -4,7 +4,7 @@
 mod outcomes;
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
@@ -200,9 +200,9 @@ impl Classifier {
     }
 
     /// Called after each commit: see [`Saturation`]. Devices were not silent while their messages waited at the broker.
-    pub(super) fn observe_in_flight(&mut self, n: usize, idle: Duration) {
+    pub(super) fn observe_in_flight(&mut self, n: usize) {
         let now = Instant::now();
-        if self.saturation.observe(n, idle, now) {
+        if self.saturation.observe(n, now) {
             self.presence.restart(now);
         }
     }

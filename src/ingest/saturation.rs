@@ -33,8 +33,8 @@ impl Run {
         Self { since: now, last: now, idle: Duration::ZERO, lowest: in_flight, highest: in_flight }
     }
 
-    fn add(&mut self, in_flight: usize, idle: Duration, now: Instant) {
-        (self.last, self.idle) = (now, self.idle + idle);
+    fn add(&mut self, in_flight: usize, now: Instant) {
+        self.last = now;
         (self.lowest, self.highest) = (self.lowest.min(in_flight), self.highest.max(in_flight));
     }
 
@@ -53,14 +53,21 @@ impl Run {
 }
 
 impl Saturation {
-    /// Call after each commit, with the number of messages that were not acknowledged then, and how long the writer had
-    /// waited for the first of the batch. Returns whether a long time of saturation has ended.
-    pub(super) fn observe(&mut self, in_flight: usize, idle: Duration, now: Instant) -> bool {
+    /// The writer has waited for this long, whatever ended it: a message, or something else.
+    pub(super) fn add_idle(&mut self, idle: Duration) {
+        if let Some(run) = &mut self.0 {
+            run.idle += idle;
+        }
+    }
+
+    /// Call after each commit of messages, with the number of those that were not acknowledged then. Returns whether a long
+    /// time of saturation has ended.
+    pub(super) fn observe(&mut self, in_flight: usize, now: Instant) -> bool {
         let Some(run) = &mut self.0 else {
             self.0 = Some(Run::new(in_flight, now));
             return false;
         };
-        run.add(in_flight, idle, now);
+        run.add(in_flight, now);
         if run.is_steady() {
             return false;
         }
@@ -98,7 +105,8 @@ mod tests {
         let mut was_long = false;
         for (in_flight, idle) in commits {
             now += COMMIT + idle;
-            saturation.observe(in_flight, idle, now);
+            saturation.add_idle(idle);
+            saturation.observe(in_flight, now);
             was_long |= saturation.is_long(now);
         }
         (saturation, was_long, now)
@@ -109,7 +117,7 @@ mod tests {
         let commits = (0..200).map(|n| (20 + n % 3, Duration::from_millis(1)));
         let (mut saturation, was_long, now) = observed(commits);
         assert!(was_long && saturation.is_long(now));
-        assert!(saturation.observe(9, Duration::ZERO, now), "the backlog has ended");
+        assert!(saturation.observe(9, now), "the backlog has ended");
         assert!(!saturation.is_long(now));
     }
 
@@ -121,6 +129,20 @@ mod tests {
         assert!(!observed(varying).1, "a slow database");
         let few = (0..200).map(|_| (1, Duration::ZERO));
         assert!(!observed(few).1, "one message after the other");
+    }
+
+    #[test]
+    fn a_pause_counts_that_something_else_than_a_message_interrupts() {
+        let (mut saturation, mut now) = (Saturation::default(), Instant::now());
+        for _ in 0..200 {
+            // Half of the time until a device's deadline, and the other half until its next message.
+            for _ in 0..2 {
+                now += COMMIT / 2;
+                saturation.add_idle(COMMIT / 8);
+            }
+            saturation.observe(20, now);
+            assert!(!saturation.is_long(now));
+        }
     }
 
     #[test]

@@ -215,13 +215,14 @@ impl RunningWriter {
             let idle_since = Instant::now();
             let event = self.next_event(&mut inbox).await;
             let (began, waited) = (Instant::now(), self.waited(&inbox));
+            self.classifier.saturation.add_idle(began - idle_since);
             self.progress.begin(waited);
             match event {
                 Event::Messages(0) => {
                     let pending = self.classifier.all_pending();
                     return self.store_states(pending).await;
                 }
-                Event::Messages(_) => self.on_messages(&mut inbox, began - idle_since).await,
+                Event::Messages(_) => self.on_messages(&mut inbox).await,
                 Event::Deadline => {
                     let due = self.classifier.due_changes(self.clock.now(), *self.connected.borrow());
                     self.store_states(due).await;
@@ -290,8 +291,7 @@ impl RunningWriter {
         }
     }
 
-    /// Stores the messages of a batch, for the first of which the writer was idle.
-    async fn on_messages(&mut self, inbox: &mut Vec<BrokerEvent>, idle: Duration) {
+    async fn on_messages(&mut self, inbox: &mut Vec<BrokerEvent>) {
         let n = inbox.len();
         let (n_waiting, capacity) = (self.events.len(), self.events.max_capacity());
         self.classifier.observe_queue(n_waiting, capacity, self.clock.now());
@@ -299,7 +299,7 @@ impl RunningWriter {
         self.observe_taken(inbox);
         let batch = self.prepare(inbox).await;
         self.store(batch).await;
-        self.classifier.observe_in_flight(n + self.events.len(), idle);
+        self.classifier.observe_in_flight(n + self.events.len());
         if self.events.is_empty() {
             self.revalidate().await;
         }
