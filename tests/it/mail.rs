@@ -11,6 +11,7 @@ use smarthome::metrics::Reason;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use super::mosquitto_tls::made;
 use super::support::app::{Builder, TestApp};
 use super::support::node::python_program;
 use super::support::user::User;
@@ -40,12 +41,11 @@ impl MailServer {
         let folder = std::env::temp_dir().join(unique("smarthome-mail"));
         std::fs::create_dir_all(&folder).unwrap();
         for arguments in [&["ca"][..], &["broker", "127.0.0.1"]] {
-            let mut script = std::process::Command::new(root.join("docker/mosquitto/tls.sh"));
-            assert!(script.arg(&folder).args(arguments).output().unwrap().status.success());
+            made(&folder, arguments);
         }
         let mut child = Command::new(python_program("python").await)
             .arg(root.join("tests/python/smtp_server.py"))
-            .args([folder.join("server.crt"), folder.join("server.key")])
+            .args([folder.join("tls/server.crt"), folder.join("tls/server.key")])
             .args([USER, PASSWORD])
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -59,7 +59,7 @@ impl MailServer {
     /// A server that sends through this one.
     fn app(&self) -> Builder {
         let url = format!("smtp://{USER}:p%2Fw%3A%25%40@127.0.0.1:{}", self.port);
-        let ca_file = self.folder.join("ca.crt").display().to_string();
+        let ca_file = self.folder.join("tls/ca.crt").display().to_string();
         let from = "Smart home <home@test.example>";
         TestApp::builder().set("SMTP_URL", url).set("SMTP_FROM", from).set("SMTP_CA_FILE", ca_file)
     }

@@ -15,6 +15,7 @@ fn tls(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(script).arg(folder.join("tls")).args(arguments).output().expect("the script runs")
 }
 
+/// Makes certificates in the folder `tls` of this one.
 pub(crate) fn made(folder: &Path, arguments: &[&str]) {
     let output = tls(folder, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

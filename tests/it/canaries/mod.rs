@@ -15,6 +15,7 @@ use smarthome::opaque_token;
 use client::Client;
 use search::SecretSearch;
 
+use crate::mosquitto_tls::made;
 use crate::support::app::Database;
 use crate::support::broker::Broker;
 use crate::support::installation::{self, ADMIN, SERVER};
@@ -38,10 +39,8 @@ fn plain_canary() -> String {
 
 /// Makes a private key of a client with the shipped script. Returns a line of it.
 fn client_key(folder: &Path) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/mosquitto/tls.sh");
     for arguments in [&["ca"][..], &["broker", "localhost,127.0.0.1"], &["client", SERVER.0]] {
-        let output = Command::new(&script).arg(folder.join("tls")).args(arguments).output().expect("the script runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        made(folder, arguments);
     }
     let key = std::fs::read_to_string(folder.join(format!("tls/clients/{}.key", SERVER.0))).expect("the key");
     key.lines().nth(1).expect("a key has lines").to_owned()

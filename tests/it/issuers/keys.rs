@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -15,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use super::super::mosquitto_tls::made;
 use super::super::support::app::TestApp;
 use super::super::support::{eventually, soon};
 use super::{Folder, ISSUER, REFUSED, Signer, set, whose};
@@ -31,13 +31,8 @@ struct Keys {
 
 impl Keys {
     async fn serve(folder: &Path, names: &str, answer: String) -> Self {
-        let tls = |arguments: &[&str]| {
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/mosquitto/tls.sh");
-            let made = Command::new(script).arg(folder.join("tls")).args(arguments).output().unwrap();
-            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        };
-        tls(&["ca"]);
-        tls(&["broker", names]);
+        made(folder, &["ca"]);
+        made(folder, &["broker", names]);
         let chain = CertificateDer::pem_file_iter(folder.join("tls/server.crt")).unwrap();
         let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
         let key = PrivateKeyDer::from_pem_file(folder.join("tls/server.key")).unwrap();
