@@ -269,7 +269,7 @@ impl Engine {
     }
 
     fn reservation(&self, caller: &Caller) -> Reservation {
-        self.memory.reservation(caller.viewer.0.as_ref().map(|principal| principal.user), caller.peer.0)
+        self.memory.reservation(caller.user(), caller.peer.0)
     }
 
     /// Runs a query or a mutation when it is its turn. A query is stopped after the execution timeout.
@@ -280,7 +280,7 @@ impl Engine {
         if selection.roots.is_empty() {
             return finish(Response::new(response_order::nothing()));
         }
-        let user = caller.viewer.0.as_ref().map(|principal| principal.user);
+        let user = caller.user();
         let _turn = match self.turns.wait(user).await {
             Ok(turn) => turn,
             Err(refused) => return RequestError::from(refused).into(),
