@@ -23,7 +23,7 @@ pub use age::Age;
 pub use labels::{
     HttpResponses, HttpRoute, Kind, OutboxLabel, PoolState, Protocol, Reason, Status, Step, Stream, Transport,
 };
-pub use latency::Latency;
+pub use latency::{Latency, Timer};
 pub use reported::Reported;
 pub use sampled::Sampled;
 

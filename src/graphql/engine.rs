@@ -8,7 +8,7 @@
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::{ObjectType, Request, Response, Schema, SubscriptionType, Variables};
@@ -33,7 +33,7 @@ use super::weighted_cache::WeightedCache;
 use super::{Peer, Viewer, null_propagation, response_order};
 use crate::db::spawn_and_join;
 use crate::ids::UserId;
-use crate::metrics::{Kind, Latency};
+use crate::metrics::{Kind, Latency, Timer};
 use crate::request_memory::{RequestMemory, Reservation};
 use crate::turns::Turns;
 
@@ -264,8 +264,8 @@ impl Engine {
     }
 
     /// Measures an operation until the value is dropped.
-    fn measure(&self, kind: OperationKind) -> Measured {
-        Measured { time: self.times.get_or_create(&Kind { kind: kind.name() }).clone(), began: Instant::now() }
+    fn measure(&self, kind: OperationKind) -> Timer {
+        self.times.get_or_create(&Kind { kind: kind.name() }).start()
     }
 
     fn reservation(&self, caller: &Caller) -> Reservation {
@@ -343,18 +343,6 @@ impl Engine {
             }
         };
         responses.map(holding).boxed()
-    }
-}
-
-/// An operation that is measured.
-struct Measured {
-    time: Latency,
-    began: Instant,
-}
-
-impl Drop for Measured {
-    fn drop(&mut self) {
-        self.time.observe(self.began.elapsed());
     }
 }
 
