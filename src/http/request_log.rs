@@ -80,6 +80,11 @@ impl Logged {
         Self { kind: Some(prepared.kind().name()), name, user: caller.user(), refusal: None }
     }
 
+    /// The operation is refused before it runs.
+    pub(super) fn refuse(self, refusal: Refusal) -> Self {
+        Self { refusal: Some(refusal), ..self }
+    }
+
     /// The operation has been executed.
     pub(super) fn executed(self, response: &GraphQLResponse) -> Self {
         Self { refusal: Refusal::of_response(response), ..self }
