@@ -23,7 +23,7 @@ pub use age::Age;
 pub use labels::{
     HttpResponses, HttpRoute, Kind, OutboxLabel, PoolState, Protocol, Reason, Status, Step, Stream, Transport,
 };
-pub use latency::Latency;
+pub use latency::{Latency, Timer};
 pub use reported::Reported;
 pub use sampled::Sampled;
 
@@ -38,8 +38,6 @@ macro_rules! metrics {
             $(#[doc = $help] pub $field: $type,)*
             /// The sum of `mqtt_rejected` over all reasons, for `serverStatus`.
             pub mqtt_rejected_total: Counter,
-            /// The sum of `sockets_by_protocol` over both.
-            pub sockets: Gauge,
         }
 
         impl MetricSet {
@@ -231,7 +229,7 @@ metrics! {
          much memory, by limit";
     request_memory: Gauge = "request_memory_bytes",
         "Memory of running operations and of responses that their clients have not taken yet";
-    sockets_by_protocol: Family<Protocol, Gauge> = "sockets",
+    sockets: Family<Protocol, Gauge> = "sockets",
         "Open WebSockets, by subprotocol";
     sockets_closed: Family<Reason, Counter> = "sockets_closed",
         "WebSockets closed by the server, by reason";

@@ -85,11 +85,11 @@ pub async fn revert_to(settings: &DatabaseSettings, last_kept: &str) -> Result<V
     if !newer.is_empty() {
         return Err(MigrationError::Newer(newer));
     }
-    let n_reverted = known[kept + 1..].iter().filter(|name| applied.contains(&version(name))).count();
-    let reverted = known[kept + 1..].iter().rev().filter(|name| applied.contains(&version(name))).cloned().collect();
+    let after = known[kept + 1..].iter().rev();
+    let reverted: Vec<_> = after.filter(|name| applied.contains(&version(name))).cloned().collect();
     tokio::task::spawn_blocking(move || {
         let mut harness = AsyncMigrationHarness::new(conn);
-        for _ in 0..n_reverted {
+        for _ in &reverted {
             harness.revert_last_migration(MIGRATIONS).map_err(Error::Internal)?;
         }
         Ok(reverted)

@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::connection::connect_until_frozen;
 use super::{Connection, Frozen};
 use crate::error::Chain;
-use crate::metrics::Latency;
+use crate::metrics::{Latency, Timer};
 use crate::settings::DatabaseSettings;
 
 /// Limit on a statement of the API.
@@ -50,21 +50,20 @@ pub struct Pool {
 
 /// A caller that waits for a connection.
 struct Waiting<'a> {
-    metrics: &'a PoolMetrics,
-    began: Instant,
+    waiting: &'a Gauge,
+    _timer: Timer,
 }
 
 impl<'a> Waiting<'a> {
     fn begin(metrics: &'a PoolMetrics) -> Self {
         metrics.waiting.inc();
-        Self { metrics, began: Instant::now() }
+        Self { waiting: &metrics.waiting, _timer: metrics.wait.start() }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.metrics.waiting.dec();
-        self.metrics.wait.observe(self.began.elapsed());
+        self.waiting.dec();
     }
 }
 

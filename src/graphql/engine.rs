@@ -1,17 +1,18 @@
-//! Runs operations: prepare (find or validate the document, select the operation, coerce the variables, normalise),
-//! then execute or stream.
+//! Runs operations: prepare, then execute or stream.
 //!
 //! Every transport uses this one path. Invariants: the library receives only normalised operations (see `operation`) of
 //! documents that the limits accepted; the type of an operation is known before it runs; a query ends within its time; a
 //! panic in a resolver ends only its own operation.
 
+mod prepare;
+
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_graphql::parser::types::ExecutableDocument;
-use async_graphql::{ObjectType, Request, Response, Schema, SubscriptionType, Variables};
+use async_graphql::{ObjectType, Request, Response, Schema, SubscriptionType};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
@@ -19,12 +20,11 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tracing::Instrument;
 
-use super::document::{Document, Documents, Hash};
+use super::document::Documents;
 use super::limits::budget::Budget;
 use super::limits::complexity;
 use super::live::{self, Handover};
-use super::operation::{Normalised, Operation, OperationKind, Selected};
-use super::request::GraphQLRequest;
+use super::operation::{Normalised, OperationKind};
 use super::request_error::RequestError;
 use super::response::GraphQLResponse;
 use super::rows::Rows;
@@ -33,9 +33,11 @@ use super::weighted_cache::WeightedCache;
 use super::{Peer, Viewer, null_propagation, response_order};
 use crate::db::spawn_and_join;
 use crate::ids::UserId;
-use crate::metrics::{Kind, Latency};
+use crate::metrics::{Kind, Latency, Timer};
 use crate::request_memory::{RequestMemory, Reservation};
 use crate::turns::Turns;
+pub use prepare::Prepared;
+use prepare::SelectionKey;
 
 /// How long a query may run. A mutation has no such limit: it may have committed when the time is up, and the error
 /// UNAVAILABLE would say that it is safe to retry. Its statements, and its wait for a connection, have timeouts.
@@ -84,52 +86,10 @@ impl Caller {
     }
 }
 
-/// A request that was accepted and can run.
-pub struct Prepared {
-    /// The document, and the index of the operation in it.
-    source: (Arc<Document>, usize),
-    kind: OperationKind,
-    complexity: usize,
-    selection: Arc<Normalised>,
-    /// The normalised operation with the values of the variables.
-    operation: ExecutableDocument,
-}
-
-/// Mutations that are judged by the password or the token in their arguments, or need neither.
-const WITH_OWN_CREDENTIALS: [&str; 6] =
-    ["login", "register", "refreshToken", "logout", "requestPasswordReset", "resetPassword"];
-
-impl Prepared {
-    pub fn kind(&self) -> OperationKind {
-        self.kind
-    }
-
-    /// The name that the document gives the operation.
-    pub fn name(&self) -> Option<&str> {
-        let (document, selected) = &self.source;
-        document.operations[*selected].name()
-    }
-
-    /// Whether the operation needs no access token, because every field of it carries its own credentials. Many clients
-    /// send the token that they have stored with every request, also when it has expired.
-    pub fn has_own_credentials(&self) -> bool {
-        let mut names = self.selection.roots.iter().map(Selected::name).filter(|name| *name != "__typename").peekable();
-        self.kind == OperationKind::Mutation
-            && names.peek().is_some()
-            && names.all(|name| WITH_OWN_CREDENTIALS.contains(&name))
-    }
-}
-
-/// A normalised selection depends on the document, on the operation, and on the variables in directives.
-type SelectionKey = (Hash, usize, Vec<bool>);
-
 /// Most cached selections.
 const MAX_SELECTIONS: NonZeroUsize = NonZeroUsize::new(2_000).expect("not zero");
 /// Most memory of all cached selections, in bytes.
 const MAX_SELECTION_BYTES: usize = 32 << 20;
-/// Most memory of all arguments of one operation, in bytes. A variable counts as often as it is used.
-const MAX_ARGUMENT_BYTES: usize = 2 << 20;
-
 /// Checks and runs operations on a schema. Cheap to clone; all clones share the caches.
 #[derive(Clone)]
 pub struct Engine {
@@ -195,47 +155,6 @@ impl Engine {
         Self { timeout, ..self }
     }
 
-    /// Finds the document, selects the operation and coerces the variables. Nothing runs yet.
-    pub fn prepare(&self, request: GraphQLRequest) -> Result<Prepared, RequestError> {
-        let document = match (request.query, request.persisted) {
-            (Some(text), claimed) => self.documents.by_text(&text, claimed)?,
-            (None, Some(hash)) => self.documents.by_hash(hash)?,
-            (None, None) => return Err(RequestError::parameter("query", "the request has no query")),
-        };
-        // Some clients send an empty name in place of none.
-        let name = request.operation_name.filter(|name| !name.is_empty());
-        let selected = document.select(name.as_deref())?;
-        let operation = &document.operations[selected];
-        if operation.introspects() && !self.introspection {
-            return Err(RequestError::new("FORBIDDEN", "introspection is off on this server"));
-        }
-        let variables = operation.coerce(&self.types, &document.executable, &request.variables)?;
-        let key = (document.hash, selected, operation.conditions(&variables)?);
-        let selection = self.selection(key, &document, operation, &variables)?;
-        check_arguments(&selection, &variables)?;
-        let (kind, complexity) = (operation.kind(), selection.complexity(&variables));
-        complexity::check(complexity)?;
-        let operation = selection.document(&variables);
-        Ok(Prepared { source: (document, selected), kind, complexity, operation, selection })
-    }
-
-    fn selection(
-        &self,
-        key: SelectionKey,
-        document: &Document,
-        operation: &Operation,
-        variables: &Variables,
-    ) -> Result<Arc<Normalised>, RequestError> {
-        if let Some(selection) = self.selections.lock().expect("selection cache lock").get(&key) {
-            return Ok(selection);
-        }
-        let selection = Arc::new(operation.normalise(&self.types, &document.executable, variables));
-        check_arguments(&selection, &Variables::default())?;
-        let weight = selection.bytes();
-        self.selections.lock().expect("selection cache lock").insert(key, selection.clone(), weight);
-        Ok(selection)
-    }
-
     /// The function that turns responses of the library to this operation into responses to the client.
     fn finisher(&self, selection: Arc<Normalised>) -> impl Fn(Response) -> GraphQLResponse + Send + use<> {
         let oversized = self.oversized.clone();
@@ -264,12 +183,12 @@ impl Engine {
     }
 
     /// Measures an operation until the value is dropped.
-    fn measure(&self, kind: OperationKind) -> Measured {
-        Measured { time: self.times.get_or_create(&Kind { kind: kind.name() }).clone(), began: Instant::now() }
+    fn measure(&self, kind: OperationKind) -> Timer {
+        self.times.get_or_create(&Kind { kind: kind.name() }).start()
     }
 
     fn reservation(&self, caller: &Caller) -> Reservation {
-        self.memory.reservation(caller.viewer.0.as_ref().map(|principal| principal.user), caller.peer.0)
+        self.memory.reservation(caller.user(), caller.peer.0)
     }
 
     /// Runs a query or a mutation when it is its turn. A query is stopped after the execution timeout.
@@ -280,7 +199,7 @@ impl Engine {
         if selection.roots.is_empty() {
             return finish(Response::new(response_order::nothing()));
         }
-        let user = caller.viewer.0.as_ref().map(|principal| principal.user);
+        let user = caller.user();
         let _turn = match self.turns.wait(user).await {
             Ok(turn) => turn,
             Err(refused) => return RequestError::from(refused).into(),
@@ -344,30 +263,6 @@ impl Engine {
         };
         responses.map(holding).boxed()
     }
-}
-
-/// An operation that is measured.
-struct Measured {
-    time: Latency,
-    began: Instant,
-}
-
-impl Drop for Measured {
-    fn drop(&mut self) {
-        self.time.observe(self.began.elapsed());
-    }
-}
-
-/// Refuses arguments whose values would take too much memory where they are inserted.
-fn check_arguments(selection: &Normalised, variables: &Variables) -> Result<(), RequestError> {
-    let bytes = selection.argument_bytes(variables);
-    if bytes <= MAX_ARGUMENT_BYTES {
-        return Ok(());
-    }
-    Err(RequestError::too_large(format!(
-        "the arguments take {bytes} bytes with fragments and variables inserted, but at most {MAX_ARGUMENT_BYTES} are \
-         allowed: use large values in fewer places"
-    )))
 }
 
 fn panicked() -> GraphQLResponse {

@@ -5,6 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::context::ContextExt;
 use super::error::Result;
+use super::scalars::int;
 use crate::db;
 use crate::metrics::Reported;
 
@@ -66,7 +67,7 @@ fn count(counter: &Counter) -> i32 {
 }
 
 fn reported(gauge: &Reported) -> Option<i32> {
-    gauge.get().map(|value| i32::try_from(value).unwrap_or(i32::MAX))
+    gauge.get().map(int)
 }
 
 #[derive(Default)]

@@ -5,8 +5,6 @@
 //! text, and keep `data: null` beside a request error. Its stock services run mutations by GET and never time out a
 //! socket.
 
-use std::borrow::Cow;
-
 use axum::body::{Body, Bytes};
 use axum::http::{Method, Request, StatusCode, request::Parts};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -73,18 +71,13 @@ struct Unprepared {
 }
 
 impl Unprepared {
-    fn new(media: Media, status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        let message: Cow<'static, str> = message.into();
-        let detail = match message {
-            Cow::Borrowed(text) => Some(text),
-            Cow::Owned(_) => None,
-        };
-        Self { refusal: Refusal::new(code, detail), response: responses::problem_in(media, status, code, message) }
+    fn new(media: Media, status: StatusCode, error: RequestError) -> Self {
+        Self { refusal: Refusal::of(&error), response: responses::error(media, status, error) }
     }
 
     /// The request is not well-formed: 400 in every media type.
     fn bad(media: Media, error: RequestError) -> Self {
-        Self { refusal: Refusal::of(&error), response: responses::error(media, StatusCode::BAD_REQUEST, error) }
+        Self::new(media, StatusCode::BAD_REQUEST, error)
     }
 }
 
@@ -116,8 +109,8 @@ async fn read_request(
         GraphQLRequest::from_url_query(parts.uri.query().unwrap_or_default()).map_err(bad)?
     } else {
         if !is_json(&parts.headers) {
-            let message = "send the request as application/json in UTF-8";
-            return Err(Unprepared::new(media, StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT", message));
+            let error = RequestError::new("BAD_USER_INPUT", "send the request as application/json in UTF-8");
+            return Err(Unprepared::new(media, StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
         }
         let body = read_body(state, body, media).await?;
         let text = std::str::from_utf8(&body)
@@ -132,18 +125,17 @@ async fn read_request(
 
 async fn read_body(state: &HttpState, body: Body, media: Media) -> Result<Bytes, Unprepared> {
     let limits = &state.limits;
-    let refusal = |status, code, message: String| Unprepared::new(media, status, code, message);
+    let bad_input = |message: &'static str| RequestError::new("BAD_USER_INPUT", message);
     match tokio::time::timeout(limits.body_timeout, Limited::new(body, limits.body_bytes).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let message = format!("the request is larger than {} KiB", limits.body_bytes >> 10);
-            Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message))
+            Err(Unprepared::new(media, StatusCode::PAYLOAD_TOO_LARGE, RequestError::new("PAYLOAD_TOO_LARGE", message)))
         }
-        Ok(Err(_)) => {
-            Err(refusal(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", "the request's body can't be read".into()))
-        }
+        Ok(Err(_)) => Err(Unprepared::bad(media, bad_input("the request's body can't be read"))),
         Err(_) => {
-            Err(refusal(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", "the request's body took too long".into()))
+            let error = bad_input("the request's body took too long");
+            Err(Unprepared::new(media, StatusCode::REQUEST_TIMEOUT, error))
         }
     }
 }
@@ -152,7 +144,7 @@ async fn read_body(state: &HttpState, body: Body, media: Media) -> Result<Bytes,
 async fn run(state: &HttpState, parts: &Parts, accepted: Accepted, prepared: Prepared, caller: Caller) -> Response {
     let (kind, logged) = (prepared.kind(), Logged::operation(&prepared, &caller));
     if parts.method == Method::GET && kind == OperationKind::Mutation {
-        return responses::method_not_allowed(accepted.single.unwrap_or(Media::Json), "POST");
+        return logged.on(responses::method_not_allowed(accepted.single.unwrap_or(Media::Json), "POST"));
     }
     match (kind, accepted.single, accepted.streaming) {
         // A query has one response, so a single document is preferred to a stream.

@@ -80,9 +80,32 @@ impl Logged {
         Self { kind: Some(prepared.kind().name()), name, user: caller.user(), refusal: None }
     }
 
+    /// The operation is refused before it runs.
+    pub(super) fn refuse(self, refusal: Refusal) -> Self {
+        Self { refusal: Some(refusal), ..self }
+    }
+
     /// The operation has been executed.
     pub(super) fn executed(self, response: &GraphQLResponse) -> Self {
         Self { refusal: Refusal::of_response(response), ..self }
+    }
+
+    /// Writes the line; with a response, also its status, its time and its size.
+    fn write(&self, message: &'static str, response: Option<(&Response, Duration)>) {
+        let Self { kind, name, user, refusal } = self;
+        tracing::info!(
+            status = response.map(|(response, _)| response.status().as_u16()),
+            ms = response.map(|(_, took)| took.as_secs_f64() * 1e3),
+            // Unknown for a stream.
+            bytes = response.and_then(|(response, _)| response.body().size_hint().exact()),
+            operation = kind,
+            name,
+            user = user.map(tracing::field::display),
+            code = refusal.as_ref().map(|refusal| refusal.code),
+            detail = refusal.as_ref().and_then(|refusal| refusal.detail),
+            field = refusal.as_ref().and_then(|refusal| refusal.field.as_deref()),
+            "{message}"
+        );
     }
 
     /// Adds this to a response.
@@ -114,22 +137,8 @@ pub(super) fn log_response(log: &RequestLog, response: &Response, took: Duration
         return;
     }
     let empty = Logged::default();
-    let Logged { kind, name, user, refusal } = logged.unwrap_or(&empty);
-    // Unknown for a stream.
-    let bytes = response.body().size_hint().exact();
-    tracing::info!(
-        status = status.as_u16(),
-        ms = took.as_secs_f64() * 1e3,
-        bytes,
-        operation = kind,
-        name,
-        user = user.map(tracing::field::display),
-        code = refusal.as_ref().map(|refusal| refusal.code),
-        detail = refusal.as_ref().and_then(|refusal| refusal.detail),
-        field = refusal.as_ref().and_then(|refusal| refusal.field.as_deref()),
-        "{}",
-        if is_refused { "request refused" } else { "request" }
-    );
+    let message = if is_refused { "request refused" } else { "request" };
+    logged.unwrap_or(&empty).write(message, Some((response, took)));
 }
 
 /// The log of a socket or of a stream, whose lines have the id of its request.
@@ -164,22 +173,11 @@ impl StreamLog {
 
     /// Logs an operation after its first response.
     pub(super) fn operation(&self, logged: &Logged) {
-        let Logged { kind, name, user, refusal } = logged;
-        if !self.admits(refusal.is_some()) {
-            return;
+        let is_refused = logged.refusal.is_some();
+        if self.admits(is_refused) {
+            let message = if is_refused { "operation refused" } else { "operation" };
+            self.span.in_scope(|| logged.write(message, None));
         }
-        self.span.in_scope(|| {
-            tracing::info!(
-                operation = kind,
-                name,
-                user = user.map(tracing::field::display),
-                code = refusal.as_ref().map(|refusal| refusal.code),
-                detail = refusal.as_ref().and_then(|refusal| refusal.detail),
-                field = refusal.as_ref().and_then(|refusal| refusal.field.as_deref()),
-                "{}",
-                if refusal.is_some() { "operation refused" } else { "operation" }
-            );
-        });
     }
 
     /// Logs that the server closes a socket.

@@ -24,7 +24,7 @@ pub fn begin_series(metrics: &Metrics) {
         drop(metrics.sockets_closed.get_or_create(&Reason { reason }));
     }
     for protocol in socket::protocols() {
-        drop(metrics.sockets_by_protocol.get_or_create(&Protocol { protocol }));
+        drop(metrics.sockets.get_or_create(&Protocol { protocol }));
     }
     for reason in broker_auth::OUTCOMES {
         drop(metrics.broker_auth_requests.get_or_create(&Reason { reason }));

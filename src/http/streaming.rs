@@ -131,7 +131,7 @@ pub(super) fn stream(
     let Ok(quota) = state.quotas.subscription(&caller) else {
         state.metrics.count_http_rejection("RATE_LIMITED");
         let message = "too many subscriptions are open: end one of them first";
-        let logged = Logged::refused(caller.user(), Refusal::new("RATE_LIMITED", Some(message)));
+        let logged = logged.refuse(Refusal::new("RATE_LIMITED", Some(message)));
         return logged.on(responses::quota_exceeded(Media::Json, message));
     };
     let principal = caller.viewer.0.clone();

@@ -36,7 +36,26 @@ impl Default for Shared {
     }
 }
 
+/// Observes the time from its creation until it is dropped.
+#[derive(Debug)]
+pub struct Timer {
+    latency: Latency,
+    began: Instant,
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.latency.observe(self.began.elapsed());
+    }
+}
+
 impl Latency {
+    /// Observes the time until the timer is dropped.
+    #[must_use]
+    pub fn start(&self) -> Timer {
+        Timer { latency: self.clone(), began: Instant::now() }
+    }
+
     pub fn observe(&self, duration: Duration) {
         let micros = as_micros(duration);
         self.0.buckets[bucket(micros)].fetch_add(1, Ordering::Relaxed);

@@ -18,6 +18,9 @@ pub(super) struct Process;
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let stat = Stat::read();
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        // The file has kibibytes.
+        let status_bytes = |name| value(&status, name).map(|kib| kib * 1024.0);
         if let Some(seconds) = stat.as_ref().map(Stat::cpu_seconds) {
             let (name, help) = ("process_cpu_seconds", "Processor time of the server, in user and system mode.");
             let counter = ConstCounter::new(seconds);
@@ -26,7 +29,7 @@ impl Collector for Process {
         for (name, help, value) in [
             ("process_resident_memory_bytes", "Resident memory of the server.", status_bytes("VmRSS:")),
             ("process_virtual_memory_bytes", "Virtual memory of the server.", status_bytes("VmSize:")),
-            ("process_threads", "Threads of the server.", status("Threads:")),
+            ("process_threads", "Threads of the server.", value(&status, "Threads:")),
             ("process_open_fds", "Open file descriptors of the server.", open_files()),
             ("process_max_fds", "Most file descriptors that the server may open.", max_files()),
             (
@@ -72,15 +75,6 @@ impl Stat {
 /// The first number after a name at the start of a line.
 fn value(text: &str, name: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
-}
-
-fn status(name: &str) -> Option<f64> {
-    value(&fs::read_to_string("/proc/self/status").ok()?, name)
-}
-
-/// The file has kibibytes.
-fn status_bytes(name: &str) -> Option<f64> {
-    status(name).map(|kib| kib * 1024.0)
 }
 
 fn open_files() -> Option<f64> {

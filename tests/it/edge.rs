@@ -19,7 +19,7 @@ use smarthome::graphql::engine::Engine;
 use smarthome::http::health::AlwaysReady;
 use smarthome::http::{HttpState, Limits, Quotas, RequestLog, Server, listen, router};
 use smarthome::ids::UserId;
-use smarthome::metrics::Metrics;
+use smarthome::metrics::{Metrics, Protocol};
 use smarthome::request_memory::RequestMemory;
 use smarthome::revocation::Revocations;
 use smarthome::settings::{CorsSettings, LogRequests, Secret};
@@ -51,6 +51,12 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
+    /// Open sockets of both protocols.
+    pub(crate) fn n_sockets(&self) -> i64 {
+        let open = |protocol| self.metrics.sockets.get_or_create(&Protocol { protocol }).get();
+        ["graphql-transport-ws", "graphql-ws"].map(open).into_iter().sum()
+    }
+
     pub(crate) async fn start() -> Self {
         Self::with(|_| {}, true).await
     }

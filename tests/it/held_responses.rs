@@ -160,11 +160,11 @@ async fn a_socket_that_reads_steadily_receives_a_large_response_and_one_that_rea
         socket
     };
     let silent = open().await;
-    until("it is disconnected", || edge.metrics.sockets.get() == 0).await;
+    until("it is disconnected", || edge.n_sockets() == 0).await;
     drop(silent);
     let mut steady = open().await;
     assert!(read_steadily(steady.tcp(), 8_000 << 10).await >= 8_000 << 10);
-    assert_eq!(edge.metrics.sockets.get(), 1);
+    assert_eq!(edge.n_sockets(), 1);
     // And the socket goes on.
     steady.subscribe("next", "{ hello }").await;
     until("it is read", || edge.metrics.request_memory.get() == 0).await;

@@ -340,7 +340,7 @@ async fn one_peer_can_not_take_all_connections() {
     assert_eq!(edge.metrics.http_connections_cut.get(), 1);
     drop(first);
     let freed = async {
-        while edge.metrics.sockets.get() > 1 {
+        while edge.n_sockets() > 1 {
             tokio::task::yield_now().await;
         }
     };

@@ -318,7 +318,7 @@ async fn w15_every_socket_is_closed_with_1001_at_shutdown() {
     drop((idle, busy));
     edge.tracker.close();
     tokio::time::timeout(PATIENCE, edge.tracker.wait()).await.expect("sockets are part of the drain");
-    assert_eq!((edge.live.count(), edge.metrics.sockets.get()), (0, 0));
+    assert_eq!((edge.live.count(), edge.n_sockets()), (0, 0));
 }
 
 #[tokio::test]

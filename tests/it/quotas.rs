@@ -99,10 +99,10 @@ async fn sockets_of_one_user_are_limited_however_they_sign_in() {
     let (third, received) = by_init(&edge, 7).await;
     assert!(matches!(received, Received::Json(_)), "free at once: {received:?}");
     drop((first, third));
-    until("both are closed", || edge.metrics.sockets.get() == 2).await;
+    until("both are closed", || edge.n_sockets() == 2).await;
     let again = [by_header(&edge, 7).await.unwrap(), by_header(&edge, 7).await.unwrap()];
     drop((again, other, nobody));
-    until("nothing is left", || edge.metrics.sockets.get() == 0).await;
+    until("nothing is left", || edge.n_sockets() == 0).await;
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn subscriptions_of_one_user_are_limited_over_all_transports() {
         assert!(subscribes(&mut again, id).await);
     }
     drop((again, other));
-    until("nothing is left", || edge.metrics.http_subscriptions.get() == 0 && edge.metrics.sockets.get() == 0).await;
+    until("nothing is left", || edge.metrics.http_subscriptions.get() == 0 && edge.n_sockets() == 0).await;
     assert_eq!(edge.live.count(), 0);
 }
 
@@ -158,8 +158,7 @@ async fn one_address_is_limited_over_all_its_users() {
     assert!(!subscribes(&mut second, "a").await);
     assert_eq!(stream(&edge, Some(9), EVENTS).await.err().as_deref(), Some("RATE_LIMITED"));
     drop((events, third));
-    until("their quota is released", || edge.metrics.http_subscriptions.get() == 1 && edge.metrics.sockets.get() == 2)
-        .await;
+    until("their quota is released", || edge.metrics.http_subscriptions.get() == 1 && edge.n_sockets() == 2).await;
     assert!(subscribes(&mut second, "b").await);
     edge.ready().await;
 }

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::graphql::request::GraphQLRequest;
 
 struct Query;
 

@@ -17,6 +17,9 @@ use super::subscription;
 use super::target::SubscriptionTarget;
 use crate::commands::CommandFilter;
 use crate::devices::StateItem;
+use crate::error::Error;
+use crate::follow::Followed;
+use crate::ids::DeviceId;
 use crate::telemetry::LastReceived;
 
 /// New readings, after those that were stored since `after`.
@@ -28,21 +31,8 @@ pub(super) async fn readings<'a>(
     let services = ctx.services();
     let turns = &services.subscription_turns;
     let readings = services.live_readings.follow(target.access, target.device, after, turns)?;
-    let devices = KnownDevices::new(ctx, target.access, Some("device"));
-    subscription(
-        ctx,
-        target,
-        readings,
-        |reading| reading.device,
-        move |reading| {
-            let devices = devices.clone();
-            async move {
-                let device = devices.find(reading.device).await;
-                Direct(Telemetry::with_device(reading, device))
-            }
-        },
-    )
-    .await
+    let object = |reading, device| Direct(Telemetry::with_device(reading, device));
+    with_devices(ctx, target, readings, |reading| reading.device, object).await
 }
 
 /// The present devices, then each device whose state changes.
@@ -65,21 +55,7 @@ pub(super) async fn commands<'a>(
 ) -> Result<impl Stream<Item = Result<Command>> + 'a> {
     let services = ctx.services();
     let commands = services.commands.follow(target.access, filter, &services.subscription_turns).await?;
-    let devices = KnownDevices::new(ctx, target.access, Some("device"));
-    subscription(
-        ctx,
-        target,
-        commands,
-        |command| command.device,
-        move |command| {
-            let devices = devices.clone();
-            async move {
-                let device = devices.find(command.device).await;
-                Command(command, device)
-            }
-        },
-    )
-    .await
+    with_devices(ctx, target, commands, |command| command.device, Command).await
 }
 
 /// Configurations that are pushed or whose status changes.
@@ -89,19 +65,24 @@ pub(super) async fn configs<'a>(
 ) -> Result<impl Stream<Item = Result<DeviceConfig>> + 'a> {
     let services = ctx.services();
     let configs = services.configs.follow(target.access, target.device, &services.subscription_turns).await?;
+    with_devices(ctx, target, configs, |config| config.device, DeviceConfig).await
+}
+
+/// Events with a field `device`.
+async fn with_devices<'a, T: Send + 'static, O: Send + 'a>(
+    ctx: &Context<'a>,
+    target: SubscriptionTarget,
+    events: impl Stream<Item = std::result::Result<Followed<T>, Error>> + Send + 'static,
+    device: fn(&T) -> DeviceId,
+    object: fn(T, Option<Device>) -> O,
+) -> Result<impl Stream<Item = Result<O>> + 'a> {
     let devices = KnownDevices::new(ctx, target.access, Some("device"));
-    subscription(
-        ctx,
-        target,
-        configs,
-        |config| config.device,
-        move |config| {
-            let devices = devices.clone();
-            async move {
-                let device = devices.find(config.device).await;
-                DeviceConfig(config, device)
-            }
-        },
-    )
-    .await
+    let with_device = move |event: T| {
+        let devices = devices.clone();
+        async move {
+            let device = devices.find(device(&event)).await;
+            object(event, device)
+        }
+    };
+    subscription(ctx, target, events, device, with_device).await
 }

@@ -101,12 +101,10 @@ pub(super) async fn accept(state: Arc<HttpState>, request: Request<Body>) -> Res
     let slot = parts.extensions.get::<ClientConnection>().map(|connection| connection.slot.clone());
     let tracked = state.tracker.token();
     upgrade.on_upgrade(move |socket| async move {
-        let of_protocol = metrics::Protocol { protocol: protocol.name() };
-        let open =
-            [state.metrics.sockets.clone(), state.metrics.sockets_by_protocol.get_or_create(&of_protocol).clone()];
-        open.iter().for_each(|gauge| _ = gauge.inc());
+        let open = state.metrics.sockets.get_or_create(&metrics::Protocol { protocol: protocol.name() }).clone();
+        open.inc();
         Session::new(state, protocol, caller, quota, log).run(socket).await;
-        open.iter().for_each(|gauge| _ = gauge.dec());
+        open.dec();
         drop((slot, tracked));
     })
 }

@@ -1,5 +1,5 @@
-//! Which operations of a socket have something to do. A socket has up to 200 of them, and its task is woken for one: the
-//! others are not polled.
+//! Which operations of a socket have been woken. A socket has up to 200 of them, and most wakes of its task are for one:
+//! only that one is polled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,14 +7,14 @@ use std::task::{Context, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// The task of a socket.
+/// The waker of a socket's task, which all its operations share.
 #[derive(Default)]
 pub(super) struct SocketTask(Arc<AtomicWaker>);
 
-/// Whether one operation has to be polled.
+/// Whether one operation was woken since it was last polled.
 pub(super) struct Wakes {
     state: Arc<State>,
-    /// Of `state`.
+    /// Sets `state.is_woken` and wakes the task.
     waker: Waker,
 }
 
@@ -35,12 +35,12 @@ impl Wake for State {
 }
 
 impl SocketTask {
-    /// Wakes the caller's task from now on. Before [`Wakes::take`]: a wake after that finds the task.
+    /// Wakes the caller's task from now on. Call it before [`Wakes::take`]: otherwise a wake in between wakes no task.
     pub(super) fn register(&self, cx: &Context<'_>) {
         self.0.register(cx.waker());
     }
 
-    /// For an operation that was never polled.
+    /// For a new operation, which counts as woken: it has to be polled once.
     pub(super) fn wakes(&self) -> Wakes {
         let state = Arc::new(State { is_woken: AtomicBool::new(true), task: self.0.clone() });
         Wakes { waker: state.clone().into(), state }
@@ -48,17 +48,17 @@ impl SocketTask {
 }
 
 impl Wakes {
-    /// Whether the operation was woken since the last call.
+    /// Whether the operation was woken since the last call. The caller polls it then.
     pub(super) fn take(&self) -> bool {
         self.state.is_woken.swap(false, Ordering::AcqRel)
     }
 
-    /// The operation may have more to do at once.
+    /// Has the operation polled again: after an item, a stream need not wake for the next one.
     pub(super) fn keep(&self) {
         self.state.is_woken.store(true, Ordering::Release);
     }
 
-    /// Polls the operation with it.
+    /// The waker to poll the operation with.
     pub(super) fn waker(&self) -> &Waker {
         &self.waker
     }

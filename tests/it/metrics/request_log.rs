@@ -69,6 +69,19 @@ async fn a_refused_request_is_logged_with_the_reason_and_its_id() {
     assert_eq!((&refused["field"], &refused["user"]), (&json!("theirs"), &json!(user.id)), "{refused}");
     assert!(refused["ms"].as_f64().is_some_and(|ms| ms > 0.0) && refused["bytes"].as_u64().is_some_and(|n| n > 0));
 
+    // A mutation by GET is refused after it was read.
+    let headers = [("authorization", token.as_str()), ("x-request-id", "by-get")];
+    let path = "/graphql?query=mutation%20Out%20%7B%20logout%28refreshToken%3A%22canary%22%29%20%7D";
+    assert_eq!(http::request(addr, "GET", path, &headers, b"").await.status, 405);
+    let refused = line(&server, "by-get").await;
+    assert_eq!((&refused["operation"], &refused["name"]), (&json!("mutation"), &json!("Out")), "{refused}");
+
+    // Without its media type a body is not read.
+    let headers = [("content-type", "text/plain"), ("x-request-id", "no-json")];
+    assert_eq!(http::request(addr, "POST", "/graphql", &headers, &post("{ me { id } }")).await.status, 415);
+    let refused = line(&server, "no-json").await;
+    assert_eq!(refused["detail"], "send the request as application/json in UTF-8", "{refused}");
+
     // A page of another site.
     let headers = [
         ("upgrade", "websocket"),

@@ -22,7 +22,7 @@ async fn a_silent_client_is_pinged_and_then_closed() {
     }
     // A client that does not read answers none.
     let closed = async {
-        while edge.metrics.sockets.get() > 0 {
+        while edge.n_sockets() > 0 {
             tokio::task::yield_now().await;
         }
     };
@@ -61,7 +61,7 @@ async fn broken_frames_are_closed_with_1002_and_lost_connections_are_not_counted
     socket.tcp().peek(&mut [0]).await.unwrap();
     drop(socket);
     let closed = async {
-        while edge.metrics.sockets.get() > 0 {
+        while edge.n_sockets() > 0 {
             tokio::task::yield_now().await;
         }
     };
@@ -75,7 +75,7 @@ async fn a_slow_reader_is_disconnected_and_others_are_not() {
     let (mut slow, mut quick) = (edge.ready().await, edge.ready().await);
     slow.subscribe("1", "subscription { flood }").await;
     let cut = async {
-        while edge.metrics.sockets.get() > 1 {
+        while edge.n_sockets() > 1 {
             tokio::task::yield_now().await;
         }
     };
