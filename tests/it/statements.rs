@@ -101,6 +101,27 @@ async fn resolving_an_address_does_not_read_the_other_devices_of_the_home() {
     assert!(!of_homes.is_empty() && of_homes.iter().all(is_once), "the home is looked up again and again:\n{plan}");
 }
 
+/// As a function that is called it would read and copy all devices of the home for each page.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_filter_of_devices_is_inlined() {
+    let (_database, client) = migrated().await;
+    client.batch_execute("set plan_cache_mode = force_generic_plan").await.unwrap();
+    for list in [
+        include_str!("../../src/devices/sql/page_all_devices.sql"),
+        include_str!("../../src/devices/sql/page_devices.sql"),
+        include_str!("../../src/devices/sql/sort_devices.sql"),
+        include_str!("../../src/telemetry/sql/page_latest.sql"),
+        include_str!("../../src/telemetry/sql/page_latest_without_states.sql"),
+    ] {
+        let (sql, names) = numbered(list);
+        client.batch_execute(&format!("prepare list as {sql}")).await.unwrap();
+        let plan = explain(&client, &format!("list({})", vec!["null"; names.len()].join(", "))).await;
+        client.batch_execute("deallocate list").await.unwrap();
+        assert!(list.contains("from filtered_devices("), "a list has another filter:\n{list}");
+        assert!(plan.contains(" on devices d") && !plan.contains("Function Scan"), "{plan}");
+    }
+}
+
 /// Statistics know the average device. A plan for it may not read all readings of a device that has many.
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_the_newest_readings_does_not_read_the_older_ones() {

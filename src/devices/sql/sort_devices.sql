@@ -12,7 +12,9 @@ from memberships m
                     case when not :descending then k.seen end, case when :descending then k.seen end desc,
                     case when :descending then - d.id else d.id end
             ) as position
-        from devices d
+        from filtered_devices(
+                m.home_id, m.device_ids, :is_filtered, :room, :kinds, :online, :battery_below, :last_seen_before, :search
+            ) d
             cross join lateral (
                 select
                     case when :by::text = 'NAME' then fold_case(d.name) else '' end as name,
@@ -24,9 +26,7 @@ from memberships m
                         else '-infinity'
                     end as seen
             ) k
-        where d.home_id = m.home_id
-            and sees_device(m.device_ids, d.id)
-            and case
+        where case
                 when :after::bigint is null then true
                 when :descending then
                     (k.name, k.seen, d.id)
@@ -34,32 +34,6 @@ from memberships m
                 else
                     (k.name, k.seen, d.id)
                     > (coalesce(:after_name, ''), coalesce(:after_seen, '-infinity'), :after)
-            end
-            and case
-                when :is_filtered::boolean then
-                    coalesce(d.room_id = :room, :room::bigint is null)
-                    and coalesce(d.type = any (:kinds::text[]), true)
-                    and coalesce(
-                        :online = exists (select from device_states o where o.device_id = d.id and o.online),
-                        true
-                    )
-                    and (
-                        :battery_below::integer is null
-                        or exists (
-                            select from device_states o where o.device_id = d.id and o.battery_level < :battery_below
-                        )
-                    )
-                    and (
-                        :last_seen_before::timestamptz is null
-                        or not exists (
-                            select from device_states o where o.device_id = d.id and o.last_seen_at >= :last_seen_before
-                        )
-                    )
-                    and coalesce(
-                        strpos(fold_case(concat_ws(' ', d.name, d.key, d.mac_address)), (select fold_case(:search))) > 0,
-                        true
-                    )
-                else true
             end
         order by position
         limit :limit
