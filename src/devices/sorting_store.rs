@@ -2,28 +2,22 @@
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::DeviceType;
+use super::DeviceFilter;
 use super::sorting::{SortedBy, SortedDevice, SortedPage};
 use crate::db::statement;
-use crate::ids::{DeviceId, HomeId, RoomId, UserId};
+use crate::ids::{DeviceId, HomeId, UserId};
 
 type Columns = (BigInt, BigInt, Text, Nullable<Timestamptz>);
 type Row = (HomeId, DeviceId, String, Option<DateTime<Utc>>);
 
 statement! {
     struct SortDevices<'a>("sql/sort_devices.sql") -> Columns {
+        ..filter: DeviceFilter = &'a DeviceFilter,
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
-        room: Nullable<BigInt> = Option<RoomId>,
-        kinds: Nullable<Array<Text>> = Option<&'a [DeviceType]>,
-        online: Nullable<Bool> = Option<bool>,
-        battery_below: Nullable<Integer> = Option<i32>,
-        last_seen_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
-        search: Nullable<Text> = Option<&'a str>,
-        is_filtered: Bool = bool,
         by: Text = SortedBy,
         descending: Bool = bool,
         after: Nullable<BigInt> = Option<DeviceId>,
@@ -42,15 +36,9 @@ pub(super) async fn sorted(
     let SortedPage { filter, order, after, limit } = page;
     let after = after.as_ref();
     let statement = SortDevices {
+        filter,
         viewer,
         homes,
-        room: filter.room,
-        kinds: filter.kinds.as_deref(),
-        online: filter.online,
-        battery_below: filter.battery_below,
-        last_seen_before: filter.last_seen_before,
-        search: filter.search.as_deref(),
-        is_filtered: filter.is_filtered(),
         by: order.by,
         descending: order.descending,
         after: after.map(|after| after.id),
