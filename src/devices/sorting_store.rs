@@ -6,12 +6,22 @@ use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::DeviceFilter;
-use super::sorting::{SortedBy, SortedDevice, SortedPage};
+use super::sorting::{DeviceOrder, SortedBy, SortedDevice, SortedPage};
 use crate::db::statement;
 use crate::ids::{DeviceId, HomeId, UserId};
 
 type Columns = (BigInt, BigInt, Text, Nullable<Timestamptz>);
 type Row = (HomeId, DeviceId, String, Option<DateTime<Utc>>);
+
+statement! {
+    struct NewestDevices<'a>("sql/newest_devices.sql") -> (BigInt, BigInt) {
+        ..filter: DeviceFilter = &'a DeviceFilter,
+        viewer: BigInt = UserId,
+        homes: Array<BigInt> = &'a [HomeId],
+        before: BigInt = i64,
+        limit: BigInt = i64,
+    }
+}
 
 statement! {
     struct SortDevices<'a>("sql/sort_devices.sql") -> Columns {
@@ -33,6 +43,9 @@ pub(super) async fn sorted(
     page: &SortedPage,
     homes: &[HomeId],
 ) -> QueryResult<Vec<(HomeId, SortedDevice)>> {
+    if page.order == DeviceOrder::NEWEST {
+        return newest(conn, viewer, page, homes).await;
+    }
     let SortedPage { filter, order, after, limit } = page;
     let after = after.as_ref();
     let statement = SortDevices {
@@ -48,4 +61,17 @@ pub(super) async fn sorted(
     };
     let rows: Vec<Row> = statement.load(conn).await?;
     Ok(rows.into_iter().map(|(home, id, name, seen)| (home, SortedDevice { id, name, seen })).collect())
+}
+
+/// Sorted by [`DeviceOrder::NEWEST`].
+async fn newest(
+    conn: &mut AsyncPgConnection,
+    viewer: UserId,
+    page: &SortedPage,
+    homes: &[HomeId],
+) -> QueryResult<Vec<(HomeId, SortedDevice)>> {
+    let before = page.after.as_ref().map_or(i64::MAX, |after| after.id.get());
+    let statement = NewestDevices { filter: &page.filter, viewer, homes, before, limit: page.limit };
+    let rows: Vec<(HomeId, DeviceId)> = statement.load(conn).await?;
+    Ok(rows.into_iter().map(|(home, id)| (home, SortedDevice { id, name: String::new(), seen: None })).collect())
 }

@@ -34,7 +34,9 @@ pub(super) async fn page(
     order: Option<DeviceOrder>,
     arguments: PageArguments,
 ) -> Result<Direct<Page<Device>>> {
-    if let Some(order) = order.map(devices::DeviceOrder::from).filter(|order| *order != REGISTRATION) {
+    if let Some(order) =
+        order.map(devices::DeviceOrder::from).filter(|order| *order != devices::DeviceOrder::REGISTRATION)
+    {
         return sorted_page(ctx, viewer, home, filter, order, arguments).await;
     }
     let page = PageRequest::parse("device", &arguments, PAGE)?;
@@ -81,9 +83,6 @@ async fn sorted_page(
     });
     Ok(Direct(Page { edges: edges.collect(), has_previous, has_next }))
 }
-
-/// The order of a list without `orderBy`.
-const REGISTRATION: devices::DeviceOrder = devices::DeviceOrder { by: SortedBy::CreatedAt, descending: false };
 
 /// The name of a sorted list, which is part of its cursors.
 fn list_of(order: devices::DeviceOrder) -> &'static str {

@@ -1,6 +1,7 @@
 -- The ids of up to :limit devices of each home that the viewer sees and that pass the filter, in the order :by: by name,
 -- by the time of the last message, or, with anything else, by id; :descending turns it round. They come after the device
--- :after, whose place in the order is :after_name or :after_seen. All devices of the home are looked at, at most 10,000.
+-- :after, whose place in the order is :after_name or :after_seen. All devices of the home are looked at, at most 10,000: a
+-- page by id is read by page_devices.sql or newest_devices.sql.
 select sorted.home_id, sorted.id, sorted.name, nullif(sorted.seen, '-infinity')
 from memberships m
     cross join lateral (
