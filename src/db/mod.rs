@@ -29,6 +29,6 @@ pub use migrations::{MIGRATIONS, Migrated, MigrationError, has_pending, migrate,
 pub use pool::{Pool, PoolMetrics, PooledConnection, STATEMENT_TIMEOUT, is_reachable, pool};
 pub use reconnecting::ReconnectingConnection;
 pub use spawn::spawn_and_join;
-pub use statement::{Template, numbered, parameters, statement};
+pub use statement::{Parameters, Template, numbered, parameters, statement};
 pub use timeout::with_timeout;
 pub use transaction::{Transaction, run_to_completion, transaction};

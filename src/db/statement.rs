@@ -95,6 +95,14 @@ pub fn numbered(sql: &str) -> (String, Vec<&str>) {
     (text, names)
 }
 
+/// Parameters that several statements have in common, as one field of their structs.
+pub trait Parameters {
+    const NAMES: &'static [&'static str];
+
+    /// Pushes the parameter of an index of `NAMES`.
+    fn bind<'b>(&'b self, index: usize, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()>;
+}
+
 /// Declares a statement whose text is a `.sql` file beside the invoking file: a struct with one field a
 /// parameter, usable with every method of `diesel_async::RunQueryDsl`.
 ///
@@ -113,14 +121,18 @@ pub fn numbered(sql: &str) -> (String, Vec<&str>) {
 /// The type behind `->` is the SQL type of a row: a type or tuple where columns are read by position, `Untyped`
 /// where a `QueryableByName` struct reads them by name or nothing is read.
 ///
+/// `..filter: DeviceFilter = &'a DeviceFilter` before the other fields stands for all [`Parameters`] of that type.
+///
 /// `struct Commit = "commit"` declares a statement of constant text, without parameters and rows.
 #[macro_export]
 macro_rules! statement {
     ($(#[$doc:meta])* $vis:vis struct $name:ident $(<$life:lifetime>)? ($file:literal) -> $row:ty {
+        $(..$shared:ident: $parameters:ty = $shared_type:ty,)?
         $($field:ident: $sql_type:ty = $type:ty),* $(,)?
     }) => {
         $(#[$doc])*
         $vis struct $name $(<$life>)? {
+            $($vis $shared: $shared_type,)?
             $($vis $field: $type,)*
         }
 
@@ -130,7 +142,9 @@ macro_rules! statement {
                 out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
             ) -> diesel::QueryResult<()> {
                 static TEMPLATE: std::sync::LazyLock<$crate::db::Template> = std::sync::LazyLock::new(|| {
-                    $crate::db::Template::new(include_str!($file), &[$(stringify!($field)),*])
+                    let names: &[&str] = &[$(stringify!($field)),*];
+                    $(let names = &[names, <$parameters as $crate::db::Parameters>::NAMES].concat();)?
+                    $crate::db::Template::new(include_str!($file), names)
                 });
                 TEMPLATE.walk(out, |index, out| {
                     let next = 0;
@@ -140,6 +154,11 @@ macro_rules! statement {
                         }
                         let next = next + 1;
                     )*
+                    $(
+                        if index >= next {
+                            return <$parameters as $crate::db::Parameters>::bind(self.$shared, index - next, out);
+                        }
+                    )?
                     let _ = (index, next, out);
                     Ok(())
                 })

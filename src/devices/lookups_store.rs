@@ -1,15 +1,14 @@
 //! SQL for reading devices by their names in topics, and those of all homes of a viewer.
 
-use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::lookups::{AllDevicesPage, DeviceRef};
 use super::store::{Columns, Row, device};
-use super::{Device, DeviceType};
+use super::{Device, DeviceFilter};
 use crate::db::{MemoryBudget, collect_bounded, statement};
 use crate::error::Error;
-use crate::ids::{HomeId, RoomId, UserId};
+use crate::ids::{HomeId, UserId};
 
 statement! {
     struct FindNamedDevices<'a>("sql/find_named_devices.sql") -> Columns {
@@ -22,14 +21,8 @@ statement! {
 
 statement! {
     struct PageAllDevices<'a>("sql/page_all_devices.sql") -> Columns {
+        ..filter: DeviceFilter = &'a DeviceFilter,
         viewer: BigInt = UserId,
-        room: Nullable<BigInt> = Option<RoomId>,
-        kinds: Nullable<Array<Text>> = Option<&'a [DeviceType]>,
-        online: Nullable<Bool> = Option<bool>,
-        battery_below: Nullable<Integer> = Option<i32>,
-        last_seen_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
-        search: Nullable<Text> = Option<&'a str>,
-        is_filtered: Bool = bool,
         after_home: BigInt = i64,
         after: BigInt = i64,
         limit: BigInt = i64,
@@ -61,19 +54,6 @@ pub(super) async fn page_of_all(
 ) -> Result<Vec<Device>, Error> {
     let AllDevicesPage { filter, after, limit, with_reported } = page;
     let (after_home, after) = after.map_or((0, 0), |(home, device)| (home.get(), device.get()));
-    let statement = PageAllDevices {
-        viewer,
-        room: filter.room,
-        kinds: filter.kinds.as_deref(),
-        online: filter.online,
-        battery_below: filter.battery_below,
-        last_seen_before: filter.last_seen_before,
-        search: filter.search.as_deref(),
-        is_filtered: filter.is_filtered(),
-        after_home,
-        after,
-        limit: *limit,
-        with_reported: *with_reported,
-    };
+    let statement = PageAllDevices { filter, viewer, after_home, after, limit: *limit, with_reported: *with_reported };
     collect_bounded(statement.load_stream::<Row>(conn).await?, budget, device).await
 }

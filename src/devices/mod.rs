@@ -34,6 +34,7 @@ mod rotation;
 mod sorting;
 mod sorting_store;
 mod state;
+mod state_change;
 mod state_store;
 mod store;
 
@@ -60,7 +61,8 @@ pub use registry_cache::{RegistryCache, RegistryEntry};
 pub use registry_changes::RegistryChanges;
 pub use rotation::MAX_GRACE;
 pub use sorting::{DeviceOrder, SortedBy, SortedDevice, SortedPage};
-pub use state::{Contact, DeviceState, Report, Return, StateChange, StateHub, StateReport, StatusReport, StoredBytes};
+pub use state::{DeviceState, Report, StateHub, StatusReport};
+pub use state_change::{Contact, Return, StateChange, StateReport, StoredBytes};
 pub use state_store::upsert as upsert_states;
 pub(crate) use store::{
     Columns as DeviceColumns, Registration, RegistrationColumns, Row as DeviceRow, device as read_device,

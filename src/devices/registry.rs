@@ -109,8 +109,7 @@ impl Devices {
     }
 
     /// The devices in these rooms that `viewer` sees, by room and id, with the states that they reported if
-    /// `with_reported`. Fails where there are more than
-    /// `MAX_DEVICES_IN_ROOMS`.
+    /// `with_reported`. Fails where there are more than `MAX_DEVICES_IN_ROOMS`.
     pub async fn by_rooms(
         &self,
         viewer: UserId,

@@ -26,6 +26,13 @@ pub struct DeviceOrder {
     pub descending: bool,
 }
 
+impl DeviceOrder {
+    /// That of a page of [`Devices::page`].
+    pub const REGISTRATION: Self = Self { by: SortedBy::CreatedAt, descending: false };
+    /// Devices that were registered last come first.
+    pub const NEWEST: Self = Self { by: SortedBy::CreatedAt, descending: true };
+}
+
 /// A device's place in an order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SortedDevice {

@@ -2,28 +2,32 @@
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::DeviceType;
-use super::sorting::{SortedBy, SortedDevice, SortedPage};
+use super::DeviceFilter;
+use super::sorting::{DeviceOrder, SortedBy, SortedDevice, SortedPage};
 use crate::db::statement;
-use crate::ids::{DeviceId, HomeId, RoomId, UserId};
+use crate::ids::{DeviceId, HomeId, UserId};
 
 type Columns = (BigInt, BigInt, Text, Nullable<Timestamptz>);
 type Row = (HomeId, DeviceId, String, Option<DateTime<Utc>>);
 
 statement! {
-    struct SortDevices<'a>("sql/sort_devices.sql") -> Columns {
+    struct NewestDevices<'a>("sql/newest_devices.sql") -> (BigInt, BigInt) {
+        ..filter: DeviceFilter = &'a DeviceFilter,
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
-        room: Nullable<BigInt> = Option<RoomId>,
-        kinds: Nullable<Array<Text>> = Option<&'a [DeviceType]>,
-        online: Nullable<Bool> = Option<bool>,
-        battery_below: Nullable<Integer> = Option<i32>,
-        last_seen_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
-        search: Nullable<Text> = Option<&'a str>,
-        is_filtered: Bool = bool,
+        before: BigInt = i64,
+        limit: BigInt = i64,
+    }
+}
+
+statement! {
+    struct SortDevices<'a>("sql/sort_devices.sql") -> Columns {
+        ..filter: DeviceFilter = &'a DeviceFilter,
+        viewer: BigInt = UserId,
+        homes: Array<BigInt> = &'a [HomeId],
         by: Text = SortedBy,
         descending: Bool = bool,
         after: Nullable<BigInt> = Option<DeviceId>,
@@ -39,18 +43,15 @@ pub(super) async fn sorted(
     page: &SortedPage,
     homes: &[HomeId],
 ) -> QueryResult<Vec<(HomeId, SortedDevice)>> {
+    if page.order == DeviceOrder::NEWEST {
+        return newest(conn, viewer, page, homes).await;
+    }
     let SortedPage { filter, order, after, limit } = page;
     let after = after.as_ref();
     let statement = SortDevices {
+        filter,
         viewer,
         homes,
-        room: filter.room,
-        kinds: filter.kinds.as_deref(),
-        online: filter.online,
-        battery_below: filter.battery_below,
-        last_seen_before: filter.last_seen_before,
-        search: filter.search.as_deref(),
-        is_filtered: filter.is_filtered(),
         by: order.by,
         descending: order.descending,
         after: after.map(|after| after.id),
@@ -60,4 +61,17 @@ pub(super) async fn sorted(
     };
     let rows: Vec<Row> = statement.load(conn).await?;
     Ok(rows.into_iter().map(|(home, id, name, seen)| (home, SortedDevice { id, name, seen })).collect())
+}
+
+/// Sorted by [`DeviceOrder::NEWEST`].
+async fn newest(
+    conn: &mut AsyncPgConnection,
+    viewer: UserId,
+    page: &SortedPage,
+    homes: &[HomeId],
+) -> QueryResult<Vec<(HomeId, SortedDevice)>> {
+    let before = page.after.as_ref().map_or(i64::MAX, |after| after.id.get());
+    let statement = NewestDevices { filter: &page.filter, viewer, homes, before, limit: page.limit };
+    let rows: Vec<(HomeId, DeviceId)> = statement.load(conn).await?;
+    Ok(rows.into_iter().map(|(home, id)| (home, SortedDevice { id, name: String::new(), seen: None })).collect())
 }

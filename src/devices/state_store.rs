@@ -7,7 +7,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::{Value, json};
 
 use super::device::{Reported, StateJson};
-use super::state::{DeviceState, StateChange};
+use super::{DeviceState, StateChange};
 use crate::db::statement;
 use crate::ids::DeviceId;
 

@@ -2,13 +2,15 @@
 //! sees, and the device's state, so a list costs one statement.
 
 use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::query_builder::AstPass;
 use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::DeviceType;
 use super::device::{Device, LastState, Reported, StateJson};
-use crate::db::{JsonText, MemoryBudget, collect_bounded, statement};
+use crate::db::{JsonText, MemoryBudget, Parameters, collect_bounded, statement};
 use crate::error::Error;
 use crate::homes::{Membership, MembershipColumns};
 use crate::ids::{DeviceId, HomeId, RoomId, UserId};
@@ -32,6 +34,25 @@ impl DeviceFilter {
     /// Whether some device may not match.
     pub(crate) fn is_filtered(&self) -> bool {
         *self != Self::default()
+    }
+}
+
+/// Those of the function `filtered_devices`.
+impl Parameters for DeviceFilter {
+    const NAMES: &'static [&'static str] =
+        &["is_filtered", "room", "kinds", "online", "battery_below", "last_seen_before", "search"];
+
+    fn bind<'b>(&'b self, index: usize, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        match index {
+            0 => out.push_bind_param::<Bool, _>(if self.is_filtered() { &true } else { &false }),
+            1 => out.push_bind_param::<Nullable<BigInt>, _>(&self.room),
+            2 => out.push_bind_param::<Nullable<Array<Text>>, _>(&self.kinds),
+            3 => out.push_bind_param::<Nullable<Bool>, _>(&self.online),
+            4 => out.push_bind_param::<Nullable<Integer>, _>(&self.battery_below),
+            5 => out.push_bind_param::<Nullable<Timestamptz>, _>(&self.last_seen_before),
+            6 => out.push_bind_param::<Nullable<Text>, _>(&self.search),
+            _ => unreachable!("the filter has as many parameters as names"),
+        }
     }
 }
 
@@ -162,15 +183,9 @@ statement! {
 
 statement! {
     struct PageDevices<'a>("sql/page_devices.sql") -> Columns {
+        ..filter: DeviceFilter = &'a DeviceFilter,
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
-        room: Nullable<BigInt> = Option<RoomId>,
-        kinds: Nullable<Array<Text>> = Option<&'a [DeviceType]>,
-        online: Nullable<Bool> = Option<bool>,
-        battery_below: Nullable<Integer> = Option<i32>,
-        last_seen_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
-        search: Nullable<Text> = Option<&'a str>,
-        is_filtered: Bool = bool,
         after: BigInt = i64,
         limit: BigInt = i64,
         with_reported: Bool = bool,
@@ -184,20 +199,7 @@ pub(super) async fn page(
     budget: &MemoryBudget,
 ) -> Result<Vec<Device>, Error> {
     let DevicePage { homes, filter, after, limit, with_reported } = *page;
-    let statement = PageDevices {
-        viewer,
-        homes,
-        room: filter.room,
-        kinds: filter.kinds.as_deref(),
-        online: filter.online,
-        battery_below: filter.battery_below,
-        last_seen_before: filter.last_seen_before,
-        search: filter.search.as_deref(),
-        is_filtered: filter.is_filtered(),
-        after: after.map_or(0, DeviceId::get),
-        limit,
-        with_reported,
-    };
+    let statement = PageDevices { filter, viewer, homes, after: after.map_or(0, DeviceId::get), limit, with_reported };
     collect_bounded(statement.load_stream::<Row>(conn).await?, budget, device).await
 }
 

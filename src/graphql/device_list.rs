@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use async_graphql::parser::types::Field;
 use async_graphql::{Context, ID, Object};
-use chrono::DateTime;
-use futures_util::future::try_join_all;
 
 use super::context::ContextExt;
 use super::device_filter::{DeviceFilter, DeviceOrder};
@@ -13,13 +11,13 @@ use super::devices::{Device, PAGE};
 use super::error::Result;
 use super::inputs::IntInput;
 use super::loaders::{DevicePage, DevicePageColumns, ListedDevice};
-use super::paging::{self, Cursor, Edge, Page, PageArguments, PageRequest};
+use super::paging::{self, Cursor, Page, PageArguments, PageRequest};
 use super::rows::Direct;
 use super::scalars::{MacAddress, parse_id};
 use super::selected_fields::all_fields;
-use super::telemetry;
+use super::{sorted_device_list, telemetry};
 use crate::auth::Principal;
-use crate::devices::{self, AllDevicesPage, DeviceRef, SortedBy, SortedDevice, SortedPage};
+use crate::devices::{self, AllDevicesPage, DeviceRef};
 use crate::error::Error;
 use crate::homes::Permission;
 use crate::ids::{HomeId, UserId};
@@ -34,8 +32,10 @@ pub(super) async fn page(
     order: Option<DeviceOrder>,
     arguments: PageArguments,
 ) -> Result<Direct<Page<Device>>> {
-    if let Some(order) = order.map(devices::DeviceOrder::from).filter(|order| *order != REGISTRATION) {
-        return sorted_page(ctx, viewer, home, filter, order, arguments).await;
+    if let Some(order) =
+        order.map(devices::DeviceOrder::from).filter(|order| *order != devices::DeviceOrder::REGISTRATION)
+    {
+        return sorted_device_list::page(ctx, viewer, home, filter, order, arguments).await;
     }
     let page = PageRequest::parse("device", &arguments, PAGE)?;
     let filter = filter.unwrap_or_default().parse()?;
@@ -50,72 +50,6 @@ pub(super) async fn page(
             None => (id, Device::new(device)),
         }
     })))
-}
-
-/// A page in another order than that of registration: one statement sorts, another one reads the devices of the page.
-async fn sorted_page(
-    ctx: &Context<'_>,
-    viewer: UserId,
-    home: HomeId,
-    filter: Option<DeviceFilter>,
-    order: devices::DeviceOrder,
-    arguments: PageArguments,
-) -> Result<Direct<Page<Device>>> {
-    let list = list_of(order);
-    let size = paging::size(arguments.first, PAGE)?;
-    let after = paging::parse_text_cursor(list, arguments.after.as_deref(), |text| parse_place(order, text))?;
-    let has_previous = after.is_some();
-    let filter = filter.unwrap_or_default().parse()?;
-    let page = SortedPage { filter, order, after, limit: paging::limit(size) };
-    let places = ctx.loaders().sorted_devices.get(ctx.batch_scope(), (viewer, page), home);
-    let mut places = paging::load_page(ctx, size, places).await?;
-    let has_next = places.len() > size;
-    places.truncate(size);
-    let group = (viewer, columns(&ctx.item.node).reported);
-    let devices = places.iter().map(|place| ctx.loaders().devices.get(ctx.batch_scope(), group, place.id));
-    let devices = try_join_all(devices).await?;
-    // A device that was deleted meanwhile is left out.
-    let edges = places.into_iter().zip(devices).filter_map(|(place, device)| {
-        let cursor = Cursor::Text { list, position: place_text(&place) };
-        Some(Edge { cursor, node: Device::new(device?) })
-    });
-    Ok(Direct(Page { edges: edges.collect(), has_previous, has_next }))
-}
-
-/// The order of a list without `orderBy`.
-const REGISTRATION: devices::DeviceOrder = devices::DeviceOrder { by: SortedBy::CreatedAt, descending: false };
-
-/// The name of a sorted list, which is part of its cursors.
-fn list_of(order: devices::DeviceOrder) -> &'static str {
-    match (order.by, order.descending) {
-        (SortedBy::CreatedAt, _) => "newest",
-        (SortedBy::Name, false) => "name",
-        (SortedBy::Name, true) => "name-desc",
-        (SortedBy::LastSeenAt, false) => "seen",
-        (SortedBy::LastSeenAt, true) => "seen-desc",
-    }
-}
-
-/// A place in an order as the position of a cursor: `id:seen:name`.
-fn place_text(place: &SortedDevice) -> String {
-    let seen = place.seen.map(|at| at.timestamp_micros().to_string()).unwrap_or_default();
-    format!("{}:{seen}:{}", place.id, place.name)
-}
-
-fn parse_place(order: devices::DeviceOrder, text: &str) -> Option<SortedDevice> {
-    let (id, rest) = text.split_once(':')?;
-    let (seen, name) = rest.split_once(':')?;
-    let seen = match seen {
-        "" => None,
-        seen if order.by == SortedBy::LastSeenAt => {
-            // PostgreSQL has no time before 4713 BC. Its last one is later than that of the library.
-            let micros = seen.parse().ok().filter(|micros| *micros >= 0)?;
-            Some(DateTime::from_timestamp_micros(micros)?)
-        }
-        _ => return None,
-    };
-    let is_storable = !name.contains('\0') && (order.by == SortedBy::Name || name.is_empty());
-    is_storable.then_some(SortedDevice { id: id.parse().ok()?, name: name.to_owned(), seen })
 }
 
 /// A page of the devices of all homes of the viewer, home by home. Each member may read the devices of their homes; an
@@ -145,7 +79,7 @@ async fn page_of_all(
 }
 
 /// What the selection below a page needs of its devices.
-fn columns(page: &Field) -> DevicePageColumns {
+pub(super) fn columns(page: &Field) -> DevicePageColumns {
     let mut columns = DevicePageColumns { states: false, reported: false, latest: false, health: false };
     let is_known = all_fields(&page.selection_set, |field| match field.name.node.as_str() {
         "nodes" => all_fields(&field.selection_set, |field| columns.add(field)),

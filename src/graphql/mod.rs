@@ -48,6 +48,7 @@ pub mod rows;
 mod scalars;
 mod selected_fields;
 mod sessions;
+mod sorted_device_list;
 mod status;
 mod syntax;
 mod telemetry;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::Stream;
 
@@ -13,12 +13,12 @@ use super::Reading;
 use super::read_store::{self, Health, HealthSql, SensorsRow, SensorsSql, reading};
 use crate::db::{MemoryBudget, MemorySize, collect_bounded, statement};
 use crate::devices::{
-    Device, DeviceColumns, DeviceFilter, DevicePage, DeviceRow, DeviceType, Registration, RegistrationColumns,
-    read_device, read_registration,
+    Device, DeviceColumns, DeviceFilter, DevicePage, DeviceRow, Registration, RegistrationColumns, read_device,
+    read_registration,
 };
 use crate::error::Error;
 use crate::homes::{Membership, MembershipColumns};
-use crate::ids::{DeviceId, HomeId, RoomId, TelemetryId, UserId};
+use crate::ids::{DeviceId, HomeId, TelemetryId, UserId};
 
 /// Readings of one device with the same, newest time that the page reads. Of more than that, a statement of its own
 /// finds the newest.
@@ -48,15 +48,9 @@ type RegisteredRow = (Registration, Membership);
 
 statement! {
     struct PageLatest<'a>("sql/page_latest.sql") -> (DeviceColumns, ReadingColumns) {
+        ..filter: DeviceFilter = &'a DeviceFilter,
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
-        room: Nullable<BigInt> = Option<RoomId>,
-        kinds: Nullable<Array<Text>> = Option<&'a [DeviceType]>,
-        online: Nullable<Bool> = Option<bool>,
-        battery_below: Nullable<Integer> = Option<i32>,
-        last_seen_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
-        search: Nullable<Text> = Option<&'a str>,
-        is_filtered: Bool = bool,
         after: BigInt = i64,
         limit: BigInt = i64,
         max_ties: BigInt = i64,
@@ -67,15 +61,9 @@ statement! {
 
 statement! {
     struct PageLatestWithoutStates<'a>("sql/page_latest_without_states.sql") -> (RegisteredColumns, ReadingColumns) {
+        ..filter: DeviceFilter = &'a DeviceFilter,
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
-        room: Nullable<BigInt> = Option<RoomId>,
-        kinds: Nullable<Array<Text>> = Option<&'a [DeviceType]>,
-        online: Nullable<Bool> = Option<bool>,
-        battery_below: Nullable<Integer> = Option<i32>,
-        last_seen_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
-        search: Nullable<Text> = Option<&'a str>,
-        is_filtered: Bool = bool,
         after: BigInt = i64,
         limit: BigInt = i64,
         max_ties: BigInt = i64,
@@ -98,46 +86,15 @@ pub(super) async fn page(
     budget: &MemoryBudget,
 ) -> Result<Vec<DeviceWithLatest>, Error> {
     let DevicePage { homes, filter, after, limit, with_reported } = *page;
-    let DeviceFilter { room, online, battery_below, last_seen_before, .. } = *filter;
-    let (kinds, search) = (filter.kinds.as_deref(), filter.search.as_deref());
-    let (is_filtered, after) = (filter.is_filtered(), after.map_or(0, DeviceId::get));
+    let after = after.map_or(0, DeviceId::get);
     let max_ties = i64::try_from(MAX_TIES).expect("a small number");
     let LatestColumns { states, health } = columns;
     let mut rows = if states {
-        let statement = PageLatest {
-            viewer,
-            homes,
-            room,
-            kinds,
-            online,
-            battery_below,
-            last_seen_before,
-            search,
-            is_filtered,
-            after,
-            limit,
-            max_ties,
-            health,
-            with_reported,
-        };
+        let statement = PageLatest { filter, viewer, homes, after, limit, max_ties, health, with_reported };
         let rows = statement.load_stream::<(DeviceRow, ReadingRow)>(conn).await?;
         collect(rows, budget, read_device).await?
     } else {
-        let statement = PageLatestWithoutStates {
-            viewer,
-            homes,
-            room,
-            kinds,
-            online,
-            battery_below,
-            last_seen_before,
-            search,
-            is_filtered,
-            after,
-            limit,
-            max_ties,
-            health,
-        };
+        let statement = PageLatestWithoutStates { filter, viewer, homes, after, limit, max_ties, health };
         let rows = statement.load_stream::<(RegisteredRow, ReadingRow)>(conn).await?;
         collect(rows, budget, |(registration, membership)| Ok(read_registration(registration, membership))).await?
     };

@@ -14,6 +14,7 @@ mod password_hasher;
 mod password_resets;
 mod password_resets_store;
 mod profile;
+mod refresh_tokens_store;
 mod session;
 mod sessions;
 mod store;
@@ -195,7 +196,7 @@ impl Users {
         let mut conn = self.pool.get().await?;
         let found = store::by_email(&mut conn, email).await?;
         let user = found.map_or(UserId::from_database(0), |(user, _)| user.id);
-        Ok(store::has_signed_in(&mut conn, user, network_range(from)).await?)
+        Ok(refresh_tokens_store::has_signed_in(&mut conn, user, network_range(from)).await?)
     }
 
     /// Users by id, in no particular order.

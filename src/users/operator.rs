@@ -34,10 +34,9 @@ impl Users {
         let (email, new, clock) = (parse_email(email)?, parse_email(new)?, self.clock.clone());
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                let (user, _) = store::by_email(conn, &email).await?.ok_or(Error::NotFound("user"))?;
-                store::lock_password(conn, user.id).await?.ok_or(Error::NotFound("user"))?;
-                store::set_email(conn, user.id, &new).await.map_err(taken)?;
-                end_all_sessions_except(conn, user.id, None, clock.now()).await
+                let user = store::lock_by_email(conn, &email).await?.ok_or(Error::NotFound("user"))?;
+                store::set_email(conn, user, &new).await.map_err(taken)?;
+                end_all_sessions_except(conn, user, None, clock.now()).await
             })
         })
         .after_commit(self.revocations.on_commit())

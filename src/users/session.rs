@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use super::{User, Users, WRONG_LOGIN, store};
+use super::{User, Users, WRONG_LOGIN, refresh_tokens_store as tokens, store};
 use crate::auth::{ACCESS_TOKEN_LIFETIME, Actor};
 use crate::db;
 use crate::error::{CredentialsError, Error};
@@ -67,12 +67,12 @@ impl Users {
         let outcome = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let Some(user) = store::lock_by_token(conn, &hash).await? else { return Ok(Err(None)) };
-                let Some(token) = store::find_token(conn, &hash, now).await? else { return Ok(Err(None)) };
+                let Some(token) = tokens::find_token(conn, &hash, now).await? else { return Ok(Err(None)) };
                 let session = SessionId::from_database(token.family);
                 if !may_be_exchanged(conn, &token, from, arrived_at).await? {
                     return Ok(Err(Some(end_replayed_family(conn, user, session).await?)));
                 }
-                store::use_generation(conn, &token, now + REPLAY_DETECTION).await?;
+                tokens::use_generation(conn, &token, now + REPLAY_DETECTION).await?;
                 let began = session.began().ok_or_else(|| Error::internal("a token family without a time"))?;
                 let expires_at = (now + IDLE_LIFETIME).min(began + ABSOLUTE_LIFETIME);
                 if expires_at <= now {
@@ -80,8 +80,8 @@ impl Users {
                 }
                 let (family, generation, hash) = (token.family, token.generation + 1, &next_hash);
                 let token =
-                    store::NewRefreshToken { user, family, generation, hash, created_at: now, expires_at, address };
-                store::insert_refresh(conn, &token).await?;
+                    tokens::NewRefreshToken { user, family, generation, hash, created_at: now, expires_at, address };
+                tokens::insert_refresh(conn, &token).await?;
                 let user = store::by_ids(conn, &[user]).await?.pop();
                 Ok(user.map(|user| (user, session)).ok_or(None))
             })
@@ -99,7 +99,7 @@ impl Users {
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let Some(user) = store::lock_by_token(conn, &hash).await? else { return Ok(Vec::new()) };
-                let Some(token) = store::find_token(conn, &hash, now).await? else { return Ok(Vec::new()) };
+                let Some(token) = tokens::find_token(conn, &hash, now).await? else { return Ok(Vec::new()) };
                 end_family(conn, user, SessionId::from_database(token.family)).await
             })
         })
@@ -124,14 +124,14 @@ impl Users {
                 if store::lock_password(conn, id).await? != Some(password_hash) {
                     return Err(WRONG_LOGIN);
                 }
-                store::delete_expired_of_user(conn, id, now).await?;
+                tokens::delete_expired_of_user(conn, id, now).await?;
                 let expires_at = now + IDLE_LIFETIME;
                 let family = session.as_uuid();
                 let (user, generation, hash) = (id, 0, &hash);
                 let token =
-                    store::NewRefreshToken { user, family, generation, hash, created_at: now, expires_at, address };
-                store::insert_refresh(conn, &token).await?;
-                let ended = store::delete_oldest_families(conn, id, MAX_SESSIONS_PER_USER).await?;
+                    tokens::NewRefreshToken { user, family, generation, hash, created_at: now, expires_at, address };
+                tokens::insert_refresh(conn, &token).await?;
+                let ended = tokens::delete_oldest_families(conn, id, MAX_SESSIONS_PER_USER).await?;
                 let of_session = |family| Revocation::Session(Some(id), SessionId::from_database(family));
                 let ended: Vec<_> = ended.into_iter().map(of_session).collect();
                 Revocations::record(conn, &ended).await
@@ -154,20 +154,20 @@ type Refused = Option<Vec<RecordedRevocation>>;
 /// Whether a token is unused, or one of its generation was used a moment ago, by the same client as far as can be told.
 async fn may_be_exchanged(
     conn: &mut db::Connection,
-    token: &store::RefreshToken,
+    token: &tokens::RefreshToken,
     from: Option<IpAddr>,
     arrived_at: Instant,
 ) -> Result<bool, Error> {
     let Some(age) = token.age_of_use else { return Ok(true) };
     let waited = TimeDelta::from_std(arrived_at.elapsed()).unwrap_or_default();
-    if age - waited > REUSE_GRACE || store::has_used_successor(conn, token).await? {
+    if age - waited > REUSE_GRACE || tokens::has_used_successor(conn, token).await? {
         return Ok(false);
     }
     // A token without a twin was used by whoever holds it, perhaps a phone that has changed its network since.
-    if !store::has_twin(conn, token).await? {
+    if !tokens::has_twin(conn, token).await? {
         return Ok(true);
     }
-    let first: Option<IpAddr> = store::first_exchange_address(conn, token).await?.and_then(|text| text.parse().ok());
+    let first: Option<IpAddr> = tokens::first_exchange_address(conn, token).await?.and_then(|text| text.parse().ok());
     Ok(first.map(network) == from.map(network))
 }
 
@@ -177,7 +177,7 @@ pub(super) async fn end_family(
     user: UserId,
     session: SessionId,
 ) -> Result<Vec<RecordedRevocation>, Error> {
-    match store::delete_family(conn, session.as_uuid()).await? {
+    match tokens::delete_family(conn, session.as_uuid()).await? {
         0 => Ok(Vec::new()),
         _ => Revocations::record(conn, &[Revocation::Session(Some(user), session)]).await,
     }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::session::end_family;
-use super::{Users, store};
+use super::{Users, refresh_tokens_store, store};
 use crate::auth::Principal;
 use crate::db;
 use crate::error::Error;
@@ -25,7 +25,7 @@ impl Users {
     /// The open sessions of each user, most recently used first.
     pub async fn sessions(&self, users: &[UserId]) -> Result<Vec<(UserId, SessionInfo)>, Error> {
         let mut conn = self.pool.get().await?;
-        Ok(store::sessions(&mut conn, users, self.clock.now()).await?)
+        Ok(refresh_tokens_store::sessions(&mut conn, users, self.clock.now()).await?)
     }
 
     /// Ends one of the caller's sessions and closes its sockets.
@@ -34,7 +34,7 @@ impl Users {
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 store::lock_password(conn, user).await?;
-                if !store::is_open(conn, user, session.as_uuid(), now).await? {
+                if !refresh_tokens_store::is_open(conn, user, session.as_uuid(), now).await? {
                     return Err(Error::NotFound("session"));
                 }
                 end_family(conn, user, session).await

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Users, password_resets_store, store};
+use super::{Users, password_resets_store, refresh_tokens_store};
 use crate::background::periodic;
 use crate::error::Error;
 use crate::latch::Latch;
@@ -26,7 +26,7 @@ impl Users {
     pub async fn delete_expired_tokens(&self) -> Result<(), Error> {
         for _ in 0..MAX_CHUNKS {
             let mut conn = self.pool.get().await?;
-            if store::delete_expired(&mut conn, self.clock.now(), CHUNK).await? < CHUNK {
+            if refresh_tokens_store::delete_expired(&mut conn, self.clock.now(), CHUNK).await? < CHUNK {
                 break;
             }
         }

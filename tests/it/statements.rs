@@ -101,6 +101,59 @@ async fn resolving_an_address_does_not_read_the_other_devices_of_the_home() {
     assert!(!of_homes.is_empty() && of_homes.iter().all(is_once), "the home is looked up again and again:\n{plan}");
 }
 
+/// As a function that is called it would read and copy all devices of the home for each page.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_filter_of_devices_is_inlined() {
+    let (_database, client) = migrated().await;
+    client.batch_execute("set plan_cache_mode = force_generic_plan").await.unwrap();
+    for list in [
+        include_str!("../../src/devices/sql/newest_devices.sql"),
+        include_str!("../../src/devices/sql/page_all_devices.sql"),
+        include_str!("../../src/devices/sql/page_devices.sql"),
+        include_str!("../../src/devices/sql/sort_devices.sql"),
+        include_str!("../../src/telemetry/sql/page_latest.sql"),
+        include_str!("../../src/telemetry/sql/page_latest_without_states.sql"),
+    ] {
+        let (sql, names) = numbered(list);
+        client.batch_execute(&format!("prepare list as {sql}")).await.unwrap();
+        let plan = explain(&client, &format!("list({})", vec!["null"; names.len()].join(", "))).await;
+        client.batch_execute("deallocate list").await.unwrap();
+        assert!(list.contains("from filtered_devices("), "a list has another filter:\n{list}");
+        assert!(plan.contains(" on devices d") && !plan.contains("Function Scan"), "{plan}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_the_newest_devices_does_not_read_the_others() {
+    let (_database, client) = migrated().await;
+    let (newest, names) = numbered(include_str!("../../src/devices/sql/newest_devices.sql"));
+    client
+        .batch_execute(&format!(
+            "set plan_cache_mode = force_generic_plan;
+            set random_page_cost = 1.1;
+            insert into homes (key, name) values ('home', 'Home');
+            insert into users (email, name, password_hash) values ('ann@test.example', 'Ann', '');
+            insert into memberships (home_id, user_id, role) select h.id, u.id, 'OWNER' from homes h, users u;
+            insert into devices (home_id, key, name, type, mqtt_client_id)
+            select h.id, 'device-' || n, 'Device', 'OTHER', 'client-' || n from homes h, generate_series(1, 2000) n;
+            analyze;
+            prepare newest as {newest}"
+        ))
+        .await
+        .unwrap();
+    let arguments = names.iter().map(|name| match *name {
+        "viewer" => "1",
+        "homes" => "'{1}'",
+        "is_filtered" => "false",
+        "before" => "9223372036854775807",
+        "limit" => "10",
+        _ => "null",
+    });
+    let values = arguments.collect::<Vec<_>>().join(", ");
+    let plan = explain(&client, &format!("newest({values})")).await;
+    assert_eq!(most_rows(&plan), 10, "{plan}");
+}
+
 /// Statistics know the average device. A plan for it may not read all readings of a device that has many.
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_the_newest_readings_does_not_read_the_older_ones() {

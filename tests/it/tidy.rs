@@ -171,25 +171,6 @@ fn sql_is_in_files() {
 }
 
 #[test]
-fn all_lists_of_devices_have_the_same_filter() {
-    let filter = |file: &str| {
-        let text = fs::read_to_string(root().join("src").join(file)).expect("UTF-8");
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let (_, filter) = text.split_once("when :is_filtered").expect("the filter");
-        filter.split_once("else true").expect("its end").0.to_owned()
-    };
-    let expected = filter("devices/sql/page_devices.sql");
-    for file in [
-        "devices/sql/page_all_devices.sql",
-        "devices/sql/sort_devices.sql",
-        "telemetry/sql/page_latest.sql",
-        "telemetry/sql/page_latest_without_states.sql",
-    ] {
-        assert_eq!(filter(file), expected, "{file}");
-    }
-}
-
-#[test]
 fn the_environment_is_read_in_one_place() {
     for source in sources("src").iter().filter(|source| !is_test(source)) {
         let reads = ["std::env::", "env::var", "env::temp_dir"].iter().any(|name| source.code.contains(name));

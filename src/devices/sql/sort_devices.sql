@@ -1,6 +1,7 @@
 -- The ids of up to :limit devices of each home that the viewer sees and that pass the filter, in the order :by: by name,
 -- by the time of the last message, or, with anything else, by id; :descending turns it round. They come after the device
--- :after, whose place in the order is :after_name or :after_seen. All devices of the home are looked at, at most 10,000.
+-- :after, whose place in the order is :after_name or :after_seen. All devices of the home are looked at, at most 10,000: a
+-- page by id is read by page_devices.sql or newest_devices.sql.
 select sorted.home_id, sorted.id, sorted.name, nullif(sorted.seen, '-infinity')
 from memberships m
     cross join lateral (
@@ -12,7 +13,9 @@ from memberships m
                     case when not :descending then k.seen end, case when :descending then k.seen end desc,
                     case when :descending then - d.id else d.id end
             ) as position
-        from devices d
+        from filtered_devices(
+                m.home_id, m.device_ids, :is_filtered, :room, :kinds, :online, :battery_below, :last_seen_before, :search
+            ) d
             cross join lateral (
                 select
                     case when :by::text = 'NAME' then fold_case(d.name) else '' end as name,
@@ -24,9 +27,7 @@ from memberships m
                         else '-infinity'
                     end as seen
             ) k
-        where d.home_id = m.home_id
-            and sees_device(m.device_ids, d.id)
-            and case
+        where case
                 when :after::bigint is null then true
                 when :descending then
                     (k.name, k.seen, d.id)
@@ -34,32 +35,6 @@ from memberships m
                 else
                     (k.name, k.seen, d.id)
                     > (coalesce(:after_name, ''), coalesce(:after_seen, '-infinity'), :after)
-            end
-            and case
-                when :is_filtered::boolean then
-                    coalesce(d.room_id = :room, :room::bigint is null)
-                    and coalesce(d.type = any (:kinds::text[]), true)
-                    and coalesce(
-                        :online = exists (select from device_states o where o.device_id = d.id and o.online),
-                        true
-                    )
-                    and (
-                        :battery_below::integer is null
-                        or exists (
-                            select from device_states o where o.device_id = d.id and o.battery_level < :battery_below
-                        )
-                    )
-                    and (
-                        :last_seen_before::timestamptz is null
-                        or not exists (
-                            select from device_states o where o.device_id = d.id and o.last_seen_at >= :last_seen_before
-                        )
-                    )
-                    and coalesce(
-                        strpos(fold_case(concat_ws(' ', d.name, d.key, d.mac_address)), (select fold_case(:search))) > 0,
-                        true
-                    )
-                else true
             end
         order by position
         limit :limit

@@ -17,36 +17,10 @@ from memberships m
     join homes h on h.id = m.home_id
     cross join lateral (
         select d.*
-        from devices d
-        where d.home_id = m.home_id
-            and sees_device(m.device_ids, d.id)
-            and d.id > :after
-            and case
-                when :is_filtered::boolean then
-                    coalesce(d.room_id = :room, :room::bigint is null)
-                    and coalesce(d.type = any (:kinds::text[]), true)
-                    and coalesce(
-                        :online = exists (select from device_states o where o.device_id = d.id and o.online),
-                        true
-                    )
-                    and (
-                        :battery_below::integer is null
-                        or exists (
-                            select from device_states o where o.device_id = d.id and o.battery_level < :battery_below
-                        )
-                    )
-                    and (
-                        :last_seen_before::timestamptz is null
-                        or not exists (
-                            select from device_states o where o.device_id = d.id and o.last_seen_at >= :last_seen_before
-                        )
-                    )
-                    and coalesce(
-                        strpos(fold_case(concat_ws(' ', d.name, d.key, d.mac_address)), (select fold_case(:search))) > 0,
-                        true
-                    )
-                else true
-            end
+        from filtered_devices(
+                m.home_id, m.device_ids, :is_filtered, :room, :kinds, :online, :battery_below, :last_seen_before, :search
+            ) d
+        where d.id > :after
         order by d.id
         limit :limit
     ) d

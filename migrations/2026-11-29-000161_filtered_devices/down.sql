@@ -1,0 +1,1 @@
+drop function filtered_devices(bigint, bigint[], boolean, bigint, text[], boolean, integer, timestamptz, text);
