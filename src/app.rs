@@ -79,6 +79,8 @@ pub struct App {
     outboxes: Outboxes,
     ingest: Ingest,
     background: Tasks,
+    /// The exporter of traces, which stops last.
+    exports: Tasks,
 }
 
 impl App {
@@ -92,7 +94,11 @@ impl App {
         if !settings.rate_limits {
             tracing::warn!("RATE_LIMITS=off: passwords can be guessed and devices can flood; for load tests only");
         }
-        let base = Base::new(&settings, options.clock.clone())?;
+        let (base, exporter) = Base::new(&settings, options.clock.clone())?.with_traces(&settings)?;
+        let exports = background.group();
+        if let Some(exporter) = exporter {
+            exports.critical("the exporter of traces", exporter.run(exports.stop.clone()));
+        }
         let hubs = Hubs::new(&base.metrics);
         let services = Services::build(&base, &hubs, &settings);
         let parts = Parts { settings, base, hubs, services, migrated };
@@ -104,7 +110,7 @@ impl App {
         background::start(&parts, &background);
         let http = Http::start(&parts, options, listener, background.group()).await?;
         let Parts { base, services, .. } = parts;
-        Ok(Self { services, tokens: base.tokens, http, outboxes, ingest, background })
+        Ok(Self { services, tokens: base.tokens, http, outboxes, ingest, background, exports })
     }
 
     /// Where the API is served.
@@ -138,6 +144,9 @@ impl App {
         self.ingest.stop(STOP_TIMEOUT - HTTP_DRAIN).await;
         if !self.background.stop(BACKGROUND_STOP).await {
             tracing::warn!(n = self.background.tracker.len(), "background tasks did not end in time");
+        }
+        if !self.exports.stop(BACKGROUND_STOP).await {
+            tracing::warn!("the last traces were not sent in time");
         }
         tracing::info!("stopped");
     }

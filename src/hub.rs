@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::broadcast;
 
 use crate::ids::{DeviceId, HomeId};
-pub use renderings::{LeadingPart, Part, RenderingKey, Renderings};
+use crate::traces::TraceContext;
+pub use renderings::{LeadingPart, Part, Published, RenderingKey, Renderings};
 
 /// Events a home's channel holds for its slowest subscriber before that subscriber lags.
 pub const CAPACITY: usize = 256;
@@ -152,9 +153,14 @@ impl<T> HomeChannels<T> {
 impl<T> Hub<T> {
     /// Sends an event of a device to the present subscribers of the home and of the device.
     pub fn publish(&self, home: HomeId, device: DeviceId, event: &Arc<T>) {
+        self.publish_traced(home, device, event, None);
+    }
+
+    /// As [`Hub::publish`], with the trace of what caused the event.
+    pub fn publish_traced(&self, home: HomeId, device: DeviceId, event: &Arc<T>, trace: Option<TraceContext>) {
         let homes = self.homes.lock().expect("hub lock");
         let Some(channels) = homes.get(&home) else { return };
-        let event = Event { value: event.clone(), renderings: Arc::default() };
+        let event = Event { value: event.clone(), renderings: Arc::new(Renderings::new(trace)) };
         for channel in channels.whole.iter().chain(channels.devices.get(&device)) {
             channel.publish(event.clone());
         }

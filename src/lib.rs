@@ -18,7 +18,7 @@
 //! | [`rate`], [`throttle`] | GCRA rate limiter; limits on passwords and addresses |
 //! | [`opaque_token`], [`secret_box`], [`tls`] | random tokens, encryption at rest, TLS of clients and of the listener |
 //! | [`request_memory`], [`turns`] | the memory of running operations and of responses on their way; whose operation is next |
-//! | [`metrics`], [`mail`] | Prometheus metrics; outgoing mail |
+//! | [`metrics`], [`traces`], [`mail`] | Prometheus metrics; traces to a collector; outgoing mail |
 //! | [`auth`], [`revocation`] | access tokens; their end before they expire |
 //! | [`audit`] | the audit log |
 //! | [`downlink`], [`outbox`] | the port towards devices; delivery of stored messages |
@@ -69,6 +69,7 @@ pub mod standby;
 pub mod text_enum;
 pub mod throttle;
 pub mod tls;
+pub mod traces;
 pub mod turns;
 pub mod validation;
 

@@ -207,6 +207,12 @@ metrics! {
     subscriptions_lagged: Counter = "subscriptions_lagged",
         "Subscriptions ended with LAGGED because their reader was too slow";
 
+    // Traces
+    spans_sent: Counter = "spans_sent",
+        "Spans of traces that the collector has taken";
+    spans_dropped: Family<Reason, Counter> = "spans_dropped",
+        "Spans of traces that were dropped, by reason: QUEUE_FULL, or EXPORT_FAILED at the collector";
+
     // HTTP
     http_requests: Family<HttpResponses, Counter> = "http_requests",
         "HTTP requests by route and class of the status; 1xx is a request that opened a WebSocket";

@@ -16,6 +16,7 @@ mod mqtt;
 mod provisioning;
 mod proxies;
 mod quotas;
+mod traces;
 mod variables;
 
 use std::fmt;
@@ -36,6 +37,7 @@ pub use mqtt::MqttSettings;
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
 pub use proxies::TrustedProxies;
 pub use quotas::Quotas;
+pub use traces::{TraceSampler, TraceSettings};
 use variables::{all, bad, number, required, required_secret, secret, small_number, switch};
 
 /// A value that must never be logged: its `Debug` hides it.
@@ -103,6 +105,8 @@ pub struct Settings {
     /// The rate limit of each device; `None` for no limit.
     pub device_limit: Option<DeviceLimit>,
     pub quotas: Quotas,
+    /// Traces to a collector; `None` without one.
+    pub traces: Option<TraceSettings>,
     /// `PRESENCE_TIMEOUT_SECONDS`: a device without messages for this long counts as offline.
     pub presence_timeout: Duration,
 }
@@ -122,6 +126,7 @@ impl Settings {
             rate_limits: rate_limits,
             device_limit: DeviceLimit::read(source).map(|limit| limit.filter(|_| with_limits)),
             quotas: Quotas::read(source, with_limits),
+            traces: TraceSettings::read(source),
             presence_timeout: number(source, "PRESENCE_TIMEOUT_SECONDS", 150, 1..=86_400).map(Duration::from_secs),
         })
     }

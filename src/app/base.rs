@@ -10,6 +10,7 @@ use crate::metrics::{Metrics, PoolState};
 use crate::revocation::Revocations;
 use crate::settings::{DatabaseSettings, Settings, SettingsError};
 use crate::throttle::Throttle;
+use crate::traces::{Exporter, Traces};
 use crate::turns::{TurnLimits, Turns};
 
 /// The shared base of the services and the background tasks.
@@ -34,10 +35,12 @@ pub struct Base {
     pub revocations: Revocations,
     /// `None` if the server sends no mail.
     pub mailer: Option<Mailer>,
+    /// Records nothing without a collector.
+    pub traces: Traces,
 }
 
 impl Base {
-    /// Connects to nothing yet: the pool opens its connections when they are needed.
+    /// Connects to nothing yet: the pool opens its connections when they are needed. Records no traces.
     pub fn new(settings: &Settings, clock: Clock) -> Result<Self, SettingsError> {
         let metrics = Metrics::new();
         series::begin(&metrics);
@@ -62,7 +65,15 @@ impl Base {
             ),
             metrics,
             clock,
+            traces: Traces::default(),
         })
+    }
+
+    /// Records traces if there is a collector, to which the exporter sends them.
+    pub(super) fn with_traces(self, settings: &Settings) -> Result<(Self, Option<Exporter>), SettingsError> {
+        let Some(settings) = &settings.traces else { return Ok((self, None)) };
+        let (traces, exporter) = Traces::new(settings, self.clock.clone(), self.metrics.clone())?;
+        Ok((Self { traces, ..self }, Some(exporter)))
     }
 }
 

@@ -123,6 +123,7 @@ impl Starter<'_> {
             sdl: settings.http.introspection.then(|| graphql::sdl().into()),
             quotas: Quotas::new(&self.limits, base.metrics.clone()),
             limits: Arc::new(self.limits.clone()),
+            traces: base.traces.clone(),
             log_requests: RequestLog::new(settings.http.log_requests, base.metrics.clone()),
             cors: Arc::new(settings.http.cors.clone()),
             graphiql: page.graphiql,

@@ -159,9 +159,10 @@ impl Terms {
     /// Runs the link and the writer. What is not stored when the term is lost is not acknowledged either, so the broker
     /// delivers it again.
     async fn serve(&self, term: Term) -> Result<End, TlsFileError> {
-        let WriterParts { clock, metrics, .. } = &self.writer;
+        let WriterParts { clock, metrics, traces, .. } = &self.writer;
         let (mqtt, session) = (self.mqtt.clone(), term.session.clone());
-        let (link, handles) = Link::new(mqtt, session, &self.publisher, clock.clone(), metrics.clone())?;
+        let (link, handles) =
+            Link::new(mqtt, session, &self.publisher, clock.clone(), metrics.clone(), traces.clone())?;
         let (lost, refused, taken_over) = (term.lost.clone(), handles.refused.clone(), handles.taken_over.clone());
         let (group, is_shared) = (term.group.clone(), self.mqtt.shared_group.is_some());
         let (successor, connected) = (term.successor.clone(), handles.connected.clone());
@@ -221,6 +222,7 @@ fn writer(parts: &Parts) -> WriterParts {
         outboxes: [(CommandOutbox::NAME, hubs.command_wake.clone()), (ConfigOutbox::NAME, hubs.config_wake.clone())],
         progress: base.ingest_progress.clone(),
         metrics: base.metrics.clone(),
+        traces: base.traces.clone(),
         clock: base.clock.clone(),
     }
 }

@@ -11,6 +11,7 @@ use crate::metrics::{Kind, Metrics, OutboxLabel, Reason, Status, Step};
 use crate::mqtt::Rejection;
 use crate::outbox::Outbox;
 use crate::request_memory::MEMORY_QUOTAS;
+use crate::traces::DROPPED_SPANS;
 use crate::turns;
 
 /// Begins all series, with zero.
@@ -26,6 +27,9 @@ pub(super) fn begin(metrics: &Metrics) {
     }
     for reason in mail::FAILURES {
         drop(metrics.mails_failed.get_or_create(&Reason { reason }));
+    }
+    for reason in DROPPED_SPANS {
+        drop(metrics.spans_dropped.get_or_create(&Reason { reason }));
     }
     for outbox in [CommandOutbox::NAME, ConfigOutbox::NAME] {
         drop(metrics.outbox_pending.get_or_create(&OutboxLabel { outbox }));

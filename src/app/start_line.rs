@@ -30,6 +30,7 @@ fn features(settings: &Settings) -> Vec<&'static str> {
     add(auth.registration_open, "open registration");
     add(!auth.trusted_issuers.is_empty(), "external issuers");
     add(settings.mail.is_some(), "mail");
+    add(settings.traces.is_some(), "traces");
     add(settings.rate_limits, "rate limits");
     add(http.introspection, "introspection");
     add(http.graphiql, "GraphiQL");

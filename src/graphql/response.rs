@@ -4,7 +4,6 @@
 mod json;
 
 use std::iter::once;
-use std::time::Instant;
 
 use async_graphql::{PathSegment, Response, ServerError, Value};
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use serde::Serialize;
 use super::client_errors;
 use super::request_error::RequestError;
 use crate::error::codes::CODES;
+use crate::hub::Published;
 use crate::request_memory::{FREE_BYTES, Reservation};
 pub use json::{MAX_RESPONSE_BYTES, Written};
 
@@ -32,8 +32,8 @@ pub struct GraphQLResponse {
     is_mutation: bool,
     /// When the same request may succeed, in seconds.
     retry_after_seconds: Option<u64>,
-    /// When its event was published; `None` for a response to anything but a live event.
-    published_at: Option<Instant>,
+    /// The publication of its event; `None` for a response to anything but a live event.
+    published: Option<Published>,
     /// Why the request was refused, see [`RequestError::detail`].
     detail: Option<&'static str>,
 }
@@ -74,7 +74,7 @@ impl GraphQLResponse {
             memory: Reservation::default(),
             is_mutation: false,
             retry_after_seconds: None,
-            published_at: None,
+            published: None,
             detail: None,
         }
     }
@@ -153,15 +153,15 @@ impl GraphQLResponse {
         self.content.errors().first()
     }
 
-    /// The response to an event that was published at this time.
+    /// The response to an event that was published so.
     #[must_use]
-    pub(super) fn answering_event_of(self, published_at: Instant) -> Self {
-        Self { published_at: Some(published_at), ..self }
+    pub(super) fn answering_event_of(self, published: Published) -> Self {
+        Self { published: Some(published), ..self }
     }
 
-    /// When its event was published; `None` for a response to anything but a live event.
-    pub fn published_at(&self) -> Option<Instant> {
-        self.published_at
+    /// The publication of its event; `None` for a response to anything but a live event.
+    pub fn published(&self) -> Option<Published> {
+        self.published
     }
 
     /// Counts the response here if it is too large to be sent.

@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::mqtt::acl::{BrokerClient, TopicAction, is_allowed, uplink_device};
 use crate::settings::Secret;
+use crate::traces::Traces;
 
 /// Bytes of a request: some brokers include the message.
 const MAX_BODY: usize = 128 << 10;
@@ -97,7 +98,8 @@ pub fn router(auth: BrokerAuth) -> Router {
         .fallback(async || responses::problem(StatusCode::NOT_FOUND, "NOT_FOUND", "no such path"))
         .method_not_allowed_fallback(async || responses::method_not_allowed(Media::Json, "POST"))
         .layer(CatchPanicLayer::custom(layers::internal_error))
-        .layer(axum::middleware::from_fn(layers::wrap_request))
+        // Each connection of a device asks: these requests have no traces.
+        .layer(axum::middleware::from_fn_with_state(Traces::default(), layers::wrap_request))
 }
 
 async fn respond(

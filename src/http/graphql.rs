@@ -5,6 +5,8 @@
 //! text, and keep `data: null` beside a request error. Its stock services run mutations by GET and never time out a
 //! socket.
 
+use std::time::Instant;
+
 use axum::body::{Body, Bytes};
 use axum::http::{Method, Request, StatusCode, request::Parts};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -12,13 +14,15 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::caller::RefusedCaller;
 use super::negotiate::{Accepted, Media, accepted, is_json, prefers_html};
-use super::request_log::{Logged, Refusal};
+use super::request_log::{self, Logged, Refusal, trace_of};
 use super::{HttpState, caller, compression, pages, responses, streaming};
 use crate::error::Error;
 use crate::graphql::OperationKind;
 use crate::graphql::engine::{Caller, Prepared};
 use crate::graphql::request::GraphQLRequest;
 use crate::graphql::request_error::{NOT_PERSISTED, RequestError};
+use crate::graphql::response::GraphQLResponse;
+use crate::traces::TraceContext;
 
 pub(super) async fn handle(state: &HttpState, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
@@ -142,23 +146,21 @@ async fn read_body(state: &HttpState, body: Body, media: Media) -> Result<Bytes,
 
 /// Runs a prepared operation in a form the client accepts.
 async fn run(state: &HttpState, parts: &Parts, accepted: Accepted, prepared: Prepared, caller: Caller) -> Response {
-    let (kind, logged) = (prepared.kind(), Logged::operation(&prepared, &caller));
+    let (kind, logged, trace) = (prepared.kind(), Logged::operation(&prepared, &caller), trace_of(&parts.extensions));
     if parts.method == Method::GET && kind == OperationKind::Mutation {
         return logged.on(responses::method_not_allowed(accepted.single.unwrap_or(Media::Json), "POST"));
     }
     match (kind, accepted.single, accepted.streaming) {
         // A query has one response, so a single document is preferred to a stream.
         (OperationKind::Query, Some(media), _) => {
-            let response = state.engine.execute(prepared, caller).await;
-            let logged = logged.executed(&response);
+            let (response, logged) = execute(state, prepared, caller, logged, trace).await;
             logged.on(responses::query(media, response, compression::accepts_gzip(&parts.headers)).await)
         }
         (OperationKind::Mutation, Some(media), _) => {
-            let response = state.engine.execute(prepared, caller).await;
-            let logged = logged.executed(&response);
+            let (response, logged) = execute(state, prepared, caller, logged, trace).await;
             logged.on(responses::mutation(media, response))
         }
-        (_, _, Some(streaming)) => streaming::stream(state, streaming, prepared, caller, logged),
+        (_, _, Some(streaming)) => streaming::stream(state, streaming, prepared, caller, logged, trace),
         (_, media, None) => logged.on(responses::error(
             media.unwrap_or(Media::Json),
             StatusCode::NOT_ACCEPTABLE,
@@ -169,4 +171,21 @@ async fn run(state: &HttpState, parts: &Parts, accepted: Accepted, prepared: Pre
             ),
         )),
     }
+}
+
+/// Executes a query or a mutation, with a span of its own in the trace of the request.
+async fn execute(
+    state: &HttpState,
+    prepared: Prepared,
+    caller: Caller,
+    logged: Logged,
+    trace: Option<TraceContext>,
+) -> (GraphQLResponse, Logged) {
+    let began = trace.is_some().then(Instant::now);
+    let response = state.engine.execute(prepared, caller).await;
+    let logged = logged.executed(&response);
+    if let (Some(trace), Some(began)) = (trace, began) {
+        request_log::record_operation(&state.traces, trace, &logged, began);
+    }
+    (response, logged)
 }

@@ -2,10 +2,10 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -17,8 +17,12 @@ use uuid::Uuid;
 use super::client::Client;
 use super::{request_log, responses};
 use crate::settings::CorsSettings;
+use crate::traces::{RequestTrace, Traces};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What asks here again and again: these requests have no traces.
+const PROBES: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
 /// Longest request id accepted from the client.
 const MAX_REQUEST_ID_BYTES: usize = 64;
 /// Content policy of responses that are not pages: should a browser render one, it loads nothing.
@@ -37,16 +41,26 @@ const SECURITY: [(HeaderName, HeaderValue); 7] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// Gives the request an id, runs it in a span with that id, and adds the response headers.
-pub(super) async fn wrap_request(request: Request, next: Next) -> Response {
-    let id = request_id(&request);
+/// Gives the request an id, runs it in a span with that id, records its trace if it has one, and adds the response headers.
+pub(super) async fn wrap_request(State(traces): State<Traces>, mut request: Request, next: Next) -> Response {
+    let trace = begin_trace(&traces, &request);
+    let began = trace.map(|trace| {
+        request.extensions_mut().insert(trace.context);
+        Instant::now()
+    });
+    let id = request_id(&request, trace.as_ref());
     let id_text = id.to_str().unwrap_or_default();
     let client = request.extensions().get::<Client>().copied();
     let by_https = client.is_some_and(|client| client.by_https);
     let client = client.map(|client| tracing::field::display(client.addr));
     let (method, path) = (request_log::method(request.method()), request_log::path(request.uri().path()));
-    let span = tracing::info_span!("http", request.id = id_text, client, method, path);
+    let trace_id = trace.map(|trace| tracing::field::display(trace.context));
+    let span = tracing::info_span!("http", request.id = id_text, trace.id = trace_id, client, method, path);
     let mut response = next.run(request).instrument(span).await;
+    if let (Some(trace), Some(began)) = (&trace, began) {
+        let span = request_log::request_span(&traces, began, (method, path), &response);
+        traces.record_request(trace, span.with_some("smarthome.request.id", own_id(&id, trace)));
+    }
     let headers = response.headers_mut();
     headers.reserve(SECURITY.len() + 4);
     for (name, value) in SECURITY {
@@ -59,8 +73,20 @@ pub(super) async fn wrap_request(request: Request, next: Next) -> Response {
     response
 }
 
-/// The client's own id if it is safe to log, otherwise a new one.
-fn request_id(request: &Request) -> HeaderValue {
+fn begin_trace(traces: &Traces, request: &Request) -> Option<RequestTrace> {
+    if !traces.is_on() || PROBES.contains(&request.uri().path()) {
+        return None;
+    }
+    traces.begin_request(request.headers().get(&TRACE_PARENT).map(HeaderValue::as_bytes))
+}
+
+/// The id that the client gave the request beside its trace.
+fn own_id(id: &HeaderValue, trace: &RequestTrace) -> Option<String> {
+    id.to_str().ok().filter(|id| *id != trace.context.to_string()).map(str::to_owned)
+}
+
+/// The client's own id if it is safe to log, otherwise that of the trace, or a new one.
+fn request_id(request: &Request, trace: Option<&RequestTrace>) -> HeaderValue {
     let is_safe = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
         !bytes.is_empty()
@@ -69,7 +95,10 @@ fn request_id(request: &Request) -> HeaderValue {
     };
     match request.headers().get(&REQUEST_ID).filter(is_safe) {
         Some(id) => id.clone(),
-        None => new_request_id(),
+        None => match trace {
+            Some(trace) => HeaderValue::from_str(&trace.context.to_string()).expect("digits"),
+            None => new_request_id(),
+        },
     }
 }
 

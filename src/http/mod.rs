@@ -53,6 +53,7 @@ use crate::metrics::Metrics;
 use crate::revocation::Revocations;
 use crate::settings::CorsSettings;
 use crate::throttle::Throttle;
+use crate::traces::Traces;
 use health::{CachedReadiness, Readiness};
 use negotiate::Media;
 
@@ -72,6 +73,7 @@ pub struct HttpState {
     pub sdl: Option<Arc<str>>,
     pub quotas: Quotas,
     pub limits: Arc<Limits>,
+    pub traces: Traces,
     /// Which requests are logged.
     pub log_requests: RequestLog,
     /// Which pages of other origins may call. Those of the server's own host always may.
@@ -91,6 +93,7 @@ pub fn router(mut state: HttpState) -> Router {
     state.readiness = Arc::new(CachedReadiness::new(state.readiness));
     let cors = layers::cors(state.cors.clone());
     let (pages, measured) = (state.pages.clone(), (state.metrics.clone(), state.log_requests.clone()));
+    let traces = state.traces.clone();
     Router::new()
         .route("/graphql", any(graphql_or_socket))
         .route("/graphql/ws", any(graphql_or_socket))
@@ -107,7 +110,7 @@ pub fn router(mut state: HttpState) -> Router {
         .layer(CatchPanicLayer::custom(layers::internal_error))
         .layer(cors)
         .layer(axum::middleware::from_fn_with_state(measured, measure::measure))
-        .layer(axum::middleware::from_fn(layers::wrap_request))
+        .layer(axum::middleware::from_fn_with_state(traces, layers::wrap_request))
 }
 
 async fn graphql_or_socket(State(state): State<Arc<HttpState>>, request: Request<Body>) -> Response {

@@ -3,19 +3,21 @@
 //! Invariant: a line never has what may be secret: no header, no query string, no path that the server does not have, no
 //! variable, and no text that may quote one of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::http::Method;
+use axum::http::{Extensions, Method};
 use axum::response::Response;
 use hyper::body::Body as _;
 use tracing::Span;
 
 use super::log_limit::RequestLog;
-use super::{broker_auth, measure};
+use super::{HttpState, broker_auth, measure};
 use crate::graphql::engine::{Caller, Prepared};
 use crate::graphql::request_error::RequestError;
 use crate::graphql::response::GraphQLResponse;
+use crate::hub::Published;
 use crate::ids::UserId;
+use crate::traces::{Span as TraceSpan, SpanKind, TraceContext, Traces};
 
 /// Longest name of an operation that is logged.
 const MAX_NAME_BYTES: usize = 64;
@@ -29,6 +31,8 @@ pub(super) struct Logged {
     name: Option<String>,
     user: Option<UserId>,
     refusal: Option<Refusal>,
+    /// When the operation began; of traced streams only.
+    began: Option<Instant>,
 }
 
 /// Why a request was refused.
@@ -77,7 +81,7 @@ impl Logged {
     /// An operation that can run.
     pub(super) fn operation(prepared: &Prepared, caller: &Caller) -> Self {
         let name = prepared.name().map(shortened);
-        Self { kind: Some(prepared.kind().name()), name, user: caller.user(), refusal: None }
+        Self { kind: Some(prepared.kind().name()), name, user: caller.user(), refusal: None, began: None }
     }
 
     /// The operation is refused before it runs.
@@ -92,7 +96,7 @@ impl Logged {
 
     /// Writes the line; with a response, also its status, its time and its size.
     fn write(&self, message: &'static str, response: Option<(&Response, Duration)>) {
-        let Self { kind, name, user, refusal } = self;
+        let Self { kind, name, user, refusal, .. } = self;
         tracing::info!(
             status = response.map(|(response, _)| response.status().as_u16()),
             ms = response.map(|(_, took)| took.as_secs_f64() * 1e3),
@@ -106,6 +110,14 @@ impl Logged {
             field = refusal.as_ref().and_then(|refusal| refusal.field.as_deref()),
             "{message}"
         );
+    }
+
+    /// The same for the span of a trace.
+    fn describe(&self, span: TraceSpan) -> TraceSpan {
+        span.with_some("graphql.operation.type", self.kind)
+            .with_some("graphql.operation.name", self.name.clone())
+            .with_some("user.id", self.user.map(|user| user.to_string()))
+            .with_some("error.type", self.refusal.as_ref().map(Refusal::code))
     }
 
     /// Adds this to a response.
@@ -141,25 +153,78 @@ pub(super) fn log_response(log: &RequestLog, response: &Response, took: Duration
     logged.unwrap_or(&empty).write(message, Some((response, took)));
 }
 
+/// The trace of a request, which is an extension of it.
+pub(super) fn trace_of(extensions: &Extensions) -> Option<TraceContext> {
+    extensions.get().copied()
+}
+
+/// The span of a request with this response.
+pub(super) fn request_span(
+    traces: &Traces,
+    began: Instant,
+    request: (&'static str, &'static str),
+    response: &Response,
+) -> TraceSpan {
+    let ((method, path), status) = (request, response.status());
+    let span = TraceSpan::new(format!("{method} {path}"), traces.time_of(began), traces.time_of(Instant::now()))
+        .of_kind(SpanKind::Server)
+        .with("http.request.method", method)
+        .with("http.route", path)
+        .with("http.response.status_code", i64::from(status.as_u16()))
+        .failed(status.is_server_error());
+    match response.extensions().get::<Logged>() {
+        Some(logged) => logged.describe(span),
+        None => span,
+    }
+}
+
+/// Records an operation that began at this time and has its response, or its first one, now.
+pub(super) fn record_operation(traces: &Traces, trace: TraceContext, logged: &Logged, began: Instant) {
+    let (began, now) = (traces.time_of(began), traces.time_of(Instant::now()));
+    traces.record_child(trace, logged.describe(TraceSpan::new(logged.kind.unwrap_or("operation"), began, now)));
+}
+
 /// The log of a socket or of a stream, whose lines have the id of its request.
 #[derive(Clone)]
 pub(super) struct StreamLog {
     /// `None` logs nothing.
     log: Option<RequestLog>,
     span: Span,
+    traces: Traces,
+    /// The trace of the request.
+    trace: Option<TraceContext>,
 }
 
 impl Default for StreamLog {
     /// Logs nothing.
     fn default() -> Self {
-        Self { log: None, span: Span::none() }
+        Self { log: None, span: Span::none(), traces: Traces::default(), trace: None }
     }
 }
 
 impl StreamLog {
     /// Call it while the request is handled.
-    pub(super) fn of_request(log: &RequestLog) -> Self {
-        Self { log: Some(log.clone()), span: Span::current() }
+    pub(super) fn of_request(state: &HttpState, trace: Option<TraceContext>) -> Self {
+        let (log, traces) = (Some(state.log_requests.clone()), state.traces.clone());
+        Self { log, span: Span::current(), traces, trace }
+    }
+
+    /// An operation begins now.
+    pub(super) fn begin(&self, logged: Logged) -> Logged {
+        Logged { began: self.trace.is_some().then(Instant::now), ..logged }
+    }
+
+    /// Events have been given to the connection.
+    pub(super) fn delivered(&self, transport: &'static str, events: impl Iterator<Item = Published>) {
+        if !self.traces.is_on() {
+            return;
+        }
+        for Published { at, trace } in events {
+            let Some(trace) = trace else { continue };
+            let (began, now) = (self.traces.time_of(at), self.traces.time_of(Instant::now()));
+            let span = TraceSpan::new("deliver", began, now).of_kind(SpanKind::Producer);
+            self.traces.record_child(trace, span.with("smarthome.transport", transport));
+        }
     }
 
     fn admits(&self, is_refused: bool) -> bool {
@@ -173,6 +238,9 @@ impl StreamLog {
 
     /// Logs an operation after its first response.
     pub(super) fn operation(&self, logged: &Logged) {
+        if let (Some(trace), Some(began)) = (self.trace, logged.began) {
+            record_operation(&self.traces, trace, logged, began);
+        }
         let is_refused = logged.refusal.is_some();
         if self.admits(is_refused) {
             let message = if is_refused { "operation refused" } else { "operation" };

@@ -29,6 +29,7 @@ use crate::graphql::request_error::RequestError;
 use crate::graphql::response::GraphQLResponse;
 use crate::metrics::Latency;
 use crate::revocation::{Revocations, Watch};
+use crate::traces::TraceContext;
 
 /// Longest wait between two checks of the wall clock for the expiry of a token: the clock may be set in between.
 const MAX_EXPIRY_WAIT: Duration = Duration::from_secs(5);
@@ -127,6 +128,7 @@ pub(super) fn stream(
     prepared: Prepared,
     caller: Caller,
     logged: Logged,
+    trace: Option<TraceContext>,
 ) -> Response {
     let Ok(quota) = state.quotas.subscription(&caller) else {
         state.metrics.count_http_rejection("RATE_LIMITED");
@@ -135,6 +137,7 @@ pub(super) fn stream(
         return logged.on(responses::quota_exceeded(Media::Json, message));
     };
     let principal = caller.viewer.0.clone();
+    let log = StreamLog::of_request(state, trace);
     let stream = ResponseStream {
         format,
         responses: state.engine.stream(prepared, caller),
@@ -145,8 +148,8 @@ pub(super) fn stream(
         stop: state.stop.clone(),
         heartbeat: state.limits.heartbeat,
         idle_since: Instant::now(),
-        log: StreamLog::of_request(&state.log_requests),
-        first: Some(logged),
+        first: Some(log.begin(logged)),
+        log,
         delivery: state.metrics.delivery_by(format.name()),
         pending: Some(Bytes::from_static(format.opening())),
         quota: Some(quota),
@@ -219,7 +222,9 @@ impl ResponseStream {
             }
             self.idle_since = Instant::now();
             let event = self.format.event(&response);
-            self.delivery.observe_since(response.published_at().into_iter());
+            let published = response.published().into_iter();
+            self.delivery.observe_since(published.clone().map(|published| published.at));
+            self.log.delivered(self.format.name(), published);
             return Some(Ok(held(event.into(), response.into_memory())));
         }
     }

@@ -9,6 +9,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::traces::TraceContext;
+
 /// Identifies what is made of an event, and for whom.
 pub type RenderingKey = [u8; 32];
 
@@ -23,13 +25,20 @@ const MAX_EVENT_BYTES: usize = 128 << 10;
 #[derive(Debug)]
 pub struct Renderings {
     kept: Mutex<Kept>,
-    published_at: Instant,
+    published: Published,
+}
+
+/// The publication of an event.
+#[derive(Debug, Clone, Copy)]
+pub struct Published {
+    pub at: Instant,
+    /// The trace of the message that caused the event.
+    pub trace: Option<TraceContext>,
 }
 
 impl Default for Renderings {
-    /// None yet, of an event that is published now.
     fn default() -> Self {
-        Self { kept: Mutex::default(), published_at: Instant::now() }
+        Self::new(None)
     }
 }
 
@@ -68,9 +77,13 @@ pub struct LeadingPart {
 }
 
 impl Renderings {
-    /// When the event was published.
-    pub fn published_at(&self) -> Instant {
-        self.published_at
+    /// None yet, of an event that is published now.
+    pub(super) fn new(trace: Option<TraceContext>) -> Self {
+        Self { kept: Mutex::default(), published: Published { at: Instant::now(), trace } }
+    }
+
+    pub fn published(&self) -> Published {
+        self.published
     }
 
     /// Joins the rendering with this key.

@@ -7,6 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::mqtt::payload::{self, Content};
 use crate::mqtt::topic::ReceivedTopic;
 use crate::mqtt::{Packet, PendingPubAck, ReceivedMessage, Rejection};
+use crate::traces::TraceContext;
 
 /// See [`ReceivedMessage`], whose fields these are.
 pub(super) struct Envelope {
@@ -19,6 +20,7 @@ pub(super) struct Envelope {
     /// Recorded with the batch; `None` too where it is recorded already, or the broker session is lost.
     pub(super) packet: Option<Packet>,
     pub(super) pending_ack: Option<PendingPubAck>,
+    pub(super) trace: Option<TraceContext>,
     /// `None` for a copy that only serves a probe.
     _queue_bytes: Option<OwnedSemaphorePermit>,
 }
@@ -36,6 +38,7 @@ impl Envelope {
             payload_digest,
             packet,
             pending_ack,
+            trace,
             _queue_bytes,
         } = message;
         let envelope = Self {
@@ -47,6 +50,7 @@ impl Envelope {
             payload_digest,
             packet,
             pending_ack,
+            trace,
             _queue_bytes: Some(_queue_bytes),
         };
         (envelope, content)
@@ -54,7 +58,7 @@ impl Envelope {
 
     /// The message again as it was received, to be classified once more. Its acknowledgement has been collected.
     pub(super) fn into_message(self) -> Option<ReceivedMessage> {
-        let Self { topic, payload, received_at, retained, is_clearing, payload_digest, packet, .. } = self;
+        let Self { topic, payload, received_at, retained, is_clearing, payload_digest, packet, trace, .. } = self;
         Some(ReceivedMessage {
             content: payload::parse(topic.kind()?, &payload, received_at),
             topic,
@@ -66,6 +70,7 @@ impl Envelope {
             // It does not repeat itself: its packet is not recorded yet.
             packet: packet.map(|packet| Packet { is_redelivery: false, ..packet }),
             pending_ack: None,
+            trace,
             _queue_bytes: self._queue_bytes?,
         })
     }
@@ -102,6 +107,7 @@ pub(super) mod tests {
             payload_digest: 1,
             packet: None,
             pending_ack: None,
+            trace: None,
             _queue_bytes: None,
         }
     }

@@ -66,7 +66,8 @@ impl RejectionRecorder {
         let topic = readable(envelope.topic.as_bytes(), MAX_TOPIC);
         let logged = self.logged.entry(reason).or_insert(Window { since: now, n: 0 });
         if logged.count(now) == 1 {
-            tracing::warn!(reason = reason.as_str(), topic = %topic.escape_debug(), "rejected a message");
+            let trace = envelope.trace.map(tracing::field::display);
+            tracing::warn!(reason = reason.as_str(), topic = %topic.escape_debug(), trace.id = trace, "rejected a message");
         }
         let home_id = home?;
         if self.stored.len() >= MAX_HOMES {

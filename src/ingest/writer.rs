@@ -5,6 +5,7 @@ mod copying;
 mod parking;
 mod storing;
 mod timing;
+mod traced;
 mod transaction;
 mod verdict;
 
@@ -44,6 +45,8 @@ use crate::mqtt::{BrokerEvent, LinkHandles, PubAcks};
 use crate::outbox::Wake;
 use crate::settings::DeviceLimit;
 use crate::telemetry::{self, Partitions, ReadingHub};
+use crate::traces::Traces;
+use traced::BatchTimes;
 
 /// Longest wait for a database that neither answers nor closes the connection. The statement timeout is shorter,
 /// so this is for a network that drops everything.
@@ -78,6 +81,7 @@ pub struct WriterParts {
     /// Learns how long messages wait.
     pub progress: Progress,
     pub metrics: Metrics,
+    pub traces: Traces,
     pub clock: Clock,
 }
 
@@ -117,6 +121,9 @@ struct RunningWriter {
     outbox_names: [&'static str; 2],
     progress: Progress,
     metrics: Metrics,
+    traces: Traces,
+    /// When the steps of the present batch ran; of traced messages only.
+    times: BatchTimes,
     clock: Clock,
 }
 
@@ -205,6 +212,8 @@ impl RunningWriter {
             outboxes: parts.outboxes.map(|(_, wake)| wake),
             progress: parts.progress,
             metrics: parts.metrics,
+            traces: parts.traces,
+            times: BatchTimes::default(),
             clock: parts.clock,
         }
     }

@@ -7,9 +7,11 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rumqttc::{AsyncClient, ManualAck};
+
+use crate::traces::TraceContext;
 
 /// The number of a connection of this process.
 pub(super) type ConnectionNumber = u64;
@@ -25,8 +27,16 @@ pub struct PubAcks {
 struct Current {
     connection_number: ConnectionNumber,
     client: AsyncClient,
-    /// The packet id of the last acknowledgement of each batch that waits in the client, and when the batch was committed.
-    batches: VecDeque<(u16, Instant)>,
+    /// Those that wait in the client.
+    batches: VecDeque<AckedBatch>,
+}
+
+/// A batch whose messages are acknowledged.
+pub(super) struct AckedBatch {
+    last_packet: u16,
+    pub(super) committed_at: Instant,
+    /// The messages in it that have a trace.
+    pub(super) traced: Vec<TraceContext>,
 }
 
 /// Acknowledges one message, see [`PubAcks::send`].
@@ -44,8 +54,13 @@ impl PubAcks {
     }
 
     /// Acknowledges the messages of the present connection in the given order and drops the others. They were committed at
-    /// `committed_at`.
-    pub fn send(&self, pending_acks: impl IntoIterator<Item = PendingPubAck>, committed_at: Instant) {
+    /// `committed_at`; `traced` are those that have a trace.
+    pub fn send(
+        &self,
+        pending_acks: impl IntoIterator<Item = PendingPubAck>,
+        committed_at: Instant,
+        traced: Vec<TraceContext>,
+    ) {
         // The lock is held throughout, so that `next_connection` cannot change the client in between.
         let mut current = self.current.lock().expect("acks lock");
         let mut last_packet = None;
@@ -59,24 +74,24 @@ impl PubAcks {
             }
         }
         if let Some(packet_id) = last_packet {
-            current.batches.push_back((packet_id, committed_at));
+            current.batches.push_back(AckedBatch { last_packet: packet_id, committed_at, traced });
             self.await_first(&current);
         }
     }
 
-    /// The client has written this acknowledgement. If it is the last one of a batch: the time since its commit.
-    pub(super) fn written(&self, packet_id: u16) -> Option<Duration> {
+    /// The client has written this acknowledgement. If it is the last one of a batch: the batch.
+    pub(super) fn written(&self, packet_id: u16) -> Option<AckedBatch> {
         if self.next_last_packet.load(Ordering::Relaxed) != packet_id {
             return None;
         }
         let mut current = self.current.lock().expect("acks lock");
-        let (_, committed_at) = current.batches.pop_front()?;
+        let batch = current.batches.pop_front()?;
         self.await_first(&current);
-        Some(committed_at.elapsed())
+        Some(batch)
     }
 
     fn await_first(&self, current: &Current) {
-        let packet_id = current.batches.front().map_or(0, |(packet_id, _)| *packet_id);
+        let packet_id = current.batches.front().map_or(0, |batch| batch.last_packet);
         self.next_last_packet.store(packet_id, Ordering::Relaxed);
     }
 

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::latch::Latch;
 use crate::metrics::Metrics;
 use crate::settings::MqttSettings;
+use crate::traces::Traces;
 use intake::{Intake, Stalled};
 use reconnect::Reconnect;
 use send_half::SendHalf;
@@ -91,14 +92,15 @@ impl Link {
         publisher: &Publisher,
         clock: Clock,
         metrics: Metrics,
+        traces: Traces,
     ) -> Result<(Self, LinkHandles), TlsFileError> {
         let LinkSession { client_id, starts_clean } = session;
         let own = std::mem::replace(&mut settings.client_id, client_id);
         let own_client_id = (own != settings.client_id).then_some(own);
         let options = options::first(&settings, starts_clean)?;
         let (client, events) = client(&options);
-        let (send_half, connected) = SendHalf::new(client, publisher.active_client(), metrics.clone());
-        let (intake, received) = Intake::new(settings.prefix.clone(), clock.clone(), metrics.clone());
+        let (send_half, connected) = SendHalf::new(client, publisher.active_client(), metrics.clone(), traces.clone());
+        let (intake, received) = Intake::new(settings.prefix.clone(), clock.clone(), metrics.clone(), traces);
         let (losses, recorded_losses) = SessionLosses::new(publisher.active_client().session_losses(), clock.now());
         let reconnect = Reconnect::default();
         let (acks, refused, taken_over) = (send_half.acks(), reconnect.refused(), reconnect.taken_over());

@@ -9,6 +9,7 @@ use super::acks::PendingPubAck;
 use super::payload::Content;
 use super::rejection::Rejection;
 use super::topic::ReceivedTopic;
+use crate::traces::TraceContext;
 
 /// Events from the broker, in the order of arrival.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub struct ReceivedMessage {
     pub packet: Option<Packet>,
     /// `None` for QoS 0.
     pub pending_ack: Option<PendingPubAck>,
+    /// Set if the message is sampled.
+    pub trace: Option<TraceContext>,
     /// The message's share of the queue's bytes, released when the message is done.
     pub _queue_bytes: OwnedSemaphorePermit,
 }

@@ -92,6 +92,25 @@ pub const VARIABLES: &[Variable] = &[
         "refused",
         "a line in the log for each refused request; all: for each request; off: for none",
     ),
+    optional("OTEL_EXPORTER_OTLP_ENDPOINT", "off", "collector of traces, by OTLP over HTTP: http://127.0.0.1:4318"),
+    optional("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "the one above", "the same, with the whole path: …/v1/traces"),
+    optional("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "the only one"),
+    secret(optional("OTEL_EXPORTER_OTLP_HEADERS", "none", "headers for the collector: authorization=Bearer%20TOKEN")),
+    optional("OTEL_EXPORTER_OTLP_CERTIFICATE", "system", "PEM file of the authority that signed its certificate"),
+    optional("OTEL_EXPORTER_OTLP_TIMEOUT", "10000", "milliseconds for one batch of spans, with retries"),
+    optional("OTEL_SERVICE_NAME", "smarthome", "name of the server in traces"),
+    optional(
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "none",
+        "what else traces say of the server: deployment.environment.name=home",
+    ),
+    optional(
+        "OTEL_TRACES_SAMPLER",
+        "parentbased_always_on",
+        "always_on, always_off or traceidratio, also after parentbased_",
+    ),
+    optional("OTEL_TRACES_SAMPLER_ARG", "1", "the ratio of traceidratio, from 0 to 1"),
+    optional("TRACE_MESSAGE_RATIO", "0.01", "share of the MQTT messages that the sampler is asked about"),
     optional("HOSTNAME", "the machine's", "used in the default of MQTT_CLIENT_ID only"),
 ];
 
@@ -115,7 +134,8 @@ mod tests {
     use crate::settings::{Settings, SettingsErrors};
 
     /// Defaults that are no values.
-    const IN_WORDS: [&str; 6] = ["none", "off", "system", "smarthome-HOST", "MQTT_BROKER_URL", "the machine's"];
+    const IN_WORDS: [&str; 7] =
+        ["none", "off", "system", "smarthome-HOST", "MQTT_BROKER_URL", "the machine's", "the one above"];
 
     #[test]
     fn the_list_has_the_defaults_of_the_readers() {
@@ -162,6 +182,7 @@ mod tests {
                 "MQTT_PROVISIONING" => "dynsec",
                 "MQTT_DYNSEC_USERNAME" => "admin",
                 "MQTT_AUTH_ADDR" => "127.0.0.1:4001",
+                "OTEL_EXPORTER_OTLP_ENDPOINT" => "http://127.0.0.1:4318",
                 "JWT_SECRET" | "MQTT_DYNSEC_PASSWORD" => "0123456789abcdef0123456789abcdef",
                 _ => return None,
             };

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use super::Reading;
 use crate::hub::{Close, Hub, HubReceiver};
 use crate::ids::{DeviceId, HomeId, TelemetryId};
+use crate::traces::TraceContext;
 
 /// Publishes committed readings to the subscribers of their home and device, in the order of commits.
 #[derive(Clone)]
@@ -22,9 +23,14 @@ impl Default for ReadingHub {
 
 impl ReadingHub {
     pub fn publish(&self, reading: Reading) {
+        self.publish_traced(reading, None);
+    }
+
+    /// As [`ReadingHub::publish`], with the trace of the message.
+    pub fn publish_traced(&self, reading: Reading, trace: Option<TraceContext>) {
         self.advance(reading.id);
         let (home, device) = (reading.home, reading.device);
-        self.hub.publish(home, device, &Arc::new(reading));
+        self.hub.publish_traced(home, device, &Arc::new(reading), trace);
     }
 
     /// Whether a reading of the device has a subscriber, so that it is worth making.

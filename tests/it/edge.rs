@@ -24,6 +24,7 @@ use smarthome::request_memory::RequestMemory;
 use smarthome::revocation::Revocations;
 use smarthome::settings::{CorsSettings, LogRequests, Secret};
 use smarthome::throttle::Throttle;
+use smarthome::traces::Traces;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -101,6 +102,7 @@ impl Edge {
             sdl: Some(schema.sdl().into()),
             quotas: Quotas::new(&limits, metrics.clone()),
             limits: Arc::new(limits.clone()),
+            traces: Traces::default(),
             log_requests: RequestLog::new(LogRequests::Off, metrics.clone()),
             cors: Arc::new(CorsSettings {
                 origins: vec!["https://app.example.com".to_owned()],

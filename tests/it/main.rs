@@ -82,5 +82,6 @@ mod streams;
 mod subscription_qos;
 mod support;
 mod tidy;
+mod traces;
 mod unstored;
 mod upgrade;

@@ -125,7 +125,7 @@ impl Driver {
         match running.events.next().await? {
             Some(renderings) => {
                 let response = self.render_shared(&renderings).await?;
-                Some(response.answering_event_of(renderings.published_at()))
+                Some(response.answering_event_of(renderings.published()))
             }
             None => self.render().await,
         }

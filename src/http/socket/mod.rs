@@ -21,7 +21,7 @@ use url::Url;
 
 use super::caller::RefusedCaller;
 use super::negotiate::Media;
-use super::request_log::{Logged, Refusal, StreamLog};
+use super::request_log::{Logged, Refusal, StreamLog, trace_of};
 use super::serve::ClientConnection;
 use super::{HttpState, caller, responses};
 use crate::metrics;
@@ -89,7 +89,7 @@ pub(super) async fn accept(state: Arc<HttpState>, request: Request<Body>) -> Res
         let logged = Logged::refused(caller.user(), Refusal::new("BAD_USER_INPUT", Some(message)));
         return logged.on(responses::problem(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message));
     };
-    let log = StreamLog::of_request(&state.log_requests);
+    let log = StreamLog::of_request(&state, trace_of(&parts.extensions));
     let limit = state.limits.socket_message_bytes * OVERSIZE_GRACE;
     let upgrade = upgrade
         .protocols([protocol.name()])

@@ -3,7 +3,6 @@
 //! Invariant: removing an operation ends it, and none of its messages is sent afterwards.
 
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use axum::extract::ws::Message;
 use futures_util::StreamExt;
@@ -14,19 +13,20 @@ use super::wakes::{SocketTask, Wakes};
 use crate::graphql::response::GraphQLResponse;
 use crate::http::limits::SubscriptionQuota;
 use crate::http::request_log::{Logged, StreamLog};
+use crate::hub::Published;
 use crate::request_memory::Reservation;
 
 /// A message to the client, and the memory that is reserved for it until it is written.
 pub(super) struct Outgoing {
     pub(super) message: Message,
     pub(super) memory: Reservation,
-    /// When the event in it was published.
-    pub(super) published_at: Option<Instant>,
+    /// The publication of the event in it.
+    pub(super) published: Option<Published>,
 }
 
 impl From<Message> for Outgoing {
     fn from(message: Message) -> Self {
-        Self { message, memory: Reservation::default(), published_at: None }
+        Self { message, memory: Reservation::default(), published: None }
     }
 }
 
@@ -117,8 +117,8 @@ impl Operations {
                         return Poll::Ready(message.into());
                     }
                     let message = operation.encoder.next(&response);
-                    let published_at = response.published_at();
-                    return Poll::Ready(Outgoing { message, memory: response.into_memory(), published_at });
+                    let published = response.published();
+                    return Poll::Ready(Outgoing { message, memory: response.into_memory(), published });
                 }
                 Poll::Ready(None) => {
                     let message = operation.encoder.complete();

@@ -208,14 +208,14 @@ impl Session {
         }
         let burst = async {
             // Until the flush, the messages are in the socket's buffer.
-            let mut held = vec![(first.memory, first.published_at)];
+            let mut held = vec![(first.memory, first.published)];
             socket.feed(first.message).await?;
             for _ in 1..BURST {
                 let Poll::Ready(next) = poll_fn(|cx| Poll::Ready(operations.poll_message(cx))).await else { break };
                 if has_expired() {
                     break;
                 }
-                held.push((next.memory, next.published_at));
+                held.push((next.memory, next.published));
                 socket.feed(next.message).await?;
             }
             socket.flush().await?;
@@ -232,7 +232,9 @@ impl Session {
         };
         match sent {
             Ok(held) => {
-                self.delivery.observe_since(held.into_iter().filter_map(|(_, published_at)| published_at));
+                let published = held.iter().filter_map(|(_, published)| *published);
+                self.delivery.observe_since(published.clone().map(|published| published.at));
+                self.log.delivered(WEBSOCKET, published);
                 Ok(())
             }
             Err(error) => {

@@ -41,6 +41,7 @@ fn message(kind: topic::MessageKind, text: &'static str, packet: Option<(u16, bo
         payload_digest: 1,
         packet: packet.map(|(id, is_redelivery)| Packet { id, is_redelivery, message_digest: 1 }),
         pending_ack: None,
+        trace: None,
         _queue_bytes: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
     }
 }

@@ -15,6 +15,7 @@ use crate::ingest::batch::{Batch, ClassifiedMessage, Outcome};
 use crate::mqtt::PendingPubAck;
 use crate::outbox::Wake;
 use crate::telemetry::{NewReading, Reading};
+use crate::traces::TraceContext;
 
 /// Devices of a committed batch that turned out to be deleted, and their messages, of which nothing was written.
 pub(super) struct DeletedDevices {
@@ -48,7 +49,7 @@ impl RunningWriter {
             if deleted.has_message(&message) {
                 deleted.messages.push(message);
             } else {
-                self.publish_outcome(message.outcome, &answers);
+                self.publish_outcome(message.outcome, message.envelope.trace, &answers);
             }
         }
         self.publish_answers(answers);
@@ -73,9 +74,9 @@ impl RunningWriter {
     }
 
     /// Counts a message and publishes it if it is a new reading.
-    fn publish_outcome(&self, outcome: Outcome, answers: &RecordedAnswers) {
+    fn publish_outcome(&self, outcome: Outcome, trace: Option<TraceContext>, answers: &RecordedAnswers) {
         match outcome {
-            Outcome::Reading { reading, id: Some(id), .. } => self.publish_reading(id, &reading),
+            Outcome::Reading { reading, id: Some(id), .. } => self.publish_reading(id, &reading, trace),
             Outcome::Reading { is_parked: true, .. } => _ = self.metrics.mqtt_stored.inc(),
             Outcome::Reading { .. } | Outcome::Duplicate => _ = self.metrics.mqtt_duplicate.inc(),
             Outcome::Clearing => {}
@@ -85,10 +86,10 @@ impl RunningWriter {
         }
     }
 
-    fn publish_reading(&self, id: TelemetryId, reading: &NewReading) {
+    fn publish_reading(&self, id: TelemetryId, reading: &NewReading, trace: Option<TraceContext>) {
         self.metrics.mqtt_stored.inc();
         if self.readings.has_subscriber(reading.home, reading.device) {
-            self.readings.publish(Reading::committed(id, reading));
+            self.readings.publish_traced(Reading::committed(id, reading), trace);
         } else {
             self.readings.advance(id);
         }

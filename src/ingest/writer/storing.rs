@@ -13,6 +13,7 @@ use crate::devices::StateChange;
 use crate::ingest::batch::{Batch, Outcome};
 use crate::ingest::months::TooManyParked;
 use crate::mqtt::{PendingPubAck, Rejection};
+use crate::traces::TraceContext;
 
 /// A batch to store, and how often the database has refused it.
 struct Attempt {
@@ -26,6 +27,8 @@ struct Storing {
     attempts: Vec<Attempt>,
     /// Acknowledgements of committed messages, in the order of receipt.
     pending_acks: Vec<PendingPubAck>,
+    /// The committed messages that have a trace and are to be acknowledged.
+    traced: Vec<TraceContext>,
     /// Some messages are classified again: until they are committed, no later one is acknowledged.
     acks_held: bool,
     /// The messages are still to be copied.
@@ -59,8 +62,14 @@ impl RunningWriter {
     /// Commits a batch however long it takes, then publishes and acknowledges it.
     pub(super) async fn store(&mut self, batch: Batch) {
         let copy_is_due = self.chooses_copy(&batch);
-        let mut storing =
-            Storing { attempts: Vec::new(), pending_acks: Vec::new(), acks_held: false, copy_is_due, is_retry: false };
+        let mut storing = Storing {
+            attempts: Vec::new(),
+            pending_acks: Vec::new(),
+            traced: Vec::new(),
+            acks_held: false,
+            copy_is_due,
+            is_retry: false,
+        };
         storing.push_first(batch);
         while let Some(mut attempt) = storing.attempts.pop() {
             if storing.copies_next(&attempt) {
@@ -91,6 +100,9 @@ impl RunningWriter {
         self.db.reset_backoff();
         self.metrics.ingest_batches.inc();
         self.observe_committed(&batch);
+        if self.traces.is_on() {
+            self.record_committed(&batch, &committed.deleted, &mut storing.traced);
+        }
         let committed_at = Instant::now();
         let DeletedDevices { devices, messages } = self.after_commit(batch, committed, &mut storing.pending_acks);
         if !messages.is_empty() {
@@ -99,7 +111,7 @@ impl RunningWriter {
             storing.push(self.prepare(&mut inbox).await);
         }
         if !storing.acks_held || storing.attempts.is_empty() {
-            self.acks.send(storing.pending_acks.drain(..), committed_at);
+            self.acks.send(storing.pending_acks.drain(..), committed_at, std::mem::take(&mut storing.traced));
         }
     }
 

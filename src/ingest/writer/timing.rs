@@ -18,17 +18,21 @@ pub const BATCH_STEPS: [&str; 3] = [LOOK_UP, INSERT, COPY];
 
 impl RunningWriter {
     /// The writer has taken these messages from the queue.
-    pub(super) fn observe_taken(&self, inbox: &[BrokerEvent]) {
+    pub(super) fn observe_taken(&mut self, inbox: &[BrokerEvent]) {
         let received_at = inbox.iter().filter_map(|event| match event {
             BrokerEvent::Message(message) => Some(message.received_at),
             BrokerEvent::SessionLost(_) => None,
         });
         let now = self.clock.now();
+        self.times.begin(now);
         self.metrics.ingest_queue_wait.observe_all(received_at.map(|at| micros_between(at, now)));
     }
 
     /// A step has ended, also with an error.
-    pub(super) fn observe_step(&self, step: &'static str, began: Instant) {
+    pub(super) fn observe_step(&mut self, step: &'static str, began: Instant) {
+        if self.traces.is_on() {
+            self.times.add_step(step, self.traces.time_of(began), self.clock.now());
+        }
         self.metrics.ingest_steps.get_or_create(&Step { step }).observe(began.elapsed());
     }
 

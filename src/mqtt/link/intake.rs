@@ -18,6 +18,7 @@ use crate::mqtt::payload::{self, Content, MAX_PAYLOAD_BYTES};
 use crate::mqtt::received_message::{BrokerEvent, Packet, ReceivedMessage, digest};
 use crate::mqtt::rejection::{REJECTED_PREVIEW_BYTES, Rejection};
 use crate::mqtt::topic::ReceivedTopic;
+use crate::traces::Traces;
 
 /// Messages that wait for the writer.
 const QUEUE_MESSAGES: usize = 8_192;
@@ -40,16 +41,22 @@ pub(super) struct Intake {
     prefix: String,
     clock: Clock,
     metrics: Metrics,
+    traces: Traces,
     queue: mpsc::Sender<BrokerEvent>,
     bytes: Arc<Semaphore>,
     last_received: DateTime<Utc>,
 }
 
 impl Intake {
-    pub(super) fn new(prefix: String, clock: Clock, metrics: Metrics) -> (Self, mpsc::Receiver<BrokerEvent>) {
+    pub(super) fn new(
+        prefix: String,
+        clock: Clock,
+        metrics: Metrics,
+        traces: Traces,
+    ) -> (Self, mpsc::Receiver<BrokerEvent>) {
         let (queue, received) = mpsc::channel(QUEUE_MESSAGES);
         let bytes = Arc::new(Semaphore::new(QUEUE_BYTES));
-        (Self { prefix, clock, metrics, queue, bytes, last_received: DateTime::UNIX_EPOCH }, received)
+        (Self { prefix, clock, metrics, traces, queue, bytes, last_received: DateTime::UNIX_EPOCH }, received)
     }
 
     /// Parses a message and queues it; waits for space, and pauses publishing meanwhile. Cancel safe: a message that
@@ -84,6 +91,7 @@ impl Intake {
             payload_digest,
             packet,
             pending_ack,
+            trace: self.traces.begin_message(),
             _queue_bytes: queue_bytes,
         })));
         Ok(())

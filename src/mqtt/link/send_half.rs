@@ -1,11 +1,14 @@
 //! The sending side of the connection: publishes and acknowledgements.
 
+use std::time::Instant;
+
 use rumqttc::{AsyncClient, Publish};
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 use crate::mqtt::acks::{ConnectionNumber, PendingPubAck, PubAcks};
 use crate::mqtt::publish::ActiveClient;
+use crate::traces::{Span, Traces};
 
 pub(super) struct SendHalf {
     client: AsyncClient,
@@ -14,13 +17,19 @@ pub(super) struct SendHalf {
     active: ActiveClient,
     connected: watch::Sender<bool>,
     metrics: Metrics,
+    traces: Traces,
 }
 
 impl SendHalf {
-    pub(super) fn new(client: AsyncClient, active: ActiveClient, metrics: Metrics) -> (Self, watch::Receiver<bool>) {
+    pub(super) fn new(
+        client: AsyncClient,
+        active: ActiveClient,
+        metrics: Metrics,
+        traces: Traces,
+    ) -> (Self, watch::Receiver<bool>) {
         let (connected, watched) = watch::channel(false);
         let acks = PubAcks::new(client.clone());
-        (Self { client, connection_number: 0, acks, active, connected, metrics }, watched)
+        (Self { client, connection_number: 0, acks, active, connected, metrics, traces }, watched)
     }
 
     pub(super) fn client(&self) -> &AsyncClient {
@@ -55,8 +64,11 @@ impl SendHalf {
 
     /// The client has written an acknowledgement.
     pub(super) fn on_ack_written(&self, packet_id: u16) {
-        if let Some(since_commit) = self.acks.written(packet_id) {
-            self.metrics.ingest_acknowledgement.observe(since_commit);
+        let Some(written) = self.acks.written(packet_id) else { return };
+        self.metrics.ingest_acknowledgement.observe(written.committed_at.elapsed());
+        for message in written.traced {
+            let times = (self.traces.time_of(written.committed_at), self.traces.time_of(Instant::now()));
+            self.traces.record_child(message, Span::new("acknowledge", times.0, times.1));
         }
     }
 

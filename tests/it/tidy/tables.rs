@@ -16,7 +16,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("downlink", &["ids", "text_enum"]),
     ("error", &["ids"]),
     ("follow", &["error", "hub", "metrics", "turns"]),
-    ("hub", &["ids"]),
+    ("hub", &["ids", "traces"]),
     ("ids", &[]),
     ("latch", &[]),
     ("logging", &["settings"]),
@@ -97,7 +97,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
         "telemetry",
         &[
             "backoff", "clock", "db", "devices", "error", "follow", "homes", "hub", "ids", "latch", "metrics",
-            "settings", "turns",
+            "settings", "traces", "turns",
         ],
     ),
     (
@@ -160,6 +160,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "telemetry",
             "text_enum",
             "tls",
+            "traces",
         ],
     ),
     (
@@ -182,6 +183,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "settings",
             "standby",
             "telemetry",
+            "traces",
         ],
     ),
     (
@@ -219,6 +221,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "devices",
             "error",
             "graphql",
+            "hub",
             "ids",
             "latch",
             "metrics",
@@ -229,11 +232,13 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "settings",
             "throttle",
             "tls",
+            "traces",
         ],
     ),
     ("simulator", &["backoff", "clock", "settings", "tls"]),
     ("text_enum", &[]),
     ("tls", &[]),
+    ("traces", &["clock", "error", "metrics", "settings", "tls"]),
     ("turns", &["db", "ids", "metrics"]),
 ];
 
@@ -251,6 +256,10 @@ pub(super) const LIBRARY_PLACES: &[(&str, &[&str])] = &[
     // Encryption, hashes of device passwords, and the provider of rustls.
     ("aws_lc_rs", &["src/secret_box.rs", "src/devices/credentials.rs", "src/main.rs", "src/tls.rs"]),
     ("argon2", &["src/users/password_hasher.rs"]),
+    ("opentelemetry", &["src/traces.rs", "src/traces/"]),
+    ("opentelemetry_http", &["src/traces/collector.rs"]),
+    ("opentelemetry_otlp", &["src/traces/export.rs"]),
+    ("opentelemetry_sdk", &["src/traces.rs", "src/traces/"]),
     ("tikv_jemallocator", &["src/main.rs"]),
     ("diesel", &["src/db/", "*store.rs", "src/ids.rs", "src/text_enum.rs"]),
     ("diesel_async", &["src/db/", "*store.rs", "src/error.rs"]),

@@ -144,7 +144,7 @@ impl Session {
         // Queries and mutations end soon: the limit on operations of one socket is enough for them.
         let quota = is_subscription.then(|| self.state.quotas.subscription(&self.caller)).transpose();
         let quota = quota.map_err(|_| rate_limited("too many subscriptions are open: end one of them first".into()))?;
-        let logged = Logged::operation(&prepared, &self.caller);
+        let logged = self.log.begin(Logged::operation(&prepared, &self.caller));
         // What the operation logs has the id of the socket's request.
         let responses = self.log.span().in_scope(|| self.state.engine.stream(prepared, self.caller.clone()));
         Ok(Operation {
