@@ -220,6 +220,11 @@ metrics! {
         "Time of HTTP requests until the response's head and, unless it is streamed, its body are ready, by route";
     http_connections: Gauge = "http_connections",
         "Open HTTP connections, without WebSockets";
+    tls_handshakes: Family<Status, Counter> = "tls_handshakes",
+        "TLS handshakes of the server's own listeners, by result: ok, or failed (no TLS, not in time, or the client does not \
+         accept the certificate)";
+    tls_certificate_expires: Reported = "tls_certificate_expiry_timestamp_seconds",
+        "When the first certificate of HTTP_TLS_CERT_FILE expires, in seconds since 1970; NaN without one";
     http_connections_full: Counter = "http_connections_full",
         "Times the limit on open HTTP connections was reached";
     http_connections_cut: Counter = "http_connections_cut",

@@ -25,7 +25,7 @@ pub fn check(settings: &Settings) -> Result<(), SettingsErrors> {
         Tokens::from_settings(&settings.auth, Clock::system()).map(drop),
         TrustedIssuers::new(&settings.auth, Clock::system()).map(drop),
         mqtt::check(&settings.mqtt).map_err(Into::into),
-        settings.http.tls.as_ref().map_or(Ok(()), |files| ServerTls::read(files).map(drop)),
+        settings.http.tls.as_ref().map_or(Ok(()), |files| ServerTls::read(files, Metrics::new()).map(drop)),
         settings.mail.as_ref().map_or(Ok(()), |mail| Mailer::new(mail, Metrics::new()).map(drop)),
     ];
     let errors: Vec<_> = checks.into_iter().filter_map(Result::err).collect();

@@ -60,7 +60,8 @@ impl Http {
         };
         let addr = listener.local_addr()?;
         let router = http::router(starter.api_state(options.graphiql_token)?);
-        let tls = parts.settings.http.tls.as_ref().map(ServerTls::read).transpose()?;
+        let files = parts.settings.http.tls.as_ref();
+        let tls = files.map(|files| ServerTls::read(files, parts.base.metrics.clone())).transpose()?;
         if let Some(tls) = tls.clone() {
             tasks.critical("the TLS certificate", tls.follow_files(tasks.stop.clone()));
         }

@@ -2,9 +2,9 @@
 
 use super::limits::QUOTAS;
 use super::negotiate::Streaming;
-use super::{broker_auth, measure, socket};
+use super::{broker_auth, measure, socket, tls};
 use crate::error::codes::CODES;
-use crate::metrics::{HttpResponses, HttpRoute, Metrics, Protocol, Reason, Transport};
+use crate::metrics::{HttpResponses, HttpRoute, Metrics, Protocol, Reason, Status, Transport};
 
 /// Begins all series, with zero.
 pub fn begin_series(metrics: &Metrics) {
@@ -25,6 +25,9 @@ pub fn begin_series(metrics: &Metrics) {
     }
     for protocol in socket::protocols() {
         drop(metrics.sockets.get_or_create(&Protocol { protocol }));
+    }
+    for status in tls::HANDSHAKES {
+        drop(metrics.tls_handshakes.get_or_create(&Status { status }));
     }
     for reason in broker_auth::OUTCOMES {
         drop(metrics.broker_auth_requests.get_or_create(&Reason { reason }));

@@ -15,16 +15,22 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::{Metrics, Status};
 use crate::settings::{SettingsError, TlsFiles};
 use crate::tls::{self, ServerFile, ServerPem};
 
 /// How often the files are read.
 const READ_EVERY: Duration = Duration::from_secs(5);
+const OK: &str = "ok";
+const FAILED: &str = "failed";
+/// The values of the label `status`.
+pub(super) const HANDSHAKES: [&str; 2] = [OK, FAILED];
 
 /// The certificate with its key, as the files are now.
 #[derive(Clone)]
 pub struct ServerTls {
     files: TlsFiles,
+    metrics: Metrics,
     /// What the files contained when they were last usable.
     pem: ServerPem,
     config: watch::Sender<Arc<ServerConfig>>,
@@ -32,10 +38,12 @@ pub struct ServerTls {
 
 impl ServerTls {
     /// Fails where the files can't be used.
-    pub fn read(files: &TlsFiles) -> Result<Self, SettingsError> {
+    pub fn read(files: &TlsFiles, metrics: Metrics) -> Result<Self, SettingsError> {
         let pem = read(files)?;
         let config = config(&pem)?;
-        Ok(Self { files: files.clone(), pem, config: watch::Sender::new(config) })
+        let tls = Self { files: files.clone(), metrics, pem, config: watch::Sender::new(config) };
+        tls.report_expiry();
+        Ok(tls)
     }
 
     /// Reads the files now and then, and uses a new certificate for the connections after that. Files that can't be used change
@@ -65,9 +73,14 @@ impl ServerTls {
         if pem != self.pem {
             self.config.send_replace(config(&pem)?);
             self.pem = pem;
+            self.report_expiry();
             tracing::info!("the TLS certificate has changed: new connections use the new one");
         }
         Ok(())
+    }
+
+    fn report_expiry(&self) {
+        self.metrics.tls_certificate_expires.set_or_clear(self.pem.expires_at());
     }
 
     /// Accepts a connection. Fails if the handshake takes longer than `limit`.
@@ -77,7 +90,11 @@ impl ServerTls {
         limit: Duration,
     ) -> io::Result<TlsStream<T>> {
         let acceptor = TlsAcceptor::from(self.config.borrow().clone());
-        timeout(limit, acceptor.accept(io)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let accepted =
+            timeout(limit, acceptor.accept(io)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let status = if accepted.is_ok() { OK } else { FAILED };
+        self.metrics.tls_handshakes.get_or_create(&Status { status }).inc();
+        accepted
     }
 }
 
@@ -133,7 +150,7 @@ mod tests {
     fn only_a_whole_pair_of_files_is_used() {
         let folders = ["used", "next"].map(folder);
         let [used, next] = folders.each_ref().map(|folder| make(folder));
-        let mut tls = ServerTls::read(&used).unwrap();
+        let mut tls = ServerTls::read(&used, Metrics::new()).unwrap();
         let first = tls.config.borrow().clone();
         let name = |result: Result<(), SettingsError>| result.expect_err("unusable").name;
         // The key comes before its certificate, then half of the certificate.

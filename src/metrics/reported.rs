@@ -24,6 +24,11 @@ impl Reported {
         self.0.store(value, Ordering::Relaxed);
     }
 
+    /// As [`Reported::set`]; NaN for `None`.
+    pub fn set_or_clear(&self, value: Option<i64>) {
+        self.set(value.unwrap_or(NOTHING));
+    }
+
     /// The last report.
     pub fn get(&self) -> Option<i64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|value| *value != NOTHING)

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 use super::{TlsError, provider};
 
@@ -27,6 +29,16 @@ impl ServerPem {
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, (ServerFile, TlsError)> {
         let read = |path: &Path, file| std::fs::read(path).map_err(|error| (file, TlsError::new(error)));
         Ok(Self { certificate: read(certificate, ServerFile::Certificate)?, key: read(key, ServerFile::Key)? })
+    }
+
+    /// When the first certificate of the chain expires, in seconds since 1970.
+    pub fn expires_at(&self) -> Option<i64> {
+        let chain = CertificateDer::pem_slice_iter(&self.certificate).filter_map(Result::ok);
+        let expiry = |der: CertificateDer<'_>| {
+            let certificate = Certificate::from_der(&der).ok()?;
+            i64::try_from(certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs()).ok()
+        };
+        chain.filter_map(expiry).min()
     }
 
     /// For TLS 1.2 or newer, and HTTP/1.1. Fails where the key is not the certificate's.

@@ -1,6 +1,7 @@
 //! TLS by the server's own listener: requests, sockets, renewal without a restart.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -29,6 +30,23 @@ fn builder(tls: &Path) -> Builder {
     builder.set("HTTP_TLS_KEY_FILE", file("server.key"))
 }
 
+fn handshakes(app: &TestApp, status: &str) -> f64 {
+    app.metric(&format!("tls_handshakes_total{{status=\"{status}\"}}"))
+}
+
+fn expiry(app: &TestApp) -> f64 {
+    app.metric("tls_certificate_expiry_timestamp_seconds")
+}
+
+/// When the certificate in this folder expires, as openssl says it.
+fn not_after(tls: &Path) -> f64 {
+    let mut command = Command::new("openssl");
+    command.args(["x509", "-noout", "-enddate", "-dateopt", "iso_8601", "-in"]).arg(tls.join("server.crt"));
+    let output = String::from_utf8(command.output().expect("openssl runs").stdout).expect("text");
+    let date = output.trim().strip_prefix("notAfter=").expect("a date").replace(' ', "T");
+    chrono::DateTime::parse_from_rfc3339(&date).expect("a date").timestamp() as f64
+}
+
 /// The data of an operation that must succeed.
 async fn ask(client: &Client, token: &str, query: &str) -> Value {
     let mut answer = client.query("127.0.0.7", token, query).await;
@@ -54,6 +72,7 @@ async fn a_renewed_certificate_is_used_without_a_restart() {
     let subscription = format!("subscription {{ telemetry(homeId: \"{id}\") {{ sensors {{ temperature }} }} }}");
     let mut events = client.subscribe("127.0.0.7", &token, &subscription).await;
     let before = client.certificate().await.expect("TLS");
+    assert_eq!(expiry(&app), not_after(&tls));
 
     // Half of the new pair: the one before stays in use, and nothing is refused.
     let next = certificate();
@@ -63,6 +82,7 @@ async fn a_renewed_certificate_is_used_without_a_restart() {
     let renewed = Client::new(&next.join("ca.crt"), port);
     let after = eventually("new connections get the new certificate", || async { renewed.certificate().await }).await;
     assert_ne!(before, after);
+    assert_eq!(expiry(&app), not_after(&next));
     assert!(client.certificate().await.is_none(), "the certificate is of another authority");
 
     // The socket of before.
@@ -85,6 +105,7 @@ async fn only_tls_is_answered_and_only_in_time() {
     let client = Client::new(&tls.join("ca.crt"), app.addr().port());
     let text = client.request("127.0.0.1", "GET /livez HTTP/1.1", "", None).await;
     assert!(text.starts_with("HTTP/1.1 200 ") && text.contains("strict-transport-security"), "{text}");
+    assert_eq!((handshakes(&app, "ok"), handshakes(&app, "failed")), (1.0, 0.0));
     // A client that sends nothing, and one without TLS.
     for sent in ["", "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"] {
         let mut tcp = TcpStream::connect(app.addr()).await.expect("it listens");
@@ -94,6 +115,7 @@ async fn only_tls_is_answered_and_only_in_time() {
         assert!(!String::from_utf8_lossy(&received).contains("HTTP"), "{received:?}");
     }
     until("no connection is left", || app.metric("http_connections") == 0.0).await;
+    assert_eq!((handshakes(&app, "ok"), handshakes(&app, "failed")), (1.0, 2.0));
     app.stop().await;
 }
 
