@@ -48,23 +48,17 @@ impl Http {
     ) -> anyhow::Result<Self> {
         let limits = if parts.settings.rate_limits { options.limits.clone() } else { options.limits.without_quotas() };
         let starter = Starter { parts, limits, tasks: &tasks };
-        let broker_auth_addr = match &parts.settings.mqtt.auth_endpoint {
-            Some(endpoint) => {
-                let listener = bind("MQTT_AUTH_ADDR", endpoint.addr).await?;
-                let addr = listener.local_addr()?;
-                let router = broker_auth(parts, endpoint);
-                starter.serve("the brokers' endpoint", listener, None, router, TrustedProxies::default());
-                Some(addr)
-            }
-            None => None,
-        };
-        let addr = listener.local_addr()?;
-        let router = http::router(starter.api_state(options.graphiql_token)?);
         let files = parts.settings.http.tls.as_ref();
         let tls = files.map(|files| ServerTls::read(files, parts.base.metrics.clone())).transpose()?;
         if let Some(tls) = tls.clone() {
             tasks.critical("the TLS certificate", tls.follow_files(tasks.stop.clone()));
         }
+        let broker_auth_addr = match &parts.settings.mqtt.auth_endpoint {
+            Some(endpoint) => Some(starter.serve_brokers(endpoint, tls.clone()).await?),
+            None => None,
+        };
+        let addr = listener.local_addr()?;
+        let router = http::router(starter.api_state(options.graphiql_token)?);
         starter.serve("the HTTP API", listener, tls, router, parts.settings.http.trusted_proxies.clone());
         tracing::info!(http_addr = %addr, "listening");
         Ok(Self { addr, broker_auth_addr, tasks })
@@ -99,6 +93,24 @@ impl Starter<'_> {
         let server =
             http::Server { listener, tls, router, limits: self.limits.clone(), proxies, metrics, stop, tracker };
         self.tasks.critical(name, server.run());
+    }
+
+    /// Serves the brokers' endpoint, and returns its address. Passwords of devices leave this machine only by TLS: a broker on
+    /// the same machine needs none, and the certificate would not have the name that it uses.
+    async fn serve_brokers(&self, endpoint: &AuthEndpoint, tls: Option<ServerTls>) -> anyhow::Result<SocketAddr> {
+        let listener = bind("MQTT_AUTH_ADDR", endpoint.addr).await?;
+        let addr = listener.local_addr()?;
+        let tls = tls.filter(|_| !addr.ip().is_loopback());
+        if tls.is_none() && !addr.ip().is_loopback() {
+            tracing::warn!(
+                %addr,
+                "MQTT_AUTH_ADDR: the passwords of devices cross the network unencrypted; set HTTP_TLS_CERT_FILE and \
+                 HTTP_TLS_KEY_FILE, or use a loopback address"
+            );
+        }
+        let router = broker_auth(self.parts, endpoint);
+        self.serve("the brokers' endpoint", listener, tls, router, TrustedProxies::default());
+        Ok(addr)
     }
 
     fn api_state(&self, graphiql_token: Option<Secret>) -> anyhow::Result<HttpState> {

@@ -11,10 +11,12 @@ use tokio::net::TcpStream;
 
 use super::client::{Client, HOST};
 use crate::mosquitto_tls::made;
-use crate::support::app::{Builder, TestApp};
+use crate::support::app::{Builder, Database, TestApp};
 use crate::support::binary::binary;
 use crate::support::broker::folder;
-use crate::support::{eventually, soon, until};
+use crate::support::server::Server;
+use crate::support::services::services;
+use crate::support::{eventually, http, soon, until};
 
 /// A folder with an authority and a certificate for HOST.
 fn certificate() -> PathBuf {
@@ -134,4 +136,45 @@ async fn the_health_check_knows_the_certificate() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains("https://") && text.contains("certificate"), "{text}");
     app.stop().await;
+}
+
+/// A broker on another machine asks with the passwords of devices: it is answered with TLS. One on this machine is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_of_other_machines_are_answered_with_tls() {
+    const QUESTION: &str = r#"{"username": "home/lamp", "password": "a password"}"#;
+    const HEAD: &str =
+        "POST /auth HTTP/1.1\r\nContent-Type: application/json\r\nX-Auth-Secret: a secret of broker and server";
+    let tls = certificate();
+    let start = async |addr: &str| {
+        let builder = builder(&tls).set("MQTT_AUTH_ADDR", addr);
+        builder.set("MQTT_AUTH_SECRET", "a secret of broker and server").start().await
+    };
+    let app = start("0.0.0.0:0").await;
+    let port = app.app().broker_auth_addr().expect("it is on").port();
+    let client = Client::new(&tls.join("ca.crt"), port);
+    let answer = client.request("127.0.0.1", HEAD, QUESTION, None).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    let mut plain = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+    plain.write_all(format!("{HEAD}\r\nHost: a\r\n\r\n").as_bytes()).await.expect("sent");
+    let mut received = Vec::new();
+    let _ = soon("the connection ends", plain.read_to_end(&mut received)).await;
+    assert!(!String::from_utf8_lossy(&received).contains("HTTP"), "{received:?}");
+    app.stop().await;
+
+    let app = start("127.0.0.1:0").await;
+    let addr = app.app().broker_auth_addr().expect("it is on");
+    let headers = [("content-type", "application/json"), ("x-auth-secret", "a secret of broker and server")];
+    assert_eq!(http::request(addr, "POST", "/auth", &headers, QUESTION.as_bytes()).await.status, 403);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_that_cross_the_network_in_clear_text_are_warned_of() {
+    const WARNING: &str = "the passwords of devices cross the network unencrypted";
+    for (addr, is_warned) in [("0.0.0.0:0", true), ("127.0.0.1:0", false)] {
+        let database = Database::create().await;
+        let overrides = [("MQTT_AUTH_ADDR", addr), ("MQTT_AUTH_SECRET", "a secret of broker and server")];
+        let server = Server::start(&database.url(), services().mqtt_port(), &overrides).await;
+        assert_eq!(server.log().contains(WARNING), is_warned, "{addr}: {}", server.log());
+    }
 }
