@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::broker_config;
 use super::report::Check;
 use super::topics;
-use crate::mqtt::checkup::{self, CertificateFault, ConnectFault, Refusal, Start, Unreachable};
+use crate::mqtt::checkup::{self, CertificateFault, ConnectFault, Refusal, RunId, Start, Unreachable};
 use crate::mqtt::provision;
 use crate::settings::{BrokerUrl, MqttSettings, Provisioning, Transport};
 
@@ -198,14 +198,15 @@ async fn provisioning(mqtt: &MqttSettings) -> Option<Check> {
 async fn session(mqtt: &MqttSettings) -> Check {
     const NAME: &str = "session";
     const LOSS: &str = "messages that arrive while the server restarts are lost";
+    let run = RunId::random();
     let kept = async {
-        let first = checkup::connect(mqtt, Start::NewSession).await?;
+        let first = checkup::connect(mqtt, Start::NewSession(run)).await?;
         let expiry = first.session_expiry();
         first.close().await;
-        let second = checkup::connect(mqtt, Start::Resume).await?;
+        let second = checkup::connect(mqtt, Start::Resume(run)).await?;
         let is_kept = second.has_session();
         second.close().await;
-        checkup::connect(mqtt, Start::EndSession).await?.close().await;
+        checkup::connect(mqtt, Start::EndSession(run)).await?.close().await;
         Ok::<_, ConnectFault>((is_kept, expiry))
     };
     match kept.await {

@@ -1,5 +1,5 @@
 //! What `smarthome doctor` asks the broker: connections, rights, times. It has client ids of its own, and topics below a
-//! home that can't exist, so it disturbs no server, no device and no other doctor (except in the check of the session).
+//! home that can't exist, so it disturbs no server, no device and no other doctor.
 
 mod fault;
 mod load;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 pub use fault::{CertificateFault, ConnectFault, Refusal, RequestError, Unreachable, protocol};
 pub use rights::{Delivery, Grant, PublishAnswer};
-pub use session::{Connection, Start};
+pub use session::{Connection, RunId, Start};
 
 use crate::settings::{BrokerUrl, MqttSettings, Transport};
 

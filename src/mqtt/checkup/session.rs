@@ -23,28 +23,38 @@ const MAX_RECEIVED: usize = 1_000;
 pub enum Start {
     /// Without a session, under a client id of its own: nothing remains.
     Clean,
-    /// With a new session that the broker is to keep as long as a server's. Its client id is always the same, so that the next
-    /// doctor removes what one leaves that is killed.
-    NewSession,
+    /// With a new session that the broker is to keep as long as a server's.
+    NewSession(RunId),
     /// With the session that the broker has kept.
-    Resume,
+    Resume(RunId),
     /// Removes that session.
-    EndSession,
+    EndSession(RunId),
+}
+
+/// Tells the session of this run from those of others, so that several doctors may run at once. One that is killed leaves a
+/// session without subscriptions until it expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunId(u32);
+
+impl RunId {
+    pub fn random() -> Self {
+        Self(fastrand::u32(..))
+    }
 }
 
 impl Start {
     pub(super) fn options(self, settings: &MqttSettings) -> Result<MqttOptions, TlsFileError> {
-        let client_id = format!("{}-doctor", settings.client_id);
-        let with_session = MqttSettings { client_id: client_id.clone(), ..settings.clone() };
+        let client_id = |RunId(run)| format!("{}-doctor-{run:08x}", settings.client_id);
+        let with_session = |run| MqttSettings { client_id: client_id(run), ..settings.clone() };
         match self {
-            Self::Clean => options::without_session(settings, format!("{client_id}-{:08x}", fastrand::u32(..))),
-            Self::EndSession => options::without_session(settings, client_id),
-            Self::NewSession => {
-                let mut options = options::build(&with_session)?;
+            Self::Clean => options::without_session(settings, client_id(RunId::random())),
+            Self::EndSession(run) => options::without_session(settings, client_id(run)),
+            Self::NewSession(run) => {
+                let mut options = options::build(&with_session(run))?;
                 options.set_clean_start(true).set_ack_mode(AckMode::Automatic);
                 Ok(options)
             }
-            Self::Resume => options::first(&with_session, false),
+            Self::Resume(run) => options::first(&with_session(run), false),
         }
     }
 }
