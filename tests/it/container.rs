@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use smarthome::settings::HttpSettings;
 
 use crate::support::app::Database;
+use crate::support::broker::folder;
 use crate::support::installation;
 
 fn shipped(file: &str) -> String {
@@ -58,4 +59,39 @@ async fn a_password_prompt_does_not_echo_without_stty() {
     let shown = String::from_utf8_lossy(&shown);
     assert!(terminal.wait().expect("an end").success() && shown.contains("created user"), "{shown}");
     assert!(!shown.contains("horse"), "{shown}");
+}
+
+/// Runs a linter; returns its exit status and what it says.
+fn lint(program: &str, arguments: &[&str]) -> (bool, String) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new(root.join(program)).args(arguments).current_dir(root).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}: `make clients` installs it"));
+    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[test]
+fn the_linter_of_dockerfiles_has_no_complaint() {
+    const HADOLINT: &str = "tests/python/.venv/bin/hadolint";
+    assert_eq!(lint(HADOLINT, &["docker/Dockerfile"]), (true, String::new()));
+    let folder = folder();
+    let bad = folder.join("Dockerfile");
+    std::fs::write(&bad, "FROM debian\nRUN apt-get install curl\n").expect("written");
+    assert!(!lint(HADOLINT, &[bad.to_str().expect("a path")]).0, "it judges");
+    std::fs::remove_dir_all(folder).expect("removed");
+}
+
+/// Its first rule is the schema of the Compose specification. `dclint.json` leaves out rules of order and of quotes, and the one
+/// against ports on all addresses: those of MQTT are for the network, and that of HTTP has a test above.
+#[test]
+fn the_linter_of_compose_files_has_no_complaint() {
+    const DCLINT: &str = "tests/node/node_modules/.bin/dclint";
+    const STRICT: [&str; 4] = ["--config", "tests/node/dclint.json", "--max-warnings", "0"];
+    let (is_good, complaints) = lint(DCLINT, &[&STRICT[..], &["docker/compose.yaml"]].concat());
+    assert!(is_good, "{complaints}");
+    let folder = folder();
+    let bad = folder.join("compose.yaml");
+    std::fs::write(&bad, shipped("docker/compose.yaml").replace("restart:", "restrat:")).expect("written");
+    let (is_good, complaints) = lint(DCLINT, &[&STRICT[..], &[bad.to_str().expect("a path")]].concat());
+    assert!(!is_good && complaints.contains("additional properties"), "{complaints}");
+    std::fs::remove_dir_all(folder).expect("removed");
 }
