@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
 use serde::Serialize;
 use serde_json::json;
 
@@ -133,7 +135,9 @@ impl ConnectionFile {
         ];
         lines.extend(board.map(|settings| format!("  {settings}")));
         lines.push("For a phone in the same network:".to_owned());
-        lines.push(format!("  {}/graphiql", self.http_url));
+        let page = format!("{}/graphiql", self.http_url);
+        lines.push(format!("  {page}"));
+        lines.extend(qr_code(&page));
         lines.push(String::new());
         lines
     }
@@ -160,4 +164,12 @@ impl ConnectionFile {
             self.graphql_url, self.access_token
         )
     }
+}
+
+/// A QR code with this text, two rows of modules in each line. Dark modules are the background: most terminals are dark, and
+/// cameras read either.
+fn qr_code(text: &str) -> Vec<String> {
+    let Ok(code) = QrCode::new(text) else { return Vec::new() };
+    let image = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
+    image.lines().map(|line| format!("  {line}")).collect()
 }

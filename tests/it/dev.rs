@@ -204,6 +204,24 @@ async fn websocket_at_any_path(banner: &str) {
     }
 }
 
+/// What a camera reads in the banner: each character is two modules, one above the other, and dark ones are the background.
+fn qr_code(output: &str) -> String {
+    let is_row = |line: &&str| !line.is_empty() && line.chars().all(|c| " ▀▄█".contains(c)) && line.contains('█');
+    let rows: Vec<Vec<char>> = output.lines().filter(is_row).map(|line| line.chars().skip(2).collect()).collect();
+    let width = rows.iter().map(Vec::len).max().expect("a code");
+    let is_dark = |x: usize, y: usize| {
+        let shown = rows[y / 2].get(x).copied().unwrap_or(' ');
+        !(shown == '█' || shown == if y.is_multiple_of(2) { '▀' } else { '▄' })
+    };
+    // Larger, as a camera sees it.
+    const SCALE: usize = 4;
+    let dark = |x: usize, y: usize| if is_dark(x / SCALE, y / SCALE) { 0 } else { 255 };
+    let mut image = rqrr::PreparedImage::prepare_from_greyscale(SCALE * width, SCALE * 2 * rows.len(), dark);
+    let grids = image.detect_grids();
+    assert_eq!(grids.len(), 1, "one code in {output}");
+    grids[0].decode().expect("a readable code").1
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lan_serves_a_board_with_its_credentials_and_hides_the_token() {
     let mut dev = Dev::new();
@@ -221,6 +239,7 @@ async fn lan_serves_a_board_with_its_credentials_and_hides_the_token() {
     for text in ["requires the", "Nothing is encrypted", "REGISTRATION", "http://127.0.0.2:"] {
         assert!(output.contains(text), "the banner has no {text}: {output}");
     }
+    assert_eq!(qr_code(&output), format!("{}/graphiql", connection["httpUrl"].as_str().unwrap()));
     let text = |name: &str| settings[name].as_str().unwrap().to_owned();
     assert_eq!((text("host").as_str(), settings["port"].to_string()), ("127.0.0.2", port.clone()));
     let publish = |login: &[&str]| {

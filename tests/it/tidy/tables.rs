@@ -261,6 +261,7 @@ pub(super) const LIBRARY_PLACES: &[(&str, &[&str])] = &[
     ("opentelemetry_otlp", &["src/traces/export.rs"]),
     ("opentelemetry_sdk", &["src/traces.rs", "src/traces/"]),
     ("x509_cert", &["src/tls/server.rs"]),
+    ("qrcode", &["src/dev/"]),
     ("tikv_jemallocator", &["src/main.rs"]),
     ("diesel", &["src/db/", "*store.rs", "src/ids.rs", "src/text_enum.rs"]),
     ("diesel_async", &["src/db/", "*store.rs", "src/error.rs"]),
