@@ -166,7 +166,7 @@ impl World {
         let user = &self.actors.iter().find(|actor| actor.name == name).expect("an actor").user;
         let insert = "insert into memberships (home_id, user_id, role) values ($1, $2, 'ADMIN')";
         self.sql.execute(insert, &[&number(&self.own["home"]), &number(&user.id)]).await.expect("a membership");
-        let remove = "mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }";
+        let remove = "mutation($h: ID!, $u: ID!) { removeMember(input: {homeId: $h, userId: $u}) }";
         self.landlord.query(remove, json!({"h": self.own["home"], "u": user.id})).await;
     }
 

@@ -25,8 +25,7 @@ const INVITE: &str = "mutation($i: InviteMemberInput!) { inviteMember(input: $i)
 const ACCEPT: &str = "mutation($t: String!) { acceptInvitation(token: $t) { id } }";
 const DEVICE: &str = "mutation($i: RegisterDeviceInput!) { registerDevice(input: $i) \
                       { device { id } credentials { username password clientId } } }";
-const ROTATE: &str =
-    "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(deviceId: $d, graceSeconds: $g) { username password } }";
+const ROTATE: &str = "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(input: {deviceId: $d, graceSeconds: $g}) { username password } }";
 const PUSH: &str = "mutation($i: PushConfigInput!) { pushConfig(input: $i) { version config } }";
 const SEND: &str = "mutation($i: SendCommandInput!) { sendCommand(input: $i) { id } }";
 const INTEGRATION: &str = "mutation($i: CreateIntegrationTokenInput!) { createIntegrationToken(input: $i) \
