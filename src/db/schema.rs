@@ -48,11 +48,12 @@ diesel::table! {
 }
 
 diesel::table! {
-    password_resets (token_hash) {
+    account_tokens (token_hash) {
         token_hash -> Binary,
         user_id -> BigInt,
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
+        purpose -> Text,
     }
 }
 
@@ -270,7 +271,7 @@ diesel::table! {
 diesel::allow_tables_to_appear_in_same_query!(
     users,
     refresh_tokens,
-    password_resets,
+    account_tokens,
     revocations,
     homes,
     memberships,

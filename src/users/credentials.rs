@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
+use super::account_tokens_store::{self, Purpose};
 use super::hashing_turns::Lane;
-use super::{NewPassword, Users, password_resets_store, refresh_tokens_store, store};
+use super::{NewPassword, Users, refresh_tokens_store, store};
 use crate::auth::{Actor, Principal};
 use crate::db;
 use crate::error::Error;
@@ -94,7 +95,7 @@ pub(super) async fn end_all_sessions_except(
     kept: Option<SessionId>,
     now: DateTime<Utc>,
 ) -> Result<Vec<RecordedRevocation>, Error> {
-    password_resets_store::delete_of_user(conn, user).await?;
+    account_tokens_store::delete_of_user(conn, Purpose::NewPassword, user).await?;
     let families = refresh_tokens_store::delete_refresh_tokens(conn, user, kept.map(SessionId::as_uuid)).await?;
     let sessions = families.into_iter().map(|family| Revocation::Session(Some(user), SessionId::from_database(family)));
     let revocations: Vec<_> = sessions.chain([Revocation::Tokens(user, now)]).collect();

@@ -1,6 +1,8 @@
 //! Accounts, passwords, sessions. Neither the answers of `login` nor their timing reveal whether an e-mail has an
 //! account.
 
+mod account_mails;
+mod account_tokens_store;
 mod blocklist;
 mod credentials;
 mod deletion;
@@ -12,7 +14,6 @@ mod operator;
 mod password;
 mod password_hasher;
 mod password_resets;
-mod password_resets_store;
 mod profile;
 mod refresh_tokens_store;
 mod session;
@@ -40,10 +41,10 @@ use crate::revocation::Revocations;
 use crate::settings::ResetLink;
 use crate::throttle::{Throttle, network_range};
 use crate::validation;
+use account_mails::AccountMails;
 use hashing_turns::Lane;
 use password::NewPassword;
 use password_hasher::Hasher;
-use password_resets::ResetMails;
 
 /// Longest e-mail address, in bytes (RFC 5321).
 pub const MAX_EMAIL_BYTES: usize = 254;
@@ -89,7 +90,7 @@ pub struct Users {
     throttle: Throttle,
     registration_open: bool,
     issuer_domains: IssuerDomains,
-    reset_mails: Option<ResetMails>,
+    mails: Option<AccountMails>,
     reset_link: Option<ResetLink>,
 }
 
@@ -106,7 +107,7 @@ impl Users {
             mailer,
             reset_link,
         } = dependencies;
-        let (hasher, reset_mails) = (Hasher::default(), mailer.map(ResetMails::new));
+        let (hasher, mails) = (Hasher::default(), mailer.map(AccountMails::new));
         Self {
             pool,
             tokens,
@@ -116,7 +117,7 @@ impl Users {
             throttle,
             registration_open,
             issuer_domains,
-            reset_mails,
+            mails,
             reset_link,
         }
     }

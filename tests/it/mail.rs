@@ -172,7 +172,7 @@ async fn a_token_ends_with_its_hour_with_the_old_password_and_with_the_operators
     app.clock().advance(TimeDelta::minutes(61));
     assert_eq!(use_it(&tokens[4]).await, invalid_token(), "it has expired");
     users.delete_expired_tokens().await.unwrap();
-    assert_eq!(app.database().rows().await["password_resets"], Vec::<String>::new());
+    assert_eq!(app.database().rows().await["account_tokens"], Vec::<String>::new());
 
     app.stranger().query(REQUEST, json!({"e": ann.email})).await;
     let token = server.token(&ann).await;
