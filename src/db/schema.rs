@@ -30,6 +30,7 @@ diesel::table! {
         password_hash -> Text,
         created_at -> Timestamptz,
         home_id -> Nullable<BigInt>,
+        email_verified -> Bool,
     }
 }
 
@@ -54,6 +55,7 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
         purpose -> Text,
+        email -> Nullable<Text>,
     }
 }
 

@@ -208,7 +208,7 @@ pub(super) struct HomeMutation;
 #[Object]
 impl HomeMutation {
     /// Creates a home with you as its owner. Fails with CONFLICT if another home has the key, or had it and was deleted
-    /// after devices were registered in it.
+    /// after devices were registered in it, and with FORBIDDEN if your e-mail address is to be verified first.
     async fn create_home(
         &self,
         ctx: &Context<'_>,

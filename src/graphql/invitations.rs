@@ -126,7 +126,8 @@ impl MembershipMutation {
     }
 
     /// Accepts an invitation and makes you a member of the home. Fails with BAD_USER_INPUT, always with the same
-    /// message, if the token is unknown, used, expired, or was created for another e-mail address.
+    /// message, if the token is unknown, used, expired, or was created for another e-mail address, and with FORBIDDEN if
+    /// your e-mail address is to be verified first.
     async fn accept_invitation(
         &self,
         ctx: &Context<'_>,

@@ -10,9 +10,10 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::Users;
+use super::{User, Users};
 use crate::backoff::Backoff;
 use crate::error::{Chain, Error};
+use crate::ids::UserId;
 use crate::latch::Latch;
 use crate::mail::{GIVEN_UP, Mail, Mailer, QUEUE_FULL};
 
@@ -27,6 +28,41 @@ const MAX_LOOKUPS: u32 = 6;
 pub(super) enum MailRequest {
     /// Somebody asked for a new password for the account with this e-mail.
     NewPassword(String),
+    /// The address of this user is to be verified.
+    Verification(UserId),
+    /// The account of this e-mail address has changed.
+    Notice(Notice, String),
+}
+
+/// What has changed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Notice {
+    PasswordChanged,
+    /// The account has another address now.
+    EmailChanged,
+}
+
+impl Notice {
+    /// Names neither the other address nor anything that opens the account.
+    fn letter(self, to: &str) -> Letter {
+        let (subject, text) = match self {
+            Self::PasswordChanged => (
+                "Your password was changed",
+                format!(
+                    "The password of the account {to} was changed.\n\n\
+                     If it was not you, somebody else uses your account: ask for a new password in the app at once.\n"
+                ),
+            ),
+            Self::EmailChanged => (
+                "Your e-mail address was changed",
+                format!(
+                    "The account {to} has another e-mail address now. This one does not sign in any more.\n\n\
+                     If it was not you, somebody else uses your account: ask the operator of this server for help.\n"
+                ),
+            ),
+        };
+        Letter { to: to.to_owned(), subject, text }
+    }
 }
 
 /// A mail to be sent.
@@ -66,6 +102,27 @@ impl Users {
         self.mails.is_some()
     }
 
+    /// Sends a notice to this address, when called. The change goes on if too many mails wait.
+    pub(super) fn notice(&self, notice: Notice, email: String) -> impl FnOnce() + Send + use<> {
+        let mails = self.mails.clone();
+        move || {
+            if let Some(mails) = mails {
+                let _ = mails.enqueue(MailRequest::Notice(notice, email));
+            }
+        }
+    }
+
+    /// Sends a token to the new address of a user, when called, if it is to be verified.
+    pub(super) fn verification_of_new(&self) -> impl Fn(&User) + Send + use<> {
+        let mails = self.mails.clone().filter(|_| self.email_verification.is_demanded);
+        move |user| {
+            if let Some(mails) = &mails {
+                // The user can ask for the mail again.
+                let _ = mails.enqueue(MailRequest::Verification(user.id));
+            }
+        }
+    }
+
     /// Answers requests for mails until the stop. Runs once.
     pub async fn run_account_mails(self, migrated: Latch, stop: CancellationToken) {
         let Some(mails) = &self.mails else { return };
@@ -103,6 +160,8 @@ impl Users {
     async fn letter(&self, request: &MailRequest) -> Result<Option<Letter>, Error> {
         match request {
             MailRequest::NewPassword(email) => self.password_reset_letter(email).await,
+            MailRequest::Verification(user) => self.verification_letter(*user).await,
+            MailRequest::Notice(notice, email) => Ok(Some(notice.letter(email))),
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::ids::UserId;
 pub(super) enum Purpose {
     /// It sets a new password without the old one.
     NewPassword,
+    /// It proves that the user gets the mails to an address.
+    Email,
 }
 
 impl Purpose {
@@ -21,6 +23,7 @@ impl Purpose {
     fn as_str(self) -> &'static str {
         match self {
             Self::NewPassword => "NEW_PASSWORD",
+            Self::Email => "EMAIL",
         }
     }
 }
@@ -44,6 +47,8 @@ statement! {
 pub(super) struct NewToken<'a> {
     pub(super) purpose: Purpose,
     pub(super) user: UserId,
+    /// The address that it proves.
+    pub(super) email: Option<&'a str>,
     pub(super) digest: &'a [u8],
     pub(super) created_at: DateTime<Utc>,
     pub(super) expires_at: DateTime<Utc>,
@@ -55,6 +60,7 @@ pub(super) async fn insert(conn: &mut AsyncPgConnection, new: NewToken<'_>) -> Q
             account_tokens::purpose.eq(new.purpose.as_str()),
             account_tokens::token_hash.eq(new.digest),
             account_tokens::user_id.eq(new.user),
+            account_tokens::email.eq(new.email),
             account_tokens::created_at.eq(new.created_at),
             account_tokens::expires_at.eq(new.expires_at),
         ))
@@ -97,6 +103,20 @@ pub(super) async fn count_valid(
 /// Deletes a token. `false` if it does not exist.
 pub(super) async fn delete(conn: &mut AsyncPgConnection, digest: &[u8]) -> QueryResult<bool> {
     Ok(diesel::delete(account_tokens::table.find(digest)).execute(conn).await? == 1)
+}
+
+/// Deletes a token for the user's present address. `false` if there is none. The user's row is locked.
+pub(super) async fn delete_for_present_email(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    digest: &[u8],
+) -> QueryResult<bool> {
+    let present = users::table.filter(users::id.eq(user)).select(users::email.nullable());
+    let token = account_tokens::table
+        .filter(account_tokens::token_hash.eq(digest))
+        .filter(account_tokens::user_id.eq(user))
+        .filter(account_tokens::email.eq_any(present));
+    Ok(diesel::delete(token).execute(conn).await? == 1)
 }
 
 /// Deletes all tokens of a user for one purpose.

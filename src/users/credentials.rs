@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
+use super::account_mails::Notice;
 use super::account_tokens_store::{self, Purpose};
 use super::hashing_turns::Lane;
 use super::{NewPassword, Users, refresh_tokens_store, store};
@@ -30,6 +31,11 @@ impl Users {
         let kept_session = session_of(who);
         self.verify_own_password(who, "currentPassword", current, &present).await?;
         let hash = self.hasher.hash(new, Lane::Known).await?;
+        let (apply, notify) = (self.revocations.on_commit(), self.notice(Notice::PasswordChanged, email));
+        let after_commit = move |revocations| {
+            apply(revocations);
+            notify();
+        };
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 // A concurrent change may have committed first: then `current` is outdated.
@@ -41,7 +47,7 @@ impl Users {
                 end_all_sessions_except(conn, user, kept_session, clock.now()).await
             })
         })
-        .after_commit(self.revocations.on_commit())
+        .after_commit(after_commit)
         .await
     }
 

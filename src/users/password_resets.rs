@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::account_mails::{Letter, MailRequest};
+use super::account_mails::{Letter, MailRequest, Notice};
 use super::account_tokens_store::{NewToken, Purpose};
 use super::credentials::end_all_sessions_except;
 use super::hashing_turns::Lane;
@@ -37,7 +37,8 @@ impl Users {
         mails.enqueue(MailRequest::NewPassword(parse_email(email)?))
     }
 
-    /// Sets a new password and ends all sessions and tokens of the account.
+    /// Sets a new password and ends all sessions and tokens of the account. Its address is verified by that: the token was sent
+    /// there, or an operator gave it to the person.
     pub async fn reset_password(&self, token: &str, new: &str, from: Option<IpAddr>) -> Result<(), Error> {
         self.throttle.address_attempt(from)?;
         let digest = opaque_token::digest(token).ok_or_else(invalid)?;
@@ -49,6 +50,11 @@ impl Users {
         let (user, email) = found.ok_or_else(invalid)?;
         let new = NewPassword::parse("newPassword", new, &email)?;
         let hash = self.hasher.hash(new, Lane::Unknown).await?;
+        let (apply, notify) = (self.revocations.on_commit(), self.notice(Notice::PasswordChanged, email));
+        let after_commit = move |revocations| {
+            apply(revocations);
+            notify();
+        };
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 store::lock_password(conn, user).await?.ok_or_else(invalid)?;
@@ -57,10 +63,11 @@ impl Users {
                     return Err(invalid());
                 }
                 store::set_password(conn, user, &hash).await?;
+                store::set_email_verified(conn, user).await?;
                 end_all_sessions_except(conn, user, None, clock.now()).await
             })
         })
-        .after_commit(self.revocations.on_commit())
+        .after_commit(after_commit)
         .await
     }
 
@@ -87,7 +94,7 @@ impl Users {
                     return Ok(false);
                 }
                 account_tokens_store::delete_old(conn, purpose, user, MAX_TOKENS_PER_USER - 1).await?;
-                let new = NewToken { purpose, user, digest: &digest, created_at: now, expires_at };
+                let new = NewToken { purpose, user, email: None, digest: &digest, created_at: now, expires_at };
                 account_tokens_store::insert(conn, new).await?;
                 Ok(true)
             })

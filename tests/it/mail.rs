@@ -30,7 +30,7 @@ fn invalid_token() -> (String, Value) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forgotten_password_is_replaced_by_mail() {
     let mut server = MailServer::start().await;
-    let app = server.app().set("PASSWORD_RESET_URL", LINK).start().await;
+    let app = server.app().set("EMAIL_VERIFICATION", "off").set("PASSWORD_RESET_URL", LINK).start().await;
     let (home, ann) = app.home().await;
     let status = "subscription($h: ID!) { deviceStatus(homeId: $h) { id } }";
     let mut stream = ann.subscribe(status, json!({"h": home.id})).await;
@@ -71,7 +71,7 @@ async fn a_forgotten_password_is_replaced_by_mail() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_ends_with_its_hour_with_the_old_password_and_with_the_operators_next() {
     let mut server = MailServer::start().await;
-    let app = server.app().start().await;
+    let app = server.app().set("EMAIL_VERIFICATION", "off").start().await;
     let ann = app.user().await;
     let use_it = async |token: &str| refusal(&app, RESET, json!({"t": token, "p": NEW_PASSWORD})).await;
     for wrong in ["", "pw_", "pw_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", &"x".repeat(10_000)] {
@@ -117,7 +117,7 @@ async fn a_token_ends_with_its_hour_with_the_old_password_and_with_the_operators
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_that_can_not_be_sent_now_is_sent_later_and_a_refused_one_is_counted() {
     let mut server = MailServer::start().await;
-    let app = server.app().start().await;
+    let app = server.app().set("EMAIL_VERIFICATION", "off").start().await;
     let register = "mutation($e: String!, $p: String!) { register(input: {email: $e, password: $p, name: \"A\"}) { user { id } } }";
     let metrics = &app.app().services().metrics;
     let mut emails = Vec::new();

@@ -53,6 +53,8 @@ pub(super) const ROWS: &[Row] = &[
         Anybody,
         "mutation { resetPassword(input: {token: $reset, newPassword: $password}) }",
     ),
+    row("Mutation.requestEmailVerification", Account, "mutation { requestEmailVerification }"),
+    row("Mutation.verifyEmail", Anybody, "mutation { verifyEmail(token: $verification) }"),
     row("Mutation.revokeSession", Account, "mutation { revokeSession(id: $session) }"),
     row(
         "Mutation.changePassword",
@@ -384,6 +386,7 @@ pub(super) const ARGUMENTS: &[(&str, ArgumentRule)] = &[
     ("Mutation.updateDevice.input.roomId", Within),
     ("Mutation.updateHome.id", Target),
     ("Mutation.updateHome.input.id", Target),
+    ("Mutation.verifyEmail.token", Secret("BAD_USER_INPUT")),
     ("Query.auditLog.after", Cursor),
     ("Query.auditLog.homeId", Target),
     ("Query.command.id", Target),
