@@ -16,6 +16,7 @@ use crate::mosquitto_tls::made;
 pub const USER: &str = "sender";
 /// Has characters that a URL escapes.
 pub const PASSWORD: &str = "p/w:%@";
+pub const PASSWORD_IN_URL: &str = "p%2Fw%3A%25%40";
 
 /// The mail server's process.
 pub struct MailServer {
@@ -27,6 +28,15 @@ pub struct MailServer {
 
 impl MailServer {
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// One that has no TLS.
+    pub async fn start_plain() -> Self {
+        Self::start_with(&["plain"]).await
+    }
+
+    async fn start_with(more: &[&str]) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = std::env::temp_dir().join(unique("smarthome-mail"));
         std::fs::create_dir_all(&folder).expect("a folder");
@@ -37,6 +47,7 @@ impl MailServer {
             .arg(root.join("tests/python/smtp_server.py"))
             .args([folder.join("tls/server.crt"), folder.join("tls/server.key")])
             .args([USER, PASSWORD])
+            .args(more)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -48,7 +59,7 @@ impl MailServer {
 
     /// A server that sends through this one.
     pub fn app(&self) -> Builder {
-        let url = format!("smtp://{USER}:p%2Fw%3A%25%40@127.0.0.1:{}", self.port);
+        let url = format!("smtp://{USER}:{PASSWORD_IN_URL}@127.0.0.1:{}", self.port);
         let from = "Smart home <home@test.example>";
         TestApp::builder().set("SMTP_URL", url).set("SMTP_FROM", from).set("SMTP_CA_FILE", self.ca_file())
     }
@@ -56,6 +67,11 @@ impl MailServer {
     /// The authority that signed the server's certificate.
     pub fn ca_file(&self) -> String {
         self.folder.join("tls/ca.crt").display().to_string()
+    }
+
+    /// Whether no mail has come. The server prints a mail before it answers.
+    pub async fn has_no_mail(&mut self) -> bool {
+        tokio::time::timeout(Duration::ZERO, self.mails.next_line()).await.is_err()
     }
 
     /// The next mail.
