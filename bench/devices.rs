@@ -165,7 +165,7 @@ fn while_renaming<T>(addr: SocketAddr, token: &str, device: &str, measure: impl 
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let renaming = scope.spawn(|| {
-            let query = "mutation($id: ID!, $name: String) { updateDevice(id: $id, input: {name: $name}) { id } }";
+            let query = "mutation($id: ID!, $name: String) { updateDevice(input: {id: $id, name: $name}) { id } }";
             let mut http = Http::connect(addr)?;
             for index in 0.. {
                 if over.load(Ordering::Relaxed) {

@@ -32,7 +32,7 @@ pub use documentation::{VARIABLES, Variable, help};
 pub use encryption::{EncryptionKey, EncryptionSettings};
 pub use http::{HttpSettings, LogRequests, TlsFiles};
 pub use issuers::{KeySource, TrustedIssuer};
-pub use mail::{MailEncryption, MailServer, MailSettings, ResetLink};
+pub use mail::{MailEncryption, MailLink, MailServer, MailSettings};
 pub use mqtt::MqttSettings;
 pub use provisioning::{AuthEndpoint, DynsecAccount, Provisioning};
 pub use proxies::TrustedProxies;
@@ -99,7 +99,11 @@ pub struct Settings {
     /// Outgoing mail; `None` if the server sends none.
     pub mail: Option<MailSettings>,
     /// The link of mails that set a new password.
-    pub reset_link: Option<ResetLink>,
+    pub reset_link: Option<MailLink>,
+    /// Whether people have to prove their e-mail addresses.
+    pub email_verification: bool,
+    /// The link of mails that verify an address.
+    pub verification_link: Option<MailLink>,
     /// `RATE_LIMITS`: whether rate limits, quotas and delays are on.
     pub rate_limits: bool,
     /// The rate limit of each device; `None` for no limit.
@@ -122,7 +126,9 @@ impl Settings {
             auth: AuthSettings::read(source),
             encryption: EncryptionSettings::read(source),
             mail: MailSettings::read(source),
-            reset_link: ResetLink::read(source),
+            reset_link: MailLink::to_reset_password(source),
+            email_verification: mail::email_verification(source),
+            verification_link: MailLink::to_verify_email(source),
             rate_limits: rate_limits,
             device_limit: DeviceLimit::read(source).map(|limit| limit.filter(|_| with_limits)),
             quotas: Quotas::read(source, with_limits),

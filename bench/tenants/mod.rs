@@ -124,7 +124,7 @@ async fn come_back(world: &World, owner: &Neighbour) -> Result<Option<Duration>>
 async fn report_theft(world: &World, mut stolen: Device, owner: &Neighbour) -> Result<Devices> {
     sleep(THEFT_AFTER).await;
     let mut client = owner.account.client.clone();
-    let rotate = "mutation($d: ID!) { rotateDeviceCredentials(deviceId: $d, graceSeconds: 0) { username } }";
+    let rotate = "mutation($d: ID!) { rotateDeviceCredentials(input: {deviceId: $d, graceSeconds: 0}) { username } }";
     let reported = Instant::now();
     let deadline = reported + DEVICES_PATIENCE;
     // An owner whose session was ended signs in again.

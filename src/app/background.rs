@@ -19,8 +19,8 @@ pub(super) fn start(parts: &Parts, tasks: &Tasks) {
         ingest::run_session_retention(pool(), migrated(), stop()),
     );
     if services.users.sends_mail() {
-        let mails = services.users.clone().run_reset_mails(migrated(), stop());
-        tasks.critical("the mails for new passwords", mails);
+        let mails = services.users.clone().run_account_mails(migrated(), stop());
+        tasks.critical("the mails about accounts", mails);
     }
     let partitions = hubs.partitions.clone().run(settings.database.clone(), base.clock.clone(), migrated(), stop());
     tasks.critical("the task for partitions", partitions);

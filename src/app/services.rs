@@ -12,12 +12,13 @@ use crate::homes::{self, Homes, Integrations};
 use crate::settings::Settings;
 use crate::telemetry::LiveReadings;
 use crate::telemetry::history::Readings;
-use crate::users::{self, Users};
+use crate::users::{self, EmailVerification, Users};
 
 impl Services {
     pub fn build(base: &Base, hubs: &Hubs, settings: &Settings) -> Self {
         let Base { clock, metrics, pool, throttle, tokens, revocations, .. } = base;
         let (clock, metrics, pool) = (|| clock.clone(), || metrics.clone(), || pool.clone());
+        let email_verification = EmailVerification { is_demanded: settings.email_verification };
         Self {
             users: Users::new(users::UsersDependencies {
                 pool: pool(),
@@ -29,6 +30,8 @@ impl Services {
                 issuer_domains: IssuerDomains::new(&settings.auth),
                 mailer: base.mailer.clone(),
                 reset_link: settings.reset_link.clone(),
+                email_verification,
+                verification_link: settings.verification_link.clone(),
             }),
             homes: Homes::new(homes::HomesDependencies {
                 pool: pool(),
@@ -38,6 +41,7 @@ impl Services {
                 revocations: revocations.clone(),
                 throttle: throttle.clone(),
                 homes_per_user: settings.quotas.homes_per_user,
+                email_verification,
             }),
             integrations: Integrations::new(pool(), clock(), tokens.clone(), revocations.clone(), throttle.clone()),
             devices: Devices::new(

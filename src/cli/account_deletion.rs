@@ -12,6 +12,7 @@ use crate::ids::{DeviceId, HomeId};
 use crate::revocation::Revocations;
 use crate::settings::{DatabaseSettings, Environment};
 use crate::throttle::Throttle;
+use crate::users::EmailVerification;
 use anyhow::{Context, bail};
 use clap::Args;
 
@@ -48,6 +49,7 @@ impl Delete {
             revocations: Revocations::new(clock),
             throttle: Throttle::new(false),
             homes_per_user: u32::MAX,
+            email_verification: EmailVerification { is_demanded: false },
         });
         let who = users.operator_as(&self.email).await?;
         let mut plan = LeavingPlan { delete: self.delete_home, ..LeavingPlan::default() };

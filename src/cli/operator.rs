@@ -9,9 +9,9 @@ use crate::auth::{IssuerDomains, Tokens};
 use crate::clock::Clock;
 use crate::opaque_token;
 use crate::revocation::Revocations;
-use crate::settings::{AuthSettings, DatabaseSettings, Environment, ResetLink, Secret};
+use crate::settings::{AuthSettings, DatabaseSettings, Environment, MailLink, Secret};
 use crate::throttle::Throttle;
-use crate::users::{Users, UsersDependencies};
+use crate::users::{EmailVerification, Users, UsersDependencies};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -45,7 +45,7 @@ pub(crate) enum User {
         #[command(flatten)]
         password: Password,
     },
-    /// Set the e-mail address of an account and end all its sessions.
+    /// Set the e-mail address of an account, which counts as verified then, and end all its sessions.
     SetEmail {
         /// The login name.
         #[arg(long)]
@@ -172,7 +172,9 @@ pub(super) async fn users(auth: AuthSettings) -> anyhow::Result<Users> {
         registration_open: auth.registration_open,
         issuer_domains: IssuerDomains::new(&auth),
         mailer: None,
-        reset_link: ResetLink::read(&Environment)?,
+        reset_link: MailLink::to_reset_password(&Environment)?,
+        email_verification: EmailVerification { is_demanded: false },
+        verification_link: None,
     }))
 }
 

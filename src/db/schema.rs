@@ -30,6 +30,7 @@ diesel::table! {
         password_hash -> Text,
         created_at -> Timestamptz,
         home_id -> Nullable<BigInt>,
+        email_verified -> Bool,
     }
 }
 
@@ -48,11 +49,13 @@ diesel::table! {
 }
 
 diesel::table! {
-    password_resets (token_hash) {
+    account_tokens (token_hash) {
         token_hash -> Binary,
         user_id -> BigInt,
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
+        purpose -> Text,
+        email -> Nullable<Text>,
     }
 }
 
@@ -270,7 +273,7 @@ diesel::table! {
 diesel::allow_tables_to_appear_in_same_query!(
     users,
     refresh_tokens,
-    password_resets,
+    account_tokens,
     revocations,
     homes,
     memberships,

@@ -5,6 +5,7 @@ mod broker;
 mod broker_config;
 mod database;
 mod disk;
+mod mail;
 mod report;
 mod topics;
 
@@ -14,10 +15,10 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::clock::Clock;
-use crate::settings::{DatabaseSettings, Environment, MqttSettings, SettingsErrors};
+use crate::settings::{DatabaseSettings, Environment, MailSettings, MqttSettings, SettingsErrors};
 use report::Check;
 
-/// Check the broker, the database, the clock and the disk as this server would use them, and say what is wrong and what to do.
+/// Check the broker, the database, the mail server, the clock and the disk as this server would use them, and say what is wrong and what to do.
 /// Reads the variables of `serve`. The exit status is 0 if all is well and 1 if there are faults.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
@@ -73,8 +74,16 @@ impl Doctor {
                 Err(_) => vec![Check::not_checked("database", "the settings of the database are not usable")],
             }
         };
-        let (of_broker, of_database) = tokio::join!(Box::pin(of_broker), Box::pin(of_database));
-        [settings(errors)].into_iter().chain(of_broker).chain(of_database).chain(disk::check(&self.disk)).collect()
+        let of_mail = async {
+            match MailSettings::read(&Environment) {
+                Ok(mail) => mail::check(mail.as_ref()).await,
+                Err(_) => Some(Check::not_checked("mail", "the settings of mail are not usable")),
+            }
+        };
+        let (of_broker, of_database, of_mail) =
+            tokio::join!(Box::pin(of_broker), Box::pin(of_database), Box::pin(of_mail));
+        let of_services = of_broker.into_iter().chain(of_database).chain(of_mail);
+        [settings(errors)].into_iter().chain(of_services).chain(disk::check(&self.disk)).collect()
     }
 }
 

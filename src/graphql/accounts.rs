@@ -75,7 +75,7 @@ pub(super) struct AccountMutation;
 #[Object]
 impl AccountMutation {
     /// Changes your display name, your e-mail address or both. Another e-mail address needs your password, ends all your
-    /// other sessions and closes their connections. Fails with CONFLICT if the address has an account already, and with
+    /// other sessions and closes their connections; if this server verifies addresses, it gets a mail. Fails with CONFLICT if the address has an account already, and with
     /// FORBIDDEN if registration is closed or an external issuer verifies the addresses of its domain: then the operator
     /// changes it.
     async fn update_me(
@@ -88,6 +88,24 @@ impl AccountMutation {
         let change = ProfileChange { name: name.as_deref(), email: email.as_deref(), current_password };
         let user = ctx.services().users.update(ctx.person()?, change, ctx.address()).await?;
         Ok(User { viewer: user.id, user: Arc::new(user) })
+    }
+
+    /// Sends a mail with a token for `verifyEmail` to your e-mail address. Returns true without a mail if the address is
+    /// verified, and if five such tokens of your account are valid.
+    async fn request_email_verification(&self, ctx: &Context<'_>) -> Result<bool> {
+        ctx.services().users.request_email_verification(ctx.person()?, ctx.address()).await?;
+        Ok(true)
+    }
+
+    /// Verifies the e-mail address of the account that the token was sent for. You need not be signed in. Fails with
+    /// BAD_USER_INPUT if the token is unknown, used, expired or for an earlier address of the account.
+    async fn verify_email(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The token from the mail. It is valid for one use and for a day.")] token: String,
+    ) -> Result<bool> {
+        ctx.services().users.verify_email(&token, ctx.address()).await?;
+        Ok(true)
     }
 
     /// Sends a mail with a token for `resetPassword` to the account with this e-mail address. The answer is the same if

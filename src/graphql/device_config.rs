@@ -8,6 +8,7 @@ use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
 use super::members::{self, User};
+use super::mutation_input::input_or;
 use super::paging::{self, Page, PageArguments, PageRequest};
 use super::scalars::{Instant, Json, parse_id};
 use crate::device_config::{self, NewConfig};
@@ -148,6 +149,15 @@ pub(super) async fn page(
     Ok(page.page(configs, |config| (config.version.into(), config.into())))
 }
 
+/// An older version of a configuration to go back to.
+#[derive(InputObject)]
+pub(super) struct RollbackConfigInput {
+    /// The ID of the device.
+    device_id: ID,
+    /// The version to copy.
+    to_version: i32,
+}
+
 #[derive(Default)]
 pub(super) struct ConfigMutation;
 
@@ -173,10 +183,15 @@ impl ConfigMutation {
     async fn rollback_config(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The ID of the device.")] device_id: ID,
-        #[graphql(desc = "The version to copy.")] to_version: i32,
+        #[graphql(desc = "The device and the version to copy.")] input: Option<RollbackConfigInput>,
+        #[graphql(desc = "The ID of the device.", deprecation = "Use `input`.")] device_id: Option<ID>,
+        #[graphql(desc = "The version to copy.", deprecation = "Use `input`.")] to_version: Option<i32>,
     ) -> Result<DeviceConfig> {
         let (services, viewer) = (ctx.services(), ctx.viewer()?);
+        let has_deprecated = device_id.is_some() || to_version.is_some();
+        let deprecated = device_id.zip(to_version);
+        let deprecated = deprecated.map(|(device_id, to_version)| RollbackConfigInput { device_id, to_version });
+        let RollbackConfigInput { device_id, to_version } = input_or(input, has_deprecated, deprecated)?;
         let device = services.devices.find(viewer.user, parse_id(&device_id, "device")?).await?;
         let access = device.allow(Permission::PushConfig)?;
         let config = services.configs.rollback(access, &ctx.request_context()?, &device, to_version).await?;

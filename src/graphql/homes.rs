@@ -15,6 +15,7 @@ use super::inputs::IntInput;
 use super::integrations::IntegrationToken;
 use super::invitations::OpenInvitation;
 use super::members::HomeMember;
+use super::mutation_input::id_or;
 use super::paging::{Page, PageArguments, load_list};
 use super::rooms::Room;
 use super::rows::{Direct, JsonWriter, NotWritten, Row, Write, leaf};
@@ -172,6 +173,8 @@ pub(super) struct CreateHomeInput {
 /// The fields of a home to change. Absent fields stay unchanged. None of them can be null.
 #[derive(InputObject)]
 pub(super) struct UpdateHomeInput {
+    /// The ID of the home. Required, unless the deprecated argument `id` has it.
+    id: Option<ID>,
     /// The display name: 1 to 100 characters.
     name: MaybeUndefined<String>,
     /// The IANA time zone, for example `Europe/Berlin`.
@@ -205,7 +208,7 @@ pub(super) struct HomeMutation;
 #[Object]
 impl HomeMutation {
     /// Creates a home with you as its owner. Fails with CONFLICT if another home has the key, or had it and was deleted
-    /// after devices were registered in it.
+    /// after devices were registered in it, and with FORBIDDEN if your e-mail address is to be verified first.
     async fn create_home(
         &self,
         ctx: &Context<'_>,
@@ -222,11 +225,12 @@ impl HomeMutation {
     async fn update_home(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The ID of the home.")] id: ID,
-        #[graphql(desc = "The fields to change.")] input: UpdateHomeInput,
+        #[graphql(desc = "The home, and the fields to change.")] input: UpdateHomeInput,
+        #[graphql(desc = "The ID of the home.", deprecation = "Use `id` of `input`.")] id: Option<ID>,
     ) -> Result<Home> {
-        let homes = &ctx.services().homes;
-        let access = homes.access(ctx.viewer()?, parse_id(&id, "home")?, Permission::Configure).await?;
+        let (homes, viewer) = (&ctx.services().homes, ctx.viewer()?);
+        let id = id_or(input.id, id)?;
+        let access = homes.access(viewer, parse_id(&id, "home")?, Permission::Configure).await?;
         let (name, timezone) = (changed("name", input.name)?, changed("timezone", input.timezone)?);
         let home = homes.update(access, &ctx.request_context()?, name.as_deref(), timezone.as_deref()).await?;
         Ok(Home(Arc::new(home)))

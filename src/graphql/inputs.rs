@@ -64,6 +64,11 @@ impl IntInput {
         Self { value, is_given: true }
     }
 
+    /// Whether the client gave it. False for the default in the schema.
+    pub(super) fn is_given(self) -> bool {
+        self.is_given
+    }
+
     /// The value if it is a whole number in this range.
     pub(super) fn within(self, range: RangeInclusive<i64>) -> Option<i64> {
         // Beyond 2^53 an f64 has no exact integers.

@@ -8,6 +8,7 @@ use super::context::ContextExt;
 use super::error::Result;
 use super::homes::Home;
 use super::members::HomeMember;
+use super::mutation_input::input_or;
 use super::scalars::{HomeRole, Instant, parse_id};
 use crate::audit::RequestContext;
 use crate::homes::{self, Permission};
@@ -68,6 +69,26 @@ pub(super) struct InviteMemberInput {
     role: HomeRole,
 }
 
+/// The new role of a member.
+#[derive(InputObject)]
+pub(super) struct SetMemberRoleInput {
+    /// The ID of the home.
+    home_id: ID,
+    /// The user ID of the member.
+    user_id: ID,
+    /// The new role.
+    role: HomeRole,
+}
+
+/// A member to remove.
+#[derive(InputObject)]
+pub(super) struct RemoveMemberInput {
+    /// The ID of the home.
+    home_id: ID,
+    /// The user ID of the member. Use your own to leave the home.
+    user_id: ID,
+}
+
 #[derive(Default)]
 pub(super) struct MembershipMutation;
 
@@ -105,7 +126,8 @@ impl MembershipMutation {
     }
 
     /// Accepts an invitation and makes you a member of the home. Fails with BAD_USER_INPUT, always with the same
-    /// message, if the token is unknown, used, expired, or was created for another e-mail address.
+    /// message, if the token is unknown, used, expired, or was created for another e-mail address, and with FORBIDDEN if
+    /// your e-mail address is to be verified first.
     async fn accept_invitation(
         &self,
         ctx: &Context<'_>,
@@ -121,12 +143,17 @@ impl MembershipMutation {
     async fn set_member_role(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The ID of the home.")] home_id: ID,
-        #[graphql(desc = "The user ID of the member.")] user_id: ID,
-        #[graphql(desc = "The new role.")] role: HomeRole,
+        #[graphql(desc = "The member and the new role.")] input: Option<SetMemberRoleInput>,
+        #[graphql(desc = "The ID of the home.", deprecation = "Use `input`.")] home_id: Option<ID>,
+        #[graphql(desc = "The user ID of the member.", deprecation = "Use `input`.")] user_id: Option<ID>,
+        #[graphql(desc = "The new role.", deprecation = "Use `input`.")] role: Option<HomeRole>,
     ) -> Result<HomeMember> {
-        let homes = &ctx.services().homes;
-        let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
+        let (homes, viewer) = (&ctx.services().homes, ctx.viewer()?);
+        let has_deprecated = home_id.is_some() || user_id.is_some() || role.is_some();
+        let deprecated = home_id.zip(user_id).zip(role);
+        let deprecated = deprecated.map(|((home_id, user_id), role)| SetMemberRoleInput { home_id, user_id, role });
+        let SetMemberRoleInput { home_id, user_id, role } = input_or(input, has_deprecated, deprecated)?;
+        let access = homes.access(viewer, parse_id(&home_id, "home")?, Permission::Configure).await?;
         let user = parse_id(&user_id, "member")?;
         let member = homes.set_role(access, &ctx.request_context()?, user, role.into()).await?;
         Ok(HomeMember { home: access.home(), member })
@@ -138,11 +165,16 @@ impl MembershipMutation {
     async fn remove_member(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The ID of the home.")] home_id: ID,
-        #[graphql(desc = "The user ID of the member. Use your own to leave the home.")] user_id: ID,
+        #[graphql(desc = "The member to remove.")] input: Option<RemoveMemberInput>,
+        #[graphql(desc = "The ID of the home.", deprecation = "Use `input`.")] home_id: Option<ID>,
+        #[graphql(desc = "The user ID of the member. Use your own to leave the home.", deprecation = "Use `input`.")]
+        user_id: Option<ID>,
     ) -> Result<bool> {
-        let homes = &ctx.services().homes;
-        let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::ReadPeople).await?;
+        let (homes, viewer) = (&ctx.services().homes, ctx.viewer()?);
+        let has_deprecated = home_id.is_some() || user_id.is_some();
+        let deprecated = home_id.zip(user_id).map(|(home_id, user_id)| RemoveMemberInput { home_id, user_id });
+        let RemoveMemberInput { home_id, user_id } = input_or(input, has_deprecated, deprecated)?;
+        let access = homes.access(viewer, parse_id(&home_id, "home")?, Permission::ReadPeople).await?;
         homes.remove_member(access, &ctx.request_context()?, parse_id(&user_id, "member")?).await?;
         Ok(true)
     }

@@ -35,6 +35,12 @@ impl User {
         &self.user.email
     }
 
+    /// Whether the user proved that the e-mail address is theirs. Also true if this server did not ask for it when the account
+    /// got the address.
+    async fn email_verified(&self, ctx: &Context<'_>) -> bool {
+        self.user.email_verified || !ctx.services().users.email_verification().is_demanded
+    }
+
     /// The display name.
     async fn name(&self) -> &str {
         &self.user.name

@@ -33,6 +33,7 @@ mod live;
 mod loader;
 mod loaders;
 mod members;
+mod mutation_input;
 mod null_propagation;
 mod operation;
 mod paging;
@@ -130,7 +131,9 @@ pub struct Query(
     status::StatusQuery,
 );
 
-/// The mutations of the API.
+/// The mutations of the API. Each takes at most one argument: the ID of what it is about (or its secret, or an e-mail
+/// address), or `input` with everything it needs. It returns what it created or changed, and `true` where nothing is left
+/// to return.
 #[derive(MergedObject, Default)]
 pub struct Mutation(
     sessions::SessionMutation,

@@ -8,6 +8,8 @@ use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObje
 use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
+use super::inputs::IntInput;
+use super::mutation_input::{id_or, input_or};
 use super::scalars::{DeviceType, MacAddress, changed, parse_id};
 use crate::devices::{self, DeviceChange, NewDevice};
 use crate::error::Error;
@@ -62,6 +64,8 @@ pub(super) struct NewDeviceInput {
 /// always has a name and a type.
 #[derive(InputObject)]
 pub(super) struct UpdateDeviceInput {
+    /// The ID of the device. Required, unless the deprecated argument `id` has it.
+    id: Option<ID>,
     /// The display name: 1 to 100 characters.
     name: MaybeUndefined<String>,
     /// The kind of the device.
@@ -71,6 +75,16 @@ pub(super) struct UpdateDeviceInput {
     mac_address: MaybeUndefined<MacAddress>,
     /// The ID of the room of the device.
     room_id: MaybeUndefined<ID>,
+}
+
+/// A device that gets a new MQTT password.
+#[derive(InputObject)]
+pub(super) struct RotateDeviceCredentialsInput {
+    /// The ID of the device.
+    device_id: ID,
+    /// How many seconds the old password stays valid: 0 to 2,592,000 (30 days).
+    #[graphql(default_with = "Some(IntInput::default_of(0))")]
+    grace_seconds: Option<IntInput>,
 }
 
 /// A new device, with the credentials that it needs to connect.
@@ -175,10 +189,11 @@ impl DeviceMutation {
     async fn update_device(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The ID of the device.")] id: ID,
-        #[graphql(desc = "The fields to change.")] input: UpdateDeviceInput,
+        #[graphql(desc = "The device, and the fields to change.")] input: UpdateDeviceInput,
+        #[graphql(desc = "The ID of the device.", deprecation = "Use `id` of `input`.")] id: Option<ID>,
     ) -> Result<Device> {
         let (devices, viewer) = (&ctx.services().devices, ctx.viewer()?);
+        let id = id_or(input.id, id)?;
         let device = devices.find(viewer.user, parse_id(&id, "device")?).await?;
         let access = device.allow(Permission::Configure)?;
         let room = match input.room_id {
@@ -203,18 +218,24 @@ impl DeviceMutation {
     async fn rotate_device_credentials(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The ID of the device.")] device_id: ID,
+        #[graphql(desc = "The device.")] input: Option<RotateDeviceCredentialsInput>,
+        #[graphql(desc = "The ID of the device.", deprecation = "Use `input`.")] device_id: Option<ID>,
         #[graphql(
             desc = "How many seconds the old password stays valid: 0 to 2,592,000 (30 days).",
-            default_with = "Some(0)"
+            default_with = "Some(IntInput::default_of(0))",
+            deprecation = "Use `input`."
         )]
-        grace_seconds: Option<i32>,
+        grace_seconds: Option<IntInput>,
     ) -> Result<MqttCredentials> {
         let (devices, viewer) = (&ctx.services().devices, ctx.viewer()?);
+        let has_deprecated = device_id.is_some() || grace_seconds.is_some_and(IntInput::is_given);
+        let deprecated = device_id.map(|device_id| RotateDeviceCredentialsInput { device_id, grace_seconds });
+        let RotateDeviceCredentialsInput { device_id, grace_seconds } = input_or(input, has_deprecated, deprecated)?;
         let device = devices.find(viewer.user, parse_id(&device_id, "device")?).await?;
         let access = device.allow(Permission::Configure)?;
         // A negative value is refused like one above the maximum.
-        let grace = u64::try_from(grace_seconds.unwrap_or_default()).map_or(Duration::MAX, Duration::from_secs);
+        let seconds = IntInput::seconds(grace_seconds, "graceSeconds")?.unwrap_or_default();
+        let grace = u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs);
         Ok(devices.rotate_credentials(access, &ctx.request_context()?, device.id, grace).await?.into())
     }
 

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_graphql::parser::types::SelectionSet;
-use async_graphql::{Context, ID, Object, OutputType};
+use async_graphql::{Context, ID, InputObject, Object, OutputType};
 
 use super::context::ContextExt;
 use super::devices::{Device, selects_state};
 use super::error::Result;
 use super::homes::Home;
+use super::mutation_input::input_or;
 use super::paging::load_list;
 use super::rows::{Row, Write, leaf};
 use super::scalars::{int, parse_id};
@@ -78,6 +79,24 @@ impl Row for homes::Room {
     }
 }
 
+/// A room to create.
+#[derive(InputObject)]
+pub(super) struct CreateRoomInput {
+    /// The ID of the home.
+    home_id: ID,
+    /// The display name: 1 to 100 characters.
+    name: String,
+}
+
+/// The new name of a room.
+#[derive(InputObject)]
+pub(super) struct RenameRoomInput {
+    /// The ID of the room.
+    id: ID,
+    /// The display name: 1 to 100 characters.
+    name: String,
+}
+
 #[derive(Default)]
 pub(super) struct RoomMutation;
 
@@ -87,11 +106,15 @@ impl RoomMutation {
     async fn create_room(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The ID of the home.")] home_id: ID,
-        #[graphql(desc = "The display name: 1 to 100 characters.")] name: String,
+        #[graphql(desc = "The room to create.")] input: Option<CreateRoomInput>,
+        #[graphql(desc = "The ID of the home.", deprecation = "Use `input`.")] home_id: Option<ID>,
+        #[graphql(desc = "The display name: 1 to 100 characters.", deprecation = "Use `input`.")] name: Option<String>,
     ) -> Result<Room> {
-        let homes = &ctx.services().homes;
-        let access = homes.access(ctx.viewer()?, parse_id(&home_id, "home")?, Permission::Configure).await?;
+        let (homes, viewer) = (&ctx.services().homes, ctx.viewer()?);
+        let has_deprecated = home_id.is_some() || name.is_some();
+        let deprecated = home_id.zip(name).map(|(home_id, name)| CreateRoomInput { home_id, name });
+        let CreateRoomInput { home_id, name } = input_or(input, has_deprecated, deprecated)?;
+        let access = homes.access(viewer, parse_id(&home_id, "home")?, Permission::Configure).await?;
         Ok(Room(Arc::new(homes.create_room(access, &ctx.request_context()?, &name).await?)))
     }
 
@@ -99,10 +122,14 @@ impl RoomMutation {
     async fn rename_room(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The ID of the room.")] id: ID,
-        #[graphql(desc = "The display name: 1 to 100 characters.")] name: String,
+        #[graphql(desc = "The new name.")] input: Option<RenameRoomInput>,
+        #[graphql(desc = "The ID of the room.", deprecation = "Use `input`.")] id: Option<ID>,
+        #[graphql(desc = "The display name: 1 to 100 characters.", deprecation = "Use `input`.")] name: Option<String>,
     ) -> Result<Room> {
         let (homes, viewer) = (&ctx.services().homes, ctx.viewer()?);
+        let has_deprecated = id.is_some() || name.is_some();
+        let deprecated = id.zip(name).map(|(id, name)| RenameRoomInput { id, name });
+        let RenameRoomInput { id, name } = input_or(input, has_deprecated, deprecated)?;
         let id = parse_id(&id, "room")?;
         let access = homes.room_access(viewer, id, Permission::Configure).await?;
         Ok(Room(Arc::new(homes.rename_room(access, &ctx.request_context()?, id, &name).await?)))

@@ -102,7 +102,8 @@ pub(super) struct SessionMutation;
 
 #[Object]
 impl SessionMutation {
-    /// Creates an account and signs in. Fails with FORBIDDEN if registration is closed.
+    /// Creates an account and signs in. If this server verifies e-mail addresses, it sends a mail with a token for
+    /// `verifyEmail`. Fails with FORBIDDEN if registration is closed.
     async fn register(
         &self,
         ctx: &Context<'_>,

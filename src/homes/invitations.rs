@@ -119,13 +119,16 @@ impl Homes {
         .await
     }
 
-    /// Makes the caller a member, if the token was issued for their e-mail. A token works once.
+    /// Makes the caller a member, if the token was issued for their e-mail, which is verified if it has to be. A token works once.
     pub async fn accept_invitation(&self, by: &RequestContext, token: &str) -> Result<Home, Error> {
         self.throttle.address_attempt(by.address)?;
         let digest = opaque_token::digest(token).ok_or_else(invalid)?;
         let (user, by, now, homes_limit) = (by.user, by.clone(), self.clock.now(), self.homes_limit);
+        let verification = self.email_verification;
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
+                // Before the token is looked at: the refusal tells nothing of it.
+                verification.check(conn, user).await?;
                 let home = invitations_store::home_of(conn, &digest, user).await?.ok_or_else(invalid)?;
                 if !members_store::lock_home(conn, home).await? {
                     return Err(invalid());

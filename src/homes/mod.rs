@@ -50,6 +50,7 @@ use crate::hub;
 use crate::ids::{HomeId, UserId};
 use crate::revocation::Revocations;
 use crate::throttle::Throttle;
+use crate::users::EmailVerification;
 use crate::validation;
 
 /// Receives changes of the registry after their commit: the caches of addresses, of credentials and of the registry.
@@ -140,6 +141,8 @@ pub struct HomesDependencies {
     pub throttle: Throttle,
     /// Homes that one user may own.
     pub homes_per_user: u32,
+    /// Who has to prove their address gets no home before.
+    pub email_verification: EmailVerification,
 }
 
 /// Homes, memberships and rooms. Cheap to clone.
@@ -152,13 +155,23 @@ pub struct Homes {
     revocations: Revocations,
     throttle: Throttle,
     homes_limit: HomesLimit,
+    email_verification: EmailVerification,
 }
 
 impl Homes {
     pub fn new(dependencies: HomesDependencies) -> Self {
-        let HomesDependencies { pool, clock, listener, hubs, revocations, throttle, homes_per_user } = dependencies;
+        let HomesDependencies {
+            pool,
+            clock,
+            listener,
+            hubs,
+            revocations,
+            throttle,
+            homes_per_user,
+            email_verification,
+        } = dependencies;
         let homes_limit = HomesLimit(homes_per_user.into());
-        Self { pool, clock, listener, hubs, revocations, throttle, homes_limit }
+        Self { pool, clock, listener, hubs, revocations, throttle, homes_limit, email_verification }
     }
 
     /// The viewer's proof of a permission in a home. `NOT_FOUND` for users who are not members.
@@ -196,11 +209,12 @@ impl Homes {
         }
     }
 
-    /// Creates a home. The caller becomes its owner. A key under which devices were ever registered is not given again,
+    /// Creates a home. The caller, whose address is verified if it has to be, becomes its owner. A key under which devices were ever registered is not given again,
     /// and is refused like that of an existing home. Choosing keys is limited for each user, so that nobody can search
     /// for the keys of others.
     pub async fn create(&self, by: &RequestContext, new: NewHome) -> Result<Home, Error> {
         let (user, by, homes_limit) = (by.user, by.clone(), self.homes_limit);
+        let verification = self.email_verification;
         let new = store::NewHome {
             key: new.key.map(|key| validation::key("key", &key)).transpose()?,
             name: validation::name("name", &new.name)?,
@@ -212,6 +226,7 @@ impl Homes {
         }
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
+                verification.check(conn, user).await?;
                 homes_limit.check(conn, user, "you own").await?;
                 let home = match store::insert(conn, &new, user).await {
                     Err(error) if db::violated_foreign_key(&error).is_some() => {

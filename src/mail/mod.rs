@@ -1,6 +1,8 @@
 //! Outgoing mail, by SMTP. A mail is sent in the background and retried for some minutes. Nothing is stored: a server that
 //! stops forgets the mails that wait.
 
+pub mod checkup;
+
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;

@@ -62,6 +62,8 @@ pub const VARIABLES: &[Variable] = &[
     )),
     optional("SMTP_FROM", "with SMTP_URL", "sender of mails: Home <home@example.com>"),
     optional("SMTP_CA_FILE", "system", "PEM file of the authority that signed the mail server's certificate"),
+    optional("EMAIL_VERIFICATION", "on with SMTP_URL", "off: who registers need not prove the e-mail address"),
+    optional("EMAIL_VERIFICATION_URL", "none", "link in mails: https://app.example.com/verify?token={token}"),
     optional("PASSWORD_RESET_URL", "none", "link in mails: https://app.example.com/new-password?token={token}"),
     optional("RATE_LIMITS", "on", "off: no rate limits, for load tests only"),
     optional("DEVICE_RATE_LIMIT", "20", "messages per second that a device may send for long; 0: no limit"),
@@ -134,8 +136,16 @@ mod tests {
     use crate::settings::{Settings, SettingsErrors};
 
     /// Defaults that are no values.
-    const IN_WORDS: [&str; 7] =
-        ["none", "off", "system", "smarthome-HOST", "MQTT_BROKER_URL", "the machine's", "the one above"];
+    const IN_WORDS: [&str; 8] = [
+        "none",
+        "off",
+        "on with SMTP_URL",
+        "system",
+        "smarthome-HOST",
+        "MQTT_BROKER_URL",
+        "the machine's",
+        "the one above",
+    ];
 
     #[test]
     fn the_list_has_the_defaults_of_the_readers() {

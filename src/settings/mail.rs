@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::{Secret, SettingsError, SettingsErrors, Source, all, bad, secret};
+use super::{Secret, SettingsError, SettingsErrors, Source, all, bad, secret, switch};
 
 const EXPECTED_URL: &str = "expected smtp://user:password@host, or smtps:// for TLS from the start";
-const EXPECTED_LINK: &str =
-    "expected a URL with {token} in it, such as https://app.example.com/new-password?token={token}";
-/// Stands for the token in `PASSWORD_RESET_URL`.
+const EXPECTED_LINK: &str = "expected a URL with {token} in it, such as https://app.example.com/account?token={token}";
+/// Stands for the token in a link.
 const PLACEHOLDER: &str = "{token}";
 
 /// How the connection to the mail server is encrypted.
@@ -83,15 +82,36 @@ impl MailServer {
     }
 }
 
-/// `PASSWORD_RESET_URL`: the page of an app at which a new password is set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResetLink(String);
+/// `EMAIL_VERIFICATION`: whether people have to prove the addresses with which they register. By default they do if the server
+/// sends mail.
+pub(super) fn email_verification(source: &impl Source) -> Result<bool, SettingsError> {
+    let sends_mail = ["SMTP_URL", "SMTP_URL_FILE"].iter().any(|name| source.get(name).is_some());
+    let is_on = switch(source, "EMAIL_VERIFICATION", ("on", "off"), sends_mail)?;
+    if is_on && !sends_mail {
+        return Err(bad("EMAIL_VERIFICATION", "needs a mail server: set SMTP_URL"));
+    }
+    Ok(is_on)
+}
 
-impl ResetLink {
-    pub fn read(source: &impl Source) -> Result<Option<Self>, SettingsError> {
-        let Some(text) = source.get("PASSWORD_RESET_URL") else { return Ok(None) };
+/// A page of an app to which a mail leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailLink(String);
+
+impl MailLink {
+    /// `PASSWORD_RESET_URL`: the page at which a new password is set.
+    pub fn to_reset_password(source: &impl Source) -> Result<Option<Self>, SettingsError> {
+        Self::read(source, "PASSWORD_RESET_URL")
+    }
+
+    /// `EMAIL_VERIFICATION_URL`: the page that verifies an e-mail address.
+    pub fn to_verify_email(source: &impl Source) -> Result<Option<Self>, SettingsError> {
+        Self::read(source, "EMAIL_VERIFICATION_URL")
+    }
+
+    fn read(source: &impl Source, name: &str) -> Result<Option<Self>, SettingsError> {
+        let Some(text) = source.get(name) else { return Ok(None) };
         let is_link = text.contains(PLACEHOLDER) && Url::parse(&text.replace(PLACEHOLDER, "x")).is_ok();
-        if is_link { Ok(Some(Self(text))) } else { Err(bad("PASSWORD_RESET_URL", EXPECTED_LINK)) }
+        if is_link { Ok(Some(Self(text))) } else { Err(bad(name, EXPECTED_LINK)) }
     }
 
     /// The link with a token. Tokens need no escapes in URLs.
@@ -131,8 +151,20 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_verified_if_the_server_sends_mail() {
+        let read = |vars: &'static [(&str, &str)]| {
+            email_verification(&|name: &str| vars.iter().find(|(set, _)| *set == name).map(|(_, v)| (*v).to_owned()))
+        };
+        assert_eq!(read(&[]), Ok(false));
+        assert_eq!(read(&[("SMTP_URL", "smtp://a")]), Ok(true));
+        assert_eq!(read(&[("SMTP_URL_FILE", "/run/url")]), Ok(true));
+        assert_eq!(read(&[("SMTP_URL", "smtp://a"), ("EMAIL_VERIFICATION", "off")]), Ok(false));
+        assert_eq!(read(&[("EMAIL_VERIFICATION", "on")]).unwrap_err().name, "EMAIL_VERIFICATION");
+    }
+
+    #[test]
     fn a_link_has_a_place_for_the_token() {
-        let read = |text: &'static str| ResetLink::read(&move |_: &str| Some(text.to_owned()));
+        let read = |text: &'static str| MailLink::to_reset_password(&move |_: &str| Some(text.to_owned()));
         let link = read("https://app.example.com/new?token={token}").unwrap().unwrap();
         assert_eq!(link.with_token("pw_x"), "https://app.example.com/new?token=pw_x");
         assert!(read("myapp://reset/{token}").is_ok());

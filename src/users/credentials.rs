@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
+use super::account_mails::Notice;
+use super::account_tokens_store::{self, Purpose};
 use super::hashing_turns::Lane;
-use super::{NewPassword, Users, password_resets_store, refresh_tokens_store, store};
+use super::{NewPassword, Users, refresh_tokens_store, store};
 use crate::auth::{Actor, Principal};
 use crate::db;
 use crate::error::Error;
@@ -29,6 +31,11 @@ impl Users {
         let kept_session = session_of(who);
         self.verify_own_password(who, "currentPassword", current, &present).await?;
         let hash = self.hasher.hash(new, Lane::Known).await?;
+        let (apply, notify) = (self.revocations.on_commit(), self.notice(Notice::PasswordChanged, email));
+        let after_commit = move |revocations| {
+            apply(revocations);
+            notify();
+        };
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 // A concurrent change may have committed first: then `current` is outdated.
@@ -40,7 +47,7 @@ impl Users {
                 end_all_sessions_except(conn, user, kept_session, clock.now()).await
             })
         })
-        .after_commit(self.revocations.on_commit())
+        .after_commit(after_commit)
         .await
     }
 
@@ -94,7 +101,7 @@ pub(super) async fn end_all_sessions_except(
     kept: Option<SessionId>,
     now: DateTime<Utc>,
 ) -> Result<Vec<RecordedRevocation>, Error> {
-    password_resets_store::delete_of_user(conn, user).await?;
+    account_tokens_store::delete_of_user(conn, Purpose::NewPassword, user).await?;
     let families = refresh_tokens_store::delete_refresh_tokens(conn, user, kept.map(SessionId::as_uuid)).await?;
     let sessions = families.into_iter().map(|family| Revocation::Session(Some(user), SessionId::from_database(family)));
     let revocations: Vec<_> = sessions.chain([Revocation::Tokens(user, now)]).collect();

@@ -2,7 +2,8 @@
 //!
 //! The first token with a verified e-mail links its subject to the account with that e-mail. The link is permanent:
 //! later changes of addresses never move a subject to another account. An e-mail links only the first subject of an
-//! issuer, because the issuer may later assign the address to another person. No account is created this way.
+//! issuer, because the issuer may later assign the address to another person. An account that has to verify its address is not
+//! linked before. No account is created this way.
 
 use super::{Users, external_identities_store, parse_email, store};
 use crate::auth::ExternalIdentity;
@@ -27,9 +28,14 @@ impl Users {
         }
         let Some(Ok(email)) = identity.email.as_deref().map(parse_email) else { return Ok(None) };
         let (issuer, subject, now) = (identity.issuer.clone(), identity.subject.clone(), self.clock.now());
+        let is_demanded = self.email_verification.is_demanded;
         let linked = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let Some(user) = store::lock_by_email(conn, &email).await? else { return Ok(None) };
+                // Whoever made the account may know its password, and not be the owner of the address.
+                if is_demanded && !store::is_email_verified(conn, user).await? {
+                    return Ok(None);
+                }
                 if !external_identities_store::has_link(conn, &issuer, user).await? {
                     external_identities_store::insert(conn, &issuer, &subject, user, now).await?;
                 }

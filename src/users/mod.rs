@@ -1,9 +1,12 @@
 //! Accounts, passwords, sessions. Neither the answers of `login` nor their timing reveal whether an e-mail has an
 //! account.
 
+mod account_mails;
+mod account_tokens_store;
 mod blocklist;
 mod credentials;
 mod deletion;
+mod email_verification;
 mod external_identities;
 mod external_identities_store;
 mod hashing_turns;
@@ -12,7 +15,6 @@ mod operator;
 mod password;
 mod password_hasher;
 mod password_resets;
-mod password_resets_store;
 mod profile;
 mod refresh_tokens_store;
 mod session;
@@ -25,6 +27,7 @@ use std::net::IpAddr;
 use chrono::{DateTime, Utc};
 
 pub use deletion::VerifiedPassword;
+pub use email_verification::EmailVerification;
 pub use listing_store::{ListedUser, list_users};
 pub use profile::ProfileChange;
 pub use session::Session;
@@ -37,13 +40,13 @@ use crate::error::{CredentialsError, Error};
 use crate::ids::UserId;
 use crate::mail::Mailer;
 use crate::revocation::Revocations;
-use crate::settings::ResetLink;
+use crate::settings::MailLink;
 use crate::throttle::{Throttle, network_range};
 use crate::validation;
+use account_mails::AccountMails;
 use hashing_turns::Lane;
 use password::NewPassword;
 use password_hasher::Hasher;
-use password_resets::ResetMails;
 
 /// Longest e-mail address, in bytes (RFC 5321).
 pub const MAX_EMAIL_BYTES: usize = 254;
@@ -57,6 +60,8 @@ pub struct User {
     pub id: UserId,
     /// The login name, in lower case.
     pub email: String,
+    /// False while the user has to prove that the address is theirs.
+    pub email_verified: bool,
     pub name: String,
     pub created_at: DateTime<Utc>,
 }
@@ -75,7 +80,11 @@ pub struct UsersDependencies {
     /// Sends tokens for new passwords; `None` if the server sends no mail.
     pub mailer: Option<Mailer>,
     /// The link with which such a token is sent.
-    pub reset_link: Option<ResetLink>,
+    pub reset_link: Option<MailLink>,
+    /// Whether people who register, or change their addresses, have to prove these.
+    pub email_verification: EmailVerification,
+    /// The link with which they do.
+    pub verification_link: Option<MailLink>,
 }
 
 /// Accounts and sessions. Cheap to clone.
@@ -89,8 +98,10 @@ pub struct Users {
     throttle: Throttle,
     registration_open: bool,
     issuer_domains: IssuerDomains,
-    reset_mails: Option<ResetMails>,
-    reset_link: Option<ResetLink>,
+    mails: Option<AccountMails>,
+    reset_link: Option<MailLink>,
+    email_verification: EmailVerification,
+    verification_link: Option<MailLink>,
 }
 
 impl Users {
@@ -105,8 +116,10 @@ impl Users {
             issuer_domains,
             mailer,
             reset_link,
+            email_verification,
+            verification_link,
         } = dependencies;
-        let (hasher, reset_mails) = (Hasher::default(), mailer.map(ResetMails::new));
+        let (hasher, mails) = (Hasher::default(), mailer.map(AccountMails::new));
         Self {
             pool,
             tokens,
@@ -116,12 +129,15 @@ impl Users {
             throttle,
             registration_open,
             issuer_domains,
-            reset_mails,
+            mails,
             reset_link,
+            email_verification,
+            verification_link,
         }
     }
 
-    /// Creates an account and signs it in, if registration is open. `from` is the client's address.
+    /// Creates an account and signs it in, if registration is open, and sends a token to its address if it is to be verified.
+    /// `from` is the client's address.
     pub async fn register(
         &self,
         email: &str,
@@ -133,17 +149,24 @@ impl Users {
             return Err(Error::Forbidden("registration is closed: ask the operator for an account"));
         }
         self.throttle.address_attempt(from)?;
-        let (user, hash) = self.insert(email, password, name).await?;
+        let (user, hash) = self.insert(email, !self.email_verification.is_demanded, password, name).await?;
+        self.verification_of_new()(&user);
         self.open_session(user, hash, from).await
     }
 
-    /// Creates an account regardless of `REGISTRATION`, for operators.
+    /// Creates an account regardless of `REGISTRATION`, for operators. Its address counts as verified.
     pub async fn create(&self, email: &str, password: &str, name: &str) -> Result<User, Error> {
-        self.insert(email, password, name).await.map(|(user, _)| user)
+        self.insert(email, true, password, name).await.map(|(user, _)| user)
     }
 
     /// Returns the new account and its password hash.
-    async fn insert(&self, email: &str, password: &str, name: &str) -> Result<(User, String), Error> {
+    async fn insert(
+        &self,
+        email: &str,
+        is_verified: bool,
+        password: &str,
+        name: &str,
+    ) -> Result<(User, String), Error> {
         let email = parse_email(email)?;
         let name = validation::name("name", name)?;
         let password = NewPassword::parse("password", password, &email)?;
@@ -151,7 +174,7 @@ impl Users {
         let now = self.clock.now();
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
-                let user = store::insert(conn, &email, &name, &hash, now).await?;
+                let user = store::insert(conn, &email, is_verified, &name, &hash, now).await?;
                 let user = user.ok_or_else(email_taken)?;
                 Ok((user, hash))
             })

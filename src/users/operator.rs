@@ -29,13 +29,13 @@ impl Users {
         .await
     }
 
-    /// Sets the e-mail address of an account and ends all its sessions and tokens.
+    /// Sets the e-mail address of an account, which counts as verified then, and ends all its sessions and tokens.
     pub async fn set_email(&self, email: &str, new: &str) -> Result<(), Error> {
         let (email, new, clock) = (parse_email(email)?, parse_email(new)?, self.clock.clone());
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let user = store::lock_by_email(conn, &email).await?.ok_or(Error::NotFound("user"))?;
-                store::set_email(conn, user, &new).await.map_err(taken)?;
+                store::set_email(conn, user, &new, true).await.map_err(taken)?;
                 end_all_sessions_except(conn, user, None, clock.now()).await
             })
         })

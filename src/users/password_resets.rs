@@ -1,37 +1,22 @@
 //! Setting a new password without the old one, with a token that is sent by mail or printed for the operator.
-//!
-//! A request by e-mail enters a queue, whether or not the address has an account: so neither the answer nor its time reveals
-//! it. A worker looks the account up and sends the mail.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::{StreamExt, stream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
 
+use super::account_mails::{Letter, MailRequest, Notice};
+use super::account_tokens_store::{NewToken, Purpose};
 use super::credentials::end_all_sessions_except;
 use super::hashing_turns::Lane;
-use super::{NewPassword, Users, parse_email, password_resets_store, store};
-use crate::backoff::Backoff;
+use super::{NewPassword, Users, account_tokens_store, parse_email, store};
 use crate::db;
-use crate::error::{Chain, Error};
-use crate::latch::Latch;
-use crate::mail::{GIVEN_UP, Mail, Mailer, QUEUE_FULL};
+use crate::error::Error;
 use crate::opaque_token;
 
 /// How long a token can be used.
 const LIFETIME: TimeDelta = TimeDelta::hours(1);
 /// Most valid tokens of one account. A request for a further one by mail does nothing; an operator's deletes the oldest.
 const MAX_TOKENS_PER_USER: i64 = 5;
-/// Requests that wait for the worker, and requests in progress: most of those pause before their mail is sent again.
-const MAX_REQUESTS: usize = 1_000;
-/// Accounts that are looked up at once.
-const MAX_CONCURRENT_LOOKUPS: usize = 8;
-/// Attempts to look an account up, while the database does not answer.
-const MAX_LOOKUPS: u32 = 6;
 const SUBJECT: &str = "Set a new password";
 const NO_MAIL: Error = Error::Forbidden("this server sends no mail: ask its operator for a new password");
 
@@ -44,58 +29,45 @@ enum Surplus {
     Replace,
 }
 
-/// The queue of requests, and what answers them. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct ResetMails {
-    mailer: Mailer,
-    requests: mpsc::Sender<String>,
-    /// Taken by the worker.
-    waiting: Arc<Mutex<Option<mpsc::Receiver<String>>>>,
-}
-
-impl ResetMails {
-    pub(super) fn new(mailer: Mailer) -> Self {
-        let (requests, waiting) = mpsc::channel(MAX_REQUESTS);
-        Self { mailer, requests, waiting: Arc::new(Mutex::new(Some(waiting))) }
-    }
-}
-
 impl Users {
     /// Sends a token to the account with this e-mail, if there is one. `from` is the client's address.
     pub fn request_password_reset(&self, email: &str, from: Option<IpAddr>) -> Result<(), Error> {
         self.throttle.address_attempt(from)?;
-        let mails = self.reset_mails.as_ref().ok_or(NO_MAIL)?;
-        let email = parse_email(email)?;
-        mails.requests.try_send(email).map_err(|full| {
-            mails.mailer.count_failed(QUEUE_FULL);
-            Error::unavailable(full)
-        })
+        let mails = self.mails.as_ref().ok_or(NO_MAIL)?;
+        mails.enqueue(MailRequest::NewPassword(parse_email(email)?))
     }
 
-    /// Sets a new password and ends all sessions and tokens of the account.
+    /// Sets a new password and ends all sessions and tokens of the account. Its address is verified by that: the token was sent
+    /// there, or an operator gave it to the person.
     pub async fn reset_password(&self, token: &str, new: &str, from: Option<IpAddr>) -> Result<(), Error> {
         self.throttle.address_attempt(from)?;
         let digest = opaque_token::digest(token).ok_or_else(invalid)?;
         let clock = self.clock.clone();
         let found = {
             let mut conn = self.pool.get().await?;
-            password_resets_store::find_user(&mut conn, &digest, clock.now()).await?
+            account_tokens_store::find_user(&mut conn, Purpose::NewPassword, &digest, clock.now()).await?
         };
         let (user, email) = found.ok_or_else(invalid)?;
         let new = NewPassword::parse("newPassword", new, &email)?;
         let hash = self.hasher.hash(new, Lane::Unknown).await?;
+        let (apply, notify) = (self.revocations.on_commit(), self.notice(Notice::PasswordChanged, email));
+        let after_commit = move |revocations| {
+            apply(revocations);
+            notify();
+        };
         db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 store::lock_password(conn, user).await?.ok_or_else(invalid)?;
                 // Another request may have used the token meanwhile.
-                if !password_resets_store::delete(conn, &digest).await? {
+                if !account_tokens_store::delete(conn, &digest).await? {
                     return Err(invalid());
                 }
                 store::set_password(conn, user, &hash).await?;
+                store::set_email_verified(conn, user).await?;
                 end_all_sessions_except(conn, user, None, clock.now()).await
             })
         })
-        .after_commit(self.revocations.on_commit())
+        .after_commit(after_commit)
         .await
     }
 
@@ -116,12 +88,14 @@ impl Users {
         let is_created = db::transaction(&self.pool, move |conn| {
             Box::pin(async move {
                 let Some(user) = store::lock_by_email(conn, &email).await? else { return Ok(false) };
-                let n_valid = password_resets_store::count_valid(conn, user, now).await?;
+                let purpose = Purpose::NewPassword;
+                let n_valid = account_tokens_store::count_valid(conn, purpose, user, now).await?;
                 if surplus == Surplus::Refuse && n_valid >= MAX_TOKENS_PER_USER {
                     return Ok(false);
                 }
-                password_resets_store::delete_old(conn, user, MAX_TOKENS_PER_USER - 1).await?;
-                password_resets_store::insert(conn, user, &digest, now, expires_at).await?;
+                account_tokens_store::delete_old(conn, purpose, user, MAX_TOKENS_PER_USER - 1).await?;
+                let new = NewToken { purpose, user, email: None, digest: &digest, created_at: now, expires_at };
+                account_tokens_store::insert(conn, new).await?;
                 Ok(true)
             })
         });
@@ -133,45 +107,13 @@ impl Users {
         self.reset_link.as_ref().map_or_else(|| token.to_owned(), |link| link.with_token(token))
     }
 
-    /// Whether the server sends mail.
-    pub fn sends_mail(&self) -> bool {
-        self.reset_mails.is_some()
-    }
-
-    /// Answers requests for a new password until the stop. Runs once.
-    pub async fn run_reset_mails(self, migrated: Latch, stop: CancellationToken) {
-        let Some(mails) = &self.reset_mails else { return };
-        let Some(requests) = mails.waiting.lock().expect("requests lock").take() else { return };
-        let answered = async {
-            migrated.wait().await;
-            let requests = stream::unfold(requests, async |mut requests| Some((requests.recv().await?, requests)));
-            let lookups = Semaphore::new(MAX_CONCURRENT_LOOKUPS);
-            let answer = |email: String| self.answer(&mails.mailer, &lookups, email);
-            requests.for_each_concurrent(MAX_REQUESTS, answer).await;
+    pub(super) async fn password_reset_letter(&self, email: &str) -> Result<Option<Letter>, Error> {
+        let created = self.insert_password_reset(email, Surplus::Refuse).await?;
+        let letter = |(token, _): (String, _)| {
+            let text = self.reset_text(email, &token);
+            Letter { to: email.to_owned(), subject: SUBJECT, text }
         };
-        stop.run_until_cancelled(answered).await;
-    }
-
-    async fn answer(&self, mailer: &Mailer, lookups: &Semaphore, email: String) {
-        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
-        for attempt in 1..=MAX_LOOKUPS {
-            let created = {
-                let _turn = lookups.acquire().await;
-                self.insert_password_reset(&email, Surplus::Refuse).await
-            };
-            match created {
-                Ok(None) => return,
-                Ok(Some((token, _))) => {
-                    let text = self.reset_text(&email, &token);
-                    return mailer.send(Mail { to: &email, subject: SUBJECT, text }).await;
-                }
-                Err(error) if attempt == MAX_LOOKUPS => {
-                    tracing::warn!(error = %Chain(&error), "a request for a new password is given up");
-                    mailer.count_failed(GIVEN_UP);
-                }
-                Err(_) => backoff.wait().await,
-            }
-        }
+        Ok(created.map(letter))
     }
 
     fn reset_text(&self, email: &str, token: &str) -> String {

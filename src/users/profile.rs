@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::account_mails::Notice;
 use super::credentials::{end_all_sessions_except, session_of, wrong};
 use super::{User, Users, parse_email, store};
 use crate::auth::Principal;
@@ -28,6 +29,7 @@ pub struct ProfileChange<'a> {
 impl Users {
     /// Changes the caller's name, e-mail address or both, and returns the changed account. Another e-mail address needs
     /// open registration and the password, and ends all other sessions and tokens, as another password does: with it one signs in.
+    /// The old address gets a notice, and the new one a token if it is to be verified.
     pub async fn update(
         &self,
         who: &Principal,
@@ -53,9 +55,15 @@ impl Users {
             self.verify_own_password(who, "currentPassword", password, &hash).await?;
         }
         let kept_session = session_of(who);
-        let apply = self.revocations.on_commit();
-        let after_commit = move |(user, revocations)| {
+        let is_verified = !self.email_verification.is_demanded;
+        let (apply, notify) = (self.revocations.on_commit(), self.notice(Notice::EmailChanged, present_email));
+        let (verify, is_other_email) = (self.verification_of_new(), email.is_some());
+        let after_commit = move |(user, revocations): (User, _)| {
             apply(revocations);
+            if is_other_email {
+                notify();
+                verify(&user);
+            }
             user
         };
         db::transaction(&self.pool, move |conn| {
@@ -67,7 +75,7 @@ impl Users {
                     if locked != hash {
                         return Err(wrong("currentPassword"));
                     }
-                    store::set_email(conn, user, email).await.map_err(taken)?;
+                    store::set_email(conn, user, email, is_verified).await.map_err(taken)?;
                     revocations = end_all_sessions_except(conn, user, kept_session, clock.now()).await?;
                 }
                 if let Some(name) = &name {

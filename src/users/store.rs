@@ -9,18 +9,19 @@ use super::User;
 use crate::db::schema::{memberships, refresh_tokens, users};
 use crate::ids::UserId;
 
-type Columns = (users::id, users::email, users::name, users::created_at);
-const COLUMNS: Columns = (users::id, users::email, users::name, users::created_at);
-type Row = (UserId, String, String, DateTime<Utc>);
+type Columns = (users::id, users::email, users::email_verified, users::name, users::created_at);
+const COLUMNS: Columns = (users::id, users::email, users::email_verified, users::name, users::created_at);
+type Row = (UserId, String, bool, String, DateTime<Utc>);
 
-fn user((id, email, name, created_at): Row) -> User {
-    User { id, email, name, created_at }
+fn user((id, email, email_verified, name, created_at): Row) -> User {
+    User { id, email, email_verified, name, created_at }
 }
 
 /// `None` if the e-mail is taken.
 pub(super) async fn insert(
     conn: &mut AsyncPgConnection,
     email: &str,
+    email_verified: bool,
     name: &str,
     password_hash: &str,
     created_at: DateTime<Utc>,
@@ -28,6 +29,7 @@ pub(super) async fn insert(
     diesel::insert_into(users::table)
         .values((
             users::email.eq(email),
+            users::email_verified.eq(email_verified),
             users::name.eq(name),
             users::password_hash.eq(password_hash),
             users::created_at.eq(created_at),
@@ -89,8 +91,29 @@ pub(super) async fn set_name(conn: &mut AsyncPgConnection, user: UserId, name: &
 }
 
 /// Fails with a unique violation if the e-mail is taken.
-pub(super) async fn set_email(conn: &mut AsyncPgConnection, user: UserId, email: &str) -> QueryResult<()> {
-    diesel::update(users::table.find(user)).set(users::email.eq(email)).execute(conn).await.map(drop)
+pub(super) async fn set_email(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    email: &str,
+    is_verified: bool,
+) -> QueryResult<()> {
+    let columns = (users::email.eq(email), users::email_verified.eq(is_verified));
+    diesel::update(users::table.find(user)).set(columns).execute(conn).await.map(drop)
+}
+
+pub(super) async fn set_email_verified(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<()> {
+    diesel::update(users::table.find(user)).set(users::email_verified.eq(true)).execute(conn).await.map(drop)
+}
+
+/// `true` also for a user that does not exist.
+pub(super) async fn is_email_verified(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<bool> {
+    Ok(unverified_email(conn, user).await?.is_none())
+}
+
+/// The address of a user, if it is not verified.
+pub(super) async fn unverified_email(conn: &mut AsyncPgConnection, user: UserId) -> QueryResult<Option<String>> {
+    let unverified = users::table.find(user).filter(users::email_verified.eq(false));
+    unverified.select(users::email).first(conn).await.optional()
 }
 
 /// As [`lock_password`], and no transaction can insert a row that refers to the user.

@@ -1,10 +1,10 @@
-//! Deletes expired refresh tokens, and expired tokens for new passwords.
+//! Deletes expired refresh tokens, and expired tokens that were sent by mail.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Users, password_resets_store, refresh_tokens_store};
+use super::{Users, account_tokens_store, refresh_tokens_store};
 use crate::background::periodic;
 use crate::error::Error;
 use crate::latch::Latch;
@@ -32,7 +32,7 @@ impl Users {
         }
         for _ in 0..MAX_CHUNKS {
             let mut conn = self.pool.get().await?;
-            if password_resets_store::delete_expired(&mut conn, self.clock.now(), CHUNK).await? < CHUNK {
+            if account_tokens_store::delete_expired(&mut conn, self.clock.now(), CHUNK).await? < CHUNK {
                 break;
             }
         }

@@ -115,7 +115,7 @@ async fn fill(owner: &User, device: &Device) {
     owner.query(command, json!({"d": device.id})).await;
     let push = "mutation($d: ID!) { pushConfig(input: {deviceId: $d, config: {interval: 10}}) { version } }";
     owner.query(push, json!({"d": device.id})).await;
-    let room = "mutation($h: ID!) { createRoom(homeId: $h, name: \"K\u{fc}che\") { id } }";
+    let room = "mutation($h: ID!) { createRoom(input: {homeId: $h, name: \"K\u{fc}che\"}) { id } }";
     owner.query(room, json!({"h": device.home.id})).await;
 }
 

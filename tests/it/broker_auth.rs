@@ -167,7 +167,7 @@ async fn a_connection_is_authorized_while_its_password_is_valid() {
     let (home, owner) = app.home().await;
     let (lamp, fan) = (app.device(&owner, &home, "lamp").await, app.device(&owner, &home, "fan").await);
     let rotate = async |device: &Device, grace: i64| {
-        let rotate = "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(deviceId: $d, graceSeconds: $g) \
+        let rotate = "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(input: {deviceId: $d, graceSeconds: $g}) \
                       { username password } }";
         let made = owner.query(rotate, json!({"d": device.id, "g": grace})).await;
         assert_eq!(made["rotateDeviceCredentials"]["username"], device.username, "the user name stays");
@@ -269,7 +269,7 @@ async fn authorized_connections_go_on_while_the_database_is_away() {
     }
     // A deletion or rotation before the outage counts, although the broker has not asked since.
     owner.query("mutation($d: ID!) { deleteDevice(id: $d) }", json!({"d": fan.id})).await;
-    let rotate = "mutation($d: ID!) { rotateDeviceCredentials(deviceId: $d) { username } }";
+    let rotate = "mutation($d: ID!) { rotateDeviceCredentials(input: {deviceId: $d}) { username } }";
     owner.query(rotate, json!({"d": door.id})).await;
     let status = async |path, question: Value| ask(addr, path, JSON, &question.to_string()).await.0;
     for mode in [Mode::Cut, Mode::Stall] {

@@ -62,7 +62,7 @@ async fn a_server_that_does_not_own_the_audit_log_can_change_neither_it_nor_its_
     // The server still works and may create tables: creating, changing and deleting a home is audited.
     sql.batch_execute("set search_path = public; create table later (id bigint); drop table later").await.unwrap();
     let other = ann.home().await;
-    ann.query("mutation($h: ID!) { updateHome(id: $h, input: {name: \"Villa\"}) { id } }", json!({"h": home.id})).await;
+    ann.query("mutation($h: ID!) { updateHome(input: {id: $h, name: \"Villa\"}) { id } }", json!({"h": home.id})).await;
     ann.query("mutation($h: ID!) { deleteHome(id: $h) }", json!({"h": other.id})).await;
     let rows = admin.query("select action from audit_log order by id", &[]).await.unwrap();
     let actions: Vec<String> = rows.iter().map(|row| row.get(0)).collect();

@@ -121,9 +121,9 @@ async fn the_state_is_in_lists_and_in_live_events() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "lamp").await;
-    let create = "mutation($home: ID!) { createRoom(homeId: $home, name: \"Hall\") { id } }";
+    let create = "mutation($home: ID!) { createRoom(input: {homeId: $home, name: \"Hall\"}) { id } }";
     let room = owner.query(create, json!({"home": home.id})).await["createRoom"]["id"].take();
-    let update = "mutation($id: ID!, $room: ID) { updateDevice(id: $id, input: {roomId: $room}) { id } }";
+    let update = "mutation($id: ID!, $room: ID) { updateDevice(input: {id: $id, roomId: $room}) { id } }";
     owner.query(update, json!({"id": device.id, "room": room})).await;
 
     let live = "subscription($home: ID) { deviceStatus(homeId: $home) { state { reported } } }";

@@ -16,8 +16,7 @@ use crate::support::{eventually, until};
 const DISCONNECTED_WITHIN: Duration = Duration::from_secs(5);
 
 async fn rotate(owner: &User, device: &Device, grace: u32) -> (String, String) {
-    let query =
-        "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(deviceId: $d, graceSeconds: $g) { username password } }";
+    let query = "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(input: {deviceId: $d, graceSeconds: $g}) { username password } }";
     let data = owner.query(query, json!({"d": device.id, "g": grace})).await;
     let text = |name: &str| data["rotateDeviceCredentials"][name].as_str().expect("text").to_owned();
     (text("username"), text("password"))
@@ -254,7 +253,7 @@ async fn one_of_two_servers_provisions_the_broker() {
     let _database = app.stop().await;
     let data = owner_there
         .query(
-            "mutation($d: ID!) { rotateDeviceCredentials(deviceId: $d) { username password clientId } }",
+            "mutation($d: ID!) { rotateDeviceCredentials(input: {deviceId: $d}) { username password clientId } }",
             json!({"d": lamp.id}),
         )
         .await;

@@ -50,7 +50,7 @@ async fn a_home_does_not_wait_for_the_devices_of_another() {
 
     // A stolen device is disconnected, and its owner gets the new password into use.
     let started = Instant::now();
-    let rotate = "mutation($d: ID!) { rotateDeviceCredentials(deviceId: $d, graceSeconds: 0) { password } }";
+    let rotate = "mutation($d: ID!) { rotateDeviceCredentials(input: {deviceId: $d, graceSeconds: 0}) { password } }";
     let rotated = owner.query(rotate, json!({"d": lamp.id})).await;
     disconnected(&lamps_client, &lamp).await;
     assert!(started.elapsed() < DISCONNECTED_WITHIN, "{:?}", started.elapsed());

@@ -91,7 +91,7 @@ async fn each_scope_allows_its_operations_and_no_others() {
         (SEND, "COMMANDS_SEND"),
         ("query($d: ID!) { device(id: $d) { commands { nodes { id } } } }", "COMMANDS_SEND"),
         (PUSH, "CONFIG_PUSH"),
-        ("mutation($d: ID!) { rollbackConfig(deviceId: $d, toVersion: 1) { version } }", "CONFIG_PUSH"),
+        ("mutation($d: ID!) { rollbackConfig(input: {deviceId: $d, toVersion: 1}) { version } }", "CONFIG_PUSH"),
         (
             "query($d: ID!) { device(id: $d) { config { version config } configHistory { nodes { version } } } }",
             "CONFIG_PUSH",
@@ -135,19 +135,19 @@ async fn no_scope_allows_what_only_people_may_do() {
         "{ serverStatus { version } }",
         "{ me { sessions { id } } }",
         "mutation { createHome(input: {name: \"Mine\"}) { id } }",
-        "mutation($h: ID!) { updateHome(id: $h, input: {name: \"Mine\"}) { id } }",
+        "mutation($h: ID!) { updateHome(input: {id: $h, name: \"Mine\"}) { id } }",
         "mutation($h: ID!) { deleteHome(id: $h) }",
         "mutation($h: ID!) { inviteMember(input: {homeId: $h, email: \"a@b.example\"}) { id } }",
-        "mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }",
-        "mutation($h: ID!, $me: ID!) { removeMember(homeId: $h, userId: $me) }",
-        "mutation($h: ID!, $me: ID!) { setMemberRole(homeId: $h, userId: $me, role: OWNER) { role } }",
+        "mutation($h: ID!, $u: ID!) { removeMember(input: {homeId: $h, userId: $u}) }",
+        "mutation($h: ID!, $me: ID!) { removeMember(input: {homeId: $h, userId: $me}) }",
+        "mutation($h: ID!, $me: ID!) { setMemberRole(input: {homeId: $h, userId: $me, role: OWNER}) { role } }",
         "mutation { acceptInvitation(token: \"inv_x\") { id } }",
         "mutation { changePassword(input: {currentPassword: \"!\", newPassword: \"a long enough password\"}) }",
         "mutation($t: ID!) { revokeSession(id: $t) }",
         "mutation($t: ID!) { revokeIntegrationToken(id: $t) }",
-        "mutation($h: ID!) { createRoom(homeId: $h, name: \"x\") { id } }",
+        "mutation($h: ID!) { createRoom(input: {homeId: $h, name: \"x\"}) { id } }",
         "mutation($h: ID!) { registerDevice(input: {homeId: $h, key: \"x\", name: \"x\"}) { device { id } } }",
-        "mutation($d: ID!) { rotateDeviceCredentials(deviceId: $d) { password } }",
+        "mutation($d: ID!) { rotateDeviceCredentials(input: {deviceId: $d}) { password } }",
         "mutation($d: ID!) { deleteDevice(id: $d) }",
         "mutation($h: ID!) { createIntegrationToken(input: {homeId: $h, name: \"x\", scopes: [CONFIG_PUSH]}) { token } }",
     ] {
@@ -157,7 +157,7 @@ async fn no_scope_allows_what_only_people_may_do() {
     let members =
         owner.query("query($h: ID!) { home(id: $h) { members { user { id } } } }", json!({"h": home.id})).await;
     assert_eq!(members["home"]["members"].as_array().unwrap().len(), 1);
-    let role = "mutation($h: ID!, $me: ID!) { setMemberRole(homeId: $h, userId: $me, role: OWNER) { role } }";
+    let role = "mutation($h: ID!, $me: ID!) { setMemberRole(input: {homeId: $h, userId: $me, role: OWNER}) { role } }";
     assert_eq!(owner.error_code(role, variables.clone()).await, "NOT_FOUND");
     let login = "mutation($e: String!, $p: String!) { login(input: {email: $e, password: $p}) { accessToken } }";
     for password in ["!", "", "a long enough password"] {
@@ -246,12 +246,15 @@ async fn a_token_that_ends_closes_its_sockets_within_a_second() {
         match way {
             "revoked" => drop(owner.query(REVOKE, variables.clone()).await),
             "its creator demoted" => {
-                let demote = "mutation($h: ID!, $u: ID!, $r: HomeRole!) { setMemberRole(homeId: $h, userId: $u, role: $r) { role } }";
+                let demote = "mutation($h: ID!, $u: ID!, $r: HomeRole!) { setMemberRole(input: {homeId: $h, userId: $u, role: $r}) { role } }";
                 owner.query(demote, variables.clone()).await;
             }
             "its creator removed" => {
                 owner
-                    .query("mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }", variables.clone())
+                    .query(
+                        "mutation($h: ID!, $u: ID!) { removeMember(input: {homeId: $h, userId: $u}) }",
+                        variables.clone(),
+                    )
                     .await;
             }
             "its home deleted" => {

@@ -84,11 +84,18 @@ impl Drop for Folder {
 
 /// A server that trusts this signer's keys from a file.
 async fn by_file(signer: &Signer) -> (TestApp, Folder) {
+    by_file_with(signer, &[]).await
+}
+
+/// The same with more settings.
+async fn by_file_with(signer: &Signer, settings: &[(&str, &str)]) -> (TestApp, Folder) {
     let folder = Folder::new();
     let file = folder.file("jwks.json");
     std::fs::write(&file, set(&[signer])).unwrap();
     let issuers = json!([{"issuer": ISSUER, "audience": "home", "jwks": file}]).to_string();
-    (TestApp::builder().set("JWT_TRUSTED_ISSUERS", issuers).start().await, folder)
+    let builder = TestApp::builder().set("JWT_TRUSTED_ISSUERS", issuers);
+    let builder = settings.iter().fold(builder, |builder, (name, value)| builder.set(name, *value));
+    (builder.start().await, folder)
 }
 
 /// The account of a token, or the error message.
@@ -141,6 +148,21 @@ async fn a_verified_address_links_once_and_then_the_subject_decides() {
     // Deleting the user deletes the link.
     database.execute("delete from users where id = $1", &[&bob.id.parse::<i64>().unwrap()]).await.unwrap();
     assert_eq!(whose(&app, &token("b", &json!({}))).await, refused);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_its_account_did_not_prove_links_nothing() {
+    let signer = Signer::new("k");
+    let mail = [("SMTP_URL", "smtp://127.0.0.1:9"), ("SMTP_FROM", "a@test.example")];
+    let (app, _folder) = by_file_with(&signer, &mail).await;
+    // Who registered it knows the password, and need not be the one whom the issuer knows.
+    let ann = app.user().await;
+    let token = signer.token(&app, "1", 600, &email(&ann, true));
+    assert_eq!(whose(&app, &token).await, Err(REFUSED.to_owned()));
+    let sql = app.database().client().await;
+    sql.batch_execute("update users set email_verified = true").await.unwrap();
+    assert_eq!(whose(&app, &token).await, Ok(ann.id.clone()));
     app.stop().await;
 }
 

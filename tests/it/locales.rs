@@ -9,7 +9,7 @@ async fn names_are_compared_by_unicode_in_every_locale() {
     for database in [Database::create().await, Database::create_with_locale_c().await] {
         let app = TestApp::builder().start_on(database).await;
         let (home, owner) = app.home().await;
-        let room = "mutation($h: ID!, $n: String!) { createRoom(homeId: $h, name: $n) { id } }";
+        let room = "mutation($h: ID!, $n: String!) { createRoom(input: {homeId: $h, name: $n}) { id } }";
         owner.query(room, json!({"h": home.id, "n": "K\u{dc}CHE"})).await;
         assert_eq!(owner.error_code(room, json!({"h": home.id, "n": "K\u{fc}che"})).await, "CONFLICT");
         let register = "mutation($h: ID!) { registerDevice(input: {homeId: $h, key: \"a\", name: \"\u{c9}TAG\u{c8}RE\"}) { device { id } } }";

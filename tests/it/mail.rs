@@ -1,19 +1,11 @@
 //! New passwords by mail, through a real mail server with STARTTLS and a password (`tests/python/smtp_server.py`).
-#![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing fails the test")]
-
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use smarthome::metrics::Reason;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
 
-use super::mosquitto_tls::made;
-use super::support::app::{Builder, TestApp};
-use super::support::node::python_program;
+use super::support::app::TestApp;
+use super::support::mail::MailServer;
 use super::support::user::User;
 use super::support::ws::Frame;
 use super::support::{eventually, soon, unique};
@@ -22,69 +14,7 @@ const REQUEST: &str = "mutation($e: String!) { requestPasswordReset(email: $e) }
 const RESET: &str = "mutation($t: String!, $p: String!) { resetPassword(input: {token: $t, newPassword: $p}) }";
 const LOGIN: &str = "mutation($e: String!, $p: String!) { login(input: {email: $e, password: $p}) { user { id } } }";
 const LINK: &str = "https://app.test.example/new-password?token={token}";
-const USER: &str = "sender";
-/// Has characters that a URL escapes.
-const PASSWORD: &str = "p/w:%@";
 const NEW_PASSWORD: &str = "another passphrase, longer still";
-
-/// The mail server's process.
-struct MailServer {
-    folder: PathBuf,
-    port: u16,
-    mails: Lines<BufReader<ChildStdout>>,
-    _child: Child,
-}
-
-impl MailServer {
-    async fn start() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let folder = std::env::temp_dir().join(unique("smarthome-mail"));
-        std::fs::create_dir_all(&folder).unwrap();
-        for arguments in [&["ca"][..], &["broker", "127.0.0.1"]] {
-            made(&folder, arguments);
-        }
-        let mut child = Command::new(python_program("python").await)
-            .arg(root.join("tests/python/smtp_server.py"))
-            .args([folder.join("tls/server.crt"), folder.join("tls/server.key")])
-            .args([USER, PASSWORD])
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut mails = BufReader::new(child.stdout.take().unwrap()).lines();
-        let port = soon("the port", mails.next_line()).await.unwrap().expect("a port").parse().unwrap();
-        Self { folder, port, mails, _child: child }
-    }
-
-    /// A server that sends through this one.
-    fn app(&self) -> Builder {
-        let url = format!("smtp://{USER}:p%2Fw%3A%25%40@127.0.0.1:{}", self.port);
-        let ca_file = self.folder.join("tls/ca.crt").display().to_string();
-        let from = "Smart home <home@test.example>";
-        TestApp::builder().set("SMTP_URL", url).set("SMTP_FROM", from).set("SMTP_CA_FILE", ca_file)
-    }
-
-    /// The next mail.
-    async fn mail(&mut self) -> Value {
-        let line = tokio::time::timeout(Duration::from_secs(20), self.mails.next_line()).await;
-        serde_json::from_str(&line.expect("a mail").unwrap().expect("a mail")).unwrap()
-    }
-
-    /// The token of the next mail, which is to this user.
-    async fn token(&mut self, user: &User) -> String {
-        let mail = self.mail().await;
-        assert_eq!(mail["to"], json!([user.email]));
-        let text = mail["text"].as_str().unwrap();
-        let mut words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'));
-        words.rfind(|word| word.starts_with("pw_")).expect("a token").to_owned()
-    }
-}
-
-impl Drop for MailServer {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
 
 /// Code and field of an operation that is refused.
 async fn refusal(app: &TestApp, query: &str, variables: Value) -> (String, Value) {
@@ -100,7 +30,7 @@ fn invalid_token() -> (String, Value) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forgotten_password_is_replaced_by_mail() {
     let mut server = MailServer::start().await;
-    let app = server.app().set("PASSWORD_RESET_URL", LINK).start().await;
+    let app = server.app().set("EMAIL_VERIFICATION", "off").set("PASSWORD_RESET_URL", LINK).start().await;
     let (home, ann) = app.home().await;
     let status = "subscription($h: ID!) { deviceStatus(homeId: $h) { id } }";
     let mut stream = ann.subscribe(status, json!({"h": home.id})).await;
@@ -141,7 +71,7 @@ async fn a_forgotten_password_is_replaced_by_mail() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_ends_with_its_hour_with_the_old_password_and_with_the_operators_next() {
     let mut server = MailServer::start().await;
-    let app = server.app().start().await;
+    let app = server.app().set("EMAIL_VERIFICATION", "off").start().await;
     let ann = app.user().await;
     let use_it = async |token: &str| refusal(&app, RESET, json!({"t": token, "p": NEW_PASSWORD})).await;
     for wrong in ["", "pw_", "pw_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", &"x".repeat(10_000)] {
@@ -150,14 +80,14 @@ async fn a_token_ends_with_its_hour_with_the_old_password_and_with_the_operators
     let mut tokens = Vec::new();
     for _ in 0..5 {
         app.stranger().query(REQUEST, json!({"e": ann.email})).await;
-        tokens.push(server.token(&ann).await);
+        tokens.push(server.token(&ann.email, "pw_").await);
     }
     // Further requests, also of a stranger, send nothing and end no token.
     let bob = app.user().await;
     for email in [&ann.email, &ann.email, &bob.email] {
         app.stranger().query(REQUEST, json!({"e": email})).await;
     }
-    server.token(&bob).await;
+    server.token(&bob.email, "pw_").await;
     let is_valid = async |token: &str| {
         let weak = refusal(&app, RESET, json!({"t": token, "p": "short"})).await;
         weak == ("BAD_USER_INPUT".to_owned(), json!("newPassword"))
@@ -172,10 +102,10 @@ async fn a_token_ends_with_its_hour_with_the_old_password_and_with_the_operators
     app.clock().advance(TimeDelta::minutes(61));
     assert_eq!(use_it(&tokens[4]).await, invalid_token(), "it has expired");
     users.delete_expired_tokens().await.unwrap();
-    assert_eq!(app.database().rows().await["password_resets"], Vec::<String>::new());
+    assert_eq!(app.database().rows().await["account_tokens"], Vec::<String>::new());
 
     app.stranger().query(REQUEST, json!({"e": ann.email})).await;
-    let token = server.token(&ann).await;
+    let token = server.token(&ann.email, "pw_").await;
     let ann = ann.signed_in_again().await;
     let change = "mutation($i: UpdateMeInput!) { updateMe(input: $i) { id } }";
     let email = format!("{}@test.example", unique("new"));
@@ -187,7 +117,7 @@ async fn a_token_ends_with_its_hour_with_the_old_password_and_with_the_operators
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_that_can_not_be_sent_now_is_sent_later_and_a_refused_one_is_counted() {
     let mut server = MailServer::start().await;
-    let app = server.app().start().await;
+    let app = server.app().set("EMAIL_VERIFICATION", "off").start().await;
     let register = "mutation($e: String!, $p: String!) { register(input: {email: $e, password: $p, name: \"A\"}) { user { id } } }";
     let metrics = &app.app().services().metrics;
     let mut emails = Vec::new();

@@ -34,6 +34,7 @@ mod documented_snippets;
 mod dynsec;
 mod dynsec_turns;
 mod edge;
+mod email_verification;
 mod errors_document;
 mod firmware;
 mod graphiql;

@@ -20,9 +20,9 @@ const LOGOUT: &str = "mutation($t: String!) { logout(refreshToken: $t) }";
 const REFRESH: &str = "mutation($t: String!) { refreshToken(refreshToken: $t) { accessToken refreshToken } }";
 const LOGIN: &str =
     "mutation($e: String!, $p: String!) { login(input: {email: $e, password: $p}) { accessToken refreshToken } }";
-const REMOVE: &str = "mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }";
+const REMOVE: &str = "mutation($h: ID!, $u: ID!) { removeMember(input: {homeId: $h, userId: $u}) }";
 const SET: &str =
-    "mutation($h: ID!, $u: ID!, $r: HomeRole!) { setMemberRole(homeId: $h, userId: $u, role: $r) { role } }";
+    "mutation($h: ID!, $u: ID!, $r: HomeRole!) { setMemberRole(input: {homeId: $h, userId: $u, role: $r}) { role } }";
 const CHANGE: &str =
     "mutation($c: String!, $n: String!) { changePassword(input: {currentPassword: $c, newPassword: $n}) }";
 const NEW_PASSWORD: &str = "another passphrase, longer still";

@@ -56,6 +56,38 @@ fn every_scalar_names_its_specification() {
     }
 }
 
+/// The convention that docs/clients.md states. Arguments of before it are deprecated.
+#[test]
+fn a_mutation_takes_at_most_one_argument_and_returns_an_object_or_true() {
+    let mut mutations = types().into_iter().filter_map(|(name, kind, _)| match kind {
+        TypeKind::Object(object) if name == "Mutation" => Some(object.fields),
+        _ => None,
+    });
+    for field in mutations.next().expect("mutations") {
+        let name = &field.node.name.node;
+        let is_deprecated = |argument: &&Positioned<InputValueDefinition>| !argument.node.directives.is_empty();
+        let (deprecated, arguments): (Vec<_>, Vec<_>) = field.node.arguments.iter().partition(is_deprecated);
+        // About the caller's own account nothing needs to be said.
+        let [argument] = &arguments[..] else {
+            assert_eq!(arguments.len(), 0, "{name} takes several arguments that are not deprecated");
+            continue;
+        };
+        let ty = argument.node.ty.node.to_string();
+        let is_input = argument.node.name.node == "input" && ty.trim_end_matches('!').ends_with("Input");
+        let is_one_thing = ["ID!", "String!"].contains(&ty.as_str());
+        assert!(is_input || is_one_thing, "{name}({}: {ty})", argument.node.name.node);
+        assert!(ty.ends_with('!') || !deprecated.is_empty(), "{name} needs its `input`");
+        for argument in deprecated {
+            assert!(argument.node.ty.node.nullable, "{name}: {} would be required", argument.node.name.node);
+        }
+        let returned = field.node.ty.node.to_string();
+        assert!(
+            returned.ends_with('!') && !["String!", "ID!", "Int!"].contains(&returned.as_str()),
+            "{name}: {returned}"
+        );
+    }
+}
+
 /// The words of a description: of a type, or of a field as `Type.field`.
 fn described(path: &str) -> Vec<String> {
     let (wanted, wanted_field) = path.split_once('.').map_or((path, None), |(name, field)| (name, Some(field)));

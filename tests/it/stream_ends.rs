@@ -83,12 +83,12 @@ async fn a_removed_or_demoted_member_is_told_why_the_stream_ends() {
     app.device(&owner, &home, "a").await;
     let start = async || (app.member(&home, &owner).await, json!({"home": home.id}));
     assert_ends_with(&app, "removal", start, "FORBIDDEN", async |member| {
-        let remove = "mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }";
+        let remove = "mutation($h: ID!, $u: ID!) { removeMember(input: {homeId: $h, userId: $u}) }";
         owner.query(remove, json!({"h": home.id, "u": member.id})).await;
     })
     .await;
     assert_ends_with(&app, "demotion", start, "FORBIDDEN", async |member| {
-        let set = "mutation($h: ID!, $u: ID!) { setMemberRole(homeId: $h, userId: $u, role: GUEST) { role } }";
+        let set = "mutation($h: ID!, $u: ID!) { setMemberRole(input: {homeId: $h, userId: $u, role: GUEST}) { role } }";
         owner.query(set, json!({"h": home.id, "u": member.id})).await;
     })
     .await;

@@ -1,6 +1,7 @@
 """A mail server for tests: STARTTLS and a password are required. Prints each mail as a line of JSON.
 
-smtp_server.py CERTIFICATE KEY USER PASSWORD
+smtp_server.py CERTIFICATE KEY USER PASSWORD [plain]
+With `plain` there is no TLS.
 The first line is the port. Recipients whose name begins with `refused` get 550, those with `busy` 451 at the first attempt.
 """
 import asyncio
@@ -11,7 +12,8 @@ import sys
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
-CERTIFICATE, KEY, USER, PASSWORD = sys.argv[1:]
+CERTIFICATE, KEY, USER, PASSWORD = sys.argv[1:5]
+IS_PLAIN = sys.argv[5:] == ['plain']
 seen = set()
 
 
@@ -36,7 +38,8 @@ class Handler:
 
 def authenticate(server, session, envelope, mechanism, data):
     is_right = isinstance(data, LoginPassword) and (data.login, data.password) == (USER.encode(), PASSWORD.encode())
-    return AuthResult(success=is_right)
+    # What is handled gets no answer of the library.
+    return AuthResult(success=is_right, handled=is_right)
 
 
 async def main():
@@ -44,7 +47,8 @@ async def main():
     context.load_cert_chain(CERTIFICATE, KEY)
 
     def protocol():
-        return SMTP(Handler(), tls_context=context, require_starttls=True, authenticator=authenticate, auth_required=True)
+        tls = {'auth_require_tls': False} if IS_PLAIN else {'tls_context': context, 'require_starttls': True}
+        return SMTP(Handler(), authenticator=authenticate, auth_required=True, **tls)
 
     server = await asyncio.get_running_loop().create_server(protocol, '127.0.0.1', 0)
     print(server.sockets[0].getsockname()[1], flush=True)

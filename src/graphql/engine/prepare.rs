@@ -30,8 +30,8 @@ pub struct Prepared {
 }
 
 /// Mutations that are judged by the password or the token in their arguments, or need neither.
-const WITH_OWN_CREDENTIALS: [&str; 6] =
-    ["login", "register", "refreshToken", "logout", "requestPasswordReset", "resetPassword"];
+const WITH_OWN_CREDENTIALS: [&str; 7] =
+    ["login", "register", "refreshToken", "logout", "requestPasswordReset", "resetPassword", "verifyEmail"];
 
 impl Prepared {
     pub fn kind(&self) -> OperationKind {

@@ -26,8 +26,8 @@ const MAX_ROOT_FIELDS: usize = 50;
 const MAX_DIRECTIVES: u32 = 500;
 /// Longest chain of fragments that spread each other.
 const MAX_SPREAD_CHAIN: u32 = 16;
-/// Mutations that check a secret. A document with several of them could guess many passwords in one request.
-const ONCE_PER_DOCUMENT: [&str; 8] = [
+/// Mutations that check a secret or send a mail. A document with several of them could guess many passwords in one request.
+const ONCE_PER_DOCUMENT: [&str; 10] = [
     "login",
     "register",
     "refreshToken",
@@ -36,6 +36,8 @@ const ONCE_PER_DOCUMENT: [&str; 8] = [
     "deleteAccount",
     "requestPasswordReset",
     "resetPassword",
+    "requestEmailVerification",
+    "verifyEmail",
 ];
 
 /// The size of a selection set with its fragments expanded.

@@ -54,12 +54,12 @@ pub(super) const FIELDS: &[Fields] = &[
     fields(
         "User",
         "query { home(id: $home) { members { user { @ } } } }",
-        &[(People, "id email name createdAt homes"), (Never, "sessions homesOwned homesLimit")],
+        &[(People, "id email emailVerified name createdAt homes"), (Never, "sessions homesOwned homesLimit")],
     ),
     fields(
         "User",
         "query { me { @ } }",
-        &[(Signed, "id email name createdAt homes"), (Account, "sessions homesOwned homesLimit")],
+        &[(Signed, "id email emailVerified name createdAt homes"), (Account, "sessions homesOwned homesLimit")],
     ),
     fields(
         "OpenSession",

@@ -78,7 +78,7 @@ impl World {
     pub(super) async fn build() -> Self {
         // Nothing listens there: a mail is not needed.
         let mail = TestApp::builder().set("SMTP_URL", "smtp://127.0.0.1:9?tls=off").set("SMTP_FROM", "a@test.example");
-        let app = mail.set("HOMES_PER_USER", "1000").start().await;
+        let app = mail.set("EMAIL_VERIFICATION", "off").set("HOMES_PER_USER", "1000").start().await;
         let sql = app.database().client().await;
         sql.batch_execute("create table telemetry_rest partition of telemetry default").await.expect("a partition");
         let names = ["stranger", "guest", "member", "admin", "owner", "removed"];
@@ -166,7 +166,7 @@ impl World {
         let user = &self.actors.iter().find(|actor| actor.name == name).expect("an actor").user;
         let insert = "insert into memberships (home_id, user_id, role) values ($1, $2, 'ADMIN')";
         self.sql.execute(insert, &[&number(&self.own["home"]), &number(&user.id)]).await.expect("a membership");
-        let remove = "mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }";
+        let remove = "mutation($h: ID!, $u: ID!) { removeMember(input: {homeId: $h, userId: $u}) }";
         self.landlord.query(remove, json!({"h": self.own["home"], "u": user.id})).await;
     }
 
@@ -254,6 +254,17 @@ impl World {
         token
     }
 
+    /// A token that verifies the fellow's address.
+    async fn verification_token(&self) -> String {
+        let token = opaque_token::generate("ev_");
+        let digest = opaque_token::digest(&token).expect("a token of ours").to_vec();
+        let insert = "insert into account_tokens (token_hash, user_id, purpose, email, expires_at) \
+                      select $1, id, 'EMAIL', email, now() + interval '1 day' from users where id = $2";
+        let values: [&(dyn ToSql + Sync); 2] = [&digest, &number(&self.fellow.id)];
+        self.sql.execute(insert, &values).await.expect("a token");
+        token
+    }
+
     /// The variables of an operation for an actor: from the home, the actor, or generated.
     pub(super) async fn variables(&self, names: &[String], actor: &Actor, things: &Things) -> Value {
         let mut variables = serde_json::Map::new();
@@ -265,6 +276,7 @@ impl World {
                 "password" => PASSWORD.to_owned(),
                 "refresh" if !things.contains_key("refresh") => session(&self.app, &self.sql, &self.fellow.id).await.1,
                 "reset" => self.reset_token().await,
+                "verification" => self.verification_token().await,
                 name => match things.get(name).or_else(|| actor.things.get(name)) {
                     Some(value) => value.clone(),
                     None => panic!("${name} has no value: see tests/it/access/world.rs"),
@@ -288,8 +300,17 @@ pub(super) fn declared(operation: &str) -> (String, Vec<String>) {
     if names.is_empty() {
         return (operation.to_owned(), names);
     }
-    const TEXTS: [&str; 8] =
-        ["fresh", "fresh_email", "email", "owner_invited_email", "password", "refresh", "reset", "invitation_token"];
+    const TEXTS: [&str; 9] = [
+        "fresh",
+        "fresh_email",
+        "email",
+        "owner_invited_email",
+        "password",
+        "refresh",
+        "reset",
+        "verification",
+        "invitation_token",
+    ];
     let types = names.iter().map(|name| {
         let is_text = TEXTS.contains(&name.as_str()) || name.ends_with("_cursor");
         format!("${name}: {}!", if is_text { "String" } else { "ID" })
@@ -303,7 +324,9 @@ pub(super) fn absent(variable: &str) -> String {
     match variable {
         "command" => "cmd_7ZZZZZZZZZZZZZZZZZZZZZZZZZ".to_owned(),
         "session" | "integration" => "01234567-89ab-4def-8123-456789abcdef".to_owned(),
-        "invitation_token" | "refresh" | "reset" => "inv_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned(),
+        "invitation_token" | "refresh" | "reset" | "verification" => {
+            "inv_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned()
+        }
         _ => "987654321".to_owned(),
     }
 }

@@ -18,6 +18,7 @@ const REGISTER: &str =
 const LOGIN: &str = "mutation($i: LoginInput!) { login(input: $i) { accessToken refreshToken } }";
 const FORGOTTEN: &str = "mutation($e: String!) { requestPasswordReset(email: $e) }";
 const RESET: &str = "mutation($i: ResetPasswordInput!) { resetPassword(input: $i) }";
+const VERIFY: &str = "mutation($t: String!) { verifyEmail(token: $t) }";
 const CHANGE: &str = "mutation($i: ChangePasswordInput!) { changePassword(input: $i) }";
 const REFRESH: &str = "mutation($t: String!) { refreshToken(refreshToken: $t) { accessToken refreshToken } }";
 const LOGOUT: &str = "mutation($t: String!) { logout(refreshToken: $t) }";
@@ -25,8 +26,7 @@ const INVITE: &str = "mutation($i: InviteMemberInput!) { inviteMember(input: $i)
 const ACCEPT: &str = "mutation($t: String!) { acceptInvitation(token: $t) { id } }";
 const DEVICE: &str = "mutation($i: RegisterDeviceInput!) { registerDevice(input: $i) \
                       { device { id } credentials { username password clientId } } }";
-const ROTATE: &str =
-    "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(deviceId: $d, graceSeconds: $g) { username password } }";
+const ROTATE: &str = "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(input: {deviceId: $d, graceSeconds: $g}) { username password } }";
 const PUSH: &str = "mutation($i: PushConfigInput!) { pushConfig(input: $i) { version config } }";
 const SEND: &str = "mutation($i: SendCommandInput!) { sendCommand(input: $i) { id } }";
 const INTEGRATION: &str = "mutation($i: CreateIntegrationTokenInput!) { createIntegrationToken(input: $i) \
@@ -128,6 +128,7 @@ async fn passwords(client: &mut Client, ann: &mut Person) {
     client.search.add_secret("a new password", &new);
     let reset = json!({"i": {"token": password, "newPassword": new}});
     client.refused(None, RESET, reset, "BAD_USER_INPUT").await;
+    client.refused(None, VERIFY, json!({"t": password}), "BAD_USER_INPUT").await;
     // The mail can't be sent: nothing listens there.
     client.ask(None, FORGOTTEN, json!({"e": email})).await;
     let token = Some(ann.access.as_str());

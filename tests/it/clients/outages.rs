@@ -110,12 +110,12 @@ impl Stage {
                 self.run_server().await;
             }
             Some("demote") => {
-                let demote =
-                    "mutation($h: ID!, $u: ID!) { setMemberRole(homeId: $h, userId: $u, role: GUEST) { role } }";
+                let demote = "mutation($h: ID!, $u: ID!) { setMemberRole(input: {homeId: $h, userId: $u, role: GUEST}) { role } }";
                 self.change_members(demote).await;
             }
             Some("remove") => {
-                self.change_members("mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }").await;
+                self.change_members("mutation($h: ID!, $u: ID!) { removeMember(input: {homeId: $h, userId: $u}) }")
+                    .await;
             }
             _ => panic!("unknown request: {request}"),
         }

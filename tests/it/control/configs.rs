@@ -47,7 +47,7 @@ async fn a_version_is_rejected_with_reasons_by_key_and_rolled_back() {
     let rejected = rig.until_config(2, "REJECTED").await;
     assert_eq!(rejected["errors"], json!({"sampleRate": "too fast"}));
     assert_eq!(rig.received().await.1["version"], 1, "the broker keeps the last one that was applied");
-    let back = "mutation($id: ID!) { rollbackConfig(deviceId: $id, toVersion: 1) { version config } }";
+    let back = "mutation($id: ID!) { rollbackConfig(input: {deviceId: $id, toVersion: 1}) { version config } }";
     let data = rig.owner.query(back, json!({"id": rig.device.id})).await;
     assert_eq!(data["rollbackConfig"], json!({"version": 3, "config": {"sampleRate": 30}}));
     assert_eq!(rig.received().await.1["version"], 3);

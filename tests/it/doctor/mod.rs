@@ -2,6 +2,7 @@
 
 mod broken_broker;
 mod broken_host;
+mod mail;
 mod rude_broker;
 
 use std::collections::HashMap;

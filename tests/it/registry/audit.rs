@@ -100,16 +100,16 @@ async fn a_failed_mutation_or_one_that_changes_nothing_writes_no_entry() {
     }
     let newest = story.newest().await;
     for (actor, query, code) in [
-        (Ann, "mutation { updateHome(id: \"@home\", input: {}) { id } }", None),
-        (Ann, "mutation { updateHome(id: \"@home\", input: {name: \" Villa \"}) { id } }", None),
-        (Ann, "mutation { renameRoom(id: \"@room\", name: \"kitchen\") { id } }", None),
-        (Ann, "mutation { updateDevice(id: \"@device\", input: {}) { id } }", None),
+        (Ann, "mutation { updateHome(input: {id: \"@home\"}) { id } }", None),
+        (Ann, "mutation { updateHome(input: {id: \"@home\", name: \" Villa \"}) { id } }", None),
+        (Ann, "mutation { renameRoom(input: {id: \"@room\", name: \"kitchen\"}) { id } }", None),
+        (Ann, "mutation { updateDevice(input: {id: \"@device\"}) { id } }", None),
         (
             Ann,
-            "mutation { updateDevice(id: \"@device\", input: {name: \"Lamp\", type: DOOR, roomId: null}) { id } }",
+            "mutation { updateDevice(input: {id: \"@device\", name: \"Lamp\", type: DOOR, roomId: null}) { id } }",
             None,
         ),
-        (Ann, "mutation { setMemberRole(homeId: \"@home\", userId: \"@uid\", role: MEMBER) { role } }", None),
+        (Ann, "mutation { setMemberRole(input: {homeId: \"@home\", userId: \"@uid\", role: MEMBER}) { role } }", None),
         (Ann, "mutation { cancelCommand(id: \"@c2\") { id } }", None),
         (
             Ann,
@@ -122,17 +122,17 @@ async fn a_failed_mutation_or_one_that_changes_nothing_writes_no_entry() {
             "mutation { sendCommand(input: {deviceId: \"@device\", type: \"RESET\", idempotencyKey: \"k\"}) { id } }",
             Some("CONFLICT"),
         ),
-        (Ann, "mutation { createRoom(homeId: \"@home\", name: \"KITCHEN\") { id } }", Some("CONFLICT")),
+        (Ann, "mutation { createRoom(input: {homeId: \"@home\", name: \"KITCHEN\"}) { id } }", Some("CONFLICT")),
         (Ann, "mutation { deleteRoom(id: \"999999\") }", Some("NOT_FOUND")),
         (
             Ann,
             "mutation { registerDevices(input: {homeId: \"@home\", devices: [{key: \"n\", name: \"N\"}, {key: \"a\", name: \"A\"}]}) { device { id } } }",
             Some("CONFLICT"),
         ),
-        (Ann, "mutation { updateDevice(id: \"@device\", input: {roomId: \"999999\"}) { id } }", Some("NOT_FOUND")),
+        (Ann, "mutation { updateDevice(input: {id: \"@device\", roomId: \"999999\"}) { id } }", Some("NOT_FOUND")),
         (
             Ann,
-            "mutation { rotateDeviceCredentials(deviceId: \"@device\", graceSeconds: -1) { password } }",
+            "mutation { rotateDeviceCredentials(input: {deviceId: \"@device\", graceSeconds: -1}) { password } }",
             Some("BAD_USER_INPUT"),
         ),
         (
@@ -140,17 +140,21 @@ async fn a_failed_mutation_or_one_that_changes_nothing_writes_no_entry() {
             "mutation { pushConfig(input: {deviceId: \"@device\", config: {}, expectedVersion: 1}) { version } }",
             Some("CONFLICT"),
         ),
-        (Ann, "mutation { rollbackConfig(deviceId: \"@device\", toVersion: 99) { version } }", Some("NOT_FOUND")),
+        (
+            Ann,
+            "mutation { rollbackConfig(input: {deviceId: \"@device\", toVersion: 99}) { version } }",
+            Some("NOT_FOUND"),
+        ),
         (Ann, "mutation { inviteMember(input: {homeId: \"@home\", email: \"@bob\"}) { id } }", Some("CONFLICT")),
         (Ann, "mutation { cancelCommand(id: \"@c1\") { id } }", None),
         (Bob, "mutation { acceptInvitation(token: \"@token\") { id } }", Some("BAD_USER_INPUT")),
-        (Bob, "mutation { updateHome(id: \"@home\", input: {name: \"Mine\"}) { id } }", Some("FORBIDDEN")),
+        (Bob, "mutation { updateHome(input: {id: \"@home\", name: \"Mine\"}) { id } }", Some("FORBIDDEN")),
         (Bob, "mutation { deleteHome(id: \"@home\") }", Some("FORBIDDEN")),
         (Bob, "mutation { deleteDevice(id: \"@device\") }", Some("FORBIDDEN")),
         (Bob, "mutation { pushConfig(input: {deviceId: \"@device\", config: {}}) { version } }", Some("FORBIDDEN")),
         (
             Bob,
-            "mutation { setMemberRole(homeId: \"@home\", userId: \"@uid\", role: OWNER) { role } }",
+            "mutation { setMemberRole(input: {homeId: \"@home\", userId: \"@uid\", role: OWNER}) { role } }",
             Some("FORBIDDEN"),
         ),
     ] {
@@ -202,7 +206,9 @@ async fn only_admins_read_the_log_page_by_page() {
 
     // A member leaves and the account is deleted: the entries stay, and do not lead to the account.
     graph.join(&home, &bob, "ADMIN").await;
-    graph.ask(&bob, "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }", json!({"h": home})).await;
+    graph
+        .ask(&bob, "mutation($h: ID!) { createRoom(input: {homeId: $h, name: \"R\"}) { id } }", json!({"h": home}))
+        .await;
     let email = text(&graph.ask(&bob, "{ me { email } }", json!({})).await["me"]["email"]);
     let newest = graph.ask(&ann, LOG, json!({"h": home, "n": 1})).await["auditLog"]["nodes"][0].take();
     assert_eq!(newest["actorUser"]["email"], json!(email));

@@ -50,7 +50,7 @@ async fn every_push_is_a_version_merged_or_replaced_and_an_old_one_can_be_rolled
     let whole = json!({"i": {"deviceId": device, "config": {"powerSaving": true}, "mode": "REPLACE"}});
     assert_eq!(graph.ask(&ann, PUSH, whole).await["pushConfig"]["config"], json!({"powerSaving": true}));
 
-    let back = "mutation($d: ID!, $v: Int!) { rollbackConfig(deviceId: $d, toVersion: $v) { version status config } }";
+    let back = "mutation($d: ID!, $v: Int!) { rollbackConfig(input: {deviceId: $d, toVersion: $v}) { version status config } }";
     let rolled = graph.ask(&ann, back, json!({"d": device, "v": 1})).await["rollbackConfig"].clone();
     let again = json!({"version": 4, "status": "PENDING", "config": first["config"]});
     assert_eq!(rolled, again);
@@ -138,7 +138,7 @@ async fn an_invalid_value_is_refused_by_its_path_and_a_role_without_permission_i
     }
     assert_eq!(graph.count("device_configs").await, 0);
     push(&graph, &ann, &device, json!({"sampleRate": 5})).await;
-    let back = "mutation($d: ID!) { rollbackConfig(deviceId: $d, toVersion: 1) { version } }";
+    let back = "mutation($d: ID!) { rollbackConfig(input: {deviceId: $d, toVersion: 1}) { version } }";
     for person in [&guest, &member] {
         assert_eq!(graph.code(person, PUSH, input(json!({}))).await, "FORBIDDEN");
         assert_eq!(graph.code(person, back, json!({"d": device})).await, "FORBIDDEN");
@@ -184,7 +184,7 @@ async fn a_stored_secret_is_never_shown() {
     }
     let wrong = json!({"i": {"deviceId": device, "config": {"token": CANARY, "sampleRate": 0}}});
     answers.push(graph.answer(&ann, PUSH, wrong).await);
-    let back = "mutation($d: ID!) { rollbackConfig(deviceId: $d, toVersion: 1) { config } }";
+    let back = "mutation($d: ID!) { rollbackConfig(input: {deviceId: $d, toVersion: 1}) { config } }";
     answers.push(graph.answer(&ann, back, json!({"d": device})).await);
     let history = "query($d: ID!) { device(id: $d) { config { config } configHistory { nodes { config errors } } } }";
     answers.push(graph.answer(&ann, history, json!({"d": device})).await);

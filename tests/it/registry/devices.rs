@@ -68,10 +68,14 @@ async fn an_update_changes_only_the_given_fields() {
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
     let devices = graph.devices(&ann, &home, 2).await;
-    let room =
-        graph.ask(&ann, "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }", json!({"h": home})).await;
-    let update = "mutation($d: ID!, $i: UpdateDeviceInput!) { updateDevice(id: $d, input: $i) { name type macAddress room { name } } }";
-    let change = |device: &str, input: Value| json!({"d": device, "i": input});
+    let room = graph
+        .ask(&ann, "mutation($h: ID!) { createRoom(input: {homeId: $h, name: \"R\"}) { id } }", json!({"h": home}))
+        .await;
+    let update = "mutation($i: UpdateDeviceInput!) { updateDevice(input: $i) { name type macAddress room { name } } }";
+    let change = |id: &str, mut input: Value| {
+        input["id"] = json!(id);
+        json!({"i": input})
+    };
     let room = &room["createRoom"]["id"];
     let changed =
         graph.ask(&ann, update, change(&devices[0], json!({"macAddress": "246F28AABBCC", "roomId": room}))).await;
@@ -84,7 +88,7 @@ async fn an_update_changes_only_the_given_fields() {
     let cleared = json!({"roomId": null, "macAddress": null, "name": "New", "type": "FAN"});
     let changed = graph.ask(&ann, update, change(&devices[0], cleared)).await;
     assert_eq!(changed["updateDevice"], json!({"name": "New", "type": "FAN", "macAddress": null, "room": null}));
-    let update_home = "mutation($d: ID!, $i: UpdateHomeInput!) { updateHome(id: $d, input: $i) { name timezone } }";
+    let update_home = "mutation($i: UpdateHomeInput!) { updateHome(input: $i) { name timezone } }";
     for (update, of, field) in [
         (update, &devices[0], "name"),
         (update, &devices[0], "type"),
@@ -185,11 +189,11 @@ async fn rows_deleted_by_a_concurrent_transaction_are_not_found() {
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
     let device = graph.devices(&ann, &home, 1).await.remove(0);
-    let create_room = "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }";
+    let create_room = "mutation($h: ID!) { createRoom(input: {homeId: $h, name: \"R\"}) { id } }";
     let room = graph.ask(&ann, create_room, json!({"h": home})).await["createRoom"]["id"].clone();
-    let update = "mutation($d: ID!, $r: ID!) { updateDevice(id: $d, input: {roomId: $r}) { id } }";
+    let update = "mutation($d: ID!, $r: ID!) { updateDevice(input: {id: $d, roomId: $r}) { id } }";
     let register = "mutation($h: ID!, $r: ID!) { registerDevice(input: {homeId: $h, key: \"k\", name: \"N\", roomId: $r}) { device { id } } }";
-    let rename = "mutation($h: ID!) { createRoom(homeId: $h, name: \"S\") { id } }";
+    let rename = "mutation($h: ID!) { createRoom(input: {homeId: $h, name: \"S\"}) { id } }";
     let create = "mutation { createHome(input: {name: \"N\"}) { id } }";
     let user = ann.0.as_ref().unwrap().user;
     for (deleted, query, code, message) in [

@@ -94,12 +94,12 @@ async fn revocations_take_effect_on_this_server_at_once() {
     };
     graph.join(&home, &bob, "ADMIN").await;
     let (watch, user) = watch_membership(&bob);
-    let set = "mutation($h: ID!, $u: ID!) { setMemberRole(homeId: $h, userId: $u, role: GUEST) { role } }";
+    let set = "mutation($h: ID!, $u: ID!) { setMemberRole(input: {homeId: $h, userId: $u, role: GUEST}) { role } }";
     send_and_disconnect(&graph, &ann, set, json!({"h": home, "u": user})).await;
     check("a lower role", watch).await;
     graph.join(&home, &eve, "GUEST").await;
     let (watch, user) = watch_membership(&eve);
-    let remove = "mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }";
+    let remove = "mutation($h: ID!, $u: ID!) { removeMember(input: {homeId: $h, userId: $u}) }";
     send_and_disconnect(&graph, &ann, remove, json!({"h": home, "u": user})).await;
     check("a removal", watch).await;
 
@@ -144,12 +144,12 @@ async fn the_device_directory_is_notified_of_every_change() {
     let device = graph.devices(&ann, &home, 1).await.remove(0);
     for (query, variables) in [
         ("mutation { createHome(input: {name: \"N\"}) { id } }", json!({})),
-        ("mutation($h: ID!) { updateHome(id: $h, input: {name: \"N\"}) { id } }", json!({"h": home})),
+        ("mutation($h: ID!) { updateHome(input: {id: $h, name: \"N\"}) { id } }", json!({"h": home})),
         (
             "mutation($h: ID!) { registerDevice(input: {homeId: $h, key: \"k\", name: \"N\"}) { device { id } } }",
             json!({"h": home}),
         ),
-        ("mutation($d: ID!) { updateDevice(id: $d, input: {name: \"N\"}) { id } }", json!({"d": device})),
+        ("mutation($d: ID!) { updateDevice(input: {id: $d, name: \"N\"}) { id } }", json!({"d": device})),
     ] {
         let before = graph.registry_changes.0.load(Ordering::SeqCst);
         send_and_disconnect(&graph, &ann, query, variables).await;

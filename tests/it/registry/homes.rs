@@ -31,7 +31,7 @@ async fn a_home_has_a_key_a_time_zone_and_an_owner() {
         let extensions = &answer["errors"][0]["extensions"];
         assert_eq!((extensions["code"].as_str(), extensions["field"].as_str()), (Some(code), field), "{input}");
     }
-    let update = "mutation($id: ID!) { updateHome(id: $id, input: {name: \"New\"}) { name timezone } }";
+    let update = "mutation($id: ID!) { updateHome(input: {id: $id, name: \"New\"}) { name timezone } }";
     let changed = graph.ask(&ann, update, json!({"id": made["createHome"]["id"]})).await;
     assert_eq!(changed["updateHome"], json!({"name": "New", "timezone": "Europe/Berlin"}));
     assert_eq!(graph.ask(&ann, "{ homes { name } }", json!({})).await["homes"].as_array().unwrap().len(), 2);
@@ -70,12 +70,11 @@ async fn names_of_rooms_are_unique_in_a_home() {
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
-    let create =
-        "mutation($h: ID!, $n: String!) { createRoom(homeId: $h, name: $n) { id name home { id } devices { id } } }";
+    let create = "mutation($h: ID!, $n: String!) { createRoom(input: {homeId: $h, name: $n}) { id name home { id } devices { id } } }";
     let kitchen = graph.ask(&ann, create, json!({"h": home, "n": "Kitchen"})).await;
     let hall = graph.ask(&ann, create, json!({"h": home, "n": "Hall"})).await;
     assert_eq!(graph.code(&ann, create, json!({"h": home, "n": "KITCHEN"})).await, "CONFLICT");
-    let rename = "mutation($r: ID!, $n: String!) { renameRoom(id: $r, name: $n) { name } }";
+    let rename = "mutation($r: ID!, $n: String!) { renameRoom(input: {id: $r, name: $n}) { name } }";
     let hall = text(&hall["createRoom"]["id"]);
     assert_eq!(graph.code(&ann, rename, json!({"r": hall, "n": "kitchen"})).await, "CONFLICT");
     assert_eq!(graph.ask(&ann, rename, json!({"r": hall, "n": "hall"})).await["renameRoom"]["name"], "hall");
@@ -93,7 +92,9 @@ async fn a_deleted_home_leaves_no_row() {
     let (ann, bob) = (graph.person().await, graph.person().await);
     let (home, other) = (graph.home(&ann).await, graph.home(&bob).await);
     graph.join(&home, &bob, "ADMIN").await;
-    graph.ask(&ann, "mutation($h: ID!) { createRoom(homeId: $h, name: \"R\") { id } }", json!({"h": home})).await;
+    graph
+        .ask(&ann, "mutation($h: ID!) { createRoom(input: {homeId: $h, name: \"R\"}) { id } }", json!({"h": home}))
+        .await;
     let invite = "mutation($h: ID!) { inviteMember(input: {homeId: $h, email: \"x@test.example\"}) { id } }";
     graph.ask(&ann, invite, json!({"h": home})).await;
     let devices = graph.devices(&ann, &home, 3).await;
@@ -214,10 +215,10 @@ async fn the_number_of_homes_and_rooms_is_limited_exactly_for_concurrent_request
     // Nothing is inserted until all requests run.
     let locker = graph.database.client().await;
     locker.batch_execute("begin; lock table memberships, rooms in share mode").await.unwrap();
-    let set = "mutation($h: ID!, $u: ID!) { setMemberRole(homeId: $h, userId: $u, role: OWNER) { role } }";
+    let set = "mutation($h: ID!, $u: ID!) { setMemberRole(input: {homeId: $h, userId: $u, role: OWNER}) { role } }";
     let accept = "mutation($t: String!) { acceptInvitation(token: $t) { id } }";
     let create = "mutation { createHome(input: {name: \"New\"}) { id } }";
-    let room = "mutation($h: ID!, $n: String!) { createRoom(homeId: $h, name: $n) { id } }";
+    let room = "mutation($h: ID!, $n: String!) { createRoom(input: {homeId: $h, name: $n}) { id } }";
     let mut homes = vec![
         graph.start_answer(&bob, set, json!({"h": given, "u": user.to_string()})),
         graph.start_answer(&ann, accept, json!({"t": invited})),

@@ -39,9 +39,9 @@ impl World {
         let ann = graph.person().await;
         let home = graph.home(&ann).await;
         let devices = graph.devices(&ann, &home, 2).await;
-        let create = "mutation($h: ID!) { createRoom(homeId: $h, name: \"Hall\") { id } }";
+        let create = "mutation($h: ID!) { createRoom(input: {homeId: $h, name: \"Hall\"}) { id } }";
         let room = text(&graph.ask(&ann, create, json!({"h": home})).await["createRoom"]["id"]);
-        let update = "mutation($d: ID!, $r: ID) { updateDevice(id: $d, input: {roomId: $r, macAddress: \
+        let update = "mutation($d: ID!, $r: ID) { updateDevice(input: {id: $d, roomId: $r, macAddress: \
                       \"24:6F:28:00:00:01\"}) { id } }";
         graph.ask(&ann, update, json!({"d": devices[0], "r": room})).await;
         let engine = Engine::new(graph.schema.clone(), true);
@@ -161,13 +161,13 @@ async fn a_change_of_the_registry_shows_in_the_next_event() {
     let mut stream = world.subscribe(&world.ann, &telemetry("name room { name } home { name }")).await;
     let mut expected = json!({"name": "Device 0", "room": {"name": "Hall"}, "home": {"name": "Test"}});
     let changes: [(&str, &str, Value); 5] = [
-        ("/name", "mutation($d: ID!) { updateDevice(id: $d, input: {name: \"Lamp\"}) { id } }", json!("Lamp")),
-        ("/room/name", "mutation($r: ID!) { renameRoom(id: $r, name: \"Attic\") { id } }", json!("Attic")),
-        ("/home/name", "mutation($h: ID!) { updateHome(id: $h, input: {name: \"Villa\"}) { id } }", json!("Villa")),
-        ("/room", "mutation($d: ID!) { updateDevice(id: $d, input: {roomId: null}) { id } }", Value::Null),
+        ("/name", "mutation($d: ID!) { updateDevice(input: {id: $d, name: \"Lamp\"}) { id } }", json!("Lamp")),
+        ("/room/name", "mutation($r: ID!) { renameRoom(input: {id: $r, name: \"Attic\"}) { id } }", json!("Attic")),
+        ("/home/name", "mutation($h: ID!) { updateHome(input: {id: $h, name: \"Villa\"}) { id } }", json!("Villa")),
+        ("/room", "mutation($d: ID!) { updateDevice(input: {id: $d, roomId: null}) { id } }", Value::Null),
         (
             "/room",
-            "mutation($d: ID!, $r: ID!) { updateDevice(id: $d, input: {roomId: $r}) { id } }",
+            "mutation($d: ID!, $r: ID!) { updateDevice(input: {id: $d, roomId: $r}) { id } }",
             json!({"name": "Attic"}),
         ),
     ];

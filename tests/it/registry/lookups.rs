@@ -52,7 +52,8 @@ async fn homes_and_rooms_count_their_devices() {
     let (ann, ben) = (graph.person().await, graph.person().await);
     let (home, devices) = home_with_states(&graph, &ann).await;
     let empty = graph.home(&ann).await;
-    let room = "mutation($h: ID!, $n: String!) { createRoom(homeId: $h, name: $n) { id deviceCount onlineCount } }";
+    let room =
+        "mutation($h: ID!, $n: String!) { createRoom(input: {homeId: $h, name: $n}) { id deviceCount onlineCount } }";
     for name in ["Hall", "Kitchen"] {
         let room = graph.ask(&ann, room, json!({"h": home, "n": name})).await["createRoom"].take();
         assert_eq!((&room["deviceCount"], &room["onlineCount"]), (&json!(0), &json!(0)));

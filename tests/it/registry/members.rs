@@ -11,8 +11,8 @@ const INVITE: &str = "mutation($h: ID!, $e: String!, $r: HomeRole!) { inviteMemb
 const ACCEPT: &str = "mutation($t: String!) { acceptInvitation(token: $t) { id myRole } }";
 const REVOKE: &str = "mutation($i: ID!) { revokeInvitation(id: $i) }";
 const OPEN: &str = "query($h: ID!) { home(id: $h) { invitations { id email role } } }";
-const SET: &str = "mutation($h: ID!, $u: ID!, $r: HomeRole!) { setMemberRole(homeId: $h, userId: $u, role: $r) { role user { id } } }";
-const REMOVE: &str = "mutation($h: ID!, $u: ID!) { removeMember(homeId: $h, userId: $u) }";
+const SET: &str = "mutation($h: ID!, $u: ID!, $r: HomeRole!) { setMemberRole(input: {homeId: $h, userId: $u, role: $r}) { role user { id } } }";
+const REMOVE: &str = "mutation($h: ID!, $u: ID!) { removeMember(input: {homeId: $h, userId: $u}) }";
 
 fn id(person: &Person) -> String {
     person.0.as_ref().unwrap().user.to_string()

@@ -17,6 +17,7 @@ mod live;
 mod live_devices;
 mod lookups;
 mod members;
+mod mutation_inputs;
 mod rotation;
 mod rows;
 mod sessions;

@@ -6,7 +6,7 @@ use smarthome::devices::{CredentialCache, Logins, MqttUser};
 
 use super::{Graph, text};
 
-const ROTATE: &str = "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(deviceId: $d, graceSeconds: $g) \
+const ROTATE: &str = "mutation($d: ID!, $g: Int) { rotateDeviceCredentials(input: {deviceId: $d, graceSeconds: $g}) \
                       { username password clientId brokerUrl } }";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use smarthome::latch::Latch;
 use smarthome::opaque_token;
 use smarthome::settings::{DatabaseSettings, Secret};
 use smarthome::throttle::Throttle;
-use smarthome::users::{Users, UsersDependencies};
+use smarthome::users::{EmailVerification, Users, UsersDependencies};
 use tokio_util::sync::CancellationToken;
 
 use super::{Graph, Person, eventually, number, text};
@@ -206,6 +206,8 @@ async fn with_connections(graph: &Graph, n: u32) -> Users {
         issuer_domains: IssuerDomains::default(),
         mailer: None,
         reset_link: None,
+        email_verification: EmailVerification { is_demanded: false },
+        verification_link: None,
     })
 }
 

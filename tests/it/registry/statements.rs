@@ -29,7 +29,7 @@ async fn fifty_devices_take_as_many_statements_as_five() {
     graph.join(&home, &bob, "GUEST").await;
     let devices = graph.devices(&ann, &home, 60).await;
     for n in 0..7 {
-        let create = "mutation($h: ID!, $n: String!) { createRoom(homeId: $h, name: $n) { id } }";
+        let create = "mutation($h: ID!, $n: String!) { createRoom(input: {homeId: $h, name: $n}) { id } }";
         graph.ask(&ann, create, json!({"h": home, "n": format!("Room {n}")})).await;
     }
     let spread = "update devices d set room_id = (select id from rooms order by id offset d.id % 7 limit 1)";

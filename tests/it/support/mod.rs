@@ -10,6 +10,7 @@ pub mod documents;
 pub mod http;
 pub mod installation;
 pub mod kept_session;
+pub mod mail;
 pub mod mqtt;
 pub mod node;
 pub mod observed_commands;

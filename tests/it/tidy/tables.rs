@@ -12,7 +12,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("db", &["backoff", "error", "metrics", "request_memory", "settings", "tls"]),
     ("dev", &["*"]),
-    ("doctor", &["clock", "db", "downlink", "error", "mqtt", "opaque_token", "settings"]),
+    ("doctor", &["clock", "db", "downlink", "error", "mail", "mqtt", "opaque_token", "settings"]),
     ("downlink", &["ids", "text_enum"]),
     ("error", &["ids"]),
     ("follow", &["error", "hub", "metrics", "turns"]),

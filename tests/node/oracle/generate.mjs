@@ -26,6 +26,8 @@ const LEFT_OUT = {
     'deleteAccount',
     'requestPasswordReset',
     'resetPassword',
+    'requestEmailVerification',
+    'verifyEmail',
   ],
   IntegrationToken: ['lastUsedAt'],
   __Schema: ['directives'],

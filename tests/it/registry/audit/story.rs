@@ -42,19 +42,19 @@ pub(super) const STEPS: &[Step] = &[
     (
         Ann,
         &[],
-        "mutation { updateHome(id: \"@home\", input: {name: \"Villa\", timezone: \"UTC\"}) { id } }",
+        "mutation { updateHome(input: {id: \"@home\", name: \"Villa\", timezone: \"UTC\"}) { id } }",
         &[("home.update", "home @home", r#"{"id": "@home", "name": {"old": "Test", "new": "Villa"}}"#)],
     ),
     (
         Ann,
         &[("room", "/createRoom/id")],
-        "mutation { createRoom(homeId: \"@home\", name: \"Kitchen\") { id } }",
+        "mutation { createRoom(input: {homeId: \"@home\", name: \"Kitchen\"}) { id } }",
         &[("room.create", "room @room (Kitchen)", r#"{"id": "@room", "name": "Kitchen"}"#)],
     ),
     (
         Ann,
         &[],
-        "mutation { renameRoom(id: \"@room\", name: \"kitchen\") { id } }",
+        "mutation { renameRoom(input: {id: \"@room\", name: \"kitchen\"}) { id } }",
         &[("room.rename", "room @room (kitchen)", r#"{"id": "@room", "name": {"old": "Kitchen", "new": "kitchen"}}"#)],
     ),
     (
@@ -82,7 +82,7 @@ pub(super) const STEPS: &[Step] = &[
     (
         Ann,
         &[],
-        "mutation { updateDevice(id: \"@device\", input: {name: \"Lamp\", type: DOOR, macAddress: null, roomId: null}) { id } }",
+        "mutation { updateDevice(input: {id: \"@device\", name: \"Lamp\", type: DOOR, macAddress: null, roomId: null}) { id } }",
         &[(
             "device.update",
             "device @device (ESP32_001)",
@@ -93,7 +93,7 @@ pub(super) const STEPS: &[Step] = &[
     (
         Ann,
         &[("secret2", "/rotateDeviceCredentials/password")],
-        "mutation { rotateDeviceCredentials(deviceId: \"@device\", graceSeconds: 60) { password } }",
+        "mutation { rotateDeviceCredentials(input: {deviceId: \"@device\", graceSeconds: 60}) { password } }",
         &[("device.rotate_credentials", "device @device (ESP32_001)", r#"{"id": "@device", "graceSeconds": 60}"#)],
     ),
     (
@@ -147,7 +147,7 @@ pub(super) const STEPS: &[Step] = &[
     (
         Ann,
         &[],
-        "mutation { rollbackConfig(deviceId: \"@device\", toVersion: 1) { version } }",
+        "mutation { rollbackConfig(input: {deviceId: \"@device\", toVersion: 1}) { version } }",
         &[(
             "config.rollback",
             "device @device (ESP32_001)",
@@ -219,7 +219,7 @@ pub(super) const STEPS: &[Step] = &[
     (
         Ann,
         &[],
-        "mutation { setMemberRole(homeId: \"@home\", userId: \"@uid\", role: ADMIN) { role } }",
+        "mutation { setMemberRole(input: {homeId: \"@home\", userId: \"@uid\", role: ADMIN}) { role } }",
         &[("member.role", "member @bob", r#"{"id": "@uid", "role": {"old": "MEMBER", "new": "ADMIN"}}"#)],
     ),
     (
@@ -246,7 +246,7 @@ pub(super) const STEPS: &[Step] = &[
     (
         Ann,
         &[],
-        "mutation { setMemberRole(homeId: \"@home\", userId: \"@uid\", role: GUEST) { role } }",
+        "mutation { setMemberRole(input: {homeId: \"@home\", userId: \"@uid\", role: GUEST}) { role } }",
         &[(
             "member.role",
             "member @bob",
@@ -257,7 +257,7 @@ pub(super) const STEPS: &[Step] = &[
     (
         Bob,
         &[],
-        "mutation { removeMember(homeId: \"@home\", userId: \"@uid\") }",
+        "mutation { removeMember(input: {homeId: \"@home\", userId: \"@uid\"}) }",
         &[("member.remove", "member @bob", r#"{"id": "@uid", "role": "GUEST"}"#)],
     ),
     (
