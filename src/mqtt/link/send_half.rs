@@ -1,10 +1,11 @@
 //! The sending side of the connection: publishes and acknowledgements.
 
-use rumqttc::{AsyncClient, Publish};
+use rumqttc::AsyncClient;
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 use crate::mqtt::acks::{ConnectionNumber, PendingPubAck, PubAcks};
+use crate::mqtt::bypass::{Bypass, PublishPacket};
 use crate::mqtt::publish::ActiveClient;
 
 pub(super) struct SendHalf {
@@ -17,9 +18,14 @@ pub(super) struct SendHalf {
 }
 
 impl SendHalf {
-    pub(super) fn new(client: AsyncClient, active: ActiveClient, metrics: Metrics) -> (Self, watch::Receiver<bool>) {
+    pub(super) fn new(
+        client: AsyncClient,
+        bypass: Bypass,
+        active: ActiveClient,
+        metrics: Metrics,
+    ) -> (Self, watch::Receiver<bool>) {
         let (connected, watched) = watch::channel(false);
-        let acks = PubAcks::new(client.clone());
+        let acks = PubAcks::new(bypass);
         (Self { client, connection_number: 0, acks, active, connected, metrics }, watched)
     }
 
@@ -43,21 +49,15 @@ impl SendHalf {
     }
 
     /// A new connection has a client of its own; acknowledgements of the old one are dropped from now on.
-    pub(super) fn replace_client(&mut self, client: AsyncClient) {
-        self.connection_number = self.acks.next_connection(client.clone());
+    pub(super) fn replace_client(&mut self, client: AsyncClient, bypass: Bypass) {
+        self.connection_number = self.acks.next_connection(bypass);
         self.client = client;
     }
 
     /// What acknowledges a message of this connection; `None` for QoS 0.
-    pub(super) fn pending_ack(&self, publish: &Publish) -> Option<PendingPubAck> {
-        PubAcks::prepare(&self.client, self.connection_number, publish)
-    }
-
-    /// The client has written an acknowledgement.
-    pub(super) fn on_ack_written(&self, packet_id: u16) {
-        if let Some(since_commit) = self.acks.written(packet_id) {
-            self.metrics.ingest_acknowledgement.observe(since_commit);
-        }
+    pub(super) fn pending_ack(&self, packet: &PublishPacket) -> Option<PendingPubAck> {
+        let connection_number = self.connection_number;
+        packet.packet_id.map(|packet_id| PendingPubAck { connection_number, packet_id })
     }
 
     /// New publishes fail while the connection is not polled: a message that waits in the client could leave after
