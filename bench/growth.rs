@@ -132,6 +132,8 @@ fn beside(stage: &Stage, server: &Server, rows: u64) -> Result<Beside> {
     stage.settle()?;
     let rates = (0..stage.size.rounds).map(|_| flood(stage, stage.size.messages / 3));
     let ingest = median(rates.collect::<Result<_>>()?);
+    // What the floods have left in memory would be written out beside the requests.
+    stage.settle()?;
     let endpoint = server.endpoint()?;
     let devices = list(&endpoint, DEVICES_QUERY, &server.home)?;
     let readings = list(&endpoint, READINGS_QUERY, &server.devices[0])?;

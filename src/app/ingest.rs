@@ -1,8 +1,10 @@
 //! The thread of the MQTT connection and the writer, and the terms in which they run.
 
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -167,26 +169,38 @@ impl Terms {
         let (group, is_shared) = (term.group.clone(), self.mqtt.shared_group.is_some());
         let (successor, connected) = (term.successor.clone(), handles.connected.clone());
         let (ready, drained, stop) = (Latch::default(), Latch::default(), self.stop.clone());
-        // In boxes: these are the largest futures of the server, and each caller would hold a copy on the stack.
-        let writing = Box::pin(async {
-            let _drained = drained.set_on_drop();
-            run_writer(self.writer.clone(), term, handles, ready.clone()).await;
+        let mut tasks = JoinSet::new();
+        let (writer, is_ready, has_drained) = (self.writer.clone(), ready.clone(), drained.set_on_drop());
+        tasks.spawn(async move {
+            let _has_drained = has_drained;
+            run_writer(writer, term, handles, is_ready).await;
         });
         // No message is taken from the broker before the writer can store it.
-        let linking = Box::pin(async {
+        tasks.spawn(async move {
             // Moved in: it is down when this future is dropped.
             let link = link;
             if stop.run_until_cancelled(ready.wait()).await.is_some() {
-                link.run(stop.clone(), drained.clone(), async || group.leave().await).await;
+                link.run(stop.clone(), drained, async || group.leave().await).await;
             }
         });
-        Ok(tokio::select! {
-            _ = async { futures_util::join!(linking, writing) } => End::Stopped,
+        let end = tokio::select! {
+            () = all_ended(&mut tasks) => End::Stopped,
             () = lost.wait() => End::Lost,
             () = taken_over.wait(), if !is_shared => End::TakenOver,
             () = refused.wait() => End::Refused,
             () = without_broker(connected, &self.mqtt, &successor), if !is_shared => End::NoBroker,
-        })
+        };
+        tasks.shutdown().await;
+        Ok(end)
+    }
+}
+
+/// Waits for all tasks. Panics where one of them has.
+async fn all_ended(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            resume_unwind(error.into_panic());
+        }
     }
 }
 

@@ -10,7 +10,7 @@ mod session;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rumqttc::{Publish, PublishProperties};
+use rumqttc::PublishProperties;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -49,12 +49,9 @@ enum CleanupError {
 /// A user property of MQTT 5 with which servers recognize the empty messages of cleanups.
 const CLEARING: (&str, &str) = ("smarthome", "clearing");
 
-/// Whether a server sent the message to delete a retained one.
-pub(super) fn is_clearing(publish: &Publish) -> bool {
-    let has_property = |properties: &PublishProperties| {
-        properties.user_properties.iter().any(|(name, value)| (name.as_str(), value.as_str()) == CLEARING)
-    };
-    publish.payload.is_empty() && publish.properties.as_ref().is_some_and(has_property)
+/// Whether this user property says that a server sent the message to delete a retained one.
+pub(super) fn is_clearing(name: &[u8], value: &[u8]) -> bool {
+    (name, value) == (CLEARING.0.as_bytes(), CLEARING.1.as_bytes())
 }
 
 pub(super) fn clearing_properties() -> PublishProperties {

@@ -10,11 +10,12 @@ mod send_half;
 mod session_losses;
 mod subscription;
 
-use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Outgoing, Publish};
+use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::acks::PubAcks;
+use super::bypass::{Arrived, Bypass, Connector, PublishPacket};
 use super::options::{self, OUTGOING_IN_FLIGHT, TlsFileError};
 use super::probe::probe;
 use super::publish::Publisher;
@@ -30,9 +31,8 @@ use send_half::SendHalf;
 use session_losses::SessionLosses;
 use subscription::SubscribeRetry;
 
-/// Requests that wait in the client: one for each packet id of the protocol, one for each of our publishes, and some
-/// for subscriptions. So an acknowledgement always fits.
-const CLIENT_QUEUE: usize = 65_535 + OUTGOING_IN_FLIGHT as usize + 16;
+/// Requests that wait in the client: one for each of our publishes, and some for subscriptions.
+const CLIENT_QUEUE: usize = OUTGOING_IN_FLIGHT as usize + 16;
 
 /// The task that owns the connection to the broker.
 ///
@@ -44,8 +44,10 @@ pub struct Link {
     /// This server's own client id, where it continues the session of another one.
     own_client_id: Option<String>,
     metrics: Metrics,
+    traces: Traces,
     clock: Clock,
-    options: MqttOptions,
+    /// Has the TLS files as they were read last.
+    connector: Connector,
     events: EventLoop,
     send_half: SendHalf,
     intake: Intake,
@@ -97,10 +99,11 @@ impl Link {
         let LinkSession { client_id, starts_clean } = session;
         let own = std::mem::replace(&mut settings.client_id, client_id);
         let own_client_id = (own != settings.client_id).then_some(own);
-        let options = options::first(&settings, starts_clean)?;
-        let (client, events) = client(&options);
-        let (send_half, connected) = SendHalf::new(client, publisher.active_client(), metrics.clone(), traces.clone());
-        let (intake, received) = Intake::new(settings.prefix.clone(), clock.clone(), metrics.clone(), traces);
+        let bypass = Bypass::new(metrics.clone(), traces.clone());
+        let connector = Connector::new(&settings.broker, options::tls(&settings)?, bypass.clone());
+        let (client, events) = client(options::link(&settings, connector.clone(), starts_clean));
+        let (send_half, connected) = SendHalf::new(client, bypass, publisher.active_client(), metrics.clone());
+        let (intake, received) = Intake::new(settings.prefix.clone(), clock.clone(), metrics.clone(), traces.clone());
         let (losses, recorded_losses) = SessionLosses::new(publisher.active_client().session_losses(), clock.now());
         let reconnect = Reconnect::default();
         let (acks, refused, taken_over) = (send_half.acks(), reconnect.refused(), reconnect.taken_over());
@@ -120,8 +123,9 @@ impl Link {
             settings,
             own_client_id,
             metrics,
+            traces,
             clock,
-            options,
+            connector,
             events,
             send_half,
             intake,
@@ -157,40 +161,55 @@ impl Link {
                 self.disconnect();
             }
             () = self.subscribe_retry.due() => self.subscribe(),
-            event = self.events.poll() => self.on_event(event).await,
+            arrived = self.connector.bypass.next(&mut self.events) => self.on_arrived(arrived).await,
         }
+    }
+
+    async fn on_arrived(&mut self, arrived: Arrived) {
+        for packet in arrived.packets {
+            if let Err(Stalled) = self.on_publish(packet).await {
+                self.disconnect();
+                tracing::warn!(
+                    "ingest has stalled: disconnected, the broker keeps messages until the queue is half empty"
+                );
+                return self.intake.half_empty().await;
+            }
+        }
+        match arrived.event {
+            Some(event) => self.on_event(event).await,
+            // The broker sends message by message. Reading each as it comes costs more than storing it.
+            None if self.intake.has_batch() => self.connector.bypass.pause_reading(),
+            None => {}
+        }
+    }
+
+    async fn on_publish(&mut self, packet: PublishPacket) -> Result<(), Stalled> {
+        if is_of_broker(&packet) {
+            self.record_broker_state(&packet.topic, &packet.payload);
+            return Ok(());
+        }
+        self.intake.accept(packet, &self.send_half).await
     }
 
     async fn on_event(&mut self, event: Result<Event, ConnectionError>) {
         match event {
-            Ok(Event::Incoming(Incoming::Publish(publish))) => self.on_publish(publish).await,
             Ok(Event::Incoming(Incoming::ConnAck(connack))) => self.on_connected(connack.session_present).await,
             Ok(Event::Incoming(Incoming::SubAck(suback))) => self.on_subscribed(&suback.return_codes),
             Ok(Event::Incoming(Incoming::UnsubAck(_))) => self.on_up(),
-            Ok(Event::Outgoing(Outgoing::PubAck(packet_id))) => self.send_half.on_ack_written(packet_id),
+            Ok(Event::Incoming(Incoming::Publish(_))) => {
+                tracing::warn!(
+                    "the broker sent a message against the protocol, such as one with QoS 2: opening another connection"
+                );
+                self.disconnect();
+            }
             Ok(_) => {}
             Err(error) => self.on_connection_lost(&error).await,
-        }
-    }
-
-    async fn on_publish(&mut self, publish: Publish) {
-        if publish.topic.starts_with(b"$SYS/") {
-            return self.record_broker_state(&publish.topic, &publish.payload);
-        }
-        if let Err(Stalled) = self.intake.accept(publish, &self.send_half).await {
-            self.disconnect();
-            tracing::warn!("ingest has stalled: disconnected, the broker keeps messages until the queue is half empty");
-            self.intake.half_empty().await;
         }
     }
 
     async fn on_connected(&mut self, session_present: bool) {
         self.starts_clean = false;
         self.reconnect.accepted();
-        // The client now has a session and keeps its state in memory; `first` is for a new client only.
-        if let Ok(options) = options::build(&self.settings) {
-            self.events.options = options;
-        }
         if !session_present {
             self.metrics.mqtt_sessions_lost.inc();
             let loss = self.losses.add();
@@ -240,16 +259,22 @@ impl Link {
             self.losses.last_connected_at = self.clock.now();
         }
         self.subscribe_retry.cancel();
-        match options::first(&self.settings, self.starts_clean) {
-            Ok(options) => self.options = options,
+        self.connector.bypass = Bypass::new(self.metrics.clone(), self.traces.clone());
+        match options::tls(&self.settings) {
+            Ok(tls) => self.connector.tls = tls,
             Err(error) => tracing::error!(%error, "can't read the TLS files again: using those read before"),
         }
-        let (client, events) = client(&self.options);
+        let (client, events) = client(options::link(&self.settings, self.connector.clone(), self.starts_clean));
         self.events = events;
-        self.send_half.replace_client(client);
+        self.send_half.replace_client(client, self.connector.bypass.clone());
     }
 }
 
-fn client(options: &MqttOptions) -> (AsyncClient, EventLoop) {
-    AsyncClient::builder(options.clone()).capacity(CLIENT_QUEUE).build()
+/// Whether the broker reports about itself.
+fn is_of_broker(packet: &PublishPacket) -> bool {
+    packet.topic.starts_with(b"$SYS/")
+}
+
+fn client(options: MqttOptions) -> (AsyncClient, EventLoop) {
+    AsyncClient::builder(options).capacity(CLIENT_QUEUE).build()
 }

@@ -1,8 +1,8 @@
 //! The MQTT edge: topics, payloads, the link to the broker, and the accounts that devices have at the broker.
 
-mod ack_buffer;
 mod acks;
 pub mod acl;
+mod bypass;
 pub mod checkup;
 pub mod cleanup;
 pub mod export;

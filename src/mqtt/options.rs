@@ -1,15 +1,16 @@
 //! The client's options: MQTT 5, a persistent session, manual acknowledgements, TLS where configured.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::{
     AckMode, Broker, MqttOptions, NetworkOptions, PersistedAckMode, PersistedSession, SessionStore, SessionStoreError,
-    SessionStoreKey, Transport as MqttTransport,
+    SessionStoreKey, TlsConfiguration, Transport as MqttTransport,
 };
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::ack_buffer::AckBuffer;
+use super::bypass::Connector;
 use crate::settings::{BrokerUrl, MqttSettings, SettingsError, Transport};
 use crate::tls;
 
@@ -19,15 +20,13 @@ const SESSION_EXPIRY_S: u32 = 7 * 24 * 3600;
 /// acknowledgements flow; the queue of the link is the real bound.
 const RECEIVE_MAXIMUM: u16 = 4_000;
 /// Bytes of the largest packet that the client accepts: above the brokers' limits, so that no message closes the link.
-const MAX_PACKET: u32 = 2 << 20;
+pub(super) const MAX_PACKET: u32 = 2 << 20;
 /// Publishes of the server in flight. The client walks and copies this many slots at every acknowledgement, so a small
 /// number keeps it fast.
 pub(super) const OUTGOING_IN_FLIGHT: u16 = 10;
 /// Seconds between pings on an idle connection.
 pub(super) const KEEP_ALIVE_S: u16 = 30;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Packets that the client reads from the socket at once.
-const READ_BATCH: usize = 256;
 
 /// A TLS file that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,13 +49,23 @@ pub fn check(settings: &MqttSettings) -> Result<(), TlsFileError> {
 
 /// Options for the first connection of a client: it resumes the session that the broker has kept, or has it discarded.
 pub(super) fn first(settings: &MqttSettings, starts_clean: bool) -> Result<MqttOptions, TlsFileError> {
-    let mut options = build(settings)?;
+    Ok(starting(build(settings)?, starts_clean))
+}
+
+/// Options of the link, whose messages go past the client. As [`first`] for the session.
+pub(super) fn link(settings: &MqttSettings, connector: Connector, starts_clean: bool) -> MqttOptions {
+    let mut options = common(settings, Broker::tcp(connector.host.clone(), connector.port));
+    options.set_socket_connector(move |_, network| connector.clone().connect(network));
+    starting(options, starts_clean)
+}
+
+fn starting(mut options: MqttOptions, starts_clean: bool) -> MqttOptions {
     if starts_clean {
         options.set_clean_start(true);
     } else {
         options.set_session_store(EmptySession);
     }
-    Ok(options)
+    options
 }
 
 /// Options for a connection without a session, under a client id of its own: nothing of it remains at the broker.
@@ -66,34 +75,43 @@ pub(super) fn without_session(settings: &MqttSettings, client_id: String) -> Res
     Ok(options)
 }
 
-/// Options for later connections of the same client, without a session store: for a store the client would serialize
-/// its whole state at every acknowledgement (3 µs each, measured).
+/// Options of a client that resumes a session, without a session store.
 pub(super) fn build(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError> {
-    let BrokerUrl { transport, host, port, path } = &settings.broker;
-    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let bad_url = |_| TlsFileError { setting: "MQTT_BROKER_URL", problem: "not a usable WebSocket URL".to_owned() };
-    let broker = match transport {
-        Transport::Tcp | Transport::Tls => Broker::tcp(host.clone(), *port),
-        // The transport below enables TLS, not the scheme.
-        Transport::WebSocket | Transport::WebSocketTls => {
-            Broker::websocket(format!("ws://{authority}{path}")).map_err(bad_url)?
-        }
+    let url = websocket_url(&settings.broker);
+    let is_websocket = url.is_some();
+    let broker = match url {
+        Some(url) => Broker::websocket(url).map_err(bad_url)?,
+        None => Broker::tcp(settings.broker.host.clone(), settings.broker.port),
     };
-    let mut options = MqttOptions::new(settings.client_id.clone(), broker);
-    match transport {
-        Transport::Tcp => {
-            options.set_socket_connector(|address, network| async {
-                rumqttc::default_socket_connect(address, network).await.map(AckBuffer::new)
-            });
-        }
-        Transport::WebSocket => {}
-        Transport::Tls => {
-            options.set_transport(MqttTransport::tls_with_config(client_config(settings)?.into()));
-        }
-        Transport::WebSocketTls => {
-            options.set_transport(MqttTransport::wss_with_config(client_config(settings)?.into()));
-        }
+    let mut options = common(settings, broker);
+    if let Some(config) = tls(settings)?.map(TlsConfiguration::Rustls) {
+        options.set_transport(match is_websocket {
+            true => MqttTransport::wss_with_config(config),
+            false => MqttTransport::tls_with_config(config),
+        });
     }
+    Ok(options)
+}
+
+/// The URL of a broker that is reached by WebSocket. Its scheme does not say whether TLS is used.
+pub(super) fn websocket_url(broker: &BrokerUrl) -> Option<String> {
+    let BrokerUrl { transport, host, port, path } = broker;
+    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    matches!(transport, Transport::WebSocket | Transport::WebSocketTls).then(|| format!("ws://{authority}{path}"))
+}
+
+/// `None` where the URL says to connect without TLS.
+pub(super) fn tls(settings: &MqttSettings) -> Result<Option<Arc<rustls::ClientConfig>>, TlsFileError> {
+    match settings.broker.transport {
+        Transport::Tcp | Transport::WebSocket => Ok(None),
+        Transport::Tls | Transport::WebSocketTls => Ok(Some(Arc::new(client_config(settings)?))),
+    }
+}
+
+/// What all connections have in common.
+fn common(settings: &MqttSettings, broker: Broker) -> MqttOptions {
+    let mut options = MqttOptions::new(settings.client_id.clone(), broker);
     match (&settings.username, &settings.password) {
         (Some(username), Some(password)) => {
             options.set_credentials(username.clone(), password.reveal().to_owned());
@@ -116,9 +134,8 @@ pub(super) fn build(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError
         .set_topic_alias_max(Some(0))
         .set_keep_alive(KEEP_ALIVE_S)
         .set_connect_timeout(CONNECT_TIMEOUT)
-        .set_read_batch_size(READ_BATCH)
         .set_outgoing_inflight_upper_limit(OUTGOING_IN_FLIGHT);
-    Ok(options)
+    options
 }
 
 fn client_config(settings: &MqttSettings) -> Result<rustls::ClientConfig, TlsFileError> {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use rumqttc::{Event, Incoming, Publish};
+use rumqttc::{Event, Incoming};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Link;
+use super::{Link, is_of_broker};
 use crate::latch::Latch;
+use crate::mqtt::bypass::{Connector, PublishPacket};
 
 /// Longest wait at shutdown until the writer has drained the queue.
 const DRAIN: Duration = Duration::from_secs(6);
@@ -41,20 +42,20 @@ impl Link {
                 );
             }
         }
-        let Self { send_half, mut events, intake, .. } = self;
+        let Self { send_half, mut events, connector: Connector { bypass, .. }, intake, .. } = self;
         drop(intake);
         let _ = timeout_at(deadline, async {
             while !drained.is_set() {
                 tokio::select! {
                     () = drained.wait() => {}
                     // A poll without a connection would open one.
-                    event = events.poll(), if was_connected => if event.is_err() { break },
+                    arrived = bypass.next(&mut events), if was_connected => if arrived.is_lost() { break },
                 }
             }
         })
         .await;
         if was_connected && send_half.client().try_disconnect().is_ok() {
-            let _ = timeout(DISCONNECT, async { while events.poll().await.is_ok() {} }).await;
+            let _ = timeout(DISCONNECT, async { while !bypass.next(&mut events).await.is_lost() {} }).await;
         }
     }
 
@@ -79,10 +80,10 @@ impl Link {
         self.send_half.client().try_unsubscribe_many(filters).ok()?;
         let mut n_received = 0;
         loop {
-            match self.events.poll().await.ok()? {
-                Event::Incoming(Incoming::UnsubAck(_)) => return Some(n_received),
-                Event::Incoming(Incoming::Publish(publish)) => n_received += self.take(publish).await?,
-                _ => {}
+            let arrived = self.connector.bypass.next(&mut self.events).await;
+            n_received += self.take(arrived.packets).await?;
+            if let Some(Event::Incoming(Incoming::UnsubAck(_))) = arrived.event.transpose().ok()? {
+                return Some(n_received);
             }
         }
     }
@@ -90,21 +91,22 @@ impl Link {
     /// Waits until every message that was received is stored, and takes further ones.
     async fn until_stored(&mut self) -> Option<()> {
         loop {
-            let event = tokio::select! {
+            let arrived = tokio::select! {
                 () = self.intake.idle() => return Some(()),
-                event = self.events.poll() => event.ok()?,
+                arrived = self.connector.bypass.next(&mut self.events) => arrived,
             };
-            if let Event::Incoming(Incoming::Publish(publish)) = event {
-                self.take(publish).await?;
-            }
+            self.take(arrived.packets).await?;
+            arrived.event.transpose().ok()?;
         }
     }
 
-    /// Queues a message of a device; returns 0 for one of the broker.
-    async fn take(&mut self, publish: Publish) -> Option<usize> {
-        if publish.topic.starts_with(b"$SYS/") {
-            return Some(0);
+    /// Queues messages of devices; returns how many. Those of the broker do not count.
+    async fn take(&mut self, packets: Vec<PublishPacket>) -> Option<usize> {
+        let mut n_taken = 0;
+        for packet in packets {
+            n_taken += usize::from(!is_of_broker(&packet));
+            self.on_publish(packet).await.ok()?;
         }
-        self.intake.accept(publish, &self.send_half).await.ok().map(|()| 1)
+        Some(n_taken)
     }
 }

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use rumqttc::Publish;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 
 use super::send_half::SendHalf;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::mqtt::cleanup;
+use crate::mqtt::bypass::PublishPacket;
 use crate::mqtt::options::KEEP_ALIVE_S;
 use crate::mqtt::payload::{self, Content, MAX_PAYLOAD_BYTES};
 use crate::mqtt::received_message::{BrokerEvent, Packet, ReceivedMessage, digest};
@@ -22,6 +21,8 @@ use crate::traces::Traces;
 
 /// Messages that wait for the writer.
 const QUEUE_MESSAGES: usize = 8_192;
+/// Messages that are worth a commit of their own.
+const BATCH: usize = 32;
 /// Memory of the messages that wait for the writer.
 const QUEUE_BYTES: usize = 16 << 20;
 /// Memory charged for the smallest message: its structs and allocations.
@@ -61,16 +62,15 @@ impl Intake {
 
     /// Parses a message and queues it; waits for space, and pauses publishing meanwhile. Cancel safe: a message that
     /// is not queued is not acknowledged, so the broker sends it again.
-    pub(super) async fn accept(&mut self, publish: Publish, send_half: &SendHalf) -> Result<(), Stalled> {
+    pub(super) async fn accept(&mut self, publish: PublishPacket, send_half: &SendHalf) -> Result<(), Stalled> {
         let received_at = self.next_received_at();
         let (topic, content) = self.parse(&publish, received_at);
         let queue_bytes = self.reserve_bytes(memory_bytes(&publish, &content), send_half).await?;
         let slot = self.reserve_slot(send_half).await?;
-        let is_clearing = cleanup::is_clearing(&publish);
-        if !is_clearing {
+        if !publish.is_clearing {
             self.metrics.mqtt_received.inc();
         }
-        let (retained, pending_ack) = (publish.retain, send_half.pending_ack(&publish));
+        let pending_ack = send_half.pending_ack(&publish);
         let payload_digest = digest(&[&publish.payload]);
         let packet = packet(&publish, payload_digest);
         // A rejected message is kept as a preview. A slice would keep all bytes of the packet.
@@ -86,8 +86,8 @@ impl Intake {
             payload,
             content,
             received_at,
-            retained,
-            is_clearing,
+            retained: publish.retained,
+            is_clearing: publish.is_clearing,
             payload_digest,
             packet,
             pending_ack,
@@ -101,6 +101,11 @@ impl Intake {
     pub(super) async fn send(&self, event: BrokerEvent) {
         // Fails only at shutdown, when the writer has ended.
         let _ = self.queue.send(event).await;
+    }
+
+    /// Whether the writer has a batch to take when it is done with the present one.
+    pub(super) fn has_batch(&self) -> bool {
+        QUEUE_MESSAGES - self.queue.capacity() >= BATCH
     }
 
     /// Whether every message that was queued is stored.
@@ -127,7 +132,11 @@ impl Intake {
         self.last_received
     }
 
-    fn parse(&self, publish: &Publish, received_at: DateTime<Utc>) -> (ReceivedTopic, Result<Content, Rejection>) {
+    fn parse(
+        &self,
+        publish: &PublishPacket,
+        received_at: DateTime<Utc>,
+    ) -> (ReceivedTopic, Result<Content, Rejection>) {
         let topic = ReceivedTopic::read(&self.prefix, publish.topic.clone());
         let kind = topic.kind().ok_or(Rejection::BadTopic);
         (topic, kind.and_then(|kind| payload::parse(kind, &publish.payload, received_at)))
@@ -167,16 +176,16 @@ impl Intake {
 }
 
 /// Memory that a message takes, which may be many times its bytes on the wire: parsed JSON allocates.
-fn memory_bytes(publish: &Publish, content: &Result<Content, Rejection>) -> usize {
+fn memory_bytes(publish: &PublishPacket, content: &Result<Content, Rejection>) -> usize {
     let received = publish.payload.len() + publish.topic.len();
     received.clamp(MIN_MESSAGE_BYTES, 2 * MAX_PAYLOAD_BYTES) + content.as_ref().map_or(0, Content::memory_bytes)
 }
 
 /// The message's identity in the broker session; `None` for QoS 0.
-fn packet(publish: &Publish, payload_digest: i64) -> Option<Packet> {
-    (publish.pkid != 0).then(|| Packet {
-        id: publish.pkid,
-        is_redelivery: publish.dup,
+fn packet(publish: &PublishPacket, payload_digest: i64) -> Option<Packet> {
+    publish.packet_id.map(|id| Packet {
+        id,
+        is_redelivery: publish.is_redelivery,
         message_digest: digest(&[&publish.topic, &payload_digest.to_le_bytes()]),
     })
 }

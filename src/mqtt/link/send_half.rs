@@ -1,14 +1,12 @@
 //! The sending side of the connection: publishes and acknowledgements.
 
-use std::time::Instant;
-
-use rumqttc::{AsyncClient, Publish};
+use rumqttc::AsyncClient;
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 use crate::mqtt::acks::{ConnectionNumber, PendingPubAck, PubAcks};
+use crate::mqtt::bypass::{Bypass, PublishPacket};
 use crate::mqtt::publish::ActiveClient;
-use crate::traces::{Span, Traces};
 
 pub(super) struct SendHalf {
     client: AsyncClient,
@@ -17,19 +15,18 @@ pub(super) struct SendHalf {
     active: ActiveClient,
     connected: watch::Sender<bool>,
     metrics: Metrics,
-    traces: Traces,
 }
 
 impl SendHalf {
     pub(super) fn new(
         client: AsyncClient,
+        bypass: Bypass,
         active: ActiveClient,
         metrics: Metrics,
-        traces: Traces,
     ) -> (Self, watch::Receiver<bool>) {
         let (connected, watched) = watch::channel(false);
-        let acks = PubAcks::new(client.clone());
-        (Self { client, connection_number: 0, acks, active, connected, metrics, traces }, watched)
+        let acks = PubAcks::new(bypass);
+        (Self { client, connection_number: 0, acks, active, connected, metrics }, watched)
     }
 
     pub(super) fn client(&self) -> &AsyncClient {
@@ -52,24 +49,15 @@ impl SendHalf {
     }
 
     /// A new connection has a client of its own; acknowledgements of the old one are dropped from now on.
-    pub(super) fn replace_client(&mut self, client: AsyncClient) {
-        self.connection_number = self.acks.next_connection(client.clone());
+    pub(super) fn replace_client(&mut self, client: AsyncClient, bypass: Bypass) {
+        self.connection_number = self.acks.next_connection(bypass);
         self.client = client;
     }
 
     /// What acknowledges a message of this connection; `None` for QoS 0.
-    pub(super) fn pending_ack(&self, publish: &Publish) -> Option<PendingPubAck> {
-        PubAcks::prepare(&self.client, self.connection_number, publish)
-    }
-
-    /// The client has written an acknowledgement.
-    pub(super) fn on_ack_written(&self, packet_id: u16) {
-        let Some(written) = self.acks.written(packet_id) else { return };
-        self.metrics.ingest_acknowledgement.observe(written.committed_at.elapsed());
-        for message in written.traced {
-            let times = (self.traces.time_of(written.committed_at), self.traces.time_of(Instant::now()));
-            self.traces.record_child(message, Span::new("acknowledge", times.0, times.1));
-        }
+    pub(super) fn pending_ack(&self, packet: &PublishPacket) -> Option<PendingPubAck> {
+        let connection_number = self.connection_number;
+        packet.packet_id.map(|packet_id| PendingPubAck { connection_number, packet_id })
     }
 
     /// New publishes fail while the connection is not polled: a message that waits in the client could leave after
