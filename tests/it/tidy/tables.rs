@@ -245,6 +245,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
 /// A library and the places that may name it, see `is_in`.
 pub(super) const LIBRARY_PLACES: &[(&str, &[&str])] = &[
     ("rumqttc", &["src/mqtt/", "src/simulator/"]),
+    ("async_tungstenite", &["src/mqtt/bypass/"]),
     ("mqtt5", &["src/dev/"]),
     ("async_graphql", &["src/graphql/"]),
     ("apollo_compiler", &["src/graphql/"]),
