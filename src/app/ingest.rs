@@ -57,6 +57,8 @@ impl Ingest {
         let thread = std::thread::Builder::new().name("ingest".to_owned()).stack_size(STACK_BYTES);
         thread.spawn(move || {
             let _guards = guards;
+            // Dropped before the guards, and with it the tasks that are left: what they hold is free when the latches are set.
+            let runtime = runtime;
             runtime.block_on(abort.run_until_cancelled(ingesting));
         })?;
         Ok(ingest)
