@@ -1,7 +1,7 @@
-//! The way of devices' messages past the MQTT client.
+//! Receives PUBLISH packets and sends PUBACK packets on the MQTT client's connection, without the client.
 //!
-//! The client would copy each message and each acknowledgement some twenty times between its states, which is the largest part
-//! of the server's work for a message. So PUBLISH packets are taken out of the stream before the client reads it, and PUBACK
+//! The client would copy each message and each acknowledgement some twenty times between its states: a quarter of the server's
+//! work for a message. So PUBLISH packets are taken out of the stream before the client reads it, and PUBACK
 //! packets are written beside its own. The client does everything else: it connects, subscribes, pings and publishes. What is
 //! malformed or against the protocol is left to it too, so that it ends the connection with the right reason.
 
@@ -43,6 +43,8 @@ struct Shared {
     /// Wakes the task that reads the connection, which also writes to it.
     reader: AtomicWaker,
     is_paused: AtomicBool,
+    /// The client waits until its packets are written. Its poll must not be dropped then: it would forget what it has begun.
+    is_writing: AtomicBool,
     metrics: Metrics,
     traces: Traces,
 }
@@ -66,7 +68,7 @@ pub(super) struct AcknowledgedBatch {
 pub(super) struct Arrived {
     /// Messages with QoS 0 or 1, in the order of arrival.
     pub(super) packets: Vec<PublishPacket>,
-    /// What came after them.
+    /// An event of the client. All messages from before it are in `packets`, perhaps some from after it.
     pub(super) event: Option<Result<Event, ConnectionError>>,
 }
 
@@ -84,17 +86,19 @@ impl Bypass {
             outgoing: Mutex::default(),
             reader: AtomicWaker::new(),
             is_paused: AtomicBool::new(false),
+            is_writing: AtomicBool::new(false),
             metrics,
             traces,
         }))
     }
 
-    /// Waits for messages or for an event of the client. Cancel safe: a message is returned or kept.
-    pub(super) async fn next(&self, events: &mut EventLoop) -> Arrived {
+    /// Waits for messages or for an event of the client. Cancel safe for messages: each is returned or kept.
+    pub(super) async fn receive(&self, events: &mut EventLoop) -> Arrived {
         let mut poll = pin!(events.poll());
         poll_fn(|cx| {
             let event = match poll.as_mut().poll(cx) {
                 Poll::Ready(event) => Some(event),
+                Poll::Pending if self.0.is_writing.load(Ordering::Relaxed) => return Poll::Pending,
                 Poll::Pending => None,
             };
             let packets = {

@@ -10,8 +10,11 @@ mod send_half;
 mod session_losses;
 mod subscription;
 
+use std::collections::VecDeque;
+
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::acks::PubAcks;
@@ -49,6 +52,8 @@ pub struct Link {
     /// Has the TLS files as they were read last.
     connector: Connector,
     events: EventLoop,
+    /// Messages that are not queued yet.
+    received: VecDeque<PublishPacket>,
     send_half: SendHalf,
     intake: Intake,
     losses: SessionLosses,
@@ -127,6 +132,7 @@ impl Link {
             clock,
             connector,
             events,
+            received: VecDeque::new(),
             send_half,
             intake,
             losses,
@@ -161,18 +167,16 @@ impl Link {
                 self.disconnect();
             }
             () = self.subscribe_retry.due() => self.subscribe(),
-            arrived = self.connector.bypass.next(&mut self.events) => self.on_arrived(arrived).await,
+            arrived = self.connector.bypass.receive(&mut self.events) => self.on_arrived(arrived).await,
         }
     }
 
     async fn on_arrived(&mut self, arrived: Arrived) {
-        for packet in arrived.packets {
-            if let Err(Stalled) = self.on_publish(packet).await {
-                self.disconnect();
-                tracing::warn!(
-                    "ingest has stalled: disconnected, the broker keeps messages until the queue is half empty"
-                );
-                return self.intake.half_empty().await;
+        self.received.extend(arrived.packets);
+        let polled_at = Instant::now();
+        while let Some(packet) = self.received.pop_front() {
+            if let Err(Stalled) = self.on_publish(packet, polled_at).await {
+                return self.on_stalled(arrived.event).await;
             }
         }
         match arrived.event {
@@ -183,12 +187,22 @@ impl Link {
         }
     }
 
-    async fn on_publish(&mut self, packet: PublishPacket) -> Result<(), Stalled> {
+    async fn on_stalled(&mut self, event: Option<Result<Event, ConnectionError>>) {
+        tracing::warn!("ingest has stalled: disconnecting, the broker keeps messages until the queue is half empty");
+        match event {
+            Some(Err(error)) => self.on_connection_lost(&error).await,
+            _ => self.disconnect(),
+        }
+        self.intake.half_empty().await;
+    }
+
+    /// The connection was last polled at `polled_at`.
+    async fn on_publish(&mut self, packet: PublishPacket, polled_at: Instant) -> Result<(), Stalled> {
         if is_of_broker(&packet) {
             self.record_broker_state(&packet.topic, &packet.payload);
             return Ok(());
         }
-        self.intake.accept(packet, &self.send_half).await
+        self.intake.accept(packet, &self.send_half, polled_at).await
     }
 
     async fn on_event(&mut self, event: Result<Event, ConnectionError>) {
@@ -197,10 +211,12 @@ impl Link {
             Ok(Event::Incoming(Incoming::SubAck(suback))) => self.on_subscribed(&suback.return_codes),
             Ok(Event::Incoming(Incoming::UnsubAck(_))) => self.on_up(),
             Ok(Event::Incoming(Incoming::Publish(_))) => {
-                tracing::warn!(
-                    "the broker sent a message against the protocol, such as one with QoS 2: opening another connection"
+                tracing::error!(
+                    "the broker sends a message with QoS 2, which was not granted: end the session at the broker"
                 );
+                self.metrics.mqtt_connection_errors.inc();
                 self.disconnect();
+                sleep(reconnect::MAX_PAUSE).await;
             }
             Ok(_) => {}
             Err(error) => self.on_connection_lost(&error).await,
@@ -259,6 +275,7 @@ impl Link {
             self.losses.last_connected_at = self.clock.now();
         }
         self.subscribe_retry.cancel();
+        self.received.clear();
         self.connector.bypass = Bypass::new(self.metrics.clone(), self.traces.clone());
         match options::tls(&self.settings) {
             Ok(tls) => self.connector.tls = tls,

@@ -38,7 +38,7 @@ impl Stream for TlsStream<PausableTcp> {
     }
 }
 
-/// A WebSocket keeps its stream to itself: what arrives goes on waking the thread, in vain.
+/// Nothing can be paused below a WebSocket: what arrives goes on waking the thread.
 impl<R: AsyncRead + Send + Unpin, W: AsyncWrite + Send + Unpin> Stream for Join<R, W> {
     fn pause(&mut self) {}
 }

@@ -13,7 +13,7 @@ const MAX_LENGTH_BYTES: usize = 4;
 /// A message with QoS 0 or 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::mqtt) struct PublishPacket {
-    /// As it came: the server does not rely on the broker's check of UTF-8.
+    /// Not checked to be UTF-8.
     pub(in crate::mqtt) topic: Bytes,
     pub(in crate::mqtt) payload: Bytes,
     /// `None` for QoS 0.
@@ -27,7 +27,7 @@ pub(in crate::mqtt) struct PublishPacket {
 
 /// What the input begins with.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum Input {
     Publish(PublishPacket),
     /// A packet for the client, of so many bytes: of another type, or one that the client refuses.
     Other {
@@ -36,28 +36,28 @@ pub(super) enum Next {
     Incomplete,
 }
 
-/// Takes a whole message off the input; leaves everything else there.
-pub(super) fn next(input: &mut BytesMut) -> Next {
-    let Some(&first) = input.first() else { return Next::Incomplete };
+/// Takes a whole message off the input; leaves everything else there. Before CONNACK there is none (MQTT 5, 3.2).
+pub(super) fn take_publish(input: &mut BytesMut, is_connected: bool) -> Input {
+    let Some(&first) = input.first() else { return Input::Incomplete };
     let (remaining, n_length_bytes) = match variable_byte_integer(&input[1..]) {
         Varint::Value(value, n_bytes) => (value, n_bytes),
-        Varint::Incomplete => return Next::Incomplete,
-        Varint::Malformed => return Next::Other { len: 1 + MAX_LENGTH_BYTES },
+        Varint::Incomplete => return Input::Incomplete,
+        Varint::Malformed => return Input::Other { len: 1 + MAX_LENGTH_BYTES },
     };
     let header = 1 + n_length_bytes;
     let len = header + remaining;
     let (is_redelivery, qos) = (first & 0b1000 != 0, first >> 1 & 0b11);
     // DUP has to be 0 with QoS 0 (MQTT 5, 3.3.1.1).
-    if first >> 4 != PUBLISH || qos > 1 || is_redelivery && qos == 0 || len > MAX_PACKET as usize {
-        return Next::Other { len };
+    if !is_connected || first >> 4 != PUBLISH || qos > 1 || is_redelivery && qos == 0 || len > MAX_PACKET as usize {
+        return Input::Other { len };
     }
     if input.len() < len {
-        return Next::Incomplete;
+        return Input::Incomplete;
     }
-    let Some(layout) = layout(&input[header..len], qos) else { return Next::Other { len } };
+    let Some(layout) = layout(&input[header..len], qos) else { return Input::Other { len } };
     let body = input.split_to(len).freeze().slice(header..);
     let payload = body.slice(layout.payload_at..);
-    Next::Publish(PublishPacket {
+    Input::Publish(PublishPacket {
         topic: body.slice(2..2 + layout.topic_len),
         is_clearing: layout.has_clearing_property && payload.is_empty(),
         payload,

@@ -13,8 +13,8 @@ pub(super) struct PausableTcp(State);
 enum State {
     Polled(TcpStream),
     Paused(net::TcpStream),
-    /// It could not be put back; what failed is reported once.
-    Broken,
+    /// Changing its state failed. The error is returned once.
+    Broken(Option<io::Error>),
 }
 
 impl PausableTcp {
@@ -24,22 +24,25 @@ impl PausableTcp {
 
     /// Until the next read or write.
     pub(super) fn pause(&mut self) {
-        if let State::Polled(stream) = std::mem::replace(&mut self.0, State::Broken) {
-            // A stream that can't be left out is lost: so is its connection.
-            self.0 = stream.into_std().map_or(State::Broken, State::Paused);
+        if let State::Polled(stream) = self.take_if(|state| matches!(state, State::Polled(_))) {
+            self.0 = stream.into_std().map_or_else(|error| State::Broken(Some(error)), State::Paused);
         }
     }
 
     fn polled(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        if let State::Paused(_) = self.0
-            && let State::Paused(stream) = std::mem::replace(&mut self.0, State::Broken)
-        {
+        if let State::Paused(stream) = self.take_if(|state| matches!(state, State::Paused(_))) {
             self.0 = State::Polled(TcpStream::from_std(stream)?);
         }
         match &mut self.0 {
             State::Polled(stream) => Ok(Pin::new(stream)),
-            State::Paused(_) | State::Broken => Err(io::ErrorKind::NotConnected.into()),
+            State::Paused(_) => Err(io::ErrorKind::NotConnected.into()),
+            State::Broken(error) => Err(error.take().unwrap_or_else(|| io::ErrorKind::NotConnected.into())),
         }
+    }
+
+    /// Takes the stream out, to be put back in the other state.
+    fn take_if(&mut self, is_wanted: fn(&State) -> bool) -> State {
+        if is_wanted(&self.0) { std::mem::replace(&mut self.0, State::Broken(None)) } else { State::Broken(None) }
     }
 }
 

@@ -1,16 +1,20 @@
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use rumqttc::mqttbytes::v5::{Packet, PubAck, Publish, PublishProperties};
 use rumqttc::mqttbytes::{self, QoS};
+use rumqttc::{AsyncClient, Broker, MqttOptions, PublishOptions};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::net::{TcpListener, TcpStream};
 
-use super::publish_packet::{Next, next};
+use super::publish_packet::{Input, take_publish};
 use super::*;
 use crate::mqtt::cleanup::clearing_properties;
 use crate::mqtt::options::MAX_PACKET;
+use crate::settings::BrokerUrl;
 
 impl connect::Stream for DuplexStream {
     fn pause(&mut self) {}
@@ -104,6 +108,7 @@ async fn messages_are_taken_and_the_client_gets_the_rest_in_order() {
         });
         let bypass = bypass();
         let mut stream = BypassStream::new(connection, bypass.clone());
+        stream.set_connected();
         let mut passed = BytesMut::new();
         let mut expected = packets.iter();
         // A message that comes before a packet of the client is there before it.
@@ -137,15 +142,15 @@ fn damaged_packets_are_read_as_the_client_reads_them_or_left_to_it() {
         let mut copy = input.clone();
         let read_by_client = Packet::read(&mut copy, Some(MAX_PACKET));
         let n_before = input.len();
-        match (next(&mut input), read_by_client) {
-            (Next::Publish(packet), Ok(by_client)) => assert_eq!(Some(packet), taken(&by_client), "seed {seed}"),
+        match (take_publish(&mut input, true), read_by_client) {
+            (Input::Publish(packet), Ok(by_client)) => assert_eq!(Some(packet), taken(&by_client), "seed {seed}"),
             // Properties that are no UTF-8, or a topic that is none: the server does not rely on either.
-            (Next::Publish(_), Err(_)) => {}
-            (Next::Incomplete, read) => {
+            (Input::Publish(_), Err(_)) => {}
+            (Input::Incomplete, read) => {
                 assert!(matches!(read, Err(mqttbytes::Error::InsufficientBytes(_))), "seed {seed}: {read:?}");
                 assert_eq!(input.len(), n_before);
             }
-            (Next::Other { len }, _) => assert_eq!((input.len(), len > 1), (n_before, true), "seed {seed}"),
+            (Input::Other { len }, _) => assert_eq!((input.len(), len > 1), (n_before, true), "seed {seed}"),
         }
     }
 }
@@ -161,12 +166,12 @@ fn what_breaks_the_protocol_is_left_to_the_client() {
     for packet in
         [&no_packet_id[..], &topic_alias, &redelivery_with_qos_0, &qos_3, &no_topic, &properties_that_end_late]
     {
-        assert_eq!(next(&mut BytesMut::from(packet)), Next::Other { len: packet.len() }, "{packet:?}");
+        assert_eq!(take_publish(&mut BytesMut::from(packet), true), Input::Other { len: packet.len() }, "{packet:?}");
     }
     let length_of_five_bytes = [0x30, 0xFF, 0xFF, 0xFF, 0xFF, 1];
-    assert_eq!(next(&mut BytesMut::from(&length_of_five_bytes[..])), Next::Other { len: 5 });
+    assert_eq!(take_publish(&mut BytesMut::from(&length_of_five_bytes[..]), true), Input::Other { len: 5 });
     let too_large = [0x30, 0xFF, 0xFF, 0xFF, 0x7F];
-    assert_eq!(next(&mut BytesMut::from(&too_large[..])), Next::Other { len: 5 + 0x0FFF_FFFF });
+    assert_eq!(take_publish(&mut BytesMut::from(&too_large[..]), true), Input::Other { len: 5 + 0x0FFF_FFFF });
 }
 
 #[tokio::test]
@@ -227,6 +232,7 @@ async fn few_messages_are_taken_at_once() {
     let bypass = bypass();
     let (connection, mut broker) = duplex(1 << 20);
     let mut stream = BypassStream::new(connection, bypass.clone());
+    stream.set_connected();
     let publish = encoded(&Packet::Publish(Publish::new("t", QoS::AtMostOnce, "x", None)));
     for _ in 0..600 {
         broker.write_all(&publish).await.unwrap();
@@ -236,4 +242,123 @@ async fn few_messages_are_taken_at_once() {
         n_received.push(read(&mut stream, &bypass).await.0.len());
     }
     assert_eq!(n_received, [256, 256, 88]);
+}
+
+fn message(packet_id: u16) -> BytesMut {
+    let mut publish = Publish::new("t", QoS::AtLeastOnce, "x", None);
+    publish.pkid = packet_id;
+    encoded(&Packet::Publish(publish))
+}
+
+async fn client(bypass: &Bypass) -> (AsyncClient, EventLoop, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let url: BrokerUrl = format!("mqtt://127.0.0.1:{port}").parse().unwrap_or_else(|_| panic!("port {port}"));
+    let connector = Connector::new(&url, None, bypass.clone());
+    let mut options = MqttOptions::new("c", Broker::tcp("127.0.0.1", port));
+    options.set_socket_connector(move |_, network| connector.clone().connect(network));
+    options.set_clean_start(true).set_ack_mode(rumqttc::AckMode::Manual);
+    let (client, events) = AsyncClient::builder(options).capacity(26).build();
+    (client, events, listener)
+}
+
+/// Accepts a connection, reads its CONNECT, and answers.
+async fn accept(listener: &TcpListener, answer: &[u8]) -> TcpStream {
+    let (mut broker, _) = listener.accept().await.unwrap();
+    assert!(broker.read(&mut [0; 512]).await.unwrap() > 0);
+    broker.write_all(answer).await.unwrap();
+    broker
+}
+
+#[tokio::test]
+async fn a_confirmation_is_not_lost_while_acknowledgements_wait() {
+    let bypass = bypass();
+    let (client, mut events, listener) = client(&bypass).await;
+    let (mut broker, connected) = tokio::join!(accept(&listener, &[0x20, 3, 0, 0, 0]), bypass.receive(&mut events));
+    assert!(matches!(connected.event, Some(Ok(Event::Incoming(Packet::ConnAck(_))))), "{:?}", connected.event);
+    let confirmed = client.try_publish_tracked("a", "b", PublishOptions::new(QoS::AtLeastOnce)).unwrap();
+    assert!(!bypass.receive(&mut events).await.is_lost());
+    // The link takes 256 messages and pauses; ten more and the PUBACK are read already.
+    let mut bytes: Vec<u8> = (1..=266).flat_map(message).collect();
+    bytes.extend_from_slice(&encoded(&Packet::PubAck(PubAck::new(1, None))));
+    broker.write_all(&bytes).await.unwrap();
+    assert_eq!(bypass.receive(&mut events).await.packets.len(), 256);
+    bypass.pause_reading();
+    let acknowledge = async {
+        tokio::task::yield_now().await;
+        bypass.acknowledge([1], batch());
+    };
+    let (received, ()) = tokio::join!(bypass.receive(&mut events), acknowledge);
+    let mut n_received = received.packets.len();
+    let mut is_confirmed = received.event.is_some();
+    while !is_confirmed || n_received < 10 {
+        let received = bypass.receive(&mut events).await;
+        assert!(!received.is_lost(), "{:?}", received.event);
+        n_received += received.packets.len();
+        is_confirmed |= received.event.is_some();
+    }
+    confirmed.wait_async().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_before_connack_ends_the_connection() {
+    let bypass = bypass();
+    let (_client, mut events, listener) = client(&bypass).await;
+    let message = message(1);
+    let (_broker, received) = tokio::join!(accept(&listener, &message), bypass.receive(&mut events));
+    assert!(received.packets.is_empty() && received.is_lost(), "{:?}", received.event);
+}
+
+/// As a TLS stream, it takes bytes into a buffer of its own, and writes them when the stream below can.
+struct Buffered {
+    stream: DuplexStream,
+    buffer: BytesMut,
+    n_blocked: usize,
+}
+
+impl tokio::io::AsyncWrite for Buffered {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.buffer.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.n_blocked > 0 {
+            self.n_blocked -= 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let bytes = mem::take(&mut self.buffer);
+        if !bytes.is_empty() {
+            assert!(Pin::new(&mut self.stream).poll_write(cx, &bytes).is_ready());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Buffered {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl connect::Stream for Buffered {
+    fn pause(&mut self) {}
+}
+
+#[tokio::test]
+async fn an_acknowledgement_leaves_a_stream_that_could_not_be_flushed() {
+    let bypass = bypass();
+    let (stream, mut broker) = duplex(1_024);
+    let mut stream = BypassStream::new(Buffered { stream, buffer: BytesMut::new(), n_blocked: 2 }, bypass.clone());
+    bypass.acknowledge([7], batch());
+    let client = tokio::spawn(async move { stream.read_u8().await });
+    let mut received = [0; 4];
+    broker.read_exact(&mut received).await.unwrap();
+    assert_eq!(received, [0x40, 2, 0, 7]);
+    client.abort();
 }

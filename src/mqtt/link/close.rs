@@ -49,13 +49,13 @@ impl Link {
                 tokio::select! {
                     () = drained.wait() => {}
                     // A poll without a connection would open one.
-                    arrived = bypass.next(&mut events), if was_connected => if arrived.is_lost() { break },
+                    arrived = bypass.receive(&mut events), if was_connected => if arrived.is_lost() { break },
                 }
             }
         })
         .await;
         if was_connected && send_half.client().try_disconnect().is_ok() {
-            let _ = timeout(DISCONNECT, async { while !bypass.next(&mut events).await.is_lost() {} }).await;
+            let _ = timeout(DISCONNECT, async { while !bypass.receive(&mut events).await.is_lost() {} }).await;
         }
     }
 
@@ -80,7 +80,7 @@ impl Link {
         self.send_half.client().try_unsubscribe_many(filters).ok()?;
         let mut n_received = 0;
         loop {
-            let arrived = self.connector.bypass.next(&mut self.events).await;
+            let arrived = self.connector.bypass.receive(&mut self.events).await;
             n_received += self.take(arrived.packets).await?;
             if let Some(Event::Incoming(Incoming::UnsubAck(_))) = arrived.event.transpose().ok()? {
                 return Some(n_received);
@@ -93,19 +93,20 @@ impl Link {
         loop {
             let arrived = tokio::select! {
                 () = self.intake.idle() => return Some(()),
-                arrived = self.connector.bypass.next(&mut self.events) => arrived,
+                arrived = self.connector.bypass.receive(&mut self.events) => arrived,
             };
             self.take(arrived.packets).await?;
             arrived.event.transpose().ok()?;
         }
     }
 
-    /// Queues messages of devices; returns how many. Those of the broker do not count.
+    /// Queues messages of devices, those before the stop first; returns how many. Those of the broker do not count.
     async fn take(&mut self, packets: Vec<PublishPacket>) -> Option<usize> {
-        let mut n_taken = 0;
-        for packet in packets {
+        self.received.extend(packets);
+        let (mut n_taken, polled_at) = (0, Instant::now());
+        while let Some(packet) = self.received.pop_front() {
             n_taken += usize::from(!is_of_broker(&packet));
-            self.on_publish(packet).await.ok()?;
+            self.on_publish(packet, polled_at).await.ok()?;
         }
         Some(n_taken)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::send_half::SendHalf;
 use crate::clock::Clock;
@@ -27,7 +27,7 @@ const BATCH: usize = 32;
 const QUEUE_BYTES: usize = 16 << 20;
 /// Memory charged for the smallest message: its structs and allocations.
 const MIN_MESSAGE_BYTES: usize = 256;
-/// Longest wait for space in the queue. The connection is not polled meanwhile, and the broker expects a ping within
+/// Longest wait for space in the queue, for all messages that were read together. The connection is not polled meanwhile, and the broker expects a ping within
 /// the keep-alive. After that the link disconnects; the broker keeps the session and its messages.
 const MAX_STALL: Duration = Duration::from_secs(KEEP_ALIVE_S as u64 / 2);
 /// Longest pause of a publish that has an expiry. Its message expiry interval leaves a second of reserve.
@@ -61,12 +61,17 @@ impl Intake {
     }
 
     /// Parses a message and queues it; waits for space, and pauses publishing meanwhile. Cancel safe: a message that
-    /// is not queued is not acknowledged, so the broker sends it again.
-    pub(super) async fn accept(&mut self, publish: PublishPacket, send_half: &SendHalf) -> Result<(), Stalled> {
+    /// is not queued is not acknowledged, so the broker sends it again. The connection was last polled at `polled_at`.
+    pub(super) async fn accept(
+        &mut self,
+        publish: PublishPacket,
+        send_half: &SendHalf,
+        polled_at: Instant,
+    ) -> Result<(), Stalled> {
         let received_at = self.next_received_at();
         let (topic, content) = self.parse(&publish, received_at);
-        let queue_bytes = self.reserve_bytes(memory_bytes(&publish, &content), send_half).await?;
-        let slot = self.reserve_slot(send_half).await?;
+        let queue_bytes = self.reserve_bytes(memory_bytes(&publish, &content), send_half, polled_at).await?;
+        let slot = self.reserve_slot(send_half, polled_at).await?;
         if !publish.is_clearing {
             self.metrics.mqtt_received.inc();
         }
@@ -142,32 +147,45 @@ impl Intake {
         (topic, kind.and_then(|kind| payload::parse(kind, &publish.payload, received_at)))
     }
 
-    async fn reserve_bytes(&self, n: usize, send_half: &SendHalf) -> Result<OwnedSemaphorePermit, Stalled> {
+    async fn reserve_bytes(
+        &self,
+        n: usize,
+        send_half: &SendHalf,
+        polled_at: Instant,
+    ) -> Result<OwnedSemaphorePermit, Stalled> {
         let n = u32::try_from(n).expect("bounded by the packet size");
         match self.bytes.clone().try_acquire_many_owned(n) {
             Ok(permit) => Ok(permit),
             Err(_) => {
-                let permit = self.wait(self.bytes.clone().acquire_many_owned(n), send_half).await?;
+                let permit = self.wait(self.bytes.clone().acquire_many_owned(n), send_half, polled_at).await?;
                 Ok(permit.expect("the semaphore is never closed"))
             }
         }
     }
 
-    async fn reserve_slot(&self, send_half: &SendHalf) -> Result<mpsc::Permit<'_, BrokerEvent>, Stalled> {
+    async fn reserve_slot(
+        &self,
+        send_half: &SendHalf,
+        polled_at: Instant,
+    ) -> Result<mpsc::Permit<'_, BrokerEvent>, Stalled> {
         match self.queue.try_reserve() {
             Ok(slot) => Ok(slot),
             // An error means that the writer has ended: the process is stopping.
-            Err(_) => self.wait(self.queue.reserve(), send_half).await?.map_err(|_| Stalled),
+            Err(_) => self.wait(self.queue.reserve(), send_half, polled_at).await?.map_err(|_| Stalled),
         }
     }
 
     /// Waits for space with publishing paused, because the connection is not polled meanwhile.
-    async fn wait<T>(&self, space: impl Future<Output = T>, send_half: &SendHalf) -> Result<T, Stalled> {
+    async fn wait<T>(
+        &self,
+        space: impl Future<Output = T>,
+        send_half: &SendHalf,
+        polled_at: Instant,
+    ) -> Result<T, Stalled> {
         self.metrics.ingest_queue_full.inc();
         send_half.pause_publishing();
-        let started = Instant::now();
-        let space = timeout(MAX_STALL, space).await.map_err(|_| Stalled)?;
-        if started.elapsed() > MAX_PUBLISH_DELAY && send_half.has_expiring_message() {
+        let space = timeout_at(polled_at + MAX_STALL, space).await.map_err(|_| Stalled)?;
+        if polled_at.elapsed() > MAX_PUBLISH_DELAY && send_half.has_expiring_message() {
             return Err(Stalled);
         }
         send_half.resume_publishing();
