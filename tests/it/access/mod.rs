@@ -2,6 +2,7 @@
 //! sends a request about their own home, about a foreign home and about an absent object. The policy is in
 //! `operations.rs` and `fields.rs`. The first test fails if a part of the schema is missing there.
 
+mod arguments;
 mod ask;
 mod fields;
 mod operations;

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use super::arguments::{ARGUMENTS, ArgumentRule};
 use super::fields::{FIELDS, Fields};
-use super::operations::{ALSO_INVALID, ARGUMENTS, ArgumentRule, ROWS, Row};
+use super::operations::{ALSO_INVALID, ROWS, Row};
 use super::rights::{NOT_FOUND, Outcome, Relation, Right};
 use super::sdl::Sdl;
 use super::world::{Actor, MALFORMED, Things, World, absent, declared};
@@ -293,7 +294,7 @@ pub(super) fn gaps(sdl: &Sdl) -> Vec<String> {
     for argument in &arguments {
         if argument_rule(argument).is_none() {
             gaps.push(format!(
-                "{argument} refers to an object and has no row: add a rule to ARGUMENTS of tests/it/access/operations.rs, and \
+                "{argument} refers to an object and has no row: add a rule to ARGUMENTS of tests/it/access/arguments.rs, and \
                  use a variable for it in an operation"
             ));
         }
