@@ -148,7 +148,8 @@ async fn read_body(state: &HttpState, body: Body, media: Media) -> Result<Bytes,
 async fn run(state: &HttpState, parts: &Parts, accepted: Accepted, prepared: Prepared, caller: Caller) -> Response {
     let (kind, logged, trace) = (prepared.kind(), Logged::operation(&prepared, &caller), trace_of(&parts.extensions));
     if parts.method == Method::GET && kind == OperationKind::Mutation {
-        return logged.on(responses::method_not_allowed(accepted.single.unwrap_or(Media::Json), "POST"));
+        let media = accepted.single.unwrap_or(Media::Json);
+        return logged.on(responses::with_other_method(media, "POST", "a mutation needs the method POST"));
     }
     match (kind, accepted.single, accepted.streaming) {
         // A query has one response, so a single document is preferred to a stream.

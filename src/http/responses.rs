@@ -126,7 +126,11 @@ pub(super) fn problem_in(
 
 /// The path exists, but not with this method.
 pub(super) fn method_not_allowed(media: Media, allow: &'static str) -> Response {
-    let message = "this path does not take this method: see Allow";
+    with_other_method(media, allow, "this path does not take this method: see Allow")
+}
+
+/// What the request asks for needs another method.
+pub(super) fn with_other_method(media: Media, allow: &'static str, message: &'static str) -> Response {
     let mut response = problem_in(media, StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT", message);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response

@@ -87,6 +87,14 @@ async fn each_error_has_its_status_and_its_code() {
 }
 
 #[tokio::test]
+async fn a_mutation_by_get_is_told_which_method_it_needs() {
+    let edge = Edge::start().await;
+    let reply = edge.request("GET /graphql?query=mutation%7Bbump(by:1)%7D HTTP/1.1", b"").await;
+    assert_eq!(reply.json()["errors"][0]["message"], "a mutation needs the method POST");
+    assert!(reply.head.contains("allow: post"), "{}", reply.head);
+}
+
+#[tokio::test]
 async fn internal_errors_have_a_code_and_reveal_nothing() {
     let edge = Edge::start().await;
     for (query, status, code, data) in [
