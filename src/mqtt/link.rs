@@ -105,7 +105,8 @@ impl Link {
         let own = std::mem::replace(&mut settings.client_id, client_id);
         let own_client_id = (own != settings.client_id).then_some(own);
         let bypass = Bypass::new(metrics.clone(), traces.clone());
-        let connector = Connector::new(&settings.broker, options::tls(&settings)?, bypass.clone());
+        let tls = options::tls(&settings)?;
+        let connector = Connector { broker: settings.broker.clone(), tls, bypass: bypass.clone() };
         let (client, events) = client(options::link(&settings, connector.clone(), starts_clean));
         let (send_half, connected) = SendHalf::new(client, bypass, publisher.active_client(), metrics.clone());
         let (intake, received) = Intake::new(settings.prefix.clone(), clock.clone(), metrics.clone(), traces.clone());
@@ -172,7 +173,7 @@ impl Link {
     }
 
     async fn on_arrived(&mut self, arrived: Arrived) {
-        self.received.extend(arrived.packets);
+        self.received = arrived.packets.into();
         let polled_at = Instant::now();
         while let Some(packet) = self.received.pop_front() {
             if let Err(Stalled) = self.on_publish(packet, polled_at).await {

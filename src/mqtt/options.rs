@@ -54,7 +54,7 @@ pub(super) fn first(settings: &MqttSettings, starts_clean: bool) -> Result<MqttO
 
 /// Options of the link, whose messages go past the client. As [`first`] for the session.
 pub(super) fn link(settings: &MqttSettings, connector: Connector, starts_clean: bool) -> MqttOptions {
-    let mut options = common(settings, Broker::tcp(connector.host.clone(), connector.port));
+    let mut options = common(settings, Broker::tcp(connector.broker.host.clone(), connector.broker.port));
     options.set_socket_connector(move |_, network| connector.clone().connect(network));
     starting(options, starts_clean)
 }
@@ -96,9 +96,8 @@ pub(super) fn build(settings: &MqttSettings) -> Result<MqttOptions, TlsFileError
 
 /// The URL of a broker that is reached by WebSocket. Its scheme does not say whether TLS is used.
 pub(super) fn websocket_url(broker: &BrokerUrl) -> Option<String> {
-    let BrokerUrl { transport, host, port, path } = broker;
-    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    matches!(transport, Transport::WebSocket | Transport::WebSocketTls).then(|| format!("ws://{authority}{path}"))
+    matches!(broker.transport, Transport::WebSocket | Transport::WebSocketTls)
+        .then(|| format!("ws://{}{}", broker.authority(), broker.path))
 }
 
 /// `None` where the URL says to connect without TLS.

@@ -35,10 +35,15 @@ impl fmt::Display for BrokerUrl {
             Transport::WebSocket => ("ws", self.path.as_str()),
             Transport::WebSocketTls => ("wss", self.path.as_str()),
         };
-        match self.host.contains(':') {
-            true => write!(f, "{scheme}://[{}]:{}{path}", self.host, self.port),
-            false => write!(f, "{scheme}://{}:{}{path}", self.host, self.port),
-        }
+        write!(f, "{scheme}://{}{path}", self.authority())
+    }
+}
+
+impl BrokerUrl {
+    /// `host:port`, with an IPv6 address in brackets.
+    pub fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 }
 

@@ -52,31 +52,24 @@ impl<S: Stream + ?Sized> Stream for Box<S> {
 /// How the broker is reached.
 #[derive(Clone)]
 pub(in crate::mqtt) struct Connector {
-    pub(in crate::mqtt) host: String,
-    pub(in crate::mqtt) port: u16,
+    pub(in crate::mqtt) broker: BrokerUrl,
+    /// Set where the URL says so.
     pub(in crate::mqtt) tls: Option<Arc<rustls::ClientConfig>>,
-    /// Where MQTT goes over WebSocket.
-    websocket_url: Option<String>,
     pub(in crate::mqtt) bypass: Bypass,
 }
 
 impl Connector {
-    pub(in crate::mqtt) fn new(broker: &BrokerUrl, tls: Option<Arc<rustls::ClientConfig>>, bypass: Bypass) -> Self {
-        Self { host: broker.host.clone(), port: broker.port, tls, websocket_url: websocket_url(broker), bypass }
-    }
-
     pub(in crate::mqtt) async fn connect(self, network: NetworkOptions) -> io::Result<BypassStream<Box<dyn Stream>>> {
-        let Self { host, port, tls, websocket_url, bypass } = self;
-        let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        let tcp = PausableTcp::new(rumqttc::default_socket_connect(address, network).await?);
+        let Self { broker, tls, bypass } = self;
+        let tcp = PausableTcp::new(rumqttc::default_socket_connect(broker.authority(), network).await?);
         let mut stream: Box<dyn Stream> = match tls {
             None => Box::new(tcp),
             Some(config) => {
-                let name = ServerName::try_from(host).map_err(io::Error::other)?;
+                let name = ServerName::try_from(broker.host.clone()).map_err(io::Error::other)?;
                 Box::new(TlsConnector::from(config).connect(name, tcp).await?)
             }
         };
-        if let Some(url) = websocket_url {
+        if let Some(url) = websocket_url(&broker) {
             stream = websocket(&url, stream).await.map_err(io::Error::other)?;
         }
         Ok(BypassStream::new(stream, bypass))

@@ -29,6 +29,16 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 /// that there are no further acknowledgements.
 const MAX_WAITING: usize = 1 << 20;
 
+/// Why no further message can be taken.
+enum Taken {
+    /// More must be read first.
+    All,
+    /// The link must have those that were taken.
+    Enough,
+    /// The input begins with so many bytes for the client.
+    UpTo { n: usize },
+}
+
 /// Writes of the client are whole packets, so acknowledgements can stand between two of them.
 pub(in crate::mqtt) struct BypassStream<S> {
     stream: S,
@@ -64,20 +74,14 @@ impl<S> BypassStream<S> {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn set_connected(&mut self) {
-        self.is_connected = true;
-    }
-
-    /// Takes messages up to the next packet for the client; returns how many bytes of that packet are to be passed now. `None`
-    /// where more must be read first, `Some(0)` where the link has to take the messages first.
-    fn take_packets(&mut self) -> Option<usize> {
+    /// Takes messages up to the next packet for the client.
+    fn take_packets(&mut self) -> Taken {
         if self.passing == 0 {
             let mut received = self.bypass.received();
             loop {
                 if received.len() >= READ_BATCH || self.n_taken >= TAKEN_BYTES {
                     self.n_taken = 0;
-                    return Some(0);
+                    return Taken::Enough;
                 }
                 match take_publish(&mut self.input, self.is_connected) {
                     Input::Publish(packet) => {
@@ -89,11 +93,14 @@ impl<S> BypassStream<S> {
                         self.is_connected = true;
                         break;
                     }
-                    Input::Incomplete => return None,
+                    Input::Incomplete => return Taken::All,
                 }
             }
         }
-        Some(self.passing.min(self.input.len())).filter(|n| *n > 0)
+        match self.passing.min(self.input.len()) {
+            0 => Taken::All,
+            n => Taken::UpTo { n },
+        }
     }
 }
 
@@ -126,12 +133,12 @@ impl<S: AsyncWrite + Unpin> BypassStream<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for BypassStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.bypass.0.is_writing.store(true, Ordering::Relaxed);
         let is_full = self.bypass.outgoing().bytes.len() >= MAX_WAITING;
         if is_full {
-            ready!(self.poll_write_waiting(cx))?;
+            let written = self.poll_write_waiting(cx);
+            self.bypass.0.is_writing.store(written.is_pending(), Ordering::Relaxed);
+            ready!(written)?;
         }
-        self.bypass.0.is_writing.store(false, Ordering::Relaxed);
         self.bypass.outgoing().bytes.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
@@ -145,6 +152,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for BypassStream<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_write_waiting(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl<S: Stream> BypassStream<S> {
+    /// Waits for the end of a pause.
+    fn poll_resumed(&mut self, cx: &mut Context<'_>, has_acknowledged: bool) -> Poll<()> {
+        let is_paused = &self.bypass.0.is_paused;
+        if is_paused.load(Ordering::Relaxed) && !has_acknowledged {
+            let pause = self.pause.get_or_insert_with(|| {
+                self.stream.pause();
+                Box::pin(sleep(LONGEST_PAUSE))
+            });
+            ready!(pause.as_mut().poll(cx));
+        }
+        is_paused.store(false, Ordering::Relaxed);
+        self.pause = None;
+        Poll::Ready(())
     }
 }
 
@@ -167,16 +191,16 @@ impl<S: Stream> AsyncRead for BypassStream<S> {
         }
         loop {
             match this.take_packets() {
-                // The link takes the messages and polls again.
-                Some(0) => return Poll::Pending,
-                Some(n) => {
+                // The link polls again when it has them.
+                Taken::Enough => return Poll::Pending,
+                Taken::UpTo { n } => {
                     let n = n.min(buffer.remaining());
                     buffer.put_slice(&this.input[..n]);
                     this.input.advance(n);
                     this.passing -= n;
                     return Poll::Ready(Ok(()));
                 }
-                None => {}
+                Taken::All => {}
             }
             if this.input.capacity() - this.input.len() < MIN_READ_BYTES {
                 this.input.reserve(READ_BYTES);
@@ -185,22 +209,5 @@ impl<S: Stream> AsyncRead for BypassStream<S> {
                 return Poll::Ready(Ok(()));
             }
         }
-    }
-}
-
-impl<S: Stream> BypassStream<S> {
-    /// Waits for the end of a pause.
-    fn poll_resumed(&mut self, cx: &mut Context<'_>, has_acknowledged: bool) -> Poll<()> {
-        let is_paused = &self.bypass.0.is_paused;
-        if is_paused.load(Ordering::Relaxed) && !has_acknowledged {
-            let pause = self.pause.get_or_insert_with(|| {
-                self.stream.pause();
-                Box::pin(sleep(LONGEST_PAUSE))
-            });
-            ready!(pause.as_mut().poll(cx));
-        }
-        is_paused.store(false, Ordering::Relaxed);
-        self.pause = None;
-        Poll::Ready(())
     }
 }

@@ -34,6 +34,13 @@ fn encoded(packet: &Packet) -> BytesMut {
     bytes
 }
 
+/// A CONNACK without a session and properties.
+const CONNACK: [u8; 5] = [0x20, 3, 0, 0, 0];
+
+fn connack() -> Packet {
+    Packet::read(&mut BytesMut::from(&CONNACK[..]), None).unwrap()
+}
+
 fn text(rng: &mut fastrand::Rng) -> String {
     (0..rng.usize(..9)).map(|_| rng.alphabetic()).collect()
 }
@@ -99,7 +106,8 @@ async fn read(stream: &mut BypassStream<DuplexStream>, bypass: &Bypass) -> (Vec<
 async fn messages_are_taken_and_the_client_gets_the_rest_in_order() {
     for seed in 0..40 {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let packets: Vec<_> = (0..300).map(|_| packet(&mut rng)).collect();
+        let mut packets: Vec<_> = (0..300).map(|_| packet(&mut rng)).collect();
+        packets.insert(0, connack());
         let bytes: Vec<u8> = packets.iter().flat_map(|packet| encoded(packet).to_vec()).collect();
         let (broker, connection) = duplex(rng.usize(1..5_000));
         let sender = tokio::spawn(async move {
@@ -108,7 +116,6 @@ async fn messages_are_taken_and_the_client_gets_the_rest_in_order() {
         });
         let bypass = bypass();
         let mut stream = BypassStream::new(connection, bypass.clone());
-        stream.set_connected();
         let mut passed = BytesMut::new();
         let mut expected = packets.iter();
         // A message that comes before a packet of the client is there before it.
@@ -232,11 +239,12 @@ async fn few_messages_are_taken_at_once() {
     let bypass = bypass();
     let (connection, mut broker) = duplex(1 << 20);
     let mut stream = BypassStream::new(connection, bypass.clone());
-    stream.set_connected();
     let publish = encoded(&Packet::Publish(Publish::new("t", QoS::AtMostOnce, "x", None)));
+    broker.write_all(&CONNACK).await.unwrap();
     for _ in 0..600 {
         broker.write_all(&publish).await.unwrap();
     }
+    assert_eq!(read(&mut stream, &bypass).await, (Vec::new(), CONNACK.to_vec()));
     let mut n_received = Vec::new();
     for _ in 0..3 {
         n_received.push(read(&mut stream, &bypass).await.0.len());
@@ -254,7 +262,7 @@ async fn client(bypass: &Bypass) -> (AsyncClient, EventLoop, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let url: BrokerUrl = format!("mqtt://127.0.0.1:{port}").parse().unwrap_or_else(|_| panic!("port {port}"));
-    let connector = Connector::new(&url, None, bypass.clone());
+    let connector = Connector { broker: url, tls: None, bypass: bypass.clone() };
     let mut options = MqttOptions::new("c", Broker::tcp("127.0.0.1", port));
     options.set_socket_connector(move |_, network| connector.clone().connect(network));
     options.set_clean_start(true).set_ack_mode(rumqttc::AckMode::Manual);
@@ -274,7 +282,7 @@ async fn accept(listener: &TcpListener, answer: &[u8]) -> TcpStream {
 async fn a_confirmation_is_not_lost_while_acknowledgements_wait() {
     let bypass = bypass();
     let (client, mut events, listener) = client(&bypass).await;
-    let (mut broker, connected) = tokio::join!(accept(&listener, &[0x20, 3, 0, 0, 0]), bypass.receive(&mut events));
+    let (mut broker, connected) = tokio::join!(accept(&listener, &CONNACK), bypass.receive(&mut events));
     assert!(matches!(connected.event, Some(Ok(Event::Incoming(Packet::ConnAck(_))))), "{:?}", connected.event);
     let confirmed = client.try_publish_tracked("a", "b", PublishOptions::new(QoS::AtLeastOnce)).unwrap();
     assert!(!bypass.receive(&mut events).await.is_lost());
