@@ -15,7 +15,8 @@ Every error has a stable `extensions.code`. Messages are for people and may chan
 the rest of `data` is valid, and the HTTP status is 200. An error without a `path` refuses the whole request, and nothing was
 executed. With `Accept: application/graphql-response+json` such a response has the status of the table; with `application/json` a
 well-formed request that is refused as BAD_USER_INPUT, FORBIDDEN or PERSISTED_QUERY_NOT_FOUND has the status 200, as older clients
-expect. Every error has the media type that the client accepts.
+expect. An error has the media type that the client accepts; a request for a stream (SSE, multipart) that is refused before the stream
+begins, as with a bad token, gets `application/json`.
 
 A stream that the server ends says why in its last event, then completes: with `error`, or with `next` that has `errors` and
 `complete` (`graphql-transport-ws`), with the same names of the older protocol (`graphql-ws`), with a last `next` event and
