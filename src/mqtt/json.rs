@@ -1,17 +1,14 @@
-//! Parses untrusted JSON: one pass over an object's keys; values stay text until they are read.
+//! Parses untrusted JSON: an object's keys first ([`Object`]), its values when they are read.
 //!
 //! Nothing recurses on the input. A number too large for a float costs one value, not the message.
 
-use std::borrow::Cow;
-use std::fmt;
+mod object;
+mod plain;
 
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
-/// Keys of one object that are read beside the known ones; more are skipped and counted.
-const MAX_KEYS: usize = 64;
+pub(super) use object::{IsKnown, Keys, Nested, Object};
+
 /// Bytes of one value that is stored as JSON.
 const MAX_VALUE: usize = 16 * 1024;
 /// Members and elements of one message that are stored as JSON: in memory each takes many times its text.
@@ -22,94 +19,6 @@ const NODES_OF_OBJECT: usize = 4;
 const MAX_DEPTH: usize = 16;
 /// Bytes of a key that is stored.
 const MAX_KEY: usize = 64;
-
-/// An object's entries in their order; the values are still text.
-#[derive(Debug)]
-pub(super) struct Object<'a> {
-    entries: Vec<(Cow<'a, str>, &'a RawValue)>,
-    /// Entries beyond [`MAX_KEYS`].
-    pub(super) n_skipped: usize,
-    /// Whether a key occurs twice.
-    pub(super) has_duplicate: bool,
-}
-
-impl<'a> Object<'a> {
-    /// Parses an object; `None` for any other JSON. Known keys are read wherever they stand.
-    pub(super) fn parse(text: &'a str, is_known: fn(&str) -> bool) -> Option<Self> {
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let object = ObjectSeed { is_known }.deserialize(&mut deserializer).ok()?;
-        deserializer.end().ok()?;
-        Some(object)
-    }
-
-    pub(super) fn get(&self, key: &str) -> Option<&'a str> {
-        self.entries.iter().find(|(name, _)| name == key).map(|(_, raw)| raw.get())
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
-        self.entries.iter().map(|(name, raw)| (name.as_ref(), raw.get()))
-    }
-}
-
-struct Key<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = Key<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(KeyVisitor)
-    }
-}
-
-/// Reads an [`Object`].
-struct ObjectSeed {
-    is_known: fn(&str) -> bool,
-}
-
-impl<'de> DeserializeSeed<'de> for ObjectSeed {
-    type Value = Object<'de>;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Object<'de>, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ObjectSeed {
-    type Value = Object<'de>;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-        let mut object = Object { entries: Vec::with_capacity(16), n_skipped: 0, has_duplicate: false };
-        // Counted only once there may be too many, which is never so in an ordinary message.
-        let mut n_unknown = None;
-        while let Some(Key(key)) = map.next_key()? {
-            object.has_duplicate |= object.entries.iter().any(|(known, _)| *known == key);
-            if object.entries.len() >= MAX_KEYS && !(self.is_known)(&key) {
-                let is_unknown = |(key, _): &&(Cow<'_, str>, _)| !(self.is_known)(key);
-                let n = n_unknown.get_or_insert_with(|| object.entries.iter().filter(is_unknown).count());
-                if *n >= MAX_KEYS {
-                    map.next_value::<IgnoredAny>()?;
-                    object.n_skipped += 1;
-                    continue;
-                }
-                *n += 1;
-            }
-            object.entries.push((key, map.next_value()?));
-        }
-        Ok(object)
-    }
-}
 
 /// Firmware prints numbers that are none as C does: `nan`, `-inf`, `Infinity`. Such values of members and elements become
 /// null; returns the text and how many there were. `None` if there are none, because then the text is no JSON either.
@@ -322,17 +231,5 @@ mod tests {
         assert_eq!(value(r#"{"a\u0000":1}"#), None);
         assert_eq!(short_text(r#""a\u0000""#, 64), None);
         assert!(!is_storable_key("a\0"));
-    }
-
-    #[test]
-    fn keys_are_bounded_and_duplicates_are_found() {
-        let many: Vec<String> = (0..100).map(|n| format!(r#""k{n}":{n}"#)).collect();
-        let text = format!(r#"{{{},"known":7}}"#, many.join(","));
-        let read = object(&text).unwrap();
-        assert_eq!((read.n_skipped, read.get("known")), (36, Some("7")), "known keys are read wherever they stand");
-        assert!(object(r#"{"a":1,"\u0061":2}"#).unwrap().has_duplicate);
-        assert!(object("[1]").is_none());
-        assert!(object(r#"{"a":1"#).is_none());
-        assert!(object(r#"{"a":1} 2"#).is_none());
     }
 }

@@ -8,7 +8,7 @@ mod telemetry;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use super::json::{self, Budget, Object};
+use super::json::{self, Budget, Keys, Object};
 use super::rejection::Rejection;
 use super::topic::MessageKind;
 use crate::commands::AnswerKind;
@@ -68,14 +68,14 @@ pub fn parse(kind: MessageKind, payload: &[u8], now: DateTime<Utc>) -> Result<Co
     // Some firmware sends the terminator of its C string, or the rest of its buffer.
     let n_nul = payload.iter().rev().take_while(|byte| **byte == 0).count();
     let text = std::str::from_utf8(&payload[..payload.len() - n_nul]).map_err(|_| Rejection::NotUtf8)?;
-    let is_known = known_fields(kind);
+    let keys = keys(kind);
     let repaired;
-    let (object, n_nan) = match Object::parse(text, is_known) {
+    let (object, n_nan) = match Object::parse_nested(text, keys) {
         Some(object) => (object, 0),
         None if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => return Err(Rejection::BadShape),
         None => {
             repaired = json::without_nan(text).ok_or(Rejection::BadJson)?;
-            (Object::parse(&repaired.0, is_known).ok_or(Rejection::BadJson)?, repaired.1)
+            (Object::parse_nested(&repaired.0, keys).ok_or(Rejection::BadJson)?, repaired.1)
         }
     };
     if object.has_duplicate {
@@ -94,12 +94,12 @@ pub fn parse(kind: MessageKind, payload: &[u8], now: DateTime<Utc>) -> Result<Co
 }
 
 /// The fields of a message that have a meaning.
-fn known_fields(kind: MessageKind) -> fn(&str) -> bool {
+fn keys(kind: MessageKind) -> Keys {
     match kind {
-        MessageKind::Telemetry => telemetry::is_field,
-        MessageKind::Status => status::is_field,
-        MessageKind::Heartbeat => |name| name == "wifiSignal",
-        MessageKind::Ack => answer::is_field,
+        MessageKind::Telemetry => telemetry::KEYS,
+        MessageKind::Status => Keys::flat(status::is_field),
+        MessageKind::Heartbeat => Keys::flat(|name| name == "wifiSignal"),
+        MessageKind::Ack => Keys::flat(answer::is_field),
     }
 }
 

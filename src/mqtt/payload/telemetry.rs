@@ -4,18 +4,28 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::{Content, insert_bounded, is_health, read_health};
-use crate::mqtt::json::{self, Budget, Object};
+use crate::mqtt::json::{self, Budget, IsKnown, Keys, Nested, Object};
 use crate::mqtt::rejection::Rejection;
 use crate::mqtt::timestamp;
 use crate::telemetry::{Measurement, Sensors, for_each_sensor};
 
-pub(super) fn is_field(name: &str) -> bool {
+pub(super) const KEYS: Keys = Keys { is_known: is_field, nested };
+
+fn is_field(name: &str) -> bool {
     matches!(name, "timestamp" | "deviceId" | "sensors" | "metadata")
+}
+
+fn nested(name: &str) -> Option<IsKnown> {
+    match name {
+        "sensors" => Some(is_sensor),
+        "metadata" => Some(is_health),
+        _ => None,
+    }
 }
 
 /// `n_nan` values were no numbers.
 pub(super) fn read(object: &Object<'_>, n_nan: usize, now: DateTime<Utc>) -> Result<Content, Rejection> {
-    let sensors = object.get("sensors").and_then(|raw| Object::parse(raw, is_sensor)).ok_or(Rejection::BadShape)?;
+    let Some(Nested::Object(sensors)) = object.nested("sensors") else { return Err(Rejection::BadShape) };
     if sensors.has_duplicate {
         return Err(Rejection::DuplicateKey);
     }
@@ -29,15 +39,16 @@ pub(super) fn read(object: &Object<'_>, n_nan: usize, now: DateTime<Utc>) -> Res
         n_dropped += usize::from(!insert_bounded(&mut extra, name, raw, &mut budget));
     }
     let mut metadata = Map::new();
-    if let Some(raw) = object.get("metadata").filter(|raw| *raw != "null") {
-        let Some(fields) = Object::parse(raw, is_health) else { return Err(Rejection::BadShape) };
-        if fields.has_duplicate {
-            return Err(Rejection::DuplicateKey);
-        }
-        n_dropped += fields.n_skipped;
-        for (name, raw) in fields.iter().filter(|(_, raw)| *raw != "null") {
-            if !read_health(&mut measurement.report, name, raw) {
-                n_dropped += usize::from(!insert_bounded(&mut metadata, name, raw, &mut budget));
+    match object.nested("metadata") {
+        None | Some(Nested::Null) => {}
+        Some(Nested::Other) => return Err(Rejection::BadShape),
+        Some(Nested::Object(fields)) if fields.has_duplicate => return Err(Rejection::DuplicateKey),
+        Some(Nested::Object(fields)) => {
+            n_dropped += fields.n_skipped;
+            for (name, raw) in fields.iter().filter(|(_, raw)| *raw != "null") {
+                if !read_health(&mut measurement.report, name, raw) {
+                    n_dropped += usize::from(!insert_bounded(&mut metadata, name, raw, &mut budget));
+                }
             }
         }
     }

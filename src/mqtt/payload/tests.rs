@@ -92,6 +92,12 @@ fn each_fault_has_its_own_reason() {
         (b"{}", Rejection::BadShape),
         (br#"{"sensors":[]}"#, Rejection::BadShape),
         (br#"{"sensors":{},"metadata":7}"#, Rejection::BadShape),
+        (br#"{"sensors":1e999}"#, Rejection::BadShape),
+        (br#"{"sensors":null}"#, Rejection::BadShape),
+        (br#"{"sensors":{},"metadata":["\ud800",[[]],{}]}"#, Rejection::BadShape),
+        (br#"{"sensors":{"\ud800":1}}"#, Rejection::BadShape),
+        (br#"{"sensors":{"a":1}"#, Rejection::BadJson),
+        (br#"{"sensors":{"a":1},"sensors":7}"#, Rejection::DuplicateKey),
         (br#"{"sensors":{"a":1,"a":2}}"#, Rejection::DuplicateKey),
         (huge.as_bytes(), Rejection::TooLarge),
     ] {

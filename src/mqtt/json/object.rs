@@ -1,0 +1,226 @@
+//! The keys of an object and of the objects in it that have a meaning, in one pass. Other values stay text until they are
+//! read.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::plain;
+
+/// Keys of one object that are read beside the known ones; more are skipped and counted.
+pub(super) const MAX_KEYS: usize = 64;
+
+/// Tells the keys of an object that have a meaning. They are read wherever they stand.
+pub(in crate::mqtt) type IsKnown = fn(&str) -> bool;
+
+/// The keys of a message.
+#[derive(Clone, Copy)]
+pub(in crate::mqtt) struct Keys {
+    pub(in crate::mqtt) is_known: IsKnown,
+    /// The known keys of the object that stands under a key; `None` where the value stays text.
+    pub(in crate::mqtt) nested: fn(&str) -> Option<IsKnown>,
+}
+
+impl Keys {
+    /// The keys of an object whose values all stay text.
+    pub(in crate::mqtt) fn flat(is_known: IsKnown) -> Self {
+        Self { is_known, nested: |_| None }
+    }
+}
+
+/// An object's entries in their order.
+#[derive(Debug, PartialEq)]
+pub(in crate::mqtt) struct Object<'a> {
+    pub(super) entries: Vec<(Cow<'a, str>, Entry<'a>)>,
+    /// Entries beyond [`MAX_KEYS`].
+    pub(in crate::mqtt) n_skipped: usize,
+    /// Whether a key occurs twice.
+    pub(in crate::mqtt) has_duplicate: bool,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Entry<'a> {
+    Text(&'a str),
+    Nested(Nested<'a>),
+}
+
+/// The value under a key of [`Keys::nested`].
+#[derive(Debug, PartialEq)]
+pub(in crate::mqtt) enum Nested<'a> {
+    Object(Object<'a>),
+    Null,
+    /// Another value than an object.
+    Other,
+}
+
+impl<'a> Object<'a> {
+    /// Parses an object; `None` for any other JSON. All its values stay text.
+    pub(in crate::mqtt) fn parse(text: &'a str, is_known: IsKnown) -> Option<Self> {
+        Self::parse_nested(text, Keys::flat(is_known))
+    }
+
+    /// Parses an object, and those in it that have a meaning too.
+    pub(in crate::mqtt) fn parse_nested(text: &'a str, keys: Keys) -> Option<Self> {
+        plain::parse(text, keys).or_else(|| Self::parse_any(text, keys))
+    }
+
+    pub(super) fn parse_any(text: &'a str, keys: Keys) -> Option<Self> {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let object = deserializer.deserialize_map(ObjectVisitor(keys)).ok()?;
+        deserializer.end().ok()?;
+        Some(object)
+    }
+
+    pub(super) fn with_capacity(n: usize) -> Self {
+        Self { entries: Vec::with_capacity(n), n_skipped: 0, has_duplicate: false }
+    }
+
+    pub(super) fn push(&mut self, key: Cow<'a, str>, entry: Entry<'a>) {
+        self.has_duplicate |= self.entries.iter().any(|(present, _)| *present == key);
+        self.entries.push((key, entry));
+    }
+
+    /// The text of a value.
+    pub(in crate::mqtt) fn get(&self, key: &str) -> Option<&'a str> {
+        self.iter().find(|(name, _)| *name == key).map(|(_, raw)| raw)
+    }
+
+    /// The value under a key of [`Keys::nested`].
+    pub(in crate::mqtt) fn nested(&self, key: &str) -> Option<&Nested<'a>> {
+        self.entries.iter().find_map(|(name, entry)| match entry {
+            Entry::Nested(value) if name == key => Some(value),
+            _ => None,
+        })
+    }
+
+    /// The values that are text.
+    pub(in crate::mqtt) fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
+        self.entries.iter().filter_map(|(name, entry)| match entry {
+            Entry::Text(raw) => Some((name.as_ref(), *raw)),
+            Entry::Nested(_) => None,
+        })
+    }
+}
+
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+struct ObjectVisitor(Keys);
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Object<'de>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+        let Keys { is_known, nested } = self.0;
+        let mut object = Object::with_capacity(16);
+        // Counted only once there may be too many, which is never so in an ordinary message.
+        let mut n_unknown = None;
+        while let Some(Key(key)) = map.next_key()? {
+            if object.entries.len() >= MAX_KEYS && !is_known(&key) {
+                let is_unknown = |(key, _): &&(Cow<'_, str>, _)| !is_known(key);
+                let n = n_unknown.get_or_insert_with(|| object.entries.iter().filter(is_unknown).count());
+                if *n >= MAX_KEYS {
+                    object.has_duplicate |= object.entries.iter().any(|(present, _)| *present == key);
+                    map.next_value::<IgnoredAny>()?;
+                    object.n_skipped += 1;
+                    continue;
+                }
+                *n += 1;
+            }
+            let entry = match nested(&key) {
+                Some(is_known) => Entry::Nested(map.next_value_seed(NestedSeed { is_known })?),
+                None => Entry::Text(map.next_value::<&RawValue>()?.get()),
+            };
+            object.push(key, entry);
+        }
+        Ok(object)
+    }
+}
+
+/// Reads a [`Nested`] value.
+struct NestedSeed {
+    is_known: IsKnown,
+}
+
+impl<'de> DeserializeSeed<'de> for NestedSeed {
+    type Value = Nested<'de>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Nested<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NestedSeed {
+    type Value = Nested<'de>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Nested<'de>, A::Error> {
+        ObjectVisitor(Keys::flat(self.is_known)).visit_map(map).map(Nested::Object)
+    }
+    fn visit_unit<E>(self) -> Result<Nested<'de>, E> {
+        Ok(Nested::Null)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Nested<'de>, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Nested::Other)
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Nested<'de>, E> {
+        Ok(Nested::Other)
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Nested<'de>, E> {
+        Ok(Nested::Other)
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Nested<'de>, E> {
+        Ok(Nested::Other)
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Nested<'de>, E> {
+        Ok(Nested::Other)
+    }
+    fn visit_str<E>(self, _: &str) -> Result<Nested<'de>, E> {
+        Ok(Nested::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(text: &str) -> Option<Object<'_>> {
+        Object::parse(text, |name| name == "known")
+    }
+
+    #[test]
+    fn keys_are_bounded_and_duplicates_are_found() {
+        let many: Vec<String> = (0..100).map(|n| format!(r#""k{n}":{n}"#)).collect();
+        let text = format!(r#"{{{},"known":7}}"#, many.join(","));
+        let read = object(&text).unwrap();
+        assert_eq!((read.n_skipped, read.get("known")), (36, Some("7")), "known keys are read wherever they stand");
+        assert!(object(r#"{"a":1,"\u0061":2}"#).unwrap().has_duplicate);
+        assert!(object("[1]").is_none());
+        assert!(object(r#"{"a":1"#).is_none());
+        assert!(object(r#"{"a":1} 2"#).is_none());
+    }
+}
