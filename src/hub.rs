@@ -5,13 +5,12 @@
 
 mod renderings;
 
-use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::broadcast;
 
-use crate::ids::{DeviceId, HomeId};
+use crate::ids::{DeviceId, HomeId, IdMap};
 use crate::traces::TraceContext;
 pub use renderings::{LeadingPart, Part, Published, RenderingKey, Renderings};
 
@@ -25,12 +24,12 @@ pub struct Hub<T> {
     homes: Arc<Homes<T>>,
 }
 
-type Homes<T> = Mutex<HashMap<HomeId, HomeChannels<T>>>;
+type Homes<T> = Mutex<IdMap<HomeId, HomeChannels<T>>>;
 
 /// The channels of one home: at least one.
 struct HomeChannels<T> {
     whole: Option<Channel<T>>,
-    devices: HashMap<DeviceId, Channel<T>>,
+    devices: IdMap<DeviceId, Channel<T>>,
 }
 
 struct Channel<T> {
@@ -103,7 +102,7 @@ impl<T> Default for Hub<T> {
 
 impl<T> Default for HomeChannels<T> {
     fn default() -> Self {
-        Self { whole: None, devices: HashMap::new() }
+        Self { whole: None, devices: IdMap::default() }
     }
 }
 

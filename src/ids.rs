@@ -15,6 +15,10 @@ use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::{self, BigInt};
 use uuid::{NoContext, Timestamp, Uuid};
 
+/// A map by ids of rows. The database gives them out, so nobody can choose ids that collide, and a hash that is faster than the
+/// standard library's is safe: ingest looks up several of them for each message.
+pub type IdMap<K, V> = foldhash::HashMap<K, V>;
+
 /// The text is not the one canonical form of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an id: expected a positive decimal number")]

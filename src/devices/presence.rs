@@ -4,13 +4,13 @@
 //! The writer owns the tracker, so that the messages of a device and its deadline are in one order.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashSet};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
 use super::directory::ResolvedDevice;
-use crate::ids::{DeviceId, HomeId};
+use crate::ids::{DeviceId, HomeId, IdMap};
 
 /// `last_seen_at` is written at most this often, unless the device's row is written anyway.
 const WRITE_EVERY: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ pub struct PresenceChange {
 #[derive(Debug)]
 pub struct PresenceTracker {
     timeout: Duration,
-    devices: HashMap<DeviceId, Seen>,
+    devices: IdMap<DeviceId, Seen>,
     /// One entry per online device. A message does not move it: when the entry is due, the deadline is computed again.
     deadlines: BinaryHeap<Reverse<(Instant, DeviceId)>>,
     /// The number of devices at which deleted ones are removed next.
@@ -66,7 +66,7 @@ struct Seen {
 
 impl PresenceTracker {
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, devices: HashMap::new(), deadlines: BinaryHeap::new(), next_removal: MIN_REMOVAL }
+        Self { timeout, devices: IdMap::default(), deadlines: BinaryHeap::new(), next_removal: MIN_REMOVAL }
     }
 
     /// Adds a device that is online in the database, with the full time-out.
@@ -98,7 +98,7 @@ impl PresenceTracker {
         if write_due {
             seen.last_written = Some(now);
         }
-        if online {
+        if online && !seen.has_deadline {
             self.watch(known.device, now);
         }
         PresenceChange { online, online_changed, write_due, came_back, silent_since }

@@ -5,13 +5,11 @@
 //! are exact while the server runs. A crash forgets what was accepted since the last write: at most [`UNWRITTEN_BYTES`]
 //! and what was not written for a second more. Each server counts for itself.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::device_limits::LastReport;
 use crate::devices::{ResolvedDevice, StoredBytes};
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, IdMap};
 
 /// Bytes of a device after which its sum is written within a second, however lately its row was.
 const UNWRITTEN_BYTES: u64 = 4 << 20;
@@ -21,7 +19,7 @@ pub(super) struct DailyStorage {
     /// Bytes a day; `None` for no limit.
     limit: Option<u64>,
     day: NaiveDate,
-    devices: HashMap<DeviceId, Sum>,
+    devices: IdMap<DeviceId, Sum>,
 }
 
 struct Sum {
@@ -33,7 +31,7 @@ struct Sum {
 
 impl DailyStorage {
     pub(super) fn new(limit: Option<u64>) -> Self {
-        Self { limit, day: NaiveDate::MIN, devices: HashMap::new() }
+        Self { limit, day: NaiveDate::MIN, devices: IdMap::default() }
     }
 
     /// Admits a reading and counts it.

@@ -26,12 +26,10 @@
 //!
 //! The writer owns the buckets, so no lock is needed. A message costs one look-up in a map.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
 
 use crate::devices::ResolvedDevice;
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, IdMap};
 use crate::rate::{Gcra, SECOND_US};
 use crate::settings::DeviceLimit;
 
@@ -53,7 +51,7 @@ pub(super) struct DeviceLimits {
     /// `None`: nothing is limited.
     messages: Option<Gcra>,
     answers: Gcra,
-    devices: HashMap<DeviceId, DeviceBucket>,
+    devices: IdMap<DeviceId, DeviceBucket>,
     /// Number of devices at which idle ones are evicted.
     evict_at: usize,
     /// Since when messages have piled up before the writer.
@@ -87,7 +85,7 @@ impl DeviceLimits {
         Self {
             messages: limit.map(|limit| Gcra::new(limit.per_second, limit.burst)),
             answers: Gcra::new(ANSWERS_PER_SECOND, ANSWER_BURST),
-            devices: HashMap::new(),
+            devices: IdMap::default(),
             evict_at: MAX_IDLE,
             behind_since: None,
         }

@@ -1,13 +1,12 @@
 //! Updates of a device's state that are no news: gathered for a moment, so that one statement writes many of them and
 //! none delays the message it came with. A crash loses them: a moment of `lastSeenAt`, or the values of a report.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use crate::devices::StateChange;
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, IdMap};
 
 /// Longest time that an update of `last_seen_at` waits.
 const MAX_DELAY: Duration = Duration::from_secs(1);
@@ -27,10 +26,10 @@ pub(super) struct PendingUpdates {
 /// Updates that wait equally long. Once the oldest is due all are, and those that come then wait their own time: so a
 /// device has at most one update in that time.
 struct Waiting {
-    gathered: HashMap<DeviceId, StateChange>,
+    gathered: IdMap<DeviceId, StateChange>,
     /// When the oldest of them came.
     since: Option<Instant>,
-    due: HashMap<DeviceId, StateChange>,
+    due: IdMap<DeviceId, StateChange>,
     due_since: Option<Instant>,
     max_delay: Duration,
 }
@@ -94,7 +93,7 @@ impl PendingUpdates {
 
 impl Waiting {
     fn new(max_delay: Duration) -> Self {
-        Self { gathered: HashMap::new(), since: None, due: HashMap::new(), due_since: None, max_delay }
+        Self { gathered: IdMap::default(), since: None, due: IdMap::default(), due_since: None, max_delay }
     }
 
     fn insert(&mut self, change: StateChange) {

@@ -1,11 +1,9 @@
 //! Devices whose "epoch seconds" are milliseconds since boot (Arduino's `millis()`). From the 18th day of uptime these are
 //! numbers that epoch seconds had since 2020, but they rise a thousand times as fast as the time.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, IdMap};
 
 /// A younger timestamp is not in doubt: uptimes run through this window in 86 s.
 const MAX_PLAUSIBLE_AGE: TimeDelta = TimeDelta::days(1);
@@ -19,7 +17,7 @@ const MAX_DEVICES: usize = 16_384;
 /// The old timestamps of devices, whose rise tells what they count. The writer owns it.
 #[derive(Debug, Default)]
 pub(super) struct UptimeClocks {
-    devices: HashMap<DeviceId, Seen>,
+    devices: IdMap<DeviceId, Seen>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +38,9 @@ impl UptimeClocks {
     ) -> Option<DateTime<Utc>> {
         let may_be_uptime = timestamp.timestamp_subsec_nanos() == 0 && u32::try_from(timestamp.timestamp()).is_ok();
         if !may_be_uptime || received_at - timestamp < MAX_PLAUSIBLE_AGE {
-            self.devices.remove(&device);
+            if !self.devices.is_empty() {
+                self.devices.remove(&device);
+            }
             return Some(timestamp);
         }
         if self.devices.len() >= MAX_DEVICES && !self.devices.contains_key(&device) {
