@@ -1,6 +1,5 @@
 //! One batch: its messages with what each writes, and the changes of state, which can be committed as often as it takes.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::envelope::Envelope;
@@ -8,7 +7,7 @@ use super::rejection_recorder::NewRejected;
 use crate::commands::{Answer, AnswerKind};
 use crate::device_config::{ConfigAnswer, ConfigAnswerKind};
 use crate::devices::StateChange;
-use crate::ids::{DeviceId, HomeId, TelemetryId};
+use crate::ids::{DeviceId, HomeId, IdMap, TelemetryId};
 use crate::mqtt::{Packet, Rejection, SessionLoss};
 use crate::telemetry::{Measurement, Month, NewReading};
 
@@ -61,10 +60,15 @@ pub(super) enum Outcome {
 pub(super) struct BatchBuilder {
     batch: Batch,
     /// Index into `batch.states`.
-    changes: HashMap<DeviceId, usize>,
+    changes: IdMap<DeviceId, usize>,
 }
 
 impl BatchBuilder {
+    pub(super) fn with_capacity(n_messages: usize) -> Self {
+        let batch = Batch { messages: Vec::with_capacity(n_messages), ..Batch::default() };
+        Self { batch, ..Self::default() }
+    }
+
     pub(super) fn add_message(&mut self, message: ClassifiedMessage) {
         self.batch.messages.push(message);
     }

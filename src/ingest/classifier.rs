@@ -71,7 +71,7 @@ impl Classifier {
         committed: &mut CommittedPackets,
     ) -> Batch {
         let n_messages = inbox.len();
-        let mut batch = BatchBuilder::default();
+        let mut batch = BatchBuilder::with_capacity(n_messages);
         for item in inbox {
             match item {
                 BrokerEvent::Message(message) => self.add_message(*message, committed, &mut batch),

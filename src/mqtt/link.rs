@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::PubAcks;
@@ -28,7 +28,7 @@ use crate::latch::Latch;
 use crate::metrics::Metrics;
 use crate::settings::MqttSettings;
 use crate::traces::Traces;
-use intake::{Intake, Stalled};
+use intake::{Arrival, Intake, Stalled};
 use reconnect::Reconnect;
 use send_half::SendHalf;
 use session_losses::SessionLosses;
@@ -174,9 +174,9 @@ impl Link {
 
     async fn on_arrived(&mut self, arrived: Arrived) {
         self.received = arrived.packets.into();
-        let polled_at = Instant::now();
+        let arrival = self.intake.arrival();
         while let Some(packet) = self.received.pop_front() {
-            if let Err(Stalled) = self.on_publish(packet, polled_at).await {
+            if let Err(Stalled) = self.on_publish(packet, arrival).await {
                 return self.on_stalled(arrived.event).await;
             }
         }
@@ -197,13 +197,12 @@ impl Link {
         self.intake.half_empty().await;
     }
 
-    /// The connection was last polled at `polled_at`.
-    async fn on_publish(&mut self, packet: PublishPacket, polled_at: Instant) -> Result<(), Stalled> {
+    async fn on_publish(&mut self, packet: PublishPacket, arrival: Arrival) -> Result<(), Stalled> {
         if is_of_broker(&packet) {
             self.record_broker_state(&packet.topic, &packet.payload);
             return Ok(());
         }
-        self.intake.accept(packet, &self.send_half, polled_at).await
+        self.intake.accept(packet, &self.send_half, arrival).await
     }
 
     async fn on_event(&mut self, event: Result<Event, ConnectionError>) {

@@ -90,9 +90,7 @@ impl Classifier {
         let presence = self.observe(device, PresenceEvent::Seen, envelope.received_at);
         if !presence.write_due && !self.storage.is_write_due(device.device) {
             if !report.is_empty() {
-                // The row has the segments of the topic since its last update.
-                let change = StateChange { report, segments: None, ..self.seen_change(device, envelope, presence) };
-                self.pending.insert_report(change);
+                self.pending.insert_report(StateChange { report, ..self.seen_again(device, envelope, presence) });
             }
             return None;
         }
@@ -128,9 +126,13 @@ impl Classifier {
     }
 
     fn seen_change(&self, device: ResolvedDevice, envelope: &Envelope, presence: PresenceChange) -> StateChange {
+        StateChange { segments: envelope.segments(), ..self.seen_again(device, envelope, presence) }
+    }
+
+    /// The same of a device whose row has the segments of its topic since its last update.
+    fn seen_again(&self, device: ResolvedDevice, envelope: &Envelope, presence: PresenceChange) -> StateChange {
         let at = envelope.received_at;
         StateChange {
-            segments: envelope.segments(),
             backlog_since: self.limits.backlog_since(device.device, at),
             notify: presence.online_changed,
             returned: presence.came_back.then(|| returned(presence, at)),

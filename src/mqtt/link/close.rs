@@ -103,10 +103,10 @@ impl Link {
     /// Queues messages of devices, those before the stop first; returns how many. Those of the broker do not count.
     async fn take(&mut self, packets: Vec<PublishPacket>) -> Option<usize> {
         self.received.extend(packets);
-        let (mut n_taken, polled_at) = (0, Instant::now());
+        let (mut n_taken, arrival) = (0, self.intake.arrival());
         while let Some(packet) = self.received.pop_front() {
             n_taken += usize::from(!is_of_broker(&packet));
-            self.on_publish(packet, polled_at).await.ok()?;
+            self.on_publish(packet, arrival).await.ok()?;
         }
         Some(n_taken)
     }

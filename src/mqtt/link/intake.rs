@@ -38,6 +38,14 @@ const MAX_SMOOTHED_STEP: TimeDelta = TimeDelta::seconds(1);
 /// The queue had no space in time.
 pub(super) struct Stalled;
 
+/// When messages that were read together arrived.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival {
+    at: DateTime<Utc>,
+    /// The connection was last polled then.
+    polled_at: Instant,
+}
+
 pub(super) struct Intake {
     prefix: String,
     clock: Clock,
@@ -60,15 +68,20 @@ impl Intake {
         (Self { prefix, clock, metrics, traces, queue, bytes, last_received: DateTime::UNIX_EPOCH }, received)
     }
 
+    /// The arrival of messages that were read now.
+    pub(super) fn arrival(&self) -> Arrival {
+        Arrival { at: self.clock.now(), polled_at: Instant::now() }
+    }
+
     /// Parses a message and queues it; waits for space, and pauses publishing meanwhile. Cancel safe: a message that
-    /// is not queued is not acknowledged, so the broker sends it again. The connection was last polled at `polled_at`.
+    /// is not queued is not acknowledged, so the broker sends it again.
     pub(super) async fn accept(
         &mut self,
         publish: PublishPacket,
         send_half: &SendHalf,
-        polled_at: Instant,
+        Arrival { at, polled_at }: Arrival,
     ) -> Result<(), Stalled> {
-        let received_at = self.next_received_at();
+        let received_at = self.next_received_at(at);
         let (topic, content) = self.parse(&publish, received_at);
         let queue_bytes = self.reserve_bytes(memory_bytes(&publish, &content), send_half, polled_at).await?;
         let slot = self.reserve_slot(send_half, polled_at).await?;
@@ -129,9 +142,8 @@ impl Intake {
         let _ = self.queue.reserve_many(QUEUE_MESSAGES / 2).await;
     }
 
-    /// The present time, later than that of every message before.
-    fn next_received_at(&mut self) -> DateTime<Utc> {
-        let now = self.clock.now();
+    /// The time of arrival `now`, later than that of every message before.
+    fn next_received_at(&mut self, now: DateTime<Utc>) -> DateTime<Utc> {
         let next = self.last_received + TimeDelta::microseconds(1);
         self.last_received = if next - now > MAX_SMOOTHED_STEP { now } else { now.max(next) };
         self.last_received
