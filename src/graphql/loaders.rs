@@ -226,7 +226,7 @@ loaders! {
     /// Pages of a device's readings.
     history: History = |group: (UserId, HistoryPage), devices: DeviceAccess| -> Arc<[Arc<Reading>]> {
         let readings = services.readings.history(&devices, &group.1, budget).await?;
-        let readings = readings.into_iter().map(|reading| (reading.device, Arc::new(reading)));
+        let readings = readings.into_iter().map(|reading| (reading.device, reading));
         list_for_each(devices, |device| device.device(), readings)
     }
 

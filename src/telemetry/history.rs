@@ -1,7 +1,7 @@
 //! Stored readings of devices: the latest one, and pages of the past. One statement reads many devices; the caller
 //! proves that each may be read.
 
-use super::{DeviceWithLatest, Reading, page_store, read_store as store};
+use super::{DeviceWithLatest, Reading, SharedReading, history_store, page_store, read_store as store};
 use crate::db::{MemoryBudget, Pool};
 use crate::devices::{DeviceAccess, DevicePage};
 use crate::error::Error;
@@ -47,9 +47,9 @@ impl Readings {
         devices: &[DeviceAccess],
         page: &HistoryPage,
         budget: &MemoryBudget,
-    ) -> Result<Vec<Reading>, Error> {
+    ) -> Result<Vec<SharedReading>, Error> {
         let ids: Vec<DeviceId> = devices.iter().map(DeviceAccess::device).collect();
         let mut conn = self.pool.get().await?;
-        store::history(&mut conn, &ids, page, budget).await
+        history_store::history(&mut conn, &ids, page, budget).await
     }
 }

@@ -4,6 +4,7 @@ mod copy_store;
 mod feed;
 pub mod history;
 mod history_page;
+mod history_store;
 mod hub;
 mod page_store;
 mod parked_store;
