@@ -192,7 +192,7 @@ loaders! {
         if latest {
             let devices = services.readings.page_with_latest(page.viewer, &of_homes, LatestColumns { states, health }, budget).await?;
             lists(devices.into_iter().map(|(device, latest)| {
-                (device.home, ListedDevice { device: Arc::new(device), latest: Some(latest.map(Arc::new)) })
+                (device.home, ListedDevice { device, latest: Some(latest) })
             }))
         } else {
             let devices = services.devices.page(page.viewer, &of_homes, budget).await?;
