@@ -97,6 +97,12 @@ pub trait MemorySize {
     fn text_bytes(&self) -> usize;
 }
 
+impl<T: MemorySize> MemorySize for Arc<T> {
+    fn text_bytes(&self) -> usize {
+        T::text_bytes(self)
+    }
+}
+
 /// Collects a statement's rows one by one and stops where the budget ends. Rows that the database still sends are
 /// discarded.
 pub async fn collect_bounded<R, T: MemorySize>(

@@ -120,6 +120,8 @@ pub fn pool(settings: &DatabaseSettings, frozen: Frozen, metrics: PoolMetrics) -
         .max_size(settings.pool_size)
         .connection_timeout(POOL_WAIT)
         .idle_timeout(Some(Duration::from_secs(300)))
+        // Of few connections in use each has its plans and caches in the processor's.
+        .queue_strategy(bb8::QueueStrategy::Lifo)
         .error_sink(Box::new(LogConnectErrors))
         .build_unchecked(manager);
     Pool { connections, frozen, metrics }

@@ -192,7 +192,7 @@ loaders! {
         if latest {
             let devices = services.readings.page_with_latest(page.viewer, &of_homes, LatestColumns { states, health }, budget).await?;
             lists(devices.into_iter().map(|(device, latest)| {
-                (device.home, ListedDevice { device: Arc::new(device), latest: Some(latest.map(Arc::new)) })
+                (device.home, ListedDevice { device, latest: Some(latest) })
             }))
         } else {
             let devices = services.devices.page(page.viewer, &of_homes, budget).await?;
@@ -226,7 +226,7 @@ loaders! {
     /// Pages of a device's readings.
     history: History = |group: (UserId, HistoryPage), devices: DeviceAccess| -> Arc<[Arc<Reading>]> {
         let readings = services.readings.history(&devices, &group.1, budget).await?;
-        let readings = readings.into_iter().map(|reading| (reading.device, Arc::new(reading)));
+        let readings = readings.into_iter().map(|reading| (reading.device, reading));
         list_for_each(devices, |device| device.device(), readings)
     }
 

@@ -1,7 +1,8 @@
 //! Stored readings of devices: the latest one, and pages of the past. One statement reads many devices; the caller
 //! proves that each may be read.
 
-use super::{DeviceWithLatest, Reading, page_store, read_store as store};
+use super::recent_pages::RecentPages;
+use super::{DeviceWithLatest, Reading, SharedReading, history_store, page_store, read_store as store};
 use crate::db::{MemoryBudget, Pool};
 use crate::devices::{DeviceAccess, DevicePage};
 use crate::error::Error;
@@ -14,11 +15,12 @@ pub use super::page_store::LatestColumns;
 #[derive(Clone)]
 pub struct Readings {
     pool: Pool,
+    recent_pages: RecentPages,
 }
 
 impl Readings {
     pub fn new(pool: Pool) -> Self {
-        Self { pool }
+        Self { pool, recent_pages: RecentPages::default() }
     }
 
     /// The newest reading of each device that has one.
@@ -38,7 +40,10 @@ impl Readings {
         budget: &MemoryBudget,
     ) -> Result<Vec<DeviceWithLatest>, Error> {
         let mut conn = self.pool.get().await?;
-        page_store::page(&mut conn, viewer, page, columns, budget).await
+        let since = self.recent_pages.since(viewer, page);
+        let devices = page_store::page(&mut conn, viewer, page, since, columns, budget).await?;
+        self.recent_pages.note(viewer, page, &devices);
+        Ok(devices)
     }
 
     /// A page of the history of each device, newest first.
@@ -47,9 +52,9 @@ impl Readings {
         devices: &[DeviceAccess],
         page: &HistoryPage,
         budget: &MemoryBudget,
-    ) -> Result<Vec<Reading>, Error> {
+    ) -> Result<Vec<SharedReading>, Error> {
         let ids: Vec<DeviceId> = devices.iter().map(DeviceAccess::device).collect();
         let mut conn = self.pool.get().await?;
-        store::history(&mut conn, &ids, page, budget).await
+        history_store::history(&mut conn, &ids, page, budget).await
     }
 }

@@ -4,12 +4,14 @@ mod copy_store;
 mod feed;
 pub mod history;
 mod history_page;
+mod history_store;
 mod hub;
 mod page_store;
 mod parked_store;
 mod partition_store;
 mod partitions;
 mod read_store;
+mod recent_pages;
 mod sensors;
 mod write_store;
 

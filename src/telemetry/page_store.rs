@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
@@ -9,8 +10,9 @@ use diesel::sql_types::{Array, BigInt, Bool, Nullable, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::Stream;
 
-use super::Reading;
+use super::history_page::first_instant;
 use super::read_store::{self, Health, HealthSql, SensorsRow, SensorsSql, reading};
+use super::{Reading, SharedReading};
 use crate::db::{MemoryBudget, MemorySize, collect_bounded, statement};
 use crate::devices::{
     Device, DeviceColumns, DeviceFilter, DevicePage, DeviceRow, Registration, RegistrationColumns, read_device,
@@ -33,8 +35,8 @@ pub struct LatestColumns {
     pub health: bool,
 }
 
-/// A device, and its newest reading if it has one.
-pub type DeviceWithLatest = (Device, Option<Reading>);
+/// A device, and its newest reading if it has one. A large page is sorted and passed on: behind pointers, not by value.
+pub type DeviceWithLatest = (Arc<Device>, Option<SharedReading>);
 
 /// The columns of a reading without the ids of its device and home, null for a device without readings.
 type ReadingColumns =
@@ -52,6 +54,7 @@ statement! {
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
         after: BigInt = i64,
+        since: Timestamptz = DateTime<Utc>,
         limit: BigInt = i64,
         max_ties: BigInt = i64,
         health: Bool = bool,
@@ -65,6 +68,7 @@ statement! {
         viewer: BigInt = UserId,
         homes: Array<BigInt> = &'a [HomeId],
         after: BigInt = i64,
+        since: Timestamptz = DateTime<Utc>,
         limit: BigInt = i64,
         max_ties: BigInt = i64,
         health: Bool = bool,
@@ -73,15 +77,17 @@ statement! {
 
 impl MemorySize for DeviceWithLatest {
     fn text_bytes(&self) -> usize {
-        self.0.text_bytes() + self.1.as_ref().map_or(0, Reading::text_bytes)
+        self.0.text_bytes() + self.1.as_ref().map_or(0, |reading| reading.text_bytes())
     }
 }
 
-/// A page of the devices of each home that `viewer` sees, by home and id.
+/// A page of the devices of each home that `viewer` sees, by home and id. Devices without a reading since `since` are looked
+/// up by a statement of their own.
 pub(super) async fn page(
     conn: &mut AsyncPgConnection,
     viewer: UserId,
     page: &DevicePage<'_>,
+    since: Option<DateTime<Utc>>,
     columns: LatestColumns,
     budget: &MemoryBudget,
 ) -> Result<Vec<DeviceWithLatest>, Error> {
@@ -89,35 +95,39 @@ pub(super) async fn page(
     let after = after.map_or(0, DeviceId::get);
     let max_ties = i64::try_from(MAX_TIES).expect("a small number");
     let LatestColumns { states, health } = columns;
+    let from = since.unwrap_or_else(first_instant);
     let mut rows = if states {
-        let statement = PageLatest { filter, viewer, homes, after, limit, max_ties, health, with_reported };
+        let statement =
+            PageLatest { filter, viewer, homes, after, since: from, limit, max_ties, health, with_reported };
         let rows = statement.load_stream::<(DeviceRow, ReadingRow)>(conn).await?;
         collect(rows, budget, read_device).await?
     } else {
-        let statement = PageLatestWithoutStates { filter, viewer, homes, after, limit, max_ties, health };
+        let statement = PageLatestWithoutStates { filter, viewer, homes, after, since: from, limit, max_ties, health };
         let rows = statement.load_stream::<(RegisteredRow, ReadingRow)>(conn).await?;
         collect(rows, budget, |(registration, membership)| Ok(read_registration(registration, membership))).await?
     };
-    let truncated = keep_newest(&mut rows);
-    if !truncated.is_empty() {
-        let newest = read_store::latest(conn, &truncated, budget).await?;
+    let unknown = keep_newest(&mut rows, since.is_some());
+    if !unknown.is_empty() {
+        let newest = read_store::latest(conn, &unknown, budget).await?;
         let mut newest: HashMap<_, _> = newest.into_iter().map(|reading| (reading.device, reading)).collect();
-        for (device, latest) in rows.iter_mut().filter(|(device, _)| truncated.contains(&device.id)) {
-            *latest = newest.remove(&device.id);
+        for (device, latest) in rows.iter_mut().filter(|(device, _)| unknown.contains(&device.id)) {
+            *latest = newest.remove(&device.id).map(Arc::new);
         }
     }
     Ok(rows)
 }
 
 /// Sorts the rows by home and device and keeps the newest reading of each device, of several with the same time the one
-/// that was committed last. Returns the devices with more readings of that time than were read.
-fn keep_newest(rows: &mut Vec<DeviceWithLatest>) -> Vec<DeviceId> {
-    let newest_id = |latest: &Option<Reading>| latest.as_ref().map(|reading| reading.id);
+/// that was committed last. Returns the devices whose newest reading is not among those that were read: more have its time,
+/// or none was found where only late ones were looked for.
+fn keep_newest(rows: &mut Vec<DeviceWithLatest>, only_late: bool) -> Vec<DeviceId> {
+    let newest_id = |latest: &Option<SharedReading>| latest.as_ref().map(|reading| reading.id);
     rows.sort_by_key(|(device, latest)| (device.home, device.id, Reverse(newest_id(latest))));
     let of_devices = rows.chunk_by(|(a, _), (b, _)| a.id == b.id);
-    let truncated = of_devices.filter(|ties| ties.len() >= MAX_TIES).map(|ties| ties[0].0.id).collect();
+    let is_unknown = |ties: &&[DeviceWithLatest]| ties.len() >= MAX_TIES || only_late && ties[0].1.is_none();
+    let unknown = of_devices.filter(is_unknown).map(|ties| ties[0].0.id).collect();
     rows.dedup_by_key(|(device, _)| device.id);
-    truncated
+    unknown
 }
 
 async fn collect<R>(
@@ -128,7 +138,7 @@ async fn collect<R>(
     collect_bounded(rows, budget, |(device, latest)| {
         let device = read(device)?;
         let latest = newest(&device, latest);
-        Ok((device, latest))
+        Ok((Arc::new(device), latest.map(Arc::new)))
     })
     .await
 }

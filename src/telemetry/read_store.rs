@@ -1,6 +1,5 @@
 //! SQL that reads readings: the latest, pages of the past, and pages in the order of commits.
 
-use std::cmp::Reverse;
 use std::pin::pin;
 
 use chrono::{DateTime, Utc};
@@ -9,7 +8,6 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Jsonb, Nullable, Text, Time
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::history_page::{HistoryPage, first_instant, last_instant};
 use super::sensors::{Sensors, for_each_sensor};
 use super::{Reading, TimeSource};
 use crate::db::{JsonText, MemoryBudget, MemorySize, collect_bounded, statement};
@@ -73,18 +71,6 @@ statement! {
 }
 
 statement! {
-    struct History<'a>("sql/history.sql") -> SqlRow {
-        devices: Array<BigInt> = &'a [DeviceId],
-        from_at: Timestamptz = DateTime<Utc>,
-        to_at: Timestamptz = DateTime<Utc>,
-        after_at: Timestamptz = DateTime<Utc>,
-        after_id: BigInt = i64,
-        limit: BigInt = i64,
-        health: Bool = bool,
-    }
-}
-
-statement! {
     struct FindScanEnd("sql/find_scan_end.sql") -> BigInt {
         home: BigInt = HomeId,
         after: BigInt = TelemetryId,
@@ -115,28 +101,6 @@ pub(super) async fn latest(
     budget: &MemoryBudget,
 ) -> Result<Vec<Reading>, Error> {
     collect_bounded(Latest { devices }.load_stream::<Row>(conn).await?, budget, |row| Ok(reading(row))).await
-}
-
-pub(super) async fn history(
-    conn: &mut AsyncPgConnection,
-    devices: &[DeviceId],
-    page: &HistoryPage,
-    budget: &MemoryBudget,
-) -> Result<Vec<Reading>, Error> {
-    let (first, last) = (first_instant(), last_instant());
-    let query = History {
-        devices,
-        from_at: page.from.map_or(first, |at| at.clamp(first, last)),
-        to_at: page.to.map_or(last, |at| at.clamp(first, last)),
-        after_at: page.after.map_or(last, |after| after.recorded_at),
-        after_id: page.after.map_or(i64::MAX, |after| after.id.get()),
-        limit: page.limit,
-        health: page.health,
-    };
-    let mut readings = collect_bounded(query.load_stream::<Row>(conn).await?, budget, |row| Ok(reading(row))).await?;
-    // They come in this order. To let the database sort the rows of one device again costs a fifth of the statement.
-    readings.sort_by_key(|reading| (reading.device, Reverse((reading.recorded_at, reading.id))));
-    Ok(readings)
 }
 
 /// Readings of a home, or of one of its devices, after a cursor.
@@ -204,6 +168,7 @@ mod tests {
             include_str!("sql/page_latest.sql"),
             include_str!("sql/page_latest_without_states.sql"),
             include_str!("sql/history.sql"),
+            include_str!("sql/history_of_ties.sql"),
             include_str!("sql/read_after.sql"),
             include_str!("sql/read_after_of_device.sql"),
             include_str!("sql/move_parked.sql"),

@@ -175,7 +175,7 @@ async fn reading_the_newest_readings_does_not_read_the_older_ones() {
         .await
         .unwrap();
     for (execution, n_wanted) in [
-        ("history(false, '{1000}', '-infinity', 'infinity', 'infinity', 9223372036854775807, 100)", 100),
+        ("history(false, '{1000}', '-infinity', 'infinity', 'infinity', 9223372036854775807, 100, 108)", 100),
         ("latest('{1000}')", 1),
     ] {
         let plan = explain(&client, execution).await;

@@ -1,15 +1,21 @@
 -- As page_latest.sql without the devices' states, for selections without a field of them. A file of its own, because one
 -- statement with a parameter that leaves out the join takes a quarter more time.
 select
-    d.id, d.home_id, h.key, d.key, d.name, d.mac_address, d.type, d.room_id, d.created_at,
+    d.id, d.home_id, m.home_key, d.key, d.name, d.mac_address, d.type, d.room_id, d.created_at,
     m.user_id, m.home_id, m.role, m.scopes,
     t.id, t.recorded_at, t.received_at, t.device_clock,
     t.current, t.gas_ppm, t.flame, t.bin_level, t.power_w, t.energy_kwh, t.voltage_v, t.current_a, t.frequency_hz,
     t.power_factor, t.distance_cm, t.temperature, t.humidity,
     case when :health::boolean then t.firmware_version end, case when :health::boolean then t.signal_strength end,
     case when :health::boolean then t.battery_level end, case when :health::boolean then t.extra end
-from memberships m
-    join homes h on h.id = m.home_id
+from (
+        select m.*, h.key as home_key
+        from memberships m
+            join homes h on h.id = m.home_id
+        where m.user_id = :viewer
+            and m.home_id = any (:homes::bigint[])
+        offset 0
+    ) m
     cross join lateral (
         select d.*
         from filtered_devices(
@@ -25,10 +31,9 @@ from memberships m
             select *
             from telemetry
             where device_id = d.id
+                and recorded_at >= :since::timestamptz
             order by recorded_at desc
             fetch first 1 row with ties
         ) newest
         limit :max_ties::bigint
     ) t on true
-where m.user_id = :viewer
-    and m.home_id = any (:homes::bigint[])

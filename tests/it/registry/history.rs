@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Graph, text};
+use super::{Graph, number, text};
 
 const PAGE: &str = "query($d: ID!, $n: Int, $a: String, $f: DateTime, $t: DateTime) { device(id: $d) { latestTelemetry { sensors { temperature } } \
                     telemetry(first: $n, after: $a, from: $f, to: $t) { nodes { recordedAt timeSource sensors { temperature humidity } device { id } } \
@@ -82,6 +82,47 @@ async fn of_readings_with_the_same_time_the_last_one_stored_is_the_newest() {
             let one = one.await["device"]["latestTelemetry"].take();
             assert_eq!((&node["latestTelemetry"], &node["telemetry"]["nodes"][0]), (&one, &one), "{node}");
         }
+    }
+}
+
+/// The server remembers since when all devices of a page have readings, and first looks for those only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_read_again_shows_the_newest_readings_whatever_has_changed() {
+    const LIST: &str =
+        "query($h: ID!) { devices(homeId: $h) { nodes { id latestTelemetry { sensors { temperature } } } } }";
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let devices = graph.devices(&ann, &home, 2).await;
+    let latest = async || -> Vec<Option<f64>> {
+        let data = graph.ask(&ann, LIST, json!({"h": home})).await;
+        let nodes = data["devices"]["nodes"].as_array().unwrap();
+        nodes.iter().map(|node| node["latestTelemetry"]["sensors"]["temperature"].as_f64()).collect()
+    };
+    for (device, minutes) in devices.iter().zip([[1, 5], [2, 6]]) {
+        for minute in minutes {
+            graph.reading(&home, device, minute).await;
+        }
+    }
+    for _ in 0..2 {
+        assert_eq!(latest().await, [Some(5.0), Some(6.0)]);
+    }
+    graph.reading(&home, &devices[1], 7).await;
+    assert_eq!(latest().await, [Some(5.0), Some(7.0)]);
+
+    let removed = "delete from telemetry where recorded_at = '2026-01-01 00:05Z'";
+    graph.sql.batch_execute(removed).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(latest().await, [Some(1.0), Some(7.0)]);
+    }
+    let register = "insert into devices (home_id, key, name, type) select $1, 'late', 'Late', 'OTHER' returning id";
+    let silent: i64 = graph.sql.query_one(register, &[&number(&home)]).await.unwrap().get(0);
+    for _ in 0..2 {
+        assert_eq!(latest().await, [Some(1.0), Some(7.0), None]);
+    }
+    graph.reading(&home, &silent.to_string(), 0).await;
+    for _ in 0..2 {
+        assert_eq!(latest().await, [Some(1.0), Some(7.0), Some(0.0)]);
     }
 }
 
