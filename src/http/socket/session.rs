@@ -123,9 +123,9 @@ impl Session {
                 let is_refused =
                     !self.is_acknowledged && self.protocol == Protocol::Legacy && close.is_of_credentials();
                 let last = is_refused.then(|| Protocol::connection_error(&close.reason));
-                close_gracefully(socket, last, Some(&close)).await;
+                Box::pin(close_gracefully(socket, last, Some(&close))).await;
             }
-            CloseReason::Client => close_gracefully(socket, None, None).await,
+            CloseReason::Client => Box::pin(close_gracefully(socket, None, None)).await,
             CloseReason::Disconnected => {}
         }
     }
@@ -156,7 +156,9 @@ impl Session {
                 Event::Revoked => return Err(Close::REVOKED.into()),
                 Event::Received(received) => {
                     let received = received.ok_or(CloseReason::Disconnected)?;
-                    for reply in self.handle_message(received.map_err(read_error::close_reason)?).await? {
+                    let message = received.map_err(read_error::close_reason)?;
+                    // Boxed: a socket that waits for events does not carry its memory.
+                    for reply in Box::pin(self.handle_message(message)).await? {
                         self.send(socket, reply.into()).await?;
                     }
                     // The message may have signed in a user.
