@@ -178,9 +178,15 @@ impl<F: Feed> Follower<F> {
                     return Ok(Some(Followed { item, renderings: None }));
                 }
             }
-            match self.state {
-                State::Ended => return Ok(None),
-                State::Reading(after) => self.read(after).await?,
+            match std::mem::replace(&mut self.state, State::Live) {
+                State::Ended => {
+                    self.state = State::Ended;
+                    return Ok(None);
+                }
+                State::Reading(after) => {
+                    self.state = State::Reading(after);
+                    self.read(after).await?;
+                }
                 State::Live => match self.receiver.recv().await {
                     HubEvent::Published(event) => self.state = State::Resolving(event),
                     HubEvent::Lagged(first) => {
@@ -189,15 +195,18 @@ impl<F: Feed> Follower<F> {
                     }
                     HubEvent::Closed => self.state = State::Ended,
                 },
-                State::Resolving(ref event) => {
-                    let item = self.feed.item(&event.value).await?;
-                    let followed = item.map(|item| Followed { item, renderings: Some(event.renderings.clone()) });
-                    self.n_retries = 0;
-                    self.state = State::Live;
-                    if followed.is_some() {
-                        return Ok(followed);
+                State::Resolving(event) => match self.feed.item(&event.value).await {
+                    Ok(item) => {
+                        self.n_retries = 0;
+                        if let Some(item) = item {
+                            return Ok(Some(Followed { item, renderings: Some(event.renderings) }));
+                        }
                     }
-                }
+                    Err(error) => {
+                        self.state = State::Resolving(event);
+                        return Err(error);
+                    }
+                },
             }
         }
     }

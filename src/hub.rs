@@ -3,20 +3,20 @@
 //!
 //! A subscriber of one device has that device's channel, so the other events of the home don't wake it.
 
+mod channel;
 mod renderings;
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::broadcast;
-
 use crate::ids::{DeviceId, HomeId, IdMap};
 use crate::traces::TraceContext;
+use channel::{Received, Receiver, Sender};
 pub use renderings::{LeadingPart, Part, Published, RenderingKey, Renderings};
 
 /// Events a home's channel holds for its slowest subscriber before that subscriber lags.
 pub const CAPACITY: usize = 256;
-/// The same for a device's channel. There may be one for each device, and its memory is reserved.
+/// The same for a device's channel, of which there may be one for each device.
 pub const DEVICE_CAPACITY: usize = 64;
 
 /// A broadcast channel for each home and each device that has a subscriber. Cheap to clone; all clones are one hub.
@@ -33,7 +33,7 @@ struct HomeChannels<T> {
 }
 
 struct Channel<T> {
-    sender: broadcast::Sender<Event<T>>,
+    sender: Sender<Event<T>>,
     first_unread: FirstUnread<T>,
 }
 
@@ -47,7 +47,7 @@ pub struct HubReceiver<T> {
     device: Option<DeviceId>,
     homes: Arc<Homes<T>>,
     /// `None` only while dropping.
-    receiver: Option<broadcast::Receiver<Event<T>>>,
+    receiver: Option<Receiver<Event<T>>>,
     first_unread: FirstUnread<T>,
 }
 
@@ -108,19 +108,18 @@ impl<T> Default for HomeChannels<T> {
 
 impl<T> Channel<T> {
     fn new(capacity: usize) -> Self {
-        Self { sender: broadcast::Sender::new(capacity), first_unread: Arc::default() }
+        Self { sender: Sender::new(capacity), first_unread: Arc::default() }
     }
 
     fn publish(&self, event: Event<T>) {
-        if self.sender.is_empty() {
+        if self.sender.len() == 0 {
             *self.first_unread.lock().expect("channel lock") = Some(event.value.clone());
         }
-        // An error means that the last subscriber is being dropped.
-        let _ = self.sender.send(event);
+        self.sender.send(event);
     }
 
     fn is_unused(&self) -> bool {
-        self.sender.receiver_count() == 0
+        self.sender.n_subscribers() == 0
     }
 }
 
@@ -231,13 +230,13 @@ impl<T> HubReceiver<T> {
     pub async fn recv(&mut self) -> HubEvent<T> {
         let Some(receiver) = &mut self.receiver else { return HubEvent::Closed };
         match receiver.recv().await {
-            Ok(event) => HubEvent::Published(event),
-            Err(broadcast::error::RecvError::Lagged(_)) => {
+            Received::Event(event) => HubEvent::Published(event),
+            Received::Lagged => {
                 // The channel has events that this subscriber did not receive: what was first unread stays.
                 let first = self.first_unread.lock().expect("channel lock").clone();
                 HubEvent::Lagged(first.expect("an event was published"))
             }
-            Err(broadcast::error::RecvError::Closed) => HubEvent::Closed,
+            Received::Closed => HubEvent::Closed,
         }
     }
 }

@@ -1,27 +1,55 @@
 //! A fact that becomes true once and stays true: the schema is migrated, the queue is drained, a token is revoked.
 
-use tokio_util::sync::CancellationToken;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
+
+use tokio::sync::Notify;
 
 /// Starts open; once set, it stays set. Clones are one latch.
 ///
 /// A `CancellationToken` asks a task to stop. A latch reports that something has happened. It is a type of its own, so
-/// that a function that takes both can't confuse them.
+/// that a function that takes both can't confuse them. Thousands of streams ask one latch at each event, so asking takes
+/// no lock and writes nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Latch(CancellationToken);
+pub struct Latch(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_set: AtomicBool,
+    waiting: Notify,
+}
 
 impl Latch {
     /// Wakes every task that waits for it. A second call does nothing.
     pub fn set(&self) {
-        self.0.cancel();
+        self.0.is_set.store(true, Ordering::Release);
+        self.0.waiting.notify_waiters();
     }
 
     pub fn is_set(&self) -> bool {
-        self.0.is_cancelled()
+        self.0.is_set.load(Ordering::Acquire)
     }
 
     /// Returns at once if the latch is set already.
     pub async fn wait(&self) {
-        self.0.cancelled().await;
+        // A wait that was created before the latch is set is notified, also if nothing has polled it yet.
+        let mut waiting = pin!(self.0.waiting.notified());
+        let mut registered: Option<Waker> = None;
+        poll_fn(|cx| {
+            if self.is_set() {
+                return Poll::Ready(());
+            }
+            // A second poll by the same task would change nothing.
+            if registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                return Poll::Pending;
+            }
+            registered = Some(cx.waker().clone());
+            waiting.as_mut().poll(cx)
+        })
+        .await;
     }
 
     /// Sets the latch when the guard is dropped, also by a panic.

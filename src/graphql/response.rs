@@ -176,6 +176,14 @@ impl GraphQLResponse {
         Self { memory, is_mutation, ..self }
     }
 
+    /// The size of the response as JSON, if that is known before it is written.
+    pub fn known_bytes(&self) -> Option<usize> {
+        match &self.content {
+            Content::Executed(_) => None,
+            Content::Shared(json) => Some(json.len()),
+        }
+    }
+
     /// Whether the response is so small that it counts for no limit on memory.
     pub(super) fn needs_no_reservation(&self) -> bool {
         matches!(&self.content, Content::Shared(json) if json.len() <= FREE_BYTES)

@@ -3,7 +3,7 @@
 //! The first subscriber that asks for a rendering makes it, the others wait for it. A failure is not shared: then each
 //! makes its own.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -24,6 +24,8 @@ const MAX_EVENT_BYTES: usize = 128 << 10;
 /// The renderings of one event. They live as long as a subscriber has not received the event.
 #[derive(Debug)]
 pub struct Renderings {
+    /// The first one that is made: mostly all subscribers want it. They read it without the lock.
+    first: OnceLock<(RenderingKey, Bytes)>,
     kept: Mutex<Kept>,
     published: Published,
 }
@@ -73,13 +75,15 @@ pub struct WaitingPart(watch::Receiver<Progress>);
 /// Dropped without a result, the others make their own.
 pub struct LeadingPart {
     event: Arc<Renderings>,
+    key: RenderingKey,
     progress: watch::Sender<Progress>,
 }
 
 impl Renderings {
     /// None yet, of an event that is published now.
     pub(super) fn new(trace: Option<TraceContext>) -> Self {
-        Self { kept: Mutex::default(), published: Published { at: Instant::now(), trace } }
+        let published = Published { at: Instant::now(), trace };
+        Self { first: OnceLock::new(), kept: Mutex::default(), published }
     }
 
     pub fn published(&self) -> Published {
@@ -88,6 +92,9 @@ impl Renderings {
 
     /// Joins the rendering with this key.
     pub fn join(self: &Arc<Self>, key: &RenderingKey) -> Part {
+        if let Some((_, bytes)) = self.first.get().filter(|(first, _)| first == key) {
+            return Part::Rendered(bytes.clone());
+        }
         let mut kept = self.kept.lock().expect("renderings lock");
         if let Some((_, progress)) = kept.renderings.iter().find(|(present, _)| present == key) {
             let present = progress.borrow().clone();
@@ -102,7 +109,7 @@ impl Renderings {
         }
         let (sender, receiver) = watch::channel(Progress::Rendering);
         kept.renderings.push((*key, receiver));
-        Part::Leading(LeadingPart { event: self.clone(), progress: sender })
+        Part::Leading(LeadingPart { event: self.clone(), key: *key, progress: sender })
     }
 }
 
@@ -122,6 +129,7 @@ impl LeadingPart {
         let mut kept = self.event.kept.lock().expect("renderings lock");
         if rendering.len() <= MAX_RENDERING_BYTES && kept.n_bytes + rendering.len() <= MAX_EVENT_BYTES {
             kept.n_bytes += rendering.len();
+            let _ = self.event.first.set((self.key, rendering.clone()));
             self.progress.send_replace(Progress::Rendered(rendering.clone()));
         }
     }

@@ -2,6 +2,7 @@
 //! not synchronised recently must judge none.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,22 +16,33 @@ const WAIT_FOR_SYNC: Duration = Duration::from_secs(2);
 
 /// The moment of the last poll. Cheap to clone; all clones share one state.
 #[derive(Clone)]
-pub(super) struct Freshness(Arc<watch::Sender<Option<Instant>>>);
+pub(super) struct Freshness(Arc<Shared>);
+
+struct Shared {
+    began: Instant,
+    /// Up to when the cache is fresh, in microseconds since `began`; 0 before the first poll. Every event that is sent asks
+    /// for it, so that takes no lock.
+    fresh_until: AtomicU64,
+    /// Wakes those that wait for the next poll.
+    synced: watch::Sender<()>,
+}
 
 impl Default for Freshness {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(None)))
+        let (fresh_until, synced) = (AtomicU64::new(0), watch::Sender::new(()));
+        Self(Arc::new(Shared { began: Instant::now(), fresh_until, synced }))
     }
 }
 
 impl Freshness {
     /// Revocations committed before that moment are known.
     pub(super) fn mark_synced(&self, at: Instant) {
-        self.0.send_replace(Some(at));
+        self.0.fresh_until.store(self.0.micros(at + MAX_STALENESS), Ordering::Release);
+        self.0.synced.send_replace(());
     }
 
     pub(super) fn is_fresh(&self) -> bool {
-        is_fresh(*self.0.borrow())
+        self.0.micros(Instant::now()) < self.0.fresh_until.load(Ordering::Acquire)
     }
 
     /// Whether the cache is fresh now or within [`WAIT_FOR_SYNC`].
@@ -38,14 +50,17 @@ impl Freshness {
         if self.is_fresh() {
             return true;
         }
-        let mut synced = self.0.subscribe();
-        let fresh = synced.wait_for(|at| is_fresh(*at));
+        let mut synced = self.0.synced.subscribe();
+        let fresh = synced.wait_for(|()| self.is_fresh());
         timeout(WAIT_FOR_SYNC, fresh).await.is_ok_and(|fresh| fresh.is_ok())
     }
 }
 
-fn is_fresh(synced: Option<Instant>) -> bool {
-    synced.is_some_and(|at| at.elapsed() < MAX_STALENESS)
+impl Shared {
+    /// The moment in microseconds since `began`; 0 for an earlier one.
+    fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
+    }
 }
 
 #[cfg(test)]

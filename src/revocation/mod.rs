@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::db::Connection;
 use crate::error::Error;
 use crate::ids::{HomeId, SessionId, UserId};
+use crate::latch::Latch;
 use cache::{Key, RevocationCache, Signal};
 use freshness::Freshness;
 
@@ -156,6 +157,11 @@ impl Watch {
     /// Waits for the revocation.
     pub async fn revoked(&self) {
         self.signal.revoked.wait().await;
+    }
+
+    /// The latch that the revocation sets. It does not keep the watch.
+    pub fn latch(&self) -> Latch {
+        self.signal.revoked.clone()
     }
 
     /// Whether it was revoked.

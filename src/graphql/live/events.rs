@@ -3,7 +3,7 @@
 use std::future::ready;
 
 use async_graphql::Context;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 
 use super::super::commands::Command;
 use super::super::context::ContextExt;
@@ -13,12 +13,10 @@ use super::super::error::Result;
 use super::super::rows::Direct;
 use super::super::telemetry::Telemetry;
 use super::known_devices::KnownDevices;
-use super::subscription;
 use super::target::SubscriptionTarget;
+use super::{Events, subscription};
 use crate::commands::CommandFilter;
 use crate::devices::StateItem;
-use crate::error::Error;
-use crate::follow::Followed;
 use crate::ids::DeviceId;
 use crate::telemetry::LastReceived;
 
@@ -32,7 +30,7 @@ pub(super) async fn readings<'a>(
     let turns = &services.subscription_turns;
     let readings = services.live_readings.follow(target.access, target.device, after, turns)?;
     let object = |reading, device| Direct(Telemetry::with_device(reading, device));
-    with_devices(ctx, target, readings, |reading| reading.device, object).await
+    with_devices(ctx, target, readings.boxed(), |reading| reading.device, object).await
 }
 
 /// The present devices, then each device whose state changes.
@@ -44,7 +42,8 @@ pub(super) async fn devices<'a>(
     let (states, turns) = (&services.states, &services.subscription_turns);
     let devices = services.devices.follow(states, target.access, target.device, turns, &services.metrics)?;
     let known = KnownDevices::new(ctx, target.access, None);
-    subscription(ctx, target, devices, StateItem::device, move |item| ready(Direct(known.with_state(item)))).await
+    subscription(ctx, target, devices.boxed(), StateItem::device, move |item| ready(Direct(known.with_state(item))))
+        .await
 }
 
 /// Commands whose state changes.
@@ -55,7 +54,7 @@ pub(super) async fn commands<'a>(
 ) -> Result<impl Stream<Item = Result<Command>> + 'a> {
     let services = ctx.services();
     let commands = services.commands.follow(target.access, filter, &services.subscription_turns).await?;
-    with_devices(ctx, target, commands, |command| command.device, Command).await
+    with_devices(ctx, target, commands.boxed(), |command| command.device, Command).await
 }
 
 /// Configurations that are pushed or whose status changes.
@@ -65,14 +64,14 @@ pub(super) async fn configs<'a>(
 ) -> Result<impl Stream<Item = Result<DeviceConfig>> + 'a> {
     let services = ctx.services();
     let configs = services.configs.follow(target.access, target.device, &services.subscription_turns).await?;
-    with_devices(ctx, target, configs, |config| config.device, DeviceConfig).await
+    with_devices(ctx, target, configs.boxed(), |config| config.device, DeviceConfig).await
 }
 
 /// Events with a field `device`.
 async fn with_devices<'a, T: Send + 'static, O: Send + 'a>(
     ctx: &Context<'a>,
     target: SubscriptionTarget,
-    events: impl Stream<Item = std::result::Result<Followed<T>, Error>> + Send + 'static,
+    events: Events<T>,
     device: fn(&T) -> DeviceId,
     object: fn(T, Option<Device>) -> O,
 ) -> Result<impl Stream<Item = Result<O>> + 'a> {

@@ -10,10 +10,11 @@ mod sharing;
 mod target;
 
 use std::future::ready;
-use std::task::Poll;
+use std::pin::pin;
 
 use async_graphql::{Context, MergedSubscription};
-use futures_util::stream::{self, PollNext};
+use async_stream::stream;
+use futures_util::stream::{self, BoxStream, PollNext};
 use futures_util::{Stream, StreamExt};
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -35,12 +36,16 @@ const RIGHTS_ENDED: Error = Error::Forbidden("your rights in this home have ende
 #[derive(MergedSubscription, Default)]
 pub struct Subscription(ByTarget, EitherTarget);
 
+/// The events of a subscription. Boxed where they are made: every future that hands them on would carry their memory, and
+/// the library keeps those futures as long as the subscription runs.
+type Events<T> = BoxStream<'static, std::result::Result<Followed<T>, Error>>;
+
 /// What every subscription has in common. `events` has subscribed to its hub already; nothing is read of it
 /// before access is checked again.
 async fn subscription<'a, T: Send + 'static, O: Send + 'a, F>(
     ctx: &Context<'a>,
     target: SubscriptionTarget,
-    events: impl Stream<Item = std::result::Result<Followed<T>, Error>> + Send + 'static,
+    events: Events<T>,
     device: fn(&T) -> DeviceId,
     object: impl Fn(T) -> F + Send + 'a,
 ) -> Result<impl Stream<Item = Result<O>> + 'a>
@@ -69,8 +74,8 @@ where
         }
     });
     let events = match ctx.handover() {
-        Some(handover) => handover.give(target.access, &services.metrics, events).left_stream(),
-        None => events.map(|(event, _)| event).right_stream(),
+        Some(handover) => handover.give(target.access, &services.metrics, events),
+        None => events.map(|(event, _)| event).boxed(),
     };
     Ok(events.then(move |event| {
         budget.reset();
@@ -89,15 +94,16 @@ fn until_error<T>(
     events: impl Stream<Item = std::result::Result<T, Error>>,
     revoked: impl Stream<Item = std::result::Result<T, Error>>,
 ) -> impl Stream<Item = std::result::Result<T, Error>> {
-    let mut running = Some(Box::pin(stream::select_with_strategy(revoked, events, |_: &mut ()| PollNext::Left)));
-    stream::poll_fn(move |cx| {
-        let Some(events) = &mut running else { return Poll::Ready(None) };
-        let event = std::task::ready!(events.as_mut().poll_next(cx));
-        if !matches!(event, Some(Ok(_))) {
-            running = None;
+    stream! {
+        let mut events = pin!(stream::select_with_strategy(revoked, events, |_: &mut ()| PollNext::Left));
+        while let Some(event) = events.next().await {
+            let is_last = event.is_err();
+            yield event;
+            if is_last {
+                break;
+            }
         }
-        Poll::Ready(event)
-    })
+    }
 }
 
 /// Counts a subscription while it runs.

@@ -88,14 +88,13 @@ pub(in crate::graphql) fn share(
     handover: Handover,
     key: RenderingKey,
     budget: Budget,
-) -> BoxStream<'static, GraphQLResponse> {
+) -> impl Stream<Item = GraphQLResponse> + Send + 'static {
     let mut driver = Driver { responses, state: State::Starting(handover), key, budget };
-    let responses = stream! {
+    stream! {
         while let Some(response) = driver.next().await {
             yield response;
         }
-    };
-    responses.boxed()
+    }
 }
 
 struct Driver {

@@ -190,8 +190,10 @@ impl MessageEncoder {
         Self { protocol, head, last_bytes: 256 }
     }
 
-    fn message(&mut self, kind: &[u8], payload: impl FnOnce(&mut Vec<u8>)) -> Message {
-        let mut out = Vec::with_capacity(self.last_bytes + self.last_bytes / 8);
+    /// `payload_bytes` is the size of the payload, if it is known: then nothing is reserved in vain.
+    fn message(&mut self, kind: &[u8], payload_bytes: Option<usize>, payload: impl FnOnce(&mut Vec<u8>)) -> Message {
+        let exact = payload_bytes.map(|n| self.head.len() + kind.len() + n + 1);
+        let mut out = Vec::with_capacity(exact.unwrap_or(self.last_bytes + self.last_bytes / 8));
         out.extend_from_slice(&self.head);
         out.extend_from_slice(kind);
         payload(&mut out);
@@ -205,7 +207,7 @@ impl MessageEncoder {
             Protocol::Transport => br#"next","payload":"#,
             Protocol::Legacy => br#"data","payload":"#,
         };
-        self.message(kind, |out| response.write(out))
+        self.message(kind, response.known_bytes(), |out| response.write(out))
     }
 
     pub(super) fn error(&mut self, response: &GraphQLResponse) -> Message {
@@ -214,13 +216,13 @@ impl MessageEncoder {
         }
         let kind = br#"error","payload":"#;
         match self.protocol {
-            Protocol::Transport => self.message(kind, write(response.errors())),
-            Protocol::Legacy => self.message(kind, write(response.first_error())),
+            Protocol::Transport => self.message(kind, None, write(response.errors())),
+            Protocol::Legacy => self.message(kind, None, write(response.first_error())),
         }
     }
 
     pub(super) fn complete(&mut self) -> Message {
-        self.message(br#"complete""#, |_| {})
+        self.message(br#"complete""#, Some(0), |_| {})
     }
 }
 

@@ -31,8 +31,8 @@ use message::Protocol;
 pub(super) use session::WEBSOCKET;
 use session::{SLOW_READER, Session};
 
-/// Bytes read at a time: small, so that an idle socket costs little memory.
-const READ_BUFFER_BYTES: usize = 4 << 10;
+/// Bytes read at a time: small, so that an idle socket costs little memory. Most messages of clients are smaller.
+const READ_BUFFER_BYTES: usize = 1 << 10;
 /// Bytes gathered before a write. The library's own bound on waiting bytes (`max_write_buffer_size`) stays off: it
 /// would refuse every larger message. The buffer holds at most this and one message, because a message is added
 /// only once the previous ones are written, and the size of a response is bounded.

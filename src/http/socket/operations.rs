@@ -58,9 +58,9 @@ pub(super) struct Operations {
 }
 
 impl Operations {
-    /// None yet; their first responses are logged.
-    pub(super) fn logged(log: StreamLog) -> Self {
-        Self { log, ..Self::default() }
+    /// None yet; they wake this task, and their first responses are logged.
+    pub(super) fn new(task: SocketTask, log: StreamLog) -> Self {
+        Self { task, log, ..Self::default() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -90,9 +90,8 @@ impl Operations {
         }
     }
 
-    /// The next message of the next ready operation.
-    pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Outgoing> {
-        self.task.register(cx);
+    /// The next message of the next ready operation. Otherwise the socket's task is woken for it.
+    pub(super) fn poll_message(&mut self) -> Poll<Outgoing> {
         let n = self.running.len();
         for step in 0..n {
             let at = (self.next + step) % n;
@@ -133,9 +132,7 @@ impl Operations {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
-    use futures_util::{FutureExt, stream};
+    use futures_util::stream;
 
     use super::*;
     use crate::graphql::request_error::RequestError;
@@ -154,9 +151,10 @@ mod tests {
     }
 
     fn next(operations: &mut Operations) -> Option<String> {
-        poll_fn(|cx| operations.poll_message(cx))
-            .now_or_never()
-            .map(|sent| sent.message.into_text().unwrap().to_string())
+        match operations.poll_message() {
+            Poll::Ready(sent) => Some(sent.message.into_text().unwrap().to_string()),
+            Poll::Pending => None,
+        }
     }
 
     fn response() -> GraphQLResponse {

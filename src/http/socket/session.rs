@@ -8,25 +8,27 @@ mod incoming;
 mod timers;
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::iter::once;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::{SinkExt, StreamExt};
-use tokio::time::{Instant, Sleep};
-use tokio_util::sync::WaitForCancellationFuture;
+use tokio::time::Instant;
 
 use super::close::{Close, CloseReason};
 use super::message::Protocol;
 use super::operations::{Operations, Outgoing};
 use super::read_error;
+use super::wakes::{SocketTask, Wakes};
 use crate::graphql::engine::Caller;
 use crate::http::HttpState;
 use crate::http::limits::SocketQuota;
 use crate::http::request_log::StreamLog;
 use crate::http::streaming::revoked;
+use crate::latch::Latch;
 use crate::metrics::Latency;
 use crate::rate::Gcra;
 use crate::revocation::Watch;
@@ -96,7 +98,7 @@ impl Session {
             caller,
             quota,
             is_acknowledged: false,
-            operations: Operations::logged(log.clone()),
+            operations: Operations::default(),
             log,
             message_rate,
             theoretical_arrival_time: 0,
@@ -121,27 +123,47 @@ impl Session {
                 let is_refused =
                     !self.is_acknowledged && self.protocol == Protocol::Legacy && close.is_of_credentials();
                 let last = is_refused.then(|| Protocol::connection_error(&close.reason));
-                close_gracefully(socket, last, Some(&close)).await;
+                Box::pin(close_gracefully(socket, last, Some(&close))).await;
             }
-            CloseReason::Client => close_gracefully(socket, None, None).await,
+            CloseReason::Client => Box::pin(close_gracefully(socket, None, None)).await,
             CloseReason::Disconnected => {}
         }
     }
 
     async fn serve(&mut self, socket: &mut WebSocket) -> Result<std::convert::Infallible, CloseReason> {
+        let task = SocketTask::current().await;
+        let wakes = task.wakes();
+        self.operations = Operations::new(task, self.log.clone());
         let stop = self.state.stop.clone();
         let mut stopped = pin!(stop.cancelled());
+        let mut session_revoked = pin!(until_set(self.watch.as_ref().map(Watch::latch)));
         let mut timer = pin!(tokio::time::sleep_until(self.next_deadline()));
         loop {
-            match self.next_event(socket, stopped.as_mut(), timer.as_mut()).await {
+            let others = |cx: &mut Context<'_>| {
+                if stopped.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Stopped);
+                }
+                if session_revoked.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Revoked);
+                }
+                if let Poll::Ready(received) = socket.poll_next_unpin(cx) {
+                    return Poll::Ready(Event::Received(received));
+                }
+                timer.as_mut().poll(cx).map(|()| Event::Timer)
+            };
+            match next_event(&mut self.operations, &wakes, others).await {
                 Event::Stopped => return Err(Close::GOING_AWAY.into()),
                 Event::Revoked => return Err(Close::REVOKED.into()),
                 Event::Received(received) => {
                     let received = received.ok_or(CloseReason::Disconnected)?;
-                    for reply in self.handle_message(received.map_err(read_error::close_reason)?).await? {
+                    let message = received.map_err(read_error::close_reason)?;
+                    // Boxed: a socket that waits for events does not carry its memory.
+                    for reply in Box::pin(self.handle_message(message)).await? {
                         self.send(socket, reply.into()).await?;
                     }
-                    // A token that this message brought may expire before the timer fires.
+                    // The message may have signed in a user.
+                    session_revoked.set(until_set(self.watch.as_ref().map(Watch::latch)));
+                    // A token that it brought may expire before the timer fires.
                     let next = self.next_deadline();
                     if next < timer.deadline() {
                         timer.as_mut().reset(next);
@@ -162,42 +184,6 @@ impl Session {
         }
     }
 
-    /// Waits for the next event. The first poll gives responses the lowest priority, so that a busy socket can still be
-    /// stopped. A later poll was most likely caused by a response and asks for it first: that saves asking for
-    /// everything else twice, of which a thousand sockets would notice.
-    async fn next_event(
-        &mut self,
-        socket: &mut WebSocket,
-        mut stopped: Pin<&mut WaitForCancellationFuture<'_>>,
-        mut timer: Pin<&mut Sleep>,
-    ) -> Event {
-        let operations = &mut self.operations;
-        let mut revoked = pin!(revoked(self.watch.as_ref()));
-        let mut is_first_poll = true;
-        poll_fn(|cx| {
-            if !is_first_poll && let Poll::Ready(response) = operations.poll_message(cx) {
-                return Poll::Ready(Event::Response(response));
-            }
-            if stopped.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Event::Stopped);
-            }
-            if revoked.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Event::Revoked);
-            }
-            if let Poll::Ready(received) = socket.poll_next_unpin(cx) {
-                return Poll::Ready(Event::Received(received));
-            }
-            if timer.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Event::Timer);
-            }
-            if std::mem::take(&mut is_first_poll) {
-                return operations.poll_message(cx).map(Event::Response);
-            }
-            Poll::Pending
-        })
-        .await
-    }
-
     /// Writes a message and further ready ones, then flushes once.
     async fn send(&mut self, socket: &mut WebSocket, first: Outgoing) -> Result<(), CloseReason> {
         let (operations, clock) = (&mut self.operations, &self.state.clock);
@@ -206,20 +192,22 @@ impl Session {
         if has_expired() {
             return Err(Close::EXPIRED.into());
         }
+        // Until the flush, the messages are in the socket's buffer, and their memory is reserved.
+        let Outgoing { message, memory: _memory, published } = first;
         let burst = async {
-            // Until the flush, the messages are in the socket's buffer.
-            let mut held = vec![(first.memory, first.published)];
-            socket.feed(first.message).await?;
+            // Mostly there is none.
+            let mut more = Vec::new();
+            socket.feed(message).await?;
             for _ in 1..BURST {
-                let Poll::Ready(next) = poll_fn(|cx| Poll::Ready(operations.poll_message(cx))).await else { break };
+                let Poll::Ready(next) = operations.poll_message() else { break };
                 if has_expired() {
                     break;
                 }
-                held.push((next.memory, next.published));
+                more.push((next.memory, next.published));
                 socket.feed(next.message).await?;
             }
             socket.flush().await?;
-            Ok::<_, axum::Error>(held)
+            Ok::<_, axum::Error>(more)
         };
         let sent = tokio::select! {
             biased;
@@ -231,8 +219,8 @@ impl Session {
             () = until_expired(principal, clock) => return Err(Close::EXPIRED.into()),
         };
         match sent {
-            Ok(held) => {
-                let published = held.iter().filter_map(|(_, published)| *published);
+            Ok(more) => {
+                let published = once(published).chain(more.iter().map(|(_, published)| *published)).flatten();
                 self.delivery.observe_since(published.clone().map(|published| published.at));
                 self.log.delivered(WEBSOCKET, published);
                 Ok(())
@@ -259,6 +247,33 @@ impl Session {
         }
         if watch.is_revoked() { Err(Close::REVOKED) } else { Ok(()) }
     }
+}
+
+/// Waits until the latch is set; never returns without one.
+async fn until_set(latch: Option<Latch>) {
+    match latch {
+        Some(latch) => latch.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the next event. Responses have the lowest priority, so that a busy socket can still be stopped; and most
+/// wakes are for one, so the others are asked only if one of them was woken.
+async fn next_event(
+    operations: &mut Operations,
+    wakes: &Wakes,
+    mut poll_others: impl FnMut(&mut Context<'_>) -> Poll<Event>,
+) -> Event {
+    poll_fn(|_| {
+        if wakes.take()
+            && let Poll::Ready(event) = poll_others(&mut Context::from_waker(wakes.waker()))
+        {
+            wakes.keep();
+            return Poll::Ready(event);
+        }
+        operations.poll_message().map(Event::Response)
+    })
+    .await
 }
 
 /// Sends a last message and the close frame, then waits for the client's close frame: if the connection closed at
