@@ -66,7 +66,13 @@ pub(crate) fn measure(stage: &Stage, table: &mut Table, server: &Server, limits:
 
     let [server_us, database_us, broker_us] = costs.map(median);
     let measured = format!("{server_us:.1} / {database_us:.1} / {broker_us:.1} us");
-    table.row("processor a message: server / PostgreSQL / broker", &measured, "", None, "server at most 5 us, PostgreSQL 11");
+    table.row(
+        "processor a message: server / PostgreSQL / broker",
+        &measured,
+        "",
+        None,
+        "server at most 5 us, PostgreSQL 11",
+    );
     wait_until(Instant::now() + IDLE);
     let (now, highest) = process::memory_kib(pid)?;
     let measured = format!("{}, highest {}", mib(now), mib(highest));

@@ -87,8 +87,8 @@ pub(crate) fn measure(stage: &Stage, table: &mut Table, options: &Options) -> Re
     let what = format!("soak of `{}`, {} minutes at {} messages/s", subject.name, options.minutes, devices::RATE);
     samples.rows(table, &what);
     let load = format!(
-        "{} sockets, {} of them unread; {} events; {} commands, {} configurations, {} queries",
-        sockets.opened, sockets.unread, sockets.events, users.commands, users.configurations, users.queries
+        "{} sockets, {} of them unread; {} events; {} commands, {} configurations, {} queries; {} steps of the user not in time",
+        sockets.opened, sockets.unread, sockets.events, users.commands, users.configurations, users.queries, users.late
     );
     table.row("the same: beside the messages", &load, "", None, "");
     let law = await_law(&subject, &before, || sent.n_readings() + echo.answered())?;

@@ -25,7 +25,12 @@ pub(super) struct Tally {
     pub(super) commands: u64,
     pub(super) configurations: u64,
     pub(super) queries: u64,
+    /// Steps that the server could not do in time: others use the machine too.
+    pub(super) late: u64,
 }
+
+/// Codes of errors that say so. The answer to a commit may have been late.
+const LATE: [&str; 2] = ["UNAVAILABLE", "OUTCOME_UNKNOWN"];
 
 /// Works until the end: a command, a list, a configuration, a list, and so on.
 pub(super) fn run(shared: &Shared<'_>) -> Result<Tally> {
@@ -45,8 +50,11 @@ pub(super) fn run(shared: &Shared<'_>) -> Result<Tally> {
             2 => (CONFIGURATION, json!({"device": device, "config": {"step": step}}), &mut tally.configurations),
             _ => (LIST, json!({"home": server.home}), &mut tally.queries),
         };
-        ask(server.addr, Some(&token), document, &variables)?;
-        *count += 1;
+        match ask(server.addr, Some(&token), document, &variables) {
+            Ok(_) => *count += 1,
+            Err(error) if LATE.iter().any(|code| error.to_string().contains(code)) => tally.late += 1,
+            Err(error) => return Err(error),
+        }
     }
     Ok(tally)
 }
