@@ -1,6 +1,6 @@
 //! Reads objects as most devices print them: keys and texts without escapes, numbers, `true`, `false` and `null`, and no
 //! objects or arrays but those that have a meaning. It finds the ends of the values and checks the grammar (RFC 8259) in one
-//! pass, in a third of the time of the library, which reads everything else.
+//! pass. The library reads everything else.
 
 use std::borrow::Cow;
 
