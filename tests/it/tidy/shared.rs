@@ -24,7 +24,9 @@ const KINDS: [(&str, &[&str]); 7] = [
     ("tasks", &["tokio::spawn", "task::spawn", "spawn_blocking", "JoinSet", "TaskTracker", "thread::Builder"]),
 ];
 
-const COLLECTIONS: [&str; 6] = ["HashMap<", "BTreeMap<", "HashSet<", "BTreeSet<", "VecDeque<", "BinaryHeap<"];
+const COLLECTIONS: [&str; 7] = ["HashMap<", "IdMap<", "BTreeMap<", "HashSet<", "BTreeSet<", "VecDeque<", "BinaryHeap<"];
+/// The name of a collection, which is listed where one is held.
+const ALIAS: &str = "type IdMap<";
 
 /// A part of the document, up to the next heading.
 fn part(heading: &str) -> String {
@@ -136,7 +138,7 @@ fn holds_a_collection(line: &str) -> bool {
     let is_type = ["struct ", "type ", "static "].iter().any(|start| declared.starts_with(start));
     let field = declared.split_once(": ").filter(|(name, _)| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
     let is_field = line.ends_with(',') && field.is_some_and(|(_, kind)| !kind.starts_with(['&', '*']));
-    (is_type || is_field) && COLLECTIONS.iter().any(|name| line.contains(name))
+    (is_type || is_field) && !declared.starts_with(ALIAS) && COLLECTIONS.iter().any(|name| line.contains(name))
 }
 
 fn without_visibility(line: &str) -> &str {
