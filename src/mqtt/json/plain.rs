@@ -145,8 +145,7 @@ mod tests {
     use super::*;
 
     const KEYS: Keys = Keys { is_known: |_| false, nested: |key| (key == "o").then_some(|_| false) };
-    const TEXT: &str =
-        r#"{"a":-12.50e+3,"o":{"b":"text é","c":true,"d":null},"e" : [1,{"f":false}],"g":0,"\u0041":"\n"}"#;
+    const TEXT: &str = r#"{"a":-12.50e+3,"o":{"b":"text é","c":true,"d":null},"e" : false,"g":0,"A":"n"}"#;
     /// Bytes that matter to the grammar, in the places of others.
     const BYTES: &[u8] = b"{}[]:,\"\\ \t\n\r\x1f0123456789.eE+-truefalsn\x80\xc3oabz";
 
@@ -211,8 +210,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut n_read = 0;
         for _ in 0..200_000 {
-            let mut bytes =
-                TEXT.replace("[1,{\"f\":false}]", "1").replace("\\u0041", "A").replace("\\n", "n").into_bytes();
+            let mut bytes = TEXT.as_bytes().to_vec();
             for _ in 0..random.usize(0..4) {
                 let at = random.usize(..bytes.len());
                 match random.u8(0..3) {
