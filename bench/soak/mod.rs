@@ -91,6 +91,7 @@ pub(crate) fn measure(stage: &Stage, table: &mut Table, options: &Options) -> Re
         sockets.opened, sockets.unread, sockets.events, users.commands, users.configurations, users.queries, users.late
     );
     table.row("the same: beside the messages", &load, "", None, "");
+    ensure!(users.is_mostly_in_time(), "too many steps of the user were not in time: {load}");
     let law = await_law(&subject, &before, || sent.n_readings() + echo.answered())?;
     table.row("the same: received = stored + duplicate + rejected", &law, "", None, "exact");
     let rows = subject.count_rows(stage, &sent.telemetry)?;

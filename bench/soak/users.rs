@@ -31,6 +31,15 @@ pub(super) struct Tally {
 
 /// Codes of errors that say so. The answer to a commit may have been late.
 const LATE: [&str; 2] = ["UNAVAILABLE", "OUTCOME_UNKNOWN"];
+/// With more of the steps late than one in so many, something is wrong with the server.
+const ONE_LATE_IN: u64 = 100;
+
+impl Tally {
+    pub(super) fn is_mostly_in_time(&self) -> bool {
+        let n_steps = self.commands + self.configurations + self.queries + self.late;
+        self.late * ONE_LATE_IN <= n_steps
+    }
+}
 
 /// Works until the end: a command, a list, a configuration, a list, and so on.
 pub(super) fn run(shared: &Shared<'_>) -> Result<Tally> {
