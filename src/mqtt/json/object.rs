@@ -39,6 +39,8 @@ pub(in crate::mqtt) struct Object<'a> {
     pub(in crate::mqtt) n_skipped: usize,
     /// Whether a key occurs twice.
     pub(in crate::mqtt) has_duplicate: bool,
+    /// A bit for each key, see [`bit_of`]: a key whose bit is not set is new.
+    bits: u64,
 }
 
 #[derive(Debug, PartialEq)]
@@ -75,12 +77,18 @@ impl<'a> Object<'a> {
     }
 
     pub(super) fn with_capacity(n: usize) -> Self {
-        Self { entries: Vec::with_capacity(n), n_skipped: 0, has_duplicate: false }
+        Self { entries: Vec::with_capacity(n), n_skipped: 0, has_duplicate: false, bits: 0 }
     }
 
     pub(super) fn push(&mut self, key: Cow<'a, str>, entry: Entry<'a>) {
-        self.has_duplicate |= self.entries.iter().any(|(present, _)| *present == key);
+        let bit = bit_of(&key);
+        self.has_duplicate |= self.bits & bit != 0 && self.has_key(&key);
+        self.bits |= bit;
         self.entries.push((key, entry));
+    }
+
+    fn has_key(&self, key: &str) -> bool {
+        self.entries.iter().any(|(present, _)| *present == key)
     }
 
     /// The text of a value.
@@ -103,6 +111,13 @@ impl<'a> Object<'a> {
             Entry::Nested(_) => None,
         })
     }
+}
+
+/// One of 64 bits, by the length and the ends of a key: few keys of one message share it.
+fn bit_of(key: &str) -> u64 {
+    let bytes = key.as_bytes();
+    let (first, last) = (bytes.first().copied().unwrap_or(0), bytes.last().copied().unwrap_or(0));
+    1 << ((key.len() + 7 * usize::from(first) + 3 * usize::from(last)) % 64)
 }
 
 struct Key<'a>(Cow<'a, str>);
@@ -143,7 +158,7 @@ impl<'de> Visitor<'de> for ObjectVisitor {
                 let is_unknown = |(key, _): &&(Cow<'_, str>, _)| !is_known(key);
                 let n = n_unknown.get_or_insert_with(|| object.entries.iter().filter(is_unknown).count());
                 if *n >= MAX_KEYS {
-                    object.has_duplicate |= object.entries.iter().any(|(present, _)| *present == key);
+                    object.has_duplicate |= object.has_key(&key);
                     map.next_value::<IgnoredAny>()?;
                     object.n_skipped += 1;
                     continue;
