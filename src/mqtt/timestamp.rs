@@ -1,7 +1,7 @@
 //! Timestamps of devices: RFC 3339, epoch seconds or milliseconds. The example sketch of the device protocol sends
 //! milliseconds since boot as text, which is no time at all.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 /// A timestamp further ahead of the server's clock is ignored.
 const MAX_AHEAD: TimeDelta = TimeDelta::minutes(5);
@@ -20,13 +20,9 @@ pub(super) fn parse(raw: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         Some(rest) => rest.strip_suffix('"')?,
         None => raw,
     };
-    // A date has a colon or a `T` as well. Some firmware prints numbers with an exponent.
-    let at = if text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-')) {
-        epoch(text.parse().ok()?)?
-    } else {
-        // RFC 3339 wants `+01:00`; C's `%z` prints `+0100`, and some print `+01`.
-        let c_offset = || DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z");
-        DateTime::parse_from_rfc3339(text).or_else(|_| c_offset()).ok()?.with_timezone(&Utc)
+    let at = match plain_utc(text) {
+        Some(at) => at,
+        None => any_form(text)?,
     };
     let may_be_uptime = raw.starts_with('"') && text.parse::<u32>().is_ok();
     if may_be_uptime && at < now - MAX_TEXT_AGE {
@@ -35,6 +31,43 @@ pub(super) fn parse(raw: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     // PostgreSQL stores microseconds and has no leap seconds: 23:59:60 becomes the next day's first second.
     let at = DateTime::from_timestamp_micros(at.timestamp_micros())?;
     (at.timestamp() >= EARLIEST_S && at <= now + MAX_AHEAD).then_some(at)
+}
+
+/// The form that most devices send, `2026-02-13T12:00:00.000Z` with up to nine digits after the point; `None` for any other
+/// form. The library takes four times as long.
+fn plain_utc(text: &str) -> Option<DateTime<Utc>> {
+    let (seconds, rest) = text.as_bytes().split_first_chunk::<19>()?;
+    let separators = [4, 7, 10, 13, 16].map(|at| seconds[at]);
+    let fraction = rest.strip_suffix(b"Z")?;
+    if separators != *b"--T::" {
+        return None;
+    }
+    let nanos = match fraction.split_first() {
+        None => 0,
+        Some((b'.', digits)) if (1..=9).contains(&digits.len()) => {
+            let digits = digits.iter().chain(std::iter::repeat(&b'0'));
+            digits.take(9).try_fold(0, |n, digit| Some(10 * n + digit_of(*digit)?))?
+        }
+        Some(_) => return None,
+    };
+    let two = |at: usize| Some(10 * digit_of(seconds[at])? + digit_of(seconds[at + 1])?);
+    let year = i32::try_from(100 * two(0)? + two(2)?).ok()?;
+    let date = NaiveDate::from_ymd_opt(year, two(5)?, two(8)?)?;
+    Some(date.and_hms_nano_opt(two(11)?, two(14)?, two(17)?, nanos)?.and_utc())
+}
+
+fn digit_of(byte: u8) -> Option<u32> {
+    byte.is_ascii_digit().then(|| u32::from(byte - b'0'))
+}
+
+fn any_form(text: &str) -> Option<DateTime<Utc>> {
+    // A date has a colon or a `T` as well. Some firmware prints numbers with an exponent.
+    if text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-')) {
+        return epoch(text.parse().ok()?);
+    }
+    // RFC 3339 wants `+01:00`; C's `%z` prints `+0100`, and some print `+01`.
+    let c_offset = || DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z");
+    Some(DateTime::parse_from_rfc3339(text).or_else(|_| c_offset()).ok()?.with_timezone(&Utc))
 }
 
 /// Seconds and milliseconds can't be confused: read as seconds, today's milliseconds lie tens of thousands of years
@@ -75,6 +108,28 @@ mod tests {
         ] {
             assert_eq!(parse(raw, now()), Some("2026-02-13T11:59:00Z".parse().unwrap()), "{raw}");
         }
+    }
+
+    #[test]
+    fn what_is_read_without_the_library_the_library_reads_too() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut n_read = 0;
+        for _ in 0..100_000 {
+            let mut text = b"2024-02-29T23:59:09.123456789Z".to_vec();
+            text.drain(random.usize(19..28)..29);
+            for _ in 0..random.usize(0..3) {
+                let at = random.usize(..text.len());
+                text[at] = b"0123456789.-:TZ+ /"[random.usize(..18)];
+            }
+            let text = String::from_utf8(text).unwrap();
+            if let Some(at) = plain_utc(&text) {
+                assert_eq!(DateTime::parse_from_rfc3339(&text).map(|at| at.to_utc()), Ok(at), "{text}");
+                n_read += 1;
+            }
+        }
+        assert!(n_read > 40_000, "{n_read} of 100,000");
     }
 
     #[test]
