@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::SinkExt;
 use serde_json::Value;
@@ -80,20 +80,20 @@ impl Copy {
 
 /// Rows in the binary format of COPY ("Binary Format" in the manual's page on COPY): integers are big-endian, and a field is its
 /// length in bytes and then its value.
-pub struct Rows(BytesMut);
+pub struct Rows(Vec<u8>);
 
 impl Rows {
     pub fn with_capacity(bytes: usize) -> Self {
-        let mut rows = BytesMut::with_capacity(bytes);
-        rows.put_slice(b"PGCOPY\n\xff\r\n\0");
+        let mut rows = Vec::with_capacity(bytes);
+        rows.extend_from_slice(b"PGCOPY\n\xff\r\n\0");
         // No flags, no extension of the header.
-        rows.put_u64(0);
+        rows.extend_from_slice(&[0; 8]);
         Self(rows)
     }
 
     /// Begins a row. As many fields must follow.
     pub fn begin_row(&mut self, n_fields: i16) {
-        self.0.put_i16(n_fields);
+        self.0.extend_from_slice(&n_fields.to_be_bytes());
     }
 
     /// Appends a field to the row.
@@ -102,44 +102,41 @@ impl Rows {
     }
 
     fn finish(mut self) -> Bytes {
-        self.0.put_i16(-1);
-        self.0.freeze()
+        self.0.extend_from_slice(&(-1_i16).to_be_bytes());
+        self.0.into()
     }
 }
 
 /// A value that knows its binary format.
 pub trait Field {
     /// Appends the length and the value.
-    fn append_to(self, out: &mut BytesMut);
+    fn append_to(self, out: &mut Vec<u8>);
 }
 
 impl<T: Field> Field for Option<T> {
-    fn append_to(self, out: &mut BytesMut) {
+    fn append_to(self, out: &mut Vec<u8>) {
         match self {
             Some(value) => value.append_to(out),
-            None => out.put_i32(-1),
+            None => out.extend_from_slice(&(-1_i32).to_be_bytes()),
         }
     }
 }
 
 impl Field for i64 {
-    fn append_to(self, out: &mut BytesMut) {
-        out.put_i32(8);
-        out.put_i64(self);
+    fn append_to(self, out: &mut Vec<u8>) {
+        put_eight(out, self.to_be_bytes());
     }
 }
 
 impl Field for f64 {
-    fn append_to(self, out: &mut BytesMut) {
-        out.put_i32(8);
-        out.put_f64(self);
+    fn append_to(self, out: &mut Vec<u8>) {
+        put_eight(out, self.to_be_bytes());
     }
 }
 
 impl Field for bool {
-    fn append_to(self, out: &mut BytesMut) {
-        out.put_i32(1);
-        out.put_u8(self.into());
+    fn append_to(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[0, 0, 0, 1, self.into()]);
     }
 }
 
@@ -147,31 +144,38 @@ impl Field for bool {
 const EPOCH: i64 = 946_684_800;
 
 impl Field for DateTime<Utc> {
-    fn append_to(self, out: &mut BytesMut) {
+    fn append_to(self, out: &mut Vec<u8>) {
         (self.timestamp_micros() - EPOCH * 1_000_000).append_to(out);
     }
 }
 
 impl Field for &str {
-    fn append_to(self, out: &mut BytesMut) {
-        put_sized(out, |out| out.put_slice(self.as_bytes()));
+    fn append_to(self, out: &mut Vec<u8>) {
+        put_sized(out, |out| out.extend_from_slice(self.as_bytes()));
     }
 }
 
 /// A `jsonb`: the version of its format, then the text.
 impl Field for &Value {
-    fn append_to(self, out: &mut BytesMut) {
+    fn append_to(self, out: &mut Vec<u8>) {
         put_sized(out, |out| {
-            out.put_u8(1);
-            serde_json::to_writer(out.writer(), self).expect("a JSON value can be written to memory");
+            out.push(1);
+            serde_json::to_writer(out, self).expect("a JSON value can be written to memory");
         });
     }
 }
 
+/// Appends a value of eight bytes, at once with its length.
+fn put_eight(out: &mut Vec<u8>, value: [u8; 8]) {
+    let mut field = [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    field[4..].copy_from_slice(&value);
+    out.extend_from_slice(&field);
+}
+
 /// Appends a value whose length is known afterwards.
-fn put_sized(out: &mut BytesMut, put: impl FnOnce(&mut BytesMut)) {
+fn put_sized(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    out.put_i32(0);
+    out.extend_from_slice(&[0; 4]);
     put(out);
     let n = i32::try_from(out.len() - start - 4).expect("a message is far smaller than 2 GiB");
     out[start..start + 4].copy_from_slice(&n.to_be_bytes());
@@ -183,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_field_is_its_length_and_its_value() {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         Some("ab").append_to(&mut out);
         None::<i64>.append_to(&mut out);
         true.append_to(&mut out);
