@@ -51,8 +51,11 @@ impl Report {
     }
 
     /// Adds the report of a later message.
-    pub(super) fn merge(&mut self, later: Self) {
-        self.firmware_version = later.firmware_version.or(self.firmware_version.take());
+    pub(super) fn merge(&mut self, later: &Self) {
+        // Mostly the same version again, into the text that is there.
+        if later.firmware_version.is_some() {
+            self.firmware_version.clone_from(&later.firmware_version);
+        }
         self.signal_strength = later.signal_strength.or(self.signal_strength);
         self.battery_level = later.battery_level.or(self.battery_level);
     }

@@ -179,6 +179,15 @@ impl StateChange {
         (self.last_status, self.reported, self.report) = (None, None, Report::default());
     }
 
+    /// Adds what a later message of the same device reported, of which nothing else is news. The same as to merge
+    /// [`StateChange::seen`] with that report, without making it.
+    pub fn add_report(&mut self, report: &Report, at: DateTime<Utc>, backlog_since: Option<DateTime<Utc>>) {
+        (self.online, self.at, self.backlog_since) = (true, at, backlog_since);
+        self.contact = self.contact.then(Contact::Seen);
+        self.report.merge(report);
+        self.unless_seen_since = None;
+    }
+
     /// Adds the change of a later message of the same device.
     pub fn merge(&mut self, later: Self) {
         self.online = later.online;
@@ -189,7 +198,7 @@ impl StateChange {
         self.contact = self.contact.then(later.contact);
         self.n_rate_limited += later.n_rate_limited;
         self.rate_limited_at = later.rate_limited_at.or(self.rate_limited_at);
-        self.report.merge(later.report);
+        self.report.merge(&later.report);
         self.last_status = later.last_status.or(self.last_status.take());
         self.reported = match (self.reported.take(), later.reported) {
             (Some(earlier), Some(later)) if later.is_late(&earlier) => Some(earlier),
@@ -234,6 +243,37 @@ mod tests {
             merged.merge(change(2, later));
             merged.merge(StateChange::seen(device, at(101)));
             assert_eq!(merged.reported.unwrap().state, json!({ "n": kept }), "{earlier:?}, then {later:?}");
+        }
+    }
+
+    #[test]
+    fn a_report_is_added_as_the_change_of_its_message_would_be() {
+        let device = ResolvedDevice::online(HomeId::from_database(1), DeviceId::from_database(7));
+        let at = |second| DateTime::from_timestamp(second, 0).unwrap();
+        let full =
+            Report { firmware_version: Some("2".to_owned()), signal_strength: Some(-40.0), battery_level: Some(5.0) };
+        for earlier in [
+            StateChange { backlog_since: Some(at(1)), report: full.clone(), ..StateChange::seen(device, at(10)) },
+            StateChange {
+                report: Report { battery_level: Some(7.0), ..Report::default() },
+                ..StateChange::seen(device, at(10))
+            },
+            StateChange::offline(device, at(10)),
+            StateChange::retained(device, false, at(10)),
+            StateChange::timed_out(device.home, device.device, at(10), Duration::from_secs(60)),
+        ] {
+            for report in [full.clone(), Report { signal_strength: Some(-41.0), ..Report::default() }] {
+                for backlog_since in [None, Some(at(5))] {
+                    let (mut added, mut merged) = (earlier.clone(), earlier.clone());
+                    added.add_report(&report, at(20), backlog_since);
+                    merged.merge(StateChange {
+                        report: report.clone(),
+                        backlog_since,
+                        ..StateChange::seen(device, at(20))
+                    });
+                    assert_eq!(added, merged);
+                }
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use crate::device_config::{ConfigAnswer, ConfigAnswerKind};
 use crate::devices::StateChange;
 use crate::ids::{DeviceId, HomeId, IdMap, TelemetryId};
 use crate::mqtt::{Packet, Rejection, SessionLoss};
-use crate::telemetry::{Measurement, Month, NewReading};
+use crate::telemetry::{Month, NewReading};
 
 #[derive(Default)]
 pub(super) struct Batch {
@@ -35,7 +35,7 @@ pub(super) struct ClassifiedMessage {
 pub(super) enum Outcome {
     /// The id is that of the committed row; `None` before the commit, and where the row existed already.
     Reading {
-        reading: Box<NewReading>,
+        reading: NewReading,
         id: Option<TelemetryId>,
         /// It was stored, but parked: it gets its id when its month takes it.
         is_parked: bool,
@@ -144,7 +144,7 @@ impl Batch {
 
     pub(super) fn readings(&self) -> Vec<&NewReading> {
         let readings = self.messages.iter().filter_map(|message| match &message.outcome {
-            Outcome::Reading { reading, .. } => Some(&**reading),
+            Outcome::Reading { reading, .. } => Some(reading),
             _ => None,
         });
         readings.collect()
@@ -219,8 +219,8 @@ impl Outcome {
     fn without_payload(&self) -> Self {
         match self {
             Self::Reading { reading, .. } => {
-                let reading = NewReading { measurement: Measurement::default(), ..(**reading).clone() };
-                Self::Reading { reading: Box::new(reading), id: None, is_parked: false }
+                let reading = NewReading { measurement: Box::default(), ..reading.clone() };
+                Self::Reading { reading, id: None, is_parked: false }
             }
             Self::CommandAnswer(home, answer) => {
                 let kind = match answer.kind {

@@ -49,8 +49,15 @@ impl PendingUpdates {
     /// Adds the report of a message that came too soon after another for an update of its own. It is written with the
     /// device's next update, and soon enough without one.
     pub(super) fn insert_report(&mut self, change: StateChange) {
-        let updates = if self.last_seen.has(change.device) { &mut self.last_seen } else { &mut self.reports };
-        updates.insert(change);
+        if let Some(earlier) = self.get_mut(change.device) {
+            return earlier.merge(change);
+        }
+        self.reports.insert(change);
+    }
+
+    /// The device's update that waits, to which a report is added.
+    pub(super) fn get_mut(&mut self, device: DeviceId) -> Option<&mut StateChange> {
+        self.last_seen.get_mut(device).or_else(|| self.reports.get_mut(device))
     }
 
     /// Takes out the device's update, to be written together with a newer change.
@@ -107,8 +114,8 @@ impl Waiting {
         }
     }
 
-    fn has(&self, device: DeviceId) -> bool {
-        self.due.contains_key(&device) || self.gathered.contains_key(&device)
+    fn get_mut(&mut self, device: DeviceId) -> Option<&mut StateChange> {
+        self.due.get_mut(&device).or_else(|| self.gathered.get_mut(&device))
     }
 
     fn remove(&mut self, device: DeviceId) -> Option<StateChange> {

@@ -114,5 +114,5 @@ pub struct NewReading {
     pub time_source: TimeSource,
     /// With `device` and `recorded_at` the primary key, so that a resend is stored once.
     pub dedup: i64,
-    pub measurement: Measurement,
+    pub measurement: Box<Measurement>,
 }

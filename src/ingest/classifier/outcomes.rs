@@ -36,8 +36,8 @@ impl Classifier {
                     let value = |name: &str| measurement.value(name);
                     effects.extend(self.effects_of(device, at, &Observation::readings(&value)));
                 }
-                let change = self.seen(device, &envelope, measurement.report.clone());
-                let reading = Box::new(reading(device, &envelope, timestamp, *measurement));
+                let change = self.seen(device, &envelope, &measurement.report);
+                let reading = reading(device, &envelope, timestamp, measurement);
                 (Outcome::Reading { reading, id: None, is_parked: false }, change)
             }
             Content::Status(status) => {
@@ -47,14 +47,14 @@ impl Classifier {
                 }
                 (Outcome::State, Some(self.status(device, &envelope, *status)))
             }
-            Content::Heartbeat(report) => (Outcome::State, self.seen(device, &envelope, report)),
+            Content::Heartbeat(report) => (Outcome::State, self.seen(device, &envelope, &report)),
             Content::CommandAnswer(command, kind) => {
                 let answer = Box::new(Answer { command, device: device.device, kind, at });
-                (Outcome::CommandAnswer(device.home, answer), self.seen(device, &envelope, Report::default()))
+                (Outcome::CommandAnswer(device.home, answer), self.seen(device, &envelope, &Report::default()))
             }
             Content::ConfigAnswer(version, kind) => {
                 let answer = Box::new(ConfigAnswer { device: device.device, version, kind, at });
-                (Outcome::ConfigAnswer(device.home, answer), self.seen(device, &envelope, Report::default()))
+                (Outcome::ConfigAnswer(device.home, answer), self.seen(device, &envelope, &Report::default()))
             }
         };
         let device = (!envelope.retained).then_some(device.device);
@@ -86,20 +86,34 @@ impl Classifier {
 
     /// The device sent a message. Nothing is to be written at once where its presence is no news. Where `last_seen_at`
     /// was written lately, only what the message reports is still to be written.
-    fn seen(&mut self, device: ResolvedDevice, envelope: &Envelope, report: Report) -> Option<StateChange> {
+    fn seen(&mut self, device: ResolvedDevice, envelope: &Envelope, report: &Report) -> Option<StateChange> {
         let presence = self.observe(device, PresenceEvent::Seen, envelope.received_at);
         if !presence.write_due && !self.storage.is_write_due(device.device) {
             if !report.is_empty() {
-                self.pending.insert_report(StateChange { report, ..self.seen_again(device, envelope, presence) });
+                self.add_report(device, envelope, presence, report);
             }
             return None;
         }
-        let change = StateChange { report, ..self.seen_change(device, envelope, presence) };
+        let change = StateChange { report: report.clone(), ..self.seen_change(device, envelope, presence) };
         if change.notify {
             return Some(change);
         }
         self.pending.insert(change);
         None
+    }
+
+    /// Gathers what a message reports that is no news otherwise. Most messages come here, and most find an earlier one's report.
+    fn add_report(&mut self, device: ResolvedDevice, envelope: &Envelope, presence: PresenceChange, report: &Report) {
+        let at = envelope.received_at;
+        match self.pending.get_mut(device.device) {
+            Some(earlier) if !presence.came_back => {
+                earlier.add_report(report, at, self.limits.backlog_since(device.device, at));
+            }
+            _ => {
+                let change = self.seen_again(device, envelope, presence);
+                self.pending.insert_report(StateChange { report: report.clone(), ..change });
+            }
+        }
     }
 
     /// A status is always written at once. A retained "online" says nothing of now; a retained "offline" still
@@ -164,7 +178,7 @@ fn reading(
     device: ResolvedDevice,
     envelope: &Envelope,
     timestamp: Option<DateTime<Utc>>,
-    measurement: Measurement,
+    measurement: Box<Measurement>,
 ) -> NewReading {
     let received_at = envelope.received_at;
     let (recorded_at, time_source, dedup) = match timestamp {

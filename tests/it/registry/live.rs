@@ -189,7 +189,7 @@ async fn a_subscriber_that_fell_behind_waits_for_a_database_that_does_not_answer
 /// A committed reading with that id and a temperature of `n` degrees.
 pub(super) fn committed(home: &str, device: &str, id: i64, n: i64) -> Reading {
     let at = "2026-01-01T00:00:00Z".parse().unwrap();
-    let mut measurement = Measurement::default();
+    let mut measurement = Box::new(Measurement::default());
     measurement.sensors.temperature = Some(n as f64);
     let (home, device) = (HomeId::from_database(number(home)), device.parse().unwrap());
     let (recorded_at, received_at, time_source) = (at, at, TimeSource::Device);
