@@ -122,7 +122,7 @@ pub(super) struct StoredPage {
 }
 
 /// Reads at most `limit` readings, fewer where they are long. For one device the page also ends where the home's
-/// next 5,000 readings end: a silent device in a busy home would otherwise have all of them read for it.
+/// next 20,000 readings end: a silent device in a busy home would otherwise have all of them read for it.
 pub(super) async fn read_after(conn: &mut AsyncPgConnection, wanted: ReadingsAfter) -> QueryResult<StoredPage> {
     let ReadingsAfter { home, device, after, limit, max_bytes } = wanted;
     // Without a device every reading that is scanned is one of the page.

@@ -200,7 +200,7 @@ pub(super) fn committed(home: &str, device: &str, id: i64, n: i64) -> Reading {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_device_is_resumed_in_a_busy_home() {
     /// Readings that one statement scans at most.
-    const MAX_SCANNED: i64 = 5_000;
+    const MAX_SCANNED: i64 = 20_000;
     let graph = Graph::start().await;
     let ann = graph.person().await;
     let home = graph.home(&ann).await;
