@@ -7,7 +7,7 @@ use async_graphql::{Context, ID, Object};
 
 use super::context::ContextExt;
 use super::device_filter::{DeviceFilter, DeviceOrder};
-use super::devices::{Device, PAGE};
+use super::devices::{Device, PAGE, WITHOUT_STATE};
 use super::error::Result;
 use super::inputs::IntInput;
 use super::loaders::{DevicePage, DevicePageColumns, ListedDevice};
@@ -108,9 +108,6 @@ impl DevicePageColumns {
     }
 }
 
-/// Fields of a device that do not read its state.
-const WITHOUT_STATE: [&str; 8] = ["__typename", "id", "key", "name", "macAddress", "type", "createdAt", "telemetry"];
-
 async fn named(
     ctx: &Context<'_>,
     viewer: &Principal,
@@ -132,7 +129,7 @@ impl DeviceQuery {
         #[graphql(desc = "The ID of the device.")] id: ID,
     ) -> Result<Option<Direct<Device>>> {
         ctx.viewer()?;
-        Ok(Some(Direct(Device::load(ctx, parse_id(&id, "device")?).await?)))
+        Ok(Some(Direct(Device::load_with_history(ctx, parse_id(&id, "device")?).await?)))
     }
 
     /// The device with this key in one of your homes. Fails with NOT_FOUND if there is none.

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::homes::{Access, Home, IntegrationToken, Invitation, Member, Room};
 use crate::ids::{CommandId, DeviceId, HomeId, RoomId, UserId};
 use crate::telemetry::Reading;
-use crate::telemetry::history::{HistoryPage, LatestColumns};
+use crate::telemetry::history::{DeviceWithHistory, HistoryPage, LatestColumns};
 use crate::users::{SessionInfo, User};
 
 /// The arguments of a page of devices.
@@ -147,6 +147,18 @@ loaders! {
     devices: DeviceById = |group: (UserId, bool), ids: DeviceId| -> Arc<Device> {
         let (viewer, with_reported) = *group;
         by_key(services.devices.by_ids(viewer, &ids, with_reported, budget).await?, |device| device.id)
+    }
+
+    /// Devices of the viewer's homes by id, without their states, each with a page of its readings. Only the query `device`
+    /// asks for them, so there is one.
+    devices_with_history: DeviceWithHistoryById = |group: (UserId, HistoryPage), ids: DeviceId| -> DeviceWithHistory {
+        let mut found = HashMap::new();
+        for id in ids {
+            if let Some(device) = services.readings.device_with_history(group.0, id, &group.1, budget).await? {
+                found.insert(id, device);
+            }
+        }
+        found
     }
 
     /// Devices of the viewer's homes, by their key or MAC address.

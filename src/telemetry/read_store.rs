@@ -167,6 +167,7 @@ mod tests {
             include_str!("sql/latest.sql"),
             include_str!("sql/page_latest.sql"),
             include_str!("sql/page_latest_without_states.sql"),
+            include_str!("sql/device_history.sql"),
             include_str!("sql/history.sql"),
             include_str!("sql/history_of_ties.sql"),
             include_str!("sql/read_after.sql"),
