@@ -80,7 +80,8 @@ async fn page_of_all(
 
 /// What the selection below a page needs of its devices.
 pub(super) fn columns(page: &Field) -> DevicePageColumns {
-    let mut columns = DevicePageColumns { states: false, reported: false, latest: false, health: false };
+    let mut columns =
+        DevicePageColumns { states: false, reported: false, registration: false, latest: false, health: false };
     let is_known = all_fields(&page.selection_set, |field| match field.name.node.as_str() {
         "nodes" => all_fields(&field.selection_set, |field| columns.add(field)),
         "edges" => all_fields(&field.selection_set, |edge| {
@@ -88,7 +89,7 @@ pub(super) fn columns(page: &Field) -> DevicePageColumns {
         }),
         _ => true,
     });
-    let all = DevicePageColumns { states: true, reported: true, latest: false, health: false };
+    let all = DevicePageColumns { states: true, reported: true, registration: true, latest: false, health: false };
     if is_known { columns } else { all }
 }
 
@@ -102,11 +103,15 @@ impl DevicePageColumns {
             name => {
                 self.states |= !WITHOUT_STATE.contains(&name);
                 self.reported |= name == "state";
+                self.registration |= !NAMES.contains(&name);
             }
         }
         true
     }
 }
+
+/// Fields of a device that read its ids and names only.
+const NAMES: [&str; 5] = ["__typename", "id", "key", "name", "telemetry"];
 
 async fn named(
     ctx: &Context<'_>,

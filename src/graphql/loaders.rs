@@ -38,6 +38,8 @@ pub(super) struct DevicePageColumns {
     pub(super) states: bool,
     /// Of their states: what they reported themselves to be.
     pub(super) reported: bool,
+    /// More of them than ids, keys and names. Without their newest readings it is always read.
+    pub(super) registration: bool,
     pub(super) latest: bool,
     /// Of the newest readings: firmware version, signal, battery, and values of other sensors.
     pub(super) health: bool,
@@ -193,7 +195,7 @@ loaders! {
 
     /// Pages of a home's devices.
     device_pages: DevicePages = |page: DevicePage, homes: HomeId| -> Arc<[ListedDevice]> {
-        let DevicePageColumns { states, reported, latest, health } = page.columns;
+        let DevicePageColumns { states, reported, registration, latest, health } = page.columns;
         let of_homes = devices::DevicePage {
             homes: &homes,
             filter: &page.filter,
@@ -202,7 +204,8 @@ loaders! {
             with_reported: reported,
         };
         if latest {
-            let devices = services.readings.page_with_latest(page.viewer, &of_homes, LatestColumns { states, health }, budget).await?;
+            let columns = LatestColumns { states, registration, health };
+            let devices = services.readings.page_with_latest(page.viewer, &of_homes, columns, budget).await?;
             lists(devices.into_iter().map(|(device, latest)| {
                 (device.home, ListedDevice { device, latest: Some(latest) })
             }))
