@@ -66,7 +66,7 @@ pub use state_change::{Contact, Return, StateChange, StateReport, StoredBytes};
 pub use state_store::upsert as upsert_states;
 pub(crate) use store::{
     Columns as DeviceColumns, Registration, RegistrationColumns, Row as DeviceRow, device as read_device,
-    registration as read_registration,
+    names as read_names, registration as read_registration,
 };
 pub use store::{DeviceFilter, DevicePage};
 

@@ -139,6 +139,13 @@ pub(crate) fn registration(registration: Registration, membership: Membership) -
     registered(registration, (None, None), membership)
 }
 
+/// A device of which only its ids and names were read, for a selection that needs no more.
+pub(crate) fn names(id: DeviceId, key: String, name: String, membership: Membership) -> Device {
+    let (home_key, mac, kind, room, created_at) = (String::new(), None, DeviceType::Other, None, DateTime::UNIX_EPOCH);
+    let home = membership.home();
+    registration(Registration { id, home, home_key, key, name, mac, kind, room, created_at }, membership)
+}
+
 /// A device from the registry alone: its state is not known, and must be given or not be read.
 pub(super) fn registered(
     registration: Registration,

@@ -7,7 +7,7 @@ use async_graphql::{Context, ID, Object};
 
 use super::context::ContextExt;
 use super::device_filter::{DeviceFilter, DeviceOrder};
-use super::devices::{Device, PAGE};
+use super::devices::{Device, PAGE, WITHOUT_STATE};
 use super::error::Result;
 use super::inputs::IntInput;
 use super::loaders::{DevicePage, DevicePageColumns, ListedDevice};
@@ -80,7 +80,8 @@ async fn page_of_all(
 
 /// What the selection below a page needs of its devices.
 pub(super) fn columns(page: &Field) -> DevicePageColumns {
-    let mut columns = DevicePageColumns { states: false, reported: false, latest: false, health: false };
+    let mut columns =
+        DevicePageColumns { states: false, reported: false, registration: false, latest: false, health: false };
     let is_known = all_fields(&page.selection_set, |field| match field.name.node.as_str() {
         "nodes" => all_fields(&field.selection_set, |field| columns.add(field)),
         "edges" => all_fields(&field.selection_set, |edge| {
@@ -88,7 +89,7 @@ pub(super) fn columns(page: &Field) -> DevicePageColumns {
         }),
         _ => true,
     });
-    let all = DevicePageColumns { states: true, reported: true, latest: false, health: false };
+    let all = DevicePageColumns { states: true, reported: true, registration: true, latest: false, health: false };
     if is_known { columns } else { all }
 }
 
@@ -102,14 +103,15 @@ impl DevicePageColumns {
             name => {
                 self.states |= !WITHOUT_STATE.contains(&name);
                 self.reported |= name == "state";
+                self.registration |= !NAMES.contains(&name);
             }
         }
         true
     }
 }
 
-/// Fields of a device that do not read its state.
-const WITHOUT_STATE: [&str; 8] = ["__typename", "id", "key", "name", "macAddress", "type", "createdAt", "telemetry"];
+/// Fields of a device that read its ids and names only.
+const NAMES: [&str; 5] = ["__typename", "id", "key", "name", "telemetry"];
 
 async fn named(
     ctx: &Context<'_>,
@@ -132,7 +134,7 @@ impl DeviceQuery {
         #[graphql(desc = "The ID of the device.")] id: ID,
     ) -> Result<Option<Direct<Device>>> {
         ctx.viewer()?;
-        Ok(Some(Direct(Device::load(ctx, parse_id(&id, "device")?).await?)))
+        Ok(Some(Direct(Device::load_with_history(ctx, parse_id(&id, "device")?).await?)))
     }
 
     /// The device with this key in one of your homes. Fails with NOT_FOUND if there is none.

@@ -20,12 +20,13 @@ use super::rooms::Room;
 use super::rows::{Direct, JsonWriter, NotWritten, Row, Write, leaf, nested};
 use super::scalars::{DeviceType, Instant, Json, MacAddress};
 use super::selected_fields::all_fields;
-use super::telemetry::{self, Telemetry, TimeRange};
+use super::telemetry::{self, Telemetry};
 use crate::devices;
 use crate::error::Error;
 use crate::homes::Permission;
 use crate::ids::DeviceId;
 use crate::telemetry::SharedReading;
+use crate::telemetry::history::FetchedPage;
 
 pub(super) const PAGE: usize = 50;
 
@@ -34,11 +35,13 @@ pub(super) struct Device {
     pub(super) device: Arc<devices::Device>,
     /// The newest reading, if it was read with the device. The inner `None` says that there is none.
     latest: Option<Option<Box<Telemetry>>>,
+    /// A page of its readings, if it was read with the device.
+    history: Option<Arc<FetchedPage>>,
 }
 
 impl Device {
     pub(super) fn new(device: Arc<devices::Device>) -> Self {
-        Self { device, latest: None }
+        Self { device, latest: None, history: None }
     }
 
     /// The device with this id, with what the selection needs.
@@ -48,8 +51,18 @@ impl Device {
         Ok(Self::new(device.ok_or(Error::NotFound("device"))?))
     }
 
+    /// The same. If the selection has one page of readings and nothing of the state, all is read by one statement.
+    pub(super) async fn load_with_history(ctx: &Context<'_>, id: DeviceId) -> Result<Self> {
+        let Some(page) = telemetry::only_page(&ctx.item.node.selection_set) else { return Self::load(ctx, id).await };
+        let group = (ctx.viewer()?.user, page);
+        let found = ctx.loaders().devices_with_history.get(ctx.batch_scope(), group, id).await?;
+        let (device, history) = found.ok_or(Error::NotFound("device"))?;
+        Ok(Self { history: Some(history), ..Self::new(device) })
+    }
+
     pub(super) fn with_latest(device: Arc<devices::Device>, latest: Option<SharedReading>) -> Self {
-        Self { device, latest: Some(latest.map(|reading| Box::new(Telemetry::new(reading)))) }
+        let latest = Some(latest.map(|reading| Box::new(Telemetry::new(reading))));
+        Self { device, latest, history: None }
     }
 }
 
@@ -225,8 +238,9 @@ impl Device {
         first: Option<IntInput>,
         #[graphql(desc = "The cursor of the last item of the previous page.")] after: Option<String>,
     ) -> Result<Option<Direct<Page<Telemetry>>>> {
-        let (range, page) = (TimeRange { from, to }, PageArguments { first, after });
-        Ok(Some(telemetry::page(ctx, self.device.readable(Permission::ReadTelemetry)?, range, page).await?))
+        let page = telemetry::PageOfReadings { from, to, arguments: PageArguments { first, after } };
+        let device = self.device.readable(Permission::ReadTelemetry)?;
+        Ok(Some(telemetry::page(ctx, device, page, self.history.as_deref()).await?))
     }
 
     /// The commands to the device, newest first. The server keeps the newest 1,000 and all unfinished ones.
@@ -314,6 +328,25 @@ impl Row for Device {
         }
     }
 }
+
+/// Fields of a device that do not read its state.
+pub(super) const WITHOUT_STATE: [&str; 15] = [
+    "__typename",
+    "id",
+    "key",
+    "name",
+    "macAddress",
+    "type",
+    "home",
+    "room",
+    "storageToday",
+    "latestTelemetry",
+    "telemetry",
+    "commands",
+    "config",
+    "configHistory",
+    "createdAt",
+];
 
 /// Whether the selection below a device may contain the state that it reported.
 pub(super) fn selects_state(device: &Positioned<SelectionSet>) -> bool {

@@ -5,6 +5,8 @@
 //! leader lets the request run on while keys are added, then loads them for all. If the request of a leader is
 //! dropped, its batch is dropped too, and the waiting resolvers ask again: one request can't fail another.
 //!
+//! A field without a list above it has one resolver, which loads at once if it asks for one key.
+//!
 //! When a batch is dispatched: the library polls all resolvers of a request inside one task, so after one poll of
 //! the task every resolver that can run has added its key. The leader yields to tokio, which wakes the task only
 //! after that poll, and dispatches after [`IDLE_POLLS_BEFORE_DISPATCH`] polls without a new key.
@@ -59,26 +61,34 @@ pub(super) struct BatchScope<'a> {
     request: RequestId,
     /// Hash of the response keys from the root to the field.
     path: u64,
+    /// Whether several keys may be asked for: a list is above the field, or its resolver asks for many.
+    is_shared: bool,
     budget: &'a Budget,
     exhausted: &'a Counter,
 }
 
 impl<'a> BatchScope<'a> {
     pub(super) fn of(ctx: &Context<'_>, budget: &'a Budget, exhausted: &'a Counter) -> Self {
-        let mut path = DefaultHasher::new();
+        let (mut path, mut is_shared) = (DefaultHasher::new(), false);
         let mut node = ctx.path_node.as_ref();
         while let Some(QueryPathNode { parent, segment }) = node {
-            if let QueryPathSegment::Name(name) = segment {
-                name.hash(&mut path);
+            match segment {
+                QueryPathSegment::Name(name) => name.hash(&mut path),
+                QueryPathSegment::Index(_) => is_shared = true,
             }
             node = *parent;
         }
-        Self { request: budget.request_id(), path: path.finish(), budget, exhausted }
+        Self { request: budget.request_id(), path: path.finish(), is_shared, budget, exhausted }
+    }
+
+    /// For a resolver that asks for many keys.
+    pub(super) fn of_many_keys(self) -> Self {
+        Self { is_shared: true, ..self }
     }
 
     #[cfg(test)]
     fn of_test((budget, exhausted): &'a (Budget, Counter)) -> Self {
-        Self { request: budget.request_id(), path: 0, budget, exhausted }
+        Self { request: budget.request_id(), path: 0, is_shared: true, budget, exhausted }
     }
 }
 
@@ -104,9 +114,23 @@ impl<L: Load> Loader<L> {
 
     /// The value of this key, if it exists.
     pub(super) async fn get(&self, scope: BatchScope<'_>, group: L::Group, key: L::Key) -> Result<Option<L::Value>> {
+        let value = if scope.is_shared {
+            self.get_in_batch(scope, group, &key).await
+        } else {
+            // No other key can follow.
+            let loaded = self.load(scope.budget, group, vec![key.clone()]).await;
+            loaded.map(|mut loaded| loaded.remove(&key))
+        };
+        if value.is_err() && scope.budget.memory().is_exhausted() {
+            scope.budget.end_memory_exhausted(scope.exhausted).await;
+        }
+        value
+    }
+
+    async fn get_in_batch(&self, scope: BatchScope<'_>, group: L::Group, key: &L::Key) -> Result<Option<L::Value>> {
         let batch = (scope.request, scope.path, group);
         let loaded = loop {
-            match self.join(&batch, &key) {
+            match self.join(&batch, key) {
                 None => break self.lead(&batch, scope.budget).await,
                 Some(receiver) => {
                     // Exempt from tokio's cooperative budget: a resolver that tokio delays would miss the batch of
@@ -117,10 +141,7 @@ impl<L: Load> Loader<L> {
                 }
             }
         };
-        if loaded.is_err() && scope.budget.memory().is_exhausted() {
-            scope.budget.end_memory_exhausted(scope.exhausted).await;
-        }
-        Ok(loaded?.get(&key).cloned())
+        Ok(loaded?.get(key).cloned())
     }
 
     /// Joins a pending batch, or opens one (`None`) that the caller must lead.
@@ -145,15 +166,18 @@ impl<L: Load> Loader<L> {
         let leader = Leader { loader: self, key, is_dispatched: false };
         leader.wait_until_idle().await;
         let Batch { keys, waiting } = leader.dispatch();
-        let (load, memory, group) = (self.load.clone(), budget.memory().clone(), key.2.clone());
-        let keys = keys.into_iter().collect();
-        let loaded = budget.run_statement(async move { load.load(&memory, &group, keys).await }).await;
-        let loaded = loaded.map(Arc::new).map_err(ResolverError::from);
+        let loaded = self.load(budget, key.2.clone(), keys.into_iter().collect()).await.map(Arc::new);
         for resolver in waiting {
             // A resolver that was dropped no longer needs the result.
             let _ = resolver.send(loaded.clone());
         }
         loaded
+    }
+
+    async fn load(&self, budget: &Budget, group: L::Group, keys: Vec<L::Key>) -> Result<HashMap<L::Key, L::Value>> {
+        let (load, memory) = (self.load.clone(), budget.memory().clone());
+        let loaded = budget.run_statement(async move { load.load(&memory, &group, keys).await }).await;
+        loaded.map_err(ResolverError::from)
     }
 
     fn remove(&self, key: &BatchKey<L>) -> Option<Batch<L>> {

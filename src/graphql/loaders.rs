@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::homes::{Access, Home, IntegrationToken, Invitation, Member, Room};
 use crate::ids::{CommandId, DeviceId, HomeId, RoomId, UserId};
 use crate::telemetry::Reading;
-use crate::telemetry::history::{HistoryPage, LatestColumns};
+use crate::telemetry::history::{DeviceWithHistory, HistoryPage, LatestColumns};
 use crate::users::{SessionInfo, User};
 
 /// The arguments of a page of devices.
@@ -38,6 +38,8 @@ pub(super) struct DevicePageColumns {
     pub(super) states: bool,
     /// Of their states: what they reported themselves to be.
     pub(super) reported: bool,
+    /// More of them than ids, keys and names. Without their newest readings it is always read.
+    pub(super) registration: bool,
     pub(super) latest: bool,
     /// Of the newest readings: firmware version, signal, battery, and values of other sensors.
     pub(super) health: bool,
@@ -149,6 +151,18 @@ loaders! {
         by_key(services.devices.by_ids(viewer, &ids, with_reported, budget).await?, |device| device.id)
     }
 
+    /// Devices of the viewer's homes by id, without their states, each with a page of its readings. Only the query `device`
+    /// asks for them, so there is one.
+    devices_with_history: DeviceWithHistoryById = |group: (UserId, HistoryPage), ids: DeviceId| -> DeviceWithHistory {
+        let mut found = HashMap::new();
+        for id in ids {
+            if let Some(device) = services.readings.device_with_history(group.0, id, &group.1, budget).await? {
+                found.insert(id, device);
+            }
+        }
+        found
+    }
+
     /// Devices of the viewer's homes, by their key or MAC address.
     named_devices: DeviceByName = |viewer: UserId, names: (HomeId, DeviceRef)| -> Arc<Device> {
         let found = services.devices.by_names(*viewer, &names, budget).await?;
@@ -181,7 +195,7 @@ loaders! {
 
     /// Pages of a home's devices.
     device_pages: DevicePages = |page: DevicePage, homes: HomeId| -> Arc<[ListedDevice]> {
-        let DevicePageColumns { states, reported, latest, health } = page.columns;
+        let DevicePageColumns { states, reported, registration, latest, health } = page.columns;
         let of_homes = devices::DevicePage {
             homes: &homes,
             filter: &page.filter,
@@ -190,7 +204,8 @@ loaders! {
             with_reported: reported,
         };
         if latest {
-            let devices = services.readings.page_with_latest(page.viewer, &of_homes, LatestColumns { states, health }, budget).await?;
+            let columns = LatestColumns { states, registration, health };
+            let devices = services.readings.page_with_latest(page.viewer, &of_homes, columns, budget).await?;
             lists(devices.into_iter().map(|(device, latest)| {
                 (device.home, ListedDevice { device, latest: Some(latest) })
             }))

@@ -5,7 +5,10 @@ use async_graphql::Positioned;
 use async_graphql::parser::types::{Field, Selection, SelectionSet};
 
 /// Whether `check` holds for all selected fields.
-pub(super) fn all_fields(selection: &Positioned<SelectionSet>, mut check: impl FnMut(&Field) -> bool) -> bool {
+pub(super) fn all_fields<'a>(
+    selection: &'a Positioned<SelectionSet>,
+    mut check: impl FnMut(&'a Field) -> bool,
+) -> bool {
     selection.node.items.iter().all(|item| match &item.node {
         Selection::Field(field) => check(&field.node),
         Selection::FragmentSpread(_) | Selection::InlineFragment(_) => false,

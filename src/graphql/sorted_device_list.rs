@@ -34,7 +34,8 @@ pub(super) async fn page(
     let has_next = places.len() > size;
     places.truncate(size);
     let group = (viewer, columns(&ctx.item.node).reported);
-    let devices = places.iter().map(|place| ctx.loaders().devices.get(ctx.batch_scope(), group, place.id));
+    let scope = ctx.batch_scope().of_many_keys();
+    let devices = places.iter().map(|place| ctx.loaders().devices.get(scope, group, place.id));
     let devices = try_join_all(devices).await?;
     // A device that was deleted meanwhile is left out.
     let edges = places.into_iter().zip(devices).filter_map(|(place, device)| {

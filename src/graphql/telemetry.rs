@@ -1,12 +1,13 @@
 //! Readings.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use async_graphql::parser::types::{Field, SelectionSet};
-use async_graphql::{Context, ID, Object, OutputType, SimpleObject};
+use async_graphql::{Context, ID, InputType, Name, Object, OutputType, Positioned, SimpleObject, Value};
 
 use super::context::ContextExt;
-use super::devices::Device;
+use super::devices::{Device, WITHOUT_STATE};
 use super::error::Result;
 use super::inputs::InstantInput;
 use super::paging::{self, Cursor, Page, PageArguments};
@@ -14,7 +15,7 @@ use super::rows::{Direct, JsonWriter, Row, Write, leaf, nested};
 use super::scalars::{Instant, Json, TimeSource};
 use super::selected_fields::{all_fields, has_only};
 use crate::devices::DeviceAccess;
-use crate::telemetry::history::{HistoryCursor, HistoryPage};
+use crate::telemetry::history::{FetchedPage, HistoryCursor, HistoryPage};
 use crate::telemetry::{self, SharedReading, for_each_sensor};
 
 pub(super) const PAGE: usize = 100;
@@ -149,30 +150,72 @@ macro_rules! define_sensors {
 }
 for_each_sensor!(define_sensors);
 
-/// Readings recorded at or after `from` and before `to`.
-pub(super) struct TimeRange {
+/// The arguments of a page of readings: those recorded at or after `from` and before `to`.
+pub(super) struct PageOfReadings {
     pub(super) from: Option<InstantInput>,
     pub(super) to: Option<InstantInput>,
+    pub(super) arguments: PageArguments,
 }
 
-/// A page of a device's history, newest first.
+impl PageOfReadings {
+    /// The arguments of a field of a normalised operation, as the resolver gets them.
+    fn of(field: &Field) -> Option<Self> {
+        let given = field.arguments.iter().map(|(name, value)| {
+            let value = value.node.clone().into_const()?;
+            Some((name.node.clone(), value))
+        });
+        let mut given = given.collect::<Option<HashMap<Name, Value>>>()?;
+        let mut value = |name: &str| given.remove(name);
+        // Null and no `first` are the default size.
+        let first = InputType::parse(value("first")).ok()?;
+        let arguments = PageArguments { first, after: InputType::parse(value("after")).ok()? };
+        let (from, to) = (InputType::parse(value("from")).ok()?, InputType::parse(value("to")).ok()?);
+        Some(Self { from, to, arguments })
+    }
+
+    /// The size of the page, and what is read for it.
+    fn parse(self, field: &Field) -> Result<(usize, HistoryPage)> {
+        let size = paging::size(self.arguments.first, PAGE)?;
+        let after = paging::parse_cursor(self.arguments.after.as_deref())?;
+        let from = self.from.map(|at| at.read("from")).transpose()?;
+        let to = self.to.map(|at| at.read("to")).transpose()?;
+        Ok((size, HistoryPage { from, to, after, limit: paging::limit(size), health: page_reads_health(field) }))
+    }
+}
+
+/// A page of a device's history, newest first. `fetched` may be that page.
 pub(super) async fn page(
     ctx: &Context<'_>,
     device: DeviceAccess,
-    range: TimeRange,
-    arguments: PageArguments,
+    page: PageOfReadings,
+    fetched: Option<&FetchedPage>,
 ) -> Result<Direct<Page<Telemetry>>> {
-    let size = paging::size(arguments.first, PAGE)?;
-    let after = paging::parse_cursor(arguments.after.as_deref())?;
-    let from = range.from.map(|at| at.read("from")).transpose()?;
-    let to = range.to.map(|at| at.read("to")).transpose()?;
-    let health = page_reads_health(&ctx.item.node);
-    let group = HistoryPage { from, to, after, limit: paging::limit(size), health };
-    let rows = ctx.loaders().history.get(ctx.batch_scope(), (device.access().user(), group), device);
+    let (size, page) = page.parse(&ctx.item.node)?;
+    let rows = async {
+        match fetched.and_then(|fetched| fetched.readings(device, &page)) {
+            Some(readings) => Ok(Some(readings)),
+            None => ctx.loaders().history.get(ctx.batch_scope(), (device.access().user(), page), device).await,
+        }
+    };
     let readings = paging::load_page(ctx, size, rows).await?;
-    Ok(Direct(paging::page(readings, size, after.is_some(), |reading| {
+    Ok(Direct(paging::page(readings, size, page.after.is_some(), |reading| {
         (Cursor::Reading(HistoryCursor::of(&reading)), Telemetry::new(reading))
     })))
+}
+
+/// The page of readings in the selection below a device, if it is the only one, its arguments are valid, and nothing else
+/// there reads the state of the device.
+pub(super) fn only_page(device: &Positioned<SelectionSet>) -> Option<HistoryPage> {
+    let mut page = None;
+    let is_only = all_fields(device, |field| {
+        if field.name.node == "telemetry" {
+            return page.replace(field).is_none();
+        }
+        WITHOUT_STATE.contains(&field.name.node.as_str())
+    });
+    let page = page.filter(|_| is_only)?;
+    let (_, page) = PageOfReadings::of(page)?.parse(page).ok()?;
+    Some(page)
 }
 
 /// Fields of a reading that do not need its firmware version, signal, battery and values of other sensors.

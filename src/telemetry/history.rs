@@ -1,13 +1,16 @@
 //! Stored readings of devices: the latest one, and pages of the past. One statement reads many devices; the caller
-//! proves that each may be read.
+//! proves that each may be read. Of a page that is read together with its device, the proof is made from that device.
 
 use super::recent_pages::RecentPages;
-use super::{DeviceWithLatest, Reading, SharedReading, history_store, page_store, read_store as store};
+use super::{
+    DeviceWithLatest, Reading, SharedReading, device_history_store, history_store, page_store, read_store as store,
+};
 use crate::db::{MemoryBudget, Pool};
 use crate::devices::{DeviceAccess, DevicePage};
 use crate::error::Error;
 use crate::ids::{DeviceId, UserId};
 
+pub use super::device_history_store::{DeviceWithHistory, FetchedPage};
 pub use super::history_page::{CursorError, HistoryCursor, HistoryPage};
 pub use super::page_store::LatestColumns;
 
@@ -56,5 +59,17 @@ impl Readings {
         let ids: Vec<DeviceId> = devices.iter().map(DeviceAccess::device).collect();
         let mut conn = self.pool.get().await?;
         history_store::history(&mut conn, &ids, page, budget).await
+    }
+
+    /// A device that `viewer` sees, without its state, and a page of its history.
+    pub async fn device_with_history(
+        &self,
+        viewer: UserId,
+        device: DeviceId,
+        page: &HistoryPage,
+        budget: &MemoryBudget,
+    ) -> Result<Option<DeviceWithHistory>, Error> {
+        let mut conn = self.pool.get().await?;
+        device_history_store::device_with_history(&mut conn, viewer, device, page, budget).await
     }
 }

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use chrono::{DateTime, Utc};
+use diesel::QueryResult;
 use diesel::sql_types::{Array, BigInt, Bool, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
@@ -42,22 +43,53 @@ statement! {
     }
 }
 
+/// The bounds of a page, which are always given.
+pub(super) struct Bounds {
+    pub(super) from_at: DateTime<Utc>,
+    pub(super) to_at: DateTime<Utc>,
+    pub(super) after_at: DateTime<Utc>,
+    pub(super) after_id: i64,
+    pub(super) limit: i64,
+    /// Readings of a device that are read at most.
+    pub(super) max_rows: i64,
+}
+
+impl Bounds {
+    pub(super) fn of(page: &HistoryPage) -> Self {
+        let (first, last) = (first_instant(), last_instant());
+        Self {
+            from_at: page.from.map_or(first, |at| at.clamp(first, last)),
+            to_at: page.to.map_or(last, |at| at.clamp(first, last)),
+            after_at: page.after.map_or(last, |after| after.recorded_at),
+            after_id: page.after.map_or(i64::MAX, |after| after.id.get()),
+            limit: page.limit,
+            max_rows: page.limit.saturating_add(MAX_TIES),
+        }
+    }
+}
+
 pub(super) async fn history(
     conn: &mut AsyncPgConnection,
     devices: &[DeviceId],
     page: &HistoryPage,
     budget: &MemoryBudget,
 ) -> Result<Vec<SharedReading>, Error> {
-    let HistoryPage { limit, health, .. } = *page;
-    let (first, last) = (first_instant(), last_instant());
-    let from_at = page.from.map_or(first, |at| at.clamp(first, last));
-    let to_at = page.to.map_or(last, |at| at.clamp(first, last));
-    let after_at = page.after.map_or(last, |after| after.recorded_at);
-    let after_id = page.after.map_or(i64::MAX, |after| after.id.get());
-    let max_rows = limit.saturating_add(MAX_TIES);
+    let Bounds { from_at, to_at, after_at, after_id, limit, max_rows } = Bounds::of(page);
+    let health = page.health;
     let query = History { devices, from_at, to_at, after_at, after_id, limit, max_rows, health };
-    let shared = |row: Row| Ok(SharedReading::new(reading(row)));
-    let mut readings = collect_bounded(query.load_stream::<Row>(conn).await?, budget, shared).await?;
+    let readings = collect_bounded(query.load_stream::<Row>(conn).await?, budget, shared).await?;
+    complete(conn, readings, page, budget).await
+}
+
+/// The page of each device, of the readings that were read with [`Bounds`].
+pub(super) async fn complete(
+    conn: &mut AsyncPgConnection,
+    mut readings: Vec<SharedReading>,
+    page: &HistoryPage,
+    budget: &MemoryBudget,
+) -> Result<Vec<SharedReading>, Error> {
+    let Bounds { from_at, to_at, after_at, after_id, limit, max_rows } = Bounds::of(page);
+    let health = page.health;
     sort(&mut readings);
     let devices = &devices_with(&readings, max_rows)[..];
     if !devices.is_empty() {
@@ -68,6 +100,10 @@ pub(super) async fn history(
     }
     keep_first(&mut readings, limit);
     Ok(readings)
+}
+
+fn shared(row: Row) -> QueryResult<SharedReading> {
+    Ok(SharedReading::new(reading(row)))
 }
 
 /// By device, the newest first. They come nearly so: the database need not sort them.

@@ -1,6 +1,7 @@
 //! Readings: one row per telemetry message, published to subscribers after its commit.
 
 mod copy_store;
+mod device_history_store;
 mod feed;
 pub mod history;
 mod history_page;

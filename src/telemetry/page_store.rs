@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use diesel::QueryResult;
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, Timestamptz};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::result::Error as DieselError;
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::Stream;
+use futures_util::{Stream, TryStreamExt};
 
 use super::history_page::first_instant;
 use super::read_store::{self, Health, HealthSql, SensorsRow, SensorsSql, reading};
@@ -16,10 +18,10 @@ use super::{Reading, SharedReading};
 use crate::db::{MemoryBudget, MemorySize, collect_bounded, statement};
 use crate::devices::{
     Device, DeviceColumns, DeviceFilter, DevicePage, DeviceRow, Registration, RegistrationColumns, read_device,
-    read_registration,
+    read_names, read_registration,
 };
 use crate::error::Error;
-use crate::homes::{Membership, MembershipColumns};
+use crate::homes::{HomeRole, Membership, MembershipColumns};
 use crate::ids::{DeviceId, HomeId, TelemetryId, UserId};
 
 /// Readings of one device with the same, newest time that the page reads. Of more than that, a statement of its own
@@ -31,6 +33,8 @@ const MAX_TIES: usize = 8;
 pub struct LatestColumns {
     /// The states of the devices.
     pub states: bool,
+    /// More of the devices than their ids, keys and names. All is read of filtered pages.
+    pub registration: bool,
     /// Of the readings: firmware version, signal, battery, and values of other sensors.
     pub health: bool,
 }
@@ -39,14 +43,18 @@ pub struct LatestColumns {
 pub type DeviceWithLatest = (Arc<Device>, Option<SharedReading>);
 
 /// The columns of a reading without the ids of its device and home, null for a device without readings.
-type ReadingColumns =
-    ((Nullable<BigInt>, Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Bool>), SensorsSql, HealthSql);
+type ReadingColumns = (MessageSql, SensorsSql, HealthSql);
+type MessageSql = (Nullable<BigInt>, Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Bool>);
 type Message = (Option<TelemetryId>, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<bool>);
 type ReadingRow = (Message, SensorsRow, Health);
 
 /// The columns of a device without its state.
 type RegisteredColumns = (RegistrationColumns, MembershipColumns);
 type RegisteredRow = (Registration, Membership);
+
+/// Ids, key and name of a device, and the role and the scopes of the viewer.
+type NameColumns = (BigInt, BigInt, Text, Text, Text, Nullable<SmallInt>);
+type NameRow = (DeviceId, HomeId, String, String, HomeRole, Option<i16>);
 
 statement! {
     struct PageLatest<'a>("sql/page_latest.sql") -> (DeviceColumns, ReadingColumns) {
@@ -75,6 +83,17 @@ statement! {
     }
 }
 
+statement! {
+    struct PageLatestNames<'a>("sql/page_latest_names.sql") -> (NameColumns, MessageSql, SensorsSql) {
+        viewer: BigInt = UserId,
+        homes: Array<BigInt> = &'a [HomeId],
+        after: BigInt = i64,
+        since: Timestamptz = DateTime<Utc>,
+        limit: BigInt = i64,
+        max_ties: BigInt = i64,
+    }
+}
+
 impl MemorySize for DeviceWithLatest {
     fn text_bytes(&self) -> usize {
         self.0.text_bytes() + self.1.as_ref().map_or(0, |reading| reading.text_bytes())
@@ -94,13 +113,18 @@ pub(super) async fn page(
     let DevicePage { homes, filter, after, limit, with_reported } = *page;
     let after = after.map_or(0, DeviceId::get);
     let max_ties = i64::try_from(MAX_TIES).expect("a small number");
-    let LatestColumns { states, health } = columns;
+    let LatestColumns { states, registration, health } = columns;
     let from = since.unwrap_or_else(first_instant);
     let mut rows = if states {
         let statement =
             PageLatest { filter, viewer, homes, after, since: from, limit, max_ties, health, with_reported };
         let rows = statement.load_stream::<(DeviceRow, ReadingRow)>(conn).await?;
         collect(rows, budget, read_device).await?
+    } else if !registration && !health && !filter.is_filtered() {
+        let statement = PageLatestNames { viewer, homes, after, since: from, limit, max_ties };
+        let rows = statement.load_stream::<(NameRow, Message, SensorsRow)>(conn).await?;
+        let rows = rows.map_ok(|(device, message, sensors)| (device, (message, sensors, Health::default())));
+        collect(rows, budget, |row| named_device(viewer, row)).await?
     } else {
         let statement = PageLatestWithoutStates { filter, viewer, homes, after, since: from, limit, max_ties, health };
         let rows = statement.load_stream::<(RegisteredRow, ReadingRow)>(conn).await?;
@@ -146,4 +170,9 @@ async fn collect<R>(
 fn newest(device: &Device, (message, sensors, health): ReadingRow) -> Option<Reading> {
     let (id, recorded_at, received_at, device_clock) = message;
     Some(reading(((id?, device.home, device.id, recorded_at?, received_at?, device_clock?), sensors, health)))
+}
+
+fn named_device(viewer: UserId, (id, home, key, name, role, scopes): NameRow) -> QueryResult<Device> {
+    let membership = <Membership as Queryable<MembershipColumns, Pg>>::build((viewer, home, role, scopes));
+    Ok(read_names(id, key, name, membership.map_err(DieselError::DeserializationError)?))
 }

@@ -167,13 +167,15 @@ mod tests {
             include_str!("sql/latest.sql"),
             include_str!("sql/page_latest.sql"),
             include_str!("sql/page_latest_without_states.sql"),
+            include_str!("sql/page_latest_names.sql"),
+            include_str!("sql/device_history.sql"),
             include_str!("sql/history.sql"),
             include_str!("sql/history_of_ties.sql"),
             include_str!("sql/read_after.sql"),
             include_str!("sql/read_after_of_device.sql"),
             include_str!("sql/move_parked.sql"),
         ] {
-            assert!(squeezed(sql).contains(&format!("t.device_clock,{},", list("t."))), "{sql}");
+            assert!(squeezed(sql).contains(&format!("t.device_clock,{}", list("t."))), "{sql}");
         }
         let names = format!("device_clock,{},firmware_version", list(""));
         let values = format!("n.device_clock,{},n.firmware_version", list("n."));

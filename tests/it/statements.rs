@@ -159,6 +159,7 @@ async fn a_page_of_the_newest_devices_does_not_read_the_others() {
 async fn reading_the_newest_readings_does_not_read_the_older_ones() {
     let (_database, client) = migrated().await;
     let (history, _) = numbered(include_str!("../../src/telemetry/sql/history.sql"));
+    let (device_history, _) = numbered(include_str!("../../src/telemetry/sql/device_history.sql"));
     let (latest, _) = numbered(include_str!("../../src/telemetry/sql/latest.sql"));
     client
         .batch_execute(&format!(
@@ -168,14 +169,20 @@ async fn reading_the_newest_readings_does_not_read_the_older_ones() {
             insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock)
             select 1, d, timestamptz '2026-01-02 00:00Z' + n * interval '1 second', now(), n, true
             from generate_series(1, 2000) d, generate_series(1, case d when 1000 then 5000 else 5 end) n;
+            insert into homes (id, key, name) values (1, 'home', 'Home');
+            insert into users (email, name, password_hash) values ('ann@test.example', 'Ann', '');
+            insert into memberships (home_id, user_id, role) select 1, id, 'OWNER' from users;
+            insert into devices (id, home_id, key, name, type) values (1000, 1, 'device', 'Device', 'OTHER');
             analyze telemetry;
             prepare history as {history};
+            prepare device_history as {device_history};
             prepare latest as {latest}"
         ))
         .await
         .unwrap();
     for (execution, n_wanted) in [
         ("history(false, '{1000}', '-infinity', 'infinity', 'infinity', 9223372036854775807, 100, 108)", 100),
+        ("device_history(1000, 1, false, '-infinity', 'infinity', 'infinity', 9223372036854775807, 100, 108)", 101),
         ("latest('{1000}')", 1),
     ] {
         let plan = explain(&client, execution).await;

@@ -13,6 +13,9 @@ use crate::db::{JsonText, MAX_OPERATION_BYTES};
 /// Spare capacity that is not worth a copy, in bytes.
 const MAX_SPARE_BYTES: usize = 64 << 10;
 
+/// Most room that is made ahead, in bytes.
+const MAX_RESERVED_BYTES: usize = 64 << 10;
+
 /// JSON that is being written.
 pub(in crate::graphql) struct JsonWriter {
     bytes: Vec<u8>,
@@ -38,6 +41,15 @@ impl JsonWriter {
     /// every field, so that a page of large values stops at its first rows.
     pub(super) fn is_full(&self) -> bool {
         self.bytes.len() > MAX_RESPONSE_BYTES || self.charged > self.max_charged
+    }
+
+    pub(super) fn n_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Makes room for about so many bytes: a text that grows is copied again and again.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes.min(MAX_RESERVED_BYTES));
     }
 
     /// Appends text that is JSON already.

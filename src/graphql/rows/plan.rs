@@ -78,15 +78,21 @@ impl<R: Row> Plan<R> {
     /// Appends rows as a JSON list.
     pub(in crate::graphql) fn write_list<'a>(
         &self,
-        rows: impl Iterator<Item = &'a R>,
+        rows: impl ExactSizeIterator<Item = &'a R>,
         out: &mut JsonWriter,
     ) -> Result<(), NotWritten> {
         out.raw("[");
+        let n_rows = rows.len();
         for (n, row) in rows.enumerate() {
             if n > 0 {
                 out.raw(",");
             }
+            let start = out.n_bytes();
             self.write(row, out)?;
+            if n == 0 {
+                // The others are about as long.
+                out.reserve((out.n_bytes() - start + 8).saturating_mul(n_rows));
+            }
         }
         out.raw("]");
         Ok(())

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Graph, number, text};
+use super::{Graph, Person, number, text};
 
 const PAGE: &str = "query($d: ID!, $n: Int, $a: String, $f: DateTime, $t: DateTime) { device(id: $d) { latestTelemetry { sensors { temperature } } \
                     telemetry(first: $n, after: $a, from: $f, to: $t) { nodes { recordedAt timeSource sensors { temperature humidity } device { id } } \
@@ -123,6 +123,65 @@ async fn a_page_that_is_read_again_shows_the_newest_readings_whatever_has_change
     graph.reading(&home, &silent.to_string(), 0).await;
     for _ in 0..2 {
         assert_eq!(latest().await, [Some(1.0), Some(7.0), Some(0.0)]);
+    }
+}
+
+/// A fragment is not known to the resolver of `device`, which then reads the readings by a statement of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_read_with_its_readings_is_the_same_for_every_viewer() {
+    let graph = Graph::start().await;
+    let (ann, stranger) = (graph.person().await, graph.person().await);
+    let home = graph.home(&ann).await;
+    let devices = graph.devices(&ann, &home, 2).await;
+    for minute in 0..5 {
+        graph.reading(&home, &devices[0], minute).await;
+    }
+    let extra = "update telemetry set extra = '{\"lux\": 1}', firmware_version = '1.2' where dedup = 3";
+    graph.sql.batch_execute(extra).await.unwrap();
+    let mut viewers = vec![ann.clone(), stranger];
+    // Each with one of the scopes, and one that sees the other device only.
+    for (scopes, device) in [(1, &devices[0]), (2, &devices[0]), (3, &devices[0]), (3, &devices[1])] {
+        let integration = graph.person().await;
+        let insert =
+            "insert into memberships (home_id, user_id, role, scopes, device_ids) values ($1, $2, 'GUEST', $3, $4)";
+        let (user, seen) = (integration.0.as_ref().unwrap().user.get(), vec![number(device)]);
+        let scopes = i16::try_from(scopes).unwrap();
+        graph.sql.execute(insert, &[&number(&home), &user, &scopes, &seen]).await.unwrap();
+        viewers.push(integration);
+    }
+    let second = format!("{{ device(id: {}) {{ telemetry(first: 2) {{ pageInfo {{ endCursor }} }} }} }}", devices[0]);
+    let second = graph.ask(&ann, &second, json!({})).await;
+    let cursor = &second["device"]["telemetry"]["pageInfo"]["endCursor"];
+    let pages = [
+        String::new(),
+        "(first: 2)".to_owned(),
+        "(first: 0)".to_owned(),
+        "(first: null, after: null, from: null)".to_owned(),
+        format!("(first: 2, after: {cursor})"),
+        "(from: \"2026-01-01T01:01:00+01:00\", to: \"2026-01-01T00:03:00Z\")".to_owned(),
+        "(first: 501)".to_owned(),
+        "(after: \"x\")".to_owned(),
+        "(from: \"yesterday\")".to_owned(),
+    ];
+    let answer = async |viewer: &Person, selection: String| {
+        let query = format!("{{ device(id: {}) {{ {selection} }} }}", devices[0]);
+        let before = graph.services.metrics.db_statements.get();
+        let mut answer = graph.answer(viewer, &query, json!({})).await;
+        let errors = answer["errors"].as_array_mut();
+        errors.into_iter().flatten().for_each(|error| _ = error.as_object_mut().unwrap().remove("locations"));
+        (answer, graph.services.metrics.db_statements.get() - before)
+    };
+    for page in pages {
+        let node = "id recordedAt receivedAt timeSource sensors { temperature humidity } extra firmwareVersion";
+        let fields = format!(
+            "key name type createdAt telemetry{page} {{ nodes {{ {node} }} edges {{ cursor }} pageInfo {{ hasNextPage hasPreviousPage }} }}"
+        );
+        for viewer in &viewers {
+            let (at_once, n_statements) = answer(viewer, fields.clone()).await;
+            let (apart, _) = answer(viewer, format!("... on Device {{ {fields} }}")).await;
+            assert_eq!(at_once, apart, "{page}");
+            assert_eq!(n_statements, 1, "{page}: {at_once}");
+        }
     }
 }
 
