@@ -63,7 +63,7 @@ pub(super) fn id_or<T: InputType>(in_input: Option<ID>, deprecated: Option<ID>) 
         (Some(_), Some(_)) => Err(refused("id", "`id` is given twice: give only the one in `input`")),
         (None, None) => {
             let (input, kind) = (T::type_name(), ID::qualified_type_name());
-            Err(refused("id", format!("Field \"{input}.id\" of required type \"{kind}\" was not provided.")))
+            Err(refused("input.id", format!("Field \"{input}.id\" of required type \"{kind}\" was not provided.")))
         }
     }
 }

@@ -78,12 +78,12 @@ const REFUSED: [(&str, &str, &str); 14] = [
     ),
     (
         "updateDevice(input: {name: \"A\"}) { id }",
-        "id",
+        "input.id",
         "Field \"UpdateDeviceInput.id\" of required type \"ID!\" was not provided.",
     ),
     (
         "updateHome(input: {name: \"A\"}) { id }",
-        "id",
+        "input.id",
         "Field \"UpdateHomeInput.id\" of required type \"ID!\" was not provided.",
     ),
     (
