@@ -2,7 +2,8 @@
 # Creates the secrets that compose.yaml names, in docker/secrets. Existing files are kept.
 set -euo pipefail
 cd "$(dirname "$0")"
-mkdir -p -m 0700 secrets
+mkdir -p secrets
+chmod 0700 secrets
 cd secrets
 # Only the folder is private: in a container each file is mounted alone and read by another user.
 umask 022

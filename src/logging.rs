@@ -6,6 +6,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::settings::{SettingsError, Source};
 
+/// A measured figure as lines of the log show it: with at most two decimals.
+pub fn rounded(figure: f64) -> f64 {
+    (figure * 100.0).round() / 100.0
+}
+
 /// Starts logging to standard error. `LOG` is a filter such as `info` or `smarthome=debug,info`.
 pub fn start(source: &impl Source) -> Result<(), SettingsError> {
     let bad = |name: &str, problem: &str| SettingsError { name: name.to_owned(), problem: problem.to_owned() };

@@ -25,7 +25,7 @@ use std::time::Duration;
 pub use auth::AuthSettings;
 pub use broker_url::{BrokerUrl, Transport};
 pub use cors::CorsSettings;
-pub use database::DatabaseSettings;
+pub use database::{DatabaseSettings, is_loopback};
 pub use database_url::DatabaseUrl;
 pub use device_limit::DeviceLimit;
 pub use documentation::{VARIABLES, Variable, help};

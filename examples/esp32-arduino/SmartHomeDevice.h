@@ -16,6 +16,8 @@ class SmartHomeDevice {
   std::function<uint16_t(const std::string &topic, const std::string &payload)> publish;
   // Executes a command. Returns the reason if it fails, otherwise an empty text.
   std::function<std::string(const std::string &type, const Json &payload)> execute;
+  // What the device is, as a JSON object: each status has it, and the server replaces the one before.
+  std::function<std::string()> state;
   // Says what is wrong with a value of a configuration; an empty text if nothing is.
   std::function<std::string(const std::string &key, const Json &value)> check;
   // Uses a configuration of which every value is right.
@@ -39,7 +41,7 @@ class SmartHomeDevice {
   // the device may have missed.
   void connected() {
     isConnected_ = true;
-    publish(topic("status"), "{\"online\":true}");
+    publish(topic("status"), status());
   }
 
   // The connection is lost: what was sent and not acknowledged is sent again.
@@ -74,7 +76,7 @@ class SmartHomeDevice {
   void measured(const std::string &sensors, uint64_t uptime) {
     bool firstIsSent = sending_ && !sendingAnswer_;
     if (readings_.size() >= kReadings) readings_.erase(readings_.begin() + (firstIsSent ? 1 : 0));
-    readings_.push_back({"", sensors, uptime});
+    readings_.push_back({"telemetry", "", sensors, uptime});
   }
 
   // Sends the next message, answers first. `bootedAt` are milliseconds since 1970, 0 while the time is unknown: then the
@@ -89,11 +91,12 @@ class SmartHomeDevice {
       message.payload = "{\"timestamp\":" + time + ",\"sensors\":" + message.sensors +
                         ",\"metadata\":{\"uptime\":" + uptime + "}}";
     }
-    sending_ = publish(topic(sendingAnswer_ ? "ack" : "telemetry"), message.payload);
+    sending_ = publish(topic(message.kind), message.payload);
   }
 
  private:
   struct Message {
+    const char *kind;
     std::string payload, sensors;
     uint64_t uptime;
   };
@@ -110,7 +113,9 @@ class SmartHomeDevice {
   uint16_t sending_ = 0;
   bool sendingAnswer_ = false, isConnected_ = false;
 
-  void answer(const std::string &payload) { answers_.push_back({payload, "", 0}); }
+  void answer(const std::string &payload) { answers_.push_back({"ack", payload, "", 0}); }
+
+  std::string status() { return "{\"online\":true,\"status\":" + state() + "}"; }
 
   void command(const Json &message) {
     std::string id = message["commandId"].text();
@@ -127,6 +132,7 @@ class SmartHomeDevice {
     done_.back().answer = reason.empty() ? head + "\"SUCCEEDED\"}" : failed + Json::quote(reason) + "}";
     keep();
     answer(done_.back().answer);
+    if (reason.empty()) answers_.push_back({"status", status(), "", 0});
   }
 
   void keep() {

@@ -14,6 +14,7 @@ espMqttClient mqtt(espMqttClientTypes::UseInternalTask::NO);  // everything runs
 Preferences preferences;
 SmartHomeDevice device(DEVICE_TOPIC);
 
+bool power = false;  // the relay, as after a start
 float sampleRate = 30;
 uint64_t uptime = 0;  // milliseconds; millis() starts again after 49 days
 uint64_t nextReading = 0, nextAttempt = 0;
@@ -26,11 +27,13 @@ std::string readSensors() {
 
 std::string execute(const std::string &type, const Json &payload) {
   if (type != "SET_POWER") return "unknown type " + type;
-  bool power = payload["power"].boolean();
+  power = payload["power"].boolean();
   digitalWrite(RELAY_PIN, power ? HIGH : LOW);
   Serial.println(power ? "power on" : "power off");
   return "";
 }
+
+std::string state() { return power ? "{\"power\":true}" : "{\"power\":false}"; }
 
 std::string check(const std::string &key, const Json &value) {
   if (key != "sampleRate") return "unknown key";
@@ -59,6 +62,7 @@ void setUpDevice() {
     return mqtt.publish(topic.c_str(), 1, false, payload.c_str());
   };
   device.execute = execute;
+  device.state = state;
   device.check = check;
   device.apply = apply;
   device.save = [](const std::string &state) { preferences.putBytes("done", state.data(), state.size()); };

@@ -14,6 +14,7 @@ except (ImportError, AttributeError):  # not a board
 LIMITS = {"sampleRate": (0.1, 120)}  # keys of a configuration: seconds, below the server's presence timeout
 OUTBOX, REMEMBERED = 200, 32  # readings that wait for the broker, commands whose answers are kept
 LARGEST = 9 * 1024  # bytes of a message to the device, with its topic
+outputs = {"power": False}  # what the device is: its state, which each status has
 
 
 def read_sensors():  # replace it by your sensors
@@ -25,8 +26,13 @@ def execute(kind, payload):  # the result of a command; what it raises is the re
         raise ValueError("unknown type " + kind)
     if relay:
         relay.value(payload["power"])
+    outputs["power"] = payload["power"]
     print("power", payload["power"])
     return {"power": payload["power"]}
+
+
+def status():  # the whole state: the server replaces the one before
+    return {"online": True, "status": dict(outputs)}
 
 
 def fault(key, value):  # what is wrong with a value of a configuration, if anything
@@ -94,19 +100,19 @@ class Device:
         self.attempts = 0
         self.client.subscribe(self.topic + "commands", 1)
         self.client.subscribe(self.topic + "config", 1)
-        self.client.publish(self.topic + "status", json.dumps({"online": True}), qos=1)
+        self.client.publish(self.topic + "status", json.dumps(status()), qos=1)
 
     def on_message(self, topic, payload):
         try:
             message = json.loads(bytes(payload))
-            self.answers.append(self.command(message) if "commandId" in message else self.configure(message))
+            self.answers += self.command(message) if "commandId" in message else [self.configure(message)]
         except (ValueError, KeyError, TypeError) as error:  # such as the empty one that clears a configuration
             print("not understood:", topic, error)
 
-    def command(self, message):
+    def command(self, message):  # the answer, and the state that the command has changed
         for answer in self.state["done"]:
             if answer["commandId"] == message["commandId"]:  # executed before
-                return answer
+                return [answer]
         answer = {"commandId": message["commandId"], "status": "FAILED", "error": "the device restarted"}
         self.state["done"] = self.state["done"][1 - REMEMBERED:] + [answer]
         self.save()  # before it is executed: a restart in between must not execute it twice
@@ -115,7 +121,7 @@ class Device:
         except Exception as error:
             answer["error"] = str(error)
         self.save()
-        return answer
+        return [answer, status()] if answer["status"] == "SUCCEEDED" else [answer]
 
     def configure(self, message):
         version, config = message["version"], message["config"]
@@ -134,8 +140,9 @@ class Device:
             self.readings.pop(1 if self.sending else 0)
 
     def send(self):  # one message at a time, answers first; it leaves the outbox when the broker acknowledges it
-        queue, kind = (self.answers, "ack") if self.answers else (self.readings, "telemetry")
+        queue = self.answers or self.readings
         self.sending = message = queue[0]
+        kind = "telemetry" if "sensors" in message else "status" if "online" in message else "ack"
         if kind == "telemetry" and "timestamp" not in message:  # a message is the same at each attempt
             uptime = message["metadata"]["uptime"]
             message["timestamp"] = str(uptime) if self.booted_at is None else self.booted_at + uptime

@@ -10,6 +10,7 @@ use crate::clock::{Clock, ClockDifference};
 use crate::db::{self, Pool};
 use crate::error::Error;
 use crate::latch::Latch;
+use crate::logging::rounded;
 use crate::metrics::Metrics;
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -30,7 +31,7 @@ pub async fn compare_clocks(pool: &Pool, clock: &Clock, metrics: &Metrics) -> Re
     metrics.clock_ahead.set(seconds);
     if difference.is_large() {
         tracing::warn!(
-            seconds,
+            seconds = rounded(seconds),
             "this server's clock is ahead of the database's (behind where negative): commands expire too early or too \
              late. Synchronize both with NTP"
         );

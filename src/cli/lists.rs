@@ -49,7 +49,7 @@ pub(super) async fn users(format: Format) -> anyhow::Result<()> {
         let page = users::list_users(&pool, after, PAGE).await?;
         after = page.last().map(|user| user.id);
         let rows = page.iter().map(|user| {
-            json!([user.id.to_string(), user.email, user.name, user.n_homes, user.created_at.to_rfc3339()])
+            json!([user.id.to_string(), user.email, user.name, user.n_homes, output::time(user.created_at)])
         });
         if !list.print(rows)? {
             return list.end();
@@ -68,7 +68,7 @@ impl Home {
             let page = homes::list_homes(&pool, after, PAGE).await?;
             after = page.last().map(|home| home.id);
             let rows = page.iter().map(|home| {
-                let (id, created_at) = (home.id.to_string(), home.created_at.to_rfc3339());
+                let (id, created_at) = (home.id.to_string(), output::time(home.created_at));
                 json!([id, home.key, home.name, home.owners, home.n_members, home.n_devices, home.timezone, created_at])
             });
             if !list.print(rows)? {
@@ -94,7 +94,7 @@ impl Device {
             let page = devices::list_devices(&pool, home.as_deref(), after, PAGE).await?;
             after = page.last().map(|device| (device.home, device.id));
             let rows = page.iter().map(|device| {
-                let last_seen_at = device.last_seen_at.map(|at| at.to_rfc3339());
+                let last_seen_at = device.last_seen_at.map(output::time);
                 json!([
                     device.id.to_string(),
                     device.home_key,
@@ -104,7 +104,7 @@ impl Device {
                     device.online,
                     last_seen_at,
                     device.firmware_version,
-                    device.created_at.to_rfc3339(),
+                    output::time(device.created_at),
                 ])
             });
             if !list.print(rows)? {

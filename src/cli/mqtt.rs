@@ -47,11 +47,14 @@ impl Mqtt {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => bail!("{}: {error}", path.display()),
         };
-        write(&path, &export.dynamic_security(existing.as_deref())?)?;
+        let (text, written) = export.dynamic_security(existing.as_deref())?;
+        write(&path, &text)?;
         write(&dir.join("acl"), &export.rules())?;
         write(&dir.join("passwd"), &export.passwords())?;
         let unknown: Vec<_> = export.without_hash().collect();
-        output::print(&format!("{} accounts in {}\n", devices.len() - unknown.len(), dir.display()))?;
+        let accounts = if written.total() == 1 { "account" } else { "accounts" };
+        let whose = if written.total() == 0 { String::new() } else { format!(": {written}") };
+        output::print(&format!("{} {accounts} in {}{whose}\n", written.total(), dir.display()))?;
         if server.is_none() {
             eprintln!(
                 "warning: the server's own account is missing: set MQTT_USERNAME and MQTT_PASSWORD to include it"

@@ -124,7 +124,7 @@ impl User {
             Self::ResetPassword { email } => {
                 let users = users(any_key).await?;
                 let (token, expires_at) = users.create_password_reset(&email).await?.context("user not found")?;
-                eprintln!("valid for one use until {}", expires_at.to_rfc3339());
+                eprintln!("valid for one use until {}", output::time(expires_at));
                 output::print(&format!("{}\n", users.reset_link(&token)))?;
             }
             Self::Delete(delete) => delete.run().await?,
@@ -147,7 +147,7 @@ impl Token {
             .await?
             .token_for(&self.email, Duration::from_secs(self.minutes * 60))
             .await?;
-        eprintln!("valid until {}", expires_at.to_rfc3339());
+        eprintln!("valid until {}", output::time(expires_at));
         output::print(&format!("{token}\n"))?;
         Ok(())
     }

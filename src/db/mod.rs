@@ -3,6 +3,7 @@
 mod clock;
 mod connection;
 mod copy;
+mod data_folder;
 mod errors;
 mod frozen;
 mod json;
@@ -21,6 +22,7 @@ mod transaction;
 pub use clock::clock;
 pub use connection::{ConnectError, Connection, connect};
 pub use copy::{CopyConnection, CopyError, Rows};
+pub use data_folder::data_folder;
 pub use errors::{is_unique_violation, violated_foreign_key, warn_about_message_language};
 pub use frozen::Frozen;
 pub use json::JsonText;

@@ -26,8 +26,8 @@ const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 const PASSWORD_FILE: &str = "demo-password";
 /// Passwords of the demo's devices, in the form that `simulate --devices-file` reads.
 const CREDENTIALS_FILE: &str = "devices.json";
-/// Devices that are listed, of a home that may have more by now.
-const MAX_LISTED: i64 = 500;
+/// Devices that are read at once.
+const PAGE: i64 = 500;
 /// Devices for the user to publish as; they are not simulated.
 const UNSIMULATED: [(&str, &str, DeviceType, Option<&str>); 2] = [
     ("ESP32_001", "Sensor board", DeviceType::SensorNode, Some("Living room")),
@@ -172,9 +172,17 @@ impl Setup {
 
     async fn listed(&self, viewer: UserId, home: HomeId) -> Result<Vec<(DeviceId, String)>, Error> {
         let all = DeviceFilter::default();
-        let page = DevicePage { homes: &[home], filter: &all, after: None, limit: MAX_LISTED, with_reported: false };
-        let devices = self.services.devices.page(viewer, &page, &MemoryBudget::default()).await?;
-        Ok(devices.into_iter().map(|device| (device.id, device.key)).collect())
+        let mut listed: Vec<(DeviceId, String)> = Vec::new();
+        loop {
+            let after = listed.last().map(|(id, _)| *id);
+            let page = DevicePage { homes: &[home], filter: &all, after, limit: PAGE, with_reported: false };
+            let devices = self.services.devices.page(viewer, &page, &MemoryBudget::default()).await?;
+            let is_last = i64::try_from(devices.len()) != Ok(PAGE);
+            listed.extend(devices.into_iter().map(|device| (device.id, device.key)));
+            if is_last {
+                return Ok(listed);
+            }
+        }
     }
 }
 

@@ -1,28 +1,25 @@
 //! The checks of the broker: reachable, credentials, TLS, and what a connection then shows.
 
 use std::io::ErrorKind;
-use std::path::Path;
 use std::time::Duration;
 
-use super::broker_config;
 use super::report::Check;
 use super::topics;
 use crate::mqtt::checkup::{self, CertificateFault, ConnectFault, Refusal, RunId, Start, Unreachable};
 use crate::mqtt::provision;
-use crate::settings::{BrokerUrl, MqttSettings, Provisioning, Transport};
+use crate::settings::{BrokerUrl, MqttSettings, Provisioning, Transport, is_loopback};
 
 /// A session expiry below a day is a note.
 const SHORT_SESSION_S: u32 = 24 * 3600;
 
 /// All checks, those that need a connection only if there is one.
-pub(super) async fn check(mqtt: &MqttSettings, mosquitto_conf: Option<&Path>) -> Vec<Check> {
+pub(super) async fn check(mqtt: &MqttSettings) -> Vec<Check> {
     let mut checks = Vec::new();
     match checkup::reach(&mqtt.broker).await {
         Ok(time) => checks.push(Check::ok("broker", format!("{} is reachable ({})", mqtt.broker, millis(time)))),
         Err(error) => {
             checks.push(unreachable(&mqtt.broker, &error));
             checks.push(Check::not_checked("connection", "the broker is not reachable"));
-            checks.extend(mosquitto_conf.map(broker_config::check));
             return checks;
         }
     }
@@ -36,7 +33,6 @@ pub(super) async fn check(mqtt: &MqttSettings, mosquitto_conf: Option<&Path>) ->
         }
         Err(fault) => checks.extend(connect_fault(mqtt, &fault)),
     }
-    checks.extend(mosquitto_conf.map(broker_config::check));
     checks
 }
 
@@ -69,7 +65,7 @@ fn tls(mqtt: &MqttSettings) -> Check {
         Transport::Tls | Transport::WebSocketTls => {
             Check::ok("tls", format!("the certificate is valid for {}", mqtt.broker.host))
         }
-        Transport::Tcp | Transport::WebSocket if is_local(&mqtt.broker.host) => {
+        Transport::Tcp | Transport::WebSocket if is_loopback(&mqtt.broker.host) => {
             Check::ok("tls", "not used, on this machine alone")
         }
         Transport::Tcp | Transport::WebSocket => Check::note(
@@ -78,10 +74,6 @@ fn tls(mqtt: &MqttSettings) -> Check {
             "use mqtts:// unless the network is private; docs/brokers.md, \"TLS\"",
         ),
     }
-}
-
-fn is_local(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|addr| addr.is_loopback())
 }
 
 fn connect_fault(mqtt: &MqttSettings, fault: &ConnectFault) -> Vec<Check> {

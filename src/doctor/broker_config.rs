@@ -1,26 +1,34 @@
-//! The check of Mosquitto's configuration file: whether sessions and messages survive a restart of the broker.
+//! Mosquitto's configuration file: whether sessions and messages survive a restart of the broker, and where they are stored.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::report::Check;
 
 const NAME: &str = "persistence";
 
-pub(super) fn check(path: &Path) -> Check {
+/// Also returns the folder in which the broker stores sessions and messages, if the file names it.
+pub(super) fn check(path: Option<&Path>) -> (Check, Option<PathBuf>) {
+    let Some(path) = path else {
+        let detail = "whether the broker keeps sessions and messages over its own restart can't be seen from outside; to check it, \
+                      name Mosquitto's configuration with --mosquitto-conf FILE, on the broker's machine";
+        return (Check::not_checked(NAME, detail), None);
+    };
     let values = match values(path) {
         Ok(values) => values,
         Err(error) => {
-            return Check::fault(
-                NAME,
-                format!("{}: {error}", path.display()),
-                "name a file that this account can read",
-            );
+            let detail = format!("{}: {error}", path.display());
+            return (Check::fault(NAME, detail, "name a file that this account can read"), None);
         }
     };
     // Mosquitto uses the last one.
-    let is_on = values.iter().rev().find(|(name, _)| name == "persistence").is_some_and(|(_, value)| value == "true");
+    let last = |name: &str| values.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let check = persistence(path, last("persistence") == Some("true"));
+    (check, last("persistence_location").map(PathBuf::from))
+}
+
+fn persistence(path: &Path, is_on: bool) -> Check {
     match is_on {
         true => Check::ok(NAME, "the broker keeps sessions and messages over a restart"),
         false => Check::fault(

@@ -1,26 +1,30 @@
-//! The checks of the database: reachable, migrated, its clock.
+//! The checks of the database: reachable, migrated, its clock; and where it stores its data.
 
+use super::disk::Place;
 use super::report::Check;
 use crate::clock::{Clock, ClockDifference};
 use crate::db::{self, Connection};
 use crate::error::Chain;
 use crate::settings::DatabaseSettings;
 
-pub(super) async fn check(settings: &DatabaseSettings, clock: &Clock) -> Vec<Check> {
+pub(super) async fn check(settings: &DatabaseSettings, clock: &Clock) -> (Vec<Check>, Place) {
     let place = settings.place();
     match db::connect(settings.url.reveal(), Some(db::STATEMENT_TIMEOUT)).await {
         Ok(mut conn) => {
-            let migrations = migrations(&mut conn).await;
-            vec![
-                Check::ok("database", format!("{place} accepts the account")),
-                migrations,
-                clocks(&mut conn, clock).await,
-            ]
+            let reached = Check::ok("database", format!("{place} accepts the account"));
+            let checks = vec![reached, migrations(&mut conn).await, clocks(&mut conn, clock).await];
+            let folder = match db::data_folder(&mut conn).await {
+                Ok((true, Some(folder))) => Place::Folder(folder.into()),
+                Ok((true, None)) => Place::ThisMachine,
+                Ok((false, _)) | Err(_) => Place::Elsewhere,
+            };
+            (checks, folder)
         }
         Err(error) => {
             let rest =
                 ["migrations", "clock"].map(|name| Check::not_checked(name, "there is no connection to the database"));
-            [unusable(&place, &error)].into_iter().chain(rest).collect()
+            let folder = if settings.is_on_this_machine() { Place::ThisMachine } else { Place::Elsewhere };
+            ([unusable(&place, &error)].into_iter().chain(rest).collect(), folder)
         }
     }
 }

@@ -15,7 +15,8 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::clock::Clock;
-use crate::settings::{DatabaseSettings, Environment, MailSettings, MqttSettings, SettingsErrors};
+use crate::settings::{DatabaseSettings, Environment, MailSettings, MqttSettings, SettingsErrors, is_loopback};
+use disk::Place;
 use report::Check;
 
 /// Check the broker, the database, the mail server, the clock and the disk as this server would use them, and say what is wrong and what to do.
@@ -25,11 +26,11 @@ pub(crate) struct Doctor {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Also check the free space of the disk with this folder; may be repeated. The folders of PostgreSQL and Mosquitto on
-    /// this machine are checked anyway.
+    /// Also check the free space of the disk with this folder; may be repeated. Needed where PostgreSQL or Mosquitto runs on this
+    /// machine and does not tell its folder.
     #[arg(long, value_name = "DIR")]
     disk: Vec<PathBuf>,
-    /// Also check Mosquitto's configuration file: from outside nobody sees whether its messages survive a restart.
+    /// Also check Mosquitto's configuration file, on its machine: from outside nobody sees whether its messages survive a restart.
     #[arg(long, value_name = "FILE")]
     mosquitto_conf: Option<PathBuf>,
 }
@@ -57,21 +58,24 @@ impl Doctor {
     pub(crate) async fn run(self, errors: Option<SettingsErrors>) -> Findings {
         let checks = self.checks(errors).await;
         let text = if self.json { format!("{:#}\n", report::json(&checks)) } else { report::text(&checks) };
-        Findings { text, n_checks: checks.len(), n_faults: report::count_faults(&checks) }
+        Findings { text, n_checks: report::count_made(&checks), n_faults: report::count_faults(&checks) }
     }
 
     async fn checks(&self, errors: Option<SettingsErrors>) -> Vec<Check> {
         let (mqtt, database) = (MqttSettings::read(&Environment), DatabaseSettings::read(&Environment));
         let of_broker = async {
             match &mqtt {
-                Ok(mqtt) => broker::check(mqtt, self.mosquitto_conf.as_deref()).await,
+                Ok(mqtt) => broker::check(mqtt).await,
                 Err(_) => vec![Check::not_checked("broker", "the settings of the broker are not usable")],
             }
         };
         let of_database = async {
             match &database {
                 Ok(database) => database::check(database, &Clock::system()).await,
-                Err(_) => vec![Check::not_checked("database", "the settings of the database are not usable")],
+                Err(_) => {
+                    let check = Check::not_checked("database", "the settings of the database are not usable");
+                    (vec![check], Place::Elsewhere)
+                }
             }
         };
         let of_mail = async {
@@ -80,10 +84,20 @@ impl Doctor {
                 Err(_) => Some(Check::not_checked("mail", "the settings of mail are not usable")),
             }
         };
-        let (of_broker, of_database, of_mail) =
+        let (of_broker, (of_database, postgresql), of_mail) =
             tokio::join!(Box::pin(of_broker), Box::pin(of_database), Box::pin(of_mail));
-        let of_services = of_broker.into_iter().chain(of_database).chain(of_mail);
-        [settings(errors)].into_iter().chain(of_services).chain(disk::check(&self.disk)).collect()
+        let (persistence, folder) = broker_config::check(self.mosquitto_conf.as_deref());
+        let mosquitto = match (folder, &mqtt) {
+            (Some(folder), _) => Place::Folder(folder),
+            (None, Ok(mqtt)) if is_loopback(&mqtt.broker.host) => Place::ThisMachine,
+            (None, _) => Place::Elsewhere,
+        };
+        let mut checks = vec![settings(errors)];
+        checks.extend(of_broker);
+        checks.push(persistence);
+        checks.extend(of_database.into_iter().chain(of_mail));
+        checks.extend(disk::check(&self.disk, &postgresql, &mosquitto));
+        checks
     }
 }
 

@@ -86,6 +86,11 @@ pub(crate) fn count_faults(checks: &[Check]) -> usize {
     checks.iter().filter(|check| check.status == Status::Fault).count()
 }
 
+/// The number of checks that could be made.
+pub(crate) fn count_made(checks: &[Check]) -> usize {
+    checks.iter().filter(|check| check.status != Status::NotChecked).count()
+}
+
 /// Lines for people: a status, a name, what was found; below it the cure.
 pub(crate) fn text(checks: &[Check]) -> String {
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
@@ -96,12 +101,22 @@ pub(crate) fn text(checks: &[Check]) -> String {
             let _ = writeln!(text, "{:<5}  {:<width$}  → {cure}", "", "");
         }
     }
-    let _ = match count_faults(checks) {
-        0 => writeln!(text, "\nall is well"),
-        1 => writeln!(text, "\n1 fault"),
-        n => writeln!(text, "\n{n} faults"),
+    let verdict = match (count_faults(checks), not_checked(checks)) {
+        (0, None) => "all is well".to_owned(),
+        (0, Some(names)) => format!("what was checked is well; not checked: {names}"),
+        (1, _) => "1 fault".to_owned(),
+        (n, _) => format!("{n} faults"),
     };
+    let _ = writeln!(text, "\n{verdict}");
     text
+}
+
+/// The names of checks that were not made.
+fn not_checked(checks: &[Check]) -> Option<String> {
+    let mut names: Vec<_> =
+        checks.iter().filter(|check| check.status == Status::NotChecked).map(|check| check.name).collect();
+    names.dedup();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// The same for programs.

@@ -8,7 +8,7 @@ use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
 use super::members::{self, User};
-use super::mutation_input::input_or;
+use super::mutation_input::{Deprecated, input_or};
 use super::paging::{self, Page, PageArguments, PageRequest};
 use super::scalars::{Instant, Json, parse_id};
 use crate::device_config::{self, NewConfig};
@@ -188,10 +188,13 @@ impl ConfigMutation {
         #[graphql(desc = "The version to copy.", deprecation = "Use `input`.")] to_version: Option<i32>,
     ) -> Result<DeviceConfig> {
         let (services, viewer) = (ctx.services(), ctx.viewer()?);
-        let has_deprecated = device_id.is_some() || to_version.is_some();
+        let given = [
+            Deprecated::required("deviceId", device_id.as_ref()),
+            Deprecated::required("toVersion", to_version.as_ref()),
+        ];
         let deprecated = device_id.zip(to_version);
         let deprecated = deprecated.map(|(device_id, to_version)| RollbackConfigInput { device_id, to_version });
-        let RollbackConfigInput { device_id, to_version } = input_or(input, has_deprecated, deprecated)?;
+        let RollbackConfigInput { device_id, to_version } = input_or(ctx, input, &given, deprecated)?;
         let device = services.devices.find(viewer.user, parse_id(&device_id, "device")?).await?;
         let access = device.allow(Permission::PushConfig)?;
         let config = services.configs.rollback(access, &ctx.request_context()?, &device, to_version).await?;

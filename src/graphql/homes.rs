@@ -229,7 +229,7 @@ impl HomeMutation {
         #[graphql(desc = "The ID of the home.", deprecation = "Use `id` of `input`.")] id: Option<ID>,
     ) -> Result<Home> {
         let (homes, viewer) = (&ctx.services().homes, ctx.viewer()?);
-        let id = id_or(input.id, id)?;
+        let id = id_or::<UpdateHomeInput>(input.id, id)?;
         let access = homes.access(viewer, parse_id(&id, "home")?, Permission::Configure).await?;
         let (name, timezone) = (changed("name", input.name)?, changed("timezone", input.timezone)?);
         let home = homes.update(access, &ctx.request_context()?, name.as_deref(), timezone.as_deref()).await?;

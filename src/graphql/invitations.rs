@@ -8,7 +8,7 @@ use super::context::ContextExt;
 use super::error::Result;
 use super::homes::Home;
 use super::members::HomeMember;
-use super::mutation_input::input_or;
+use super::mutation_input::{Deprecated, input_or};
 use super::scalars::{HomeRole, Instant, parse_id};
 use crate::audit::RequestContext;
 use crate::homes::{self, Permission};
@@ -149,10 +149,14 @@ impl MembershipMutation {
         #[graphql(desc = "The new role.", deprecation = "Use `input`.")] role: Option<HomeRole>,
     ) -> Result<HomeMember> {
         let (homes, viewer) = (&ctx.services().homes, ctx.viewer()?);
-        let has_deprecated = home_id.is_some() || user_id.is_some() || role.is_some();
+        let given = [
+            Deprecated::required("homeId", home_id.as_ref()),
+            Deprecated::required("userId", user_id.as_ref()),
+            Deprecated::required("role", role.as_ref()),
+        ];
         let deprecated = home_id.zip(user_id).zip(role);
         let deprecated = deprecated.map(|((home_id, user_id), role)| SetMemberRoleInput { home_id, user_id, role });
-        let SetMemberRoleInput { home_id, user_id, role } = input_or(input, has_deprecated, deprecated)?;
+        let SetMemberRoleInput { home_id, user_id, role } = input_or(ctx, input, &given, deprecated)?;
         let access = homes.access(viewer, parse_id(&home_id, "home")?, Permission::Configure).await?;
         let user = parse_id(&user_id, "member")?;
         let member = homes.set_role(access, &ctx.request_context()?, user, role.into()).await?;
@@ -171,9 +175,10 @@ impl MembershipMutation {
         user_id: Option<ID>,
     ) -> Result<bool> {
         let (homes, viewer) = (&ctx.services().homes, ctx.viewer()?);
-        let has_deprecated = home_id.is_some() || user_id.is_some();
+        let given =
+            [Deprecated::required("homeId", home_id.as_ref()), Deprecated::required("userId", user_id.as_ref())];
         let deprecated = home_id.zip(user_id).map(|(home_id, user_id)| RemoveMemberInput { home_id, user_id });
-        let RemoveMemberInput { home_id, user_id } = input_or(input, has_deprecated, deprecated)?;
+        let RemoveMemberInput { home_id, user_id } = input_or(ctx, input, &given, deprecated)?;
         let access = homes.access(viewer, parse_id(&home_id, "home")?, Permission::ReadPeople).await?;
         homes.remove_member(access, &ctx.request_context()?, parse_id(&user_id, "member")?).await?;
         Ok(true)

@@ -9,7 +9,7 @@ use super::context::ContextExt;
 use super::devices::Device;
 use super::error::Result;
 use super::inputs::IntInput;
-use super::mutation_input::{id_or, input_or};
+use super::mutation_input::{Deprecated, id_or, input_or};
 use super::scalars::{DeviceType, MacAddress, changed, parse_id};
 use crate::devices::{self, DeviceChange, NewDevice};
 use crate::error::Error;
@@ -193,7 +193,7 @@ impl DeviceMutation {
         #[graphql(desc = "The ID of the device.", deprecation = "Use `id` of `input`.")] id: Option<ID>,
     ) -> Result<Device> {
         let (devices, viewer) = (&ctx.services().devices, ctx.viewer()?);
-        let id = id_or(input.id, id)?;
+        let id = id_or::<UpdateDeviceInput>(input.id, id)?;
         let device = devices.find(viewer.user, parse_id(&id, "device")?).await?;
         let access = device.allow(Permission::Configure)?;
         let room = match input.room_id {
@@ -228,9 +228,11 @@ impl DeviceMutation {
         grace_seconds: Option<IntInput>,
     ) -> Result<MqttCredentials> {
         let (devices, viewer) = (&ctx.services().devices, ctx.viewer()?);
-        let has_deprecated = device_id.is_some() || grace_seconds.is_some_and(IntInput::is_given);
+        let has_grace = grace_seconds.is_some_and(IntInput::is_given);
+        let given =
+            [Deprecated::required("deviceId", device_id.as_ref()), Deprecated::optional("graceSeconds", has_grace)];
         let deprecated = device_id.map(|device_id| RotateDeviceCredentialsInput { device_id, grace_seconds });
-        let RotateDeviceCredentialsInput { device_id, grace_seconds } = input_or(input, has_deprecated, deprecated)?;
+        let RotateDeviceCredentialsInput { device_id, grace_seconds } = input_or(ctx, input, &given, deprecated)?;
         let device = devices.find(viewer.user, parse_id(&device_id, "device")?).await?;
         let access = device.allow(Permission::Configure)?;
         // A negative value is refused like one above the maximum.

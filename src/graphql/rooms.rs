@@ -10,7 +10,7 @@ use super::context::ContextExt;
 use super::devices::{Device, selects_state};
 use super::error::Result;
 use super::homes::Home;
-use super::mutation_input::input_or;
+use super::mutation_input::{Deprecated, input_or};
 use super::paging::load_list;
 use super::rows::{Row, Write, leaf};
 use super::scalars::{int, parse_id};
@@ -111,9 +111,9 @@ impl RoomMutation {
         #[graphql(desc = "The display name: 1 to 100 characters.", deprecation = "Use `input`.")] name: Option<String>,
     ) -> Result<Room> {
         let (homes, viewer) = (&ctx.services().homes, ctx.viewer()?);
-        let has_deprecated = home_id.is_some() || name.is_some();
+        let given = [Deprecated::required("homeId", home_id.as_ref()), Deprecated::required("name", name.as_ref())];
         let deprecated = home_id.zip(name).map(|(home_id, name)| CreateRoomInput { home_id, name });
-        let CreateRoomInput { home_id, name } = input_or(input, has_deprecated, deprecated)?;
+        let CreateRoomInput { home_id, name } = input_or(ctx, input, &given, deprecated)?;
         let access = homes.access(viewer, parse_id(&home_id, "home")?, Permission::Configure).await?;
         Ok(Room(Arc::new(homes.create_room(access, &ctx.request_context()?, &name).await?)))
     }
@@ -127,9 +127,9 @@ impl RoomMutation {
         #[graphql(desc = "The display name: 1 to 100 characters.", deprecation = "Use `input`.")] name: Option<String>,
     ) -> Result<Room> {
         let (homes, viewer) = (&ctx.services().homes, ctx.viewer()?);
-        let has_deprecated = id.is_some() || name.is_some();
+        let given = [Deprecated::required("id", id.as_ref()), Deprecated::required("name", name.as_ref())];
         let deprecated = id.zip(name).map(|(id, name)| RenameRoomInput { id, name });
-        let RenameRoomInput { id, name } = input_or(input, has_deprecated, deprecated)?;
+        let RenameRoomInput { id, name } = input_or(ctx, input, &given, deprecated)?;
         let id = parse_id(&id, "room")?;
         let access = homes.room_access(viewer, id, Permission::Configure).await?;
         Ok(Room(Arc::new(homes.rename_room(access, &ctx.request_context()?, id, &name).await?)))

@@ -17,6 +17,7 @@ use crate::graphql::request_error::RequestError;
 use crate::graphql::response::GraphQLResponse;
 use crate::hub::Published;
 use crate::ids::UserId;
+use crate::logging::rounded;
 use crate::traces::{Span as TraceSpan, SpanKind, TraceContext, Traces};
 
 /// Longest name of an operation that is logged.
@@ -99,7 +100,7 @@ impl Logged {
         let Self { kind, name, user, refusal, .. } = self;
         tracing::info!(
             status = response.map(|(response, _)| response.status().as_u16()),
-            ms = response.map(|(_, took)| took.as_secs_f64() * 1e3),
+            ms = response.map(|(_, took)| rounded(took.as_secs_f64() * 1e3)),
             // Unknown for a stream.
             bytes = response.and_then(|(response, _)| response.body().size_hint().exact()),
             operation = kind,
@@ -254,7 +255,7 @@ impl StreamLog {
             return;
         }
         let ClosedSocket { close_code, reason, detail, .. } = *close;
-        let (user, seconds) = (user.map(tracing::field::display), open_for.as_secs_f64());
+        let (user, seconds) = (user.map(tracing::field::display), rounded(open_for.as_secs_f64()));
         self.span.in_scope(|| tracing::info!(close_code, reason, detail, user, seconds, "socket closed"));
     }
 }

@@ -1,7 +1,7 @@
 //! The devices' accounts as Mosquitto's files: for a new broker, and for a broker that has lost its accounts.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use serde_json::{Value, json};
 
@@ -29,6 +29,41 @@ pub struct Export<'a> {
     pub to_clean_up: &'a [(String, String)],
 }
 
+/// How many accounts the files have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    devices: usize,
+    server: bool,
+    admin: bool,
+    /// Those in `dynamic-security.json` that belong to no device and are not ours.
+    others: usize,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { devices, server, admin, others } = *self;
+        let mut parts = Vec::new();
+        if devices > 0 {
+            parts.push(format!("{devices} of devices"));
+        }
+        parts.extend(server.then(|| "the server's".to_owned()));
+        parts.extend(admin.then(|| "the administrator's".to_owned()));
+        match others {
+            0 => {}
+            1 => parts.push("1 other in dynamic-security.json".to_owned()),
+            n => parts.push(format!("{n} others in dynamic-security.json")),
+        }
+        parts.join(", ").fmt(f)
+    }
+}
+
+impl Written {
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.devices + usize::from(self.server) + usize::from(self.admin) + self.others
+    }
+}
+
 /// The existing file does not have the plugin's form.
 #[derive(Debug, thiserror::Error)]
 #[error("the existing dynamic-security.json can't be read ({0}): move it away")]
@@ -36,8 +71,8 @@ pub struct UnreadableFile(#[from] serde_json::Error);
 
 impl Export<'_> {
     /// `dynamic-security.json`. Accounts in `existing` that belong to no device are kept; the server's and the
-    /// administrator's are replaced where they are given.
-    pub fn dynamic_security(&self, existing: Option<&str>) -> Result<String, UnreadableFile> {
+    /// administrator's are replaced where they are given. Also returns how many accounts the files have.
+    pub fn dynamic_security(&self, existing: Option<&str>) -> Result<(String, Written), UnreadableFile> {
         let mut file: Value = existing.map_or_else(|| Ok(json!({})), serde_json::from_str)?;
         let ours: Vec<_> =
             self.server.iter().map(|(name, _)| *name).chain(self.admin.map(|a| a.username.as_str())).collect();
@@ -46,6 +81,7 @@ impl Export<'_> {
             let name = client["username"].as_str().unwrap_or_default();
             MqttUser::parse(name).is_none() && !ours.contains(&name)
         });
+        let others = clients.len();
         let mut roles = entries(&mut file, "roles");
         roles.retain(|role| {
             let name = role["rolename"].as_str().unwrap_or_default();
@@ -85,7 +121,8 @@ impl Export<'_> {
         });
         let mut text = serde_json::to_string_pretty(&file)?;
         text.push('\n');
-        Ok(text)
+        let devices = self.users().count();
+        Ok((text, Written { devices, server: self.server.is_some(), admin: self.admin.is_some(), others }))
     }
 
     /// `passwd`, for brokers that read passwords from a file.
@@ -195,7 +232,8 @@ mod tests {
             "clients": [{"username": "monitor", "roles": []}, {"username": "main/gone"}, {"username": "server"}],
             "roles": [{"rolename": "main/gone"}, {"rolename": "gone/+"}, {"rolename": "monitors"}], "groups": [{"groupname": "g"}],
         });
-        let text = export.dynamic_security(Some(&existing.to_string())).unwrap();
+        let (text, written) = export.dynamic_security(Some(&existing.to_string())).unwrap();
+        assert_eq!(written, Written { devices: 1, server: true, admin: false, others: 1 });
         let file: Value = serde_json::from_str(&text).unwrap();
         let names: Vec<_> =
             file["clients"].as_array().unwrap().iter().map(|c| c["username"].as_str().unwrap()).collect();

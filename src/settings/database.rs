@@ -1,5 +1,7 @@
 //! Settings of the database.
 
+use std::net::IpAddr;
+
 use tokio_postgres::config::Host;
 
 use super::{DatabaseUrl, Secret, SettingsError, SettingsErrors, Source, all, bad, required_secret, small_number};
@@ -28,6 +30,22 @@ impl DatabaseSettings {
         let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
         format!("{}/{database}", hosts.join(","))
     }
+}
+
+impl DatabaseSettings {
+    /// Whether the URL names this machine alone: by a socket or by the loopback.
+    pub fn is_on_this_machine(&self) -> bool {
+        let config: tokio_postgres::Config = DatabaseUrl::split(self.url.reveal()).url.parse().unwrap_or_default();
+        config.get_hosts().iter().all(|host| match host {
+            Host::Tcp(name) => is_loopback(name),
+            Host::Unix(_) => true,
+        })
+    }
+}
+
+/// Whether a host in a URL is this machine.
+pub fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|addr| addr.is_loopback())
 }
 
 fn address(host: &Host, port: Option<&u16>) -> String {
@@ -61,5 +79,17 @@ mod tests {
         assert_eq!(place("postgres://me:secret@db:5433/home?sslmode=verify-full"), "db:5433/home");
         assert_eq!(place("postgres://me:secret@a,b:5433/home"), "a:5432,b:5433/home");
         assert_eq!(place("host=/run/postgresql user=me password=secret"), "/run/postgresql/me");
+    }
+
+    #[test]
+    fn a_socket_and_the_loopback_are_this_machine() {
+        let is_here = |url: &str| DatabaseSettings { url: Secret::new(url), pool_size: 1 }.is_on_this_machine();
+        for url in ["host=/run/postgresql user=me", "postgres://me@localhost/home", "postgres://me@127.0.0.1:5433/home"]
+        {
+            assert!(is_here(url), "{url}");
+        }
+        for url in ["postgres://me@db.example.com/home", "postgres://me@localhost,b/home"] {
+            assert!(!is_here(url), "{url}");
+        }
     }
 }

@@ -76,7 +76,8 @@ fn client_cert_file(source: &impl Source) -> Result<Option<PathBuf>, SettingsErr
     match (source.get("MQTT_CLIENT_CERT_FILE"), source.get("MQTT_CLIENT_KEY_FILE")) {
         (Some(cert), Some(_)) => Ok(Some(cert.into())),
         (None, None) => Ok(None),
-        _ => Err(bad("MQTT_CLIENT_CERT_FILE", "set it together with MQTT_CLIENT_KEY_FILE")),
+        (Some(_), None) => Err(bad("MQTT_CLIENT_KEY_FILE", "missing: set it together with MQTT_CLIENT_CERT_FILE")),
+        (None, Some(_)) => Err(bad("MQTT_CLIENT_CERT_FILE", "missing: set it together with MQTT_CLIENT_KEY_FILE")),
     }
 }
 
@@ -89,4 +90,19 @@ fn node_name(source: &impl Source) -> String {
     let name = source.get("HOSTNAME").or_else(|| std::fs::read_to_string("/etc/hostname").ok()).unwrap_or_default();
     let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(48).collect();
     if name.is_empty() { "node".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_without_its_key_names_what_is_missing() {
+        for (given, missing) in
+            [("MQTT_CLIENT_CERT_FILE", "MQTT_CLIENT_KEY_FILE"), ("MQTT_CLIENT_KEY_FILE", "MQTT_CLIENT_CERT_FILE")]
+        {
+            let error = client_cert_file(&|name: &str| (name == given).then(|| "file".to_owned())).unwrap_err();
+            assert_eq!(error.to_string(), format!("{missing}: missing: set it together with {given}"));
+        }
+    }
 }

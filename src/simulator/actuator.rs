@@ -155,6 +155,13 @@ impl Actuator {
         Some(Ack { config_version: Some(config.version?), errors, ..Ack::new(status) })
     }
 
+    /// The outputs: those that commands have set, and whether the load is on.
+    pub(crate) fn outputs(&self) -> Map<String, Value> {
+        let mut outputs = self.state.clone();
+        outputs.insert("power".to_owned(), self.is_on().into());
+        outputs
+    }
+
     /// Whether the load is on.
     pub(crate) fn is_on(&self) -> bool {
         self.state.get("power").and_then(Value::as_bool).unwrap_or(true)

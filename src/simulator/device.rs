@@ -77,7 +77,6 @@ struct StatusBody<'a> {
     wifi_signal: i64,
     battery_level: i64,
     firmware_version: &'static str,
-    /// Outputs, where the device shows effects.
     #[serde(flatten)]
     outputs: &'a Map<String, Value>,
 }
@@ -112,6 +111,8 @@ pub(crate) struct Answer {
 pub(crate) enum AnswerContent {
     /// An `ack` message.
     Ack(Vec<u8>),
+    /// The final answer to a command, as an `ack` message. A status with the outputs follows if they have changed.
+    Outcome(Vec<u8>),
     /// A status message that shows the effect.
     Status(Effect),
 }
@@ -122,7 +123,7 @@ pub(crate) struct Device {
     /// Its number in the fleet.
     pub(crate) number: usize,
     answer_planner: AnswerPlanner,
-    /// The outputs in its status; empty unless it shows effects.
+    /// The outputs in its status.
     outputs: Map<String, Value>,
     key: String,
     board: Board,
@@ -136,14 +137,16 @@ impl Device {
     pub(crate) fn new(config: &super::FleetConfig, number: usize, now: DateTime<Utc>) -> Self {
         let (device, index) = (&config.devices[number], u64::try_from(number).expect("a usize fits"));
         let mut faults = FaultInjector::new(config.faults, config.seed, index);
+        let actuator = Actuator::default();
         Self {
             number,
             answer_planner: AnswerPlanner::new(config.answers, config.seed, index),
-            outputs: Map::new(),
+            // Firmware that shows effects shows what was set, and nothing before that.
+            outputs: if config.answers.effect { Map::new() } else { actuator.outputs() },
             topics: Topics::new(&config.prefix, &config.home, &device.key),
             key: device.key.clone(),
             board: Board::new(config.seed, index),
-            actuator: Actuator::default(),
+            actuator,
             clock_error: faults.clock_error(),
             booted: now,
             faults,
@@ -207,7 +210,7 @@ impl Device {
         let last = if shows_effects {
             executed.effect.map(|effect| (SentAnswer::Effect, AnswerContent::Status(effect)))
         } else {
-            Some((kind, AnswerContent::Ack(json(&executed.outcome))))
+            Some((kind, AnswerContent::Outcome(json(&executed.outcome))))
         };
         let mut answers = Vec::new();
         if !plan.is_silent {
@@ -238,12 +241,20 @@ impl Device {
     /// Topic and payload of an answer that is due.
     pub(crate) fn render(&mut self, content: AnswerContent, now: DateTime<Utc>) -> (&str, Vec<u8>) {
         match content {
-            AnswerContent::Ack(payload) => return (&self.topics.ack, payload),
+            AnswerContent::Ack(payload) | AnswerContent::Outcome(payload) => return (&self.topics.ack, payload),
             AnswerContent::Status(Effect::Set(outputs)) => self.outputs.extend(outputs),
             AnswerContent::Status(Effect::Cleared) => self.outputs.clear(),
         }
         let payload = self.status(now, true);
         (&self.topics.status, payload)
+    }
+
+    /// Takes the present outputs into the status; returns whether they have changed.
+    pub(crate) fn update_outputs(&mut self) -> bool {
+        let outputs = self.actuator.outputs();
+        let has_changed = self.outputs != outputs;
+        self.outputs = outputs;
+        has_changed
     }
 
     /// The configured time between readings.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::command_events::{CommandEvent, ReceivedCommand};
 use super::delayed::DelayedAnswer;
-use super::device::Answer;
+use super::device::{Answer, AnswerContent};
 use super::device_connection::DeviceConnection;
 use super::outbox::{Content, Message};
 use super::report::count;
@@ -67,6 +67,7 @@ impl DeviceConnection {
     }
 
     fn send_answer(&mut self, arrival: Option<u64>, answer: Answer) {
+        let is_outcome = matches!(answer.content, AnswerContent::Outcome(_));
         let (topic, payload) = self.device.render(answer.content, self.shared.config.clock.now());
         // Not retained: a later subscriber would take it for a new answer.
         if !self.outbox.push(Message::new(topic, payload, QoS::AtLeastOnce, Content::Other)) {
@@ -76,6 +77,10 @@ impl DeviceConnection {
         count(&self.shared.counters.answers, 1);
         if let (Some(arrival), Some(kind)) = (arrival, answer.kind) {
             self.shared.notify(CommandEvent::Answered(arrival, kind));
+        }
+        // After the answer: a status that shows the effect would confirm the command by itself.
+        if is_outcome && self.device.update_outputs() {
+            self.publish_status(true);
         }
     }
 }

@@ -40,6 +40,7 @@ async fn live_through_outages(example: Example) {
     board.start();
     rig.until_latest("a reading without a clock is stored", |reading| reading["timeSource"] == "SERVER").await;
     rig.is_online(true).await;
+    rig.until_state(json!({"power": false})).await;
     configure(&rig).await;
     match example {
         Example::MicroPython => answer_time_requests(time_server, rig.app.clock().clone()),
@@ -90,6 +91,15 @@ impl Rig {
         eventually(what, async || {
             let device = self.device("latestTelemetry { timeSource sensors { temperature } }").await;
             matches(&device["latestTelemetry"]).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the board reports itself to be so.
+    async fn until_state(&self, state: Value) {
+        eventually(&format!("the board reports {state}"), async || {
+            let device = self.device("state { reported }").await;
+            (device["state"]["reported"] == state).then_some(())
         })
         .await;
     }
@@ -146,6 +156,7 @@ async fn configure(rig: &Rig) {
 async fn command(rig: &Rig, board: &mut Board, broker: &Broker) -> String {
     let id = rig.send("SET_POWER", json!({"power": true})).await;
     rig.until_command(&id, "SUCCEEDED").await;
+    rig.until_state(json!({"power": true})).await;
     let unknown = rig.send("BLINK", json!({})).await;
     let failed = rig.until_command(&unknown, "FAILED").await;
     assert_eq!(failed["error"], "unknown type BLINK");

@@ -295,6 +295,24 @@ async fn mqtt_auth_requires_the_credentials_of_a_device() {
     dev.stop("INT").await;
 }
 
+/// More than are read at once, so that the simulated ones of the second start are on the second page.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_with_more_than_five_hundred_devices_is_listed_whole() {
+    let mut dev = Dev::new();
+    let connection = dev.start(&["--simulate", "0"]).await;
+    let new: Vec<_> = (0..500).map(|n| json!({"key": format!("own{n}"), "name": "Own"})).collect();
+    let register = "mutation($i: RegisterDevicesInput!) { registerDevices(input: $i) { device { id } } }";
+    demo(&connection).query(register, json!({"i": {"homeId": connection["homeId"], "devices": new}})).await;
+    dev.stop("INT").await;
+    for _ in 0..2 {
+        let connection = dev.start(&["--simulate", "3"]).await;
+        assert_eq!(connection["devices"].as_array().map(Vec::len), Some(505));
+        assert!(device(&connection, "METER_001").is_string());
+        until("the banner is there", || read(&dev.folder.join("output")).contains("505 devices, 3 of them")).await;
+        dev.stop("INT").await;
+    }
+}
+
 #[test]
 fn the_error_for_a_taken_address_names_the_option() {
     let dev = Dev::new();

@@ -41,6 +41,9 @@ async fn operators_list_users_homes_and_devices() {
     assert_eq!(listed["owners"], json!([owner.email]));
     assert_eq!((&listed["key"], &listed["members"], &listed["devices"]), (&json!(home.key), &json!(1), &json!(1)));
     assert_eq!(of(&other.id)["devices"], 0);
+    // Times have the form of the API.
+    let of_api = owner.query("query($h: ID!) { home(id: $h) { createdAt } }", json!({"h": home.id})).await;
+    assert_eq!(listed["createdAt"], of_api["home"]["createdAt"]);
 
     crate::support::until("it is online", || objects(&["device", "list"], &url)[0]["online"] == true).await;
     let devices = objects(&["device", "list", "--home", &home.key], &url);

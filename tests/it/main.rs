@@ -69,6 +69,7 @@ mod registry;
 mod revocation;
 mod schema;
 mod schema_changes;
+mod secrets;
 mod services;
 mod simulator;
 mod standby;

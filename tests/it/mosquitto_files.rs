@@ -1,14 +1,57 @@
 //! `smarthome mqtt export`: Mosquitto works with its files.
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::app::TestApp;
+use crate::support::app::{Database, TestApp};
+use crate::support::binary::binary;
 use crate::support::broker::{Broker, folder};
 use crate::support::installation::{self, PREFIX, try_enter};
 
 const DEVICES: usize = 200;
+
+fn printed(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_accounts_that_were_written_are_counted() {
+    let (folder, database) = (folder(), Database::create().await);
+    installation::smarthome(&["migrate"], &database.url());
+    let arguments = ["mqtt", "export", "--dir", folder.to_str().expect("UTF-8")];
+    let mut command = binary(&arguments);
+    command.env("DATABASE_URL", database.url()).env("MQTT_BROKER_URL", "mqtt://127.0.0.1:1");
+    let of_nobody = command.output().expect("it runs");
+    let place = folder.display();
+    assert_eq!(printed(&of_nobody), format!("0 accounts in {place}\n"));
+    let warning = String::from_utf8_lossy(&of_nobody.stderr).into_owned();
+    assert!(warning.contains("MQTT_USERNAME"), "{warning}");
+
+    let file = folder.join("dynamic-security.json");
+    let names = || {
+        let text = std::fs::read_to_string(&file).expect("the file");
+        let json: Value = serde_json::from_str(&text).expect("JSON");
+        let clients = json["clients"].as_array().expect("accounts").clone();
+        clients.iter().map(|client| client["username"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    let output = installation::export(&folder, &database.url());
+    assert_eq!(names().len(), 2);
+    assert_eq!(printed(&output), format!("2 accounts in {place}: the server's, the administrator's\n"));
+
+    // The account of a monitor, which an operator has added.
+    let text = std::fs::read_to_string(&file).expect("the file");
+    let mut json: Value = serde_json::from_str(&text).expect("JSON");
+    json["clients"].as_array_mut().expect("accounts").push(json!({"username": "monitor", "roles": []}));
+    std::fs::write(&file, json.to_string()).expect("written");
+    let output = installation::export(&folder, &database.url());
+    assert_eq!(names().len(), 3);
+    let expected =
+        format!("3 accounts in {place}: the server's, the administrator's, 1 other in dynamic-security.json\n");
+    assert_eq!(printed(&output), expected);
+    std::fs::remove_dir_all(folder).expect("removed");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_devices_connect_with_either_file() {
@@ -30,7 +73,8 @@ async fn two_hundred_devices_connect_with_either_file() {
     for by_plugin in [true, false] {
         let folder = folder();
         let output = installation::export(&folder, &app.database().url());
-        assert!(String::from_utf8_lossy(&output.stdout).starts_with("200 accounts in "), "{output:?}");
+        let expected = "202 accounts in FOLDER: 200 of devices, the server's, the administrator's\n";
+        assert_eq!(printed(&output), expected.replace("FOLDER", &folder.display().to_string()));
         for file in ["dynamic-security.json", "acl", "passwd"] {
             let file = folder.join(file);
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());

@@ -275,6 +275,44 @@ async fn firmware_without_answers_shows_the_values_that_were_set() {
     assert_eq!(observed.all()[0].answers, [SentAnswer::Effect]);
 }
 
+/// The outputs in the next status that was not sent for another reason, after the answer to a command.
+async fn outputs(subscriber: &mut Subscriber, command_id: &str) -> Value {
+    let mut is_answered = false;
+    loop {
+        let (kind, payload) = subscriber.message().await;
+        match kind.as_str() {
+            "ack" if payload["commandId"] == command_id => is_answered = payload["status"] == "SUCCEEDED",
+            "status" if is_answered => {
+                assert_eq!(payload["online"], true);
+                return json!([payload["status"]["power"], payload["status"]["brightness"]]);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_switched_device_reports_its_outputs_after_the_answer() {
+    let broker = Broker::start().await;
+    let mut subscriber = Subscriber::connect(&broker).await;
+    subscriber.config(1).await;
+    let _fleet = started(FleetConfig { rate: FREQUENT, ..fleet(&broker, 1) }, &mut subscriber).await;
+    let set = |id: &str, power: bool, brightness: u32| json!({"commandId": id, "type": "SET_POWER", "payload": {"power": power, "brightness": brightness}});
+    let off = set("a", false, 40);
+    subscriber.command(&off).await;
+    assert_eq!(outputs(&mut subscriber, "a").await, json!([false, 40]));
+    // A repeat and a command without outputs change nothing, so no status is sent until the next change.
+    subscriber.command(&off).await;
+    subscriber.command(&json!({"commandId": "b", "type": "BLINK"})).await;
+    subscriber.command(&set("c", true, 40)).await;
+    assert_eq!(outputs(&mut subscriber, "a").await, json!([true, 40]));
+    // After a restart only the load is on.
+    subscriber.command(&set("d", false, 40)).await;
+    assert_eq!(outputs(&mut subscriber, "d").await, json!([false, 40]));
+    subscriber.command(&json!({"commandId": "e", "type": "RESET"})).await;
+    assert_eq!(outputs(&mut subscriber, "e").await, json!([true, null]));
+}
+
 #[tokio::test]
 async fn refusals_and_missing_answers_are_counted() {
     let broker = Broker::start().await;

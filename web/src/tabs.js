@@ -73,7 +73,7 @@ query History($deviceId: ID!) {
   }
 }
 `, { deviceId: '1' }),
-    tab(`# Presence of a device: its state
+    tab(`# Presence and state of a device:
 # now, then each change.
 # homeDeviceUpdates reports all
 # devices of a home.
@@ -85,6 +85,7 @@ subscription Presence($deviceId: ID!) {
     lastSeenAt
     signalStrength
     batteryLevel
+    state { reported }
   }
 }
 `, { deviceId: '4' }),

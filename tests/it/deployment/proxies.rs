@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use super::client::{Client, HOST};
 use crate::mosquitto_tls::made;
 use crate::support::app::TestApp;
 use crate::support::broker::folder;
 use crate::support::ports::free_port;
-use crate::support::until;
+use crate::support::{soon, until};
 
 const SUBSCRIPTION: &str = "subscription { telemetry(homeId: \"HOME\") { sensors { temperature } } }";
 
@@ -114,6 +117,26 @@ async fn check(app: &TestApp, proxy: &Proxy) {
 
     let metrics = client.request("127.0.0.7", "GET /metrics HTTP/1.1", "", None).await;
     assert!(metrics.contains(" 404 "), "{metrics}");
+
+    // HTTP redirects to the port at which clients reach HTTPS.
+    let [https, http] = proxy.ports;
+    let answer = plain(http, "/graphiql?tab=1").await;
+    assert!(answer.starts_with("HTTP/1.1 30"), "{answer}");
+    let location = answer.lines().find_map(|line| line.strip_prefix("Location: "));
+    assert_eq!(location, Some(&*format!("https://{HOST}:{https}/graphiql?tab=1")), "{answer}");
+}
+
+/// The response to a request without TLS.
+async fn plain(port: u16, path: &str) -> String {
+    let mut text = String::new();
+    soon("the response", async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the proxy listens");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        stream.read_to_string(&mut text).await.expect("a response");
+    })
+    .await;
+    text
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,6 +150,7 @@ async fn nginx_forwards_requests_sockets_and_events() {
                 ("127.0.0.1:4000", app.addr().to_string()),
                 ("listen 80;", format!("listen {http};")),
                 ("listen 443 ssl", format!("listen {https} ssl")),
+                ("set $smarthome_https_port \"\";", format!("set $smarthome_https_port \":{https}\";")),
                 ("smarthome.example.com", HOST.to_owned()),
                 ("/etc/smarthome/tls/fullchain.pem", format!("{tls}/server.crt")),
                 ("/etc/smarthome/tls/privkey.pem", format!("{tls}/server.key")),
@@ -159,10 +183,10 @@ async fn caddy_forwards_requests_sockets_and_events() {
             &shipped("caddy/Caddyfile"),
             &[
                 ("127.0.0.1:4000", app.addr().to_string()),
-                ("smarthome.example.com {", format!("{HOST} {{\n\ttls {tls}/server.crt {tls}/server.key")),
+                ("smarthome.example.com {", format!("{HOST}:{https} {{\n\ttls {tls}/server.crt {tls}/server.key")),
             ],
         );
-        let global = format!("{{\n\tadmin off\n\thttp_port {http}\n\thttps_port {https}\n\tskip_install_trust\n}}\n");
+        let global = format!("{{\n\tadmin off\n\thttp_port {http}\n\tskip_install_trust\n}}\n");
         std::fs::write(folder.join("Caddyfile"), global + &site).unwrap();
         let mut command = Command::new("caddy");
         command.args(["run", "--adapter", "caddyfile", "--config"]).arg(folder.join("Caddyfile"));

@@ -102,6 +102,63 @@ async fn a_disk_that_is_nearly_full() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// Folders in which this installation stores nothing say nothing about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_disks_are_those_of_this_installation() {
+    let (broker, url) = broker().await;
+    let database = migrated().await;
+    let configuration = broker.folder().join("mosquitto.conf").display().to_string();
+    let folder: String = database.client().await.query_one("show data_directory", &[]).await.unwrap().get(0);
+    let report = examine(&variables(&database.url(), &url), &["--mosquitto-conf", &configuration]).await;
+    report.assert_well();
+    let details = report.details("disk");
+    assert_eq!(details.len(), 2, "{details:?}");
+    assert!(details[0].starts_with(&format!("{folder} (PostgreSQL): ")), "{details:?}");
+    assert!(details[1].starts_with(&format!("{}/ (Mosquitto): ", broker.folder().display())), "{details:?}");
+
+    // An account that may not know the folder, and a broker without its file: the usual folder, with a condition.
+    let account = database.account().await;
+    let report = examine(&variables(&database.url_as(&account), &url), &[]).await;
+    for (usual, service) in [("/var/lib/postgresql", "PostgreSQL"), ("/var/lib/mosquitto", "Mosquitto")] {
+        let condition =
+            format!("{usual} (if {service} stores its data there; otherwise name its folder with --disk): ");
+        let is_there = std::path::Path::new(usual).exists();
+        let details = report.details("disk");
+        assert_eq!(details.iter().any(|detail| detail.starts_with(&condition)), is_there, "{details:?}");
+    }
+    // Folders that were named are enough.
+    let report = examine(&variables(&database.url_as(&account), &url), &["--disk", "/tmp"]).await;
+    let details = report.details("disk");
+    assert!(details.len() == 1 && details[0].starts_with("/tmp: "), "{details:?}");
+
+    let elsewhere = variables("postgres://me@db.test.invalid/home", "mqtt://mqtt.test.invalid");
+    let report = examine(&elsewhere, &[]).await;
+    assert_eq!(report.check("disk")["status"], "notChecked", "{:#}", report.check("disk"));
+    assert!(report.details("disk")[0].contains("--disk"));
+}
+
+/// Nobody can ask a broker for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_of_persistence_says_when_it_was_skipped_and_how_to_have_it() {
+    let (broker, url) = broker().await;
+    let database = migrated().await;
+    let mut variables = variables(&database.url(), &url);
+    let skipped = examine(&variables, &[]).await;
+    skipped.assert_well();
+    assert_eq!(skipped.check("persistence")["status"], "notChecked");
+    assert!(skipped.details("persistence")[0].contains("--mosquitto-conf FILE"), "{skipped:?}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smarthome"));
+    let output = command.arg("doctor").env_clear().envs(&variables).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.ends_with("\nwhat was checked is well; not checked: persistence\n"), "{text}");
+
+    // The file does not need the broker's settings.
+    variables.insert("MQTT_BROKER_URL".to_owned(), "no URL".to_owned());
+    let configuration = broker.folder().join("mosquitto.conf").display().to_string();
+    let report = examine(&variables, &["--mosquitto-conf", &configuration]).await;
+    assert_eq!(report.check("persistence")["status"], "ok");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_settings_do_not_stop_the_other_checks() {
     let (_broker, url) = broker().await;

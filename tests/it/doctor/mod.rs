@@ -16,6 +16,7 @@ use crate::support::installation::{self, ADMIN, PREFIX, SERVER};
 use crate::support::{http, soon};
 
 /// What the doctor has found.
+#[derive(Debug)]
 struct Report {
     status: Option<i32>,
     checks: Vec<Value>,
@@ -26,6 +27,12 @@ impl Report {
     fn check(&self, name: &str) -> &Value {
         let found = self.checks.iter().find(|check| check["name"] == name);
         found.unwrap_or_else(|| panic!("no check {name} in {:#?}", self.checks))
+    }
+
+    /// What all checks of this name have found.
+    fn details(&self, name: &str) -> Vec<&str> {
+        let found = self.checks.iter().filter(|check| check["name"] == name);
+        found.map(|check| check["detail"].as_str().expect("a text")).collect()
     }
 
     fn faults(&self) -> Vec<&str> {
@@ -136,9 +143,9 @@ async fn all_is_well_with_a_right_installation_and_its_server_notices_nothing() 
 
     // Readable without --json, too.
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_smarthome"));
-    let output = command.arg("doctor").env_clear().envs(&variables).output().await.unwrap();
+    let output = command.args(["doctor"]).args(arguments).env_clear().envs(&variables).output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("all is well") && text.contains("roundTrip"), "{text}");
+    assert!(output.status.success() && text.contains("\nall is well\n") && text.contains("roundTrip"), "{text}");
 
     assert_eq!(figures(), before, "the server has noticed the doctor");
     let rejected = "select count(*) from rejected_messages";

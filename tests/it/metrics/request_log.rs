@@ -33,6 +33,14 @@ async fn line(server: &Server, id: &str) -> Value {
     lines.remove(0)
 }
 
+/// A time has two decimals at most.
+#[track_caller]
+fn assert_short(time: &Value) {
+    let text = time.to_string();
+    let (_, decimals) = text.split_once('.').unwrap_or_else(|| panic!("{time}"));
+    assert!(decimals.len() <= 2, "{text}");
+}
+
 fn post(query: &str) -> Vec<u8> {
     json!({ "query": query }).to_string().into_bytes()
 }
@@ -68,6 +76,7 @@ async fn a_refused_request_is_logged_with_the_reason_and_its_id() {
     assert_eq!((&refused["operation"], &refused["name"]), (&json!("query"), &json!("Others")), "{refused}");
     assert_eq!((&refused["field"], &refused["user"]), (&json!("theirs"), &json!(user.id)), "{refused}");
     assert!(refused["ms"].as_f64().is_some_and(|ms| ms > 0.0) && refused["bytes"].as_u64().is_some_and(|n| n > 0));
+    assert_short(&refused["ms"]);
 
     // A mutation by GET is refused after it was read.
     let headers = [("authorization", token.as_str()), ("x-request-id", "by-get")];
@@ -123,6 +132,7 @@ async fn refused_sockets_and_their_operations_are_logged_with_the_id_of_their_re
     until("the end of the socket is logged", || lines(&server, &id).len() == 2).await;
     let closed = &lines(&server, &id)[1];
     assert_eq!((&closed["close_code"], &closed["reason"]), (&json!(4400), &json!("INVALID_MESSAGE")), "{closed}");
+    assert_short(&closed["seconds"]);
 
     let mut socket = Socket::open(server.addr(), "/graphql", "graphql-transport-ws").await;
     socket.send(&json!({"type": "connection_init", "payload": {"token": "canary"}})).await;

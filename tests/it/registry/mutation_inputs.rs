@@ -19,30 +19,76 @@ fn deprecated() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Neither form, an incomplete one, or both, and the message.
-const REFUSED: [(&str, &str); 9] = [
-    ("createRoom { id }", "`input` is missing"),
-    ("createRoom(homeId: $home) { id }", "a deprecated argument is missing: give `input` in place of them"),
+/// Neither form, an incomplete one, or both; the field of the error and its message.
+const REFUSED: [(&str, &str, &str); 14] = [
+    (
+        "createRoom { id }",
+        "input",
+        "Field \"createRoom\" argument \"input\" of type \"CreateRoomInput!\" is required, but it was not provided.",
+    ),
+    (
+        "createRoom(homeId: $home) { id }",
+        "name",
+        "Field \"createRoom\" argument \"name\" of type \"String!\" is required, but it was not provided.",
+    ),
     (
         "createRoom(input: {homeId: $home, name: \"A\"}, name: \"B\") { id }",
+        "input",
         "`input` replaces the deprecated arguments: give only `input`",
     ),
     (
+        "renameRoom(name: \"A\") { id }",
+        "id",
+        "Field \"renameRoom\" argument \"id\" of type \"ID!\" is required, but it was not provided.",
+    ),
+    (
         "setMemberRole(userId: $member, role: GUEST) { role }",
-        "a deprecated argument is missing: give `input` in place of them",
+        "homeId",
+        "Field \"setMemberRole\" argument \"homeId\" of type \"ID!\" is required, but it was not provided.",
+    ),
+    (
+        "setMemberRole(homeId: $home, userId: $member) { role }",
+        "role",
+        "Field \"setMemberRole\" argument \"role\" of type \"HomeRole!\" is required, but it was not provided.",
+    ),
+    (
+        "removeMember(homeId: $home)",
+        "userId",
+        "Field \"removeMember\" argument \"userId\" of type \"ID!\" is required, but it was not provided.",
+    ),
+    (
+        "rollbackConfig(deviceId: $device) { version }",
+        "toVersion",
+        "Field \"rollbackConfig\" argument \"toVersion\" of type \"Int!\" is required, but it was not provided.",
     ),
     (
         "rotateDeviceCredentials(input: {deviceId: $device}, graceSeconds: 0) { username }",
+        "input",
         "`input` replaces the deprecated arguments: give only `input`",
     ),
     (
         "rotateDeviceCredentials(graceSeconds: 5) { username }",
-        "a deprecated argument is missing: give `input` in place of them",
+        "deviceId",
+        "Field \"rotateDeviceCredentials\" argument \"deviceId\" of type \"ID!\" is required, but it was not provided.",
     ),
-    ("rotateDeviceCredentials { username }", "`input` is missing"),
-    ("updateDevice(input: {name: \"A\"}) { id }", "`input.id` is missing"),
+    (
+        "rotateDeviceCredentials { username }",
+        "input",
+        "Field \"rotateDeviceCredentials\" argument \"input\" of type \"RotateDeviceCredentialsInput!\" is required, but it was not provided.",
+    ),
+    (
+        "updateDevice(input: {name: \"A\"}) { id }",
+        "input.id",
+        "Field \"UpdateDeviceInput.id\" of required type \"ID!\" was not provided.",
+    ),
+    (
+        "updateHome(input: {name: \"A\"}) { id }",
+        "input.id",
+        "Field \"UpdateHomeInput.id\" of required type \"ID!\" was not provided.",
+    ),
     (
         "updateHome(id: $home, input: {id: $home, name: \"A\"}) { id }",
+        "id",
         "`id` is given twice: give only the one in `input`",
     ),
 ];
@@ -80,10 +126,10 @@ async fn deprecated_arguments_work_in_place_of_the_input() {
         let made = graph.ask(&ann, &document(mutation), things.clone()).await;
         assert_eq!(made[field].to_string(), expected.to_string().replace("@key", &key), "{mutation}");
     }
-    for (mutation, message) in REFUSED {
+    for (mutation, field, message) in REFUSED {
         let answer = graph.answer(&ann, &document(mutation), things.clone()).await;
         let error = &answer["errors"][0];
-        assert_eq!(error["extensions"], json!({"code": "BAD_USER_INPUT", "field": "input"}), "{mutation}: {answer}");
+        assert_eq!(error["extensions"], json!({"code": "BAD_USER_INPUT", "field": field}), "{mutation}: {answer}");
         assert_eq!(error["message"], message, "{mutation}");
     }
 }

@@ -224,6 +224,7 @@ pub(super) const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "hub",
             "ids",
             "latch",
+            "logging",
             "metrics",
             "mqtt",
             "rate",
