@@ -1,7 +1,5 @@
 //! SQL that reads a device and a page of its past in one statement.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -15,28 +13,10 @@ use super::history_store::{self, Bounds};
 use super::read_store::{Health, SensorsRow, SensorsSql, reading};
 use super::{Reading, SharedReading};
 use crate::db::{MemoryBudget, MemorySize, statement};
-use crate::devices::{Device, DeviceAccess, Registration, RegistrationColumns, read_registration};
+use crate::devices::{Device, Registration, RegistrationColumns, read_registration};
 use crate::error::Error;
 use crate::homes::{Membership, MembershipColumns};
 use crate::ids::{DeviceId, TelemetryId, UserId};
-
-/// A device without its state, and a page of its readings.
-pub type DeviceWithHistory = (Arc<Device>, Arc<FetchedPage>);
-
-/// A page of a device's readings that was read with the device, before anybody proved that they may be read.
-#[derive(Debug)]
-pub struct FetchedPage {
-    device: DeviceId,
-    page: HistoryPage,
-    readings: Arc<[SharedReading]>,
-}
-
-impl FetchedPage {
-    /// The readings, if they are this page of this device.
-    pub fn readings(&self, device: DeviceAccess, page: &HistoryPage) -> Option<Arc<[SharedReading]>> {
-        (self.device == device.device() && self.page == *page).then(|| self.readings.clone())
-    }
-}
 
 /// Null in the rows of the readings.
 type DeviceSql = Nullable<Record<(Record<RegistrationColumns>, Record<MembershipColumns>)>>;
@@ -65,14 +45,14 @@ statement! {
     }
 }
 
-/// The device and a page of its readings; `None` if `viewer` does not see the device.
+/// The device, without its state, and a page of its readings; `None` if `viewer` does not see the device.
 pub(super) async fn device_with_history(
     conn: &mut AsyncPgConnection,
     viewer: UserId,
     device: DeviceId,
     page: &HistoryPage,
     budget: &MemoryBudget,
-) -> Result<Option<DeviceWithHistory>, Error> {
+) -> Result<Option<(Device, Vec<SharedReading>)>, Error> {
     let Bounds { from_at, to_at, after_at, after_id, limit, max_rows } = Bounds::of(page);
     let health = page.health;
     let query = DeviceHistory { viewer, device, from_at, to_at, after_at, after_id, limit, max_rows, health };
@@ -87,8 +67,7 @@ pub(super) async fn device_with_history(
     }
     drop(rows);
     let readings = history_store::complete(conn, readings, page, budget).await?;
-    let fetched = FetchedPage { device: device.id, page: *page, readings: readings.into() };
-    Ok(Some((Arc::new(device), Arc::new(fetched))))
+    Ok(Some((device, readings)))
 }
 
 fn read_device((registration, membership): DeviceRow) -> Result<Device, Error> {

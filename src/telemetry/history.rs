@@ -1,29 +1,34 @@
 //! Stored readings of devices: the latest one, and pages of the past. One statement reads many devices; the caller
 //! proves that each may be read. Of a page that is read together with its device, the proof is made from that device.
 
+use std::sync::Arc;
+
+use super::device_history_store::device_with_history;
+use super::recent_histories::{RecentHistories, is_full};
 use super::recent_pages::RecentPages;
-use super::{
-    DeviceWithLatest, Reading, SharedReading, device_history_store, history_store, page_store, read_store as store,
-};
+use super::{DeviceWithLatest, Reading, SharedReading, history_store, page_store, read_store as store};
 use crate::db::{MemoryBudget, Pool};
-use crate::devices::{DeviceAccess, DevicePage};
+use crate::devices::{Device, DeviceAccess, DevicePage};
 use crate::error::Error;
 use crate::ids::{DeviceId, UserId};
 
-pub use super::device_history_store::{DeviceWithHistory, FetchedPage};
-pub use super::history_page::{CursorError, HistoryCursor, HistoryPage};
+pub use super::history_page::{CursorError, FetchedPage, HistoryCursor, HistoryPage};
 pub use super::page_store::LatestColumns;
+
+/// A device without its state, and a page of its readings.
+pub type DeviceWithHistory = (Arc<Device>, Arc<FetchedPage>);
 
 /// Reads stored readings. Cheap to clone.
 #[derive(Clone)]
 pub struct Readings {
     pool: Pool,
     recent_pages: RecentPages,
+    recent_histories: RecentHistories,
 }
 
 impl Readings {
     pub fn new(pool: Pool) -> Self {
-        Self { pool, recent_pages: RecentPages::default() }
+        Self { pool, recent_pages: RecentPages::default(), recent_histories: RecentHistories::default() }
     }
 
     /// The newest reading of each device that has one.
@@ -70,6 +75,25 @@ impl Readings {
         budget: &MemoryBudget,
     ) -> Result<Option<DeviceWithHistory>, Error> {
         let mut conn = self.pool.get().await?;
-        device_history_store::device_with_history(&mut conn, viewer, device, page, budget).await
+        if let Some(bounded) = self.recent_histories.bounded(device, page) {
+            let found = device_with_history(&mut conn, viewer, device, &bounded, budget).await?;
+            if found.as_ref().is_none_or(|(_, readings)| is_full(page, readings)) {
+                return Ok(self.note_history(page, found));
+            }
+        }
+        let found = device_with_history(&mut conn, viewer, device, page, budget).await?;
+        Ok(self.note_history(page, found))
+    }
+
+    /// Remembers the page, unless the viewer does not see the device.
+    fn note_history(
+        &self,
+        page: &HistoryPage,
+        found: Option<(Device, Vec<SharedReading>)>,
+    ) -> Option<DeviceWithHistory> {
+        let (device, readings) = found?;
+        self.recent_histories.note(device.id, page, &readings);
+        let fetched = FetchedPage { device: device.id, page: *page, readings: readings.into() };
+        Some((Arc::new(device), Arc::new(fetched)))
     }
 }

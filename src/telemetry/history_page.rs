@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 
-use super::Reading;
-use crate::ids::TelemetryId;
+use super::{Reading, SharedReading};
+use crate::devices::DeviceAccess;
+use crate::ids::{DeviceId, TelemetryId};
 
 /// A position in a device's history: the readings after it are older. Opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +32,21 @@ pub struct HistoryPage {
     pub limit: i64,
     /// Whether to read firmware version, signal, battery, and values of other sensors.
     pub health: bool,
+}
+
+/// A page of a device's readings that was read with the device, before anybody proved that they may be read.
+#[derive(Debug)]
+pub struct FetchedPage {
+    pub(super) device: DeviceId,
+    pub(super) page: HistoryPage,
+    pub(super) readings: Arc<[SharedReading]>,
+}
+
+impl FetchedPage {
+    /// The readings, if they are this page of this device.
+    pub fn readings(&self, device: DeviceAccess, page: &HistoryPage) -> Option<Arc<[SharedReading]>> {
+        (self.device == device.device() && self.page == *page).then(|| self.readings.clone())
+    }
 }
 
 /// Before every reading.

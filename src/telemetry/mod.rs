@@ -12,6 +12,7 @@ mod parked_store;
 mod partition_store;
 mod partitions;
 mod read_store;
+mod recent_histories;
 mod recent_pages;
 mod sensors;
 mod write_store;

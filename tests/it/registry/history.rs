@@ -185,6 +185,40 @@ async fn a_device_that_is_read_with_its_readings_is_the_same_for_every_viewer() 
     }
 }
 
+/// The server remembers since when the first page of a device is full, and first looks for later readings only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_is_read_again_shows_the_newest_readings_whatever_has_changed() {
+    let graph = Graph::start().await;
+    let ann = graph.person().await;
+    let home = graph.home(&ann).await;
+    let device = &graph.devices(&ann, &home, 1).await[0];
+    let page = format!(
+        "{{ device(id: {device}) {{ telemetry(first: 2) {{ nodes {{ sensors {{ temperature }} }} pageInfo {{ hasNextPage }} }} }} }}"
+    );
+    let expect = async |expected: &[f64], has_next: bool| {
+        for _ in 0..2 {
+            let data = graph.ask(&ann, &page, json!({})).await;
+            assert_eq!(temperatures(&data), expected);
+            assert_eq!(data["device"]["telemetry"]["pageInfo"]["hasNextPage"], has_next);
+        }
+    };
+    expect(&[], false).await;
+    for minute in [1, 5] {
+        graph.reading(&home, device, minute).await;
+    }
+    expect(&[5.0, 1.0], false).await;
+    graph.reading(&home, device, 0).await;
+    expect(&[5.0, 1.0], true).await;
+    graph.reading(&home, device, 3).await;
+    expect(&[5.0, 3.0], true).await;
+    // Three readings were the page and the one that shows that more follow.
+    for (removed, expected, has_next) in [(3, &[5.0, 1.0][..], true), (5, &[1.0, 0.0], false), (1, &[0.0], false)] {
+        let remove = "delete from telemetry where dedup = $1::bigint";
+        graph.sql.execute(remove, &[&i64::from(removed)]).await.unwrap();
+        expect(expected, has_next).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_messages_are_listed_newest_first() {
     let graph = Graph::start().await;

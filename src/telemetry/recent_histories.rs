@@ -1,0 +1,68 @@
+//! Since when the first page of a device's history was full, as far as this server has seen. Later readings only make it
+//! fuller, so it needs none from before, and the months before are not opened: each costs the statement some 4 us.
+//!
+//! Only a bound on where the database looks: a page that is not full with it is read again without it. So a bound that is
+//! wrong, after readings were removed, costs one statement.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use chrono::{DateTime, Utc};
+use lru::LruCache;
+
+use super::Reading;
+use super::history_page::HistoryPage;
+use crate::ids::DeviceId;
+
+/// Remembered pages: some 2 MB.
+const MAX_PAGES: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
+
+/// A device, and the length of the page.
+type FirstPage = (DeviceId, i64);
+
+/// See the module. Clones share one memory.
+#[derive(Clone)]
+pub(super) struct RecentHistories(Arc<Mutex<LruCache<FirstPage, DateTime<Utc>>>>);
+
+impl Default for RecentHistories {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(LruCache::new(MAX_PAGES))))
+    }
+}
+
+impl RecentHistories {
+    /// The page with a bound, if one is known.
+    pub(super) fn bounded(&self, device: DeviceId, page: &HistoryPage) -> Option<HistoryPage> {
+        if !is_first(page) {
+            return None;
+        }
+        let from = self.lock().get(&(device, page.limit)).copied()?;
+        Some(HistoryPage { from: Some(from), ..*page })
+    }
+
+    /// Remembers the page as it was read, from the newest reading to the oldest.
+    pub(super) fn note(&self, device: DeviceId, page: &HistoryPage, readings: &[impl AsRef<Reading>]) {
+        if !is_first(page) {
+            return;
+        }
+        let first = (device, page.limit);
+        match readings.last().filter(|_| is_full(page, readings)) {
+            Some(oldest) => drop(self.lock().put(first, oldest.as_ref().recorded_at)),
+            None => drop(self.lock().pop(&first)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LruCache<FirstPage, DateTime<Utc>>> {
+        self.0.lock().expect("recent histories lock")
+    }
+}
+
+/// Whether the page begins with the newest reading and has no bound of its own.
+fn is_first(page: &HistoryPage) -> bool {
+    page.from.is_none() && page.to.is_none() && page.after.is_none()
+}
+
+/// Whether the page has as many readings as it may.
+pub(super) fn is_full<T>(page: &HistoryPage, readings: &[T]) -> bool {
+    i64::try_from(readings.len()).is_ok_and(|n| n >= page.limit)
+}
