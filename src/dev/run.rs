@@ -184,7 +184,6 @@ struct Running<'a> {
 impl Running<'_> {
     /// Starts the simulation, prints the banner, and runs until the stop or until the server ends.
     async fn run(&self, postgres: &mut Postgres, stop: &CancellationToken) -> anyhow::Result<()> {
-        let fleet = simulate(self.broker, self.settings, self.demo)?;
         let http = self.app.http_addr();
         tokio::select! {
             ready = tokio::time::timeout(READY_TIMEOUT, wait_until_ready(http)) => {
@@ -194,6 +193,8 @@ impl Running<'_> {
             }
             () = stop.cancelled() => return Ok(()),
         }
+        // The first status of each device would be lost before the server has subscribed for the first time.
+        let fleet = simulate(self.broker, self.settings, self.demo)?;
         self.print_banner(postgres)?;
         let result = self.watch(postgres, stop).await;
         if let Some(fleet) = fleet {

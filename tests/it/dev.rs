@@ -128,6 +128,13 @@ async fn temperature(user: &User, device: &Value) -> Option<f64> {
     data["device"]["latestTelemetry"]["sensors"]["temperature"].as_f64()
 }
 
+/// Whether a device reports to be on.
+async fn is_on(user: &User, device: &Value) -> Option<()> {
+    let query = "query($id: ID!) { device(id: $id) { state { reported } } }";
+    let data = user.query(query, json!({ "id": device })).await;
+    (data["device"]["state"]["reported"]["power"] == true).then_some(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reading_arrives_and_survives_a_crash() {
     let mut dev = Dev::new();
@@ -161,6 +168,8 @@ async fn a_reading_arrives_and_survives_a_crash() {
     assert_eq!(live.next().await["telemetry"]["sensors"]["temperature"], 23.5);
     let simulated = device(&connection, "THERMO_001");
     eventually("a simulated device publishes", || temperature(&user, &simulated)).await;
+    let lamp = device(&connection, "LAMP_001");
+    eventually("a lamp is on, as its first status says", || is_on(&user, &lamp)).await;
     let preflight = ["origin", "access-control-request-method", "access-control-request-headers"];
     for (origin, is_allowed) in
         [("http://localhost:5173", true), ("http://127.0.0.1:3000", true), ("https://a.example.com", false)]
