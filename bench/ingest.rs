@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 
 use crate::echo::wait_until;
 use crate::load::flood_in_background;
+use crate::pipe::Reached;
 use crate::process;
 use crate::server::{DATABASE, HOME, PREFIX, Server};
 use crate::stage::Stage;
@@ -25,10 +26,15 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// What the best of the peers reached on another day's machine.
 const BEST_PEER: f64 = 3_620.0;
 
+/// Processor time of the server and of PostgreSQL beside the pipe's. The targets are 5 and 11 us of the machine on which they were
+/// set. There such a pipe took 1.6 to 1.9 us, and its PostgreSQL 8.6 to 9.5; the stricter figures are taken.
+const SERVER_TO_PIPE: f64 = 5.0 / 1.9;
+const DATABASE_TO_PIPE: f64 = 11.0 / 9.5;
+
 /// What the same run reached without us.
 pub(crate) struct Limits {
     pub(crate) insert: Option<f64>,
-    pub(crate) pipe: Option<f64>,
+    pub(crate) pipe: Option<Reached>,
     pub(crate) broker: Option<f64>,
 }
 
@@ -54,7 +60,7 @@ pub(crate) fn measure(stage: &Stage, table: &mut Table, server: &Server, limits:
     let what = format!("durable ingest, {} messages of QoS 1", thousands(f64::from(u32::try_from(n)?)));
     let against =
         |name: &str, limit: Option<f64>| (limit.map(|l| format!("{name} {}/s", thousands(l))), limit.map(|l| rate / l));
-    let (limit, ratio) = against("bare pipe", limits.pipe);
+    let (limit, ratio) = against("bare pipe", limits.pipe.as_ref().map(|pipe| pipe.rate));
     table.row(&what, &measured, &limit.unwrap_or_default(), ratio, "at least 0.75");
     for (name, limit) in [("same INSERT", limits.insert), ("broker", limits.broker)] {
         if let (Some(limit), ratio) = against(name, limit) {
@@ -64,20 +70,27 @@ pub(crate) fn measure(stage: &Stage, table: &mut Table, server: &Server, limits:
     let peer = format!("best peer {}/s", thousands(BEST_PEER));
     table.row("", "", &peer, Some(rate / BEST_PEER), "at least 10");
 
-    let [server_us, database_us, broker_us] = costs.map(median);
-    let measured = format!("{server_us:.1} / {database_us:.1} / {broker_us:.1} us");
-    table.row(
-        "processor a message: server / PostgreSQL / broker",
-        &measured,
-        "",
-        None,
-        "server at most 5 us, PostgreSQL 11",
-    );
+    processor(table, costs.map(median), limits.pipe.as_ref());
     wait_until(Instant::now() + IDLE);
     let (now, highest) = process::memory_kib(pid)?;
     let measured = format!("{}, highest {}", mib(now), mib(highest));
     table.row("memory of the server after the flood", &measured, "", None, "at most 80 MB");
     Ok(())
+}
+
+/// Beside the pipe: a slower machine is slower for both.
+fn processor(table: &mut Table, [server, database, broker]: [f64; 3], pipe: Option<&Reached>) {
+    let what = "processor a message: server / PostgreSQL / broker";
+    let measured = format!("{server:.1} / {database:.1} / {broker:.1} us");
+    table.row(what, &measured, "", None, "5 / 11 us, where the pipe takes 1.9 / 9.5");
+    let Some(Reached { pipe_us, database_us, .. }) = pipe else { return };
+    for (what, us, pipe_us, target) in [
+        ("the same beside the bare pipe: server", server, pipe_us, SERVER_TO_PIPE),
+        ("the same beside the bare pipe: PostgreSQL", database, database_us, DATABASE_TO_PIPE),
+    ] {
+        let target = format!("at most {target:.2}");
+        table.row(what, &format!("{us:.1} us"), &format!("bare pipe {pipe_us:.1} us"), Some(us / pipe_us), &target);
+    }
 }
 
 fn cpu(stage: &Stage, server: &Server) -> Result<[Duration; 3]> {

@@ -32,13 +32,23 @@ const MOST_ROWS: usize = 2 * BATCH;
 /// Bytes of one read: some hundred messages.
 const READ: usize = 256 * 1024;
 
-/// Messages a second. `limits` are the rates of the broker alone and of the INSERT alone.
+/// What the pipe reached.
+pub(crate) struct Reached {
+    /// Messages a second.
+    pub(crate) rate: f64,
+    /// Microseconds of the pipe's processor time a message.
+    pub(crate) pipe_us: f64,
+    /// The same of all of PostgreSQL.
+    pub(crate) database_us: f64,
+}
+
+/// `limits` are the rates of the broker alone and of the INSERT alone.
 pub(crate) fn measure(
     stage: &Stage,
     table: &mut Table,
     yardstick: &Yardstick,
     limits: [Option<f64>; 2],
-) -> Result<f64> {
+) -> Result<Reached> {
     let n = stage.size.messages;
     let (mut rates, mut costs) = (Vec::new(), [const { Vec::new() }; 4]);
     for _ in 0..stage.size.rounds {
@@ -65,8 +75,10 @@ pub(crate) fn measure(
     let limit = smaller.map(|smaller| format!("smaller of broker and INSERT {}/s", thousands(smaller)));
     let (what, ratio) = ("bare pipe: subscribe, INSERT, acknowledge", smaller.map(|smaller| rate / smaller));
     table.row(what, &format!("{}/s", thousands(rate)), &limit.unwrap_or_default(), ratio, "at least 0.9");
-    processor(table, rate, costs.map(median))?;
-    Ok(rate)
+    let costs = costs.map(median);
+    processor(table, rate, costs)?;
+    let [pipe_us, _, database_us, _] = costs;
+    Ok(Reached { rate, pipe_us, database_us })
 }
 
 /// What the pipe would reach if no core ever waited.
