@@ -99,7 +99,7 @@ impl CommittedPackets {
             async {
                 match packets {
                     [] => Ok(None),
-                    packets => store::insert_packets(conn, &self.client_id, packets).await.map(Some),
+                    packets => store::insert_packets(conn, &self.client_id, packets).await,
                 }
             },
         );

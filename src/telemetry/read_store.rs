@@ -186,6 +186,10 @@ mod tests {
             let sql = squeezed(sql);
             assert!(sql.matches(&names).count() == 2 && sql.contains(&values), "{sql}");
         }
+        let one = include_str!("sql/insert_one.sql");
+        let parameters: Vec<_> = crate::db::parameters(one).into_iter().map(|(_, name)| name).collect();
+        assert_eq!(parameters[6..6 + SENSORS.len()], *SENSORS);
+        assert!(squeezed(one).contains(&names), "{one}");
         let moves = squeezed(include_str!("sql/move_parked.sql"));
         assert!(moves.contains(&names) && moves.contains(&values), "{moves}");
     }
