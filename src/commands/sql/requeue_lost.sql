@@ -1,17 +1,21 @@
 -- Makes these commands pending again, which the broker lost with our session. Devices are locked before the rows of the
--- queue, and these before commands, as in the transactions that add a command or delete a device.
+-- queue, and these before commands, as in the transactions that add a command or delete a device. A row that the queue
+-- lacks is added then: a trigger would add it after the commands are locked.
 with affected as materialized (
     select c.id, c.device_id
     from commands c
     where c.id = any(:ids)
 ), existing as materialized (
-    select d.id from devices d where d.id = any(array(select device_id from affected)) order by d.id for key share
+    select d.id, d.home_id
+    from devices d
+    where d.id = any(array(select device_id from affected))
+    order by d.id
+    for key share
 ), turns as materialized (
-    select q.device_id
-    from command_queue q
-    where q.device_id = any(array(select id from existing))
-    order by q.device_id
-    for update
+    insert into command_queue as q (device_id, home_id)
+    select id, home_id from existing order by id
+    on conflict (device_id) do update set n_changes = q.n_changes + 1, is_held = false, retry_at = null
+    returning q.device_id
 ), lost as materialized (
     select c.id
     from commands c

@@ -305,6 +305,27 @@ async fn a_change_whose_answer_was_lost_is_published_by_the_next_tick() {
     assert_eq!((published.id, published.status), (command, CommandStatus::Sent));
 }
 
+/// A sender that adds the device to the queue may lock the command afterwards, so nobody may hold it while waiting for the queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_command_is_locked_after_its_device_in_the_queue() {
+    let mut rig = Rig::start(1).await;
+    let command = rig.command_in(CommandStatus::Sent).await;
+    rig.graph.sql.batch_execute("delete from command_queue").await.unwrap();
+    let sender = rig.graph.database.client().await;
+    let added = "begin; set local lock_timeout = '5s';
+                 insert into command_queue (device_id, home_id) select id, home_id from devices";
+    sender.batch_execute(added).await.unwrap();
+    let (graph, clock) = (&rig.graph, &rig.clock);
+    let recovered = rig.outbox.on_broker_session_lost(&mut rig.conn, clock.now(), clock.now());
+    let sent = async {
+        graph.wait_for_waiting(1).await;
+        sender.batch_execute("select from commands for update; commit").await
+    };
+    let (recovered, sent) = tokio::join!(recovered, sent);
+    assert_eq!((recovered.unwrap(), sent.map_err(|error| error.to_string())), (Recovery::Finished, Ok(())));
+    assert_eq!(rig.status(command).await, CommandStatus::Pending);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn senders_dispatchers_answers_and_deadlines_run_concurrently_without_deadlock() {
     const ROUNDS: usize = 60;
