@@ -27,7 +27,7 @@ pub(super) struct CommittedPackets {
     /// Ids of the table's rows, oldest first, with the number of packets in each.
     rows: VecDeque<(i64, usize)>,
     n_packets: usize,
-    /// Whether the broker ever kept a session for us: one that never was can't be lost.
+    /// Whether the broker has kept a session before: one that never was can't be lost.
     existed: bool,
 }
 
@@ -43,8 +43,12 @@ impl CommittedPackets {
     }
 
     /// Loads what was committed before this process started.
-    pub(super) async fn load(conn: &mut db::Connection, client_id: &str) -> QueryResult<Self> {
-        let mut packets = Self::new(client_id, store::has_session(conn, client_id).await?);
+    pub(super) async fn load(
+        conn: &mut db::Connection,
+        client_id: &str,
+        group_prefix: Option<&str>,
+    ) -> QueryResult<Self> {
+        let mut packets = Self::new(client_id, store::had_session(conn, client_id, group_prefix).await?);
         for (row, ids, digests) in store::load_packets(conn, client_id).await? {
             packets.rows.push_back((row, ids.len()));
             packets.n_packets += ids.len();

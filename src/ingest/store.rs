@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Untyped};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Untyped};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::rejection_recorder::NewRejected;
@@ -203,10 +203,21 @@ pub(super) async fn upsert_losses(
         .map(drop)
 }
 
-/// Whether the broker ever kept a session for us.
-pub(super) async fn has_session(conn: &mut AsyncPgConnection, client_id: &str) -> QueryResult<bool> {
-    let known = broker_sessions::table.filter(broker_sessions::client_id.eq(client_id));
-    diesel::select(diesel::dsl::exists(known)).get_result(conn).await
+statement! {
+    struct HadSession<'a>("sql/had_session.sql") -> Bool {
+        writer_class: Integer = i32,
+        client_id: Text = &'a str,
+        group_prefix: Nullable<Text> = Option<&'a str>,
+    }
+}
+
+/// Whether the broker has kept a session before, for this server or for its group.
+pub(super) async fn had_session(
+    conn: &mut AsyncPgConnection,
+    client_id: &str,
+    group_prefix: Option<&str>,
+) -> QueryResult<bool> {
+    HadSession { writer_class: locks::WRITER, client_id, group_prefix }.get_result(conn).await
 }
 
 /// The packets of the present session, oldest first: `(row, packet ids, digests)`.

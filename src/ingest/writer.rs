@@ -149,9 +149,9 @@ struct Stored {
 }
 
 impl Stored {
-    async fn load(conn: &mut db::Connection, client_id: &str) -> QueryResult<Self> {
+    async fn load(conn: &mut db::Connection, client_id: &str, group_prefix: Option<&str>) -> QueryResult<Self> {
         Ok(Self {
-            committed_packets: CommittedPackets::load(conn, client_id).await?,
+            committed_packets: CommittedPackets::load(conn, client_id, group_prefix).await?,
             online: Directory::online(conn).await?,
             newest_reading: telemetry::last_cursor(conn).await?,
         })
@@ -162,9 +162,10 @@ impl RunningWriter {
     /// Waits for the database as long as it takes.
     async fn start(parts: WriterParts, term: Term, link: LinkHandles) -> Self {
         let mut db = term.db;
-        let client_id = db.client_id().to_owned();
+        let (client_id, group_prefix) = (db.client_id().to_owned(), db.group_prefix().map(str::to_owned));
         let stored = loop {
-            match with_timeout(ATTEMPT_TIMEOUT, Stored::load(db.get().await, &client_id)).await {
+            let loaded = Stored::load(db.get().await, &client_id, group_prefix.as_deref());
+            match with_timeout(ATTEMPT_TIMEOUT, loaded).await {
                 Ok(stored) => break stored,
                 Err(error) => db.on_error(&error).await,
             }

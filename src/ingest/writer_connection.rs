@@ -86,6 +86,11 @@ impl WriterConnection {
         &self.session.client_id
     }
 
+    /// The topic prefix of whose messages the session receives a share.
+    pub(super) fn group_prefix(&self) -> Option<&str> {
+        self.session.is_shared.then_some(&*self.session.prefix)
+    }
+
     /// The connection. Waits for the database as long as it takes; does not return if another server has begun to store.
     pub(super) async fn get(&mut self) -> &mut db::Connection {
         while !(self.is_locked && self.db.is_open()) {

@@ -116,3 +116,43 @@ async fn a_restart_in_the_middle_of_the_recovery_loses_no_command() {
     let app = builder.set("MQTT_CLIENT_ID", name).set("MQTT_TOPIC_PREFIX", prefix).start_on(database).await;
     all_are_sent_again(app.database()).await;
 }
+
+/// The server's client id is as new as the broker: only the database knows of a session before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_server_of_a_group_publishes_configurations_again_at_an_empty_broker() {
+    let mut broker = Broker::start().await;
+    let member =
+        |id: &str| TestApp::builder().broker(broker.port()).set("MQTT_SHARED_GROUP", "g").set("MQTT_CLIENT_ID", id);
+    let rig = Rig::with(member("one")).await;
+    let version = rig.push(json!({"sampleRate": 30})).await;
+    rig.until_config(version, "SENT").await;
+    let long_ago = "update retained_configs set confirmed_at = confirmed_at - interval '2 hours'";
+    rig.app.database().client().await.batch_execute(long_ago).await.expect("an update");
+    let Rig { app, device, .. } = rig;
+    let (another, prefix) = (member("two").set("MQTT_TOPIC_PREFIX", app.prefix()), app.prefix().to_owned());
+    let database = app.stop().await;
+    broker.kill();
+    broker.empty();
+    broker.restart().await;
+    let app = another.start_on(database).await;
+    let mut mqtt = app.another_mqtt().await;
+    mqtt.subscribe(&format!("{prefix}/{}/{}/config", device.home.key, device.key)).await.expect("SUBACK");
+    let config: serde_json::Value = serde_json::from_slice(&mqtt.next().await.1).expect("JSON");
+    assert_eq!(config["version"], version);
+
+    // A second member beside a running one has lost nothing.
+    let third =
+        TestApp::builder().broker(broker.port()).set("MQTT_SHARED_GROUP", "g").set("MQTT_TOPIC_PREFIX", &prefix);
+    let needed = "retained_configs where needs_publish";
+    for what in ["broker_losses", needed] {
+        eventually("the loss is recovered", || async { (n(app.database(), what).await == 0).then_some(()) }).await;
+    }
+    // What the broker confirmed in the last hour every new connection publishes again.
+    app.database().client().await.batch_execute(long_ago).await.expect("an update");
+    let third = third.second(&app).await;
+    let joined = "ingest_sessions where group_prefix is not null";
+    eventually("all have joined", || async { (n(app.database(), joined).await >= 3).then_some(()) }).await;
+    assert_eq!((n(app.database(), "broker_losses").await, n(app.database(), needed).await), (0, 0));
+    third.stop().await;
+    app.stop().await;
+}
