@@ -8,23 +8,20 @@ use diesel::sql_types::{BigInt, Bool, Double, Jsonb, Nullable, Record, Text, Tim
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::TryStreamExt;
 
+use super::SharedReading;
 use super::history_page::HistoryPage;
 use super::history_store::{self, Bounds};
-use super::read_store::{Health, SensorsRow, SensorsSql, reading};
-use super::{Reading, SharedReading};
+use super::read_store::{Health, Message, MessageSql, SensorsRow, SensorsSql, reading_of};
 use crate::db::{MemoryBudget, MemorySize, statement};
 use crate::devices::{Device, Registration, RegistrationColumns, read_registration};
 use crate::error::Error;
 use crate::homes::{Membership, MembershipColumns};
-use crate::ids::{DeviceId, TelemetryId, UserId};
+use crate::ids::{DeviceId, UserId};
 
 /// Null in the rows of the readings.
 type DeviceSql = Nullable<Record<(Record<RegistrationColumns>, Record<MembershipColumns>)>>;
 type DeviceRow =
     (<Registration as Queryable<RegistrationColumns, Pg>>::Row, <Membership as Queryable<MembershipColumns, Pg>>::Row);
-/// Null in the row of the device.
-type MessageSql = (Nullable<BigInt>, Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Bool>);
-type Message = (Option<TelemetryId>, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<bool>);
 /// Null too where it is not wanted.
 type HealthSql = Nullable<Record<(Nullable<Text>, Nullable<Double>, Nullable<Double>, Nullable<Jsonb>)>>;
 
@@ -61,7 +58,7 @@ pub(super) async fn device_with_history(
     let Some((Some(found), ..)) = rows.try_next().await? else { return Ok(None) };
     let (device, mut readings) = (read_device(found)?, Vec::new());
     while let Some((_, message, sensors, health)) = rows.try_next().await? {
-        let reading = read(&device, message, sensors, health).ok_or(DieselError::NotFound)?;
+        let reading = reading_of(&device, message, sensors, health.unwrap_or_default()).ok_or(DieselError::NotFound)?;
         budget.charge(reading.text_bytes())?;
         readings.push(SharedReading::new(reading));
     }
@@ -75,10 +72,4 @@ fn read_device((registration, membership): DeviceRow) -> Result<Device, Error> {
     let membership = <Membership as Queryable<MembershipColumns, Pg>>::build(membership);
     let unreadable = |error| Error::from(DieselError::DeserializationError(error));
     Ok(read_registration(registration.map_err(unreadable)?, membership.map_err(unreadable)?))
-}
-
-fn read(device: &Device, message: Message, sensors: SensorsRow, health: Option<Health>) -> Option<Reading> {
-    let (id, recorded_at, received_at, device_clock) = message;
-    let message = (id?, device.home, device.id, recorded_at?, received_at?, device_clock?);
-    Some(reading((message, sensors, health.unwrap_or_default())))
 }

@@ -12,6 +12,7 @@ mod parked_store;
 mod partition_store;
 mod partitions;
 mod read_store;
+mod recent_bounds;
 mod recent_histories;
 mod recent_pages;
 mod sensors;
@@ -116,5 +117,6 @@ pub struct NewReading {
     pub time_source: TimeSource,
     /// With `device` and `recorded_at` the primary key, so that a resend is stored once.
     pub dedup: i64,
+    /// Where it was parsed: a batch moves its readings.
     pub measurement: Box<Measurement>,
 }

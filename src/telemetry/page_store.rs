@@ -12,9 +12,9 @@ use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Timestamp
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::{Stream, TryStreamExt};
 
+use super::SharedReading;
 use super::history_page::first_instant;
-use super::read_store::{self, Health, HealthSql, SensorsRow, SensorsSql, reading};
-use super::{Reading, SharedReading};
+use super::read_store::{self, Health, HealthSql, Message, MessageSql, SensorsRow, SensorsSql, reading_of};
 use crate::db::{MemoryBudget, MemorySize, collect_bounded, statement};
 use crate::devices::{
     Device, DeviceColumns, DeviceFilter, DevicePage, DeviceRow, Registration, RegistrationColumns, read_device,
@@ -22,7 +22,7 @@ use crate::devices::{
 };
 use crate::error::Error;
 use crate::homes::{HomeRole, Membership, MembershipColumns};
-use crate::ids::{DeviceId, HomeId, TelemetryId, UserId};
+use crate::ids::{DeviceId, HomeId, UserId};
 
 /// Readings of one device with the same, newest time that the page reads. Of more than that, a statement of its own
 /// finds the newest.
@@ -44,8 +44,6 @@ pub type DeviceWithLatest = (Arc<Device>, Option<SharedReading>);
 
 /// The columns of a reading without the ids of its device and home, null for a device without readings.
 type ReadingColumns = (MessageSql, SensorsSql, HealthSql);
-type MessageSql = (Nullable<BigInt>, Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Bool>);
-type Message = (Option<TelemetryId>, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<bool>);
 type ReadingRow = (Message, SensorsRow, Health);
 
 /// The columns of a device without its state.
@@ -159,17 +157,12 @@ async fn collect<R>(
     budget: &MemoryBudget,
     read: impl Fn(R) -> QueryResult<Device>,
 ) -> Result<Vec<DeviceWithLatest>, Error> {
-    collect_bounded(rows, budget, |(device, latest)| {
+    collect_bounded(rows, budget, |(device, (message, sensors, health))| {
         let device = read(device)?;
-        let latest = newest(&device, latest);
+        let latest = reading_of(&device, message, sensors, health);
         Ok((Arc::new(device), latest.map(Arc::new)))
     })
     .await
-}
-
-fn newest(device: &Device, (message, sensors, health): ReadingRow) -> Option<Reading> {
-    let (id, recorded_at, received_at, device_clock) = message;
-    Some(reading(((id?, device.home, device.id, recorded_at?, received_at?, device_clock?), sensors, health)))
 }
 
 fn named_device(viewer: UserId, (id, home, key, name, role, scopes): NameRow) -> QueryResult<Device> {

@@ -11,6 +11,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use super::sensors::{Sensors, for_each_sensor};
 use super::{Reading, TimeSource};
 use crate::db::{JsonText, MemoryBudget, MemorySize, collect_bounded, statement};
+use crate::devices::Device;
 use crate::error::Error;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
@@ -45,6 +46,17 @@ pub(super) type HealthSql = (Nullable<Text>, Nullable<Double>, Nullable<Double>,
 pub(super) type Row = ((TelemetryId, HomeId, DeviceId, DateTime<Utc>, DateTime<Utc>, bool), SensorsRow, Health);
 /// Firmware, signal, battery, and values of other sensors.
 pub(super) type Health = (Option<String>, Option<f64>, Option<f64>, Option<JsonText>);
+
+/// What [`SqlRow`] begins with, without the ids of home and device; null where there is no reading.
+pub(super) type MessageSql = (Nullable<BigInt>, Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Bool>);
+pub(super) type Message = (Option<TelemetryId>, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<bool>);
+
+/// A reading that was read beside its device, if there is one.
+pub(super) fn reading_of(device: &Device, message: Message, sensors: SensorsRow, health: Health) -> Option<Reading> {
+    let (id, recorded_at, received_at, device_clock) = message;
+    let message = (id?, device.home, device.id, recorded_at?, received_at?, device_clock?);
+    Some(reading((message, sensors, health)))
+}
 
 pub(super) fn reading((message, sensor_values, health): Row) -> Reading {
     let (id, home, device, recorded_at, received_at, device_clock) = message;

@@ -4,31 +4,17 @@
 //! Only a bound on where the database looks: a page that is not full with it is read again without it. So a bound that is
 //! wrong, after readings were removed, costs one statement.
 
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard};
-
-use chrono::{DateTime, Utc};
-use lru::LruCache;
-
 use super::Reading;
 use super::history_page::HistoryPage;
+use super::recent_bounds::RecentBounds;
 use crate::ids::DeviceId;
-
-/// Remembered pages: some 2 MB.
-const MAX_PAGES: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
 
 /// A device, and the length of the page.
 type FirstPage = (DeviceId, i64);
 
 /// See the module. Clones share one memory.
-#[derive(Clone)]
-pub(super) struct RecentHistories(Arc<Mutex<LruCache<FirstPage, DateTime<Utc>>>>);
-
-impl Default for RecentHistories {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(LruCache::new(MAX_PAGES))))
-    }
-}
+#[derive(Clone, Default)]
+pub(super) struct RecentHistories(RecentBounds<FirstPage>);
 
 impl RecentHistories {
     /// The page with a bound, if one is known.
@@ -36,7 +22,7 @@ impl RecentHistories {
         if !is_first(page) {
             return None;
         }
-        let from = self.lock().get(&(device, page.limit)).copied()?;
+        let from = self.0.get(&(device, page.limit))?;
         Some(HistoryPage { from: Some(from), ..*page })
     }
 
@@ -45,15 +31,8 @@ impl RecentHistories {
         if !is_first(page) {
             return;
         }
-        let first = (device, page.limit);
-        match readings.last().filter(|_| is_full(page, readings)) {
-            Some(oldest) => drop(self.lock().put(first, oldest.as_ref().recorded_at)),
-            None => drop(self.lock().pop(&first)),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LruCache<FirstPage, DateTime<Utc>>> {
-        self.0.lock().expect("recent histories lock")
+        let oldest = readings.last().filter(|_| is_full(page, readings));
+        self.0.set((device, page.limit), oldest.map(|reading| reading.as_ref().recorded_at));
     }
 }
 

@@ -4,18 +4,12 @@
 //! Only a bound on where the database looks: a device without a reading since then is looked up in all months. A bound that
 //! is wrong, after readings were removed or devices were registered, costs that statement.
 
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard};
-
 use chrono::{DateTime, Utc};
-use lru::LruCache;
 
 use super::DeviceWithLatest;
+use super::recent_bounds::RecentBounds;
 use crate::devices::DevicePage;
 use crate::ids::{DeviceId, HomeId, UserId};
-
-/// Remembered pages: some 2 MB.
-const MAX_PAGES: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
 
 /// Pages by viewer, because an integration may see few of a home's devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,14 +21,8 @@ struct PageOfHome {
 }
 
 /// See the module. Clones share one memory.
-#[derive(Clone)]
-pub(super) struct RecentPages(Arc<Mutex<LruCache<PageOfHome, DateTime<Utc>>>>);
-
-impl Default for RecentPages {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(LruCache::new(MAX_PAGES))))
-    }
-}
+#[derive(Clone, Default)]
+pub(super) struct RecentPages(RecentBounds<PageOfHome>);
 
 impl RecentPages {
     /// Since when all devices of the page have sent a reading, if that is known of each home.
@@ -42,8 +30,7 @@ impl RecentPages {
         if page.filter.is_filtered() {
             return None;
         }
-        let mut pages = self.lock();
-        page.homes.iter().map(|home| pages.get(&page_of_home(viewer, *home, page)).copied()).min()?
+        page.homes.iter().map(|home| self.0.get(&page_of_home(viewer, *home, page))).min()?
     }
 
     /// Remembers the page as it was read, by home.
@@ -51,19 +38,11 @@ impl RecentPages {
         if page.filter.is_filtered() {
             return;
         }
-        let mut pages = self.lock();
         for of_home in devices.chunk_by(|(a, _), (b, _)| a.home == b.home) {
             let key = page_of_home(viewer, of_home[0].0.home, page);
             let latest = of_home.iter().map(|(_, latest)| latest.as_ref().map(|reading| reading.recorded_at));
-            match latest.min().flatten() {
-                Some(oldest) => drop(pages.put(key, oldest)),
-                None => drop(pages.pop(&key)),
-            }
+            self.0.set(key, latest.min().flatten());
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LruCache<PageOfHome, DateTime<Utc>>> {
-        self.0.lock().expect("recent pages lock")
     }
 }
 
