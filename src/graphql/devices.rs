@@ -329,7 +329,7 @@ impl Row for Device {
     }
 }
 
-/// Fields of a device that do not read its state.
+/// Fields of a device that its registration answers, or that load what they need themselves: they do not read its state.
 pub(super) const WITHOUT_STATE: [&str; 15] = [
     "__typename",
     "id",

@@ -7,30 +7,12 @@ use async_graphql::parser::types::{Selection, SelectionSet};
 use async_graphql::{Context, Positioned};
 
 use super::super::context::ContextExt;
-use super::super::devices::Device;
-use super::super::selected_fields::has_only;
+use super::super::devices::{Device, WITHOUT_STATE};
+use super::super::selected_fields::{all_fields, has_only};
 use crate::devices::{Devices, StateItem};
 use crate::homes::Access;
 use crate::ids::DeviceId;
 
-/// Fields of a device that its registration answers, or that load what they need themselves.
-const WITHOUT_STATE: [&str; 15] = [
-    "__typename",
-    "id",
-    "key",
-    "name",
-    "macAddress",
-    "type",
-    "home",
-    "room",
-    "topics",
-    "createdAt",
-    "latestTelemetry",
-    "telemetry",
-    "commands",
-    "config",
-    "configHistory",
-];
 /// Fields of a home that do not depend on the viewer's role.
 const OF_HOME: [&str; 6] = ["__typename", "id", "key", "name", "timezone", "createdAt"];
 
@@ -55,7 +37,7 @@ impl KnownDevices {
         Arc::new(Self {
             devices: ctx.services().devices.clone(),
             access,
-            without_state: !selections.is_empty() && selections.iter().all(|device| has_only(device, &WITHOUT_STATE)),
+            without_state: !selections.is_empty() && selections.iter().all(|device| is_without_state(device)),
             with_place: selections
                 .iter()
                 .all(|device| below(device, "home").iter().all(|home| has_only(home, &OF_HOME))),
@@ -86,6 +68,14 @@ impl KnownDevices {
         };
         Device::new(Arc::new(device))
     }
+}
+
+/// Whether the selection below a device needs no state. What the topics have of it is in memory too.
+fn is_without_state(device: &Positioned<SelectionSet>) -> bool {
+    all_fields(device, |field| {
+        let name = field.name.node.as_str();
+        name == "topics" || WITHOUT_STATE.contains(&name)
+    })
 }
 
 /// The selections below each field of this name.
