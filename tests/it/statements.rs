@@ -199,17 +199,12 @@ async fn resuming_does_not_read_all_that_follows_where_there_are_many_months() {
     let (of_home, _) = numbered(include_str!("../../src/telemetry/sql/read_after.sql"));
     let (of_device, _) = numbered(include_str!("../../src/telemetry/sql/read_after_of_device.sql"));
     let (scan_end, _) = numbered(include_str!("../../src/telemetry/sql/find_scan_end.sql"));
+    let months = months(77);
     client
         .batch_execute(&format!(
             "set plan_cache_mode = force_generic_plan;
             set random_page_cost = 1.1;
-            do $$ begin
-                for n in 0..76 loop
-                    execute format('create table telemetry_of_month_%s partition of telemetry for values from (%L) to (%L)',
-                        n, timestamptz '2020-01-01Z' + n * interval '1 month',
-                        timestamptz '2020-01-01Z' + (n + 1) * interval '1 month');
-                end loop;
-            end $$;
+            {months}
             insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock)
             select case n % 2 when 0 then 1 else 2 + n % 1000 end, 1,
                 timestamptz '2026-02-02Z' + n * interval '1 second', now(), n, true
@@ -235,16 +230,11 @@ async fn resuming_does_not_read_all_that_follows_where_there_are_many_months() {
 async fn resuming_a_device_does_not_read_its_past() {
     let (_database, client) = migrated().await;
     let (of_device, _) = numbered(include_str!("../../src/telemetry/sql/read_after_of_device.sql"));
+    let months = months(6);
     client
         .batch_execute(&format!(
             "set plan_cache_mode = force_generic_plan;
-            do $$ begin
-                for n in 0..5 loop
-                    execute format('create table telemetry_of_month_%s partition of telemetry for values from (%L) to (%L)',
-                        n, timestamptz '2020-01-01Z' + n * interval '1 month',
-                        timestamptz '2020-01-01Z' + (n + 1) * interval '1 month');
-                end loop;
-            end $$;
+            {months}
             insert into telemetry (home_id, device_id, recorded_at, received_at, dedup, device_clock)
             select 1, 1 + n % 200, timestamptz '2020-01-01Z' + n * interval '2 minutes', now(), n, true
             from generate_series(1, 100000) n;
@@ -256,6 +246,20 @@ async fn resuming_a_device_does_not_read_its_past() {
     let plan = explain(&client, "of_device(1, 90000, 95000, 1, 500)").await;
     assert!(!plan.contains("_pkey"), "{plan}");
     assert_eq!(most_rows(&plan), 25, "{plan}");
+}
+
+/// SQL that makes the partitions of so many months, from January 2020.
+fn months(n: u32) -> String {
+    format!(
+        "do $$ begin
+            for n in 0..{} loop
+                execute format('create table telemetry_of_month_%s partition of telemetry for values from (%L) to (%L)',
+                    n, timestamptz '2020-01-01Z' + n * interval '1 month',
+                    timestamptz '2020-01-01Z' + (n + 1) * interval '1 month');
+            end loop;
+        end $$;",
+        n - 1
+    )
 }
 
 /// The plan of a prepared statement after its execution.
