@@ -152,8 +152,11 @@ fn await_rows(stage: &Stage, client: &Client, target: i64) -> Result<()> {
     let given_out = stage.runtime.block_on(client.prepare("select last_value from telemetry_id_seq"))?;
     let (mut seen, mut changed) = (0, Instant::now());
     loop {
-        let now: i64 = stage.runtime.block_on(client.query_one(&given_out, &[]))?.get(0);
-        if now >= target && last_id(stage, client)? >= target {
+        let mut now: i64 = stage.runtime.block_on(client.query_one(&given_out, &[]))?.get(0);
+        if now >= target {
+            now = last_id(stage, client)?;
+        }
+        if now >= target {
             return Ok(());
         }
         if now != seen {
