@@ -76,8 +76,8 @@ impl CommittedPackets {
         self.digests.fill(None);
     }
 
-    /// Records a batch's packets in the batch's transaction and returns the id of their row. The packet of a
-    /// deleted device is left out, because its message is classified again.
+    /// Records a batch's packets in the batch's transaction and returns the id of their row, if there is one. The packet of
+    /// a deleted device is left out, because its message is classified again.
     ///
     /// All statements are sent at the first poll, in this order.
     pub(super) async fn record(

@@ -30,9 +30,7 @@ impl DatabaseSettings {
         let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
         format!("{}/{database}", hosts.join(","))
     }
-}
 
-impl DatabaseSettings {
     /// Whether the URL names this machine alone: by a socket or by the loopback.
     pub fn is_on_this_machine(&self) -> bool {
         let config: tokio_postgres::Config = DatabaseUrl::split(self.url.reveal()).url.parse().unwrap_or_default();

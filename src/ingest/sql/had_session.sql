@@ -1,9 +1,8 @@
 -- Whether the broker has kept a session before: for this client id, or for a server of the group while none of them runs
 -- that has one. In both cases a broker that has no session for this client id may have lost what it retained. A server that
 -- runs holds the advisory lock of its client id; it is of the group before it is noted there, once it has subscribed.
-with kept as materialized (
+with kept as (
     select
-        m.client_id,
         m.group_prefix,
         exists (
             select
