@@ -41,11 +41,11 @@ pub(crate) fn measure(stage: &Stage, table: &mut Table, server: &Server, node: O
     let what = format!("fan-out, {n} subscribers x {CALM}/s, with device, p50 / p99");
     let p99 = ratio(&|group| group.calm.latency.1.as_secs_f64());
     table.row(&what, &latency(&ours), &limit(&latency), p99, "p99 at most 10 ms or half of Node");
-    let share = |group: &Group| format!("{:.0} % of a core", group.calm.share());
+    let share = |group: &Group| format!("{:.1} % of a core", group.calm.share());
     let target = "at most 15 %";
     table.row("the same: processor of the server", &share(&ours), &limit(&share), ratio(&|g| g.calm.share()), target);
     let bare = bare_frames::share(stage, SUBSCRIBERS, CALM, FRAME_BYTES)?;
-    let alone = format!("bare loop {bare:.0} %");
+    let alone = format!("bare loop {bare:.1} %");
     table.row("the same beside a bare loop of writes", &share(&ours), &alone, Some(ours.calm.share() / bare), "");
     let statements = |group: &Group| format!("{:.3}", group.calm.statements);
     table.row("the same: statements a frame", &statements(&ours), "", None, "0");
