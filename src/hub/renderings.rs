@@ -90,10 +90,15 @@ impl Renderings {
         self.published
     }
 
+    /// The first rendering, if it is the one with this key.
+    pub fn rendered(&self, key: &RenderingKey) -> Option<Bytes> {
+        self.first.get().filter(|(first, _)| first == key).map(|(_, bytes)| bytes.clone())
+    }
+
     /// Joins the rendering with this key.
     pub fn join(self: &Arc<Self>, key: &RenderingKey) -> Part {
-        if let Some((_, bytes)) = self.first.get().filter(|(first, _)| first == key) {
-            return Part::Rendered(bytes.clone());
+        if let Some(bytes) = self.rendered(key) {
+            return Part::Rendered(bytes);
         }
         let mut kept = self.kept.lock().expect("renderings lock");
         if let Some((_, progress)) = kept.renderings.iter().find(|(present, _)| present == key) {

@@ -9,13 +9,12 @@ mod known_devices;
 mod sharing;
 mod target;
 
-use std::future::ready;
-use std::pin::pin;
+use std::task::{Poll, ready};
 
 use async_graphql::{Context, MergedSubscription};
-use async_stream::stream;
-use futures_util::stream::{self, BoxStream, PollNext};
-use futures_util::{Stream, StreamExt};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, Stream, StreamExt};
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::context::ContextExt;
@@ -54,23 +53,25 @@ where
 {
     let (services, budget) = (ctx.services(), ctx.budget());
     let opened = services.standby.open_stream()?;
-    let ended = stream::once(async move { Err(opened.error().unwrap_or(target.not_found())) });
     // Watched from here on: the check of access after it covers what happened before.
     let watch = services.revocations.watch_membership(target.access.user(), target.home());
     let scope = target.check_again(ctx).await?;
     let running = GaugeGuard::new(&services.metrics.subscriptions);
-    let is_visible = move |event: &std::result::Result<Followed<T>, Error>| {
-        ready(event.as_ref().map_or(true, |event| scope.contains(device(&event.item))))
-    };
-    let revoked = stream::once(async move {
+    let revoked = async move {
         watch.revoked().await;
-        Err(if watch.is_home_deleted() { target.not_found() } else { RIGHTS_ENDED })
-    });
-    let events = until_error(events.filter(is_visible).chain(ended), revoked).map(move |event| {
+        if watch.is_home_deleted() { target.not_found() } else { RIGHTS_ENDED }
+    };
+    let ended = move || opened.error().unwrap_or(target.not_found());
+    let mut events = until_error(events, revoked.boxed(), ended);
+    let events = stream::poll_fn(move |cx| {
         let _counted = &running;
-        match event {
-            Ok(Followed { item, renderings }) => (Ok(item), renderings),
-            Err(error) => (Err(error), None),
+        loop {
+            return Poll::Ready(match ready!(events.poll_next_unpin(cx)) {
+                Some(Ok(event)) if !scope.contains(device(&event.item)) => continue,
+                Some(Ok(Followed { item, renderings })) => Some((Ok(item), renderings)),
+                Some(Err(error)) => Some((Err(error), None)),
+                None => None,
+            });
         }
     });
     let events = match ctx.handover() {
@@ -89,21 +90,27 @@ where
     }))
 }
 
-/// The events up to the first error, of which those of `revoked` come first.
-fn until_error<T>(
-    events: impl Stream<Item = std::result::Result<T, Error>>,
-    revoked: impl Stream<Item = std::result::Result<T, Error>>,
-) -> impl Stream<Item = std::result::Result<T, Error>> {
-    stream! {
-        let mut events = pin!(stream::select_with_strategy(revoked, events, |_: &mut ()| PollNext::Left));
-        while let Some(event) = events.next().await {
-            let is_last = event.is_err();
-            yield event;
-            if is_last {
-                break;
-            }
+/// The events up to the first error, which is the last item. As soon as the rights have ended, it is the one of `revoked`; where
+/// the events end without an error, the one of `ended`.
+//
+// Without `async_stream`, whose generator takes several times the memory: a thousand of these run at each event.
+fn until_error<T: Send + 'static>(
+    mut events: Events<T>,
+    mut revoked: BoxFuture<'static, Error>,
+    ended: impl Fn() -> Error + Send + 'static,
+) -> impl Stream<Item = std::result::Result<Followed<T>, Error>> + Unpin + Send + 'static {
+    let mut is_over = false;
+    stream::poll_fn(move |cx| {
+        if is_over {
+            return Poll::Ready(None);
         }
-    }
+        let event = match revoked.poll_unpin(cx) {
+            Poll::Ready(error) => Err(error),
+            Poll::Pending => ready!(events.poll_next_unpin(cx)).unwrap_or_else(|| Err(ended())),
+        };
+        is_over = event.is_err();
+        Poll::Ready(Some(event))
+    })
 }
 
 /// Counts a subscription while it runs.

@@ -6,11 +6,12 @@
 //! the principal, and the rights in the home.
 
 use std::fmt::Debug;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
-use async_stream::stream;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream, poll_fn};
 use futures_util::task::AtomicWaker;
 use futures_util::{FutureExt, StreamExt};
@@ -89,72 +90,111 @@ pub(in crate::graphql) fn share(
     key: RenderingKey,
     budget: Budget,
 ) -> impl Stream<Item = GraphQLResponse> + Send + 'static {
-    let mut driver = Driver { responses, state: State::Starting(handover), key, budget };
-    stream! {
-        while let Some(response) = driver.next().await {
-            yield response;
-        }
-    }
+    Shared { state: State::Working(start(responses, handover, key, budget)) }
 }
 
-struct Driver {
-    /// The library's, one for each event that the resolver's stream yields.
-    responses: BoxStream<'static, GraphQLResponse>,
+/// An equal operation has made the response to most events already: then one poll of the events is all there is to do.
+struct Shared {
     state: State,
-    key: RenderingKey,
-    budget: Budget,
 }
 
 enum State {
-    /// The resolver has not handed over its events yet.
-    Starting(Handover),
-    Running(HandedOver),
+    Running(Running),
+    /// The subscription starts, or its response to an event is not made yet.
+    Working(BoxFuture<'static, Worked>),
     Ended,
 }
 
-impl Driver {
-    async fn next(&mut self) -> Option<GraphQLResponse> {
-        if let State::Starting(handover) = &self.state {
-            let handover = handover.clone();
-            if let Some(response) = self.start(&handover).await {
-                return Some(response);
+/// The response, if there is one, and the state after it.
+type Worked = (Option<GraphQLResponse>, State);
+
+struct Running {
+    handed_over: HandedOver,
+    /// The library's, one for each event that the resolver's stream yields.
+    responses: BoxStream<'static, GraphQLResponse>,
+    key: RenderingKey,
+    budget: Budget,
+    is_stopped: bool,
+}
+
+impl Stream for Shared {
+    type Item = GraphQLResponse;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<GraphQLResponse>> {
+        loop {
+            match &mut self.state {
+                State::Running(running) => {
+                    let event = ready!(running.handed_over.events.poll_next_unpin(cx));
+                    if let Some(response) = event.as_ref().and_then(|event| running.rendered(event.as_ref()?)) {
+                        return Poll::Ready(Some(response));
+                    }
+                    let State::Running(running) = std::mem::replace(&mut self.state, State::Ended) else { continue };
+                    let Some(event) = event else { return Poll::Ready(None) };
+                    self.state = State::Working(running.respond(event).boxed());
+                }
+                State::Working(work) => {
+                    let (response, next) = ready!(work.poll_unpin(cx));
+                    self.state = next;
+                    if response.is_some() {
+                        return Poll::Ready(response);
+                    }
+                }
+                State::Ended => return Poll::Ready(None),
             }
-        }
-        let State::Running(running) = &mut self.state else { return None };
-        match running.events.next().await? {
-            Some(renderings) => {
-                let response = self.render_shared(&renderings).await?;
-                Some(response.answering_event_of(renderings.published()))
-            }
-            None => self.render().await,
         }
     }
+}
 
-    /// Polls the library until the resolver hands over its events, or fails.
-    async fn start(&mut self, handover: &Handover) -> Option<GraphQLResponse> {
-        let responses = &mut self.responses;
+/// Polls the library until the resolver hands over its events, or fails. A resolver that shares nothing yields responses from
+/// the start.
+fn start(
+    mut responses: BoxStream<'static, GraphQLResponse>,
+    handover: Handover,
+    key: RenderingKey,
+    budget: Budget,
+) -> BoxFuture<'static, Worked> {
+    let starting = async move {
         let started = futures_util::future::poll_fn(|cx| match responses.poll_next_unpin(cx) {
             Poll::Ready(response) => Poll::Ready(Err(response)),
             Poll::Pending => handover.take().map_or(Poll::Pending, |taken| Poll::Ready(Ok(taken))),
         });
-        match self.budget.run_within(started).await {
-            Ok(Ok(running)) => {
-                let access = format!("{:?}", running.access);
-                self.key = Sha256::new().chain_update(self.key).chain_update(access).finalize().into();
-                self.state = State::Running(running);
-                None
+        match budget.run_within(started).await {
+            Ok(Ok(handed_over)) => {
+                let access = format!("{:?}", handed_over.access);
+                let key = Sha256::new().chain_update(key).chain_update(access).finalize().into();
+                (None, State::Running(Running { handed_over, responses, key, budget, is_stopped: false }))
             }
-            Ok(Err(response)) => response,
-            Err(error) => {
-                self.state = State::Ended;
-                Some(GraphQLResponse::stopped(error))
-            }
+            Ok(Err(None)) => (None, State::Ended),
+            Ok(Err(response)) => (response, State::Working(start(responses, handover, key, budget))),
+            Err(error) => (Some(GraphQLResponse::stopped(error)), State::Ended),
         }
+    };
+    starting.boxed()
+}
+
+impl Running {
+    /// The response to the event, if an equal operation has made it.
+    fn rendered(&self, event: &Renderings) -> Option<GraphQLResponse> {
+        let response = self.shared(event.rendered(&self.key)?);
+        Some(response.answering_event_of(event.published()))
+    }
+
+    /// Makes the response to the event, or waits for an equal operation that makes it.
+    async fn respond(mut self, event: Option<Arc<Renderings>>) -> Worked {
+        let response = match &event {
+            Some(event) => {
+                let response = self.render_shared(event).await;
+                response.map(|response| response.answering_event_of(event.published()))
+            }
+            None => self.render().await,
+        };
+        let runs_on = response.is_some() && !self.is_stopped;
+        (response, if runs_on { State::Running(self) } else { State::Ended })
     }
 
     /// The response of the present event, by this or by an equal operation.
-    async fn render_shared(&mut self, renderings: &Arc<Renderings>) -> Option<GraphQLResponse> {
-        match renderings.join(&self.key) {
+    async fn render_shared(&mut self, event: &Arc<Renderings>) -> Option<GraphQLResponse> {
+        match event.join(&self.key) {
             Part::Rendered(bytes) => Some(self.shared(bytes)),
             Part::Waiting(part) => match part.rendered().await {
                 Some(bytes) => Some(self.shared(bytes)),
@@ -169,18 +209,14 @@ impl Driver {
     }
 
     fn shared(&self, bytes: Bytes) -> GraphQLResponse {
-        if let State::Running(running) = &self.state {
-            running.shared.inc();
-        }
+        self.handed_over.shared.inc();
         GraphQLResponse::shared(bytes)
     }
 
     /// The library's response to the present event.
     async fn render(&mut self) -> Option<GraphQLResponse> {
-        if let State::Running(running) = &self.state {
-            running.rendered.inc();
-            running.wake.wake();
-        }
+        self.handed_over.rendered.inc();
+        self.handed_over.wake.wake();
         if let Some(response) = self.responses.next().now_or_never() {
             return response;
         }
@@ -192,7 +228,7 @@ impl Driver {
         let (response, responses) = spawn_and_join(rendering).await;
         self.responses = responses;
         response.unwrap_or_else(|error| {
-            self.state = State::Ended;
+            self.is_stopped = true;
             Some(GraphQLResponse::stopped(error))
         })
     }
