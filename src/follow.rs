@@ -14,11 +14,13 @@
 use std::collections::VecDeque;
 use std::hash::Hash;
 use std::num::NonZeroUsize;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use async_stream::stream;
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::Stream;
 use lru::LruCache;
@@ -100,10 +102,52 @@ pub fn follow<F: Feed>(
     turns: UserTurns,
     metrics: &Metrics,
 ) -> impl Stream<Item = Result<Followed<F::Item>, Error>> + Send + 'static + use<F> {
-    let mut follower = Follower::new(feed, receiver, start, turns, metrics);
-    stream! {
-        while let Some(item) = follower.next().await {
-            yield item;
+    Following::Waiting(Box::new(Follower::new(feed, receiver, start, turns, metrics)))
+}
+
+/// A thousand of these are polled at each event. While one waits for an event, it has no future in memory.
+enum Following<F: Feed> {
+    Waiting(Box<Follower<F>>),
+    Working(BoxFuture<'static, Worked<F>>),
+    Ended,
+}
+
+/// What comes next, and the follower that goes on.
+type Worked<F> = (Step<FollowedResult<F>>, Box<Follower<F>>);
+
+type FollowedResult<F> = Result<Followed<<F as Feed>::Item>, Error>;
+
+/// What a follower has next.
+enum Step<T> {
+    Item(T),
+    /// Nothing before the next event.
+    Nothing,
+    /// Nothing any more.
+    End,
+}
+
+impl<F: Feed> Stream for Following<F> {
+    type Item = FollowedResult<F>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<FollowedResult<F>>> {
+        loop {
+            match &mut *self {
+                Self::Waiting(follower) => {
+                    ready!(follower.poll_ready(cx));
+                    let Self::Waiting(mut follower) = std::mem::replace(&mut *self, Self::Ended) else { continue };
+                    *self = Self::Working(async move { (follower.next().await, follower) }.boxed());
+                }
+                Self::Working(work) => {
+                    let (step, follower) = ready!(work.poll_unpin(cx));
+                    *self = Self::Waiting(follower);
+                    match step {
+                        Step::Item(item) => return Poll::Ready(Some(item)),
+                        Step::Nothing => {}
+                        Step::End => *self = Self::Ended,
+                    }
+                }
+                Self::Ended => return Poll::Ready(None),
+            }
         }
     }
 }
@@ -153,53 +197,64 @@ impl<F: Feed> Follower<F> {
         }
     }
 
-    async fn next(&mut self) -> Option<Result<Followed<F::Item>, Error>> {
+    /// Whether there is something to do. Otherwise the task is woken for the next event.
+    fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()> {
+        match self.state {
+            State::Live if self.page.is_empty() => self.receiver.poll_ready(cx),
+            _ => Poll::Ready(()),
+        }
+    }
+
+    async fn next(&mut self) -> Step<FollowedResult<F>> {
         loop {
             match self.step().await {
-                Ok(item) => return item.map(Ok),
+                Ok(Step::Item(item)) => return Step::Item(Ok(item)),
+                Ok(Step::Nothing) => return Step::Nothing,
+                Ok(Step::End) => return Step::End,
                 Err(Error::Unavailable(_)) if self.n_retries < MAX_RETRIES => {
                     self.n_retries += 1;
                     sleep(RETRY_PAUSE).await;
                 }
                 Err(error) => {
                     self.state = State::Ended;
-                    return Some(Err(error));
+                    return Step::Item(Err(error));
                 }
             }
         }
     }
 
-    /// The next item, `None` at the end. An error leaves the state as it is, so the step can be repeated.
-    async fn step(&mut self) -> Result<Option<Followed<F::Item>>, Error> {
+    /// An error leaves the state as it is, so the step can be repeated.
+    async fn step(&mut self) -> Result<Step<Followed<F::Item>>, Error> {
         loop {
             while let Some(item) = self.page.pop_front() {
                 if self.feed.accept(&item) {
                     self.n_caught_up = self.n_caught_up.map(|n| n + 1);
-                    return Ok(Some(Followed { item, renderings: None }));
+                    return Ok(Step::Item(Followed { item, renderings: None }));
                 }
             }
             match std::mem::replace(&mut self.state, State::Live) {
                 State::Ended => {
                     self.state = State::Ended;
-                    return Ok(None);
+                    return Ok(Step::End);
                 }
                 State::Reading(after) => {
                     self.state = State::Reading(after);
                     self.read(after).await?;
                 }
-                State::Live => match self.receiver.recv().await {
-                    HubEvent::Published(event) => self.state = State::Resolving(event),
-                    HubEvent::Lagged(first) => {
+                State::Live => match self.receiver.try_recv() {
+                    None => return Ok(Step::Nothing),
+                    Some(HubEvent::Published(event)) => self.state = State::Resolving(event),
+                    Some(HubEvent::Lagged(first)) => {
                         self.n_caught_up = Some(0);
                         self.state = State::Reading(self.feed.resume(&first));
                     }
-                    HubEvent::Closed => self.state = State::Ended,
+                    Some(HubEvent::Closed) => self.state = State::Ended,
                 },
                 State::Resolving(event) => match self.feed.item(&event.value).await {
                     Ok(item) => {
                         self.n_retries = 0;
                         if let Some(item) = item {
-                            return Ok(Some(Followed { item, renderings: Some(event.renderings) }));
+                            return Ok(Step::Item(Followed { item, renderings: Some(event.renderings) }));
                         }
                     }
                     Err(error) => {

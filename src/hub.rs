@@ -6,8 +6,10 @@
 mod channel;
 mod renderings;
 
+use std::future::poll_fn;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use crate::ids::{DeviceId, HomeId, IdMap};
 use crate::traces::TraceContext;
@@ -78,7 +80,7 @@ impl<T: PartialEq> PartialEq for Event<T> {
     }
 }
 
-/// The result of [`HubReceiver::recv`].
+/// The result of [`HubReceiver::try_recv`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum HubEvent<T> {
     Published(Event<T>),
@@ -228,8 +230,23 @@ impl<T: Send + Sync> Close for Hub<T> {
 impl<T> HubReceiver<T> {
     /// Waits for the next event.
     pub async fn recv(&mut self) -> HubEvent<T> {
-        let Some(receiver) = &mut self.receiver else { return HubEvent::Closed };
-        match receiver.recv().await {
+        loop {
+            poll_fn(|cx| self.poll_ready(cx)).await;
+            if let Some(event) = self.try_recv() {
+                return event;
+            }
+        }
+    }
+
+    /// Waits until there is something to receive.
+    pub fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.receiver.as_mut().map_or(Poll::Ready(()), |receiver| receiver.poll_ready(cx))
+    }
+
+    /// The next event; `None` if there is none yet.
+    pub fn try_recv(&mut self) -> Option<HubEvent<T>> {
+        let Some(receiver) = &mut self.receiver else { return Some(HubEvent::Closed) };
+        Some(match receiver.try_recv()? {
             Received::Event(event) => HubEvent::Published(event),
             Received::Lagged => {
                 // The channel has events that this subscriber did not receive: what was first unread stays.
@@ -237,7 +254,7 @@ impl<T> HubReceiver<T> {
                 HubEvent::Lagged(first.expect("an event was published"))
             }
             Received::Closed => HubEvent::Closed,
-        }
+        })
     }
 }
 

@@ -147,7 +147,7 @@ async fn a_follower_waits_for_an_absent_database_but_not_for_ever() {
     let receiver = world.hub.subscribe(world.home, None);
     let mut follower = Follower::new(feed, receiver, Some(0), no_turns(), &world.metrics);
     follower.n_retries = MAX_RETRIES;
-    assert!(matches!(follower.next().await, Some(Err(Error::Unavailable(_)))));
-    assert!(follower.next().await.is_none());
+    assert!(matches!(follower.next().await, Step::Item(Err(Error::Unavailable(_)))));
+    assert!(matches!(follower.next().await, Step::End));
     assert_eq!(RETRY_PAUSE * MAX_RETRIES, Duration::from_secs(30));
 }

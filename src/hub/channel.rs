@@ -7,7 +7,6 @@
 //! subscriber is woken after each event is kept and after the channel is closed, whether it waits or not.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -25,7 +24,7 @@ pub(super) struct Receiver<T> {
     registered: Option<Waker>,
 }
 
-/// The result of [`Receiver::recv`].
+/// The result of [`Receiver::try_recv`].
 pub(super) enum Received<T> {
     Event(T),
     /// Events were dropped before this subscriber received them.
@@ -141,14 +140,10 @@ impl<T> Drop for Sender<T> {
 }
 
 impl<T: Clone> Receiver<T> {
-    /// Waits for the next event.
-    pub(super) async fn recv(&mut self) -> Received<T> {
-        poll_fn(|cx| self.poll_recv(cx)).await
-    }
-
-    fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Received<T>> {
-        if let Some(received) = self.try_recv() {
-            return Poll::Ready(received);
+    /// Waits until there is something to receive.
+    pub(super) fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_ready() {
+            return Poll::Ready(());
         }
         if self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             return Poll::Pending;
@@ -157,10 +152,15 @@ impl<T: Clone> Receiver<T> {
         let earlier = self.subscriber.waker.lock().expect("waker lock").replace(cx.waker().clone());
         drop(earlier);
         // What came before the registration has not woken this waker.
-        self.try_recv().map_or(Poll::Pending, Poll::Ready)
+        if self.is_ready() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn try_recv(&mut self) -> Option<Received<T>> {
+    fn is_ready(&self) -> bool {
+        self.next != self.shared.end.load(Ordering::Acquire) || self.shared.is_closed.load(Ordering::Acquire)
+    }
+
+    /// The next event; `None` if there is none yet.
+    pub(super) fn try_recv(&mut self) -> Option<Received<T>> {
         // Read first: a closed channel gets no more events.
         let is_closed = self.shared.is_closed.load(Ordering::Acquire);
         if self.next == self.shared.end.load(Ordering::Acquire) {
@@ -198,12 +198,12 @@ impl<T> Drop for Receiver<T> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
+    use std::future::poll_fn;
 
     use super::*;
 
     fn received<T: Clone>(receiver: &mut Receiver<T>) -> Option<T> {
-        match receiver.recv().now_or_never() {
+        match receiver.try_recv() {
             Some(Received::Event(event)) => Some(event),
             _ => None,
         }
@@ -236,12 +236,12 @@ mod tests {
         (1..=2).for_each(|n| sender.send(n));
         assert_eq!(received(&mut other), Some(1));
         (3..=4).for_each(|n| sender.send(n));
-        assert!(matches!(slow.recv().now_or_never(), Some(Received::Lagged)));
-        assert!(matches!(other.recv().now_or_never(), Some(Received::Lagged)));
+        assert!(matches!(slow.try_recv(), Some(Received::Lagged)));
+        assert!(matches!(other.try_recv(), Some(Received::Lagged)));
         assert_eq!((received(&mut slow), received(&mut other)), (Some(3), Some(3)));
         drop(sender);
         assert_eq!((received(&mut slow), received(&mut other)), (Some(4), Some(4)));
-        assert!(matches!(slow.recv().now_or_never(), Some(Received::Closed)));
+        assert!(matches!(slow.try_recv(), Some(Received::Closed)));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -252,7 +252,8 @@ mod tests {
         let receive = |mut receiver: Receiver<u32>| async move {
             let mut last = 0;
             loop {
-                match receiver.recv().await {
+                poll_fn(|cx| receiver.poll_ready(cx)).await;
+                match receiver.try_recv().expect("an event") {
                     Received::Event(n) => {
                         assert!(n > last, "{n} after {last}");
                         last = n;

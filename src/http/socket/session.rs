@@ -157,9 +157,9 @@ impl Session {
                 Event::Received(received) => {
                     let received = received.ok_or(CloseReason::Disconnected)?;
                     let message = received.map_err(read_error::close_reason)?;
-                    // Boxed: a socket that waits for events does not carry its memory.
+                    // Boxed, as all that runs between two events: a socket that waits does not carry its memory.
                     for reply in Box::pin(self.handle_message(message)).await? {
-                        self.send(socket, reply.into()).await?;
+                        Box::pin(self.send(socket, reply.into())).await?;
                     }
                     // The message may have signed in a user.
                     session_revoked.set(until_set(self.watch.as_ref().map(Watch::latch)));
@@ -171,17 +171,20 @@ impl Session {
                 }
                 Event::Timer => {
                     for message in self.check_timers()? {
-                        self.send(socket, message.into()).await?;
+                        Box::pin(self.send(socket, message.into())).await?;
                     }
                     timer.as_mut().reset(self.next_deadline());
                 }
-                Event::Response(message) => {
-                    self.check_session().await?;
-                    self.send(socket, message).await?;
-                    self.used_at = Instant::now();
-                }
+                Event::Response(message) => Box::pin(self.send_response(socket, message)).await?,
             }
         }
+    }
+
+    async fn send_response(&mut self, socket: &mut WebSocket, first: Outgoing) -> Result<(), CloseReason> {
+        self.check_session().await?;
+        self.send(socket, first).await?;
+        self.used_at = Instant::now();
+        Ok(())
     }
 
     /// Writes a message and further ready ones, then flushes once.
