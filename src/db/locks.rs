@@ -12,7 +12,8 @@ pub const MIGRATION: i64 = 7001;
 
 /// Statement that takes the ingest lock for the rest of the transaction. Whatever inserts telemetry or deletes
 /// a device takes it: so cursors are in the order of commits, and no reading outlives its device. Its own
-/// statement, because what follows must see what was committed before it.
+/// statement, because what follows must see what was committed before it. `ingest/sql/insert_one.sql` takes it in the
+/// statement that inserts, and says why it may.
 pub const TAKE_INGEST: &str = "select pg_advisory_xact_lock(7002, hashtext(current_schema()))";
 
 /// Held by the writer of one MQTT client id: the second key is the hash of the client id.

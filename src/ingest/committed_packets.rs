@@ -61,6 +61,11 @@ impl CommittedPackets {
         Ok(packets)
     }
 
+    /// The MQTT client id of the session.
+    pub(super) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
     /// Whether this packet repeats one that is committed or in the present batch.
     pub(super) fn is_repeat(&self, packet: Packet) -> bool {
         packet.is_redelivery && self.digests[usize::from(packet.id)] == Some(packet.message_digest)

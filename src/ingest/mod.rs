@@ -9,7 +9,7 @@
 //!
 //! 1. `classifier.rs`: each message is classified (`message.rs`), admitted (`device_limits.rs`, `daily_storage.rs`) and
 //!    turned into a row and perhaps a state change (`classifier/outcomes.rs`); together they are the `batch.rs`.
-//! 2. `writer/transaction.rs`: the batch's statements, in one round trip.
+//! 2. `writer/transaction.rs`: the batch's statements, in one round trip; or the one of a reading alone (`single_store.rs`).
 //! 3. `writer/storing.rs`: retries, splits (`writer/verdict.rs`), and when the acknowledgements are sent.
 //! 4. `writer/after_commit.rs`: hubs and counters.
 //!
@@ -42,6 +42,7 @@ mod retention;
 mod saturation;
 mod session_retention;
 mod session_store;
+mod single_store;
 mod store;
 mod successor;
 mod uptime_clocks;

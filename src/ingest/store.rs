@@ -117,33 +117,19 @@ statement! {
     }
 }
 
-statement! {
-    struct InsertOnePacket<'a>("sql/insert_one_packet.sql") -> BigInt {
-        client_id: Text = &'a str,
-        packet_id: Integer = i32,
-        digest: BigInt = i64,
-        device_id: Nullable<BigInt> = Option<i64>,
-    }
-}
-
 /// Records the packets of a batch, except those of devices that were deleted meanwhile; returns the row's id, if there is one.
 pub(super) async fn insert_packets(
     conn: &AsyncPgConnection,
     client_id: &str,
     packets: &[(Packet, Option<DeviceId>)],
 ) -> QueryResult<Option<i64>> {
-    if let [(packet, device)] = packets {
-        let (packet_id, digest, device_id) = (packet.id.into(), packet.message_digest, device.map(DeviceId::get));
-        let insert = InsertOnePacket { client_id, packet_id, digest, device_id };
-        return insert.get_result(&mut &*conn).await.optional();
-    }
     let insert = InsertPackets {
         client_id,
         packet_ids: packets.iter().map(|(packet, _)| i32::from(packet.id)).collect(),
         digests: packets.iter().map(|(packet, _)| packet.message_digest).collect(),
         device_ids: packets.iter().map(|(_, device)| device.map(DeviceId::get)).collect(),
     };
-    insert.get_result(&mut &*conn).await.map(Some)
+    insert.get_result(&mut &*conn).await.optional()
 }
 
 /// Deletes all packets of a lost broker session.

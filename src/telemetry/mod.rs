@@ -34,6 +34,7 @@ pub use page_store::DeviceWithLatest;
 pub use parked_store::{ParkedPosition, count_parked, find_parked, find_parked_months, is_committed, move_parked};
 pub use partition_store::{Month, MonthTable, ensure_month, is_attached};
 pub use partitions::Partitions;
+pub(crate) use read_store::SensorColumn;
 pub use sensors::Sensors;
 pub(crate) use sensors::for_each_sensor;
 pub use write_store::{find_committed, insert, insert_parked, last_cursor};

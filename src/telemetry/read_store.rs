@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::ids::{DeviceId, HomeId, TelemetryId};
 
 /// The SQL type of a sensor's column.
-pub(super) trait SensorColumn {
+pub(crate) trait SensorColumn {
     type Sql;
 }
 
@@ -198,7 +198,7 @@ mod tests {
             let sql = squeezed(sql);
             assert!(sql.matches(&names).count() == 2 && sql.contains(&values), "{sql}");
         }
-        let one = include_str!("sql/insert_one.sql");
+        let one = include_str!("../ingest/sql/insert_one.sql");
         let parameters: Vec<_> = crate::db::parameters(one).into_iter().map(|(_, name)| name).collect();
         assert_eq!(parameters[6..6 + SENSORS.len()], *SENSORS);
         assert!(squeezed(one).contains(&names), "{one}");

@@ -73,44 +73,6 @@ macro_rules! insert_statement {
 
 macro_rules! insert_statements {
     ($($(#[$doc:meta])* $field:ident: $type:ty = $name:literal,)*) => {
-        statement! {
-            struct InsertOne<'a>("sql/insert_one.sql") -> (BigInt, BigInt, BigInt) {
-                home_id: BigInt = HomeId,
-                device_id: BigInt = DeviceId,
-                recorded_at: Timestamptz = DateTime<Utc>,
-                received_at: Timestamptz = DateTime<Utc>,
-                dedup: BigInt = i64,
-                device_clock: Bool = bool,
-                $($field: Nullable<<$type as SensorColumn>::Sql> = Option<$type>,)*
-                firmware_version: Nullable<Text> = Option<&'a str>,
-                signal_strength: Nullable<Double> = Option<f64>,
-                battery_level: Nullable<Double> = Option<f64>,
-                extra: Nullable<Jsonb> = Option<&'a Value>,
-                metadata: Nullable<Jsonb> = Option<&'a Value>,
-            }
-        }
-
-        impl<'a> InsertOne<'a> {
-            fn of(reading: &'a NewReading) -> Self {
-                let NewReading { home, device, recorded_at, received_at, time_source, dedup, measurement } = reading;
-                let report = &measurement.report;
-                Self {
-                    home_id: *home,
-                    device_id: *device,
-                    recorded_at: *recorded_at,
-                    received_at: *received_at,
-                    dedup: *dedup,
-                    device_clock: *time_source == TimeSource::Device,
-                    $($field: measurement.sensors.$field,)*
-                    firmware_version: report.firmware_version.as_deref(),
-                    signal_strength: report.signal_strength,
-                    battery_level: report.battery_level,
-                    extra: measurement.extra.as_ref(),
-                    metadata: measurement.metadata.as_ref(),
-                }
-            }
-        }
-
         insert_statement! { Insert("sql/insert.sql") {} $($field: $type,)* }
         insert_statement! {
             InsertParked("sql/insert_parked.sql") { reasons: Array<Text> = Vec<&'a str>, } $($field: $type,)*
@@ -128,11 +90,10 @@ fn column<'a, T>(readings: &[&'a NewReading], value: impl Fn(&'a NewReading) -> 
 ///
 /// Sent at the first poll, so that it can be one of several statements in a round trip.
 pub async fn insert(conn: &AsyncPgConnection, readings: &[&NewReading]) -> QueryResult<Vec<Option<TelemetryId>>> {
-    let rows: Vec<(TelemetryId, DeviceId, i64)> = match readings {
-        [] => return Ok(Vec::new()),
-        [one] => InsertOne::of(one).load(&mut &*conn).await?,
-        _ => Insert::of(readings).load(&mut &*conn).await?,
-    };
+    if readings.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(TelemetryId, DeviceId, i64)> = Insert::of(readings).load(&mut &*conn).await?;
     Ok(in_order(readings, rows))
 }
 

@@ -72,6 +72,7 @@ mod schema_changes;
 mod secrets;
 mod services;
 mod simulator;
+mod single;
 mod standby;
 mod start;
 mod statement_order;
