@@ -7,7 +7,7 @@ import { buildSchema, execute, parse, subscribe, validate } from 'graphql';
 import { useServer } from 'graphql-ws/use/ws';
 import { WebSocketServer } from 'ws';
 import { ingest, stored } from './ingest.mjs';
-import { allDevices, deviceById, devicesOf, latestLoader, readingsOf } from './store.mjs';
+import { deviceById, devicesByHomeKey, devicesOf, latestLoader, readingsOf } from './store.mjs';
 
 const schema = buildSchema(readFileSync(new URL('schema.graphql', import.meta.url), 'utf8'));
 const field = (type, name) => schema.getType(type).getFields()[name];
@@ -55,6 +55,7 @@ const server = createServer(async (request, response) => {
 });
 useServer({ schema, execute, subscribe }, new WebSocketServer({ server, path: '/graphql' }));
 
-const deviceByKey = new Map((await allDevices()).map((device) => [device.key, device]));
+const [, home] = process.env.MQTT_TOPIC.split('/');
+const deviceByKey = new Map((await devicesByHomeKey(home)).map((device) => [device.key, device]));
 ingest(process.env.MQTT_URL, process.env.MQTT_TOPIC, deviceByKey);
 server.listen(Number(process.env.PORT), '127.0.0.1');

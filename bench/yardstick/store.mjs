@@ -12,7 +12,9 @@ const pool = new pg.Pool({ max: 10, options: '-c plan_cache_mode=force_generic_p
 
 const query = async (name, text, values) => (await pool.query({ name, text, values })).rows;
 
-export const allDevices = () => query('all', 'select id, key, name, home_id as "homeId" from devices', []);
+/** The devices of a home, which is named by its key. Those of other homes may have the same keys. */
+export const devicesByHomeKey = (home) => query('by_home_key',
+  'select d.id, d.key, d.name, d.home_id as "homeId" from devices d join homes h on h.id = d.home_id where h.key = $1', [home]);
 
 export const devicesOf = (home, first) =>
   query('devices', 'select id, key, name from devices where home_id = $1 order by id limit $2', [home, first]);
