@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::client::ask;
 use crate::live::await_first_event;
@@ -24,6 +25,8 @@ use crate::stats::{Latencies, pair, thousands};
 use crate::table::Table;
 
 const SOCKETS: usize = 1_000;
+/// Longest wait until each socket has one.
+const FIRST_READING: Duration = Duration::from_secs(30);
 const ACCOUNTS: usize = 100;
 /// Readings of the home in a second, also while the server is away.
 const RATE: u32 = 20;
@@ -48,6 +51,8 @@ struct Client {
     resume: Arc<str>,
     wait: Wait,
     ready: watch::Receiver<Option<Instant>>,
+    /// Gets a permit with the client's first reading.
+    have_read: Arc<Semaphore>,
 }
 
 pub(crate) fn measure(stage: &Stage, table: &mut Table, server: &mut Server) -> Result<()> {
@@ -114,8 +119,10 @@ fn restart(stage: &Stage, server: &mut Server, tokens: &[String], wait: Wait) ->
     let query =
         format!("subscription($id: ID!) {{ telemetry(homeId: \"{}\", after: $id) {{ {FIELDS} }} }}", server.home);
     let resume: Arc<str> = query.into();
+    let have_read = Arc::new(Semaphore::new(0));
     let clients = endpoints.iter().cycle().zip(subscribers).map(|(endpoint, subscriber)| {
-        let client = Client { endpoint: endpoint.clone(), resume: resume.clone(), wait, ready: ready.clone() };
+        let (endpoint, resume) = (endpoint.clone(), resume.clone());
+        let client = Client { endpoint, resume, wait, ready: ready.clone(), have_read: have_read.clone() };
         client.follow(subscriber)
     });
     let clients: Vec<_> = clients.collect();
@@ -124,6 +131,9 @@ fn restart(stage: &Stage, server: &mut Server, tokens: &[String], wait: Wait) ->
         // Dropped at a failure, which ends the clients.
         let tell = tell;
         let live = scope.spawn(|| runtime.block_on(all(clients)));
+        // Each needs the id of a reading to resume after.
+        let all_have = runtime.block_on(async { timeout(FIRST_READING, have_read.acquire_many(SOCKETS as u32)).await });
+        drop(all_have.context("a socket gets no reading")??);
         server.process.terminate()?;
         let database = process::family_cpu(postmaster);
         server.process = server::start_at(stage, &url, server.addr, "on")?.0;
@@ -166,6 +176,9 @@ impl Client {
         while let Ok(event) = subscriber.next().await {
             let event: Value = serde_json::from_str(&event)?;
             if let Some(id) = event["payload"]["data"]["telemetry"]["id"].as_str() {
+                if last.is_empty() {
+                    self.have_read.add_permits(1);
+                }
                 id.clone_into(&mut last);
             }
         }
