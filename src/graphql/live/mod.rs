@@ -66,12 +66,13 @@ where
     let events = stream::poll_fn(move |cx| {
         let _counted = &running;
         loop {
-            return Poll::Ready(match ready!(events.poll_next_unpin(cx)) {
+            let event = match ready!(events.poll_next_unpin(cx)) {
                 Some(Ok(event)) if !scope.contains(device(&event.item)) => continue,
                 Some(Ok(Followed { item, renderings })) => Some((Ok(item), renderings)),
                 Some(Err(error)) => Some((Err(error), None)),
                 None => None,
-            });
+            };
+            return Poll::Ready(event);
         }
     });
     let events = match ctx.handover() {

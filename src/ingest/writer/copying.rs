@@ -113,6 +113,6 @@ fn committed(packets_row: Option<i64>) -> Committed {
         states: Vec::new(),
         answers: RecordedAnswers::none(),
         packets_row,
-        pruned: Pruned { homes: Vec::new(), n_messages: 0 },
+        pruned: Pruned::default(),
     }
 }

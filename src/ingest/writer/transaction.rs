@@ -49,6 +49,7 @@ pub(super) struct Committed {
 }
 
 /// The pruning of rejected messages.
+#[derive(Default)]
 pub(super) struct Pruned {
     pub(super) homes: Vec<HomeId>,
     pub(super) n_messages: usize,
@@ -134,8 +135,9 @@ impl RunningWriter {
             return None;
         };
         let is_alone = states.is_empty() && effects.is_empty() && lost.is_none();
-        let is_ordinary = !self.months.any_closed() && self.committed_packets.obsolete_up_to().is_none();
-        (is_alone && is_ordinary).then_some((reading, envelope.packet))
+        let may_be_parked = self.months.any_closed();
+        let has_obsolete_packets = self.committed_packets.obsolete_up_to().is_some();
+        (is_alone && !may_be_parked && !has_obsolete_packets).then_some((reading, envelope.packet))
     }
 }
 
@@ -147,7 +149,7 @@ impl Written {
             states: Vec::new(),
             answers: RecordedAnswers::none(),
             packets_row,
-            pruned: Pruned { homes: Vec::new(), n_messages: 0 },
+            pruned: Pruned::default(),
         }
     }
 }
