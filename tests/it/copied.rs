@@ -12,12 +12,7 @@ use tokio_postgres::Client;
 use super::support::app::TestApp;
 use super::support::user::{Device, User};
 use super::support::ws::Subscription;
-use super::support::{eventually, until};
-
-const TAKE_LOCK: &str = "select pg_advisory_lock(7002, hashtext(current_schema()))";
-const RELEASE_LOCK: &str = "select pg_advisory_unlock(7002, hashtext(current_schema()))";
-const WAITING: &str = "select count(*) from pg_locks l join pg_database d on d.oid = l.database \
-     where d.datname = current_database() and l.locktype = 'advisory' and l.classid = 7002 and not l.granted";
+use super::support::{eventually, ingest_lock, until};
 
 /// A home with two devices, and a connection that holds the ingest lock.
 struct Scene {
@@ -43,17 +38,9 @@ impl Scene {
 
     /// Holds the lock until the writer waits for it with one message, whose number is -1.
     async fn gather(&self) {
-        self.holder.batch_execute(TAKE_LOCK).await.expect("the lock");
+        ingest_lock::take(&self.holder).await;
         self.publish_as(0, -1, "2026-11-28T10:00:00Z").await;
-        self.eventually_waits().await;
-    }
-
-    async fn eventually_waits(&self) {
-        eventually("the writer waits for the ingest lock", || async {
-            let n: i64 = self.holder.query_one(WAITING, &[]).await.expect("a count").get(0);
-            (n > 0).then_some(())
-        })
-        .await;
+        ingest_lock::awaited(&self.holder).await;
     }
 
     /// Publishes readings of both devices in turn; they are in the queue afterwards.
@@ -72,17 +59,7 @@ impl Scene {
     }
 
     async fn release(&self) {
-        self.holder.batch_execute(RELEASE_LOCK).await.expect("released");
-    }
-
-    /// Waits until no message is left.
-    async fn all_are_done(&self) {
-        let metrics = &self.app.app().services().metrics;
-        until("all messages are stored, known or rejected", || {
-            let done = metrics.mqtt_stored.get() + metrics.mqtt_duplicate.get() + metrics.mqtt_rejected_total.get();
-            metrics.mqtt_received.get() == done
-        })
-        .await;
+        ingest_lock::release(&self.holder).await;
     }
 
     fn metric(&self, name: &str) -> f64 {
@@ -105,12 +82,8 @@ impl Scene {
     }
 
     async fn subscribe(&self) -> Subscription {
-        let subscriptions = &self.app.app().services().metrics.subscriptions;
-        let before = subscriptions.get();
         let query = "subscription($home: ID) { telemetry(homeId: $home) { id sensors { temperature flame } extra timeSource } }";
-        let live = self.owner.subscribe(query, json!({"home": self.home})).await;
-        until("the subscription runs", || subscriptions.get() > before).await;
-        live
+        self.app.subscribe(&self.owner, query, json!({"home": self.home})).await
     }
 }
 
@@ -120,7 +93,7 @@ async fn a_large_batch_is_copied_and_its_events_have_the_ids_of_the_rows() {
     let mut live = scene.subscribe().await;
     scene.publish(0..200).await;
     scene.release().await;
-    scene.all_are_done().await;
+    scene.app.all_messages_are_done().await;
     assert_eq!(scene.n_copied(), 1.0);
     assert_eq!(scene.numbers().await, Vec::from_iter(0..200));
     live.next().await;
@@ -138,7 +111,7 @@ async fn a_large_batch_is_copied_and_its_events_have_the_ids_of_the_rows() {
     scene.gather().await;
     scene.publish(200..300).await;
     scene.release().await;
-    scene.all_are_done().await;
+    scene.app.all_messages_are_done().await;
     assert_eq!(scene.n_copied(), 2.0);
     assert_eq!(scene.numbers().await, Vec::from_iter(0..300));
     scene.app.stop().await;
@@ -150,7 +123,7 @@ async fn readings_that_exist_are_stored_once_and_the_others_of_their_batch_too()
     scene.publish(0..100).await;
     scene.publish(50..150).await;
     scene.release().await;
-    scene.all_are_done().await;
+    scene.app.all_messages_are_done().await;
     assert_eq!((scene.n_copied(), scene.n_failed()), (0.0, 1.0));
     assert_eq!(scene.numbers().await, Vec::from_iter(0..150));
     assert_eq!(scene.metric("mqtt_messages_duplicate_total"), 50.0);
@@ -164,7 +137,7 @@ async fn nothing_is_stored_of_a_device_that_was_deleted_meanwhile() {
     let id: i64 = scene.devices[0].id.parse().expect("a number");
     scene.holder.execute("delete from devices where id = $1", &[&id]).await.expect("deleted");
     scene.release().await;
-    scene.all_are_done().await;
+    scene.app.all_messages_are_done().await;
     assert_eq!(scene.numbers().await, Vec::from_iter((0..200).filter(|n| n % 2 == 1)));
     assert_eq!(scene.app.app().services().metrics.mqtt_rejected_total.get(), 101, "with the first one");
     scene.app.stop().await;
@@ -193,7 +166,7 @@ async fn assert_not_copied_after(change: &str) {
     scene.publish(0..200).await;
     scene.holder.batch_execute(change).await.expect("a change of the sessions");
     scene.release().await;
-    scene.all_are_done().await;
+    scene.app.all_messages_are_done().await;
     assert_eq!((scene.n_copied(), scene.n_failed()), (0.0, 1.0));
     assert_eq!(scene.numbers().await, Vec::from_iter(0..200));
     scene.app.stop().await;
@@ -225,7 +198,7 @@ async fn events_have_the_right_ids_where_somebody_else_takes_some() {
         .await
         .expect("a trigger");
     scene.release().await;
-    scene.all_are_done().await;
+    scene.app.all_messages_are_done().await;
     assert_eq!((scene.n_copied(), scene.n_failed()), (0.0, 1.0));
     assert_eq!(scene.numbers().await, Vec::from_iter(0..100));
     live.next().await;
@@ -243,7 +216,7 @@ async fn a_batch_whose_connection_is_closed_is_stored_once() {
     let scene = Scene::start().await;
     scene.publish(0..100).await;
     scene.release().await;
-    scene.all_are_done().await;
+    scene.app.all_messages_are_done().await;
     assert_eq!(scene.n_copied(), 1.0);
     scene.gather().await;
     scene.publish(100..300).await;
@@ -252,7 +225,7 @@ async fn a_batch_whose_connection_is_closed_is_stored_once() {
          and pid <> pg_backend_pid() and wait_event_type is distinct from 'Lock'";
     scene.holder.batch_execute(close).await.expect("closed");
     scene.release().await;
-    scene.all_are_done().await;
+    scene.app.all_messages_are_done().await;
     assert_eq!(scene.numbers().await, Vec::from_iter(0..300));
     assert_eq!(scene.metric("mqtt_messages_duplicate_total"), 1.0, "only the first message came again");
     scene.app.stop().await;

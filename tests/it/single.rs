@@ -7,13 +7,7 @@ use tokio_postgres::Client;
 use super::support::app::TestApp;
 use super::support::user::{Device, User};
 use super::support::ws::Subscription;
-use super::support::{eventually, until};
-
-const TAKE_LOCK: &str = "select pg_advisory_lock(7002, hashtext(current_schema()))";
-const RELEASE_LOCK: &str = "select pg_advisory_unlock(7002, hashtext(current_schema()))";
-/// What the backend that waits for the ingest lock runs.
-const WAITING: &str = "select a.query from pg_locks l join pg_stat_activity a using (pid) \
-     where a.datname = current_database() and l.locktype = 'advisory' and l.classid = 7002 and not l.granted";
+use super::support::{ingest_lock, until};
 
 /// A device that is online, and a connection that can hold the ingest lock.
 struct Scene {
@@ -33,7 +27,7 @@ impl Scene {
         let holder = app.database().client().await;
         let scene = Self { app, owner, home: home.id, device, holder };
         scene.publish(0).await;
-        scene.all_are_done().await;
+        scene.app.all_messages_are_done().await;
         scene
     }
 
@@ -50,32 +44,19 @@ impl Scene {
     /// updates `lastSeenAt` too, about once in a second, is let through.
     async fn hold_single(&self) -> i64 {
         for n in 1.. {
-            self.holder.batch_execute(TAKE_LOCK).await.expect("the lock");
+            ingest_lock::take(&self.holder).await;
             self.publish(n).await;
-            let waiting = || async { self.holder.query_opt(WAITING, &[]).await.expect("the locks") };
-            let query: String = eventually("the writer waits for the ingest lock", waiting).await.get(0);
-            if query.contains("locked as materialized") {
+            if ingest_lock::awaited(&self.holder).await.contains("locked as materialized") {
                 return n;
             }
-            self.holder.batch_execute(RELEASE_LOCK).await.expect("released");
-            self.all_are_done().await;
+            self.release().await;
         }
         unreachable!("numbers do not end")
     }
 
     async fn release(&self) {
-        self.holder.batch_execute(RELEASE_LOCK).await.expect("released");
-        self.all_are_done().await;
-    }
-
-    /// Waits until no message is left.
-    async fn all_are_done(&self) {
-        let metrics = &self.app.app().services().metrics;
-        until("all messages are stored, known or rejected", || {
-            let done = metrics.mqtt_stored.get() + metrics.mqtt_duplicate.get() + metrics.mqtt_rejected_total.get();
-            metrics.mqtt_received.get() == done
-        })
-        .await;
+        ingest_lock::release(&self.holder).await;
+        self.app.all_messages_are_done().await;
     }
 
     /// The ids of the readings with this number.
@@ -91,12 +72,8 @@ impl Scene {
     }
 
     async fn subscribe(&self) -> Subscription {
-        let subscriptions = &self.app.app().services().metrics.subscriptions;
-        let before = subscriptions.get();
         let query = "subscription($home: ID) { telemetry(homeId: $home) { id extra } }";
-        let live = self.owner.subscribe(query, json!({"home": self.home})).await;
-        until("the subscription runs", || subscriptions.get() > before).await;
-        live
+        self.app.subscribe(&self.owner, query, json!({"home": self.home})).await
     }
 }
 
@@ -115,7 +92,7 @@ async fn a_reading_alone_is_stored_with_its_packet_and_published_once() {
     }
     // The same message again: its device has a clock, so it is the same reading.
     scene.publish(n).await;
-    scene.all_are_done().await;
+    scene.app.all_messages_are_done().await;
     scene.publish(n + 1).await;
     assert_eq!(live.next().await["telemetry"]["extra"], json!({"n": n + 1}));
     assert_eq!(scene.ids(n).await.len(), 1);
@@ -169,10 +146,10 @@ async fn a_reading_whose_commit_fails_is_not_taken_for_stored() {
     let n = scene.hold_single().await;
     let mut live = scene.subscribe().await;
     scene.holder.batch_execute("insert into refusing default values").await.expect("commits fail");
-    scene.holder.batch_execute(RELEASE_LOCK).await.expect("released");
+    ingest_lock::release(&scene.holder).await;
     until("a commit has failed", || scene.app.metric("ingest_retries_total") > 0.0).await;
     scene.holder.batch_execute("delete from refusing").await.expect("commits succeed");
-    scene.all_are_done().await;
+    scene.app.all_messages_are_done().await;
     let ids = scene.ids(n).await;
     assert_eq!(ids.len(), 1);
     assert_eq!(live.next().await["telemetry"]["id"], json!(ids[0].to_string()));

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use super::support::app::{Database, TestApp};
 use super::support::services::services;
 use super::support::user::Device;
-use super::support::{eventually, until};
+use super::support::{ingest_lock, until};
 
 /// The statements of a batch in their order: a name, a part of the text, and whether each batch of the test needs it.
 const ORDER: [(&str, &str, bool); 15] = [
@@ -67,17 +67,10 @@ fn has_every_statement(names: &[&str]) -> bool {
 async fn in_one_batch(app: &TestApp, device: &Device) {
     let metrics = &app.app().services().metrics;
     let received = metrics.mqtt_received.get();
-    let mut client = app.database().client().await;
-    let lock = client.transaction().await.expect("a transaction");
-    lock.batch_execute("select pg_advisory_xact_lock(7002, hashtext(current_schema()))").await.expect("the lock");
+    let holder = app.database().client().await;
+    ingest_lock::take(&holder).await;
     app.publish(device, "telemetry", json!({"sensors": {"temperature": 20}}).to_string()).await;
-    let waiting = "select count(*) from pg_locks l join pg_database d on d.oid = l.database \
-                   where d.datname = current_database() and l.locktype = 'advisory' and not l.granted";
-    let is_waiting = || async {
-        let n: i64 = lock.query_one(waiting, &[]).await.expect("a count").get(0);
-        (n > 0).then_some(())
-    };
-    eventually("the writer waits for the ingest lock", is_waiting).await;
+    ingest_lock::awaited(&holder).await;
     let command = "cmd_7ZZZZZZZZZZZZZZZZZZZZZZZZZ";
     for (kind, payload) in [
         ("telemetry", json!({"sensors": {"temperature": 21}})),
@@ -89,12 +82,8 @@ async fn in_one_batch(app: &TestApp, device: &Device) {
         app.publish(device, kind, payload.to_string()).await;
     }
     until("all are received", || metrics.mqtt_received.get() == received + 6).await;
-    lock.commit().await.expect("released");
-    until("all are committed", || {
-        let done = metrics.mqtt_stored.get() + metrics.mqtt_duplicate.get() + metrics.mqtt_rejected_total.get();
-        metrics.mqtt_received.get() == done
-    })
-    .await;
+    ingest_lock::release(&holder).await;
+    app.all_messages_are_done().await;
 }
 
 /// A proxy in front of PostgreSQL that records the statements of each connection in the order of their arrival.

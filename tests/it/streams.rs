@@ -6,22 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::support::app::TestApp;
-use super::support::user::{Device, User};
-use super::support::ws::{Frame, Subscription};
+use super::support::user::Device;
+use super::support::ws::Frame;
 use super::support::{rng, soon, until};
 
 const TELEMETRY: &str = "subscription($home: ID, $device: ID, $after: ID) { \
      telemetry(homeId: $home, deviceId: $device, after: $after) { id extra device { key } } }";
-
-/// Subscribes and waits until the server counts one more running subscription: its resolver has then subscribed to
-/// the hub.
-async fn subscribe(app: &TestApp, user: &User, query: &str, variables: Value) -> Subscription {
-    let running = app.app().services().metrics.subscriptions.clone();
-    let before = running.get();
-    let subscription = user.subscribe(query, variables).await;
-    until("the subscription runs", || running.get() > before).await;
-    subscription
-}
 
 async fn report(app: &TestApp, device: &Device, n: u64) {
     app.publish(device, "telemetry", format!(r#"{{"sensors":{{"n":{n}}}}}"#)).await;
@@ -41,7 +31,7 @@ async fn a_subscriber_receives_committed_readings_of_its_home_only() {
     let (home, owner) = app.home().await;
     let (other_home, stranger) = app.home().await;
     let (mine, theirs) = (app.device(&owner, &home, "a").await, app.device(&stranger, &other_home, "b").await);
-    let mut live = subscribe(&app, &owner, TELEMETRY, json!({"home": home.id})).await;
+    let mut live = app.subscribe(&owner, TELEMETRY, json!({"home": home.id})).await;
     let client = app.database().client().await;
     for n in 0..20 {
         report(&app, &theirs, 1_000 + n).await;
@@ -63,7 +53,7 @@ async fn a_subscription_resumes_without_a_gap_or_a_repeat_during_writes() {
     report(&app, &device, 0).await;
     let stored = app.app().services().metrics.mqtt_stored.clone();
     until("the first is stored", || stored.get() == 1).await;
-    let mut live = subscribe(&app, &owner, TELEMETRY, json!({"home": home.id, "after": "1"})).await;
+    let mut live = app.subscribe(&owner, TELEMETRY, json!({"home": home.id, "after": "1"})).await;
     let writer = {
         let (app, device) = (app.clone(), device.clone());
         tokio::spawn(async move {
@@ -97,8 +87,8 @@ async fn a_slow_subscriber_delays_no_other_and_receives_no_gap() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "a").await;
-    let slow = subscribe(&app, &owner, TELEMETRY, json!({"device": device.id})).await;
-    let mut quick = subscribe(&app, &owner, TELEMETRY, json!({"device": device.id})).await;
+    let slow = app.subscribe(&owner, TELEMETRY, json!({"device": device.id})).await;
+    let mut quick = app.subscribe(&owner, TELEMETRY, json!({"device": device.id})).await;
     // More than the hub's channel and the socket's buffers hold, in one burst of committed batches.
     let mqtt = app.mqtt().await;
     let topic = device.topic("telemetry");
@@ -143,7 +133,7 @@ async fn presence_follows_status_last_will_and_silence() {
     let app = TestApp::builder().set("PRESENCE_TIMEOUT_SECONDS", "2").start().await;
     let (home, owner) = app.home().await;
     let device = app.device(&owner, &home, "a").await;
-    let mut live = subscribe(&app, &owner, STATUS, json!({"home": home.id})).await;
+    let mut live = app.subscribe(&owner, STATUS, json!({"home": home.id})).await;
     assert_eq!(live.next().await["deviceStatus"]["online"], false, "the present state comes first");
 
     report(&app, &device, 1).await;
@@ -166,8 +156,8 @@ async fn subscriptions_end_with_their_home_and_release_everything() {
     let app = TestApp::start().await;
     let (home, owner) = app.home().await;
     let (kept, _) = (owner.home().await, ());
-    let mut ending = subscribe(&app, &owner, TELEMETRY, json!({"home": home.id})).await;
-    let staying = subscribe(&app, &owner, TELEMETRY, json!({"home": kept.id})).await;
+    let mut ending = app.subscribe(&owner, TELEMETRY, json!({"home": home.id})).await;
+    let staying = app.subscribe(&owner, TELEMETRY, json!({"home": kept.id})).await;
     owner.query("mutation($id: ID!) { deleteHome(id: $id) }", json!({"id": home.id})).await;
     let end = soon("the stream's end", ending.frame()).await;
     let Frame::Json(end) = end else { panic!("{end:?}") };

@@ -8,10 +8,8 @@ use tokio_postgres::Client;
 
 use crate::support::app::TestApp;
 use crate::support::user::{Device, Home, User};
-use crate::support::{eventually, until};
+use crate::support::{eventually, ingest_lock, until};
 
-const TAKE_LOCK: &str = "select pg_advisory_lock(7002, hashtext(current_schema()))";
-const RELEASE_LOCK: &str = "select pg_advisory_unlock(7002, hashtext(current_schema()))";
 /// Statements of this database that wait for a lock.
 const WAITING: &str = "select count(*) from pg_locks l join pg_database d on d.oid = l.database \
      where d.datname = current_database() and not l.granted";
@@ -113,14 +111,14 @@ async fn a_fast_reading_is_slow_nowhere() {
 #[tokio::test]
 async fn a_slow_commit_is_the_step_insert_of_its_batch_and_the_queue_of_the_next() {
     let scene = Scene::start().await;
-    scene.holder.batch_execute(TAKE_LOCK).await.expect("the lock");
+    ingest_lock::take(&scene.holder).await;
     scene.app.publish(&scene.device, "telemetry", READING).await;
     scene.eventually_waiting(1).await;
     scene.app.publish(&scene.device, "telemetry", READING).await;
     until("both are received", || scene.app.metric("mqtt_messages_received_total") == 2.0).await;
     let received = Instant::now();
     until("both have waited", || received.elapsed().as_secs_f64() > DELAY).await;
-    scene.holder.batch_execute(RELEASE_LOCK).await.expect("released");
+    ingest_lock::release(&scene.holder).await;
     scene.stored(2.0).await;
     assert_eq!(scene.n_slow_steps(), [1.0, 0.0, 1.0, 0.0, 2.0]);
 }

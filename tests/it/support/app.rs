@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use smarthome::app::{App, Options};
 use smarthome::auth::{Principal, Tokens};
 use smarthome::clock::Clock;
@@ -19,6 +19,7 @@ use super::mqtt::Mqtt;
 use super::proxy::{Proxy, Target};
 use super::services::services;
 use super::user::{Device, Home, User};
+use super::ws::Subscription;
 use super::{unique, until};
 
 /// The key that signs the tests' tokens.
@@ -336,6 +337,26 @@ impl TestApp {
     /// Publishes a device's message with QoS 1 and waits for the broker's acknowledgement.
     pub async fn publish(&self, device: &Device, kind: &str, payload: impl AsRef<[u8]>) {
         self.mqtt().await.publish(&device.topic(kind), payload).await.expect("the broker takes it");
+    }
+
+    /// Waits until no message is left that was received.
+    pub async fn all_messages_are_done(&self) {
+        let metrics = &self.app.services().metrics;
+        until("all messages are stored, known or rejected", || {
+            let done = metrics.mqtt_stored.get() + metrics.mqtt_duplicate.get() + metrics.mqtt_rejected_total.get();
+            metrics.mqtt_received.get() == done
+        })
+        .await;
+    }
+
+    /// Subscribes and waits until the server counts one more running subscription: its resolver has then subscribed to
+    /// the hub.
+    pub async fn subscribe(&self, user: &User, query: &str, variables: Value) -> Subscription {
+        let running = self.app.services().metrics.subscriptions.clone();
+        let before = running.get();
+        let subscription = user.subscribe(query, variables).await;
+        until("the subscription runs", || running.get() > before).await;
+        subscription
     }
 
     /// Makes the next use of a user's used refresh tokens a replay.

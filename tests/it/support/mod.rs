@@ -8,6 +8,7 @@ pub mod broker;
 pub mod browser;
 pub mod documents;
 pub mod http;
+pub mod ingest_lock;
 pub mod installation;
 pub mod kept_session;
 pub mod mail;
