@@ -18,7 +18,6 @@ use crate::support::{http, soon};
 /// What the doctor has found.
 #[derive(Debug)]
 struct Report {
-    status: Option<i32>,
     checks: Vec<Value>,
 }
 
@@ -35,8 +34,10 @@ impl Report {
         found.map(|check| check["detail"].as_str().expect("a text")).collect()
     }
 
+    /// The names of the checks that found a fault, without the space on the disks of this machine's services: a test
+    /// must not fail because the disk it runs on is nearly full.
     fn faults(&self) -> Vec<&str> {
-        let faults = self.checks.iter().filter(|check| check["status"] == "fault");
+        let faults = self.checks.iter().filter(|check| is_fault(check) && !is_of_this_machine(check));
         faults.map(|check| check["name"].as_str().expect("a name")).collect()
     }
 
@@ -47,13 +48,27 @@ impl Report {
         let check = self.check(name);
         assert!(check["detail"].as_str().is_some_and(|text| text.contains(detail)), "{check:#}");
         assert!(check["cure"].as_str().is_some_and(|text| text.contains(cure)), "{check:#}");
-        assert_eq!(self.status, Some(1));
     }
 
     #[track_caller]
     fn assert_well(&self) {
-        assert_eq!((self.status, self.faults()), (Some(0), Vec::new()), "{:#?}", self.checks);
+        assert!(self.faults().is_empty(), "{:#?}", self.checks);
     }
+
+    /// Nothing at all has a fault, not even the disk.
+    fn is_well(&self) -> bool {
+        !self.checks.iter().any(is_fault)
+    }
+}
+
+fn is_fault(check: &Value) -> bool {
+    check["status"] == "fault"
+}
+
+/// The space on a disk on which PostgreSQL or Mosquitto stores its data, not on that of a folder that was named.
+fn is_of_this_machine(check: &Value) -> bool {
+    let detail = check["detail"].as_str().expect("a text");
+    check["name"] == "disk" && ["PostgreSQL", "Mosquitto"].iter().any(|service| detail.contains(service))
 }
 
 /// The variables of a server with an account.
@@ -87,8 +102,9 @@ async fn report(command: &mut tokio::process::Command) -> Report {
     let text = String::from_utf8_lossy(&output.stdout);
     let json: Value = serde_json::from_str(&text)
         .unwrap_or_else(|error| panic!("{error} in {text}{}", String::from_utf8_lossy(&output.stderr)));
-    let report = Report { status: output.status.code(), checks: json["checks"].as_array().expect("checks").clone() };
-    assert_eq!(json["well"], report.faults().is_empty());
+    let report = Report { checks: json["checks"].as_array().expect("checks").clone() };
+    assert_eq!(json["well"], report.is_well());
+    assert_eq!(output.status.code(), Some(i32::from(!report.is_well())));
     report
 }
 
@@ -145,7 +161,9 @@ async fn all_is_well_with_a_right_installation_and_its_server_notices_nothing() 
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_smarthome"));
     let output = command.args(["doctor"]).args(arguments).env_clear().envs(&variables).output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("\nall is well\n") && text.contains("roundTrip"), "{text}");
+    assert!(text.contains("roundTrip"), "{text}");
+    assert_eq!(output.status.success(), report.is_well(), "{text}");
+    assert_eq!(text.contains("\nall is well\n"), report.is_well(), "{text}");
 
     assert_eq!(figures(), before, "the server has noticed the doctor");
     let rejected = "select count(*) from rejected_messages";
