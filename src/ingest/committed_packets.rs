@@ -5,6 +5,7 @@
 //! guards against a broker that was restored from an older snapshot and uses packet ids again.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use diesel::QueryResult;
 
@@ -24,9 +25,11 @@ pub(super) struct CommittedPackets {
     client_id: String,
     /// The digest of the latest message under each packet id.
     digests: Box<[Option<i64>]>,
-    /// Ids of the table's rows, oldest first, with the number of packets in each.
+    /// Ids of the table's rows that are known, oldest first, with the number of packets in each.
     rows: VecDeque<(i64, usize)>,
     n_packets: usize,
+    /// Rows up to this id are deleted.
+    deleted_up_to: i64,
     /// Whether the broker has kept a session before: one that never was can't be lost.
     existed: bool,
 }
@@ -38,6 +41,7 @@ impl CommittedPackets {
             digests: vec![None; PACKET_IDS].into(),
             rows: VecDeque::new(),
             n_packets: 0,
+            deleted_up_to: 0,
             existed,
         }
     }
@@ -100,8 +104,8 @@ impl CommittedPackets {
                 }
             },
             async {
-                match self.obsolete_up_to() {
-                    Some(row) => store::delete_packets_up_to(conn, &self.client_id, row).await,
+                match self.obsolete() {
+                    Some(rows) => store::delete_obsolete_packets(conn, &self.client_id, rows).await,
                     None => Ok(()),
                 }
             },
@@ -136,8 +140,9 @@ impl CommittedPackets {
             self.n_packets = 0;
         }
         let Some(row) = row else { return };
-        if let Some(last) = self.obsolete_up_to() {
-            while let Some((_, n)) = self.rows.pop_front_if(|(row, _)| *row <= last) {
+        if let Some(obsolete) = self.obsolete() {
+            self.deleted_up_to = *obsolete.end();
+            while let Some((_, n)) = self.rows.pop_front_if(|(row, _)| obsolete.contains(row)) {
                 self.n_packets -= n;
             }
         }
@@ -145,20 +150,55 @@ impl CommittedPackets {
         self.n_packets += n_packets;
     }
 
-    /// The newest row of obsolete packets, once there are enough of them: not with every batch, and never so
-    /// many that the batch takes longer.
-    pub(super) fn obsolete_up_to(&self) -> Option<i64> {
+    /// The rows of obsolete packets, once there are enough of them: not with every small batch, and never so many that the
+    /// batch takes longer. With those between them that this process does not know: they are too old to have been loaded, or
+    /// their commit succeeded and its answer was lost.
+    pub(super) fn obsolete(&self) -> Option<RangeInclusive<i64>> {
         let mut surplus = self.n_packets.checked_sub(PACKET_IDS)?;
         if surplus < MIN_PRUNED {
             return None;
         }
-        let mut newest = None;
+        let mut last = None;
         for (row, n) in &self.rows {
             match surplus.checked_sub(*n) {
-                Some(rest) => (surplus, newest) = (rest, Some(*row)),
+                Some(rest) => (surplus, last) = (rest, Some(*row)),
                 None => break,
             }
         }
-        newest
+        last.map(|last| self.deleted_up_to + 1..=last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Commits one batch, and returns the rows that its transaction deletes.
+    fn commit(packets: &mut CommittedPackets, row: i64, n_packets: usize) -> Option<RangeInclusive<i64>> {
+        let obsolete = packets.obsolete();
+        packets.committed(false, Some(row), n_packets);
+        obsolete
+    }
+
+    #[test]
+    fn the_ranges_to_delete_leave_no_row_out() {
+        let mut packets = CommittedPackets::new("server", true);
+        // Every second row is unknown: its commit succeeded, and its answer was lost.
+        for row in 0..66 {
+            assert_eq!(commit(&mut packets, 100 + 2 * row, 1_000), None);
+        }
+        assert_eq!(commit(&mut packets, 232, 700), None, "464 are not enough");
+        assert_eq!(commit(&mut packets, 234, 1_000), Some(1..=100));
+        assert_eq!(commit(&mut packets, 236, 1_000), Some(101..=102));
+    }
+
+    #[test]
+    fn a_lost_session_leaves_nothing_to_delete() {
+        let mut packets = CommittedPackets::new("server", true);
+        assert_eq!(commit(&mut packets, 1, PACKET_IDS + MIN_PRUNED), None);
+        assert_eq!(packets.obsolete(), None, "all of the row's ids are not used again");
+        assert_eq!(commit(&mut packets, 2, MIN_PRUNED), None);
+        packets.committed(true, Some(3), 1);
+        assert_eq!(packets.obsolete(), None);
     }
 }

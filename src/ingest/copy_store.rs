@@ -5,6 +5,8 @@
 //! It has a connection of its own, which holds none of the advisory locks that are the right to store. So it also fails
 //! where this term has ended.
 
+use std::ops::RangeInclusive;
+
 use super::STATEMENT_TIMEOUT;
 use crate::db::{ConnectError, CopyConnection, CopyError, locks};
 use crate::ids::{DeviceId, TelemetryId};
@@ -17,7 +19,7 @@ const COMMIT: &str = "commit";
 const HOLD_TERM: &str = include_str!("sql/hold_term.sql");
 const COUNT_DEVICES: &str = include_str!("sql/count_devices.sql");
 const INSERT_PACKETS: &str = include_str!("sql/insert_all_packets.sql");
-const DELETE_PACKETS: &str = include_str!("sql/delete_packets_up_to.sql");
+const DELETE_PACKETS: &str = include_str!("sql/delete_obsolete_packets.sql");
 
 const STATEMENTS: [&str; 9] = [
     BEGIN,
@@ -45,8 +47,8 @@ pub(super) struct Copied<'a> {
     /// The devices of all messages, each once.
     pub(super) devices: Vec<i64>,
     pub(super) packets: &'a [(Packet, Option<DeviceId>)],
-    /// The newest row of packets that are obsolete, which is deleted with those before it.
-    pub(super) obsolete: Option<i64>,
+    /// The rows of packets that are obsolete, to be deleted.
+    pub(super) obsolete: Option<RangeInclusive<i64>>,
 }
 
 /// What was committed.
@@ -101,7 +103,7 @@ pub(super) async fn copy(conn: &CopyConnection, term: &TermKey, batch: &Copied<'
     let (copied, last, deleted, packets_row, committed) = futures_util::join!(
         copy.finish(rows),
         conn.value::<i64>(telemetry::LAST_ID, &[]),
-        delete_packets(conn, term, batch.obsolete),
+        delete_packets(conn, term, batch.obsolete.as_ref()),
         insert_packets(conn, term, batch.packets),
         conn.execute(COMMIT, &[]),
     );
@@ -127,9 +129,13 @@ async fn count_devices(conn: &CopyConnection, devices: &[i64]) -> Result<i64, Co
     conn.value(COUNT_DEVICES, &[&devices]).await
 }
 
-async fn delete_packets(conn: &CopyConnection, term: &TermKey, last: Option<i64>) -> Result<u64, CopyError> {
-    match last {
-        Some(last) => conn.execute(DELETE_PACKETS, &[&term.client_id, &last]).await,
+async fn delete_packets(
+    conn: &CopyConnection,
+    term: &TermKey,
+    rows: Option<&RangeInclusive<i64>>,
+) -> Result<u64, CopyError> {
+    match rows {
+        Some(rows) => conn.execute(DELETE_PACKETS, &[&term.client_id, rows.start(), rows.end()]).await,
         None => Ok(0),
     }
 }

@@ -1,5 +1,7 @@
 //! SQL of ingest's own tables: rejected messages, packets of the broker session.
 
+use std::ops::RangeInclusive;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Untyped};
@@ -139,15 +141,21 @@ pub(super) async fn delete_packets(conn: &AsyncPgConnection, client_id: &str) ->
 }
 
 statement! {
-    struct DeletePacketsUpTo<'a>("sql/delete_packets_up_to.sql") -> Untyped {
+    struct DeleteObsoletePackets<'a>("sql/delete_obsolete_packets.sql") -> Untyped {
         client_id: Text = &'a str,
+        first: BigInt = i64,
         last: BigInt = i64,
     }
 }
 
-/// Deletes the packets up to a row whose packet ids were all used again since.
-pub(super) async fn delete_packets_up_to(conn: &AsyncPgConnection, client_id: &str, last: i64) -> QueryResult<()> {
-    DeletePacketsUpTo { client_id, last }.execute(&mut &*conn).await.map(drop)
+/// Deletes the rows of packets whose ids were all used again since.
+pub(super) async fn delete_obsolete_packets(
+    conn: &AsyncPgConnection,
+    client_id: &str,
+    rows: RangeInclusive<i64>,
+) -> QueryResult<()> {
+    let (first, last) = rows.into_inner();
+    DeleteObsoletePackets { client_id, first, last }.execute(&mut &*conn).await.map(drop)
 }
 
 /// Notes that the broker keeps a session for us from now on.

@@ -107,6 +107,16 @@ const CHECKS: &[Check] = &[
         2.0,
         40,
     ),
+    (
+        "src/ingest/sql/delete_obsolete_packets.sql",
+        &[
+            ("client_id", "'server'"),
+            ("first", "(select min(id) from committed_packets)"),
+            ("last", "(select min(id) + 1 from committed_packets)"),
+        ],
+        4.0,
+        20,
+    ),
     ("src/revocation/sql/read_since.sql", &[("since", "now()")], 0.0, 10),
 ];
 
@@ -139,6 +149,7 @@ async fn a_statement_does_not_read_what_it_does_not_return() {
     let client = database.client().await;
     client.batch_execute(include_str!("statement_plans/rows.sql")).await.unwrap();
     client.batch_execute("vacuum analyze").await.unwrap();
+    client.batch_execute(include_str!("statement_plans/deleted_rows.sql")).await.unwrap();
     client.batch_execute("set plan_cache_mode = force_generic_plan; set random_page_cost = 1.1").await.unwrap();
 
     let mut faults = String::new();

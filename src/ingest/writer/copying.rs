@@ -87,7 +87,7 @@ impl RunningWriter {
             batch.messages.iter().filter_map(|message| message.device).map(DeviceId::get).collect();
         devices.sort_unstable();
         devices.dedup();
-        let (packets, obsolete) = (batch.packets(), self.committed_packets.obsolete_up_to());
+        let (packets, obsolete) = (batch.packets(), self.committed_packets.obsolete());
         let copied = Copied { readings: &readings, devices, packets: &packets, obsolete };
         let copied = tokio::time::timeout(ATTEMPT_TIMEOUT, self.copier.copy(&copied, self.db.number())).await;
         let failure = match copied {

@@ -136,7 +136,7 @@ impl RunningWriter {
         };
         let is_alone = states.is_empty() && effects.is_empty() && lost.is_none();
         let may_be_parked = self.months.any_closed();
-        let has_obsolete_packets = self.committed_packets.obsolete_up_to().is_some();
+        let has_obsolete_packets = self.committed_packets.obsolete().is_some();
         (is_alone && !may_be_parked && !has_obsolete_packets).then_some((reading, envelope.packet))
     }
 }
