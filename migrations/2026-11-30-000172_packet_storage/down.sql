@@ -1,0 +1,3 @@
+alter table committed_packets
+    alter column packet_ids set storage extended,
+    alter column digests set storage extended;
