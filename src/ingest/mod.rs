@@ -2,8 +2,8 @@
 //!
 //! One task owns the writer. It takes all queued messages (at most [`MAX_BATCH`]), commits them in one
 //! transaction, publishes them to the hubs, acknowledges them in order, and takes the next ones. When idle it
-//! commits a single message at once; when busy, the next batch fills while the last one commits. No timer
-//! delays a message.
+//! commits a single message at once; when busy, the next batch fills while the last one commits. Only under high load does
+//! it wait for more messages (`writer/gathering.rs`).
 //!
 //! The steps of a batch, each with its own file:
 //!

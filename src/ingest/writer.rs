@@ -2,6 +2,7 @@
 
 mod after_commit;
 mod copying;
+mod gathering;
 mod parking;
 mod storing;
 mod timing;
@@ -46,6 +47,7 @@ use crate::outbox::Wake;
 use crate::settings::DeviceLimit;
 use crate::telemetry::{self, Partitions, ReadingHub};
 use crate::traces::Traces;
+use gathering::Gathering;
 use traced::BatchTimes;
 
 /// Longest wait for a database that neither answers nor closes the connection. The statement timeout is shorter,
@@ -106,6 +108,7 @@ struct RunningWriter {
     classifier: Classifier,
     committed_packets: CommittedPackets,
     copier: Copier,
+    gathering: Gathering,
     months: Months,
     partitions: Partitions,
     /// Changes when the task for partitions has made one that was missing.
@@ -199,6 +202,7 @@ impl RunningWriter {
             },
             committed_packets: stored.committed_packets,
             copier: term.copier,
+            gathering: Gathering::default(),
             months: Months::new(parts.metrics.ingest_parked.clone(), parts.progress.clone(), parts.clock.clone()),
             made: parts.partitions.made(),
             partitions: parts.partitions,
@@ -302,6 +306,7 @@ impl RunningWriter {
     }
 
     async fn on_messages(&mut self, inbox: &mut Vec<BrokerEvent>) {
+        self.gathering.gather(&mut self.events, inbox).await;
         let n = inbox.len();
         let (n_waiting, capacity) = (self.events.len(), self.events.max_capacity());
         self.classifier.observe_queue(n_waiting, capacity, self.clock.now());

@@ -58,7 +58,11 @@ impl Copier {
 impl RunningWriter {
     /// Whether the batch is copied. Call once for each batch.
     pub(super) fn chooses_copy(&mut self, batch: &Batch) -> bool {
-        self.can_be_copied(batch) && self.copier.is_ready()
+        let is_copied = self.can_be_copied(batch) && self.copier.is_ready();
+        if !is_copied {
+            self.gathering.not_copied(batch.messages.len());
+        }
+        is_copied
     }
 
     /// Whether the batch can be copied, once its changes of state are written. It needs nothing but readings, and messages
