@@ -7,9 +7,9 @@ use super::eventually;
 
 const TAKE: &str = "select pg_advisory_lock(7002, hashtext(current_schema()))";
 const RELEASE: &str = "select pg_advisory_unlock(7002, hashtext(current_schema()))";
-/// What the connection that waits for it runs.
+/// What a connection that waits for it runs.
 const WAITING: &str = "select a.query from pg_locks l join pg_stat_activity a using (pid) \
-     where a.datname = current_database() and l.locktype = 'advisory' and l.classid = 7002 and not l.granted";
+     where a.datname = current_database() and l.locktype = 'advisory' and l.classid = 7002 and not l.granted limit 1";
 
 /// Takes the lock for this connection.
 pub async fn take(holder: &Client) {
