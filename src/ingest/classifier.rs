@@ -74,7 +74,7 @@ impl Classifier {
         let mut batch = BatchBuilder::with_capacity(n_messages);
         for item in inbox {
             match item {
-                BrokerEvent::Message(message) => self.add_message(*message, committed, &mut batch),
+                BrokerEvent::Message(message) => self.add_message(message, committed, &mut batch),
                 BrokerEvent::SessionLost(loss) => {
                     committed.clear();
                     batch.lose_session(loss);
@@ -86,9 +86,14 @@ impl Classifier {
         self.with_sums(batch.finish())
     }
 
-    fn add_message(&mut self, message: ReceivedMessage, committed: &mut CommittedPackets, batch: &mut BatchBuilder) {
+    fn add_message(
+        &mut self,
+        message: Box<ReceivedMessage>,
+        committed: &mut CommittedPackets,
+        batch: &mut BatchBuilder,
+    ) {
         let resolved = message.topic.address().map_or(Resolved::NoHome, |address| self.directory.get(address));
-        let (mut envelope, content) = Envelope::split(message);
+        let (mut envelope, content) = Envelope::split(*message);
         if let Some(packet) = envelope.packet {
             if committed.is_repeat(packet) {
                 envelope.packet = None;
