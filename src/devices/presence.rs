@@ -145,10 +145,12 @@ impl PresenceTracker {
         self.deadlines.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Devices that have missed their deadline; from now on they are offline.
-    pub fn expired(&mut self, now: Instant) -> Vec<(HomeId, DeviceId)> {
+    /// Looks at up to `limit` devices that are due; the others stay due. Returns those that have missed their deadline: from now
+    /// on they are offline.
+    pub fn expired(&mut self, now: Instant, limit: usize) -> Vec<(HomeId, DeviceId)> {
         let mut expired = Vec::new();
-        while let Some(Reverse((at, device))) = self.deadlines.peek().copied() {
+        for _ in 0..limit {
+            let Some(Reverse((at, device))) = self.deadlines.peek().copied() else { break };
             if at > now {
                 break;
             }
@@ -222,11 +224,27 @@ mod tests {
         assert!(presence.observe(known(1), PresenceEvent::Seen, start, AT).online_changed);
         presence.observe(known(2), PresenceEvent::Seen, start, AT);
         presence.observe(known(2), PresenceEvent::Seen, start + TIMEOUT / 2, AT);
-        let offline = presence.expired(start + TIMEOUT);
+        let offline = presence.expired(start + TIMEOUT, 9);
         assert_eq!(offline, [(HomeId::from_database(1), DeviceId::from_database(1))]);
-        assert_eq!(presence.expired(start + TIMEOUT), []);
+        assert_eq!(presence.expired(start + TIMEOUT, 9), []);
         assert_eq!(presence.next_deadline(), Some(start + TIMEOUT / 2 + TIMEOUT));
         assert!(presence.observe(known(1), PresenceEvent::Seen, start + TIMEOUT, AT).online_changed);
+    }
+
+    #[test]
+    fn of_many_silent_devices_some_go_offline_at_once_and_a_message_still_saves_the_others() {
+        let start = Instant::now();
+        let mut presence = PresenceTracker::new(TIMEOUT);
+        for id in 1..=5 {
+            presence.observe(known(id), PresenceEvent::Seen, start, AT);
+        }
+        let ids = |expired: Vec<(HomeId, DeviceId)>| expired.iter().map(|(_, device)| device.get()).collect::<Vec<_>>();
+        assert_eq!(ids(presence.expired(start + TIMEOUT, 2)), [1, 2]);
+        assert_eq!(presence.next_deadline(), Some(start + TIMEOUT), "the others are due");
+        assert!(!presence.observe(known(3), PresenceEvent::Seen, start + TIMEOUT, AT).online_changed);
+        assert_eq!(ids(presence.expired(start + TIMEOUT, 2)), [4]);
+        assert_eq!(ids(presence.expired(start + TIMEOUT, 2)), [5]);
+        assert_eq!(presence.next_deadline(), Some(start + TIMEOUT * 2));
     }
 
     #[test]
@@ -250,7 +268,7 @@ mod tests {
             PresenceChange { online: false, online_changed: true, write_due: true, came_back: false, silent_since };
         assert_eq!(gone, expected);
         assert!(!presence.observe(known(1), PresenceEvent::Offline, start, AT).write_due);
-        assert_eq!(presence.expired(start + TIMEOUT * 2), []);
+        assert_eq!(presence.expired(start + TIMEOUT * 2, 9), []);
         assert!(presence.observe(known(1), PresenceEvent::Seen, start, AT).came_back);
         assert!(!presence.observe(known(1), PresenceEvent::Seen, start, AT).came_back);
         let known = ResolvedDevice { announced_offline: true, ..known(2) };
@@ -262,11 +280,11 @@ mod tests {
         let start = Instant::now();
         let mut presence = PresenceTracker::new(TIMEOUT);
         presence.observe(known(1), PresenceEvent::Seen, start, AT);
-        assert_eq!(presence.expired(start + TIMEOUT).len(), 1);
+        assert_eq!(presence.expired(start + TIMEOUT, 9).len(), 1);
         presence.rearm(known(1).device, start + TIMEOUT);
-        assert_eq!(presence.expired(start + TIMEOUT * 2 - Duration::from_secs(1)), []);
+        assert_eq!(presence.expired(start + TIMEOUT * 2 - Duration::from_secs(1), 9), []);
         assert!(!presence.observe(known(1), PresenceEvent::Seen, start + TIMEOUT, AT).online_changed);
-        assert_eq!(presence.expired(start + TIMEOUT * 2).len(), 1);
+        assert_eq!(presence.expired(start + TIMEOUT * 2, 9).len(), 1);
     }
 
     #[test]
@@ -275,8 +293,8 @@ mod tests {
         let mut presence = PresenceTracker::new(TIMEOUT);
         presence.expect(ResolvedDevice { online: true, ..known(1) }, start);
         presence.restart(start + TIMEOUT);
-        assert_eq!(presence.expired(start + TIMEOUT), []);
-        assert_eq!(presence.expired(start + TIMEOUT * 2).len(), 1);
+        assert_eq!(presence.expired(start + TIMEOUT, 9), []);
+        assert_eq!(presence.expired(start + TIMEOUT * 2, 9).len(), 1);
     }
 
     #[test]

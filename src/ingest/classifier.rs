@@ -28,6 +28,10 @@ use crate::metrics::Metrics;
 use crate::mqtt::payload::Content;
 use crate::mqtt::{BrokerEvent, ReceivedMessage, Rejection, topic};
 
+/// Devices whose deadline is looked at, and that go offline, before messages are stored again. All devices of a server may be due
+/// at once: 150 s after its start, or after an outage of the broker.
+const MAX_TIME_OUTS: usize = 128;
+
 /// Owned by the writer.
 pub(super) struct Classifier {
     pub(super) directory: Directory,
@@ -222,14 +226,15 @@ impl Classifier {
         link_is_up && !self.is_long_behind() && !self.saturation.is_long(Instant::now())
     }
 
-    /// The changes that are due without a message: devices that timed out, and pending updates.
+    /// Changes that are due without a message: devices that timed out, and pending updates. Those that do not fit stay due.
     pub(super) fn due_changes(&mut self, at: DateTime<Utc>, link_is_up: bool) -> Batch {
         let now = Instant::now();
         let mut states = Vec::new();
         if self.saturation.end_if_idle(now) {
             self.presence.restart(now);
         }
-        let expired = if self.silence_counts(link_is_up) { self.presence.expired(now) } else { Vec::new() };
+        let expired =
+            if self.silence_counts(link_is_up) { self.presence.expired(now, MAX_TIME_OUTS) } else { Vec::new() };
         for (home, device) in expired {
             let report = self.pending.remove(device).map(|pending| pending.report).unwrap_or_default();
             let timed_out = StateChange::timed_out(home, device, at, self.presence.timeout());
