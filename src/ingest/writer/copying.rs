@@ -56,13 +56,9 @@ impl Copier {
 }
 
 impl RunningWriter {
-    /// Whether the batch is copied. Call once for each batch.
+    /// Whether the batch is to be copied.
     pub(super) fn chooses_copy(&mut self, batch: &Batch) -> bool {
-        let is_copied = self.can_be_copied(batch) && self.copier.is_ready();
-        if !is_copied {
-            self.gathering.not_copied(batch.messages.len());
-        }
-        is_copied
+        self.can_be_copied(batch) && self.copier.is_ready()
     }
 
     /// Whether the batch can be copied, once its changes of state are written. It needs nothing but readings, and messages

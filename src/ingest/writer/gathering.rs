@@ -16,9 +16,9 @@ const SIZES: RangeInclusive<usize> = 128..=900;
 const MIN_BEFORE: usize = 64;
 /// About as long as PostgreSQL takes for such a batch.
 const PAUSE: Duration = Duration::from_millis(5);
-/// A pause that adds less than this part of the batch does not pay: the broker has sent all that it sends before an
-/// acknowledgement.
-const MIN_GROWTH: usize = 16;
+/// A pause pays where it adds at least one message to so many. Where it adds fewer, the broker has sent all that it sends before
+/// an acknowledgement.
+const MESSAGES_PER_NEW_ONE: usize = 16;
 /// Batches of these sizes that are stored without a pause, after one for which it did not pay.
 const N_WITHOUT_PAUSE: u32 = 16;
 
@@ -27,6 +27,7 @@ const N_WITHOUT_PAUSE: u32 = 16;
 pub(super) struct Gathering {
     /// The batch before had [`MIN_BEFORE`] messages.
     load_lasts: bool,
+    /// So many of the next batches that could wait are stored at once.
     n_without_pause: u32,
 }
 
@@ -45,7 +46,7 @@ impl Gathering {
         tokio::time::sleep(PAUSE).await;
         // `None` where nothing has come.
         let _: Option<usize> = queue.recv_many(batch, MAX_BATCH - n).now_or_never();
-        if batch.len() < n + n / MIN_GROWTH {
+        if batch.len() < n + n / MESSAGES_PER_NEW_ONE {
             self.n_without_pause = N_WITHOUT_PAUSE;
         }
     }

@@ -62,6 +62,9 @@ impl RunningWriter {
     /// Commits a batch however long it takes, then publishes and acknowledges it.
     pub(super) async fn store(&mut self, batch: Batch) {
         let copy_is_due = self.chooses_copy(&batch);
+        if !copy_is_due {
+            self.gathering.not_copied(batch.messages.len());
+        }
         let mut storing = Storing {
             attempts: Vec::new(),
             pending_acks: Vec::new(),
