@@ -92,7 +92,6 @@ impl Run {
 
 /// Connects the subscribers of a device with this selection and measures both loads.
 fn group(stage: &Stage, endpoint: &Endpoint, (device, fields): (&str, &str), push: u32) -> Result<Group> {
-    stage.settle()?;
     let before = process::memory_kib(endpoint.pid)?.0;
     let meter = Meter::start(stage, endpoint.pid)?;
     Load::start(stage, endpoint.prefix, DEVICE, u64::from(CALM * stage.size.seconds.div_ceil(5)), CALM).finish()?;
