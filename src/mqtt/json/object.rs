@@ -31,22 +31,17 @@ impl Keys {
     }
 }
 
-/// An object's entries in their order.
+/// What an object has, by key. Values that stay text are apart from the others, which take more room.
 #[derive(Debug, PartialEq)]
 pub(in crate::mqtt) struct Object<'a> {
-    pub(super) entries: Vec<(Cow<'a, str>, Entry<'a>)>,
-    /// Entries beyond [`MAX_KEYS`].
+    texts: Vec<(Cow<'a, str>, &'a str)>,
+    nested: Vec<(Cow<'a, str>, Nested<'a>)>,
+    /// Keys beyond [`MAX_KEYS`].
     pub(in crate::mqtt) n_skipped: usize,
     /// Whether a key occurs twice.
     pub(in crate::mqtt) has_duplicate: bool,
     /// A bit for each key, see [`bit_of`]: a key whose bit is not set is new.
     bits: u64,
-}
-
-#[derive(Debug, PartialEq)]
-pub(super) enum Entry<'a> {
-    Text(&'a str),
-    Nested(Nested<'a>),
 }
 
 /// The value under a key of [`Keys::nested`].
@@ -76,19 +71,38 @@ impl<'a> Object<'a> {
         Some(object)
     }
 
-    pub(super) fn with_capacity(n: usize) -> Self {
-        Self { entries: Vec::with_capacity(n), n_skipped: 0, has_duplicate: false, bits: 0 }
+    pub(super) fn new() -> Self {
+        Self { texts: Vec::with_capacity(16), nested: Vec::new(), n_skipped: 0, has_duplicate: false, bits: 0 }
     }
 
-    pub(super) fn push(&mut self, key: Cow<'a, str>, entry: Entry<'a>) {
-        let bit = bit_of(&key);
-        self.has_duplicate |= self.bits & bit != 0 && self.has_key(&key);
+    /// How many keys there are, without those that were skipped.
+    pub(super) fn len(&self) -> usize {
+        self.texts.len() + self.nested.len()
+    }
+
+    pub(super) fn push_text(&mut self, key: Cow<'a, str>, text: &'a str) {
+        self.note_key(&key);
+        self.texts.push((key, text));
+    }
+
+    pub(super) fn push_nested(&mut self, key: Cow<'a, str>, value: Nested<'a>) {
+        self.note_key(&key);
+        self.nested.push((key, value));
+    }
+
+    fn note_key(&mut self, key: &str) {
+        let bit = bit_of(key);
+        self.has_duplicate |= self.bits & bit != 0 && self.has_key(key);
         self.bits |= bit;
-        self.entries.push((key, entry));
     }
 
     fn has_key(&self, key: &str) -> bool {
-        self.entries.iter().any(|(present, _)| *present == key)
+        self.keys().any(|present| present == key)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &str> {
+        let texts = self.texts.iter().map(|(key, _)| key.as_ref());
+        texts.chain(self.nested.iter().map(|(key, _)| key.as_ref()))
     }
 
     /// The text of a value.
@@ -98,18 +112,12 @@ impl<'a> Object<'a> {
 
     /// The value under a key of [`Keys::nested`].
     pub(in crate::mqtt) fn nested(&self, key: &str) -> Option<&Nested<'a>> {
-        self.entries.iter().find_map(|(name, entry)| match entry {
-            Entry::Nested(value) if name == key => Some(value),
-            _ => None,
-        })
+        self.nested.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    /// The values that are text.
+    /// The values that are text, in their order.
     pub(in crate::mqtt) fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
-        self.entries.iter().filter_map(|(name, entry)| match entry {
-            Entry::Text(raw) => Some((name.as_ref(), *raw)),
-            Entry::Nested(_) => None,
-        })
+        self.texts.iter().map(|(name, raw)| (name.as_ref(), *raw))
     }
 }
 
@@ -150,13 +158,12 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
         let Keys { is_known, nested } = self.0;
-        let mut object = Object::with_capacity(16);
+        let mut object = Object::new();
         // Counted only once there may be too many, which is never so in an ordinary message.
         let mut n_unknown = None;
         while let Some(Key(key)) = map.next_key()? {
-            if object.entries.len() >= MAX_KEYS && !is_known(&key) {
-                let is_unknown = |(key, _): &&(Cow<'_, str>, _)| !is_known(key);
-                let n = n_unknown.get_or_insert_with(|| object.entries.iter().filter(is_unknown).count());
+            if object.len() >= MAX_KEYS && !is_known(&key) {
+                let n = n_unknown.get_or_insert_with(|| object.keys().filter(|key| !is_known(key)).count());
                 if *n >= MAX_KEYS {
                     object.has_duplicate |= object.has_key(&key);
                     map.next_value::<IgnoredAny>()?;
@@ -165,11 +172,10 @@ impl<'de> Visitor<'de> for ObjectVisitor {
                 }
                 *n += 1;
             }
-            let entry = match nested(&key) {
-                Some(is_known) => Entry::Nested(map.next_value_seed(NestedSeed { is_known })?),
-                None => Entry::Text(map.next_value::<&RawValue>()?.get()),
-            };
-            object.push(key, entry);
+            match nested(&key) {
+                Some(is_known) => object.push_nested(key, map.next_value_seed(NestedSeed { is_known })?),
+                None => object.push_text(key, map.next_value::<&RawValue>()?.get()),
+            }
         }
         Ok(object)
     }

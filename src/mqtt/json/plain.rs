@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::object::{Entry, Keys, MAX_KEYS, Nested, Object};
+use super::object::{Keys, MAX_KEYS, Nested, Object};
 
 /// Parses an object; `None` for anything but a plain one, which may still be JSON.
 pub(super) fn parse(text: &str, keys: Keys) -> Option<Object<'_>> {
@@ -24,7 +24,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// The rest of an object, after its brace.
     fn object(&mut self, keys: Keys) -> Option<Object<'a>> {
-        let mut object = Object::with_capacity(16);
+        let mut object = Object::new();
         if self.expect(b'}').is_some() {
             return Some(object);
         }
@@ -32,12 +32,14 @@ impl<'a> Reader<'a> {
             self.expect(b'"')?;
             let key = self.plain_text()?;
             self.expect(b':')?;
-            let entry = self.entry((keys.nested)(key).map(Keys::flat))?;
             // Beyond, it matters which keys are known.
-            if object.entries.len() == MAX_KEYS {
+            if object.len() == MAX_KEYS {
                 return None;
             }
-            object.push(Cow::Borrowed(key), entry);
+            match (keys.nested)(key) {
+                None => object.push_text(Cow::Borrowed(key), self.value()?),
+                Some(is_known) => object.push_nested(Cow::Borrowed(key), self.nested(Keys::flat(is_known))?),
+            }
             match self.next_token()? {
                 b',' => {}
                 b'}' => return Some(object),
@@ -46,26 +48,29 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn entry(&mut self, nested: Option<Keys>) -> Option<Entry<'a>> {
+    fn nested(&mut self, keys: Keys) -> Option<Nested<'a>> {
+        if self.expect(b'{').is_some() {
+            return self.object(keys).map(Nested::Object);
+        }
+        Some(if self.value()? == "null" { Nested::Null } else { Nested::Other })
+    }
+
+    /// The text of a value that is no object and no array.
+    fn value(&mut self) -> Option<&'a str> {
         let first = self.next_token()?;
         let start = self.at - 1;
-        match (first, nested) {
-            (b'{', Some(keys)) => return self.object(keys).map(|object| Entry::Nested(Nested::Object(object))),
-            (b'"', _) => _ = self.plain_text()?,
-            (b'-' | b'0'..=b'9', _) => {
+        match first {
+            b'"' => _ = self.plain_text()?,
+            b'-' | b'0'..=b'9' => {
                 self.at = start;
                 self.number()?;
             }
-            (b't', _) => self.rest_of_literal("rue")?,
-            (b'f', _) => self.rest_of_literal("alse")?,
-            (b'n', _) => self.rest_of_literal("ull")?,
+            b't' => self.rest_of_literal("rue")?,
+            b'f' => self.rest_of_literal("alse")?,
+            b'n' => self.rest_of_literal("ull")?,
             _ => return None,
         }
-        Some(match (nested, first) {
-            (None, _) => Entry::Text(&self.text[start..self.at]),
-            (Some(_), b'n') => Entry::Nested(Nested::Null),
-            (Some(_), _) => Entry::Nested(Nested::Other),
-        })
+        Some(&self.text[start..self.at])
     }
 
     /// A text without escapes, after its first quotation mark.
