@@ -31,7 +31,7 @@ impl Keys {
     }
 }
 
-/// What an object has, by key. Values that stay text are apart from the others, which take more room.
+/// The entries of an object. Values that stay text have a list of their own, because the others are larger.
 #[derive(Debug, PartialEq)]
 pub(in crate::mqtt) struct Object<'a> {
     texts: Vec<(Cow<'a, str>, &'a str)>,
@@ -243,5 +243,23 @@ mod tests {
         assert!(object("[1]").is_none());
         assert!(object(r#"{"a":1"#).is_none());
         assert!(object(r#"{"a":1} 2"#).is_none());
+    }
+
+    #[test]
+    fn nested_values_count_as_keys_too() {
+        let keys = Keys { is_known: |_| false, nested: |key| (key == "o").then_some(|_| false) };
+        for (n_texts, n_skipped) in [(62, 0), (63, 0), (64, 1), (65, 2)] {
+            let texts: String = (0..n_texts).map(|n| format!(r#","k{n}":{n}"#)).collect();
+            let first = format!(r#"{{"o":{{"a":1}}{texts}}}"#);
+            let object = Object::parse_nested(&first, keys).unwrap();
+            assert_eq!((object.n_skipped, object.has_duplicate), (n_skipped, false), "{n_texts}");
+            assert!(matches!(object.nested("o"), Some(Nested::Object(inner)) if inner.get("a") == Some("1")));
+            let twice = format!(r#"{{"o":{{}}{texts},"o":null}}"#);
+            assert!(Object::parse_nested(&twice, keys).unwrap().has_duplicate, "{n_texts}");
+            let last = format!(r#"{{"k":0{texts},"o":null}}"#);
+            let object = Object::parse_nested(&last, keys).unwrap();
+            let is_read = n_texts < 63;
+            assert_eq!((object.n_skipped, object.nested("o").is_some()), (n_skipped + usize::from(!is_read), is_read));
+        }
     }
 }
