@@ -129,7 +129,7 @@ metrics! {
     ingest_not_copied: Counter = "ingest_copies_failed",
         "Times COPY failed and the readings were inserted otherwise, for example because one of them was stored already";
     ingest_oldest_unstored: Age = "ingest_oldest_unstored_seconds",
-        "Age of the oldest received MQTT message or presence timeout that is not stored yet; 0 while there is none";
+        "Age of the oldest received MQTT message that is not stored yet, or of the presence timeouts that are being stored; 0 while there are none";
     ingest_queue: Gauge = "ingest_queue_messages",
         "MQTT messages that stayed in the queue when the writer took its last batch";
     ingest_queue_wait: Latency = "ingest_queue_seconds",

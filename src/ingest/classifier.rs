@@ -28,9 +28,9 @@ use crate::metrics::Metrics;
 use crate::mqtt::payload::Content;
 use crate::mqtt::{BrokerEvent, ReceivedMessage, Rejection, topic};
 
-/// Devices whose deadline is looked at, and that go offline, before messages are stored again. All devices of a server may be due
-/// at once: 150 s after its start, or after an outage of the broker.
-const MAX_TIME_OUTS: usize = 128;
+/// Devices that one batch takes offline. All devices may be due in the same moment: one presence timeout after a start, or after
+/// an outage of the broker.
+const MAX_TIME_OUTS: usize = 256;
 
 /// Owned by the writer.
 pub(super) struct Classifier {

@@ -191,10 +191,10 @@ fn a_burst_keeps_no_silent_device_online() {
 fn many_silent_devices_go_offline_in_several_batches() {
     let mut classifier = classifier(true);
     classifier.presence = PresenceTracker::new(Duration::ZERO);
-    for device in 1..=300 {
+    for device in 1..=600 {
         let known = ResolvedDevice::online(HomeId::from_database(1), DeviceId::from_database(device));
         classifier.presence.expect(known, Instant::now());
     }
     let mut n_due = || classifier.due_changes(DateTime::UNIX_EPOCH, true).states.len();
-    assert_eq!([n_due(), n_due(), n_due(), n_due()], [128, 128, 44, 0]);
+    assert_eq!([n_due(), n_due(), n_due(), n_due()], [256, 256, 88, 0]);
 }

@@ -56,7 +56,7 @@ impl Copier {
 }
 
 impl RunningWriter {
-    /// Whether the batch is to be copied.
+    /// Whether the batch is to be copied. Call once for each batch.
     pub(super) fn chooses_copy(&mut self, batch: &Batch) -> bool {
         self.can_be_copied(batch) && self.copier.is_ready()
     }

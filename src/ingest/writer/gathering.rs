@@ -16,8 +16,8 @@ const SIZES: RangeInclusive<usize> = 128..=900;
 const MIN_BEFORE: usize = 64;
 /// About as long as PostgreSQL takes for such a batch.
 const PAUSE: Duration = Duration::from_millis(5);
-/// A pause pays where it adds at least one message to so many. Where it adds fewer, the broker has sent all that it sends before
-/// an acknowledgement.
+/// A pause pays if it adds at least one message for each 16 that the batch has. If it adds fewer, the broker has sent all that it
+/// sends before an acknowledgement.
 const MESSAGES_PER_NEW_ONE: usize = 16;
 /// Batches of these sizes that are stored without a pause, after one for which it did not pay.
 const N_WITHOUT_PAUSE: u32 = 16;
@@ -27,7 +27,7 @@ const N_WITHOUT_PAUSE: u32 = 16;
 pub(super) struct Gathering {
     /// The batch before had [`MIN_BEFORE`] messages.
     load_lasts: bool,
-    /// So many of the next batches that could wait are stored at once.
+    /// Batches of [`SIZES`] that are still to be stored without a pause.
     n_without_pause: u32,
 }
 
