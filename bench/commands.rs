@@ -1,6 +1,7 @@
 //! From the mutation to the device and back: `sendCommand`, the row, the broker, a device that answers
 //! at once, the row again, and the event of `SUCCEEDED` at a subscriber.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -86,11 +87,15 @@ struct Received {
     succeeded: Moments,
 }
 
-/// Hears updates until so many commands have succeeded.
-async fn listen(mut subscriber: Subscriber, n: usize) -> Result<Received> {
+/// Hears updates until so many commands have succeeded, without the commands of [`listener`]. These may still have updates: of a
+/// late answer, or of the broker's confirmation, which may come after the answer.
+async fn listen(mut subscriber: Subscriber, n: usize, tried: HashSet<String>) -> Result<Received> {
     let mut received = Received::default();
     while received.succeeded.len() < n {
         let (id, status) = subscriber.next_command().await?;
+        if tried.contains(&id) {
+            continue;
+        }
         let now = Instant::now();
         match status.as_str() {
             "PENDING" => {}
@@ -113,9 +118,11 @@ fn listener(stage: &Stage, server: &Server, token: &str, n: usize) -> Result<Joi
     const TRIES: usize = 50;
     stage.runtime.block_on(async {
         let mut subscriber = Subscriber::commands(server.addr, token, &server.home).await?;
+        let mut tried = HashSet::new();
         for _ in 0..TRIES {
             let (addr, token, device) = (server.addr, token.to_owned(), server.devices[0].clone());
             let sent = tokio::task::spawn_blocking(move || send(&mut Http::connect(addr)?, &token, &device)).await??;
+            tried.insert(sent.clone());
             let received = async {
                 loop {
                     if subscriber.next_command().await? == (sent.clone(), "SUCCEEDED".to_owned()) {
@@ -125,7 +132,7 @@ fn listener(stage: &Stage, server: &Server, token: &str, n: usize) -> Result<Joi
             };
             if let Ok(received) = tokio::time::timeout(Duration::from_secs(1), received).await {
                 received?;
-                return Ok(tokio::spawn(listen(subscriber, n)));
+                return Ok(tokio::spawn(listen(subscriber, n, tried)));
             }
         }
         bail!("no command succeeded")
